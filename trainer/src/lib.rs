@@ -1,0 +1,18 @@
+//! Spore's trainer: train scripts, the graph they are traced into, and burn to run it.
+//!
+//! The way of an experiment: a script (Starlark text) is traced by [`lang`] into a checked
+//! [`graph::Graph`]; [`exec`] runs the graph with burn on a device; [`evaluate`] computes the
+//! metric on held-out bytes; [`worker`] does all of that in a child process of the same binary,
+//! for the node never runs strangers' code itself.
+//!
+//! Never here: storage, the network, signed objects.
+#![cfg_attr(test, allow(clippy::unwrap_used, clippy::expect_used, clippy::panic, clippy::indexing_slicing))]
+
+pub mod graph;
+pub mod lang;
+pub mod corpus;
+pub mod data;
+pub mod device;
+pub mod evaluate;
+pub mod exec;
+pub mod worker;
