@@ -1,2 +1,13 @@
-//! Placeholder while the workspace is laid out.
+//! The spore node: everything that touches the network, the clock, the terminal or a person.
+//!
+//! The way of an object: [`network`] (or the local researcher, or an import) decodes it and hands
+//! it to [`ingest`], the one door to the store; `ingest` verifies, inserts, and tells everybody
+//! what changed; [`network`] passes it on, [`research`] and [`verify`] react, [`api`] shows it.
+//! [`runtime`] puts the parts together; [`cli`] is the only place that reads the environment, the
+//! home directory and the terminal.
+//!
+//! Never here: rules about what is valid or best, which are `spore-protocol`'s.
 #![cfg_attr(test, allow(clippy::unwrap_used, clippy::expect_used, clippy::panic, clippy::indexing_slicing))]
+
+pub mod ingest;
+pub mod network;

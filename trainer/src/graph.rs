@@ -6,6 +6,13 @@
 //! device, and two scripts with one meaning give equal graphs, hence one [`Graph::hash`].
 //!
 //! All shapes are static. The batch and context sizes are the script's own choice.
+//!
+//! What tracing promises beyond the types: every node is used (it reaches the logits), nodes stand
+//! in depth-first order from the logits, parameters in order of first use, all numbers are finite,
+//! and no extent is 0.
+
+mod hash;
+mod measure;
 
 use serde::{Deserialize, Serialize};
 
@@ -30,7 +37,7 @@ pub struct Graph {
     pub batch: usize,
     /// Bytes in one sequence that the model sees.
     pub context: usize,
-    /// Trainable tensors in order of declaration.
+    /// Trainable tensors in order of first use; each has exactly one [`Op::Param`] node.
     pub params: Vec<Param>,
     /// Values in evaluation order: a node names only earlier nodes.
     pub nodes: Vec<Node>,
@@ -45,7 +52,7 @@ pub struct Graph {
 /// A trainable tensor.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 pub struct Param {
-    /// Unique within the graph.
+    /// Unique within the graph. Not part of the graph's identity.
     pub name: String,
     /// Its shape, rank 1 to [`MAX_RANK`].
     pub shape: Shape,
@@ -127,6 +134,45 @@ pub enum Op {
     Dropout { x: ValueId, p: f64 },
     /// The value, through which no gradient flows.
     Detach(ValueId),
+}
+
+impl Op {
+    /// The values that this operation reads, in order; one that is read twice stands twice.
+    pub fn inputs(&self) -> Vec<ValueId> {
+        let mut inputs = Vec::new();
+        let mut copy = self.clone();
+        copy.for_each_input(|id| inputs.push(*id));
+        inputs
+    }
+
+    /// Visits each value that this operation reads, to renumber it.
+    pub fn for_each_input(&mut self, mut visit: impl FnMut(&mut ValueId)) {
+        match self {
+            Op::Tokens | Op::Param(_) | Op::Scalar(_) | Op::Range(_) => {}
+            Op::Embedding { table, tokens } => {
+                visit(table);
+                visit(tokens);
+            }
+            Op::Binary(_, a, b) | Op::Matmul(a, b) => {
+                visit(a);
+                visit(b);
+            }
+            Op::Concat(parts, _) => parts.iter_mut().for_each(visit),
+            Op::Unary(_, x)
+            | Op::Reshape(x)
+            | Op::Permute(x, _)
+            | Op::Slice { x, .. }
+            | Op::Reduce(_, x, _)
+            | Op::Softmax(x, _)
+            | Op::RmsNorm { x, .. }
+            | Op::LayerNorm { x, .. }
+            | Op::CausalMask(x)
+            | Op::Rope { x, .. }
+            | Op::Shift { x, .. }
+            | Op::Dropout { x, .. }
+            | Op::Detach(x) => visit(x),
+        }
+    }
 }
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, Serialize, Deserialize)]

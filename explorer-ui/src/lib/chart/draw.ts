@@ -1,0 +1,309 @@
+/** Paints a frame on a canvas. Nothing here decides what is shown: that is `frame.ts`. */
+import { bodyRect, laneRect, placer, visibleSpan, type Frame, type Place } from './frame';
+import { project, tickDecimals, ticks, timeLabel, timeTicks } from './scale';
+import { ancestry, childrenOf, CRASH, KEEP } from './series';
+
+export type Palette = Record<
+  'ink' | 'faint' | 'line' | 'surface' | 'lane' | 'keep' | 'discard' | 'crash' | 'frontier' | 'best' | 'edge' | 'focus',
+  string
+>;
+
+/** A class's best-so-far line: the records that moved it, in order. */
+export type BestLine = { name: string; steps: number[] };
+
+/** Drawn while the window moves: more edges than this are left out until it rests. */
+const EDGES_IN_MOTION = 1_500;
+/** Beyond this many edges only those between kept records are drawn: more is a felt, not a picture. */
+const ALL_EDGES = 4_000;
+const MOST_EDGES = 20_000;
+/** Up to here edges bend; a straight line is cheaper. */
+const CURVED_EDGES = 1_500;
+
+const FONT = '11px ui-sans-serif, system-ui, sans-serif';
+
+/** Radius of a mark by how many share the plot, in CSS pixels. */
+export function markRadius(visible: number): number {
+  if (visible < 200) return 4.5;
+  if (visible < 1_000) return 3.5;
+  if (visible < 5_000) return 2.6;
+  return visible < 20_000 ? 2 : 1.5;
+}
+
+/** The resting picture: axes, edges, marks, best-so-far lines. */
+export function drawBase(ctx: CanvasRenderingContext2D, frame: Frame, palette: Palette, best: BestLine[], moving: boolean) {
+  ctx.save();
+  drawAxes(ctx, frame, palette);
+  ctx.beginPath();
+  const { left, top, right, bottom } = frame.plot;
+  ctx.rect(left - 8, top - 8, right - left + 16, bottom - top + 16);
+  ctx.clip();
+  drawEdges(ctx, frame, palette, moving);
+  drawMarks(ctx, frame, palette);
+  drawBest(ctx, frame, palette, best);
+  drawFrontier(ctx, frame, palette);
+  ctx.restore();
+}
+
+function drawAxes(ctx: CanvasRenderingContext2D, frame: Frame, palette: Palette) {
+  const { plot, window } = frame;
+  const body = bodyRect(frame);
+  const lane = laneRect(frame);
+  ctx.font = FONT;
+  ctx.lineWidth = 1;
+  ctx.strokeStyle = palette.line;
+  ctx.fillStyle = palette.faint;
+  if (lane !== null) {
+    ctx.fillStyle = palette.lane;
+    ctx.fillRect(lane.left, lane.top, lane.right - lane.left, lane.bottom - lane.top);
+    ctx.fillStyle = palette.crash;
+    ctx.textAlign = 'right';
+    ctx.textBaseline = 'middle';
+    ctx.fillText('crash', plot.left - 8, (lane.top + lane.bottom) / 2);
+    ctx.fillStyle = palette.faint;
+  }
+  ctx.textAlign = 'right';
+  ctx.textBaseline = 'middle';
+  const yTicks = ticks(window.y, Math.max(2, (body.bottom - body.top) / 55));
+  const decimals = tickDecimals(yTicks);
+  ctx.beginPath();
+  for (const value of yTicks) {
+    const y = Math.round(project(value, window.y, body.bottom, body.top)) + 0.5;
+    ctx.moveTo(plot.left, y);
+    ctx.lineTo(plot.right, y);
+    const wide = value !== 0 && (Math.abs(value) >= 1e6 || decimals > 7);
+    ctx.fillText(wide ? value.toExponential(1) : value.toFixed(decimals).replace('-', '\u2212'), plot.left - 8, y);
+  }
+  ctx.stroke();
+  ctx.textBaseline = 'top';
+  ctx.textAlign = 'center';
+  for (const [value, label] of xLabels(frame)) {
+    const x = project(value, window.x, plot.left, plot.right);
+    const half = ctx.measureText(label).width / 2;
+    ctx.fillText(label, Math.min(Math.max(x, plot.left + half - 6), plot.right - half + 6), plot.bottom + 8);
+    ctx.fillRect(Math.round(x), plot.bottom, 1, 4);
+  }
+}
+
+function xLabels(frame: Frame): [number, string][] {
+  const { plot, window } = frame;
+  const wanted = Math.max(2, (plot.right - plot.left) / 110);
+  if (frame.axis === 'order') {
+    return ticks(window.x, wanted)
+      .filter((value) => Number.isInteger(value) && value >= 0)
+      .map((value) => [value, `#${value.toLocaleString('en-US')}`]);
+  }
+  const offset = -new Date(Math.min(window.x.max, 8e12) * 1000).getTimezoneOffset() * 60;
+  const { times, step } = timeTicks(window.x, wanted, Number.isFinite(offset) ? offset : 0);
+  return times.map((time) => [time, timeLabel(time, step)]);
+}
+
+function drawEdges(ctx: CanvasRenderingContext2D, frame: Frame, palette: Palette, moving: boolean) {
+  const { series, mask } = frame;
+  const [from, to] = visibleSpan(frame);
+  let all = 0;
+  for (let i = from; i < to; i++) if (mask[i] === 1 && series.parent[i] >= 0) all++;
+  const keepsOnly = all > ALL_EDGES;
+  const place = placer(frame);
+  const a: Place = { x: 0, y: 0, beyondX: 0, beyondY: 0 };
+  const b: Place = { x: 0, y: 0, beyondX: 0, beyondY: 0 };
+  const edges: number[] = [];
+  for (let i = from; i < to && edges.length < MOST_EDGES * 4; i++) {
+    const parent = series.parent[i];
+    if (mask[i] === 0 || parent < 0 || mask[parent] === 0) continue;
+    if (keepsOnly && series.status[i] !== KEEP) continue;
+    if (series.status[i] === CRASH || series.status[parent] === CRASH) continue;
+    if (!place(i, b)) continue;
+    if (!place(parent, a)) {
+      a.x = project(frame.xs[parent], frame.window.x, frame.plot.left, frame.plot.right);
+      a.y = project(series.metric[parent], frame.window.y, frame.plot.bottom, frame.plot.top);
+    }
+    if (a.beyondX !== 0 || b.beyondX !== 0) continue;
+    edges.push(a.x, a.y, b.x, b.y);
+  }
+  const count = edges.length / 4;
+  if (moving && count > EDGES_IN_MOTION) return;
+  ctx.globalAlpha = count > 5_000 ? 0.12 : count > 800 ? 0.22 : 0.4;
+  ctx.strokeStyle = palette.edge;
+  ctx.lineWidth = 1;
+  strokeEdges(ctx, edges, count <= CURVED_EDGES);
+  ctx.globalAlpha = 1;
+}
+
+function strokeEdges(ctx: CanvasRenderingContext2D, edges: number[], curved: boolean) {
+  // Short paths: a rasterizer's cost grows faster than the path's length.
+  const batch = 400;
+  for (let start = 0; start < edges.length; start += batch * 4) {
+    ctx.beginPath();
+    const end = Math.min(edges.length, start + batch * 4);
+    for (let k = start; k < end; k += 4) edge(ctx, edges[k], edges[k + 1], edges[k + 2], edges[k + 3], curved);
+    ctx.stroke();
+  }
+}
+
+/** Leaves the parent level and bends towards the child, as a hypha does. */
+function edge(ctx: CanvasRenderingContext2D, ax: number, ay: number, bx: number, by: number, curved: boolean) {
+  ctx.moveTo(ax, ay);
+  if (curved) ctx.bezierCurveTo(ax + (bx - ax) * 0.55, ay, ax + (bx - ax) * 0.65, by, bx, by);
+  else ctx.lineTo(bx, by);
+}
+
+function drawMarks(ctx: CanvasRenderingContext2D, frame: Frame, palette: Palette) {
+  const { series, mask } = frame;
+  const visible = countVisible(frame);
+  const radius = markRadius(visible);
+  const place = placer(frame);
+  const out: Place = { x: 0, y: 0, beyondX: 0, beyondY: 0 };
+  // Discards lie under the keeps; each status is one colour, set once.
+  for (const status of [1, 2, 0]) {
+    ctx.fillStyle = ctx.strokeStyle = status === KEEP ? palette.keep : status === CRASH ? palette.crash : palette.discard;
+    ctx.globalAlpha = status === KEEP ? 0.9 : visible > 5_000 ? 0.45 : 0.7;
+    ctx.lineWidth = 1.2;
+    for (let i = 0; i < series.length; i++) {
+      if (series.status[i] !== status || mask[i] === 0 || series.frontier[i] === 1 || !place(i, out)) continue;
+      if (out.beyondX !== 0 || out.beyondY !== 0) pointer(ctx, out, Math.max(3, radius));
+      else if (status === CRASH) cross(ctx, out.x, out.y, Math.max(1.5, radius * 0.8));
+      else disc(ctx, out.x, out.y, status === KEEP ? radius : radius * 0.8);
+    }
+  }
+  ctx.globalAlpha = 1;
+}
+
+function countVisible(frame: Frame): number {
+  const [from, to] = visibleSpan(frame);
+  let visible = 0;
+  for (let i = from; i < to; i++) visible += frame.mask[i];
+  return visible;
+}
+
+function disc(ctx: CanvasRenderingContext2D, x: number, y: number, radius: number) {
+  if (radius <= 2) {
+    ctx.fillRect(x - radius, y - radius, radius * 2, radius * 2);
+    return;
+  }
+  ctx.beginPath();
+  ctx.arc(x, y, radius, 0, 2 * Math.PI);
+  ctx.fill();
+}
+
+function cross(ctx: CanvasRenderingContext2D, x: number, y: number, radius: number) {
+  if (radius <= 1.6) {
+    ctx.fillRect(x - 0.75, y - 3, 1.5, 6);
+    return;
+  }
+  ctx.beginPath();
+  ctx.moveTo(x - radius, y - radius);
+  ctx.lineTo(x + radius, y + radius);
+  ctx.moveTo(x - radius, y + radius);
+  ctx.lineTo(x + radius, y - radius);
+  ctx.stroke();
+}
+
+/** A triangle at the edge, pointing to where the record lies beyond it. */
+function pointer(ctx: CanvasRenderingContext2D, at: Place, radius: number) {
+  const dx = at.beyondY === 0 ? at.beyondX : 0;
+  const dy = -at.beyondY;
+  const tipX = at.x;
+  const tipY = at.y;
+  ctx.beginPath();
+  ctx.moveTo(tipX, tipY);
+  ctx.lineTo(tipX - dx * radius * 1.8 - dy * radius, tipY - dy * radius * 1.8 - dx * radius);
+  ctx.lineTo(tipX - dx * radius * 1.8 + dy * radius, tipY - dy * radius * 1.8 + dx * radius);
+  ctx.fill();
+}
+
+function drawBest(ctx: CanvasRenderingContext2D, frame: Frame, palette: Palette, best: BestLine[]) {
+  const { xs, window, series } = frame;
+  const body = bodyRect(frame);
+  ctx.strokeStyle = palette.best;
+  ctx.lineJoin = 'round';
+  ctx.font = FONT;
+  for (const line of best) {
+    if (line.steps.length === 0) continue;
+    ctx.lineWidth = 1.75;
+    ctx.beginPath();
+    let y = 0;
+    line.steps.forEach((index, k) => {
+      const x = Math.min(Math.max(project(xs[index], window.x, body.left, body.right), body.left - 4), body.right + 4);
+      const next = project(series.metric[index], window.y, body.bottom, body.top);
+      if (k === 0) ctx.moveTo(x, next);
+      else ctx.lineTo(x, y);
+      ctx.lineTo(x, next);
+      y = next;
+    });
+    ctx.lineTo(body.right, y);
+    ctx.stroke();
+    if (best.length > 1 && y > body.top && y < body.bottom) label(ctx, line.name, body.right - 4, y, palette);
+  }
+}
+
+function label(ctx: CanvasRenderingContext2D, text: string, x: number, y: number, palette: Palette) {
+  const short = text.length > 18 ? `${text.slice(0, 17)}…` : text;
+  ctx.textAlign = 'right';
+  ctx.textBaseline = 'bottom';
+  ctx.lineWidth = 3;
+  ctx.save();
+  ctx.strokeStyle = palette.surface;
+  ctx.strokeText(short, x, y - 3);
+  ctx.fillStyle = palette.best;
+  ctx.fillText(short, x, y - 3);
+  ctx.restore();
+}
+
+function drawFrontier(ctx: CanvasRenderingContext2D, frame: Frame, palette: Palette) {
+  const { series, mask } = frame;
+  const place = placer(frame);
+  const out: Place = { x: 0, y: 0, beyondX: 0, beyondY: 0 };
+  let shown = 0;
+  for (let i = 0; i < series.length; i++) shown += series.frontier[i] & mask[i];
+  const radius = shown > 2_000 ? 2.2 : Math.max(3, markRadius(countVisible(frame)) + 0.4);
+  ctx.fillStyle = palette.frontier;
+  ctx.strokeStyle = palette.surface;
+  ctx.lineWidth = 1.5;
+  for (let i = 0; i < series.length; i++) {
+    if (series.frontier[i] === 0 || mask[i] === 0 || !place(i, out)) continue;
+    if (out.beyondX !== 0 || out.beyondY !== 0) {
+      pointer(ctx, out, radius + 1);
+      continue;
+    }
+    ctx.beginPath();
+    ctx.arc(out.x, out.y, radius, 0, 2 * Math.PI);
+    if (radius > 2.5) ctx.stroke();
+    ctx.fill();
+  }
+}
+
+/** What follows the pointer: the record pointed at, its way to the root and its children. */
+export function drawOverlay(ctx: CanvasRenderingContext2D, frame: Frame, palette: Palette, index: number) {
+  const { series, mask } = frame;
+  const place = placer(frame);
+  const out: Place = { x: 0, y: 0, beyondX: 0, beyondY: 0 };
+  const at = (i: number): Place | null => (mask[i] === 1 && place(i, out) ? { ...out } : null);
+  const own = at(index);
+  if (own === null) return;
+  ctx.save();
+  ctx.strokeStyle = palette.focus;
+  ctx.fillStyle = palette.focus;
+  ctx.lineWidth = 1;
+  ctx.globalAlpha = 0.5;
+  ctx.beginPath();
+  for (const child of childrenOf(series, index)) {
+    const place = at(child);
+    if (place !== null) edge(ctx, own.x, own.y, place.x, place.y, true);
+  }
+  ctx.stroke();
+  ctx.globalAlpha = 1;
+  ctx.lineWidth = 1.75;
+  const path = ancestry(series, index).map(at);
+  ctx.beginPath();
+  for (let k = 0; k + 1 < path.length; k++) {
+    const child = path[k];
+    const parent = path[k + 1];
+    if (child && parent) edge(ctx, parent.x, parent.y, child.x, child.y, true);
+  }
+  ctx.stroke();
+  for (const place of path) if (place) disc(ctx, place.x, place.y, 2.6);
+  ctx.beginPath();
+  ctx.arc(own.x, own.y, 8, 0, 2 * Math.PI);
+  ctx.stroke();
+  ctx.restore();
+}

@@ -1,0 +1,121 @@
+/** The graph's columns as typed arrays, and what the chart derives from them for showing. */
+import type { GraphColumns } from '../api/types';
+
+export const KEEP = 0;
+export const DISCARD = 1;
+export const CRASH = 2;
+export const STATUS_NAMES = ['keep', 'discard', 'crash'] as const;
+
+/** One entry a record, in the API's (timestamp, id) order. */
+export type Series = {
+  length: number;
+  ids: string[];
+  /** Unix seconds, as the publishers claim. */
+  time: Float64Array;
+  metric: Float64Array;
+  status: Uint8Array;
+  hardwareClass: Uint16Array;
+  classNames: string[];
+  /** Index of the parent, -1 where there is none. */
+  parent: Int32Array;
+  verified: Uint8Array;
+  frontier: Uint8Array;
+};
+
+/** Typed arrays out of the API's columns. A parent outside them becomes none. */
+export function seriesOf(columns: GraphColumns): Series {
+  const length = columns.ids.length;
+  const series: Series = {
+    length,
+    ids: columns.ids,
+    time: Float64Array.from(columns.timestamps),
+    metric: Float64Array.from(columns.metrics),
+    status: Uint8Array.from(columns.statuses),
+    hardwareClass: Uint16Array.from(columns.classes),
+    classNames: columns.class_names,
+    parent: Int32Array.from(columns.parents),
+    verified: Uint8Array.from(columns.verified, Number),
+    frontier: Uint8Array.from(columns.frontier, Number),
+  };
+  for (let i = 0; i < length; i++) {
+    const parent = series.parent[i];
+    if (parent < 0 || parent >= length || parent === i) series.parent[i] = -1;
+  }
+  return series;
+}
+
+export type Filter = {
+  /** Shown or not, by status number. */
+  statuses: readonly boolean[];
+  /** Index into `classNames`; -1 shows all. */
+  hardwareClass: number;
+};
+
+/** 1 for each record that passes the filter. */
+export function maskOf(series: Series, filter: Filter): Uint8Array {
+  const mask = new Uint8Array(series.length);
+  for (let i = 0; i < series.length; i++) {
+    const inClass = filter.hardwareClass < 0 || series.hardwareClass[i] === filter.hardwareClass;
+    if (inClass && filter.statuses[series.status[i]] === true) mask[i] = 1;
+  }
+  return mask;
+}
+
+/** Whether `a` is nearer to the goal than `b`. For drawing only: what counts as best is the API's to say. */
+export function nearerGoal(a: number, b: number, goal: string): boolean {
+  return goal === 'maximize' ? a > b : a < b;
+}
+
+/** The kept records of one class that moved its best value, in order of time. */
+export function bestSoFar(series: Series, hardwareClass: number, goal: string): number[] {
+  const steps: number[] = [];
+  let best = goal === 'maximize' ? -Infinity : Infinity;
+  for (let i = 0; i < series.length; i++) {
+    if (series.status[i] !== KEEP || series.hardwareClass[i] !== hardwareClass) continue;
+    if (!Number.isFinite(series.metric[i]) || !nearerGoal(series.metric[i], best, goal)) continue;
+    best = series.metric[i];
+    steps.push(i);
+  }
+  return steps;
+}
+
+/** The classes with most records first, at most `limit` of them, as indices into `classNames`. */
+export function busiestClasses(series: Series, limit: number): number[] {
+  const counts = new Map<number, number>();
+  for (const index of series.hardwareClass) counts.set(index, (counts.get(index) ?? 0) + 1);
+  return [...counts].sort((a, b) => b[1] - a[1] || a[0] - b[0]).slice(0, limit).map(([index]) => index);
+}
+
+/** From `index` back to the root, itself first. Ends at a loop, which a hostile answer could hold. */
+export function ancestry(series: Series, index: number): number[] {
+  const path: number[] = [];
+  const seen = new Set<number>();
+  for (let at = index; at >= 0 && !seen.has(at); at = series.parent[at]) {
+    seen.add(at);
+    path.push(at);
+  }
+  return path;
+}
+
+/** Indices of the records whose parent is `index`. */
+export function childrenOf(series: Series, index: number): number[] {
+  const children: number[] = [];
+  for (let i = 0; i < series.length; i++) if (series.parent[i] === index) children.push(i);
+  return children;
+}
+
+/** Best value after each step of the busiest class, thinned to `points`: enough for a sparkline. */
+export function sparkOf(series: Series, goal: string, points: number): number[] {
+  const [busiest] = busiestClasses(series, 1);
+  if (busiest === undefined) return [];
+  const steps = bestSoFar(series, busiest, goal);
+  const values: number[] = [];
+  const last = series.length - 1;
+  let step = 0;
+  for (let k = 0; k < points; k++) {
+    const upTo = points === 1 ? last : Math.round((k * last) / (points - 1));
+    while (step + 1 < steps.length && steps[step + 1] <= upTo) step++;
+    if (steps.length > 0 && steps[step] <= upTo) values.push(series.metric[steps[step]]);
+  }
+  return values;
+}

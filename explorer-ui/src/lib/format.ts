@@ -1,0 +1,89 @@
+/** Numbers and times in words that fit a table. Nothing here throws: the values come from strangers. */
+
+const MINUS = '\u2212';
+const NONE = '–';
+
+/** A metric: four decimals in the usual range, scientific outside it. */
+export function metric(value: number | null | undefined): string {
+  if (value === null || value === undefined || !Number.isFinite(value)) return NONE;
+  const size = Math.abs(value);
+  const text = size !== 0 && (size >= 1e5 || size < 1e-3) ? value.toExponential(3) : value.toFixed(size >= 1000 ? 1 : 4);
+  return text.replace('-', MINUS);
+}
+
+/** A difference of two metrics, always with its sign. */
+export function delta(value: number): string {
+  if (!Number.isFinite(value)) return NONE;
+  if (value === 0) return '±0';
+  const text = metric(Math.abs(value));
+  return (value > 0 ? '+' : MINUS) + text;
+}
+
+/** Whether a change of the metric goes the task's way; null when it does not move. */
+export function improves(change: number, goal: string): boolean | null {
+  if (change === 0 || !Number.isFinite(change)) return null;
+  return goal === 'maximize' ? change > 0 : change < 0;
+}
+
+/** A count with thousands separated. */
+export function count(value: number): string {
+  return Number.isFinite(value) ? Math.round(value).toLocaleString('en-US') : NONE;
+}
+
+/** A large count in three digits: 950, 12.4k, 3.10M. */
+export function compact(value: number): string {
+  if (!Number.isFinite(value)) return NONE;
+  const steps: [number, string][] = [[1e12, 'T'], [1e9, 'B'], [1e6, 'M'], [1e3, 'k']];
+  for (const [size, unit] of steps) {
+    if (Math.abs(value) >= size) return (value / size).toPrecision(3).replace(/e\+.*/, '') + unit;
+  }
+  return String(Math.round(value));
+}
+
+/** Seconds as a length of time: 45 s, 5 min, 3 h 20 min, 12 d. */
+export function duration(seconds: number): string {
+  if (!Number.isFinite(seconds)) return NONE;
+  const s = Math.max(0, Math.round(seconds));
+  if (s < 90) return `${s} s`;
+  const minutes = Math.round(s / 60);
+  if (minutes < 90) return `${minutes} min`;
+  const hours = Math.floor(minutes / 60);
+  if (hours < 48) return minutes % 60 === 0 ? `${hours} h` : `${hours} h ${minutes % 60} min`;
+  return `${count(Math.round(hours / 24))} d`;
+}
+
+/** How long before `now` (both Unix seconds) something was; also for times that lie ahead. */
+export function ago(timestamp: number, now: number): string {
+  const past = now - timestamp;
+  if (!Number.isFinite(past)) return NONE;
+  if (Math.abs(past) < 5) return 'just now';
+  const text = span(Math.abs(past));
+  return past > 0 ? `${text} ago` : `in ${text}`;
+}
+
+function span(seconds: number): string {
+  if (seconds < 60) return `${Math.round(seconds)} s`;
+  if (seconds < 3600) return `${Math.round(seconds / 60)} min`;
+  if (seconds < 86_400) return `${Math.round(seconds / 3600)} h`;
+  if (seconds < 86_400 * 60) return `${Math.round(seconds / 86_400)} d`;
+  if (seconds < 86_400 * 700) return `${Math.round(seconds / (86_400 * 30.44))} months`;
+  return `${count(seconds / (86_400 * 365.25))} years`;
+}
+
+/** The date of a Unix time, or null where it lies outside what a date can say. */
+export function dateOf(timestamp: number): Date | null {
+  const date = new Date(timestamp * 1000);
+  return Number.isNaN(date.getTime()) ? null : date;
+}
+
+/** Date and time to the second, in the reader's zone. */
+export function dateTime(timestamp: number): string {
+  const date = dateOf(timestamp);
+  if (date === null) return `Unix time ${timestamp}`;
+  return date.toLocaleString('en-GB', { dateStyle: 'medium', timeStyle: 'medium' });
+}
+
+/** `one` or `many` after a count. */
+export function plural(value: number, one: string, many = `${one}s`): string {
+  return `${count(value)} ${value === 1 ? one : many}`;
+}

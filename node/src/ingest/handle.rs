@@ -1,0 +1,92 @@
+//! What others hold of `ingest`: the way in, what comes back, and what is broadcast.
+
+use std::sync::Arc;
+
+use libp2p::PeerId;
+use spore_protocol::{Kind, ObjectId, Reject, SignedObject};
+use spore_storage::Change;
+use tokio::sync::{mpsc, oneshot};
+
+/// Objects waiting for verification. A full inbox makes senders wait, which slows their peers
+/// down; at 2 KB an object it holds about 8 MB.
+pub const INBOX: usize = 4096;
+
+/// Wants not yet taken by the network; more are dropped, for catch-up brings them too.
+pub const WANTS: usize = 1024;
+
+/// Where an object came from.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+pub enum Origin {
+    /// By gossip, from the peer that passed it on.
+    Gossip(PeerId),
+    /// By catch-up or an answer to a [`Want`].
+    Sync(PeerId),
+    /// Made by this node.
+    Local,
+    /// From a file.
+    Import,
+}
+
+/// An object on its way in.
+#[derive(Debug)]
+pub struct Inbound {
+    pub origin: Origin,
+    pub object: SignedObject,
+    /// Told once, when it is decided.
+    pub reply: oneshot::Sender<Disposition>,
+}
+
+/// What became of an object: gossip's verdict follows from it.
+#[derive(Clone, Debug, PartialEq)]
+pub enum Disposition {
+    /// New, valid and stored: pass it on.
+    Accepted,
+    /// Known already.
+    Known,
+    /// Valid so far, held until its parent (or subject) comes. Neither passed on nor punished.
+    Pending,
+    /// Refused, with the reason; [`Reject::penalty`] says what that costs the sender.
+    Rejected(Reject),
+    /// The store could not take it now (a full disk, a shutdown). Nobody's fault.
+    Failed(Arc<str>),
+}
+
+/// The store changed. Broadcast after the change is durable.
+#[derive(Clone, Debug)]
+pub struct StoreEvent {
+    pub change: Change,
+    pub object: SignedObject,
+    /// How the object came; for one released from waiting, how it had come then.
+    pub origin: Origin,
+}
+
+/// An object that is missed: the network asks `from` first, where given, then other peers.
+#[derive(Clone, Debug, PartialEq, Eq, Hash)]
+pub struct Want {
+    pub kind: Kind,
+    pub id: ObjectId,
+    pub from: Option<PeerId>,
+}
+
+/// `ingest` has shut down.
+#[derive(Debug, thiserror::Error)]
+#[error("the node is shutting down")]
+pub struct IngestClosed;
+
+/// The way in. Cheap to clone.
+#[derive(Clone, Debug)]
+pub struct IngestHandle {
+    pub(super) inbox: mpsc::Sender<Inbound>,
+}
+
+impl IngestHandle {
+    /// Hands an object over and waits for its fate. Waits, too, while the inbox is full.
+    ///
+    /// # Errors
+    /// [`IngestClosed`] at shutdown.
+    pub async fn submit(&self, origin: Origin, object: SignedObject) -> Result<Disposition, IngestClosed> {
+        let (reply, answer) = oneshot::channel();
+        self.inbox.send(Inbound { origin, object, reply }).await.map_err(|_| IngestClosed)?;
+        answer.await.map_err(|_| IngestClosed)
+    }
+}

@@ -1,0 +1,93 @@
+//! Reading the fields of a signed object: each taken once, by name and type; none left over.
+
+use std::str::FromStr;
+
+use crate::{
+    Reject,
+    json::{Map, Value},
+};
+
+/// The fields of an object not yet taken.
+pub struct Fields(pub Map);
+
+fn wrong(field: &str, expected: &'static str) -> Reject {
+    Reject::WrongType { field: field.to_owned(), expected }
+}
+
+impl Fields {
+    fn take(&mut self, name: &str) -> Result<Value, Reject> {
+        self.0.remove(name).ok_or_else(|| Reject::MissingField(name.to_owned()))
+    }
+
+    pub fn text(&mut self, name: &str) -> Result<String, Reject> {
+        match self.take(name)? {
+            Value::String(text) => Ok(text),
+            _ => Err(wrong(name, "text")),
+        }
+    }
+
+    pub fn unsigned(&mut self, name: &str) -> Result<u64, Reject> {
+        let expected = "an integer of at least 0 that fits 64 bits";
+        match self.take(name)? {
+            Value::Int(i) => u64::try_from(i).map_err(|_| wrong(name, expected)),
+            _ => Err(wrong(name, expected)),
+        }
+    }
+
+    /// A number spelled either way.
+    #[allow(clippy::cast_precision_loss, reason = "Python's own conversion rounds the same way")]
+    pub fn number(&mut self, name: &str) -> Result<f64, Reject> {
+        match self.take(name)? {
+            Value::Int(i) => Ok(i as f64),
+            Value::Float(x) => Ok(x),
+            _ => Err(wrong(name, "a number")),
+        }
+    }
+
+    pub fn object(&mut self, name: &str) -> Result<Map, Reject> {
+        match self.take(name)? {
+            Value::Object(map) => Ok(map),
+            _ => Err(wrong(name, "an object")),
+        }
+    }
+
+    pub fn id<T: FromStr>(&mut self, name: &str) -> Result<T, Reject> {
+        self.text(name)?.parse().map_err(|_| wrong(name, "64 lower-case hex digits"))
+    }
+
+    /// An id, or none where the text is empty.
+    pub fn optional_id<T: FromStr>(&mut self, name: &str) -> Result<Option<T>, Reject> {
+        let text = self.text(name)?;
+        if text.is_empty() {
+            return Ok(None);
+        }
+        text.parse().map(Some).map_err(|_| wrong(name, "64 lower-case hex digits, or empty"))
+    }
+
+    /// An id, or none where the value is null.
+    pub fn nullable_id<T: FromStr>(&mut self, name: &str) -> Result<Option<T>, Reject> {
+        match self.take(name)? {
+            Value::Null => Ok(None),
+            Value::String(text) => text.parse().map(Some).map_err(|_| wrong(name, "64 lower-case hex digits, or null")),
+            _ => Err(wrong(name, "64 lower-case hex digits, or null")),
+        }
+    }
+
+    /// One word of a fixed set.
+    pub fn word<T: FromStr>(&mut self, name: &str, expected: &'static str) -> Result<T, Reject> {
+        self.text(name)?.parse().map_err(|_| wrong(name, expected))
+    }
+
+    /// Nothing may be left.
+    pub fn finish(self) -> Result<(), Reject> {
+        match self.0.into_keys().next() {
+            Some(name) => Err(Reject::UnknownField(name)),
+            None => Ok(()),
+        }
+    }
+}
+
+/// Text of an optional id as it is signed: empty where there is none.
+pub fn text_or_empty<T: ToString>(id: Option<T>) -> Value {
+    Value::String(id.map(|id| id.to_string()).unwrap_or_default())
+}

@@ -1,0 +1,70 @@
+//! The legacy wire: a 4-byte big-endian length, then the UTF-8 JSON of a type and its payload.
+
+use crate::{
+    Reject,
+    json::{Map, Value},
+};
+
+/// Bytes of the length that precedes each frame's body.
+pub const HEADER_BYTES: usize = 4;
+
+/// Largest body, as in the reference.
+pub const MAX_BODY_BYTES: usize = 10 * 1024 * 1024;
+
+/// One frame's content.
+#[derive(Clone, Debug, PartialEq)]
+pub struct Frame {
+    /// Such as `experiment` or `ping`.
+    pub kind: String,
+    pub payload: Value,
+}
+
+/// The length of the body that follows a header.
+///
+/// # Errors
+/// [`Reject::TooLarge`] above [`MAX_BODY_BYTES`].
+pub fn body_length(header: [u8; HEADER_BYTES]) -> Result<usize, Reject> {
+    let size = usize::try_from(u32::from_be_bytes(header)).unwrap_or(usize::MAX);
+    if size > MAX_BODY_BYTES { Err(Reject::TooLarge { size, limit: MAX_BODY_BYTES }) } else { Ok(size) }
+}
+
+impl Frame {
+    /// Reads a frame's body.
+    ///
+    /// # Errors
+    /// What is wrong with the JSON, or a missing, unknown or ill-typed field.
+    pub fn decode(body: &[u8]) -> Result<Self, Reject> {
+        let Value::Object(mut map) = Value::parse(body)? else { return Err(Reject::NotAnObject) };
+        let kind = match map.remove("type") {
+            Some(Value::String(kind)) => kind,
+            Some(_) => return Err(Reject::WrongType { field: "type".into(), expected: "text" }),
+            None => return Err(Reject::MissingField("type".into())),
+        };
+        let payload = map.remove("payload").ok_or_else(|| Reject::MissingField("payload".into()))?;
+        match map.into_keys().next() {
+            Some(field) => Err(Reject::UnknownField(field)),
+            None => Ok(Self { kind, payload }),
+        }
+    }
+
+    /// Header and body.
+    ///
+    /// # Errors
+    /// [`Reject::TooLarge`] when the body exceeds [`MAX_BODY_BYTES`].
+    pub fn encode(&self) -> Result<Vec<u8>, Reject> {
+        let map = Map::from([
+            ("type".to_owned(), Value::String(self.kind.clone())),
+            ("payload".to_owned(), self.payload.clone()),
+        ]);
+        let body = Value::Object(map).canonical();
+        let size = body.len();
+        match u32::try_from(size) {
+            Ok(length) if size <= MAX_BODY_BYTES => {
+                let mut bytes = length.to_be_bytes().to_vec();
+                bytes.extend_from_slice(body.as_bytes());
+                Ok(bytes)
+            }
+            _ => Err(Reject::TooLarge { size, limit: MAX_BODY_BYTES }),
+        }
+    }
+}

@@ -1,0 +1,433 @@
+//! Strict JSON and its canonical form, to the byte as Python's `json` writes it.
+//!
+//! A general JSON library cannot serve: the spelling of a number is part of an object's identity
+//! (`1` and `1.0` differ), duplicate keys and lone surrogates must be named errors, and integers
+//! beyond 64 bits must not turn into floats in silence (docs/adr/0004).
+
+use std::{collections::BTreeMap, fmt::Write as _};
+
+use crate::Reject;
+
+/// Deepest nesting of arrays and objects.
+pub const MAX_DEPTH: usize = 32;
+
+/// A JSON object; `BTreeMap` keeps keys in code point order.
+pub type Map = BTreeMap<String, Value>;
+
+/// A JSON value that remembers whether a number was spelled as an integer.
+#[derive(Clone, Debug, PartialEq)]
+pub enum Value {
+    Null,
+    Bool(bool),
+    /// `i64::MIN..=u64::MAX`.
+    Int(i128),
+    /// Always finite.
+    Float(f64),
+    String(String),
+    Array(Vec<Value>),
+    Object(Map),
+}
+
+impl From<&str> for Value {
+    fn from(text: &str) -> Self {
+        Self::String(text.to_owned())
+    }
+}
+
+impl From<u64> for Value {
+    fn from(number: u64) -> Self {
+        Self::Int(number.into())
+    }
+}
+
+impl Value {
+    /// Reads one JSON text.
+    ///
+    /// # Errors
+    /// A named [`Reject`] for anything that is not strictly JSON, repeats a key, nests deeper
+    /// than [`MAX_DEPTH`], or holds a number that is not finite or does not fit 64 bits.
+    pub fn parse(bytes: &[u8]) -> Result<Self, Reject> {
+        let text = std::str::from_utf8(bytes)
+            .map_err(|e| Reject::NotJson { at: e.valid_up_to(), what: "invalid UTF-8" })?;
+        let mut parser = Parser { text, at: 0 };
+        let value = parser.value(0)?;
+        parser.blanks();
+        if parser.at < text.len() { Err(parser.error("text after the value")) } else { Ok(value) }
+    }
+
+    /// Canonical text: sorted keys, no blanks, ASCII only, numbers as Python prints them.
+    pub fn canonical(&self) -> String {
+        let mut out = String::new();
+        self.write(&mut out);
+        out
+    }
+
+    fn write(&self, out: &mut String) {
+        match self {
+            Self::Null => out.push_str("null"),
+            Self::Bool(true) => out.push_str("true"),
+            Self::Bool(false) => out.push_str("false"),
+            Self::Int(i) => {
+                let _ = write!(out, "{i}");
+            }
+            Self::Float(x) => write_float(*x, out),
+            Self::String(text) => write_string(text, out),
+            Self::Array(items) => {
+                out.push('[');
+                for (i, item) in items.iter().enumerate() {
+                    if i > 0 {
+                        out.push(',');
+                    }
+                    item.write(out);
+                }
+                out.push(']');
+            }
+            Self::Object(map) => {
+                out.push('{');
+                for (i, (key, value)) in map.iter().enumerate() {
+                    if i > 0 {
+                        out.push(',');
+                    }
+                    write_string(key, out);
+                    out.push(':');
+                    value.write(out);
+                }
+                out.push('}');
+            }
+        }
+    }
+}
+
+fn write_string(text: &str, out: &mut String) {
+    out.push('"');
+    for c in text.chars() {
+        match c {
+            '"' => out.push_str("\\\""),
+            '\\' => out.push_str("\\\\"),
+            '\n' => out.push_str("\\n"),
+            '\r' => out.push_str("\\r"),
+            '\t' => out.push_str("\\t"),
+            '\u{8}' => out.push_str("\\b"),
+            '\u{c}' => out.push_str("\\f"),
+            ' '..='~' => out.push(c),
+            _ => {
+                for unit in c.encode_utf16(&mut [0; 2]) {
+                    let _ = write!(out, "\\u{unit:04x}");
+                }
+            }
+        }
+    }
+    out.push('"');
+}
+
+/// Shortest digits that read back as `x`, laid out as Python's `repr` does: fixed notation for
+/// decimal exponents -4..=15, else scientific with a sign and at least two exponent digits.
+fn write_float(x: f64, out: &mut String) {
+    let scientific = format!("{x:e}");
+    let (mantissa, exponent) = scientific.split_once('e').unwrap_or((&scientific, "0"));
+    let exponent: i32 = exponent.parse().unwrap_or(0);
+    let (sign, mantissa) = mantissa.strip_prefix('-').map_or(("", mantissa), |m| ("-", m));
+    out.push_str(sign);
+    if !(-4..16).contains(&exponent) {
+        let sign = if exponent < 0 { '-' } else { '+' };
+        let _ = write!(out, "{mantissa}e{sign}{:02}", exponent.abs());
+        return;
+    }
+    let digits: String = mantissa.chars().filter(|c| *c != '.').collect();
+    if exponent < 0 {
+        out.push_str("0.");
+        (1..-exponent).for_each(|_| out.push('0'));
+        out.push_str(&digits);
+        return;
+    }
+    let whole = usize::try_from(exponent).unwrap_or(0).saturating_add(1);
+    let mut rest = digits.chars();
+    (0..whole).for_each(|_| out.push(rest.next().unwrap_or('0')));
+    out.push('.');
+    let rest = rest.as_str();
+    out.push_str(if rest.is_empty() { "0" } else { rest });
+}
+
+struct Parser<'a> {
+    text: &'a str,
+    at: usize,
+}
+
+impl Parser<'_> {
+    fn error(&self, what: &'static str) -> Reject {
+        Reject::NotJson { at: self.at, what }
+    }
+
+    fn peek(&self) -> Option<u8> {
+        self.text.as_bytes().get(self.at).copied()
+    }
+
+    fn blanks(&mut self) {
+        while matches!(self.peek(), Some(b' ' | b'\t' | b'\n' | b'\r')) {
+            self.at += 1;
+        }
+    }
+
+    fn take(&mut self, byte: u8, what: &'static str) -> Result<(), Reject> {
+        if self.peek() != Some(byte) {
+            return Err(self.error(what));
+        }
+        self.at += 1;
+        Ok(())
+    }
+
+    fn word(&mut self, word: &str, value: Value) -> Result<Value, Reject> {
+        if !self.text.as_bytes().get(self.at..).is_some_and(|rest| rest.starts_with(word.as_bytes())) {
+            return Err(self.error("expected a value"));
+        }
+        self.at += word.len();
+        Ok(value)
+    }
+
+    fn value(&mut self, depth: usize) -> Result<Value, Reject> {
+        if depth > MAX_DEPTH {
+            return Err(Reject::TooDeep { limit: MAX_DEPTH });
+        }
+        self.blanks();
+        match self.peek() {
+            Some(b'{') => self.object(depth),
+            Some(b'[') => self.array(depth),
+            Some(b'"') => self.string().map(Value::String),
+            Some(b't') => self.word("true", Value::Bool(true)),
+            Some(b'f') => self.word("false", Value::Bool(false)),
+            Some(b'n') => self.word("null", Value::Null),
+            Some(b'-' | b'0'..=b'9') => self.number(),
+            Some(_) => Err(self.error("expected a value")),
+            None => Err(self.error("the text ends too early")),
+        }
+    }
+
+    /// Past a value inside brackets: whether another follows.
+    fn more(&mut self, close: u8) -> Result<bool, Reject> {
+        self.blanks();
+        match self.peek() {
+            Some(b',') => {
+                self.at += 1;
+                Ok(true)
+            }
+            Some(byte) if byte == close => {
+                self.at += 1;
+                Ok(false)
+            }
+            _ => Err(self.error("expected a comma or the closing bracket")),
+        }
+    }
+
+    /// Past an opening bracket: whether it closes at once.
+    fn empty(&mut self, close: u8) -> bool {
+        self.at += 1;
+        self.blanks();
+        let empty = self.peek() == Some(close);
+        self.at += usize::from(empty);
+        empty
+    }
+
+    fn array(&mut self, depth: usize) -> Result<Value, Reject> {
+        let mut items = Vec::new();
+        if self.empty(b']') {
+            return Ok(Value::Array(items));
+        }
+        loop {
+            items.push(self.value(depth + 1)?);
+            if !self.more(b']')? {
+                return Ok(Value::Array(items));
+            }
+        }
+    }
+
+    fn object(&mut self, depth: usize) -> Result<Value, Reject> {
+        let mut map = Map::new();
+        if self.empty(b'}') {
+            return Ok(Value::Object(map));
+        }
+        loop {
+            self.blanks();
+            if self.peek() != Some(b'"') {
+                return Err(self.error("expected a key in quotes"));
+            }
+            let key = self.string()?;
+            self.blanks();
+            self.take(b':', "expected a colon")?;
+            let value = self.value(depth + 1)?;
+            if map.contains_key(&key) {
+                return Err(Reject::DuplicateKey(key));
+            }
+            map.insert(key, value);
+            if !self.more(b'}')? {
+                return Ok(Value::Object(map));
+            }
+        }
+    }
+
+    fn string(&mut self) -> Result<String, Reject> {
+        self.at += 1;
+        let mut out = String::new();
+        loop {
+            let rest = self.text.get(self.at..).unwrap_or_default();
+            let plain = rest.find(|c| c == '"' || c == '\\' || c < ' ').ok_or(Reject::NotJson {
+                at: self.text.len(),
+                what: "the text ends inside a string",
+            })?;
+            out.push_str(rest.get(..plain).unwrap_or_default());
+            self.at += plain;
+            match self.peek() {
+                Some(b'"') => {
+                    self.at += 1;
+                    return Ok(out);
+                }
+                Some(b'\\') => out.push(self.escape()?),
+                _ => return Err(self.error("a raw control character in a string")),
+            }
+        }
+    }
+
+    fn escape(&mut self) -> Result<char, Reject> {
+        let start = self.at;
+        self.at += 1;
+        let c = match self.peek() {
+            Some(b'"') => '"',
+            Some(b'\\') => '\\',
+            Some(b'/') => '/',
+            Some(b'n') => '\n',
+            Some(b'r') => '\r',
+            Some(b't') => '\t',
+            Some(b'b') => '\u{8}',
+            Some(b'f') => '\u{c}',
+            Some(b'u') => return self.unicode_escape(start),
+            _ => return Err(self.error("unknown escape")),
+        };
+        self.at += 1;
+        Ok(c)
+    }
+
+    fn unicode_escape(&mut self, start: usize) -> Result<char, Reject> {
+        let lone = Reject::LoneSurrogate { at: start };
+        let first = self.hex4()?;
+        let code = match first {
+            0xd800..=0xdbff => {
+                if self.text.get(self.at..self.at + 2) != Some("\\u") {
+                    return Err(lone);
+                }
+                self.at += 1;
+                let second = self.hex4()?;
+                if !(0xdc00..=0xdfff).contains(&second) {
+                    return Err(lone);
+                }
+                0x10000 + ((first - 0xd800) << 10) + (second - 0xdc00)
+            }
+            _ => first,
+        };
+        char::from_u32(code).ok_or(lone)
+    }
+
+    /// At a `u`: its four hex digits.
+    fn hex4(&mut self) -> Result<u32, Reject> {
+        let digits = self.text.get(self.at + 1..self.at + 5).unwrap_or_default();
+        if digits.len() != 4 || !digits.bytes().all(|b| b.is_ascii_hexdigit()) {
+            return Err(self.error("expected four hex digits"));
+        }
+        self.at += 5;
+        u32::from_str_radix(digits, 16).map_err(|_| self.error("expected four hex digits"))
+    }
+
+    fn digits(&mut self) -> Result<usize, Reject> {
+        let start = self.at;
+        while matches!(self.peek(), Some(b'0'..=b'9')) {
+            self.at += 1;
+        }
+        if self.at == start { Err(self.error("expected a digit")) } else { Ok(self.at - start) }
+    }
+
+    fn number(&mut self) -> Result<Value, Reject> {
+        let start = self.at;
+        self.at += usize::from(self.peek() == Some(b'-'));
+        let zero = self.peek() == Some(b'0');
+        if self.digits()? > 1 && zero {
+            return Err(self.error("a number starts with a needless zero"));
+        }
+        let mut float = false;
+        if self.peek() == Some(b'.') {
+            float = true;
+            self.at += 1;
+            self.digits()?;
+        }
+        if matches!(self.peek(), Some(b'e' | b'E')) {
+            float = true;
+            self.at += 1;
+            self.at += usize::from(matches!(self.peek(), Some(b'+' | b'-')));
+            self.digits()?;
+        }
+        let text = self.text.get(start..self.at).unwrap_or_default();
+        let out_of_range = Reject::NumberOutOfRange { at: start };
+        if float {
+            let x: f64 = text.parse().map_err(|_| out_of_range.clone())?;
+            return if x.is_finite() { Ok(Value::Float(x)) } else { Err(out_of_range) };
+        }
+        let i: i128 = text.parse().map_err(|_| out_of_range.clone())?;
+        if (i128::from(i64::MIN)..=i128::from(u64::MAX)).contains(&i) { Ok(Value::Int(i)) } else { Err(out_of_range) }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn round(text: &str) -> Result<String, Reject> {
+        Value::parse(text.as_bytes()).map(|v| v.canonical())
+    }
+
+    #[test]
+    fn numbers_keep_their_spelling() {
+        for (text, canonical) in [
+            ("1", "1"), ("1.0", "1.0"), ("-0.0", "-0.0"), ("-0", "0"), ("0.0001", "0.0001"), ("1e-5", "1e-05"),
+            ("1e15", "1000000000000000.0"), ("1e16", "1e+16"), ("0.00000015", "1.5e-07"), ("5e-324", "5e-324"),
+            ("18446744073709551615", "18446744073709551615"), ("-9223372036854775808", "-9223372036854775808"),
+            ("123456.789", "123456.789"), ("1.7976931348623157e308", "1.7976931348623157e+308"), ("100.0", "100.0"),
+        ] {
+            assert_eq!(round(text).unwrap(), canonical);
+        }
+    }
+
+    #[test]
+    fn careless_json_is_refused_by_name() {
+        for (text, code) in [
+            ("", "not_json"), ("01", "not_json"), ("1.", "not_json"), ("[1,]", "not_json"), ("{\"a\":1,}", "not_json"), ("NaN", "not_json"),
+            ("Infinity", "not_json"), ("\"\t\"", "not_json"), ("1 2", "not_json"), ("{\"a\":1,\"a\":1}", "duplicate_key"), ("\"\\ud800\"", "lone_surrogate"),
+            ("\"\\ud800\\u0041\"", "lone_surrogate"), ("\"\\udc00\"", "lone_surrogate"), ("1e400", "number_out_of_range"), ("18446744073709551616", "number_out_of_range"),
+            ("\"\\u12\"", "not_json"), ("\"abc", "not_json"), ("tru", "not_json"), ("\"\\u00e\u{e9}\"", "not_json"),
+        ] {
+            assert_eq!(round(text).unwrap_err().code(), code, "{text}");
+        }
+        let deep = |n: usize| "[".repeat(n) + &"]".repeat(n);
+        assert!(round(&deep(MAX_DEPTH + 1)).is_ok());
+        assert_eq!(round(&deep(MAX_DEPTH + 2)).unwrap_err().code(), "too_deep");
+        assert_eq!(round(&deep(100_000)).unwrap_err().code(), "too_deep");
+    }
+
+    #[test]
+    fn strings_are_ascii_with_surrogate_pairs() {
+        assert_eq!(round("\"\u{1F344}\\/\u{7f}\\u001F\\b\"").unwrap(), "\"\\ud83c\\udf44/\\u007f\\u001f\\b\"");
+        assert_eq!(round("{\"b\":[],\"a\":{}}").unwrap(), "{\"a\":{},\"b\":[]}");
+    }
+
+    proptest::proptest! {
+        #[test]
+        fn canonical_is_a_fixed_point(x in proptest::num::f64::NORMAL, text in ".*") {
+            let value = Value::Array(vec![Value::Float(x), Value::String(text)]);
+            let once = value.canonical();
+            let again = Value::parse(once.as_bytes()).unwrap();
+            proptest::prop_assert_eq!(&again, &value);
+            proptest::prop_assert_eq!(again.canonical(), once);
+        }
+
+        #[test]
+        fn any_bytes_are_parsed_or_refused(bytes in proptest::collection::vec(proptest::num::u8::ANY, 0..64)) {
+            let _ = Value::parse(&bytes);
+        }
+    }
+}

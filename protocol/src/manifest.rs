@@ -1,0 +1,146 @@
+//! The task manifest: what a task's experiments are compared by.
+
+use std::{fmt, str::FromStr};
+
+use serde::{Deserialize, Serialize};
+
+use crate::{
+    Cid, Kind, NodeId, Object, Reject,
+    fields::text_or_empty,
+    json::{Map, Value},
+    object::FieldReader,
+};
+
+/// The version that we publish.
+pub const MANIFEST_VERSION: u64 = 1;
+
+/// The artifact type that our trainer runs.
+pub const STARLARK_TRAIN_SCRIPT: &str = "starlark_train_script";
+
+/// Which way the metric improves.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum Goal {
+    Minimize,
+    Maximize,
+}
+
+impl Goal {
+    pub const fn name(self) -> &'static str {
+        match self {
+            Self::Minimize => "minimize",
+            Self::Maximize => "maximize",
+        }
+    }
+
+    /// Whether `a` is strictly better than `b`.
+    pub fn better(self, a: f64, b: f64) -> bool {
+        match self {
+            Self::Minimize => a < b,
+            Self::Maximize => a > b,
+        }
+    }
+
+    /// Orders metrics best first.
+    pub fn order(self, a: f64, b: f64) -> std::cmp::Ordering {
+        match self {
+            Self::Minimize => a.total_cmp(&b),
+            Self::Maximize => b.total_cmp(&a),
+        }
+    }
+}
+
+impl fmt::Display for Goal {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(self.name())
+    }
+}
+
+impl FromStr for Goal {
+    type Err = String;
+
+    fn from_str(text: &str) -> Result<Self, String> {
+        match text {
+            "minimize" => Ok(Self::Minimize),
+            "maximize" => Ok(Self::Maximize),
+            _ => Err(format!("unknown goal {text:?}: minimize or maximize")),
+        }
+    }
+}
+
+/// The signed content of a task manifest. Its id is the task's id.
+#[derive(Clone, Debug, PartialEq)]
+pub struct TaskManifest {
+    pub name: String,
+    pub description: String,
+    /// Such as `ml_train`.
+    pub task_type: String,
+    /// Such as [`STARLARK_TRAIN_SCRIPT`].
+    pub artifact_type: String,
+    /// Such as `val_bpb`.
+    pub metric: String,
+    pub goal: Goal,
+    /// The script that the root ran.
+    pub base_code_cid: Option<Cid>,
+    /// The evaluator.
+    pub prepare_cid: String,
+    pub dataset_cid: String,
+    /// Training time of each experiment, in seconds.
+    pub time_budget: u64,
+    pub created_by: NodeId,
+    /// Unix seconds.
+    pub timestamp: u64,
+    pub version: u64,
+}
+
+impl Object for TaskManifest {
+    const KIND: Kind = Kind::Task;
+    const ID_FIELD: &'static str = "task_id";
+    const SIGNER_FIELD: &'static str = "created_by";
+
+    fn read(reader: &mut FieldReader) -> Result<Self, Reject> {
+        let f = &mut reader.0;
+        Ok(Self {
+            name: f.text("name")?,
+            description: f.text("description")?,
+            task_type: f.text("task_type")?,
+            artifact_type: f.text("artifact_type")?,
+            metric: f.text("metric")?,
+            goal: f.word("goal", "minimize or maximize")?,
+            base_code_cid: f.optional_id("base_code_cid")?,
+            prepare_cid: f.text("prepare_cid")?,
+            dataset_cid: f.text("dataset_cid")?,
+            time_budget: f.unsigned("time_budget")?,
+            created_by: f.id("created_by")?,
+            timestamp: f.unsigned("timestamp")?,
+            version: f.unsigned("version")?,
+        })
+    }
+
+    fn signed_fields(&self) -> Map {
+        let text = |text: &String| Value::String(text.clone());
+        Map::from([
+            ("name".into(), text(&self.name)),
+            ("description".into(), text(&self.description)),
+            ("task_type".into(), text(&self.task_type)),
+            ("artifact_type".into(), text(&self.artifact_type)),
+            ("metric".into(), text(&self.metric)),
+            ("goal".into(), self.goal.name().into()),
+            ("base_code_cid".into(), text_or_empty(self.base_code_cid)),
+            ("prepare_cid".into(), text(&self.prepare_cid)),
+            ("dataset_cid".into(), text(&self.dataset_cid)),
+            ("time_budget".into(), self.time_budget.into()),
+            ("created_by".into(), Value::String(self.created_by.to_string())),
+            ("timestamp".into(), self.timestamp.into()),
+            ("version".into(), self.version.into()),
+        ])
+    }
+
+    fn signer(&self) -> NodeId {
+        self.created_by
+    }
+
+    fn timestamp(&self) -> u64 {
+        self.timestamp
+    }
+}

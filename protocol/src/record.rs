@@ -1,0 +1,188 @@
+//! The experiment record: what was tried and what happened, signed by who ran it.
+
+use std::{fmt, str::FromStr};
+
+use serde::{Deserialize, Serialize};
+
+use crate::{
+    Cid, HardwareClass, Kind, NodeId, Object, RecordId, Reject, TaskId,
+    fields::text_or_empty,
+    json::{Map, Value},
+    object::FieldReader,
+};
+
+/// The version that we publish: it signs `task_id`, which version 1 does not.
+pub const RECORD_VERSION: u64 = 2;
+
+/// How an experiment ended.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum Status {
+    /// Better than its parent: worth building on.
+    Keep,
+    /// Ran to the end, no better.
+    Discard,
+    /// Did not run to the end; carries no metric.
+    Crash,
+}
+
+impl Status {
+    pub const ALL: [Self; 3] = [Self::Keep, Self::Discard, Self::Crash];
+
+    pub const fn name(self) -> &'static str {
+        match self {
+            Self::Keep => "keep",
+            Self::Discard => "discard",
+            Self::Crash => "crash",
+        }
+    }
+}
+
+impl fmt::Display for Status {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(self.name())
+    }
+}
+
+impl FromStr for Status {
+    type Err = ();
+
+    fn from_str(text: &str) -> Result<Self, ()> {
+        Self::ALL.into_iter().find(|status| status.name() == text).ok_or(())
+    }
+}
+
+/// The signed content of an experiment record.
+#[derive(Clone, Debug, PartialEq)]
+pub struct Record {
+    /// None for the root of a task.
+    pub parent: Option<RecordId>,
+    /// Distance from the root.
+    pub depth: u64,
+    /// The train script. None in legacy records that name none.
+    pub code_cid: Option<Cid>,
+    /// Unified diff against the parent's script.
+    pub diff: String,
+    /// The dataset: a [`Cid`] as hex in our tasks, any name in legacy ones.
+    pub dataset_cid: String,
+    /// The evaluator: a [`Cid`] as hex in our tasks, any text in legacy ones.
+    pub prepare_cid: String,
+    /// Training time allowed, in seconds.
+    pub time_budget: u64,
+    /// The task's metric, whatever it is called; 0 in crash records.
+    pub val_bpb: f64,
+    /// Peak memory of the device (of the process, on a CPU), in MB.
+    pub peak_vram_mb: f64,
+    pub num_steps: u64,
+    pub num_params: u64,
+    pub status: Status,
+    pub description: String,
+    pub hypothesis: String,
+    /// Who proposed it: a language model's name, or the built-in proposer's.
+    pub agent_model: String,
+    /// The device as its driver names it; [`Record::class`] is derived from it.
+    pub gpu_model: String,
+    pub cuda_version: String,
+    pub torch_version: String,
+    pub node_id: NodeId,
+    /// None in version 1, which does not sign it: derive it from the lineage.
+    pub task_id: Option<TaskId>,
+    /// Unix seconds, the signer's claim.
+    pub timestamp: u64,
+    pub version: u64,
+}
+
+impl Record {
+    pub fn class(&self) -> HardwareClass {
+        HardwareClass::of(&self.gpu_model)
+    }
+}
+
+impl Object for Record {
+    const KIND: Kind = Kind::Experiment;
+    const ID_FIELD: &'static str = "id";
+    const SIGNER_FIELD: &'static str = "node_id";
+
+    fn read(reader: &mut FieldReader) -> Result<Self, Reject> {
+        let f = &mut reader.0;
+        // Version 1 of the reference knew neither field.
+        let version = if f.0.contains_key("version") { f.unsigned("version")? } else { 1 };
+        Ok(Self {
+            parent: f.nullable_id("parent")?,
+            depth: f.unsigned("depth")?,
+            code_cid: f.optional_id("code_cid")?,
+            diff: f.text("diff")?,
+            dataset_cid: f.text("dataset_cid")?,
+            prepare_cid: f.text("prepare_cid")?,
+            time_budget: f.unsigned("time_budget")?,
+            val_bpb: f.number("val_bpb")?,
+            peak_vram_mb: f.number("peak_vram_mb")?,
+            num_steps: f.unsigned("num_steps")?,
+            num_params: f.unsigned("num_params")?,
+            status: f.word("status", "one of keep, discard, crash")?,
+            description: f.text("description")?,
+            hypothesis: f.text("hypothesis")?,
+            agent_model: f.text("agent_model")?,
+            gpu_model: f.text("gpu_model")?,
+            cuda_version: f.text("cuda_version")?,
+            torch_version: f.text("torch_version")?,
+            node_id: f.id("node_id")?,
+            task_id: if version <= 1 { None } else { Some(f.id("task_id")?) },
+            timestamp: f.unsigned("timestamp")?,
+            version,
+        })
+    }
+
+    fn signed_fields(&self) -> Map {
+        let text = |text: &String| Value::String(text.clone());
+        let mut map = Map::from([
+            ("parent".into(), self.parent.map_or(Value::Null, |id| Value::String(id.to_string()))),
+            ("depth".into(), self.depth.into()),
+            ("code_cid".into(), text_or_empty(self.code_cid)),
+            ("diff".into(), text(&self.diff)),
+            ("dataset_cid".into(), text(&self.dataset_cid)),
+            ("prepare_cid".into(), text(&self.prepare_cid)),
+            ("time_budget".into(), self.time_budget.into()),
+            ("val_bpb".into(), Value::Float(self.val_bpb)),
+            ("peak_vram_mb".into(), Value::Float(self.peak_vram_mb)),
+            ("num_steps".into(), self.num_steps.into()),
+            ("num_params".into(), self.num_params.into()),
+            ("status".into(), self.status.name().into()),
+            ("description".into(), text(&self.description)),
+            ("hypothesis".into(), text(&self.hypothesis)),
+            ("agent_model".into(), text(&self.agent_model)),
+            ("gpu_model".into(), text(&self.gpu_model)),
+            ("cuda_version".into(), text(&self.cuda_version)),
+            ("torch_version".into(), text(&self.torch_version)),
+            ("node_id".into(), Value::String(self.node_id.to_string())),
+            ("timestamp".into(), self.timestamp.into()),
+            ("version".into(), self.version.into()),
+        ]);
+        if self.version >= 2 {
+            map.insert("task_id".into(), text_or_empty(self.task_id));
+        }
+        map
+    }
+
+    fn signer(&self) -> NodeId {
+        self.node_id
+    }
+
+    fn timestamp(&self) -> u64 {
+        self.timestamp
+    }
+
+    fn strip_unsigned(fields: &mut Map) {
+        let version_1 = matches!(fields.get("version"), None | Some(Value::Int(..=1)));
+        if version_1 {
+            fields.remove("task_id");
+        }
+    }
+
+    fn check(&self) -> Result<(), Reject> {
+        if self.version == 0 {
+            return Err(Reject::WrongType { field: "version".into(), expected: "at least 1" });
+        }
+        Ok(())
+    }
+}

@@ -1,0 +1,87 @@
+//! What travels by gossip and catch-up: CBOR of (kind, canonical bytes, signature), or, for a
+//! large object, (kind, id, size), whose body is fetched from the peer that announced it.
+//!
+//! What was signed is what travels: nothing is serialised again.
+
+use crate::{Kind, ObjectId, Reject, SignedObject, cbor, cbor::Bytes};
+
+/// Largest object that a gossip message carries in full. Above it only the id travels.
+pub const MAX_INLINE_BYTES: usize = 64 * 1024;
+
+/// Largest gossip message: an inline object, its signature and the CBOR around them.
+pub const MAX_MESSAGE_BYTES: usize = MAX_INLINE_BYTES + 256;
+
+/// A gossip message.
+#[derive(Clone, Debug, PartialEq)]
+pub enum Message {
+    Object(SignedObject),
+    /// The object exists; ask its announcer for the body, of `size` canonical bytes.
+    Announce { kind: Kind, id: ObjectId, size: u64 },
+}
+
+impl Message {
+    /// The message for an object: in full where it is small enough.
+    pub fn of(object: SignedObject) -> Self {
+        let size = object.canonical().len();
+        if size <= MAX_INLINE_BYTES {
+            return Self::Object(object);
+        }
+        Self::Announce { kind: object.kind(), id: object.id(), size: size as u64 }
+    }
+
+    /// The object's own id: the same object from two roads is one message.
+    pub fn id(&self) -> ObjectId {
+        match self {
+            Self::Object(object) => object.id(),
+            Self::Announce { id, .. } => *id,
+        }
+    }
+
+    /// # Errors
+    /// Never in practice: the parts are plain bytes.
+    pub fn encode(&self) -> Result<Vec<u8>, Reject> {
+        match self {
+            Self::Object(object) => encode_object(object),
+            Self::Announce { kind, id, size } => {
+                cbor::encode(&(kind.code(), Bytes(id.0.to_vec()), *size)).map_err(|e| Reject::Malformed(e.to_string()))
+            }
+        }
+    }
+
+    /// # Errors
+    /// [`Reject::TooLarge`], [`Reject::Malformed`], or what is wrong with the object inside.
+    pub fn decode(bytes: &[u8]) -> Result<Self, Reject> {
+        if bytes.len() > MAX_MESSAGE_BYTES {
+            return Err(Reject::TooLarge { size: bytes.len(), limit: MAX_MESSAGE_BYTES });
+        }
+        if let Ok((kind, id, size)) = cbor::decode::<(u8, Bytes, u64)>(bytes, MAX_MESSAGE_BYTES) {
+            let id = id.0.try_into().map(ObjectId).map_err(|_| Reject::Malformed("an id is 32 bytes".into()))?;
+            return Ok(Self::Announce { kind: kind_of(kind)?, id, size });
+        }
+        decode_object(bytes, MAX_MESSAGE_BYTES).map(Self::Object)
+    }
+}
+
+/// One object in full, of any size, as catch-up sends it.
+///
+/// # Errors
+/// Never in practice: the parts are plain bytes.
+pub fn encode_object(object: &SignedObject) -> Result<Vec<u8>, Reject> {
+    let parts = (object.kind().code(), Bytes(object.canonical().to_vec()), Bytes(object.signature().to_vec()));
+    cbor::encode(&parts).map_err(|e| Reject::Malformed(e.to_string()))
+}
+
+/// Reads one object in full.
+///
+/// # Errors
+/// [`Reject::Malformed`], or what is wrong with the object.
+pub fn decode_object(bytes: &[u8], limit: usize) -> Result<SignedObject, Reject> {
+    let (kind, canonical, signature) =
+        cbor::decode::<(u8, Bytes, Bytes)>(bytes, limit).map_err(|e| Reject::Malformed(e.to_string()))?;
+    let signature = signature.0.try_into().map_err(|_| Reject::Malformed("a signature is 64 bytes".into()))?;
+    SignedObject::from_canonical(kind_of(kind)?, &canonical.0, signature)
+}
+
+fn kind_of(code: u8) -> Result<Kind, Reject> {
+    Kind::from_code(code).ok_or_else(|| Reject::Malformed(format!("unknown kind {code}")))
+}

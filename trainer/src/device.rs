@@ -1,0 +1,152 @@
+//! What an experiment runs on: a GPU through wgpu, or the CPU through burn's `flex` backend.
+//!
+//! Probing opens graphics drivers, so only worker processes call [`resolve`]; the node asks one
+//! (`worker::probe`) and keeps the answer. The device's name becomes a record's `gpu_model`, out
+//! of which the protocol derives the hardware class.
+
+use std::fmt;
+use std::str::FromStr;
+
+use burn::tensor::{Device, DeviceKind};
+use serde::{Deserialize, Serialize};
+use wgpu::DeviceType;
+
+/// `gpu_model` of a node that trains on its processor.
+pub const CPU_MODEL: &str = "CPU";
+
+/// Which device the user asks for (`--device`).
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "lowercase")]
+pub enum DeviceChoice {
+    /// A hardware adapter if there is one, else the CPU.
+    #[default]
+    Auto,
+    /// wgpu on the best adapter, even a software one.
+    Wgpu,
+    /// The CPU.
+    Flex,
+}
+
+/// The text is none of `auto`, `wgpu`, `flex`.
+#[derive(Debug, thiserror::Error)]
+#[error("unknown device {0:?}: use auto, wgpu or flex")]
+pub struct UnknownDevice(String);
+
+impl FromStr for DeviceChoice {
+    type Err = UnknownDevice;
+
+    fn from_str(text: &str) -> Result<Self, UnknownDevice> {
+        match text {
+            "auto" => Ok(Self::Auto),
+            "wgpu" => Ok(Self::Wgpu),
+            "flex" => Ok(Self::Flex),
+            _ => Err(UnknownDevice(text.to_owned())),
+        }
+    }
+}
+
+impl fmt::Display for DeviceChoice {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(match self {
+            Self::Auto => "auto",
+            Self::Wgpu => "wgpu",
+            Self::Flex => "flex",
+        })
+    }
+}
+
+/// The backend that runs the tensors.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "lowercase")]
+pub enum Backend {
+    Wgpu,
+    Flex,
+}
+
+/// A resolved device, as it is told to the parent process.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct DeviceProfile {
+    pub backend: Backend,
+    /// The adapter's name, [`CPU_MODEL`] on flex: a record's `gpu_model`.
+    pub gpu_model: String,
+    /// Graphics API and driver, such as `Vulkan, NVIDIA 580.82`; empty on flex.
+    pub driver: String,
+}
+
+/// `--device wgpu` where no adapter answers.
+#[derive(Debug, thiserror::Error)]
+#[error("no graphics adapter found; install a Vulkan, Metal or DirectX 12 driver, or use --device flex")]
+pub struct NoAdapter;
+
+/// Opens what `choice` asks for.
+///
+/// # Errors
+/// [`NoAdapter`] for [`DeviceChoice::Wgpu`] without any adapter.
+pub fn resolve(choice: DeviceChoice) -> Result<(Device, DeviceProfile), NoAdapter> {
+    let flex = || {
+        let profile =
+            DeviceProfile { backend: Backend::Flex, gpu_model: CPU_MODEL.to_owned(), driver: String::new() };
+        (Device::flex(), profile)
+    };
+    match choice {
+        DeviceChoice::Flex => Ok(flex()),
+        DeviceChoice::Auto => Ok(best_adapter(false).unwrap_or_else(flex)),
+        DeviceChoice::Wgpu => best_adapter(true).ok_or(NoAdapter),
+    }
+}
+
+/// The best adapter on the best graphics API that has any: discrete before integrated before
+/// virtual, and software only if `software` allows it.
+fn best_adapter(software: bool) -> Option<(Device, DeviceProfile)> {
+    // burn takes the first of its APIs with a hardware adapter, else the first with any, and so
+    // must this, for the index below counts adapters of that one API.
+    let apis = [wgpu::Backends::VULKAN, wgpu::Backends::METAL, wgpu::Backends::DX12, wgpu::Backends::GL];
+    let found = apis.map(adapters);
+    let hardware = |list: &&Vec<wgpu::AdapterInfo>| list.iter().any(|adapter| adapter.device_type != DeviceType::Cpu);
+    let adapters = found.iter().find(hardware).or_else(|| found.iter().find(|list| !list.is_empty()))?;
+    for wanted in [DeviceType::DiscreteGpu, DeviceType::IntegratedGpu, DeviceType::VirtualGpu, DeviceType::Cpu] {
+        let kind = match wanted {
+            DeviceType::DiscreteGpu => DeviceKind::DiscreteGpu(0),
+            DeviceType::IntegratedGpu => DeviceKind::IntegratedGpu(0),
+            DeviceType::VirtualGpu => DeviceKind::VirtualGpu(0),
+            DeviceType::Cpu | DeviceType::Other if software => DeviceKind::Cpu,
+            DeviceType::Cpu | DeviceType::Other => return None,
+        };
+        if let Some(adapter) = adapters.iter().find(|adapter| adapter.device_type == wanted) {
+            let driver = format!("{}, {} {}", adapter.backend, adapter.driver, adapter.driver_info);
+            let profile = DeviceProfile {
+                backend: Backend::Wgpu,
+                gpu_model: adapter.name.clone(),
+                driver: driver.trim().to_owned(),
+            };
+            return Some((Device::wgpu(kind), profile));
+        }
+    }
+    None
+}
+
+fn adapters(api: wgpu::Backends) -> Vec<wgpu::AdapterInfo> {
+    let mut descriptor = wgpu::InstanceDescriptor::new_without_display_handle();
+    descriptor.backends = api;
+    let instance = wgpu::Instance::new(descriptor);
+    burn::tensor::read_sync(instance.enumerate_adapters(api)).iter().map(wgpu::Adapter::get_info).collect()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn choices_read_and_print_alike() {
+        for choice in [DeviceChoice::Auto, DeviceChoice::Wgpu, DeviceChoice::Flex] {
+            assert_eq!(choice.to_string().parse::<DeviceChoice>().unwrap(), choice);
+        }
+        assert!("cuda".parse::<DeviceChoice>().is_err());
+    }
+
+    #[test]
+    fn flex_is_the_cpu() {
+        let (_, profile) = resolve(DeviceChoice::Flex).unwrap();
+        assert_eq!((profile.backend, profile.gpu_model.as_str()), (Backend::Flex, "CPU"));
+    }
+}

@@ -1,0 +1,122 @@
+//! The identity of a graph: what it computes and how it is trained, without names and lines.
+
+use std::io;
+
+use serde::Serialize;
+use sha2::{Digest, Sha256};
+
+use super::{AdamW, Graph, Init, Op, Schedule, Shape, ValueId};
+
+/// Begins what is hashed, so that another encoding can never be taken for this one.
+const DOMAIN: &[u8] = b"spore graph 1\n";
+
+impl Graph {
+    /// SHA-256 over the graph's canonical encoding: equal for two scripts with one meaning, since
+    /// names of parameters and lines stay out of it and tracing brings nodes and parameters into
+    /// one order.
+    ///
+    /// The encoding is compact JSON of the fields in the order of their declaration, after a
+    /// line that names the format; floats have their shortest round-trip form.
+    pub fn hash(&self) -> [u8; 32] {
+        let mut sink = Sink(Sha256::new_with_prefix(DOMAIN));
+        // Neither the sink nor these types can fail: no maps with odd keys, no I/O.
+        let written = serde_json::to_writer(&mut sink, &Identity::of(self));
+        debug_assert!(written.is_ok());
+        sink.0.finalize().into()
+    }
+}
+
+/// The part of a graph that counts.
+#[derive(Serialize)]
+struct Identity<'g> {
+    batch: usize,
+    context: usize,
+    params: Vec<(&'g Shape, &'g Init, f64, bool)>,
+    nodes: Vec<(&'g Op, &'g Shape)>,
+    logits: ValueId,
+    optimizer: &'g AdamW,
+    schedule: &'g Schedule,
+}
+
+impl<'g> Identity<'g> {
+    fn of(graph: &'g Graph) -> Self {
+        Identity {
+            batch: graph.batch,
+            context: graph.context,
+            params: graph.params.iter().map(|param| (&param.shape, &param.init, param.lr_scale, param.decay)).collect(),
+            nodes: graph.nodes.iter().map(|node| (&node.op, &node.shape)).collect(),
+            logits: graph.logits,
+            optimizer: &graph.optimizer,
+            schedule: &graph.schedule,
+        }
+    }
+}
+
+/// A digest as a writer.
+struct Sink(Sha256);
+
+impl io::Write for Sink {
+    fn write(&mut self, bytes: &[u8]) -> io::Result<usize> {
+        self.0.update(bytes);
+        Ok(bytes.len())
+    }
+
+    fn flush(&mut self) -> io::Result<()> {
+        Ok(())
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::super::{Decay, Node, Param, ParamId};
+    use super::*;
+
+    fn graph() -> Graph {
+        Graph {
+            batch: 2,
+            context: 4,
+            params: vec![Param { name: "table".to_owned(), shape: vec![256, 256], init: Init::Normal(0.02), lr_scale: 1.0, decay: true }],
+            nodes: vec![
+                Node { op: Op::Param(ParamId(0)), shape: vec![256, 256], line: 1 },
+                Node { op: Op::Tokens, shape: vec![2, 4], line: 1 },
+                Node { op: Op::Embedding { table: ValueId(0), tokens: ValueId(1) }, shape: vec![2, 4, 256], line: 1 },
+            ],
+            logits: ValueId(2),
+            optimizer: AdamW { lr: 1e-3, beta1: 0.9, beta2: 0.95, eps: 1e-8, weight_decay: 0.1, clip: 1.0 },
+            schedule: Schedule { shape: Decay::Constant, warmup: 0.0, cooldown: 0.0, floor: 1.0 },
+        }
+    }
+
+    #[test]
+    fn names_and_lines_do_not_count_and_everything_else_does() {
+        let (base, mut renamed) = (graph(), graph());
+        renamed.params[0].name = "bytes".to_owned();
+        renamed.nodes[2].line = 9;
+        assert_eq!(base.hash(), renamed.hash());
+        let changes: [fn(&mut Graph); 5] = [
+            |g| g.batch = 3,
+            |g| g.params[0].init = Init::Normal(0.03),
+            |g| g.nodes[1].shape = vec![2, 5],
+            |g| g.optimizer.lr = 2e-3,
+            |g| g.schedule.warmup = 0.1,
+        ];
+        for change in changes {
+            let mut other = graph();
+            change(&mut other);
+            assert_ne!(base.hash(), other.hash());
+        }
+    }
+
+    #[test]
+    fn the_format_is_pinned() {
+        // A new value here means that every graph got another identity: raise the domain's number.
+        let text = serde_json::to_string(&Identity::of(&graph())).unwrap();
+        assert_eq!(
+            text,
+            "{\"batch\":2,\"context\":4,\"params\":[[[256,256],{\"normal\":0.02},1.0,true]],\
+             \"nodes\":[[{\"param\":0},[256,256]],[\"tokens\",[2,4]],[{\"embedding\":{\"table\":0,\"tokens\":1}},[2,4,256]]],\
+             \"logits\":2,\"optimizer\":{\"lr\":0.001,\"beta1\":0.9,\"beta2\":0.95,\"eps\":1e-8,\"weight_decay\":0.1,\"clip\":1.0},\
+             \"schedule\":{\"shape\":\"constant\",\"warmup\":0.0,\"cooldown\":0.0,\"floor\":1.0}}"
+        );
+    }
+}
