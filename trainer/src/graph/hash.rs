@@ -75,7 +75,13 @@ mod tests {
         Graph {
             batch: 2,
             context: 4,
-            params: vec![Param { name: "table".to_owned(), shape: vec![256, 256], init: Init::Normal(0.02), lr_scale: 1.0, decay: true }],
+            params: vec![Param {
+                name: "table".to_owned(),
+                shape: vec![256, 256],
+                init: Init::Normal(0.02),
+                lr_scale: 1.0,
+                decay: true,
+            }],
             nodes: vec![
                 Node { op: Op::Param(ParamId(0)), shape: vec![256, 256], line: 1 },
                 Node { op: Op::Tokens, shape: vec![2, 4], line: 1 },

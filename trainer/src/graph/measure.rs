@@ -23,10 +23,7 @@ impl Graph {
     pub fn flops_per_step(&self) -> u64 {
         let forward = (0..self.nodes.len()).fold(0_u64, |sum, index| sum.saturating_add(self.node_flops(index)));
         let loss = self.elements_of(self.logits).saturating_mul(HEAVY_FLOPS);
-        forward
-            .saturating_add(loss)
-            .saturating_mul(3)
-            .saturating_add(self.num_params().saturating_mul(OPTIMIZER_FLOPS))
+        forward.saturating_add(loss).saturating_mul(3).saturating_add(self.num_params().saturating_mul(OPTIMIZER_FLOPS))
     }
 
     /// Bytes of the values that one training step makes, as 32-bit floats, parameters excepted
@@ -68,7 +65,9 @@ impl Graph {
                 let inner = self.shape_of(*a).and_then(|shape| shape.last()).copied().unwrap_or(0);
                 out.saturating_mul(2).saturating_mul(inner as u64)
             }
-            Op::Unary(..) | Op::Softmax(..) | Op::RmsNorm { .. } | Op::LayerNorm { .. } | Op::Rope { .. } => out.saturating_mul(HEAVY_FLOPS),
+            Op::Unary(..) | Op::Softmax(..) | Op::RmsNorm { .. } | Op::LayerNorm { .. } | Op::Rope { .. } => {
+                out.saturating_mul(HEAVY_FLOPS)
+            }
             Op::Reduce(_, x, _) => self.elements_of(*x),
             Op::Embedding { .. }
             | Op::Binary(..)
@@ -112,7 +111,13 @@ mod tests {
         Graph {
             batch: 2,
             context: 4,
-            params: vec![Param { name: "table".to_owned(), shape: vec![256, 8], init: Init::Normal(0.02), lr_scale: 1.0, decay: true }],
+            params: vec![Param {
+                name: "table".to_owned(),
+                shape: vec![256, 8],
+                init: Init::Normal(0.02),
+                lr_scale: 1.0,
+                decay: true,
+            }],
             nodes: vec![
                 node(Op::Param(ParamId(0)), &[256, 8]),
                 node(Op::Tokens, &[2, 4]),
