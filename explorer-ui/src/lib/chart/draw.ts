@@ -10,6 +10,10 @@ export type Palette = Record<
 
 /** A class's best-so-far line: the records that moved it, in order. */
 export type BestLine = { name: string; steps: number[] };
+type LineEnd = { name: string; y: number };
+
+/** More marks than this in view are a cloud. */
+const DENSE = 2_000;
 
 /** Drawn while the window moves: more edges than this are left out until it rests. */
 const EDGES_IN_MOTION = 1_500;
@@ -38,9 +42,13 @@ export function drawBase(ctx: CanvasRenderingContext2D, frame: Frame, palette: P
   ctx.rect(left - 8, top - 8, right - left + 16, bottom - top + 16);
   ctx.clip();
   drawEdges(ctx, frame, palette, moving);
+  // Among few marks the line passes behind them; in a cloud of them it would be lost there.
+  const dense = countVisible(frame) > DENSE;
+  const ends = dense ? [] : drawBest(ctx, frame, palette, best);
   drawMarks(ctx, frame, palette);
-  drawBest(ctx, frame, palette, best);
   drawFrontier(ctx, frame, palette);
+  if (dense) ends.push(...drawBest(ctx, frame, palette, best));
+  if (best.length > 1) drawLabels(ctx, ends, frame.plot.right - 4, palette);
   ctx.restore();
 }
 
@@ -117,7 +125,8 @@ function drawEdges(ctx: CanvasRenderingContext2D, frame: Frame, palette: Palette
       a.x = project(frame.xs[parent], frame.window.x, frame.plot.left, frame.plot.right);
       a.y = project(series.metric[parent], frame.window.y, frame.plot.bottom, frame.plot.top);
     }
-    if (a.beyondX !== 0 || b.beyondX !== 0) continue;
+    // A line to a mark that is held at the edge would point to where nothing is.
+    if (a.beyondX !== 0 || b.beyondX !== 0 || a.beyondY !== 0 || b.beyondY !== 0) continue;
     edges.push(a.x, a.y, b.x, b.y);
   }
   const count = edges.length / 4;
@@ -211,42 +220,54 @@ function pointer(ctx: CanvasRenderingContext2D, at: Place, radius: number) {
   ctx.fill();
 }
 
-function drawBest(ctx: CanvasRenderingContext2D, frame: Frame, palette: Palette, best: BestLine[]) {
+function drawBest(ctx: CanvasRenderingContext2D, frame: Frame, palette: Palette, best: BestLine[]): LineEnd[] {
   const { xs, window, series } = frame;
   const body = bodyRect(frame);
-  ctx.strokeStyle = palette.best;
   ctx.lineJoin = 'round';
-  ctx.font = FONT;
+  const ends: LineEnd[] = [];
   for (const line of best) {
     if (line.steps.length === 0) continue;
-    ctx.lineWidth = 1.75;
-    ctx.beginPath();
+    const path = new Path2D();
     let y = 0;
     line.steps.forEach((index, k) => {
       const x = Math.min(Math.max(project(xs[index], window.x, body.left, body.right), body.left - 4), body.right + 4);
       const next = project(series.metric[index], window.y, body.bottom, body.top);
-      if (k === 0) ctx.moveTo(x, next);
-      else ctx.lineTo(x, y);
-      ctx.lineTo(x, next);
+      if (k === 0) path.moveTo(x, next);
+      else path.lineTo(x, y);
+      path.lineTo(x, next);
       y = next;
     });
-    ctx.lineTo(body.right, y);
-    ctx.stroke();
-    if (best.length > 1 && y > body.top && y < body.bottom) label(ctx, line.name, body.right - 4, y, palette);
+    path.lineTo(body.right, y);
+    // A rim in the ground's colour keeps the line readable across dense marks.
+    ctx.lineWidth = 4;
+    ctx.strokeStyle = palette.surface;
+    ctx.globalAlpha = 0.7;
+    ctx.stroke(path);
+    ctx.globalAlpha = 1;
+    ctx.lineWidth = 1.75;
+    ctx.strokeStyle = palette.best;
+    ctx.stroke(path);
+    if (y > body.top && y < body.bottom) ends.push({ name: line.name, y });
   }
+  return ends;
 }
 
-function label(ctx: CanvasRenderingContext2D, text: string, x: number, y: number, palette: Palette) {
-  const short = text.length > 18 ? `${text.slice(0, 17)}…` : text;
+/** Names at the lines' ends, pushed apart where the ends meet. */
+function drawLabels(ctx: CanvasRenderingContext2D, ends: LineEnd[], x: number, palette: Palette) {
+  ctx.font = FONT;
   ctx.textAlign = 'right';
   ctx.textBaseline = 'bottom';
   ctx.lineWidth = 3;
-  ctx.save();
   ctx.strokeStyle = palette.surface;
-  ctx.strokeText(short, x, y - 3);
   ctx.fillStyle = palette.best;
-  ctx.fillText(short, x, y - 3);
-  ctx.restore();
+  let lowest = Infinity;
+  for (const { name, y } of ends.sort((a, b) => b.y - a.y)) {
+    const at = Math.min(y - 3, lowest - 13);
+    lowest = at;
+    const short = name.length > 18 ? `${name.slice(0, 17)}…` : name;
+    ctx.strokeText(short, x, at);
+    ctx.fillText(short, x, at);
+  }
 }
 
 function drawFrontier(ctx: CanvasRenderingContext2D, frame: Frame, palette: Palette) {
@@ -254,8 +275,10 @@ function drawFrontier(ctx: CanvasRenderingContext2D, frame: Frame, palette: Pale
   const place = placer(frame);
   const out: Place = { x: 0, y: 0, beyondX: 0, beyondY: 0 };
   let shown = 0;
-  for (let i = 0; i < series.length; i++) shown += series.frontier[i] & mask[i];
-  const radius = shown > 2_000 ? 2.2 : Math.max(3, markRadius(countVisible(frame)) + 0.4);
+  const [from, to] = visibleSpan(frame);
+  for (let i = from; i < to; i++) shown += series.frontier[i] & mask[i];
+  // A large frontier must not bury what it rises from.
+  const radius = shown > 300 ? Math.max(1.8, markRadius(countVisible(frame))) : Math.max(3, markRadius(countVisible(frame)) + 0.4);
   ctx.fillStyle = palette.frontier;
   ctx.strokeStyle = palette.surface;
   ctx.lineWidth = 1.5;

@@ -3,7 +3,7 @@
  * drawing and hit testing share one geometry and it can be tested without a canvas.
  */
 import { fullRange, padded, robustRange, robustTimeRange, type Range } from './range';
-import { limited, lowerBound, project, type Rect, type Window } from './scale';
+import { limited, lowerBound, project, upperBound, type Rect, type Window } from './scale';
 import { CRASH, type Series } from './series';
 
 export type XAxis = 'time' | 'order';
@@ -76,7 +76,7 @@ export function visibleY(frame: Frame): Range | null {
 
 /** First and one-past-last index of the records within the window's x range. */
 export function visibleSpan(frame: Frame): [number, number] {
-  return [lowerBound(frame.xs, frame.window.x.min), lowerBound(frame.xs, frame.window.x.max + Number.MIN_VALUE)];
+  return [lowerBound(frame.xs, frame.window.x.min), upperBound(frame.xs, frame.window.x.max)];
 }
 
 /** Crashes have no metric: they stand in a strip at the edge that is worse by the goal. */

@@ -60,7 +60,7 @@ export function timeLabel(time: number, step: number): string {
   const date = new Date(time * 1000);
   if (Number.isNaN(date.getTime())) return '';
   if (step >= 300 * DAY) return String(date.getFullYear());
-  if (step >= 28 * DAY) return date.toLocaleDateString('en-GB', { month: 'short', year: '2-digit' });
+  if (step >= 28 * DAY) return date.toLocaleDateString('en-GB', { month: 'short', year: 'numeric' });
   if (step >= DAY) return date.toLocaleDateString('en-GB', { day: 'numeric', month: 'short' });
   const clock: Intl.DateTimeFormatOptions = { hour: '2-digit', minute: '2-digit' };
   if (step < MINUTE) clock.second = '2-digit';
@@ -94,6 +94,18 @@ export function lowerBound(values: ArrayLike<number>, value: number): number {
   while (low < high) {
     const middle = (low + high) >>> 1;
     if (values[middle] < value) low = middle + 1;
+    else high = middle;
+  }
+  return low;
+}
+
+/** First index whose value is greater than `value`, in ascending values. */
+export function upperBound(values: ArrayLike<number>, value: number): number {
+  let low = 0;
+  let high = values.length;
+  while (low < high) {
+    const middle = (low + high) >>> 1;
+    if (values[middle] <= value) low = middle + 1;
     else high = middle;
   }
   return low;

@@ -1,0 +1,75 @@
+import { describe, expect, it } from 'vitest';
+import type { GraphColumns } from '../api/types';
+import { stepBy } from './navigate';
+import { ancestry, bestSoFar, busiestClasses, childrenOf, maskOf, seriesOf, sparkOf } from './series';
+
+/** Six records: a root, its line of keeps in class 0, a crash, and one keep in class 1. */
+export const COLUMNS: GraphColumns = {
+  ids: ['a', 'b', 'c', 'd', 'e', 'f'],
+  parents: [-1, 0, 1, 1, 2, 0],
+  timestamps: [100, 200, 300, 400, 500, 600],
+  metrics: [3, 2.5, 2.7, 0, 2.1, 1.0],
+  statuses: [0, 0, 1, 2, 0, 0],
+  classes: [0, 0, 0, 0, 0, 1],
+  class_names: ['CPU', 'H100'],
+  verified: [true, false, false, false, false, false],
+  frontier: [false, false, false, false, true, true],
+};
+
+const series = seriesOf(COLUMNS);
+const everything = { statuses: [true, true, true], hardwareClass: -1 };
+
+describe('bestSoFar', () => {
+  it('takes kept records of one class that come nearer to the goal', () => {
+    expect(bestSoFar(series, 0, 'minimize')).toEqual([0, 1, 4]);
+    expect(bestSoFar(series, 0, 'maximize')).toEqual([0]);
+    expect(bestSoFar(series, 1, 'minimize')).toEqual([5]);
+  });
+});
+
+describe('maskOf', () => {
+  it('filters by status and class', () => {
+    expect([...maskOf(series, everything)]).toEqual([1, 1, 1, 1, 1, 1]);
+    expect([...maskOf(series, { statuses: [true, false, false], hardwareClass: 0 })]).toEqual([1, 1, 0, 0, 1, 0]);
+  });
+});
+
+describe('edges', () => {
+  it('lead to the root', () => {
+    expect(ancestry(series, 4)).toEqual([4, 2, 1, 0]);
+    expect(childrenOf(series, 1)).toEqual([2, 3]);
+  });
+  it('end where an answer holds a loop or points outside', () => {
+    const looped = seriesOf({ ...COLUMNS, parents: [1, 0, 2, 99, -5, -1] });
+    expect(ancestry(looped, 0)).toEqual([0, 1]);
+    expect([...looped.parent.slice(2)]).toEqual([-1, -1, -1, -1]);
+  });
+});
+
+describe('the sparkline', () => {
+  it('shows the busiest class', () => {
+    expect(busiestClasses(series, 5)).toEqual([0, 1]);
+    expect(sparkOf(series, 'minimize', 6)).toEqual([3, 2.5, 2.5, 2.5, 2.1, 2.1]);
+  });
+  it('is empty for an empty graph', () => {
+    const empty = { ids: [], parents: [], timestamps: [], metrics: [], statuses: [], classes: [], class_names: [], verified: [], frontier: [] };
+    expect(sparkOf(seriesOf(empty), 'minimize', 10)).toEqual([]);
+  });
+});
+
+describe('the keyboard', () => {
+  const mask = maskOf(series, { statuses: [true, true, false], hardwareClass: -1 });
+  it('moves in time over what is shown', () => {
+    expect(stepBy('ArrowRight', series, mask, 2, 'minimize')).toBe(4);
+    expect(stepBy('ArrowLeft', series, mask, 4, 'minimize')).toBe(2);
+    expect(stepBy('Home', series, mask, 4, 'minimize')).toBe(0);
+    expect(stepBy('End', series, mask, 0, 'minimize')).toBe(5);
+    expect(stepBy('ArrowRight', series, mask, 5, 'minimize')).toBeNull();
+  });
+  it('moves to the parent and to the best kept child', () => {
+    expect(stepBy('ArrowDown', series, mask, 4, 'minimize')).toBe(2);
+    expect(stepBy('ArrowUp', series, mask, 0, 'minimize')).toBe(5);
+    expect(stepBy('ArrowUp', series, mask, 0, 'maximize')).toBe(1);
+    expect(stepBy('ArrowDown', series, mask, 0, 'minimize')).toBeNull();
+  });
+});

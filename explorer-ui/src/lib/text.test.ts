@@ -1,0 +1,89 @@
+import { describe, expect, it } from 'vitest';
+import { diffSize, parseDiff } from './diff';
+import { highlight } from './highlight';
+import { prettyJson, rawMember } from './json';
+import { experimentHash, parseHash, taskHash } from './route';
+import { linkable, nodeLabel, shortId, visible } from './text';
+
+describe('text of strangers', () => {
+  it('spells out marks that hide or reorder', () => {
+    expect(visible('a\u202eb\u0000c')).toBe('a‹U+202E›b‹U+0000›c');
+    expect(visible('tab\tnewline\nünïcode 菌')).toBe('tab\tnewline\nünïcode 菌');
+  });
+  it('links http and https only', () => {
+    expect(linkable('https://example.org/a')).toBe('https://example.org/a');
+    for (const bad of ['javascript:alert(1)', ' JaVaScRiPt:alert(1)', 'data:text/html,x', 'example.org', '', null]) {
+      expect(linkable(bad)).toBeNull();
+    }
+  });
+  it('names nodes by their name or id', () => {
+    const node_id = 'ab'.repeat(32);
+    expect(nodeLabel({ node_id, display_name: ' morel ' })).toBe('morel');
+    expect(nodeLabel({ node_id, display_name: '  ' })).toBe('abababab');
+    expect(shortId('abc')).toBe('abc');
+  });
+});
+
+describe('JSON as text', () => {
+  const answer = '{"experiment":{"signed":1},"a":"}\\"{","signed" : {"v":1.0,"e":1e-05,"s":"{\\n\\"","n":[],"o":{ },"l":[1,2]},"z":null}';
+  it('finds a member with its numbers as they were spelled', () => {
+    expect(rawMember(answer, 'signed')).toBe('{"v":1.0,"e":1e-05,"s":"{\\n\\"","n":[],"o":{ },"l":[1,2]}');
+    expect(rawMember(answer, 'z')).toBe('null');
+    expect(rawMember(answer, 'v')).toBeNull();
+    expect(rawMember('{}', 'a')).toBeNull();
+  });
+  it('sets it over lines without changing what it says', () => {
+    const pretty = prettyJson(rawMember(answer, 'signed') ?? '');
+    expect(pretty).toBe('{\n  "v": 1.0,\n  "e": 1e-05,\n  "s": "{\\n\\"",\n  "n": [],\n  "o": {},\n  "l": [\n    1,\n    2\n  ]\n}');
+  });
+});
+
+describe('parseDiff', () => {
+  const diff = '--- a\n+++ b\n@@ -3,3 +3,3 @@\n same\n--- removed\n+++ added\n same\n\\ No newline at end of file\n';
+  it('numbers both sides', () => {
+    const lines = parseDiff(diff);
+    expect(lines.map((line) => line.kind)).toEqual(['file', 'file', 'hunk', 'context', 'remove', 'add', 'context', 'note']);
+    expect(lines[4]).toEqual({ kind: 'remove', text: '-- removed', before: 4, after: null });
+    expect(lines[5]).toEqual({ kind: 'add', text: '++ added', before: null, after: 4 });
+    expect(lines[6]).toEqual({ kind: 'context', text: 'same', before: 5, after: 5 });
+    expect(diffSize(lines)).toEqual({ added: 1, removed: 1 });
+  });
+  it('hides nothing of what is no diff', () => {
+    expect(parseDiff('not a diff\n+x')).toEqual([
+      { kind: 'note', text: 'not a diff', before: null, after: null },
+      { kind: 'note', text: '+x', before: null, after: null },
+    ]);
+    expect(parseDiff('')).toEqual([]);
+  });
+});
+
+describe('highlight', () => {
+  it('keeps every character', () => {
+    const lines = ['def f(x): # note', '    """two', 'lines""" + "a\\"b" + 1.5e-3', "'open", '', 'x'.repeat(3_000)];
+    expect(highlight(lines).map((tokens) => tokens.map((token) => token.text).join(''))).toEqual(lines);
+  });
+  it('tells tokens apart', () => {
+    const [first] = highlight(['def f(x): return 1 # note']);
+    expect(first.filter((token) => token.kind !== 'plain').map((token) => `${token.kind} ${token.text}`)).toEqual([
+      'keyword def', 'call f', 'keyword return', 'number 1', 'comment # note',
+    ]);
+    expect(highlight(['"""a', 'b"""'])[1]).toEqual([{ kind: 'string', text: 'b"""' }]);
+  });
+});
+
+describe('addresses', () => {
+  const id = 'a1'.repeat(32);
+  it('are read as they are written', () => {
+    expect(parseHash(taskHash(id, 'nodes', 'RTX_4090'))).toEqual({ page: 'task', id, view: 'nodes', hardwareClass: 'RTX_4090' });
+    expect(parseHash(taskHash(id))).toEqual({ page: 'task', id, view: 'frontier', hardwareClass: null });
+    expect(parseHash(experimentHash(id))).toEqual({ page: 'experiment', id });
+    expect(parseHash('')).toEqual({ page: 'tasks' });
+    expect(parseHash('#/')).toEqual({ page: 'tasks' });
+    expect(parseHash('#/network')).toEqual({ page: 'network' });
+  });
+  it('lead nowhere when they are not ours', () => {
+    for (const hash of ['#/task', '#/task/../../x', '#/experiment/xyz', `#/what/${id}`, `#/node/${id}/more`]) {
+      expect(parseHash(hash).page).toBe('unknown');
+    }
+  });
+});
