@@ -1,0 +1,238 @@
+//! The database itself: opening it with bounded memory, and reading it by key and by prefix.
+
+use std::{ops::ControlFlow, path::Path};
+
+use rocksdb::{
+    BlockBasedOptions, Cache, ColumnFamily, DB, Direction, IteratorMode, LogLevel, Options, PrefixRange, ReadOptions,
+    SnapshotWithThreadMode, WriteBatch, WriteOptions,
+};
+
+use crate::{
+    columns::{Column, SCHEMA},
+    error::{Result, StoreError},
+    keys,
+};
+
+/// One block cache for all columns, indexes and filters included: a node is a guest on the machine.
+const BLOCK_CACHE: usize = 64 << 20;
+/// All memtables together, for the same reason.
+const WRITE_BUFFERS: usize = 64 << 20;
+/// Above this the oldest memtables are flushed: bounds the time that recovery takes.
+const WAL_LIMIT: u64 = 64 << 20;
+/// Table files kept open; the usual limit of a process is 1024.
+const OPEN_FILES: i32 = 256;
+/// RocksDB's own log, of warnings only.
+const LOG_FILE: usize = 1 << 20;
+
+/// Is told each key and value; breaks to stop.
+pub type Visit<'a> = dyn FnMut(&[u8], &[u8]) -> Result<ControlFlow<()>> + 'a;
+
+/// Something that can be read by key and by prefix.
+pub trait Source {
+    fn get(&self, column: Column, key: &[u8]) -> Result<Option<Vec<u8>>>;
+
+    /// Visits the keys that start with `prefix`, in order.
+    fn each(&self, column: Column, prefix: &[u8], visit: &mut Visit<'_>) -> Result<()>;
+
+    fn has(&self, column: Column, key: &[u8]) -> Result<bool> {
+        Ok(self.get(column, key)?.is_some())
+    }
+
+    /// The keys that start with `prefix`, where they are known to be few.
+    fn keys(&self, column: Column, prefix: &[u8]) -> Result<Vec<Vec<u8>>> {
+        let mut keys = Vec::new();
+        self.each(column, prefix, &mut |key, _| {
+            keys.push(key.to_vec());
+            Ok(ControlFlow::Continue(()))
+        })?;
+        Ok(keys)
+    }
+}
+
+/// An open database.
+pub struct Db {
+    inner: DB,
+    read_only: bool,
+}
+
+impl Db {
+    /// Opens the database in `dir`, and makes it unless `read_only`.
+    pub fn open(dir: &Path, read_only: bool) -> Result<Self> {
+        let exists = dir.join("CURRENT").exists();
+        if read_only && !exists {
+            return Err(StoreError::NotFound(dir.to_path_buf()));
+        }
+        let cache = Cache::new_lru_cache(BLOCK_CACHE);
+        let options = options(!read_only, &cache);
+        let mut descriptors: Vec<_> = Column::ALL.iter().map(|column| column.descriptor(&cache)).collect();
+        descriptors.push(rocksdb::ColumnFamilyDescriptor::new("default", Options::default()));
+        if exists {
+            refuse_unknown_columns(&options, dir)?;
+        }
+        let inner = if read_only {
+            DB::open_cf_descriptors_read_only(&options, dir, descriptors, false)?
+        } else {
+            DB::open_cf_descriptors(&options, dir, descriptors)?
+        };
+        let db = Self { inner, read_only };
+        db.check_schema(exists)?;
+        Ok(db)
+    }
+
+    fn check_schema(&self, existed: bool) -> Result<()> {
+        match self.get(Column::Meta, keys::SCHEMA)? {
+            Some(bytes) => {
+                let found = bytes.as_slice().try_into().map(u32::from_be_bytes);
+                match found.map_err(|_| StoreError::corrupt("the format number is not 4 bytes"))? {
+                    SCHEMA => Ok(()),
+                    found if found > SCHEMA => Err(StoreError::NewerSchema { found, supported: SCHEMA }),
+                    found => Err(StoreError::corrupt(format!("format {found} was never released"))),
+                }
+            }
+            None if self.read_only => Err(StoreError::corrupt("it has no format number")),
+            // A crash between making the database and this write leaves it without one.
+            None if existed && self.has(Column::Meta, keys::SEQUENCE)? => {
+                Err(StoreError::corrupt("it has objects but no format number"))
+            }
+            None => {
+                let mut batch = WriteBatch::default();
+                batch.put_cf(self.column(Column::Meta)?, keys::SCHEMA, SCHEMA.to_be_bytes());
+                self.write(batch)
+            }
+        }
+    }
+
+    fn column(&self, column: Column) -> Result<&ColumnFamily> {
+        self.inner.cf_handle(column.name()).ok_or_else(|| StoreError::corrupt(format!("column {} is missing", column.name())))
+    }
+
+    pub fn snapshot(&self) -> View<'_> {
+        View { db: self, snapshot: self.inner.snapshot() }
+    }
+
+    /// Applies all entries at once, on disk when this returns.
+    pub fn commit<'a>(&self, entries: impl IntoIterator<Item = (Column, &'a [u8], Option<&'a [u8]>)>) -> Result<()> {
+        if self.read_only {
+            return Err(StoreError::ReadOnly);
+        }
+        let mut batch = WriteBatch::default();
+        for (column, key, value) in entries {
+            let column = self.column(column)?;
+            match value {
+                Some(value) => batch.put_cf(column, key, value),
+                None => batch.delete_cf(column, key),
+            }
+        }
+        self.write(batch)
+    }
+
+    fn write(&self, batch: WriteBatch) -> Result<()> {
+        let mut options = WriteOptions::default();
+        options.set_sync(true);
+        Ok(self.inner.write_opt(batch, &options)?)
+    }
+}
+
+/// The database as it is now. Only the writer may decide by this: it alone changes it.
+impl Source for Db {
+    fn get(&self, column: Column, key: &[u8]) -> Result<Option<Vec<u8>>> {
+        Ok(self.inner.get_cf(self.column(column)?, key)?)
+    }
+
+    fn each(&self, column: Column, prefix: &[u8], visit: &mut Visit<'_>) -> Result<()> {
+        let handle = self.column(column)?;
+        for entry in self.inner.iterator_cf_opt(handle, read_options(column, prefix), IteratorMode::Start) {
+            let (key, value) = entry?;
+            if visit(&key, &value)?.is_break() {
+                break;
+            }
+        }
+        Ok(())
+    }
+}
+
+/// The database at one moment: what several reads must agree on.
+pub struct View<'a> {
+    db: &'a Db,
+    snapshot: SnapshotWithThreadMode<'a, DB>,
+}
+
+impl View<'_> {
+    /// Visits the keys with `prefix` from `from` on (included), upwards or downwards.
+    pub fn each_from(&self, column: Column, prefix: &[u8], from: &[u8], direction: Direction, visit: &mut Visit<'_>) -> Result<()> {
+        let handle = self.db.column(column)?;
+        let mode = IteratorMode::From(from, direction);
+        for entry in self.snapshot.iterator_cf_opt(handle, read_options(column, prefix), mode) {
+            let (key, value) = entry?;
+            if visit(&key, &value)?.is_break() {
+                break;
+            }
+        }
+        Ok(())
+    }
+
+    /// Visits the keys with `prefix`, the last first.
+    pub fn each_back(&self, column: Column, prefix: &[u8], visit: &mut Visit<'_>) -> Result<()> {
+        let handle = self.db.column(column)?;
+        for entry in self.snapshot.iterator_cf_opt(handle, read_options(column, prefix), IteratorMode::End) {
+            let (key, value) = entry?;
+            if visit(&key, &value)?.is_break() {
+                break;
+            }
+        }
+        Ok(())
+    }
+}
+
+impl Source for View<'_> {
+    fn get(&self, column: Column, key: &[u8]) -> Result<Option<Vec<u8>>> {
+        Ok(self.snapshot.get_cf(self.db.column(column)?, key)?)
+    }
+
+    fn each(&self, column: Column, prefix: &[u8], visit: &mut Visit<'_>) -> Result<()> {
+        let handle = self.db.column(column)?;
+        for entry in self.snapshot.iterator_cf_opt(handle, read_options(column, prefix), IteratorMode::Start) {
+            let (key, value) = entry?;
+            if visit(&key, &value)?.is_break() {
+                break;
+            }
+        }
+        Ok(())
+    }
+}
+
+fn read_options(column: Column, prefix: &[u8]) -> ReadOptions {
+    let mut options = ReadOptions::default();
+    match column.prefix() {
+        Some(length) if prefix.len() >= length => options.set_prefix_same_as_start(true),
+        _ => options.set_total_order_seek(true),
+    }
+    options.set_iterate_range(PrefixRange(prefix));
+    options
+}
+
+fn options(create: bool, cache: &Cache) -> Options {
+    let mut table = BlockBasedOptions::default();
+    table.set_block_cache(cache);
+    let mut options = Options::default();
+    options.set_block_based_table_factory(&table);
+    options.create_if_missing(create);
+    options.create_missing_column_families(create);
+    options.set_db_write_buffer_size(WRITE_BUFFERS);
+    options.set_max_total_wal_size(WAL_LIMIT);
+    options.set_max_open_files(OPEN_FILES);
+    options.set_max_background_jobs(2);
+    options.set_log_level(LogLevel::Warn);
+    options.set_keep_log_file_num(2);
+    options.set_max_log_file_size(LOG_FILE);
+    options
+}
+
+/// A column that this program does not know was written by a newer one.
+fn refuse_unknown_columns(options: &Options, dir: &Path) -> Result<()> {
+    let known = |name: &String| name == "default" || Column::ALL.iter().any(|column| column.name() == name);
+    if DB::list_cf(options, dir)?.iter().all(known) {
+        return Ok(());
+    }
+    Err(StoreError::NewerSchema { found: SCHEMA + 1, supported: SCHEMA })
+}

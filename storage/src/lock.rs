@@ -1,0 +1,83 @@
+//! One writer a data directory: an advisory lock on a file that names its holder.
+//!
+//! The system drops the lock with the process, so a crash leaves nothing to clean up; the text
+//! in the file is only believed while the lock is held.
+
+use std::{
+    fs::{File, OpenOptions, TryLockError},
+    io::{Read, Seek, SeekFrom, Write},
+    path::Path,
+};
+
+use crate::error::{Result, StoreError};
+
+const NAME: &str = "LOCK";
+
+/// Longest text read from the lock file: a foreign file there must not fill the memory.
+const MAX_HOLDER: u64 = 200;
+
+/// Held as long as it lives.
+pub struct DirLock {
+    _file: File,
+}
+
+impl DirLock {
+    /// Takes the directory for writing.
+    pub fn exclusive(dir: &Path) -> Result<Self> {
+        let path = dir.join(NAME);
+        let fail = |source| StoreError::io(format!("cannot lock {}", path.display()), source);
+        let mut file = OpenOptions::new().read(true).write(true).create(true).truncate(false).open(&path).map_err(fail)?;
+        acquire(&mut file, File::try_lock, &path)?;
+        file.set_len(0).map_err(fail)?;
+        file.seek(SeekFrom::Start(0)).map_err(fail)?;
+        writeln!(file, "spore, process {}", std::process::id()).map_err(fail)?;
+        Ok(Self { _file: file })
+    }
+
+    /// Takes the directory for reading, beside other readers. Makes nothing: where there is no
+    /// lock file there is no writer.
+    pub fn shared(dir: &Path) -> Result<Option<Self>> {
+        let path = dir.join(NAME);
+        let mut file = match File::open(&path) {
+            Ok(file) => file,
+            Err(error) if error.kind() == std::io::ErrorKind::NotFound => return Ok(None),
+            Err(error) => return Err(StoreError::io(format!("cannot lock {}", path.display()), error)),
+        };
+        acquire(&mut file, File::try_lock_shared, &path)?;
+        Ok(Some(Self { _file: file }))
+    }
+}
+
+fn acquire(file: &mut File, lock: fn(&File) -> std::result::Result<(), TryLockError>, path: &Path) -> Result<()> {
+    match lock(file) {
+        Ok(()) => Ok(()),
+        Err(TryLockError::Error(source)) => Err(StoreError::io(format!("cannot lock {}", path.display()), source)),
+        Err(TryLockError::WouldBlock) => {
+            let mut holder = String::new();
+            // Unreadable text only makes the message poorer.
+            let read = file.take(MAX_HOLDER).read_to_string(&mut holder);
+            let holder = if read.is_ok() { holder.trim() } else { "" };
+            let holder = if holder.is_empty() { "another process" } else { holder };
+            Err(StoreError::Locked { holder: holder.to_owned() })
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_lock_names_its_holder_and_goes_with_it() {
+        let dir = tempfile::tempdir().unwrap();
+        assert!(DirLock::shared(dir.path()).unwrap().is_none());
+        let held = DirLock::exclusive(dir.path()).unwrap();
+        let Err(StoreError::Locked { holder }) = DirLock::exclusive(dir.path()) else { panic!("locked twice") };
+        assert_eq!(holder, format!("spore, process {}", std::process::id()));
+        assert!(matches!(DirLock::shared(dir.path()), Err(StoreError::Locked { .. })));
+        drop(held);
+        let readers = [DirLock::shared(dir.path()).unwrap(), DirLock::shared(dir.path()).unwrap()];
+        assert!(readers.iter().all(Option::is_some));
+        assert!(matches!(DirLock::exclusive(dir.path()), Err(StoreError::Locked { .. })));
+    }
+}

@@ -1,0 +1,209 @@
+//! What the store answers: plain values, made afresh from a snapshot, never written back.
+
+use std::{fmt, str::FromStr};
+
+use serde::{Deserialize, Serialize};
+use spore_protocol::{
+    Cid, Goal, HardwareClass, Kind, NodeId, ObjectId, Record, RecordId, Reject, Signed, Status, TaskId, TaskManifest, Verdict,
+};
+
+/// One object that became part of the store.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, Serialize, Deserialize)]
+pub struct Change {
+    /// Grows by one with each object stored here; a local fact.
+    pub sequence: u64,
+    pub kind: Kind,
+    pub id: ObjectId,
+    /// None for profiles, and for control events that name no task and no known record.
+    pub task_id: Option<TaskId>,
+}
+
+/// What became of one object given to [`crate::Store::insert`].
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Outcome {
+    /// Stored now.
+    New,
+    /// Was here already, or is a profile older than the one in force.
+    Known,
+    /// Kept aside until its parent comes.
+    Pending { missing: RecordId },
+    Rejected(Reject),
+}
+
+/// What one insertion did.
+#[derive(Clone, Debug, Default, PartialEq)]
+pub struct Report {
+    /// One for each object given, in the same order.
+    pub outcomes: Vec<(ObjectId, Outcome)>,
+    /// Everything now stored, also what was pending before.
+    pub changes: Vec<Change>,
+    /// Objects that were pending from earlier insertions and turned out bad.
+    pub late_rejects: Vec<(ObjectId, Reject)>,
+    /// Pending objects dropped, oldest first, to keep within the bounds.
+    pub dropped_pending: u64,
+}
+
+/// Which records.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+pub enum Scope {
+    All,
+    Task(TaskId),
+    /// Published by this node.
+    Node(NodeId),
+}
+
+/// Which set two nodes compare.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+pub enum SyncScope {
+    Records(TaskId),
+    Controls(TaskId),
+    Tasks,
+    Profiles,
+}
+
+/// Where a listing of records goes on. Opaque text to everybody else.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
+pub struct Cursor {
+    pub(crate) timestamp: u64,
+    pub(crate) id: RecordId,
+}
+
+impl fmt::Display for Cursor {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "{}-{}", self.timestamp, self.id)
+    }
+}
+
+/// Text that no listing gave out as a cursor.
+#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
+#[error("not a cursor of this program: take the one that the previous page gave")]
+pub struct BadCursor;
+
+impl FromStr for Cursor {
+    type Err = BadCursor;
+
+    fn from_str(text: &str) -> Result<Self, BadCursor> {
+        let (timestamp, id) = text.split_once('-').ok_or(BadCursor)?;
+        Ok(Self { timestamp: timestamp.parse().map_err(|_| BadCursor)?, id: id.parse().map_err(|_| BadCursor)? })
+    }
+}
+
+/// A record without its diff, with what is known of it here.
+#[derive(Clone, Debug, PartialEq)]
+pub struct RecordSummary {
+    pub id: RecordId,
+    /// Derived from the lineage for version 1 records.
+    pub task_id: TaskId,
+    pub parent: Option<RecordId>,
+    pub depth: u64,
+    pub status: Status,
+    pub class: HardwareClass,
+    /// The task's metric; 0 in crash records.
+    pub metric: f64,
+    pub node_id: NodeId,
+    /// Unix seconds, the signer's claim.
+    pub timestamp: u64,
+    /// Unix seconds, when it came here.
+    pub received_at: u64,
+    pub sequence: u64,
+    pub num_steps: u64,
+    pub num_params: u64,
+    pub peak_vram_mb: f64,
+    /// Seconds.
+    pub time_budget: u64,
+    pub code_cid: Option<Cid>,
+    pub gpu_model: String,
+    pub description: String,
+    pub hypothesis: String,
+    pub agent_model: String,
+    pub version: u64,
+    pub verdict: Verdict,
+    /// On the frontier of its hardware class.
+    pub on_frontier: bool,
+    /// On the frontier where a child of any class counts.
+    pub on_frontier_blind: bool,
+    /// Descends from a root that is not the task's.
+    pub stray: bool,
+    /// A legacy record whose depth is not its parent's plus one.
+    pub odd_depth: bool,
+}
+
+/// A record in full.
+#[derive(Clone, Debug, PartialEq)]
+pub struct RecordView {
+    pub signed: Signed<Record>,
+    pub summary: RecordSummary,
+}
+
+/// One hardware class of a task. Stray records are not counted.
+#[derive(Clone, Debug, PartialEq)]
+pub struct ClassView {
+    pub class: HardwareClass,
+    pub experiment_count: u64,
+    pub frontier_size: u64,
+    pub best: Option<(RecordId, f64)>,
+}
+
+/// A task. Counts leave stray records out, except `node_count` and `stray_count`.
+#[derive(Clone, Debug, PartialEq)]
+pub struct TaskView {
+    pub task_id: TaskId,
+    /// None for legacy tasks, and while it has not come yet.
+    pub manifest: Option<Signed<TaskManifest>>,
+    /// Founded by a version 1 record without a parent.
+    pub legacy: bool,
+    pub name: String,
+    pub metric: String,
+    /// Minimize while the manifest is unknown.
+    pub goal: Goal,
+    pub root: Option<RecordId>,
+    pub experiment_count: u64,
+    pub keep_count: u64,
+    pub discard_count: u64,
+    pub crash_count: u64,
+    /// Records whose result holds: verified or upheld.
+    pub verified_count: u64,
+    /// Records under another root than the task's.
+    pub stray_count: u64,
+    /// Nodes that published any record of the task.
+    pub node_count: u64,
+    /// Unix seconds of the newest record, or of the manifest where there is none.
+    pub last_activity: u64,
+    /// In order of their names.
+    pub classes: Vec<ClassView>,
+    /// Of the class-blind frontier.
+    pub frontier_size: u64,
+    /// Of the class-blind frontier.
+    pub best: Option<(RecordId, f64)>,
+}
+
+/// What a node did.
+#[derive(Clone, Debug, PartialEq)]
+pub struct NodeStats {
+    pub node_id: NodeId,
+    /// Records published.
+    pub experiment_count: u64,
+    /// Its measurements of others' records that count.
+    pub verification_count: u64,
+    /// Classes that it published in.
+    pub classes: Vec<HardwareClass>,
+    /// Unix seconds of its newest record or counted measurement; 0 without any.
+    pub last_activity: u64,
+}
+
+/// Totals over the whole store.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Counts {
+    /// All records, strays too.
+    pub experiments: u64,
+    /// Records whose result holds.
+    pub verified: u64,
+    pub tasks: u64,
+    pub controls: u64,
+    /// Nodes whose profile is known.
+    pub profiles: u64,
+    /// Records kept aside until their parents come.
+    pub pending: u64,
+    /// Sum of the class-blind frontiers of all tasks.
+    pub frontier: u64,
+}
