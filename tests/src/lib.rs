@@ -1,1 +1,25 @@
-//! spore
+//! The test network: real `spore` processes on this machine, driven as a user drives them.
+//!
+//! [`TestNet`] starts nodes in temporary directories on free ports and ends them, with everything
+//! they started, when it is dropped; [`command`] runs one command to its end; [`http`] asks a
+//! node's API; [`wait`] waits for something to become true, with a deadline and a report of what
+//! was seen instead; [`worker`] talks to a training process as the node does; [`seed`] makes data
+//! directories with a past; [`source`] reads
+//! this repository's own files, for the tidy rules.
+//!
+//! Never here: knowledge of a crate's inside. These tests know the command line, the HTTP API,
+//! the protocol's objects and the files of a data directory.
+#![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic, clippy::indexing_slicing, reason = "a test that cannot go on must say so and stop")]
+
+pub mod command;
+pub mod http;
+pub mod net;
+pub mod seed;
+pub mod skip;
+pub mod source;
+pub mod wait;
+pub mod worker;
+
+pub use command::{Output, binary, spore};
+pub use net::{Node, TestNet};
+pub use wait::wait_for;

@@ -1,0 +1,144 @@
+//! Runs `spore` to its end, away from the user's own files.
+//!
+//! Every process of these tests gets its environment here: a home of its own and no `SPORE_*`
+//! variable, so that nothing reads or touches the data directory of who runs the tests.
+
+use std::{
+    fs::File,
+    io::{Read as _, Write as _},
+    path::{Path, PathBuf},
+    process::{Child, Command, Stdio},
+    time::{Duration, Instant},
+};
+
+use serde_json::Value;
+
+/// A command that only reads or writes files ends in well under a second; the machine may be
+/// training two models meanwhile.
+const COMMAND_LIMIT: Duration = Duration::from_secs(60);
+
+/// The `spore` that was built with these tests: it lies two folders above the test's own program.
+///
+/// `SPORE_BINARY` names another.
+pub fn binary() -> PathBuf {
+    if let Some(path) = std::env::var_os("SPORE_BINARY") {
+        return path.into();
+    }
+    let test = std::env::current_exe().expect("the test program has a path");
+    let path = test.parent().and_then(Path::parent).expect("target/PROFILE/deps/TEST").join("spore");
+    assert!(
+        path.is_file(),
+        "{} is missing: scripts/test builds it (or: cargo build --release --workspace --bins)",
+        path.display()
+    );
+    path
+}
+
+/// `spore` with these arguments, its data directory and home both `dir`.
+pub fn command(dir: &Path, args: &[&str]) -> Command {
+    let mut command = Command::new(binary());
+    for (name, _) in std::env::vars_os() {
+        if name.to_string_lossy().starts_with("SPORE_") {
+            command.env_remove(name);
+        }
+    }
+    command.args(args).env("HOME", dir).env("SPORE_HOME", dir).env("NO_COLOR", "1").stdin(Stdio::null());
+    command
+}
+
+/// How a command ended and what it said.
+#[derive(Debug)]
+pub struct Output {
+    /// As the user typed it, for messages.
+    pub line: String,
+    /// Exit code; -1 when a signal ended it.
+    pub code: i32,
+    pub stdout: String,
+    pub stderr: String,
+}
+
+impl Output {
+    /// Asserts the exit code.
+    #[track_caller]
+    pub fn expect_code(self, code: i32) -> Self {
+        assert_eq!(self.code, code, "exit code of {}\n{}{}", self.line, self.stdout, self.stderr);
+        self
+    }
+
+    /// Its standard output as one JSON value.
+    #[track_caller]
+    pub fn json(&self) -> Value {
+        serde_json::from_str(&self.stdout).unwrap_or_else(|e| panic!("{}: not JSON ({e}):\n{}", self.line, self.stdout))
+    }
+
+    /// Its standard output as JSON lines.
+    #[track_caller]
+    pub fn json_lines(&self) -> Vec<Value> {
+        let parse = |line: &str| serde_json::from_str(line).unwrap_or_else(|e| panic!("{}: not JSON ({e}): {line}", self.line));
+        self.stdout.lines().map(parse).collect()
+    }
+
+    /// Asserts that it told the user something, on standard error, with all of these in it.
+    #[track_caller]
+    pub fn expect_stderr(self, parts: &[&str]) -> Self {
+        for part in parts {
+            assert!(self.stderr.contains(part), "{}: {part:?} is not in its message:\n{}", self.line, self.stderr);
+        }
+        assert!(!self.stderr.contains("panicked"), "{}: {}", self.line, self.stderr);
+        self
+    }
+}
+
+/// Runs `spore ARGS` on the data directory `dir`.
+pub fn spore(dir: &Path, args: &[&str]) -> Output {
+    run(command(dir, args), b"")
+}
+
+/// Runs `spore ARGS` with this on its standard input.
+pub fn spore_with_input(dir: &Path, args: &[&str], input: &[u8]) -> Output {
+    run(command(dir, args), input)
+}
+
+/// Runs a command to its end, at most [`COMMAND_LIMIT`].
+pub fn run(command: Command, input: &[u8]) -> Output {
+    run_within(command, input, COMMAND_LIMIT)
+}
+
+/// Runs a command to its end, killing it and failing when that takes longer than `limit`.
+pub fn run_within(mut command: Command, input: &[u8], limit: Duration) -> Output {
+    let line = format!("{command:?}");
+    let dir = tempfile::tempdir().expect("a temporary directory");
+    let path = |name: &str| dir.path().join(name);
+    let create = |name: &str| File::create(path(name)).expect("a file in a temporary directory");
+    command.stdin(Stdio::piped()).stdout(create("out")).stderr(create("err"));
+    let mut child = command.spawn().unwrap_or_else(|e| panic!("{line}: {e}"));
+    if let Some(mut stdin) = child.stdin.take() {
+        // A command that reads nothing may have closed its end already.
+        let _ = stdin.write_all(input);
+    }
+    let code = wait_within(&mut child, limit);
+    let read = |name: &str| {
+        let mut bytes = Vec::new();
+        File::open(path(name)).and_then(|mut f| f.read_to_end(&mut bytes)).expect("the output that was just written");
+        String::from_utf8_lossy(&bytes).into_owned()
+    };
+    let (stdout, stderr) = (read("out"), read("err"));
+    let code = code.unwrap_or_else(|| panic!("{line}: still running after {limit:?}\n{stdout}{stderr}"));
+    Output { line, code, stdout, stderr }
+}
+
+/// Waits for a process to end and gives its exit code; kills it at the limit and gives none.
+pub fn wait_within(child: &mut Child, limit: Duration) -> Option<i32> {
+    let start = Instant::now();
+    loop {
+        if let Some(status) = child.try_wait().expect("a child can be waited for") {
+            return Some(status.code().unwrap_or(-1));
+        }
+        if start.elapsed() > limit {
+            let _ = child.kill();
+            let _ = child.wait();
+            return None;
+        }
+        std::thread::sleep(Duration::from_millis(20));
+    }
+}

@@ -1,0 +1,267 @@
+//! Networks of real nodes.
+
+use std::{
+    collections::BTreeSet,
+    fs::{File, OpenOptions},
+    net::{TcpListener, UdpSocket},
+    os::unix::process::CommandExt as _,
+    path::{Path, PathBuf},
+    process::{Child, Stdio},
+    time::Duration,
+};
+
+use rustix::process::{Pid, Signal, kill_process, kill_process_group};
+use serde_json::Value;
+use tempfile::TempDir;
+
+use crate::{
+    command::{command, spore, wait_within},
+    http, wait_for,
+};
+
+/// A node is ready when its API answers.
+const START_LIMIT: Duration = Duration::from_secs(60);
+/// A node ends its worker, flushes and closes its store.
+const STOP_LIMIT: Duration = Duration::from_secs(30);
+/// Lines of each node's log that a failed test shows.
+const LOG_LINES: usize = 60;
+
+/// Nodes on this machine that know only each other. Dropping it ends them all.
+pub struct TestNet {
+    dir: TempDir,
+    nodes: Vec<Node>,
+}
+
+impl TestNet {
+    /// No nodes yet.
+    pub fn new() -> Self {
+        Self { dir: tempfile::Builder::new().prefix("spore-test-").tempdir().expect("a temporary directory"), nodes: Vec::new() }
+    }
+
+    /// Where the data directory of the node of this name is or will be.
+    pub fn dir_of(&self, name: &str) -> PathBuf {
+        self.dir.path().join(name)
+    }
+
+    /// A folder for a test's own files.
+    pub fn dir(&self) -> &Path {
+        self.dir.path()
+    }
+
+    /// Makes a task in the data directory of `name`, whose node must not run yet, and gives its id.
+    pub fn create_task(&self, name: &str, script: &str, time_budget: u64) -> String {
+        let base = self.dir.path().join(format!("{name}-base.star"));
+        std::fs::write(&base, script).expect("a file in a temporary directory");
+        let (dir, base, budget) = (self.dir_of(name), base.display().to_string(), time_budget.to_string());
+        spore(&dir, &["init"]).expect_code(0);
+        let args = ["task", "create", "--name", "test", "--description", "a test's task", "--base", &base, "--time-budget", &budget];
+        let output = spore(&dir, &args).expect_code(0);
+        let is_id = |word: &&str| word.len() == 64 && word.bytes().all(|b| b.is_ascii_hexdigit());
+        let mut words = output.stdout.split(|c: char| !c.is_ascii_alphanumeric());
+        words.find(is_id).unwrap_or_else(|| panic!("no task id in: {}", output.stdout)).to_owned()
+    }
+
+    /// Starts a node with these flags and waits until its API answers. `peer` is dialled.
+    pub async fn start(&mut self, name: &str, peer: Option<usize>, flags: &[&str]) -> usize {
+        let mut flags: Vec<String> = flags.iter().map(ToString::to_string).collect();
+        if let Some(peer) = peer {
+            flags.extend(["--peer".to_owned(), format!("127.0.0.1:{}", self.nodes[peer].port)]);
+        }
+        let [port, web_port] = free_ports();
+        let (dir, log) = (self.dir_of(name), self.dir.path().join(format!("{name}.log")));
+        let mut node = Node { name: name.to_owned(), dir, log, port, web_port, flags, child: None };
+        node.start().await;
+        self.nodes.push(node);
+        self.nodes.len() - 1
+    }
+
+    /// The node of this number, as [`TestNet::start`] gave it.
+    pub fn node(&self, number: usize) -> &Node {
+        &self.nodes[number]
+    }
+
+    /// As [`TestNet::node`], to stop it and start it again.
+    pub fn node_mut(&mut self, number: usize) -> &mut Node {
+        &mut self.nodes[number]
+    }
+}
+
+impl Default for TestNet {
+    fn default() -> Self {
+        Self::new()
+    }
+}
+
+/// Two ports that nothing listens on now, over TCP or UDP.
+pub fn free_ports() -> [u16; 2] {
+    // Both are held until both are known, so that they differ.
+    let held = [free_port(), free_port()];
+    held.map(|(tcp, _udp)| tcp.local_addr().expect("a bound socket has an address").port())
+}
+
+fn free_port() -> (TcpListener, UdpSocket) {
+    for _ in 0..100 {
+        let tcp = TcpListener::bind("127.0.0.1:0").expect("a free port");
+        let port = tcp.local_addr().expect("a bound socket has an address").port();
+        if let Ok(udp) = UdpSocket::bind(("127.0.0.1", port)) {
+            return (tcp, udp);
+        }
+    }
+    panic!("no port that is free over TCP and UDP");
+}
+
+/// One node: its files, ports and, while it runs, its process.
+pub struct Node {
+    name: String,
+    dir: PathBuf,
+    log: PathBuf,
+    /// libp2p, TCP and QUIC.
+    pub port: u16,
+    /// The HTTP API.
+    pub web_port: u16,
+    flags: Vec<String>,
+    child: Option<Child>,
+}
+
+impl Node {
+    /// Its data directory.
+    pub fn dir(&self) -> &Path {
+        &self.dir
+    }
+
+    /// Its process's number, while it runs.
+    pub fn pid(&self) -> u32 {
+        self.child.as_ref().expect("the node runs").id()
+    }
+
+    /// Everything that it has said since it was first started.
+    pub fn log(&self) -> String {
+        std::fs::read_to_string(&self.log).unwrap_or_default()
+    }
+
+    /// The address of a path of its API.
+    pub fn url(&self, path: &str) -> String {
+        format!("http://127.0.0.1:{}{path}", self.web_port)
+    }
+
+    /// Starts it (again) and waits until its API answers.
+    pub async fn start(&mut self) {
+        assert!(self.child.is_none(), "{} runs already", self.name);
+        let log = |path: &Path| -> File { OpenOptions::new().create(true).append(true).open(path).expect("a log file") };
+        let (port, web_port) = (self.port.to_string(), self.web_port.to_string());
+        let mut args = vec!["run", "--port", &port, "--web-port", &web_port, "--no-bootstrap", "--no-mdns"];
+        args.extend(self.flags.iter().map(String::as_str));
+        let mut command = command(&self.dir, &args);
+        // A group of its own, so that nothing that it started outlives the test.
+        command.process_group(0).stdout(Stdio::from(log(&self.log))).stderr(Stdio::from(log(&self.log)));
+        self.child = Some(command.spawn().expect("spore starts"));
+        let what = format!("the API of {} to answer", self.name);
+        wait_for(&what, START_LIMIT, async || {
+            if let Some(status) = self.child.as_mut().and_then(|child| child.try_wait().ok().flatten()) {
+                panic!("{} ended at once with {status}:\n{}", self.name, tail(&self.log));
+            }
+            http::get_json(&self.url("/api/v1/status")).await
+        })
+        .await;
+    }
+
+    /// Ends it as Ctrl-C does and gives its exit code.
+    pub fn interrupt(&mut self) -> i32 {
+        let mut child = self.child.take().expect("the node runs");
+        let _ = kill_process(pid(&child), Signal::INT);
+        let code = wait_within(&mut child, STOP_LIMIT);
+        let _ = kill_process_group(pid(&child), Signal::KILL);
+        code.unwrap_or_else(|| panic!("{} did not end within {STOP_LIMIT:?} of SIGINT:\n{}", self.name, tail(&self.log)))
+    }
+
+    /// Kills its process alone, at once, as a power cut would. What it started is left to notice.
+    pub fn kill(&mut self) -> ProcessGroup {
+        let mut child = self.child.take().expect("the node runs");
+        let group = ProcessGroup(pid(&child));
+        let _ = kill_process(pid(&child), Signal::KILL);
+        let _ = child.wait();
+        group
+    }
+
+    /// `GET /api/v1PATH`.
+    ///
+    /// # Errors
+    /// Anything but 200 with JSON.
+    pub async fn api(&self, path: &str) -> Result<Value, String> {
+        http::get_json(&self.url(&format!("/api/v1{path}"))).await.map_err(|e| format!("{}: {e}", self.name))
+    }
+
+    /// Ids of all records of a task that it knows.
+    ///
+    /// # Errors
+    /// As [`Node::api`].
+    pub async fn records(&self, task: &str) -> Result<BTreeSet<String>, String> {
+        Ok(texts(&self.api(&format!("/tasks/{task}/graph")).await?["ids"]).into_iter().collect())
+    }
+
+    /// How many records of a task are verified.
+    ///
+    /// # Errors
+    /// As [`Node::api`].
+    pub async fn verified(&self, task: &str) -> Result<usize, String> {
+        let graph = self.api(&format!("/tasks/{task}/graph")).await?;
+        Ok(graph["verified"].as_array().into_iter().flatten().filter(|verified| **verified == Value::Bool(true)).count())
+    }
+
+    /// Ids on a task's frontier, best first.
+    ///
+    /// # Errors
+    /// As [`Node::api`].
+    pub async fn frontier(&self, task: &str) -> Result<Vec<String>, String> {
+        let frontier = self.api(&format!("/tasks/{task}/frontier")).await?;
+        Ok(frontier["experiments"].as_array().into_iter().flatten().map(|e| text(&e["id"])).collect())
+    }
+}
+
+impl Drop for Node {
+    fn drop(&mut self) {
+        if let Some(mut child) = self.child.take() {
+            let _ = kill_process_group(pid(&child), Signal::KILL);
+            let _ = child.wait();
+        }
+        if std::thread::panicking() {
+            eprintln!("---- log of {} ----\n{}", self.name, tail(&self.log));
+        }
+    }
+}
+
+/// What a killed node had started. Dropping it kills what is left.
+pub struct ProcessGroup(Pid);
+
+impl ProcessGroup {
+    /// Whether a process of it still runs.
+    pub fn alive(&self) -> bool {
+        rustix::process::test_kill_process_group(self.0).is_ok()
+    }
+}
+
+impl Drop for ProcessGroup {
+    fn drop(&mut self) {
+        let _ = kill_process_group(self.0, Signal::KILL);
+    }
+}
+
+fn pid(child: &Child) -> Pid {
+    Pid::from_child(child)
+}
+
+fn tail(log: &Path) -> String {
+    let text = std::fs::read_to_string(log).unwrap_or_default();
+    let lines: Vec<_> = text.lines().collect();
+    lines[lines.len().saturating_sub(LOG_LINES)..].join("\n")
+}
+
+/// A JSON text; empty for anything else.
+pub fn text(value: &Value) -> String {
+    value.as_str().unwrap_or_default().to_owned()
+}
+
+/// The texts of a JSON array.
+pub fn texts(value: &Value) -> Vec<String> {
+    value.as_array().into_iter().flatten().map(text).collect()
+}

@@ -1,0 +1,133 @@
+//! Data directories with a past: records made here, signed and stored as a node would have.
+//!
+//! Tests of what reads (command line, API, page) need records, not training. These are real
+//! objects through the real store, only their metrics are invented.
+
+use std::path::Path;
+
+use spore_protocol::{
+    Cid, ControlEvent, Goal, Identity, NodeId, Record, RecordId, Status, TaskId, TaskManifest, VerifiedObject,
+    control::Rerun, manifest::MANIFEST_VERSION, record::RECORD_VERSION,
+};
+use spore_storage::Store;
+
+/// Timestamps begin here (September 2025), a minute apart.
+const EPOCH: u64 = 1_757_000_000;
+/// The built-in corpus is not needed: nothing trains on these tasks.
+const DATASET: [u8; 32] = [0xda; 32];
+
+/// A task with a history.
+pub struct History {
+    /// Publishes everything but verifications.
+    pub publisher: Identity,
+    /// Confirms the records of odd numbers.
+    pub verifier: Identity,
+    pub task: TaskId,
+    /// In the order of their making: the root, then a chain where each third is a discard.
+    pub records: Vec<RecordId>,
+    objects: Vec<VerifiedObject>,
+    scripts: Vec<Vec<u8>>,
+}
+
+impl History {
+    /// The history that this number names, of this many records: the same on every call, and a
+    /// longer one begins with the shorter.
+    pub fn new(number: u8, count: usize) -> Self {
+        let (publisher, verifier) = (Identity::from_seed(&[number; 32]), Identity::from_seed(&[number ^ 0x80; 32]));
+        let base = script(0);
+        let manifest = publisher.sign(&manifest(number, publisher.node_id(), Cid::of(&base))).expect("a valid manifest");
+        let task = TaskId::from(manifest.id());
+        let mut history =
+            Self { publisher, verifier, task, records: Vec::new(), objects: vec![manifest.into()], scripts: Vec::new() };
+        let mut parent = None;
+        for index in 0..count {
+            parent = history.extend(index, parent);
+        }
+        history
+    }
+
+    /// Adds a record and gives the parent of the next one.
+    fn extend(&mut self, index: usize, parent: Option<(RecordId, u64)>) -> Option<(RecordId, u64)> {
+        let script = script(index);
+        let record = record(self.task, self.publisher.node_id(), index, parent, &script);
+        let (depth, status, metric) = (record.depth, record.status, record.val_bpb);
+        let signed = self.publisher.sign(&record).expect("a valid record");
+        let id = RecordId::from(signed.id());
+        self.records.push(id);
+        self.scripts.push(script);
+        self.objects.push(signed.into());
+        if index % 2 == 1 {
+            let rerun =
+                Rerun { experiment_id: id, task_id: Some(self.task), node_id: self.verifier.node_id(), gpu: "CPU".into(), value: metric };
+            let event = ControlEvent::verification(rerun, self.publisher.node_id(), false, record.timestamp + 30);
+            self.objects.push(self.verifier.sign(&event).expect("a valid event").into());
+        }
+        if status == Status::Keep { Some((id, depth)) } else { parent }
+    }
+
+    /// Ids of the records that are verified.
+    pub fn verified(&self) -> impl Iterator<Item = &RecordId> {
+        self.records.iter().skip(1).step_by(2)
+    }
+
+    /// Writes it into a data directory that no node holds.
+    pub fn store(&self, dir: &Path) {
+        let store = Store::open(dir).expect("a store");
+        for script in &self.scripts {
+            store.put_artifact(script).expect("room for a script");
+        }
+        let report = store.insert(&self.objects, EPOCH).expect("room for a few records");
+        assert_eq!(report.changes.len(), self.objects.len(), "all of them are stored");
+    }
+}
+
+fn script(index: usize) -> Vec<u8> {
+    let text = include_str!("../scripts/tiny.star").replace("0.005,", &format!("0.{:03},", 5 + index));
+    text.into_bytes()
+}
+
+fn manifest(number: u8, created_by: NodeId, base: Cid) -> TaskManifest {
+    TaskManifest {
+        name: format!("history-{number}"),
+        description: "Made for a test".into(),
+        task_type: "ml_train".into(),
+        artifact_type: spore_protocol::manifest::STARLARK_TRAIN_SCRIPT.into(),
+        metric: "val_bpb".into(),
+        goal: Goal::Minimize,
+        base_code_cid: Some(base),
+        prepare_cid: Cid(DATASET).to_string(),
+        dataset_cid: Cid(DATASET).to_string(),
+        time_budget: 20,
+        created_by,
+        timestamp: EPOCH,
+        version: MANIFEST_VERSION,
+    }
+}
+
+fn record(task: TaskId, node_id: NodeId, index: usize, parent: Option<(RecordId, u64)>, script: &[u8]) -> Record {
+    let discard = index % 3 == 2;
+    Record {
+        parent: parent.map(|(id, _)| id),
+        depth: parent.map_or(0, |(_, depth)| depth + 1),
+        code_cid: Some(Cid::of(script)),
+        diff: if index == 0 { String::new() } else { format!("--- a/train.star\n+++ b/train.star\n@@ -4 +4 @@\n-rate {}\n+rate {index}\n", index - 1) },
+        dataset_cid: Cid(DATASET).to_string(),
+        prepare_cid: Cid(DATASET).to_string(),
+        time_budget: 20,
+        val_bpb: 3.0 - 0.01 * index as f64 + if discard { 0.5 } else { 0.0 },
+        peak_vram_mb: 120.5,
+        num_steps: 400 + index as u64,
+        num_params: 45_000,
+        status: if discard { Status::Discard } else { Status::Keep },
+        description: format!("learning rate number {index}"),
+        hypothesis: "a made-up one".into(),
+        agent_model: "test".into(),
+        gpu_model: "CPU".into(),
+        cuda_version: "none".into(),
+        torch_version: "none".into(),
+        node_id,
+        task_id: Some(task),
+        timestamp: EPOCH + 60 * (index as u64 + 1),
+        version: RECORD_VERSION,
+    }
+}

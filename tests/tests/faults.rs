@@ -1,0 +1,129 @@
+//! Kills, locks, busy ports, corrupt files, a full disk.
+#![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic, clippy::indexing_slicing)]
+
+use std::{
+    collections::BTreeSet,
+    net::TcpListener,
+    process::{Command, Stdio},
+    time::Duration,
+};
+
+use spore_tests::{TestNet, binary, command, skip::skip, spore, wait_for};
+
+const TINY: &str = include_str!("../scripts/tiny.star");
+const BUDGET: u64 = 5;
+/// Several experiments of [`BUDGET`] on a slow machine.
+const RESEARCH_LIMIT: Duration = Duration::from_secs(400);
+const SPREAD_LIMIT: Duration = Duration::from_secs(120);
+
+#[tokio::test(flavor = "multi_thread")]
+async fn nothing_acknowledged_is_lost_when_nodes_are_killed() {
+    let mut net = TestNet::new();
+    let task = net.create_task("researcher", TINY, BUDGET);
+    let relay = net.start("relay", None, &["--no-train"]).await;
+    let researcher = net.start("researcher", Some(relay), &["--task", &task, "--device", "flex"]).await;
+    let known = wait_for("two records on both nodes", RESEARCH_LIMIT, async || {
+        let here = net.node(researcher).records(&task).await?;
+        let there = net.node(relay).records(&task).await?;
+        if here.len() >= 2 && there.len() >= 2 { Ok(here) } else { Err(format!("{} and {}", here.len(), there.len())) }
+    })
+    .await;
+
+    // The researcher dies in the middle of an experiment. Its worker notices and ends.
+    let left = net.node_mut(researcher).kill();
+    wait_for("the worker of a killed node to end", Duration::from_secs(60), async || {
+        if left.alive() { Err("it still runs".to_owned()) } else { Ok(()) }
+    })
+    .await;
+    net.node_mut(researcher).start().await;
+    let after = net.node(researcher).records(&task).await.unwrap();
+    assert!(after.is_superset(&known), "{} of {} records survived", after.intersection(&known).count(), known.len());
+
+    // So does the relay, which then catches up on what was found meanwhile.
+    let relayed = net.node(relay).records(&task).await.unwrap();
+    drop(net.node_mut(relay).kill());
+    let more = wait_for("a record made while the relay is down", RESEARCH_LIMIT, async || {
+        let now = net.node(researcher).records(&task).await?;
+        if now.len() > after.len() { Ok(now) } else { Err(format!("{} records", now.len())) }
+    })
+    .await;
+    net.node_mut(relay).start().await;
+    assert!(net.node(relay).records(&task).await.unwrap().is_superset(&relayed));
+    wait_for("the relay to catch up", SPREAD_LIMIT, async || {
+        let known = net.node(relay).records(&task).await?;
+        let missing: BTreeSet<_> = more.difference(&known).collect();
+        if missing.is_empty() { Ok(()) } else { Err(format!("{} of {} are missing", missing.len(), more.len())) }
+    })
+    .await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_locked_data_directory_names_its_holder() {
+    let mut net = TestNet::new();
+    let node = net.start("holder", None, &["--no-train"]).await;
+    let holder = net.node(node).pid().to_string();
+    let args = ["run", "--no-train", "--no-bootstrap", "--no-mdns", "--port", "0", "--web-port", "0"];
+    spore(net.node(node).dir(), &args).expect_code(5).expect_stderr(&[&holder]);
+}
+
+#[test]
+fn a_busy_port_is_named() {
+    let net = TestNet::new();
+    let busy = TcpListener::bind("127.0.0.1:0").unwrap();
+    let port = busy.local_addr().unwrap().port().to_string();
+    let args = ["run", "--no-train", "--no-bootstrap", "--no-mdns", "--port", "0", "--web-port", &port];
+    spore(&net.dir_of("web"), &args).expect_code(1).expect_stderr(&[&port]);
+
+    // libp2p listens on every address, so the busy socket must too.
+    let busy = TcpListener::bind("0.0.0.0:0").unwrap();
+    let port = busy.local_addr().unwrap().port().to_string();
+    let args = ["run", "--no-train", "--no-bootstrap", "--no-mdns", "--port", &port, "--web-port", "0"];
+    spore(&net.dir_of("peer"), &args).expect_code(1).expect_stderr(&[&port]);
+}
+
+#[test]
+fn a_corrupt_config_is_named_and_left_alone() {
+    let net = TestNet::new();
+    let dir = net.dir_of("node");
+    spore(&dir, &["init"]).expect_code(0);
+    let config = dir.join("config.toml");
+    std::fs::write(&config, "port = = 3").unwrap();
+    let args = ["run", "--no-train", "--no-bootstrap", "--no-mdns", "--port", "0", "--web-port", "0"];
+    spore(&dir, &args).expect_code(1).expect_stderr(&["config.toml"]);
+    assert_eq!(std::fs::read_to_string(config).unwrap(), "port = = 3");
+}
+
+#[test]
+fn a_damaged_key_is_named_and_never_replaced() {
+    let net = TestNet::new();
+    let dir = net.dir_of("node");
+    spore(&dir, &["init"]).expect_code(0);
+    let key = dir.join("identity/private_key");
+    std::fs::write(&key, "not a key").unwrap();
+    let args = ["run", "--no-train", "--no-bootstrap", "--no-mdns", "--port", "0", "--web-port", "0"];
+    spore(&dir, &args).expect_code(1).expect_stderr(&["private_key"]);
+    assert_eq!(std::fs::read_to_string(key).unwrap(), "not a key");
+}
+
+#[test]
+fn a_full_disk_is_named() {
+    let works = Command::new("unshare").args(["-rm", "true"]).stderr(Stdio::null()).status();
+    if !works.is_ok_and(|status| status.success()) {
+        return skip("`unshare -rm` does not work, so no small disk can be mounted");
+    }
+    let net = TestNet::new();
+    let dir = net.dir_of("small");
+    std::fs::create_dir(&dir).unwrap();
+    let base = net.dir().join("base.star");
+    std::fs::write(&base, TINY).unwrap();
+    // The mount lives in a namespace that ends with the command.
+    let script = r#"mount -t tmpfs -o size=300k tmpfs "$0" && cd / && exec "$@""#;
+    let mut small = Command::new("unshare");
+    small.args(["-rm", "sh", "-c", script]).arg(&dir).arg(binary());
+    small.args(["task", "create", "--name", "n", "--description", "d", "--time-budget", "5", "--base"]).arg(&base);
+    small.env_remove("SPORE_HOME").env("HOME", &dir).env("NO_COLOR", "1").arg("--data-dir").arg(dir.join("data"));
+    let output = command::run(small, b"").expect_code(1);
+    let message = output.stderr.to_lowercase();
+    assert!(message.contains("full") || message.contains("no space"), "{}", output.stderr);
+    assert!(!message.contains("panicked"), "{}", output.stderr);
+}
