@@ -98,6 +98,8 @@ export function createWorld({ seed = 7, now = Math.floor(Date.now() / 1000), lar
     makeTask({ name: 'legacy-1a2b3c4d', description: '', records: 42, classes: ['H100'], start: 1.02, floor: 0.93, seconds: 300, span: 86_400 * 30, legacy: true }),
     makeTask({ name: `hostile ${HOSTILE}`, description: `Right-to-left \u202egnirts\u202c and ${'very'.repeat(60)} long`, records: 12, classes: ['CPU'], start: 2, floor: 1.7, seconds: 20, span: 7200, hostile: true }),
     makeTask({ name: 'not-started', description: 'Created, and nobody has come yet.', records: 0, classes: [], start: 1, floor: 1, seconds: 20, span: 1 }),
+    makeTask({ name: 'first-steps', description: 'Minutes old, on a base script written long before.', records: 5, classes: ['CPU'], start: 2.9, floor: 1.7, seconds: 20, span: 180 }),
+    makeTask({ name: 'root-only', description: 'Its creator has published the root.', records: 1, classes: ['CPU'], start: 2.9, floor: 1.7, seconds: 20, span: 60 }),
   ];
   let sequence = tasks.reduce((sum, task) => sum + task.records.length, 0);
 

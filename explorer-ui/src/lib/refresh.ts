@@ -13,6 +13,8 @@ export class Refresh {
   #restMs = LEAST_REST_MS;
   #closed = false;
 
+  readonly #onSeen = () => this.request();
+
   constructor(private readonly fetch: () => Promise<void>) {}
 
   /** Something changed: fetch soon. */
@@ -24,11 +26,17 @@ export class Refresh {
 
   close(): void {
     this.#closed = true;
+    document.removeEventListener('visibilitychange', this.#onSeen);
     if (this.#timer !== null) clearTimeout(this.#timer);
   }
 
   async #run(): Promise<void> {
     this.#timer = null;
+    if (document.hidden) {
+      // Nobody looks: the fetch waits until somebody does. The same listener is added once only.
+      document.addEventListener('visibilitychange', this.#onSeen, { once: true });
+      return;
+    }
     this.#running = true;
     this.#wanted = false;
     const started = performance.now();

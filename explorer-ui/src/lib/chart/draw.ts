@@ -23,6 +23,9 @@ const MOST_EDGES = 20_000;
 /** Up to here edges bend; a straight line is cheaper. */
 const CURVED_EDGES = 1_500;
 
+/** Marks of less radius have no room for the sign of verification. */
+const VERIFIED_FROM = 3.5;
+
 const FONT = '11px ui-sans-serif, system-ui, sans-serif';
 
 /** Radius of a mark by how many share the plot, in CSS pixels. */
@@ -47,6 +50,7 @@ export function drawBase(ctx: CanvasRenderingContext2D, frame: Frame, palette: P
   const ends = dense ? [] : drawBest(ctx, frame, palette, best);
   drawMarks(ctx, frame, palette);
   drawFrontier(ctx, frame, palette);
+  if (markRadius(countVisible(frame)) >= VERIFIED_FROM) drawVerified(ctx, frame, palette);
   if (dense) ends.push(...drawBest(ctx, frame, palette, best));
   if (best.length > 1) drawLabels(ctx, ends, frame.plot.right - 4, palette);
   ctx.restore();
@@ -126,7 +130,8 @@ function drawEdges(ctx: CanvasRenderingContext2D, frame: Frame, palette: Palette
       a.y = project(series.metric[parent], frame.window.y, frame.plot.bottom, frame.plot.top);
     }
     // A line to a mark that is held at the edge would point to where nothing is.
-    if (a.beyondX !== 0 || b.beyondX !== 0 || a.beyondY !== 0 || b.beyondY !== 0) continue;
+    // One that comes in from beyond the side is right in its height: so a far-off root keeps its edges.
+    if (b.beyondX !== 0 || a.beyondY !== 0 || b.beyondY !== 0) continue;
     edges.push(a.x, a.y, b.x, b.y);
   }
   const count = edges.length / 4;
@@ -177,6 +182,18 @@ function drawMarks(ctx: CanvasRenderingContext2D, frame: Frame, palette: Palette
   ctx.globalAlpha = 1;
 }
 
+/** A hole in the mark of a record that others have run again with the same result. */
+function drawVerified(ctx: CanvasRenderingContext2D, frame: Frame, palette: Palette) {
+  const { series, mask } = frame;
+  const place = placer(frame);
+  const out: Place = { x: 0, y: 0, beyondX: 0, beyondY: 0 };
+  ctx.fillStyle = palette.surface;
+  for (let i = 0; i < series.length; i++) {
+    if (series.verified[i] === 0 || mask[i] === 0 || !place(i, out)) continue;
+    if (out.beyondX === 0 && out.beyondY === 0) fillCircle(ctx, out.x, out.y, 1.5);
+  }
+}
+
 function countVisible(frame: Frame): number {
   const [from, to] = visibleSpan(frame);
   let visible = 0;
@@ -185,10 +202,14 @@ function countVisible(frame: Frame): number {
 }
 
 function disc(ctx: CanvasRenderingContext2D, x: number, y: number, radius: number) {
-  if (radius <= 2) {
+  if (radius < 1.7) {
     ctx.fillRect(x - radius, y - radius, radius * 2, radius * 2);
     return;
   }
+  fillCircle(ctx, x, y, radius);
+}
+
+function fillCircle(ctx: CanvasRenderingContext2D, x: number, y: number, radius: number) {
   ctx.beginPath();
   ctx.arc(x, y, radius, 0, 2 * Math.PI);
   ctx.fill();
@@ -223,20 +244,26 @@ function pointer(ctx: CanvasRenderingContext2D, at: Place, radius: number) {
 function drawBest(ctx: CanvasRenderingContext2D, frame: Frame, palette: Palette, best: BestLine[]): LineEnd[] {
   const { xs, window, series } = frame;
   const body = bodyRect(frame);
+  ctx.save();
+  ctx.beginPath();
+  ctx.rect(body.left, body.top - 2, body.right - body.left, body.bottom - body.top + 4);
+  ctx.clip();
   ctx.lineJoin = 'round';
   const ends: LineEnd[] = [];
   for (const line of best) {
-    if (line.steps.length === 0) continue;
     const path = new Path2D();
-    let y = 0;
-    line.steps.forEach((index, k) => {
-      const x = Math.min(Math.max(project(xs[index], window.x, body.left, body.right), body.left - 4), body.right + 4);
+    let y = NaN;
+    for (const index of line.steps) {
+      if (xs[index] > window.x.max) break;
+      // Far to the left is as good as anywhere to the left, and spares the canvas absurd numbers.
+      const x = Math.max(project(xs[index], window.x, body.left, body.right), body.left - 1e4);
       const next = project(series.metric[index], window.y, body.bottom, body.top);
-      if (k === 0) path.moveTo(x, next);
+      if (Number.isNaN(y)) path.moveTo(x, next);
       else path.lineTo(x, y);
       path.lineTo(x, next);
       y = next;
-    });
+    }
+    if (Number.isNaN(y)) continue;
     path.lineTo(body.right, y);
     // A rim in the ground's colour keeps the line readable across dense marks.
     ctx.lineWidth = 4;
@@ -249,6 +276,7 @@ function drawBest(ctx: CanvasRenderingContext2D, frame: Frame, palette: Palette,
     ctx.stroke(path);
     if (y > body.top && y < body.bottom) ends.push({ name: line.name, y });
   }
+  ctx.restore();
   return ends;
 }
 

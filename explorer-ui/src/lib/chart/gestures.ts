@@ -23,13 +23,16 @@ export function listen(element: HTMLElement, on: Gestures): () => void {
   let start: Point | null = null;
   let mode: 'none' | 'pan' | 'box' = 'none';
 
+  /** Not what happens on something that lies on the element, such as a link in a card. */
+  const isOurs = (event: Event) => event.target === element;
+
   const at = (event: MouseEvent): Point => {
     const bounds = element.getBoundingClientRect();
     return { x: event.clientX - bounds.left, y: event.clientY - bounds.top };
   };
 
   const down = (event: PointerEvent) => {
-    if (event.button !== 0) return;
+    if (event.button !== 0 || !isOurs(event)) return;
     pointers.set(event.pointerId, at(event));
     start = at(event);
     mode = event.shiftKey ? 'box' : 'none';
@@ -39,7 +42,7 @@ export function listen(element: HTMLElement, on: Gestures): () => void {
     const here = at(event);
     const before = pointers.get(event.pointerId);
     if (before === undefined) {
-      on.hover(here.x, here.y);
+      if (isOurs(event)) on.hover(here.x, here.y);
       return;
     }
     pointers.set(event.pointerId, here);

@@ -1,7 +1,7 @@
 import { describe, expect, it } from 'vitest';
 import type { GraphColumns } from '../api/types';
 import { stepBy } from './navigate';
-import { ancestry, bestSoFar, busiestClasses, childrenOf, maskOf, seriesOf, sparkOf } from './series';
+import { ancestry, bestSoFar, busiestClasses, childrenOf, countsOf, maskOf, seriesOf, sparkOf } from './series';
 
 /** Six records: a root, its line of keeps in class 0, a crash, and one keep in class 1. */
 export const COLUMNS: GraphColumns = {
@@ -31,6 +31,13 @@ describe('maskOf', () => {
   it('filters by status and class', () => {
     expect([...maskOf(series, everything)]).toEqual([1, 1, 1, 1, 1, 1]);
     expect([...maskOf(series, { statuses: [true, false, false], hardwareClass: 0 })]).toEqual([1, 1, 0, 0, 1, 0]);
+  });
+});
+
+describe('countsOf', () => {
+  it('counts statuses and frontier of a class or of all', () => {
+    expect(countsOf(series, -1)).toEqual({ statuses: [4, 1, 1], frontier: 2 });
+    expect(countsOf(series, 1)).toEqual({ statuses: [1, 0, 0], frontier: 1 });
   });
 });
 

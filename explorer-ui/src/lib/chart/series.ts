@@ -61,6 +61,18 @@ export function maskOf(series: Series, filter: Filter): Uint8Array {
   return mask;
 }
 
+/** How many records of a class (-1: of all) have each status, and how many are on the frontier. */
+export function countsOf(series: Series, hardwareClass: number): { statuses: number[]; frontier: number } {
+  const statuses = [0, 0, 0];
+  let frontier = 0;
+  for (let i = 0; i < series.length; i++) {
+    if (hardwareClass >= 0 && series.hardwareClass[i] !== hardwareClass) continue;
+    statuses[series.status[i]]++;
+    frontier += series.frontier[i];
+  }
+  return { statuses, frontier };
+}
+
 /** Whether `a` is nearer to the goal than `b`. For drawing only: what counts as best is the API's to say. */
 export function nearerGoal(a: number, b: number, goal: string): boolean {
   return goal === 'maximize' ? a > b : a < b;
