@@ -1,4 +1,4 @@
-//! The rules of the house, checked over the repository's own files. `docs/contributing.md` tells
+//! The rules of the house, checked over the repository's own files. `CONTRIBUTING.md` tells
 //! them to people; an exception stands in one of the tables below with its reason.
 #![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic, clippy::indexing_slicing)]
 
