@@ -9,5 +9,11 @@
 //! Never here: rules about what is valid or best, which are `spore-protocol`'s.
 #![cfg_attr(test, allow(clippy::unwrap_used, clippy::expect_used, clippy::panic, clippy::indexing_slicing))]
 
+#[cfg(feature = "trainer")]
+pub mod engine;
+pub mod genesis;
 pub mod ingest;
 pub mod network;
+pub mod progress;
+pub mod research;
+pub mod verify;

@@ -1,1 +1,5 @@
-fn main() {}
+//! The `spore` program. Everything is in the library: [`spore_node::cli`].
+
+fn main() -> std::process::ExitCode {
+    spore_node::cli::main()
+}

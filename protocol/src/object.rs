@@ -56,7 +56,7 @@ impl Kind {
     }
 
     /// Tells the kind of a JSON object by a field that only this kind has.
-    fn detect(map: &Map) -> Option<Self> {
+    pub fn detect(map: &Map) -> Option<Self> {
         let has = |name: &str| map.contains_key(name);
         if has("val_bpb") || has("code_cid") {
             Some(Self::Experiment)

@@ -252,6 +252,38 @@ pub struct Peer {
     pub score: f64,
 }
 
+/// Answer to `POST /api/v1/objects`.
+#[derive(Clone, Debug, Serialize, Deserialize, ToSchema)]
+pub struct Submitted {
+    /// `experiment`, `control`, `task` or `profile`.
+    pub kind: String,
+    pub id: String,
+    /// `accepted`, `known`, or `pending` until its parent comes.
+    pub outcome: String,
+}
+
+/// Answer to `POST /api/v1/artifacts`.
+#[derive(Clone, Debug, Serialize, Deserialize, ToSchema)]
+pub struct Stored {
+    pub cid: String,
+    /// Bytes.
+    pub size: u64,
+}
+
+/// Body of, and answer to, `POST /api/v1/task/use`.
+#[derive(Clone, Debug, Serialize, Deserialize, ToSchema)]
+pub struct UseTask {
+    /// A task's id, a unique prefix of it, or its name; none: the most active task.
+    pub task: Option<String>,
+}
+
+/// Body of, and answer to, `POST /api/v1/peers`.
+#[derive(Clone, Debug, Serialize, Deserialize, ToSchema)]
+pub struct PeerAddress {
+    /// A multiaddr.
+    pub address: String,
+}
+
 /// Body of every answer with a status of 400 or above.
 #[derive(Clone, Debug, Serialize, Deserialize, ToSchema)]
 pub struct Problem {

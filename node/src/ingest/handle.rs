@@ -1,6 +1,9 @@
 //! What others hold of `ingest`: the way in, what comes back, and what is broadcast.
 
-use std::sync::Arc;
+use std::{
+    collections::BTreeMap,
+    sync::{Arc, Mutex, PoisonError},
+};
 
 use libp2p::PeerId;
 use spore_protocol::{Kind, ObjectId, Reject, SignedObject};
@@ -73,10 +76,22 @@ pub struct Want {
 #[error("the node is shutting down")]
 pub struct IngestClosed;
 
+/// Refusals since the start, by [`Reject::code`]. There are as many codes as `Reject` has variants.
+#[derive(Clone, Debug, Default)]
+pub(super) struct Rejections(Arc<Mutex<BTreeMap<&'static str, u64>>>);
+
+impl Rejections {
+    pub(super) fn count(&self, reject: &Reject) {
+        let mut counts = self.0.lock().unwrap_or_else(PoisonError::into_inner);
+        *counts.entry(reject.code()).or_default() += 1;
+    }
+}
+
 /// The way in. Cheap to clone.
 #[derive(Clone, Debug)]
 pub struct IngestHandle {
     pub(super) inbox: mpsc::Sender<Inbound>,
+    pub(super) rejections: Rejections,
 }
 
 impl IngestHandle {
@@ -88,5 +103,10 @@ impl IngestHandle {
         let (reply, answer) = oneshot::channel();
         self.inbox.send(Inbound { origin, object, reply }).await.map_err(|_| IngestClosed)?;
         answer.await.map_err(|_| IngestClosed)
+    }
+
+    /// Objects refused since the start, by [`Reject::code`].
+    pub fn rejected(&self) -> BTreeMap<&'static str, u64> {
+        self.rejections.0.lock().unwrap_or_else(PoisonError::into_inner).clone()
     }
 }

@@ -41,6 +41,8 @@ pub enum FetchError {
     NotFound(Cid),
     #[error("artifact {cid} is {size} bytes, more than the {limit} allowed")]
     TooLarge { cid: Cid, size: u64, limit: u64 },
+    #[error("too many artifacts are being fetched; try {0} again in a moment")]
+    Busy(Cid),
     #[error("could not store artifact {cid}: {reason}")]
     Store { cid: Cid, reason: Arc<str> },
     #[error(transparent)]

@@ -1,0 +1,91 @@
+//! Who may ask: the name a request came by, the token that writing needs, and the headers that
+//! keep a browser from doing more than showing the page.
+
+use std::net::IpAddr;
+
+use warp::http::{HeaderMap, HeaderValue, header};
+
+use super::problem::ApiError;
+
+/// Headers of every answer. The page's script, styles and data are this server's own.
+const SECURITY: [(header::HeaderName, &str); 5] = [
+    (
+        header::CONTENT_SECURITY_POLICY,
+        "default-src 'self'; object-src 'none'; base-uri 'none'; form-action 'none'; frame-ancestors 'none'",
+    ),
+    (header::X_CONTENT_TYPE_OPTIONS, "nosniff"),
+    (header::REFERRER_POLICY, "no-referrer"),
+    (header::X_FRAME_OPTIONS, "DENY"),
+    (header::SERVER, concat!("spore/", env!("CARGO_PKG_VERSION"))),
+];
+
+/// Adds the headers of every answer.
+pub fn secure(headers: &mut HeaderMap) {
+    for (name, value) in SECURITY {
+        headers.insert(name, HeaderValue::from_static(value));
+    }
+}
+
+/// Refuses a request that came by a foreign name to a server for this machine alone: a web page
+/// can make its own name point to 127.0.0.1 and would then be of one origin with this API.
+///
+/// # Errors
+/// 421.
+pub fn check_host(bound: IpAddr, headers: &HeaderMap) -> Result<(), ApiError> {
+    if !bound.is_loopback() {
+        return Ok(());
+    }
+    let host = headers.get(header::HOST).and_then(|host| host.to_str().ok()).unwrap_or_default();
+    let name = match host.strip_prefix('[') {
+        Some(rest) => rest.split_once(']').map_or(rest, |(name, _)| name),
+        None => host.split_once(':').map_or(host, |(name, _)| name),
+    };
+    let local = name.eq_ignore_ascii_case("localhost") || name.parse::<IpAddr>().is_ok_and(|ip| ip.is_loopback());
+    if local { Ok(()) } else { Err(ApiError::misdirected()) }
+}
+
+/// Refuses a writing request without the node's token.
+///
+/// # Errors
+/// 401.
+pub fn check_token(token: &str, headers: &HeaderMap) -> Result<(), ApiError> {
+    let given = headers.get(header::AUTHORIZATION).and_then(|value| value.to_str().ok());
+    let given = given.and_then(|value| value.strip_prefix("Bearer ")).unwrap_or_default();
+    if same(token.as_bytes(), given.trim().as_bytes()) { Ok(()) } else { Err(ApiError::unauthorized()) }
+}
+
+/// Compares in a time that tells nothing of where the first difference is.
+fn same(a: &[u8], b: &[u8]) -> bool {
+    let differences = a.iter().zip(b).fold(0, |seen, (x, y)| seen | (x ^ y));
+    !a.is_empty() && a.len() == b.len() && std::hint::black_box(differences) == 0
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn with(name: header::HeaderName, value: &'static str) -> HeaderMap {
+        HeaderMap::from_iter([(name, HeaderValue::from_static(value))])
+    }
+
+    #[test]
+    fn only_local_names_reach_a_local_server() {
+        let local = IpAddr::from([127, 0, 0, 1]);
+        for host in ["127.0.0.1:8470", "localhost", "LOCALHOST:1", "[::1]:8470", "127.0.0.2"] {
+            assert!(check_host(local, &with(header::HOST, host)).is_ok(), "{host}");
+        }
+        for host in ["evil.example:8470", "127.0.0.1.evil.example", "10.0.0.1", "", "localhost.evil.example"] {
+            assert_eq!(check_host(local, &with(header::HOST, host)).unwrap_err().status, 421, "{host}");
+        }
+        assert!(check_host(IpAddr::from([0, 0, 0, 0]), &with(header::HOST, "any.example")).is_ok());
+        assert!(check_host(local, &HeaderMap::new()).is_err());
+    }
+
+    #[test]
+    fn writing_needs_the_whole_token() {
+        for (given, good) in [("Bearer sesame", true), ("Bearer sesam", false), ("Bearer sesamex", false), ("sesame", false), ("Bearer ", false)] {
+            assert_eq!(check_token("sesame", &with(header::AUTHORIZATION, given)).is_ok(), good, "{given}");
+        }
+        assert!(check_token("", &with(header::AUTHORIZATION, "Bearer ")).is_err(), "an empty token opens nothing");
+    }
+}

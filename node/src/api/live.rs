@@ -1,0 +1,121 @@
+//! What only a running process knows: peers, addresses, what it is doing.
+
+use std::{collections::BTreeMap, sync::Arc, time::{Duration, Instant}};
+
+use spore_protocol::TaskId;
+use tokio::sync::{broadcast, watch};
+
+use super::dto;
+use crate::{
+    ingest::{IngestHandle, StoreEvent},
+    network::{NetworkHandle, Snapshot},
+    progress::RunProgress,
+};
+
+/// The process at one moment, in the API's words.
+#[derive(Clone, Debug, Default)]
+pub struct Live {
+    /// `research`, `verify` or `relay`; `offline` without a node.
+    pub mode: &'static str,
+    /// The task that is pinned or worked on; none: the most active one.
+    pub active_task: Option<TaskId>,
+    pub hardware_class: Option<String>,
+    pub device: Option<String>,
+    pub listen_addresses: Vec<String>,
+    pub peers: Vec<dto::Peer>,
+    pub rejected: BTreeMap<String, u64>,
+    pub uptime: Duration,
+    pub activity: String,
+}
+
+impl Live {
+    /// No node runs; `pinned` is the task that the configuration names.
+    pub fn offline(pinned: Option<TaskId>) -> Self {
+        Self { mode: "offline", active_task: pinned, activity: "no node is running".into(), ..Self::default() }
+    }
+}
+
+/// The running node, as the API holds it. Cheap to clone.
+#[derive(Clone)]
+pub struct LiveNode {
+    pub mode: &'static str,
+    pub started: Instant,
+    pub network: NetworkHandle,
+    pub ingest: IngestHandle,
+    pub events: broadcast::Sender<StoreEvent>,
+    pub progress: watch::Receiver<Option<RunProgress>>,
+    /// The pinned task; research and verification watch it.
+    pub pinned: Arc<watch::Sender<Option<TaskId>>>,
+    pub hardware_class: Option<String>,
+    pub device: Option<String>,
+}
+
+impl LiveNode {
+    /// The node now.
+    pub async fn now(&self) -> Live {
+        // At shutdown the network goes first; the rest is still worth telling.
+        let snapshot = self.network.snapshot().await.unwrap_or_default();
+        let progress = self.progress.borrow().clone();
+        let pinned = *self.pinned.borrow();
+        let mut rejected: BTreeMap<String, u64> = BTreeMap::new();
+        for (code, count) in &snapshot.rejected {
+            rejected.insert((*code).to_owned(), *count);
+        }
+        Live {
+            mode: self.mode,
+            active_task: progress.as_ref().map(|progress| progress.task_id).or(pinned),
+            hardware_class: self.hardware_class.clone(),
+            device: self.device.clone(),
+            listen_addresses: snapshot.listen_addresses.iter().map(ToString::to_string).collect(),
+            activity: self.activity(progress.as_ref(), &snapshot),
+            peers: snapshot.peers.into_iter().map(peer).collect(),
+            rejected,
+            uptime: self.started.elapsed(),
+        }
+    }
+
+    fn activity(&self, progress: Option<&RunProgress>, snapshot: &Snapshot) -> String {
+        let peers = match snapshot.peers.len() {
+            0 => "no peers yet".to_owned(),
+            1 => "1 peer".to_owned(),
+            n => format!("{n} peers"),
+        };
+        match (progress, self.mode) {
+            (Some(progress), _) => format!("{} {}", doing(progress), progress.description),
+            (None, "research") => format!("choosing the next experiment ({peers})"),
+            (None, "verify") => format!("waiting for records to verify ({peers})"),
+            (None, _) => format!("passing records on ({peers})"),
+        }
+    }
+}
+
+fn doing(progress: &RunProgress) -> &'static str {
+    match progress.purpose {
+        crate::progress::Purpose::Research => "training:",
+        crate::progress::Purpose::Verify => "re-running:",
+    }
+}
+
+fn peer(peer: crate::network::PeerInfo) -> dto::Peer {
+    dto::Peer {
+        peer_id: peer.peer_id.to_string(),
+        node_id: peer.node_id.map(|id| id.to_string()),
+        address: peer.address.to_string(),
+        agent: peer.agent,
+        connected_seconds: peer.connected.as_secs(),
+        score: peer.score,
+    }
+}
+
+/// The running experiment in the API's words.
+pub fn progress(progress: &RunProgress) -> dto::Progress {
+    dto::Progress {
+        task_id: progress.task_id.to_string(),
+        purpose: progress.purpose.name().into(),
+        step: progress.step,
+        steps: progress.steps,
+        loss: progress.loss.unwrap_or_default(),
+        elapsed_seconds: progress.elapsed.as_secs_f64(),
+        description: progress.description.clone(),
+    }
+}

@@ -1,0 +1,491 @@
+//! From the store to the shapes of the API: the one place where they are converted, for the HTTP
+//! server and for commands that read the store without a node.
+//!
+//! Only reads, and blocks while it does: call it on a blocking thread. Ids may be given as unique
+//! prefixes. What is asked for in lists is bounded here.
+
+use std::{
+    collections::{BTreeMap, HashMap},
+    sync::{Arc, Mutex},
+};
+
+use spore_protocol::{
+    Cid, HardwareClass, Kind, NodeId, ObjectId, RecordId, TaskId, Verdict,
+    verdict::{Judgement, Measurement},
+};
+use spore_storage::{Cursor, NodeStats, RecordSummary, Scope, Store, TaskView};
+
+use super::{
+    dto,
+    live::Live,
+    problem::ApiError,
+};
+
+/// Longest list in one answer.
+pub const MAX_LIST: usize = 500;
+/// Length of a list when none is asked for.
+pub const DEFAULT_LIST: usize = 50;
+/// Ancestors and children shown with an experiment.
+const MAX_RELATIVES: usize = MAX_LIST;
+/// Ids named when a prefix fits several.
+const CANDIDATES: usize = 8;
+/// Script bytes shown with an experiment; the language allows fewer.
+const MAX_CODE_BYTES: u64 = 1 << 20;
+/// Tasks whose graph is kept serialised. A graph of 100 000 records takes about 12 MB.
+const CACHED_GRAPHS: usize = 4;
+
+/// Serialised graphs by task, each with the store's sequence that it shows.
+type Graphs = Mutex<HashMap<TaskId, (u64, Arc<Vec<u8>>)>>;
+
+/// A store as the API shows it. Cheap to clone.
+#[derive(Clone)]
+pub struct View {
+    store: Store,
+    node_id: NodeId,
+    peer_id: String,
+    graphs: Arc<Graphs>,
+}
+
+/// Display names already looked up for one answer.
+#[derive(Default)]
+struct Names(HashMap<NodeId, Option<String>>);
+
+impl View {
+    /// `node_id` is this node's own, `peer_id` libp2p's name for the same key.
+    pub fn new(store: Store, node_id: NodeId, peer_id: String) -> Self {
+        Self { store, node_id, peer_id, graphs: Arc::default() }
+    }
+
+    pub fn store(&self) -> &Store {
+        &self.store
+    }
+
+    /// The node's state: what the store holds, and what `live` says of the process.
+    ///
+    /// # Errors
+    /// When the store cannot be read.
+    pub fn status(&self, live: &Live) -> Result<dto::Status, ApiError> {
+        let counts = self.store.counts()?;
+        let active_task = match live.active_task {
+            Some(task) => Some(task),
+            None => self.store.most_active_task()?,
+        };
+        Ok(dto::Status {
+            experiment_count: counts.experiments,
+            verified_experiment_count: counts.verified,
+            task_count: counts.tasks,
+            peer_count: live.peers.len() as u64,
+            frontier_size: counts.frontier,
+            node_id: self.node_id.to_string(),
+            peer_id: self.peer_id.clone(),
+            version: env!("CARGO_PKG_VERSION").into(),
+            mode: live.mode.into(),
+            active_task: active_task.map(|task| task.to_string()),
+            hardware_class: live.hardware_class.clone(),
+            device: live.device.clone(),
+            listen_addresses: live.listen_addresses.clone(),
+            rejected: live.rejected.clone(),
+            pending_count: counts.pending,
+            sequence: self.store.sequence(),
+            uptime_seconds: live.uptime.as_secs(),
+            activity: live.activity.clone(),
+        })
+    }
+
+    /// All tasks, the most recently active first.
+    ///
+    /// # Errors
+    /// When the store cannot be read.
+    pub fn tasks(&self) -> Result<Vec<dto::TaskSummary>, ApiError> {
+        let mut tasks = self.store.tasks()?;
+        tasks.sort_by_key(|task| (std::cmp::Reverse(task.last_activity), task.task_id));
+        Ok(tasks.iter().map(task_summary).collect())
+    }
+
+    /// # Errors
+    /// 404 for an unknown task, 409 for an ambiguous prefix.
+    pub fn task(&self, id: &str) -> Result<dto::TaskSummary, ApiError> {
+        self.task_view(id).map(|task| task_summary(&task))
+    }
+
+    fn task_view(&self, id: &str) -> Result<TaskView, ApiError> {
+        let task = self.resolve_task(id)?;
+        self.store.task(&task)?.ok_or_else(|| unknown("task", id))
+    }
+
+    /// The graph's columns as JSON text, kept until the store changes.
+    ///
+    /// # Errors
+    /// As [`View::task`].
+    pub fn graph(&self, id: &str) -> Result<Arc<Vec<u8>>, ApiError> {
+        let task = self.task_view(id)?.task_id;
+        let sequence = self.store.sequence();
+        // Held while the graph is made, so that many readers of a large graph make it once.
+        let mut graphs = self.graphs.lock().map_err(|_| ApiError::internal("the graph cache is broken"))?;
+        if let Some((made_at, graph)) = graphs.get(&task)
+            && *made_at == sequence
+        {
+            return Ok(graph.clone());
+        }
+        let columns = graph_columns(&self.store.task_summaries(&task)?);
+        let graph = Arc::new(serde_json::to_vec(&columns).map_err(|e| ApiError::internal(e.to_string()))?);
+        if graphs.len() >= CACHED_GRAPHS && !graphs.contains_key(&task) {
+            graphs.clear();
+        }
+        graphs.insert(task, (sequence, graph.clone()));
+        Ok(graph)
+    }
+
+    /// A task's frontier, best first; class-blind without a class.
+    ///
+    /// # Errors
+    /// As [`View::task`].
+    pub fn frontier(&self, id: &str, class: Option<&str>) -> Result<dto::Frontier, ApiError> {
+        let task = self.task_view(id)?.task_id;
+        let class = class.map(HardwareClass::of);
+        let found = self.store.frontier(&task, class.as_ref(), MAX_LIST)?;
+        let mut experiments = self.experiments(&found)?;
+        if class.is_none() {
+            experiments.iter_mut().for_each(|experiment| experiment.on_frontier = true);
+        }
+        Ok(dto::Frontier { task_id: task.to_string(), class: class.map(|class| class.to_string()), experiments })
+    }
+
+    /// Records, newest first: of a task, of a node, or all.
+    ///
+    /// # Errors
+    /// As [`View::task`], and 400 for a cursor that is none.
+    pub fn page(&self, scope: Scope, before: Option<&str>, limit: usize) -> Result<dto::ExperimentPage, ApiError> {
+        let cursor = |text: &str| text.parse::<Cursor>().map_err(|_| ApiError::bad_request("`before` is not a cursor that this API gave"));
+        let before = before.map(cursor).transpose()?;
+        let (found, next) = self.store.recent(scope, before, limit.clamp(1, MAX_LIST))?;
+        Ok(dto::ExperimentPage { experiments: self.experiments(&found)?, next: next.map(|cursor| cursor.to_string()) })
+    }
+
+    fn experiments(&self, found: &[RecordSummary]) -> Result<Vec<dto::Experiment>, ApiError> {
+        let mut names = Names::default();
+        found.iter().map(|summary| self.experiment_of(summary, &mut names)).collect()
+    }
+
+    fn experiment_of(&self, s: &RecordSummary, names: &mut Names) -> Result<dto::Experiment, ApiError> {
+        Ok(dto::Experiment {
+            id: s.id.to_string(),
+            task_id: s.task_id.to_string(),
+            parent: s.parent.map(|id| id.to_string()),
+            depth: s.depth,
+            status: s.status.name().into(),
+            val_bpb: s.metric,
+            node_id: s.node_id.to_string(),
+            display_name: self.name(names, &s.node_id)?,
+            hardware_class: s.class.to_string(),
+            gpu_model: s.gpu_model.clone(),
+            num_steps: s.num_steps,
+            num_params: s.num_params,
+            peak_vram_mb: s.peak_vram_mb,
+            time_budget: s.time_budget,
+            description: s.description.clone(),
+            hypothesis: s.hypothesis.clone(),
+            agent_model: s.agent_model.clone(),
+            code_cid: s.code_cid.map(|cid| cid.to_string()).unwrap_or_default(),
+            timestamp: s.timestamp,
+            verdict: s.verdict.name().into(),
+            on_frontier: s.on_frontier,
+            stray: s.stray,
+        })
+    }
+
+    fn name(&self, names: &mut Names, node: &NodeId) -> Result<Option<String>, ApiError> {
+        if let Some(name) = names.0.get(node) {
+            return Ok(name.clone());
+        }
+        let profile = self.store.profile(node)?;
+        let name = profile.map(|profile| profile.display_name.clone()).filter(|name| !name.is_empty());
+        names.0.insert(*node, name.clone());
+        Ok(name)
+    }
+
+    /// An experiment with everything known about it.
+    ///
+    /// # Errors
+    /// 404 for an unknown experiment, 409 for an ambiguous prefix.
+    pub fn experiment(&self, id: &str) -> Result<ExperimentText, ApiError> {
+        let record = self.resolve_record(id)?;
+        let found = self.store.record(&record)?.ok_or_else(|| unknown("experiment", id))?;
+        let summary = &found.summary;
+        let task = self.store.task(&summary.task_id)?;
+        let mut ancestors = self.store.ancestors(&record, MAX_RELATIVES)?;
+        ancestors.reverse();
+        let children = self.store.children(&record, MAX_RELATIVES)?;
+        let mut names = Names::default();
+        let detail = dto::ExperimentDetail {
+            experiment: self.experiment_of(summary, &mut names)?,
+            task_name: task.as_ref().map(|task| task.name.clone()).unwrap_or_default(),
+            metric: task.as_ref().map_or_else(|| "val_bpb".to_owned(), |task| task.metric.clone()),
+            goal: task.as_ref().map_or("minimize", |task| task.goal.name()).to_owned(),
+            lineage: self.summaries(&ancestors, &mut names)?,
+            children: self.summaries(&children, &mut names)?,
+            diff: found.signed.diff.clone(),
+            code: self.code(summary.code_cid)?,
+            signed: serde_json::Value::Null,
+            evidence: self.evidence(summary, &mut names)?,
+            received_at: summary.received_at,
+        };
+        Ok(ExperimentText { detail, signed: found.signed.to_json() })
+    }
+
+    fn summaries(&self, ids: &[RecordId], names: &mut Names) -> Result<Vec<dto::Experiment>, ApiError> {
+        let mut found = Vec::with_capacity(ids.len());
+        for id in ids {
+            if let Some(summary) = self.store.summary(id)? {
+                found.push(self.experiment_of(&summary, names)?);
+            }
+        }
+        Ok(found)
+    }
+
+    fn code(&self, cid: Option<Cid>) -> Result<Option<String>, ApiError> {
+        let Some(cid) = cid else { return Ok(None) };
+        if self.store.artifact_size(&cid)?.is_none_or(|size| size > MAX_CODE_BYTES) {
+            return Ok(None);
+        }
+        let bytes = self.store.artifact(&cid)?;
+        Ok(bytes.map(|bytes| String::from_utf8_lossy(&bytes).into_owned()))
+    }
+
+    fn evidence(&self, summary: &RecordSummary, names: &mut Names) -> Result<dto::Evidence, ApiError> {
+        let judgement = self.store.judgement(&summary.id)?.unwrap_or(Judgement {
+            verdict: Verdict::Unverified,
+            measurements: Vec::new(),
+            dispute: None,
+        });
+        let mut measurements = Vec::with_capacity(judgement.measurements.len());
+        for m in judgement.measurements.iter().take(MAX_LIST) {
+            measurements.push(measurement(m, self.name(names, &m.node)?));
+        }
+        Ok(dto::Evidence {
+            verdict: judgement.verdict.name().into(),
+            ground_truth: judgement.dispute.and_then(|dispute| dispute.ground_truth),
+            tolerance: summary.class.tolerance(),
+            measurements,
+        })
+    }
+
+    /// The nodes of a task, or all, the most active first.
+    ///
+    /// # Errors
+    /// As [`View::task`].
+    pub fn nodes(&self, task: Option<&str>) -> Result<Vec<dto::NodeSummary>, ApiError> {
+        let task = task.map(|task| self.task_view(task).map(|view| view.task_id)).transpose()?;
+        let mut nodes = self.store.nodes(task.as_ref())?;
+        nodes.sort_by_key(|node| (std::cmp::Reverse(node.last_activity), node.node_id));
+        nodes.truncate(MAX_LIST);
+        let reputation = self.store.reputation()?;
+        nodes.iter().map(|node| self.node_summary(node, &reputation)).collect()
+    }
+
+    /// # Errors
+    /// 404 for a node that signed nothing known here, 409 for an ambiguous prefix.
+    pub fn node(&self, id: &str) -> Result<dto::NodeSummary, ApiError> {
+        let node_id = self.resolve_node(id)?;
+        let known = self.store.nodes(None)?.into_iter().find(|node| node.node_id == node_id);
+        let stats = match known {
+            Some(stats) => stats,
+            None => {
+                let profile = self.store.profile(&node_id)?;
+                let profiled = profile.map(|profile| profile.timestamp);
+                let last_activity = profiled.or((node_id == self.node_id).then_some(0)).ok_or_else(|| unknown("node", id))?;
+                NodeStats { node_id, experiment_count: 0, verification_count: 0, classes: Vec::new(), last_activity }
+            }
+        };
+        self.node_summary(&stats, &self.store.reputation()?)
+    }
+
+    fn node_summary(&self, stats: &NodeStats, reputation: &BTreeMap<NodeId, f64>) -> Result<dto::NodeSummary, ApiError> {
+        let profile = self.store.profile(&stats.node_id)?;
+        let text = |text: &String| (!text.is_empty()).then(|| text.clone());
+        Ok(dto::NodeSummary {
+            node_id: stats.node_id.to_string(),
+            display_name: profile.as_ref().and_then(|p| text(&p.display_name)),
+            bio: profile.as_ref().and_then(|p| text(&p.bio)),
+            website: profile.as_ref().and_then(|p| text(&p.website)),
+            experiment_count: stats.experiment_count,
+            verification_count: stats.verification_count,
+            reputation: reputation.get(&stats.node_id).copied().unwrap_or_default(),
+            hardware_classes: stats.classes.iter().map(ToString::to_string).collect(),
+            last_activity: stats.last_activity,
+        })
+    }
+
+    /// A record's id from a unique prefix of it.
+    ///
+    /// # Errors
+    /// 400, 404 or 409, with the candidates.
+    pub fn resolve_record(&self, text: &str) -> Result<RecordId, ApiError> {
+        if let Ok(id) = text.parse::<RecordId>() {
+            return Ok(id);
+        }
+        self.resolve("experiment", text, |kind| kind == Kind::Experiment).map(Into::into)
+    }
+
+    /// A task's id from a unique prefix of it, or from its exact name where only one bears it.
+    ///
+    /// # Errors
+    /// 404 or 409, with the candidates.
+    pub fn resolve_task(&self, text: &str) -> Result<TaskId, ApiError> {
+        if let Ok(id) = text.parse::<TaskId>() {
+            return Ok(id);
+        }
+        let tasks = self.store.tasks()?;
+        let named: Vec<_> = tasks.iter().filter(|task| task.name == text).map(|task| task.task_id).collect();
+        if !named.is_empty() {
+            return one_of("task", text, &named);
+        }
+        let lower = prefix(text).ok_or_else(|| unknown("task", text))?;
+        let fitting: Vec<_> = tasks.iter().map(|task| task.task_id).filter(|id| id.to_string().starts_with(&lower)).collect();
+        one_of("task", text, &fitting)
+    }
+
+    /// A node's id from a unique prefix of it.
+    ///
+    /// # Errors
+    /// 404 or 409, with the candidates.
+    pub fn resolve_node(&self, text: &str) -> Result<NodeId, ApiError> {
+        if let Ok(id) = text.parse::<NodeId>() {
+            return Ok(id);
+        }
+        let lower = prefix(text).ok_or_else(|| unknown("node", text))?;
+        one_of("node", text, &self.store.resolve_node(&lower)?)
+    }
+
+    fn resolve(&self, what: &'static str, text: &str, fits: impl Fn(Kind) -> bool) -> Result<ObjectId, ApiError> {
+        let lower = prefix(text).ok_or_else(|| unknown(what, text))?;
+        // Other kinds can share the prefix: ask for enough to see two that fit.
+        let found = self.store.resolve(&lower, MAX_LIST)?;
+        let fitting: Vec<_> = found.into_iter().filter(|(kind, _)| fits(*kind)).map(|(_, id)| id).collect();
+        one_of(what, text, &fitting)
+    }
+}
+
+/// An experiment's detail, its signed object apart: JSON numbers in it keep the spelling that the
+/// signature covers, which a value parsed and written again would not.
+pub struct ExperimentText {
+    pub detail: dto::ExperimentDetail,
+    pub signed: String,
+}
+
+impl ExperimentText {
+    /// The whole as JSON text.
+    ///
+    /// # Errors
+    /// When the detail cannot be serialised.
+    pub fn to_json(&self) -> Result<String, ApiError> {
+        let text = serde_json::to_string(&self.detail).map_err(|e| ApiError::internal(e.to_string()))?;
+        // Inside a JSON string every quote is escaped, so this can only be the member itself.
+        Ok(text.replacen("\"signed\":null", &format!("\"signed\":{}", self.signed), 1))
+    }
+}
+
+fn prefix(text: &str) -> Option<String> {
+    let lower = text.to_ascii_lowercase();
+    (!lower.is_empty() && lower.len() <= 64 && lower.bytes().all(|b| b.is_ascii_hexdigit())).then_some(lower)
+}
+
+fn unknown(what: &str, id: &str) -> ApiError {
+    let shown: String = id.chars().take(80).collect();
+    ApiError::not_found(format!("no {what} {shown} is known here"))
+}
+
+fn one_of<T: Copy + ToString>(what: &str, text: &str, fitting: &[T]) -> Result<T, ApiError> {
+    match fitting {
+        [] => Err(unknown(what, text)),
+        [one] => Ok(*one),
+        many => {
+            let named: Vec<_> = many.iter().take(CANDIDATES).map(ToString::to_string).collect();
+            let more = if many.len() > CANDIDATES { ", ..." } else { "" };
+            let hint = format!("give more of one of these: {}{more}", named.join(", "));
+            Err(ApiError::conflict(format!("{text} fits more than one {what}")).hint(hint))
+        }
+    }
+}
+
+fn task_summary(task: &TaskView) -> dto::TaskSummary {
+    let manifest = task.manifest.as_ref().map(|signed| signed.object());
+    let text = |field: fn(&spore_protocol::TaskManifest) -> &String| manifest.map(field).cloned().unwrap_or_default();
+    dto::TaskSummary {
+        task_id: task.task_id.to_string(),
+        name: task.name.clone(),
+        description: text(|m| &m.description),
+        task_type: text(|m| &m.task_type),
+        artifact_type: text(|m| &m.artifact_type),
+        metric: task.metric.clone(),
+        goal: task.goal.name().into(),
+        time_budget: manifest.map_or(0, |m| m.time_budget),
+        created_by: manifest.map(|m| m.created_by.to_string()).unwrap_or_default(),
+        timestamp: manifest.map_or(0, |m| m.timestamp),
+        base_code_cid: manifest.and_then(|m| m.base_code_cid).map(|cid| cid.to_string()).unwrap_or_default(),
+        prepare_cid: text(|m| &m.prepare_cid),
+        dataset_cid: text(|m| &m.dataset_cid),
+        legacy: task.legacy,
+        root: task.root.map(|id| id.to_string()),
+        experiment_count: task.experiment_count,
+        keep_count: task.keep_count,
+        discard_count: task.discard_count,
+        crash_count: task.crash_count,
+        verified_count: task.verified_count,
+        frontier_size: task.frontier_size,
+        node_count: task.node_count,
+        best: task.best.map(|(_, metric)| metric),
+        best_id: task.best.map(|(id, _)| id.to_string()),
+        last_activity: task.last_activity,
+        classes: task
+            .classes
+            .iter()
+            .map(|class| dto::ClassSummary {
+                class: class.class.to_string(),
+                experiment_count: class.experiment_count,
+                frontier_size: class.frontier_size,
+                best: class.best.map(|(_, metric)| metric),
+                tolerance: class.class.tolerance(),
+            })
+            .collect(),
+    }
+}
+
+fn measurement(m: &Measurement, display_name: Option<String>) -> dto::Measurement {
+    dto::Measurement {
+        event_id: m.event_id.to_string(),
+        kind: m.kind.into(),
+        node_id: m.node.to_string(),
+        display_name,
+        hardware_class: m.class.to_string(),
+        value: m.value,
+        timestamp: m.timestamp,
+        ignored: m.ignored.map(str::to_owned),
+    }
+}
+
+fn graph_columns(records: &[RecordSummary]) -> dto::GraphColumns {
+    let places: HashMap<RecordId, i64> = records.iter().zip(0..).map(|(record, place)| (record.id, place)).collect();
+    let mut class_places: HashMap<HardwareClass, u16> = HashMap::new();
+    let mut columns = dto::GraphColumns::default();
+    for record in records {
+        let next = u16::try_from(class_places.len()).unwrap_or(u16::MAX);
+        let class = *class_places.entry(record.class.clone()).or_insert_with(|| {
+            columns.class_names.push(record.class.to_string());
+            next
+        });
+        columns.ids.push(record.id.to_string());
+        columns.parents.push(record.parent.and_then(|parent| places.get(&parent).copied()).unwrap_or(-1));
+        columns.timestamps.push(record.timestamp);
+        columns.metrics.push(record.metric);
+        columns.statuses.push(match record.status {
+            spore_protocol::Status::Keep => 0,
+            spore_protocol::Status::Discard => 1,
+            spore_protocol::Status::Crash => 2,
+        });
+        columns.classes.push(class);
+        columns.verified.push(record.verdict.holds());
+        columns.frontier.push(record.on_frontier);
+    }
+    columns
+}

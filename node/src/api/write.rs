@@ -1,0 +1,159 @@
+//! The writing half of the API: what changes this node, for whoever holds its token.
+//!
+//! Signed objects go through `ingest` like all others; nothing here signs, so the token is worth
+//! less than the key.
+
+use std::str::FromStr;
+
+use futures::{Stream, StreamExt, pin_mut};
+use libp2p::{Multiaddr, PeerId};
+use spore_protocol::{Cid, SignedObject};
+use warp::Buf;
+
+use super::{dto, live::LiveNode, problem::ApiError, read::Query, view::View};
+use crate::ingest::{Disposition, Origin};
+
+/// Bytes of a JSON body: far above any object that a person makes.
+const MAX_JSON: u64 = 1 << 20;
+/// Bytes of an artifact handed in: room for a large corpus, not for a disk filled by mistake.
+pub const MAX_ARTIFACT: u64 = 4 << 30;
+
+/// Takes a writing request. `path` begins after the API's root.
+///
+/// # Errors
+/// What is wrong with it, or with the node.
+pub async fn take<S, B, E>(view: &View, node: &LiveNode, method: &str, path: &str, query: &Query, body: S) -> Result<Vec<u8>, ApiError>
+where
+    S: Stream<Item = Result<B, E>>,
+    B: Buf,
+{
+    match (method, path) {
+        ("POST", "/objects") => json(&submit(node, &read_all(body).await?).await?),
+        ("POST", "/artifacts") => json(&artifact(view, query, body).await?),
+        ("POST", "/task/use") => json(&use_task(view, node, &read_json(body).await?).await?),
+        ("POST", "/peers") => json(&add_peer(node, &read_json(body).await?).await?),
+        ("DELETE", path) if path.starts_with("/peers/") => json(&remove_peer(node, path).await?),
+        _ => Err(ApiError::method_not_allowed()),
+    }
+}
+
+fn json<T: serde::Serialize>(value: &T) -> Result<Vec<u8>, ApiError> {
+    serde_json::to_vec(value).map_err(|e| ApiError::internal(e.to_string()))
+}
+
+/// Hands a signed object to `ingest`, as if it had been made here.
+#[utoipa::path(post, path = "/api/v1/objects", request_body(content = String, content_type = "application/json", description = "a signed object with id and signature"),
+    security(("token" = [])), responses((status = 200, body = dto::Submitted), (status = 400, body = dto::Problem), (status = 401, body = dto::Problem)))]
+async fn submit(node: &LiveNode, body: &[u8]) -> Result<dto::Submitted, ApiError> {
+    let object = SignedObject::from_json(body, None).map_err(|e| ApiError::bad_request(e.to_string()))?;
+    let (kind, id) = (object.kind().name().to_owned(), object.id().to_string());
+    let outcome = match node.ingest.submit(Origin::Local, object).await {
+        Ok(Disposition::Accepted) => "accepted",
+        Ok(Disposition::Known) => "known",
+        Ok(Disposition::Pending) => "pending",
+        Ok(Disposition::Rejected(reject)) => return Err(ApiError::bad_request(reject.to_string())),
+        Ok(Disposition::Failed(reason)) => return Err(ApiError::unavailable(reason.to_string())),
+        Err(closed) => return Err(ApiError::unavailable(closed.to_string())),
+    };
+    Ok(dto::Submitted { kind, id, outcome: outcome.into() })
+}
+
+/// Stores an artifact; its bytes must hash to `cid`.
+#[utoipa::path(post, path = "/api/v1/artifacts", params(("cid" = String, Query, description = "SHA-256 of the bytes, lower-case hex")),
+    request_body(content = String, content_type = "application/octet-stream"), security(("token" = [])),
+    responses((status = 200, body = dto::Stored), (status = 400, body = dto::Problem), (status = 413, body = dto::Problem)))]
+async fn artifact<S, B, E>(view: &View, query: &Query, body: S) -> Result<dto::Stored, ApiError>
+where
+    S: Stream<Item = Result<B, E>>,
+    B: Buf,
+{
+    let cid: Cid = query.get("cid").and_then(|cid| cid.parse().ok()).ok_or_else(|| ApiError::bad_request("`cid` must be the SHA-256 of the bytes, in hex"))?;
+    let mut writer = blocking({
+        let store = view.store().clone();
+        move || Ok(store.begin_artifact(cid, MAX_ARTIFACT)?)
+    })
+    .await?;
+    let mut size = 0u64;
+    pin_mut!(body);
+    while let Some(chunk) = body.next().await {
+        let mut chunk = chunk.map_err(|_| ApiError::bad_request("the request broke off"))?;
+        let bytes = chunk.copy_to_bytes(chunk.remaining());
+        size += bytes.len() as u64;
+        writer = blocking(move || {
+            writer.append(&bytes)?;
+            Ok(writer)
+        })
+        .await?;
+    }
+    blocking(move || Ok(writer.finish().map(|_| ())?)).await?;
+    Ok(dto::Stored { cid: cid.to_string(), size })
+}
+
+/// Pins a task, or with no task follows the most active one again. Until the node ends; the
+/// configuration says what the next one does.
+#[utoipa::path(post, path = "/api/v1/task/use", request_body = dto::UseTask, security(("token" = [])),
+    responses((status = 200, body = dto::UseTask), (status = 404, body = dto::Problem)))]
+async fn use_task(view: &View, node: &LiveNode, wish: &dto::UseTask) -> Result<dto::UseTask, ApiError> {
+    let task = match wish.task.clone() {
+        Some(text) => {
+            let view = view.clone();
+            Some(blocking(move || view.resolve_task(&text)).await?)
+        }
+        None => None,
+    };
+    if let Some(task) = task {
+        node.network.follow(task).await.map_err(|e| ApiError::unavailable(e.to_string()))?;
+    }
+    node.pinned.send_replace(task);
+    Ok(dto::UseTask { task: task.map(|task| task.to_string()) })
+}
+
+/// Connects to a peer.
+#[utoipa::path(post, path = "/api/v1/peers", request_body = dto::PeerAddress, security(("token" = [])),
+    responses((status = 200, body = dto::PeerAddress), (status = 400, body = dto::Problem), (status = 503, body = dto::Problem)))]
+async fn add_peer(node: &LiveNode, wish: &dto::PeerAddress) -> Result<dto::PeerAddress, ApiError> {
+    let hint = "an address looks like /ip4/192.0.2.1/tcp/7471";
+    let address = Multiaddr::from_str(&wish.address).map_err(|e| ApiError::bad_request(format!("{}: {e}", wish.address)).hint(hint))?;
+    node.network.dial(address).await.map_err(|e| ApiError::unavailable(format!("could not connect to {}: {e}", wish.address)))?;
+    Ok(wish.clone())
+}
+
+/// Closes the connections to a peer.
+#[utoipa::path(delete, path = "/api/v1/peers/{peer_id}", params(("peer_id" = String, Path)), security(("token" = [])),
+    responses((status = 200, body = String), (status = 400, body = dto::Problem)))]
+async fn remove_peer(node: &LiveNode, path: &str) -> Result<String, ApiError> {
+    let text = path.trim_start_matches("/peers/");
+    let peer = PeerId::from_str(text).map_err(|_| ApiError::bad_request(format!("{text:.80} is no peer id")))?;
+    node.network.disconnect(peer).await.map_err(|e| ApiError::unavailable(e.to_string()))?;
+    Ok(peer.to_string())
+}
+
+async fn blocking<T: Send + 'static>(work: impl FnOnce() -> Result<T, ApiError> + Send + 'static) -> Result<T, ApiError> {
+    tokio::task::spawn_blocking(work).await.map_err(|_| ApiError::internal("the store's thread ended early"))?
+}
+
+async fn read_all<S, B, E>(body: S) -> Result<Vec<u8>, ApiError>
+where
+    S: Stream<Item = Result<B, E>>,
+    B: Buf,
+{
+    let mut bytes = Vec::new();
+    pin_mut!(body);
+    while let Some(chunk) = body.next().await {
+        let mut chunk = chunk.map_err(|_| ApiError::bad_request("the request broke off"))?;
+        if bytes.len() as u64 + chunk.remaining() as u64 > MAX_JSON {
+            return Err(ApiError::too_large(MAX_JSON));
+        }
+        bytes.extend_from_slice(&chunk.copy_to_bytes(chunk.remaining()));
+    }
+    Ok(bytes)
+}
+
+async fn read_json<T, S, B, E>(body: S) -> Result<T, ApiError>
+where
+    T: serde::de::DeserializeOwned,
+    S: Stream<Item = Result<B, E>>,
+    B: Buf,
+{
+    serde_json::from_slice(&read_all(body).await?).map_err(|e| ApiError::bad_request(e.to_string()))
+}

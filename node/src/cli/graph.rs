@@ -1,0 +1,149 @@
+//! `spore graph`: a task's experiments as a tree.
+
+use std::{
+    collections::{HashMap, HashSet},
+    io::{self, Write},
+};
+
+use clap::Args as ClapArgs;
+
+use super::{CliError, Context, source::Source, text};
+use crate::api::{
+    dto::{Experiment, ExperimentPage},
+    read::encode,
+    view::MAX_LIST,
+};
+
+/// Deepest indentation drawn; below it the tree goes on at the same place.
+const MAX_INDENT: usize = 40;
+
+/// Show a task's experiments as a tree
+#[derive(Debug, ClapArgs)]
+pub struct Args {
+    /// The task: its id, a unique prefix of it, or its name [default: the one the node is at]
+    #[arg(long, value_name = "ID")]
+    task: Option<String>,
+    /// At most this many experiments, the newest ones
+    #[arg(long, default_value_t = 200, value_parser = clap::value_parser!(u32).range(1..=100_000))]
+    limit: u32,
+    /// Print the experiments as JSON, newest first
+    #[arg(long)]
+    json: bool,
+}
+
+pub async fn run(args: &Args, context: &mut Context) -> Result<(), CliError> {
+    let source = Source::open(context).await?;
+    let task = source.task(args.task.as_deref()).await?;
+    let limit = args.limit as usize;
+    let mut experiments: Vec<Experiment> = Vec::new();
+    let mut before: Option<String> = None;
+    while experiments.len() < limit {
+        let page = (limit - experiments.len()).min(MAX_LIST);
+        let cursor = before.as_deref().map(|cursor| format!("&before={}", encode(cursor))).unwrap_or_default();
+        let found: ExperimentPage = source.get(&format!("/tasks/{}/experiments?limit={page}{cursor}", task.task_id)).await?;
+        experiments.extend(found.experiments);
+        before = found.next;
+        if before.is_none() {
+            break;
+        }
+    }
+    if args.json {
+        return context.json(&experiments);
+    }
+    let out = &mut context.out;
+    writeln!(out, "{} ({})", text::line(&task.name), text::short(&task.task_id))?;
+    draw(out, &task.metric, &experiments)?;
+    if before.is_some() {
+        writeln!(out, "{} of {} experiments; --limit shows more", experiments.len(), task.experiment_count)?;
+    }
+    Ok(())
+}
+
+/// Draws the tree, each level in order of time.
+fn draw(out: &mut dyn Write, metric: &str, experiments: &[Experiment]) -> io::Result<()> {
+    let shown: HashSet<&str> = experiments.iter().map(|e| e.id.as_str()).collect();
+    let mut ordered: Vec<&Experiment> = experiments.iter().collect();
+    ordered.sort_by(|a, b| (a.timestamp, &a.id).cmp(&(b.timestamp, &b.id)));
+    let mut children: HashMap<&str, Vec<&Experiment>> = HashMap::new();
+    let mut stack: Vec<(&Experiment, usize)> = Vec::new();
+    for experiment in ordered.into_iter().rev() {
+        match experiment.parent.as_deref().filter(|parent| shown.contains(parent)) {
+            Some(parent) => children.entry(parent).or_default().push(experiment),
+            None => stack.push((experiment, 0)),
+        }
+    }
+    while let Some((experiment, depth)) = stack.pop() {
+        let cut = if depth == 0 && experiment.parent.is_some() { "... " } else { "" };
+        writeln!(out, "{}{cut}{}", "    ".repeat(depth.min(MAX_INDENT)), describe(experiment, metric))?;
+        let below = children.remove(experiment.id.as_str()).unwrap_or_default();
+        stack.extend(below.into_iter().map(|child| (child, depth + 1)));
+    }
+    Ok(())
+}
+
+fn describe(e: &Experiment, metric: &str) -> String {
+    let (mark, value) = match e.status.as_str() {
+        "keep" => ("[+]", format!("{metric}={:.4}", e.val_bpb)),
+        "discard" => ("[x]", format!("{metric}={:.4}", e.val_bpb)),
+        _ => ("[!]", "crash".to_owned()),
+    };
+    let description = text::line(&e.description);
+    let what = if description.trim().is_empty() { "(no description)" } else { description.trim() };
+    let verdict = match e.verdict.as_str() {
+        "unverified" => String::new(),
+        "verified" | "upheld" => " \u{2713}".to_owned(),
+        other => format!(" ({other})"),
+    };
+    let stray = if e.stray { " (stray)" } else { "" };
+    let frontier = if e.on_frontier { " \u{2190} frontier" } else { "" };
+    format!("{mark} {} {what} ({value}, {}){verdict}{stray}{frontier}", e.id.get(..8).unwrap_or(&e.id), e.hardware_class)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn experiment(id: &str, parent: Option<&str>, status: &str, metric: f64, timestamp: u64) -> Experiment {
+        Experiment {
+            id: id.into(), task_id: "t".into(), parent: parent.map(str::to_owned), depth: 0, status: status.into(), val_bpb: metric,
+            node_id: "n".into(), display_name: None, hardware_class: "CPU".into(), gpu_model: "CPU".into(), num_steps: 1, num_params: 1,
+            peak_vram_mb: 0.0, time_budget: 1, description: format!("change {id}"), hypothesis: String::new(), agent_model: String::new(),
+            code_cid: String::new(), timestamp, verdict: "unverified".into(), on_frontier: false, stray: false,
+        }
+    }
+
+    #[test]
+    fn the_tree_bears_the_marks() {
+        let mut verified = experiment("dd", Some("bb"), "keep", 0.92, 4);
+        verified.verdict = "verified".into();
+        verified.on_frontier = true;
+        let list = [
+            verified,
+            experiment("ee", Some("aa"), "crash", 0.0, 5),
+            experiment("cc", Some("bb"), "discard", 1.05, 3),
+            experiment("bb", Some("aa"), "keep", 0.95, 2),
+            experiment("aa", None, "keep", 1.0, 1),
+            experiment("ff", Some("unseen"), "keep", 1.0, 6),
+        ];
+        let mut out = Vec::new();
+        draw(&mut out, "val_bpb", &list).unwrap();
+        let expected = "[+] aa change aa (val_bpb=1.0000, CPU)
+    [+] bb change bb (val_bpb=0.9500, CPU)
+        [x] cc change cc (val_bpb=1.0500, CPU)
+        [+] dd change dd (val_bpb=0.9200, CPU) \u{2713} \u{2190} frontier
+    [!] ee change ee (crash, CPU)
+... [+] ff change ff (val_bpb=1.0000, CPU)
+";
+        assert_eq!(String::from_utf8(out).unwrap(), expected);
+    }
+
+    #[test]
+    fn a_chain_of_any_length_is_drawn() {
+        let list: Vec<_> = (0..5000)
+            .map(|i| experiment(&format!("{i:08}"), (i > 0).then(|| format!("{:08}", i - 1)).as_deref(), "keep", 1.0, i))
+            .collect();
+        let mut out = Vec::new();
+        draw(&mut out, "m", &list).unwrap();
+        assert_eq!(String::from_utf8(out).unwrap().lines().count(), 5000);
+    }
+}

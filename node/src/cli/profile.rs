@@ -1,0 +1,144 @@
+//! `spore profile`: how this node wants to be shown.
+
+use std::io::Write;
+
+use clap::{Args as ClapArgs, Subcommand};
+use spore_protocol::{NodeProfile, SignedObject, profile::PROFILE_VERSION};
+
+use super::{CliError, Context, source::{self, Source}, text};
+use crate::api::dto;
+
+/// Longest display name, in characters: what fits a line.
+const MAX_NAME: usize = 80;
+/// Longest other text of a profile, in characters.
+const MAX_TEXT: usize = 2000;
+
+/// Show or change how this node is shown to others
+#[derive(Debug, ClapArgs)]
+pub struct Args {
+    #[command(subcommand)]
+    command: Command,
+}
+
+#[derive(Debug, Subcommand)]
+enum Command {
+    /// Change the given fields and keep the others
+    Set(Fields),
+    /// Show the profile
+    Show(Show),
+}
+
+#[derive(Debug, ClapArgs)]
+struct Fields {
+    /// The name that others see
+    #[arg(long)]
+    display_name: Option<String>,
+    /// A few words about the node
+    #[arg(long)]
+    bio: Option<String>,
+    /// A web address
+    #[arg(long)]
+    website: Option<String>,
+    /// The web address of a picture
+    #[arg(long)]
+    avatar_url: Option<String>,
+    /// Where donations may go
+    #[arg(long)]
+    donation_address: Option<String>,
+}
+
+#[derive(Debug, ClapArgs)]
+struct Show {
+    /// Whose: a node's id or a unique prefix of it [default: this node's own]
+    node: Option<String>,
+    /// Print JSON
+    #[arg(long)]
+    json: bool,
+}
+
+pub async fn run(args: Args, context: &mut Context) -> Result<(), CliError> {
+    match args.command {
+        Command::Set(fields) => set(&fields, context).await,
+        Command::Show(args) => show(&args, context).await,
+    }
+}
+
+async fn set(fields: &Fields, context: &mut Context) -> Result<(), CliError> {
+    let given = [&fields.display_name, &fields.bio, &fields.website, &fields.avatar_url, &fields.donation_address];
+    if given.iter().all(|field| field.is_none()) {
+        return Err(CliError::usage("nothing to set").hint("give --display-name, --bio, --website, --avatar-url or --donation-address"));
+    }
+    let (source, identity) = Source::open_to_write(context).await?;
+    let old: Option<NodeProfile> = source.profile(&identity.node_id()).await?;
+    let of = |field: fn(&NodeProfile) -> &String| old.as_ref().map(field).cloned().unwrap_or_default();
+    let pick = |new: &Option<String>, old: String| new.clone().unwrap_or(old);
+    let profile = NodeProfile {
+        node_id: identity.node_id(),
+        display_name: pick(&fields.display_name, of(|p| &p.display_name)),
+        bio: pick(&fields.bio, of(|p| &p.bio)),
+        website: pick(&fields.website, of(|p| &p.website)),
+        avatar_url: pick(&fields.avatar_url, of(|p| &p.avatar_url)),
+        donation_address: pick(&fields.donation_address, of(|p| &p.donation_address)),
+        // Two changes within a second: the later one must still be the newer one.
+        timestamp: source::now().max(old.as_ref().map_or(0, |old| old.timestamp + 1)),
+        schema_version: PROFILE_VERSION,
+    };
+    check(&profile)?;
+    let signed = identity.sign(&profile).map_err(|e| CliError::failed(e.to_string()))?;
+    source.submit(signed.into()).await?;
+    writeln!(context.out, "Profile of {} saved and signed.", text::line(&profile.display_name))?;
+    Ok(())
+}
+
+fn check(profile: &NodeProfile) -> Result<(), CliError> {
+    if profile.display_name.chars().count() > MAX_NAME {
+        return Err(CliError::usage(format!("--display-name is longer than {MAX_NAME} characters")));
+    }
+    let texts = [&profile.bio, &profile.website, &profile.avatar_url, &profile.donation_address];
+    if texts.iter().any(|text| text.chars().count() > MAX_TEXT) {
+        return Err(CliError::usage(format!("a field is longer than {MAX_TEXT} characters")));
+    }
+    for (flag, url) in [("--website", &profile.website), ("--avatar-url", &profile.avatar_url)] {
+        if !url.is_empty() && !url.starts_with("https://") && !url.starts_with("http://") {
+            return Err(CliError::usage(format!("{flag} must begin with https:// or http://")));
+        }
+    }
+    Ok(())
+}
+
+async fn show(args: &Show, context: &mut Context) -> Result<(), CliError> {
+    let source = Source::open(context).await?;
+    let id = match &args.node {
+        Some(id) => id.clone(),
+        None => source.get::<dto::Status>("/status").await?.node_id,
+    };
+    let node: dto::NodeSummary = source.get(&format!("/nodes/{}", crate::api::read::encode(&id))).await?;
+    if args.json {
+        return context.json(&node);
+    }
+    let out = &mut context.out;
+    writeln!(out, "Node           {}", node.node_id)?;
+    writeln!(out, "Name           {}", text::line(node.display_name.as_deref().unwrap_or("(none)")))?;
+    writeln!(out, "Bio            {}", text::line(node.bio.as_deref().unwrap_or_default()))?;
+    writeln!(out, "Website        {}", text::line(node.website.as_deref().unwrap_or_default()))?;
+    writeln!(out, "Experiments    {}", node.experiment_count)?;
+    writeln!(out, "Verifications  {}", node.verification_count)?;
+    writeln!(out, "Reputation     {:+.1}", node.reputation)?;
+    writeln!(out, "Hardware       {}", node.hardware_classes.join(", "))?;
+    writeln!(out, "Last active    {}", text::ago(node.last_activity))?;
+    Ok(())
+}
+
+impl Source {
+    /// The profile in force, with the fields that the API's summary leaves out.
+    async fn profile(&self, node: &spore_protocol::NodeId) -> Result<Option<NodeProfile>, CliError> {
+        match self.text(&format!("/nodes/{node}/profile")).await {
+            Ok(text) => match SignedObject::from_json(&text, Some(spore_protocol::Kind::Profile)) {
+                Ok(SignedObject::Profile(profile)) => Ok(Some(profile.object().clone())),
+                _ => Err(CliError::failed("the profile in the store is not understood")),
+            },
+            Err(error) if error.kind == super::ErrorKind::NotFound => Ok(None),
+            Err(error) => Err(error),
+        }
+    }
+}

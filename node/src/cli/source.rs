@@ -1,0 +1,309 @@
+//! Where commands read from and write to: the running node's API, or the store itself.
+//!
+//! Both answer the same paths with the same JSON and the same errors, because without a node the
+//! API's own reading half is called here, on the store.
+
+use std::time::Duration;
+
+use serde::{Serialize, de::DeserializeOwned};
+use spore_protocol::{Cid, Identity, VerifiedObject};
+use spore_storage::{Outcome, Store, StoreError};
+
+use super::{CliError, Context, ErrorKind};
+use crate::{
+    api::{
+        dto,
+        live::Live,
+        problem::ApiError,
+        read::{self, Query},
+        view::View,
+    },
+    data_dir::{DataDir, RunningNode},
+    identity_file,
+};
+
+/// A node on this machine answers at once, unless the machine is very busy.
+const CONNECT_TIMEOUT: Duration = Duration::from_secs(2);
+/// A graph of a large task takes a while on a machine that trains.
+const ANSWER_TIMEOUT: Duration = Duration::from_secs(60);
+/// Bytes of a file that are hashed or sent at once.
+const CHUNK: usize = 1 << 18;
+
+/// A way to what a node knows.
+pub enum Source {
+    Node(Client),
+    Store(Offline),
+}
+
+/// The API of the running node.
+pub struct Client {
+    http: reqwest::Client,
+    pub node: RunningNode,
+    token: Option<String>,
+}
+
+/// The store, while no node runs.
+pub struct Offline {
+    view: View,
+    live: Live,
+    /// None: opened for reading.
+    writable: Option<Identity>,
+}
+
+impl Source {
+    /// For reading. Creates nothing.
+    ///
+    /// # Errors
+    /// When there is neither a node nor a store, or another process holds the store.
+    pub async fn open(context: &Context) -> Result<Self, CliError> {
+        if let Some(client) = Client::find(&context.data).await? {
+            return Ok(Self::Node(client));
+        }
+        let store = Store::open_read_only(context.data.root()).map_err(|e| locked_without_api(e, &context.data))?;
+        let identity = identity_file::load(&context.data.identity())?;
+        Ok(Self::Store(Offline::new(store, identity.as_ref(), context, None)?))
+    }
+
+    /// For writing: what is written goes through the running node, or into the store, which is
+    /// made if there is none, and is published when a node next runs on it.
+    ///
+    /// # Errors
+    /// When another process holds the store.
+    pub async fn open_to_write(context: &Context) -> Result<(Self, Identity), CliError> {
+        context.data.create()?;
+        let found = identity_file::load_or_create(&context.data.identity())?;
+        if let Some(client) = Client::find(&context.data).await? {
+            return Ok((Self::Node(client), found.identity));
+        }
+        let store = Store::open(context.data.root()).map_err(|e| locked_without_api(e, &context.data))?;
+        let offline = Offline::new(store, Some(&found.identity), context, Some(found.identity.clone()))?;
+        Ok((Self::Store(offline), found.identity))
+    }
+
+    /// The running node, or an error that says how to start one.
+    ///
+    /// # Errors
+    /// Exit code 4.
+    pub fn node(&self) -> Result<&Client, CliError> {
+        match self {
+            Self::Node(client) => Ok(client),
+            Self::Store(_) => {
+                Err(CliError::new(ErrorKind::NodeNotRunning, "no node is running on this data directory").hint("start one with `spore run`"))
+            }
+        }
+    }
+
+    /// The JSON text at a path of the API, such as `/tasks`.
+    ///
+    /// # Errors
+    /// The API's own, with the exit code that fits its status.
+    pub async fn text(&self, path: &str) -> Result<Vec<u8>, CliError> {
+        match self {
+            Self::Node(client) => client.get(path).await,
+            Self::Store(offline) => {
+                let (path, query) = path.split_once('?').unwrap_or((path, ""));
+                let full = format!("{}{path}", read::ROOT);
+                let answer = read::answer(&offline.view, &offline.live, &full, &Query::parse(query))?;
+                Ok(answer.body.as_ref().clone())
+            }
+        }
+    }
+
+    /// As [`Source::text`], read.
+    ///
+    /// # Errors
+    /// As [`Source::text`].
+    pub async fn get<T: DeserializeOwned>(&self, path: &str) -> Result<T, CliError> {
+        serde_json::from_slice(&self.text(path).await?)
+            .map_err(|e| CliError::failed(format!("the node's answer is not understood: {e}")).hint("is it of the same version as this program?"))
+    }
+
+    /// The task given by id, prefix or name; without one the task that the node is at.
+    ///
+    /// # Errors
+    /// Unknown or ambiguous, or there is no task yet.
+    pub async fn task(&self, given: Option<&str>) -> Result<dto::TaskSummary, CliError> {
+        if let Some(given) = given {
+            return self.get(&format!("/tasks/{}", read::encode(given))).await;
+        }
+        let status: dto::Status = self.get("/status").await?;
+        let id = status.active_task.ok_or_else(|| {
+            CliError::not_found("no task is known yet").hint("`spore run` finds some, `spore task create` makes one")
+        })?;
+        self.get(&format!("/tasks/{id}")).await
+    }
+
+    /// Hands over a signed object.
+    ///
+    /// # Errors
+    /// When it is refused.
+    pub async fn submit(&self, object: VerifiedObject) -> Result<(), CliError> {
+        match self {
+            Self::Node(client) => client.send("/objects", object.to_signed().to_json().into_bytes()).await.map(|_| ()),
+            Self::Store(offline) => {
+                let report = offline.view.store().insert(&[object], now())?;
+                match report.outcomes.first() {
+                    Some((_, Outcome::Rejected(reject))) => Err(CliError::failed(reject.to_string())),
+                    _ => Ok(()),
+                }
+            }
+        }
+    }
+
+    /// Stores the file's bytes; gives their address and number.
+    ///
+    /// # Errors
+    /// When it cannot be read or stored.
+    pub async fn put_file(&self, path: &std::path::Path) -> Result<(Cid, u64), CliError> {
+        let failed = |e: &std::io::Error| CliError::io(path.display(), e);
+        let mut file = std::fs::File::open(path).map_err(|e| failed(&e))?;
+        let (cid, size) = hash(&mut file).map_err(|e| failed(&e))?;
+        std::io::Seek::rewind(&mut file).map_err(|e| failed(&e))?;
+        match self {
+            Self::Node(client) => client.send_file(&cid, file, size).await?,
+            Self::Store(offline) => {
+                let mut writer = offline.view.store().begin_artifact(cid, size)?;
+                let mut buffer = vec![0; CHUNK];
+                loop {
+                    let read = std::io::Read::read(&mut file, &mut buffer).map_err(|e| failed(&e))?;
+                    match buffer.get(..read) {
+                        Some([]) | None => break,
+                        Some(bytes) => writer.append(bytes)?,
+                    }
+                }
+                writer.finish()?;
+            }
+        }
+        Ok((cid, size))
+    }
+}
+
+impl Offline {
+    fn new(store: Store, identity: Option<&Identity>, context: &Context, writable: Option<Identity>) -> Result<Self, CliError> {
+        let node_id = identity.map(Identity::node_id).ok_or_else(|| {
+            CliError::not_found(format!("{} has a store but no identity", context.data.root().display())).hint("`spore init` makes one")
+        })?;
+        let peer_id = identity.map(crate::peer_id).map(|id| id.to_string()).unwrap_or_default();
+        let view = View::new(store, node_id, peer_id);
+        let pinned = context.config()?.task.and_then(|task| view.resolve_task(&task).ok());
+        Ok(Self { view, live: Live::offline(pinned), writable })
+    }
+
+    /// The view, for an explorer without a node.
+    pub fn view(&self) -> &View {
+        &self.view
+    }
+
+    /// The node's key, when opened for writing.
+    pub fn identity(&self) -> Option<&Identity> {
+        self.writable.as_ref()
+    }
+}
+
+impl Client {
+    /// The node that runs on this data directory and answers.
+    async fn find(data: &DataDir) -> Result<Option<Self>, CliError> {
+        let Some(node) = data.running_node() else { return Ok(None) };
+        // A proxy of the environment has no business with this machine's own addresses.
+        let http = reqwest::Client::builder().no_proxy().connect_timeout(CONNECT_TIMEOUT).timeout(ANSWER_TIMEOUT).build();
+        let http = http.map_err(|e| CliError::failed(e.to_string()))?;
+        let client = Self { http, node, token: data.read_token()? };
+        // Another program may have got the process number and the port of a node that was killed.
+        let status = client.get("/status").await;
+        let answers = status.ok().and_then(|text| serde_json::from_slice::<dto::Status>(&text).ok());
+        let own = identity_file::load(&data.identity())?.map(|identity| identity.node_id().to_string());
+        Ok(answers.filter(|status| own.as_ref() == Some(&status.node_id)).map(|_| client))
+    }
+
+    fn url(&self, path: &str) -> String {
+        format!("http://{}{}{path}", self.node.address, read::ROOT)
+    }
+
+    async fn get(&self, path: &str) -> Result<Vec<u8>, CliError> {
+        self.answer(self.http.get(self.url(path))).await
+    }
+
+    async fn send(&self, path: &str, body: Vec<u8>) -> Result<Vec<u8>, CliError> {
+        self.answer(self.http.post(self.url(path)).bearer_auth(self.token.as_deref().unwrap_or_default()).body(body)).await
+    }
+
+    /// Sends a JSON body to a writing route.
+    ///
+    /// # Errors
+    /// The API's own.
+    pub async fn post<T: Serialize>(&self, path: &str, body: &T) -> Result<(), CliError> {
+        let body = serde_json::to_vec(body).map_err(|e| CliError::failed(e.to_string()))?;
+        self.send(path, body).await.map(|_| ())
+    }
+
+    /// Deletes what a path names.
+    ///
+    /// # Errors
+    /// The API's own.
+    pub async fn delete(&self, path: &str) -> Result<(), CliError> {
+        self.answer(self.http.delete(self.url(path)).bearer_auth(self.token.as_deref().unwrap_or_default())).await.map(|_| ())
+    }
+
+    async fn send_file(&self, cid: &Cid, mut file: std::fs::File, size: u64) -> Result<(), CliError> {
+        let path = format!("/artifacts?cid={cid}");
+        let mut bytes = Vec::with_capacity(usize::try_from(size).unwrap_or_default());
+        std::io::Read::read_to_end(&mut file, &mut bytes).map_err(|e| CliError::io("reading the file", &e))?;
+        self.send(&path, bytes).await.map(|_| ())
+    }
+
+    async fn answer(&self, request: reqwest::RequestBuilder) -> Result<Vec<u8>, CliError> {
+        let unreachable = |e: reqwest::Error| {
+            CliError::new(ErrorKind::NodeNotRunning, format!("the node at {} does not answer: {}", self.node.address, e.without_url()))
+                .hint("see what it prints, or end it and start it again")
+        };
+        let response = request.send().await.map_err(unreachable)?;
+        let status = response.status().as_u16();
+        let body = response.bytes().await.map_err(unreachable)?.to_vec();
+        if status < 400 {
+            return Ok(body);
+        }
+        let problem: Result<dto::Problem, _> = serde_json::from_slice(&body);
+        let (message, hint) = problem.map_or_else(|_| (format!("the node answered with status {status}"), None), |p| (p.error, p.hint));
+        Err(ApiError { status, message, hint }.into())
+    }
+}
+
+impl From<ApiError> for CliError {
+    fn from(error: ApiError) -> Self {
+        let kind = match error.status {
+            404 => ErrorKind::NotFound,
+            400 | 409 => ErrorKind::Usage,
+            _ => ErrorKind::Failed,
+        };
+        Self { kind, message: error.message, hint: error.hint }
+    }
+}
+
+fn locked_without_api(error: StoreError, data: &DataDir) -> CliError {
+    let locked = matches!(error, StoreError::Locked { .. });
+    let error = CliError::from(error);
+    if locked && data.running_node().is_some() {
+        return error.hint("its node is starting, ending or too busy to answer: try again");
+    }
+    error
+}
+
+fn hash(file: &mut std::fs::File) -> std::io::Result<(Cid, u64)> {
+    use sha2::{Digest, Sha256};
+    let mut digest = Sha256::new();
+    let mut buffer = vec![0; CHUNK];
+    let mut size = 0;
+    loop {
+        let read = std::io::Read::read(file, &mut buffer)?;
+        match buffer.get(..read) {
+            Some([]) | None => return Ok((Cid(digest.finalize().into()), size)),
+            Some(bytes) => digest.update(bytes),
+        }
+        size += read as u64;
+    }
+}
+
+/// Unix seconds, now.
+pub fn now() -> u64 {
+    std::time::SystemTime::now().duration_since(std::time::UNIX_EPOCH).unwrap_or_default().as_secs()
+}

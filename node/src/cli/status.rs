@@ -1,0 +1,58 @@
+//! `spore status`: how the node, or one task, stands.
+
+use std::io::Write;
+
+use clap::Args as ClapArgs;
+
+use super::{CliError, Context, source::Source, task, text};
+use crate::api::{dto, read::encode};
+
+/// Show how the node stands
+#[derive(Debug, ClapArgs)]
+pub struct Args {
+    /// Show how this task stands: its id, a unique prefix of it, or its name
+    #[arg(long, value_name = "ID")]
+    task: Option<String>,
+    /// Print JSON
+    #[arg(long)]
+    json: bool,
+}
+
+pub async fn run(args: &Args, context: &mut Context) -> Result<(), CliError> {
+    let source = Source::open(context).await?;
+    if let Some(id) = &args.task {
+        let summary: dto::TaskSummary = source.get(&format!("/tasks/{}", encode(id))).await?;
+        return if args.json { context.json(&summary) } else { task::print(context, &summary) };
+    }
+    let status: dto::Status = source.get("/status").await?;
+    if args.json {
+        return context.json(&status);
+    }
+    let name = match &status.active_task {
+        Some(id) => Some(source.get::<dto::TaskSummary>(&format!("/tasks/{id}")).await.map_or_else(|_| text::short(id), |task| text::line(&task.name))),
+        None => None,
+    };
+    let out = &mut context.out;
+    writeln!(out, "Node          {} ({})", text::short(&status.node_id), status.mode)?;
+    if status.mode != "offline" {
+        writeln!(out, "Up            {}", text::duration(status.uptime_seconds))?;
+        writeln!(out, "Peers         {}", status.peer_count)?;
+        writeln!(out, "Listens on    {}", status.listen_addresses.join(" "))?;
+    }
+    writeln!(out, "Now           {}", text::line(&status.activity))?;
+    writeln!(out, "Task          {}", name.as_deref().unwrap_or("none known yet"))?;
+    if let Some(class) = &status.hardware_class {
+        writeln!(out, "Hardware      {} ({class})", text::line(status.device.as_deref().unwrap_or_default()))?;
+    }
+    writeln!(out, "Experiments   {}, {} verified", status.experiment_count, status.verified_experiment_count)?;
+    writeln!(out, "Tasks         {}", status.task_count)?;
+    writeln!(out, "Frontier      {}", text::count(status.frontier_size, "record", "records"))?;
+    if status.pending_count > 0 {
+        writeln!(out, "Held          {} until their parents come", text::count(status.pending_count, "record", "records"))?;
+    }
+    let refused: Vec<_> = status.rejected.iter().map(|(reason, n)| format!("{reason} {n}")).collect();
+    if !refused.is_empty() {
+        writeln!(out, "Refused       {}", refused.join(", "))?;
+    }
+    Ok(())
+}

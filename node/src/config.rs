@@ -1,0 +1,354 @@
+//! `config.toml`: what a person has settled for this node. Flags of a single run go before it.
+//!
+//! The file stays the person's own: unknown keys are kept and told of, comments survive a change,
+//! and a file that cannot be understood is never overwritten. It may hold an API key of a language
+//! model, so it is readable by its owner alone, and no message may print that key.
+
+use std::{fmt, net::IpAddr, path::Path};
+
+use serde::{Deserialize, Serialize};
+use toml::{Table, Value};
+
+use crate::data_dir::{DataDirError, make_private, read_text, write_private};
+
+/// Port of the legacy TCP protocol, as in the reference.
+pub const DEFAULT_PORT: u16 = 7470;
+/// Port of the explorer and the API, as in the reference.
+pub const DEFAULT_WEB_PORT: u16 = 8470;
+/// Where libp2p listens unless told otherwise: TCP and QUIC, IPv4 and IPv6.
+pub const DEFAULT_LISTEN: [&str; 4] = [
+    "/ip4/0.0.0.0/tcp/7471",
+    "/ip4/0.0.0.0/udp/7471/quic-v1",
+    "/ip6/::/tcp/7471",
+    "/ip6/::/udp/7471/quic-v1",
+];
+/// Share of the machine that training may take, in percent.
+pub const DEFAULT_RESOURCE: u8 = 100;
+/// Share of compatible records that a node re-runs. A researcher spends most of its time on
+/// research; a verifier re-runs all (see `run --verify-rate`).
+pub const DEFAULT_VERIFY_RATE: f64 = 0.25;
+
+/// The configuration could not be used.
+#[derive(Debug, thiserror::Error)]
+pub enum ConfigError {
+    #[error("{path} line {line}: {message}")]
+    Corrupt { path: String, line: usize, message: String },
+    #[error("{0}")]
+    Value(String),
+    #[error(transparent)]
+    File(#[from] DataDirError),
+}
+
+/// Everything that `config.toml` can hold.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+#[serde(default)]
+pub struct Config {
+    /// Port of the legacy bridge.
+    pub port: u16,
+    pub web_port: u16,
+    /// Anything but a loopback address lets others read the explorer.
+    pub web_host: IpAddr,
+    /// Multiaddrs that libp2p listens on.
+    pub listen: Vec<String>,
+    /// Peers dialled at start: multiaddrs or host:port.
+    pub peer: Vec<String>,
+    /// The task followed; none: the most active one.
+    pub task: Option<String>,
+    /// Percent of the machine for training, 1..=100.
+    pub resource: u8,
+    /// `auto`, `wgpu` or `flex`.
+    pub device: String,
+    /// Share of compatible records that are re-run, 0.0..=1.0; none: the mode's own.
+    pub verify_rate: Option<f64>,
+    pub llm: Option<LlmConfig>,
+}
+
+impl Default for Config {
+    fn default() -> Self {
+        Self {
+            port: DEFAULT_PORT,
+            web_port: DEFAULT_WEB_PORT,
+            web_host: IpAddr::from([127, 0, 0, 1]),
+            listen: DEFAULT_LISTEN.map(str::to_owned).to_vec(),
+            peer: Vec::new(),
+            task: None,
+            resource: DEFAULT_RESOURCE,
+            device: "auto".into(),
+            verify_rate: None,
+            llm: None,
+        }
+    }
+}
+
+/// The language model that proposes experiments.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+pub struct LlmConfig {
+    /// Such as `groq` or `anthropic`.
+    pub provider: String,
+    pub api_key: Secret,
+    pub model: Option<String>,
+    pub base_url: Option<String>,
+}
+
+/// Text that no log and no message shows.
+#[derive(Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(transparent)]
+pub struct Secret(pub String);
+
+impl fmt::Debug for Secret {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str("(secret)")
+    }
+}
+
+const KEYS: [&str; 10] =
+    ["port", "web_port", "web_host", "listen", "peer", "task", "resource", "device", "verify_rate", "llm"];
+const LLM_KEYS: [&str; 4] = ["provider", "api_key", "model", "base_url"];
+
+/// A configuration read, and the keys in it that mean nothing here.
+#[derive(Debug)]
+pub struct Loaded {
+    pub config: Config,
+    pub unknown: Vec<String>,
+    /// Other users could read the file.
+    pub loose: bool,
+}
+
+/// Reads a configuration; the defaults when there is no file. Changes nothing.
+///
+/// # Errors
+/// [`ConfigError::Corrupt`] with the line, [`ConfigError::Value`] for a value out of range.
+pub fn load(path: &Path) -> Result<Loaded, ConfigError> {
+    use std::os::unix::fs::PermissionsExt;
+    let text = read_text(path)?.unwrap_or_default();
+    let table = parse_table(path, &text)?;
+    let config: Config = toml::from_str(&text).map_err(|e| corrupt(path, &text, &e))?;
+    config.check()?;
+    let nested = table.get("llm").and_then(Value::as_table);
+    let unknown = table.keys().filter(|key| !KEYS.contains(&key.as_str())).cloned();
+    let unknown_llm = nested.into_iter().flat_map(Table::keys).filter(|key| !LLM_KEYS.contains(&key.as_str()));
+    let unknown = unknown.chain(unknown_llm.map(|key| format!("llm.{key}"))).collect();
+    let loose = std::fs::metadata(path).is_ok_and(|meta| meta.permissions().mode() & 0o077 != 0);
+    Ok(Loaded { config, unknown, loose })
+}
+
+/// Writes the defaults, each key told in a comment, unless there is a file.
+///
+/// # Errors
+/// When the file cannot be written.
+pub fn create(path: &Path) -> Result<bool, ConfigError> {
+    if read_text(path)?.is_some() {
+        make_private(path)?;
+        return Ok(false);
+    }
+    write_private(path, TEMPLATE.as_bytes())?;
+    Ok(true)
+}
+
+/// Sets keys (in a table, or at the top with an empty `table`; `None` removes) and leaves the rest
+/// of the file as it is.
+///
+/// # Errors
+/// As [`load`]; a file that is corrupt is left alone.
+pub fn set(path: &Path, table: &str, values: &[(&str, Option<Value>)]) -> Result<(), ConfigError> {
+    let mut text = match read_text(path)? {
+        Some(text) => text,
+        None => TEMPLATE.to_owned(),
+    };
+    for (key, value) in values {
+        let mut wanted = parse_table(path, &text)?;
+        assign(&mut wanted, table, key, value.clone());
+        let edited = edit(&text, table, key, value.as_ref());
+        // The edit knows only the usual layout. Where it does not come out as meant, the file is
+        // written anew: right before pretty.
+        text = if edited.parse::<Table>().is_ok_and(|got| got == wanted) {
+            edited
+        } else {
+            toml::to_string(&wanted).map_err(|e| ConfigError::Value(e.to_string()))?
+        };
+    }
+    let config: Config = toml::from_str(&text).map_err(|e| corrupt(path, &text, &e))?;
+    config.check()?;
+    Ok(write_private(path, text.as_bytes())?)
+}
+
+impl Config {
+    fn check(&self) -> Result<(), ConfigError> {
+        let refuse = |text: String| Err(ConfigError::Value(text));
+        if !(1..=100).contains(&self.resource) {
+            return refuse(format!("resource is {}, but must be 1 to 100 (percent)", self.resource));
+        }
+        if !["auto", "wgpu", "flex"].contains(&self.device.as_str()) {
+            return refuse(format!("device is {:?}, but must be auto, wgpu or flex", self.device));
+        }
+        if self.verify_rate.is_some_and(|rate| !(0.0..=1.0).contains(&rate)) {
+            return refuse("verify_rate must be 0.0 to 1.0".into());
+        }
+        Ok(())
+    }
+}
+
+fn parse_table(path: &Path, text: &str) -> Result<Table, ConfigError> {
+    text.parse::<Table>().map_err(|e| corrupt(path, text, &e))
+}
+
+fn corrupt(path: &Path, text: &str, error: &toml::de::Error) -> ConfigError {
+    let before = error.span().and_then(|span| text.get(..span.start)).unwrap_or_default();
+    let line = before.matches('\n').count() + 1;
+    // Only the message: the error's own text would quote the line, which may hold a key.
+    ConfigError::Corrupt { path: path.display().to_string(), line, message: error.message().to_owned() }
+}
+
+fn assign(table: &mut Table, section: &str, key: &str, value: Option<Value>) {
+    let target = if section.is_empty() {
+        table
+    } else {
+        let nested = table.entry(section).or_insert_with(|| Value::Table(Table::new()));
+        match nested.as_table_mut() {
+            Some(nested) => nested,
+            None => return,
+        }
+    };
+    match value {
+        Some(value) => target.insert(key.to_owned(), value),
+        None => target.remove(key),
+    };
+}
+
+/// The text with one line of one section replaced, added or taken away.
+fn edit(text: &str, section: &str, key: &str, value: Option<&Value>) -> String {
+    let mut lines: Vec<String> = text.lines().map(str::to_owned).collect();
+    let header = format!("[{section}]");
+    let start = if section.is_empty() {
+        0
+    } else if let Some(at) = lines.iter().position(|line| line.trim() == header) {
+        at + 1
+    } else {
+        lines.extend([String::new(), header]);
+        lines.len()
+    };
+    let rest = lines.iter().skip(start);
+    let end = start + rest.take_while(|line| !line.trim_start().starts_with('[')).count();
+    let names_key = |line: &String| line.split_once('=').is_some_and(|(name, _)| name.trim() == key);
+    let found = lines.iter().take(end).skip(start).position(names_key).map(|at| start + at);
+    let line = value.map(|value| format!("{key} = {value}"));
+    match (found, line) {
+        (Some(at), Some(line)) => {
+            lines.splice(at..=at, [line]);
+        }
+        (Some(at), None) => {
+            lines.remove(at);
+        }
+        (None, Some(line)) => {
+            let blank = lines.iter().take(end).skip(start).rev().take_while(|line| line.trim().is_empty()).count();
+            lines.insert(end - blank, line);
+        }
+        (None, None) => {}
+    }
+    lines.join("\n") + "\n"
+}
+
+const TEMPLATE: &str = r#"# Spore's configuration. Flags of `spore run` go before it.
+
+# Port of the legacy TCP protocol, and of the explorer and its API.
+# port = 7470
+# web_port = 8470
+# Anything but a loopback address lets others read the explorer.
+# web_host = "127.0.0.1"
+
+# Where libp2p listens, and the peers dialled at start.
+# listen = ["/ip4/0.0.0.0/tcp/7471", "/ip4/0.0.0.0/udp/7471/quic-v1"]
+# peer = ["/dns4/relay.example.org/tcp/7471"]
+
+# The task followed; without it the most active one (`spore task use ID`).
+# task = "..."
+
+# Percent of the machine for training, and the device: auto, wgpu or flex.
+# resource = 100
+# device = "auto"
+
+# Share of compatible records that are re-run, 0.0 to 1.0.
+# verify_rate = 0.25
+
+# The language model that proposes experiments (`spore set PROVIDER KEY`).
+# [llm]
+# provider = "groq"
+# api_key = "..."
+"#;
+
+#[cfg(test)]
+mod tests {
+    use std::fs;
+
+    use super::*;
+
+    fn file(text: &str) -> (tempfile::TempDir, std::path::PathBuf) {
+        let dir = tempfile::tempdir().unwrap();
+        let path = dir.path().join("config.toml");
+        fs::write(&path, text).unwrap();
+        (dir, path)
+    }
+
+    #[test]
+    fn no_file_means_the_defaults() {
+        let dir = tempfile::tempdir().unwrap();
+        let path = dir.path().join("config.toml");
+        assert_eq!(load(&path).unwrap().config, Config::default());
+        assert!(!path.exists());
+        assert!(create(&path).unwrap());
+        let loaded = load(&path).unwrap();
+        assert_eq!((loaded.config, loaded.unknown, loaded.loose), (Config::default(), vec![], false));
+        assert!(!create(&path).unwrap());
+    }
+
+    #[test]
+    fn every_key_is_known() {
+        let llm = LlmConfig { provider: "x".into(), api_key: Secret("k".into()), model: Some("m".into()), base_url: Some("u".into()) };
+        let all = Config { task: Some("t".into()), verify_rate: Some(1.0), llm: Some(llm), ..Config::default() };
+        let table = Table::try_from(all).unwrap();
+        assert_eq!(table.keys().map(String::as_str).collect::<std::collections::BTreeSet<_>>(), KEYS.into_iter().collect());
+        let llm = table["llm"].as_table().unwrap();
+        assert_eq!(llm.keys().map(String::as_str).collect::<std::collections::BTreeSet<_>>(), LLM_KEYS.into_iter().collect());
+    }
+
+    #[test]
+    fn a_corrupt_file_is_named_with_its_line_and_without_its_secrets() {
+        let (_dir, path) = file("port = 1\n[llm]\napi_key = \"sesame\" x\n");
+        let error = load(&path).unwrap_err().to_string();
+        assert!(error.contains("config.toml line 3") && !error.contains("sesame"), "{error}");
+        assert!(set(&path, "", &[("port", Some(Value::Integer(2)))]).is_err());
+        assert!(fs::read_to_string(&path).unwrap().contains("sesame"), "a corrupt file is left alone");
+        let (_dir, path) = file("web_port = 8470\nresource = 0\n");
+        assert!(load(&path).unwrap_err().to_string().contains("resource"));
+        let (_dir, path) = file("\n\nport = \"x\"\n");
+        assert!(load(&path).unwrap_err().to_string().contains("line 3"));
+    }
+
+    #[test]
+    fn a_change_leaves_comments_and_unknown_keys() {
+        let (_dir, path) = file("# mine\nport = 1 # old\nfuture = true\n\n[llm]\nprovider = \"a\"\napi_key = \"k\"\n");
+        set(&path, "", &[("task", Some(Value::String("abc".into()))), ("port", Some(Value::Integer(2)))]).unwrap();
+        set(&path, "llm", &[("model", Some(Value::String("m".into())))]).unwrap();
+        let text = fs::read_to_string(&path).unwrap();
+        assert_eq!(text, "# mine\nport = 2\nfuture = true\ntask = \"abc\"\n\n[llm]\nprovider = \"a\"\napi_key = \"k\"\nmodel = \"m\"\n");
+        let loaded = load(&path).unwrap();
+        assert_eq!((loaded.config.port, loaded.unknown), (2, vec!["future".to_owned()]));
+        set(&path, "", &[("task", None)]).unwrap();
+        assert_eq!(load(&path).unwrap().config.task, None);
+    }
+
+    #[test]
+    fn an_unusual_layout_is_changed_all_the_same() {
+        let (_dir, path) = file("peer = [\n  \"a\",\n  \"b\",\n]\nllm = { provider = \"a\", api_key = \"k\" }\n");
+        let peers = Value::Array(vec![Value::String("c".into())]);
+        set(&path, "", &[("peer", Some(peers))]).unwrap();
+        set(&path, "llm", &[("provider", Some(Value::String("b".into())))]).unwrap();
+        let config = load(&path).unwrap().config;
+        assert_eq!((config.peer, config.llm.unwrap().provider), (vec!["c".to_owned()], "b".to_owned()));
+    }
+
+    #[test]
+    fn secrets_are_not_shown() {
+        assert_eq!(format!("{:?}", Secret("sesame".into())), "(secret)");
+    }
+}

@@ -1,0 +1,235 @@
+//! Catch-up sessions: which peers to reconcile with and when, and one session's course.
+//!
+//! A session only learns: what the peer misses it fetches in a session of its own, which both
+//! sides start on every new connection, every [`limits::RECONCILE_INTERVAL`] with a random peer,
+//! and when told of news. So objects cross a healed partition in one session, and each node
+//! that learned something tells its other peers, which then do the same, until nobody learns
+//! anything new.
+
+use std::{
+    collections::{BTreeSet, HashMap, HashSet, VecDeque},
+    time::Instant,
+};
+
+use libp2p::PeerId;
+use spore_protocol::{Reject, TaskId, cbor::Bytes};
+
+use super::{
+    exchange::Lost,
+    fetch,
+    limits::{MAX_TASKS, SESSION_PAUSE, SESSION_TASKS, SESSIONS},
+    messages::{Scope, SyncAnswer, SyncRequest},
+    sync::{Effect, End, Event, Reconciliation},
+    work::{Context, Work, read},
+};
+use crate::ingest::{Disposition, Origin};
+
+/// What a session is to compare.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Plan {
+    Everything,
+    Tasks(BTreeSet<TaskId>),
+}
+
+impl Plan {
+    fn merge(self, other: Self) -> Self {
+        match (self, other) {
+            (Self::Tasks(mut tasks), Self::Tasks(more)) => {
+                tasks.extend(more);
+                if tasks.len() > SESSION_TASKS { Self::Everything } else { Self::Tasks(tasks) }
+            }
+            _ => Self::Everything,
+        }
+    }
+}
+
+/// Sessions wanted and running. One for a peer at most, [`SESSIONS`] overall.
+#[derive(Debug, Default)]
+pub struct Sessions {
+    /// Peers with a plan, in the order in which they asked. Bounded by the connected peers.
+    order: VecDeque<PeerId>,
+    plans: HashMap<PeerId, Plan>,
+    running: HashSet<PeerId>,
+    ended: HashMap<PeerId, Instant>,
+}
+
+impl Sessions {
+    /// Wants a session with a connected peer.
+    pub fn want(&mut self, peer: PeerId, plan: Plan) {
+        match self.plans.remove(&peer) {
+            Some(before) => {
+                self.plans.insert(peer, before.merge(plan));
+            }
+            None => {
+                self.order.push_back(peer);
+                self.plans.insert(peer, plan);
+            }
+        }
+    }
+
+    /// The next session to start now, if there is room for one.
+    pub fn next(&mut self, now: Instant) -> Option<(PeerId, Plan)> {
+        if self.running.len() >= SESSIONS {
+            return None;
+        }
+        let rested = |peer: &PeerId| self.ended.get(peer).is_none_or(|end| now.duration_since(*end) >= SESSION_PAUSE);
+        let at = self.order.iter().position(|peer| !self.running.contains(peer) && rested(peer))?;
+        let peer = self.order.remove(at)?;
+        let plan = self.plans.remove(&peer)?;
+        self.running.insert(peer);
+        Some((peer, plan))
+    }
+
+    pub fn over(&mut self, peer: PeerId, now: Instant) {
+        if self.running.remove(&peer) {
+            self.ended.insert(peer, now);
+        }
+    }
+
+    /// The peer is no longer connected. A running session ends by itself.
+    pub fn gone(&mut self, peer: PeerId) {
+        self.order.retain(|other| *other != peer);
+        self.plans.remove(&peer);
+        self.ended.remove(&peer);
+    }
+}
+
+/// Runs one session to its end and tells the network task.
+pub async fn run(context: Context, peer: PeerId, plan: Plan) {
+    let started = Instant::now();
+    let mut session = Session { context: &context, peer, accepted: 0, held: 0 };
+    let end = session.compare(plan).await;
+    if session.accepted + session.held > 0 {
+        let seconds = started.elapsed().as_secs_f64();
+        tracing::info!(%peer, new = session.accepted, held = session.held, seconds, "caught up");
+    }
+    if end.is_err() {
+        tracing::debug!(%peer, "catch-up ended early");
+    }
+    context.tell(Work::SessionOver(peer)).await;
+}
+
+struct Session<'a> {
+    context: &'a Context,
+    peer: PeerId,
+    accepted: u64,
+    held: u64,
+}
+
+impl Session<'_> {
+    async fn compare(&mut self, plan: Plan) -> Result<(), Lost> {
+        let tasks: Vec<TaskId> = match plan {
+            Plan::Tasks(tasks) => tasks.into_iter().collect(),
+            Plan::Everything => {
+                self.scope(Scope::Tasks).await?;
+                self.scope(Scope::Profiles).await?;
+                self.peers_tasks().await?
+            }
+        };
+        for task in tasks {
+            self.scope(Scope::Records(task)).await?;
+            self.scope(Scope::Controls(task)).await?;
+        }
+        Ok(())
+    }
+
+    /// The tasks that the peer holds anything of: legacy ones have no manifest to learn them by.
+    async fn peers_tasks(&self) -> Result<Vec<TaskId>, Lost> {
+        match self.context.ask_sync(self.peer, SyncRequest::Tasks).await? {
+            SyncAnswer::Tasks(tasks) if tasks.len() <= MAX_TASKS => Ok(tasks),
+            _ => self.bad("not a list of tasks").await,
+        }
+    }
+
+    async fn bad<T>(&self, what: &str) -> Result<T, Lost> {
+        self.context.penalise(self.peer, Reject::Malformed(what.to_owned())).await;
+        Err(Lost)
+    }
+
+    /// Drives the state machine for one scope.
+    async fn scope(&mut self, scope: Scope) -> Result<(), Lost> {
+        let (store, scopes) = (self.context.store.clone(), self.context.scopes.clone());
+        let items = read(move || scopes.items(&store, scope)).await.ok_or(Lost)?;
+        let (mut machine, mut effect) = Reconciliation::start(items).map_err(|_| Lost)?;
+        loop {
+            let event = match effect {
+                Effect::Ask(message) => self.ask(scope, message).await,
+                Effect::Fetch(batch) => self.fetch(scope, batch).await?,
+                Effect::Done(End::Complete) => return Ok(()),
+                Effect::Done(End::Lost) => return Err(Lost),
+                Effect::Done(End::Bad(bad)) => return self.bad(&bad.to_string()).await,
+                Effect::Done(End::Endless) => return self.bad("catch-up without an end").await,
+            };
+            // Fingerprints of many ids are real work, so this leaves the async threads too.
+            (machine, effect) = tokio::task::spawn_blocking(move || {
+                let effect = machine.handle(event);
+                (machine, effect)
+            })
+            .await
+            .map_err(|_| Lost)?;
+        }
+    }
+
+    async fn ask(&self, scope: Scope, message: Vec<u8>) -> Event {
+        let request = SyncRequest::Reconcile { scope, message: Bytes(message) };
+        match self.context.ask_sync(self.peer, request).await {
+            Ok(SyncAnswer::Reconcile(answer)) => Event::Answer(answer.0),
+            Ok(_) | Err(Lost) => Event::Lost,
+        }
+    }
+
+    async fn fetch(&mut self, scope: Scope, batch: Vec<spore_protocol::ObjectId>) -> Result<Event, Lost> {
+        let missing = fetch::not_had(self.context, scope.kind(), batch).await;
+        if missing.is_empty() {
+            return Ok(Event::Fetched { left: Vec::new() });
+        }
+        let origin = Origin::Sync(self.peer);
+        let Ok(fetched) = fetch::objects(self.context, self.peer, scope.kind(), missing, origin).await else {
+            return if self.context.work.is_closed() { Err(Lost) } else { Ok(Event::Lost) };
+        };
+        for (_, disposition) in &fetched.came {
+            match disposition {
+                Disposition::Accepted => self.accepted += 1,
+                Disposition::Pending => self.held += 1,
+                _ => {}
+            }
+        }
+        Ok(Event::Fetched { left: fetched.left })
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn one_session_a_peer_and_plans_merge() {
+        let mut sessions = Sessions::default();
+        let now = Instant::now();
+        let (a, b) = (PeerId::random(), PeerId::random());
+        sessions.want(a, Plan::Tasks([TaskId([1; 32])].into()));
+        sessions.want(b, Plan::Everything);
+        sessions.want(a, Plan::Tasks([TaskId([2; 32])].into()));
+        let both = Plan::Tasks([TaskId([1; 32]), TaskId([2; 32])].into());
+        assert_eq!(sessions.next(now), Some((a, both)));
+        sessions.want(a, Plan::Everything);
+        assert_eq!(sessions.next(now), Some((b, Plan::Everything)));
+        assert_eq!(sessions.next(now), None);
+        sessions.over(a, now);
+        assert_eq!(sessions.next(now), None, "a pause between two sessions with one peer");
+        assert_eq!(sessions.next(now + SESSION_PAUSE), Some((a, Plan::Everything)));
+        sessions.gone(a);
+        sessions.over(b, now);
+        assert_eq!(sessions.next(now + SESSION_PAUSE), None);
+    }
+
+    #[test]
+    fn sessions_are_bounded() {
+        let mut sessions = Sessions::default();
+        for _ in 0..2 * SESSIONS {
+            sessions.want(PeerId::random(), Plan::Everything);
+        }
+        let started = std::iter::from_fn(|| sessions.next(Instant::now())).count();
+        assert_eq!(started, SESSIONS);
+    }
+}

@@ -1,0 +1,219 @@
+//! Requests and answers of the three protocols of our own, and how they travel: one CBOR value
+//! a stream, its size bounded before it is read.
+
+use std::{io, marker::PhantomData};
+
+use futures::{AsyncRead, AsyncReadExt, AsyncWrite, AsyncWriteExt};
+use libp2p::{StreamProtocol, request_response::Codec};
+use serde::{Deserialize, Serialize, de::DeserializeOwned};
+use spore_protocol::{
+    Kind, ObjectId, TaskId,
+    cbor::{self, Bytes},
+};
+use spore_storage::SyncScope;
+
+use super::limits;
+
+pub const SYNC_PROTOCOL: StreamProtocol = StreamProtocol::new("/spore/1/sync");
+pub const OBJECTS_PROTOCOL: StreamProtocol = StreamProtocol::new("/spore/1/objects");
+pub const ARTIFACT_PROTOCOL: StreamProtocol = StreamProtocol::new("/spore/1/artifact");
+pub const KAD_PROTOCOL: StreamProtocol = StreamProtocol::new("/spore/1/kad");
+/// What identify calls our family of protocols.
+pub const IDENTIFY_PROTOCOL: &str = "/spore/1";
+
+/// A set of objects that is reconciled as one.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, Serialize, Deserialize)]
+pub enum Scope {
+    Tasks,
+    Profiles,
+    Records(TaskId),
+    Controls(TaskId),
+}
+
+impl Scope {
+    /// The kind of every object in it.
+    pub const fn kind(self) -> Kind {
+        match self {
+            Self::Tasks => Kind::Task,
+            Self::Profiles => Kind::Profile,
+            Self::Records(_) => Kind::Experiment,
+            Self::Controls(_) => Kind::Control,
+        }
+    }
+
+    /// The store's name for it.
+    pub const fn stored(self) -> SyncScope {
+        match self {
+            Self::Tasks => SyncScope::Tasks,
+            Self::Profiles => SyncScope::Profiles,
+            Self::Records(task) => SyncScope::Records(task),
+            Self::Controls(task) => SyncScope::Controls(task),
+        }
+    }
+}
+
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+pub enum SyncRequest {
+    /// Which tasks do you hold anything of?
+    Tasks,
+    /// A negentropy message about one scope.
+    Reconcile { scope: Scope, message: Bytes },
+    /// I have objects that gossip may not have brought you: catch up with me.
+    News,
+}
+
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+pub enum SyncAnswer {
+    /// The most recently active first, at most [`limits::MAX_TASKS`].
+    Tasks(Vec<TaskId>),
+    Reconcile(Bytes),
+    Heard,
+}
+
+/// Objects by id, at most [`limits::OBJECTS_PER_REQUEST`].
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+pub struct ObjectsRequest {
+    /// [`Kind::code`].
+    pub kind: u8,
+    pub ids: Vec<ObjectId>,
+}
+
+/// Ids in neither list did not fit: ask again.
+#[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
+pub struct ObjectsAnswer {
+    /// Each as [`spore_protocol::wire::encode_object`] writes it, parents before children.
+    pub objects: Vec<Bytes>,
+    /// Not held here.
+    pub absent: Vec<ObjectId>,
+}
+
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+pub struct ArtifactRequest {
+    pub cid: spore_protocol::Cid,
+    /// Bytes already had.
+    pub offset: u64,
+}
+
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+pub enum ArtifactAnswer {
+    Absent,
+    /// At most [`limits::CHUNK_BYTES`] from the offset on.
+    Chunk { total: u64, bytes: Bytes },
+}
+
+/// One CBOR value a stream.
+pub struct Cbor<Request, Answer> {
+    request_limit: usize,
+    answer_limit: usize,
+    types: PhantomData<fn() -> (Request, Answer)>,
+}
+
+pub type SyncCodec = Cbor<SyncRequest, SyncAnswer>;
+pub type ObjectsCodec = Cbor<ObjectsRequest, ObjectsAnswer>;
+pub type ArtifactCodec = Cbor<ArtifactRequest, ArtifactAnswer>;
+
+impl SyncCodec {
+    pub const SYNC: Self =
+        Self { request_limit: limits::SYNC_BYTES, answer_limit: limits::SYNC_BYTES, types: PhantomData };
+}
+
+impl ObjectsCodec {
+    pub const OBJECTS: Self = Self {
+        request_limit: limits::OBJECTS_REQUEST_BYTES,
+        answer_limit: limits::OBJECTS_ANSWER_BYTES,
+        types: PhantomData,
+    };
+}
+
+impl ArtifactCodec {
+    pub const ARTIFACT: Self =
+        Self { request_limit: 256, answer_limit: limits::CHUNK_BYTES + 256, types: PhantomData };
+}
+
+impl<Request, Answer> Clone for Cbor<Request, Answer> {
+    fn clone(&self) -> Self {
+        Self { request_limit: self.request_limit, answer_limit: self.answer_limit, types: PhantomData }
+    }
+}
+
+impl<Request, Answer> Codec for Cbor<Request, Answer>
+where
+    Request: Serialize + DeserializeOwned + Send + Sync,
+    Answer: Serialize + DeserializeOwned + Send + Sync,
+{
+    type Protocol = StreamProtocol;
+    type Request = Request;
+    type Response = Answer;
+
+    async fn read_request<T>(&mut self, _: &StreamProtocol, io: &mut T) -> io::Result<Request>
+    where
+        T: AsyncRead + Unpin + Send,
+    {
+        read(io, self.request_limit).await
+    }
+
+    async fn read_response<T>(&mut self, _: &StreamProtocol, io: &mut T) -> io::Result<Answer>
+    where
+        T: AsyncRead + Unpin + Send,
+    {
+        read(io, self.answer_limit).await
+    }
+
+    async fn write_request<T>(&mut self, _: &StreamProtocol, io: &mut T, request: Request) -> io::Result<()>
+    where
+        T: AsyncWrite + Unpin + Send,
+    {
+        write(io, &request).await
+    }
+
+    async fn write_response<T>(&mut self, _: &StreamProtocol, io: &mut T, answer: Answer) -> io::Result<()>
+    where
+        T: AsyncWrite + Unpin + Send,
+    {
+        write(io, &answer).await
+    }
+}
+
+async fn read<V: DeserializeOwned>(io: &mut (impl AsyncRead + Unpin + Send), limit: usize) -> io::Result<V> {
+    let mut bytes = Vec::new();
+    // One byte more than allowed, so that too much can be told from just enough.
+    io.take(limit as u64 + 1).read_to_end(&mut bytes).await?;
+    cbor::decode(&bytes, limit).map_err(|e| io::Error::new(io::ErrorKind::InvalidData, e))
+}
+
+async fn write<V: Serialize>(io: &mut (impl AsyncWrite + Unpin + Send), value: &V) -> io::Result<()> {
+    let bytes = cbor::encode(value).map_err(|e| io::Error::new(io::ErrorKind::InvalidInput, e))?;
+    io.write_all(&bytes).await
+}
+
+#[cfg(test)]
+mod tests {
+    use futures::{executor::block_on, io::Cursor};
+
+    use super::*;
+
+    #[test]
+    fn messages_round_trip_and_oversize_is_refused() {
+        let request = SyncRequest::Reconcile { scope: Scope::Records(TaskId([3; 32])), message: Bytes(vec![7; 40]) };
+        block_on(async {
+            let mut wire = Cursor::new(Vec::new());
+            write(&mut wire, &request).await.unwrap();
+            let bytes = wire.into_inner();
+            assert_eq!(read::<SyncRequest>(&mut Cursor::new(&bytes), bytes.len()).await.unwrap(), request);
+            let error = read::<SyncRequest>(&mut Cursor::new(&bytes), bytes.len() - 1).await.unwrap_err();
+            assert_eq!(error.kind(), io::ErrorKind::InvalidData);
+        });
+    }
+
+    #[test]
+    fn the_largest_honest_messages_fit_their_limits() {
+        let tasks = SyncAnswer::Tasks(vec![TaskId([255; 32]); limits::MAX_TASKS]);
+        assert!(cbor::encode(&tasks).unwrap().len() <= limits::SYNC_BYTES);
+        let ids = vec![ObjectId([255; 32]); limits::OBJECTS_PER_REQUEST];
+        assert!(cbor::encode(&ObjectsRequest { kind: 1, ids }).unwrap().len() <= limits::OBJECTS_REQUEST_BYTES);
+        let artifact = ArtifactRequest { cid: spore_protocol::Cid([255; 32]), offset: u64::MAX };
+        assert!(cbor::encode(&artifact).unwrap().len() <= 256);
+        let chunk = ArtifactAnswer::Chunk { total: u64::MAX, bytes: Bytes(vec![0; limits::CHUNK_BYTES]) };
+        assert!(cbor::encode(&chunk).unwrap().len() <= limits::CHUNK_BYTES + 256);
+    }
+}

@@ -1,0 +1,1 @@
+//! Networks of real nodes in one process.

@@ -1,0 +1,263 @@
+//! The verification loop: asks the policy what to re-run, trains, signs what came out.
+
+use std::{collections::HashSet, sync::Arc, time::Duration};
+
+use spore_protocol::{
+    ControlBody, ControlEvent, NodeId, RecordId, TaskId,
+    control::Rerun,
+    verdict::Verdict,
+};
+use spore_storage::{RecordSummary, Scope, Store, StoreError};
+use tokio::{
+    sync::broadcast::error::RecvError,
+    time::{Instant, sleep, sleep_until},
+};
+use tracing::{debug, info, warn};
+
+use super::policy::{Open, Policy, Ruling, Skipped, Work, closing, rule};
+use crate::{
+    engine::{Engine, EngineError, Order, Role, Shutdown, stopped},
+    ingest::StoreEvent,
+    progress::Purpose,
+};
+
+/// Newest records that are looked at: older ones have had their chance.
+const WINDOW: usize = 512;
+/// Open disputes that are looked at.
+const DISPUTES: usize = 64;
+/// How long to wait for news before looking again: a stand-in's turn may have come.
+const LOOK_AGAIN: Duration = Duration::from_secs(20);
+/// Least time between two looks, so that a flood of records does not keep this loop busy.
+const LOOK_AT_MOST: Duration = Duration::from_secs(1);
+/// Seconds for which a record is left alone whose artifacts could not be had.
+const RETRY_ARTIFACT: u64 = 300;
+/// Delay after this machine failed; it doubles up to [`BACKOFF_MOST`].
+const BACKOFF_FIRST: Duration = Duration::from_secs(5);
+const BACKOFF_MOST: Duration = Duration::from_secs(600);
+
+/// Re-runs records until the node shuts down.
+pub async fn run(engine: Arc<Engine>, mut shutdown: Shutdown) {
+    let policy = Policy { node: engine.node_id(), class: engine.class(), rate: engine.settings.verify_rate.clamp(0.0, 1.0) };
+    let mut verifier = Verifier { engine, policy, skipped: Skipped::default() };
+    let mut failures = 0_u32;
+    loop {
+        let looked = Instant::now();
+        let delay = match verifier.round(&mut shutdown).await {
+            Ok(true) => {
+                failures = 0;
+                Duration::ZERO
+            }
+            Ok(false) => {
+                verifier.wait_for_news(&mut shutdown).await;
+                LOOK_AT_MOST.saturating_sub(looked.elapsed())
+            }
+            Err(EngineError::Stopped) => return,
+            Err(error) => {
+                failures = failures.saturating_add(1);
+                let delay = BACKOFF_FIRST.saturating_mul(1 << (failures - 1).min(16)).min(BACKOFF_MOST);
+                warn!(%error, retry_in = ?delay, "no verification");
+                delay
+            }
+        };
+        tokio::select! {
+            () = sleep(delay) => {}
+            () = stopped(&mut shutdown) => return,
+        }
+    }
+}
+
+struct Verifier {
+    engine: Arc<Engine>,
+    policy: Policy,
+    skipped: Skipped,
+}
+
+/// What the policy looks at.
+struct Scene {
+    /// Newest first, each of a task that this node can run.
+    records: Vec<RecordSummary>,
+    disputes: Vec<Open>,
+    /// Records that this node has measured.
+    measured: HashSet<RecordId>,
+}
+
+impl Verifier {
+    /// Does one thing. False when there is nothing to do.
+    async fn round(&mut self, shutdown: &mut Shutdown) -> Result<bool, EngineError> {
+        self.close_own_disputes().await?;
+        let pinned = *self.engine.settings.pinned.borrow();
+        let policy = self.policy.clone();
+        let scene = self.engine.read(move |store| look(store, &policy, pinned)).await?;
+        let now = self.engine.now();
+        let skipped = self.skipped.now(now);
+        let done = |id: &RecordId| scene.measured.contains(id) || skipped.contains(id);
+        let Some(work) = self.policy.next(&scene.records, &scene.disputes, now, done) else { return Ok(false) };
+        let (id, challenger) = match work {
+            Work::Check(id) => (id, None),
+            Work::Respond { record, challenger } => (record, Some(challenger)),
+        };
+        let disputed = scene.disputes.iter().map(|open| &open.record);
+        let Some(record) = scene.records.iter().chain(disputed).find(|r| r.id == id).cloned() else { return Ok(false) };
+        match self.measure(&record, challenger, shutdown).await {
+            Err(EngineError::Artifact { cid, reason }) => {
+                debug!(record = %id.short(), cid = %cid.short(), %reason, "a record cannot be re-run now");
+                self.skipped.until(id, now.saturating_add(RETRY_ARTIFACT));
+                Ok(true)
+            }
+            Err(EngineError::Task { reason, .. }) => {
+                debug!(record = %id.short(), %reason, "a record cannot be re-run here");
+                self.skipped.until(id, now.saturating_add(RETRY_ARTIFACT));
+                Ok(true)
+            }
+            result => result.map(|()| true),
+        }
+    }
+
+    async fn measure(&mut self, record: &RecordSummary, challenger: Option<NodeId>, shutdown: &mut Shutdown) -> Result<(), EngineError> {
+        let Some(first) = self.rerun(record, shutdown).await? else { return Ok(()) };
+        let now = self.engine.now();
+        if let Some(challenger) = challenger {
+            info!(record = %record.id.short(), value = first, "answers a challenge");
+            return self.sign(ControlEvent::challenge_response(self.measurement(record, first), challenger, now)).await;
+        }
+        let tolerance = record.class.tolerance();
+        let mut ruling = rule(record.metric, tolerance, first, None);
+        if ruling == Ruling::RunAgain {
+            info!(record = %record.id.short(), claimed = record.metric, value = first, "a result does not hold: once more, to be sure");
+            let Some(second) = self.rerun(record, shutdown).await? else { return Ok(()) };
+            ruling = rule(record.metric, tolerance, first, Some(second));
+        }
+        let now = self.engine.now();
+        match ruling {
+            Ruling::Holds(value) => {
+                info!(record = %record.id.short(), claimed = record.metric, value, "a result holds");
+                let event = ControlEvent::verification(self.measurement(record, value), record.node_id, record.on_frontier, now);
+                self.sign(event).await
+            }
+            Ruling::Fails(value) => {
+                warn!(record = %record.id.short(), claimed = record.metric, value, "a result does not hold: challenged");
+                self.sign(ControlEvent::challenge(self.measurement(record, value), now)).await
+            }
+            Ruling::RunAgain | Ruling::Unreliable => {
+                warn!(record = %record.id.short(), first, "two runs of one script differ on this device: nothing is claimed");
+                self.skipped.until(record.id, u64::MAX);
+                Ok(())
+            }
+        }
+    }
+
+    /// Runs a record's script for the recorded number of steps, on its task's terms. None, and a
+    /// note, when it does not run to the end here.
+    async fn rerun(&mut self, record: &RecordSummary, shutdown: &mut Shutdown) -> Result<Option<f64>, EngineError> {
+        let terms = self.engine.terms(record.task_id).await?;
+        let refuse = |reason: &str| EngineError::Task { task: record.task_id, reason: reason.to_owned() };
+        let code = record.code_cid.ok_or_else(|| refuse("the record names no script"))?;
+        let script = self.engine.script(code, Some(record.node_id)).await?;
+        let order = Order {
+            terms: &terms,
+            purpose: Purpose::Verify,
+            record: Some(record.id),
+            script,
+            steps: Some(record.num_steps),
+            description: record.description.clone(),
+        };
+        info!(record = %record.id.short(), steps = record.num_steps, "re-run begins");
+        match self.engine.train(order, shutdown).await? {
+            Ok(outcome) => Ok(Some(outcome.val_bpb)),
+            Err(failure) => {
+                warn!(record = %record.id.short(), reason = %failure.reason, "a published result could not be re-run here");
+                self.skipped.until(record.id, u64::MAX);
+                Ok(None)
+            }
+        }
+    }
+
+    fn measurement(&self, record: &RecordSummary, value: f64) -> Rerun {
+        Rerun {
+            experiment_id: record.id,
+            task_id: Some(record.task_id),
+            node_id: self.engine.node_id(),
+            gpu: self.engine.device.gpu_model.clone(),
+            value,
+        }
+    }
+
+    async fn sign(&self, event: ControlEvent) -> Result<(), EngineError> {
+        self.engine.publish(&event).await.map(|_| ())
+    }
+
+    /// Publishes the `dispute` event of each own challenge that is settled.
+    async fn close_own_disputes(&self) -> Result<(), EngineError> {
+        let (us, now) = (self.engine.node_id(), self.engine.now());
+        let closed = self.engine.read(move |store| own_closings(store, us, now)).await?;
+        for closing in closed {
+            info!(record = %closing.experiment_id.short(), upheld = closing.upheld, "own challenge closed");
+            self.sign(ControlEvent::dispute(&closing, now)).await?;
+        }
+        Ok(())
+    }
+
+    /// Waits for a record or control event of another node, or a while.
+    async fn wait_for_news(&self, shutdown: &mut Shutdown) {
+        let mut events = self.engine.events.subscribe();
+        let deadline = Instant::now() + LOOK_AGAIN;
+        loop {
+            tokio::select! {
+                event = events.recv() => match event {
+                    Ok(StoreEvent { object, .. }) if object.signer() == self.policy.node => {}
+                    Ok(_) | Err(RecvError::Lagged(_)) => return,
+                    Err(RecvError::Closed) => sleep_until(deadline).await,
+                },
+                () = sleep_until(deadline) => return,
+                () = stopped(shutdown) => return,
+            }
+        }
+    }
+}
+
+/// Reads what the policy needs. A pinned task is the only one that is looked at.
+fn look(store: &Store, policy: &Policy, pinned: Option<TaskId>) -> Result<Scene, StoreError> {
+    let runnable: HashSet<TaskId> = store.tasks()?.iter().filter(|t| crate::engine::runnable(t)).map(|t| t.task_id).collect();
+    let followed = |task: &TaskId| runnable.contains(task) && pinned.is_none_or(|pinned| pinned == *task);
+    let scope = pinned.map_or(Scope::All, Scope::Task);
+    let (mut records, _) = store.recent(scope, None, WINDOW)?;
+    records.retain(|r| followed(&r.task_id) && policy.wants(r));
+    let mut disputes = Vec::new();
+    for id in store.open_disputes()?.into_iter().take(DISPUTES) {
+        let Some(record) = store.summary(&id)?.filter(|r| followed(&r.task_id)) else { continue };
+        let Some(dispute) = store.judgement(&id)?.and_then(|j| j.dispute) else { continue };
+        let published_before = store.published_before(&record.task_id, &record.class, dispute.opened.0)?;
+        disputes.push(Open { record, dispute, published_before: published_before.into_iter().collect() });
+    }
+    let mut measured = HashSet::new();
+    for id in records.iter().chain(disputes.iter().map(|open| &open.record)).map(|r| r.id) {
+        let by_us = |event: &ControlEvent| event.rerun().is_some_and(|rerun| rerun.node_id == policy.node);
+        if store.events_about(&id)?.iter().any(|event| by_us(event)) {
+            measured.insert(id);
+        }
+    }
+    Ok(Scene { records, disputes, measured })
+}
+
+/// Own challenges among the newest records that it is time to close.
+fn own_closings(store: &Store, us: NodeId, now: u64) -> Result<Vec<spore_protocol::control::ClosedDispute>, StoreError> {
+    let mut closings = Vec::new();
+    let settled = |v: Verdict| matches!(v, Verdict::Disputed | Verdict::Upheld | Verdict::Rejected);
+    let (records, _) = store.recent(Scope::All, None, WINDOW)?;
+    for record in records.iter().filter(|r| settled(r.verdict)) {
+        let Some(judgement) = store.judgement(&record.id)? else { continue };
+        let by_us = |e: &ControlEvent| matches!(&e.body, ControlBody::Dispute { challenger_id, .. } if *challenger_id == us);
+        let closed = store.events_about(&record.id)?.iter().any(|event| by_us(event));
+        closings.extend(closing(record, &judgement, us, closed, now));
+    }
+    Ok(closings)
+}
+
+/// The share of records that a node of this role re-runs when nobody says otherwise.
+pub const fn default_rate(role: Role) -> f64 {
+    match role {
+        // Research comes first; one in ten keeps the class honest.
+        Role::Research => 0.1,
+        Role::Verify => 1.0,
+    }
+}
