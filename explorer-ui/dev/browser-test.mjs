@@ -165,6 +165,7 @@ const tests = {
     const page = await open(`#/experiment/${record.id}`);
     await at(page, 'experiment-page').waitFor();
     assert.equal(await page.locator('[data-testid="diff"] tr[data-kind="add"]').count(), 3);
+    assert.match(await at(page, 'diff').innerText(), /\+rate = tune/);
     assert.match(await at(page, 'code').innerText(), /def forward\(tokens\):/);
     assert.equal(await at(page, 'evidence-row').count(), 3);
     await at(page, 'evidence').getByText('ignored: another hardware class').waitFor();
