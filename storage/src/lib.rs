@@ -16,11 +16,11 @@ mod db;
 mod error;
 mod keys;
 mod lock;
-#[cfg(test)]
-mod model_tests;
 mod overlay;
 mod read;
 mod store;
+#[cfg(test)]
+mod tests;
 mod types;
 mod values;
 mod write;
@@ -29,5 +29,5 @@ pub use artifacts::ArtifactWriter;
 pub use error::StoreError;
 pub use store::Store;
 pub use types::{
-    Change, ClassView, Counts, Cursor, NodeStats, Outcome, RecordSummary, RecordView, Report, Scope, SyncScope, TaskView,
+    BadCursor, Change, ClassView, Counts, Cursor, NodeStats, Outcome, RecordSummary, RecordView, Report, Scope, SyncScope, TaskView,
 };

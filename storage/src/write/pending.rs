@@ -35,7 +35,7 @@ impl Batch<'_> {
     }
 
     /// Drops the oldest until the rest is within the bounds.
-    pub(super) fn shed(&mut self, max_count: u64, max_bytes: u64) -> Result<()> {
+    pub(crate) fn shed(&mut self, max_count: u64, max_bytes: u64) -> Result<()> {
         while self.tally.pending > max_count || self.tally.pending_bytes > max_bytes {
             let mut oldest = None;
             self.view.each(Column::PendingByAge, &[], &mut |_, value| {

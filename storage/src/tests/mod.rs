@@ -1,0 +1,6 @@
+//! Tests of the store as a whole, on real files, with real signatures.
+
+mod behaviour;
+mod kill;
+mod model;
+mod objects;
