@@ -166,7 +166,7 @@ impl Writer {
         let shared = Vocabulary::new(&mut rng);
         let topics = (0..TOPICS).map(|_| Vocabulary::new(&mut rng)).collect();
         let names = (0..NAMES)
-            .map(|k| capitalised(&word(&mut rng)) + if k % 2 == 0 { "na" } else { "ro" })
+            .map(|k| capitalised(&word(&mut rng)) + if k.is_multiple_of(2) { "na" } else { "ro" })
             .collect();
         let places = (0..PLACES).map(|_| capitalised(&word(&mut rng)) + "burg").collect();
         Self { rng, text: String::new(), shared, topics, names, places, topic: 0, cast: Vec::new(), subject: 0 }
@@ -188,7 +188,7 @@ impl Writer {
         for _ in 0..2 + self.rng.below(2) {
             let index = self.rng.below(self.names.len() as u64) as usize;
             let name = self.names.get(index).cloned().unwrap_or_default();
-            let pronoun = if index % 2 == 0 { "she" } else { "he" };
+            let pronoun = if index.is_multiple_of(2) { "she" } else { "he" };
             let key = self.key();
             let (colour, thing) = (self.rng.pick::<&str>(&COLOURS), self.rng.pick::<&str>(&THINGS));
             self.cast.push(Person { name, pronoun, key, colour, thing });

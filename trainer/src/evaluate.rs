@@ -195,8 +195,7 @@ fn first_moved(
     let rows = base.chunks_exact(VOCAB).zip(logits.chunks_exact(VOCAB)).enumerate();
     let differ = |a: &f32, b: &f32| {
         let (a, b) = (f64::from(*a), f64::from(*b));
-        // Written so that a NaN counts as moved.
-        !((a - b).abs() <= TOLERANCE * (1.0 + a.abs()))
+        b.is_nan() || (a - b).abs() > TOLERANCE * (1.0 + a.abs())
     };
     rows.map(|(row, pair)| (row / context.max(1), row % context.max(1), pair))
         .filter(|(sequence, position, _)| fixed(*sequence, *position))

@@ -1,8 +1,8 @@
 //! When each value of a graph is computed, kept and dropped.
 //!
-//! Everything is known before the first step: which nodes the loss depends on, through which of
-//! them gradients flow, which values the backward pass reads again, and after which node, forward
-//! or backward, each value is used for the last time. The executor drops a value right there, so
+//! Everything is known before the first step: through which nodes gradients flow, which values
+//! the backward pass reads again, and after which node, forward or backward, each value is used
+//! for the last time. The executor drops a value right there, so
 //! that burn can reuse its buffer, or write the next result into it.
 
 use crate::graph::{Binary, Graph, Node, Op, Reduce, Unary, ValueId};
@@ -10,14 +10,12 @@ use crate::graph::{Binary, Graph, Node, Op, Reduce, Unary, ValueId};
 /// A graph's schedule. All vectors have one entry for each node.
 #[derive(Debug)]
 pub(super) struct Plan {
-    /// The logits depend on this node.
-    pub live: Vec<bool>,
     /// The node depends on a parameter through operations that pass gradients on.
     pub grad: Vec<bool>,
     /// The backward pass reads this node's value.
     pub saved: Vec<bool>,
-    /// The last live node that reads this value forward; the node itself if none does.
-    pub last_use: Vec<usize>,
+    /// The last reader of each value in the forward pass ([`Graph::last_use`]).
+    pub last_use: Vec<u32>,
     /// Values whose last reader in the backward pass is this node.
     pub drop_backward: Vec<Vec<usize>>,
 }
@@ -26,35 +24,18 @@ impl Plan {
     pub fn new(graph: &Graph) -> Self {
         let count = graph.nodes.len();
         let mut plan = Self {
-            live: vec![false; count],
-            grad: vec![false; count],
+            grad: Vec::with_capacity(count),
             saved: vec![false; count],
-            last_use: (0..count).collect(),
+            last_use: graph.last_use(),
             drop_backward: vec![Vec::new(); count],
         };
-        mark(&mut plan.live, graph.logits);
-        for (i, node) in graph.nodes.iter().enumerate().rev() {
-            if get(&plan.live, i) {
-                inputs(&node.op).into_iter().for_each(|id| mark(&mut plan.live, id));
-            }
-        }
-        for (i, node) in graph.nodes.iter().enumerate() {
-            if !get(&plan.live, i) {
-                continue;
-            }
+        for node in &graph.nodes {
             let passes = match &node.op {
                 Op::Param(_) => true,
                 Op::Detach(_) => false,
-                op => inputs(op).into_iter().any(|id| get(&plan.grad, index(id))),
+                op => op.inputs().into_iter().any(|id| get(&plan.grad, index(id))),
             };
-            if let Some(slot) = plan.grad.get_mut(i) {
-                *slot = passes;
-            }
-            for id in inputs(&node.op) {
-                if let Some(slot) = plan.last_use.get_mut(index(id)) {
-                    *slot = i;
-                }
-            }
+            plan.grad.push(passes);
         }
         plan.save(graph);
         plan
@@ -80,41 +61,13 @@ impl Plan {
     }
 }
 
+/// A value's place in the vectors.
 pub(super) fn index(id: ValueId) -> usize {
     id.0 as usize
 }
 
 fn get(flags: &[bool], i: usize) -> bool {
     flags.get(i).copied().unwrap_or(false)
-}
-
-fn mark(flags: &mut [bool], id: ValueId) {
-    if let Some(flag) = flags.get_mut(index(id)) {
-        *flag = true;
-    }
-}
-
-/// The values that an operation reads, in the order of its fields.
-pub(super) fn inputs(op: &Op) -> Vec<ValueId> {
-    match op {
-        Op::Tokens | Op::Param(_) | Op::Scalar(_) | Op::Range(_) => vec![],
-        Op::Embedding { table, tokens } => vec![*table, *tokens],
-        Op::Binary(_, a, b) | Op::Matmul(a, b) => vec![*a, *b],
-        Op::Concat(parts, _) => parts.clone(),
-        Op::Unary(_, x)
-        | Op::Reshape(x)
-        | Op::Permute(x, _)
-        | Op::Slice { x, .. }
-        | Op::Reduce(_, x, _)
-        | Op::Softmax(x, _)
-        | Op::RmsNorm { x, .. }
-        | Op::LayerNorm { x, .. }
-        | Op::CausalMask(x)
-        | Op::Rope { x, .. }
-        | Op::Shift { x, .. }
-        | Op::Dropout { x, .. }
-        | Op::Detach(x) => vec![*x],
-    }
 }
 
 /// The values that the gradient of node `i` is computed from; see `backward.rs`.

@@ -1,0 +1,147 @@
+//! Training for a budget of time, or for an exact number of steps.
+//!
+//! A budget is turned into a number of steps before the real run begins: a few throw-away steps
+//! warm up kernels and measure one step, everything is reset, and then exactly that many steps
+//! run, with a schedule over them. So the number of steps alone, out of a record, repeats a run:
+//! the clock decides how long, never what happens.
+
+use std::time::{Duration, Instant};
+
+use super::{ExecError, Executor, multiplier};
+
+/// Steps that compile and tune kernels. They are not part of the budget, which is for training:
+/// on a GPU they can take longer than a short one.
+const WARM_UP_STEPS: usize = 2;
+/// Share of the budget that calibration may take.
+const CALIBRATION_SHARE: f64 = 0.1;
+/// Most calibration steps: more do not measure better.
+const CALIBRATION_STEPS: usize = 12;
+/// Share of the remaining time that is planned for, so that noise rarely ends past the budget.
+const SAFETY: f64 = 0.95;
+/// A run that takes this many budgets is given up: the machine has slowed down since calibration.
+const OVERRUN: u32 = 2;
+/// Steps between two readings of the loss: bounds how far the host runs ahead of a GPU.
+const SYNC_EVERY: u64 = 8;
+/// Least time between two progress reports.
+const REPORT_EVERY: Duration = Duration::from_millis(250);
+
+/// How long to train.
+#[derive(Clone, Copy, Debug, PartialEq)]
+pub enum Length {
+    /// As many steps as fit.
+    Budget(Duration),
+    /// Exactly this many steps, given up after the time limit.
+    Steps { steps: u64, limit: Duration },
+}
+
+/// Where a run stands.
+#[derive(Clone, Copy, Debug, PartialEq)]
+pub struct Progress {
+    pub step: u64,
+    pub steps: u64,
+    /// Nats for each byte, of the newest step that was read.
+    pub loss: f64,
+    pub elapsed: Duration,
+}
+
+/// Why training ended without a model.
+#[derive(Debug, thiserror::Error)]
+pub enum TrainError {
+    /// The script is too slow: for the steps it was to repeat, or for even two steps in a budget.
+    #[error("deadline: {steps} of {planned} steps in {seconds:.1} s")]
+    Deadline { steps: u64, planned: u64, seconds: f64 },
+    /// The number of steps came from measuring this machine, and did not hold: not the script's fault.
+    #[error("this machine slowed down: {steps} of {planned} steps in {seconds:.1} s")]
+    SlowedDown { steps: u64, planned: u64, seconds: f64 },
+    #[error("diverged: the training loss is not finite after step {0}")]
+    Diverged(u64),
+    #[error(transparent)]
+    Exec(#[from] ExecError),
+}
+
+/// A finished run.
+#[derive(Clone, Copy, Debug, PartialEq)]
+pub struct Trained {
+    pub steps: u64,
+    /// Seconds, calibration included, warming up not.
+    pub seconds: f64,
+}
+
+/// Trains from the initial parameters on `train`. `planned` is told the number of steps once it is
+/// known, `progress` about four times a second.
+///
+/// # Errors
+/// [`TrainError`]; the executor's parameters are then of no use.
+pub fn train(
+    executor: &mut Executor,
+    train: &[u8],
+    length: Length,
+    planned: &mut dyn FnMut(u64),
+    progress: &mut dyn FnMut(Progress, &Executor),
+) -> Result<Trained, TrainError> {
+    let mut start = Instant::now();
+    let (steps, limit) = match length {
+        Length::Steps { steps, limit } => (steps, limit),
+        Length::Budget(budget) => {
+            for _ in 0..WARM_UP_STEPS {
+                throw_away_step(executor, train)?;
+            }
+            start = Instant::now();
+            let steps = calibrate(executor, train, budget)?;
+            executor.reset();
+            (steps, budget * OVERRUN)
+        }
+    };
+    planned(steps);
+    let schedule = executor.graph().schedule.clone();
+    let (mut loss, mut reported) = (f64::NAN, start);
+    for step in 0..steps {
+        let batch = executor.draw(train);
+        let step_loss = executor.step(&batch, multiplier(&schedule, step, steps))?;
+        let done = step + 1;
+        if done % SYNC_EVERY == 0 || done == steps || step == 0 {
+            loss = step_loss.read()?;
+            if !loss.is_finite() {
+                return Err(TrainError::Diverged(done));
+            }
+        }
+        let now = Instant::now();
+        if now - start > limit && done < steps {
+            return Err(overrun(length, done, steps, (now - start).as_secs_f64()));
+        }
+        if now - reported >= REPORT_EVERY || done == steps {
+            reported = now;
+            progress(Progress { step: done, steps, loss, elapsed: now - start }, executor);
+        }
+    }
+    executor.sync()?;
+    Ok(Trained { steps, seconds: start.elapsed().as_secs_f64() })
+}
+
+fn overrun(length: Length, steps: u64, planned: u64, seconds: f64) -> TrainError {
+    match length {
+        Length::Budget(_) if planned > 2 => TrainError::SlowedDown { steps, planned, seconds },
+        _ => TrainError::Deadline { steps, planned, seconds },
+    }
+}
+
+/// Measures a few steps and returns how many fit into what the budget has left.
+fn calibrate(executor: &mut Executor, train: &[u8], budget: Duration) -> Result<u64, TrainError> {
+    let start = Instant::now();
+    let mut times = Vec::with_capacity(CALIBRATION_STEPS);
+    while times.len() < CALIBRATION_STEPS && (times.is_empty() || start.elapsed() < budget.mul_f64(CALIBRATION_SHARE)) {
+        let begin = Instant::now();
+        throw_away_step(executor, train)?;
+        times.push(begin.elapsed().as_secs_f64());
+    }
+    times.sort_by(f64::total_cmp);
+    let median = times.get(times.len() / 2).copied().unwrap_or(f64::INFINITY);
+    let left = budget.saturating_sub(start.elapsed()).as_secs_f64();
+    Ok(((left * SAFETY / median.max(1e-6)).floor() as u64).max(1))
+}
+
+fn throw_away_step(executor: &mut Executor, train: &[u8]) -> Result<(), TrainError> {
+    let batch = executor.draw(train);
+    executor.step(&batch, 0.0)?.read()?;
+    Ok(executor.sync()?)
+}
