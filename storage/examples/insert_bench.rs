@@ -3,9 +3,7 @@
 
 use std::{error::Error, time::Instant};
 
-use spore_protocol::{
-    Identity, Record, RecordId, SignedObject, Status, TaskId, Verified, VerifiedObject,
-};
+use spore_protocol::{Identity, Record, RecordId, SignedObject, Status, TaskId, Verified, VerifiedObject};
 use spore_storage::Store;
 
 const RECORDS: u32 = 20_000;
@@ -67,7 +65,10 @@ fn main() -> Result<(), Box<dyn Error>> {
     }
     let inserting = f64::from(RECORDS) / start.elapsed().as_secs_f64();
     println!("strict verification: {verifying:.0} records/s on one core");
-    println!("insertion:           {inserting:.0} records/s in synced batches of {BATCH}, {:.2} of verification", inserting / verifying);
+    println!(
+        "insertion:           {inserting:.0} records/s in synced batches of {BATCH}, {:.2} of verification",
+        inserting / verifying
+    );
 
     let start = Instant::now();
     let summaries = store.task_summaries(&task)?.len();

@@ -57,7 +57,8 @@ impl Store {
                 Ok(if findings.len() < MAX_FINDINGS { ControlFlow::Continue(()) } else { ControlFlow::Break(()) })
             })?;
         }
-        let missing = expected.keys().map(|(column, key)| format!("{} {}: is missing", column.name(), hex::encode(key)));
+        let missing =
+            expected.keys().map(|(column, key)| format!("{} {}: is missing", column.name(), hex::encode(key)));
         findings.extend(missing);
         findings.truncate(MAX_FINDINGS);
         Ok(findings)
@@ -90,7 +91,8 @@ fn replay(view: &View<'_>) -> Result<Entries> {
     batch.skip_to(read::sequence(view)?.saturating_add(1));
     replay_pending(view, &mut batch)?;
     let finished = batch.finish()?;
-    let entries = finished.view.entries().filter_map(|(c, key, value)| value.map(|value| ((c, key.to_vec()), value.to_vec())));
+    let entries =
+        finished.view.entries().filter_map(|(c, key, value)| value.map(|value| ((c, key.to_vec()), value.to_vec())));
     let mut entries: Entries = entries.collect();
     entries.extend(superseded.into_iter().map(|(key, value)| ((Column::Log, key), value)));
     Ok(entries)
@@ -108,7 +110,8 @@ fn replay_pending(view: &View<'_>, batch: &mut Batch<'_>) -> Result<()> {
     for key in view.keys(Column::PendingByAge, &[])? {
         let id = view.get(Column::PendingByAge, &key)?.unwrap_or_default();
         let bytes = view.get(Column::Pending, &id)?;
-        let held: values::Held = values::decode(&bytes.ok_or_else(|| StoreError::corrupt("a pending record is gone"))?)?;
+        let held: values::Held =
+            values::decode(&bytes.ok_or_else(|| StoreError::corrupt("a pending record is gone"))?)?;
         let object = values::decode_object(Kind::Experiment, &held.object.0)?.verify()?.to_signed();
         batch.replay_held(held.order);
         if !matches!(batch.insert(&object, held.received_at)?, Outcome::Pending { .. }) {

@@ -103,7 +103,9 @@ impl Db {
     }
 
     fn column(&self, column: Column) -> Result<&ColumnFamily> {
-        self.inner.cf_handle(column.name()).ok_or_else(|| StoreError::corrupt(format!("column {} is missing", column.name())))
+        self.inner
+            .cf_handle(column.name())
+            .ok_or_else(|| StoreError::corrupt(format!("column {} is missing", column.name())))
     }
 
     pub fn snapshot(&self) -> View<'_> {
@@ -159,7 +161,14 @@ pub struct View<'a> {
 
 impl View<'_> {
     /// Visits the keys with `prefix` from `from` on (included), upwards or downwards.
-    pub fn each_from(&self, column: Column, prefix: &[u8], from: &[u8], direction: Direction, visit: &mut Visit<'_>) -> Result<()> {
+    pub fn each_from(
+        &self,
+        column: Column,
+        prefix: &[u8],
+        from: &[u8],
+        direction: Direction,
+        visit: &mut Visit<'_>,
+    ) -> Result<()> {
         let handle = self.db.column(column)?;
         let mode = IteratorMode::From(from, direction);
         for entry in self.snapshot.iterator_cf_opt(handle, read_options(column, prefix), mode) {

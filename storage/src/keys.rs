@@ -3,7 +3,10 @@
 use sha2::{Digest, Sha256};
 use spore_protocol::{EventId, Goal, HardwareClass, Kind, NodeId, ObjectId, RecordId, TaskId};
 
-use crate::{error::{Result, StoreError}, types::Scope};
+use crate::{
+    error::{Result, StoreError},
+    types::Scope,
+};
 
 pub const SCHEMA: &[u8] = b"schema";
 pub const SEQUENCE: &[u8] = b"sequence";
@@ -65,7 +68,14 @@ pub fn frontier_prefix(task: &TaskId, class: Option<&ClassKey>) -> Vec<u8> {
     }
 }
 
-pub fn frontier(task: &TaskId, class: Option<&ClassKey>, goal: Goal, metric: f64, timestamp: u64, id: &RecordId) -> Vec<u8> {
+pub fn frontier(
+    task: &TaskId,
+    class: Option<&ClassKey>,
+    goal: Goal,
+    metric: f64,
+    timestamp: u64,
+    id: &RecordId,
+) -> Vec<u8> {
     join(&[&frontier_prefix(task, class), &metric_order(goal, metric), &timestamp.to_be_bytes(), &id.0])
 }
 

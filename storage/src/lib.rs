@@ -29,5 +29,6 @@ pub use artifacts::ArtifactWriter;
 pub use error::StoreError;
 pub use store::Store;
 pub use types::{
-    BadCursor, Change, ClassView, Counts, Cursor, NodeStats, Outcome, RecordSummary, RecordView, Report, Scope, SyncScope, TaskView,
+    BadCursor, Change, ClassView, Counts, Cursor, NodeStats, Outcome, RecordSummary, RecordView, Report, Scope,
+    SyncScope, TaskView,
 };

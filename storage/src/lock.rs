@@ -26,7 +26,8 @@ impl DirLock {
     pub fn exclusive(dir: &Path) -> Result<Self> {
         let path = dir.join(NAME);
         let fail = |source| StoreError::io(format!("cannot lock {}", path.display()), source);
-        let mut file = OpenOptions::new().read(true).write(true).create(true).truncate(false).open(&path).map_err(fail)?;
+        let mut file =
+            OpenOptions::new().read(true).write(true).create(true).truncate(false).open(&path).map_err(fail)?;
         acquire(&mut file, File::try_lock, &path)?;
         file.set_len(0).map_err(fail)?;
         file.seek(SeekFrom::Start(0)).map_err(fail)?;

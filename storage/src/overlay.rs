@@ -1,6 +1,9 @@
 //! A batch being made, which reads its own writes: what lets a parent and its child come together.
 
-use std::{collections::BTreeMap, ops::{Bound, ControlFlow}};
+use std::{
+    collections::BTreeMap,
+    ops::{Bound, ControlFlow},
+};
 
 use crate::{
     columns::Column,
@@ -31,9 +34,9 @@ impl<'a> Overlay<'a> {
 
     /// Every entry, for the database to apply: a deletion has no value.
     pub fn entries(&self) -> impl Iterator<Item = (Column, &[u8], Option<&[u8]>)> {
-        self.columns
-            .iter()
-            .flat_map(|(column, entries)| entries.iter().map(|(key, value)| (*column, key.as_slice(), value.as_deref())))
+        self.columns.iter().flat_map(|(column, entries)| {
+            entries.iter().map(|(key, value)| (*column, key.as_slice(), value.as_deref()))
+        })
     }
 }
 

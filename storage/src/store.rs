@@ -110,7 +110,8 @@ impl Store {
                 None => {}
             }
         }
-        let report = Report { outcomes, changes: finished.changes, late_rejects, dropped_pending: finished.dropped_pending };
+        let report =
+            Report { outcomes, changes: finished.changes, late_rejects, dropped_pending: finished.dropped_pending };
         if !idle {
             self.inner.db.commit(finished.view.entries())?;
             self.inner.sequence.store(finished.sequence, Ordering::Release);

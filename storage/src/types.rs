@@ -4,7 +4,8 @@ use std::{fmt, str::FromStr};
 
 use serde::{Deserialize, Serialize};
 use spore_protocol::{
-    Cid, Goal, HardwareClass, Kind, NodeId, ObjectId, Record, RecordId, Reject, Signed, Status, TaskId, TaskManifest, Verdict,
+    Cid, Goal, HardwareClass, Kind, NodeId, ObjectId, Record, RecordId, Reject, Signed, Status, TaskId, TaskManifest,
+    Verdict,
 };
 
 /// One object that became part of the store.
@@ -26,7 +27,9 @@ pub enum Outcome {
     /// Was here already, or is a profile older than the one in force.
     Known,
     /// Kept aside until its parent comes.
-    Pending { missing: RecordId },
+    Pending {
+        missing: RecordId,
+    },
     Rejected(Reject),
 }
 

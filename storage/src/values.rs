@@ -38,7 +38,8 @@ pub fn encode_object(object: &SignedObject) -> Vec<u8> {
 }
 
 pub fn decode_object(kind: Kind, bytes: &[u8]) -> Result<SignedObject> {
-    let (signature, canonical) = bytes.split_first_chunk::<64>().ok_or_else(|| StoreError::corrupt("an object is cut short"))?;
+    let (signature, canonical) =
+        bytes.split_first_chunk::<64>().ok_or_else(|| StoreError::corrupt("an object is cut short"))?;
     Ok(SignedObject::from_canonical(kind, canonical, *signature)?)
 }
 
@@ -113,7 +114,13 @@ impl Facts {
     }
 
     pub fn subject(&self) -> Subject {
-        Subject { id: self.id, publisher: self.node_id, class: self.class.clone(), status: self.status, metric: self.metric }
+        Subject {
+            id: self.id,
+            publisher: self.node_id,
+            class: self.class.clone(),
+            status: self.status,
+            metric: self.metric,
+        }
     }
 
     pub fn summary(self, standing: Standing) -> RecordSummary {
@@ -162,7 +169,8 @@ const VERDICTS: [Verdict; 5] =
 
 impl Standing {
     /// A record not yet joined to its task's tree.
-    pub const APART: Self = Self { verdict: Verdict::Unverified, on_frontier: false, on_frontier_blind: false, stray: true };
+    pub const APART: Self =
+        Self { verdict: Verdict::Unverified, on_frontier: false, on_frontier_blind: false, stray: true };
 
     /// The verdict's number, then one bit for each flag.
     pub fn encode(self) -> Vec<u8> {

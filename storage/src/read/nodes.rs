@@ -57,7 +57,13 @@ impl Store {
         let deeds = self.deeds(&view)?;
         let mut nodes = BTreeMap::<NodeId, (NodeStats, BTreeSet<HardwareClass>)>::new();
         let empty = |node_id| {
-            let stats = NodeStats { node_id, experiment_count: 0, verification_count: 0, classes: Vec::new(), last_activity: 0 };
+            let stats = NodeStats {
+                node_id,
+                experiment_count: 0,
+                verification_count: 0,
+                classes: Vec::new(),
+                last_activity: 0,
+            };
             (stats, BTreeSet::new())
         };
         let prefix = task.map_or(&[][..], |task| &task.0);
@@ -77,7 +83,8 @@ impl Store {
                 stats.last_activity = stats.last_activity.max(*newest);
             }
         }
-        let finish = |(stats, classes): (NodeStats, BTreeSet<_>)| NodeStats { classes: classes.into_iter().collect(), ..stats };
+        let finish =
+            |(stats, classes): (NodeStats, BTreeSet<_>)| NodeStats { classes: classes.into_iter().collect(), ..stats };
         Ok(nodes.into_values().map(finish).collect())
     }
 

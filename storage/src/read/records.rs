@@ -65,7 +65,12 @@ impl Store {
     ///
     /// # Errors
     /// When the store cannot be read.
-    pub fn recent(&self, scope: Scope, before: Option<Cursor>, limit: usize) -> Result<(Vec<RecordSummary>, Option<Cursor>)> {
+    pub fn recent(
+        &self,
+        scope: Scope,
+        before: Option<Cursor>,
+        limit: usize,
+    ) -> Result<(Vec<RecordSummary>, Option<Cursor>)> {
         let view = self.view();
         let prefix = keys::timeline_prefix(scope);
         let start = before.map(|cursor| keys::timeline(scope, cursor.timestamp, &cursor.id));

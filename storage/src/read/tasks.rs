@@ -129,7 +129,12 @@ fn classes(view: &View<'_>, task: &TaskId) -> Result<Vec<ClassView>> {
     let mut classes = Vec::new();
     for state in states.into_iter().filter(|state| state.experiments > 0) {
         let best = best(view, &keys::frontier_prefix(task, Some(&keys::class(&state.class))))?;
-        classes.push(ClassView { class: state.class, experiment_count: state.experiments, frontier_size: state.frontier, best });
+        classes.push(ClassView {
+            class: state.class,
+            experiment_count: state.experiments,
+            frontier_size: state.frontier,
+            best,
+        });
     }
     classes.sort_by(|a, b| a.class.cmp(&b.class));
     Ok(classes)

@@ -132,7 +132,9 @@ impl Store {
             Ok(ControlFlow::Continue(()))
         };
         match scope {
-            SyncScope::Records(task) => view.each(Column::Timeline, &keys::timeline_prefix(Scope::Task(task)), &mut timed)?,
+            SyncScope::Records(task) => {
+                view.each(Column::Timeline, &keys::timeline_prefix(Scope::Task(task)), &mut timed)?
+            }
             SyncScope::Controls(task) => view.each(Column::Controls, &task.0, &mut timed)?,
             SyncScope::Tasks => view.each(Column::Tasks, &[], &mut |key, value| {
                 if let Some(manifest) = values::decode::<TaskState>(value)?.manifest {

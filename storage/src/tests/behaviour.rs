@@ -2,12 +2,10 @@
 
 use std::{collections::BTreeSet, fs, path::Path};
 
-use spore_protocol::{Goal, HardwareClass, Kind, RecordId, Status, TaskId, Verdict, Verified, VerifiedObject, Record};
+use spore_protocol::{Goal, HardwareClass, Kind, Record, RecordId, Status, TaskId, Verdict, Verified, VerifiedObject};
 
 use super::objects::{identity, manifest, profile, record, rerun, sign, task_of, verification};
-use crate::{
-    Cursor, Outcome, Scope, Store, StoreError, SyncScope, columns::Column, db::Source, write::Batch,
-};
+use crate::{Cursor, Outcome, Scope, Store, StoreError, SyncScope, columns::Column, db::Source, write::Batch};
 
 fn open() -> (tempfile::TempDir, Store) {
     let dir = tempfile::tempdir().unwrap();
@@ -126,7 +124,8 @@ fn a_manifest_that_comes_late_turns_goal_and_root_round() {
     let usurper = sign(5, &record(5, Some(task), None, 3.0, 1));
     let strays = [sign(5, &record(5, Some(task), Some(&usurper), 2.0, 2))];
     let root = sign(1, &record(1, Some(task), None, 2.0, 50));
-    let children = [sign(2, &record(2, Some(task), Some(&root), 1.0, 60)), sign(3, &record(3, Some(task), Some(&root), 4.0, 61))];
+    let children =
+        [sign(2, &record(2, Some(task), Some(&root), 1.0, 60)), sign(3, &record(3, Some(task), Some(&root), 4.0, 61))];
     for object in [&usurper, &strays[0], &root, &children[0], &children[1]] {
         insert(&store, &[&any(object)]);
     }
@@ -198,7 +197,8 @@ fn a_challenge_opens_a_dispute_and_responses_close_it() {
     assert_eq!(store.task(&task).unwrap().unwrap().verified_count, 0);
     for node in 4..7 {
         let answer = rerun(node, id, Some(task), "CPU", 2.0);
-        let answer = spore_protocol::ControlEvent::challenge_response(answer, identity(3).node_id(), u64::from(node) + 1);
+        let answer =
+            spore_protocol::ControlEvent::challenge_response(answer, identity(3).node_id(), u64::from(node) + 1);
         insert(&store, &[&identity(node).sign(&answer).unwrap().into()]);
     }
     assert_eq!(store.judgement(&id).unwrap().unwrap().verdict, Verdict::Upheld);
@@ -231,7 +231,10 @@ fn listings_page_through_everything_once() {
     let root = sign(1, &record(1, Some(task), None, 2.0, 1));
     let mut objects: Vec<VerifiedObject> = vec![manifest.into(), any(&root)];
     for i in 0..10u64 {
-        objects.push(any(&sign(2, &record(2, Some(task), Some(&root), 1.0 + f64::from(u32::try_from(i).unwrap()), 10 + i / 3))));
+        objects.push(any(&sign(
+            2,
+            &record(2, Some(task), Some(&root), 1.0 + f64::from(u32::try_from(i).unwrap()), 10 + i / 3),
+        )));
     }
     store.insert(&objects, 1).unwrap();
     for scope in [Scope::All, Scope::Task(task)] {
@@ -311,7 +314,10 @@ fn check_notices_an_index_that_is_wrong() {
     crash.status = Status::Crash;
     insert(&store, &[&any(&sign(1, &crash))]);
     sound(&store);
-    store.database().commit([(Column::Roots, &b"wrong"[..], Some(&b""[..])), (Column::Tasks, &task.0[..], None)]).unwrap();
+    store
+        .database()
+        .commit([(Column::Roots, &b"wrong"[..], Some(&b""[..])), (Column::Tasks, &task.0[..], None)])
+        .unwrap();
     let findings = store.check().unwrap();
     assert_eq!(findings.len(), 2, "{findings:?}");
 }

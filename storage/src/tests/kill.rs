@@ -33,7 +33,11 @@ fn batches(round: u64) -> Vec<Vec<VerifiedObject>> {
         let parent = tree.len() - 1 - usize::try_from(i % 3).unwrap().min(tree.len() - 1);
         let metric = 1.0 + f64::from(u32::try_from(i * 7 % 11).unwrap()) / 10.0;
         let child = sign(8, &record(8, Some(task), Some(&tree[parent]), metric, 10 + i));
-        let mut batch = vec![verification(7, &child, metric, 20 + i), child.clone().into(), profile(8, "x", 100 * round + i).into()];
+        let mut batch = vec![
+            verification(7, &child, metric, 20 + i),
+            child.clone().into(),
+            profile(8, "x", 100 * round + i).into(),
+        ];
         if i == 20 {
             batch.push(manifest.clone().into());
         }

@@ -5,8 +5,8 @@ use std::collections::{BTreeMap, BTreeSet};
 
 use proptest::prelude::*;
 use spore_protocol::{
-    ControlEvent, Goal, HardwareClass, NodeId, ObjectId, Record, RecordId, Status, TaskId, TaskManifest, Verdict, Verified,
-    VerifiedObject,
+    ControlEvent, Goal, HardwareClass, NodeId, ObjectId, Record, RecordId, Status, TaskId, TaskManifest, Verdict,
+    Verified, VerifiedObject,
     control::ClosedDispute,
     frontier::{self, Candidate, View},
     lineage::{self, Parent, RootRank},
@@ -66,12 +66,27 @@ fn plans() -> impl Strategy<Value = Plan> {
     let byte = any::<u8>;
     let record = (byte(), byte(), byte(), byte(), byte(), byte(), 0..20u8, byte(), byte()).prop_map(
         |(parent, task, signer, class, status, metric, timestamp, flaw, lost)| RecordPlan {
-            parent, task, signer, class, status, metric, timestamp, flaw, lost,
+            parent,
+            task,
+            signer,
+            class,
+            status,
+            metric,
+            timestamp,
+            flaw,
+            lost,
         },
     );
     let event = (byte(), byte(), byte(), byte(), byte(), byte(), 0..40u8, byte()).prop_map(
         |(about, signer, challenger, kind, class, offset, timestamp, claim)| EventPlan {
-            about, signer, challenger, kind, class, offset, timestamp, claim,
+            about,
+            signer,
+            challenger,
+            kind,
+            class,
+            offset,
+            timestamp,
+            claim,
         },
     );
     let order = prop::collection::vec(any::<u16>(), 90);
@@ -96,7 +111,8 @@ fn world(plan: &Plan) -> World {
         let legacy = p.task % 5 == 0;
         let task = parent.map_or(tasks[usize::from(p.task) % tasks.len()], |(_, task, _)| *task);
         let (signer, metric) = (p.signer % SIGNERS, f64::from(p.metric % 6) / 1000.0 + 1.0);
-        let mut record = record(signer, (!legacy).then_some(task), parent.map(|p| &p.0), metric, u64::from(p.timestamp));
+        let mut record =
+            record(signer, (!legacy).then_some(task), parent.map(|p| &p.0), metric, u64::from(p.timestamp));
         record.gpu_model = CLASSES[usize::from(p.class) % CLASSES.len()].into();
         record.status = [Status::Keep, Status::Keep, Status::Discard, Status::Crash][usize::from(p.status) % 4];
         match p.flaw % 16 {
@@ -105,7 +121,9 @@ fn world(plan: &Plan) -> World {
             _ => {}
         }
         let record = sign(signer, &record);
-        let task = record.task_id.unwrap_or_else(|| parent.map_or_else(|| RecordId::from(record.id()).into(), |(_, task, _)| *task));
+        let task = record
+            .task_id
+            .unwrap_or_else(|| parent.map_or_else(|| RecordId::from(record.id()).into(), |(_, task, _)| *task));
         // Two equal plans make one record.
         if all.iter().all(|(other, _, _)| other.id() != record.id()) {
             all.push((record, task, p.lost % 16 == 0));
@@ -216,7 +234,8 @@ impl Oracle {
             }
             id
         };
-        let stray = |(id, (_, place)): &(&RecordId, &(Record, lineage::Place))| self.roots[&place.task_id] != root_of(id);
+        let stray =
+            |(id, (_, place)): &(&RecordId, &(Record, lineage::Place))| self.roots[&place.task_id] != root_of(id);
         self.strays = self.places.iter().filter(stray).map(|(id, _)| *id).collect();
     }
 
@@ -230,7 +249,12 @@ impl Oracle {
 
     fn frontier(&self, task: &TaskId, view: &View) -> Vec<RecordId> {
         let candidate = |(id, r): (&RecordId, &Record)| Candidate {
-            id: *id, parent: r.parent, status: r.status, class: r.class(), metric: r.val_bpb, timestamp: r.timestamp,
+            id: *id,
+            parent: r.parent,
+            status: r.status,
+            class: r.class(),
+            metric: r.val_bpb,
+            timestamp: r.timestamp,
         };
         let all: Vec<_> = self.of_task(task).filter(|(id, _)| !self.strays.contains(id)).map(candidate).collect();
         frontier::compute(self.goal(task), view, &all).into_iter().map(|c| c.id).collect()
@@ -260,8 +284,12 @@ impl Oracle {
         let counts = store.counts().unwrap();
         assert_eq!(counts.experiments, self.places.len() as u64);
         assert_eq!(counts.verified, self.places.keys().filter(|id| self.holds(id)).count() as u64);
-        let tasks: BTreeSet<_> = self.places.values().map(|(_, p)| p.task_id).chain(world.manifests.iter().map(task_of)).collect();
-        assert_eq!(store.tasks().unwrap().iter().map(|t| t.task_id).collect::<Vec<_>>(), tasks.iter().copied().collect::<Vec<_>>());
+        let tasks: BTreeSet<_> =
+            self.places.values().map(|(_, p)| p.task_id).chain(world.manifests.iter().map(task_of)).collect();
+        assert_eq!(
+            store.tasks().unwrap().iter().map(|t| t.task_id).collect::<Vec<_>>(),
+            tasks.iter().copied().collect::<Vec<_>>()
+        );
         let mut frontiers = 0;
         for task in &tasks {
             frontiers += self.compare_task(task, store);
@@ -272,7 +300,8 @@ impl Oracle {
         assert_eq!(store.reputation().unwrap(), self.reputation());
         if self.rejected.is_empty() {
             assert_eq!(counts.pending, self.pending.len() as u64);
-            let parents = world.records.iter().filter(|r| self.pending.contains(&r.id().into())).filter_map(|r| r.parent);
+            let parents =
+                world.records.iter().filter(|r| self.pending.contains(&r.id().into())).filter_map(|r| r.parent);
             let missing: BTreeSet<_> = parents.filter(|parent| !self.pending.contains(parent)).collect();
             assert_eq!(store.missing_parents(99).unwrap(), missing.into_iter().collect::<Vec<_>>());
         }
@@ -286,13 +315,18 @@ impl Oracle {
         let of = |status| counted.iter().filter(|(_, r)| r.status == status).count() as u64;
         let strays = self.of_task(task).count() - counted.len();
         assert_eq!((view.experiment_count, view.stray_count), (counted.len() as u64, strays as u64));
-        assert_eq!((view.keep_count, view.discard_count, view.crash_count), (of(Status::Keep), of(Status::Discard), of(Status::Crash)));
+        assert_eq!(
+            (view.keep_count, view.discard_count, view.crash_count),
+            (of(Status::Keep), of(Status::Discard), of(Status::Crash))
+        );
         assert_eq!(view.verified_count, counted.iter().filter(|(id, _)| self.holds(id)).count() as u64);
         let nodes: BTreeSet<_> = self.of_task(task).map(|(_, r)| r.node_id).collect();
         assert_eq!(view.node_count, nodes.len() as u64);
 
         let blind = self.frontier(task, &View::ClassBlind);
-        let ids = |class: Option<&HardwareClass>| store.frontier(task, class, 99).unwrap().iter().map(|r| r.id).collect::<Vec<_>>();
+        let ids = |class: Option<&HardwareClass>| {
+            store.frontier(task, class, 99).unwrap().iter().map(|r| r.id).collect::<Vec<_>>()
+        };
         assert_eq!(ids(None), blind);
         assert_eq!((view.frontier_size, view.best.map(|b| b.0)), (blind.len() as u64, blind.first().copied()));
         let mut on_class = BTreeSet::new();
@@ -301,9 +335,13 @@ impl Oracle {
             assert_eq!(ids(Some(&class)), expected);
             let shown = view.classes.iter().find(|c| c.class == class);
             assert_eq!(shown.map_or(0, |c| c.frontier_size), expected.len() as u64);
-            assert_eq!(shown.map_or(0, |c| c.experiment_count), counted.iter().filter(|(_, r)| r.class() == class).count() as u64);
+            assert_eq!(
+                shown.map_or(0, |c| c.experiment_count),
+                counted.iter().filter(|(_, r)| r.class() == class).count() as u64
+            );
             on_class.extend(expected);
-            let before = self.of_task(task).filter(|(_, r)| r.class() == class && r.timestamp < 10).map(|(_, r)| r.node_id);
+            let before =
+                self.of_task(task).filter(|(_, r)| r.class() == class && r.timestamp < 10).map(|(_, r)| r.node_id);
             assert_eq!(store.published_before(task, &class, 10).unwrap(), before.collect::<BTreeSet<_>>());
         }
         let mut expected: Vec<_> = self.of_task(task).map(|(id, r)| (r.timestamp, *id)).collect();

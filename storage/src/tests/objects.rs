@@ -1,8 +1,8 @@
 //! Small signed objects, as a node would make them.
 
 use spore_protocol::{
-    Cid, ControlEvent, Goal, Identity, NodeProfile, Record, RecordId, Status, TaskId, TaskManifest, Verified, VerifiedObject,
-    control::Rerun,
+    Cid, ControlEvent, Goal, Identity, NodeProfile, Record, RecordId, Status, TaskId, TaskManifest, Verified,
+    VerifiedObject, control::Rerun,
 };
 
 pub fn identity(n: u8) -> Identity {
@@ -30,7 +30,13 @@ pub fn manifest(creator: u8, goal: Goal) -> Verified<TaskManifest> {
 }
 
 /// A version 2 keep of the class CPU; tests change what they are about.
-pub fn record(signer: u8, task: Option<TaskId>, parent: Option<&Verified<Record>>, metric: f64, timestamp: u64) -> Record {
+pub fn record(
+    signer: u8,
+    task: Option<TaskId>,
+    parent: Option<&Verified<Record>>,
+    metric: f64,
+    timestamp: u64,
+) -> Record {
     Record {
         parent: parent.map(|parent| RecordId::from(parent.id())),
         depth: parent.map_or(0, |parent| parent.depth + 1),

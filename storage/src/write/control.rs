@@ -6,13 +6,7 @@
 use spore_protocol::{ControlEvent, EventId, RecordId, Signed, SignedObject, Verdict, verdict};
 
 use super::Batch;
-use crate::{
-    columns::Column,
-    error::Result,
-    keys, read,
-    types::Outcome,
-    values::Facts,
-};
+use crate::{columns::Column, error::Result, keys, read, types::Outcome, values::Facts};
 
 impl Batch<'_> {
     pub(super) fn insert_control(&mut self, event: &Signed<ControlEvent>) -> Result<Outcome> {

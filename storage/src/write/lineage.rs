@@ -118,7 +118,9 @@ impl Batch<'_> {
             return Ok(());
         }
         let candidate = facts.candidate();
-        for (frontier, view) in [(Frontier::Class, View::Class(facts.class.clone())), (Frontier::Blind, View::ClassBlind)] {
+        for (frontier, view) in
+            [(Frontier::Class, View::Class(facts.class.clone())), (Frontier::Blind, View::ClassBlind)]
+        {
             self.enter(frontier, facts)?;
             if let Some(parent) = parent {
                 let other = parent.candidate();

@@ -98,7 +98,11 @@ impl Batch<'_> {
                 known
             }
             None => {
-                if self.view.keys(Column::Publishers, &keys::publisher_prefix(&facts.task_id, &facts.node_id))?.is_empty() {
+                if self
+                    .view
+                    .keys(Column::Publishers, &keys::publisher_prefix(&facts.task_id, &facts.node_id))?
+                    .is_empty()
+                {
                     self.task(&facts.task_id)?.nodes += 1;
                 }
                 Publisher { class: facts.class.clone(), experiments: 1, first: facts.timestamp, last: facts.timestamp }
