@@ -16,6 +16,11 @@ if ! command -v cargo >/dev/null && [ -x "${CARGO_HOME:-$HOME/.cargo}/bin/cargo"
 fi
 export PATH
 
+# The browser that the explorer is tested in.
+for browser in /usr/bin/chromium /usr/bin/google-chrome "$HOME"/.cache/ms-playwright/chromium_headless_shell-*/chrome-*/*headless*shell; do
+    [ -x "$browser" ] && export CHROMIUM="${CHROMIUM:-$browser}"
+done
+
 say() { printf '==> %s\n' "$*"; }
 warn() { printf 'warning: %s\n' "$*" >&2; }
 die() {
