@@ -1,0 +1,238 @@
+//! Functions of the language that declare the experiment: tunables, optimizer, schedule and the
+//! one call of `train()`.
+
+use starlark::environment::GlobalsBuilder;
+use starlark::eval::Evaluator;
+use starlark::starlark_module;
+use starlark::values::float::UnpackFloat;
+use starlark::values::list_or_tuple::UnpackListOrTuple;
+use starlark::values::none::{NoneOr, NoneType};
+use starlark::values::{Heap, UnpackValue, Value, ValueLike};
+
+use super::error::{Misuse, line_of};
+use super::ops::{finite, positive};
+use super::running;
+use super::scan::default_literal;
+use super::session::Experiment;
+use super::setting::{Setting, SettingValue};
+use super::shapes::show;
+use super::tensor::TensorValue;
+use super::tunable::{Tunable, TuneKind, TuneValue};
+use crate::graph::{AdamW, Decay, Schedule};
+
+/// Tokens are bytes.
+const VOCABULARY: usize = 256;
+
+/// A number, text or flag out of the script.
+fn tune_value(name: &str, value: Value<'_>) -> Result<TuneValue, Misuse> {
+    if let Some(flag) = value.unpack_bool() {
+        return Ok(TuneValue::Flag(flag));
+    }
+    if let Ok(Some(integer)) = i64::unpack_value(value) {
+        return Ok(TuneValue::Integer(integer));
+    }
+    if let Ok(Some(number)) = UnpackFloat::unpack_value(value) {
+        return Ok(TuneValue::Float(finite(&format!("tune '{name}': a value"), number.0)?));
+    }
+    match value.unpack_str() {
+        Some(text) if !text.chars().any(char::is_control) => Ok(TuneValue::Text(text.to_owned())),
+        _ => Err(Misuse::new(format!(
+            "tune '{name}': values are numbers, short texts, True or False, got {}",
+            value.get_type()
+        ))),
+    }
+}
+
+fn alloc_value<'v>(value: TuneValue, heap: Heap<'v>) -> Value<'v> {
+    match value {
+        TuneValue::Flag(flag) => Value::new_bool(flag),
+        TuneValue::Integer(integer) => heap.alloc(integer),
+        TuneValue::Float(number) => heap.alloc(number),
+        TuneValue::Text(text) => heap.alloc(text),
+    }
+}
+
+/// The allowed values, out of `choices=` or of `min=`, `max=` and `log=`.
+fn tune_kind(
+    name: &str,
+    default: &TuneValue,
+    choices: Option<Vec<TuneValue>>,
+    min: Option<TuneValue>,
+    max: Option<TuneValue>,
+    log: bool,
+) -> Result<TuneKind, Misuse> {
+    let refuse = |message: &str| Err(Misuse::new(format!("tune '{name}': {message}")));
+    match (choices, min, max) {
+        (Some(choices), None, None) if !log => {
+            if choices.is_empty() {
+                return refuse("the list of choices is empty");
+            }
+            Ok(TuneKind::Choice(choices))
+        }
+        (None, Some(min), Some(max)) => {
+            let integer = [default, &min, &max].iter().all(|value| matches!(value, TuneValue::Integer(_)));
+            let (Some(min), Some(max)) = (min.number(), max.number()) else {
+                return refuse("min and max must be numbers");
+            };
+            if min > max {
+                return refuse("min is above max");
+            }
+            if log && min <= 0.0 {
+                return refuse("log=True needs min above 0");
+            }
+            Ok(TuneKind::Range { min, max, log, integer })
+        }
+        _ => refuse("give either choices=[...], or min= and max= (with log=True for ratios)"),
+    }
+}
+
+/// A number of an optimizer or schedule that must lie in a range.
+fn within(what: &str, value: f64, min: f64, max: f64) -> Result<f64, Misuse> {
+    if (min..=max).contains(&value) {
+        return Ok(value);
+    }
+    Err(Misuse::new(format!("{what} is {value}; choose {min}..{max}")))
+}
+
+#[starlark_module]
+pub(super) fn tuning(builder: &mut GlobalsBuilder) {
+    fn tune<'v>(
+        name: &str,
+        default: Value<'v>,
+        #[starlark(require = named, default = NoneOr::None)] choices: NoneOr<UnpackListOrTuple<Value<'v>>>,
+        #[starlark(require = named, default = NoneOr::None)] min: NoneOr<Value<'v>>,
+        #[starlark(require = named, default = NoneOr::None)] max: NoneOr<Value<'v>>,
+        #[starlark(require = named, default = false)] log: bool,
+        eval: &mut Evaluator<'v, '_, '_>,
+    ) -> starlark::Result<Value<'v>> {
+        let session = running(eval)?;
+        let read = |value: Value<'v>| tune_value(name, value);
+        let choices = choices
+            .into_option()
+            .map(|list| list.items.into_iter().map(read).collect::<Result<Vec<_>, _>>())
+            .transpose()?;
+        let (min, max) = (min.into_option().map(read).transpose()?, max.into_option().map(read).transpose()?);
+        let default = read(default)?;
+        let kind = tune_kind(name, &default, choices, min, max, log)?;
+        let value =
+            kind.accept(&default).map_err(|message| Misuse::new(format!("tune '{name}': the default {message}")))?;
+        let not_literal = || {
+            Misuse::new(format!(
+                "tune '{name}': write the default as a literal (a number, a text in quotes, True or False), so that it can be changed in the text"
+            ))
+        };
+        let call = eval.call_stack_top_location().ok_or_else(not_literal)?;
+        let range = call.span.begin().get() as usize..call.span.end().get() as usize;
+        let span = default_literal(call.file.source(), range).ok_or_else(not_literal)?;
+        let tunable = Tunable { name: name.to_owned(), value, kind, line: line_of(&call), span };
+        let chosen = session.declared().push_tunable(tunable)?;
+        Ok(alloc_value(chosen, eval.heap()))
+    }
+}
+
+#[starlark_module]
+pub(super) fn recipes(builder: &mut GlobalsBuilder) {
+    fn adamw(
+        lr: UnpackFloat,
+        #[starlark(default = UnpackFloat(0.9))] beta1: UnpackFloat,
+        #[starlark(default = UnpackFloat(0.95))] beta2: UnpackFloat,
+        #[starlark(default = UnpackFloat(1e-8))] eps: UnpackFloat,
+        #[starlark(default = UnpackFloat(0.1))] weight_decay: UnpackFloat,
+        #[starlark(default = UnpackFloat(1.0))] clip: UnpackFloat,
+    ) -> starlark::Result<SettingValue> {
+        // One below 1 in 32-bit floats: a beta of 1 never learns anything.
+        let beta = |what, value: UnpackFloat| within(what, value.0, 0.0, 0.999_999);
+        Ok(SettingValue(Setting::Optimizer(AdamW {
+            lr: positive("adamw: lr", lr.0)?,
+            beta1: beta("adamw: beta1", beta1)?,
+            beta2: beta("adamw: beta2", beta2)?,
+            eps: positive("adamw: eps", eps.0)?,
+            weight_decay: within("adamw: weight_decay", weight_decay.0, 0.0, 100.0)?,
+            clip: within("adamw: clip", clip.0, 0.0, 1e9)?,
+        })))
+    }
+
+    fn schedule(
+        shape: &str,
+        #[starlark(default = UnpackFloat(0.0))] warmup: UnpackFloat,
+        #[starlark(default = NoneOr::None)] cooldown: NoneOr<UnpackFloat>,
+        #[starlark(default = UnpackFloat(0.0))] floor: UnpackFloat,
+    ) -> starlark::Result<SettingValue> {
+        let warmup = within("schedule: warmup", warmup.0, 0.0, 1.0)?;
+        let cooldown = cooldown.into_option().map_or(1.0 - warmup, |share| share.0);
+        let shape = match shape {
+            "constant" => Decay::Constant,
+            "linear" => Decay::Linear,
+            "cosine" => Decay::Cosine,
+            other => {
+                return Err(Misuse::new(format!(
+                    "schedule: '{other}' is unknown; choose \"constant\", \"linear\" or \"cosine\""
+                ))
+                .into());
+            }
+        };
+        let floor = within("schedule: floor", floor.0, 0.0, 1.0)?;
+        // A constant rate never falls, whatever else is said: one meaning, one graph.
+        let (cooldown, floor) = if shape == Decay::Constant { (0.0, 1.0) } else { (cooldown, floor) };
+        let cooldown = within("schedule: cooldown", cooldown, 0.0, 1.0 - warmup)?;
+        Ok(SettingValue(Setting::Schedule(Schedule { shape, warmup, cooldown, floor })))
+    }
+}
+
+#[starlark_module]
+pub(super) fn training(builder: &mut GlobalsBuilder) {
+    fn train<'v>(
+        #[starlark(require = named)] model: Value<'v>,
+        #[starlark(require = named)] batch: u32,
+        #[starlark(require = named)] context: u32,
+        #[starlark(require = named)] optimizer: &'v SettingValue,
+        #[starlark(require = named, default = NoneOr::None)] schedule: NoneOr<&'v SettingValue>,
+        eval: &mut Evaluator<'v, '_, '_>,
+    ) -> starlark::Result<NoneType> {
+        let session = running(eval)?;
+        if session.declared().experiment.is_some() {
+            return Err(Misuse::new("train: called a second time; a script declares one experiment").into());
+        }
+        let Setting::Optimizer(optimizer) = &optimizer.0 else {
+            return Err(Misuse::new("train: optimizer must be made by adamw(lr, ...)").into());
+        };
+        let schedule = schedule_of(schedule)?;
+        let (batch, context) = (batch as usize, context as usize);
+        let tokens = eval.heap().alloc(TensorValue(session.tokens(batch, context)?));
+        let logits = eval.eval_function(model, &[tokens], &[])?;
+        let logits = logits_of(logits, &[batch, context, VOCABULARY])?;
+        let experiment = Experiment { batch, context, logits, optimizer: optimizer.clone(), schedule };
+        let again = session.declared().experiment.replace(experiment).is_some();
+        if again {
+            return Err(Misuse::new("train: called from within its own model").into());
+        }
+        Ok(NoneType)
+    }
+}
+
+fn schedule_of(schedule: NoneOr<&SettingValue>) -> Result<Schedule, Misuse> {
+    match schedule.into_option().map(|value| &value.0) {
+        None => Ok(Schedule { shape: Decay::Constant, warmup: 0.0, cooldown: 0.0, floor: 1.0 }),
+        Some(Setting::Schedule(schedule)) => Ok(schedule.clone()),
+        Some(_) => Err(Misuse::new("train: schedule must be made by schedule(shape, ...)")),
+    }
+}
+
+/// The node of the logits, if the model returned some of the right shape.
+fn logits_of(value: Value<'_>, wanted: &[usize]) -> Result<crate::graph::ValueId, Misuse> {
+    let Some(TensorValue(logits)) = value.downcast_ref::<TensorValue>() else {
+        return Err(Misuse::new(format!(
+            "train: the model must return the logits, a tensor {}; it returned {}",
+            show(wanted),
+            value.get_type()
+        )));
+    };
+    if logits.shape != wanted {
+        return Err(Misuse::new(format!(
+            "train: the model returned {}, the logits must be {}, [batch, context, {VOCABULARY}]: end with a linear layer of {VOCABULARY} outputs",
+            show(&logits.shape),
+            show(wanted)
+        )));
+    }
+    Ok(logits.id)
+}

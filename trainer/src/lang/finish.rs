@@ -1,0 +1,82 @@
+//! From what a script declared to the graph that runs: unused values dropped, the rest brought
+//! into one order, so that scripts of one meaning give one graph.
+
+use crate::graph::{Graph, Node, Op, Param, ParamId, ValueId};
+
+use super::session::{Declared, Experiment};
+
+/// The graph, and a note for each declared parameter that does not affect the logits.
+///
+/// Nodes come out in depth-first order from the logits, inputs left to right; parameters in
+/// order of first use. Both are independent of the order in which the script made them.
+pub(super) fn graph(declared: &Declared, experiment: &Experiment) -> (Graph, Vec<String>) {
+    let order = depth_first(&declared.nodes, experiment.logits);
+    let mut place = vec![None; declared.nodes.len()];
+    let mut params: Vec<Param> = Vec::new();
+    let mut used = vec![false; declared.params.len()];
+    let mut nodes: Vec<Node> = Vec::with_capacity(order.len());
+    for old in order {
+        let Some(mut node) = declared.nodes.get(old).cloned() else { continue };
+        if let Op::Param(id) = &mut node.op {
+            let declared_at = id.0 as usize;
+            *id = ParamId(index(params.len()));
+            params.extend(declared.params.get(declared_at).cloned());
+            used.iter_mut().skip(declared_at).take(1).for_each(|flag| *flag = true);
+        }
+        node.op.for_each_input(|input| {
+            // Depth first: what a node reads was placed before it.
+            if let Some(Some(new)) = place.get(input.0 as usize) {
+                *input = ValueId(*new);
+            }
+        });
+        if let Some(slot) = place.get_mut(old) {
+            *slot = Some(index(nodes.len()));
+        }
+        nodes.push(node);
+    }
+    let notes = declared
+        .params
+        .iter()
+        .zip(&used)
+        .filter(|(_, used)| !**used)
+        .map(|(param, _)| format!("parameter '{}' does not affect the logits and was left out", param.name))
+        .collect();
+    let logits = ValueId(index(nodes.len().saturating_sub(1)));
+    let graph = Graph {
+        batch: experiment.batch,
+        context: experiment.context,
+        params,
+        nodes,
+        logits,
+        optimizer: experiment.optimizer.clone(),
+        schedule: experiment.schedule.clone(),
+    };
+    (graph, notes)
+}
+
+/// Indices of the nodes that `root` needs, each after what it reads; `root` comes last.
+/// Iterative, since a chain may be as long as the node limit.
+fn depth_first(nodes: &[Node], root: ValueId) -> Vec<usize> {
+    let mut order = Vec::new();
+    let mut seen = vec![false; nodes.len()];
+    let mut stack = vec![(root.0 as usize, false)];
+    while let Some((at, inputs_done)) = stack.pop() {
+        if inputs_done {
+            order.push(at);
+            continue;
+        }
+        let Some(visited) = seen.get_mut(at) else { continue };
+        if std::mem::replace(visited, true) {
+            continue;
+        }
+        stack.push((at, true));
+        if let Some(node) = nodes.get(at) {
+            stack.extend(node.op.inputs().into_iter().rev().map(|input| (input.0 as usize, false)));
+        }
+    }
+    order
+}
+
+fn index(position: usize) -> u32 {
+    u32::try_from(position).unwrap_or(u32::MAX)
+}
