@@ -6,27 +6,21 @@
 
 use std::{fmt, net::IpAddr, path::Path};
 
+use libp2p::Multiaddr;
 use serde::{Deserialize, Serialize};
 use toml::{Table, Value};
 
 use crate::data_dir::{DataDirError, make_private, read_text, write_private};
 
-/// Port of the legacy TCP protocol, as in the reference.
-pub const DEFAULT_PORT: u16 = 7470;
+/// Port of the peer-to-peer network, TCP and QUIC. Beside it is the reference's 7470, which speaks
+/// another protocol.
+pub const DEFAULT_PORT: u16 = 7471;
 /// Port of the explorer and the API, as in the reference.
 pub const DEFAULT_WEB_PORT: u16 = 8470;
-/// Where libp2p listens unless told otherwise: TCP and QUIC, IPv4 and IPv6.
-pub const DEFAULT_LISTEN: [&str; 4] = [
-    "/ip4/0.0.0.0/tcp/7471",
-    "/ip4/0.0.0.0/udp/7471/quic-v1",
-    "/ip6/::/tcp/7471",
-    "/ip6/::/udp/7471/quic-v1",
-];
 /// Share of the machine that training may take, in percent.
 pub const DEFAULT_RESOURCE: u8 = 100;
-/// Share of compatible records that a node re-runs. A researcher spends most of its time on
-/// research; a verifier re-runs all (see `run --verify-rate`).
-pub const DEFAULT_VERIFY_RATE: f64 = 0.25;
+/// How a peer's address is written, for hints.
+pub const PEER_ADDRESSES: &str = "an address looks like 192.0.2.1:7471, relay.example.org:7471 or /ip4/192.0.2.1/udp/7471/quic-v1";
 
 /// The configuration could not be used.
 #[derive(Debug, thiserror::Error)]
@@ -43,12 +37,12 @@ pub enum ConfigError {
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 #[serde(default)]
 pub struct Config {
-    /// Port of the legacy bridge.
+    /// Port of the peer-to-peer network, where `listen` names no addresses.
     pub port: u16,
     pub web_port: u16,
     /// Anything but a loopback address lets others read the explorer.
     pub web_host: IpAddr,
-    /// Multiaddrs that libp2p listens on.
+    /// Multiaddrs that libp2p listens on; none: all addresses of the machine, TCP and QUIC, at `port`.
     pub listen: Vec<String>,
     /// Peers dialled at start: multiaddrs or host:port.
     pub peer: Vec<String>,
@@ -69,7 +63,7 @@ impl Default for Config {
             port: DEFAULT_PORT,
             web_port: DEFAULT_WEB_PORT,
             web_host: IpAddr::from([127, 0, 0, 1]),
-            listen: DEFAULT_LISTEN.map(str::to_owned).to_vec(),
+            listen: Vec::new(),
             peer: Vec::new(),
             task: None,
             resource: DEFAULT_RESOURCE,
@@ -188,6 +182,23 @@ impl Config {
     }
 }
 
+/// A peer's address: a multiaddr, or `host:port` for TCP at that host.
+pub fn peer_address(text: &str) -> Option<Multiaddr> {
+    if let Ok(address) = text.parse() {
+        return Some(address);
+    }
+    let (host, port) = text.rsplit_once(':')?;
+    let port: u16 = port.parse().ok()?;
+    let host = host.strip_prefix('[').and_then(|host| host.strip_suffix(']')).unwrap_or(host);
+    let kind = match host.parse::<IpAddr>() {
+        Ok(IpAddr::V4(_)) => "ip4",
+        Ok(IpAddr::V6(_)) => "ip6",
+        Err(_) => "dns",
+    };
+    let plain = !host.is_empty() && !host.contains('/');
+    format!("/{kind}/{host}/tcp/{port}").parse().ok().filter(|_| plain)
+}
+
 fn parse_table(path: &Path, text: &str) -> Result<Table, ConfigError> {
     text.parse::<Table>().map_err(|e| corrupt(path, text, &e))
 }
@@ -250,13 +261,13 @@ fn edit(text: &str, section: &str, key: &str, value: Option<&Value>) -> String {
 
 const TEMPLATE: &str = r#"# Spore's configuration. Flags of `spore run` go before it.
 
-# Port of the legacy TCP protocol, and of the explorer and its API.
-# port = 7470
+# Port of the peer-to-peer network (TCP and QUIC), and of the explorer and its API.
+# port = 7471
 # web_port = 8470
 # Anything but a loopback address lets others read the explorer.
 # web_host = "127.0.0.1"
 
-# Where libp2p listens, and the peers dialled at start.
+# Where to listen, if not on all addresses at that port, and the peers dialled at start.
 # listen = ["/ip4/0.0.0.0/tcp/7471", "/ip4/0.0.0.0/udp/7471/quic-v1"]
 # peer = ["/dns4/relay.example.org/tcp/7471"]
 
@@ -267,7 +278,8 @@ const TEMPLATE: &str = r#"# Spore's configuration. Flags of `spore run` go befor
 # resource = 100
 # device = "auto"
 
-# Share of compatible records that are re-run, 0.0 to 1.0.
+# Share of others' records that are re-run, 0.0 to 1.0; without it a researcher re-runs some and a
+# verifier all.
 # verify_rate = 0.25
 
 # The language model that proposes experiments (`spore set PROVIDER KEY`).
@@ -345,6 +357,22 @@ mod tests {
         set(&path, "llm", &[("provider", Some(Value::String("b".into())))]).unwrap();
         let config = load(&path).unwrap().config;
         assert_eq!((config.peer, config.llm.unwrap().provider), (vec!["c".to_owned()], "b".to_owned()));
+    }
+
+    #[test]
+    fn a_peer_is_a_multiaddr_or_a_host_with_a_port() {
+        let shown = |text: &str| peer_address(text).map(|address| address.to_string());
+        for (text, address) in [
+            ("peer.example.org:7471", "/dns/peer.example.org/tcp/7471"),
+            ("127.0.0.1:1", "/ip4/127.0.0.1/tcp/1"),
+            ("[::1]:1", "/ip6/::1/tcp/1"),
+            ("/ip4/127.0.0.1/udp/1/quic-v1", "/ip4/127.0.0.1/udp/1/quic-v1"),
+        ] {
+            assert_eq!(shown(text).as_deref(), Some(address), "{text}");
+        }
+        for text in ["", "host", ":1", "host:x", "host:70000", "/ip4/nonsense", "a/b:1"] {
+            assert_eq!(shown(text), None, "{text}");
+        }
     }
 
     #[test]

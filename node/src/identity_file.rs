@@ -5,7 +5,8 @@
 
 use std::path::Path;
 
-use spore_protocol::Identity;
+use libp2p::{PeerId, identity};
+use spore_protocol::{Identity, NodeId};
 
 use crate::data_dir::{DataDirError, create_private_dir, make_private, read_text, write_private, write_private_once};
 
@@ -60,6 +61,12 @@ pub fn load_or_create(dir: &Path) -> Result<Found, DataDirError> {
     Ok(Found { identity, created, was_loose })
 }
 
+/// libp2p's name for a node's key; none for a node id that is no key.
+pub fn peer_id(node: &NodeId) -> Option<PeerId> {
+    let key = identity::ed25519::PublicKey::try_from_bytes(node.as_bytes()).ok()?;
+    Some(identity::PublicKey::from(key).to_peer_id())
+}
+
 #[cfg(test)]
 mod tests {
     use std::{fs, os::unix::fs::PermissionsExt};
@@ -97,6 +104,13 @@ mod tests {
         let error = load_or_create(dir.path()).unwrap_err().to_string();
         assert!(error.contains("private_key") && !error.contains("not a key"), "{error}");
         assert_eq!(fs::read_to_string(dir.path().join(KEY)).unwrap(), "not a key");
+    }
+
+    #[test]
+    fn the_peer_id_is_of_the_same_key() {
+        let node = Identity::from_seed(&[7; 32]).node_id();
+        let peer = peer_id(&node).unwrap();
+        assert_eq!(crate::network::node_of(&peer), Some(node));
     }
 
     #[test]

@@ -9,11 +9,17 @@
 //! Never here: rules about what is valid or best, which are `spore-protocol`'s.
 #![cfg_attr(test, allow(clippy::unwrap_used, clippy::expect_used, clippy::panic, clippy::indexing_slicing))]
 
+pub mod api;
+pub mod cli;
+pub mod config;
+pub mod data_dir;
 #[cfg(feature = "trainer")]
 pub mod engine;
 pub mod genesis;
+pub mod identity_file;
 pub mod ingest;
 pub mod network;
 pub mod progress;
 pub mod research;
+pub mod runtime;
 pub mod verify;

@@ -252,6 +252,24 @@ pub struct Peer {
     pub score: f64,
 }
 
+/// Body of `POST /api/v1/tasks`, which answers with the new task's summary.
+#[derive(Clone, Debug, Serialize, Deserialize, ToSchema)]
+pub struct NewTask {
+    pub name: String,
+    pub description: String,
+    pub task_type: String,
+    pub artifact_type: String,
+    pub metric: String,
+    /// `minimize` or `maximize`.
+    pub goal: String,
+    /// Training time of each experiment, in seconds.
+    pub time_budget: u64,
+    /// The text of the base script.
+    pub base: String,
+    /// An artifact in this node's store; none: the built-in corpus.
+    pub dataset: Option<String>,
+}
+
 /// Answer to `POST /api/v1/objects`.
 #[derive(Clone, Debug, Serialize, Deserialize, ToSchema)]
 pub struct Submitted {

@@ -2,7 +2,7 @@
 
 use std::{collections::BTreeMap, sync::Arc, time::{Duration, Instant}};
 
-use spore_protocol::TaskId;
+use spore_protocol::{Identity, TaskId};
 use tokio::sync::{broadcast, watch};
 
 use super::dto;
@@ -42,6 +42,8 @@ pub struct LiveNode {
     pub started: Instant,
     pub network: NetworkHandle,
     pub ingest: IngestHandle,
+    /// Signs new tasks.
+    pub identity: Identity,
     pub events: broadcast::Sender<StoreEvent>,
     pub progress: watch::Receiver<Option<RunProgress>>,
     /// The pinned task; research and verification watch it.
@@ -57,9 +59,10 @@ impl LiveNode {
         let snapshot = self.network.snapshot().await.unwrap_or_default();
         let progress = self.progress.borrow().clone();
         let pinned = *self.pinned.borrow();
+        // The network counts what it cannot decode, `ingest` what is decoded and not valid.
         let mut rejected: BTreeMap<String, u64> = BTreeMap::new();
-        for (code, count) in &snapshot.rejected {
-            rejected.insert((*code).to_owned(), *count);
+        for (code, count) in snapshot.rejected.iter().chain(&self.ingest.rejected()) {
+            *rejected.entry((*code).to_owned()).or_default() += count;
         }
         Live {
             mode: self.mode,

@@ -21,7 +21,7 @@ pub fn document() -> String {
     info(title = "Spore node", description = "Tasks, experiments, frontiers and what verified them, as one node knows them."),
     paths(
         status, stat, peers, tasks, task, graph, frontier, task_experiments, task_activity, task_nodes, activity,
-        experiments, experiment, nodes, node, artifact, events,
+        experiments, experiment, nodes, node, profile, artifact, events, write::create_task,
         write::submit, write::artifact, write::use_task, write::add_peer, write::remove_peer
     ),
     components(schemas(dto::Activity, dto::Progress, dto::Status)),
@@ -80,6 +80,8 @@ routes! {
     nodes "/api/v1/nodes" () -> Vec<dto::NodeSummary>;
     /// One node, by id or unique prefix.
     node "/api/v1/nodes/{id}" (("id" = String, Path)) -> dto::NodeSummary;
+    /// A node's profile as it was signed.
+    profile "/api/v1/nodes/{id}/profile" (("id" = String, Path)) -> serde_json::Value;
 }
 
 /// An artifact's bytes.

@@ -95,6 +95,7 @@ pub fn answer(view: &View, live: &Live, path: &str, query: &Query) -> Result<Ans
         }
         ["nodes"] => json(&view.nodes(None)?),
         ["nodes", id] => json(&view.node(id)?),
+        ["nodes", id, "profile"] => Ok(Answer { content_type: JSON, body: Arc::new(view.profile(id)?.into_bytes()) }),
         ["artifacts", cid] => artifact(view, cid),
         _ => Err(no_route(path)),
     }

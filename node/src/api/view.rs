@@ -300,6 +300,16 @@ impl View {
         self.node_summary(&stats, &self.store.reputation()?)
     }
 
+    /// A node's profile as it was signed, in JSON.
+    ///
+    /// # Errors
+    /// 404 for a node without one, 409 for an ambiguous prefix.
+    pub fn profile(&self, id: &str) -> Result<String, ApiError> {
+        let node = self.resolve_node(id)?;
+        let profile = self.store.profile(&node)?;
+        profile.map(|profile| profile.to_json()).ok_or_else(|| ApiError::not_found(format!("node {node} has no profile")))
+    }
+
     fn node_summary(&self, stats: &NodeStats, reputation: &BTreeMap<NodeId, f64>) -> Result<dto::NodeSummary, ApiError> {
         let profile = self.store.profile(&stats.node_id)?;
         let text = |text: &String| (!text.is_empty()).then(|| text.clone());
@@ -354,7 +364,7 @@ impl View {
             return Ok(id);
         }
         let lower = prefix(text).ok_or_else(|| unknown("node", text))?;
-        one_of("node", text, &self.store.resolve_node(&lower)?)
+        one_of("node", text, &self.store.resolve_node(&lower, MAX_LIST)?)
     }
 
     fn resolve(&self, what: &'static str, text: &str, fits: impl Fn(Kind) -> bool) -> Result<ObjectId, ApiError> {

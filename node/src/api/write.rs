@@ -1,17 +1,21 @@
 //! The writing half of the API: what changes this node, for whoever holds its token.
 //!
-//! Signed objects go through `ingest` like all others; nothing here signs, so the token is worth
-//! less than the key.
+//! Signed objects go through `ingest` like all others. New tasks are the only thing signed here.
+//! Commands without a node call [`submit`] and [`create_task`] on an `ingest` of their own.
 
 use std::str::FromStr;
 
 use futures::{Stream, StreamExt, pin_mut};
-use libp2p::{Multiaddr, PeerId};
-use spore_protocol::{Cid, SignedObject};
+use libp2p::PeerId;
+use spore_protocol::{Cid, Identity, SignedObject};
+use spore_storage::Store;
 use warp::Buf;
 
 use super::{dto, live::LiveNode, problem::ApiError, read::Query, view::View};
-use crate::ingest::{Disposition, Origin};
+use crate::{
+    config,
+    ingest::{Disposition, IngestHandle, Origin},
+};
 
 /// Bytes of a JSON body: far above any object that a person makes.
 const MAX_JSON: u64 = 1 << 20;
@@ -28,7 +32,15 @@ where
     B: Buf,
 {
     match (method, path) {
-        ("POST", "/objects") => json(&submit(node, &read_all(body).await?).await?),
+        ("POST", "/objects") => {
+            let object = SignedObject::from_json(&read_all(body).await?, None).map_err(|e| ApiError::bad_request(e.to_string()))?;
+            json(&submit(&node.ingest, object).await?)
+        }
+        ("POST", "/tasks") => {
+            let task = create_task(view.store(), &node.ingest, &node.identity, read_json(body).await?).await?;
+            let view = view.clone();
+            json(&blocking(move || view.task(&task)).await?)
+        }
         ("POST", "/artifacts") => json(&artifact(view, query, body).await?),
         ("POST", "/task/use") => json(&use_task(view, node, &read_json(body).await?).await?),
         ("POST", "/peers") => json(&add_peer(node, &read_json(body).await?).await?),
@@ -42,12 +54,14 @@ fn json<T: serde::Serialize>(value: &T) -> Result<Vec<u8>, ApiError> {
 }
 
 /// Hands a signed object to `ingest`, as if it had been made here.
+///
+/// # Errors
+/// 400 when it is not valid, 503 when it cannot be stored now.
 #[utoipa::path(post, path = "/api/v1/objects", request_body(content = String, content_type = "application/json", description = "a signed object with id and signature"),
     security(("token" = [])), responses((status = 200, body = dto::Submitted), (status = 400, body = dto::Problem), (status = 401, body = dto::Problem)))]
-async fn submit(node: &LiveNode, body: &[u8]) -> Result<dto::Submitted, ApiError> {
-    let object = SignedObject::from_json(body, None).map_err(|e| ApiError::bad_request(e.to_string()))?;
+pub async fn submit(ingest: &IngestHandle, object: SignedObject) -> Result<dto::Submitted, ApiError> {
     let (kind, id) = (object.kind().name().to_owned(), object.id().to_string());
-    let outcome = match node.ingest.submit(Origin::Local, object).await {
+    let outcome = match ingest.submit(Origin::Local, object).await {
         Ok(Disposition::Accepted) => "accepted",
         Ok(Disposition::Known) => "known",
         Ok(Disposition::Pending) => "pending",
@@ -56,6 +70,47 @@ async fn submit(node: &LiveNode, body: &[u8]) -> Result<dto::Submitted, ApiError
         Err(closed) => return Err(ApiError::unavailable(closed.to_string())),
     };
     Ok(dto::Submitted { kind, id, outcome: outcome.into() })
+}
+
+/// Makes, signs and publishes a task. Gives its id.
+///
+/// # Errors
+/// 400 for a script that cannot be used and for what the trainer cannot do.
+#[utoipa::path(post, path = "/api/v1/tasks", request_body = dto::NewTask, security(("token" = [])),
+    responses((status = 200, body = dto::TaskSummary), (status = 400, body = dto::Problem), (status = 401, body = dto::Problem)))]
+#[cfg(feature = "trainer")]
+pub async fn create_task(store: &Store, ingest: &IngestHandle, identity: &Identity, new: dto::NewTask) -> Result<String, ApiError> {
+    use crate::research::create::{CreateError, TaskDraft, create_task};
+    let bad = |e: String| ApiError::bad_request(e);
+    let dataset = new.dataset.map(|cid| cid.parse().map_err(|_| bad(format!("{cid:.80} is no CID")))).transpose()?;
+    let draft = TaskDraft {
+        name: new.name,
+        description: new.description,
+        task_type: new.task_type,
+        artifact_type: new.artifact_type,
+        metric: new.metric,
+        goal: new.goal.parse().map_err(bad)?,
+        base: new.base,
+        dataset,
+        time_budget: new.time_budget,
+    };
+    let created = create_task(store, ingest, identity, draft, crate::runtime::unix_now()).await;
+    created.map(|manifest| manifest.id().to_string()).map_err(|error| match error {
+        CreateError::Store(error) => error.into(),
+        CreateError::Publish(reason) => ApiError::unavailable(reason),
+        other => ApiError::bad_request(other.to_string()),
+    })
+}
+
+/// Without the trainer a base script cannot be checked.
+///
+/// # Errors
+/// Always.
+#[utoipa::path(post, path = "/api/v1/tasks", request_body = dto::NewTask, security(("token" = [])),
+    responses((status = 200, body = dto::TaskSummary), (status = 400, body = dto::Problem), (status = 401, body = dto::Problem)))]
+#[cfg(not(feature = "trainer"))]
+pub async fn create_task(_store: &Store, _ingest: &IngestHandle, _identity: &Identity, _new: dto::NewTask) -> Result<String, ApiError> {
+    Err(ApiError::unavailable("this program was built without the trainer, which checks a base script").hint("make the task with a program that has it"))
 }
 
 /// Stores an artifact; its bytes must hash to `cid`.
@@ -112,8 +167,8 @@ async fn use_task(view: &View, node: &LiveNode, wish: &dto::UseTask) -> Result<d
 #[utoipa::path(post, path = "/api/v1/peers", request_body = dto::PeerAddress, security(("token" = [])),
     responses((status = 200, body = dto::PeerAddress), (status = 400, body = dto::Problem), (status = 503, body = dto::Problem)))]
 async fn add_peer(node: &LiveNode, wish: &dto::PeerAddress) -> Result<dto::PeerAddress, ApiError> {
-    let hint = "an address looks like /ip4/192.0.2.1/tcp/7471";
-    let address = Multiaddr::from_str(&wish.address).map_err(|e| ApiError::bad_request(format!("{}: {e}", wish.address)).hint(hint))?;
+    let address = config::peer_address(&wish.address)
+        .ok_or_else(|| ApiError::bad_request(format!("{:.200} is no peer address", wish.address)).hint(config::PEER_ADDRESSES))?;
     node.network.dial(address).await.map_err(|e| ApiError::unavailable(format!("could not connect to {}: {e}", wish.address)))?;
     Ok(wish.clone())
 }

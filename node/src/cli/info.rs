@@ -23,24 +23,26 @@ pub async fn run(args: &Args, context: &mut Context) -> Result<(), CliError> {
     let config = context.config()?;
     let node_id = identity.node_id();
     let running = context.data.running_node();
+    let peer = peer_id(&node_id).map(|peer| peer.to_string());
     let llm = config.llm.as_ref().map(|llm| json!({ "provider": llm.provider, "model": llm.model, "base_url": llm.base_url }));
     if args.json {
         return context.json(&json!({
-            "node_id": node_id.to_string(), "peer_id": peer_id(&node_id), "version": env!("CARGO_PKG_VERSION"),
+            "node_id": node_id.to_string(), "peer_id": peer, "version": env!("CARGO_PKG_VERSION"),
             "data_dir": context.data.root(), "task": config.task, "device": config.device, "resource": config.resource,
             "listen": config.listen, "peer": config.peer, "llm": llm, "running": running,
         }));
     }
     let out = &mut context.out;
     writeln!(out, "Node ID         {node_id}")?;
-    writeln!(out, "Peer ID         {}", peer_id(&node_id))?;
+    writeln!(out, "Peer ID         {}", peer.unwrap_or_default())?;
     writeln!(out, "Version         {}", env!("CARGO_PKG_VERSION"))?;
     writeln!(out, "Data directory  {}", context.data.root().display())?;
     writeln!(out, "Task            {}", config.task.as_deref().unwrap_or("the most active one"))?;
     writeln!(out, "Device          {}, {} % of it", config.device, config.resource)?;
     let llm = config.llm.map(|llm| format!("{} {}", llm.provider, llm.model.unwrap_or_default()));
     writeln!(out, "Proposals       {}", llm.as_deref().unwrap_or("by the built-in proposer").trim())?;
-    writeln!(out, "Listens on      {}", config.listen.join(" "))?;
+    let everywhere = || format!("all addresses, TCP and QUIC at port {}", config.port);
+    writeln!(out, "Listens on      {}", if config.listen.is_empty() { everywhere() } else { config.listen.join(" ") })?;
     writeln!(out, "Peers           {}", if config.peer.is_empty() { "found by themselves".to_owned() } else { config.peer.join(" ") })?;
     match running {
         Some(node) => writeln!(out, "Running         yes, process {}, http://{}", node.pid, node.address)?,

@@ -16,7 +16,7 @@ pub struct Args {
     json: bool,
 }
 
-pub fn run(args: &Args, context: &mut Context) -> Result<(), CliError> {
+pub async fn run(args: &Args, context: &mut Context) -> Result<(), CliError> {
     context.data.create()?;
     let found = identity_file::load_or_create(&context.data.identity())?;
     if found.was_loose {
@@ -26,12 +26,13 @@ pub fn run(args: &Args, context: &mut Context) -> Result<(), CliError> {
     // A node that runs here has the store open, and all that it needs in it.
     if context.data.running_node().is_none() {
         let store = Store::open(context.data.root())?;
-        genesis::install(&store, source::now()).map_err(|e| CliError::failed(e.to_string()))?;
+        let door = source::Door::open(&store);
+        genesis::install(&door.ingest, &store).await.map_err(|e| CliError::failed(e.to_string()))?;
     }
     let node_id = found.identity.node_id();
     if args.json {
         return context.json(&serde_json::json!({
-            "node_id": node_id.to_string(), "peer_id": peer_id(&node_id), "data_dir": context.data.root(),
+            "node_id": node_id.to_string(), "peer_id": peer_id(&node_id).map(|peer| peer.to_string()), "data_dir": context.data.root(),
             "new_identity": found.created, "new_config": new_config,
         }));
     }

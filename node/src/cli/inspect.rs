@@ -11,9 +11,13 @@ use std::{
 
 use clap::Args as ClapArgs;
 use serde_json::json;
-use spore_protocol::{Kind, Reject, SignedObject, object::MAX_OBJECT_BYTES};
+use spore_protocol::{
+    Kind, Reject, SignedObject,
+    json::{Map, Value},
+    object::MAX_OBJECT_BYTES,
+};
 
-use super::{CliError, Context};
+use super::{CliError, Context, text};
 
 /// Bytes of one object's text: its canonical form at the largest, six times over, for that is what
 /// `\u00e9` takes where the text could have held two bytes.
@@ -78,18 +82,15 @@ fn examine(text: &[u8], kind: Option<Kind>) -> Finding {
 
 /// An object that cannot be read still says what it claims to be.
 fn claimed(text: &[u8], kind: Option<Kind>, reason: Reject) -> Finding {
-    let value: serde_json::Value = serde_json::from_slice(text).unwrap_or_default();
-    let field = |name: &str| value.get(name).and_then(|v| v.as_str()).map(str::to_owned);
-    let guess = || {
-        let has = |name: &str| value.get(name).is_some();
-        Kind::ALL.into_iter().find(|kind| match kind {
-            Kind::Experiment => has("val_bpb") || has("code_cid"),
-            Kind::Control => has("payload"),
-            Kind::Task => has("created_by") || has("goal"),
-            Kind::Profile => has("display_name"),
-        })
+    let map = match Value::parse(text) {
+        Ok(Value::Object(map)) => map,
+        _ => Map::new(),
     };
-    let kind = kind.or_else(guess);
+    let field = |name: &str| match map.get(name) {
+        Some(Value::String(text)) => Some(text.clone()),
+        _ => None,
+    };
+    let kind = kind.or_else(|| Kind::detect(&map));
     let (id, signer) = match kind {
         Some(Kind::Task) => (field("task_id"), field("created_by")),
         _ => (field("id"), field("node_id")),
@@ -109,11 +110,11 @@ fn print(out: &mut dyn Write, finding: &Finding, line: u64, as_json: bool) -> io
         return writeln!(out, "{object}");
     }
     let unknown = || "unknown".to_owned();
-    writeln!(out, "{} {}", kind.unwrap_or("object"), finding.id.clone().unwrap_or_else(unknown))?;
-    writeln!(out, "  signer  {}", finding.signer.clone().unwrap_or_else(unknown))?;
+    writeln!(out, "{} {}", kind.unwrap_or("object"), text::line(&finding.id.clone().unwrap_or_else(unknown)))?;
+    writeln!(out, "  signer  {}", text::line(&finding.signer.clone().unwrap_or_else(unknown)))?;
     match &finding.reason {
         None => writeln!(out, "  valid   yes: the id is its content's hash and the signature is its signer's"),
-        Some(reason) => writeln!(out, "  valid   no: {reason} ({}, line {line})", reason.code()),
+        Some(reason) => writeln!(out, "  valid   no: {} ({}, line {line})", text::line(&reason.to_string()), reason.code()),
     }
 }
 

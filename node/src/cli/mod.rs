@@ -5,6 +5,7 @@
 //! they never create anything.
 
 mod data;
+mod display;
 mod error;
 mod experiment;
 mod explorer;
@@ -109,6 +110,10 @@ pub fn main() -> ExitCode {
             return ExitCode::from(u8::try_from(error.exit_code()).unwrap_or(2));
         }
     };
+    #[cfg(feature = "trainer")]
+    if matches!(cli.command, Command::Worker) {
+        return spore_trainer::worker::main(io::stdin(), io::stdout());
+    }
     match execute(cli) {
         Ok(()) => ExitCode::SUCCESS,
         Err(error) => {
@@ -121,10 +126,6 @@ pub fn main() -> ExitCode {
 }
 
 fn execute(cli: Cli) -> Result<(), CliError> {
-    #[cfg(feature = "trainer")]
-    if matches!(cli.command, Command::Worker) {
-        return worker();
-    }
     let data = DataDir::new(data_dir(cli.data_dir)?);
     let mut context = Context { data, out: Box::new(io::BufWriter::new(io::stdout().lock())) };
     // Every TLS connection needs a provider, and reqwest is built to leave the choice to us. Only a
@@ -147,7 +148,7 @@ fn execute(cli: Cli) -> Result<(), CliError> {
 
 async fn short_command(command: Command, context: &mut Context) -> Result<(), CliError> {
     match command {
-        Command::Init(args) => init::run(&args, context),
+        Command::Init(args) => init::run(&args, context).await,
         Command::Info(args) => info::run(&args, context).await,
         Command::Status(args) => status::run(&args, context).await,
         Command::Graph(args) => graph::run(&args, context).await,
@@ -161,14 +162,6 @@ async fn short_command(command: Command, context: &mut Context) -> Result<(), Cl
         Command::Data(args) => data::run(args, context).await,
         Command::Explorer(args) => explorer::run(&args, context).await,
         _ => Err(CliError::failed("this command is dealt with elsewhere")),
-    }
-}
-
-#[cfg(feature = "trainer")]
-fn worker() -> Result<(), CliError> {
-    match spore_trainer::worker::main() {
-        0 => Ok(()),
-        code => std::process::exit(code),
     }
 }
 

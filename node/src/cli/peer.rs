@@ -1,6 +1,6 @@
 //! `spore peer`: who the node is connected to, and whom it dials at start.
 
-use std::{io::Write, str::FromStr};
+use std::io::Write;
 
 use clap::{Args as ClapArgs, Subcommand};
 use libp2p::Multiaddr;
@@ -35,7 +35,7 @@ struct List {
 
 #[derive(Debug, ClapArgs)]
 struct Address {
-    /// A multiaddr such as /ip4/192.0.2.1/tcp/7471
+    /// host:port, or a multiaddr such as /ip4/192.0.2.1/tcp/7471
     address: String,
 }
 
@@ -80,7 +80,7 @@ async fn list(args: &List, context: &mut Context) -> Result<(), CliError> {
 }
 
 async fn add(address: &str, context: &mut Context) -> Result<(), CliError> {
-    check(address)?;
+    parse(address)?;
     let mut peers = context.config()?.peer;
     if !peers.iter().any(|peer| peer == address) {
         peers.push(address.to_owned());
@@ -126,47 +126,22 @@ fn save(context: &Context, peers: &[String]) -> Result<(), CliError> {
     Ok(config::set(&context.data.config(), "", &[("peer", Some(list))])?)
 }
 
-fn check(address: &str) -> Result<(), CliError> {
-    if Multiaddr::from_str(address).is_ok() {
-        return Ok(());
-    }
-    match legacy(address) {
-        Some(multiaddr) => Err(CliError::usage(format!("{address} is an address of the legacy protocol, which this version does not speak yet"))
-            .hint(format!("if a Spore node runs there, use its multiaddr, such as {multiaddr}"))),
-        None => Err(CliError::usage(format!("{address} is no peer address")).hint("an address looks like /ip4/192.0.2.1/tcp/7471")),
-    }
-}
+/// The reference's port, where another protocol is spoken.
+const LEGACY_PORT: &str = ":7470";
 
-/// What a `host:port` may mean as a multiaddr: the same host, at our own default port.
-pub fn legacy(address: &str) -> Option<String> {
-    let (host, port) = address.rsplit_once(':')?;
-    port.parse::<u16>().ok()?;
-    let host = host.trim_start_matches('[').trim_end_matches(']');
-    let kind = match host.parse::<std::net::IpAddr>() {
-        Ok(std::net::IpAddr::V4(_)) => "ip4",
-        Ok(std::net::IpAddr::V6(_)) => "ip6",
-        Err(_) if !host.is_empty() && !host.contains('/') => "dns",
-        Err(_) => return None,
-    };
-    Some(format!("/{kind}/{host}/tcp/7471"))
-}
-
-/// Reads a peer given to `run`: a multiaddr, or none with a warning for a legacy address.
+/// Reads a peer's address.
 ///
 /// # Errors
-/// Text that is neither.
-pub fn parse(address: &str) -> Result<Option<Multiaddr>, CliError> {
-    if let Ok(address) = Multiaddr::from_str(address) {
-        return Ok(Some(address));
+/// Text that is none.
+pub fn parse(address: &str) -> Result<Multiaddr, CliError> {
+    let parsed = config::peer_address(address)
+        .ok_or_else(|| CliError::usage(format!("{address} is no peer address")).hint(config::PEER_ADDRESSES))?;
+    if address.ends_with(LEGACY_PORT) {
+        warn(&format!(
+            "{address}: at port 7470 nodes of the Python implementation answer, whose protocol this version does not speak; nodes of this one listen at 7471"
+        ));
     }
-    match (check(address), legacy(address)) {
-        (Err(error), Some(_)) => {
-            warn(&format!("peer {address} is not dialled: {}; {}", error.message, error.hint.unwrap_or_default()));
-            Ok(None)
-        }
-        (Err(error), None) => Err(error),
-        (Ok(()), _) => Ok(None),
-    }
+    Ok(parsed)
 }
 
 #[cfg(test)]
@@ -174,12 +149,10 @@ mod tests {
     use super::*;
 
     #[test]
-    fn a_legacy_address_is_told_with_its_next_step() {
-        assert_eq!(legacy("peer.sporemesh.com:7470").unwrap(), "/dns/peer.sporemesh.com/tcp/7471");
-        assert_eq!(legacy("[::1]:1").unwrap(), "/ip6/::1/tcp/7471");
-        assert_eq!(legacy("nonsense"), None);
-        assert!(parse("127.0.0.1:7470").unwrap().is_none());
-        assert!(parse("/ip4/127.0.0.1/tcp/1").unwrap().is_some());
-        assert_eq!(parse("/ip4/nonsense").unwrap_err().kind as i32, 2);
+    fn what_is_no_address_is_a_usage_error_with_examples() {
+        let error = parse("nonsense").unwrap_err();
+        assert_eq!(error.kind as i32, 2);
+        assert!(error.hint.unwrap().contains("/ip4/"));
+        assert!(parse("127.0.0.1:7470").is_ok());
     }
 }

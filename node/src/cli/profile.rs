@@ -5,8 +5,8 @@ use std::io::Write;
 use clap::{Args as ClapArgs, Subcommand};
 use spore_protocol::{NodeProfile, SignedObject, profile::PROFILE_VERSION};
 
-use super::{CliError, Context, source::{self, Source}, text};
-use crate::api::dto;
+use super::{CliError, Context, source::Source, text};
+use crate::{api::dto, runtime::unix_now};
 
 /// Longest display name, in characters: what fits a line.
 const MAX_NAME: usize = 80;
@@ -80,7 +80,7 @@ async fn set(fields: &Fields, context: &mut Context) -> Result<(), CliError> {
         avatar_url: pick(&fields.avatar_url, of(|p| &p.avatar_url)),
         donation_address: pick(&fields.donation_address, of(|p| &p.donation_address)),
         // Two changes within a second: the later one must still be the newer one.
-        timestamp: source::now().max(old.as_ref().map_or(0, |old| old.timestamp + 1)),
+        timestamp: unix_now().max(old.as_ref().map_or(0, |old| old.timestamp + 1)),
         schema_version: PROFILE_VERSION,
     };
     check(&profile)?;

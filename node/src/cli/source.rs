@@ -3,11 +3,12 @@
 //! Both answer the same paths with the same JSON and the same errors, because without a node the
 //! API's own reading half is called here, on the store.
 
-use std::time::Duration;
+use std::{sync::Arc, time::Duration};
 
 use serde::{Serialize, de::DeserializeOwned};
-use spore_protocol::{Cid, Identity, VerifiedObject};
-use spore_storage::{Outcome, Store, StoreError};
+use spore_protocol::{Cid, Identity, TaskId, VerifiedObject};
+use spore_storage::{Store, StoreError};
+use tokio::sync::watch;
 
 use super::{CliError, Context, ErrorKind};
 use crate::{
@@ -17,9 +18,12 @@ use crate::{
         problem::ApiError,
         read::{self, Query},
         view::View,
+        write,
     },
     data_dir::{DataDir, RunningNode},
     identity_file,
+    ingest::{Ingest, IngestHandle},
+    runtime::unix_now,
 };
 
 /// A node on this machine answers at once, unless the machine is very busy.
@@ -28,6 +32,9 @@ const CONNECT_TIMEOUT: Duration = Duration::from_secs(2);
 const ANSWER_TIMEOUT: Duration = Duration::from_secs(60);
 /// Bytes of a file that are hashed or sent at once.
 const CHUNK: usize = 1 << 18;
+
+/// Bytes of a file handed to a running node, which are held in memory on the way.
+const MAX_SENT: u64 = 512 << 20;
 
 /// A way to what a node knows.
 pub enum Source {
@@ -46,8 +53,24 @@ pub struct Client {
 pub struct Offline {
     view: View,
     live: Live,
+    pinned: Option<TaskId>,
     /// None: opened for reading.
-    writable: Option<Identity>,
+    door: Option<Door>,
+}
+
+/// `ingest`, run for one command: what a command writes takes the same way as all else.
+pub struct Door {
+    pub ingest: IngestHandle,
+    _stop: watch::Sender<bool>,
+}
+
+impl Door {
+    /// Opens it on a store that this process holds.
+    pub fn open(store: &Store) -> Self {
+        let (stop, shutdown) = watch::channel(false);
+        let (ingest, ..) = Ingest::spawn(store.clone(), Arc::new(unix_now), shutdown);
+        Self { ingest, _stop: stop }
+    }
 }
 
 impl Source {
@@ -76,7 +99,8 @@ impl Source {
             return Ok((Self::Node(client), found.identity));
         }
         let store = Store::open(context.data.root()).map_err(|e| locked_without_api(e, &context.data))?;
-        let offline = Offline::new(store, Some(&found.identity), context, Some(found.identity.clone()))?;
+        let door = Door::open(&store);
+        let offline = Offline::new(store, Some(&found.identity), context, Some(door))?;
         Ok((Self::Store(offline), found.identity))
     }
 
@@ -141,11 +165,26 @@ impl Source {
         match self {
             Self::Node(client) => client.send("/objects", object.to_signed().to_json().into_bytes()).await.map(|_| ()),
             Self::Store(offline) => {
-                let report = offline.view.store().insert(&[object], now())?;
-                match report.outcomes.first() {
-                    Some((_, Outcome::Rejected(reject))) => Err(CliError::failed(reject.to_string())),
-                    _ => Ok(()),
-                }
+                write::submit(&offline.door()?.ingest, object.to_signed()).await?;
+                Ok(())
+            }
+        }
+    }
+
+    /// Makes a task: the node does, or this command with the node's key.
+    ///
+    /// # Errors
+    /// When its script cannot be used, or it cannot be stored.
+    pub async fn create_task(&self, new: dto::NewTask, identity: &Identity) -> Result<dto::TaskSummary, CliError> {
+        match self {
+            Self::Node(client) => {
+                let body = serde_json::to_vec(&new).map_err(|e| CliError::failed(e.to_string()))?;
+                let answer = client.send("/tasks", body).await?;
+                serde_json::from_slice(&answer).map_err(|e| CliError::failed(format!("the node's answer is not understood: {e}")))
+            }
+            Self::Store(offline) => {
+                let id = write::create_task(offline.view.store(), &offline.door()?.ingest, identity, new).await?;
+                Ok(offline.view.task(&id)?)
             }
         }
     }
@@ -179,14 +218,14 @@ impl Source {
 }
 
 impl Offline {
-    fn new(store: Store, identity: Option<&Identity>, context: &Context, writable: Option<Identity>) -> Result<Self, CliError> {
+    fn new(store: Store, identity: Option<&Identity>, context: &Context, door: Option<Door>) -> Result<Self, CliError> {
         let node_id = identity.map(Identity::node_id).ok_or_else(|| {
             CliError::not_found(format!("{} has a store but no identity", context.data.root().display())).hint("`spore init` makes one")
         })?;
-        let peer_id = identity.map(crate::peer_id).map(|id| id.to_string()).unwrap_or_default();
+        let peer_id = identity_file::peer_id(&node_id).map(|id| id.to_string()).unwrap_or_default();
         let view = View::new(store, node_id, peer_id);
         let pinned = context.config()?.task.and_then(|task| view.resolve_task(&task).ok());
-        Ok(Self { view, live: Live::offline(pinned), writable })
+        Ok(Self { view, live: Live::offline(pinned), pinned, door })
     }
 
     /// The view, for an explorer without a node.
@@ -194,9 +233,13 @@ impl Offline {
         &self.view
     }
 
-    /// The node's key, when opened for writing.
-    pub fn identity(&self) -> Option<&Identity> {
-        self.writable.as_ref()
+    /// The task that the configuration names.
+    pub fn pinned(&self) -> Option<TaskId> {
+        self.pinned
+    }
+
+    fn door(&self) -> Result<&Door, CliError> {
+        self.door.as_ref().ok_or_else(|| CliError::failed("the store is open for reading only"))
     }
 }
 
@@ -245,6 +288,9 @@ impl Client {
     }
 
     async fn send_file(&self, cid: &Cid, mut file: std::fs::File, size: u64) -> Result<(), CliError> {
+        if size > MAX_SENT {
+            return Err(CliError::failed(format!("a running node takes files of at most {MAX_SENT} bytes")).hint("end the node, add the file, and start the node again"));
+        }
         let path = format!("/artifacts?cid={cid}");
         let mut bytes = Vec::with_capacity(usize::try_from(size).unwrap_or_default());
         std::io::Read::read_to_end(&mut file, &mut bytes).map_err(|e| CliError::io("reading the file", &e))?;
@@ -301,9 +347,4 @@ fn hash(file: &mut std::fs::File) -> std::io::Result<(Cid, u64)> {
         }
         size += read as u64;
     }
-}
-
-/// Unix seconds, now.
-pub fn now() -> u64 {
-    std::time::SystemTime::now().duration_since(std::time::UNIX_EPOCH).unwrap_or_default().as_secs()
 }

@@ -1,0 +1,212 @@
+//! What a running node shows in its terminal: a banner, a line for each event of interest, and the
+//! running experiment: a bar on a terminal, a line now and then otherwise.
+
+use std::{
+    io::{self, IsTerminal, Write},
+    sync::Arc,
+    time::Duration,
+};
+
+use indicatif::{MultiProgress, ProgressBar, ProgressDrawTarget, ProgressStyle};
+use spore_storage::Change;
+use tokio::{
+    sync::broadcast::error::RecvError,
+    time::{Instant, MissedTickBehavior, interval},
+};
+use tracing_subscriber::EnvFilter;
+
+use super::text;
+use crate::{
+    api::view::View,
+    api::live::LiveNode,
+    progress::{Purpose, RunProgress},
+    runtime::{Mode, Node},
+};
+
+/// Time over which events are gathered.
+const GATHER: Duration = Duration::from_millis(500);
+/// Events told one by one; more at once, as while catching up, are told as a number.
+const TOLD: usize = 8;
+/// Time between two lines about the running experiment where there is no terminal.
+const PROGRESS_LINE: Duration = Duration::from_secs(10);
+/// Columns of the bar's own text.
+const BAR: &str = "{spinner} {prefix} {bar:24} {pos}/{len} {msg}";
+
+/// The terminal of a running node.
+pub struct Display {
+    bars: MultiProgress,
+    terminal: bool,
+}
+
+impl Display {
+    pub fn new() -> Self {
+        let terminal = io::stdout().is_terminal();
+        let target = if terminal { ProgressDrawTarget::stdout_with_hz(4) } else { ProgressDrawTarget::hidden() };
+        Self { bars: MultiProgress::with_draw_target(target), terminal }
+    }
+
+    /// Prints a line above the bar. A terminal that went away does not end the node.
+    pub fn line(&self, line: &str) {
+        self.bars.suspend(|| {
+            let _ = writeln!(io::stdout().lock(), "{line}");
+        });
+    }
+
+    /// Takes the bar away.
+    pub fn clear(&self) {
+        let _ = self.bars.clear();
+    }
+
+    /// Who this is and where it can be reached.
+    pub async fn banner(&self, node: &Node, mode: Mode, proposer: Option<&str>, page: bool) {
+        let live = node.live.now().await;
+        let does = match mode {
+            Mode::Research => "research: runs experiments, and re-runs some of others'",
+            Mode::Verify => "verify: re-runs others' experiments",
+            Mode::Relay => "relay: keeps records and passes them on",
+        };
+        self.line(&format!("Spore {}", env!("CARGO_PKG_VERSION")));
+        self.line(&format!("  node      {}", node.live.identity.node_id()));
+        self.line(&format!("  mode      {does}"));
+        let task = live.active_task.map(|task| node.view.task(&task.to_string()));
+        let task = match task {
+            Some(Ok(task)) => format!("{} ({})", text::line(&task.name), text::short(&task.task_id)),
+            Some(Err(_)) => "not known here yet: looked for among peers".to_owned(),
+            None => "the most active one".to_owned(),
+        };
+        self.line(&format!("  task      {task}"));
+        if let (Some(device), Some(class)) = (&live.device, &live.hardware_class) {
+            self.line(&format!("  device    {} (class {class})", text::line(device)));
+        }
+        if mode == Mode::Research {
+            self.line(&format!("  proposer  {}", proposer.unwrap_or("built in (`spore set PROVIDER KEY` lets a language model propose)")));
+        }
+        for address in &live.listen_addresses {
+            self.line(&format!("  listens   {address}"));
+        }
+        if page {
+            self.line(&format!("  explorer  http://{}", node.address));
+        }
+        self.line("Ctrl-C ends it.");
+    }
+}
+
+/// Shows events and progress until aborted.
+pub async fn follow(display: Arc<Display>, live: LiveNode, view: View) {
+    let mut events = live.events.subscribe();
+    let mut progress = live.progress.clone();
+    let mut running = Running { display: display.clone(), bar: None, told: None };
+    let mut gathered: Vec<Change> = Vec::new();
+    let mut missed = 0;
+    let mut tick = interval(GATHER);
+    tick.set_missed_tick_behavior(MissedTickBehavior::Delay);
+    loop {
+        tokio::select! {
+            event = events.recv() => match event {
+                Ok(event) if gathered.len() <= TOLD => gathered.push(event.change),
+                Ok(_) => missed += 1,
+                Err(RecvError::Lagged(n)) => missed += n,
+                Err(RecvError::Closed) => return,
+            },
+            Ok(()) = progress.changed() => running.show(progress.borrow_and_update().as_ref()),
+            _ = tick.tick() => {
+                tell(&display, &view, std::mem::take(&mut gathered), std::mem::take(&mut missed)).await;
+            }
+        }
+    }
+}
+
+async fn tell(display: &Display, view: &View, changes: Vec<Change>, missed: u64) {
+    if changes.is_empty() {
+        return;
+    }
+    if missed > 0 || changes.len() > TOLD {
+        display.line(&format!("{} more records and events came in", changes.len() as u64 + missed));
+        return;
+    }
+    let view = view.clone();
+    let told = tokio::task::spawn_blocking(move || changes.iter().filter_map(|change| view.tell(change).ok().flatten()).collect::<Vec<_>>());
+    for activity in told.await.unwrap_or_default() {
+        let class = activity.hardware_class.map(|class| format!(" [{class}]")).unwrap_or_default();
+        display.line(&format!("{}{class}", text::line(&activity.text)));
+    }
+}
+
+/// The experiment shown at the moment.
+struct Running {
+    display: Arc<Display>,
+    bar: Option<ProgressBar>,
+    /// When a line was last printed for it, where there is no terminal.
+    told: Option<Instant>,
+}
+
+impl Running {
+    fn show(&mut self, now: Option<&RunProgress>) {
+        let Some(now) = now else {
+            if let Some(bar) = self.bar.take() {
+                bar.finish_and_clear();
+            }
+            self.told = None;
+            return;
+        };
+        let loss = now.loss.map(|loss| format!("loss {loss:.3}, ")).unwrap_or_default();
+        let elapsed = text::duration(now.elapsed.as_secs());
+        let what = match now.purpose {
+            Purpose::Research => "training",
+            Purpose::Verify => "re-running",
+        };
+        let description = text::line(&now.description);
+        if self.display.terminal {
+            let bar = self.bar.get_or_insert_with(|| self.display.bars.add(new_bar()));
+            bar.set_prefix(what);
+            bar.set_length(now.steps);
+            bar.set_position(now.step);
+            bar.set_message(format!("{loss}{elapsed}: {description}"));
+            return;
+        }
+        match self.told {
+            None => self.display.line(&format!("{what}: {description}")),
+            Some(told) if told.elapsed() >= PROGRESS_LINE => {
+                self.display.line(&format!("{what}: step {} of {}, {loss}{elapsed}", now.step, now.steps));
+            }
+            Some(_) => return,
+        }
+        self.told = Some(Instant::now());
+    }
+}
+
+fn new_bar() -> ProgressBar {
+    let style = ProgressStyle::with_template(BAR).unwrap_or_else(|_| ProgressStyle::default_bar());
+    ProgressBar::new(0).with_style(style)
+}
+
+/// Sends log messages to standard error, above the bar.
+pub fn log_to(display: &Arc<Display>, verbose: u8) {
+    let default = match verbose {
+        0 => "warn",
+        1 => "warn,spore_node=info,spore_storage=info",
+        _ => "info,spore_node=debug,spore_storage=debug",
+    };
+    let filter = EnvFilter::try_from_env("SPORE_LOG").unwrap_or_else(|_| EnvFilter::new(default));
+    let display = display.clone();
+    let writer = move || LogWriter { display: display.clone() };
+    let colored = io::stderr().is_terminal() && super::colored();
+    let subscriber = tracing_subscriber::fmt().with_env_filter(filter).with_target(false).with_ansi(colored).with_writer(writer).finish();
+    // A second call could fail only in a test.
+    let _ = tracing::subscriber::set_global_default(subscriber);
+}
+
+struct LogWriter {
+    display: Arc<Display>,
+}
+
+impl Write for LogWriter {
+    fn write(&mut self, bytes: &[u8]) -> io::Result<usize> {
+        self.display.bars.suspend(|| io::stderr().lock().write_all(bytes))?;
+        Ok(bytes.len())
+    }
+
+    fn flush(&mut self) -> io::Result<()> {
+        io::stderr().lock().flush()
+    }
+}

@@ -1,0 +1,404 @@
+//! The composition root: opens what a node needs, starts its parts, and ends them together.
+//!
+//! One watch tells every part to end; a part that ends before that takes the node down with a
+//! message, for a node without its network or its door to the store is none. Everything that the
+//! environment or a person decides comes in through [`Options`]: `cli` asks, this file is told.
+
+use std::{
+    ffi::OsString,
+    net::{IpAddr, SocketAddr},
+    path::PathBuf,
+    sync::Arc,
+    time::{Duration, Instant, SystemTime, UNIX_EPOCH},
+};
+
+use libp2p::Multiaddr;
+use spore_protocol::Identity;
+use spore_storage::{Store, StoreError};
+use tokio::{
+    net::TcpListener,
+    sync::watch,
+    task::JoinSet,
+};
+
+use crate::{
+    api::{self, Api, live::LiveNode, problem::ApiError, view::View},
+    data_dir::{DataDir, DataDirError, RunningNode},
+    genesis::{self, GenesisError},
+    identity_file,
+    ingest::Ingest,
+    network::{self, NetworkConfig, NetworkError},
+    progress::RunProgress,
+};
+
+/// How long the parts may take to end: a worker is killed, the store flushed, streams closed.
+const END_WITHIN: Duration = Duration::from_secs(20);
+
+/// What a node does besides passing records on.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Mode {
+    /// Experiments, and spot checks of others'.
+    Research,
+    /// Re-runs of others' experiments only.
+    Verify,
+    /// Nothing.
+    Relay,
+}
+
+impl Mode {
+    pub const fn name(self) -> &'static str {
+        match self {
+            Self::Research => "research",
+            Self::Verify => "verify",
+            Self::Relay => "relay",
+        }
+    }
+}
+
+/// How a node is to run.
+#[derive(Clone, Debug)]
+pub struct Options {
+    pub mode: Mode,
+    /// A task's id, unique prefix or name; none: the most active one.
+    pub task: Option<String>,
+    pub listen: Vec<Multiaddr>,
+    /// Peers to stay connected with.
+    pub peers: Vec<Multiaddr>,
+    pub mdns: bool,
+    /// Where the API is served; none: on this machine alone, at any free port, for commands.
+    pub web: Option<SocketAddr>,
+    /// `auto`, `wgpu` or `flex`.
+    pub device: String,
+    /// Percent of the machine for training, 1..=100.
+    pub resource: u8,
+    /// Share of others' records that are re-run; none: the mode's own.
+    pub verify_rate: Option<f64>,
+    pub llm: Option<crate::research::llm::ProviderConfig>,
+    /// This program, which also runs experiments.
+    pub program: PathBuf,
+    /// The environment, of which a worker gets what graphics drivers need.
+    pub environment: Vec<(OsString, OsString)>,
+}
+
+/// Why a node did not start.
+#[derive(Debug, thiserror::Error)]
+pub enum StartError {
+    #[error(transparent)]
+    DataDir(#[from] DataDirError),
+    #[error(transparent)]
+    Store(#[from] StoreError),
+    #[error(transparent)]
+    Web(#[from] WebError),
+    #[error(transparent)]
+    Network(#[from] NetworkError),
+    #[error(transparent)]
+    Genesis(#[from] GenesisError),
+    #[error(transparent)]
+    Task(#[from] ApiError),
+    #[error("{0}")]
+    Device(String),
+    #[error("this program was built without the trainer")]
+    NoTrainer,
+}
+
+/// The API's address could not be had.
+#[derive(Debug, thiserror::Error)]
+#[error("cannot serve the explorer on {address}: {reason}")]
+pub struct WebError {
+    pub address: SocketAddr,
+    reason: String,
+    /// Another program has the port.
+    pub in_use: bool,
+}
+
+impl WebError {
+    pub fn new(address: SocketAddr, error: &std::io::Error) -> Self {
+        let in_use = error.kind() == std::io::ErrorKind::AddrInUse;
+        let reason = if in_use { "another program has that port".to_owned() } else { error.to_string() };
+        Self { address, reason, in_use }
+    }
+}
+
+/// A running node.
+pub struct Node {
+    pub live: LiveNode,
+    pub view: View,
+    /// Where the API answers on this machine.
+    pub address: SocketAddr,
+    pub identity_was_loose: bool,
+    stop: watch::Sender<bool>,
+    parts: JoinSet<&'static str>,
+    data: DataDir,
+}
+
+/// A node ended, though nobody had asked it to.
+#[derive(Debug, thiserror::Error)]
+#[error("the node ends because its {0} ended unexpectedly")]
+pub struct PartEnded(&'static str);
+
+impl Node {
+    /// Opens everything and starts every part.
+    ///
+    /// # Errors
+    /// [`StartError`]; nothing is left running then.
+    pub async fn start(options: Options, data: DataDir) -> Result<Self, StartError> {
+        data.create()?;
+        let found = identity_file::load_or_create(&data.identity())?;
+        let store = Store::open(data.root())?;
+        let token = data.token_or_new()?;
+        let (listener, address) = listen_for_api(options.web).await?;
+        let trainer = trainer::prepare(&options, &data).await?;
+
+        let (stop, shutdown) = watch::channel(false);
+        let mut parts = JoinSet::new();
+        let (ingest, events, wants, door) = Ingest::spawn(store.clone(), Arc::new(unix_now), shutdown.clone());
+        watch_over(&mut parts, "door to the store", door);
+        genesis::install(&ingest, &store).await?;
+
+        let (network, swarm) =
+            network::start(network_config(&options, &found.identity), store.clone(), ingest.clone(), events.subscribe(), wants, shutdown.clone())?;
+        watch_over(&mut parts, "network", swarm);
+
+        let node_id = found.identity.node_id();
+        let peer_id = identity_file::peer_id(&node_id).map(|peer| peer.to_string()).unwrap_or_default();
+        let view = View::new(store.clone(), node_id, peer_id);
+        let task = options.task.as_deref().map(|task| view.resolve_task(task)).transpose()?;
+        if let Some(task) = task {
+            // It may be known to others only: following it brings it here.
+            let _ = network.follow(task).await;
+        }
+        let (pinned, _) = watch::channel(task);
+        let (progress, shown) = watch::channel(None);
+        let live = LiveNode {
+            mode: options.mode.name(),
+            started: Instant::now(),
+            network,
+            ingest,
+            identity: found.identity.clone(),
+            events,
+            progress: shown,
+            pinned: Arc::new(pinned),
+            hardware_class: trainer.hardware_class(),
+            device: trainer.device(),
+        };
+        trainer.start(&options, &live, &store, progress, &shutdown, &mut parts);
+
+        let api = Api { view: view.clone(), node: Some(live.clone()), pinned: task, token: Some(token), page: options.web.is_some(), shutdown };
+        let server = tokio::spawn(async move {
+            if let Err(error) = api::serve(api, listener).await {
+                tracing::error!(%error, "the API ends");
+            }
+        });
+        watch_over(&mut parts, "API", server);
+        let started = unix_now();
+        let announced = RunningNode { pid: std::process::id(), address: address.to_string(), explorer: options.web.is_some(), started };
+        data.announce_node(&announced)?;
+        Ok(Self { live, view, address, identity_was_loose: found.was_loose, stop, parts, data })
+    }
+
+    /// Runs until `asked`, or until a part ends by itself; then ends everything.
+    ///
+    /// # Errors
+    /// [`PartEnded`] when nobody had asked.
+    pub async fn run(mut self, asked: impl Future<Output = ()>) -> Result<(), PartEnded> {
+        let ended = tokio::select! {
+            () = asked => None,
+            part = self.parts.join_next() => Some(part.and_then(Result::ok).unwrap_or("runtime")),
+        };
+        self.end().await;
+        ended.map_or(Ok(()), |part| Err(PartEnded(part)))
+    }
+
+    async fn end(&mut self) {
+        self.data.forget_node();
+        // An error means that nothing listens any more, which is what is wanted.
+        let _ = self.stop.send(true);
+        let all = async { while self.parts.join_next().await.is_some() {} };
+        if tokio::time::timeout(END_WITHIN, all).await.is_err() {
+            tracing::warn!("some parts of the node did not end in time");
+            self.parts.abort_all();
+        }
+    }
+}
+
+/// Resolves when Ctrl-C or SIGTERM asks this process to end.
+pub async fn asked_to_end() {
+    use tokio::signal::unix::{SignalKind, signal};
+    let signals = (signal(SignalKind::interrupt()), signal(SignalKind::terminate()));
+    match signals {
+        (Ok(mut interrupt), Ok(mut terminate)) => {
+            tokio::select! {
+                _ = interrupt.recv() => {}
+                _ = terminate.recv() => {}
+            }
+        }
+        _ => {
+            tracing::error!("signals cannot be received; end this process with SIGKILL");
+            std::future::pending::<()>().await;
+        }
+    }
+}
+
+/// Unix seconds, now: the node's one clock for times that others see.
+pub fn unix_now() -> u64 {
+    SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default().as_secs()
+}
+
+fn watch_over<T: Send + 'static>(parts: &mut JoinSet<&'static str>, name: &'static str, task: tokio::task::JoinHandle<T>) {
+    parts.spawn(async move {
+        if let Err(error) = task.await {
+            tracing::error!(%error, "{name}");
+        }
+        name
+    });
+}
+
+async fn listen_for_api(web: Option<SocketAddr>) -> Result<(TcpListener, SocketAddr), WebError> {
+    let wanted = web.unwrap_or_else(|| SocketAddr::from(([127, 0, 0, 1], 0)));
+    let failed = |e: std::io::Error| WebError::new(wanted, &e);
+    let listener = TcpListener::bind(wanted).await.map_err(failed)?;
+    let mut address = listener.local_addr().map_err(failed)?;
+    if address.ip().is_unspecified() {
+        let loopback = if address.is_ipv4() { IpAddr::from([127, 0, 0, 1]) } else { IpAddr::from(std::net::Ipv6Addr::LOCALHOST) };
+        address.set_ip(loopback);
+    }
+    Ok((listener, address))
+}
+
+fn network_config(options: &Options, identity: &Identity) -> NetworkConfig {
+    NetworkConfig {
+        seed: identity.seed(),
+        listen: options.listen.clone(),
+        bootstrap: options.peers.clone(),
+        external: Vec::new(),
+        mdns: options.mdns,
+        agent: concat!("spore/", env!("CARGO_PKG_VERSION")).to_owned(),
+    }
+}
+
+#[cfg(feature = "trainer")]
+mod trainer {
+    //! The loops that train.
+
+    use spore_protocol::HardwareClass;
+    use spore_trainer::{
+        device::{DeviceChoice, DeviceProfile},
+        worker::Supervisor,
+    };
+    use tokio::sync::Semaphore;
+
+    use super::*;
+    use crate::{
+        engine::{self, Engine, Role, Settings},
+        research, verify,
+    };
+
+    /// The device, ready to train; none in a relay.
+    pub struct Trainer(Option<Ready>);
+
+    struct Ready {
+        choice: DeviceChoice,
+        profile: DeviceProfile,
+        supervisor: Supervisor,
+    }
+
+    /// Finds out what the device is, in a process of its own.
+    pub async fn prepare(options: &Options, data: &DataDir) -> Result<Trainer, StartError> {
+        if options.mode == Mode::Relay {
+            return Ok(Trainer(None));
+        }
+        let choice: DeviceChoice = options.device.parse().map_err(|e| StartError::Device(format!("{e}")))?;
+        let scratch = data.work();
+        crate::data_dir::create_private_dir(&scratch)?;
+        let supervisor = Supervisor::new(options.program.clone(), scratch).with_environment(options.environment.clone());
+        let probing = supervisor.clone();
+        let probed = tokio::task::spawn_blocking(move || probing.probe(choice)).await;
+        let profile = probed.map_err(|e| StartError::Device(e.to_string()))?.map_err(|e| StartError::Device(e.reason))?;
+        Ok(Trainer(Some(Ready { choice, profile, supervisor })))
+    }
+
+    impl Trainer {
+        pub fn hardware_class(&self) -> Option<String> {
+            self.0.as_ref().map(|ready| HardwareClass::of(&ready.profile.gpu_model).to_string())
+        }
+
+        pub fn device(&self) -> Option<String> {
+            self.0.as_ref().map(|ready| ready.profile.gpu_model.clone())
+        }
+
+        pub fn start(
+            self,
+            options: &Options,
+            live: &LiveNode,
+            store: &Store,
+            progress: watch::Sender<Option<RunProgress>>,
+            shutdown: &watch::Receiver<bool>,
+            parts: &mut JoinSet<&'static str>,
+        ) {
+            let Some(ready) = self.0 else { return };
+            let role = if options.mode == Mode::Research { Role::Research } else { Role::Verify };
+            let settings = Settings {
+                role,
+                pinned: live.pinned.subscribe(),
+                llm: options.llm.clone(),
+                verify_rate: options.verify_rate.unwrap_or(verify::default_rate(role)),
+                resource: options.resource.into(),
+                device: ready.choice,
+                memory_limit: engine::memory_limit(options.resource.into()),
+            };
+            let engine = Arc::new(Engine {
+                store: store.clone(),
+                ingest: live.ingest.clone(),
+                network: Some(live.network.clone()),
+                identity: live.identity.clone(),
+                device: ready.profile,
+                supervisor: ready.supervisor,
+                clock: Arc::new(unix_now),
+                settings,
+                events: live.events.clone(),
+                progress,
+                lease: Arc::new(Semaphore::new(1)),
+            });
+            if role == Role::Research {
+                watch_over(parts, "research", tokio::spawn(research::run(engine.clone(), shutdown.clone())));
+            }
+            watch_over(parts, "verification", tokio::spawn(verify::run(engine, shutdown.clone())));
+        }
+    }
+}
+
+#[cfg(not(feature = "trainer"))]
+mod trainer {
+    //! A relay's program: nothing trains.
+
+    use super::*;
+
+    /// Nothing.
+    pub struct Trainer;
+
+    /// Refuses every mode that trains.
+    pub async fn prepare(options: &Options, _data: &DataDir) -> Result<Trainer, StartError> {
+        if options.mode == Mode::Relay { Ok(Trainer) } else { Err(StartError::NoTrainer) }
+    }
+
+    impl Trainer {
+        pub fn hardware_class(&self) -> Option<String> {
+            None
+        }
+
+        pub fn device(&self) -> Option<String> {
+            None
+        }
+
+        pub fn start(
+            self,
+            _options: &Options,
+            _live: &LiveNode,
+            _store: &Store,
+            _progress: watch::Sender<Option<RunProgress>>,
+            _shutdown: &watch::Receiver<bool>,
+            _parts: &mut JoinSet<&'static str>,
+        ) {
+        }
+    }
+}
