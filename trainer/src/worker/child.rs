@@ -1,11 +1,12 @@
 //! The worker process's side.
 
+use std::collections::BTreeMap;
 use std::io::{BufRead as _, BufReader, Read, Write};
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::process::ExitCode;
 
-use super::{Event, Failure, FailureKind, MAX_REQUEST_BYTES, Request, experiment, limits};
-use crate::device;
+use super::{Event, Failure, FailureKind, INSPECT_MEMORY, MAX_REQUEST_BYTES, Request, experiment, limits};
+use crate::{device, lang};
 
 /// Exit code of a worker whose parent is gone.
 const ORPHANED: i32 = 3;
@@ -48,6 +49,13 @@ fn answer(request: Request, emit: &mut dyn FnMut(&Event)) -> Event {
             Ok((_, profile)) => Event::Device(profile),
             Err(error) => Event::Failed(Failure::new(FailureKind::Device, error.to_string())),
         },
+        Request::Inspect(script) => {
+            limits::before_script_on_cpu(INSPECT_MEMORY);
+            match lang::trace(&script, &lang::Limits::default(), &BTreeMap::new()) {
+                Ok(traced) => Event::Tunables(traced.tunables),
+                Err(error) => Event::Failed(Failure::new(FailureKind::Script, error.to_string())),
+            }
+        }
         Request::Train(job) => match experiment::run(&job, emit) {
             Ok(outcome) => Event::Finished(outcome),
             Err(failure) => Event::Failed(failure),

@@ -24,6 +24,7 @@ use serde::{Deserialize, Serialize};
 
 use crate::device::{DeviceChoice, DeviceProfile};
 use crate::evaluate::EvalSpec;
+use crate::lang::Tunable;
 pub use child::main;
 pub use supervisor::{ENVIRONMENT, Supervisor};
 
@@ -33,6 +34,8 @@ const MAX_REQUEST_BYTES: u64 = 8 << 20;
 const MAX_EVENT_BYTES: usize = 64 << 10;
 /// Most bytes of a failure's reason: it becomes a record's description.
 const MAX_REASON_BYTES: usize = 2 << 10;
+/// Most bytes of memory for tracing a script: the interpreter's own limit is far below.
+const INSPECT_MEMORY: u64 = 1 << 30;
 /// Time for what is not training: starting, compiling kernels, evaluating. One more budget is
 /// added, for a model that is slow to train is slow to evaluate.
 const GRACE: Duration = Duration::from_secs(120);
@@ -48,6 +51,8 @@ const STEPS_OVERRUN: u32 = 4;
 pub enum Request {
     /// Name the device, nothing else.
     Probe(DeviceChoice),
+    /// Trace this script and name its tunables, nothing else.
+    Inspect(String),
     /// Run an experiment.
     Train(Job),
 }
@@ -101,12 +106,15 @@ pub fn threads(percent: u32) -> usize {
 }
 
 /// What a worker reports, in this order: `Started`, `Planned`, any number of `Progress`, and
-/// `Finished` or, at any point, `Failed`. A probe answers with `Device` alone.
+/// `Finished` or, at any point, `Failed`. A probe answers with `Device`
+/// alone, an inspection with `Tunables`.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case")]
 pub enum Event {
     /// The answer to a probe.
     Device(DeviceProfile),
+    /// The answer to an inspection.
+    Tunables(Vec<Tunable>),
     /// The script is traced, the device open.
     Started { device: DeviceProfile, num_params: u64, flops_per_step: u64, graph_hash: String },
     /// The number of training steps is known.

@@ -9,8 +9,9 @@ use std::sync::mpsc::{Receiver, RecvTimeoutError, SyncSender, sync_channel};
 use std::time::{Duration, Instant};
 
 use super::limits::memory_counter;
-use super::{BUDGET_OVERRUN, Event, Failure, FailureKind, GRACE, Job, MAX_EVENT_BYTES, Outcome, Request};
+use super::{BUDGET_OVERRUN, Event, Failure, FailureKind, GRACE, Job, INSPECT_MEMORY, MAX_EVENT_BYTES, Outcome, Request};
 use crate::device::{DeviceChoice, DeviceProfile};
+use crate::lang::Tunable;
 
 /// Variables of the node's environment that graphics drivers and their loaders may need. A worker
 /// is started with these, if set, and nothing else.
@@ -93,6 +94,19 @@ impl Supervisor {
         }
     }
 
+    /// What a script offers for change. The script may be a stranger's, so a process of its own
+    /// looks at it.
+    ///
+    /// # Errors
+    /// What is wrong with the script ([`Failure::blames_script`]), or the process died.
+    pub fn inspect(&self, script: &str) -> Result<Vec<Tunable>, Failure> {
+        let never = AtomicBool::new(false);
+        match self.converse(&Request::Inspect(script.to_owned()), 1, INSPECT_MEMORY, self.grace, &never, |_| {})? {
+            Event::Tunables(tunables) => Ok(tunables),
+            _ => Err(Failure::new(FailureKind::Internal, "the worker gave another answer than asked for")),
+        }
+    }
+
     fn converse(
         &self,
         request: &Request,
@@ -106,7 +120,7 @@ impl Supervisor {
         let deadline = Instant::now() + limit;
         let verdict = loop {
             match running.events.recv_timeout(WATCH_EVERY) {
-                Ok(event @ (Event::Device(_) | Event::Finished(_))) => break Some(Ok(event)),
+                Ok(event @ (Event::Device(_) | Event::Tunables(_) | Event::Finished(_))) => break Some(Ok(event)),
                 Ok(Event::Failed(failure)) => break Some(Err(failure)),
                 Ok(event) => on_event(&event),
                 Err(RecvTimeoutError::Disconnected) => break None,
