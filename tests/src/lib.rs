@@ -9,7 +9,13 @@
 //!
 //! Never here: knowledge of a crate's inside. These tests know the command line, the HTTP API,
 //! the protocol's objects and the files of a data directory.
-#![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic, clippy::indexing_slicing, reason = "a test that cannot go on must say so and stop")]
+#![allow(
+    clippy::unwrap_used,
+    clippy::expect_used,
+    clippy::panic,
+    clippy::indexing_slicing,
+    reason = "a test that cannot go on must say so and stop"
+)]
 
 pub mod command;
 pub mod http;

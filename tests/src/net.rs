@@ -35,7 +35,10 @@ pub struct TestNet {
 impl TestNet {
     /// No nodes yet.
     pub fn new() -> Self {
-        Self { dir: tempfile::Builder::new().prefix("spore-test-").tempdir().expect("a temporary directory"), nodes: Vec::new() }
+        Self {
+            dir: tempfile::Builder::new().prefix("spore-test-").tempdir().expect("a temporary directory"),
+            nodes: Vec::new(),
+        }
     }
 
     /// Where the data directory of the node of this name is or will be.
@@ -54,7 +57,18 @@ impl TestNet {
         std::fs::write(&base, script).expect("a file in a temporary directory");
         let (dir, base, budget) = (self.dir_of(name), base.display().to_string(), time_budget.to_string());
         spore(&dir, &["init"]).expect_code(0);
-        let args = ["task", "create", "--name", "test", "--description", "a test's task", "--base", &base, "--time-budget", &budget];
+        let args = [
+            "task",
+            "create",
+            "--name",
+            "test",
+            "--description",
+            "a test's task",
+            "--base",
+            &base,
+            "--time-budget",
+            &budget,
+        ];
         let output = spore(&dir, &args).expect_code(0);
         let is_id = |word: &&str| word.len() == 64 && word.bytes().all(|b| b.is_ascii_hexdigit());
         let mut words = output.stdout.split(|c: char| !c.is_ascii_alphanumeric());
@@ -147,7 +161,8 @@ impl Node {
     /// Starts it (again) and waits until its API answers.
     pub async fn start(&mut self) {
         assert!(self.child.is_none(), "{} runs already", self.name);
-        let log = |path: &Path| -> File { OpenOptions::new().create(true).append(true).open(path).expect("a log file") };
+        let log =
+            |path: &Path| -> File { OpenOptions::new().create(true).append(true).open(path).expect("a log file") };
         let (port, web_port) = (self.port.to_string(), self.web_port.to_string());
         let mut args = vec!["run", "--port", &port, "--web-port", &web_port, "--no-bootstrap", "--no-mdns"];
         args.extend(self.flags.iter().map(String::as_str));
@@ -171,7 +186,9 @@ impl Node {
         let _ = kill_process(pid(&child), Signal::INT);
         let code = wait_within(&mut child, STOP_LIMIT);
         let _ = kill_process_group(pid(&child), Signal::KILL);
-        code.unwrap_or_else(|| panic!("{} did not end within {STOP_LIMIT:?} of SIGINT:\n{}", self.name, tail(&self.log)))
+        code.unwrap_or_else(|| {
+            panic!("{} did not end within {STOP_LIMIT:?} of SIGINT:\n{}", self.name, tail(&self.log))
+        })
     }
 
     /// Kills its process alone, at once, as a power cut would. What it started is left to notice.
@@ -205,7 +222,12 @@ impl Node {
     /// As [`Node::api`].
     pub async fn verified(&self, task: &str) -> Result<usize, String> {
         let graph = self.api(&format!("/tasks/{task}/graph")).await?;
-        Ok(graph["verified"].as_array().into_iter().flatten().filter(|verified| **verified == Value::Bool(true)).count())
+        Ok(graph["verified"]
+            .as_array()
+            .into_iter()
+            .flatten()
+            .filter(|verified| **verified == Value::Bool(true))
+            .count())
     }
 
     /// Ids on a task's frontier, best first.

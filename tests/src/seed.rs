@@ -35,10 +35,17 @@ impl History {
     pub fn new(number: u8, count: usize) -> Self {
         let (publisher, verifier) = (Identity::from_seed(&[number; 32]), Identity::from_seed(&[number ^ 0x80; 32]));
         let base = script(0);
-        let manifest = publisher.sign(&manifest(number, publisher.node_id(), Cid::of(&base))).expect("a valid manifest");
+        let manifest =
+            publisher.sign(&manifest(number, publisher.node_id(), Cid::of(&base))).expect("a valid manifest");
         let task = TaskId::from(manifest.id());
-        let mut history =
-            Self { publisher, verifier, task, records: Vec::new(), objects: vec![manifest.into()], scripts: Vec::new() };
+        let mut history = Self {
+            publisher,
+            verifier,
+            task,
+            records: Vec::new(),
+            objects: vec![manifest.into()],
+            scripts: Vec::new(),
+        };
         let mut parent = None;
         for index in 0..count {
             parent = history.extend(index, parent);
@@ -57,8 +64,13 @@ impl History {
         self.scripts.push(script);
         self.objects.push(signed.into());
         if index % 2 == 1 {
-            let rerun =
-                Rerun { experiment_id: id, task_id: Some(self.task), node_id: self.verifier.node_id(), gpu: "CPU".into(), value: metric };
+            let rerun = Rerun {
+                experiment_id: id,
+                task_id: Some(self.task),
+                node_id: self.verifier.node_id(),
+                gpu: "CPU".into(),
+                value: metric,
+            };
             let event = ControlEvent::verification(rerun, self.publisher.node_id(), false, record.timestamp + 30);
             self.objects.push(self.verifier.sign(&event).expect("a valid event").into());
         }
@@ -68,6 +80,11 @@ impl History {
     /// Ids of the records that are verified.
     pub fn verified(&self) -> impl Iterator<Item = &RecordId> {
         self.records.iter().skip(1).step_by(2)
+    }
+
+    /// The task's manifest, as it travels in JSON.
+    pub fn manifest(&self) -> String {
+        self.objects.first().map(|object| object.to_signed().to_json()).unwrap_or_default()
     }
 
     /// Writes it into a data directory that no node holds.
@@ -110,7 +127,11 @@ fn record(task: TaskId, node_id: NodeId, index: usize, parent: Option<(RecordId,
         parent: parent.map(|(id, _)| id),
         depth: parent.map_or(0, |(_, depth)| depth + 1),
         code_cid: Some(Cid::of(script)),
-        diff: if index == 0 { String::new() } else { format!("--- a/train.star\n+++ b/train.star\n@@ -4 +4 @@\n-rate {}\n+rate {index}\n", index - 1) },
+        diff: if index == 0 {
+            String::new()
+        } else {
+            format!("--- a/train.star\n+++ b/train.star\n@@ -4 +4 @@\n-rate {}\n+rate {index}\n", index - 1)
+        },
         dataset_cid: Cid(DATASET).to_string(),
         prepare_cid: Cid(DATASET).to_string(),
         time_budget: 20,

@@ -15,7 +15,8 @@ pub struct Source {
 impl Source {
     /// Whether it lies in this folder or is this file.
     pub fn within(&self, place: &str) -> bool {
-        self.path == place || self.path.strip_prefix(place).is_some_and(|rest| rest.starts_with('/') || place.ends_with('/'))
+        self.path == place
+            || self.path.strip_prefix(place).is_some_and(|rest| rest.starts_with('/') || place.ends_with('/'))
     }
 }
 

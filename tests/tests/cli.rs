@@ -4,13 +4,7 @@
 use std::{collections::BTreeSet, path::Path};
 
 use serde_json::Value;
-use spore_tests::{
-    TestNet,
-    command::spore_with_input,
-    net::text,
-    seed::History,
-    spore,
-};
+use spore_tests::{TestNet, command::spore_with_input, net::text, seed::History, spore};
 
 fn vectors() -> Vec<Value> {
     let path = Path::new(env!("CARGO_MANIFEST_DIR")).join("vectors/objects.json");
@@ -29,7 +23,12 @@ fn inspect_finds_the_references_objects_valid() {
     let found = spore(net.dir(), &["inspect", "--json", file.to_str().unwrap()]).expect_code(0).json_lines();
     assert_eq!(found.len(), valid.len());
     for (found, case) in found.iter().zip(&valid) {
-        assert_eq!((&found["id"], &found["kind"], &found["valid"]), (&case["id"], &case["kind"], &Value::Bool(true)), "{}", case["name"]);
+        assert_eq!(
+            (&found["id"], &found["kind"], &found["valid"]),
+            (&case["id"], &case["kind"], &Value::Bool(true)),
+            "{}",
+            case["name"]
+        );
     }
     let told = spore(net.dir(), &["inspect", file.to_str().unwrap()]).expect_code(0);
     assert!(told.stdout.contains(&text(&valid[0]["id"])[..8]), "{}", told.stdout);
@@ -42,10 +41,14 @@ fn inspect_names_what_is_wrong_with_each_of_the_references_invalid_objects() {
     assert!(invalid.len() >= 10);
     for case in &invalid {
         let (name, json, kind) = (text(&case["name"]), text(&case["json"]), text(&case["kind"]));
-        let output = spore_with_input(net.dir(), &["inspect", "--json", "--kind", &kind, "-"], json.as_bytes()).expect_code(1);
+        let output =
+            spore_with_input(net.dir(), &["inspect", "--json", "--kind", &kind, "-"], json.as_bytes()).expect_code(1);
         let found = output.json_lines();
         assert!(found.iter().any(|line| line["valid"] == false), "{name}: {found:?}");
-        assert!(found.iter().filter(|line| line["valid"] == false).all(|line| !text(&line["reason"]).is_empty()), "{name}: {found:?}");
+        assert!(
+            found.iter().filter(|line| line["valid"] == false).all(|line| !text(&line["reason"]).is_empty()),
+            "{name}: {found:?}"
+        );
     }
 }
 
@@ -54,8 +57,16 @@ fn commands_that_read_create_nothing() {
     let net = TestNet::new();
     let dir = net.dir_of("nothing");
     for args in [
-        &["status", "--json"][..], &["info"], &["graph"], &["frontier"], &["frontier", "--json"], &["task", "list"],
-        &["task", "show", "abcd"], &["tasks"], &["peer"], &["version"],
+        &["status", "--json"][..],
+        &["info"],
+        &["graph"],
+        &["frontier"],
+        &["frontier", "--json"],
+        &["task", "list"],
+        &["task", "show", "abcd"],
+        &["tasks"],
+        &["peer"],
+        &["version"],
     ] {
         let output = spore(&dir, args);
         assert!([0, 2, 3, 4].contains(&output.code), "{output:?}");
@@ -73,7 +84,12 @@ fn an_unknown_id_is_not_found() {
     let dir = net.dir_of("node");
     History::new(1, 4).store(&dir);
     let unknown = "f".repeat(64);
-    for args in [["task", "show", unknown.as_str()], ["frontier", "--task", &unknown], ["graph", "--task", &unknown], ["status", "--task", &unknown]] {
+    for args in [
+        ["task", "show", unknown.as_str()],
+        ["frontier", "--task", &unknown],
+        ["graph", "--task", &unknown],
+        ["status", "--task", &unknown],
+    ] {
         spore(&dir, &args).expect_code(3).expect_stderr(&[&unknown[..8]]);
     }
 }

@@ -1,7 +1,7 @@
 //! Abuse of the HTTP API. Abuse of the network is the node's own tests'.
 #![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic, clippy::indexing_slicing)]
 
-use spore_tests::{TestNet, http};
+use spore_tests::{TestNet, http, seed::History};
 
 #[tokio::test(flavor = "multi_thread")]
 async fn the_api_refuses_what_it_should_and_stays_up() {
@@ -23,14 +23,35 @@ async fn the_api_refuses_what_it_should_and_stays_up() {
     }
 
     // A name that an attacker's page resolved to this machine is not this machine's.
-    let (status, body) = http::send(client.get(node.url("/api/v1/status")).header("host", "evil.example")).await.unwrap();
+    let (status, body) =
+        http::send(client.get(node.url("/api/v1/status")).header("host", "evil.example")).await.unwrap();
     assert!([400, 403, 421].contains(&status), "{status}: {body}");
 
-    // Bodies have a bound. The node may hang up before it has read all of a large one.
-    let huge = vec![b'x'; 32 << 20];
-    match http::send(client.post(node.url("/api/v1/peers")).body(huge)).await {
-        Ok((status, body)) => assert!([401, 413].contains(&status), "{status}: {body}"),
-        Err(closed) => assert!(closed.contains("BrokenPipe") || closed.contains("Reset") || closed.contains("reset"), "{closed}"),
+    // Bodies have a bound, with the token or without. The node may hang up before it has read all
+    // of a large one.
+    let token = std::fs::read_to_string(node.dir().join("api_token")).unwrap();
+    let submit = |body: Vec<u8>| client.post(node.url("/api/v1/objects")).bearer_auth(token.trim()).body(body);
+    for (request, refused) in
+        [(client.post(node.url("/api/v1/peers")).body(vec![b'x'; 32 << 20]), 401), (submit(vec![b'x'; 32 << 20]), 413)]
+    {
+        match http::send(request).await {
+            Ok((status, body)) => assert_eq!(status, refused, "{body}"),
+            Err(closed) => {
+                assert!(["BrokenPipe", "Reset", "reset"].iter().any(|word| closed.contains(word)), "{closed}")
+            }
+        }
+    }
+
+    // The token lets nobody past the door that all objects take.
+    let object = History::new(4, 1).manifest();
+    for (body, expected) in [
+        (b"{}".to_vec(), 400),
+        (vec![b'['; 100_000], 400),
+        (object.replace("history-4", "history-5").into_bytes(), 400),
+        (object.clone().into_bytes(), 200),
+    ] {
+        let (status, answer) = http::send(submit(body)).await.unwrap();
+        assert_eq!(status, expected, "{answer}");
     }
 
     // What is not there is told in JSON; nothing outside the page can be reached.
@@ -45,12 +66,22 @@ async fn the_api_refuses_what_it_should_and_stays_up() {
         assert_eq!(status, expected, "{path}: {body}");
         assert!(!problem(&body).is_empty(), "{path}: {body}");
     }
-    for path in ["/api/v1/experiments/zz", "/api/v1/experiments?limit=-1", "/api/v1/experiments?before=%00", "/api/v1/events?task=zz"] {
+    for path in [
+        "/api/v1/experiments/zz",
+        "/api/v1/experiments?limit=-1",
+        "/api/v1/experiments?before=%00",
+        "/api/v1/events?task=zz",
+    ] {
         let (status, body) = http::get(&node.url(path)).await.unwrap();
         assert!([400, 404].contains(&status), "{path}: {status}: {body}");
     }
     let key = std::fs::read_to_string(node.dir().join("identity/private_key")).unwrap();
-    for path in ["/../identity/private_key", "/%2e%2e/identity/private_key", "/assets/..%2f..%2fidentity/private_key", "//identity/private_key"] {
+    for path in [
+        "/../identity/private_key",
+        "/%2e%2e/identity/private_key",
+        "/assets/..%2f..%2fidentity/private_key",
+        "//identity/private_key",
+    ] {
         let (_, body) = http::get(&node.url(path)).await.unwrap();
         assert!(!body.contains(key.trim()), "{path} gives the key away");
     }

@@ -32,7 +32,11 @@ async fn relay_researcher_and_verifier_agree_and_late_or_absent_nodes_catch_up()
         for node in [relay, researcher, verifier] {
             seen.push((net.node(node).records(&task).await?.len(), net.node(node).verified(&task).await?));
         }
-        if seen.iter().all(|(_, verified)| *verified >= 1) { Ok(()) } else { Err(format!("(records, verified): {seen:?}")) }
+        if seen.iter().all(|(_, verified)| *verified >= 1) {
+            Ok(())
+        } else {
+            Err(format!("(records, verified): {seen:?}"))
+        }
     })
     .await;
     reruns_on_one_backend_are_equal_to_the_bit(&net, relay, &task).await;
@@ -70,7 +74,13 @@ async fn relay_researcher_and_verifier_agree_and_late_or_absent_nodes_catch_up()
         for node in [verifier, late] {
             let other = (net.node(node).records(&task).await?, net.node(node).frontier(&task).await?);
             if other != first {
-                return Err(format!("{} and {} records, frontiers {:?} and {:?}", first.0.len(), other.0.len(), first.1, other.1));
+                return Err(format!(
+                    "{} and {} records, frontiers {:?} and {:?}",
+                    first.0.len(),
+                    other.0.len(),
+                    first.1,
+                    other.1
+                ));
             }
         }
         Ok(first.1)
@@ -80,7 +90,8 @@ async fn relay_researcher_and_verifier_agree_and_late_or_absent_nodes_catch_up()
 
     // The researcher's own store, read without its node, holds no less.
     let records = net.node(relay).records(&task).await.unwrap();
-    let output = spore_tests::spore(net.node(researcher).dir(), &["frontier", "--task", &task, "--json"]).expect_code(0);
+    let output =
+        spore_tests::spore(net.node(researcher).dir(), &["frontier", "--task", &task, "--json"]).expect_code(0);
     let offline: Vec<_> = output.json().as_array().unwrap().iter().map(|record| text(&record["id"])).collect();
     assert!(offline.iter().all(|id| records.contains(id) || !id.is_empty()));
     assert!(!offline.is_empty());
