@@ -1,0 +1,77 @@
+//! Research with a language model: a server on this machine plays the model.
+#![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic, clippy::indexing_slicing)]
+
+use std::{
+    sync::{
+        Arc,
+        atomic::{AtomicUsize, Ordering},
+    },
+    time::Duration,
+};
+
+use serde_json::{Value, json};
+use spore_tests::{TestNet, net::text, spore, wait_for};
+use warp::Filter as _;
+
+const TINY: &str = include_str!("../scripts/tiny.star");
+const LOOK_AHEAD: &str = include_str!("../scripts/look_ahead.star");
+const BUDGET: u64 = 5;
+/// The root and two proposals on a slow machine.
+const RESEARCH_LIMIT: Duration = Duration::from_secs(400);
+
+/// What the model says the `turn`th time it is asked: first it cheats, then it changes a number.
+fn reply(turn: usize) -> String {
+    let script = if turn == 0 { LOOK_AHEAD.to_owned() } else { TINY.replace("0.005,", &format!("0.{:03},", 5 + turn)) };
+    format!("Hypothesis: turn {turn} helps\nDescription: change number {turn}\n\n```python\n{script}```\n")
+}
+
+/// Answers `POST /v1/chat/completions` as OpenAI's servers do. Gives its port and how often it was asked.
+async fn language_model() -> (u16, Arc<AtomicUsize>) {
+    let asked = Arc::new(AtomicUsize::new(0));
+    let count = asked.clone();
+    let route =
+        warp::path!("v1" / "chat" / "completions").and(warp::post()).and(warp::body::json()).map(move |body: Value| {
+            assert_eq!(body["model"], "test-model");
+            let content = reply(count.fetch_add(1, Ordering::SeqCst));
+            warp::reply::json(&json!({"choices": [{"message": {"role": "assistant", "content": content}}]}))
+        });
+    let listener = tokio::net::TcpListener::bind("127.0.0.1:0").await.unwrap();
+    let port = listener.local_addr().unwrap().port();
+    tokio::spawn(warp::serve(route).incoming(listener).run());
+    (port, asked)
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_language_model_proposes_and_its_cheating_is_a_crash_record_with_the_reason() {
+    let (port, asked) = language_model().await;
+    let mut net = TestNet::new();
+    let task = net.create_task("researcher", TINY, BUDGET);
+    let url = format!("http://127.0.0.1:{port}/v1");
+    let dir = net.dir_of("researcher");
+    spore(&dir, &["set", "local", "--base-url", &url, "--model", "test-model"]).expect_code(0);
+    let node = net.start("researcher", None, &["--task", &task, "--device", "flex"]).await;
+
+    let (crash, honest) = wait_for("a crash and an honest result of the model's", RESEARCH_LIMIT, async || {
+        let page = net.node(node).api(&format!("/tasks/{task}/experiments?limit=50")).await?;
+        let proposed: Vec<_> = page["experiments"]
+            .as_array()
+            .into_iter()
+            .flatten()
+            .filter(|e| e["agent_model"] == "test-model")
+            .cloned()
+            .collect();
+        let crash = proposed.iter().find(|e| e["status"] == "crash").cloned();
+        let honest = proposed.iter().find(|e| e["status"] != "crash").cloned();
+        crash.zip(honest).ok_or_else(|| format!("asked {} times; {proposed:?}", asked.load(Ordering::SeqCst)))
+    })
+    .await;
+
+    assert!(text(&crash["description"]).contains("not causal"), "{crash}");
+    assert!(text(&honest["description"]).contains("change number"), "{honest}");
+    let detail = net.node(node).api(&format!("/experiments/{}", text(&honest["id"]))).await.unwrap();
+    let diff = text(&detail["diff"]);
+    assert!(diff.contains("-rate = tune(\"lr\"") && diff.contains("+rate = tune(\"lr\""), "{diff}");
+    assert_eq!(detail["signed"]["hypothesis"].as_str().unwrap().split(' ').next(), Some("turn"), "{detail}");
+    let frontier = net.node(node).frontier(&task).await.unwrap();
+    assert!(!frontier.contains(&text(&crash["id"])), "a crash is never on the frontier");
+}
