@@ -15,6 +15,8 @@ pub mod openapi;
 pub mod page;
 pub mod problem;
 pub mod read;
+#[cfg(test)]
+mod tests;
 pub mod view;
 pub mod write;
 
