@@ -10,20 +10,20 @@ use std::sync::{Arc, Mutex};
 use allocative::Allocative;
 use starlark::any::ProvidesStaticType;
 use starlark::starlark_simple_value;
-use starlark::values::{NoSerialize, StarlarkPagablePanic};
+use starlark::values::NoSerialize;
 
 use super::ops::Tensor;
 use super::session::Declared;
 use super::setting::Setting;
 
 /// A tensor on the interpreter's heap.
-#[derive(Debug, ProvidesStaticType, NoSerialize, StarlarkPagablePanic, Allocative)]
+#[derive(Debug, ProvidesStaticType, NoSerialize, Allocative)]
 pub(in crate::lang) struct TensorValue(#[allocative(skip)] pub(in crate::lang) Tensor);
 
 starlark_simple_value!(TensorValue);
 
 /// A setting on the interpreter's heap.
-#[derive(Debug, ProvidesStaticType, NoSerialize, StarlarkPagablePanic, Allocative)]
+#[derive(Debug, ProvidesStaticType, NoSerialize, Allocative)]
 pub(in crate::lang) struct SettingValue(#[allocative(skip)] pub(in crate::lang) Setting);
 
 starlark_simple_value!(SettingValue);

@@ -1,6 +1,5 @@
 //! The worker process's side.
 
-use std::collections::BTreeMap;
 use std::io::{BufRead as _, BufReader, Read, Write};
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::process::ExitCode;
@@ -51,7 +50,7 @@ fn answer(request: Request, emit: &mut dyn FnMut(&Event)) -> Event {
         },
         Request::Inspect(script) => {
             limits::before_script_on_cpu(INSPECT_MEMORY);
-            match lang::trace(&script, &lang::Limits::default(), &BTreeMap::new()) {
+            match lang::trace(&script, &lang::Limits::default()) {
                 Ok(traced) => Event::Tunables(traced.tunables),
                 Err(error) => Event::Failed(Failure::new(FailureKind::Script, error.to_string())),
             }

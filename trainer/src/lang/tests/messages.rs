@@ -2,69 +2,65 @@
 
 use super::*;
 
+/// A statement that the model makes on `x`, and what the refusal says.
+const SHAPE_ERRORS: &[(&str, &str)] = &[
+    (
+        "y = x + param('w', [5])",
+        "line 3: +: [2,4,6] and [5] do not broadcast: counted from the last dimension, number 1 is 6 against 5; extents must be equal or 1: reshape() or slice() one of them",
+    ),
+    (
+        "y = 1\nmatmul(x, param('w', [5, 6]))",
+        "line 4: matmul: [2,4,6] x [5,6]: inner dimensions 6 and 5 differ; the last dimension of the left must equal the second to last of the right: transpose() or reshape() one of them",
+    ),
+    (
+        "x.reshape([5, -1])",
+        "line 3: reshape: [2,4,6] to [5,-1]: 48 elements cannot become a multiple of 5; the product of the extents must stay 48",
+    ),
+    ("x.permute([0, 1])", "line 3: permute: [2,4,6] needs each of its 3 axes exactly once, got [0,1]"),
+    ("x.transpose(0, 3)", "line 3: transpose: axis 3 does not exist in [2,4,6], which has rank 3: use -3..2"),
+    ("x.slice(2, 4, 9)", "line 3: slice: 4..9 of dimension 2 of [2,4,6]: choose 0 <= start < end <= 6"),
+    ("x.split(4)", "line 3: split: dimension 2 of [2,4,6] has extent 6, which does not divide into 4 parts"),
+    ("x.sum(5)", "line 3: sum: axis 5 does not exist in [2,4,6], which has rank 3: use -3..2"),
+    ("softmax(x, axis=-4)", "line 3: softmax: axis -4 does not exist in [2,4,6], which has rank 3: use -3..2"),
+    (
+        "concat([x, x.slice(0, 0, 1)])",
+        "line 3: concat: [2,4,6] and [1,4,6] differ outside axis 2; all other extents must agree",
+    ),
+    ("concat([])", "line 3: concat: the list is empty; give at least one tensor"),
+    ("causal_mask(x)", "line 3: causal_mask: [2,4,6] must end in two equal extents (queries, keys)"),
+    ("rope(x)", "line 3: rope: [2,4,6] must be [batch, heads, context, width]: split_heads() first"),
+    ("rope(split_heads(x, 2))", "line 3: rope: [2,2,4,3] has width 3, which is odd; the width of a head must be even"),
+    ("split_heads(x, 4)", "line 3: split_heads: width 6 of [2,4,6] does not divide into 4 heads"),
+    ("merge_heads(x)", "line 3: merge_heads: [2,4,6] must be [batch, heads, context, width]"),
+    (
+        "attention(x, x, x)",
+        "line 3: attention: q is [2,4,6], it must be [batch, heads, context, width]: split_heads() first",
+    ),
+    (
+        "q = split_heads(x, 2)\nattention(q, split_heads(x, 3), q)",
+        "line 4: attention: q [2,2,4,3], k [2,3,4,2], v [2,2,4,3]: matmul: [2,2,4,3] x [2,3,2,4]: inner dimensions 3 and 2 differ; the last dimension of the left must equal the second to last of the right: transpose() or reshape() one of them",
+    ),
+    ("shift(x, 4)", "line 3: shift: by 4 along dimension 1 of [2,4,6]: choose 0..3; values only move later"),
+    ("shift(x, -1)", "line 3: shift: by -1 along dimension 1 of [2,4,6]: choose 0..3; values only move later"),
+    ("dropout(x, 1)", "line 3: dropout: p is 1; choose 0 <= p < 1"),
+    ("x[0]", "line 3: a tensor has no [index]: use x.slice(axis, start, end)"),
+    ("x[1:2]", "line 3: a tensor has no [start:end]: use x.slice(axis, start, end)"),
+    (
+        "embedding(param('t', [100, 8]), tokens)",
+        "line 3: embedding: the table is [100,8]; tokens are bytes, so it must be [256, width]",
+    ),
+    (
+        "embedding(param('t', [256, 8]), x)",
+        "line 3: embedding: the second argument must be the tokens that train() gives to the model: embedding(table, tokens)",
+    ),
+    ("tokens + 1", "line 3: +: tokens are integers; turn them into vectors with embedding(table, tokens) first"),
+    ("relu(tokens)", "line 3: relu: tokens are integers; turn them into vectors with embedding(table, tokens) first"),
+];
+
 #[test]
 fn shape_errors_name_line_shapes_and_remedy() {
-    let cases = [
-        (
-            "y = x + param('w', [5])",
-            "line 3: +: [2,4,6] and [5] do not broadcast: counted from the last dimension, number 1 is 6 against 5; extents must be equal or 1: reshape() or slice() one of them",
-        ),
-        (
-            "y = 1\nmatmul(x, param('w', [5, 6]))",
-            "line 4: matmul: [2,4,6] x [5,6]: inner dimensions 6 and 5 differ; the last dimension of the left must equal the second to last of the right: transpose() or reshape() one of them",
-        ),
-        (
-            "x.reshape([5, -1])",
-            "line 3: reshape: [2,4,6] to [5,-1]: 48 elements cannot become a multiple of 5; the product of the extents must stay 48",
-        ),
-        ("x.permute([0, 1])", "line 3: permute: [2,4,6] needs each of its 3 axes exactly once, got [0,1]"),
-        ("x.transpose(0, 3)", "line 3: transpose: axis 3 does not exist in [2,4,6], which has rank 3: use -3..2"),
-        ("x.slice(2, 4, 9)", "line 3: slice: 4..9 of dimension 2 of [2,4,6]: choose 0 <= start < end <= 6"),
-        ("x.split(4)", "line 3: split: dimension 2 of [2,4,6] has extent 6, which does not divide into 4 parts"),
-        ("x.sum(5)", "line 3: sum: axis 5 does not exist in [2,4,6], which has rank 3: use -3..2"),
-        ("softmax(x, axis=-4)", "line 3: softmax: axis -4 does not exist in [2,4,6], which has rank 3: use -3..2"),
-        (
-            "concat([x, x.slice(0, 0, 1)])",
-            "line 3: concat: [2,4,6] and [1,4,6] differ outside axis 2; all other extents must agree",
-        ),
-        ("concat([])", "line 3: concat: the list is empty; give at least one tensor"),
-        ("causal_mask(x)", "line 3: causal_mask: [2,4,6] must end in two equal extents (queries, keys)"),
-        ("rope(x)", "line 3: rope: [2,4,6] must be [batch, heads, context, width]: split_heads() first"),
-        (
-            "rope(split_heads(x, 2))",
-            "line 3: rope: [2,2,4,3] has width 3, which is odd; the width of a head must be even",
-        ),
-        ("split_heads(x, 4)", "line 3: split_heads: width 6 of [2,4,6] does not divide into 4 heads"),
-        ("merge_heads(x)", "line 3: merge_heads: [2,4,6] must be [batch, heads, context, width]"),
-        (
-            "attention(x, x, x)",
-            "line 3: attention: q is [2,4,6], it must be [batch, heads, context, width]: split_heads() first",
-        ),
-        (
-            "q = split_heads(x, 2)\nattention(q, split_heads(x, 3), q)",
-            "line 4: attention: q [2,2,4,3], k [2,3,4,2], v [2,2,4,3]: matmul: [2,2,4,3] x [2,3,2,4]: inner dimensions 3 and 2 differ; the last dimension of the left must equal the second to last of the right: transpose() or reshape() one of them",
-        ),
-        ("shift(x, 4)", "line 3: shift: by 4 along dimension 1 of [2,4,6]: choose 0..3; values only move later"),
-        ("shift(x, -1)", "line 3: shift: by -1 along dimension 1 of [2,4,6]: choose 0..3; values only move later"),
-        ("dropout(x, 1)", "line 3: dropout: p is 1; choose 0 <= p < 1"),
-        ("x[0]", "line 3: a tensor has no [index]: use x.slice(axis, start, end)"),
-        ("x[1:2]", "line 3: a tensor has no [start:end]: use x.slice(axis, start, end)"),
-        (
-            "embedding(param('t', [100, 8]), tokens)",
-            "line 3: embedding: the table is [100,8]; tokens are bytes, so it must be [256, width]",
-        ),
-        (
-            "embedding(param('t', [256, 8]), x)",
-            "line 3: embedding: the second argument must be the tokens that train() gives to the model: embedding(table, tokens)",
-        ),
-        ("tokens + 1", "line 3: +: tokens are integers; turn them into vectors with embedding(table, tokens) first"),
-        (
-            "relu(tokens)",
-            "line 3: relu: tokens are integers; turn them into vectors with embedding(table, tokens) first",
-        ),
-    ];
-    for (body, message) in cases {
-        assert_eq!(complaint(body), message, "{body}");
+    for (body, message) in SHAPE_ERRORS {
+        assert_eq!(complaint(body), *message, "{body}");
     }
 }
 

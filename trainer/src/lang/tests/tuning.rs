@@ -40,8 +40,8 @@ fn retune_changes_one_line_for_each_change_and_nothing_else() {
         assert_eq!(&read[name], value);
     }
     let back = map(&[
-        ("lr", TuneValue::Float(0.004)),
-        ("layers", TuneValue::Integer(3)),
+        ("lr", TuneValue::Float(0.01)),
+        ("layers", TuneValue::Integer(2)),
         ("activation", TuneValue::Text("relu_squared".to_owned())),
     ]);
     assert_eq!(retune(&changed, &back).unwrap(), BASE);

@@ -1,0 +1,140 @@
+//! Real worker processes under the supervisor: whole experiments, and the ways they can fail.
+#![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic)]
+
+use std::io::{BufRead as _, BufReader, Write as _};
+use std::path::PathBuf;
+use std::process::{Command, Stdio};
+use std::sync::atomic::AtomicBool;
+
+use spore_trainer::device::{Backend, DeviceChoice};
+use spore_trainer::evaluate::EvalSpec;
+use spore_trainer::worker::{DatasetSource, Event, Failure, FailureKind, Job, Outcome, Request, Supervisor};
+
+/// A table of bytes mixed with the byte before: small enough for a test on a busy machine.
+const SMALL: &str = include_str!("../scripts/small.star");
+
+/// The example that is nothing but a worker, built beside this test.
+fn program() -> PathBuf {
+    let test = std::env::current_exe().unwrap();
+    test.parent().unwrap().parent().unwrap().join("examples").join(format!("worker{}", std::env::consts::EXE_SUFFIX))
+}
+
+fn job(script: &str) -> Job {
+    Job {
+        script: script.to_owned(),
+        dataset: DatasetSource::Builtin,
+        device: DeviceChoice::Flex,
+        seed: 7,
+        time_budget: 600,
+        steps: Some(30),
+        eval: EvalSpec { eval_bytes: 2048, ..EvalSpec::for_budget(1) },
+        threads: 1,
+        memory_limit: 2 << 30,
+    }
+}
+
+fn run(job: &Job) -> (Result<Outcome, Failure>, Vec<Event>) {
+    let scratch = tempfile::tempdir().unwrap();
+    let supervisor = Supervisor { arguments: vec![], ..Supervisor::new(program(), scratch.path().to_owned()) };
+    let mut events = Vec::new();
+    let result = supervisor.run(job, &AtomicBool::new(false), |event| events.push(event.clone()));
+    assert_eq!(std::fs::read_dir(scratch.path()).unwrap().count(), 0, "a directory is left behind");
+    (result, events)
+}
+
+#[track_caller]
+fn fails(job: &Job, kind: FailureKind, reason: &str) {
+    let failure = run(job).0.unwrap_err();
+    assert_eq!(failure.kind, kind, "{failure}");
+    assert!(failure.reason.contains(reason), "{failure}");
+}
+
+#[test]
+fn equal_jobs_give_equal_metrics_with_any_number_of_threads() {
+    let (first, events) = run(&job(SMALL));
+    let first = first.unwrap();
+    assert_eq!(first.num_steps, 30);
+    assert!(first.val_bpb > 1.0 && first.val_bpb < 8.0, "{first:?}");
+    assert!(matches!(&events[..2], [Event::Started { device, .. }, Event::Planned { steps: 30 }]
+        if device.backend == Backend::Flex));
+    assert!(matches!(events.last(), Some(Event::Progress { step: 30, steps: 30, .. })));
+    let second = run(&Job { threads: 2, ..job(SMALL) }).0.unwrap();
+    assert_eq!((second.val_bpb, second.graph_hash), (first.val_bpb, first.graph_hash));
+    let other = run(&Job { seed: 8, ..job(SMALL) }).0.unwrap();
+    assert_ne!(other.val_bpb, first.val_bpb);
+}
+
+#[test]
+fn a_budget_gives_a_number_of_steps() {
+    let outcome = run(&Job { time_budget: 1, steps: None, ..job(SMALL) }).0;
+    match outcome {
+        Ok(outcome) => assert!(outcome.num_steps >= 1),
+        // On a machine that slows down in the middle.
+        Err(failure) => assert!(failure.reason.contains("slowed down"), "{failure}"),
+    }
+}
+
+#[test]
+fn a_script_that_is_no_script_is_its_own_fault() {
+    fails(&job("train(model = "), FailureKind::Script, "");
+    fails(&job(""), FailureKind::Script, "");
+}
+
+#[test]
+fn a_script_that_looks_ahead_is_caught() {
+    let peek = SMALL.replace("x = x + shift(x)", "x = x + x.mean(1, keep=True)");
+    fails(&job(&peek), FailureKind::Causality, "not causal: bytes after position");
+}
+
+#[test]
+fn a_script_that_diverges_says_so() {
+    let wild = SMALL.replace("rms_norm(x)", "exp(100000 * x)");
+    fails(&job(&wild), FailureKind::Diverged, "diverged");
+}
+
+#[cfg(target_os = "linux")]
+#[test]
+fn a_model_beyond_the_memory_limit_ends_as_such() {
+    let large = SMALL.replace("tune(\"width\", 16, choices=[8, 16, 32])", "16384");
+    fails(&Job { memory_limit: 100 << 20, ..job(&large) }, FailureKind::Memory, "memory");
+}
+
+#[test]
+fn data_must_be_what_the_job_names() {
+    let file = tempfile::NamedTempFile::new().unwrap();
+    std::fs::write(file.path(), vec![b'a'; 100_000]).unwrap();
+    let path = file.path().to_owned();
+    let dataset = DatasetSource::File { path, cid: "00".repeat(32) };
+    fails(&Job { dataset, ..job(SMALL) }, FailureKind::Data, "the task names 0000");
+}
+
+#[test]
+fn a_probe_names_the_device() {
+    let scratch = tempfile::tempdir().unwrap();
+    let supervisor = Supervisor { arguments: vec![], ..Supervisor::new(program(), scratch.path().to_owned()) };
+    let profile = supervisor.probe(DeviceChoice::Flex).unwrap();
+    assert_eq!((profile.backend, profile.gpu_model.as_str()), (Backend::Flex, "CPU"));
+}
+
+#[test]
+fn an_inspection_names_the_tunables() {
+    let scratch = tempfile::tempdir().unwrap();
+    let supervisor = Supervisor { arguments: vec![], ..Supervisor::new(program(), scratch.path().to_owned()) };
+    let tunables = supervisor.inspect(SMALL).unwrap();
+    assert_eq!(tunables.iter().map(|tunable| tunable.name.as_str()).collect::<Vec<_>>(), ["width", "lr"]);
+    assert!(supervisor.inspect("tune(").unwrap_err().blames_script());
+}
+
+#[test]
+fn a_worker_ends_with_its_parent() {
+    let mut child =
+        Command::new(program()).stdin(Stdio::piped()).stdout(Stdio::piped()).stderr(Stdio::null()).spawn().unwrap();
+    let mut stdin = child.stdin.take().unwrap();
+    let endless = Request::Train(Job { steps: Some(u64::MAX), ..job(SMALL) });
+    writeln!(stdin, "{}", serde_json::to_string(&endless).unwrap()).unwrap();
+    let mut line = String::new();
+    BufReader::new(child.stdout.take().unwrap()).read_line(&mut line).unwrap();
+    assert!(line.contains("started"), "{line}");
+    drop(stdin);
+    assert_eq!(child.wait().unwrap().code(), Some(3));
+}
