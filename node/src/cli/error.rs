@@ -56,15 +56,15 @@ impl CliError {
             io::ErrorKind::BrokenPipe => Self::new(ErrorKind::OutputClosed, "output closed"),
             io::ErrorKind::StorageFull | io::ErrorKind::QuotaExceeded => Self::disk_full(&what.to_string()),
             io::ErrorKind::NotFound => Self::not_found(format!("{what}: no such file or directory")),
-            io::ErrorKind::PermissionDenied => {
-                Self::failed(format!("{what}: permission denied")).hint("check who owns the file, or choose another --data-dir")
-            }
+            io::ErrorKind::PermissionDenied => Self::failed(format!("{what}: permission denied"))
+                .hint("check who owns the file, or choose another --data-dir"),
             _ => Self::failed(format!("{what}: {error}")),
         }
     }
 
     fn disk_full(what: &str) -> Self {
-        Self::failed(format!("{what}: the disk is full")).hint("free some space, or choose another --data-dir, and try again")
+        Self::failed(format!("{what}: the disk is full"))
+            .hint("free some space, or choose another --data-dir, and try again")
     }
 }
 
@@ -96,8 +96,11 @@ impl From<ConfigError> for CliError {
     fn from(error: ConfigError) -> Self {
         match error {
             ConfigError::File(error) => error.into(),
-            ConfigError::Corrupt { .. } => Self::failed(error.to_string()).hint("correct that line, or move the file away to start with the defaults"),
-            ConfigError::Value(message) => Self::failed(format!("config.toml: {message}")).hint("correct that value in config.toml"),
+            ConfigError::Corrupt { .. } => Self::failed(error.to_string())
+                .hint("correct that line, or move the file away to start with the defaults"),
+            ConfigError::Value(message) => {
+                Self::failed(format!("config.toml: {message}")).hint("correct that value in config.toml")
+            }
         }
     }
 }
