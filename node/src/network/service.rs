@@ -287,7 +287,7 @@ impl Service {
                 let _ = reply.send(self.snapshot());
             }
             Command::Follow(task) => self.discover(task),
-            Command::FetchArtifact { cid, hint, reply } => self.fetch_artifact(cid, hint, reply),
+            Command::FetchArtifact { cid, hint, limit, reply } => self.fetch_artifact(cid, hint, limit, reply),
         }
     }
 
@@ -323,7 +323,7 @@ impl Service {
         }
     }
 
-    fn fetch_artifact(&mut self, cid: Cid, hint: Option<NodeId>, reply: oneshot::Sender<Result<(), FetchError>>) {
+    fn fetch_artifact(&mut self, cid: Cid, hint: Option<NodeId>, limit: u64, reply: oneshot::Sender<Result<(), FetchError>>) {
         if let Some(waiting) = self.fetches.get_mut(&cid) {
             // Callers wait for the answer, so they are as many as the node's own tasks.
             waiting.push(reply);
@@ -343,7 +343,7 @@ impl Service {
             let _turn = room.acquire_owned().await;
             let store = context.store.clone();
             let had = read(move || store.artifact_size(&cid)).await.flatten();
-            let result = if had.is_some() { Ok(()) } else { artifacts::fetch(&context, cid, peers).await };
+            let result = if had.is_some() { Ok(()) } else { artifacts::fetch(&context, cid, limit, peers).await };
             context.tell(Work::ArtifactOver(cid, result)).await;
         });
     }

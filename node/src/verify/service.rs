@@ -29,8 +29,9 @@ const DISPUTES: usize = 64;
 const LOOK_AGAIN: Duration = Duration::from_secs(20);
 /// Least time between two looks, so that a flood of records does not keep this loop busy.
 const LOOK_AT_MOST: Duration = Duration::from_secs(1);
-/// Seconds for which a record is left alone whose artifacts could not be had.
-const RETRY_ARTIFACT: u64 = 300;
+/// Seconds for which a record is left alone whose artifacts could not be had: a relay that passed
+/// the record on is still fetching them.
+const RETRY_ARTIFACT: u64 = 20;
 /// Delay after this machine failed; it doubles up to [`BACKOFF_MOST`].
 const BACKOFF_FIRST: Duration = Duration::from_secs(5);
 const BACKOFF_MOST: Duration = Duration::from_secs(600);
