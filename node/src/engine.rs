@@ -324,8 +324,9 @@ impl Engine {
         drop(lease);
         match result {
             Ok(Ok(outcome)) => Ok(Ok(outcome)),
-            Ok(Err(failure)) if failure.blames_script() => Ok(Err(failure)),
+            // Whatever ends a run during a shutdown says nothing about the script.
             Ok(Err(_)) if *shutdown.borrow() => Err(EngineError::Stopped),
+            Ok(Err(failure)) if failure.blames_script() => Ok(Err(failure)),
             Ok(Err(failure)) => Err(EngineError::Machine(failure)),
             Err(_) => Err(EngineError::Stopped),
         }
@@ -366,4 +367,39 @@ fn show(progress: &watch::Sender<Option<RunProgress>>, event: &Event) {
             _ => {}
         }
     });
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_tasks_seed_is_the_same_on_every_node() {
+        // SHA-256("spore seed" followed by 32 zero bytes), the first eight bytes, big-endian.
+        let digest = Cid::of(&[b"spore seed".as_slice(), &[0; 32]].concat()).to_string();
+        assert_eq!(format!("{:016x}", task_seed(&TaskId([0; 32]))), digest[..16]);
+        assert_ne!(task_seed(&TaskId([0; 32])), task_seed(&TaskId([1; 32])));
+    }
+
+    #[test]
+    fn a_share_of_memory_is_smaller_than_all_of_it() {
+        assert!(memory_limit(50) <= memory_limit(100));
+        assert!(memory_limit(0) >= 1 << 30);
+    }
+
+    #[test]
+    fn progress_follows_the_workers_events() {
+        let (sender, shown) = watch::channel(None);
+        show(&sender, &Event::Planned { steps: 9 });
+        assert_eq!(*shown.borrow(), None, "nothing runs");
+        let running = RunProgress {
+            task_id: TaskId([0; 32]), purpose: Purpose::Verify, record: None, step: 0, steps: 0, loss: None,
+            elapsed: Duration::ZERO, description: String::new(),
+        };
+        sender.send_replace(Some(running));
+        show(&sender, &Event::Planned { steps: 9 });
+        show(&sender, &Event::Progress { step: 3, steps: 9, loss: f64::NAN, elapsed_seconds: 1.5 });
+        let shown = shown.borrow().clone().unwrap();
+        assert_eq!((shown.step, shown.steps, shown.loss, shown.elapsed), (3, 9, None, Duration::from_millis(1500)));
+    }
 }

@@ -96,7 +96,7 @@ mod tests {
         assert_eq!(manifest.dataset_cid, corpus::builtin_cid());
         assert_eq!(EvalSpec::from_bytes(EVALUATOR).unwrap(), EvalSpec::for_budget(manifest.time_budget));
         let script = std::str::from_utf8(SCRIPT).unwrap();
-        let traced = lang::trace(script, &lang::Limits::default(), &std::collections::BTreeMap::new()).unwrap();
+        let traced = lang::trace(script, &lang::Limits::default()).unwrap();
         assert!(traced.tunables.len() >= 3);
         assert_eq!(traced.graph.num_params(), root().unwrap().num_params);
     }

@@ -18,6 +18,7 @@ pub mod engine;
 pub mod genesis;
 pub mod identity_file;
 pub mod ingest;
+pub mod mirror;
 pub mod network;
 pub mod progress;
 pub mod research;

@@ -23,6 +23,7 @@ use crate::{
     genesis::{self, GenesisError},
     identity_file,
     ingest::Ingest,
+    mirror,
     network::{self, NetworkConfig, NetworkError},
     progress::RunProgress,
 };
@@ -155,6 +156,8 @@ impl Node {
         let (network, swarm) =
             network::start(config, store.clone(), ingest.clone(), events.subscribe(), wants, shutdown.clone())?;
         watch_over(&mut parts, "network", swarm);
+        let keeping = mirror::run(store.clone(), network.clone(), events.subscribe(), shutdown.clone());
+        watch_over(&mut parts, "keeper of scripts", tokio::spawn(keeping));
 
         let node_id = found.identity.node_id();
         let peer_id = identity_file::peer_id(&node_id).map(|peer| peer.to_string()).unwrap_or_default();

@@ -7,7 +7,7 @@ use spore_storage::{ArtifactWriter, StoreError};
 
 use super::{
     handle::FetchError,
-    limits::{ARTIFACT_LIMIT, CHUNK_BYTES},
+    limits::CHUNK_BYTES,
     messages::{ArtifactAnswer, ArtifactRequest},
     work::Context,
 };
@@ -23,20 +23,20 @@ enum Failure {
     Store(String),
 }
 
-/// Fetches an artifact from the first of these peers that has it.
+/// Fetches an artifact of at most `limit` bytes from the first of these peers that has it.
 ///
 /// # Errors
 /// [`FetchError`] when none has it, it is too large, or the store refuses it.
-pub async fn fetch(context: &Context, cid: Cid, peers: Vec<PeerId>) -> Result<(), FetchError> {
+pub async fn fetch(context: &Context, cid: Cid, limit: u64, peers: Vec<PeerId>) -> Result<(), FetchError> {
     let mut error = FetchError::NotFound(cid);
     for peer in peers {
-        match from(context, peer, cid).await {
+        match from(context, peer, cid, limit).await {
             Ok(bytes) => {
                 tracing::info!(%cid, %peer, bytes, "artifact fetched");
                 return Ok(());
             }
             Err(Failure::Absent) => {}
-            Err(Failure::TooLarge(size)) => error = FetchError::TooLarge { cid, size, limit: ARTIFACT_LIMIT },
+            Err(Failure::TooLarge(size)) => error = FetchError::TooLarge { cid, size, limit },
             Err(Failure::Bad(reject)) => {
                 tracing::warn!(%cid, %peer, %reject, "bad artifact");
                 context.penalise(peer, reject).await;
@@ -48,13 +48,13 @@ pub async fn fetch(context: &Context, cid: Cid, peers: Vec<PeerId>) -> Result<()
 }
 
 /// Fetches it from one peer; its size in bytes.
-async fn from(context: &Context, peer: PeerId, cid: Cid) -> Result<u64, Failure> {
+async fn from(context: &Context, peer: PeerId, cid: Cid, limit: u64) -> Result<u64, Failure> {
     let (total, first) = chunk(context, peer, cid, 0).await?;
-    if total > ARTIFACT_LIMIT {
+    if total > limit {
         return Err(Failure::TooLarge(total));
     }
     let store = context.store.clone();
-    let mut writer = blocking(move || store.begin_artifact(cid, ARTIFACT_LIMIT)).await?;
+    let mut writer = blocking(move || store.begin_artifact(cid, limit)).await?;
     let (mut had, mut piece) = (0, first);
     loop {
         had += piece.len() as u64;

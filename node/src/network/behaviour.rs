@@ -141,8 +141,8 @@ pub fn message_id(data: &[u8]) -> MessageId {
 
 /// How gossip rates peers. Research is quiet: minutes without a message are normal on a topic, so
 /// silence (P3) costs nothing and time in the mesh earns little; what counts is penalty points (P5),
-/// refused messages (P4), and crowding from one address (P6), where local networks and this
-/// machine are not counted.
+/// which [`super::peers`] keeps, broken promises (P7), and crowding from one address (P6), where this
+/// machine's own is not counted.
 fn score_params() -> gossipsub::PeerScoreParams {
     gossipsub::PeerScoreParams {
         app_specific_weight: 1.0,
@@ -179,7 +179,8 @@ pub fn topic_score() -> gossipsub::TopicScoreParams {
         first_message_deliveries_cap: 20.0,
         mesh_message_deliveries_weight: 0.0,
         mesh_failure_penalty_weight: 0.0,
-        invalid_message_deliveries_weight: -5.0,
+        // Penalty points already count these; this weighs what gossip itself finds malformed.
+        invalid_message_deliveries_weight: -0.5,
         invalid_message_deliveries_decay: gossipsub::score_parameter_decay(Duration::from_secs(3600)),
         ..Default::default()
     }

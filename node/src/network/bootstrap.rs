@@ -24,6 +24,8 @@ struct Entry {
     failures: u32,
     /// None while it is dialled or connected.
     next: Option<Instant>,
+    /// Since when it is connected.
+    since: Option<Instant>,
 }
 
 /// The wait after so many failures in a row: doubling, and between half and all of it by chance, so
@@ -44,6 +46,7 @@ impl Bootstrap {
             }),
             failures: 0,
             next: Some(now),
+            since: None,
         };
         Self { entries: addresses.iter().map(entry).collect(), dialling: HashMap::new() }
     }
@@ -68,13 +71,13 @@ impl Bootstrap {
         }
     }
 
-    pub fn connected(&mut self, connection: ConnectionId, peer: PeerId) {
+    pub fn connected(&mut self, connection: ConnectionId, peer: PeerId, now: Instant) {
         let ours = self.dialling.remove(&connection);
         for (at, entry) in self.entries.iter_mut().enumerate() {
             if ours == Some(at) || entry.peer == Some(peer) {
                 entry.peer = Some(peer);
-                entry.failures = 0;
                 entry.next = None;
+                entry.since.get_or_insert(now);
             }
         }
     }
@@ -88,12 +91,15 @@ impl Bootstrap {
         ours.is_some()
     }
 
-    /// The last connection to a peer closed.
+    /// The last connection to a peer closed. One that had lasted starts afresh; one that the peer
+    /// ended at once, because it is full or refuses us, counts as a failure.
     pub fn disconnected(&mut self, peer: PeerId, now: Instant, random: u64) {
         for at in 0..self.entries.len() {
-            if self.entries.get(at).is_some_and(|entry| entry.peer == Some(peer)) {
-                self.failed_at_once(at, now, random);
+            let Some(entry) = self.entries.get_mut(at).filter(|entry| entry.peer == Some(peer)) else { continue };
+            if entry.since.take().is_some_and(|since| now.duration_since(since) >= BACKOFF_MOST) {
+                entry.failures = 0;
             }
+            self.failed_at_once(at, now, random);
         }
     }
 }
@@ -127,7 +133,7 @@ mod tests {
         assert_eq!(bootstrap.due(later).len(), 1);
         let peer = PeerId::random();
         bootstrap.dialling(0, dial);
-        bootstrap.connected(dial, peer);
+        bootstrap.connected(dial, peer, later);
         assert!(bootstrap.due(later).is_empty());
         bootstrap.disconnected(peer, later, 0);
         assert_eq!(bootstrap.due(later + BACKOFF_MOST).len(), 1);

@@ -17,7 +17,7 @@ use spore_protocol::{Reject, TaskId, cbor::Bytes};
 use super::{
     exchange::Lost,
     fetch,
-    limits::{MAX_TASKS, SESSION_PAUSE, SESSION_TASKS, SESSIONS},
+    limits::{MAX_TASKS, SESSION_PAUSE, SESSION_TASKS, SESSIONS, SETTLE},
     messages::{Scope, SyncAnswer, SyncRequest},
     sync::{Effect, End, Event, Reconciliation},
     work::{Context, Work, read},
@@ -49,6 +49,8 @@ pub struct Sessions {
     /// Peers with a plan, in the order in which they asked. Bounded by the connected peers.
     order: VecDeque<PeerId>,
     plans: HashMap<PeerId, Plan>,
+    /// Sessions to be wanted at a later time.
+    later: HashMap<PeerId, (Instant, Plan)>,
     running: HashSet<PeerId>,
     ended: HashMap<PeerId, Instant>,
 }
@@ -67,8 +69,25 @@ impl Sessions {
         }
     }
 
+    /// Wants a session now, and another one once gossip has settled: a message that is forwarded
+    /// between a subscription and the next heartbeat reaches the mesh of before.
+    pub fn want_and_settle(&mut self, peer: PeerId, plan: Plan, now: Instant) {
+        let later = match self.later.remove(&peer) {
+            Some((_, before)) => before.merge(plan.clone()),
+            None => plan.clone(),
+        };
+        self.later.insert(peer, (now + SETTLE, later));
+        self.want(peer, plan);
+    }
+
     /// The next session to start now, if there is room for one.
     pub fn next(&mut self, now: Instant) -> Option<(PeerId, Plan)> {
+        let due: Vec<_> = self.later.iter().filter(|(_, (at, _))| *at <= now).map(|(peer, _)| *peer).collect();
+        for peer in due {
+            if let Some((_, plan)) = self.later.remove(&peer) {
+                self.want(peer, plan);
+            }
+        }
         if self.running.len() >= SESSIONS {
             return None;
         }
@@ -78,6 +97,11 @@ impl Sessions {
         let plan = self.plans.remove(&peer)?;
         self.running.insert(peer);
         Some((peer, plan))
+    }
+
+    /// Whether none is running.
+    pub fn idle(&self) -> bool {
+        self.running.is_empty()
     }
 
     pub fn over(&mut self, peer: PeerId, now: Instant) {
@@ -90,6 +114,7 @@ impl Sessions {
     pub fn gone(&mut self, peer: PeerId) {
         self.order.retain(|other| *other != peer);
         self.plans.remove(&peer);
+        self.later.remove(&peer);
         self.ended.remove(&peer);
     }
 }
@@ -221,6 +246,18 @@ mod tests {
         sessions.gone(a);
         sessions.over(b, now);
         assert_eq!(sessions.next(now + SESSION_PAUSE), None);
+    }
+
+    #[test]
+    fn a_second_session_follows_once_gossip_has_settled() {
+        let mut sessions = Sessions::default();
+        let (now, peer) = (Instant::now(), PeerId::random());
+        sessions.want_and_settle(peer, Plan::Everything, now);
+        assert_eq!(sessions.next(now), Some((peer, Plan::Everything)));
+        sessions.over(peer, now);
+        assert_eq!(sessions.next(now + SESSION_PAUSE), None);
+        assert_eq!(sessions.next(now + SETTLE), Some((peer, Plan::Everything)));
+        assert_eq!(sessions.next(now + 9 * SETTLE), None);
     }
 
     #[test]

@@ -7,6 +7,7 @@ use libp2p::{
     core::ConnectedPoint,
     gossipsub, identify, mdns,
     multiaddr::Protocol,
+    ping,
     swarm::{ConnectionId, DialError, SwarmEvent, dial_opts::{DialOpts, PeerCondition}},
 };
 
@@ -46,7 +47,7 @@ impl Service {
     }
 
     fn on_connected(&mut self, peer: PeerId, connection: ConnectionId, endpoint: &ConnectedPoint) {
-        self.bootstrap.connected(connection, peer);
+        self.bootstrap.connected(connection, peer, Instant::now());
         if let Some(reply) = self.dials.remove(&connection) {
             let _ = reply.send(Ok(()));
         }
@@ -55,7 +56,7 @@ impl Service {
         if self.peers.connected(peer, address, Instant::now()) {
             tracing::info!(%peer, "connected");
             self.set_score(peer, self.penalties.points(&peer));
-            self.sessions.want(peer, Plan::Everything);
+            self.sessions.want_and_settle(peer, Plan::Everything, Instant::now());
             self.look_for_missing();
         }
     }
@@ -92,6 +93,13 @@ impl Service {
                 }
             }
             BehaviourEvent::Identify(identify::Event::Received { peer_id, info, .. }) => self.on_identified(peer_id, &info),
+            BehaviourEvent::Ping(ping::Event { peer, result, .. }) => {
+                if self.peers.pinged(&peer, !matches!(result, Err(ping::Failure::Timeout))) {
+                    tracing::info!(%peer, "no answer to pings: disconnecting");
+                    // Not connected any more is what was wanted.
+                    let _ = self.swarm.disconnect_peer_id(peer);
+                }
+            }
             BehaviourEvent::Mdns(mdns::Event::Discovered(found)) => {
                 for (peer, address) in found {
                     self.dial_peer(peer, vec![address]);

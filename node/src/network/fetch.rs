@@ -105,7 +105,7 @@ pub async fn not_had(context: &Context, kind: Kind, ids: Vec<ObjectId>) -> Vec<O
     let missing = read(move || {
         let mut missing = Vec::new();
         for id in ids {
-            if !store.contains(kind, &id)? && !store.is_pending(&id)? {
+            if !store.contains(kind, &id)? && !store.is_pending(&id.into())? {
                 missing.push(id);
             }
         }

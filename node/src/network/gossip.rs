@@ -62,14 +62,11 @@ async fn judge_object(context: &Context, from: PeerId, topic: Topic, object: Sig
         // the id is forgotten: ask others whether there is one.
         context.tell(Work::Want(Want { kind, id, from: None })).await;
     }
-    verdict(disposition)
-}
-
-fn verdict(disposition: Disposition) -> Verdict {
     match disposition {
         Disposition::Accepted => Verdict::Accept,
+        Disposition::Pending => Verdict::Held(id),
         Disposition::Rejected(reject) => Verdict::Reject(reject),
-        Disposition::Known | Disposition::Pending | Disposition::Failed(_) => Verdict::Ignore,
+        Disposition::Known | Disposition::Failed(_) => Verdict::Ignore,
     }
 }
 
@@ -90,6 +87,7 @@ async fn judge_announcement(context: &Context, from: PeerId, topic: Topic, kind:
         // A refusal has cost the peer its points by now; gossip only needs to drop the message.
         Ok(fetched) => match fetched.came.into_iter().next() {
             Some((_, Disposition::Accepted)) => return Verdict::Accept,
+            Some((id, Disposition::Pending)) => return Verdict::Held(id),
             Some(_) => return Verdict::Ignore,
             None if fetched.absent.is_empty() => Verdict::Ignore,
             None => Verdict::Reject(Reject::Malformed("announced an object that it does not have".into())),

@@ -6,6 +6,8 @@ use libp2p::{Multiaddr, PeerId};
 use spore_protocol::{Cid, NodeId, TaskId};
 use tokio::sync::{mpsc, oneshot};
 
+use super::limits::ARTIFACT_LIMIT;
+
 /// Commands waiting for the network task. Callers wait when it is full.
 pub const COMMANDS: usize = 256;
 
@@ -62,8 +64,9 @@ pub enum Command {
     Snapshot(oneshot::Sender<Snapshot>),
     /// Subscribe to a task's topics and catch up on it.
     Follow(TaskId),
-    /// Fetch an artifact into the store, asking `hint`'s node first when connected.
-    FetchArtifact { cid: Cid, hint: Option<NodeId>, reply: oneshot::Sender<Result<(), FetchError>> },
+    /// Fetch an artifact of at most `limit` bytes into the store, asking `hint`'s node first when
+    /// connected.
+    FetchArtifact { cid: Cid, hint: Option<NodeId>, limit: u64, reply: oneshot::Sender<Result<(), FetchError>> },
 }
 
 /// The way to the network task. Cheap to clone.
@@ -124,8 +127,16 @@ impl NetworkHandle {
     /// # Errors
     /// [`FetchError`] when no peer has it, it is too large, or the store refuses it.
     pub async fn fetch_artifact(&self, cid: Cid, hint: Option<NodeId>) -> Result<(), FetchError> {
+        self.fetch_artifact_within(cid, hint, ARTIFACT_LIMIT).await
+    }
+
+    /// As [`NetworkHandle::fetch_artifact`], of at most `limit` bytes.
+    ///
+    /// # Errors
+    /// As [`NetworkHandle::fetch_artifact`].
+    pub async fn fetch_artifact_within(&self, cid: Cid, hint: Option<NodeId>, limit: u64) -> Result<(), FetchError> {
         let (reply, answer) = oneshot::channel();
-        self.send(Command::FetchArtifact { cid, hint, reply }).await?;
+        self.send(Command::FetchArtifact { cid, hint, limit, reply }).await?;
         answer.await.map_err(|_| NetworkClosed)?
     }
 }

@@ -43,6 +43,8 @@ pub const TICK: Duration = Duration::from_millis(250);
 pub const PENALTIES: usize = 4096;
 /// Peers refused at one time; the one refused longest ago is let go when it is full.
 pub const REFUSED: usize = 1024;
+/// Pings in a row without an answer, 15 s apart, after which a peer is taken for dead.
+pub const UNANSWERED_PINGS: u32 = 3;
 /// How long a peer at the penalty limit is refused.
 pub const REFUSED_FOR: Duration = Duration::from_secs(60 * 60);
 /// One point is forgiven each time, so that rare mistakes of a long-lived peer do not add up.
@@ -57,6 +59,8 @@ pub const MAX_TASKS: usize = 1024;
 pub const MAX_SUBSCRIPTIONS: usize = 3 * MAX_TASKS + 64;
 /// Gossip messages in validation. More are ignored, and come by catch-up.
 pub const VALIDATING: usize = 1024;
+/// Objects remembered that came by gossip before their parents, to tell peers of when these come.
+pub const HELD: usize = 4096;
 /// Objects published between two ticks. An import of thousands would fill every peer's queue;
 /// the rest is told as news, and peers fetch it by catch-up.
 pub const PUBLISH_BURST: usize = 128;
@@ -86,6 +90,11 @@ pub const WORK: usize = 1024;
 pub const RECONCILE_INTERVAL: Duration = Duration::from_secs(60);
 /// How long news that gossip may have missed is gathered before peers are told of it.
 pub const NEWS_INTERVAL: Duration = Duration::from_secs(2);
+/// The same while a session is running, which will bring more news: a long catch-up should not send
+/// every peer looking every few seconds.
+pub const NEWS_BUSY_INTERVAL: Duration = Duration::from_secs(15);
+/// How long after a connection or a subscription gossip may still miss messages: some heartbeats of a second.
+pub const SETTLE: Duration = Duration::from_secs(4);
 /// Shortest time between two sessions with one peer, however often it reports news.
 pub const SESSION_PAUSE: Duration = Duration::from_secs(2);
 /// Sessions running, one for a peer at most: each holds one scope's ids (40 bytes an object).
@@ -118,15 +127,14 @@ pub const ITEMS_CACHED: usize = 2_000_000;
 
 // --- wanted objects ----------------------------------------------------------------------
 
-/// Objects wanted and not yet asked for. More are dropped: [`MISSING_INTERVAL`] finds them again.
+/// Objects wanted and not yet asked for. More are dropped: `ingest` repeats what is still
+/// missed.
 pub const WANTED: usize = 1024;
 /// Requests for wanted objects under way.
 pub const WANT_TASKS: usize = 16;
 /// Peers asked for a wanted object besides the one that spoke of it.
 pub const WANT_PEERS: usize = 3;
-/// How often parents that the store still misses are looked for.
-pub const MISSING_INTERVAL: Duration = Duration::from_secs(30);
-/// Missing parents asked for at once.
+/// Missing parents asked for when a peer connects.
 pub const MISSING: usize = 256;
 
 // --- artifacts ---------------------------------------------------------------------------

@@ -178,6 +178,10 @@ async fn read<V: DeserializeOwned>(io: &mut (impl AsyncRead + Unpin + Send), lim
     let mut bytes = Vec::new();
     // One byte more than allowed, so that too much can be told from just enough.
     io.take(limit as u64 + 1).read_to_end(&mut bytes).await?;
+    if bytes.is_empty() {
+        // How a peer that is too busy to answer ends the stream: no fault of its own.
+        return Err(io::ErrorKind::UnexpectedEof.into());
+    }
     cbor::decode(&bytes, limit).map_err(|e| io::Error::new(io::ErrorKind::InvalidData, e))
 }
 
@@ -190,7 +194,23 @@ async fn write<V: Serialize>(io: &mut (impl AsyncWrite + Unpin + Send), value: &
 mod tests {
     use futures::{executor::block_on, io::Cursor};
 
+    use proptest::prelude::*;
+
     use super::*;
+
+    proptest! {
+        #[test]
+        fn bytes_from_outside_are_a_message_or_an_error(bytes in proptest::collection::vec(any::<u8>(), 0..300)) {
+            block_on(async {
+                let _ = read::<SyncRequest>(&mut Cursor::new(&bytes), 256).await;
+                let _ = read::<SyncAnswer>(&mut Cursor::new(&bytes), 256).await;
+                let _ = read::<ObjectsRequest>(&mut Cursor::new(&bytes), 256).await;
+                let _ = read::<ObjectsAnswer>(&mut Cursor::new(&bytes), 256).await;
+                let _ = read::<ArtifactRequest>(&mut Cursor::new(&bytes), 256).await;
+                let _ = read::<ArtifactAnswer>(&mut Cursor::new(&bytes), 256).await;
+            });
+        }
+    }
 
     #[test]
     fn messages_round_trip_and_oversize_is_refused() {

@@ -4,7 +4,7 @@
 //! says of a gossip message decides whether it is passed on and what its sender loses. What the
 //! store reports as new and made here is published. One task holds the swarm (`service`,
 //! `events`); everything that reads the store or computes runs beside it and speaks to it by
-//! messages (`work`).
+//! messages (`work`); what comes round is in `clock`.
 //!
 //! | file | holds |
 //! |---|---|
@@ -22,6 +22,7 @@ mod artifacts;
 mod behaviour;
 mod bootstrap;
 mod catchup;
+mod clock;
 mod config;
 mod events;
 mod exchange;

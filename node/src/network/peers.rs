@@ -8,7 +8,7 @@ use std::{
 use libp2p::{Multiaddr, PeerId};
 use spore_protocol::{NodeId, reject::PENALTY_LIMIT};
 
-use super::limits::{AGENT_LENGTH, FORGIVE_INTERVAL, PENALTIES, REFUSED, REFUSED_FOR};
+use super::limits::{AGENT_LENGTH, FORGIVE_INTERVAL, PENALTIES, REFUSED, REFUSED_FOR, UNANSWERED_PINGS};
 
 /// The Spore node behind a peer id: the same Ed25519 key, which the peer id contains.
 pub fn node_of(peer: &PeerId) -> Option<NodeId> {
@@ -26,6 +26,8 @@ pub struct Peer {
     pub address: Multiaddr,
     pub agent: Option<String>,
     pub since: Instant,
+    /// Pings in a row without an answer.
+    silent: u32,
 }
 
 /// The connected peers.
@@ -36,7 +38,7 @@ impl Peers {
     /// Notes a connection; true for the first one to that peer.
     pub fn connected(&mut self, peer: PeerId, address: Multiaddr, now: Instant) -> bool {
         let known = self.0.contains_key(&peer);
-        self.0.entry(peer).or_insert(Peer { address, agent: None, since: now });
+        self.0.entry(peer).or_insert(Peer { address, agent: None, since: now, silent: 0 });
         !known
     }
 
@@ -49,6 +51,13 @@ impl Peers {
         if let Some(peer) = self.0.get_mut(peer) {
             peer.agent = Some(agent.chars().filter(|c| !c.is_control()).take(AGENT_LENGTH).collect());
         }
+    }
+
+    /// Notes how a ping went; true when the peer must be taken for dead.
+    pub fn pinged(&mut self, peer: &PeerId, answered: bool) -> bool {
+        let Some(peer) = self.0.get_mut(peer) else { return false };
+        peer.silent = if answered { 0 } else { peer.silent + 1 };
+        peer.silent >= UNANSWERED_PINGS
     }
 
     pub fn contains(&self, peer: &PeerId) -> bool {

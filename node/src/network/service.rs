@@ -3,7 +3,7 @@
 //! runs in spawned tasks, which speak to it through [`Work`].
 
 use std::{
-    collections::{BTreeMap, BTreeSet, HashMap},
+    collections::{BTreeMap, BTreeSet, HashMap, HashSet},
     sync::Arc,
     time::Instant,
 };
@@ -11,9 +11,9 @@ use std::{
 use libp2p::{
     Multiaddr, PeerId, Swarm,
     gossipsub::{IdentTopic, MessageAcceptance, PublishError},
-    swarm::{ConnectionId, dial_opts::DialOpts},
+    swarm::{ConnectionId, DialError, dial_opts::DialOpts},
 };
-use spore_protocol::{Cid, Kind, NodeId, Reject, TaskId, topic::Topic, wire::Message};
+use spore_protocol::{Cid, Kind, NodeId, ObjectId, Reject, TaskId, topic::Topic, wire::Message};
 use spore_storage::Store;
 use tokio::{
     sync::{Semaphore, broadcast, mpsc, oneshot, watch},
@@ -24,16 +24,17 @@ use super::{
     artifacts,
     behaviour::{self, Behaviour},
     bootstrap::Bootstrap,
-    catchup::{self, Plan, Sessions},
+    catchup::{Plan, Sessions},
+    clock::Clock,
     config::{NetworkConfig, NetworkError, check_free},
     exchange::Exchange,
     gossip,
     handle::{Command, FetchError, NetworkHandle, PeerInfo, Snapshot},
     limits,
-    messages::{ArtifactAnswer, ObjectsAnswer, SyncAnswer, SyncRequest},
+    messages::{ArtifactAnswer, ObjectsAnswer, SyncAnswer},
     peers::{Consequence, Peers, Penalties, node_of},
     serve::{self, Scopes},
-    wants::{self, Wants},
+    wants::Wants,
     work::{Context, Verdict, Work, read},
 };
 use crate::ingest::{IngestHandle, Origin, StoreEvent, Want};
@@ -102,22 +103,16 @@ pub(super) struct Service {
     pub spawned: JoinSet<()>,
     followed: BTreeSet<TaskId>,
     rejected: BTreeMap<&'static str, u64>,
-    wanted: Wants,
-    wanting: Arc<Semaphore>,
+    pub wanted: Wants,
+    pub wanting: Arc<Semaphore>,
     fetches: HashMap<Cid, Vec<oneshot::Sender<Result<(), FetchError>>>>,
     fetching: Arc<Semaphore>,
+    /// Came by gossip and wait for their parents.
+    held: HashSet<ObjectId>,
     /// Objects that gossip may not have brought to everybody.
-    news: bool,
-    published: usize,
-    clock: Clock,
-}
-
-/// When each thing that comes round was last done.
-struct Clock {
-    reconciled: Instant,
-    told: Instant,
-    searched: Instant,
-    discovered: Instant,
+    pub news: bool,
+    pub published: usize,
+    pub clock: Clock,
 }
 
 impl Service {
@@ -142,9 +137,10 @@ impl Service {
             wanting: Arc::new(Semaphore::new(limits::WANT_TASKS)),
             fetches: HashMap::new(),
             fetching: Arc::new(Semaphore::new(limits::FETCHING)),
+            held: HashSet::new(),
             news: false,
             published: 0,
-            clock: Clock { reconciled: now, told: now, searched: now, discovered: now },
+            clock: Clock::new(now),
         }
     }
 
@@ -176,6 +172,7 @@ impl Service {
                 event = futures::StreamExt::select_next_some(&mut self.swarm) => self.on_swarm_event(event),
             }
         }
+        self.spawned.shutdown().await;
         tracing::info!("network stopped");
     }
 
@@ -219,7 +216,7 @@ impl Service {
         if self.follow(task) {
             tracing::info!(%task, "following a task");
             for peer in self.peers.shuffled(random).into_iter().take(limits::WANT_PEERS) {
-                self.sessions.want(peer, Plan::Tasks([task].into()));
+                self.sessions.want_and_settle(peer, Plan::Tasks([task].into()), Instant::now());
             }
         }
     }
@@ -233,8 +230,8 @@ impl Service {
         }
         match event.origin {
             Origin::Local | Origin::Import => self.publish(event),
-            // Passed on by gossip itself.
-            Origin::Gossip(_) => {}
+            // Passed on by gossip itself, unless it had to wait here.
+            Origin::Gossip(_) => self.news |= self.held.remove(&event.change.id),
             Origin::Sync(_) => self.news = true,
         }
     }
@@ -287,7 +284,7 @@ impl Service {
                 let _ = reply.send(self.snapshot());
             }
             Command::Follow(task) => self.discover(task),
-            Command::FetchArtifact { cid, hint, reply } => self.fetch_artifact(cid, hint, reply),
+            Command::FetchArtifact { cid, hint, limit, reply } => self.fetch_artifact(cid, hint, limit, reply),
         }
     }
 
@@ -298,9 +295,9 @@ impl Service {
             Ok(()) => {
                 self.dials.insert(connection, reply);
             }
-            Err(error) => {
-                let _ = reply.send(Err(error.to_string()));
-            }
+            // The address names a peer that is connected already.
+            Err(DialError::DialPeerConditionFalse(_)) => drop(reply.send(Ok(()))),
+            Err(error) => drop(reply.send(Err(error.to_string()))),
         }
     }
 
@@ -323,7 +320,7 @@ impl Service {
         }
     }
 
-    fn fetch_artifact(&mut self, cid: Cid, hint: Option<NodeId>, reply: oneshot::Sender<Result<(), FetchError>>) {
+    fn fetch_artifact(&mut self, cid: Cid, hint: Option<NodeId>, limit: u64, reply: oneshot::Sender<Result<(), FetchError>>) {
         if let Some(waiting) = self.fetches.get_mut(&cid) {
             // Callers wait for the answer, so they are as many as the node's own tasks.
             waiting.push(reply);
@@ -343,7 +340,7 @@ impl Service {
             let _turn = room.acquire_owned().await;
             let store = context.store.clone();
             let had = read(move || store.artifact_size(&cid)).await.flatten();
-            let result = if had.is_some() { Ok(()) } else { artifacts::fetch(&context, cid, peers).await };
+            let result = if had.is_some() { Ok(()) } else { artifacts::fetch(&context, cid, limit, peers).await };
             context.tell(Work::ArtifactOver(cid, result)).await;
         });
     }
@@ -367,11 +364,16 @@ impl Service {
                     Verdict::Accept => MessageAcceptance::Accept,
                     // An honest peer with another clock may pass on what is too early for us.
                     Verdict::Reject(reject) if reject.penalty() > 1 => MessageAcceptance::Reject,
-                    Verdict::Ignore | Verdict::Reject(_) => MessageAcceptance::Ignore,
+                    Verdict::Ignore | Verdict::Held(_) | Verdict::Reject(_) => MessageAcceptance::Ignore,
                 };
-                behaviour.gossip.report_message_validation_result(&message, &from, acceptance);
-                if let Verdict::Reject(reject) = verdict {
-                    self.penalise(from, &reject);
+                let in_time = behaviour.gossip.report_message_validation_result(&message, &from, acceptance);
+                match verdict {
+                    // Judged so late that gossip has forgotten it.
+                    Verdict::Accept => self.news |= !in_time,
+                    Verdict::Ignore => {}
+                    Verdict::Held(id) if self.held.len() < limits::HELD => drop(self.held.insert(id)),
+                    Verdict::Held(_) => self.news = true,
+                    Verdict::Reject(reject) => self.penalise(from, &reject),
                 }
             }
             Work::Penalise(peer, reject) => self.penalise(peer, &reject),
@@ -406,96 +408,6 @@ impl Service {
     pub fn set_score(&mut self, peer: PeerId, points: u32) {
         self.swarm.behaviour_mut().gossip.set_application_score(&peer, -f64::from(points));
     }
-
-    // --- the clock -------------------------------------------------------------------------
-
-    fn on_tick(&mut self, now: Instant) {
-        self.published = 0;
-        self.redial(now);
-        for (peer, points) in self.penalties.forgive(now) {
-            self.set_score(peer, points);
-        }
-        for peer in self.penalties.served(now) {
-            self.swarm.behaviour_mut().refused.unblock_peer(peer);
-        }
-        if passed(&mut self.clock.reconciled, now, limits::RECONCILE_INTERVAL)
-            && let Some(peer) = self.peers.shuffled(random).first()
-        {
-            self.sessions.want(*peer, Plan::Everything);
-        }
-        if self.news && passed(&mut self.clock.told, now, limits::NEWS_INTERVAL) {
-            self.news = false;
-            self.tell_news();
-        }
-        if passed(&mut self.clock.searched, now, limits::MISSING_INTERVAL) {
-            self.look_for_missing();
-        }
-        if self.peers.len() < limits::TARGET_PEERS && passed(&mut self.clock.discovered, now, limits::DISCOVERY_INTERVAL) {
-            self.dial_discovered();
-        }
-        self.fetch_wanted();
-        while let Some((peer, plan)) = self.sessions.next(now) {
-            self.spawned.spawn(catchup::run(self.context.clone(), peer, plan));
-        }
-    }
-
-    fn redial(&mut self, now: Instant) {
-        for (at, address) in self.bootstrap.due(now) {
-            let options = DialOpts::from(address.clone());
-            let connection = options.connection_id();
-            match self.swarm.dial(options) {
-                Ok(()) => self.bootstrap.dialling(at, connection),
-                Err(error) => {
-                    tracing::debug!(%address, %error, "cannot dial");
-                    self.bootstrap.failed_at_once(at, now, random());
-                }
-            }
-        }
-    }
-
-    fn tell_news(&mut self) {
-        for peer in self.peers.shuffled(random) {
-            let (reply, _) = oneshot::channel();
-            let request = self.swarm.behaviour_mut().sync.send_request(&peer, SyncRequest::News);
-            self.sync.asked(request, reply);
-        }
-    }
-
-    pub fn look_for_missing(&mut self) {
-        let (context, store) = (self.context.clone(), self.context.store.clone());
-        self.spawned.spawn(async move {
-            let missing = read(move || store.missing_parents(limits::MISSING)).await.unwrap_or_default();
-            for id in missing {
-                context.tell(Work::Want(Want { kind: Kind::Experiment, id: id.into(), from: None })).await;
-            }
-        });
-    }
-
-    fn fetch_wanted(&mut self) {
-        if self.peers.len() == 0 {
-            return;
-        }
-        while let Ok(turn) = Arc::clone(&self.wanting).try_acquire_owned() {
-            let Some((kind, from, ids)) = self.wanted.next() else { return };
-            let first = from.filter(|peer| self.peers.contains(peer));
-            let others = self.peers.shuffled(random).into_iter().filter(|peer| Some(*peer) != first).take(limits::WANT_PEERS);
-            let peers: Vec<_> = first.into_iter().chain(others).collect();
-            let context = self.context.clone();
-            self.spawned.spawn(async move {
-                wants::fetch_from(context, kind, ids, peers).await;
-                drop(turn);
-            });
-        }
-    }
-}
-
-/// Whether an interval has passed; if so, the next one begins.
-fn passed(last: &mut Instant, now: Instant, interval: std::time::Duration) -> bool {
-    let over = now.duration_since(*last) >= interval;
-    if over {
-        *last = now;
-    }
-    over
 }
 
 /// For spreading load and picking peers, not for secrets: without a source, order does no harm.

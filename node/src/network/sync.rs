@@ -79,7 +79,7 @@ pub enum Event {
 pub enum Effect {
     /// Send this message and report the answer.
     Ask(Vec<u8>),
-    /// Fetch these objects, in this order, and report.
+    /// Fetch those of these objects that are still missing, in this order, and report.
     Fetch(Vec<ObjectId>),
     Done(End),
 }
@@ -195,15 +195,13 @@ mod tests {
     use std::collections::BTreeSet;
 
     use proptest::prelude::*;
+    use sha2::{Digest, Sha256};
 
     use super::*;
 
+    /// Hashes, as real ids are: fingerprints are sums, which ids made by a linear rule collide in.
     fn id(n: u32) -> ObjectId {
-        // Spread like hashes, so that ids do not sort by time.
-        let mut bytes = [0; 32];
-        bytes[..8].copy_from_slice(&(u64::from(n).wrapping_mul(0x9e37_79b9_7f4a_7c15)).to_be_bytes());
-        bytes[28..].copy_from_slice(&n.to_be_bytes());
-        ObjectId(bytes)
+        ObjectId(Sha256::digest(n.to_be_bytes()).into())
     }
 
     fn items(set: &BTreeSet<u32>) -> Arc<Items> {
@@ -269,8 +267,11 @@ mod tests {
         ) {
             let (fetched, end, _) = learn(&mine, &theirs, &mut Network { seed, loss: 0 });
             prop_assert_eq!(end, End::Complete);
-            prop_assert_eq!(fetched.len(), fetched.iter().collect::<BTreeSet<_>>().len());
-            prop_assert_eq!(fetched.into_iter().collect::<BTreeSet<_>>(), missing(&mine, &theirs));
+            // Where a frame was full, a range is compared again and may name an id twice: whoever
+            // fetches looks what it has by then.
+            let (fetched, missing) = (fetched.into_iter().collect::<BTreeSet<_>>(), missing(&mine, &theirs));
+            prop_assert_eq!(missing.difference(&fetched).count(), 0, "never named");
+            prop_assert_eq!(fetched.difference(&missing).count(), 0, "named, though known");
         }
 
         #[test]

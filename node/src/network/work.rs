@@ -1,7 +1,7 @@
 //! How spawned work speaks to the network task, which alone holds the swarm.
 
 use libp2p::{PeerId, gossipsub::MessageId, request_response::ResponseChannel};
-use spore_protocol::{Cid, Reject, TaskId};
+use spore_protocol::{Cid, ObjectId, Reject, TaskId};
 use spore_storage::Store;
 use tokio::sync::{mpsc, oneshot};
 
@@ -20,6 +20,8 @@ pub enum Verdict {
     Accept,
     /// Neither pass it on nor hold it against the sender.
     Ignore,
+    /// As `Ignore`, for an object that waits for its parent: peers hear of it when that has come.
+    Held(ObjectId),
     Reject(Reject),
 }
 

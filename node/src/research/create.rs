@@ -85,7 +85,7 @@ pub fn prepare(store: &Store, identity: &Identity, draft: &TaskDraft, now: u64) 
         Some(cid) if store.artifact_path(&cid).is_some() => cid.to_string(),
         Some(cid) => return Err(CreateError::Dataset(cid)),
     };
-    lang::trace(&draft.base, &lang::Limits::default(), &std::collections::BTreeMap::new())?;
+    lang::trace(&draft.base, &lang::Limits::default())?;
     let base = store.put_artifact(draft.base.as_bytes())?;
     let evaluator = store.put_artifact(&EvalSpec::for_budget(draft.time_budget).to_bytes())?;
     let manifest = TaskManifest {

@@ -21,6 +21,7 @@ use super::{
 };
 use crate::{
     engine::{Engine, EngineError, Order, Shutdown, Terms, stopped},
+    ingest::StoreEvent,
     progress::Purpose,
 };
 
@@ -30,6 +31,8 @@ const BACKOFF_FIRST: Duration = Duration::from_secs(1);
 const BACKOFF_MOST: Duration = Duration::from_secs(600);
 /// How long to wait for a task or a root before looking again.
 const LOOK_AGAIN: Duration = Duration::from_secs(5);
+/// Least time between two looks, so that a flood of news does not keep this loop busy.
+const LOOK_AT_MOST: Duration = Duration::from_secs(1);
 /// Newest results out of which the tuner learns; each costs a small file read.
 const TRIALS: usize = 512;
 /// Scripts of other nodes' results fetched in one round, to learn from them.
@@ -53,7 +56,9 @@ pub async fn run(engine: Arc<Engine>, mut shutdown: Shutdown) {
         info!(llm = ?config, "a language model proposes");
         Client::new(config).inspect_err(|error| warn!(%error, "the language model cannot be used")).ok()
     });
-    let mut researcher = Researcher { engine, client, rounds: 0, refused: HashSet::new() };
+    // Subscribed before the first look, so that nothing comes between a look and the wait after it.
+    let events = engine.events.subscribe();
+    let mut researcher = Researcher { engine, client, events, rounds: 0, refused: HashSet::new() };
     let (mut failures, mut said) = (0, "");
     loop {
         let delay = match researcher.round(&mut shutdown).await {
@@ -70,7 +75,7 @@ pub async fn run(engine: Arc<Engine>, mut shutdown: Shutdown) {
                     info!("research waits: {why}");
                 }
                 researcher.wait_for_news(&mut shutdown).await;
-                Duration::ZERO
+                LOOK_AT_MOST
             }
             Err(EngineError::Stopped) => return,
             Err(error) => {
@@ -94,6 +99,7 @@ fn backoff(failures: u32) -> Duration {
 struct Researcher {
     engine: Arc<Engine>,
     client: Option<Client>,
+    events: broadcast::Receiver<StoreEvent>,
     rounds: u64,
     /// Scripts that the language refuses, so that they are not proposed again. Cleared when large.
     refused: HashSet<Cid>,
@@ -357,12 +363,11 @@ impl Researcher {
     }
 
     /// Waits until the store changes, or a while.
-    async fn wait_for_news(&self, shutdown: &mut Shutdown) {
-        let mut events = self.engine.events.subscribe();
+    async fn wait_for_news(&mut self, shutdown: &mut Shutdown) {
         let mut pinned = self.engine.settings.pinned.clone();
         tokio::select! {
             // Lagging means news, too.
-            Ok(_) | Err(broadcast::error::RecvError::Lagged(_)) = events.recv() => {}
+            Ok(_) | Err(broadcast::error::RecvError::Lagged(_)) = self.events.recv() => {}
             Ok(()) = pinned.changed() => {}
             () = sleep(LOOK_AGAIN) => {}
             () = stopped(shutdown) => {}

@@ -9,7 +9,7 @@ use spore_protocol::{
 };
 use spore_storage::{RecordSummary, Scope, Store, StoreError};
 use tokio::{
-    sync::broadcast::error::RecvError,
+    sync::broadcast::{self, error::RecvError},
     time::{Instant, sleep, sleep_until},
 };
 use tracing::{debug, info, warn};
@@ -29,8 +29,9 @@ const DISPUTES: usize = 64;
 const LOOK_AGAIN: Duration = Duration::from_secs(20);
 /// Least time between two looks, so that a flood of records does not keep this loop busy.
 const LOOK_AT_MOST: Duration = Duration::from_secs(1);
-/// Seconds for which a record is left alone whose artifacts could not be had.
-const RETRY_ARTIFACT: u64 = 300;
+/// Seconds for which a record is left alone whose artifacts could not be had: a relay that passed
+/// the record on is still fetching them.
+const RETRY_ARTIFACT: u64 = 20;
 /// Delay after this machine failed; it doubles up to [`BACKOFF_MOST`].
 const BACKOFF_FIRST: Duration = Duration::from_secs(5);
 const BACKOFF_MOST: Duration = Duration::from_secs(600);
@@ -38,7 +39,9 @@ const BACKOFF_MOST: Duration = Duration::from_secs(600);
 /// Re-runs records until the node shuts down.
 pub async fn run(engine: Arc<Engine>, mut shutdown: Shutdown) {
     let policy = Policy { node: engine.node_id(), class: engine.class(), rate: engine.settings.verify_rate.clamp(0.0, 1.0) };
-    let mut verifier = Verifier { engine, policy, skipped: Skipped::default() };
+    // Subscribed before the first look, so that nothing comes between a look and the wait after it.
+    let events = engine.events.subscribe();
+    let mut verifier = Verifier { engine, policy, skipped: Skipped::default(), events };
     let mut failures = 0_u32;
     loop {
         let looked = Instant::now();
@@ -70,6 +73,7 @@ struct Verifier {
     engine: Arc<Engine>,
     policy: Policy,
     skipped: Skipped,
+    events: broadcast::Receiver<StoreEvent>,
 }
 
 /// What the policy looks at.
@@ -198,12 +202,11 @@ impl Verifier {
     }
 
     /// Waits for a record or control event of another node, or a while.
-    async fn wait_for_news(&self, shutdown: &mut Shutdown) {
-        let mut events = self.engine.events.subscribe();
+    async fn wait_for_news(&mut self, shutdown: &mut Shutdown) {
         let deadline = Instant::now() + LOOK_AGAIN;
         loop {
             tokio::select! {
-                event = events.recv() => match event {
+                event = self.events.recv() => match event {
                     Ok(StoreEvent { object, .. }) if object.signer() == self.policy.node => {}
                     Ok(_) | Err(RecvError::Lagged(_)) => return,
                     Err(RecvError::Closed) => sleep_until(deadline).await,

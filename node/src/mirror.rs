@@ -1,0 +1,182 @@
+//! Keeps the scripts that records and tasks name, so that they outlive their publisher's absence
+//! and reach nodes that cannot reach the publisher: a relay serves what it has never run.
+//!
+//! It looks at the newest records whenever the store has news, and walks through the older ones a
+//! page at a time. What no peer has is asked for again, ever more rarely.
+//!
+//! Never here: datasets, which strangers could fill a disk with; who trains on one fetches it.
+
+use std::{
+    collections::{BTreeSet, HashMap},
+    time::Duration,
+};
+
+use futures::StreamExt as _;
+use spore_protocol::{Cid, NodeId};
+use spore_storage::{Cursor, Scope, Store, StoreError};
+use tokio::{
+    sync::{broadcast, watch},
+    time::{Instant, sleep_until, timeout},
+};
+
+use crate::{
+    ingest::StoreEvent,
+    network::{FetchError, NetworkHandle},
+};
+
+/// Largest script or evaluator kept, in bytes: what the train-script language takes.
+const LIMIT: u64 = 64 << 10;
+/// Records looked at in one go; each costs a read of about a kilobyte.
+const PAGE: usize = 512;
+/// Fetches at once: few, for whoever runs an experiment waits for one too.
+const AT_ONCE: usize = 2;
+/// How long without news before the next page of older records.
+const IDLE: Duration = Duration::from_secs(5);
+/// Least time between two looks, so that a flood of records does not keep this loop busy.
+const PAUSE: Duration = Duration::from_millis(500);
+/// How long after the oldest record the walk begins again.
+const WALK_AGAIN: Duration = Duration::from_secs(600);
+/// Delay before something that no peer had is asked for again; it doubles with each time.
+const RETRY_FIRST: Duration = Duration::from_secs(2);
+const RETRY_MOST: Duration = Duration::from_secs(3600);
+/// Failures remembered. All are forgotten when there are more, which only asks again too early.
+const FAILURES: usize = 8192;
+
+/// Fetches missing scripts until the node shuts down.
+pub async fn run(store: Store, network: NetworkHandle, mut events: broadcast::Receiver<StoreEvent>, mut shutdown: watch::Receiver<bool>) {
+    let mut mirror = Mirror { store, network, failures: HashMap::new(), walk: Walk::Next(None) };
+    loop {
+        let looked = Instant::now();
+        tokio::select! {
+            more = mirror.round() => if !more { return },
+            _ = shutdown.wait_for(|stop| *stop) => return,
+        }
+        tokio::select! {
+            news = timeout(IDLE, events.recv()) => {
+                if matches!(news, Ok(Err(broadcast::error::RecvError::Closed))) {
+                    return;
+                }
+                sleep_until(looked + PAUSE).await;
+                // Everything that came meanwhile is seen by the one look that follows.
+                events = events.resubscribe();
+            }
+            _ = shutdown.wait_for(|stop| *stop) => return,
+        }
+    }
+}
+
+struct Mirror {
+    store: Store,
+    network: NetworkHandle,
+    failures: HashMap<Cid, Failure>,
+    walk: Walk,
+}
+
+/// What no peer had.
+struct Failure {
+    times: u32,
+    again: Instant,
+}
+
+/// Where the walk through older records is.
+enum Walk {
+    /// Before this record next; at the newest with none.
+    Next(Option<Cursor>),
+    /// At the end, until then.
+    Rest(Instant),
+}
+
+/// Something missing, and who published it.
+type Missing = (Cid, NodeId);
+
+impl Mirror {
+    /// Looks once, and fetches what is missing. False at shutdown.
+    async fn round(&mut self) -> bool {
+        let before = match &self.walk {
+            Walk::Rest(until) if Instant::now() < *until => None,
+            Walk::Rest(_) => Some(None),
+            Walk::Next(cursor) => Some(cursor.clone()),
+        };
+        let store = self.store.clone();
+        let looked = match tokio::task::spawn_blocking(move || look(&store, before)).await {
+            Ok(Ok(looked)) => looked,
+            Ok(Err(error)) => {
+                tracing::warn!(%error, "cannot look for missing scripts");
+                return true;
+            }
+            Err(_) => return false,
+        };
+        match looked.walked {
+            Some(Some(cursor)) => self.walk = Walk::Next(Some(cursor)),
+            Some(None) => self.walk = Walk::Rest(Instant::now() + WALK_AGAIN),
+            None => {}
+        }
+        self.fetch(looked.missing).await
+    }
+
+    /// Fetches what is due. False at shutdown.
+    async fn fetch(&mut self, missing: BTreeSet<Missing>) -> bool {
+        let now = Instant::now();
+        let due = missing.into_iter().filter(|(cid, _)| self.failures.get(cid).is_none_or(|failure| failure.again <= now));
+        let network = self.network.clone();
+        let fetch = |(cid, publisher): Missing| {
+            let network = network.clone();
+            async move { (cid, network.fetch_artifact_within(cid, Some(publisher), LIMIT).await) }
+        };
+        let due: Vec<_> = due.collect();
+        let mut results = futures::stream::iter(due).map(fetch).buffer_unordered(AT_ONCE);
+        while let Some((cid, result)) = results.next().await {
+            match result {
+                Ok(()) => drop(self.failures.remove(&cid)),
+                Err(FetchError::Closed(_)) => return false,
+                Err(error) => {
+                    tracing::debug!(%error, "a script is missing");
+                    self.failed(cid);
+                }
+            }
+        }
+        true
+    }
+
+    fn failed(&mut self, cid: Cid) {
+        if self.failures.len() >= FAILURES {
+            self.failures.clear();
+        }
+        let failure = self.failures.entry(cid).or_insert(Failure { times: 0, again: Instant::now() });
+        failure.again = Instant::now() + RETRY_FIRST.saturating_mul(1 << failure.times.min(16)).min(RETRY_MOST);
+        failure.times = failure.times.saturating_add(1);
+    }
+}
+
+/// What a look found.
+struct Looked {
+    missing: BTreeSet<Missing>,
+    /// Where the walk goes on, if it went on; none in it at the end.
+    walked: Option<Option<Cursor>>,
+}
+
+/// Looks at the tasks, the newest records, and those before the walk's place, if it is to go on.
+fn look(store: &Store, before: Option<Option<Cursor>>) -> Result<Looked, StoreError> {
+    let mut named = BTreeSet::new();
+    for task in store.tasks()? {
+        let Some(manifest) = task.manifest else { continue };
+        // Legacy manifests name their evaluators in other ways.
+        let evaluator = manifest.prepare_cid.parse().ok();
+        named.extend(manifest.base_code_cid.into_iter().chain(evaluator).map(|cid| (cid, manifest.created_by)));
+    }
+    let (newest, _) = store.recent(Scope::All, None, PAGE)?;
+    named.extend(newest.iter().filter_map(|record| Some((record.code_cid?, record.node_id))));
+    let walked = match before {
+        None => None,
+        Some(before) => {
+            let (older, next) = store.recent(Scope::All, before, PAGE)?;
+            named.extend(older.iter().filter_map(|record| Some((record.code_cid?, record.node_id))));
+            Some(next)
+        }
+    };
+    named.retain(|(cid, _)| store.artifact_path(cid).is_none());
+    Ok(Looked { missing: named, walked })
+}
+
+#[cfg(test)]
+mod tests;

@@ -1,0 +1,130 @@
+//! The loop against a real store and a network played by the test.
+
+use std::sync::{Arc, Mutex};
+
+use spore_protocol::{
+    Goal, Identity, Record, Status, TaskId, TaskManifest, VerifiedObject, manifest::MANIFEST_VERSION, record::RECORD_VERSION,
+};
+use tempfile::TempDir;
+use tokio::task::JoinHandle;
+
+use super::*;
+use crate::network::Command;
+
+const NOW: u64 = 1_700_000_000;
+
+struct Kept {
+    _folder: TempDir,
+    store: Store,
+    /// What was asked for, in order, with the largest size allowed.
+    asked: Arc<Mutex<Vec<(Cid, u64)>>>,
+    _events: broadcast::Sender<StoreEvent>,
+    shutdown: watch::Sender<bool>,
+    task: JoinHandle<()>,
+}
+
+/// A mirror of these objects. Its network has `peers`' artifacts, but refuses each one's first
+/// `refusals` requests.
+fn start(objects: &[VerifiedObject], peers: Vec<Vec<u8>>, refusals: usize) -> Kept {
+    let folder = tempfile::tempdir().unwrap();
+    let store = Store::open(folder.path()).unwrap();
+    store.insert(objects, NOW).unwrap();
+    let (network, mut commands) = NetworkHandle::channel();
+    let asked = Arc::new(Mutex::new(Vec::new()));
+    let (noted, into) = (asked.clone(), store.clone());
+    tokio::spawn(async move {
+        while let Some(command) = commands.recv().await {
+            let Command::FetchArtifact { cid, limit, reply, .. } = command else { continue };
+            let times = {
+                let mut noted = noted.lock().unwrap();
+                noted.push((cid, limit));
+                noted.iter().filter(|(other, _)| *other == cid).count()
+            };
+            let found = peers.iter().find(|bytes| Cid::of(bytes) == cid).filter(|_| times > refusals);
+            let answer = found.map(|bytes| drop(into.put_artifact(bytes).unwrap())).ok_or(FetchError::NotFound(cid));
+            let _ = reply.send(answer);
+        }
+    });
+    let (events, receiver) = broadcast::channel(16);
+    let (shutdown, stop) = watch::channel(false);
+    let task = tokio::spawn(run(store.clone(), network, receiver, stop));
+    Kept { _folder: folder, store, asked, _events: events, shutdown, task }
+}
+
+/// A task with its root.
+fn objects() -> Vec<VerifiedObject> {
+    let identity = Identity::from_seed(&[1; 32]);
+    let manifest = TaskManifest {
+        name: "task".into(),
+        description: String::new(),
+        task_type: "ml_train".into(),
+        artifact_type: "starlark_train_script".into(),
+        metric: "val_bpb".into(),
+        goal: Goal::Minimize,
+        base_code_cid: Some(Cid::of(b"base")),
+        prepare_cid: Cid::of(b"evaluator").to_string(),
+        dataset_cid: Cid::of(b"data").to_string(),
+        time_budget: 20,
+        created_by: identity.node_id(),
+        timestamp: NOW,
+        version: MANIFEST_VERSION,
+    };
+    let manifest = identity.sign(&manifest).unwrap();
+    let root = Record {
+        parent: None,
+        depth: 0,
+        code_cid: Some(Cid::of(b"script")),
+        diff: String::new(),
+        dataset_cid: String::new(),
+        prepare_cid: String::new(),
+        time_budget: 20,
+        val_bpb: 1.0,
+        peak_vram_mb: 0.0,
+        num_steps: 1,
+        num_params: 1,
+        status: Status::Keep,
+        description: String::new(),
+        hypothesis: String::new(),
+        agent_model: String::new(),
+        gpu_model: "CPU".into(),
+        cuda_version: String::new(),
+        torch_version: String::new(),
+        node_id: identity.node_id(),
+        task_id: Some(TaskId::from(manifest.id())),
+        timestamp: NOW,
+        version: RECORD_VERSION,
+    };
+    vec![manifest.into(), identity.sign(&root).unwrap().into()]
+}
+
+async fn until_kept(kept: &Kept, bytes: &[u8]) {
+    let cid = Cid::of(bytes);
+    let here = async {
+        while kept.store.artifact_path(&cid).is_none() {
+            tokio::time::sleep(Duration::from_millis(10)).await;
+        }
+    };
+    timeout(Duration::from_secs(60), here).await.unwrap();
+}
+
+#[tokio::test]
+async fn scripts_and_evaluators_are_kept_and_datasets_are_not() {
+    let kept = start(&objects(), vec![b"base".to_vec(), b"evaluator".to_vec(), b"script".to_vec(), b"data".to_vec()], 0);
+    for bytes in [&b"base"[..], b"evaluator", b"script"] {
+        until_kept(&kept, bytes).await;
+    }
+    kept.shutdown.send(true).unwrap();
+    kept.task.await.unwrap();
+    let asked = kept.asked.lock().unwrap();
+    assert_eq!(asked.len(), 3, "each is asked for once");
+    assert!(asked.iter().all(|(cid, limit)| *cid != Cid::of(b"data") && *limit == LIMIT));
+}
+
+#[tokio::test]
+async fn what_no_peer_had_is_asked_for_again() {
+    let kept = start(&objects(), vec![b"script".to_vec()], 1);
+    until_kept(&kept, b"script").await;
+    let asked = kept.asked.lock().unwrap().clone();
+    assert_eq!(asked.iter().filter(|(cid, _)| *cid == Cid::of(b"script")).count(), 2);
+    kept.shutdown.send(true).unwrap();
+}
