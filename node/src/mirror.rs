@@ -49,7 +49,7 @@ pub async fn run(store: Store, network: NetworkHandle, mut events: broadcast::Re
         let looked = Instant::now();
         tokio::select! {
             more = mirror.round() => if !more { return },
-            _ = shutdown.wait_for(|stop| *stop) => return,
+            () = stopped(&mut shutdown) => return,
         }
         tokio::select! {
             news = timeout(IDLE, events.recv()) => {
@@ -60,9 +60,15 @@ pub async fn run(store: Store, network: NetworkHandle, mut events: broadcast::Re
                 // Everything that came meanwhile is seen by the one look that follows.
                 events = events.resubscribe();
             }
-            _ = shutdown.wait_for(|stop| *stop) => return,
+            () = stopped(&mut shutdown) => return,
         }
     }
+}
+
+/// Resolves when the node shuts down, or nobody is left who could say so.
+async fn stopped(shutdown: &mut watch::Receiver<bool>) {
+    // What it gives is a lock, which may not be held while something else is awaited.
+    let _ = shutdown.wait_for(|stop| *stop).await;
 }
 
 struct Mirror {

@@ -159,9 +159,7 @@ impl Node {
         let keeping = mirror::run(store.clone(), network.clone(), events.subscribe(), shutdown.clone());
         watch_over(&mut parts, "keeper of scripts", tokio::spawn(keeping));
 
-        let node_id = found.identity.node_id();
-        let peer_id = identity_file::peer_id(&node_id).map(|peer| peer.to_string()).unwrap_or_default();
-        let view = View::new(store.clone(), node_id, peer_id);
+        let view = View::new(store.clone(), Some(found.identity.node_id()));
         let task = options.task.as_deref().map(|task| view.resolve_task(task)).transpose()?;
         if let Some(task) = task {
             // It may be known to others only: following it brings it here.

@@ -131,7 +131,7 @@ impl Server {
                 }
             }
         });
-        let view = View::new(store.clone(), publisher.node_id(), "peer".into());
+        let view = View::new(store.clone(), Some(publisher.node_id()));
         let live = LiveNode {
             mode: "relay",
             started: std::time::Instant::now(),

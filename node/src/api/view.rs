@@ -16,6 +16,7 @@ use spore_protocol::{
 use spore_storage::{Cursor, NodeStats, RecordSummary, Scope, Store, TaskView};
 
 use super::{dto, graph::Graphs, live::Live, problem::ApiError, resolve::unknown};
+use crate::identity_file::peer_id;
 
 /// Longest list in one answer.
 pub const MAX_LIST: usize = 500;
@@ -29,7 +30,7 @@ const MAX_CODE_BYTES: u64 = 1 << 20;
 #[derive(Clone)]
 pub struct View {
     store: Store,
-    node_id: NodeId,
+    node_id: Option<NodeId>,
     peer_id: String,
     pub(super) graphs: Arc<Graphs>,
 }
@@ -39,8 +40,9 @@ pub struct View {
 struct Names(HashMap<NodeId, Option<String>>);
 
 impl View {
-    /// `node_id` is this node's own, `peer_id` libp2p's name for the same key.
-    pub fn new(store: Store, node_id: NodeId, peer_id: String) -> Self {
+    /// `node_id` is this node's own; none for a store without an identity.
+    pub fn new(store: Store, node_id: Option<NodeId>) -> Self {
+        let peer_id = node_id.and_then(|node| peer_id(&node)).map(|peer| peer.to_string()).unwrap_or_default();
         Self { store, node_id, peer_id, graphs: Arc::default() }
     }
 
@@ -64,7 +66,7 @@ impl View {
             task_count: counts.tasks,
             peer_count: live.peers.len() as u64,
             frontier_size: counts.frontier,
-            node_id: self.node_id.to_string(),
+            node_id: self.node_id.map(|node| node.to_string()).unwrap_or_default(),
             peer_id: self.peer_id.clone(),
             version: env!("CARGO_PKG_VERSION").into(),
             mode: live.mode.into(),
@@ -261,7 +263,7 @@ impl View {
                 let profile = self.store.profile(&node_id)?;
                 let profiled = profile.map(|profile| profile.timestamp);
                 let last_activity =
-                    profiled.or((node_id == self.node_id).then_some(0)).ok_or_else(|| unknown("node", id))?;
+                    profiled.or((Some(node_id) == self.node_id).then_some(0)).ok_or_else(|| unknown("node", id))?;
                 NodeStats { node_id, experiment_count: 0, verification_count: 0, classes: Vec::new(), last_activity }
             }
         };

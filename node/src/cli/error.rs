@@ -112,12 +112,17 @@ impl From<StoreError> for CliError {
             StoreError::NotFound(_) => ErrorKind::NotFound,
             _ => ErrorKind::Failed,
         };
-        let hint = match kind {
-            ErrorKind::Locked => Some("stop that process, or choose another --data-dir"),
-            ErrorKind::NotFound => Some("make one with `spore init`, or start a node with `spore run`"),
+        let text = error.to_string();
+        let next = match &error {
+            StoreError::Locked { .. } | StoreError::NotFound(_) | StoreError::DiskFull | StoreError::NewerSchema { .. } => {
+                text.rsplit_once(": ")
+            }
             _ => None,
         };
-        Self { kind, message: error.to_string(), hint: hint.map(str::to_owned) }
+        match next {
+            Some((message, hint)) => Self { kind, message: message.to_owned(), hint: Some(hint.to_owned()) },
+            None => Self { kind, message: text, hint: None },
+        }
     }
 }
 
@@ -136,6 +141,6 @@ mod tests {
     fn a_locked_store_ends_with_its_own_code() {
         let error = CliError::from(StoreError::Locked { holder: "process 7".into() });
         assert_eq!(error.kind as i32, 5);
-        assert!(error.message.contains('7'), "{error}");
+        assert!(error.message.contains('7') && error.hint.is_some(), "{error}");
     }
 }

@@ -9,6 +9,7 @@ use super::{CliError, Context, ErrorKind, display, display::Display, peer, warn}
 use crate::{
     api::page,
     config::{Config, LlmConfig},
+    data_dir::make_private,
     research::llm::{Provider, ProviderConfig},
     runtime::{self, Mode, Node, Options, StartError, WebError},
 };
@@ -79,6 +80,10 @@ fn share(text: &str) -> Result<f64, String> {
 /// Whatever keeps it from starting, and a part that ends by itself.
 pub fn run(args: Args, context: &Context) -> Result<(), CliError> {
     let config = context.config()?;
+    let file = context.data.config();
+    if file.exists() && make_private(&file)? {
+        warn("other users could read config.toml; its mode is 0600 now. Set another API key if they may have");
+    }
     let options = options(&args, &config)?;
     let display = Arc::new(Display::new());
     display::log_to(&display, args.verbose);

@@ -224,12 +224,7 @@ impl Source {
 
 impl Offline {
     fn new(store: Store, identity: Option<&Identity>, context: &Context, door: Option<Door>) -> Result<Self, CliError> {
-        let node_id = identity.map(Identity::node_id).ok_or_else(|| {
-            CliError::not_found(format!("{} has a store but no identity", context.data.root().display()))
-                .hint("`spore init` makes one")
-        })?;
-        let peer_id = identity_file::peer_id(&node_id).map(|id| id.to_string()).unwrap_or_default();
-        let view = View::new(store, node_id, peer_id);
+        let view = View::new(store, identity.map(Identity::node_id));
         let pinned = context.config()?.task.and_then(|task| view.resolve_task(&task).ok());
         Ok(Self { view, live: Live::offline(pinned), pinned, door })
     }
