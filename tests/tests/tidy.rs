@@ -2,7 +2,7 @@
 //! them to people; an exception stands in one of the tables below with its reason.
 #![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic, clippy::indexing_slicing)]
 
-use std::{collections::BTreeMap, process::Command};
+use std::{collections::BTreeSet, process::Command};
 
 use spore_tests::source::{Source, files, root};
 use syn::{spanned::Spanned as _, visit::Visit};
@@ -459,22 +459,13 @@ fn nothing_names_a_place_on_somebodys_machine() {
 }
 
 #[test]
-fn the_tables_of_exceptions_hold_no_more_than_is_needed() {
-    let present: BTreeMap<_, _> =
-        files(&[".rs", ".ts", ".svelte", ".mjs"]).into_iter().map(|s| (s.path.clone(), s)).collect();
-    let lengths: BTreeMap<_, _> = code()
-        .into_iter()
-        .flat_map(|(source, code)| {
-            code.functions.into_iter().map(move |(name, lines, _)| (format!("{}::{name}", source.path), lines))
-        })
-        .collect();
-    // A little below the limit an exception may stay: the next line would need it again.
-    let near = |lines: usize, limit: usize| lines * 5 > limit * 4;
-    let needed = |name: &str| {
-        present.get(name).is_some_and(|source| near(source.text.lines().count(), FILE_LINES))
-            || lengths.get(name).is_some_and(|lines| near(*lines, FUNCTION_LINES))
-    };
-    let found: Vec<_> =
-        LONGER.iter().filter(|(name, _)| !needed(name)).map(|(name, why)| format!("{name} ({why})")).collect();
-    report("no exception is needed for", &found);
+fn exceptions_name_what_is_there() {
+    let mut present: BTreeSet<_> =
+        files(&[".rs", ".ts", ".svelte", ".mjs"]).into_iter().map(|source| source.path).collect();
+    for (source, code) in code() {
+        present.extend(code.functions.into_iter().map(|(name, ..)| format!("{}::{name}", source.path)));
+    }
+    let gone = LONGER.iter().filter(|(name, _)| !present.contains(*name));
+    let found: Vec<_> = gone.map(|(name, why)| format!("{name} ({why})")).collect();
+    report("no such file or function", &found);
 }
