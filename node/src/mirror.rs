@@ -49,7 +49,7 @@ pub async fn run(store: Store, network: NetworkHandle, mut events: broadcast::Re
         let looked = Instant::now();
         tokio::select! {
             more = mirror.round() => if !more { return },
-            _ = shutdown.wait_for(|stop| *stop) => return,
+            () = stopped(&mut shutdown) => return,
         }
         tokio::select! {
             news = timeout(IDLE, events.recv()) => {
@@ -60,9 +60,14 @@ pub async fn run(store: Store, network: NetworkHandle, mut events: broadcast::Re
                 // Everything that came meanwhile is seen by the one look that follows.
                 events = events.resubscribe();
             }
-            _ = shutdown.wait_for(|stop| *stop) => return,
+            () = stopped(&mut shutdown) => return,
         }
     }
+}
+
+/// Waits for the node's shutdown, without holding the channel's lock over an await.
+async fn stopped(shutdown: &mut watch::Receiver<bool>) {
+    let _ = shutdown.wait_for(|stop| *stop).await;
 }
 
 struct Mirror {
