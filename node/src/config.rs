@@ -20,7 +20,8 @@ pub const DEFAULT_WEB_PORT: u16 = 8470;
 /// Share of the machine that training may take, in percent.
 pub const DEFAULT_RESOURCE: u8 = 100;
 /// How a peer's address is written, for hints.
-pub const PEER_ADDRESSES: &str = "an address looks like 192.0.2.1:7471, relay.example.org:7471 or /ip4/192.0.2.1/udp/7471/quic-v1";
+pub const PEER_ADDRESSES: &str =
+    "an address looks like 192.0.2.1:7471, relay.example.org:7471 or /ip4/192.0.2.1/udp/7471/quic-v1";
 
 /// The configuration could not be used.
 #[derive(Debug, thiserror::Error)]
@@ -315,12 +316,23 @@ mod tests {
 
     #[test]
     fn every_key_is_known() {
-        let llm = LlmConfig { provider: "x".into(), api_key: Secret("k".into()), model: Some("m".into()), base_url: Some("u".into()) };
+        let llm = LlmConfig {
+            provider: "x".into(),
+            api_key: Secret("k".into()),
+            model: Some("m".into()),
+            base_url: Some("u".into()),
+        };
         let all = Config { task: Some("t".into()), verify_rate: Some(1.0), llm: Some(llm), ..Config::default() };
         let table = Table::try_from(all).unwrap();
-        assert_eq!(table.keys().map(String::as_str).collect::<std::collections::BTreeSet<_>>(), KEYS.into_iter().collect());
+        assert_eq!(
+            table.keys().map(String::as_str).collect::<std::collections::BTreeSet<_>>(),
+            KEYS.into_iter().collect()
+        );
         let llm = table["llm"].as_table().unwrap();
-        assert_eq!(llm.keys().map(String::as_str).collect::<std::collections::BTreeSet<_>>(), LLM_KEYS.into_iter().collect());
+        assert_eq!(
+            llm.keys().map(String::as_str).collect::<std::collections::BTreeSet<_>>(),
+            LLM_KEYS.into_iter().collect()
+        );
     }
 
     #[test]
@@ -342,7 +354,10 @@ mod tests {
         set(&path, "", &[("task", Some(Value::String("abc".into()))), ("port", Some(Value::Integer(2)))]).unwrap();
         set(&path, "llm", &[("model", Some(Value::String("m".into())))]).unwrap();
         let text = fs::read_to_string(&path).unwrap();
-        assert_eq!(text, "# mine\nport = 2\nfuture = true\ntask = \"abc\"\n\n[llm]\nprovider = \"a\"\napi_key = \"k\"\nmodel = \"m\"\n");
+        assert_eq!(
+            text,
+            "# mine\nport = 2\nfuture = true\ntask = \"abc\"\n\n[llm]\nprovider = \"a\"\napi_key = \"k\"\nmodel = \"m\"\n"
+        );
         let loaded = load(&path).unwrap();
         assert_eq!((loaded.config.port, loaded.unknown), (2, vec!["future".to_owned()]));
         set(&path, "", &[("task", None)]).unwrap();

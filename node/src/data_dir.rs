@@ -112,7 +112,8 @@ impl DataDir {
         }
         let path = self.token();
         let mut bytes = [0; TOKEN_BYTES];
-        getrandom::fill(&mut bytes).map_err(|e| DataDirError::Io { path: path.clone(), source: io::Error::other(e) })?;
+        getrandom::fill(&mut bytes)
+            .map_err(|e| DataDirError::Io { path: path.clone(), source: io::Error::other(e) })?;
         let token = hex::encode(bytes);
         write_private(&path, token.as_bytes())?;
         Ok(token)
@@ -131,7 +132,8 @@ impl DataDir {
     /// # Errors
     /// When the file cannot be written.
     pub fn announce_node(&self, node: &RunningNode) -> Result<(), DataDirError> {
-        let text = serde_json::to_string_pretty(node).map_err(|e| DataDirError::Corrupt { path: self.node(), reason: e.to_string() })?;
+        let text = serde_json::to_string_pretty(node)
+            .map_err(|e| DataDirError::Corrupt { path: self.node(), reason: e.to_string() })?;
         write_private(&self.node(), text.as_bytes())
     }
 
@@ -290,7 +292,8 @@ mod tests {
         let dir = tempfile::tempdir().unwrap();
         let data = DataDir::new(dir.path());
         assert_eq!(data.running_node(), None);
-        let mut node = RunningNode { pid: std::process::id(), address: "127.0.0.1:1".into(), explorer: true, started: 1 };
+        let mut node =
+            RunningNode { pid: std::process::id(), address: "127.0.0.1:1".into(), explorer: true, started: 1 };
         data.announce_node(&node).unwrap();
         assert_eq!(data.running_node(), Some(node.clone()));
         let mut child = std::process::Command::new("true").spawn().unwrap();

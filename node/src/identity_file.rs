@@ -23,7 +23,8 @@ pub fn load(dir: &Path) -> Result<Option<Identity>, DataDirError> {
     let mut seed = [0; 32];
     hex::decode_to_slice(text.trim(), &mut seed).map_err(|_| DataDirError::Corrupt {
         path,
-        reason: "not 64 hex digits; restore the key from a copy, or move the file away to start with a new identity".into(),
+        reason: "not 64 hex digits; restore the key from a copy, or move the file away to start with a new identity"
+            .into(),
     })?;
     Ok(Some(Identity::from_seed(&seed)))
 }
@@ -48,10 +49,12 @@ pub fn load_or_create(dir: &Path) -> Result<Found, DataDirError> {
     let created = read_text(&path)?.is_none();
     if created {
         let mut seed = [0; 32];
-        getrandom::fill(&mut seed).map_err(|e| DataDirError::Io { path: path.clone(), source: std::io::Error::other(e) })?;
+        getrandom::fill(&mut seed)
+            .map_err(|e| DataDirError::Io { path: path.clone(), source: std::io::Error::other(e) })?;
         write_private_once(&path, hex::encode(seed).as_bytes())?;
     }
-    let identity = load(dir)?.ok_or_else(|| DataDirError::Corrupt { path: path.clone(), reason: "the key vanished".into() })?;
+    let identity =
+        load(dir)?.ok_or_else(|| DataDirError::Corrupt { path: path.clone(), reason: "the key vanished".into() })?;
     let was_loose = make_private(&path)? | make_private(dir)?;
     let node_id = identity.node_id().to_string();
     let shown = dir.join(NODE_ID);

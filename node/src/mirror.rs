@@ -65,8 +65,9 @@ pub async fn run(store: Store, network: NetworkHandle, mut events: broadcast::Re
     }
 }
 
-/// Waits for the node's shutdown, without holding the channel's lock over an await.
+/// Resolves when the node shuts down, or nobody is left who could say so.
 async fn stopped(shutdown: &mut watch::Receiver<bool>) {
+    // What it gives is a lock, which may not be held while something else is awaited.
     let _ = shutdown.wait_for(|stop| *stop).await;
 }
 

@@ -15,11 +15,7 @@ use std::{
 use libp2p::Multiaddr;
 use spore_protocol::Identity;
 use spore_storage::{Store, StoreError};
-use tokio::{
-    net::TcpListener,
-    sync::watch,
-    task::JoinSet,
-};
+use tokio::{net::TcpListener, sync::watch, task::JoinSet};
 
 use crate::{
     api::{self, Api, live::LiveNode, problem::ApiError, view::View},
@@ -156,46 +152,39 @@ impl Node {
         watch_over(&mut parts, "door to the store", door);
         genesis::install(&ingest, &store).await?;
 
+        let config = network_config(&options, &found.identity);
         let (network, swarm) =
-            network::start(network_config(&options, &found.identity), store.clone(), ingest.clone(), events.subscribe(), wants, shutdown.clone())?;
+            network::start(config, store.clone(), ingest.clone(), events.subscribe(), wants, shutdown.clone())?;
         watch_over(&mut parts, "network", swarm);
         let keeping = mirror::run(store.clone(), network.clone(), events.subscribe(), shutdown.clone());
         watch_over(&mut parts, "keeper of scripts", tokio::spawn(keeping));
 
-        let node_id = found.identity.node_id();
-        let peer_id = identity_file::peer_id(&node_id).map(|peer| peer.to_string()).unwrap_or_default();
-        let view = View::new(store.clone(), node_id, peer_id);
+        let view = View::new(store.clone(), Some(found.identity.node_id()));
         let task = options.task.as_deref().map(|task| view.resolve_task(task)).transpose()?;
         if let Some(task) = task {
             // It may be known to others only: following it brings it here.
             let _ = network.follow(task).await;
         }
-        let (pinned, _) = watch::channel(task);
         let (progress, shown) = watch::channel(None);
         let live = LiveNode {
             mode: options.mode.name(),
             started: Instant::now(),
             network,
             ingest,
-            identity: found.identity.clone(),
+            identity: found.identity,
             events,
             progress: shown,
-            pinned: Arc::new(pinned),
+            pinned: Arc::new(watch::channel(task).0),
             hardware_class: trainer.hardware_class(),
             device: trainer.device(),
         };
         trainer.start(&options, &live, &store, progress, &shutdown, &mut parts);
 
-        let api = Api { view: view.clone(), node: Some(live.clone()), pinned: task, token: Some(token), page: options.web.is_some(), shutdown };
-        let server = tokio::spawn(async move {
-            if let Err(error) = api::serve(api, listener).await {
-                tracing::error!(%error, "the API ends");
-            }
-        });
-        watch_over(&mut parts, "API", server);
-        let started = unix_now();
-        let announced = RunningNode { pid: std::process::id(), address: address.to_string(), explorer: options.web.is_some(), started };
-        data.announce_node(&announced)?;
+        let page = options.web.is_some();
+        let api =
+            Api { view: view.clone(), node: Some(live.clone()), pinned: task, token: Some(token), page, shutdown };
+        watch_over(&mut parts, "API", tokio::spawn(api::serve(api, listener)));
+        announce(&data, address, page)?;
         Ok(Self { live, view, address, identity_was_loose: found.was_loose, stop, parts, data })
     }
 
@@ -247,7 +236,11 @@ pub fn unix_now() -> u64 {
     SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default().as_secs()
 }
 
-fn watch_over<T: Send + 'static>(parts: &mut JoinSet<&'static str>, name: &'static str, task: tokio::task::JoinHandle<T>) {
+fn watch_over<T: Send + 'static>(
+    parts: &mut JoinSet<&'static str>,
+    name: &'static str,
+    task: tokio::task::JoinHandle<T>,
+) {
     parts.spawn(async move {
         if let Err(error) = task.await {
             tracing::error!(%error, "{name}");
@@ -262,10 +255,16 @@ async fn listen_for_api(web: Option<SocketAddr>) -> Result<(TcpListener, SocketA
     let listener = TcpListener::bind(wanted).await.map_err(failed)?;
     let mut address = listener.local_addr().map_err(failed)?;
     if address.ip().is_unspecified() {
-        let loopback = if address.is_ipv4() { IpAddr::from([127, 0, 0, 1]) } else { IpAddr::from(std::net::Ipv6Addr::LOCALHOST) };
+        let loopback =
+            if address.is_ipv4() { IpAddr::from([127, 0, 0, 1]) } else { IpAddr::from(std::net::Ipv6Addr::LOCALHOST) };
         address.set_ip(loopback);
     }
     Ok((listener, address))
+}
+
+fn announce(data: &DataDir, address: SocketAddr, explorer: bool) -> Result<(), DataDirError> {
+    let node = RunningNode { pid: std::process::id(), address: address.to_string(), explorer, started: unix_now() };
+    data.announce_node(&node)
 }
 
 fn network_config(options: &Options, identity: &Identity) -> NetworkConfig {
@@ -313,10 +312,12 @@ mod trainer {
         let choice: DeviceChoice = options.device.parse().map_err(|e| StartError::Device(format!("{e}")))?;
         let scratch = data.work();
         crate::data_dir::create_private_dir(&scratch)?;
-        let supervisor = Supervisor::new(options.program.clone(), scratch).with_environment(options.environment.clone());
+        let supervisor =
+            Supervisor::new(options.program.clone(), scratch).with_environment(options.environment.clone());
         let probing = supervisor.clone();
         let probed = tokio::task::spawn_blocking(move || probing.probe(choice)).await;
-        let profile = probed.map_err(|e| StartError::Device(e.to_string()))?.map_err(|e| StartError::Device(e.reason))?;
+        let profile =
+            probed.map_err(|e| StartError::Device(e.to_string()))?.map_err(|e| StartError::Device(e.reason))?;
         Ok(Trainer(Some(Ready { choice, profile, supervisor })))
     }
 

@@ -3,7 +3,11 @@
 use spore_protocol::{ControlBody, ControlEvent, HardwareClass, Record, SignedObject, Status};
 use spore_storage::Change;
 
-use super::{dto, problem::ApiError, view::{MAX_LIST, View}};
+use super::{
+    dto,
+    problem::ApiError,
+    view::{MAX_LIST, View},
+};
 
 impl View {
     /// The newest changes, newest first, of a task or of all.
@@ -73,12 +77,18 @@ fn experiment_text(who: &str, record: &Record) -> String {
 
 fn control_text(who: &str, event: &ControlEvent) -> String {
     match &event.body {
-        ControlBody::Verification(rerun) => format!("{who} verified {}: got {:.4}", rerun.experiment_id.short(), rerun.value),
-        ControlBody::Challenge(rerun) => format!("{who} challenged {}: got {:.4}", rerun.experiment_id.short(), rerun.value),
+        ControlBody::Verification(rerun) => {
+            format!("{who} verified {}: got {:.4}", rerun.experiment_id.short(), rerun.value)
+        }
+        ControlBody::Challenge(rerun) => {
+            format!("{who} challenged {}: got {:.4}", rerun.experiment_id.short(), rerun.value)
+        }
         ControlBody::ChallengeResponse { rerun, .. } => {
             format!("{who} re-ran the challenged {}: got {:.4}", rerun.experiment_id.short(), rerun.value)
         }
-        ControlBody::Dispute { experiment_id, .. } => format!("{who} closed the dispute over {}", experiment_id.short()),
+        ControlBody::Dispute { experiment_id, .. } => {
+            format!("{who} closed the dispute over {}", experiment_id.short())
+        }
         ControlBody::Other { .. } => format!("{who} signed a {:.40} event", event.kind),
     }
 }

@@ -54,10 +54,10 @@ pub type Events = ReceiverStream<Result<Event, Infallible>>;
 /// # Errors
 /// 503 when [`MAX_READERS`] are open.
 pub fn open(reader: Reader, places: &Arc<Semaphore>) -> Result<Events, ApiError> {
-    let place = places
-        .clone()
-        .try_acquire_owned()
-        .map_err(|_| ApiError::unavailable(format!("{MAX_READERS} event streams are open already")).hint("close another page of this explorer"))?;
+    let place = places.clone().try_acquire_owned().map_err(|_| {
+        ApiError::unavailable(format!("{MAX_READERS} event streams are open already"))
+            .hint("close another page of this explorer")
+    })?;
     let (events, queue) = mpsc::channel(QUEUE);
     tokio::spawn(async move {
         let mut shutdown = reader.shutdown.clone();

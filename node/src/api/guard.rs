@@ -83,7 +83,13 @@ mod tests {
 
     #[test]
     fn writing_needs_the_whole_token() {
-        for (given, good) in [("Bearer sesame", true), ("Bearer sesam", false), ("Bearer sesamex", false), ("sesame", false), ("Bearer ", false)] {
+        for (given, good) in [
+            ("Bearer sesame", true),
+            ("Bearer sesam", false),
+            ("Bearer sesamex", false),
+            ("sesame", false),
+            ("Bearer ", false),
+        ] {
             assert_eq!(check_token("sesame", &with(header::AUTHORIZATION, given)).is_ok(), good, "{given}");
         }
         assert!(check_token("", &with(header::AUTHORIZATION, "Bearer ")).is_err(), "an empty token opens nothing");

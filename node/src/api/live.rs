@@ -1,6 +1,10 @@
 //! What only a running process knows: peers, addresses, what it is doing.
 
-use std::{collections::BTreeMap, sync::Arc, time::{Duration, Instant}};
+use std::{
+    collections::BTreeMap,
+    sync::Arc,
+    time::{Duration, Instant},
+};
 
 use spore_protocol::{Identity, TaskId};
 use tokio::sync::{broadcast, watch};

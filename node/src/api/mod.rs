@@ -9,12 +9,14 @@
 pub mod activity;
 pub mod dto;
 pub mod events;
+mod graph;
 mod guard;
 pub mod live;
 pub mod openapi;
 pub mod page;
 pub mod problem;
 pub mod read;
+mod resolve;
 #[cfg(test)]
 mod tests;
 pub mod view;
@@ -34,7 +36,13 @@ use warp::{
     reply::{Reply, Response},
 };
 
-use self::{events::Reader, live::{Live, LiveNode}, problem::ApiError, read::Query, view::View};
+use self::{
+    events::Reader,
+    live::{Live, LiveNode},
+    problem::ApiError,
+    read::Query,
+    view::View,
+};
 
 /// Reading requests answered at once; more wait. Each takes a blocking thread, and readers must
 /// not take all of those that `ingest` needs.
@@ -70,7 +78,12 @@ struct Shared {
 pub async fn serve(api: Api, listener: TcpListener) -> std::io::Result<()> {
     let mut shutdown = api.shutdown.clone();
     let bound = listener.local_addr()?;
-    let shared = Arc::new(Shared { api, bound, readers: Arc::new(Semaphore::new(events::MAX_READERS)), reads: Semaphore::new(MAX_READS) });
+    let shared = Arc::new(Shared {
+        api,
+        bound,
+        readers: Arc::new(Semaphore::new(events::MAX_READERS)),
+        reads: Semaphore::new(MAX_READS),
+    });
     let query = warp::query::raw().or(warp::any().map(String::new)).unify();
     let requests = warp::method()
         .and(warp::path::full())
@@ -78,10 +91,12 @@ pub async fn serve(api: Api, listener: TcpListener) -> std::io::Result<()> {
         .and(warp::header::headers_cloned())
         .and(warp::body::stream())
         .and(warp::any().map(move || shared.clone()))
-        .then(|method: Method, path: FullPath, query: String, headers: HeaderMap, body, shared: Arc<Shared>| async move {
-            let request = Request { method, path: path.as_str().to_owned(), query: Query::parse(&query), headers };
-            shared.answer(request, body).await
-        });
+        .then(
+            |method: Method, path: FullPath, query: String, headers: HeaderMap, body, shared: Arc<Shared>| async move {
+                let request = Request { method, path: path.as_str().to_owned(), query: Query::parse(&query), headers };
+                shared.answer(request, body).await
+            },
+        );
     let mut ending = shutdown.clone();
     let stop = async move {
         let _ = shutdown.wait_for(|stop| *stop).await;
@@ -129,7 +144,9 @@ impl Shared {
             return match (reads, self.api.page) {
                 (false, _) => Err(ApiError::method_not_allowed()),
                 (true, true) => Ok(page::answer(path, &request.headers)),
-                (true, false) => Err(ApiError::not_found("this node serves its API only").hint("start it without --no-web")),
+                (true, false) => {
+                    Err(ApiError::not_found("this node serves its API only").hint("start it without --no-web"))
+                }
             };
         }
         if reads && path == "/api/v1/events" {
@@ -171,7 +188,11 @@ impl Shared {
             }
             None => None,
         };
-        let last_seen = request.headers.get("last-event-id").and_then(|value| value.to_str().ok()).and_then(|text| text.parse().ok());
+        let last_seen = request
+            .headers
+            .get("last-event-id")
+            .and_then(|value| value.to_str().ok())
+            .and_then(|text| text.parse().ok());
         let reader = Reader {
             view: self.api.view.clone(),
             node: self.api.node.clone(),
@@ -196,4 +217,3 @@ fn refuse(error: &ApiError) -> Response {
     *response.status_mut() = StatusCode::from_u16(error.status).unwrap_or(StatusCode::INTERNAL_SERVER_ERROR);
     response
 }
-

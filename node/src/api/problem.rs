@@ -30,7 +30,8 @@ impl ApiError {
 
     /// The request came by a name that is not this machine's (DNS rebinding).
     pub fn misdirected() -> Self {
-        Self::new(421, "this address serves requests to localhost only").hint("open it as http://127.0.0.1:PORT, or start the node with --web-host")
+        Self::new(421, "this address serves requests to localhost only")
+            .hint("open it as http://127.0.0.1:PORT, or start the node with --web-host")
     }
 
     pub fn not_found(message: impl Into<String>) -> Self {
@@ -76,7 +77,9 @@ impl ApiError {
 impl From<StoreError> for ApiError {
     fn from(error: StoreError) -> Self {
         match error {
-            StoreError::DiskFull => Self::unavailable("the node's disk is full").hint("free some space on it and try again"),
+            StoreError::DiskFull => {
+                Self::unavailable("the node's disk is full").hint("free some space on it and try again")
+            }
             StoreError::HashMismatch { .. } => Self::bad_request(error.to_string()),
             StoreError::TooLarge { .. } => Self::new(413, error.to_string()),
             _ => Self::internal(error.to_string()),

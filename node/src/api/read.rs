@@ -126,7 +126,8 @@ fn stat(status: &dto::Status) -> serde_json::Value {
 }
 
 fn artifact(view: &View, cid: &str) -> Result<Answer, ApiError> {
-    let cid: Cid = cid.parse().map_err(|_| ApiError::bad_request("an artifact is named by 64 lower-case hex digits"))?;
+    let cid: Cid =
+        cid.parse().map_err(|_| ApiError::bad_request("an artifact is named by 64 lower-case hex digits"))?;
     let missing = || ApiError::not_found(format!("this node does not have artifact {cid}"));
     let size = view.store().artifact_size(&cid)?.ok_or_else(missing)?;
     if size > MAX_ARTIFACT_BYTES {
@@ -175,7 +176,10 @@ mod tests {
     #[test]
     fn queries_are_decoded() {
         let query = Query::parse("a=1&b=x%20y+z&c=&d&e=%zz&a=2&limit=7");
-        assert_eq!((query.get("a"), query.get("b"), query.get("c"), query.get("e")), (Some("2"), Some("x y z"), None, Some("%zz")));
+        assert_eq!(
+            (query.get("a"), query.get("b"), query.get("c"), query.get("e")),
+            (Some("2"), Some("x y z"), None, Some("%zz"))
+        );
         assert_eq!(query.limit().unwrap(), 7);
         assert_eq!(Query::parse("limit=x").limit().unwrap_err().status, 400);
         assert_eq!(decode(&encode("a/b ü%+?")), "a/b ü%+?");

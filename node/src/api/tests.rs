@@ -4,8 +4,8 @@ use std::{net::SocketAddr, sync::Arc, time::Duration};
 
 use serde_json::Value;
 use spore_protocol::{
-    Cid, ControlEvent, Goal, Identity, NodeProfile, Record, RecordId, Status, TaskId, TaskManifest, VerifiedObject, control::Rerun,
-    manifest::MANIFEST_VERSION, profile::PROFILE_VERSION, record::RECORD_VERSION,
+    Cid, ControlEvent, Goal, Identity, NodeProfile, Record, RecordId, Status, TaskId, TaskManifest, VerifiedObject,
+    control::Rerun, manifest::MANIFEST_VERSION, profile::PROFILE_VERSION, record::RECORD_VERSION,
 };
 use spore_storage::Store;
 use tokio::{net::TcpListener, sync::watch};
@@ -98,15 +98,24 @@ impl Server {
         store.put_artifact(SCRIPT).unwrap();
         let task = publisher.sign(&manifest(&publisher, "first")).unwrap();
         let task_id = TaskId::from(task.id());
-        let mut objects: Vec<VerifiedObject> = vec![task.into(), publisher.sign(&profile(&publisher, "Sybil", 1)).unwrap().into()];
+        let mut objects: Vec<VerifiedObject> =
+            vec![task.into(), publisher.sign(&profile(&publisher, "Sybil", 1)).unwrap().into()];
         let mut records = Vec::new();
         for (number, metric) in [2.0, 1.9, 1.8, 1.7].into_iter().enumerate() {
-            let signed = publisher.sign(&record(&publisher, task_id, records.last().copied(), number as u64, metric)).unwrap();
+            let signed =
+                publisher.sign(&record(&publisher, task_id, records.last().copied(), number as u64, metric)).unwrap();
             records.push(RecordId::from(signed.id()));
             objects.push(signed.into());
         }
-        let rerun = Rerun { experiment_id: records[3], task_id: Some(task_id), node_id: verifier.node_id(), gpu: "CPU".into(), value: 1.7 };
-        objects.push(verifier.sign(&ControlEvent::verification(rerun, publisher.node_id(), true, 2000)).unwrap().into());
+        let rerun = Rerun {
+            experiment_id: records[3],
+            task_id: Some(task_id),
+            node_id: verifier.node_id(),
+            gpu: "CPU".into(),
+            value: 1.7,
+        };
+        objects
+            .push(verifier.sign(&ControlEvent::verification(rerun, publisher.node_id(), true, 2000)).unwrap().into());
         store.insert(&objects, 3000).unwrap();
 
         let (stop, shutdown) = watch::channel(false);
@@ -122,7 +131,7 @@ impl Server {
                 }
             }
         });
-        let view = View::new(store.clone(), publisher.node_id(), "peer".into());
+        let view = View::new(store.clone(), Some(publisher.node_id()));
         let live = LiveNode {
             mode: "relay",
             started: std::time::Instant::now(),
@@ -167,10 +176,14 @@ async fn send(request: reqwest::RequestBuilder) -> (u16, String) {
 async fn tasks_records_and_nodes_are_read() {
     let server = Server::start().await;
     let status = server.json("/api/v1/status").await;
-    assert_eq!((&status["experiment_count"], &status["verified_experiment_count"], &status["mode"]), (&4.into(), &1.into(), &"relay".into()));
+    assert_eq!(
+        (&status["experiment_count"], &status["verified_experiment_count"], &status["mode"]),
+        (&4.into(), &1.into(), &"relay".into())
+    );
     assert_eq!(status["active_task"], server.task.to_string());
     let stat = server.json("/api/stat").await;
-    for key in ["experiment_count", "verified_experiment_count", "task_count", "peer_count", "frontier_size", "node_id"] {
+    for key in ["experiment_count", "verified_experiment_count", "task_count", "peer_count", "frontier_size", "node_id"]
+    {
         assert_eq!(stat[key], status[key], "{key}");
     }
     let tasks = server.json("/api/v1/tasks").await;
@@ -211,7 +224,10 @@ async fn pages_follow_each_other_and_limits_are_clamped() {
         server.json(&format!("/api/v1/experiments?limit={limit}")).await;
     }
     let node = server.publisher.node_id();
-    assert_eq!(server.json(&format!("/api/v1/experiments?node={node}")).await["experiments"].as_array().unwrap().len(), 4);
+    assert_eq!(
+        server.json(&format!("/api/v1/experiments?node={node}")).await["experiments"].as_array().unwrap().len(),
+        4
+    );
 }
 
 #[tokio::test]
@@ -225,7 +241,8 @@ async fn the_signed_object_is_given_to_the_digit() {
     assert!(body.contains(&format!("\"signed\":{signed}")), "{body}");
     let detail: Value = serde_json::from_str(&body).unwrap();
     assert_eq!(detail["experiment"]["description"], "number 3, \"signed\":null");
-    let lineage: Vec<_> = detail["lineage"].as_array().unwrap().iter().map(|e| e["id"].as_str().unwrap().to_owned()).collect();
+    let lineage: Vec<_> =
+        detail["lineage"].as_array().unwrap().iter().map(|e| e["id"].as_str().unwrap().to_owned()).collect();
     assert_eq!(lineage, server.records[..3].iter().map(ToString::to_string).collect::<Vec<_>>());
     assert_eq!((&detail["code"], &detail["evidence"]["verdict"]), (&"model = 1\n".into(), &"verified".into()));
     assert_eq!(detail["evidence"]["measurements"][0]["value"], 1.7);
@@ -254,7 +271,8 @@ async fn what_is_wrong_with_a_request_is_told() {
     let head = server.request(reqwest::Method::HEAD, "/api/v1/status").send().await.unwrap();
     assert_eq!(head.status(), 200);
     assert!(head.bytes().await.unwrap().is_empty());
-    let (status, body) = send(server.request(reqwest::Method::GET, "/api/v1/status").header("host", "evil.example")).await;
+    let (status, body) =
+        send(server.request(reqwest::Method::GET, "/api/v1/status").header("host", "evil.example")).await;
     assert_eq!(status, 421, "{body}");
     let answer = server.request(reqwest::Method::GET, "/").send().await.unwrap();
     assert!(answer.headers()["content-security-policy"].to_str().unwrap().starts_with("default-src 'self'"));
@@ -265,11 +283,15 @@ async fn what_is_wrong_with_a_request_is_told() {
 async fn an_ambiguous_prefix_names_the_candidates() {
     let server = Server::start().await;
     // Sixteen digits, eighteen tasks: two begin alike.
-    let more: Vec<VerifiedObject> =
-        (0..17).map(|n| server.publisher.sign(&manifest(&server.publisher, &format!("task {n}"))).unwrap().into()).collect();
+    let more: Vec<VerifiedObject> = (0..17)
+        .map(|n| server.publisher.sign(&manifest(&server.publisher, &format!("task {n}"))).unwrap().into())
+        .collect();
     server.store.insert(&more, 3000).unwrap();
     let ids: Vec<_> = server.store.tasks().unwrap().iter().map(|task| task.task_id.to_string()).collect();
-    let shared = (0..16).map(|digit| format!("{digit:x}")).find(|digit| ids.iter().filter(|id| id.starts_with(digit)).count() > 1).unwrap();
+    let shared = (0..16)
+        .map(|digit| format!("{digit:x}"))
+        .find(|digit| ids.iter().filter(|id| id.starts_with(digit)).count() > 1)
+        .unwrap();
     let (status, body) = server.get(&format!("/api/v1/tasks/{shared}")).await;
     let problem: Value = serde_json::from_str(&body).unwrap();
     let named = ids.iter().filter(|id| problem["hint"].as_str().unwrap().contains(*id)).count();
@@ -281,7 +303,9 @@ async fn writing_needs_the_token_and_goes_through_ingest() {
     let server = Server::start().await;
     let next = server.publisher.sign(&record(&server.publisher, server.task, Some(server.records[3]), 4, 1.6)).unwrap();
     let object = VerifiedObject::from(next.clone()).to_signed().to_json();
-    let post = |path: &str, token: &str, body: String| send(server.request(reqwest::Method::POST, path).bearer_auth(token).body(body));
+    let post = |path: &str, token: &str, body: String| {
+        send(server.request(reqwest::Method::POST, path).bearer_auth(token).body(body))
+    };
     assert_eq!(post("/api/v1/objects", "wrong", object.clone()).await.0, 401);
     let (status, body) = post("/api/v1/objects", TOKEN, object.clone()).await;
     assert_eq!(status, 200, "{body}");
@@ -342,6 +366,7 @@ async fn events_are_streamed_and_resumed() {
     assert_eq!(seen.matches("event:activity").count(), expected + 2, "{seen}");
 
     server.stop.send(true).unwrap();
-    let ended = tokio::time::timeout(Duration::from_secs(30), async { while let Ok(Some(_)) = stream.chunk().await {} }).await;
+    let ended =
+        tokio::time::timeout(Duration::from_secs(30), async { while let Ok(Some(_)) = stream.chunk().await {} }).await;
     assert!(ended.is_ok(), "the stream ends with the node");
 }

@@ -6,20 +6,17 @@
 
 use std::{
     collections::{BTreeMap, HashMap},
-    sync::{Arc, Mutex},
+    sync::Arc,
 };
 
 use spore_protocol::{
-    Cid, HardwareClass, Kind, NodeId, ObjectId, RecordId, TaskId, Verdict,
+    Cid, HardwareClass, NodeId, RecordId, Verdict,
     verdict::{Judgement, Measurement},
 };
 use spore_storage::{Cursor, NodeStats, RecordSummary, Scope, Store, TaskView};
 
-use super::{
-    dto,
-    live::Live,
-    problem::ApiError,
-};
+use super::{dto, graph::Graphs, live::Live, problem::ApiError, resolve::unknown};
+use crate::identity_file::peer_id;
 
 /// Longest list in one answer.
 pub const MAX_LIST: usize = 500;
@@ -27,23 +24,15 @@ pub const MAX_LIST: usize = 500;
 pub const DEFAULT_LIST: usize = 50;
 /// Ancestors and children shown with an experiment.
 const MAX_RELATIVES: usize = MAX_LIST;
-/// Ids named when a prefix fits several.
-const CANDIDATES: usize = 8;
 /// Script bytes shown with an experiment; the language allows fewer.
 const MAX_CODE_BYTES: u64 = 1 << 20;
-/// Tasks whose graph is kept serialised. A graph of 100 000 records takes about 12 MB.
-const CACHED_GRAPHS: usize = 4;
-
-/// Serialised graphs by task, each with the store's sequence that it shows.
-type Graphs = Mutex<HashMap<TaskId, (u64, Arc<Vec<u8>>)>>;
-
 /// A store as the API shows it. Cheap to clone.
 #[derive(Clone)]
 pub struct View {
     store: Store,
-    node_id: NodeId,
+    node_id: Option<NodeId>,
     peer_id: String,
-    graphs: Arc<Graphs>,
+    pub(super) graphs: Arc<Graphs>,
 }
 
 /// Display names already looked up for one answer.
@@ -51,8 +40,9 @@ pub struct View {
 struct Names(HashMap<NodeId, Option<String>>);
 
 impl View {
-    /// `node_id` is this node's own, `peer_id` libp2p's name for the same key.
-    pub fn new(store: Store, node_id: NodeId, peer_id: String) -> Self {
+    /// `node_id` is this node's own; none for a store without an identity.
+    pub fn new(store: Store, node_id: Option<NodeId>) -> Self {
+        let peer_id = node_id.and_then(|node| peer_id(&node)).map(|peer| peer.to_string()).unwrap_or_default();
         Self { store, node_id, peer_id, graphs: Arc::default() }
     }
 
@@ -76,7 +66,7 @@ impl View {
             task_count: counts.tasks,
             peer_count: live.peers.len() as u64,
             frontier_size: counts.frontier,
-            node_id: self.node_id.to_string(),
+            node_id: self.node_id.map(|node| node.to_string()).unwrap_or_default(),
             peer_id: self.peer_id.clone(),
             version: env!("CARGO_PKG_VERSION").into(),
             mode: live.mode.into(),
@@ -108,32 +98,9 @@ impl View {
         self.task_view(id).map(|task| task_summary(&task))
     }
 
-    fn task_view(&self, id: &str) -> Result<TaskView, ApiError> {
+    pub(super) fn task_view(&self, id: &str) -> Result<TaskView, ApiError> {
         let task = self.resolve_task(id)?;
         self.store.task(&task)?.ok_or_else(|| unknown("task", id))
-    }
-
-    /// The graph's columns as JSON text, kept until the store changes.
-    ///
-    /// # Errors
-    /// As [`View::task`].
-    pub fn graph(&self, id: &str) -> Result<Arc<Vec<u8>>, ApiError> {
-        let task = self.task_view(id)?.task_id;
-        let sequence = self.store.sequence();
-        // Held while the graph is made, so that many readers of a large graph make it once.
-        let mut graphs = self.graphs.lock().map_err(|_| ApiError::internal("the graph cache is broken"))?;
-        if let Some((made_at, graph)) = graphs.get(&task)
-            && *made_at == sequence
-        {
-            return Ok(graph.clone());
-        }
-        let columns = graph_columns(&self.store.task_summaries(&task)?);
-        let graph = Arc::new(serde_json::to_vec(&columns).map_err(|e| ApiError::internal(e.to_string()))?);
-        if graphs.len() >= CACHED_GRAPHS && !graphs.contains_key(&task) {
-            graphs.clear();
-        }
-        graphs.insert(task, (sequence, graph.clone()));
-        Ok(graph)
     }
 
     /// A task's frontier, best first; class-blind without a class.
@@ -156,7 +123,9 @@ impl View {
     /// # Errors
     /// As [`View::task`], and 400 for a cursor that is none.
     pub fn page(&self, scope: Scope, before: Option<&str>, limit: usize) -> Result<dto::ExperimentPage, ApiError> {
-        let cursor = |text: &str| text.parse::<Cursor>().map_err(|_| ApiError::bad_request("`before` is not a cursor that this API gave"));
+        let cursor = |text: &str| {
+            text.parse::<Cursor>().map_err(|_| ApiError::bad_request("`before` is not a cursor that this API gave"))
+        };
         let before = before.map(cursor).transpose()?;
         let (found, next) = self.store.recent(scope, before, limit.clamp(1, MAX_LIST))?;
         Ok(dto::ExperimentPage { experiments: self.experiments(&found)?, next: next.map(|cursor| cursor.to_string()) })
@@ -293,7 +262,8 @@ impl View {
             None => {
                 let profile = self.store.profile(&node_id)?;
                 let profiled = profile.map(|profile| profile.timestamp);
-                let last_activity = profiled.or((node_id == self.node_id).then_some(0)).ok_or_else(|| unknown("node", id))?;
+                let last_activity =
+                    profiled.or((Some(node_id) == self.node_id).then_some(0)).ok_or_else(|| unknown("node", id))?;
                 NodeStats { node_id, experiment_count: 0, verification_count: 0, classes: Vec::new(), last_activity }
             }
         };
@@ -307,10 +277,16 @@ impl View {
     pub fn profile(&self, id: &str) -> Result<String, ApiError> {
         let node = self.resolve_node(id)?;
         let profile = self.store.profile(&node)?;
-        profile.map(|profile| profile.to_json()).ok_or_else(|| ApiError::not_found(format!("node {node} has no profile")))
+        profile
+            .map(|profile| profile.to_json())
+            .ok_or_else(|| ApiError::not_found(format!("node {node} has no profile")))
     }
 
-    fn node_summary(&self, stats: &NodeStats, reputation: &BTreeMap<NodeId, f64>) -> Result<dto::NodeSummary, ApiError> {
+    fn node_summary(
+        &self,
+        stats: &NodeStats,
+        reputation: &BTreeMap<NodeId, f64>,
+    ) -> Result<dto::NodeSummary, ApiError> {
         let profile = self.store.profile(&stats.node_id)?;
         let text = |text: &String| (!text.is_empty()).then(|| text.clone());
         Ok(dto::NodeSummary {
@@ -324,55 +300,6 @@ impl View {
             hardware_classes: stats.classes.iter().map(ToString::to_string).collect(),
             last_activity: stats.last_activity,
         })
-    }
-
-    /// A record's id from a unique prefix of it.
-    ///
-    /// # Errors
-    /// 400, 404 or 409, with the candidates.
-    pub fn resolve_record(&self, text: &str) -> Result<RecordId, ApiError> {
-        if let Ok(id) = text.parse::<RecordId>() {
-            return Ok(id);
-        }
-        self.resolve("experiment", text, |kind| kind == Kind::Experiment).map(Into::into)
-    }
-
-    /// A task's id from a unique prefix of it, or from its exact name where only one bears it.
-    ///
-    /// # Errors
-    /// 404 or 409, with the candidates.
-    pub fn resolve_task(&self, text: &str) -> Result<TaskId, ApiError> {
-        if let Ok(id) = text.parse::<TaskId>() {
-            return Ok(id);
-        }
-        let tasks = self.store.tasks()?;
-        let named: Vec<_> = tasks.iter().filter(|task| task.name == text).map(|task| task.task_id).collect();
-        if !named.is_empty() {
-            return one_of("task", text, &named);
-        }
-        let lower = prefix(text).ok_or_else(|| unknown("task", text))?;
-        let fitting: Vec<_> = tasks.iter().map(|task| task.task_id).filter(|id| id.to_string().starts_with(&lower)).collect();
-        one_of("task", text, &fitting)
-    }
-
-    /// A node's id from a unique prefix of it.
-    ///
-    /// # Errors
-    /// 404 or 409, with the candidates.
-    pub fn resolve_node(&self, text: &str) -> Result<NodeId, ApiError> {
-        if let Ok(id) = text.parse::<NodeId>() {
-            return Ok(id);
-        }
-        let lower = prefix(text).ok_or_else(|| unknown("node", text))?;
-        one_of("node", text, &self.store.resolve_node(&lower, MAX_LIST)?)
-    }
-
-    fn resolve(&self, what: &'static str, text: &str, fits: impl Fn(Kind) -> bool) -> Result<ObjectId, ApiError> {
-        let lower = prefix(text).ok_or_else(|| unknown(what, text))?;
-        // Other kinds can share the prefix: ask for enough to see two that fit.
-        let found = self.store.resolve(&lower, MAX_LIST)?;
-        let fitting: Vec<_> = found.into_iter().filter(|(kind, _)| fits(*kind)).map(|(_, id)| id).collect();
-        one_of(what, text, &fitting)
     }
 }
 
@@ -392,29 +319,6 @@ impl ExperimentText {
         let text = serde_json::to_string(&self.detail).map_err(|e| ApiError::internal(e.to_string()))?;
         // Inside a JSON string every quote is escaped, so this can only be the member itself.
         Ok(text.replacen("\"signed\":null", &format!("\"signed\":{}", self.signed), 1))
-    }
-}
-
-fn prefix(text: &str) -> Option<String> {
-    let lower = text.to_ascii_lowercase();
-    (!lower.is_empty() && lower.len() <= 64 && lower.bytes().all(|b| b.is_ascii_hexdigit())).then_some(lower)
-}
-
-fn unknown(what: &str, id: &str) -> ApiError {
-    let shown: String = id.chars().take(80).collect();
-    ApiError::not_found(format!("no {what} {shown} is known here"))
-}
-
-fn one_of<T: Copy + ToString>(what: &str, text: &str, fitting: &[T]) -> Result<T, ApiError> {
-    match fitting {
-        [] => Err(unknown(what, text)),
-        [one] => Ok(*one),
-        many => {
-            let named: Vec<_> = many.iter().take(CANDIDATES).map(ToString::to_string).collect();
-            let more = if many.len() > CANDIDATES { ", ..." } else { "" };
-            let hint = format!("give more of one of these: {}{more}", named.join(", "));
-            Err(ApiError::conflict(format!("{text} fits more than one {what}")).hint(hint))
-        }
     }
 }
 
@@ -472,30 +376,4 @@ fn measurement(m: &Measurement, display_name: Option<String>) -> dto::Measuremen
         timestamp: m.timestamp,
         ignored: m.ignored.map(str::to_owned),
     }
-}
-
-fn graph_columns(records: &[RecordSummary]) -> dto::GraphColumns {
-    let places: HashMap<RecordId, i64> = records.iter().zip(0..).map(|(record, place)| (record.id, place)).collect();
-    let mut class_places: HashMap<HardwareClass, u16> = HashMap::new();
-    let mut columns = dto::GraphColumns::default();
-    for record in records {
-        let next = u16::try_from(class_places.len()).unwrap_or(u16::MAX);
-        let class = *class_places.entry(record.class.clone()).or_insert_with(|| {
-            columns.class_names.push(record.class.to_string());
-            next
-        });
-        columns.ids.push(record.id.to_string());
-        columns.parents.push(record.parent.and_then(|parent| places.get(&parent).copied()).unwrap_or(-1));
-        columns.timestamps.push(record.timestamp);
-        columns.metrics.push(record.metric);
-        columns.statuses.push(match record.status {
-            spore_protocol::Status::Keep => 0,
-            spore_protocol::Status::Discard => 1,
-            spore_protocol::Status::Crash => 2,
-        });
-        columns.classes.push(class);
-        columns.verified.push(record.verdict.holds());
-        columns.frontier.push(record.on_frontier);
-    }
-    columns
 }

@@ -26,14 +26,22 @@ pub const MAX_ARTIFACT: u64 = 4 << 30;
 ///
 /// # Errors
 /// What is wrong with it, or with the node.
-pub async fn take<S, B, E>(view: &View, node: &LiveNode, method: &str, path: &str, query: &Query, body: S) -> Result<Vec<u8>, ApiError>
+pub async fn take<S, B, E>(
+    view: &View,
+    node: &LiveNode,
+    method: &str,
+    path: &str,
+    query: &Query,
+    body: S,
+) -> Result<Vec<u8>, ApiError>
 where
     S: Stream<Item = Result<B, E>>,
     B: Buf,
 {
     match (method, path) {
         ("POST", "/objects") => {
-            let object = SignedObject::from_json(&read_all(body).await?, None).map_err(|e| ApiError::bad_request(e.to_string()))?;
+            let object = SignedObject::from_json(&read_all(body).await?, None)
+                .map_err(|e| ApiError::bad_request(e.to_string()))?;
             json(&submit(&node.ingest, object).await?)
         }
         ("POST", "/tasks") => {
@@ -79,7 +87,12 @@ pub async fn submit(ingest: &IngestHandle, object: SignedObject) -> Result<dto::
 #[utoipa::path(post, path = "/api/v1/tasks", request_body = dto::NewTask, security(("token" = [])),
     responses((status = 200, body = dto::TaskSummary), (status = 400, body = dto::Problem), (status = 401, body = dto::Problem)))]
 #[cfg(feature = "trainer")]
-pub async fn create_task(store: &Store, ingest: &IngestHandle, identity: &Identity, new: dto::NewTask) -> Result<String, ApiError> {
+pub async fn create_task(
+    store: &Store,
+    ingest: &IngestHandle,
+    identity: &Identity,
+    new: dto::NewTask,
+) -> Result<String, ApiError> {
     use crate::research::create::{CreateError, TaskDraft, create_task};
     let bad = |e: String| ApiError::bad_request(e);
     let dataset = new.dataset.map(|cid| cid.parse().map_err(|_| bad(format!("{cid:.80} is no CID")))).transpose()?;
@@ -109,8 +122,14 @@ pub async fn create_task(store: &Store, ingest: &IngestHandle, identity: &Identi
 #[utoipa::path(post, path = "/api/v1/tasks", request_body = dto::NewTask, security(("token" = [])),
     responses((status = 200, body = dto::TaskSummary), (status = 400, body = dto::Problem), (status = 401, body = dto::Problem)))]
 #[cfg(not(feature = "trainer"))]
-pub async fn create_task(_store: &Store, _ingest: &IngestHandle, _identity: &Identity, _new: dto::NewTask) -> Result<String, ApiError> {
-    Err(ApiError::unavailable("this program was built without the trainer, which checks a base script").hint("make the task with a program that has it"))
+pub async fn create_task(
+    _store: &Store,
+    _ingest: &IngestHandle,
+    _identity: &Identity,
+    _new: dto::NewTask,
+) -> Result<String, ApiError> {
+    Err(ApiError::unavailable("this program was built without the trainer, which checks a base script")
+        .hint("make the task with a program that has it"))
 }
 
 /// Stores an artifact; its bytes must hash to `cid`.
@@ -122,7 +141,10 @@ where
     S: Stream<Item = Result<B, E>>,
     B: Buf,
 {
-    let cid: Cid = query.get("cid").and_then(|cid| cid.parse().ok()).ok_or_else(|| ApiError::bad_request("`cid` must be the SHA-256 of the bytes, in hex"))?;
+    let cid: Cid = query
+        .get("cid")
+        .and_then(|cid| cid.parse().ok())
+        .ok_or_else(|| ApiError::bad_request("`cid` must be the SHA-256 of the bytes, in hex"))?;
     let mut writer = blocking({
         let store = view.store().clone();
         move || Ok(store.begin_artifact(cid, MAX_ARTIFACT)?)
@@ -167,9 +189,13 @@ async fn use_task(view: &View, node: &LiveNode, wish: &dto::UseTask) -> Result<d
 #[utoipa::path(post, path = "/api/v1/peers", request_body = dto::PeerAddress, security(("token" = [])),
     responses((status = 200, body = dto::PeerAddress), (status = 400, body = dto::Problem), (status = 503, body = dto::Problem)))]
 async fn add_peer(node: &LiveNode, wish: &dto::PeerAddress) -> Result<dto::PeerAddress, ApiError> {
-    let address = config::peer_address(&wish.address)
-        .ok_or_else(|| ApiError::bad_request(format!("{:.200} is no peer address", wish.address)).hint(config::PEER_ADDRESSES))?;
-    node.network.dial(address).await.map_err(|e| ApiError::unavailable(format!("could not connect to {}: {e}", wish.address)))?;
+    let address = config::peer_address(&wish.address).ok_or_else(|| {
+        ApiError::bad_request(format!("{:.200} is no peer address", wish.address)).hint(config::PEER_ADDRESSES)
+    })?;
+    node.network
+        .dial(address)
+        .await
+        .map_err(|e| ApiError::unavailable(format!("could not connect to {}: {e}", wish.address)))?;
     Ok(wish.clone())
 }
 
@@ -183,7 +209,9 @@ async fn remove_peer(node: &LiveNode, path: &str) -> Result<String, ApiError> {
     Ok(peer.to_string())
 }
 
-async fn blocking<T: Send + 'static>(work: impl FnOnce() -> Result<T, ApiError> + Send + 'static) -> Result<T, ApiError> {
+async fn blocking<T: Send + 'static>(
+    work: impl FnOnce() -> Result<T, ApiError> + Send + 'static,
+) -> Result<T, ApiError> {
     tokio::task::spawn_blocking(work).await.map_err(|_| ApiError::internal("the store's thread ended early"))?
 }
 

@@ -63,7 +63,11 @@ async fn add(args: &Add, context: &mut Context) -> Result<(), CliError> {
         return context.json(&dataset);
     }
     writeln!(context.out, "{cid}")?;
-    writeln!(context.out, "{} is stored; make a task of it with `spore task create --dataset {cid} ...`", text::line(&dataset.name))?;
+    writeln!(
+        context.out,
+        "{} is stored; make a task of it with `spore task create --dataset {cid} ...`",
+        text::line(&dataset.name)
+    )?;
     Ok(())
 }
 
@@ -73,7 +77,10 @@ fn list(args: &List, context: &mut Context) -> Result<(), CliError> {
         return context.json(&datasets);
     }
     if datasets.is_empty() {
-        writeln!(context.out, "No dataset was added; tasks train on the built-in corpus. `spore data add FILE` adds one.")?;
+        writeln!(
+            context.out,
+            "No dataset was added; tasks train on the built-in corpus. `spore data add FILE` adds one."
+        )?;
         return Ok(());
     }
     let mut table = text::table(["CID", "BYTES", "NAME"]);
@@ -94,6 +101,7 @@ pub fn resolve(context: &Context, given: &str) -> Result<Cid, CliError> {
     }
     let named = context.data.datasets()?.into_iter().find(|dataset| dataset.name == given);
     named.and_then(|dataset| dataset.cid.parse().ok()).ok_or_else(|| {
-        CliError::not_found(format!("no dataset {given} was added here")).hint("`spore data add FILE` adds one and prints its CID")
+        CliError::not_found(format!("no dataset {given} was added here"))
+            .hint("`spore data add FILE` adds one and prints its CID")
     })
 }

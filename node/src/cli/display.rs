@@ -17,8 +17,8 @@ use tracing_subscriber::EnvFilter;
 
 use super::text;
 use crate::{
-    api::view::View,
     api::live::LiveNode,
+    api::view::View,
     progress::{Purpose, RunProgress},
     runtime::{Mode, Node},
 };
@@ -79,7 +79,10 @@ impl Display {
             self.line(&format!("  device    {} (class {class})", text::line(device)));
         }
         if mode == Mode::Research {
-            self.line(&format!("  proposer  {}", proposer.unwrap_or("built in (`spore set PROVIDER KEY` lets a language model propose)")));
+            self.line(&format!(
+                "  proposer  {}",
+                proposer.unwrap_or("built in (`spore set PROVIDER KEY` lets a language model propose)")
+            ));
         }
         for address in &live.listen_addresses {
             self.line(&format!("  listens   {address}"));
@@ -125,7 +128,9 @@ async fn tell(display: &Display, view: &View, changes: Vec<Change>, missed: u64)
         return;
     }
     let view = view.clone();
-    let told = tokio::task::spawn_blocking(move || changes.iter().filter_map(|change| view.tell(change).ok().flatten()).collect::<Vec<_>>());
+    let told = tokio::task::spawn_blocking(move || {
+        changes.iter().filter_map(|change| view.tell(change).ok().flatten()).collect::<Vec<_>>()
+    });
     for activity in told.await.unwrap_or_default() {
         let class = activity.hardware_class.map(|class| format!(" [{class}]")).unwrap_or_default();
         display.line(&format!("{}{class}", text::line(&activity.text)));
@@ -191,7 +196,12 @@ pub fn log_to(display: &Arc<Display>, verbose: u8) {
     let display = display.clone();
     let writer = move || LogWriter { display: display.clone() };
     let colored = io::stderr().is_terminal() && super::colored();
-    let subscriber = tracing_subscriber::fmt().with_env_filter(filter).with_target(false).with_ansi(colored).with_writer(writer).finish();
+    let subscriber = tracing_subscriber::fmt()
+        .with_env_filter(filter)
+        .with_target(false)
+        .with_ansi(colored)
+        .with_writer(writer)
+        .finish();
     // A second call could fail only in a test.
     let _ = tracing::subscriber::set_global_default(subscriber);
 }

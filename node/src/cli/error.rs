@@ -56,15 +56,15 @@ impl CliError {
             io::ErrorKind::BrokenPipe => Self::new(ErrorKind::OutputClosed, "output closed"),
             io::ErrorKind::StorageFull | io::ErrorKind::QuotaExceeded => Self::disk_full(&what.to_string()),
             io::ErrorKind::NotFound => Self::not_found(format!("{what}: no such file or directory")),
-            io::ErrorKind::PermissionDenied => {
-                Self::failed(format!("{what}: permission denied")).hint("check who owns the file, or choose another --data-dir")
-            }
+            io::ErrorKind::PermissionDenied => Self::failed(format!("{what}: permission denied"))
+                .hint("check who owns the file, or choose another --data-dir"),
             _ => Self::failed(format!("{what}: {error}")),
         }
     }
 
     fn disk_full(what: &str) -> Self {
-        Self::failed(format!("{what}: the disk is full")).hint("free some space, or choose another --data-dir, and try again")
+        Self::failed(format!("{what}: the disk is full"))
+            .hint("free some space, or choose another --data-dir, and try again")
     }
 }
 
@@ -96,8 +96,11 @@ impl From<ConfigError> for CliError {
     fn from(error: ConfigError) -> Self {
         match error {
             ConfigError::File(error) => error.into(),
-            ConfigError::Corrupt { .. } => Self::failed(error.to_string()).hint("correct that line, or move the file away to start with the defaults"),
-            ConfigError::Value(message) => Self::failed(format!("config.toml: {message}")).hint("correct that value in config.toml"),
+            ConfigError::Corrupt { .. } => Self::failed(error.to_string())
+                .hint("correct that line, or move the file away to start with the defaults"),
+            ConfigError::Value(message) => {
+                Self::failed(format!("config.toml: {message}")).hint("correct that value in config.toml")
+            }
         }
     }
 }
@@ -109,12 +112,17 @@ impl From<StoreError> for CliError {
             StoreError::NotFound(_) => ErrorKind::NotFound,
             _ => ErrorKind::Failed,
         };
-        let hint = match kind {
-            ErrorKind::Locked => Some("stop that process, or choose another --data-dir"),
-            ErrorKind::NotFound => Some("make one with `spore init`, or start a node with `spore run`"),
+        let text = error.to_string();
+        let next = match &error {
+            StoreError::Locked { .. } | StoreError::NotFound(_) | StoreError::DiskFull | StoreError::NewerSchema { .. } => {
+                text.rsplit_once(": ")
+            }
             _ => None,
         };
-        Self { kind, message: error.to_string(), hint: hint.map(str::to_owned) }
+        match next {
+            Some((message, hint)) => Self { kind, message: message.to_owned(), hint: Some(hint.to_owned()) },
+            None => Self { kind, message: text, hint: None },
+        }
     }
 }
 
@@ -133,6 +141,6 @@ mod tests {
     fn a_locked_store_ends_with_its_own_code() {
         let error = CliError::from(StoreError::Locked { holder: "process 7".into() });
         assert_eq!(error.kind as i32, 5);
-        assert!(error.message.contains('7'), "{error}");
+        assert!(error.message.contains('7') && error.hint.is_some(), "{error}");
     }
 }

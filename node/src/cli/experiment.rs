@@ -29,10 +29,12 @@ pub async fn run(args: &Args, context: &mut Context) -> Result<(), CliError> {
         context.out.write_all(&body)?;
         return Ok(writeln!(context.out)?);
     }
-    let detail: ExperimentDetail = serde_json::from_slice(&body).map_err(|e| CliError::failed(format!("the answer is not understood: {e}")))?;
+    let detail: ExperimentDetail =
+        serde_json::from_slice(&body).map_err(|e| CliError::failed(format!("the answer is not understood: {e}")))?;
     if args.code {
         let code = detail.code.ok_or_else(|| {
-            CliError::not_found("the script of this experiment is not here").hint("a running node fetches it from its peers when it needs it")
+            CliError::not_found("the script of this experiment is not here")
+                .hint("a running node fetches it from its peers when it needs it")
         })?;
         return Ok(context.out.write_all(code.as_bytes())?);
     }
@@ -43,14 +45,33 @@ fn print(context: &mut Context, detail: &ExperimentDetail) -> Result<(), CliErro
     let (out, e) = (&mut context.out, &detail.experiment);
     writeln!(out, "Experiment   {}", e.id)?;
     writeln!(out, "Task         {} ({})", text::line(&detail.task_name), text::short(&e.task_id))?;
-    writeln!(out, "Status       {}{}{}", e.status, if e.on_frontier { ", on the frontier" } else { "" }, if e.stray { ", stray" } else { "" })?;
+    writeln!(
+        out,
+        "Status       {}{}{}",
+        e.status,
+        if e.on_frontier { ", on the frontier" } else { "" },
+        if e.stray { ", stray" } else { "" }
+    )?;
     if e.status != "crash" {
         writeln!(out, "{:<12} {}", text::line(&detail.metric), text::metric(e.val_bpb))?;
     }
     writeln!(out, "Verdict      {}", e.verdict)?;
-    writeln!(out, "By           {} on {} ({})", text::line(e.display_name.as_deref().unwrap_or(&e.node_id)), text::line(&e.gpu_model), e.hardware_class)?;
+    writeln!(
+        out,
+        "By           {} on {} ({})",
+        text::line(e.display_name.as_deref().unwrap_or(&e.node_id)),
+        text::line(&e.gpu_model),
+        e.hardware_class
+    )?;
     writeln!(out, "When         {}", text::ago(e.timestamp))?;
-    writeln!(out, "Size         {} parameters, {} steps in {}, {:.0} MB", e.num_params, e.num_steps, text::duration(e.time_budget), e.peak_vram_mb)?;
+    writeln!(
+        out,
+        "Size         {} parameters, {} steps in {}, {:.0} MB",
+        e.num_params,
+        e.num_steps,
+        text::duration(e.time_budget),
+        e.peak_vram_mb
+    )?;
     writeln!(out, "Proposed by  {}", text::line(&e.agent_model))?;
     writeln!(out, "Script       {}{}", e.code_cid, if detail.code.is_some() { "" } else { " (not here)" })?;
     writeln!(out, "\n{}", text::lines(&e.description))?;
@@ -60,7 +81,13 @@ fn print(context: &mut Context, detail: &ExperimentDetail) -> Result<(), CliErro
     if !detail.lineage.is_empty() {
         writeln!(out, "\nLineage")?;
         for ancestor in &detail.lineage {
-            writeln!(out, "  {} {} {}", text::short(&ancestor.id), text::metric(ancestor.val_bpb), text::line(&ancestor.description))?;
+            writeln!(
+                out,
+                "  {} {} {}",
+                text::short(&ancestor.id),
+                text::metric(ancestor.val_bpb),
+                text::line(&ancestor.description)
+            )?;
         }
     }
     if !detail.evidence.measurements.is_empty() {
@@ -68,7 +95,14 @@ fn print(context: &mut Context, detail: &ExperimentDetail) -> Result<(), CliErro
         for m in &detail.evidence.measurements {
             let who = m.display_name.clone().unwrap_or_else(|| text::short(&m.node_id));
             let note = m.ignored.as_ref().map(|why| format!(" does not count: {why}")).unwrap_or_default();
-            writeln!(out, "  {} {} by {} on {}{note}", text::metric(m.value), m.kind, text::line(&who), m.hardware_class)?;
+            writeln!(
+                out,
+                "  {} {} by {} on {}{note}",
+                text::metric(m.value),
+                m.kind,
+                text::line(&who),
+                m.hardware_class
+            )?;
         }
     }
     if !detail.diff.is_empty() {

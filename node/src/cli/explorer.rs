@@ -41,7 +41,8 @@ pub async fn run(args: &Args, context: &mut Context) -> Result<(), CliError> {
     writeln!(context.out, "http://{shown} shows what this node knew when it last ran. Ctrl-C ends it.")?;
     context.out.flush()?;
     let (stop, shutdown) = watch::channel(false);
-    let api = Api { view: offline.view().clone(), node: None, pinned: offline.pinned(), token: None, page: true, shutdown };
+    let api =
+        Api { view: offline.view().clone(), node: None, pinned: offline.pinned(), token: None, page: true, shutdown };
     let server = api::serve(api, listener);
     let ending = async {
         runtime::asked_to_end().await;

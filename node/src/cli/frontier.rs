@@ -30,7 +30,14 @@ pub async fn run(args: &Args, context: &mut Context) -> Result<(), CliError> {
         return context.json(&frontier.experiments);
     }
     let out = &mut context.out;
-    writeln!(out, "{} ({} of {}, {})", text::line(&task.name), task.metric, frontier.class.as_deref().unwrap_or("all classes"), task.goal)?;
+    writeln!(
+        out,
+        "{} ({} of {}, {})",
+        text::line(&task.name),
+        task.metric,
+        frontier.class.as_deref().unwrap_or("all classes"),
+        task.goal
+    )?;
     if frontier.experiments.is_empty() {
         writeln!(out, "No experiment yet.")?;
         return Ok(());

@@ -40,7 +40,8 @@ pub async fn run(args: &Args, context: &mut Context) -> Result<(), CliError> {
     while experiments.len() < limit {
         let page = (limit - experiments.len()).min(MAX_LIST);
         let cursor = before.as_deref().map(|cursor| format!("&before={}", encode(cursor))).unwrap_or_default();
-        let found: ExperimentPage = source.get(&format!("/tasks/{}/experiments?limit={page}{cursor}", task.task_id)).await?;
+        let found: ExperimentPage =
+            source.get(&format!("/tasks/{}/experiments?limit={page}{cursor}", task.task_id)).await?;
         experiments.extend(found.experiments);
         before = found.next;
         if before.is_none() {
@@ -96,7 +97,11 @@ fn describe(e: &Experiment, metric: &str) -> String {
     };
     let stray = if e.stray { " (stray)" } else { "" };
     let frontier = if e.on_frontier { " \u{2190} frontier" } else { "" };
-    format!("{mark} {} {what} ({value}, {}){verdict}{stray}{frontier}", e.id.get(..8).unwrap_or(&e.id), e.hardware_class)
+    format!(
+        "{mark} {} {what} ({value}, {}){verdict}{stray}{frontier}",
+        e.id.get(..8).unwrap_or(&e.id),
+        e.hardware_class
+    )
 }
 
 #[cfg(test)]
@@ -105,10 +110,28 @@ mod tests {
 
     fn experiment(id: &str, parent: Option<&str>, status: &str, metric: f64, timestamp: u64) -> Experiment {
         Experiment {
-            id: id.into(), task_id: "t".into(), parent: parent.map(str::to_owned), depth: 0, status: status.into(), val_bpb: metric,
-            node_id: "n".into(), display_name: None, hardware_class: "CPU".into(), gpu_model: "CPU".into(), num_steps: 1, num_params: 1,
-            peak_vram_mb: 0.0, time_budget: 1, description: format!("change {id}"), hypothesis: String::new(), agent_model: String::new(),
-            code_cid: String::new(), timestamp, verdict: "unverified".into(), on_frontier: false, stray: false,
+            id: id.into(),
+            task_id: "t".into(),
+            parent: parent.map(str::to_owned),
+            depth: 0,
+            status: status.into(),
+            val_bpb: metric,
+            node_id: "n".into(),
+            display_name: None,
+            hardware_class: "CPU".into(),
+            gpu_model: "CPU".into(),
+            num_steps: 1,
+            num_params: 1,
+            peak_vram_mb: 0.0,
+            time_budget: 1,
+            description: format!("change {id}"),
+            hypothesis: String::new(),
+            agent_model: String::new(),
+            code_cid: String::new(),
+            timestamp,
+            verdict: "unverified".into(),
+            on_frontier: false,
+            stray: false,
         }
     }
 
@@ -140,7 +163,9 @@ mod tests {
     #[test]
     fn a_chain_of_any_length_is_drawn() {
         let list: Vec<_> = (0..5000)
-            .map(|i| experiment(&format!("{i:08}"), (i > 0).then(|| format!("{:08}", i - 1)).as_deref(), "keep", 1.0, i))
+            .map(|i| {
+                experiment(&format!("{i:08}"), (i > 0).then(|| format!("{:08}", i - 1)).as_deref(), "keep", 1.0, i)
+            })
             .collect();
         let mut out = Vec::new();
         draw(&mut out, "m", &list).unwrap();

@@ -18,13 +18,17 @@ pub struct Args {
 
 pub async fn run(args: &Args, context: &mut Context) -> Result<(), CliError> {
     let identity = identity_file::load(&context.data.identity())?.ok_or_else(|| {
-        CliError::not_found(format!("there is no node in {}", context.data.root().display())).hint("make one with `spore init`")
+        CliError::not_found(format!("there is no node in {}", context.data.root().display()))
+            .hint("make one with `spore init`")
     })?;
     let config = context.config()?;
     let node_id = identity.node_id();
     let running = context.data.running_node();
     let peer = peer_id(&node_id).map(|peer| peer.to_string());
-    let llm = config.llm.as_ref().map(|llm| json!({ "provider": llm.provider, "model": llm.model, "base_url": llm.base_url }));
+    let llm = config
+        .llm
+        .as_ref()
+        .map(|llm| json!({ "provider": llm.provider, "model": llm.model, "base_url": llm.base_url }));
     if args.json {
         return context.json(&json!({
             "node_id": node_id.to_string(), "peer_id": peer, "version": env!("CARGO_PKG_VERSION"),
@@ -43,7 +47,11 @@ pub async fn run(args: &Args, context: &mut Context) -> Result<(), CliError> {
     writeln!(out, "Proposals       {}", llm.as_deref().unwrap_or("by the built-in proposer").trim())?;
     let everywhere = || format!("all addresses, TCP and QUIC at port {}", config.port);
     writeln!(out, "Listens on      {}", if config.listen.is_empty() { everywhere() } else { config.listen.join(" ") })?;
-    writeln!(out, "Peers           {}", if config.peer.is_empty() { "found by themselves".to_owned() } else { config.peer.join(" ") })?;
+    writeln!(
+        out,
+        "Peers           {}",
+        if config.peer.is_empty() { "found by themselves".to_owned() } else { config.peer.join(" ") }
+    )?;
     match running {
         Some(node) => writeln!(out, "Running         yes, process {}, http://{}", node.pid, node.address)?,
         None => writeln!(out, "Running         no")?,

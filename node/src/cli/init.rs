@@ -20,7 +20,9 @@ pub async fn run(args: &Args, context: &mut Context) -> Result<(), CliError> {
     context.data.create()?;
     let found = identity_file::load_or_create(&context.data.identity())?;
     if found.was_loose {
-        warn("other users could read the node's private key; its mode is 0600 now. Make a new identity if they may have");
+        warn(
+            "other users could read the node's private key; its mode is 0600 now. Make a new identity if they may have",
+        );
     }
     let new_config = config::create(&context.data.config())?;
     // A node that runs here has the store open, and all that it needs in it.
@@ -40,6 +42,9 @@ pub async fn run(args: &Args, context: &mut Context) -> Result<(), CliError> {
     writeln!(context.out, "Node {word}. ID: {node_id}")?;
     writeln!(context.out, "  data directory  {}", context.data.root().display())?;
     writeln!(context.out, "  configuration   {}", context.data.config().display())?;
-    writeln!(context.out, "Next: `spore run` starts it; `spore set PROVIDER KEY` lets a language model propose experiments.")?;
+    writeln!(
+        context.out,
+        "Next: `spore run` starts it; `spore set PROVIDER KEY` lets a language model propose experiments."
+    )?;
     Ok(())
 }

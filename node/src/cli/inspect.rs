@@ -63,7 +63,9 @@ pub fn run(args: &Args, context: &mut Context) -> Result<(), CliError> {
     }
     context.out.flush()?;
     if total == 0 {
-        return Err(CliError::failed("no object to inspect").hint("give JSON objects such as the API's `signed` field shows"));
+        return Err(
+            CliError::failed("no object to inspect").hint("give JSON objects such as the API's `signed` field shows")
+        );
     }
     if invalid > 0 {
         return Err(CliError::failed(format!("{invalid} of {total} objects are not valid")));
@@ -114,7 +116,9 @@ fn print(out: &mut dyn Write, finding: &Finding, line: u64, as_json: bool) -> io
     writeln!(out, "  signer  {}", text::line(&finding.signer.clone().unwrap_or_else(unknown)))?;
     match &finding.reason {
         None => writeln!(out, "  valid   yes: the id is its content's hash and the signature is its signer's"),
-        Some(reason) => writeln!(out, "  valid   no: {} ({}, line {line})", text::line(&reason.to_string()), reason.code()),
+        Some(reason) => {
+            writeln!(out, "  valid   no: {} ({}, line {line})", text::line(&reason.to_string()), reason.code())
+        }
     }
 }
 
@@ -153,7 +157,11 @@ impl<R: BufRead> Objects<R> {
                 if text.is_empty() && too_large == 0 {
                     self.line = self.newlines + 1;
                 }
-                if text.len() < MAX_TEXT { text.push(byte) } else { too_large += 1 }
+                if text.len() < MAX_TEXT {
+                    text.push(byte)
+                } else {
+                    too_large += 1
+                }
                 complete = scan.take(byte);
                 if complete {
                     break;

@@ -38,7 +38,9 @@ use crate::{config, data_dir::DataDir};
 /// Decentralized research in machine learning: signed experiments, shared between peers
 #[derive(Debug, Parser)]
 #[command(name = "spore", version, arg_required_else_help = true, propagate_version = false)]
-#[command(after_help = "Exit codes: 0 ok, 1 failed, 2 usage, 3 not found, 4 node not running, 5 data directory locked.")]
+#[command(
+    after_help = "Exit codes: 0 ok, 1 failed, 2 usage, 3 not found, 4 node not running, 5 data directory locked."
+)]
 struct Cli {
     /// Where the node keeps its key, its configuration and its store [default: ~/.spore]
     #[arg(long, global = true, env = "SPORE_HOME", value_name = "DIR", hide_env_values = true)]
@@ -127,7 +129,7 @@ pub fn main() -> ExitCode {
 
 fn execute(cli: Cli) -> Result<(), CliError> {
     let data = DataDir::new(data_dir(cli.data_dir)?);
-    let mut context = Context { data, out: Box::new(io::BufWriter::new(io::stdout().lock())) };
+    let mut context = Context { data, out: Box::new(io::BufWriter::new(io::stdout())) };
     // Every TLS connection needs a provider, and reqwest is built to leave the choice to us. Only a
     // second call could fail.
     let _ = rustls::crypto::ring::default_provider().install_default();
@@ -187,7 +189,11 @@ fn warn(text: &str) {
 }
 
 fn style(color: anstyle::AnsiColor) -> String {
-    if colored() { anstyle::Style::new().bold().fg_color(Some(color.into())).render().to_string() } else { String::new() }
+    if colored() {
+        anstyle::Style::new().bold().fg_color(Some(color.into())).render().to_string()
+    } else {
+        String::new()
+    }
 }
 
 fn reset() -> &'static str {
@@ -244,7 +250,12 @@ mod tests {
             let words: Vec<_> = line.split(' ').collect();
             check_arguments(&words).unwrap_or_else(|e| panic!("{line}: {e}"));
         }
-        for line in ["spore run --verify-only --no-train", "spore run --resource 0", "spore run --resource 101", "spore nonsense"] {
+        for line in [
+            "spore run --verify-only --no-train",
+            "spore run --resource 0",
+            "spore run --resource 101",
+            "spore nonsense",
+        ] {
             let words: Vec<_> = line.split(' ').collect();
             assert_eq!(check_arguments(&words).unwrap_err().exit_code(), 2, "{line}");
         }

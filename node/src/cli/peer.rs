@@ -109,14 +109,16 @@ async fn remove(address: &str, context: &mut Context) -> Result<(), CliError> {
     if context.data.running_node().is_some() {
         let source = Source::open(context).await?;
         let connected: Vec<dto::Peer> = source.get("/peers").await?;
-        for peer in connected.iter().filter(|peer| address.contains(&peer.peer_id) || peer.address.starts_with(address)) {
+        for peer in connected.iter().filter(|peer| address.contains(&peer.peer_id) || peer.address.starts_with(address))
+        {
             source.node()?.delete(&format!("/peers/{}", peer.peer_id)).await?;
             writeln!(context.out, "disconnected {}", peer.peer_id)?;
             closed += 1;
         }
     }
     if !configured && closed == 0 {
-        return Err(CliError::not_found(format!("{address} was not added and is not connected")).hint("`spore peer list` shows who is"));
+        return Err(CliError::not_found(format!("{address} was not added and is not connected"))
+            .hint("`spore peer list` shows who is"));
     }
     Ok(())
 }

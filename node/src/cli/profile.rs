@@ -66,7 +66,8 @@ pub async fn run(args: Args, context: &mut Context) -> Result<(), CliError> {
 async fn set(fields: &Fields, context: &mut Context) -> Result<(), CliError> {
     let given = [&fields.display_name, &fields.bio, &fields.website, &fields.avatar_url, &fields.donation_address];
     if given.iter().all(|field| field.is_none()) {
-        return Err(CliError::usage("nothing to set").hint("give --display-name, --bio, --website, --avatar-url or --donation-address"));
+        return Err(CliError::usage("nothing to set")
+            .hint("give --display-name, --bio, --website, --avatar-url or --donation-address"));
     }
     let (source, identity) = Source::open_to_write(context).await?;
     let old: Option<NodeProfile> = source.profile(&identity.node_id()).await?;

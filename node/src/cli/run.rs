@@ -9,6 +9,7 @@ use super::{CliError, Context, ErrorKind, display, display::Display, peer, warn}
 use crate::{
     api::page,
     config::{Config, LlmConfig},
+    data_dir::make_private,
     research::llm::{Provider, ProviderConfig},
     runtime::{self, Mode, Node, Options, StartError, WebError},
 };
@@ -79,10 +80,17 @@ fn share(text: &str) -> Result<f64, String> {
 /// Whatever keeps it from starting, and a part that ends by itself.
 pub fn run(args: Args, context: &Context) -> Result<(), CliError> {
     let config = context.config()?;
+    let file = context.data.config();
+    if file.exists() && make_private(&file)? {
+        warn("other users could read config.toml; its mode is 0600 now. Set another API key if they may have");
+    }
     let options = options(&args, &config)?;
     let display = Arc::new(Display::new());
     display::log_to(&display, args.verbose);
-    let runtime = tokio::runtime::Builder::new_multi_thread().enable_all().build().map_err(|e| CliError::io("cannot start", &e))?;
+    let runtime = tokio::runtime::Builder::new_multi_thread()
+        .enable_all()
+        .build()
+        .map_err(|e| CliError::io("cannot start", &e))?;
     let done = runtime.block_on(serve(options, context, &display));
     runtime.shutdown_timeout(THREADS_END_WITHIN);
     done
@@ -96,11 +104,14 @@ async fn serve(options: Options, context: &Context, display: &Arc<Display>) -> R
     let page = options.web.is_some();
     let node = Node::start(options, context.data.clone()).await?;
     if node.identity_was_loose {
-        warn("other users could read the node's private key; its mode is 0600 now. Make a new identity if they may have");
+        warn(
+            "other users could read the node's private key; its mode is 0600 now. Make a new identity if they may have",
+        );
     }
     display.banner(&node, mode, proposer.as_deref(), page).await;
     if page && !page::embedded() {
-        display.line("the explorer's page is not built into this program: its API answers, the page says how to build it");
+        display
+            .line("the explorer's page is not built into this program: its API answers, the page says how to build it");
     }
     let shower = tokio::spawn(display::follow(display.clone(), node.live.clone(), node.view.clone()));
     let ending = display.clone();
@@ -116,7 +127,8 @@ async fn serve(options: Options, context: &Context, display: &Arc<Display>) -> R
         .await;
     shower.abort();
     display.clear();
-    ended.map_err(|e| CliError::failed(e.to_string()).hint("see the messages above; start it again with -v to see more"))
+    ended
+        .map_err(|e| CliError::failed(e.to_string()).hint("see the messages above; start it again with -v to see more"))
 }
 
 fn options(args: &Args, config: &Config) -> Result<Options, CliError> {
@@ -127,7 +139,8 @@ fn options(args: &Args, config: &Config) -> Result<Options, CliError> {
     };
     let configured = config.peer.iter().filter(|_| !args.no_bootstrap);
     let peers = configured.chain(&args.peer).map(|address| peer::parse(address)).collect::<Result<_, _>>()?;
-    let web = std::net::SocketAddr::new(args.web_host.unwrap_or(config.web_host), args.web_port.unwrap_or(config.web_port));
+    let web =
+        std::net::SocketAddr::new(args.web_host.unwrap_or(config.web_host), args.web_port.unwrap_or(config.web_port));
     Ok(Options {
         mode,
         task: args.task.clone().or_else(|| config.task.clone()),
@@ -150,7 +163,8 @@ fn listen(args: &Args, config: &Config) -> Result<Vec<Multiaddr>, CliError> {
         return Ok(args.listen.clone());
     }
     if !config.listen.is_empty() && args.port.is_none() {
-        let parse = |text: &String| text.parse().map_err(|e| CliError::failed(format!("config.toml: listen: {text}: {e}")));
+        let parse =
+            |text: &String| text.parse().map_err(|e| CliError::failed(format!("config.toml: listen: {text}: {e}")));
         return config.listen.iter().map(parse).collect();
     }
     let port = args.port.unwrap_or(config.port);
@@ -163,7 +177,8 @@ fn listen(args: &Args, config: &Config) -> Result<Vec<Multiaddr>, CliError> {
 
 fn provider(llm: &LlmConfig) -> Result<ProviderConfig, CliError> {
     let hint = "set it again with `spore set PROVIDER KEY`";
-    let name: Provider = llm.provider.parse().map_err(|e| CliError::failed(format!("config.toml: llm: {e}")).hint(hint))?;
+    let name: Provider =
+        llm.provider.parse().map_err(|e| CliError::failed(format!("config.toml: llm: {e}")).hint(hint))?;
     let mut provider = ProviderConfig::new(name, llm.api_key.0.clone());
     if let Some(model) = &llm.model {
         provider.model.clone_from(model);
@@ -191,9 +206,14 @@ impl From<StartError> for CliError {
             StartError::DataDir(error) => error.into(),
             StartError::Store(error) => error.into(),
             StartError::Web(error) => error.into(),
-            StartError::Task(error) => Self::from(error).hint("`spore tasks` lists those known; a full id may be unknown here and is then looked for"),
-            StartError::Device(_) => Self::failed(error.to_string()).hint("choose another device with --device, or --no-train"),
-            StartError::NoTrainer => Self::new(ErrorKind::Usage, error.to_string()).hint("run it as a relay: spore run --no-train"),
+            StartError::Task(error) => Self::from(error)
+                .hint("`spore tasks` lists those known; a full id may be unknown here and is then looked for"),
+            StartError::Device(_) => {
+                Self::failed(error.to_string()).hint("choose another device with --device, or --no-train")
+            }
+            StartError::NoTrainer => {
+                Self::new(ErrorKind::Usage, error.to_string()).hint("run it as a relay: spore run --no-train")
+            }
             StartError::Network(_) | StartError::Genesis(_) => Self::failed(error.to_string()),
         }
     }
@@ -225,9 +245,16 @@ mod tests {
             ..Config::default()
         };
         let told = options(&parsed(""), &config).unwrap();
-        assert_eq!((told.mode, told.resource, told.task.as_deref(), told.peers.len()), (Mode::Research, 50, Some("t"), 1));
+        assert_eq!(
+            (told.mode, told.resource, told.task.as_deref(), told.peers.len()),
+            (Mode::Research, 50, Some("t"), 1)
+        );
         assert_eq!(told.listen, ["/ip4/127.0.0.1/tcp/9".parse().unwrap()]);
-        let told = options(&parsed("--verify-only --task u --resource 7 --no-bootstrap --peer h:2 --port 5 --no-web"), &config).unwrap();
+        let told = options(
+            &parsed("--verify-only --task u --resource 7 --no-bootstrap --peer h:2 --port 5 --no-web"),
+            &config,
+        )
+        .unwrap();
         assert_eq!((told.mode, told.resource, told.task.as_deref()), (Mode::Verify, 7, Some("u")));
         assert_eq!(told.peers, ["/dns/h/tcp/2".parse().unwrap()]);
         assert!(told.listen.contains(&"/ip4/0.0.0.0/udp/5/quic-v1".parse().unwrap()));
@@ -238,7 +265,12 @@ mod tests {
 
     #[test]
     fn a_configured_language_model_can_be_left_out() {
-        let llm = LlmConfig { provider: "groq".into(), api_key: crate::config::Secret("k".into()), model: Some("m".into()), base_url: None };
+        let llm = LlmConfig {
+            provider: "groq".into(),
+            api_key: crate::config::Secret("k".into()),
+            model: Some("m".into()),
+            base_url: None,
+        };
         let config = Config { llm: Some(llm), ..Config::default() };
         assert_eq!(options(&parsed(""), &config).unwrap().llm.unwrap().model, "m");
         assert!(options(&parsed("--llm off"), &config).unwrap().llm.is_none());

@@ -39,7 +39,8 @@ pub fn run(args: &Args, context: &mut Context) -> Result<(), CliError> {
     let provider: Provider = args.provider.parse().map_err(|e| CliError::usage(format!("{e}")))?;
     let key = args.key.as_deref().unwrap_or_default();
     if key.is_empty() && provider != Provider::Local && args.base_url.is_none() {
-        return Err(CliError::usage(format!("{} needs an API key", provider.name())).hint(format!("spore set {} KEY", provider.name())));
+        return Err(CliError::usage(format!("{} needs an API key", provider.name()))
+            .hint(format!("spore set {} KEY", provider.name())));
     }
     let url = args.base_url.as_deref().map(|url| url.trim_end_matches('/'));
     if url.is_some_and(|url| reqwest::Url::parse(url).map_or(true, |url| !matches!(url.scheme(), "http" | "https"))) {

@@ -37,6 +37,7 @@ const CHUNK: usize = 1 << 18;
 const MAX_SENT: u64 = 512 << 20;
 
 /// A way to what a node knows.
+#[allow(clippy::large_enum_variant, reason = "one of them is made for each run of the program")]
 pub enum Source {
     Node(Client),
     Store(Offline),
@@ -112,7 +113,8 @@ impl Source {
         match self {
             Self::Node(client) => Ok(client),
             Self::Store(_) => {
-                Err(CliError::new(ErrorKind::NodeNotRunning, "no node is running on this data directory").hint("start one with `spore run`"))
+                Err(CliError::new(ErrorKind::NodeNotRunning, "no node is running on this data directory")
+                    .hint("start one with `spore run`"))
             }
         }
     }
@@ -138,8 +140,10 @@ impl Source {
     /// # Errors
     /// As [`Source::text`].
     pub async fn get<T: DeserializeOwned>(&self, path: &str) -> Result<T, CliError> {
-        serde_json::from_slice(&self.text(path).await?)
-            .map_err(|e| CliError::failed(format!("the node's answer is not understood: {e}")).hint("is it of the same version as this program?"))
+        serde_json::from_slice(&self.text(path).await?).map_err(|e| {
+            CliError::failed(format!("the node's answer is not understood: {e}"))
+                .hint("is it of the same version as this program?")
+        })
     }
 
     /// The task given by id, prefix or name; without one the task that the node is at.
@@ -180,7 +184,8 @@ impl Source {
             Self::Node(client) => {
                 let body = serde_json::to_vec(&new).map_err(|e| CliError::failed(e.to_string()))?;
                 let answer = client.send("/tasks", body).await?;
-                serde_json::from_slice(&answer).map_err(|e| CliError::failed(format!("the node's answer is not understood: {e}")))
+                serde_json::from_slice(&answer)
+                    .map_err(|e| CliError::failed(format!("the node's answer is not understood: {e}")))
             }
             Self::Store(offline) => {
                 let id = write::create_task(offline.view.store(), &offline.door()?.ingest, identity, new).await?;
@@ -219,11 +224,7 @@ impl Source {
 
 impl Offline {
     fn new(store: Store, identity: Option<&Identity>, context: &Context, door: Option<Door>) -> Result<Self, CliError> {
-        let node_id = identity.map(Identity::node_id).ok_or_else(|| {
-            CliError::not_found(format!("{} has a store but no identity", context.data.root().display())).hint("`spore init` makes one")
-        })?;
-        let peer_id = identity_file::peer_id(&node_id).map(|id| id.to_string()).unwrap_or_default();
-        let view = View::new(store, node_id, peer_id);
+        let view = View::new(store, identity.map(Identity::node_id));
         let pinned = context.config()?.task.and_then(|task| view.resolve_task(&task).ok());
         Ok(Self { view, live: Live::offline(pinned), pinned, door })
     }
@@ -248,7 +249,8 @@ impl Client {
     async fn find(data: &DataDir) -> Result<Option<Self>, CliError> {
         let Some(node) = data.running_node() else { return Ok(None) };
         // A proxy of the environment has no business with this machine's own addresses.
-        let http = reqwest::Client::builder().no_proxy().connect_timeout(CONNECT_TIMEOUT).timeout(ANSWER_TIMEOUT).build();
+        let http =
+            reqwest::Client::builder().no_proxy().connect_timeout(CONNECT_TIMEOUT).timeout(ANSWER_TIMEOUT).build();
         let http = http.map_err(|e| CliError::failed(e.to_string()))?;
         let client = Self { http, node, token: data.read_token()? };
         // Another program may have got the process number and the port of a node that was killed.
@@ -267,7 +269,8 @@ impl Client {
     }
 
     async fn send(&self, path: &str, body: Vec<u8>) -> Result<Vec<u8>, CliError> {
-        self.answer(self.http.post(self.url(path)).bearer_auth(self.token.as_deref().unwrap_or_default()).body(body)).await
+        self.answer(self.http.post(self.url(path)).bearer_auth(self.token.as_deref().unwrap_or_default()).body(body))
+            .await
     }
 
     /// Sends a JSON body to a writing route.
@@ -284,12 +287,15 @@ impl Client {
     /// # Errors
     /// The API's own.
     pub async fn delete(&self, path: &str) -> Result<(), CliError> {
-        self.answer(self.http.delete(self.url(path)).bearer_auth(self.token.as_deref().unwrap_or_default())).await.map(|_| ())
+        self.answer(self.http.delete(self.url(path)).bearer_auth(self.token.as_deref().unwrap_or_default()))
+            .await
+            .map(|_| ())
     }
 
     async fn send_file(&self, cid: &Cid, mut file: std::fs::File, size: u64) -> Result<(), CliError> {
         if size > MAX_SENT {
-            return Err(CliError::failed(format!("a running node takes files of at most {MAX_SENT} bytes")).hint("end the node, add the file, and start the node again"));
+            return Err(CliError::failed(format!("a running node takes files of at most {MAX_SENT} bytes"))
+                .hint("end the node, add the file, and start the node again"));
         }
         let path = format!("/artifacts?cid={cid}");
         let mut bytes = Vec::with_capacity(usize::try_from(size).unwrap_or_default());
@@ -299,8 +305,11 @@ impl Client {
 
     async fn answer(&self, request: reqwest::RequestBuilder) -> Result<Vec<u8>, CliError> {
         let unreachable = |e: reqwest::Error| {
-            CliError::new(ErrorKind::NodeNotRunning, format!("the node at {} does not answer: {}", self.node.address, e.without_url()))
-                .hint("see what it prints, or end it and start it again")
+            CliError::new(
+                ErrorKind::NodeNotRunning,
+                format!("the node at {} does not answer: {}", self.node.address, e.without_url()),
+            )
+            .hint("see what it prints, or end it and start it again")
         };
         let response = request.send().await.map_err(unreachable)?;
         let status = response.status().as_u16();
@@ -309,7 +318,8 @@ impl Client {
             return Ok(body);
         }
         let problem: Result<dto::Problem, _> = serde_json::from_slice(&body);
-        let (message, hint) = problem.map_or_else(|_| (format!("the node answered with status {status}"), None), |p| (p.error, p.hint));
+        let (message, hint) =
+            problem.map_or_else(|_| (format!("the node answered with status {status}"), None), |p| (p.error, p.hint));
         Err(ApiError { status, message, hint }.into())
     }
 }

@@ -29,7 +29,12 @@ pub async fn run(args: &Args, context: &mut Context) -> Result<(), CliError> {
         return context.json(&status);
     }
     let name = match &status.active_task {
-        Some(id) => Some(source.get::<dto::TaskSummary>(&format!("/tasks/{id}")).await.map_or_else(|_| text::short(id), |task| text::line(&task.name))),
+        Some(id) => Some(
+            source
+                .get::<dto::TaskSummary>(&format!("/tasks/{id}"))
+                .await
+                .map_or_else(|_| text::short(id), |task| text::line(&task.name)),
+        ),
         None => None,
     };
     let out = &mut context.out;
@@ -48,7 +53,11 @@ pub async fn run(args: &Args, context: &mut Context) -> Result<(), CliError> {
     writeln!(out, "Tasks         {}", status.task_count)?;
     writeln!(out, "Frontier      {}", text::count(status.frontier_size, "record", "records"))?;
     if status.pending_count > 0 {
-        writeln!(out, "Held          {} until their parents come", text::count(status.pending_count, "record", "records"))?;
+        writeln!(
+            out,
+            "Held          {} until their parents come",
+            text::count(status.pending_count, "record", "records")
+        )?;
     }
     let refused: Vec<_> = status.rejected.iter().map(|(reason, n)| format!("{reason} {n}")).collect();
     if !refused.is_empty() {

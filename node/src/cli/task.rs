@@ -147,7 +147,8 @@ pub async fn list(args: &List, context: &mut Context) -> Result<(), CliError> {
         writeln!(context.out, "No task is known yet. `spore run` finds some, `spore task create` makes one.")?;
         return Ok(());
     }
-    let mut table = text::table(["TASK", "NAME", "METRIC", "BEST", "EXPERIMENTS", "FRONTIER", "VERIFIED", "NODES", "ACTIVE"]);
+    let mut table =
+        text::table(["TASK", "NAME", "METRIC", "BEST", "EXPERIMENTS", "FRONTIER", "VERIFIED", "NODES", "ACTIVE"]);
     for task in &tasks {
         table.add_row([
             text::short(&task.task_id),
@@ -176,7 +177,9 @@ async fn choose(args: &Use, context: &mut Context) -> Result<(), CliError> {
         client.post("/task/use", &dto::UseTask { task: id }).await?;
     }
     match task {
-        Some(task) => writeln!(context.out, "This node follows {} ({}).", text::line(&task.name), text::short(&task.task_id))?,
+        Some(task) => {
+            writeln!(context.out, "This node follows {} ({}).", text::line(&task.name), text::short(&task.task_id))?
+        }
         None => writeln!(context.out, "This node follows the most active task.")?,
     }
     Ok(())

@@ -20,7 +20,15 @@ pub fn table<const N: usize>(header: [&str; N]) -> Table {
 
 /// One line of text, without what a stranger could use to write all over the terminal.
 pub fn line(text: &str) -> String {
-    text.chars().map(|c| if c.is_control() || ('\u{202a}'..='\u{202e}').contains(&c) || ('\u{2066}'..='\u{2069}').contains(&c) { ' ' } else { c }).collect()
+    text.chars()
+        .map(|c| {
+            if c.is_control() || ('\u{202a}'..='\u{202e}').contains(&c) || ('\u{2066}'..='\u{2069}').contains(&c) {
+                ' '
+            } else {
+                c
+            }
+        })
+        .collect()
 }
 
 /// A text over several lines, made harmless line by line.

@@ -1,0 +1,87 @@
+//! From what a person types to one id: a whole id, a unique prefix of one, a task's name.
+
+use spore_protocol::{Kind, NodeId, ObjectId, RecordId, TaskId};
+
+use super::{
+    problem::ApiError,
+    view::{MAX_LIST, View},
+};
+
+/// Ids named when a prefix fits several.
+const CANDIDATES: usize = 8;
+
+impl View {
+    /// A record's id from a unique prefix of it.
+    ///
+    /// # Errors
+    /// 400, 404 or 409, with the candidates.
+    pub fn resolve_record(&self, text: &str) -> Result<RecordId, ApiError> {
+        if let Ok(id) = text.parse::<RecordId>() {
+            return Ok(id);
+        }
+        self.resolve("experiment", text, |kind| kind == Kind::Experiment).map(Into::into)
+    }
+
+    /// A task's id from a unique prefix of it, or from its exact name where only one bears it.
+    ///
+    /// # Errors
+    /// 404 or 409, with the candidates.
+    pub fn resolve_task(&self, text: &str) -> Result<TaskId, ApiError> {
+        if let Ok(id) = text.parse::<TaskId>() {
+            return Ok(id);
+        }
+        let tasks = self.store().tasks()?;
+        let named: Vec<_> = tasks.iter().filter(|task| task.name == text).map(|task| task.task_id).collect();
+        if !named.is_empty() {
+            return one_of("task", text, &named);
+        }
+        let lower = prefix(text).ok_or_else(|| unknown("task", text))?;
+        let fitting: Vec<_> =
+            tasks.iter().map(|task| task.task_id).filter(|id| id.to_string().starts_with(&lower)).collect();
+        one_of("task", text, &fitting)
+    }
+
+    /// A node's id from a unique prefix of it.
+    ///
+    /// # Errors
+    /// 404 or 409, with the candidates.
+    pub fn resolve_node(&self, text: &str) -> Result<NodeId, ApiError> {
+        if let Ok(id) = text.parse::<NodeId>() {
+            return Ok(id);
+        }
+        let lower = prefix(text).ok_or_else(|| unknown("node", text))?;
+        one_of("node", text, &self.store().resolve_node(&lower, MAX_LIST)?)
+    }
+
+    fn resolve(&self, what: &'static str, text: &str, fits: impl Fn(Kind) -> bool) -> Result<ObjectId, ApiError> {
+        let lower = prefix(text).ok_or_else(|| unknown(what, text))?;
+        // Other kinds can share the prefix: ask for enough to see two that fit.
+        let found = self.store().resolve(&lower, MAX_LIST)?;
+        let fitting: Vec<_> = found.into_iter().filter(|(kind, _)| fits(*kind)).map(|(_, id)| id).collect();
+        one_of(what, text, &fitting)
+    }
+}
+
+fn prefix(text: &str) -> Option<String> {
+    let lower = text.to_ascii_lowercase();
+    (!lower.is_empty() && lower.len() <= 64 && lower.bytes().all(|b| b.is_ascii_hexdigit())).then_some(lower)
+}
+
+/// 404: it is not in this store.
+pub fn unknown(what: &str, id: &str) -> ApiError {
+    let shown: String = id.chars().take(80).collect();
+    ApiError::not_found(format!("no {what} {shown} is known here"))
+}
+
+fn one_of<T: Copy + ToString>(what: &str, text: &str, fitting: &[T]) -> Result<T, ApiError> {
+    match fitting {
+        [] => Err(unknown(what, text)),
+        [one] => Ok(*one),
+        many => {
+            let named: Vec<_> = many.iter().take(CANDIDATES).map(ToString::to_string).collect();
+            let more = if many.len() > CANDIDATES { ", ..." } else { "" };
+            let hint = format!("give more of one of these: {}{more}", named.join(", "));
+            Err(ApiError::conflict(format!("{text} fits more than one {what}")).hint(hint))
+        }
+    }
+}
