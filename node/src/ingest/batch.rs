@@ -130,7 +130,7 @@ impl Waiting {
         for change in &report.changes {
             let waited = self.take(&change.id);
             let origin = origins.get(&change.id).copied().or(waited).unwrap_or(Origin::Import);
-            settled.events.push((change.clone(), origin));
+            settled.events.push((*change, origin));
         }
         settled
     }

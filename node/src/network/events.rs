@@ -93,19 +93,22 @@ impl Service {
                 }
             }
             BehaviourEvent::Identify(identify::Event::Received { peer_id, info, .. }) => self.on_identified(peer_id, &info),
-            BehaviourEvent::Ping(ping::Event { peer, result, .. }) => {
-                if self.peers.pinged(&peer, !matches!(result, Err(ping::Failure::Timeout))) {
-                    tracing::info!(%peer, "no answer to pings: disconnecting");
-                    // Not connected any more is what was wanted.
-                    let _ = self.swarm.disconnect_peer_id(peer);
-                }
-            }
+            BehaviourEvent::Ping(event) => self.on_ping(&event),
             BehaviourEvent::Mdns(mdns::Event::Discovered(found)) => {
                 for (peer, address) in found {
                     self.dial_peer(peer, vec![address]);
                 }
             }
             _ => {}
+        }
+    }
+
+    fn on_ping(&mut self, event: &ping::Event) {
+        let answered = !matches!(event.result, Err(ping::Failure::Timeout));
+        if self.peers.pinged(&event.peer, answered) {
+            tracing::info!(peer = %event.peer, "no answer to pings: disconnecting");
+            // Not connected any more is what was wanted.
+            let _ = self.swarm.disconnect_peer_id(event.peer);
         }
     }
 

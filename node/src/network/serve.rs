@@ -62,6 +62,11 @@ impl Scopes {
         Ok(items)
     }
 
+    /// Drops what is kept, so that whoever asks after hearing of news is answered with it.
+    pub fn forget(&self) {
+        self.lock().clear();
+    }
+
     fn lock(&self) -> std::sync::MutexGuard<'_, HashMap<Scope, Kept>> {
         // Nothing under the lock leaves the table half changed.
         self.kept.lock().unwrap_or_else(PoisonError::into_inner)

@@ -9,8 +9,8 @@ use std::time::{Duration, Instant};
 
 use super::{ExecError, Executor, multiplier};
 
-/// Steps that compile and tune kernels. They are not part of the budget, which is for training:
-/// on a GPU they can take longer than a short one.
+/// Steps that compile and tune kernels. They count for no time limit, which is for training:
+/// on a GPU they can take longer than a short budget.
 const WARM_UP_STEPS: usize = 2;
 /// Share of the budget that calibration may take.
 const CALIBRATION_SHARE: f64 = 0.1;
@@ -79,19 +79,15 @@ pub fn train(
     planned: &mut dyn FnMut(u64),
     progress: &mut dyn FnMut(Progress, &Executor),
 ) -> Result<Trained, TrainError> {
-    let mut start = Instant::now();
+    for _ in 0..WARM_UP_STEPS {
+        throw_away_step(executor, train)?;
+    }
+    let start = Instant::now();
     let (steps, limit) = match length {
         Length::Steps { steps, limit } => (steps, limit),
-        Length::Budget(budget) => {
-            for _ in 0..WARM_UP_STEPS {
-                throw_away_step(executor, train)?;
-            }
-            start = Instant::now();
-            let steps = calibrate(executor, train, budget)?;
-            executor.reset();
-            (steps, budget * OVERRUN)
-        }
+        Length::Budget(budget) => (calibrate(executor, train, budget)?, budget * OVERRUN),
     };
+    executor.reset();
     planned(steps);
     let schedule = executor.graph().schedule.clone();
     let (mut loss, mut reported) = (f64::NAN, start);

@@ -1,3 +1,5 @@
+//! The policy over made-up records: whom to re-run, when to answer, when to close.
+
 use spore_protocol::{Cid, EventId, TaskId};
 
 use super::*;
