@@ -243,7 +243,7 @@ fn new_bar() -> ProgressBar {
 pub fn log_to(display: &Arc<Display>, verbose: u8) {
     // warp calls every reader that goes away an error, and Kademlia warns of a node being the first.
     let default = match verbose {
-        0 => "warn,warp::server=off,libp2p_kad=error",
+        0 => "warn,warp::server=off,libp2p_kad=error,spore_node::research=info,spore_node::verify=info",
         1 => "warn,warp::server=off,libp2p_kad=error,spore_node=info,spore_storage=info",
         _ => "info,spore_node=debug,spore_storage=debug",
     };
