@@ -27,7 +27,7 @@ use super::{
     catchup::{Plan, Sessions},
     clock::Clock,
     config::{NetworkConfig, NetworkError, check_free},
-    exchange::Exchange,
+    exchange::{Exchange, Lost},
     gossip,
     handle::{Command, FetchError, NetworkHandle, PeerInfo, Snapshot},
     limits,
@@ -350,6 +350,10 @@ impl Service {
     fn on_work(&mut self, work: Work) {
         let behaviour = self.swarm.behaviour_mut();
         match work {
+            // libp2p would dial it, and undo a disconnection that somebody wanted.
+            Work::AskSync(peer, _, reply) if !self.peers.contains(&peer) => drop(reply.send(Err(Lost))),
+            Work::AskObjects(peer, _, reply) if !self.peers.contains(&peer) => drop(reply.send(Err(Lost))),
+            Work::AskArtifact(peer, _, reply) if !self.peers.contains(&peer) => drop(reply.send(Err(Lost))),
             Work::AskSync(peer, request, reply) => self.sync.asked(behaviour.sync.send_request(&peer, request), reply),
             Work::AskObjects(peer, request, reply) => self.objects.asked(behaviour.objects.send_request(&peer, request), reply),
             Work::AskArtifact(peer, request, reply) => {
