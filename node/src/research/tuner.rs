@@ -272,7 +272,7 @@ mod tests {
 
     #[test]
     fn settings_are_read_out_of_a_script_that_differs_in_values_only() {
-        let other = SCRIPT.replace("3e-3", "0.02").replace("'relu',", "\"gelu\",").replace("64", "128");
+        let other = SCRIPT.replace("3e-3", "0.02").replace("'act', 'relu'", "'act', \"gelu\"").replace("64", "128");
         let settings = settings_of(SCRIPT, &tunables(), &other).unwrap();
         assert_eq!(settings["lr"], TuneValue::Float(0.02));
         assert_eq!(settings["act"], TuneValue::Text("gelu".into()));
@@ -300,7 +300,7 @@ mod tests {
     #[test]
     fn an_exhausted_space_gives_no_proposal() {
         let flag = Tunable { name: "act".into(), ..tunables().remove(1) };
-        let other = SCRIPT.replace("'relu',", "\"gelu\",");
+        let other = SCRIPT.replace("'act', 'relu'", "'act', \"gelu\"");
         let tried = HashSet::from([Cid::of(SCRIPT.as_bytes()), Cid::of(other.as_bytes())]);
         assert_eq!(propose(SCRIPT, &[flag], &[], &tried, Goal::Minimize, 1), None);
         assert_eq!(propose(SCRIPT, &[], &[], &HashSet::new(), Goal::Minimize, 1), None);
