@@ -185,8 +185,8 @@ impl Config {
 
 /// A peer's address: a multiaddr, or `host:port` for TCP at that host.
 pub fn peer_address(text: &str) -> Option<Multiaddr> {
-    if let Ok(address) = text.parse() {
-        return Some(address);
+    if text.starts_with('/') {
+        return text.parse().ok();
     }
     let (host, port) = text.rsplit_once(':')?;
     let port: u16 = port.parse().ok()?;

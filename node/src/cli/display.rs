@@ -3,15 +3,18 @@
 
 use std::{
     io::{self, IsTerminal, Write},
-    sync::Arc,
-    time::Duration,
+    sync::{
+        Arc,
+        mpsc::{Receiver, SyncSender, sync_channel},
+    },
+    time::{Duration, Instant},
 };
 
 use indicatif::{MultiProgress, ProgressBar, ProgressDrawTarget, ProgressStyle};
 use spore_storage::Change;
 use tokio::{
     sync::broadcast::error::RecvError,
-    time::{Instant, MissedTickBehavior, interval},
+    time::{MissedTickBehavior, interval},
 };
 use tracing_subscriber::EnvFilter;
 
@@ -32,29 +35,48 @@ const PROGRESS_LINE: Duration = Duration::from_secs(10);
 /// Columns of the bar's own text.
 const BAR: &str = "{spinner} {prefix} {bar:24} {pos}/{len} {msg}";
 
-/// The terminal of a running node.
+/// Lines and changes waiting to be shown. More are dropped: a terminal that stands still (Ctrl-S, a
+/// full pipe) must not hold up the node.
+const QUEUE: usize = 1024;
+/// How long the end of the process waits for a slow terminal.
+const FLUSH_WITHIN: Duration = Duration::from_secs(1);
+
+/// The terminal of a running node: a thread of its own that writes what is handed to it.
 pub struct Display {
-    bars: MultiProgress,
-    terminal: bool,
+    queue: SyncSender<Show>,
+}
+
+enum Show {
+    Line(String),
+    Log(Vec<u8>),
+    Progress(Option<RunProgress>),
+    End(SyncSender<()>),
 }
 
 impl Display {
-    pub fn new() -> Self {
-        let terminal = io::stdout().is_terminal();
-        let target = if terminal { ProgressDrawTarget::stdout_with_hz(4) } else { ProgressDrawTarget::hidden() };
-        Self { bars: MultiProgress::with_draw_target(target), terminal }
+    /// # Errors
+    /// When no thread can be started.
+    pub fn new() -> io::Result<Self> {
+        let (queue, waiting) = sync_channel(QUEUE);
+        std::thread::Builder::new().name("display".into()).spawn(move || Screen::new().run(&waiting))?;
+        Ok(Self { queue })
     }
 
-    /// Prints a line above the bar. A terminal that went away does not end the node.
+    /// Prints a line above the bar.
     pub fn line(&self, line: &str) {
-        self.bars.suspend(|| {
-            let _ = writeln!(io::stdout().lock(), "{line}");
-        });
+        self.show(Show::Line(line.to_owned()));
     }
 
-    /// Takes the bar away.
-    pub fn clear(&self) {
-        let _ = self.bars.clear();
+    /// Takes the bar away and waits until everything is written.
+    pub fn end(&self) {
+        let (done, ended) = sync_channel(1);
+        self.show(Show::End(done));
+        let _ = ended.recv_timeout(FLUSH_WITHIN);
+    }
+
+    fn show(&self, what: Show) {
+        // Full: see `QUEUE`.
+        let _ = self.queue.try_send(what);
     }
 
     /// Who this is and where it can be reached.
@@ -98,7 +120,6 @@ impl Display {
 pub async fn follow(display: Arc<Display>, live: LiveNode, view: View) {
     let mut events = live.events.subscribe();
     let mut progress = live.progress.clone();
-    let mut running = Running { display: display.clone(), bar: None, told: None };
     let mut gathered: Vec<Change> = Vec::new();
     let mut missed = 0;
     let mut tick = interval(GATHER);
@@ -111,7 +132,10 @@ pub async fn follow(display: Arc<Display>, live: LiveNode, view: View) {
                 Err(RecvError::Lagged(n)) => missed += n,
                 Err(RecvError::Closed) => return,
             },
-            Ok(()) = progress.changed() => running.show(progress.borrow_and_update().as_ref()),
+            Ok(()) = progress.changed() => {
+                let now = progress.borrow_and_update().clone();
+                display.show(Show::Progress(now));
+            }
             _ = tick.tick() => {
                 tell(&display, &view, std::mem::take(&mut gathered), std::mem::take(&mut missed)).await;
             }
@@ -137,16 +161,46 @@ async fn tell(display: &Display, view: &View, changes: Vec<Change>, missed: u64)
     }
 }
 
-/// The experiment shown at the moment.
-struct Running {
-    display: Arc<Display>,
+/// What is on the terminal. Errors of writing are left alone: a terminal that went away does not end
+/// the node.
+struct Screen {
+    bars: MultiProgress,
+    /// None where there is no terminal for a bar.
+    terminal: bool,
     bar: Option<ProgressBar>,
-    /// When a line was last printed for it, where there is no terminal.
+    /// When a line was last printed for the running experiment, where there is no terminal.
     told: Option<Instant>,
 }
 
-impl Running {
-    fn show(&mut self, now: Option<&RunProgress>) {
+impl Screen {
+    fn new() -> Self {
+        let terminal = io::stdout().is_terminal();
+        let target = if terminal { ProgressDrawTarget::stdout_with_hz(4) } else { ProgressDrawTarget::hidden() };
+        Self { bars: MultiProgress::with_draw_target(target), terminal, bar: None, told: None }
+    }
+
+    fn run(mut self, waiting: &Receiver<Show>) {
+        while let Ok(what) = waiting.recv() {
+            match what {
+                Show::Line(line) => self.line(&line),
+                Show::Log(bytes) => {
+                    let _ = self.bars.suspend(|| io::stderr().write_all(&bytes));
+                }
+                Show::Progress(now) => self.progress(now.as_ref()),
+                Show::End(done) => {
+                    self.progress(None);
+                    let _ = io::stdout().flush();
+                    let _ = done.try_send(());
+                }
+            }
+        }
+    }
+
+    fn line(&self, line: &str) {
+        let _ = self.bars.suspend(|| writeln!(io::stdout(), "{line}"));
+    }
+
+    fn progress(&mut self, now: Option<&RunProgress>) {
         let Some(now) = now else {
             if let Some(bar) = self.bar.take() {
                 bar.finish_and_clear();
@@ -161,8 +215,8 @@ impl Running {
             Purpose::Verify => "re-running",
         };
         let description = text::line(&now.description);
-        if self.display.terminal {
-            let bar = self.bar.get_or_insert_with(|| self.display.bars.add(new_bar()));
+        if self.terminal {
+            let bar = self.bar.get_or_insert_with(|| self.bars.add(new_bar()));
             bar.set_prefix(what);
             bar.set_length(now.steps);
             bar.set_position(now.step);
@@ -170,9 +224,9 @@ impl Running {
             return;
         }
         match self.told {
-            None => self.display.line(&format!("{what}: {description}")),
+            None => self.line(&format!("{what}: {description}")),
             Some(told) if told.elapsed() >= PROGRESS_LINE => {
-                self.display.line(&format!("{what}: step {} of {}, {loss}{elapsed}", now.step, now.steps));
+                self.line(&format!("{what}: step {} of {}, {loss}{elapsed}", now.step, now.steps));
             }
             Some(_) => return,
         }
@@ -187,9 +241,10 @@ fn new_bar() -> ProgressBar {
 
 /// Sends log messages to standard error, above the bar.
 pub fn log_to(display: &Arc<Display>, verbose: u8) {
+    // warp calls every reader that goes away an error, and Kademlia warns of a node being the first.
     let default = match verbose {
-        0 => "warn",
-        1 => "warn,spore_node=info,spore_storage=info",
+        0 => "warn,warp::server=off,libp2p_kad=error",
+        1 => "warn,warp::server=off,libp2p_kad=error,spore_node=info,spore_storage=info",
         _ => "info,spore_node=debug,spore_storage=debug",
     };
     let filter = EnvFilter::try_from_env("SPORE_LOG").unwrap_or_else(|_| EnvFilter::new(default));
@@ -212,11 +267,11 @@ struct LogWriter {
 
 impl Write for LogWriter {
     fn write(&mut self, bytes: &[u8]) -> io::Result<usize> {
-        self.display.bars.suspend(|| io::stderr().lock().write_all(bytes))?;
+        self.display.show(Show::Log(bytes.to_vec()));
         Ok(bytes.len())
     }
 
     fn flush(&mut self) -> io::Result<()> {
-        io::stderr().lock().flush()
+        Ok(())
     }
 }

@@ -114,9 +114,10 @@ impl From<StoreError> for CliError {
         };
         let text = error.to_string();
         let next = match &error {
-            StoreError::Locked { .. } | StoreError::NotFound(_) | StoreError::DiskFull | StoreError::NewerSchema { .. } => {
-                text.rsplit_once(": ")
-            }
+            StoreError::Locked { .. }
+            | StoreError::NotFound(_)
+            | StoreError::DiskFull
+            | StoreError::NewerSchema { .. } => text.rsplit_once(": "),
             _ => None,
         };
         match next {

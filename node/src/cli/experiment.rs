@@ -1,6 +1,6 @@
 //! `spore show`: one experiment with everything known about it.
 
-use std::io::Write;
+use std::io::{self, Write};
 
 use clap::Args as ClapArgs;
 
@@ -78,6 +78,14 @@ fn print(context: &mut Context, detail: &ExperimentDetail) -> Result<(), CliErro
     if !e.hypothesis.is_empty() {
         writeln!(out, "\n{}", text::lines(&e.hypothesis))?;
     }
+    relatives_and_evidence(out, detail)?;
+    if !detail.diff.is_empty() {
+        writeln!(out, "\nDiff\n{}", text::lines(&detail.diff))?;
+    }
+    Ok(())
+}
+
+fn relatives_and_evidence(out: &mut dyn Write, detail: &ExperimentDetail) -> io::Result<()> {
     if !detail.lineage.is_empty() {
         writeln!(out, "\nLineage")?;
         for ancestor in &detail.lineage {
@@ -104,9 +112,6 @@ fn print(context: &mut Context, detail: &ExperimentDetail) -> Result<(), CliErro
                 m.hardware_class
             )?;
         }
-    }
-    if !detail.diff.is_empty() {
-        writeln!(out, "\nDiff\n{}", text::lines(&detail.diff))?;
     }
     Ok(())
 }

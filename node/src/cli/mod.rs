@@ -129,6 +129,7 @@ pub fn main() -> ExitCode {
 
 fn execute(cli: Cli) -> Result<(), CliError> {
     let data = DataDir::new(data_dir(cli.data_dir)?);
+    // Not locked for the program's whole life: a running node's display writes from its own thread.
     let mut context = Context { data, out: Box::new(io::BufWriter::new(io::stdout())) };
     // Every TLS connection needs a provider, and reqwest is built to leave the choice to us. Only a
     // second call could fail.

@@ -85,7 +85,7 @@ pub fn run(args: Args, context: &Context) -> Result<(), CliError> {
         warn("other users could read config.toml; its mode is 0600 now. Set another API key if they may have");
     }
     let options = options(&args, &config)?;
-    let display = Arc::new(Display::new());
+    let display = Arc::new(Display::new().map_err(|e| CliError::io("cannot start", &e))?);
     display::log_to(&display, args.verbose);
     let runtime = tokio::runtime::Builder::new_multi_thread()
         .enable_all()
@@ -126,7 +126,7 @@ async fn serve(options: Options, context: &Context, display: &Arc<Display>) -> R
         })
         .await;
     shower.abort();
-    display.clear();
+    display.end();
     ended
         .map_err(|e| CliError::failed(e.to_string()).hint("see the messages above; start it again with -v to see more"))
 }
