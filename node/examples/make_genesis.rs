@@ -29,7 +29,10 @@ mod made {
             record::{Measured, Runner, record},
         },
     };
-    use spore_protocol::{Cid, Goal, Identity, TaskManifest, manifest::{MANIFEST_VERSION, STARLARK_TRAIN_SCRIPT}};
+    use spore_protocol::{
+        Cid, Goal, Identity, TaskManifest,
+        manifest::{MANIFEST_VERSION, STARLARK_TRAIN_SCRIPT},
+    };
     use spore_trainer::{
         corpus,
         device::DeviceChoice,
@@ -70,7 +73,12 @@ mod made {
             agent_model: "baseline".into(),
         };
         let runner = Runner { node_id: identity.node_id(), gpu_model: "CPU".into(), backend: "flex" };
-        let measured = Measured { metric: outcome.val_bpb, peak_memory: outcome.peak_memory_mb, steps: outcome.num_steps, params: outcome.num_params };
+        let measured = Measured {
+            metric: outcome.val_bpb,
+            peak_memory: outcome.peak_memory_mb,
+            steps: outcome.num_steps,
+            params: outcome.num_params,
+        };
         let root = identity.sign(&record(&manifest, None, &proposal, &runner, Ok(measured), now()?))?;
 
         let out = Path::new(&out);
@@ -79,14 +87,22 @@ mod made {
         fs::write(out.join("root.json"), root.to_json() + "\n")?;
         fs::write(out.join("train.star"), script)?;
         fs::write(out.join("evaluator.json"), eval.to_bytes())?;
-        println!("task {} with root {}: {:.4} after {} steps", manifest.id(), root.id(), outcome.val_bpb, outcome.num_steps);
+        println!(
+            "task {} with root {}: {:.4} after {} steps",
+            manifest.id(),
+            root.id(),
+            outcome.val_bpb,
+            outcome.num_steps
+        );
         Ok(())
     }
 
     fn manifest(identity: &Identity, script: &str, eval: &EvalSpec, budget: u64) -> anyhow::Result<TaskManifest> {
         Ok(TaskManifest {
             name: "tiny-gpt".into(),
-            description: format!("Lower the bits per byte that a small byte-level language model needs on held-out text, with {budget} s of training."),
+            description: format!(
+                "Lower the bits per byte that a small byte-level language model needs on held-out text, with {budget} s of training."
+            ),
             task_type: "ml_train".into(),
             artifact_type: STARLARK_TRAIN_SCRIPT.into(),
             metric: "val_bpb".into(),
@@ -102,7 +118,9 @@ mod made {
     }
 
     fn report(event: &Event) {
-        if let Event::Progress { step, steps, loss, elapsed_seconds } = event && step % 100 == 0 {
+        if let Event::Progress { step, steps, loss, elapsed_seconds } = event
+            && step % 100 == 0
+        {
             eprintln!("step {step} of {steps}: loss {loss:.4}, {elapsed_seconds:.0} s");
         }
     }

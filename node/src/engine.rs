@@ -128,9 +128,9 @@ pub struct Order<'a> {
 
 /// Whether this node's trainer runs experiments of the task.
 pub fn runnable(task: &TaskView) -> bool {
-    task.manifest.as_ref().is_some_and(|m| {
-        m.artifact_type == STARLARK_TRAIN_SCRIPT && m.base_code_cid.is_some() && m.metric == "val_bpb"
-    })
+    task.manifest
+        .as_ref()
+        .is_some_and(|m| m.artifact_type == STARLARK_TRAIN_SCRIPT && m.base_code_cid.is_some() && m.metric == "val_bpb")
 }
 
 /// The seed of every experiment of a task: with one seed, a re-run repeats the run.
@@ -142,7 +142,14 @@ pub fn task_seed(task: &TaskId) -> u64 {
 /// Three quarters of the machine's main memory, times the share that the node may use.
 pub fn memory_limit(percent: u32) -> u64 {
     let total = std::fs::read_to_string("/proc/meminfo").ok().and_then(|text| {
-        let kib: u64 = text.lines().find_map(|line| line.strip_prefix("MemTotal:"))?.trim().strip_suffix("kB")?.trim().parse().ok()?;
+        let kib: u64 = text
+            .lines()
+            .find_map(|line| line.strip_prefix("MemTotal:"))?
+            .trim()
+            .strip_suffix("kB")?
+            .trim()
+            .parse()
+            .ok()?;
         Some(kib * 1024)
     });
     let usable = total.map_or(DEFAULT_MEMORY, |total| total / 4 * 3);
@@ -197,10 +204,14 @@ impl Engine {
     /// its evaluator or dataset cannot be had now.
     pub async fn terms(&self, task_id: TaskId) -> Result<Terms, EngineError> {
         let refuse = |reason: &str| EngineError::Task { task: task_id, reason: reason.to_owned() };
-        let view = self.read(move |store| store.task(&task_id)).await?.ok_or_else(|| refuse("it is not known here yet"))?;
+        let view =
+            self.read(move |store| store.task(&task_id)).await?.ok_or_else(|| refuse("it is not known here yet"))?;
         let manifest = view.manifest.clone().ok_or_else(|| refuse("it has no manifest"))?;
         if !runnable(&view) {
-            let reason = format!("its artifact type is {}; this node runs {STARLARK_TRAIN_SCRIPT} with metric val_bpb", manifest.artifact_type);
+            let reason = format!(
+                "its artifact type is {}; this node runs {STARLARK_TRAIN_SCRIPT} with metric val_bpb",
+                manifest.artifact_type
+            );
             return Err(refuse(&reason));
         }
         let base_code = manifest.base_code_cid.ok_or_else(|| refuse("it names no base script"))?;
@@ -221,7 +232,10 @@ impl Engine {
         if self.store.artifact_path(&cid).is_none() {
             self.fetch(cid, Some(manifest.created_by)).await?;
         }
-        let path = self.store.artifact_path(&cid).ok_or_else(|| EngineError::Artifact { cid, reason: "it is not in the store".into() })?;
+        let path = self
+            .store
+            .artifact_path(&cid)
+            .ok_or_else(|| EngineError::Artifact { cid, reason: "it is not in the store".into() })?;
         Ok(DatasetSource::File { path, cid: cid.to_string() })
     }
 
@@ -291,7 +305,11 @@ impl Engine {
     /// # Errors
     /// `Ok(Err(..))` is the experiment's own failure, worth a crash record; `Err(..)` is this
     /// machine's, or a shutdown.
-    pub async fn train(&self, order: Order<'_>, shutdown: &mut Shutdown) -> Result<Result<Outcome, Failure>, EngineError> {
+    pub async fn train(
+        &self,
+        order: Order<'_>,
+        shutdown: &mut Shutdown,
+    ) -> Result<Result<Outcome, Failure>, EngineError> {
         let lease = tokio::select! {
             lease = self.lease.acquire() => lease.map_err(|_| EngineError::Stopped)?,
             () = stopped(shutdown) => return Err(EngineError::Stopped),
@@ -393,8 +411,14 @@ mod tests {
         show(&sender, &Event::Planned { steps: 9 });
         assert_eq!(*shown.borrow(), None, "nothing runs");
         let running = RunProgress {
-            task_id: TaskId([0; 32]), purpose: Purpose::Verify, record: None, step: 0, steps: 0, loss: None,
-            elapsed: Duration::ZERO, description: String::new(),
+            task_id: TaskId([0; 32]),
+            purpose: Purpose::Verify,
+            record: None,
+            step: 0,
+            steps: 0,
+            loss: None,
+            elapsed: Duration::ZERO,
+            description: String::new(),
         };
         sender.send_replace(Some(running));
         show(&sender, &Event::Planned { steps: 9 });

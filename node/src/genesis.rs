@@ -84,7 +84,10 @@ mod tests {
         assert_eq!(manifest.base_code_cid, Some(Cid::of(SCRIPT)));
         assert_eq!(root.code_cid, manifest.base_code_cid);
         assert_eq!(manifest.prepare_cid, Cid::of(EVALUATOR).to_string());
-        assert_eq!((&root.prepare_cid, &root.dataset_cid, root.time_budget), (&manifest.prepare_cid, &manifest.dataset_cid, manifest.time_budget));
+        assert_eq!(
+            (&root.prepare_cid, &root.dataset_cid, root.time_budget),
+            (&manifest.prepare_cid, &manifest.dataset_cid, manifest.time_budget)
+        );
         assert!(root.val_bpb > 0.0 && root.num_steps > 0);
     }
 

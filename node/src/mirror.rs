@@ -43,7 +43,12 @@ const RETRY_MOST: Duration = Duration::from_secs(3600);
 const FAILURES: usize = 8192;
 
 /// Fetches missing scripts until the node shuts down.
-pub async fn run(store: Store, network: NetworkHandle, mut events: broadcast::Receiver<StoreEvent>, mut shutdown: watch::Receiver<bool>) {
+pub async fn run(
+    store: Store,
+    network: NetworkHandle,
+    mut events: broadcast::Receiver<StoreEvent>,
+    mut shutdown: watch::Receiver<bool>,
+) {
     let mut mirror = Mirror { store, network, failures: HashMap::new(), walk: Walk::Next(None) };
     loop {
         let looked = Instant::now();
@@ -123,7 +128,8 @@ impl Mirror {
     /// Fetches what is due. False at shutdown.
     async fn fetch(&mut self, missing: BTreeSet<Missing>) -> bool {
         let now = Instant::now();
-        let due = missing.into_iter().filter(|(cid, _)| self.failures.get(cid).is_none_or(|failure| failure.again <= now));
+        let due =
+            missing.into_iter().filter(|(cid, _)| self.failures.get(cid).is_none_or(|failure| failure.again <= now));
         let network = self.network.clone();
         let fetch = |(cid, publisher): Missing| {
             let network = network.clone();

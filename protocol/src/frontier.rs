@@ -72,7 +72,14 @@ mod tests {
 
     fn candidate(id: u8, parent: Option<u8>, class: &str, metric: f64, status: Status) -> Candidate {
         let id_of = |n| RecordId([n; 32]);
-        Candidate { id: id_of(id), parent: parent.map(id_of), status, class: HardwareClass::of(class), metric, timestamp: id.into() }
+        Candidate {
+            id: id_of(id),
+            parent: parent.map(id_of),
+            status,
+            class: HardwareClass::of(class),
+            metric,
+            timestamp: id.into(),
+        }
     }
 
     fn ids(frontier: &[Candidate]) -> Vec<u8> {

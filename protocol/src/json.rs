@@ -47,8 +47,8 @@ impl Value {
     /// A named [`Reject`] for anything that is not strictly JSON, repeats a key, nests deeper
     /// than [`MAX_DEPTH`], or holds a number that is not finite or does not fit 64 bits.
     pub fn parse(bytes: &[u8]) -> Result<Self, Reject> {
-        let text = std::str::from_utf8(bytes)
-            .map_err(|e| Reject::NotJson { at: e.valid_up_to(), what: "invalid UTF-8" })?;
+        let text =
+            std::str::from_utf8(bytes).map_err(|e| Reject::NotJson { at: e.valid_up_to(), what: "invalid UTF-8" })?;
         let mut parser = Parser { text, at: 0 };
         let value = parser.value(0)?;
         parser.blanks();
@@ -269,10 +269,9 @@ impl Parser<'_> {
         let mut out = String::new();
         loop {
             let rest = self.text.get(self.at..).unwrap_or_default();
-            let plain = rest.find(|c| c == '"' || c == '\\' || c < ' ').ok_or(Reject::NotJson {
-                at: self.text.len(),
-                what: "the text ends inside a string",
-            })?;
+            let plain = rest
+                .find(|c| c == '"' || c == '\\' || c < ' ')
+                .ok_or(Reject::NotJson { at: self.text.len(), what: "the text ends inside a string" })?;
             out.push_str(rest.get(..plain).unwrap_or_default());
             self.at += plain;
             match self.peek() {
@@ -384,10 +383,21 @@ mod tests {
     #[test]
     fn numbers_keep_their_spelling() {
         for (text, canonical) in [
-            ("1", "1"), ("1.0", "1.0"), ("-0.0", "-0.0"), ("-0", "0"), ("0.0001", "0.0001"), ("1e-5", "1e-05"),
-            ("1e15", "1000000000000000.0"), ("1e16", "1e+16"), ("0.00000015", "1.5e-07"), ("5e-324", "5e-324"),
-            ("18446744073709551615", "18446744073709551615"), ("-9223372036854775808", "-9223372036854775808"),
-            ("123456.789", "123456.789"), ("1.7976931348623157e308", "1.7976931348623157e+308"), ("100.0", "100.0"),
+            ("1", "1"),
+            ("1.0", "1.0"),
+            ("-0.0", "-0.0"),
+            ("-0", "0"),
+            ("0.0001", "0.0001"),
+            ("1e-5", "1e-05"),
+            ("1e15", "1000000000000000.0"),
+            ("1e16", "1e+16"),
+            ("0.00000015", "1.5e-07"),
+            ("5e-324", "5e-324"),
+            ("18446744073709551615", "18446744073709551615"),
+            ("-9223372036854775808", "-9223372036854775808"),
+            ("123456.789", "123456.789"),
+            ("1.7976931348623157e308", "1.7976931348623157e+308"),
+            ("100.0", "100.0"),
         ] {
             assert_eq!(round(text).unwrap(), canonical);
         }
@@ -396,10 +406,25 @@ mod tests {
     #[test]
     fn careless_json_is_refused_by_name() {
         for (text, code) in [
-            ("", "not_json"), ("01", "not_json"), ("1.", "not_json"), ("[1,]", "not_json"), ("{\"a\":1,}", "not_json"), ("NaN", "not_json"),
-            ("Infinity", "not_json"), ("\"\t\"", "not_json"), ("1 2", "not_json"), ("{\"a\":1,\"a\":1}", "duplicate_key"), ("\"\\ud800\"", "lone_surrogate"),
-            ("\"\\ud800\\u0041\"", "lone_surrogate"), ("\"\\udc00\"", "lone_surrogate"), ("1e400", "number_out_of_range"), ("18446744073709551616", "number_out_of_range"),
-            ("\"\\u12\"", "not_json"), ("\"abc", "not_json"), ("tru", "not_json"), ("\"\\u00e\u{e9}\"", "not_json"),
+            ("", "not_json"),
+            ("01", "not_json"),
+            ("1.", "not_json"),
+            ("[1,]", "not_json"),
+            ("{\"a\":1,}", "not_json"),
+            ("NaN", "not_json"),
+            ("Infinity", "not_json"),
+            ("\"\t\"", "not_json"),
+            ("1 2", "not_json"),
+            ("{\"a\":1,\"a\":1}", "duplicate_key"),
+            ("\"\\ud800\"", "lone_surrogate"),
+            ("\"\\ud800\\u0041\"", "lone_surrogate"),
+            ("\"\\udc00\"", "lone_surrogate"),
+            ("1e400", "number_out_of_range"),
+            ("18446744073709551616", "number_out_of_range"),
+            ("\"\\u12\"", "not_json"),
+            ("\"abc", "not_json"),
+            ("tru", "not_json"),
+            ("\"\\u00e\u{e9}\"", "not_json"),
         ] {
             assert_eq!(round(text).unwrap_err().code(), code, "{text}");
         }

@@ -48,7 +48,9 @@ pub struct RootRank {
 }
 
 impl RootRank {
-    /// `creator` is the manifest's signer, or none while no manifest is known.
+    /// `creator` is the manifest's signer, in a legacy task the founding record's, or none while
+    /// neither is known. (Without the founder's precedence anyone could take a legacy task over
+    /// with a root of an earlier date.)
     pub fn of(id: RecordId, record: &Record, creator: Option<NodeId>) -> Self {
         Self { not_by_creator: creator != Some(record.node_id), timestamp: record.timestamp, id: id.into() }
     }

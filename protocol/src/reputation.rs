@@ -2,7 +2,10 @@
 
 use std::collections::BTreeMap;
 
-use crate::{NodeId, ObjectId, Status, verdict::{Judgement, Subject, Verdict}};
+use crate::{
+    NodeId, ObjectId, Status,
+    verdict::{Judgement, Subject, Verdict},
+};
 
 /// Bounds of every reputation.
 pub const LIMITS: (f64, f64) = (-100.0, 100.0);

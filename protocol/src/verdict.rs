@@ -114,9 +114,7 @@ pub fn judge<'a>(subject: &Subject, events: impl IntoIterator<Item = (EventId, &
     let measurements = measure(subject, &events);
     let tolerance = subject.class.tolerance();
     let within = |value: f64| (value - subject.metric).abs() <= tolerance;
-    let opening = measurements
-        .iter()
-        .find(|m| m.ignored.is_none() && m.kind == "challenge" && !within(m.value));
+    let opening = measurements.iter().find(|m| m.ignored.is_none() && m.kind == "challenge" && !within(m.value));
     let dispute = opening.map(|challenge| follow(subject, challenge, &measurements, &events));
     let verdict = match &dispute {
         Some(Dispute { ground_truth: Some(truth), .. }) if within(*truth) => Verdict::Upheld,
@@ -178,15 +176,14 @@ fn follow(
     let first = all.first().map(|m| at(m));
     let withdrawn = events
         .iter()
-        .filter(|(_, e)| matches!(&e.body, ControlBody::Dispute { challenger_id, .. } if *challenger_id == challenge.node))
+        .filter(
+            |(_, e)| matches!(&e.body, ControlBody::Dispute { challenger_id, .. } if *challenger_id == challenge.node),
+        )
         .map(|(id, event)| (event.timestamp, *id))
         .find(|closing| first.is_some_and(|first| first < *closing));
     let closed = [third, withdrawn].into_iter().flatten().min();
-    let responses: Vec<_> = all
-        .into_iter()
-        .filter(|m| closed.is_none_or(|closed| at(m) <= closed))
-        .map(|m| (m.node, m.value))
-        .collect();
+    let responses: Vec<_> =
+        all.into_iter().filter(|m| closed.is_none_or(|closed| at(m) <= closed)).map(|m| (m.node, m.value)).collect();
     let ground_truth = closed.map(|_| {
         let mut values = vec![subject.metric, challenge.value];
         values.extend(responses.iter().map(|(_, value)| *value));
@@ -215,7 +212,11 @@ pub fn median(values: &mut [f64]) -> f64 {
 ///
 /// `published_before` are the nodes that published in the record's class before the challenge.
 /// The rank is the lowest SHA-256 of `experiment_id:challenger_id:node_id` as hex text.
-pub fn assigned(subject: &Subject, challenger: NodeId, published_before: impl IntoIterator<Item = NodeId>) -> Vec<NodeId> {
+pub fn assigned(
+    subject: &Subject,
+    challenger: NodeId,
+    published_before: impl IntoIterator<Item = NodeId>,
+) -> Vec<NodeId> {
     let rank = |node: &NodeId| -> [u8; 32] { Sha256::digest(format!("{}:{challenger}:{node}", subject.id)).into() };
     let mut nodes: Vec<_> = published_before
         .into_iter()
@@ -235,7 +236,13 @@ mod tests {
     const PUBLISHER: NodeId = NodeId([1; 32]);
 
     fn subject() -> Subject {
-        Subject { id: RecordId([9; 32]), publisher: PUBLISHER, class: HardwareClass::of("CPU"), status: Status::Keep, metric: 1.0 }
+        Subject {
+            id: RecordId([9; 32]),
+            publisher: PUBLISHER,
+            class: HardwareClass::of("CPU"),
+            status: Status::Keep,
+            metric: 1.0,
+        }
     }
 
     fn rerun(node: u8, value: f64) -> Rerun {
@@ -252,8 +259,15 @@ mod tests {
 
     fn dispute(challenger: u8, at: u64) -> ControlEvent {
         let closed = ClosedDispute {
-            experiment_id: RecordId([9; 32]), task_id: None, publisher: PUBLISHER, challenger: NodeId([challenger; 32]),
-            challenger_value: 1.5, upheld: false, ground_truth: 1.5, winners: vec![], losers: vec![],
+            experiment_id: RecordId([9; 32]),
+            task_id: None,
+            publisher: PUBLISHER,
+            challenger: NodeId([challenger; 32]),
+            challenger_value: 1.5,
+            upheld: false,
+            ground_truth: 1.5,
+            winners: vec![],
+            losers: vec![],
         };
         ControlEvent::dispute(&closed, at)
     }

@@ -16,7 +16,11 @@ pub const MAX_MESSAGE_BYTES: usize = MAX_INLINE_BYTES + 256;
 pub enum Message {
     Object(SignedObject),
     /// The object exists; ask its announcer for the body, of `size` canonical bytes.
-    Announce { kind: Kind, id: ObjectId, size: u64 },
+    Announce {
+        kind: Kind,
+        id: ObjectId,
+        size: u64,
+    },
 }
 
 impl Message {

@@ -53,8 +53,12 @@ fn main() -> anyhow::Result<()> {
     let took = began.elapsed().as_secs_f64();
     let rate = trained.steps as f64 / took;
     println!("training    {planned} steps in {took:.1} s: {rate:.2} steps/s, {:.0} bytes/s", rate * bytes);
-    println!("compute     {:.1} GFLOP/s; matrix products alone {:.1} GFLOP/s: {:.0} % of them",
-        rate * flops / 1e9, baseline / 1e9, 100.0 * rate * flops / baseline);
+    println!(
+        "compute     {:.1} GFLOP/s; matrix products alone {:.1} GFLOP/s: {:.0} % of them",
+        rate * flops / 1e9,
+        baseline / 1e9,
+        100.0 * rate * flops / baseline
+    );
     let start = Instant::now();
     let bits = bits_per_byte(&mut executor, held_out, &spec)?;
     println!("evaluation  val_bpb {bits:.4} over {} bytes in {:.1} s", spec.eval_bytes, start.elapsed().as_secs_f64());

@@ -54,8 +54,27 @@ const SHARED_PICK: u64 = 3;
 const COLOURS: [&str; 8] = ["red", "blue", "green", "white", "black", "golden", "silver", "grey"];
 const THINGS: [&str; 8] = ["box", "lamp", "coat", "boat", "drum", "knife", "horse", "ring"];
 const NUMBERS: [&str; 21] = [
-    "zero", "one", "two", "three", "four", "five", "six", "seven", "eight", "nine", "ten", "eleven", "twelve",
-    "thirteen", "fourteen", "fifteen", "sixteen", "seventeen", "eighteen", "nineteen", "twenty",
+    "zero",
+    "one",
+    "two",
+    "three",
+    "four",
+    "five",
+    "six",
+    "seven",
+    "eight",
+    "nine",
+    "ten",
+    "eleven",
+    "twelve",
+    "thirteen",
+    "fourteen",
+    "fifteen",
+    "sixteen",
+    "seventeen",
+    "eighteen",
+    "nineteen",
+    "twenty",
 ];
 
 /// SplitMix64 (Steele, Lea & Flood 2014): one multiplication chain for each number, any seed good.
@@ -120,9 +139,8 @@ impl Vocabulary {
 
 /// One to three open syllables.
 fn word(rng: &mut Rng) -> String {
-    const ONSETS: [&str; 20] = [
-        "b", "d", "f", "g", "h", "k", "l", "m", "n", "p", "r", "s", "t", "v", "w", "br", "st", "tr", "sh", "pl",
-    ];
+    const ONSETS: [&str; 20] =
+        ["b", "d", "f", "g", "h", "k", "l", "m", "n", "p", "r", "s", "t", "v", "w", "br", "st", "tr", "sh", "pl"];
     const VOWELS: [&str; 7] = ["a", "e", "i", "o", "u", "ea", "ou"];
     let syllables = 1 + rng.below(2) + u64::from(rng.one_in(4));
     let mut word = String::new();
@@ -165,9 +183,8 @@ impl Writer {
         let mut rng = Rng(seed);
         let shared = Vocabulary::new(&mut rng);
         let topics = (0..TOPICS).map(|_| Vocabulary::new(&mut rng)).collect();
-        let names = (0..NAMES)
-            .map(|k| capitalised(&word(&mut rng)) + if k.is_multiple_of(2) { "na" } else { "ro" })
-            .collect();
+        let names =
+            (0..NAMES).map(|k| capitalised(&word(&mut rng)) + if k.is_multiple_of(2) { "na" } else { "ro" }).collect();
         let places = (0..PLACES).map(|_| capitalised(&word(&mut rng)) + "burg").collect();
         Self { rng, text: String::new(), shared, topics, names, places, topic: 0, cast: Vec::new(), subject: 0 }
     }

@@ -111,7 +111,8 @@ impl Batch {
     /// `batch` stretches of `context + 1` bytes at uniformly drawn places of `train`, which must
     /// be longer than that (see [`Dataset::split`]).
     pub fn draw(train: &[u8], batch: usize, context: usize, rng: &mut ChaCha8Rng) -> Self {
-        let mut drawn = Self { inputs: Vec::with_capacity(batch * context), targets: Vec::with_capacity(batch * context) };
+        let mut drawn =
+            Self { inputs: Vec::with_capacity(batch * context), targets: Vec::with_capacity(batch * context) };
         let places = train.len().saturating_sub(context) as u64;
         for _ in 0..batch {
             // The high half of a product maps 64 random bits to 0..places without a division.

@@ -84,8 +84,7 @@ pub struct NoAdapter;
 /// [`NoAdapter`] for [`DeviceChoice::Wgpu`] without any adapter.
 pub fn resolve(choice: DeviceChoice) -> Result<(Device, DeviceProfile), NoAdapter> {
     let flex = || {
-        let profile =
-            DeviceProfile { backend: Backend::Flex, gpu_model: CPU_MODEL.to_owned(), driver: String::new() };
+        let profile = DeviceProfile { backend: Backend::Flex, gpu_model: CPU_MODEL.to_owned(), driver: String::new() };
         (Device::flex(), profile)
     };
     match choice {

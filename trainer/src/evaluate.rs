@@ -276,10 +276,10 @@ mod tests {
 
     #[test]
     fn reading_another_sequence_is_found() {
-        let across = |inputs: &[u8], s: usize, p: usize, byte: usize| {
-            f32::from(inputs[(1 - s) * 16 + p] as usize == byte)
-        };
-        let across = |i: &[u8], s: usize, p: usize, b: usize| if s == 0 { 0.0 } else { across(i, s, p.saturating_sub(p), b) };
+        let across =
+            |inputs: &[u8], s: usize, p: usize, byte: usize| f32::from(inputs[(1 - s) * 16 + p] as usize == byte);
+        let across =
+            |i: &[u8], s: usize, p: usize, b: usize| if s == 0 { 0.0 } else { across(i, s, p.saturating_sub(p), b) };
         let error = check_causal(&mut Rule(2, 16, across), &text(500), &spec(50)).unwrap_err();
         assert_eq!(error, EvalError::ReadsAcrossBatch { changed: 0, moved: 1 });
     }
@@ -301,7 +301,8 @@ mod tests {
         assert_eq!(EvalSpec::from_bytes(text.as_bytes()), Ok(spec.clone()));
         assert_eq!(spec.cid().len(), 64);
         assert_eq!(EvalSpec::for_budget(20).eval_bytes, 16 << 10);
-        for bad in [text.replace(':', ": "), text.replace("10,", "60,"), text.replace("\"version\":1", "\"version\":2")] {
+        for bad in [text.replace(':', ": "), text.replace("10,", "60,"), text.replace("\"version\":1", "\"version\":2")]
+        {
             assert!(EvalSpec::from_bytes(bad.as_bytes()).is_err(), "{bad}");
         }
     }

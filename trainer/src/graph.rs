@@ -177,15 +177,42 @@ impl Op {
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case")]
-pub enum Unary { Neg, Exp, Log, Sqrt, Square, Abs, Relu, Gelu, Silu, Tanh, Sigmoid, Sin, Cos, Recip }
+pub enum Unary {
+    Neg,
+    Exp,
+    Log,
+    Sqrt,
+    Square,
+    Abs,
+    Relu,
+    Gelu,
+    Silu,
+    Tanh,
+    Sigmoid,
+    Sin,
+    Cos,
+    Recip,
+}
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case")]
-pub enum Binary { Add, Sub, Mul, Div, Max, Min, Pow }
+pub enum Binary {
+    Add,
+    Sub,
+    Mul,
+    Div,
+    Max,
+    Min,
+    Pow,
+}
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case")]
-pub enum Reduce { Sum, Mean, Max }
+pub enum Reduce {
+    Sum,
+    Mean,
+    Max,
+}
 
 /// AdamW (Loshchilov & Hutter 2019) with decoupled weight decay and gradient clipping.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
@@ -213,4 +240,8 @@ pub struct Schedule {
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case")]
-pub enum Decay { Constant, Linear, Cosine }
+pub enum Decay {
+    Constant,
+    Linear,
+    Cosine,
+}

@@ -8,11 +8,11 @@
 //! Never here: storage, the network, signed objects.
 #![cfg_attr(test, allow(clippy::unwrap_used, clippy::expect_used, clippy::panic, clippy::indexing_slicing))]
 
-pub mod graph;
-pub mod lang;
 pub mod corpus;
 pub mod data;
 pub mod device;
 pub mod evaluate;
 pub mod exec;
+pub mod graph;
+pub mod lang;
 pub mod worker;

@@ -22,7 +22,7 @@ pub fn document() -> String {
     paths(
         status, stat, peers, tasks, task, graph, frontier, task_experiments, task_activity, task_nodes, activity,
         experiments, experiment, nodes, node, profile, artifact, events, write::create_task,
-        write::submit, write::artifact, write::use_task, write::add_peer, write::remove_peer
+        write::submit, write::store_artifact, write::use_task, write::add_peer, write::remove_peer
     ),
     components(schemas(dto::Activity, dto::Progress, dto::Status)),
     modifiers(&Token)

@@ -49,7 +49,7 @@ where
             let view = view.clone();
             json(&blocking(move || view.task(&task)).await?)
         }
-        ("POST", "/artifacts") => json(&artifact(view, query, body).await?),
+        ("POST", "/artifacts") => json(&store_artifact(view, query, body).await?),
         ("POST", "/task/use") => json(&use_task(view, node, &read_json(body).await?).await?),
         ("POST", "/peers") => json(&add_peer(node, &read_json(body).await?).await?),
         ("DELETE", path) if path.starts_with("/peers/") => json(&remove_peer(node, path).await?),
@@ -136,7 +136,7 @@ pub async fn create_task(
 #[utoipa::path(post, path = "/api/v1/artifacts", params(("cid" = String, Query, description = "SHA-256 of the bytes, lower-case hex")),
     request_body(content = String, content_type = "application/octet-stream"), security(("token" = [])),
     responses((status = 200, body = dto::Stored), (status = 400, body = dto::Problem), (status = 413, body = dto::Problem)))]
-async fn artifact<S, B, E>(view: &View, query: &Query, body: S) -> Result<dto::Stored, ApiError>
+async fn store_artifact<S, B, E>(view: &View, query: &Query, body: S) -> Result<dto::Stored, ApiError>
 where
     S: Stream<Item = Result<B, E>>,
     B: Buf,

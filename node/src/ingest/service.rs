@@ -200,7 +200,9 @@ impl Ingest {
         let store = self.store.clone();
         match blocking(move || store.missing_parents(ASKED_AT_ONCE)).await {
             Ok(missing) => {
-                missing.into_iter().for_each(|id| self.want(Want { kind: Kind::Experiment, id: id.into(), from: None }));
+                missing
+                    .into_iter()
+                    .for_each(|id| self.want(Want { kind: Kind::Experiment, id: id.into(), from: None }));
             }
             Err(reason) => warn!(%reason, "could not list missed parents"),
         }
@@ -222,7 +224,9 @@ async fn stopped(shutdown: &mut watch::Receiver<bool>) {
 }
 
 /// Runs on a blocking thread; errors become the text that senders are told.
-async fn blocking<T: Send + 'static>(work: impl FnOnce() -> Result<T, StoreError> + Send + 'static) -> Result<T, Arc<str>> {
+async fn blocking<T: Send + 'static>(
+    work: impl FnOnce() -> Result<T, StoreError> + Send + 'static,
+) -> Result<T, Arc<str>> {
     match tokio::task::spawn_blocking(work).await {
         Ok(result) => result.map_err(|error| error.to_string().into()),
         Err(_) => Err("the store's thread ended early".into()),
@@ -241,7 +245,11 @@ fn known(store: &Store, entries: &[Entry]) -> Result<HashSet<(Kind, ObjectId)>, 
 }
 
 /// The objects behind a report's changes: most are in the batch, released ones in the store.
-fn changed_objects(store: &Store, batch: &[VerifiedObject], report: &Report) -> Result<HashMap<ObjectId, SignedObject>, StoreError> {
+fn changed_objects(
+    store: &Store,
+    batch: &[VerifiedObject],
+    report: &Report,
+) -> Result<HashMap<ObjectId, SignedObject>, StoreError> {
     let in_batch: HashMap<ObjectId, &VerifiedObject> = batch.iter().map(|object| (object.id(), object)).collect();
     let mut objects = HashMap::with_capacity(report.changes.len());
     for change in &report.changes {
@@ -267,7 +275,9 @@ async fn verify(entries: Vec<Entry>, now: u64) -> (Vec<Checked>, Vec<Answer>) {
         if part.is_empty() {
             break;
         }
-        tasks.push(tokio::task::spawn_blocking(move || part.into_iter().map(|entry| check(entry, now)).collect::<Vec<_>>()));
+        tasks.push(tokio::task::spawn_blocking(move || {
+            part.into_iter().map(|entry| check(entry, now)).collect::<Vec<_>>()
+        }));
     }
     let (mut checked, mut refused) = (Vec::new(), Vec::new());
     for task in tasks {

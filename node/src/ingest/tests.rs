@@ -109,7 +109,11 @@ fn forged(object: &SignedObject) -> SignedObject {
     SignedObject::from_canonical(object.kind(), object.canonical(), signature).unwrap()
 }
 
-async fn submit_all(service: &Service, origin: Origin, objects: impl IntoIterator<Item = SignedObject>) -> Vec<Disposition> {
+async fn submit_all(
+    service: &Service,
+    origin: Origin,
+    objects: impl IntoIterator<Item = SignedObject>,
+) -> Vec<Disposition> {
     let sent: Vec<_> = objects
         .into_iter()
         .map(|object| {
@@ -181,7 +185,10 @@ async fn records_in_any_order_all_arrive_and_each_is_told_once() {
         told.push(service.events.recv().await.unwrap());
     }
     assert_eq!(told[0].origin, Origin::Sync(peer));
-    assert!(told[1..].iter().all(|event| event.origin == Origin::Gossip(peer)), "a released record remembers how it came");
+    assert!(
+        told[1..].iter().all(|event| event.origin == Origin::Gossip(peer)),
+        "a released record remembers how it came"
+    );
     let ids: std::collections::HashSet<_> = told.iter().map(|event| event.change.id).collect();
     assert_eq!(ids.len(), 300);
     let class = HardwareClass::of("CPU");
@@ -220,7 +227,12 @@ async fn records_that_break_the_lineage_are_refused_with_the_reason() {
     let service = start();
     let root = record(None, 0, NOW);
     let parent = root.id().into();
-    let answers = submit_all(&service, Origin::Import, [SignedObject::Experiment(root), SignedObject::Experiment(record(Some(parent), 5, NOW))]).await;
+    let answers = submit_all(
+        &service,
+        Origin::Import,
+        [SignedObject::Experiment(root), SignedObject::Experiment(record(Some(parent), 5, NOW))],
+    )
+    .await;
     assert!(matches!(&answers[1], Disposition::Rejected(reject) if reject.code() == "depth_mismatch"), "{answers:?}");
     assert_eq!(service.handle.rejected()["depth_mismatch"], 1);
 }

@@ -3,7 +3,8 @@
 use std::sync::{Arc, Mutex};
 
 use spore_protocol::{
-    Goal, Identity, Record, Status, TaskId, TaskManifest, VerifiedObject, manifest::MANIFEST_VERSION, record::RECORD_VERSION,
+    Goal, Identity, Record, Status, TaskId, TaskManifest, VerifiedObject, manifest::MANIFEST_VERSION,
+    record::RECORD_VERSION,
 };
 use tempfile::TempDir;
 use tokio::task::JoinHandle;
@@ -109,7 +110,8 @@ async fn until_kept(kept: &Kept, bytes: &[u8]) {
 
 #[tokio::test]
 async fn scripts_and_evaluators_are_kept_and_datasets_are_not() {
-    let kept = start(&objects(), vec![b"base".to_vec(), b"evaluator".to_vec(), b"script".to_vec(), b"data".to_vec()], 0);
+    let kept =
+        start(&objects(), vec![b"base".to_vec(), b"evaluator".to_vec(), b"script".to_vec(), b"data".to_vec()], 0);
     for bytes in [&b"base"[..], b"evaluator", b"script"] {
         until_kept(&kept, bytes).await;
     }

@@ -25,7 +25,8 @@ use super::{
     config::{NetworkConfig, NetworkError},
     limits,
     messages::{
-        ARTIFACT_PROTOCOL, ArtifactCodec, IDENTIFY_PROTOCOL, KAD_PROTOCOL, OBJECTS_PROTOCOL, ObjectsCodec, SYNC_PROTOCOL, SyncCodec,
+        ARTIFACT_PROTOCOL, ArtifactCodec, IDENTIFY_PROTOCOL, KAD_PROTOCOL, OBJECTS_PROTOCOL, ObjectsCodec,
+        SYNC_PROTOCOL, SyncCodec,
     },
 };
 
@@ -83,13 +84,21 @@ fn behaviour(key: &Keypair, config: &NetworkConfig) -> Result<Behaviour, BoxErro
         refused: allow_block_list::Behaviour::default(),
         limits: connection_limits::Behaviour::new(connection_bounds()),
         gossip: gossip()?,
-        sync: request_response::Behaviour::with_codec(SyncCodec::SYNC, iter::once((SYNC_PROTOCOL, both.clone())), request.clone()),
+        sync: request_response::Behaviour::with_codec(
+            SyncCodec::SYNC,
+            iter::once((SYNC_PROTOCOL, both.clone())),
+            request.clone(),
+        ),
         objects: request_response::Behaviour::with_codec(
             ObjectsCodec::OBJECTS,
             iter::once((OBJECTS_PROTOCOL, both.clone())),
             request.clone(),
         ),
-        artifact: request_response::Behaviour::with_codec(ArtifactCodec::ARTIFACT, iter::once((ARTIFACT_PROTOCOL, both)), request),
+        artifact: request_response::Behaviour::with_codec(
+            ArtifactCodec::ARTIFACT,
+            iter::once((ARTIFACT_PROTOCOL, both)),
+            request,
+        ),
         kad: kademlia(peer, config),
         identify: identify::Behaviour::new(identify),
         ping: ping::Behaviour::default(),
@@ -122,7 +131,8 @@ fn gossip() -> Result<gossipsub::Behaviour<gossipsub::IdentityTransform, Subscri
         max_subscribed_topics: limits::MAX_SUBSCRIPTIONS,
         max_subscriptions_per_request: limits::MAX_SUBSCRIPTIONS,
     };
-    let mut gossip = gossipsub::Behaviour::new_with_subscription_filter(MessageAuthenticity::Anonymous, config, filter)?;
+    let mut gossip =
+        gossipsub::Behaviour::new_with_subscription_filter(MessageAuthenticity::Anonymous, config, filter)?;
     gossip.with_peer_score(score_params(), score_thresholds())?;
     Ok(gossip)
 }
@@ -148,7 +158,10 @@ fn score_params() -> gossipsub::PeerScoreParams {
         app_specific_weight: 1.0,
         ip_colocation_factor_weight: -5.0,
         ip_colocation_factor_threshold: 16.0,
-        ip_colocation_factor_whitelist: HashSet::from([IpAddr::from([127, 0, 0, 1]), IpAddr::from(std::net::Ipv6Addr::LOCALHOST)]),
+        ip_colocation_factor_whitelist: HashSet::from([
+            IpAddr::from([127, 0, 0, 1]),
+            IpAddr::from(std::net::Ipv6Addr::LOCALHOST),
+        ]),
         behaviour_penalty_weight: -5.0,
         behaviour_penalty_threshold: 4.0,
         behaviour_penalty_decay: gossipsub::score_parameter_decay(Duration::from_secs(600)),

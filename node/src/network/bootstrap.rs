@@ -54,7 +54,12 @@ impl Bootstrap {
     /// What to dial now. Each is reported back by [`Bootstrap::dialling`] or [`Bootstrap::failed_at_once`].
     pub fn due(&self, now: Instant) -> Vec<(usize, Multiaddr)> {
         let due = |entry: &Entry| entry.next.is_some_and(|next| next <= now);
-        self.entries.iter().enumerate().filter(|(_, entry)| due(entry)).map(|(at, entry)| (at, entry.address.clone())).collect()
+        self.entries
+            .iter()
+            .enumerate()
+            .filter(|(_, entry)| due(entry))
+            .map(|(at, entry)| (at, entry.address.clone()))
+            .collect()
     }
 
     pub fn dialling(&mut self, at: usize, connection: ConnectionId) {

@@ -53,7 +53,9 @@ impl Service {
             self.news = false;
             self.tell_news();
         }
-        if self.peers.len() < limits::TARGET_PEERS && passed(&mut self.clock.discovered, now, limits::DISCOVERY_INTERVAL) {
+        if self.peers.len() < limits::TARGET_PEERS
+            && passed(&mut self.clock.discovered, now, limits::DISCOVERY_INTERVAL)
+        {
             self.dial_discovered();
         }
         self.fetch_wanted();
@@ -103,7 +105,8 @@ impl Service {
         while let Ok(turn) = Arc::clone(&self.wanting).try_acquire_owned() {
             let Some((kind, from, ids)) = self.wanted.next() else { return };
             let first = from.filter(|peer| self.peers.contains(peer));
-            let others = self.peers.shuffled(random).into_iter().filter(|peer| Some(*peer) != first).take(limits::WANT_PEERS);
+            let others =
+                self.peers.shuffled(random).into_iter().filter(|peer| Some(*peer) != first).take(limits::WANT_PEERS);
             let peers: Vec<_> = first.into_iter().chain(others).collect();
             let context = self.context.clone();
             self.spawned.spawn(async move {

@@ -8,7 +8,10 @@ use libp2p::{
     gossipsub, identify, mdns,
     multiaddr::Protocol,
     ping,
-    swarm::{ConnectionId, DialError, SwarmEvent, dial_opts::{DialOpts, PeerCondition}},
+    swarm::{
+        ConnectionId, DialError, SwarmEvent,
+        dial_opts::{DialOpts, PeerCondition},
+    },
 };
 
 use super::{
@@ -36,7 +39,9 @@ impl Service {
                 self.sessions.gone(peer_id);
                 self.bootstrap.disconnected(peer_id, Instant::now(), random());
             }
-            SwarmEvent::OutgoingConnectionError { connection_id, error, .. } => self.on_dial_failed(connection_id, &error),
+            SwarmEvent::OutgoingConnectionError { connection_id, error, .. } => {
+                self.on_dial_failed(connection_id, &error)
+            }
             SwarmEvent::NewListenAddr { address, .. } => tracing::info!(%address, "listening"),
             SwarmEvent::ListenerClosed { addresses, reason: Err(error), .. } => {
                 tracing::error!(?addresses, %error, "a listener closed");
@@ -92,7 +97,9 @@ impl Service {
                     self.serve_artifact(incoming);
                 }
             }
-            BehaviourEvent::Identify(identify::Event::Received { peer_id, info, .. }) => self.on_identified(peer_id, &info),
+            BehaviourEvent::Identify(identify::Event::Received { peer_id, info, .. }) => {
+                self.on_identified(peer_id, &info)
+            }
             BehaviourEvent::Ping(event) => self.on_ping(&event),
             BehaviourEvent::Mdns(mdns::Event::Discovered(found)) => {
                 for (peer, address) in found {
@@ -184,7 +191,8 @@ impl Service {
         }
         let local = self.peers.iter().any(|(id, one)| *id == peer && is_loopback(&one.address));
         let reachable = |address: &&Multiaddr| local || !is_loopback(address);
-        let addresses: Vec<_> = info.listen_addrs.iter().filter(reachable).take(limits::ADDRESSES_PER_PEER).cloned().collect();
+        let addresses: Vec<_> =
+            info.listen_addrs.iter().filter(reachable).take(limits::ADDRESSES_PER_PEER).cloned().collect();
         for address in addresses {
             self.swarm.behaviour_mut().kad.add_address(&peer, address);
         }
@@ -208,7 +216,8 @@ impl Service {
     }
 
     fn dial_peer(&mut self, peer: PeerId, addresses: Vec<Multiaddr>) {
-        let options = DialOpts::peer_id(peer).condition(PeerCondition::DisconnectedAndNotDialing).addresses(addresses).build();
+        let options =
+            DialOpts::peer_id(peer).condition(PeerCondition::DisconnectedAndNotDialing).addresses(addresses).build();
         if let Err(error) = self.swarm.dial(options) {
             tracing::debug!(%peer, %error, "not dialled");
         }

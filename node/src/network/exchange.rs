@@ -5,7 +5,9 @@ use std::{collections::HashMap, io};
 
 use libp2p::{
     PeerId,
-    request_response::{Event, InboundFailure, InboundRequestId, Message, OutboundFailure, OutboundRequestId, ResponseChannel},
+    request_response::{
+        Event, InboundFailure, InboundRequestId, Message, OutboundFailure, OutboundRequestId, ResponseChannel,
+    },
 };
 use spore_protocol::Reject;
 use tokio::sync::oneshot;

@@ -45,8 +45,7 @@ pub async fn objects(
     if let Some(reject) = bad {
         context.penalise(peer, reject).await;
     }
-    let answered: HashSet<ObjectId> =
-        objects.iter().map(SignedObject::id).chain(absent.iter().copied()).collect();
+    let answered: HashSet<ObjectId> = objects.iter().map(SignedObject::id).chain(absent.iter().copied()).collect();
     let submitted = objects.into_iter().map(|object| {
         let id = object.id();
         let ingest = &context.ingest;

@@ -5,10 +5,7 @@
 
 use libp2p::PeerId;
 use spore_protocol::{
-    Kind, ObjectId, Reject, SignedObject, TaskId,
-    object::MAX_OBJECT_BYTES,
-    topic::Topic,
-    wire::Message,
+    Kind, ObjectId, Reject, SignedObject, TaskId, object::MAX_OBJECT_BYTES, topic::Topic, wire::Message,
 };
 
 use super::{
@@ -71,7 +68,14 @@ async fn judge_object(context: &Context, from: PeerId, topic: Topic, object: Sig
 }
 
 /// Fetches an announced body from its announcer, who has accepted it or made it, and therefore has it.
-async fn judge_announcement(context: &Context, from: PeerId, topic: Topic, kind: Kind, id: ObjectId, size: u64) -> Verdict {
+async fn judge_announcement(
+    context: &Context,
+    from: PeerId,
+    topic: Topic,
+    kind: Kind,
+    id: ObjectId,
+    size: u64,
+) -> Verdict {
     if !topic.carries(kind) {
         return Verdict::Reject(Reject::WrongTopic);
     }

@@ -66,7 +66,12 @@ pub enum Command {
     Follow(TaskId),
     /// Fetch an artifact of at most `limit` bytes into the store, asking `hint`'s node first when
     /// connected.
-    FetchArtifact { cid: Cid, hint: Option<NodeId>, limit: u64, reply: oneshot::Sender<Result<(), FetchError>> },
+    FetchArtifact {
+        cid: Cid,
+        hint: Option<NodeId>,
+        limit: u64,
+        reply: oneshot::Sender<Result<(), FetchError>>,
+    },
 }
 
 /// The way to the network task. Cheap to clone.

@@ -98,7 +98,10 @@ pub struct ArtifactRequest {
 pub enum ArtifactAnswer {
     Absent,
     /// At most [`limits::CHUNK_BYTES`] from the offset on.
-    Chunk { total: u64, bytes: Bytes },
+    Chunk {
+        total: u64,
+        bytes: Bytes,
+    },
 }
 
 /// One CBOR value a stream.
@@ -126,8 +129,7 @@ impl ObjectsCodec {
 }
 
 impl ArtifactCodec {
-    pub const ARTIFACT: Self =
-        Self { request_limit: 256, answer_limit: limits::CHUNK_BYTES + 256, types: PhantomData };
+    pub const ARTIFACT: Self = Self { request_limit: 256, answer_limit: limits::CHUNK_BYTES + 256, types: PhantomData };
 }
 
 impl<Request, Answer> Clone for Cbor<Request, Answer> {

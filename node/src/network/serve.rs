@@ -6,11 +6,7 @@ use std::{
     time::Instant,
 };
 
-use spore_protocol::{
-    Kind, SignedObject,
-    cbor::Bytes,
-    wire,
-};
+use spore_protocol::{Kind, SignedObject, cbor::Bytes, wire};
 use spore_storage::{Store, StoreError};
 
 use super::{

@@ -27,7 +27,7 @@ use super::{
     catchup::{Plan, Sessions},
     clock::Clock,
     config::{NetworkConfig, NetworkError, check_free},
-    exchange::Exchange,
+    exchange::{Exchange, Lost},
     gossip,
     handle::{Command, FetchError, NetworkHandle, PeerInfo, Snapshot},
     limits,
@@ -58,7 +58,10 @@ pub fn start(
     let tasks = serve::known_tasks(&store)?;
     let mut swarm = behaviour::swarm(&config)?;
     for address in &config.listen {
-        let failed = |error: &dyn std::fmt::Display| NetworkError::Listen { address: address.clone(), reason: error.to_string() };
+        let failed = |error: &dyn std::fmt::Display| NetworkError::Listen {
+            address: address.clone(),
+            reason: error.to_string(),
+        };
         swarm.listen_on(address.clone()).map_err(|e| failed(&e))?;
     }
     for address in &config.external {
@@ -320,7 +323,13 @@ impl Service {
         }
     }
 
-    fn fetch_artifact(&mut self, cid: Cid, hint: Option<NodeId>, limit: u64, reply: oneshot::Sender<Result<(), FetchError>>) {
+    fn fetch_artifact(
+        &mut self,
+        cid: Cid,
+        hint: Option<NodeId>,
+        limit: u64,
+        reply: oneshot::Sender<Result<(), FetchError>>,
+    ) {
         if let Some(waiting) = self.fetches.get_mut(&cid) {
             // Callers wait for the answer, so they are as many as the node's own tasks.
             waiting.push(reply);
@@ -350,8 +359,14 @@ impl Service {
     fn on_work(&mut self, work: Work) {
         let behaviour = self.swarm.behaviour_mut();
         match work {
+            // libp2p would dial it, and undo a disconnection that somebody wanted.
+            Work::AskSync(peer, _, reply) if !self.peers.contains(&peer) => drop(reply.send(Err(Lost))),
+            Work::AskObjects(peer, _, reply) if !self.peers.contains(&peer) => drop(reply.send(Err(Lost))),
+            Work::AskArtifact(peer, _, reply) if !self.peers.contains(&peer) => drop(reply.send(Err(Lost))),
             Work::AskSync(peer, request, reply) => self.sync.asked(behaviour.sync.send_request(&peer, request), reply),
-            Work::AskObjects(peer, request, reply) => self.objects.asked(behaviour.objects.send_request(&peer, request), reply),
+            Work::AskObjects(peer, request, reply) => {
+                self.objects.asked(behaviour.objects.send_request(&peer, request), reply)
+            }
             Work::AskArtifact(peer, request, reply) => {
                 self.artifact.asked(behaviour.artifact.send_request(&peer, request), reply);
             }

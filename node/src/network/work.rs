@@ -34,7 +34,11 @@ pub enum Work {
     AnswerObjects(ResponseChannel<ObjectsAnswer>, ObjectsAnswer),
     AnswerArtifact(ResponseChannel<ArtifactAnswer>, ArtifactAnswer),
     /// A gossip message has been judged.
-    Verdict { message: MessageId, from: PeerId, verdict: Verdict },
+    Verdict {
+        message: MessageId,
+        from: PeerId,
+        verdict: Verdict,
+    },
     Penalise(PeerId, Reject),
     Want(Want),
     /// A catch-up session ended.

@@ -88,7 +88,8 @@ pub fn choose(goal: Goal, candidates: &[Candidate], stalled: usize, seed: u64) -
     let chosen = if explore {
         let mut newest: Vec<_> = candidates.iter().collect();
         newest.sort_by_key(|c| (std::cmp::Reverse(c.timestamp), c.id));
-        let weights = newest.iter().enumerate().map(|(age, c)| 1.0 / ((1 + age) as f64).sqrt() / (1 + c.children) as f64);
+        let weights =
+            newest.iter().enumerate().map(|(age, c)| 1.0 / ((1 + age) as f64).sqrt() / (1 + c.children) as f64);
         pick(&newest, weights.collect(), &mut rng)
     } else {
         let mut weight = 1.0 / RANK_DECAY;
@@ -149,7 +150,8 @@ mod tests {
         let (counts, explored) = draw(&candidates, 0);
         assert!((500..700).contains(&explored), "{explored} of 2000 explore");
         assert!(counts[2] > counts[3] && counts[3] > counts[1] && counts[1] > 0, "{:?}", &counts[..4]);
-        let maximize = (0..500).filter(|s| choose(Goal::Maximize, &candidates, 0, *s).unwrap().parent.0[0] == 3).count();
+        let maximize =
+            (0..500).filter(|s| choose(Goal::Maximize, &candidates, 0, *s).unwrap().parent.0[0] == 3).count();
         assert!(maximize > 250, "{maximize}");
     }
 

@@ -2,7 +2,10 @@
 //!
 //! The root is not made here: the creator's research loop runs the base script and publishes it.
 
-use spore_protocol::{Cid, Goal, Identity, Reject, Signed, TaskManifest, Verified, manifest::{MANIFEST_VERSION, STARLARK_TRAIN_SCRIPT}};
+use spore_protocol::{
+    Cid, Goal, Identity, Reject, Signed, TaskManifest, Verified,
+    manifest::{MANIFEST_VERSION, STARLARK_TRAIN_SCRIPT},
+};
 use spore_storage::{Store, StoreError};
 use spore_trainer::{corpus, evaluate::EvalSpec, lang};
 
@@ -54,7 +57,13 @@ pub enum CreateError {
 ///
 /// # Errors
 /// [`CreateError`]; nothing is published then.
-pub async fn create_task(store: &Store, ingest: &IngestHandle, identity: &Identity, draft: TaskDraft, now: u64) -> Result<Signed<TaskManifest>, CreateError> {
+pub async fn create_task(
+    store: &Store,
+    ingest: &IngestHandle,
+    identity: &Identity,
+    draft: TaskDraft,
+    now: u64,
+) -> Result<Signed<TaskManifest>, CreateError> {
     let (store, identity) = (store.clone(), identity.clone());
     let prepared = tokio::task::spawn_blocking(move || prepare(&store, &identity, &draft, now)).await;
     let manifest = prepared.map_err(|_| CreateError::Publish("the node is shutting down".into()))??.into_signed();
@@ -70,7 +79,12 @@ pub async fn create_task(store: &Store, ingest: &IngestHandle, identity: &Identi
 ///
 /// # Errors
 /// [`CreateError`].
-pub fn prepare(store: &Store, identity: &Identity, draft: &TaskDraft, now: u64) -> Result<Verified<TaskManifest>, CreateError> {
+pub fn prepare(
+    store: &Store,
+    identity: &Identity,
+    draft: &TaskDraft,
+    now: u64,
+) -> Result<Verified<TaskManifest>, CreateError> {
     if draft.name.trim().is_empty() {
         return Err(CreateError::Name);
     }
@@ -78,7 +92,10 @@ pub fn prepare(store: &Store, identity: &Identity, draft: &TaskDraft, now: u64) 
         return Err(CreateError::Budget(draft.time_budget));
     }
     if draft.artifact_type != STARLARK_TRAIN_SCRIPT || draft.metric != "val_bpb" || draft.goal != Goal::Minimize {
-        return Err(CreateError::Unsupported(format!("{} with metric {} and goal {}", draft.artifact_type, draft.metric, draft.goal)));
+        return Err(CreateError::Unsupported(format!(
+            "{} with metric {} and goal {}",
+            draft.artifact_type, draft.metric, draft.goal
+        )));
     }
     let dataset_cid = match draft.dataset {
         None => corpus::builtin_cid().to_owned(),

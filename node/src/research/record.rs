@@ -3,7 +3,9 @@
 //! Pure. Never here: publishing.
 
 use similar::TextDiff;
-use spore_protocol::{Cid, Goal, HardwareClass, NodeId, Record, RecordId, Signed, Status, TaskManifest, record::RECORD_VERSION};
+use spore_protocol::{
+    Cid, Goal, HardwareClass, NodeId, Record, RecordId, Signed, Status, TaskManifest, record::RECORD_VERSION,
+};
 
 use super::{Proposal, llm::answer::one_line};
 
@@ -109,19 +111,40 @@ mod tests {
     fn manifest() -> Signed<TaskManifest> {
         let identity = Identity::from_seed(&[1; 32]);
         let manifest = TaskManifest {
-            name: "t".into(), description: String::new(), task_type: "ml_train".into(), artifact_type: "starlark_train_script".into(),
-            metric: "val_bpb".into(), goal: Goal::Minimize, base_code_cid: None, prepare_cid: "p".into(), dataset_cid: "d".into(),
-            time_budget: 20, created_by: identity.node_id(), timestamp: 5, version: MANIFEST_VERSION,
+            name: "t".into(),
+            description: String::new(),
+            task_type: "ml_train".into(),
+            artifact_type: "starlark_train_script".into(),
+            metric: "val_bpb".into(),
+            goal: Goal::Minimize,
+            base_code_cid: None,
+            prepare_cid: "p".into(),
+            dataset_cid: "d".into(),
+            time_budget: 20,
+            created_by: identity.node_id(),
+            timestamp: 5,
+            version: MANIFEST_VERSION,
         };
         identity.sign(&manifest).unwrap().into_signed()
     }
 
     fn parent(class: &str) -> Parent {
-        Parent { id: RecordId([7; 32]), depth: 4, metric: 2.0, class: HardwareClass::of(class), script: "a\nb\nc\n".into() }
+        Parent {
+            id: RecordId([7; 32]),
+            depth: 4,
+            metric: 2.0,
+            class: HardwareClass::of(class),
+            script: "a\nb\nc\n".into(),
+        }
     }
 
     fn proposal() -> Proposal {
-        Proposal { script: "a\nB\nc\n".into(), description: "b to B".into(), hypothesis: "bigger".into(), agent_model: "x/1".into() }
+        Proposal {
+            script: "a\nB\nc\n".into(),
+            description: "b to B".into(),
+            hypothesis: "bigger".into(),
+            agent_model: "x/1".into(),
+        }
     }
 
     fn runner() -> Runner {

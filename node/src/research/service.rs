@@ -148,7 +148,8 @@ impl Researcher {
     async fn scene(&mut self, task: TaskId) -> Result<Scene, EngineError> {
         let terms = self.engine.terms(task).await?;
         let class = self.engine.class();
-        let (view, records) = self.engine.read(move |store| Ok((store.task(&task)?, store.task_summaries(&task)?))).await?;
+        let (view, records) =
+            self.engine.read(move |store| Ok((store.task(&task)?, store.task_summaries(&task)?))).await?;
         let view = view.ok_or_else(|| EngineError::Task { task, reason: "it is not known here".into() })?;
         // Refusals belong to a task's scripts; past this many, they are of old ones.
         if self.refused.len() > TRIALS {
@@ -163,7 +164,9 @@ impl Researcher {
     async fn baseline(&mut self, scene: &Scene, root: RecordId, shutdown: &mut Shutdown) -> Result<Round, EngineError> {
         let us = self.engine.node_id();
         let base = scene.terms.base_code;
-        let crashed = |r: &RecordSummary| r.node_id == us && r.class == scene.class && r.code_cid == Some(base) && r.status == Status::Crash;
+        let crashed = |r: &RecordSummary| {
+            r.node_id == us && r.class == scene.class && r.code_cid == Some(base) && r.status == Status::Crash
+        };
         if scene.records.iter().any(crashed) {
             let reason = format!("its base script does not run on this device ({})", scene.class);
             return Err(EngineError::Task { task: scene.terms.task_id, reason });
@@ -177,18 +180,33 @@ impl Researcher {
 
     async fn base(&self, terms: &Terms, description: &str, hypothesis: &str) -> Result<Proposal, EngineError> {
         let script = self.engine.script(terms.base_code, Some(terms.manifest.created_by)).await?;
-        Ok(Proposal { script, description: description.into(), hypothesis: hypothesis.into(), agent_model: "baseline".into() })
+        Ok(Proposal {
+            script,
+            description: description.into(),
+            hypothesis: hypothesis.into(),
+            agent_model: "baseline".into(),
+        })
     }
 
     async fn parent(&self, scene: &Scene, id: RecordId) -> Result<Parent, EngineError> {
-        let refuse = |reason: &str| EngineError::Task { task: scene.terms.task_id, reason: format!("record {}: {reason}", id.short()) };
-        let summary = scene.records.iter().find(|r| r.id == id).ok_or_else(|| refuse("not among the task's records"))?;
+        let refuse = |reason: &str| EngineError::Task {
+            task: scene.terms.task_id,
+            reason: format!("record {}: {reason}", id.short()),
+        };
+        let summary =
+            scene.records.iter().find(|r| r.id == id).ok_or_else(|| refuse("not among the task's records"))?;
         let code = summary.code_cid.ok_or_else(|| refuse("it names no script"))?;
         let script = self.engine.script(code, Some(summary.node_id)).await?;
         Ok(Parent { id, depth: summary.depth, metric: summary.metric, class: summary.class.clone(), script })
     }
 
-    async fn propose(&mut self, scene: &Scene, parent: &Parent, explore: bool, shutdown: &mut Shutdown) -> Result<Option<Proposal>, EngineError> {
+    async fn propose(
+        &mut self,
+        scene: &Scene,
+        parent: &Parent,
+        explore: bool,
+        shutdown: &mut Shutdown,
+    ) -> Result<Option<Proposal>, EngineError> {
         if let Some(client) = self.client.clone() {
             let asked = tokio::select! {
                 asked = self.ask(&client, scene, parent, explore) => asked?,
@@ -209,11 +227,17 @@ impl Researcher {
         self.tune(scene, parent, &tunables).await
     }
 
-    async fn tune(&mut self, scene: &Scene, parent: &Parent, tunables: &[Tunable]) -> Result<Option<Proposal>, EngineError> {
+    async fn tune(
+        &mut self,
+        scene: &Scene,
+        parent: &Parent,
+        tunables: &[Tunable],
+    ) -> Result<Option<Proposal>, EngineError> {
         let trials = self.trials(scene, parent, tunables).await?;
         let mut tried = scene.tried.clone();
         for _ in 0..PROPOSALS {
-            let Some(proposal) = tuner::propose(&parent.script, tunables, &trials, &tried, scene.goal, self.seed()) else {
+            let Some(proposal) = tuner::propose(&parent.script, tunables, &trials, &tried, scene.goal, self.seed())
+            else {
                 return Ok(None);
             };
             match self.engine.inspect(&proposal.script).await? {
@@ -239,7 +263,8 @@ impl Researcher {
             .filter_map(|r| Some((r.code_cid?, r.node_id, (r.status != Status::Crash).then_some(r.metric))))
             .take(TRIALS)
             .collect();
-        let missing: Vec<_> = known.iter().filter(|(cid, ..)| self.engine.store.artifact_path(cid).is_none()).take(FETCHES).collect();
+        let missing: Vec<_> =
+            known.iter().filter(|(cid, ..)| self.engine.store.artifact_path(cid).is_none()).take(FETCHES).collect();
         if self.engine.network.is_some() {
             for (cid, node, _) in missing {
                 if let Err(error) = self.engine.artifact(*cid, Some(*node)).await {
@@ -263,7 +288,13 @@ impl Researcher {
     }
 
     /// Asks the language model. None when it gives no usable answer.
-    async fn ask(&self, client: &Client, scene: &Scene, parent: &Parent, explore: bool) -> Result<Option<Proposal>, EngineError> {
+    async fn ask(
+        &self,
+        client: &Client,
+        scene: &Scene,
+        parent: &Parent,
+        explore: bool,
+    ) -> Result<Option<Proposal>, EngineError> {
         let Some(summary) = scene.records.iter().find(|r| r.id == parent.id) else { return Ok(None) };
         let of_class: Vec<_> = scene.records.iter().filter(|r| r.class == scene.class).cloned().collect();
         let manifest = &scene.terms.manifest;
@@ -316,7 +347,13 @@ impl Researcher {
     }
 
     /// Runs a proposal and publishes its record.
-    async fn experiment(&self, terms: &Terms, parent: Option<Parent>, proposal: Proposal, shutdown: &mut Shutdown) -> Result<Round, EngineError> {
+    async fn experiment(
+        &self,
+        terms: &Terms,
+        parent: Option<Parent>,
+        proposal: Proposal,
+        shutdown: &mut Shutdown,
+    ) -> Result<Round, EngineError> {
         let script = proposal.script.clone();
         // Before the record: whoever reads that may ask for the script at once.
         self.engine.read(move |store| store.put_artifact(script.as_bytes())).await?;
@@ -350,10 +387,17 @@ impl Researcher {
         };
         let runner = Runner { node_id: self.engine.node_id(), gpu_model: device.gpu_model.clone(), backend };
         let measured = match &result {
-            Ok(o) => Ok(Measured { metric: o.val_bpb, peak_memory: o.peak_memory_mb, steps: o.num_steps, params: o.num_params }),
+            Ok(o) => Ok(Measured {
+                metric: o.val_bpb,
+                peak_memory: o.peak_memory_mb,
+                steps: o.num_steps,
+                params: o.num_params,
+            }),
             Err(failure) => Err(failure.reason.as_str()),
         };
-        if parent.is_none() && let Err(reason) = measured {
+        if parent.is_none()
+            && let Err(reason) = measured
+        {
             // A root that crashed would be the task's root for ever.
             let reason = format!("its base script does not run here: {reason}");
             return Err(EngineError::Task { task: terms.task_id, reason });

@@ -16,7 +16,7 @@ use rand_chacha::{
     rand_core::{Rng as _, SeedableRng as _},
 };
 use spore_protocol::{Cid, Goal};
-use spore_trainer::lang::{TuneKind, TuneValue, Tunable, rewrite};
+use spore_trainer::lang::{Tunable, TuneKind, TuneValue, rewrite};
 
 use super::{Proposal, choice::unit};
 
@@ -99,11 +99,17 @@ pub fn propose(
         ),
         None => "A step from the parent's values, to see how the metric answers.".to_owned(),
     };
-    Some(Proposal { script: text, description: describe(tunables, &changes), hypothesis, agent_model: AGENT.to_owned() })
+    Some(Proposal {
+        script: text,
+        description: describe(tunables, &changes),
+        hypothesis,
+        agent_model: AGENT.to_owned(),
+    })
 }
 
 fn describe(tunables: &[Tunable], changes: &Settings) -> String {
-    let changed = tunables.iter().filter_map(|t| changes.get(&t.name).map(|new| format!("{} {} -> {new}", t.name, t.value)));
+    let changed =
+        tunables.iter().filter_map(|t| changes.get(&t.name).map(|new| format!("{} {} -> {new}", t.name, t.value)));
     changed.collect::<Vec<_>>().join(", ")
 }
 
@@ -222,7 +228,8 @@ impl<'a> Guide<'a> {
 
 /// A Parzen estimate with a flat prior that counts as one result.
 fn density(tunable: &Tunable, at: f64, results: &[&Settings]) -> f64 {
-    let seen: Vec<f64> = results.iter().filter_map(|s| s.get(&tunable.name).and_then(|v| position(&tunable.kind, v))).collect();
+    let seen: Vec<f64> =
+        results.iter().filter_map(|s| s.get(&tunable.name).and_then(|v| position(&tunable.kind, v))).collect();
     let (prior, mass): (f64, f64) = match &tunable.kind {
         TuneKind::Choice(choices) => {
             let same = seen.iter().filter(|x| (**x - at).abs() < 0.5).count();
@@ -264,21 +271,41 @@ mod tests {
         };
         let text = |t: &str| TuneValue::Text(t.into());
         vec![
-            Tunable { name: "lr".into(), value: TuneValue::Float(3e-3), kind: TuneKind::Range { min: 1e-4, max: 1e-1, log: true, integer: false }, line: 1, span: at("3e-3") },
-            Tunable { name: "act".into(), value: text("relu"), kind: TuneKind::Choice(vec![text("relu"), text("gelu")]), line: 2, span: at("'relu'") },
-            Tunable { name: "width".into(), value: TuneValue::Integer(64), kind: TuneKind::Range { min: 16.0, max: 256.0, log: false, integer: true }, line: 3, span: at("64") },
+            Tunable {
+                name: "lr".into(),
+                value: TuneValue::Float(3e-3),
+                kind: TuneKind::Range { min: 1e-4, max: 1e-1, log: true, integer: false },
+                line: 1,
+                span: at("3e-3"),
+            },
+            Tunable {
+                name: "act".into(),
+                value: text("relu"),
+                kind: TuneKind::Choice(vec![text("relu"), text("gelu")]),
+                line: 2,
+                span: at("'relu'"),
+            },
+            Tunable {
+                name: "width".into(),
+                value: TuneValue::Integer(64),
+                kind: TuneKind::Range { min: 16.0, max: 256.0, log: false, integer: true },
+                line: 3,
+                span: at("64"),
+            },
         ]
     }
 
     #[test]
     fn settings_are_read_out_of_a_script_that_differs_in_values_only() {
-        let other = SCRIPT.replace("3e-3", "0.02").replace("'relu',", "\"gelu\",").replace("64", "128");
+        let other = SCRIPT.replace("3e-3", "0.02").replace("'act', 'relu'", "'act', \"gelu\"").replace("64", "128");
         let settings = settings_of(SCRIPT, &tunables(), &other).unwrap();
         assert_eq!(settings["lr"], TuneValue::Float(0.02));
         assert_eq!(settings["act"], TuneValue::Text("gelu".into()));
         assert_eq!(settings["width"], TuneValue::Integer(128));
         assert_eq!(settings_of(SCRIPT, &tunables(), SCRIPT).unwrap()["width"], TuneValue::Integer(64));
-        for other in [SCRIPT.replace("run(", "train("), SCRIPT.replace("64", "1000"), SCRIPT.replace("64", "w"), String::new()] {
+        for other in
+            [SCRIPT.replace("run(", "train("), SCRIPT.replace("64", "1000"), SCRIPT.replace("64", "w"), String::new()]
+        {
             assert_eq!(settings_of(SCRIPT, &tunables(), &other), None, "{other}");
         }
     }
@@ -300,7 +327,7 @@ mod tests {
     #[test]
     fn an_exhausted_space_gives_no_proposal() {
         let flag = Tunable { name: "act".into(), ..tunables().remove(1) };
-        let other = SCRIPT.replace("'relu',", "\"gelu\",");
+        let other = SCRIPT.replace("'act', 'relu'", "'act', \"gelu\"");
         let tried = HashSet::from([Cid::of(SCRIPT.as_bytes()), Cid::of(other.as_bytes())]);
         assert_eq!(propose(SCRIPT, &[flag], &[], &tried, Goal::Minimize, 1), None);
         assert_eq!(propose(SCRIPT, &[], &[], &HashSet::new(), Goal::Minimize, 1), None);
@@ -310,7 +337,11 @@ mod tests {
     fn results_pull_proposals_towards_what_was_good() {
         // The metric is the distance of lr from 0.03, on a logarithmic scale.
         let trial = |lr: f64| Trial {
-            settings: Settings::from([("lr".into(), TuneValue::Float(lr)), ("act".into(), TuneValue::Text("relu".into())), ("width".into(), TuneValue::Integer(64))]),
+            settings: Settings::from([
+                ("lr".into(), TuneValue::Float(lr)),
+                ("act".into(), TuneValue::Text("relu".into())),
+                ("width".into(), TuneValue::Integer(64)),
+            ]),
             metric: Some((lr / 0.03).ln().abs()),
         };
         let trials: Vec<_> = [1e-4, 3e-4, 6e-4, 1e-3, 2e-3, 3e-3, 0.02, 0.025, 0.03, 0.04].map(trial).to_vec();
@@ -321,7 +352,8 @@ mod tests {
             };
             (0..200).filter(|seed| lr(*seed) > 0.01).count()
         };
-        let (guided, unguided, reversed) = (rate(&trials, Goal::Minimize), rate(&[], Goal::Minimize), rate(&trials, Goal::Maximize));
+        let (guided, unguided, reversed) =
+            (rate(&trials, Goal::Minimize), rate(&[], Goal::Minimize), rate(&trials, Goal::Maximize));
         assert!(guided > 120 && unguided < 60 && reversed < 60, "{guided} {unguided} {reversed}");
     }
 

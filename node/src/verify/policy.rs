@@ -81,7 +81,13 @@ impl Policy {
     /// Chooses: disputes that are this node's to answer first, then records without a verdict, then
     /// others; among equals the newest. `records` come newest first; `done` tells what this node
     /// has measured already or cannot run.
-    pub fn next(&self, records: &[RecordSummary], disputes: &[Open], now: u64, done: impl Fn(&RecordId) -> bool) -> Option<Work> {
+    pub fn next(
+        &self,
+        records: &[RecordSummary],
+        disputes: &[Open],
+        now: u64,
+        done: impl Fn(&RecordId) -> bool,
+    ) -> Option<Work> {
         let respond = disputes.iter().find(|open| self.answers(open, now) && !done(&open.record.id));
         if let Some(open) = respond {
             return Some(Work::Respond { record: open.record.id, challenger: open.dispute.challenger });
@@ -128,7 +134,8 @@ pub fn subject(record: &RecordSummary) -> Subject {
 
 /// Whether a record is in the share `rate` that this node re-runs: a stable coin for each pair.
 fn sampled(record: &RecordId, node: &NodeId, rate: f64) -> bool {
-    let digest: [u8; 32] = Sha256::new().chain_update(record.as_bytes()).chain_update(node.as_bytes()).finalize().into();
+    let digest: [u8; 32] =
+        Sha256::new().chain_update(record.as_bytes()).chain_update(node.as_bytes()).finalize().into();
     let coin = digest.first_chunk::<8>().map_or(0, |bytes| u64::from_be_bytes(*bytes));
     // In 0.0..1.0, so that a rate of 1 takes all and a rate of 0 none.
     ((coin >> 11) as f64 / (1_u64 << 53) as f64) < rate
@@ -148,7 +155,13 @@ pub fn rule(claimed: f64, tolerance: f64, first: f64, second: Option<f64>) -> Ru
 
 /// The `dispute` event by which `node` closes its own challenge, when it is time: the verdict is
 /// settled by responses, or too few came for too long. None otherwise, and where it has closed it.
-pub fn closing(record: &RecordSummary, judgement: &Judgement, node: NodeId, closed_already: bool, now: u64) -> Option<ClosedDispute> {
+pub fn closing(
+    record: &RecordSummary,
+    judgement: &Judgement,
+    node: NodeId,
+    closed_already: bool,
+    now: u64,
+) -> Option<ClosedDispute> {
     let dispute = judgement.dispute.as_ref().filter(|d| d.challenger == node && !closed_already)?;
     let waited = now.saturating_sub(dispute.opened.0);
     let late = !dispute.responses.is_empty() && waited > silence(record.time_budget).saturating_mul(CLOSE_AFTER);
@@ -162,7 +175,10 @@ pub fn closing(record: &RecordSummary, judgement: &Judgement, node: NodeId, clos
         spore_protocol::verdict::median(&mut values)
     });
     let upheld = (record.metric - truth).abs() <= tolerance;
-    let (winners, losers) = dispute.responses.iter().partition::<Vec<_>, _>(|(_, value)| ((value - record.metric).abs() <= tolerance) == upheld);
+    let (winners, losers) = dispute
+        .responses
+        .iter()
+        .partition::<Vec<_>, _>(|(_, value)| ((value - record.metric).abs() <= tolerance) == upheld);
     let nodes = |side: Vec<(NodeId, f64)>| side.into_iter().map(|(node, _)| node).collect();
     Some(ClosedDispute {
         experiment_id: record.id,

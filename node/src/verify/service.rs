@@ -2,11 +2,7 @@
 
 use std::{collections::HashSet, sync::Arc, time::Duration};
 
-use spore_protocol::{
-    ControlBody, ControlEvent, NodeId, RecordId, TaskId,
-    control::Rerun,
-    verdict::Verdict,
-};
+use spore_protocol::{ControlBody, ControlEvent, NodeId, RecordId, TaskId, control::Rerun, verdict::Verdict};
 use spore_storage::{RecordSummary, Scope, Store, StoreError};
 use tokio::{
     sync::broadcast::{self, error::RecvError},
@@ -38,7 +34,8 @@ const BACKOFF_MOST: Duration = Duration::from_secs(600);
 
 /// Re-runs records until the node shuts down.
 pub async fn run(engine: Arc<Engine>, mut shutdown: Shutdown) {
-    let policy = Policy { node: engine.node_id(), class: engine.class(), rate: engine.settings.verify_rate.clamp(0.0, 1.0) };
+    let policy =
+        Policy { node: engine.node_id(), class: engine.class(), rate: engine.settings.verify_rate.clamp(0.0, 1.0) };
     // Subscribed before the first look, so that nothing comes between a look and the wait after it.
     let events = engine.events.subscribe();
     let mut verifier = Verifier { engine, policy, skipped: Skipped::default(), events };
@@ -117,7 +114,12 @@ impl Verifier {
         }
     }
 
-    async fn measure(&mut self, record: &RecordSummary, challenger: Option<NodeId>, shutdown: &mut Shutdown) -> Result<(), EngineError> {
+    async fn measure(
+        &mut self,
+        record: &RecordSummary,
+        challenger: Option<NodeId>,
+        shutdown: &mut Shutdown,
+    ) -> Result<(), EngineError> {
         let Some(first) = self.rerun(record, shutdown).await? else { return Ok(()) };
         let now = self.engine.now();
         if let Some(challenger) = challenger {
@@ -135,7 +137,12 @@ impl Verifier {
         match ruling {
             Ruling::Holds(value) => {
                 info!(record = %record.id.short(), claimed = record.metric, value, "a result holds");
-                let event = ControlEvent::verification(self.measurement(record, value), record.node_id, record.on_frontier, now);
+                let event = ControlEvent::verification(
+                    self.measurement(record, value),
+                    record.node_id,
+                    record.on_frontier,
+                    now,
+                );
                 self.sign(event).await
             }
             Ruling::Fails(value) => {
@@ -220,7 +227,8 @@ impl Verifier {
 
 /// Reads what the policy needs. A pinned task is the only one that is looked at.
 fn look(store: &Store, policy: &Policy, pinned: Option<TaskId>) -> Result<Scene, StoreError> {
-    let runnable: HashSet<TaskId> = store.tasks()?.iter().filter(|t| crate::engine::runnable(t)).map(|t| t.task_id).collect();
+    let runnable: HashSet<TaskId> =
+        store.tasks()?.iter().filter(|t| crate::engine::runnable(t)).map(|t| t.task_id).collect();
     let followed = |task: &TaskId| runnable.contains(task) && pinned.is_none_or(|pinned| pinned == *task);
     let scope = pinned.map_or(Scope::All, Scope::Task);
     let (mut records, _) = store.recent(scope, None, WINDOW)?;
@@ -243,13 +251,18 @@ fn look(store: &Store, policy: &Policy, pinned: Option<TaskId>) -> Result<Scene,
 }
 
 /// Own challenges among the newest records that it is time to close.
-fn own_closings(store: &Store, us: NodeId, now: u64) -> Result<Vec<spore_protocol::control::ClosedDispute>, StoreError> {
+fn own_closings(
+    store: &Store,
+    us: NodeId,
+    now: u64,
+) -> Result<Vec<spore_protocol::control::ClosedDispute>, StoreError> {
     let mut closings = Vec::new();
     let settled = |v: Verdict| matches!(v, Verdict::Disputed | Verdict::Upheld | Verdict::Rejected);
     let (records, _) = store.recent(Scope::All, None, WINDOW)?;
     for record in records.iter().filter(|r| settled(r.verdict)) {
         let Some(judgement) = store.judgement(&record.id)? else { continue };
-        let by_us = |e: &ControlEvent| matches!(&e.body, ControlBody::Dispute { challenger_id, .. } if *challenger_id == us);
+        let by_us =
+            |e: &ControlEvent| matches!(&e.body, ControlBody::Dispute { challenger_id, .. } if *challenger_id == us);
         let closed = store.events_about(&record.id)?.iter().any(|event| by_us(event));
         closings.extend(closing(record, &judgement, us, closed, now));
     }

@@ -73,9 +73,7 @@ impl<'a> Pass<'a> {
                 param.cloned().ok_or(ExecError::Graph("no such parameter"))?
             }
             Op::Scalar(value) => Tensor::full([1; 5], *value, device),
-            Op::Range(len) => {
-                forward::upload((0..*len).map(|k| k as f32).collect(), padded(&vec![*len]), device)
-            }
+            Op::Range(len) => forward::upload((0..*len).map(|k| k as f32).collect(), padded(&vec![*len]), device),
             Op::Embedding { table, .. } => {
                 let table = forward::matrix(self.read(i, *table)?);
                 table.select(0, self.tokens.clone()).reshape(padded(&node.shape))

@@ -75,10 +75,7 @@ fn backward_reads(i: usize, node: &Node, grad: &[bool]) -> Vec<usize> {
     let flows = |id: &ValueId| get(grad, index(*id));
     match &node.op {
         Op::Unary(Unary::Neg, _) => vec![],
-        Op::Unary(
-            Unary::Exp | Unary::Sqrt | Unary::Relu | Unary::Tanh | Unary::Sigmoid | Unary::Recip,
-            _,
-        ) => vec![i],
+        Op::Unary(Unary::Exp | Unary::Sqrt | Unary::Relu | Unary::Tanh | Unary::Sigmoid | Unary::Recip, _) => vec![i],
         Op::Unary(_, x) => vec![index(*x)],
         Op::Binary(Binary::Add | Binary::Sub, ..) => vec![],
         Op::Binary(Binary::Mul, a, b) | Op::Matmul(a, b) => {
@@ -92,11 +89,19 @@ fn backward_reads(i: usize, node: &Node, grad: &[bool]) -> Vec<usize> {
             reads
         }
         Op::Binary(Binary::Div, _, b) => {
-            if flows(b) { vec![index(*b), i] } else { vec![index(*b)] }
+            if flows(b) {
+                vec![index(*b), i]
+            } else {
+                vec![index(*b)]
+            }
         }
         Op::Binary(Binary::Max | Binary::Min, a, b) => vec![index(*a), index(*b)],
         Op::Binary(Binary::Pow, a, b) => {
-            if flows(b) { vec![index(*a), index(*b), i] } else { vec![index(*a), index(*b)] }
+            if flows(b) {
+                vec![index(*a), index(*b), i]
+            } else {
+                vec![index(*a), index(*b)]
+            }
         }
         Op::Reduce(Reduce::Max, x, _) => vec![index(*x), i],
         Op::Softmax(..) | Op::RmsNorm { .. } | Op::LayerNorm { .. } => vec![i],

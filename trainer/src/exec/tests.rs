@@ -5,9 +5,7 @@ use super::forward::{Value, padded, upload};
 use super::*;
 use crate::data::Dataset;
 use crate::evaluate::{EvalError, EvalSpec, check_causal};
-use crate::graph::{
-    AdamW, Binary, Decay, Init, Node, Param, ParamId, Reduce, Schedule, Shape, Unary, ValueId,
-};
+use crate::graph::{AdamW, Binary, Decay, Init, Node, Param, ParamId, Reduce, Schedule, Shape, Unary, ValueId};
 
 /// Builds graphs by hand, shapes included.
 pub(super) struct Builder(pub Graph);
@@ -47,8 +45,7 @@ struct Case {
 impl Case {
     fn new(inputs: &[(&[usize], &[f32])], build: impl FnOnce(&mut Builder, &[ValueId]) -> ValueId) -> Self {
         let mut builder = Builder::new(1, 3);
-        let ids: Vec<ValueId> =
-            inputs.iter().map(|(shape, _)| builder.param(shape, Init::Constant(0.0))).collect();
+        let ids: Vec<ValueId> = inputs.iter().map(|(shape, _)| builder.param(shape, Init::Constant(0.0))).collect();
         let last = build(&mut builder, &ids);
         let inputs = inputs.iter().map(|(shape, values)| (shape.to_vec(), values.to_vec())).collect();
         Self { inputs, tokens: vec![2, 0, 1], graph: builder.done(last) }
@@ -82,9 +79,8 @@ impl Case {
     fn gradient_checks(&self) {
         let executor = self.executor();
         let weigh = |i: usize| ((i * 37 % 11) as f32 - 4.0) / 5.0;
-        let objective = |case: &Self| -> f64 {
-            case.run().iter().enumerate().map(|(i, v)| f64::from(v * weigh(i))).sum()
-        };
+        let objective =
+            |case: &Self| -> f64 { case.run().iter().enumerate().map(|(i, v)| f64::from(v * weigh(i))).sum() };
         let mut pass = Pass::new(executor.setting(), forward::upload_bytes(&self.tokens, &executor.device), true);
         let out = pass.forward(&mut stream(1, Purpose::Dropout)).unwrap();
         let dims = out.dims();
@@ -95,7 +91,8 @@ impl Case {
             let found = grad.expect("a gradient").try_into_vec_as::<f32>().unwrap();
             for (i, found) in found.iter().enumerate() {
                 let moved = |by: f32| {
-                    let mut case = Self { inputs: self.inputs.clone(), tokens: self.tokens.clone(), graph: self.graph.clone() };
+                    let mut case =
+                        Self { inputs: self.inputs.clone(), tokens: self.tokens.clone(), graph: self.graph.clone() };
                     case.inputs[p].1[i] += by;
                     objective(&case)
                 };
@@ -137,8 +134,7 @@ fn elementwise_operations_of_one_input() {
     ];
     let positive: &[(Unary, Function)] = &[(Unary::Log, f64::ln), (Unary::Sqrt, f64::sqrt)];
     let four: (&[usize], &[f32]) = (&[4], &[0.3, 1.2, 2.5, 0.9]);
-    for (input, (op, function)) in
-        signed.iter().map(|case| (SIX, case)).chain(positive.iter().map(|case| (four, case)))
+    for (input, (op, function)) in signed.iter().map(|case| (SIX, case)).chain(positive.iter().map(|case| (four, case)))
     {
         let expected: Vec<f32> = input.1.iter().map(|x| function(f64::from(*x)) as f32).collect();
         let case = Case::new(&[input], |b, ids| b.node(Op::Unary(*op, ids[0]), input.0));
@@ -224,8 +220,8 @@ fn operations_that_move_elements() {
     Case::new(&[cube], |b, ids| b.node(Op::Permute(ids[0], vec![2, 0, 1]), &[3, 2, 1]))
         .gives(&[1.0, 4.0, 2.0, 5.0, 3.0, 6.0])
         .gradient_checks();
-    let slice = |start, end| move |b: &mut Builder, ids: &[ValueId]| {
-        b.node(Op::Slice { x: ids[0], axis: 1, start, end }, &[2, end - start])
+    let slice = |start, end| {
+        move |b: &mut Builder, ids: &[ValueId]| b.node(Op::Slice { x: ids[0], axis: 1, start, end }, &[2, end - start])
     };
     Case::new(&[x], slice(1, 2)).gives(&[2.0, 5.0]).gradient_checks();
     Case::new(&[x], slice(0, 2)).gives(&[1.0, 2.0, 4.0, 5.0]).gradient_checks();
@@ -234,9 +230,7 @@ fn operations_that_move_elements() {
     Case::new(&[x, y], |b, ids| b.node(Op::Concat(vec![ids[0], ids[1], ids[1]], 1), &[2, 5]))
         .gives(&[1.0, 2.0, 3.0, 7.0, 7.0, 4.0, 5.0, 6.0, 8.0, 8.0])
         .gradient_checks();
-    let shift = |axis, by| move |b: &mut Builder, ids: &[ValueId]| {
-        b.node(Op::Shift { x: ids[0], axis, by }, &[2, 3])
-    };
+    let shift = |axis, by| move |b: &mut Builder, ids: &[ValueId]| b.node(Op::Shift { x: ids[0], axis, by }, &[2, 3]);
     Case::new(&[x], shift(1, 1)).gives(&[0.0, 1.0, 2.0, 0.0, 4.0, 5.0]).gradient_checks();
     Case::new(&[x], shift(0, 1)).gives(&[0.0, 0.0, 0.0, 1.0, 2.0, 3.0]).gradient_checks();
     Case::new(&[x], shift(1, 0)).gives(x.1).gradient_checks();
@@ -245,8 +239,8 @@ fn operations_that_move_elements() {
 
 #[test]
 fn reductions_and_normalisations() {
-    let reduce = |op, axis, shape: &'static [usize]| move |b: &mut Builder, ids: &[ValueId]| {
-        b.node(Op::Reduce(op, ids[0], axis), shape)
+    let reduce = |op, axis, shape: &'static [usize]| {
+        move |b: &mut Builder, ids: &[ValueId]| b.node(Op::Reduce(op, ids[0], axis), shape)
     };
     Case::new(&[SIX], reduce(Reduce::Sum, 1, &[2, 1])).gives(&[1.1, 1.8]).gradient_checks();
     Case::new(&[SIX], reduce(Reduce::Sum, 0, &[1, 3])).gives(&[1.0, 0.3, 1.6]).gradient_checks();
@@ -405,7 +399,8 @@ fn reading_a_neighbour_in_the_batch_is_caught() {
 #[test]
 fn equal_seeds_give_equal_models_to_the_bit_and_training_learns() {
     let text = text();
-    let (dataset, spec) = (Dataset::from_bytes(text).unwrap(), EvalSpec { eval_bytes: 4096, ..EvalSpec::for_budget(1) });
+    let (dataset, spec) =
+        (Dataset::from_bytes(text).unwrap(), EvalSpec { eval_bytes: 4096, ..EvalSpec::for_budget(1) });
     let run = |seed: u64| {
         let mut executor = Executor::new(attention_model(8, 32, 32, true), Device::flex(), seed);
         let (train, held_out) = dataset.split(&spec, executor.graph()).unwrap();
@@ -452,7 +447,8 @@ fn a_budget_becomes_a_number_of_steps_that_gives_the_same_model() {
 fn a_fixed_number_of_steps_meets_its_deadline() {
     let dataset = Dataset::from_bytes(text()).unwrap();
     let mut executor = Executor::new(attention_model(2, 16, 16, true), Device::flex(), 5);
-    let (train, _) = dataset.split(&EvalSpec { eval_bytes: 1024, ..EvalSpec::for_budget(1) }, executor.graph()).unwrap();
+    let (train, _) =
+        dataset.split(&EvalSpec { eval_bytes: 1024, ..EvalSpec::for_budget(1) }, executor.graph()).unwrap();
     let length = train::Length::Steps { steps: 1 << 40, limit: std::time::Duration::from_millis(50) };
     let error = train::train(&mut executor, train, length, &mut |_| {}, &mut |_, _| {}).unwrap_err();
     assert!(matches!(error, train::TrainError::Deadline { .. }), "{error}");

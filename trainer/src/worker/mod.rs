@@ -116,11 +116,23 @@ pub enum Event {
     /// The answer to an inspection.
     Tunables(Vec<Tunable>),
     /// The script is traced, the device open.
-    Started { device: DeviceProfile, num_params: u64, flops_per_step: u64, graph_hash: String },
+    Started {
+        device: DeviceProfile,
+        num_params: u64,
+        flops_per_step: u64,
+        graph_hash: String,
+    },
     /// The number of training steps is known.
-    Planned { steps: u64 },
+    Planned {
+        steps: u64,
+    },
     /// About four times a second; `loss` in nats for each byte.
-    Progress { step: u64, steps: u64, loss: f64, elapsed_seconds: f64 },
+    Progress {
+        step: u64,
+        steps: u64,
+        loss: f64,
+        elapsed_seconds: f64,
+    },
     Finished(Outcome),
     Failed(Failure),
 }

@@ -9,7 +9,9 @@ use std::sync::mpsc::{Receiver, RecvTimeoutError, SyncSender, sync_channel};
 use std::time::{Duration, Instant};
 
 use super::limits::memory_counter;
-use super::{BUDGET_OVERRUN, Event, Failure, FailureKind, GRACE, Job, INSPECT_MEMORY, MAX_EVENT_BYTES, Outcome, Request};
+use super::{
+    BUDGET_OVERRUN, Event, Failure, FailureKind, GRACE, INSPECT_MEMORY, Job, MAX_EVENT_BYTES, Outcome, Request,
+};
 use crate::device::{DeviceChoice, DeviceProfile};
 use crate::lang::Tunable;
 

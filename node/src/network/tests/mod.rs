@@ -187,7 +187,8 @@ async fn a_busy_port_is_an_error_before_anything_runs() {
     let dir = tempfile::tempdir().unwrap();
     let store = spore_storage::Store::open(dir.path()).unwrap();
     let (_stop, stopped) = tokio::sync::watch::channel(false);
-    let (ingest, events, wants, _) = Ingest::spawn(store.clone(), std::sync::Arc::new(|| support::NOW), stopped.clone());
+    let (ingest, events, wants, _) =
+        Ingest::spawn(store.clone(), std::sync::Arc::new(|| support::NOW), stopped.clone());
     let mut config = config(2, Vec::new());
     config.listen = vec![holder.address.clone()];
     let error = start(config, store, ingest, events.subscribe(), wants, stopped).unwrap_err();
@@ -238,6 +239,8 @@ async fn twenty_thousand_records_are_caught_up_with() {
     eventually("all records came", || async { late.store.counts().unwrap().experiments == COUNT }).await;
     println!("{COUNT} records caught up with in {:.1} s", started.elapsed().as_secs_f64());
     assert_eq!(late.store.pending_count().unwrap(), 0);
-    let frontier = |node: &Node| -> Vec<_> { node.store.frontier(&task, None, 10).unwrap().iter().map(|record| record.id).collect() };
+    let frontier = |node: &Node| -> Vec<_> {
+        node.store.frontier(&task, None, 10).unwrap().iter().map(|record| record.id).collect()
+    };
     assert_eq!(frontier(&late), frontier(&first));
 }

@@ -6,7 +6,8 @@ use std::{future::Future, sync::Arc, time::Duration};
 use futures::StreamExt;
 use libp2p::{Multiaddr, PeerId, Swarm, gossipsub::IdentTopic, swarm::SwarmEvent};
 use spore_protocol::{
-    Goal, Identity, Record, RecordId, SignedObject, Status, TaskId, TaskManifest, VerifiedObject, record::RECORD_VERSION, topic::Topic,
+    Goal, Identity, Record, RecordId, SignedObject, Status, TaskId, TaskManifest, VerifiedObject,
+    record::RECORD_VERSION, topic::Topic,
 };
 use spore_storage::Store;
 use tempfile::TempDir;
@@ -72,7 +73,11 @@ pub struct Node {
 
 impl Node {
     pub async fn start(seed: u8, bootstrap: &[&Node]) -> Self {
-        Self::start_in(tempfile::tempdir().unwrap(), config(seed, bootstrap.iter().map(|node| node.address.clone()).collect())).await
+        Self::start_in(
+            tempfile::tempdir().unwrap(),
+            config(seed, bootstrap.iter().map(|node| node.address.clone()).collect()),
+        )
+        .await
     }
 
     pub async fn start_in(dir: TempDir, config: NetworkConfig) -> Self {
@@ -80,7 +85,8 @@ impl Node {
         let (shutdown, stopped) = watch::channel(false);
         let (ingest, events, wants, ingesting) = Ingest::spawn(store.clone(), Arc::new(|| NOW), stopped.clone());
         let identity = Identity::from_seed(&config.seed);
-        let (network, running) = start(config, store.clone(), ingest.clone(), events.subscribe(), wants, stopped).unwrap();
+        let (network, running) =
+            start(config, store.clone(), ingest.clone(), events.subscribe(), wants, stopped).unwrap();
         let mut address = None;
         for _ in 0..500 {
             address = network.snapshot().await.unwrap().listen_addresses.first().cloned();
@@ -89,7 +95,16 @@ impl Node {
             }
             tokio::time::sleep(Duration::from_millis(20)).await;
         }
-        Self { identity, store, ingest, network, address: address.unwrap(), shutdown, tasks: vec![ingesting, running], dir }
+        Self {
+            identity,
+            store,
+            ingest,
+            network,
+            address: address.unwrap(),
+            shutdown,
+            tasks: vec![ingesting, running],
+            dir,
+        }
     }
 
     /// Stops the node and gives its directory, from which it can be started again.
@@ -125,7 +140,10 @@ impl Node {
 
 /// Waits until all of these nodes have all of these objects.
 pub async fn all_have(nodes: &[&Node], objects: &[SignedObject]) {
-    eventually("all nodes have all objects", || async { nodes.iter().all(|node| objects.iter().all(|object| node.has(object))) }).await;
+    eventually("all nodes have all objects", || async {
+        nodes.iter().all(|node| objects.iter().all(|object| node.has(object)))
+    })
+    .await;
 }
 
 /// Waits until a gossip mesh can have formed: everybody follows the task.
@@ -160,7 +178,13 @@ pub fn manifest(identity: &Identity, name: &str) -> SignedObject {
     SignedObject::Task(identity.sign(&manifest).unwrap().into_signed())
 }
 
-pub fn verified(identity: &Identity, task: TaskId, parent: Option<(RecordId, u64)>, n: u64, description: &str) -> VerifiedObject {
+pub fn verified(
+    identity: &Identity,
+    task: TaskId,
+    parent: Option<(RecordId, u64)>,
+    n: u64,
+    description: &str,
+) -> VerifiedObject {
     let record = Record {
         parent: parent.map(|(id, _)| id),
         depth: parent.map_or(0, |(_, depth)| depth + 1),
@@ -222,7 +246,10 @@ impl Hostile {
     }
 
     /// Lets the swarm run until an event of interest.
-    pub async fn until<T>(&mut self, mut wanted: impl FnMut(&mut Swarm<Behaviour>, SwarmEvent<BehaviourEvent>) -> Option<T>) -> T {
+    pub async fn until<T>(
+        &mut self,
+        mut wanted: impl FnMut(&mut Swarm<Behaviour>, SwarmEvent<BehaviourEvent>) -> Option<T>,
+    ) -> T {
         let running = async {
             loop {
                 let event = self.swarm.select_next_some().await;
@@ -240,6 +267,7 @@ impl Hostile {
 
     /// Runs until the victim hangs up.
     pub async fn disconnected(&mut self) {
-        self.until(|_, event| matches!(event, SwarmEvent::ConnectionClosed { num_established: 0, .. }).then_some(())).await;
+        self.until(|_, event| matches!(event, SwarmEvent::ConnectionClosed { num_established: 0, .. }).then_some(()))
+            .await;
     }
 }

@@ -33,14 +33,18 @@ pub fn read(reply: &str) -> Result<Answer, String> {
     let hypothesis = labelled("hypothesis", MAX_HYPOTHESIS);
     let mut description = labelled("description", MAX_DESCRIPTION);
     if description.is_empty() {
-        description = one_line(if hypothesis.is_empty() { "a change without a description" } else { &hypothesis }, MAX_DESCRIPTION);
+        description = one_line(
+            if hypothesis.is_empty() { "a change without a description" } else { &hypothesis },
+            MAX_DESCRIPTION,
+        );
     }
     Ok(Answer { script, description, hypothesis })
 }
 
 /// The text on one line of at most `most` characters, without control characters.
 pub fn one_line(text: &str, most: usize) -> String {
-    let words: Vec<&str> = text.split(|c: char| c.is_whitespace() || c.is_control()).filter(|word| !word.is_empty()).collect();
+    let words: Vec<&str> =
+        text.split(|c: char| c.is_whitespace() || c.is_control()).filter(|word| !word.is_empty()).collect();
     words.join(" ").chars().take(most).collect()
 }
 

@@ -209,7 +209,8 @@ impl Client {
 
     fn anthropic(&self, system: &str, turns: &[Turn]) -> reqwest::RequestBuilder {
         let messages: Vec<_> = turns.iter().map(message).collect();
-        let body = json!({"model": self.config.model, "max_tokens": MAX_TOKENS, "system": system, "messages": messages});
+        let body =
+            json!({"model": self.config.model, "max_tokens": MAX_TOKENS, "system": system, "messages": messages});
         self.http
             .post(format!("{}/messages", self.config.base_url))
             .header("x-api-key", &self.config.key)

@@ -60,7 +60,14 @@ pub fn question(at: &Situation<'_>) -> String {
     // Writing to a String cannot fail.
     let _ = writeln!(text, "Task: {}", one_line(at.task_name, RESULT_CHARS));
     let _ = writeln!(text, "{}", one_line(at.task_description, 1000));
-    let _ = writeln!(text, "Metric: {} ({better}). Training time: {} s on {} ({}).", at.metric, at.time_budget, one_line(at.gpu_model, 80), at.class);
+    let _ = writeln!(
+        text,
+        "Metric: {} ({better}). Training time: {} s on {} ({}).",
+        at.metric,
+        at.time_budget,
+        one_line(at.gpu_model, 80),
+        at.class
+    );
     let frontier: Vec<_> = at.records.iter().filter(|r| r.on_frontier).collect();
     section(&mut text, "Best results so far", &best_first(at.goal, frontier));
     let of = |status| at.records.iter().rev().filter(move |r| r.status == status).collect::<Vec<_>>();
@@ -69,7 +76,10 @@ pub fn question(at: &Situation<'_>) -> String {
     let _ = writeln!(
         text,
         "\nThe script to change reached {:.4} in {} steps with {} parameters:\n```\n{}\n```",
-        at.parent.metric, at.parent.num_steps, at.parent.num_params, at.parent_script.trim_end()
+        at.parent.metric,
+        at.parent.num_steps,
+        at.parent.num_params,
+        at.parent_script.trim_end()
     );
     text.push_str(if at.explore {
         "\nTry something different from what was tried: another architecture, another way to train.\n"
@@ -81,7 +91,10 @@ pub fn question(at: &Situation<'_>) -> String {
 
 /// What is said after an answer that cannot be used.
 pub fn complaint(error: &str) -> String {
-    format!("That cannot be run: {}\nAnswer again in the same form, with the whole corrected script.", one_line(error, 1500))
+    format!(
+        "That cannot be run: {}\nAnswer again in the same form, with the whole corrected script.",
+        one_line(error, 1500)
+    )
 }
 
 fn best_first(goal: Goal, mut records: Vec<&RecordSummary>) -> Vec<&RecordSummary> {
@@ -98,7 +111,11 @@ fn section(text: &mut String, title: &str, records: &[&RecordSummary]) {
         let description = one_line(&record.description, RESULT_CHARS);
         let _ = match record.status {
             Status::Crash => writeln!(text, "- {description}"),
-            _ => writeln!(text, "- {:.4} ({} steps, {} parameters): {description}", record.metric, record.num_steps, record.num_params),
+            _ => writeln!(
+                text,
+                "- {:.4} ({} steps, {} parameters): {description}",
+                record.metric, record.num_steps, record.num_params
+            ),
         };
     }
 }

@@ -18,17 +18,18 @@ struct Seen {
 /// A server that gives every request the same answer after a while.
 async fn serve(status: u16, body: Vec<u8>, delay: Duration) -> (SocketAddr, mpsc::Receiver<Seen>) {
     let (seen, requests) = mpsc::channel(8);
-    let route = warp::post().and(warp::path::full()).and(warp::header::headers_cloned()).and(warp::body::json()).and_then(
-        move |path: warp::path::FullPath, headers, request: Value| {
-            let (seen, body) = (seen.clone(), body.clone());
-            async move {
-                seen.send(Seen { path: path.as_str().to_owned(), headers, body: request }).await.unwrap();
-                tokio::time::sleep(delay).await;
-                let code = warp::http::StatusCode::from_u16(status).unwrap();
-                Ok::<_, Infallible>(warp::reply::with_status(body, code))
-            }
-        },
-    );
+    let route =
+        warp::post().and(warp::path::full()).and(warp::header::headers_cloned()).and(warp::body::json()).and_then(
+            move |path: warp::path::FullPath, headers, request: Value| {
+                let (seen, body) = (seen.clone(), body.clone());
+                async move {
+                    seen.send(Seen { path: path.as_str().to_owned(), headers, body: request }).await.unwrap();
+                    tokio::time::sleep(delay).await;
+                    let code = warp::http::StatusCode::from_u16(status).unwrap();
+                    Ok::<_, Infallible>(warp::reply::with_status(body, code))
+                }
+            },
+        );
     let listener = tokio::net::TcpListener::bind("127.0.0.1:0").await.unwrap();
     let address = listener.local_addr().unwrap();
     tokio::spawn(warp::serve(route).incoming(listener).run());
@@ -36,7 +37,11 @@ async fn serve(status: u16, body: Vec<u8>, delay: Duration) -> (SocketAddr, mpsc
 }
 
 fn client(name: Provider, address: SocketAddr, timeout: Duration) -> Client {
-    let config = ProviderConfig { base_url: format!("http://{address}/v1"), model: "m1".into(), ..ProviderConfig::new(name, "sk-secret".into()) };
+    let config = ProviderConfig {
+        base_url: format!("http://{address}/v1"),
+        model: "m1".into(),
+        ..ProviderConfig::new(name, "sk-secret".into())
+    };
     Client::with_timeout(config, timeout).unwrap()
 }
 
@@ -51,7 +56,8 @@ async fn answer_to(name: Provider, status: u16, body: &str) -> (Result<String, L
 
 #[tokio::test]
 async fn openai_compatible_servers_are_asked_and_read() {
-    let (answer, seen) = answer_to(Provider::Groq, 200, r#"{"choices":[{"message":{"role":"assistant","content":"hello"}}]}"#).await;
+    let (answer, seen) =
+        answer_to(Provider::Groq, 200, r#"{"choices":[{"message":{"role":"assistant","content":"hello"}}]}"#).await;
     assert_eq!(answer.unwrap(), "hello");
     assert_eq!(seen.path, "/v1/chat/completions");
     assert_eq!(seen.headers["authorization"], "Bearer sk-secret");
@@ -62,7 +68,8 @@ async fn openai_compatible_servers_are_asked_and_read() {
 
 #[tokio::test]
 async fn anthropic_is_asked_and_read() {
-    let body = r#"{"content":[{"type":"thinking","thinking":"hm"},{"type":"text","text":"hel"},{"type":"text","text":"lo"}]}"#;
+    let body =
+        r#"{"content":[{"type":"thinking","thinking":"hm"},{"type":"text","text":"hel"},{"type":"text","text":"lo"}]}"#;
     let (answer, seen) = answer_to(Provider::Anthropic, 200, body).await;
     assert_eq!(answer.unwrap(), "hello");
     assert_eq!(seen.path, "/v1/messages");
@@ -80,7 +87,15 @@ async fn a_refusal_is_told_without_the_key() {
 
 #[tokio::test]
 async fn garbage_is_malformed_and_never_a_panic() {
-    for body in ["", "not json", "[]", "null", r#"{"choices":[]}"#, r#"{"choices":[{"message":{"content":null}}]}"#, r#"{"choices":[{"message":{"content":"  "}}]}"#] {
+    for body in [
+        "",
+        "not json",
+        "[]",
+        "null",
+        r#"{"choices":[]}"#,
+        r#"{"choices":[{"message":{"content":null}}]}"#,
+        r#"{"choices":[{"message":{"content":"  "}}]}"#,
+    ] {
         let (answer, _) = answer_to(Provider::Local, 200, body).await;
         assert!(matches!(answer, Err(LlmError::Malformed(_))), "{body}: {answer:?}");
         let (answer, _) = answer_to(Provider::Anthropic, 200, body).await;
