@@ -90,11 +90,12 @@ async fn relay_researcher_and_verifier_agree_and_late_or_absent_nodes_catch_up()
 
     // The researcher's own store, read without its node, holds no less.
     let records = net.node(relay).records(&task).await.unwrap();
+    for id in &records {
+        spore_tests::spore(net.node(researcher).dir(), &["show", id]).expect_code(0);
+    }
     let output =
         spore_tests::spore(net.node(researcher).dir(), &["frontier", "--task", &task, "--json"]).expect_code(0);
-    let offline: Vec<_> = output.json().as_array().unwrap().iter().map(|record| text(&record["id"])).collect();
-    assert!(offline.iter().all(|id| records.contains(id) || !id.is_empty()));
-    assert!(!offline.is_empty());
+    assert!(!output.json().as_array().unwrap().is_empty());
 }
 
 /// The same script, seed and steps on the CPU give the same metric in two processes.

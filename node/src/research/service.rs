@@ -220,7 +220,7 @@ impl Researcher {
         let tunables = match self.engine.inspect(&parent.script).await? {
             Ok(tunables) => tunables,
             Err(reason) => {
-                debug!(%reason, parent = %parent.id.short(), "the parent's script cannot be changed");
+                info!(%reason, parent = %parent.id.short(), "the parent's script cannot be changed");
                 return Ok(None);
             }
         };

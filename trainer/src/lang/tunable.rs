@@ -44,8 +44,11 @@ pub enum TuneKind {
 }
 
 /// A value of a tunable.
+///
+/// Tagged in JSON: `starlark` turns on serde_json's `arbitrary_precision`, with which an untagged
+/// enum no longer reads numbers.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
-#[serde(untagged)]
+#[serde(rename_all = "snake_case")]
 pub enum TuneValue {
     /// `True` or `False`.
     Flag(bool),

@@ -305,6 +305,10 @@ fn tail(mut stream: impl Read) -> Vec<u8> {
 
 /// The failure of a worker that ended without a last event.
 fn died(status: Option<ExitStatus>, stderr: &str) -> Failure {
+    if status.is_some_and(|status| status.success()) {
+        // It believes that it answered: the two sides of this program disagree.
+        return Failure::new(FailureKind::Internal, "the worker ended without an answer that can be read");
+    }
     let status = status.map_or_else(|| "unknown status".to_owned(), |status| status.to_string());
     // Rust's words for a failed allocation, and drivers'.
     if stderr.contains("memory allocation of") || stderr.contains("ut of memory") {
