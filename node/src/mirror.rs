@@ -106,7 +106,7 @@ impl Mirror {
         let before = match &self.walk {
             Walk::Rest(until) if Instant::now() < *until => None,
             Walk::Rest(_) => Some(None),
-            Walk::Next(cursor) => Some(cursor.clone()),
+            Walk::Next(cursor) => Some(*cursor),
         };
         let store = self.store.clone();
         let looked = match tokio::task::spawn_blocking(move || look(&store, before)).await {

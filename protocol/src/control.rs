@@ -179,9 +179,12 @@ fn name_event(payload: &mut Map, kind: &str, parts: &[&str]) {
     payload.insert("event_id".into(), Value::String(format!("{kind}:{}", parts.join(":"))));
 }
 
+/// The node that a payload says acted, and the field that names it.
+type Actor = (NodeId, &'static str);
+
 /// Reads a payload's meaning. Fields that the meaning does not need may be missing or added: the
 /// reference's own versions differ in them.
-fn read_body(kind: &str, payload: &Map) -> Result<(ControlBody, Option<(NodeId, &'static str)>), Reject> {
+fn read_body(kind: &str, payload: &Map) -> Result<(ControlBody, Option<Actor>), Reject> {
     let mut f = Fields(payload.clone());
     let task_id = if f.0.contains_key("task_id") { f.optional_id("task_id")? } else { None };
     let actor = match kind {

@@ -12,6 +12,7 @@ pub const MAX_INLINE_BYTES: usize = 64 * 1024;
 pub const MAX_MESSAGE_BYTES: usize = MAX_INLINE_BYTES + 256;
 
 /// A gossip message.
+#[allow(clippy::large_enum_variant, reason = "announcements are rare, and a box for each object costs more")]
 #[derive(Clone, Debug, PartialEq)]
 pub enum Message {
     Object(SignedObject),

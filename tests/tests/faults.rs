@@ -117,7 +117,7 @@ fn a_full_disk_is_named() {
     let base = net.dir().join("base.star");
     std::fs::write(&base, TINY).unwrap();
     // The mount lives in a namespace that ends with the command.
-    let script = r#"mount -t tmpfs -o size=300k tmpfs "$0" && cd / && exec "$@""#;
+    let script = r#"mount -t tmpfs -o size=200k tmpfs "$0" && cd / && exec "$@""#;
     let mut small = Command::new("unshare");
     small.args(["-rm", "sh", "-c", script]).arg(&dir).arg(binary());
     small.args(["task", "create", "--name", "n", "--description", "d", "--time-budget", "5", "--base"]).arg(&base);

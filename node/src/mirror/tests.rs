@@ -42,7 +42,8 @@ fn start(objects: &[VerifiedObject], peers: Vec<Vec<u8>>, refusals: usize) -> Ke
                 noted.iter().filter(|(other, _)| *other == cid).count()
             };
             let found = peers.iter().find(|bytes| Cid::of(bytes) == cid).filter(|_| times > refusals);
-            let answer = found.map(|bytes| drop(into.put_artifact(bytes).unwrap())).ok_or(FetchError::NotFound(cid));
+            let answer =
+                found.map(|bytes| assert_eq!(into.put_artifact(bytes).unwrap(), cid)).ok_or(FetchError::NotFound(cid));
             let _ = reply.send(answer);
         }
     });
