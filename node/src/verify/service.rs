@@ -4,6 +4,7 @@ use std::{collections::HashSet, sync::Arc, time::Duration};
 
 use spore_protocol::{ControlBody, ControlEvent, NodeId, RecordId, TaskId, control::Rerun, verdict::Verdict};
 use spore_storage::{RecordSummary, Scope, Store, StoreError};
+use spore_trainer::worker::FailureKind;
 use tokio::{
     sync::broadcast::{self, error::RecvError},
     time::{Instant, sleep, sleep_until},
@@ -28,6 +29,9 @@ const LOOK_AT_MOST: Duration = Duration::from_secs(1);
 /// Seconds for which a record is left alone whose artifacts could not be had: a relay that passed
 /// the record on is still fetching them.
 const RETRY_ARTIFACT: u64 = 20;
+/// Seconds for which a record is left alone whose re-run this machine failed: were it picked again
+/// at once, one record on which the machine always fails would end all verification.
+const RETRY_FAILED: u64 = 600;
 /// Delay after this machine failed; it doubles up to [`BACKOFF_MOST`].
 const BACKOFF_FIRST: Duration = Duration::from_secs(5);
 const BACKOFF_MOST: Duration = Duration::from_secs(600);
@@ -99,19 +103,14 @@ impl Verifier {
         };
         let disputed = scene.disputes.iter().map(|open| &open.record);
         let Some(record) = scene.records.iter().chain(disputed).find(|r| r.id == id).cloned() else { return Ok(false) };
-        match self.measure(&record, challenger, shutdown).await {
-            Err(EngineError::Artifact { cid, reason }) => {
-                debug!(record = %id.short(), cid = %cid.short(), %reason, "a record cannot be re-run now");
-                self.skipped.until(id, now.saturating_add(RETRY_ARTIFACT));
-                Ok(true)
-            }
-            Err(EngineError::Task { reason, .. }) => {
-                debug!(record = %id.short(), %reason, "a record cannot be re-run here");
-                self.skipped.until(id, now.saturating_add(RETRY_ARTIFACT));
-                Ok(true)
-            }
-            result => result.map(|()| true),
+        let Err(error) = self.measure(&record, challenger, shutdown).await else { return Ok(true) };
+        let Some(setback) = setback(&error, self.engine.now()) else { return Err(error) };
+        self.skipped.until(id, setback.until);
+        if setback.machine {
+            return Err(error);
         }
+        debug!(record = %id.short(), %error, "a record cannot be re-run now");
+        Ok(true)
     }
 
     async fn measure(
@@ -225,6 +224,32 @@ impl Verifier {
     }
 }
 
+/// What follows for a record from an error while it was re-run.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+struct Setback {
+    /// The record is left alone until then, in Unix seconds.
+    until: u64,
+    /// Other records would likely fail, too, so that a delay is due.
+    machine: bool,
+}
+
+/// None for a shutdown.
+fn setback(error: &EngineError, now: u64) -> Option<Setback> {
+    match error {
+        EngineError::Stopped => None,
+        EngineError::Artifact { .. } | EngineError::Task { .. } => {
+            Some(Setback { until: now.saturating_add(RETRY_ARTIFACT), machine: false })
+        }
+        // The dataset is the task's; it will not get better by trying.
+        EngineError::Machine(failure) if failure.kind == FailureKind::Data => {
+            Some(Setback { until: u64::MAX, machine: false })
+        }
+        EngineError::Machine(_) | EngineError::Store(_) | EngineError::Publish(_) => {
+            Some(Setback { until: now.saturating_add(RETRY_FAILED), machine: true })
+        }
+    }
+}
+
 /// Reads what the policy needs. A pinned task is the only one that is looked at.
 fn look(store: &Store, policy: &Policy, pinned: Option<TaskId>) -> Result<Scene, StoreError> {
     let runnable: HashSet<TaskId> =
@@ -275,5 +300,25 @@ pub const fn default_rate(role: Role) -> f64 {
         // Research comes first; one in ten keeps the class honest.
         Role::Research => 0.1,
         Role::Verify => 1.0,
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use spore_trainer::worker::Failure;
+
+    use super::*;
+
+    #[test]
+    fn no_error_has_the_same_record_tried_again_at_once() {
+        let failure = |kind| EngineError::Machine(Failure { kind, reason: String::new() });
+        let task = EngineError::Task { task: TaskId([1; 32]), reason: String::new() };
+        assert_eq!(setback(&task, 50), Some(Setback { until: 70, machine: false }));
+        assert_eq!(setback(&failure(FailureKind::Data), 50), Some(Setback { until: u64::MAX, machine: false }));
+        for error in [failure(FailureKind::Device), failure(FailureKind::Internal), EngineError::Publish("full".into())]
+        {
+            assert_eq!(setback(&error, 50), Some(Setback { until: 650, machine: true }), "{error}");
+        }
+        assert_eq!(setback(&EngineError::Stopped, 50), None);
     }
 }
