@@ -294,8 +294,25 @@ fn reading_beside_nobody_creates_nothing_and_one_writer_is_enough() {
     sound(&store);
     let another = sign(1, &record(1, None, None, 2.0, 51));
     assert!(matches!(store.insert(&[any(&another)], 1), Err(StoreError::ReadOnly)));
+    assert!(matches!(store.remove_artifact(&cid), Err(StoreError::ReadOnly)));
+    std::fs::write(store.artifact_path(&cid).unwrap(), b"bites").unwrap();
+    assert!(matches!(store.artifact(&cid), Err(StoreError::HashMismatch { .. })));
     drop((store, beside));
     assert_eq!(files(dir.path()), before);
+}
+
+#[test]
+fn a_damaged_artifact_is_missing_from_then_on() {
+    let dir = tempfile::tempdir().unwrap();
+    let store = Store::open(dir.path()).unwrap();
+    let cid = store.put_artifact(b"bytes").unwrap();
+    std::fs::write(store.artifact_path(&cid).unwrap(), b"bites").unwrap();
+    assert_eq!(store.artifact(&cid).unwrap(), None);
+    assert!(store.artifact_path(&cid).is_none());
+    store.put_artifact(b"bytes").unwrap();
+    assert_eq!(store.artifact(&cid).unwrap().unwrap(), b"bytes");
+    assert!(store.remove_artifact(&cid).unwrap());
+    assert!(!store.remove_artifact(&cid).unwrap());
 }
 
 #[test]
