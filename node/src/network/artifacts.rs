@@ -57,10 +57,10 @@ async fn from(context: &Context, peer: PeerId, cid: Cid, limit: u64) -> Result<u
     let mut writer = blocking(move || store.begin_artifact(cid, limit)).await?;
     let (mut had, mut piece) = (0, first);
     loop {
-        had += piece.len() as u64;
-        if had > total || (piece.is_empty() && had < total) {
+        if piece.len() as u64 != due(total, had) {
             return Err(Failure::Bad(Reject::Malformed("a piece of an artifact of the wrong size".into())));
         }
+        had += piece.len() as u64;
         writer = append(writer, piece).await?;
         if had == total {
             break;
@@ -73,6 +73,12 @@ async fn from(context: &Context, peer: PeerId, cid: Cid, limit: u64) -> Result<u
     }
     blocking(move || writer.finish()).await?;
     Ok(total)
+}
+
+/// The bytes of the next piece: all but the last are full. Smaller ones would let a peer hold a
+/// fetch, of which few run at once, for as long as it likes.
+fn due(total: u64, had: u64) -> u64 {
+    total.saturating_sub(had).min(CHUNK_BYTES as u64)
 }
 
 async fn append(mut writer: ArtifactWriter, piece: Vec<u8>) -> Result<ArtifactWriter, Failure> {
@@ -101,5 +107,18 @@ async fn blocking<T: Send + 'static>(
         }
         Ok(Err(error)) => Err(Failure::Store(error.to_string())),
         Err(_) => Err(Failure::Store("the node is shutting down".into())),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn every_piece_but_the_last_is_full() {
+        let full = CHUNK_BYTES as u64;
+        let total = 2 * full + 5;
+        assert_eq!([0, full, 2 * full, total].map(|had| due(total, had)), [full, full, 5, 0]);
+        assert_eq!(due(0, 0), 0);
     }
 }
