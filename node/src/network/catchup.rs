@@ -17,7 +17,7 @@ use spore_protocol::{Reject, TaskId, cbor::Bytes};
 use super::{
     exchange::Lost,
     fetch,
-    limits::{MAX_TASKS, SESSION_PAUSE, SESSION_TASKS, SESSIONS, SETTLE},
+    limits::{MAX_TASKS, SESSION_LIMIT, SESSION_PAUSE, SESSION_TASKS, SESSIONS, SETTLE},
     messages::{Scope, SyncAnswer, SyncRequest},
     sync::{Effect, End, Event, Reconciliation},
     work::{Context, Work, read},
@@ -104,7 +104,9 @@ impl Sessions {
         self.running.is_empty()
     }
 
+    /// A session ended, perhaps after its peer had gone: so what no longer matters is dropped here.
     pub fn over(&mut self, peer: PeerId, now: Instant) {
+        self.ended.retain(|_, end| now.duration_since(*end) < SESSION_PAUSE);
         if self.running.remove(&peer) {
             self.ended.insert(peer, now);
         }
@@ -123,7 +125,7 @@ impl Sessions {
 pub async fn run(context: Context, peer: PeerId, plan: Plan) {
     let started = Instant::now();
     let mut session = Session { context: &context, peer, accepted: 0, held: 0 };
-    let end = session.compare(plan).await;
+    let end = tokio::time::timeout(SESSION_LIMIT, session.compare(plan)).await.unwrap_or(Err(Lost));
     if session.accepted + session.held > 0 {
         let seconds = started.elapsed().as_secs_f64();
         tracing::info!(%peer, new = session.accepted, held = session.held, seconds, "caught up");
@@ -258,6 +260,21 @@ mod tests {
         assert_eq!(sessions.next(now + SESSION_PAUSE), None);
         assert_eq!(sessions.next(now + SETTLE), Some((peer, Plan::Everything)));
         assert_eq!(sessions.next(now + 9 * SETTLE), None);
+    }
+
+    #[test]
+    fn peers_that_vanish_within_a_session_are_forgotten() {
+        let mut sessions = Sessions::default();
+        let now = Instant::now();
+        for _ in 0..3 {
+            let peer = PeerId::random();
+            sessions.want(peer, Plan::Everything);
+            sessions.next(now).unwrap();
+            sessions.gone(peer);
+            sessions.over(peer, now);
+        }
+        sessions.over(PeerId::random(), now + SESSION_PAUSE);
+        assert!(sessions.ended.is_empty());
     }
 
     #[test]

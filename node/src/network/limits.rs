@@ -99,6 +99,10 @@ pub const SETTLE: Duration = Duration::from_secs(4);
 pub const SESSION_PAUSE: Duration = Duration::from_secs(2);
 /// Sessions running, one for a peer at most: each holds one scope's ids (40 bytes an object).
 pub const SESSIONS: usize = 8;
+/// Longest session. Each request has its own time; this ends a peer that answers every one of them
+/// just in time and would hold one of [`SESSIONS`] for hours. What came is kept, and a later
+/// session goes on from there.
+pub const SESSION_LIMIT: Duration = Duration::from_secs(10 * 60);
 /// Tasks queued for a session with one peer; beyond it everything is reconciled.
 pub const SESSION_TASKS: usize = 32;
 /// A negentropy message: about 500 ids, so that what one round names can be asked for at once.
