@@ -49,22 +49,26 @@ pub async fn judge(context: &Context, from: PeerId, topic: &str, data: &[u8]) ->
 }
 
 async fn judge_object(context: &Context, from: PeerId, topic: Topic, object: SignedObject) -> Verdict {
-    if !belongs(topic, &object) {
-        return Verdict::Reject(Reject::WrongTopic);
-    }
     let (kind, id) = (object.kind(), object.id());
-    let Ok(disposition) = context.ingest.submit(Origin::Gossip(from), object).await else { return Verdict::Ignore };
-    if let Disposition::Rejected(Reject::BadSignature) = &disposition {
-        // The message id is the object's, so a forged signature would hide the real object until
-        // the id is forgotten: ask others whether there is one.
-        context.tell(Work::Want(Want { kind, id, from: None })).await;
+    if !belongs(topic, &object) {
+        return refuse(context, kind, id, Reject::WrongTopic).await;
     }
+    let Ok(disposition) = context.ingest.submit(Origin::Gossip(from), object).await else { return Verdict::Ignore };
     match disposition {
+        Disposition::Rejected(Reject::BadSignature) => refuse(context, kind, id, Reject::BadSignature).await,
         Disposition::Accepted => Verdict::Accept,
         Disposition::Pending => Verdict::Held(id),
         Disposition::Rejected(reject) => Verdict::Reject(reject),
         Disposition::Known | Disposition::Failed(_) => Verdict::Ignore,
     }
+}
+
+/// Refuses a message that may only pretend to be an object: gossip takes both for one message, by
+/// the object's id, and would pass over the real one until that is forgotten. So others are asked
+/// whether there is one.
+async fn refuse(context: &Context, kind: Kind, id: ObjectId, reject: Reject) -> Verdict {
+    context.tell(Work::Want(Want { kind, id, from: None })).await;
+    Verdict::Reject(reject)
 }
 
 /// Fetches an announced body from its announcer, who has accepted it or made it, and therefore has it.
@@ -77,11 +81,11 @@ async fn judge_announcement(
     size: u64,
 ) -> Verdict {
     if !topic.carries(kind) {
-        return Verdict::Reject(Reject::WrongTopic);
+        return refuse(context, kind, id, Reject::WrongTopic).await;
     }
     if size > MAX_OBJECT_BYTES as u64 {
         let size = usize::try_from(size).unwrap_or(usize::MAX);
-        return Verdict::Reject(Reject::TooLarge { size, limit: MAX_OBJECT_BYTES });
+        return refuse(context, kind, id, Reject::TooLarge { size, limit: MAX_OBJECT_BYTES }).await;
     }
     if fetch::not_had(context, kind, vec![id]).await.is_empty() {
         return Verdict::Ignore;
