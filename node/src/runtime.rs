@@ -53,7 +53,7 @@ impl Mode {
 }
 
 /// How a node is to run.
-#[derive(Clone, Debug)]
+#[derive(Clone)]
 pub struct Options {
     pub mode: Mode,
     /// A task's id, unique prefix or name; none: the most active one.
@@ -75,6 +75,20 @@ pub struct Options {
     pub program: PathBuf,
     /// The environment, of which a worker gets what graphics drivers need.
     pub environment: Vec<(OsString, OsString)>,
+}
+
+/// Without the environment, which may hold secrets.
+impl std::fmt::Debug for Options {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_struct("Options")
+            .field("mode", &self.mode)
+            .field("task", &self.task)
+            .field("listen", &self.listen)
+            .field("peers", &self.peers)
+            .field("web", &self.web)
+            .field("device", &self.device)
+            .finish_non_exhaustive()
+    }
 }
 
 /// Why a node did not start.
@@ -314,6 +328,10 @@ mod trainer {
         crate::data_dir::create_private_dir(&scratch)?;
         let supervisor =
             Supervisor::new(options.program.clone(), scratch).with_environment(options.environment.clone());
+        // The store's lock is held by now, so no other node uses this directory.
+        if let Err(error) = supervisor.clear_scratch() {
+            tracing::warn!(%error, "what earlier workers left behind stays");
+        }
         let probing = supervisor.clone();
         let probed = tokio::task::spawn_blocking(move || probing.probe(choice)).await;
         let profile =

@@ -4,8 +4,9 @@ use std::net::{IpAddr, SocketAddr, TcpListener, UdpSocket};
 
 use libp2p::{Multiaddr, multiaddr::Protocol};
 
-/// What the network is started with. Read by `cli`; the network reads no environment.
-#[derive(Clone, Debug)]
+/// What the network is started with. Read by `cli`; the network reads no environment. Not `Debug`:
+/// it holds the secret seed.
+#[derive(Clone)]
 pub struct NetworkConfig {
     /// The node's Ed25519 seed: node id and peer id come from one key.
     pub seed: [u8; 32],

@@ -37,6 +37,8 @@ const WATCH_EVERY: Duration = Duration::from_millis(50);
 const MAX_WAITING_EVENTS: usize = 64;
 /// Bytes kept of the end of standard error, for a crash's reason.
 const STDERR_TAIL_BYTES: usize = 4 << 10;
+/// Names of workers' directories start so.
+const DIRECTORY: &str = "worker-";
 /// Time for a child to exit after its last event.
 const EXIT_WITHIN: Duration = Duration::from_secs(5);
 
@@ -102,11 +104,33 @@ impl Supervisor {
     /// # Errors
     /// What is wrong with the script ([`Failure::blames_script`]), or the process died.
     pub fn inspect(&self, script: &str) -> Result<Vec<Tunable>, Failure> {
-        let never = AtomicBool::new(false);
-        match self.converse(&Request::Inspect(script.to_owned()), 1, INSPECT_MEMORY, self.grace, &never, |_| {})? {
+        self.inspect_cancellable(script, &AtomicBool::new(false))
+    }
+
+    /// As [`Supervisor::inspect`], ended early when `cancel` turns true, which is looked at every 50 ms.
+    ///
+    /// # Errors
+    /// As there, and [`FailureKind::Cancelled`].
+    pub fn inspect_cancellable(&self, script: &str, cancel: &AtomicBool) -> Result<Vec<Tunable>, Failure> {
+        match self.converse(&Request::Inspect(script.to_owned()), 1, INSPECT_MEMORY, self.grace, cancel, |_| {})? {
             Event::Tunables(tunables) => Ok(tunables),
             _ => Err(Failure::new(FailureKind::Internal, "the worker gave another answer than asked for")),
         }
+    }
+
+    /// Removes the directories of workers that outlived their node, which was killed. Only for the
+    /// one user of the scratch directory, before its first worker.
+    ///
+    /// # Errors
+    /// When the scratch directory cannot be read, or something in it cannot be removed.
+    pub fn clear_scratch(&self) -> std::io::Result<()> {
+        for entry in std::fs::read_dir(&self.scratch)? {
+            let entry = entry?;
+            if entry.file_name().to_string_lossy().starts_with(DIRECTORY) && entry.file_type()?.is_dir() {
+                std::fs::remove_dir_all(entry.path())?;
+            }
+        }
+        Ok(())
     }
 
     fn converse(
@@ -252,7 +276,7 @@ impl Directory {
     fn new(parent: &Path) -> std::io::Result<Self> {
         static COUNT: AtomicU64 = AtomicU64::new(0);
         let count = COUNT.fetch_add(1, Ordering::Relaxed);
-        let path = parent.join(format!("worker-{}-{count}", std::process::id()));
+        let path = parent.join(format!("{DIRECTORY}{}-{count}", std::process::id()));
         let mut builder = std::fs::DirBuilder::new();
         #[cfg(unix)]
         std::os::unix::fs::DirBuilderExt::mode(&mut builder, 0o700);
@@ -403,6 +427,25 @@ mod tests {
         let failure = run("exec sleep 600", &job(PLENTY), true).0.unwrap_err();
         assert_eq!(failure.kind, FailureKind::Cancelled);
         assert!(!failure.blames_script());
+    }
+
+    #[test]
+    fn looking_at_a_script_can_be_cancelled_too() {
+        let scratch = tempfile::tempdir().unwrap();
+        let mut supervisor = Supervisor::new("/bin/sh".into(), scratch.path().to_owned());
+        supervisor.arguments = ["-c", "exec /bin/sleep 600"].map(OsString::from).to_vec();
+        let failure = supervisor.inspect_cancellable("x = 1", &AtomicBool::new(true)).unwrap_err();
+        assert_eq!(failure.kind, FailureKind::Cancelled);
+    }
+
+    #[test]
+    fn what_a_killed_node_left_is_removed_and_nothing_else() {
+        let scratch = tempfile::tempdir().unwrap();
+        std::fs::create_dir_all(scratch.path().join("worker-1-0/inner")).unwrap();
+        std::fs::create_dir(scratch.path().join("other")).unwrap();
+        Supervisor::new("p".into(), scratch.path().to_owned()).clear_scratch().unwrap();
+        let left: Vec<_> = std::fs::read_dir(scratch.path()).unwrap().map(|one| one.unwrap().file_name()).collect();
+        assert_eq!(left, ["other"]);
     }
 
     #[test]
