@@ -17,6 +17,9 @@ use spore_storage::RecordSummary;
 const SILENCE_BUDGETS: u64 = 6;
 /// The least such time in seconds, for short budgets: starting and evaluating take time, too.
 const SILENCE_LEAST: u64 = 120;
+/// Most seconds of training that a silence is counted by: a record states its budget itself, and
+/// nobody should wait longer than for a day's training.
+const SILENCE_MOST_BUDGET: u64 = 86_400;
 /// Silences after which a challenger with some, but fewer than three, responses closes its
 /// dispute itself.
 const CLOSE_AFTER: u64 = 10;
@@ -70,7 +73,7 @@ impl Policy {
     }
 
     /// Whether a re-run by this node can count at all.
-    fn can_measure(&self, record: &RecordSummary) -> bool {
+    pub(super) fn can_measure(&self, record: &RecordSummary) -> bool {
         record.node_id != self.node
             && record.class == self.class
             && record.status != Status::Crash
@@ -79,7 +82,7 @@ impl Policy {
     }
 
     /// Chooses: disputes that are this node's to answer first, then records without a verdict, then
-    /// others; among equals the newest. `records` come newest first; `done` tells what this node
+    /// others; among equals the first of `records`; `done` tells what this node
     /// has measured already or cannot run.
     pub fn next(
         &self,
@@ -101,7 +104,7 @@ impl Policy {
 
     /// Whether it is this node's turn to answer a challenge: at once for the assigned, later for
     /// each of those that stand in, last for nodes that never published in the class.
-    fn answers(&self, open: &Open, now: u64) -> bool {
+    pub(super) fn answers(&self, open: &Open, now: u64) -> bool {
         let record = &open.record;
         if !self.can_measure(record) || open.dispute.challenger == self.node {
             return false;
@@ -118,7 +121,7 @@ impl Policy {
 
 /// Seconds that a verifier's turn to answer lasts.
 fn silence(time_budget: u64) -> u64 {
-    time_budget.saturating_mul(SILENCE_BUDGETS).max(SILENCE_LEAST)
+    time_budget.min(SILENCE_MOST_BUDGET).saturating_mul(SILENCE_BUDGETS).max(SILENCE_LEAST)
 }
 
 /// The record as verdicts see it.
@@ -151,6 +154,12 @@ pub fn rule(claimed: f64, tolerance: f64, first: f64, second: Option<f64>) -> Ru
         Some(second) if near(second, claimed) => Ruling::Holds(second),
         Some(_) => Ruling::Fails(first),
     }
+}
+
+/// The challenger of an open dispute, if `node` may answer it.
+pub fn to_answer(judgement: &Judgement, node: NodeId) -> Option<NodeId> {
+    let open = judgement.dispute.as_ref().filter(|dispute| dispute.ground_truth.is_none());
+    open.map(|dispute| dispute.challenger).filter(|challenger| *challenger != node)
 }
 
 /// The `dispute` event by which `node` closes its own challenge, when it is time: the verdict is

@@ -1,6 +1,6 @@
 //! The verification loop: asks the policy what to re-run, trains, signs what came out.
 
-use std::{collections::HashSet, sync::Arc, time::Duration};
+use std::{cmp::Reverse, collections::HashSet, sync::Arc, time::Duration};
 
 use spore_protocol::{ControlBody, ControlEvent, NodeId, RecordId, TaskId, control::Rerun, verdict::Verdict};
 use spore_storage::{RecordSummary, Scope, Store, StoreError};
@@ -11,7 +11,7 @@ use tokio::{
 };
 use tracing::{debug, info, warn};
 
-use super::policy::{Open, Policy, Ruling, Skipped, Work, closing, rule};
+use super::policy::{Open, Policy, Ruling, Skipped, Work, closing, rule, to_answer};
 use crate::{
     engine::{Engine, EngineError, Order, Role, Shutdown, stopped},
     ingest::StoreEvent,
@@ -20,7 +20,10 @@ use crate::{
 
 /// Newest records that are looked at: older ones have had their chance.
 const WINDOW: usize = 512;
-/// Open disputes that are looked at.
+/// Frontier records that are looked at in all tasks together, at least one of each: a publisher
+/// dates its records itself, so an old date must not hide what others build on.
+const FRONTIERS: usize = 1024;
+/// Open disputes to choose from: one is answered at a time.
 const DISPUTES: usize = 64;
 /// How long to wait for news before looking again: a stand-in's turn may have come.
 const LOOK_AGAIN: Duration = Duration::from_secs(20);
@@ -79,10 +82,10 @@ struct Verifier {
 
 /// What the policy looks at.
 struct Scene {
-    /// Newest first, each of a task that this node can run.
+    /// The frontier first, then newest first; each of a task that this node can run.
     records: Vec<RecordSummary>,
     disputes: Vec<Open>,
-    /// Records that this node has measured.
+    /// Those of `records` that this node has measured.
     measured: HashSet<RecordId>,
 }
 
@@ -92,9 +95,10 @@ impl Verifier {
         self.close_own_disputes().await?;
         let pinned = *self.engine.settings.pinned.borrow();
         let policy = self.policy.clone();
-        let scene = self.engine.read(move |store| look(store, &policy, pinned)).await?;
         let now = self.engine.now();
         let skipped = self.skipped.now(now);
+        let left = skipped.clone();
+        let scene = self.engine.read(move |store| look(store, &policy, pinned, &left, now)).await?;
         let done = |id: &RecordId| scene.measured.contains(id) || skipped.contains(id);
         let Some(work) = self.policy.next(&scene.records, &scene.disputes, now, done) else { return Ok(false) };
         let (id, challenger) = match work {
@@ -120,10 +124,8 @@ impl Verifier {
         shutdown: &mut Shutdown,
     ) -> Result<(), EngineError> {
         let Some(first) = self.rerun(record, shutdown).await? else { return Ok(()) };
-        let now = self.engine.now();
-        if let Some(challenger) = challenger {
-            info!(record = %record.id.short(), value = first, "answers a challenge");
-            return self.sign(ControlEvent::challenge_response(self.measurement(record, first), challenger, now)).await;
+        if let Some(challenger) = self.challenger(record.id, challenger).await? {
+            return self.respond(record, first, challenger).await;
         }
         let tolerance = record.class.tolerance();
         let mut ruling = rule(record.metric, tolerance, first, None);
@@ -132,28 +134,39 @@ impl Verifier {
             let Some(second) = self.rerun(record, shutdown).await? else { return Ok(()) };
             ruling = rule(record.metric, tolerance, first, Some(second));
         }
-        let now = self.engine.now();
-        match ruling {
-            Ruling::Holds(value) => {
-                info!(record = %record.id.short(), claimed = record.metric, value, "a result holds");
-                let event = ControlEvent::verification(
-                    self.measurement(record, value),
-                    record.node_id,
-                    record.on_frontier,
-                    now,
-                );
-                self.sign(event).await
-            }
-            Ruling::Fails(value) => {
-                warn!(record = %record.id.short(), claimed = record.metric, value, "a result does not hold: challenged");
-                self.sign(ControlEvent::challenge(self.measurement(record, value), now)).await
-            }
-            Ruling::RunAgain | Ruling::Unreliable => {
-                warn!(record = %record.id.short(), first, "two runs of one script differ on this device: nothing is claimed");
-                self.skipped.until(record.id, u64::MAX);
-                Ok(())
-            }
+        let (Ruling::Holds(value) | Ruling::Fails(value)) = ruling else {
+            warn!(record = %record.id.short(), first, "two runs of one script differ on this device: nothing is claimed");
+            self.skipped.until(record.id, u64::MAX);
+            return Ok(());
+        };
+        if let Some(challenger) = self.challenger(record.id, None).await? {
+            return self.respond(record, value, challenger).await;
         }
+        let (measurement, now) = (self.measurement(record, value), self.engine.now());
+        if ruling == Ruling::Holds(value) {
+            info!(record = %record.id.short(), claimed = record.metric, value, "a result holds");
+            let event = ControlEvent::verification(measurement, record.node_id, record.on_frontier, now);
+            return self.sign(event).await;
+        }
+        warn!(record = %record.id.short(), claimed = record.metric, value, "a result does not hold: challenged");
+        self.sign(ControlEvent::challenge(measurement, now)).await
+    }
+
+    /// Whose challenge a measurement of the record answers: `known`, or one that was opened while
+    /// the record was re-run, for of two challenges of one record only the first counts.
+    async fn challenger(&self, record: RecordId, known: Option<NodeId>) -> Result<Option<NodeId>, EngineError> {
+        if known.is_some() {
+            return Ok(known);
+        }
+        let us = self.policy.node;
+        let judgement = self.engine.read(move |store| store.judgement(&record)).await?;
+        Ok(judgement.and_then(|judgement| to_answer(&judgement, us)))
+    }
+
+    async fn respond(&self, record: &RecordSummary, value: f64, challenger: NodeId) -> Result<(), EngineError> {
+        info!(record = %record.id.short(), value, "answers a challenge");
+        let measurement = self.measurement(record, value);
+        self.sign(ControlEvent::challenge_response(measurement, challenger, self.engine.now())).await
     }
 
     /// Runs a record's script for the recorded number of steps, on its task's terms. None, and a
@@ -251,28 +264,77 @@ fn setback(error: &EngineError, now: u64) -> Option<Setback> {
 }
 
 /// Reads what the policy needs. A pinned task is the only one that is looked at.
-fn look(store: &Store, policy: &Policy, pinned: Option<TaskId>) -> Result<Scene, StoreError> {
-    let runnable: HashSet<TaskId> =
-        store.tasks()?.iter().filter(|t| crate::engine::runnable(t)).map(|t| t.task_id).collect();
-    let followed = |task: &TaskId| runnable.contains(task) && pinned.is_none_or(|pinned| pinned == *task);
-    let scope = pinned.map_or(Scope::All, Scope::Task);
-    let (mut records, _) = store.recent(scope, None, WINDOW)?;
-    records.retain(|r| followed(&r.task_id) && policy.wants(r));
-    let mut disputes = Vec::new();
-    for id in store.open_disputes()?.into_iter().take(DISPUTES) {
-        let Some(record) = store.summary(&id)?.filter(|r| followed(&r.task_id)) else { continue };
-        let Some(dispute) = store.judgement(&id)?.and_then(|j| j.dispute) else { continue };
-        let published_before = store.published_before(&record.task_id, &record.class, dispute.opened.0)?;
-        disputes.push(Open { record, dispute, published_before: published_before.into_iter().collect() });
-    }
+fn look(
+    store: &Store,
+    policy: &Policy,
+    pinned: Option<TaskId>,
+    skipped: &HashSet<RecordId>,
+    now: u64,
+) -> Result<Scene, StoreError> {
+    let tasks = store.tasks()?;
+    let runnable = tasks.iter().filter(|t| crate::engine::runnable(t)).map(|t| t.task_id);
+    let followed: HashSet<TaskId> = runnable.filter(|task| pinned.is_none_or(|pinned| pinned == *task)).collect();
+    let records = candidates(store, policy, pinned, &followed)?;
     let mut measured = HashSet::new();
-    for id in records.iter().chain(disputes.iter().map(|open| &open.record)).map(|r| r.id) {
-        let by_us = |event: &ControlEvent| event.rerun().is_some_and(|rerun| rerun.node_id == policy.node);
-        if store.events_about(&id)?.iter().any(|event| by_us(event)) {
+    for id in records.iter().map(|r| r.id) {
+        if measured_by(store, &id, policy.node)? {
             measured.insert(id);
         }
     }
+    let disputes = answerable(store, policy, &followed, skipped, now)?;
     Ok(Scene { records, disputes, measured })
+}
+
+/// The frontier of this node's class in each task, whatever its records' publishers say of their
+/// age, then the newest records.
+fn candidates(
+    store: &Store,
+    policy: &Policy,
+    pinned: Option<TaskId>,
+    followed: &HashSet<TaskId>,
+) -> Result<Vec<RecordSummary>, StoreError> {
+    let each = (FRONTIERS / followed.len().max(1)).max(1);
+    let mut records = Vec::new();
+    for task in followed {
+        records.extend(store.frontier(task, Some(&policy.class), each)?);
+    }
+    // Newest first in each of the two parts, and the same on every look.
+    records.sort_by_key(|r| Reverse((r.timestamp, r.id)));
+    records.extend(store.recent(pinned.map_or(Scope::All, Scope::Task), None, WINDOW)?.0);
+    let mut seen = HashSet::new();
+    records.retain(|r| followed.contains(&r.task_id) && policy.wants(r) && seen.insert(r.id));
+    Ok(records)
+}
+
+/// Open disputes that this node should answer now. What it may not answer is left out before the
+/// bound, so that it takes no place.
+fn answerable(
+    store: &Store,
+    policy: &Policy,
+    followed: &HashSet<TaskId>,
+    skipped: &HashSet<RecordId>,
+    now: u64,
+) -> Result<Vec<Open>, StoreError> {
+    let mut disputes = Vec::new();
+    for id in store.open_disputes()? {
+        if disputes.len() == DISPUTES {
+            break;
+        }
+        let fit = |r: &RecordSummary| followed.contains(&r.task_id) && policy.can_measure(r) && !skipped.contains(&id);
+        let Some(record) = store.summary(&id)?.filter(fit) else { continue };
+        let Some(dispute) = store.judgement(&id)?.and_then(|j| j.dispute) else { continue };
+        let published_before = store.published_before(&record.task_id, &record.class, dispute.opened.0)?;
+        let open = Open { record, dispute, published_before: published_before.into_iter().collect() };
+        if policy.answers(&open, now) && !measured_by(store, &id, policy.node)? {
+            disputes.push(open);
+        }
+    }
+    Ok(disputes)
+}
+
+fn measured_by(store: &Store, record: &RecordId, node: NodeId) -> Result<bool, StoreError> {
+    let by_node = |event: &ControlEvent| event.rerun().is_some_and(|rerun| rerun.node_id == node);
+    Ok(store.events_about(record)?.iter().any(|event| by_node(event)))
 }
 
 /// Own challenges among the newest records that it is time to close.

@@ -146,6 +146,23 @@ fn two_runs_must_agree_before_a_record_is_challenged() {
 }
 
 #[test]
+fn a_record_cannot_put_off_its_judges_for_ever() {
+    assert_eq!(silence(0), 120);
+    assert_eq!(silence(20), 120);
+    assert_eq!(silence(3600), 6 * 3600);
+    assert_eq!(silence(u64::MAX), 6 * 86_400);
+}
+
+#[test]
+fn a_measurement_answers_a_challenge_that_is_open_and_anothers() {
+    let judged = |dispute| Judgement { verdict: Verdict::Disputed, measurements: Vec::new(), dispute };
+    assert_eq!(to_answer(&judged(Some(dispute(&[], None))), US), Some(CHALLENGER));
+    assert_eq!(to_answer(&judged(Some(dispute(&[], None))), CHALLENGER), None);
+    assert_eq!(to_answer(&judged(Some(dispute(&[(5, 2.0)], Some(2.0)))), US), None);
+    assert_eq!(to_answer(&judged(None), US), None);
+}
+
+#[test]
 fn a_challenger_closes_when_settled_or_when_few_answer_for_long() {
     let judged = |dispute| Judgement { verdict: Verdict::Disputed, measurements: Vec::new(), dispute: Some(dispute) };
     let close = |dispute: Dispute, now| closing(&record(7), &judged(dispute), CHALLENGER, false, now);
