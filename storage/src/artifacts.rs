@@ -82,6 +82,15 @@ impl Artifacts {
         Ok(Some(bytes))
     }
 
+    /// Removes the file; false when there was none.
+    pub fn remove(&self, cid: &Cid) -> Result<bool> {
+        let path = self.path_of(cid);
+        match fs::remove_file(&path) {
+            Ok(()) => Ok(true),
+            Err(error) => absent::<()>(error, "remove", &path).map(|_| false),
+        }
+    }
+
     /// At most `len` bytes from `offset` on, fewer at the end. Whoever joins them checks the hash.
     pub fn read_range(&self, cid: &Cid, offset: u64, len: usize) -> Result<Option<Vec<u8>>> {
         let path = self.path_of(cid);

@@ -108,6 +108,11 @@ impl Db {
             .ok_or_else(|| StoreError::corrupt(format!("column {} is missing", column.name())))
     }
 
+    /// Whether it was opened for reading only.
+    pub fn read_only(&self) -> bool {
+        self.read_only
+    }
+
     pub fn snapshot(&self) -> View<'_> {
         View { db: self, snapshot: self.inner.snapshot() }
     }

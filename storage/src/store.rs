@@ -150,12 +150,32 @@ impl Store {
         self.inner.artifacts.put(bytes)
     }
 
-    /// All bytes of an artifact, checked against its hash.
+    /// All bytes of an artifact, checked against its hash. A damaged file is removed, and none from
+    /// then on, so that whoever needs it fetches it again.
     ///
     /// # Errors
-    /// [`StoreError::HashMismatch`] where the file is damaged; [`StoreError::Io`].
+    /// [`StoreError::HashMismatch`] where the file is damaged and the store was opened for reading
+    /// only; [`StoreError::Io`].
     pub fn artifact(&self, cid: &Cid) -> Result<Option<Vec<u8>>> {
-        self.inner.artifacts.read(cid)
+        match self.inner.artifacts.read(cid) {
+            Err(error @ StoreError::HashMismatch { .. }) if !self.inner.db.read_only() => {
+                tracing::warn!(%error, "a damaged artifact is removed");
+                self.remove_artifact(cid)?;
+                Ok(None)
+            }
+            read => read,
+        }
+    }
+
+    /// Removes an artifact's file; false when there was none.
+    ///
+    /// # Errors
+    /// [`StoreError::ReadOnly`], [`StoreError::Io`].
+    pub fn remove_artifact(&self, cid: &Cid) -> Result<bool> {
+        if self.inner.db.read_only() {
+            return Err(StoreError::ReadOnly);
+        }
+        self.inner.artifacts.remove(cid)
     }
 
     /// In bytes.
