@@ -6,6 +6,8 @@
 //! to try, or what to believe.
 
 use std::{
+    collections::HashSet,
+    ops::RangeInclusive,
     sync::{
         Arc,
         atomic::{AtomicBool, Ordering},
@@ -39,6 +41,10 @@ pub type Shutdown = watch::Receiver<bool>;
 
 /// Main memory for a worker where the system does not tell how much there is.
 const DEFAULT_MEMORY: u64 = 8 << 30;
+
+/// Seconds of training for which a node works on a task that nobody pinned: a stranger's task may
+/// ask for any time, and an hour is what a device may be lent for without being asked.
+const BUDGETS: RangeInclusive<u64> = 1..=3600;
 
 /// What the node does with its device.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -126,11 +132,24 @@ pub struct Order<'a> {
     pub description: String,
 }
 
-/// Whether this node's trainer runs experiments of the task.
-pub fn runnable(task: &TaskView) -> bool {
-    task.manifest
-        .as_ref()
-        .is_some_and(|m| m.artifact_type == STARLARK_TRAIN_SCRIPT && m.base_code_cid.is_some() && m.metric == "val_bpb")
+/// Whether this node runs experiments of the task: its trainer can, and they take no longer than an
+/// hour or a person pinned the task.
+pub fn runnable(task: &TaskView, pinned: Option<TaskId>) -> bool {
+    task.manifest.as_ref().is_some_and(|m| {
+        m.artifact_type == STARLARK_TRAIN_SCRIPT
+            && m.base_code_cid.is_some()
+            && m.metric == "val_bpb"
+            && (pinned == Some(task.task_id) || BUDGETS.contains(&m.time_budget))
+    })
+}
+
+/// The oldest of this node's own tasks that has no root yet: nobody else can publish that.
+fn rootless_own(tasks: &[TaskView], us: NodeId, fit: impl Fn(&TaskView) -> bool) -> Option<TaskId> {
+    let own = tasks.iter().filter(|t| t.root.is_none() && fit(t)).filter_map(|t| {
+        let manifest = t.manifest.as_ref().filter(|m| m.created_by == us)?;
+        Some((manifest.timestamp, t.task_id))
+    });
+    own.min().map(|(_, task)| task)
 }
 
 /// The seed of every experiment of a task: with one seed, a re-run repeats the run.
@@ -185,16 +204,24 @@ impl Engine {
         }
     }
 
-    /// The task to work on now: the pinned one, else the most active that this node can run.
+    /// The task to work on now: the pinned one, else an own one that waits for its root, else the
+    /// most active that has one. Those of `unfit` are left out, unless pinned.
     ///
     /// # Errors
     /// What the store says.
-    pub async fn chosen_task(&self) -> Result<Option<TaskId>, EngineError> {
-        let pinned = *self.settings.pinned.borrow();
-        match pinned {
-            Some(task) => Ok(Some(task)),
-            None => self.read(|store| store.most_active_task_where(runnable)).await,
+    pub async fn chosen_task(&self, unfit: HashSet<TaskId>) -> Result<Option<TaskId>, EngineError> {
+        let (pinned, us) = (*self.settings.pinned.borrow(), self.node_id());
+        if pinned.is_some() {
+            return Ok(pinned);
         }
+        self.read(move |store| {
+            let fit = |task: &TaskView| runnable(task, None) && !unfit.contains(&task.task_id);
+            match rootless_own(&store.tasks()?, us, fit) {
+                Some(own) => Ok(Some(own)),
+                None => store.most_active_task_where(|task| task.root.is_some() && fit(task)),
+            }
+        })
+        .await
     }
 
     /// What a task's experiments need. Fetches what is missing.
@@ -207,10 +234,10 @@ impl Engine {
         let view =
             self.read(move |store| store.task(&task_id)).await?.ok_or_else(|| refuse("it is not known here yet"))?;
         let manifest = view.manifest.clone().ok_or_else(|| refuse("it has no manifest"))?;
-        if !runnable(&view) {
+        if !runnable(&view, *self.settings.pinned.borrow()) {
             let reason = format!(
-                "its artifact type is {}; this node runs {STARLARK_TRAIN_SCRIPT} with metric val_bpb",
-                manifest.artifact_type
+                "its artifact type is {} with metric {} and {} s of training; this node runs {STARLARK_TRAIN_SCRIPT} with metric val_bpb, and more than {} s only where the task is pinned",
+                manifest.artifact_type, manifest.metric, manifest.time_budget, BUDGETS.end()
             );
             return Err(refuse(&reason));
         }

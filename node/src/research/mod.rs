@@ -5,6 +5,8 @@
 //! which goes through `ingest` as any other. [`create`] makes new tasks. Never here: running a
 //! script in this process, or believing a record's claims about itself.
 
+#[cfg(feature = "trainer")]
+mod aside;
 pub mod choice;
 #[cfg(feature = "trainer")]
 pub mod create;

@@ -23,6 +23,8 @@ pub struct Parent {
     pub depth: u64,
     pub metric: f64,
     pub class: HardwareClass,
+    /// Its metric has been rejected: nothing is to be compared with it.
+    pub refuted: bool,
     pub script: String,
 }
 
@@ -45,11 +47,16 @@ pub struct Runner {
     pub backend: &'static str,
 }
 
-/// Keep, if nothing came before it in the class or it is strictly better than its parent there.
+/// Keep, if nothing that holds came before it in the class or it is strictly better than its parent
+/// there.
 pub fn judge(goal: Goal, class: &HardwareClass, parent: Option<&Parent>, result: Result<f64, &str>) -> Status {
     match (result, parent) {
         (Err(_), _) => Status::Crash,
-        (Ok(metric), Some(parent)) if parent.class == *class && !goal.better(metric, parent.metric) => Status::Discard,
+        (Ok(metric), Some(parent))
+            if parent.class == *class && !parent.refuted && !goal.better(metric, parent.metric) =>
+        {
+            Status::Discard
+        }
         (Ok(_), _) => Status::Keep,
     }
 }
@@ -134,6 +141,7 @@ mod tests {
             depth: 4,
             metric: 2.0,
             class: HardwareClass::of(class),
+            refuted: false,
             script: "a\nb\nc\n".into(),
         }
     }
@@ -165,6 +173,8 @@ mod tests {
         assert_eq!(judged(Some(&same), 2.0), Status::Discard);
         assert_eq!(judged(Some(&other), 9.0), Status::Keep, "the first in its class");
         assert_eq!(judged(None, 9.0), Status::Keep, "the root");
+        let refuted = Parent { refuted: true, ..parent("CPU") };
+        assert_eq!(judged(Some(&refuted), 9.0), Status::Keep, "the parent's number is none");
         assert_eq!(judge(Goal::Maximize, &cpu, Some(&same), Ok(1.0)), Status::Discard);
         assert_eq!(judge(Goal::Minimize, &cpu, Some(&same), Err("boom")), Status::Crash);
     }

@@ -1,23 +1,27 @@
 //! The research loop: one experiment after the other until the node shuts down.
 
+mod propose;
+
 use std::{collections::HashSet, sync::Arc, time::Duration};
 
-use spore_protocol::{Cid, Goal, HardwareClass, NodeId, Record, RecordId, Status, TaskId, Verified};
+use spore_protocol::{Cid, Goal, HardwareClass, Record, RecordId, Status, TaskId, Verdict, Verified};
 use spore_storage::{RecordSummary, TaskView};
-use spore_trainer::{device::Backend, lang::Tunable, worker::Failure};
-use tokio::{sync::broadcast, time::sleep};
-use tracing::{debug, info, warn};
+use spore_trainer::{
+    device::Backend,
+    worker::{Failure, FailureKind},
+};
+use tokio::{
+    sync::broadcast,
+    time::{Instant, sleep},
+};
+use tracing::{info, warn};
 
 use super::{
     Proposal,
-    choice::{candidates, choose, stalled},
-    llm::{
-        Client, Turn,
-        answer::{self, Answer},
-        prompt::{self, Situation},
-    },
+    aside::Aside,
+    choice::{Pick, candidates, choose, stalled},
+    llm::Client,
     record::{Measured, Parent, Runner, record},
-    tuner::{self, Trial},
 };
 use crate::{
     engine::{Engine, EngineError, Order, Shutdown, Terms, stopped},
@@ -33,14 +37,13 @@ const BACKOFF_MOST: Duration = Duration::from_secs(600);
 const LOOK_AGAIN: Duration = Duration::from_secs(5);
 /// Least time between two looks, so that a flood of news does not keep this loop busy.
 const LOOK_AT_MOST: Duration = Duration::from_secs(1);
-/// Newest results out of which the tuner learns; each costs a small file read.
-const TRIALS: usize = 512;
-/// Scripts of other nodes' results fetched in one round, to learn from them.
-const FETCHES: usize = 4;
-/// Proposals of the tuner that a worker may refuse before another parent is chosen.
-const PROPOSALS: usize = 8;
-/// Answers asked of a language model for one experiment: the first, and one after its error.
-const ANSWERS: usize = 2;
+/// How long a task is left alone that cannot be worked on here, and a record that cannot be built
+/// on: what its objects say does not change, but this machine may.
+const UNFIT: Duration = Duration::from_secs(600);
+/// How long when an artifact is missing: a peer that has it may come.
+const UNFIT_ARTIFACT: Duration = Duration::from_secs(60);
+/// Refused scripts that are remembered.
+const REFUSED: usize = 512;
 
 /// How a round ended.
 enum Round {
@@ -48,6 +51,8 @@ enum Round {
     Published(Status),
     /// There is nothing to do yet, and why.
     Nothing(&'static str),
+    /// A task or a record is left alone for a while; another may do.
+    PassedOver,
 }
 
 /// Runs experiments until the node shuts down.
@@ -58,7 +63,15 @@ pub async fn run(engine: Arc<Engine>, mut shutdown: Shutdown) {
     });
     // Subscribed before the first look, so that nothing comes between a look and the wait after it.
     let events = engine.events.subscribe();
-    let mut researcher = Researcher { engine, client, events, rounds: 0, refused: HashSet::new() };
+    let mut researcher = Researcher {
+        engine,
+        client,
+        events,
+        rounds: 0,
+        refused: HashSet::new(),
+        unfit: Aside::default(),
+        barren: Aside::default(),
+    };
     let (mut failures, mut said) = (0, "");
     loop {
         let delay = match researcher.round(&mut shutdown).await {
@@ -77,6 +90,7 @@ pub async fn run(engine: Arc<Engine>, mut shutdown: Shutdown) {
                 researcher.wait_for_news(&mut shutdown).await;
                 LOOK_AT_MOST
             }
+            Ok(Round::PassedOver) => LOOK_AT_MOST,
             Err(EngineError::Stopped) => return,
             Err(error) => {
                 failures += 1;
@@ -103,6 +117,29 @@ struct Researcher {
     rounds: u64,
     /// Scripts that the language refuses, so that they are not proposed again. Cleared when large.
     refused: HashSet<Cid>,
+    /// Tasks that cannot be worked on now.
+    unfit: Aside<TaskId>,
+    /// Records that cannot be built on now.
+    barren: Aside<RecordId>,
+}
+
+/// For how long an error speaks against the task it came from. None when it is not the task's.
+fn unfit_for(error: &EngineError) -> Option<Duration> {
+    match error {
+        EngineError::Task { .. } => Some(UNFIT),
+        EngineError::Machine(failure) if failure.kind == FailureKind::Data => Some(UNFIT),
+        EngineError::Artifact { .. } => Some(UNFIT_ARTIFACT),
+        EngineError::Machine(_) | EngineError::Store(_) | EngineError::Publish(_) | EngineError::Stopped => None,
+    }
+}
+
+/// For how long an error speaks against the record that was to be built on. A machine's failure
+/// counts, too: inspecting a stranger's script may bring it about.
+fn barren_for(error: &EngineError) -> Option<Duration> {
+    match error {
+        EngineError::Machine(_) => Some(UNFIT),
+        error => unfit_for(error),
+    }
 }
 
 /// What the store knows of the task at the beginning of a round.
@@ -118,10 +155,27 @@ struct Scene {
 }
 
 impl Researcher {
+    /// One experiment on the chosen task. A task that is not fit for one is left alone for a while,
+    /// unless it is pinned.
     async fn round(&mut self, shutdown: &mut Shutdown) -> Result<Round, EngineError> {
-        let Some(task) = self.engine.chosen_task().await? else {
+        let unfit = self.unfit.at(Instant::now());
+        let Some(task) = self.engine.chosen_task(unfit).await? else {
             return Ok(Round::Nothing("no task that this node can run is known yet"));
         };
+        let result = self.work(task, shutdown).await;
+        let pinned = *self.engine.settings.pinned.borrow() == Some(task);
+        match result {
+            Err(error) if !pinned => {
+                let Some(time) = unfit_for(&error) else { return Err(error) };
+                warn!(%error, task = %task.short(), leave_for = ?time, "the task is passed over");
+                self.unfit.put(task, Instant::now(), time);
+                Ok(Round::PassedOver)
+            }
+            result => result,
+        }
+    }
+
+    async fn work(&mut self, task: TaskId, shutdown: &mut Shutdown) -> Result<Round, EngineError> {
         let scene = self.scene(task).await?;
         let Some(root) = scene.view.root else {
             if scene.terms.manifest.created_by != self.engine.node_id() {
@@ -130,19 +184,43 @@ impl Researcher {
             let proposal = self.base(&scene.terms, "base script", "Everything else is compared with this.").await?;
             return self.experiment(&scene.terms, None, proposal, shutdown).await;
         };
-        let candidates = candidates(&scene.class, &scene.records);
+        let mut candidates = candidates(&scene.class, &scene.records);
         if candidates.is_empty() {
             return self.baseline(&scene, root, shutdown).await;
         }
+        let barren = self.barren.at(Instant::now());
+        candidates.retain(|candidate| !barren.contains(&candidate.id));
         let stalled = stalled(scene.goal, &scene.class, &scene.records);
         let Some(pick) = choose(scene.goal, &candidates, stalled, self.seed()) else {
-            return Ok(Round::Nothing("no record can be built on"));
+            return Ok(Round::Nothing("no record can be built on now"));
         };
-        let parent = self.parent(&scene, pick.parent).await?;
-        let Some(proposal) = self.propose(&scene, &parent, pick.explore, shutdown).await? else {
-            return Ok(Round::Nothing("nothing new was proposed: the script's tunables are exhausted, or it has none"));
+        let (parent, proposal) = match self.next(&scene, pick, shutdown).await {
+            Ok((parent, Some(proposal))) => (parent, proposal),
+            Ok((_, None)) => {
+                return Ok(Round::Nothing(
+                    "nothing new was proposed: the script's tunables are exhausted, or it has none",
+                ));
+            }
+            Err(error) => {
+                let Some(time) = barren_for(&error) else { return Err(error) };
+                warn!(%error, parent = %pick.parent.short(), leave_for = ?time, "a record cannot be built on");
+                self.barren.put(pick.parent, Instant::now(), time);
+                return Ok(Round::PassedOver);
+            }
         };
         self.experiment(&scene.terms, Some(parent), proposal, shutdown).await
+    }
+
+    /// The picked parent with a proposal made out of it, if there is one.
+    async fn next(
+        &mut self,
+        scene: &Scene,
+        pick: Pick,
+        shutdown: &mut Shutdown,
+    ) -> Result<(Parent, Option<Proposal>), EngineError> {
+        let parent = self.parent(scene, pick.parent).await?;
+        let proposal = self.propose(scene, &parent, pick.explore, shutdown).await?;
+        Ok((parent, proposal))
     }
 
     async fn scene(&mut self, task: TaskId) -> Result<Scene, EngineError> {
@@ -152,7 +230,7 @@ impl Researcher {
             self.engine.read(move |store| Ok((store.task(&task)?, store.task_summaries(&task)?))).await?;
         let view = view.ok_or_else(|| EngineError::Task { task, reason: "it is not known here".into() })?;
         // Refusals belong to a task's scripts; past this many, they are of old ones.
-        if self.refused.len() > TRIALS {
+        if self.refused.len() > REFUSED {
             self.refused.clear();
         }
         let mut tried: HashSet<Cid> = records.iter().filter(|r| r.class == class).filter_map(|r| r.code_cid).collect();
@@ -197,153 +275,14 @@ impl Researcher {
             scene.records.iter().find(|r| r.id == id).ok_or_else(|| refuse("not among the task's records"))?;
         let code = summary.code_cid.ok_or_else(|| refuse("it names no script"))?;
         let script = self.engine.script(code, Some(summary.node_id)).await?;
-        Ok(Parent { id, depth: summary.depth, metric: summary.metric, class: summary.class.clone(), script })
-    }
-
-    async fn propose(
-        &mut self,
-        scene: &Scene,
-        parent: &Parent,
-        explore: bool,
-        shutdown: &mut Shutdown,
-    ) -> Result<Option<Proposal>, EngineError> {
-        if let Some(client) = self.client.clone() {
-            let asked = tokio::select! {
-                asked = self.ask(&client, scene, parent, explore) => asked?,
-                () = stopped(shutdown) => return Err(EngineError::Stopped),
-            };
-            if asked.is_some() {
-                return Ok(asked);
-            }
-            info!("the built-in proposer stands in for the language model");
-        }
-        let tunables = match self.engine.inspect(&parent.script).await? {
-            Ok(tunables) => tunables,
-            Err(reason) => {
-                info!(%reason, parent = %parent.id.short(), "the parent's script cannot be changed");
-                return Ok(None);
-            }
-        };
-        self.tune(scene, parent, &tunables).await
-    }
-
-    async fn tune(
-        &mut self,
-        scene: &Scene,
-        parent: &Parent,
-        tunables: &[Tunable],
-    ) -> Result<Option<Proposal>, EngineError> {
-        let trials = self.trials(scene, parent, tunables).await?;
-        let mut tried = scene.tried.clone();
-        for _ in 0..PROPOSALS {
-            let Some(proposal) = tuner::propose(&parent.script, tunables, &trials, &tried, scene.goal, self.seed())
-            else {
-                return Ok(None);
-            };
-            match self.engine.inspect(&proposal.script).await? {
-                Ok(_) => return Ok(Some(proposal)),
-                Err(reason) => {
-                    debug!(%reason, change = %proposal.description, "a proposal that the language refuses");
-                    let cid = Cid::of(proposal.script.as_bytes());
-                    tried.insert(cid);
-                    self.refused.insert(cid);
-                }
-            }
-        }
-        Ok(None)
-    }
-
-    /// Earlier results of the class whose scripts differ from the parent's in tunable values only.
-    async fn trials(&self, scene: &Scene, parent: &Parent, tunables: &[Tunable]) -> Result<Vec<Trial>, EngineError> {
-        let known: Vec<(Cid, NodeId, Option<f64>)> = scene
-            .records
-            .iter()
-            .rev()
-            .filter(|r| r.class == scene.class && !r.stray)
-            .filter_map(|r| Some((r.code_cid?, r.node_id, (r.status != Status::Crash).then_some(r.metric))))
-            .take(TRIALS)
-            .collect();
-        let missing: Vec<_> =
-            known.iter().filter(|(cid, ..)| self.engine.store.artifact_path(cid).is_none()).take(FETCHES).collect();
-        if self.engine.network.is_some() {
-            for (cid, node, _) in missing {
-                if let Err(error) = self.engine.artifact(*cid, Some(*node)).await {
-                    debug!(%error, "a result to learn from is left out");
-                    break;
-                }
-            }
-        }
-        let (script, tunables) = (parent.script.clone(), tunables.to_vec());
-        self.engine
-            .read(move |store| {
-                let mut trials = Vec::new();
-                for (cid, _, metric) in known {
-                    let text = store.artifact(&cid)?.and_then(|bytes| String::from_utf8(bytes).ok());
-                    let settings = text.and_then(|text| tuner::settings_of(&script, &tunables, &text));
-                    trials.extend(settings.map(|settings| Trial { settings, metric }));
-                }
-                Ok(trials)
-            })
-            .await
-    }
-
-    /// Asks the language model. None when it gives no usable answer.
-    async fn ask(
-        &self,
-        client: &Client,
-        scene: &Scene,
-        parent: &Parent,
-        explore: bool,
-    ) -> Result<Option<Proposal>, EngineError> {
-        let Some(summary) = scene.records.iter().find(|r| r.id == parent.id) else { return Ok(None) };
-        let of_class: Vec<_> = scene.records.iter().filter(|r| r.class == scene.class).cloned().collect();
-        let manifest = &scene.terms.manifest;
-        let situation = Situation {
-            task_name: &manifest.name,
-            task_description: &manifest.description,
-            metric: &manifest.metric,
-            goal: scene.goal,
-            time_budget: manifest.time_budget,
-            class: &scene.class,
-            gpu_model: &self.engine.device.gpu_model,
-            parent: summary,
-            parent_script: &parent.script,
-            records: &of_class,
-            explore,
-        };
-        let mut turns = vec![Turn::User(prompt::question(&situation))];
-        for _ in 0..ANSWERS {
-            let reply = match client.ask(&prompt::system(), &turns).await {
-                Ok(reply) => reply,
-                Err(error) => {
-                    warn!(%error, "the language model gave no answer");
-                    return Ok(None);
-                }
-            };
-            match self.check(&reply, &scene.tried).await? {
-                Ok(Answer { script, description, hypothesis }) => {
-                    let agent_model = answer::one_line(client.model(), 100);
-                    return Ok(Some(Proposal { script, description, hypothesis, agent_model }));
-                }
-                Err(problem) => {
-                    info!(%problem, "the language model's answer cannot be used");
-                    turns.push(Turn::Assistant(reply));
-                    turns.push(Turn::User(prompt::complaint(&problem)));
-                }
-            }
-        }
-        Ok(None)
-    }
-
-    async fn check(&self, reply: &str, tried: &HashSet<Cid>) -> Result<Result<Answer, String>, EngineError> {
-        let answer = match answer::read(reply) {
-            Ok(answer) => answer,
-            Err(problem) => return Ok(Err(problem)),
-        };
-        if tried.contains(&Cid::of(answer.script.as_bytes())) {
-            return Ok(Err("exactly this script has been tried already".into()));
-        }
-        Ok(self.engine.inspect(&answer.script).await?.map(|_| answer))
+        Ok(Parent {
+            id,
+            depth: summary.depth,
+            metric: summary.metric,
+            class: summary.class.clone(),
+            refuted: summary.verdict == Verdict::Rejected,
+            script,
+        })
     }
 
     /// Runs a proposal and publishes its record.
@@ -431,6 +370,20 @@ impl Researcher {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn what_is_this_machines_fault_speaks_against_no_task() {
+        let failure = |kind| EngineError::Machine(Failure { kind, reason: String::new() });
+        let artifact = EngineError::Artifact { cid: Cid([1; 32]), reason: String::new() };
+        let task = EngineError::Task { task: TaskId([1; 32]), reason: String::new() };
+        for error in [task, failure(FailureKind::Data)] {
+            assert_eq!((unfit_for(&error), barren_for(&error)), (Some(UNFIT), Some(UNFIT)), "{error}");
+        }
+        assert_eq!((unfit_for(&artifact), barren_for(&artifact)), (Some(UNFIT_ARTIFACT), Some(UNFIT_ARTIFACT)));
+        let internal = failure(FailureKind::Internal);
+        assert_eq!((unfit_for(&internal), barren_for(&internal)), (None, Some(UNFIT)));
+        assert_eq!((unfit_for(&EngineError::Stopped), barren_for(&EngineError::Stopped)), (None, None));
+    }
 
     #[test]
     fn delays_double_and_end() {
