@@ -22,6 +22,7 @@ use spore_protocol::{
 };
 
 use super::{
+    bootstrap::peer_of,
     config::{NetworkConfig, NetworkError},
     limits,
     messages::{
@@ -82,7 +83,7 @@ fn behaviour(key: &Keypair, config: &NetworkConfig) -> Result<Behaviour, BoxErro
         .with_push_listen_addr_updates(true);
     Ok(Behaviour {
         refused: allow_block_list::Behaviour::default(),
-        limits: connection_limits::Behaviour::new(connection_bounds()),
+        limits: connection_limits(config),
         gossip: gossip()?,
         sync: request_response::Behaviour::with_codec(
             SyncCodec::SYNC,
@@ -106,13 +107,19 @@ fn behaviour(key: &Keypair, config: &NetworkConfig) -> Result<Behaviour, BoxErro
     })
 }
 
-fn connection_bounds() -> ConnectionLimits {
-    ConnectionLimits::default()
+fn connection_limits(config: &NetworkConfig) -> connection_limits::Behaviour {
+    let bounds = ConnectionLimits::default()
         .with_max_pending_incoming(Some(limits::MAX_PENDING))
         .with_max_pending_outgoing(Some(limits::MAX_PENDING))
         .with_max_established_incoming(Some(limits::MAX_INCOMING))
         .with_max_established_outgoing(Some(limits::MAX_OUTGOING))
-        .with_max_established_per_peer(Some(limits::MAX_PER_PEER))
+        .with_max_established_per_peer(Some(limits::MAX_PER_PEER));
+    let mut behaviour = connection_limits::Behaviour::new(bounds);
+    // Discovered peers may take every place, but none from those that the operator named.
+    for peer in config.bootstrap.iter().filter_map(peer_of) {
+        behaviour.bypass_peer_id(&peer);
+    }
+    behaviour
 }
 
 fn gossip() -> Result<gossipsub::Behaviour<gossipsub::IdentityTransform, Subscriptions>, BoxError> {
@@ -205,9 +212,9 @@ fn kademlia(peer: PeerId, config: &NetworkConfig) -> kad::Behaviour<kad::store::
     // Only for finding peers: what others would like to keep here is refused.
     settings.set_record_filtering(kad::StoreInserts::FilterBoth);
     let mut kad = kad::Behaviour::with_config(peer, kad::store::MemoryStore::new(peer), settings);
-    if !config.external.is_empty() {
-        kad.set_mode(Some(kad::Mode::Server));
-    }
+    // Without a confirmed external address, which nodes behind a router and on one machine never
+    // have, libp2p would leave everybody a client, whom nobody tells others of.
+    kad.set_mode(Some(if config.listen.is_empty() { kad::Mode::Client } else { kad::Mode::Server }));
     kad
 }
 

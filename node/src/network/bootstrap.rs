@@ -36,14 +36,19 @@ fn backoff(failures: u32, random: u64) -> Duration {
     full.mul_f64(share)
 }
 
+/// The peer that an address names, where it does.
+pub fn peer_of(address: &Multiaddr) -> Option<PeerId> {
+    address.iter().find_map(|part| match part {
+        Protocol::P2p(peer) => Some(peer),
+        _ => None,
+    })
+}
+
 impl Bootstrap {
     pub fn new(addresses: &[Multiaddr], now: Instant) -> Self {
         let entry = |address: &Multiaddr| Entry {
             address: address.clone(),
-            peer: address.iter().find_map(|part| match part {
-                Protocol::P2p(peer) => Some(peer),
-                _ => None,
-            }),
+            peer: peer_of(address),
             failures: 0,
             next: Some(now),
             since: None,

@@ -10,12 +10,11 @@ use libp2p::{Multiaddr, multiaddr::Protocol};
 pub struct NetworkConfig {
     /// The node's Ed25519 seed: node id and peer id come from one key.
     pub seed: [u8; 32],
-    /// TCP and QUIC addresses. Port 0 takes any free port.
+    /// TCP and QUIC addresses. Port 0 takes any free port. A node without any is told to nobody.
     pub listen: Vec<Multiaddr>,
     /// Peers to stay connected with, with or without `/p2p/<peer id>`.
     pub bootstrap: Vec<Multiaddr>,
-    /// Addresses under which others reach this node, where the operator knows them. Makes the
-    /// node a Kademlia server.
+    /// Addresses under which others reach this node, where the operator knows them.
     pub external: Vec<Multiaddr>,
     /// Finds peers on the local network.
     pub mdns: bool,

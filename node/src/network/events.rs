@@ -198,8 +198,10 @@ impl Service {
         }
     }
 
-    /// Dials some of the peers that Kademlia knows, when there are too few.
+    /// Dials some of the peers that Kademlia knows, when there are too few, and has it look for more.
     pub fn dial_discovered(&mut self) {
+        // It fails only where nobody is known who could be asked.
+        let _ = self.swarm.behaviour_mut().kad.bootstrap();
         let mut known: Vec<(u64, PeerId, Vec<Multiaddr>)> = Vec::new();
         for bucket in self.swarm.behaviour_mut().kad.kbuckets() {
             for entry in bucket.iter() {

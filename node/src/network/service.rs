@@ -280,6 +280,8 @@ impl Service {
         match command {
             Command::Dial(address, reply) => self.dial(address, reply),
             Command::Disconnect(peer) => {
+                // Or discovery would soon dial it again.
+                self.swarm.behaviour_mut().kad.remove_peer(&peer);
                 // Not connected is what was asked for.
                 let _ = self.swarm.disconnect_peer_id(peer);
             }

@@ -8,7 +8,7 @@ use std::time::Instant;
 use spore_protocol::TaskId;
 use support::{Node, all_follow, all_have, chain, config, eventually, manifest, record, verified};
 
-use super::{FetchError, NetworkError, start};
+use super::{FetchError, NetworkError, PeerInfo, start};
 use crate::ingest::{Disposition, Ingest, Origin};
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
@@ -34,6 +34,24 @@ async fn gossip_reaches_everybody_through_a_relay() {
     for node in everybody {
         assert!(node.snapshot().await.rejected.is_empty());
     }
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn nodes_that_know_only_a_relay_find_each_other() {
+    let relay = Node::start(1, &[]).await;
+    let a = Node::start(2, &[&relay]).await;
+    let b = Node::start(3, &[&relay]).await;
+    for (node, other) in [(&a, &b), (&b, &a)] {
+        eventually("connected with each other", || async {
+            node.snapshot().await.peers.iter().any(|one| one.peer_id == other.peer())
+        })
+        .await;
+    }
+    // So what one learns reaches the other without the relay.
+    relay.stop().await;
+    let object = manifest(&a.identity, "found");
+    a.publish(object.clone()).await;
+    all_have(&[&b], &[object]).await;
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
@@ -206,10 +224,12 @@ async fn quic_works_too_and_a_peer_can_be_dropped() {
     let object = manifest(&a.identity, "over quic");
     a.publish(object.clone()).await;
     all_have(&[&b], &[object]).await;
-    let peer = &b.snapshot().await.peers[0];
+    let peer = b.snapshot().await.peers.remove(0);
     assert_eq!((peer.peer_id, peer.node_id), (a.peer(), Some(a.identity.node_id())));
     b.network.disconnect(a.peer()).await.unwrap();
-    eventually("disconnected", || async { b.snapshot().await.peers.is_empty() }).await;
+    // The other side may look for peers and come back, on a younger connection.
+    let ended = |now: Vec<PeerInfo>| now.iter().all(|one| one.connected < peer.connected);
+    eventually("disconnected", || async { ended(b.snapshot().await.peers) }).await;
     assert!(b.network.dial("/ip4/127.0.0.1/tcp/9".parse().unwrap()).await.is_err());
 }
 

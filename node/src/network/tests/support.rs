@@ -4,7 +4,7 @@
 use std::{future::Future, sync::Arc, time::Duration};
 
 use futures::StreamExt;
-use libp2p::{Multiaddr, PeerId, Swarm, gossipsub::IdentTopic, swarm::SwarmEvent};
+use libp2p::{Multiaddr, PeerId, Swarm, gossipsub::IdentTopic, kad, swarm::SwarmEvent};
 use spore_protocol::{
     Goal, Identity, Record, RecordId, SignedObject, Status, TaskId, TaskManifest, VerifiedObject,
     record::RECORD_VERSION, topic::Topic,
@@ -237,7 +237,8 @@ pub struct Hostile {
 
 impl Hostile {
     pub async fn connect(seed: u8, victim: &Node, topics: &[Topic]) -> Self {
-        let mut swarm = behaviour::swarm(&config(seed, Vec::new())).unwrap();
+        let config = NetworkConfig { listen: Vec::new(), ..config(seed, Vec::new()) };
+        let mut swarm = behaviour::swarm(&config).unwrap();
         for topic in topics {
             swarm.behaviour_mut().gossip.subscribe(&IdentTopic::new(topic.to_string())).unwrap();
         }
@@ -253,6 +254,10 @@ impl Hostile {
         let running = async {
             loop {
                 let event = self.swarm.select_next_some().await;
+                // It finds nobody else, so that what is sent to one node comes from it to no other.
+                if let SwarmEvent::Behaviour(BehaviourEvent::Kad(kad::Event::RoutingUpdated { peer, .. })) = &event {
+                    self.swarm.behaviour_mut().kad.remove_peer(peer);
+                }
                 if let Some(found) = wanted(&mut self.swarm, event) {
                     return found;
                 }
