@@ -108,9 +108,12 @@ async fn judge_announcement(
 
 #[cfg(test)]
 mod tests {
+    use std::sync::Arc;
+
     use spore_protocol::{Goal, Identity, TaskManifest};
 
     use super::*;
+    use crate::ingest::Ingest;
 
     fn manifest() -> SignedObject {
         let identity = Identity::from_seed(&[1; 32]);
@@ -130,6 +133,25 @@ mod tests {
             version: 1,
         };
         SignedObject::Task(identity.sign(&manifest).unwrap().into_signed())
+    }
+
+    #[tokio::test]
+    async fn what_is_refused_for_its_topic_is_asked_for() {
+        let folder = tempfile::tempdir().unwrap();
+        let store = spore_storage::Store::open(folder.path()).unwrap();
+        let (_stop, stopped) = tokio::sync::watch::channel(false);
+        let (ingest, _events, _wants, _door) = Ingest::spawn(store.clone(), Arc::new(|| 2), stopped);
+        let (work, mut told) = tokio::sync::mpsc::channel(4);
+        let context = Context { store, ingest, scopes: Arc::default(), work };
+        let object = manifest();
+        let id = object.id();
+        let announcement = Message::Announce { kind: Kind::Task, id, size: 1 };
+        for message in [Message::of(object), announcement] {
+            let bytes = message.encode().unwrap();
+            let verdict = judge(&context, PeerId::random(), &Topic::Profiles.to_string(), &bytes).await;
+            assert_eq!(verdict, Verdict::Reject(Reject::WrongTopic));
+            assert!(matches!(told.try_recv(), Ok(Work::Want(want)) if want.id == id));
+        }
     }
 
     #[test]
