@@ -2,7 +2,8 @@
 //! and reach nodes that cannot reach the publisher: a relay serves what it has never run.
 //!
 //! It looks at the newest records whenever the store has news, and walks through the older ones a
-//! page at a time. What no peer has is asked for again, ever more rarely.
+//! page at a time, where it also finds files that no longer hash to their name. What no peer has is
+//! asked for again, ever more rarely.
 //!
 //! Never here: datasets, which strangers could fill a disk with; who trains on one fetches it.
 
@@ -178,16 +179,31 @@ fn look(store: &Store, before: Option<Option<Cursor>>) -> Result<Looked, StoreEr
     }
     let (newest, _) = store.recent(Scope::All, None, PAGE)?;
     named.extend(newest.iter().filter_map(|record| Some((record.code_cid?, record.node_id))));
+    named.retain(|(cid, _)| store.artifact_path(cid).is_none());
     let walked = match before {
         None => None,
         Some(before) => {
             let (older, next) = store.recent(Scope::All, before, PAGE)?;
-            named.extend(older.iter().filter_map(|record| Some((record.code_cid?, record.node_id))));
+            for record in older {
+                let Some(cid) = record.code_cid else { continue };
+                if !sound(store, &cid)? {
+                    named.insert((cid, record.node_id));
+                }
+            }
             Some(next)
         }
     };
-    named.retain(|(cid, _)| store.artifact_path(cid).is_none());
     Ok(Looked { missing: named, walked })
+}
+
+/// Whether a script is here and undamaged; the store removes one that is not. Only what may be a
+/// script is read: a record can name any file.
+fn sound(store: &Store, cid: &Cid) -> Result<bool, StoreError> {
+    match store.artifact_size(cid)? {
+        None => Ok(false),
+        Some(size) if size > LIMIT => Ok(true),
+        Some(_) => Ok(store.artifact(cid)?.is_some()),
+    }
 }
 
 #[cfg(test)]

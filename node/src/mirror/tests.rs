@@ -131,3 +131,16 @@ async fn what_no_peer_had_is_asked_for_again() {
     assert_eq!(asked.iter().filter(|(cid, _)| *cid == Cid::of(b"script")).count(), 2);
     kept.shutdown.send(true).unwrap();
 }
+
+#[test]
+fn the_walk_finds_damaged_scripts() {
+    let folder = tempfile::tempdir().unwrap();
+    let store = Store::open(folder.path()).unwrap();
+    store.insert(&objects(), NOW).unwrap();
+    let script = store.put_artifact(b"script").unwrap();
+    let misses = |before| look(&store, before).unwrap().missing.iter().any(|(cid, _)| *cid == script);
+    assert!(!misses(Some(None)));
+    std::fs::write(store.artifact_path(&script).unwrap(), b"skript").unwrap();
+    assert!(!misses(None) && misses(Some(None)));
+    assert!(store.artifact_path(&script).is_none());
+}
