@@ -27,7 +27,11 @@ use spore_trainer::{
     lang::Tunable,
     worker::{DatasetSource, Event, Failure, Job, Outcome, Supervisor, threads},
 };
-use tokio::sync::{Semaphore, broadcast, watch};
+use tokio::{
+    sync::{Semaphore, broadcast, watch},
+    time::sleep,
+};
+use tracing::warn;
 
 use crate::{
     ingest::{Clock, Disposition, IngestHandle, Origin, StoreEvent},
@@ -45,6 +49,12 @@ const DEFAULT_MEMORY: u64 = 8 << 30;
 /// Seconds of training for which a node works on a task that nobody pinned: a stranger's task may
 /// ask for any time, and an hour is what a device may be lent for without being asked.
 const BUDGETS: RangeInclusive<u64> = 1..=3600;
+
+/// Longest wait before an object is handed over again.
+const PUBLISH_WAIT_MOST: Duration = Duration::from_secs(60);
+/// Waits after which an object is given up: 1, 2, 4 .. 32, then 60 seconds each, ten minutes in all.
+/// A disk that is full for longer needs a person.
+const PUBLISH_RETRIES: u32 = 15;
 
 /// What the node does with its device.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -152,6 +162,12 @@ fn rootless_own(tasks: &[TaskView], us: NodeId, fit: impl Fn(&TaskView) -> bool)
     own.min().map(|(_, task)| task)
 }
 
+/// How long to wait before an object is handed over again that could not be stored, after so many
+/// such waits. None to give up.
+fn retry_after(attempt: u32) -> Option<Duration> {
+    (attempt < PUBLISH_RETRIES).then(|| Duration::from_secs(1 << attempt.min(6)).min(PUBLISH_WAIT_MOST))
+}
+
 /// The seed of every experiment of a task: with one seed, a re-run repeats the run.
 pub fn task_seed(task: &TaskId) -> u64 {
     let digest = Cid::of(&[b"spore seed".as_slice(), task.as_bytes()].concat());
@@ -237,7 +253,10 @@ impl Engine {
         if !runnable(&view, *self.settings.pinned.borrow()) {
             let reason = format!(
                 "its artifact type is {} with metric {} and {} s of training; this node runs {STARLARK_TRAIN_SCRIPT} with metric val_bpb, and more than {} s only where the task is pinned",
-                manifest.artifact_type, manifest.metric, manifest.time_budget, BUDGETS.end()
+                manifest.artifact_type,
+                manifest.metric,
+                manifest.time_budget,
+                BUDGETS.end()
             );
             return Err(refuse(&reason));
         }
@@ -294,21 +313,32 @@ impl Engine {
         network.fetch_artifact(cid, hint).await.map_err(|error| fail(error.to_string()))
     }
 
-    /// Signs an object and hands it to `ingest`, as any other.
+    /// Signs an object and hands it to `ingest`, as any other. While the store cannot take it, the
+    /// same object is handed over again for about ten minutes: an experiment's work is in it.
     ///
     /// # Errors
     /// [`EngineError::Publish`] when it is refused or cannot be stored.
-    pub async fn publish<T: Object>(&self, object: &T) -> Result<Verified<T>, EngineError>
+    pub async fn publish<T: Object>(&self, object: &T, shutdown: &mut Shutdown) -> Result<Verified<T>, EngineError>
     where
         VerifiedObject: From<Verified<T>>,
     {
         let verified = self.identity.sign(object).map_err(|reject| EngineError::Publish(reject.to_string()))?;
         let signed: SignedObject = VerifiedObject::from(verified.clone()).to_signed();
-        match self.ingest.submit(Origin::Local, signed).await {
-            Ok(Disposition::Accepted | Disposition::Known | Disposition::Pending) => Ok(verified),
-            Ok(Disposition::Rejected(reject)) => Err(EngineError::Publish(reject.to_string())),
-            Ok(Disposition::Failed(reason)) => Err(EngineError::Publish(reason.to_string())),
-            Err(_) => Err(EngineError::Stopped),
+        let mut attempt = 0;
+        loop {
+            let reason = match self.ingest.submit(Origin::Local, signed.clone()).await {
+                Ok(Disposition::Accepted | Disposition::Known | Disposition::Pending) => return Ok(verified),
+                Ok(Disposition::Rejected(reject)) => return Err(EngineError::Publish(reject.to_string())),
+                Ok(Disposition::Failed(reason)) => reason,
+                Err(_) => return Err(EngineError::Stopped),
+            };
+            let Some(delay) = retry_after(attempt) else { return Err(EngineError::Publish(reason.to_string())) };
+            warn!(%reason, retry_in = ?delay, "an object could not be stored");
+            tokio::select! {
+                () = sleep(delay) => {}
+                () = stopped(shutdown) => return Err(EngineError::Stopped),
+            }
+            attempt += 1;
         }
     }
 
@@ -415,42 +445,4 @@ fn show(progress: &watch::Sender<Option<RunProgress>>, event: &Event) {
 }
 
 #[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn a_tasks_seed_is_the_same_on_every_node() {
-        // SHA-256("spore seed" followed by 32 zero bytes), the first eight bytes, big-endian.
-        let digest = Cid::of(&[b"spore seed".as_slice(), &[0; 32]].concat()).to_string();
-        assert_eq!(format!("{:016x}", task_seed(&TaskId([0; 32]))), digest[..16]);
-        assert_ne!(task_seed(&TaskId([0; 32])), task_seed(&TaskId([1; 32])));
-    }
-
-    #[test]
-    fn a_share_of_memory_is_smaller_than_all_of_it() {
-        assert!(memory_limit(50) <= memory_limit(100));
-        assert!(memory_limit(0) >= 1 << 30);
-    }
-
-    #[test]
-    fn progress_follows_the_workers_events() {
-        let (sender, shown) = watch::channel(None);
-        show(&sender, &Event::Planned { steps: 9 });
-        assert_eq!(*shown.borrow(), None, "nothing runs");
-        let running = RunProgress {
-            task_id: TaskId([0; 32]),
-            purpose: Purpose::Verify,
-            record: None,
-            step: 0,
-            steps: 0,
-            loss: None,
-            elapsed: Duration::ZERO,
-            description: String::new(),
-        };
-        sender.send_replace(Some(running));
-        show(&sender, &Event::Planned { steps: 9 });
-        show(&sender, &Event::Progress { step: 3, steps: 9, loss: f64::NAN, elapsed_seconds: 1.5 });
-        let shown = shown.borrow().clone().unwrap();
-        assert_eq!((shown.step, shown.steps, shown.loss, shown.elapsed), (3, 9, None, Duration::from_millis(1500)));
-    }
-}
+mod tests;

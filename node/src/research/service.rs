@@ -306,7 +306,7 @@ impl Researcher {
         };
         info!(task = %terms.task_id.short(), change = %proposal.description, "experiment begins");
         let result = self.engine.train(order, shutdown).await?;
-        let published = self.publish(terms, parent.as_ref(), &proposal, result).await?;
+        let published = self.publish(terms, parent.as_ref(), &proposal, result, shutdown).await?;
         let metric = published.val_bpb;
         info!(id = %published.id().short(), status = %published.status, metric, steps = published.num_steps, "experiment published");
         Ok(Round::Published(published.status))
@@ -318,6 +318,7 @@ impl Researcher {
         parent: Option<&Parent>,
         proposal: &Proposal,
         result: Result<spore_trainer::worker::Outcome, Failure>,
+        shutdown: &mut Shutdown,
     ) -> Result<Verified<Record>, EngineError> {
         let device = &self.engine.device;
         let backend = match device.backend {
@@ -342,7 +343,7 @@ impl Researcher {
             return Err(EngineError::Task { task: terms.task_id, reason });
         }
         let record = record(&terms.manifest, parent, proposal, &runner, measured, self.engine.now());
-        self.engine.publish(&record).await
+        self.engine.publish(&record, shutdown).await
     }
 
     /// Waits until the store changes, or a while.

@@ -92,7 +92,7 @@ struct Scene {
 impl Verifier {
     /// Does one thing. False when there is nothing to do.
     async fn round(&mut self, shutdown: &mut Shutdown) -> Result<bool, EngineError> {
-        self.close_own_disputes().await?;
+        self.close_own_disputes(shutdown).await?;
         let pinned = *self.engine.settings.pinned.borrow();
         let policy = self.policy.clone();
         let now = self.engine.now();
@@ -125,7 +125,7 @@ impl Verifier {
     ) -> Result<(), EngineError> {
         let Some(first) = self.rerun(record, shutdown).await? else { return Ok(()) };
         if let Some(challenger) = self.challenger(record.id, challenger).await? {
-            return self.respond(record, first, challenger).await;
+            return self.respond(record, first, challenger, shutdown).await;
         }
         let tolerance = record.class.tolerance();
         let mut ruling = rule(record.metric, tolerance, first, None);
@@ -140,16 +140,16 @@ impl Verifier {
             return Ok(());
         };
         if let Some(challenger) = self.challenger(record.id, None).await? {
-            return self.respond(record, value, challenger).await;
+            return self.respond(record, value, challenger, shutdown).await;
         }
         let (measurement, now) = (self.measurement(record, value), self.engine.now());
         if ruling == Ruling::Holds(value) {
             info!(record = %record.id.short(), claimed = record.metric, value, "a result holds");
             let event = ControlEvent::verification(measurement, record.node_id, record.on_frontier, now);
-            return self.sign(event).await;
+            return self.sign(event, shutdown).await;
         }
         warn!(record = %record.id.short(), claimed = record.metric, value, "a result does not hold: challenged");
-        self.sign(ControlEvent::challenge(measurement, now)).await
+        self.sign(ControlEvent::challenge(measurement, now), shutdown).await
     }
 
     /// Whose challenge a measurement of the record answers: `known`, or one that was opened while
@@ -163,10 +163,16 @@ impl Verifier {
         Ok(judgement.and_then(|judgement| to_answer(&judgement, us)))
     }
 
-    async fn respond(&self, record: &RecordSummary, value: f64, challenger: NodeId) -> Result<(), EngineError> {
+    async fn respond(
+        &self,
+        record: &RecordSummary,
+        value: f64,
+        challenger: NodeId,
+        shutdown: &mut Shutdown,
+    ) -> Result<(), EngineError> {
         info!(record = %record.id.short(), value, "answers a challenge");
         let measurement = self.measurement(record, value);
-        self.sign(ControlEvent::challenge_response(measurement, challenger, self.engine.now())).await
+        self.sign(ControlEvent::challenge_response(measurement, challenger, self.engine.now()), shutdown).await
     }
 
     /// Runs a record's script for the recorded number of steps, on its task's terms. None, and a
@@ -205,17 +211,17 @@ impl Verifier {
         }
     }
 
-    async fn sign(&self, event: ControlEvent) -> Result<(), EngineError> {
-        self.engine.publish(&event).await.map(|_| ())
+    async fn sign(&self, event: ControlEvent, shutdown: &mut Shutdown) -> Result<(), EngineError> {
+        self.engine.publish(&event, shutdown).await.map(|_| ())
     }
 
     /// Publishes the `dispute` event of each own challenge that is settled.
-    async fn close_own_disputes(&self) -> Result<(), EngineError> {
+    async fn close_own_disputes(&self, shutdown: &mut Shutdown) -> Result<(), EngineError> {
         let (us, now) = (self.engine.node_id(), self.engine.now());
         let closed = self.engine.read(move |store| own_closings(store, us, now)).await?;
         for closing in closed {
             info!(record = %closing.experiment_id.short(), upheld = closing.upheld, "own challenge closed");
-            self.sign(ControlEvent::dispute(&closing, now)).await?;
+            self.sign(ControlEvent::dispute(&closing, now), shutdown).await?;
         }
         Ok(())
     }
