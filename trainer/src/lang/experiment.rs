@@ -23,6 +23,14 @@ use crate::graph::{AdamW, Decay, Schedule};
 /// Tokens are bytes.
 const VOCABULARY: usize = 256;
 
+/// Choices of one tunable: a proposer can only try so many.
+const CHOICES: usize = 64;
+/// Bytes of a text among them: names of functions and shapes are shorter.
+const TEXT_BYTES: usize = 100;
+/// Bytes of all tunables in JSON: a worker tells them in one line of 64 KiB, and 64 tunables with 64
+/// choices of the longest kind would take hundreds.
+const TUNABLES_BYTES: usize = 60 << 10;
+
 /// A number, text or flag out of the script.
 fn tune_value(name: &str, value: Value<'_>) -> Result<TuneValue, Misuse> {
     if let Some(flag) = value.unpack_bool() {
@@ -35,6 +43,9 @@ fn tune_value(name: &str, value: Value<'_>) -> Result<TuneValue, Misuse> {
         return Ok(TuneValue::Float(finite(&format!("tune '{name}': a value"), number.0)?));
     }
     match value.unpack_str() {
+        Some(text) if text.len() > TEXT_BYTES => {
+            Err(Misuse::new(format!("tune '{name}': a text has {} bytes, the limit is {TEXT_BYTES}", text.len())))
+        }
         Some(text) if !text.chars().any(char::is_control) => Ok(TuneValue::Text(text.to_owned())),
         _ => Err(Misuse::new(format!(
             "tune '{name}': values are numbers, short texts, True or False, got {}",
@@ -50,6 +61,32 @@ fn alloc_value<'v>(value: TuneValue, heap: Heap<'v>) -> Value<'v> {
         TuneValue::Float(number) => heap.alloc(number),
         TuneValue::Text(text) => heap.alloc(text),
     }
+}
+
+/// The values of `choices=`.
+fn choice_values(name: &str, items: Vec<Value<'_>>) -> Result<Vec<TuneValue>, Misuse> {
+    if items.len() > CHOICES {
+        return Err(Misuse::new(format!("tune '{name}': {} choices, the limit is {CHOICES}", items.len())));
+    }
+    items.into_iter().map(|value| tune_value(name, value)).collect()
+}
+
+/// Refuses a tunable with which a script's tunables would not fit the worker's answer.
+fn check_size(declared: &[Tunable], tunable: &Tunable) -> Result<(), Misuse> {
+    let bytes: usize = declared.iter().chain([tunable]).map(json_bytes).sum();
+    if bytes <= TUNABLES_BYTES {
+        return Ok(());
+    }
+    Err(Misuse::new(format!(
+        "tune '{}': the script's tunables take {bytes} bytes, the limit is {TUNABLES_BYTES}: offer fewer or shorter choices",
+        tunable.name
+    )))
+}
+
+/// Bytes of a tunable in JSON, with the comma after it.
+fn json_bytes(tunable: &Tunable) -> usize {
+    // What cannot be written cannot be sent either.
+    serde_json::to_vec(tunable).map_or(TUNABLES_BYTES, |json| json.len()).saturating_add(1)
 }
 
 /// The allowed values, out of `choices=` or of `min=`, `max=` and `log=`.
@@ -107,10 +144,7 @@ pub(super) fn tuning(builder: &mut GlobalsBuilder) {
     ) -> starlark::Result<Value<'v>> {
         let session = running(eval)?;
         let read = |value: Value<'v>| tune_value(name, value);
-        let choices = choices
-            .into_option()
-            .map(|list| list.items.into_iter().map(read).collect::<Result<Vec<_>, _>>())
-            .transpose()?;
+        let choices = choices.into_option().map(|list| choice_values(name, list.items)).transpose()?;
         let (min, max) = (min.into_option().map(read).transpose()?, max.into_option().map(read).transpose()?);
         let default = read(default)?;
         let kind = tune_kind(name, &default, choices, min, max, log)?;
@@ -125,6 +159,7 @@ pub(super) fn tuning(builder: &mut GlobalsBuilder) {
         let range = call.span.begin().get() as usize..call.span.end().get() as usize;
         let span = default_literal(call.file.source(), range).ok_or_else(not_literal)?;
         let tunable = Tunable { name: name.to_owned(), value, kind, line: line_of(&call), span };
+        check_size(&session.declared().tunables, &tunable)?;
         let chosen = session.declared().push_tunable(tunable)?;
         Ok(alloc_value(chosen, eval.heap()))
     }
@@ -235,4 +270,45 @@ fn logits_of(value: Value<'_>, wanted: &[usize]) -> Result<crate::graph::ValueId
         )));
     }
     Ok(logits.id)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::lang::{Limits, trace};
+
+    fn refusal(script: &str) -> String {
+        trace(script, &Limits::default()).unwrap_err().to_string()
+    }
+
+    #[test]
+    fn choices_are_few_and_short() {
+        let many = "\ntune('a', 0, choices=[i for i in range(65)])\n";
+        assert_eq!(refusal(many), "line 2: tune 'a': 65 choices, the limit is 64");
+        let long = "tune('a', 'x', choices=['x', 'y' * 101])\n";
+        assert_eq!(refusal(long), "line 1: tune 'a': a text has 101 bytes, the limit is 100");
+        let fit = "tune('a', 0, choices=[i for i in range(64)])\ntune('b', 'x', choices=['x', 'y' * 100])\n";
+        assert!(!refusal(fit).contains("limit"), "only train() is missing: {}", refusal(fit));
+    }
+
+    #[test]
+    fn the_longest_tunables_that_pass_fit_a_workers_answer() {
+        let choices = vec![TuneValue::Text("\"".repeat(TEXT_BYTES)); CHOICES];
+        let tunable = |i: usize| Tunable {
+            name: i.to_string(),
+            value: TuneValue::Flag(true),
+            kind: TuneKind::Choice(choices.clone()),
+            line: 1,
+            span: 0..4,
+        };
+        let mut declared = Vec::new();
+        while check_size(&declared, &tunable(declared.len())).is_ok() {
+            declared.push(tunable(declared.len()));
+        }
+        assert!((1..64).contains(&declared.len()));
+        assert!(serde_json::to_vec(&crate::worker::Event::Tunables(declared)).unwrap().len() < 64 << 10);
+        let small = |i: usize| Tunable { kind: TuneKind::Choice(vec![TuneValue::Integer(64); 40]), ..tunable(i) };
+        let all: Vec<_> = (0..63).map(small).collect();
+        assert_eq!(check_size(&all, &small(63)), Ok(()));
+    }
 }
