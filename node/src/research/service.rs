@@ -159,13 +159,17 @@ impl Researcher {
     /// unless it is pinned.
     async fn round(&mut self, shutdown: &mut Shutdown) -> Result<Round, EngineError> {
         let unfit = self.unfit.at(Instant::now());
-        let Some(task) = self.engine.chosen_task(unfit).await? else {
-            return Ok(Round::Nothing("no task that this node can run is known yet"));
+        let fit = self.engine.chosen_task(unfit).await?;
+        let task = match fit {
+            Some(task) => Some(task),
+            // Better an unfit one than none; an error then delays this loop.
+            None => self.engine.chosen_task(HashSet::new()).await?,
         };
+        let Some(task) = task else { return Ok(Round::Nothing("no task that this node can run is known yet")) };
         let result = self.work(task, shutdown).await;
         let pinned = *self.engine.settings.pinned.borrow() == Some(task);
         match result {
-            Err(error) if !pinned => {
+            Err(error) if fit.is_some() && !pinned => {
                 let Some(time) = unfit_for(&error) else { return Err(error) };
                 warn!(%error, task = %task.short(), leave_for = ?time, "the task is passed over");
                 self.unfit.put(task, Instant::now(), time);
@@ -184,15 +188,16 @@ impl Researcher {
             let proposal = self.base(&scene.terms, "base script", "Everything else is compared with this.").await?;
             return self.experiment(&scene.terms, None, proposal, shutdown).await;
         };
-        let mut candidates = candidates(&scene.class, &scene.records);
+        let candidates = candidates(&scene.class, &scene.records);
         if candidates.is_empty() {
             return self.baseline(&scene, root, shutdown).await;
         }
         let barren = self.barren.at(Instant::now());
-        candidates.retain(|candidate| !barren.contains(&candidate.id));
+        let fertile: Vec<_> = candidates.iter().filter(|candidate| !barren.contains(&candidate.id)).cloned().collect();
+        let choices = if fertile.is_empty() { &candidates } else { &fertile };
         let stalled = stalled(scene.goal, &scene.class, &scene.records);
-        let Some(pick) = choose(scene.goal, &candidates, stalled, self.seed()) else {
-            return Ok(Round::Nothing("no record can be built on now"));
+        let Some(pick) = choose(scene.goal, choices, stalled, self.seed()) else {
+            return Ok(Round::Nothing("no record can be built on"));
         };
         let (parent, proposal) = match self.next(&scene, pick, shutdown).await {
             Ok((parent, Some(proposal))) => (parent, proposal),
@@ -201,6 +206,8 @@ impl Researcher {
                     "nothing new was proposed: the script's tunables are exhausted, or it has none",
                 ));
             }
+            // As with tasks: where nothing else is left, an error is one.
+            Err(error) if fertile.is_empty() => return Err(error),
             Err(error) => {
                 let Some(time) = barren_for(&error) else { return Err(error) };
                 warn!(%error, parent = %pick.parent.short(), leave_for = ?time, "a record cannot be built on");

@@ -343,7 +343,7 @@ fn measured_by(store: &Store, record: &RecordId, node: NodeId) -> Result<bool, S
     Ok(store.events_about(record)?.iter().any(|event| by_node(event)))
 }
 
-/// Own challenges among the newest records that it is time to close.
+/// Own challenges that it is time to close: open ones, and settled ones of the newest records.
 fn own_closings(
     store: &Store,
     us: NodeId,
@@ -351,7 +351,11 @@ fn own_closings(
 ) -> Result<Vec<spore_protocol::control::ClosedDispute>, StoreError> {
     let mut closings = Vec::new();
     let settled = |v: Verdict| matches!(v, Verdict::Disputed | Verdict::Upheld | Verdict::Rejected);
-    let (records, _) = store.recent(Scope::All, None, WINDOW)?;
+    let (mut records, _) = store.recent(Scope::All, None, WINDOW)?;
+    let newest: HashSet<RecordId> = records.iter().map(|r| r.id).collect();
+    for id in store.open_disputes()?.iter().filter(|id| !newest.contains(*id)) {
+        records.extend(store.summary(id)?);
+    }
     for record in records.iter().filter(|r| settled(r.verdict)) {
         let Some(judgement) = store.judgement(&record.id)? else { continue };
         let by_us =
