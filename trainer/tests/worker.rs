@@ -138,3 +138,23 @@ fn a_worker_ends_with_its_parent() {
     drop(stdin);
     assert_eq!(child.wait().unwrap().code(), Some(3));
 }
+
+/// The GPU path, on a software adapter where there is no other: another order of sums, no more.
+#[test]
+fn wgpu_and_the_cpu_agree() {
+    let small = Job { steps: Some(5), eval: EvalSpec { eval_bytes: 256, ..EvalSpec::for_budget(1) }, ..job(SMALL) };
+    let wgpu = match run(&Job { device: DeviceChoice::Wgpu, memory_limit: 8 << 30, ..small.clone() }) {
+        (Ok(outcome), events) => {
+            assert!(matches!(&events[0], Event::Started { device, .. } if device.backend == Backend::Wgpu));
+            outcome
+        }
+        (Err(failure), _) if failure.kind == FailureKind::Device && std::env::var_os("CI").is_none() => {
+            println!("SKIPPED: no graphics adapter, not even a software one (mesa-vulkan-drivers has one): {failure}");
+            return;
+        }
+        (Err(failure), _) => panic!("{failure}"),
+    };
+    let cpu = run(&small).0.unwrap();
+    assert_eq!((wgpu.num_steps, &wgpu.graph_hash), (cpu.num_steps, &cpu.graph_hash));
+    assert!((wgpu.val_bpb - cpu.val_bpb).abs() < 1e-3, "{} on the GPU, {} on the CPU", wgpu.val_bpb, cpu.val_bpb);
+}
