@@ -25,7 +25,7 @@ use spore_trainer::{
     device::{DeviceChoice, DeviceProfile},
     evaluate::EvalSpec,
     lang::Tunable,
-    worker::{DatasetSource, Event, Failure, Job, Outcome, Supervisor, threads},
+    worker::{DatasetSource, Event, Failure, FailureKind, Job, Outcome, Supervisor, threads},
 };
 use tokio::{
     sync::{Semaphore, broadcast, watch},
@@ -142,14 +142,14 @@ pub struct Order<'a> {
     pub description: String,
 }
 
-/// Whether this node runs experiments of the task: its trainer can, and they take no longer than an
-/// hour or a person pinned the task.
-pub fn runnable(task: &TaskView, pinned: Option<TaskId>) -> bool {
+/// Whether this node, `us`, runs experiments of the task: its trainer can, and they take no longer
+/// than an hour, or a person asked for them by making the task here or pinning it.
+pub fn runnable(task: &TaskView, pinned: Option<TaskId>, us: NodeId) -> bool {
     task.manifest.as_ref().is_some_and(|m| {
         m.artifact_type == STARLARK_TRAIN_SCRIPT
             && m.base_code_cid.is_some()
             && m.metric == "val_bpb"
-            && (pinned == Some(task.task_id) || BUDGETS.contains(&m.time_budget))
+            && (pinned == Some(task.task_id) || m.created_by == us || BUDGETS.contains(&m.time_budget))
     })
 }
 
@@ -231,7 +231,7 @@ impl Engine {
             return Ok(pinned);
         }
         self.read(move |store| {
-            let fit = |task: &TaskView| runnable(task, None) && !unfit.contains(&task.task_id);
+            let fit = |task: &TaskView| runnable(task, None, us) && !unfit.contains(&task.task_id);
             match rootless_own(&store.tasks()?, us, fit) {
                 Some(own) => Ok(Some(own)),
                 None => store.most_active_task_where(|task| task.root.is_some() && fit(task)),
@@ -250,9 +250,9 @@ impl Engine {
         let view =
             self.read(move |store| store.task(&task_id)).await?.ok_or_else(|| refuse("it is not known here yet"))?;
         let manifest = view.manifest.clone().ok_or_else(|| refuse("it has no manifest"))?;
-        if !runnable(&view, *self.settings.pinned.borrow()) {
+        if !runnable(&view, *self.settings.pinned.borrow(), self.node_id()) {
             let reason = format!(
-                "its artifact type is {} with metric {} and {} s of training; this node runs {STARLARK_TRAIN_SCRIPT} with metric val_bpb, and more than {} s only where the task is pinned",
+                "its artifact type is {} with metric {} and {} s of training; this node runs {STARLARK_TRAIN_SCRIPT} with metric val_bpb, and more than {} s only where the task is pinned or its own",
                 manifest.artifact_type,
                 manifest.metric,
                 manifest.time_budget,
@@ -347,14 +347,14 @@ impl Engine {
     ///
     /// # Errors
     /// `Ok(Err(..))` tells what is wrong with the script, `Err(..)` what is wrong here.
-    pub async fn inspect(&self, script: &str) -> Result<Result<Vec<Tunable>, String>, EngineError> {
+    pub async fn inspect(
+        &self,
+        script: &str,
+        shutdown: &mut Shutdown,
+    ) -> Result<Result<Vec<Tunable>, String>, EngineError> {
         let (supervisor, script) = (self.supervisor.clone(), script.to_owned());
-        match tokio::task::spawn_blocking(move || supervisor.inspect(&script)).await {
-            Ok(Ok(tunables)) => Ok(Ok(tunables)),
-            Ok(Err(failure)) if failure.blames_script() => Ok(Err(failure.reason)),
-            Ok(Err(failure)) => Err(EngineError::Machine(failure)),
-            Err(_) => Err(EngineError::Stopped),
-        }
+        let result = cancellable(shutdown, move |cancel| supervisor.inspect_cancellable(&script, cancel)).await?;
+        Ok(result.map_err(|failure| failure.reason))
     }
 
     /// Waits for the device and runs an experiment in a worker process.
@@ -383,28 +383,11 @@ impl Engine {
             description: order.description,
         };
         self.progress.send_replace(Some(shown));
-        let cancel = Arc::new(AtomicBool::new(false));
-        let mut run = tokio::task::spawn_blocking({
-            let (supervisor, progress, cancel) = (self.supervisor.clone(), self.progress.clone(), cancel.clone());
-            move || supervisor.run(&job, &cancel, |event| show(&progress, event))
-        });
-        let result = tokio::select! {
-            result = &mut run => result,
-            () = stopped(shutdown) => {
-                cancel.store(true, Ordering::Relaxed);
-                run.await
-            }
-        };
+        let (supervisor, progress, device) = (self.supervisor.clone(), self.progress.clone(), self.device.clone());
+        let result = cancellable(shutdown, move |cancel| run_on(&supervisor, &job, &device, &progress, cancel)).await;
         self.progress.send_replace(None);
         drop(lease);
-        match result {
-            Ok(Ok(outcome)) => Ok(Ok(outcome)),
-            // Whatever ends a run during a shutdown says nothing about the script.
-            Ok(Err(_)) if *shutdown.borrow() => Err(EngineError::Stopped),
-            Ok(Err(failure)) if failure.blames_script() => Ok(Err(failure)),
-            Ok(Err(failure)) => Err(EngineError::Machine(failure)),
-            Err(_) => Err(EngineError::Stopped),
-        }
+        result
     }
 
     fn job(&self, order: &Order<'_>) -> Job {
@@ -426,6 +409,66 @@ impl Engine {
 pub async fn stopped(shutdown: &mut Shutdown) {
     // An error means that the sender is gone, and with it the node.
     let _ = shutdown.wait_for(|stop| *stop).await;
+}
+
+/// Lets a worker process work on a blocking thread, and ends it when the node shuts down. The
+/// script's own failures are told apart from this machine's.
+async fn cancellable<T: Send + 'static>(
+    shutdown: &mut Shutdown,
+    work: impl FnOnce(&AtomicBool) -> Result<T, Failure> + Send + 'static,
+) -> Result<Result<T, Failure>, EngineError> {
+    let cancel = Arc::new(AtomicBool::new(false));
+    let cancelled = cancel.clone();
+    let mut worker = tokio::task::spawn_blocking(move || work(&cancelled));
+    let result = tokio::select! {
+        result = &mut worker => result,
+        () = stopped(shutdown) => {
+            cancel.store(true, Ordering::Relaxed);
+            worker.await
+        }
+    };
+    match result {
+        Ok(Ok(done)) => Ok(Ok(done)),
+        // Whatever ends a worker during a shutdown says nothing about the script.
+        Ok(Err(_)) if *shutdown.borrow() => Err(EngineError::Stopped),
+        Ok(Err(failure)) if failure.blames_script() => Ok(Err(failure)),
+        Ok(Err(failure)) => Err(EngineError::Machine(failure)),
+        Err(_) => Err(EngineError::Stopped),
+    }
+}
+
+/// Runs a job, which is ended when it starts on another device than the one whose class its result
+/// would be signed under.
+fn run_on(
+    supervisor: &Supervisor,
+    job: &Job,
+    device: &DeviceProfile,
+    progress: &watch::Sender<Option<RunProgress>>,
+    cancel: &AtomicBool,
+) -> Result<Outcome, Failure> {
+    let mut other = None;
+    let result = supervisor.run(job, cancel, |event| {
+        if let Some(failure) = device_changed(device, event) {
+            cancel.store(true, Ordering::Relaxed);
+            other = Some(failure);
+        }
+        show(progress, event);
+    });
+    other.map_or(result, Err)
+}
+
+/// The failure of a run that starts on another device than `expected`. A driver's new version is no
+/// other device: results compare by its name.
+fn device_changed(expected: &DeviceProfile, event: &Event) -> Option<Failure> {
+    let Event::Started { device, .. } = event else { return None };
+    let same = device.backend == expected.backend && device.gpu_model == expected.gpu_model;
+    (!same).then(|| Failure {
+        kind: FailureKind::Device,
+        reason: format!(
+            "the experiment would run on {}, but this node was started on {}: restart it",
+            device.gpu_model, expected.gpu_model
+        ),
+    })
 }
 
 fn show(progress: &watch::Sender<Option<RunProgress>>, event: &Event) {

@@ -313,7 +313,6 @@ mod trainer {
     pub struct Trainer(Option<Ready>);
 
     struct Ready {
-        choice: DeviceChoice,
         profile: DeviceProfile,
         supervisor: Supervisor,
     }
@@ -336,7 +335,7 @@ mod trainer {
         let probed = tokio::task::spawn_blocking(move || probing.probe(choice)).await;
         let profile =
             probed.map_err(|e| StartError::Device(e.to_string()))?.map_err(|e| StartError::Device(e.reason))?;
-        Ok(Trainer(Some(Ready { choice, profile, supervisor })))
+        Ok(Trainer(Some(Ready { profile, supervisor })))
     }
 
     impl Trainer {
@@ -365,7 +364,8 @@ mod trainer {
                 llm: options.llm.clone(),
                 verify_rate: options.verify_rate.unwrap_or(verify::default_rate(role)),
                 resource: options.resource.into(),
-                device: ready.choice,
+                // Not the choice that was asked for: `auto` might mean another device later.
+                device: ready.profile.backend.into(),
                 memory_limit: engine::memory_limit(options.resource.into()),
             };
             let engine = Arc::new(Engine {

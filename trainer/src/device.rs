@@ -27,6 +27,16 @@ pub enum DeviceChoice {
     Flex,
 }
 
+impl From<Backend> for DeviceChoice {
+    /// The choice that opens a backend and never the other: what was probed stays what is run on.
+    fn from(backend: Backend) -> Self {
+        match backend {
+            Backend::Wgpu => Self::Wgpu,
+            Backend::Flex => Self::Flex,
+        }
+    }
+}
+
 /// The text is none of `auto`, `wgpu`, `flex`.
 #[derive(Debug, thiserror::Error)]
 #[error("unknown device {0:?}: use auto, wgpu or flex")]

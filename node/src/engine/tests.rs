@@ -1,6 +1,7 @@
 //! What the node shares between research and verification, without a device.
 
 use spore_protocol::{Goal, manifest::MANIFEST_VERSION};
+use spore_trainer::device::Backend;
 
 use super::*;
 
@@ -46,15 +47,17 @@ fn task(seed: u8, timestamp: u64, time_budget: u64) -> TaskView {
 }
 
 #[test]
-fn a_long_task_runs_only_where_it_is_pinned() {
+fn a_long_task_runs_only_where_it_was_made_or_is_pinned() {
+    let (us, maker) = (Identity::from_seed(&[2; 32]).node_id(), Identity::from_seed(&[1; 32]).node_id());
     for (budget, unasked) in [(0, false), (1, true), (3600, true), (3601, false), (u64::MAX, false)] {
         let task = task(1, 5, budget);
-        assert_eq!(runnable(&task, None), unasked, "{budget} s");
-        assert!(runnable(&task, Some(task.task_id)), "{budget} s");
-        assert_eq!(runnable(&task, Some(TaskId([0; 32]))), unasked, "{budget} s");
+        assert_eq!(runnable(&task, None, us), unasked, "{budget} s");
+        assert!(runnable(&task, None, maker), "{budget} s");
+        assert!(runnable(&task, Some(task.task_id), us), "{budget} s");
+        assert_eq!(runnable(&task, Some(TaskId([0; 32])), us), unasked, "{budget} s");
     }
     let unknown = TaskView { manifest: None, ..task(1, 5, 20) };
-    assert!(!runnable(&unknown, Some(unknown.task_id)));
+    assert!(!runnable(&unknown, Some(unknown.task_id), us));
 }
 
 #[test]
@@ -109,4 +112,20 @@ fn progress_follows_the_workers_events() {
     show(&sender, &Event::Progress { step: 3, steps: 9, loss: f64::NAN, elapsed_seconds: 1.5 });
     let shown = shown.borrow().clone().unwrap();
     assert_eq!((shown.step, shown.steps, shown.loss, shown.elapsed), (3, 9, None, Duration::from_millis(1500)));
+}
+
+#[test]
+fn a_run_on_another_device_is_no_result_of_this_one() {
+    let device =
+        |backend, model: &str, driver: &str| DeviceProfile { backend, gpu_model: model.into(), driver: driver.into() };
+    let started = |device| Event::Started { device, num_params: 1, flops_per_step: 1, graph_hash: String::new() };
+    let here = device(Backend::Wgpu, "card", "Vulkan 1");
+    assert_eq!(device_changed(&here, &started(here.clone())), None);
+    assert_eq!(device_changed(&here, &started(device(Backend::Wgpu, "card", "Vulkan 2"))), None);
+    for other in [device(Backend::Flex, "CPU", ""), device(Backend::Wgpu, "llvmpipe", "Vulkan 1")] {
+        let failure = device_changed(&here, &started(other)).unwrap();
+        assert_eq!(failure.kind, FailureKind::Device);
+        assert!(!failure.blames_script(), "{failure}");
+    }
+    assert_eq!(device_changed(&here, &Event::Planned { steps: 1 }), None);
 }

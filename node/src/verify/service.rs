@@ -278,7 +278,7 @@ fn look(
     now: u64,
 ) -> Result<Scene, StoreError> {
     let tasks = store.tasks()?;
-    let runnable = tasks.iter().filter(|t| crate::engine::runnable(t, pinned)).map(|t| t.task_id);
+    let runnable = tasks.iter().filter(|t| crate::engine::runnable(t, pinned, policy.node)).map(|t| t.task_id);
     let followed: HashSet<TaskId> = runnable.filter(|task| pinned.is_none_or(|pinned| pinned == *task)).collect();
     let records = candidates(store, policy, pinned, &followed)?;
     let mut measured = HashSet::new();

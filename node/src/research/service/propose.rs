@@ -43,16 +43,13 @@ impl Researcher {
         shutdown: &mut Shutdown,
     ) -> Result<Option<Proposal>, EngineError> {
         if let Some(client) = self.client.clone() {
-            let asked = tokio::select! {
-                asked = self.ask(&client, scene, parent, explore) => asked?,
-                () = stopped(shutdown) => return Err(EngineError::Stopped),
-            };
+            let asked = self.ask(&client, scene, parent, explore, shutdown).await?;
             if asked.is_some() {
                 return Ok(asked);
             }
             info!("the built-in proposer stands in for the language model");
         }
-        let tunables = match self.engine.inspect(&parent.script).await? {
+        let tunables = match self.engine.inspect(&parent.script, shutdown).await? {
             Ok(tunables) => tunables,
             Err(reason) => {
                 info!(%reason, parent = %parent.id.short(), "the parent's script cannot be changed");
@@ -60,7 +57,7 @@ impl Researcher {
                 return Ok(None);
             }
         };
-        self.tune(scene, parent, &tunables).await
+        self.tune(scene, parent, &tunables, shutdown).await
     }
 
     async fn tune(
@@ -68,6 +65,7 @@ impl Researcher {
         scene: &Scene,
         parent: &Parent,
         tunables: &[Tunable],
+        shutdown: &mut Shutdown,
     ) -> Result<Option<Proposal>, EngineError> {
         let trials = self.trials(scene, parent, tunables).await?;
         let mut tried = scene.tried.clone();
@@ -76,7 +74,7 @@ impl Researcher {
             else {
                 return Ok(None);
             };
-            match self.engine.inspect(&proposal.script).await? {
+            match self.engine.inspect(&proposal.script, shutdown).await? {
                 Ok(_) => return Ok(Some(proposal)),
                 Err(reason) => {
                     debug!(%reason, change = %proposal.description, "a proposal that the language refuses");
@@ -130,6 +128,7 @@ impl Researcher {
         scene: &Scene,
         parent: &Parent,
         explore: bool,
+        shutdown: &mut Shutdown,
     ) -> Result<Option<Proposal>, EngineError> {
         let Some(summary) = scene.records.iter().find(|r| r.id == parent.id) else { return Ok(None) };
         let of_class: Vec<_> = scene.records.iter().filter(|r| r.class == scene.class).cloned().collect();
@@ -147,16 +146,20 @@ impl Researcher {
             records: &of_class,
             explore,
         };
-        let mut turns = vec![Turn::User(prompt::question(&situation))];
+        let (system, mut turns) = (prompt::system(), vec![Turn::User(prompt::question(&situation))]);
         for _ in 0..ANSWERS {
-            let reply = match client.ask(&prompt::system(), &turns).await {
+            let reply = tokio::select! {
+                reply = client.ask(&system, &turns) => reply,
+                () = stopped(shutdown) => return Err(EngineError::Stopped),
+            };
+            let reply = match reply {
                 Ok(reply) => reply,
                 Err(error) => {
                     warn!(%error, "the language model gave no answer");
                     return Ok(None);
                 }
             };
-            match self.check(&reply, &scene.tried).await? {
+            match self.check(&reply, &scene.tried, shutdown).await? {
                 Ok(Answer { script, description, hypothesis }) => {
                     let agent_model = answer::one_line(client.model(), 100);
                     return Ok(Some(Proposal { script, description, hypothesis, agent_model }));
@@ -171,7 +174,12 @@ impl Researcher {
         Ok(None)
     }
 
-    async fn check(&self, reply: &str, tried: &HashSet<Cid>) -> Result<Result<Answer, String>, EngineError> {
+    async fn check(
+        &self,
+        reply: &str,
+        tried: &HashSet<Cid>,
+        shutdown: &mut Shutdown,
+    ) -> Result<Result<Answer, String>, EngineError> {
         let answer = match answer::read(reply) {
             Ok(answer) => answer,
             Err(problem) => return Ok(Err(problem)),
@@ -179,6 +187,6 @@ impl Researcher {
         if tried.contains(&Cid::of(answer.script.as_bytes())) {
             return Ok(Err("exactly this script has been tried already".into()));
         }
-        Ok(self.engine.inspect(&answer.script).await?.map(|_| answer))
+        Ok(self.engine.inspect(&answer.script, shutdown).await?.map(|_| answer))
     }
 }
