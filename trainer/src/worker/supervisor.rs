@@ -8,6 +8,8 @@ use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::sync::mpsc::{Receiver, RecvTimeoutError, SyncSender, sync_channel};
 use std::time::{Duration, Instant};
 
+use tracing::warn;
+
 use super::limits::memory_counter;
 use super::{
     BUDGET_OVERRUN, Event, Failure, FailureKind, GRACE, INSPECT_MEMORY, Job, MAX_EVENT_BYTES, Outcome, Request,
@@ -35,7 +37,7 @@ pub const ENVIRONMENT: &[&str] = &[
 const WATCH_EVERY: Duration = Duration::from_millis(50);
 /// Events waiting to be handled; the reader then stops reading, and the child writing.
 const MAX_WAITING_EVENTS: usize = 64;
-/// Bytes kept of the end of standard error, for a crash's reason.
+/// Bytes kept of the end of standard error, for this machine's log and [`last_words`].
 const STDERR_TAIL_BYTES: usize = 4 << 10;
 /// Names of workers' directories start so.
 const DIRECTORY: &str = "worker-";
@@ -327,19 +329,38 @@ fn tail(mut stream: impl Read) -> Vec<u8> {
     kept
 }
 
-/// The failure of a worker that ended without a last event.
+/// The failure of a worker that ended without a last event. Its reason may become part of a public
+/// record, so that what drivers and loaders printed, with paths of this machine, is only logged.
 fn died(status: Option<ExitStatus>, stderr: &str) -> Failure {
     if status.is_some_and(|status| status.success()) {
         // It believes that it answered: the two sides of this program disagree.
         return Failure::new(FailureKind::Internal, "the worker ended without an answer that can be read");
     }
     let status = status.map_or_else(|| "unknown status".to_owned(), |status| status.to_string());
+    warn!(%status, stderr, "a worker died");
+    let words = last_words(stderr).map(|words| format!(": {words}")).unwrap_or_default();
     // Rust's words for a failed allocation, and drivers'.
-    if stderr.contains("memory allocation of") || stderr.contains("ut of memory") {
-        return Failure::new(FailureKind::Memory, format!("out of memory: {stderr}"));
-    }
-    let reason = if stderr.is_empty() { String::new() } else { format!(": {stderr}") };
-    Failure::new(FailureKind::Crashed, format!("the worker died ({status}){reason}"))
+    let (kind, what) = if stderr.contains("memory allocation of") || stderr.contains("ut of memory") {
+        (FailureKind::Memory, "out of memory: ")
+    } else {
+        (FailureKind::Crashed, "")
+    };
+    Failure::new(kind, format!("{what}the worker died ({status}){words}"))
+}
+
+/// What Rust itself last said of a failed allocation or a panic, as `memory allocation of 9 bytes
+/// failed` or `panicked at file.rs:1:2`: numbers and the source file's bare name.
+fn last_words(stderr: &str) -> Option<String> {
+    stderr.lines().rev().find_map(|line| {
+        if let Some((_, rest)) = line.split_once("memory allocation of ") {
+            let bytes: u64 = rest.split_once(" bytes failed")?.0.parse().ok()?;
+            return Some(format!("memory allocation of {bytes} bytes failed"));
+        }
+        let (_, place) = line.split_once(" panicked at ")?;
+        let name = place.trim_end_matches(':').rsplit(['/', '\\']).next()?;
+        let bare = |c: char| c.is_ascii_alphanumeric() || "._-:".contains(c);
+        name.chars().all(bare).then(|| format!("panicked at {name}"))
+    })
 }
 
 #[cfg(all(test, target_os = "linux"))]
@@ -406,12 +427,22 @@ mod tests {
     }
 
     #[test]
-    fn a_worker_that_dies_leaves_its_last_words() {
-        let failure = run("echo something broke >&2; kill -ABRT $$", &job(PLENTY), false).0.unwrap_err();
+    fn a_worker_that_dies_tells_how_and_nothing_of_the_machine() {
+        let noise = "echo /home/me/driver.json not found >&2; kill -ABRT $$";
+        let failure = run(noise, &job(PLENTY), false).0.unwrap_err();
         assert_eq!(failure.kind, FailureKind::Crashed);
-        assert!(failure.reason.contains("something broke") && failure.reason.contains("signal"), "{failure}");
+        assert!(failure.reason.contains("signal: 6") && !failure.reason.contains('/'), "{failure}");
         let failure = run("echo memory allocation of 9 bytes failed >&2; exit 134", &job(PLENTY), false).0.unwrap_err();
         assert_eq!(failure.kind, FailureKind::Memory);
+        assert!(failure.reason.ends_with("(exit status: 134): memory allocation of 9 bytes failed"), "{failure}");
+    }
+
+    #[test]
+    fn of_a_panic_the_source_files_name_is_told() {
+        let panic = "loader: /usr/x\nthread 'trace' (7) panicked at /home/me/src/lib.rs:3:14:\nsecret\nnote: run";
+        assert_eq!(last_words(panic).unwrap(), "panicked at lib.rs:3:14");
+        assert_eq!(last_words("x panicked at /home/me and my files"), None);
+        assert_eq!(last_words("memory allocation of /home/me bytes failed"), None);
     }
 
     #[test]
