@@ -28,6 +28,9 @@ pub enum ScriptError {
     /// Something is wrong with the script as a whole.
     #[error("{0}")]
     Whole(String),
+    /// Nothing is wrong with the script: this machine has no thread to trace it on.
+    #[error("cannot start a thread to trace the script: {0}")]
+    NoThread(String),
     /// A change names a tunable that the script does not declare.
     #[error("the script has no tunable '{name}'; it declares: {declared}")]
     NoSuchTunable {

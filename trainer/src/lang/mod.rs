@@ -65,7 +65,8 @@ pub struct Traced {
 /// process that the operating system bounds.
 ///
 /// # Errors
-/// Whatever is wrong with the script, with its line where there is one.
+/// Whatever is wrong with the script, with its line where there is one;
+/// [`ScriptError::NoThread`] is this machine's.
 pub fn trace(script: &str, limits: &Limits) -> Result<Traced, ScriptError> {
     trace_with(script, limits, &BTreeMap::new())
 }
@@ -86,9 +87,7 @@ pub fn trace_with(
     let run = || run(script, limits, settings);
     std::thread::scope(|scope| {
         let thread = std::thread::Builder::new().name("trace".to_owned()).stack_size(limits::STACK_BYTES);
-        let handle = thread
-            .spawn_scoped(scope, run)
-            .map_err(|error| ScriptError::Whole(format!("cannot start a thread to trace the script: {error}")))?;
+        let handle = thread.spawn_scoped(scope, run).map_err(|error| ScriptError::NoThread(error.to_string()))?;
         // The interpreter is other people's code: a panic in it is a bad script, not a bad node.
         handle.join().unwrap_or_else(|_| {
             Err(ScriptError::Whole("the interpreter gave up on this script: simplify it".to_owned()))

@@ -52,7 +52,7 @@ fn answer(request: Request, emit: &mut dyn FnMut(&Event)) -> Event {
             limits::before_script_on_cpu(INSPECT_MEMORY);
             match lang::trace(&script, &lang::Limits::default()) {
                 Ok(traced) => Event::Tunables(traced.tunables),
-                Err(error) => Event::Failed(Failure::new(FailureKind::Script, error.to_string())),
+                Err(error) => Event::Failed(error.into()),
             }
         }
         Request::Train(job) => match experiment::run(&job, emit) {

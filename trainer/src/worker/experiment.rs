@@ -9,7 +9,7 @@ use crate::device::{self, Backend};
 use crate::evaluate::{EvalError, bits_per_byte, check_causal};
 use crate::exec::train::{Length, TrainError, train};
 use crate::exec::{ExecError, Executor};
-use crate::lang;
+use crate::lang::{self, ScriptError};
 
 /// Runs `job` and returns its outcome; `emit` gets everything that comes before it.
 pub(super) fn run(job: &Job, emit: &mut dyn FnMut(&Event)) -> Result<Outcome, Failure> {
@@ -20,8 +20,7 @@ pub(super) fn run(job: &Job, emit: &mut dyn FnMut(&Event)) -> Result<Outcome, Fa
     if backend == Backend::Flex {
         before_script_on_cpu(job.memory_limit);
     }
-    let traced = lang::trace(&job.script, &lang::Limits::default())
-        .map_err(|error| Failure::new(FailureKind::Script, error.to_string()))?;
+    let traced = lang::trace(&job.script, &lang::Limits::default())?;
     let graph = traced.graph;
     let (num_params, graph_hash) = (graph.num_params(), hex::encode(graph.hash()));
     let flops_per_step = graph.flops_per_step();
@@ -75,6 +74,20 @@ fn open(source: &DatasetSource) -> Result<Dataset, Failure> {
     }
 }
 
+impl From<ScriptError> for Failure {
+    fn from(error: ScriptError) -> Self {
+        let kind = match error {
+            ScriptError::NoThread(_) => FailureKind::Internal,
+            ScriptError::TooLong { .. }
+            | ScriptError::At { .. }
+            | ScriptError::Whole(_)
+            | ScriptError::NoSuchTunable { .. }
+            | ScriptError::BadValue { .. } => FailureKind::Script,
+        };
+        Self::new(kind, error.to_string())
+    }
+}
+
 impl From<DataError> for Failure {
     fn from(error: DataError) -> Self {
         Self::new(FailureKind::Data, error.to_string())
@@ -101,5 +114,17 @@ impl From<TrainError> for Failure {
             TrainError::SlowedDown { .. } | TrainError::Exec(ExecError::Graph(_)) => FailureKind::Internal,
         };
         Self::new(kind, error.to_string())
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_machine_without_threads_blames_no_script() {
+        let failure = Failure::from(ScriptError::NoThread("limit reached".into()));
+        assert_eq!((failure.kind, failure.blames_script()), (FailureKind::Internal, false));
+        assert!(Failure::from(ScriptError::Whole("wrong".into())).blames_script());
     }
 }
