@@ -5,7 +5,7 @@ use std::io::Write;
 use clap::Args as ClapArgs;
 use serde_json::json;
 
-use super::{CliError, Context};
+use super::{CliError, Context, source::Client};
 use crate::{identity_file, identity_file::peer_id};
 
 /// Show the node's identity, data directory and configuration
@@ -23,7 +23,7 @@ pub async fn run(args: &Args, context: &mut Context) -> Result<(), CliError> {
     })?;
     let config = context.config()?;
     let node_id = identity.node_id();
-    let running = context.data.running_node();
+    let running = Client::find(&context.data).await?.map(|client| client.node);
     let peer = peer_id(&node_id).map(|peer| peer.to_string());
     let llm = config
         .llm

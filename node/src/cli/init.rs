@@ -26,8 +26,8 @@ pub async fn run(args: &Args, context: &mut Context) -> Result<(), CliError> {
     }
     let new_config = config::create(&context.data.config())?;
     // A node that runs here has the store open, and all that it needs in it.
-    if context.data.running_node().is_none() {
-        let store = Store::open(context.data.root())?;
+    if source::Client::find(&context.data).await?.is_none() {
+        let store = Store::open(context.data.root()).map_err(|e| source::locked_without_api(e, &context.data))?;
         let door = source::Door::open(&store);
         genesis::install(&door.ingest, &store).await.map_err(|e| CliError::failed(e.to_string()))?;
     }

@@ -24,6 +24,7 @@ mod task;
 mod text;
 
 use std::{
+    ffi::OsString,
     io::{self, IsTerminal, Write},
     path::PathBuf,
     process::ExitCode,
@@ -42,8 +43,8 @@ use crate::{config, data_dir::DataDir};
     after_help = "Exit codes: 0 ok, 1 failed, 2 usage, 3 not found, 4 node not running, 5 data directory locked."
 )]
 struct Cli {
-    /// Where the node keeps its key, its configuration and its store [default: ~/.spore]
-    #[arg(long, global = true, env = "SPORE_HOME", value_name = "DIR", hide_env_values = true)]
+    /// Where the node keeps its key, its configuration and its store [env: SPORE_HOME] [default: ~/.spore]
+    #[arg(long, global = true, value_name = "DIR")]
     data_dir: Option<PathBuf>,
     #[command(subcommand)]
     command: Command,
@@ -69,7 +70,11 @@ enum Command {
     Inspect(inspect::Args),
     Explorer(explorer::Args),
     /// Print the version
-    Version,
+    Version {
+        /// Print JSON
+        #[arg(long)]
+        json: bool,
+    },
     /// Print the HTTP API as an OpenAPI document
     #[command(hide = true)]
     Openapi,
@@ -128,7 +133,7 @@ pub fn main() -> ExitCode {
 }
 
 fn execute(cli: Cli) -> Result<(), CliError> {
-    let data = DataDir::new(data_dir(cli.data_dir)?);
+    let data = DataDir::new(data_dir(cli.data_dir, std::env::var_os("SPORE_HOME"))?);
     // Not locked for the program's whole life: a running node's display writes from its own thread.
     let mut context = Context { data, out: Box::new(io::BufWriter::new(io::stdout())) };
     // Every TLS connection needs a provider, and reqwest is built to leave the choice to us. Only a
@@ -137,7 +142,10 @@ fn execute(cli: Cli) -> Result<(), CliError> {
     let done = match cli.command {
         Command::Run(args) => run::run(*args, &context),
         Command::Inspect(args) => inspect::run(&args, &mut context),
-        Command::Version => writeln!(context.out, "spore {}", env!("CARGO_PKG_VERSION")).map_err(Into::into),
+        Command::Version { json: true } => context.json(&serde_json::json!({ "version": env!("CARGO_PKG_VERSION") })),
+        Command::Version { json: false } => {
+            writeln!(context.out, "spore {}", env!("CARGO_PKG_VERSION")).map_err(Into::into)
+        }
         Command::Openapi => context.out.write_all(crate::api::openapi::document().as_bytes()).map_err(Into::into),
         command => {
             let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build();
@@ -160,7 +168,7 @@ async fn short_command(command: Command, context: &mut Context) -> Result<(), Cl
         Command::Task(args) => task::run(args, context).await,
         Command::Tasks(args) => task::list(&args, context).await,
         Command::Peer(args) => peer::run(args, context).await,
-        Command::Set(args) => set::run(&args, context),
+        Command::Set(args) => set::run(&args, context).await,
         Command::Profile(args) => profile::run(args, context).await,
         Command::Data(args) => data::run(args, context).await,
         Command::Explorer(args) => explorer::run(&args, context).await,
@@ -168,12 +176,14 @@ async fn short_command(command: Command, context: &mut Context) -> Result<(), Cl
     }
 }
 
-fn data_dir(given: Option<PathBuf>) -> Result<PathBuf, CliError> {
+/// The data directory's absolute path: processes that the node starts run in other directories.
+fn data_dir(given: Option<PathBuf>, environment: Option<OsString>) -> Result<PathBuf, CliError> {
     let home = || std::env::home_dir().filter(|home| !home.as_os_str().is_empty()).map(|home| home.join(".spore"));
-    given
-        .filter(|dir| !dir.as_os_str().is_empty())
+    let dir = given
+        .or_else(|| environment.filter(|dir| !dir.is_empty()).map(PathBuf::from))
         .or_else(home)
-        .ok_or_else(|| CliError::usage("there is no home directory to keep data in").hint("give --data-dir DIR"))
+        .ok_or_else(|| CliError::usage("there is no home directory to keep data in").hint("give --data-dir DIR"))?;
+    std::path::absolute(&dir).map_err(|e| CliError::io(dir.display(), &e))
 }
 
 /// Shows an error and the next step.
@@ -234,6 +244,14 @@ mod tests {
         command.build();
         command.clone().debug_assert();
         described(&command);
+    }
+
+    #[test]
+    fn the_data_directory_is_absolute_and_an_empty_variable_means_none() {
+        let here = std::env::current_dir().unwrap();
+        assert_eq!(data_dir(Some("d".into()), Some("e".into())).unwrap(), here.join("d"));
+        assert_eq!(data_dir(None, Some("e".into())).unwrap(), here.join("e"));
+        assert_eq!(data_dir(None, Some("".into())).ok(), data_dir(None, None).ok());
     }
 
     #[test]

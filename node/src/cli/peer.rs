@@ -6,7 +6,11 @@ use clap::{Args as ClapArgs, Subcommand};
 use libp2p::Multiaddr;
 use toml::Value;
 
-use super::{CliError, Context, source::Source, text, warn};
+use super::{
+    CliError, Context,
+    source::{Client, Source},
+    text, warn,
+};
 use crate::{api::dto, config};
 
 /// List, add or remove peers
@@ -88,9 +92,8 @@ async fn add(address: &str, context: &mut Context) -> Result<(), CliError> {
         save(context, &peers)?;
     }
     writeln!(context.out, "{address} is dialled whenever the node starts")?;
-    if context.data.running_node().is_some() {
-        let source = Source::open(context).await?;
-        source.node()?.post("/peers", &dto::PeerAddress { address: address.to_owned() }).await?;
+    if let Some(node) = Client::find(&context.data).await? {
+        node.post("/peers", &dto::PeerAddress { address: address.to_owned() }).await?;
         writeln!(context.out, "and is connected now")?;
     }
     Ok(())
@@ -106,8 +109,8 @@ async fn remove(address: &str, context: &mut Context) -> Result<(), CliError> {
         writeln!(context.out, "{address} is no longer dialled at start")?;
     }
     let mut closed = 0;
-    if context.data.running_node().is_some() {
-        let source = Source::open(context).await?;
+    if let Some(node) = Client::find(&context.data).await? {
+        let source = Source::Node(node);
         let connected: Vec<dto::Peer> = source.get("/peers").await?;
         for peer in connected.iter().filter(|peer| address.contains(&peer.peer_id) || peer.address.starts_with(address))
         {

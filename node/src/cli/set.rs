@@ -5,7 +5,7 @@ use std::io::Write;
 use clap::Args as ClapArgs;
 use toml::Value;
 
-use super::{CliError, Context};
+use super::{CliError, Context, source::Client};
 use crate::{config, research::llm::Provider};
 
 /// Goes back to the built-in proposer.
@@ -26,7 +26,7 @@ pub struct Args {
     base_url: Option<String>,
 }
 
-pub fn run(args: &Args, context: &mut Context) -> Result<(), CliError> {
+pub async fn run(args: &Args, context: &mut Context) -> Result<(), CliError> {
     let path = context.data.config();
     if args.provider == NONE {
         // A file without the table needs no change, and none is made for it.
@@ -34,7 +34,7 @@ pub fn run(args: &Args, context: &mut Context) -> Result<(), CliError> {
             config::set(&path, "", &[("llm", None)])?;
         }
         writeln!(context.out, "The built-in proposer proposes experiments.")?;
-        return note_running(context);
+        return note_running(context).await;
     }
     let provider: Provider = args.provider.parse().map_err(|e| CliError::usage(format!("{e}")))?;
     let key = args.key.as_deref().unwrap_or_default();
@@ -57,11 +57,11 @@ pub fn run(args: &Args, context: &mut Context) -> Result<(), CliError> {
     config::set(&path, "llm", &values)?;
     let model = args.model.as_deref().unwrap_or(provider.default_model());
     writeln!(context.out, "{} ({model}) proposes experiments. The key is in {}.", provider.name(), path.display())?;
-    note_running(context)
+    note_running(context).await
 }
 
-fn note_running(context: &mut Context) -> Result<(), CliError> {
-    if context.data.running_node().is_some() {
+async fn note_running(context: &mut Context) -> Result<(), CliError> {
+    if Client::find(&context.data).await?.is_some() {
         writeln!(context.out, "The running node takes it up when it starts again.")?;
     }
     Ok(())

@@ -245,8 +245,11 @@ impl Offline {
 }
 
 impl Client {
-    /// The node that runs on this data directory and answers.
-    async fn find(data: &DataDir) -> Result<Option<Self>, CliError> {
+    /// The node that runs on this data directory and answers as this node.
+    ///
+    /// # Errors
+    /// When the data directory cannot be read.
+    pub async fn find(data: &DataDir) -> Result<Option<Self>, CliError> {
         let Some(node) = data.running_node() else { return Ok(None) };
         // A proxy of the environment has no business with this machine's own addresses.
         let http =
@@ -335,7 +338,8 @@ impl From<ApiError> for CliError {
     }
 }
 
-fn locked_without_api(error: StoreError, data: &DataDir) -> CliError {
+/// The error of a store that a node may hold which does not answer.
+pub fn locked_without_api(error: StoreError, data: &DataDir) -> CliError {
     let locked = matches!(error, StoreError::Locked { .. });
     let error = CliError::from(error);
     if locked && data.running_node().is_some() {
