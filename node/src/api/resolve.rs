@@ -70,7 +70,12 @@ fn prefix(text: &str) -> Option<String> {
 /// 404: it is not in this store.
 pub fn unknown(what: &str, id: &str) -> ApiError {
     let shown: String = id.chars().take(80).collect();
-    ApiError::not_found(format!("no {what} {shown} is known here"))
+    let error = ApiError::not_found(format!("no {what} {shown} is known here"));
+    match what {
+        "task" => error.hint("`spore tasks` lists those known"),
+        "experiment" => error.hint("`spore graph` lists experiments"),
+        _ => error,
+    }
 }
 
 fn one_of<T: Copy + ToString>(what: &str, text: &str, fitting: &[T]) -> Result<T, ApiError> {

@@ -111,6 +111,11 @@ pub async fn create_task(
     created.map(|manifest| manifest.id().to_string()).map_err(|error| match error {
         CreateError::Store(error) => error.into(),
         CreateError::Publish(reason) => ApiError::unavailable(reason),
+        CreateError::Dataset(_) => {
+            ApiError::not_found(error.to_string()).hint("`spore data add FILE` adds one and prints its CID")
+        }
+        CreateError::DatasetSize { .. } => ApiError::bad_request(error.to_string())
+            .hint("take another dataset; less training time needs a smaller one"),
         other => ApiError::bad_request(other.to_string()),
     })
 }

@@ -54,6 +54,8 @@ async fn add(args: &Add, context: &mut Context) -> Result<(), CliError> {
     if !meta.is_file() || meta.len() == 0 {
         return Err(CliError::usage(format!("{} is no file with something in it", args.file.display())));
     }
+    #[cfg(feature = "trainer")]
+    check_size(&args.file, meta.len())?;
     let (source, _) = Source::open_to_write(context).await?;
     let (cid, size) = source.put_file(&args.file).await?;
     let file_name = || args.file.file_name().map(|name| name.to_string_lossy().into_owned()).unwrap_or_default();
@@ -69,6 +71,17 @@ async fn add(args: &Add, context: &mut Context) -> Result<(), CliError> {
         text::line(&dataset.name)
     )?;
     Ok(())
+}
+
+/// No task can use a dataset outside of these bounds, however short its training.
+#[cfg(feature = "trainer")]
+fn check_size(file: &std::path::Path, size: u64) -> Result<(), CliError> {
+    let possible = crate::research::create::dataset_sizes(1);
+    if possible.contains(&size) {
+        return Ok(());
+    }
+    let (least, most) = (possible.start(), possible.end());
+    Err(CliError::usage(format!("{} has {size} bytes, but a dataset has {least} to {most}", file.display())))
 }
 
 fn list(args: &List, context: &mut Context) -> Result<(), CliError> {
