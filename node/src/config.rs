@@ -4,13 +4,13 @@
 //! and a file that cannot be understood is never overwritten. It may hold an API key of a language
 //! model, so it is readable by its owner alone, and no message may print that key.
 
-use std::{fmt, net::IpAddr, path::Path};
+use std::{fmt, fs, io, net::IpAddr, path::Path};
 
 use libp2p::Multiaddr;
 use serde::{Deserialize, Serialize};
 use toml::{Table, Value};
 
-use crate::data_dir::{DataDirError, make_private, read_text, write_private};
+use crate::data_dir::{DataDirError, make_private, write_private};
 
 /// Port of the peer-to-peer network, TCP and QUIC. Beside it is the reference's 7470, which speaks
 /// another protocol.
@@ -115,7 +115,7 @@ pub struct Loaded {
 /// [`ConfigError::Corrupt`] with the line, [`ConfigError::Value`] for a value out of range.
 pub fn load(path: &Path) -> Result<Loaded, ConfigError> {
     use std::os::unix::fs::PermissionsExt;
-    let text = read_text(path)?.unwrap_or_default();
+    let text = read(path)?.unwrap_or_default();
     let table = parse_table(path, &text)?;
     let config: Config = toml::from_str(&text).map_err(|e| corrupt(path, &text, &e))?;
     config.check()?;
@@ -132,7 +132,7 @@ pub fn load(path: &Path) -> Result<Loaded, ConfigError> {
 /// # Errors
 /// When the file cannot be written.
 pub fn create(path: &Path) -> Result<bool, ConfigError> {
-    if read_text(path)?.is_some() {
+    if read(path)?.is_some() {
         make_private(path)?;
         return Ok(false);
     }
@@ -146,7 +146,7 @@ pub fn create(path: &Path) -> Result<bool, ConfigError> {
 /// # Errors
 /// As [`load`]; a file that is corrupt is left alone.
 pub fn set(path: &Path, table: &str, values: &[(&str, Option<Value>)]) -> Result<(), ConfigError> {
-    let mut text = match read_text(path)? {
+    let mut text = match read(path)? {
         Some(text) => text,
         None => TEMPLATE.to_owned(),
     };
@@ -200,6 +200,20 @@ pub fn peer_address(text: &str) -> Option<Multiaddr> {
     format!("/{kind}/{host}/tcp/{port}").parse().ok().filter(|_| plain)
 }
 
+/// The file's text; none when there is no file.
+fn read(path: &Path) -> Result<Option<String>, ConfigError> {
+    let bytes = match fs::read(path) {
+        Ok(bytes) => bytes,
+        Err(e) if e.kind() == io::ErrorKind::NotFound => return Ok(None),
+        Err(e) => return Err(DataDirError::io(path)(e).into()),
+    };
+    String::from_utf8(bytes).map(Some).map_err(|error| {
+        let before = error.as_bytes().iter().take(error.utf8_error().valid_up_to());
+        let line = before.filter(|byte| **byte == b'\n').count() + 1;
+        ConfigError::Corrupt { path: path.display().to_string(), line, message: "this is not UTF-8".into() }
+    })
+}
+
 fn parse_table(path: &Path, text: &str) -> Result<Table, ConfigError> {
     text.parse::<Table>().map_err(|e| corrupt(path, text, &e))
 }
@@ -227,8 +241,27 @@ fn assign(table: &mut Table, section: &str, key: &str, value: Option<Value>) {
     };
 }
 
-/// The text with one line of one section replaced, added or taken away.
+/// The text without a table: its header and its lines, but not the comments around it.
+fn without_table(text: &str, header: &str) -> Option<String> {
+    let lines: Vec<_> = text.lines().collect();
+    let start = lines.iter().position(|line| line.trim() == header)?;
+    let body = lines.iter().skip(start + 1).take_while(|line| !line.trim_start().starts_with('['));
+    let end = start + 1 + body.count();
+    let is_kept = |line: &str| line.trim().is_empty() || line.trim_start().starts_with('#');
+    // What stands right before the next header belongs to that one.
+    let kept = lines.iter().take(end).skip(start + 1).rev().take_while(|line| is_kept(line)).count();
+    let rest = lines.iter().take(start).chain(lines.iter().skip(end - kept));
+    Some(rest.map(|line| format!("{line}\n")).collect())
+}
+
+/// The text with one line of one section replaced, added or taken away, or one table taken away.
 fn edit(text: &str, section: &str, key: &str, value: Option<&Value>) -> String {
+    if section.is_empty()
+        && value.is_none()
+        && let Some(rest) = without_table(text, &format!("[{key}]"))
+    {
+        return rest;
+    }
     let mut lines: Vec<String> = text.lines().map(str::to_owned).collect();
     let header = format!("[{section}]");
     let start = if section.is_empty() {
@@ -291,8 +324,6 @@ const TEMPLATE: &str = r#"# Spore's configuration. Flags of `spore run` go befor
 
 #[cfg(test)]
 mod tests {
-    use std::fs;
-
     use super::*;
 
     fn file(text: &str) -> (tempfile::TempDir, std::path::PathBuf) {
@@ -362,6 +393,25 @@ mod tests {
         assert_eq!((loaded.config.port, loaded.unknown), (2, vec!["future".to_owned()]));
         set(&path, "", &[("task", None)]).unwrap();
         assert_eq!(load(&path).unwrap().config.task, None);
+    }
+
+    #[test]
+    fn a_table_is_taken_away_without_the_comments_around_it() {
+        let (_dir, path) =
+            file("# a\nport = 1\n\n# b\n[llm]\nprovider = \"a\"\napi_key = \"k\"\n\n# c\n[future]\nx = 1\n");
+        set(&path, "", &[("llm", None)]).unwrap();
+        assert_eq!(fs::read_to_string(&path).unwrap(), "# a\nport = 1\n\n# b\n\n# c\n[future]\nx = 1\n");
+        let (_dir, path) = file(&format!("{TEMPLATE}\n[llm]\nprovider = \"a\"\napi_key = \"k\"\n"));
+        set(&path, "", &[("llm", None)]).unwrap();
+        assert_eq!(fs::read_to_string(&path).unwrap(), format!("{TEMPLATE}\n"));
+    }
+
+    #[test]
+    fn a_file_that_is_no_text_is_named_with_its_line() {
+        let (_dir, path) = file("");
+        fs::write(&path, b"port = 1\ntask = \"\xff\"\n").unwrap();
+        let error = load(&path).unwrap_err().to_string();
+        assert!(error.contains("config.toml line 2") && error.contains("UTF-8"), "{error}");
     }
 
     #[test]

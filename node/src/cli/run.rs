@@ -8,7 +8,7 @@ use libp2p::Multiaddr;
 use super::{CliError, Context, ErrorKind, display, display::Display, peer, warn};
 use crate::{
     api::page,
-    config::{Config, LlmConfig},
+    config::{Config, LlmConfig, PEER_ADDRESSES},
     data_dir::make_private,
     research::llm::{Provider, ProviderConfig},
     runtime::{self, Mode, Node, Options, StartError, WebError},
@@ -138,7 +138,8 @@ fn options(args: &Args, config: &Config) -> Result<Options, CliError> {
         _ => Mode::Research,
     };
     let configured = config.peer.iter().filter(|_| !args.no_bootstrap);
-    let peers = configured.chain(&args.peer).map(|address| peer::parse(address)).collect::<Result<_, _>>()?;
+    let configured = configured.map(|text| peer::parse(text).map_err(|_| misconfigured("peer", text, PEER_ADDRESSES)));
+    let peers = configured.chain(args.peer.iter().map(|text| peer::parse(text))).collect::<Result<_, _>>()?;
     let web =
         std::net::SocketAddr::new(args.web_host.unwrap_or(config.web_host), args.web_port.unwrap_or(config.web_port));
     Ok(Options {
@@ -157,14 +158,22 @@ fn options(args: &Args, config: &Config) -> Result<Options, CliError> {
     })
 }
 
+/// How an address to listen on is written, for hints.
+const LISTEN_ADDRESSES: &str =
+    "an address to listen on looks like /ip4/0.0.0.0/tcp/7471 or /ip4/0.0.0.0/udp/7471/quic-v1";
+
+/// What the file says, not the command line: no error of usage.
+fn misconfigured(key: &str, text: &str, hint: &str) -> CliError {
+    CliError::failed(format!("config.toml: {key}: {text:?} is no address")).hint(hint)
+}
+
 /// Where to listen: the flag, else the configuration, else everywhere at the port.
 fn listen(args: &Args, config: &Config) -> Result<Vec<Multiaddr>, CliError> {
     if !args.listen.is_empty() {
         return Ok(args.listen.clone());
     }
     if !config.listen.is_empty() && args.port.is_none() {
-        let parse =
-            |text: &String| text.parse().map_err(|e| CliError::failed(format!("config.toml: listen: {text}: {e}")));
+        let parse = |text: &String| text.parse().map_err(|_| misconfigured("listen", text, LISTEN_ADDRESSES));
         return config.listen.iter().map(parse).collect();
     }
     let port = args.port.unwrap_or(config.port);
@@ -280,5 +289,14 @@ mod tests {
     fn a_peer_that_is_none_is_a_usage_error() {
         let error = options(&parsed("--peer nonsense"), &Config::default()).unwrap_err();
         assert_eq!(error.kind, ErrorKind::Usage);
+        let nonsense = || vec!["nonsense".to_owned()];
+        for (key, config) in [
+            ("peer", Config { peer: nonsense(), ..Config::default() }),
+            ("listen", Config { listen: nonsense(), ..Config::default() }),
+        ] {
+            let error = options(&parsed(""), &config).unwrap_err();
+            assert!(error.message.starts_with(&format!("config.toml: {key}")) && error.hint.is_some(), "{error}");
+            assert_eq!(error.kind, ErrorKind::Failed);
+        }
     }
 }
