@@ -2,7 +2,12 @@
 
 mod propose;
 
-use std::{collections::HashSet, sync::Arc, time::Duration};
+use std::{
+    borrow::Cow,
+    collections::{HashMap, HashSet},
+    sync::Arc,
+    time::Duration,
+};
 
 use spore_protocol::{Cid, Goal, HardwareClass, Record, RecordId, Status, TaskId, Verdict, Verified};
 use spore_storage::{RecordSummary, TaskView};
@@ -50,7 +55,7 @@ enum Round {
     /// An experiment ran and its record is published.
     Published(Status),
     /// There is nothing to do yet, and why.
-    Nothing(&'static str),
+    Nothing(Cow<'static, str>),
     /// A task or a record is left alone for a while; another may do.
     PassedOver,
 }
@@ -71,8 +76,9 @@ pub async fn run(engine: Arc<Engine>, mut shutdown: Shutdown) {
         refused: HashSet::new(),
         unfit: Aside::default(),
         barren: Aside::default(),
+        hopeless: HashMap::new(),
     };
-    let (mut failures, mut said) = (0, "");
+    let (mut failures, mut said) = (0, Cow::Borrowed(""));
     loop {
         let delay = match researcher.round(&mut shutdown).await {
             Ok(Round::Published(Status::Crash)) => {
@@ -84,8 +90,9 @@ pub async fn run(engine: Arc<Engine>, mut shutdown: Shutdown) {
                 Duration::ZERO
             }
             Ok(Round::Nothing(why)) => {
-                if why != std::mem::replace(&mut said, why) {
+                if why != said {
                     info!("research waits: {why}");
+                    said = why;
                 }
                 researcher.wait_for_news(&mut shutdown).await;
                 LOOK_AT_MOST
@@ -121,6 +128,14 @@ struct Researcher {
     unfit: Aside<TaskId>,
     /// Records that cannot be built on now.
     barren: Aside<RecordId>,
+    /// Own tasks whose base script fails in every run, and how: left alone until the node restarts,
+    /// for a task's script never changes. As many as a person made, each at the cost of a run.
+    hopeless: HashMap<TaskId, String>,
+}
+
+/// Whether another run of the same script would fail alike.
+fn repeats(kind: FailureKind) -> bool {
+    matches!(kind, FailureKind::Script | FailureKind::Causality | FailureKind::Diverged)
 }
 
 /// For how long an error speaks against the task it came from. None when it is not the task's.
@@ -158,14 +173,20 @@ impl Researcher {
     /// One experiment on the chosen task. A task that is not fit for one is left alone for a while,
     /// unless it is pinned.
     async fn round(&mut self, shutdown: &mut Shutdown) -> Result<Round, EngineError> {
-        let unfit = self.unfit.at(Instant::now());
+        let hopeless: HashSet<TaskId> = self.hopeless.keys().copied().collect();
+        let mut unfit = self.unfit.at(Instant::now());
+        unfit.extend(&hopeless);
         let fit = self.engine.chosen_task(unfit).await?;
         let task = match fit {
             Some(task) => Some(task),
             // Better an unfit one than none; an error then delays this loop.
-            None => self.engine.chosen_task(HashSet::new()).await?,
+            None => self.engine.chosen_task(hopeless).await?,
         };
-        let Some(task) = task else { return Ok(Round::Nothing("no task that this node can run is known yet")) };
+        let Some(task) = task else { return Ok(Round::Nothing(self.without_task())) };
+        // A pinned one is chosen whatever is known of it.
+        if let Some(reason) = self.hopeless.get(&task) {
+            return Ok(Round::Nothing(reason.clone().into()));
+        }
         let result = self.work(task, shutdown).await;
         let pinned = *self.engine.settings.pinned.borrow() == Some(task);
         match result {
@@ -179,11 +200,19 @@ impl Researcher {
         }
     }
 
+    /// Why there is no task to work on.
+    fn without_task(&self) -> Cow<'static, str> {
+        match self.hopeless.values().min() {
+            Some(reason) => reason.clone().into(),
+            None => "no task that this node can run is known yet".into(),
+        }
+    }
+
     async fn work(&mut self, task: TaskId, shutdown: &mut Shutdown) -> Result<Round, EngineError> {
         let scene = self.scene(task).await?;
         let Some(root) = scene.view.root else {
             if scene.terms.manifest.created_by != self.engine.node_id() {
-                return Ok(Round::Nothing("the task's creator has not published its root yet"));
+                return Ok(Round::Nothing("the task's creator has not published its root yet".into()));
             }
             let proposal = self.base(&scene.terms, "base script", "Everything else is compared with this.").await?;
             return self.experiment(&scene.terms, None, proposal, shutdown).await;
@@ -197,14 +226,13 @@ impl Researcher {
         let choices = if fertile.is_empty() { &candidates } else { &fertile };
         let stalled = stalled(scene.goal, &scene.class, &scene.records);
         let Some(pick) = choose(scene.goal, choices, stalled, self.seed()) else {
-            return Ok(Round::Nothing("no record can be built on"));
+            return Ok(Round::Nothing("no record can be built on".into()));
         };
         let (parent, proposal) = match self.next(&scene, pick, shutdown).await {
             Ok((parent, Some(proposal))) => (parent, proposal),
             Ok((_, None)) => {
-                return Ok(Round::Nothing(
-                    "nothing new was proposed: the script's tunables are exhausted, or it has none",
-                ));
+                let why = "nothing new was proposed: the script's tunables are exhausted, or it has none";
+                return Ok(Round::Nothing(why.into()));
             }
             // As with tasks: where nothing else is left, an error is one.
             Err(error) if fertile.is_empty() => return Err(error),
@@ -294,7 +322,7 @@ impl Researcher {
 
     /// Runs a proposal and publishes its record.
     async fn experiment(
-        &self,
+        &mut self,
         terms: &Terms,
         parent: Option<Parent>,
         proposal: Proposal,
@@ -313,10 +341,27 @@ impl Researcher {
         };
         info!(task = %terms.task_id.short(), change = %proposal.description, "experiment begins");
         let result = self.engine.train(order, shutdown).await?;
+        if parent.is_none()
+            && let Err(failure) = &result
+        {
+            return self.rootless(terms.task_id, failure);
+        }
         let published = self.publish(terms, parent.as_ref(), &proposal, result, shutdown).await?;
         let metric = published.val_bpb;
         info!(id = %published.id().short(), status = %published.status, metric, steps = published.num_steps, "experiment published");
         Ok(Round::Published(published.status))
+    }
+
+    /// An own task's base script failed. No record tells of it: a root that crashed would be the
+    /// task's root for ever.
+    fn rootless(&mut self, task: TaskId, failure: &Failure) -> Result<Round, EngineError> {
+        if !repeats(failure.kind) {
+            return Err(EngineError::Task { task, reason: format!("its base script does not run here: {failure}") });
+        }
+        let reason = format!("the base script of task {} fails: {failure}; make another task", task.short());
+        warn!("{reason}");
+        self.hopeless.insert(task, reason);
+        Ok(Round::PassedOver)
     }
 
     async fn publish(
@@ -342,13 +387,6 @@ impl Researcher {
             }),
             Err(failure) => Err(failure.reason.as_str()),
         };
-        if parent.is_none()
-            && let Err(reason) = measured
-        {
-            // A root that crashed would be the task's root for ever.
-            let reason = format!("its base script does not run here: {reason}");
-            return Err(EngineError::Task { task: terms.task_id, reason });
-        }
         let record = record(&terms.manifest, parent, proposal, &runner, measured, self.engine.now());
         self.engine.publish(&record, shutdown).await
     }
@@ -391,6 +429,13 @@ mod tests {
         let internal = failure(FailureKind::Internal);
         assert_eq!((unfit_for(&internal), barren_for(&internal)), (None, Some(UNFIT)));
         assert_eq!((unfit_for(&EngineError::Stopped), barren_for(&EngineError::Stopped)), (None, None));
+    }
+
+    #[test]
+    fn what_another_run_may_cure_does_not_end_a_task() {
+        use FailureKind::{Causality, Crashed, Deadline, Device, Diverged, Memory, Script};
+        assert!([Script, Causality, Diverged].into_iter().all(repeats));
+        assert!(![Deadline, Memory, Crashed, Device].into_iter().any(repeats));
     }
 
     #[test]
