@@ -2,7 +2,10 @@
 
 use std::{
     collections::BTreeMap,
-    sync::{Arc, Mutex, PoisonError},
+    sync::{
+        Arc, Mutex, PoisonError,
+        atomic::{AtomicBool, Ordering},
+    },
 };
 
 use libp2p::PeerId;
@@ -16,6 +19,9 @@ pub const INBOX: usize = 4096;
 
 /// Wants not yet taken by the network; more are dropped, for catch-up brings them too.
 pub const WANTS: usize = 1024;
+
+/// See [`IngestHandle::trouble`].
+pub(super) const STORE_REFUSES: &str = "the store refuses writes (is the disk full?): free space and restart the node";
 
 /// Where an object came from.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
@@ -92,6 +98,8 @@ impl Rejections {
 pub struct IngestHandle {
     pub(super) inbox: mpsc::Sender<Inbound>,
     pub(super) rejections: Rejections,
+    /// Set while the last insertion failed.
+    pub(super) failing: Arc<AtomicBool>,
 }
 
 impl IngestHandle {
@@ -103,6 +111,12 @@ impl IngestHandle {
         let (reply, answer) = oneshot::channel();
         self.inbox.send(Inbound { origin, object, reply }).await.map_err(|_| IngestClosed)?;
         answer.await.map_err(|_| IngestClosed)
+    }
+
+    /// What to show a person while the store takes no objects. After a full disk that lasts until
+    /// the store is opened anew, however much space there is.
+    pub fn trouble(&self) -> Option<&'static str> {
+        self.failing.load(Ordering::Relaxed).then_some(STORE_REFUSES)
     }
 
     /// Objects refused since the start, by [`Reject::code`].

@@ -4,7 +4,10 @@
 use std::{
     collections::{HashMap, HashSet},
     num::NonZero,
-    sync::Arc,
+    sync::{
+        Arc,
+        atomic::{AtomicBool, Ordering},
+    },
     thread::available_parallelism,
     time::Duration,
 };
@@ -21,7 +24,7 @@ use tracing::{debug, error, info, warn};
 use super::{
     Disposition, INBOX, Inbound, IngestHandle, Origin, StoreEvent, WANTS, Want,
     batch::{Answer, Checked, Entry, Waiting, check_time, first_of_each, screen},
-    handle::Rejections,
+    handle::{Rejections, STORE_REFUSES},
 };
 
 /// Unix seconds, now. Passed in, so that tests own the clock.
@@ -59,7 +62,8 @@ pub struct Ingest {
     events: broadcast::Sender<StoreEvent>,
     wants: mpsc::Sender<Want>,
     /// Whether the last insertion failed, so that a full disk is logged once and not for each batch.
-    failing: bool,
+    /// Shared with the handles, which tell it to people.
+    failing: Arc<AtomicBool>,
 }
 
 impl Ingest {
@@ -70,16 +74,10 @@ impl Ingest {
         let (wants, wanted) = mpsc::channel(WANTS);
         let (events, _) = broadcast::channel(EVENTS);
         let rejections = Rejections::default();
-        let handle = IngestHandle { inbox, rejections: rejections.clone() };
-        let service = Self {
-            store,
-            clock,
-            waiting: Waiting::default(),
-            rejections,
-            events: events.clone(),
-            wants,
-            failing: false,
-        };
+        let failing = Arc::new(AtomicBool::new(false));
+        let handle = IngestHandle { inbox, rejections: rejections.clone(), failing: failing.clone() };
+        let service =
+            Self { store, clock, waiting: Waiting::default(), rejections, events: events.clone(), wants, failing };
         (handle, events, wanted, tokio::spawn(service.run(queue, shutdown)))
     }
 
@@ -161,7 +159,7 @@ impl Ingest {
                 return self.failed(&places, &reason);
             }
         };
-        if std::mem::take(&mut self.failing) {
+        if self.failing.swap(false, Ordering::Relaxed) {
             info!("the store takes objects again");
         }
         for (id, reject) in &report.late_rejects {
@@ -183,8 +181,8 @@ impl Ingest {
     }
 
     fn failed(&mut self, places: &[usize], reason: &Arc<str>) -> Vec<Answer> {
-        if !std::mem::replace(&mut self.failing, true) {
-            error!(%reason, "the store cannot take objects; reading goes on");
+        if !self.failing.swap(true, Ordering::Relaxed) {
+            error!(%reason, "{STORE_REFUSES}; reading goes on");
         }
         places.iter().map(|place| (*place, Disposition::Failed(reason.clone()))).collect()
     }

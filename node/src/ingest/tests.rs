@@ -142,6 +142,17 @@ async fn a_new_object_is_stored_told_and_known_from_then_on() {
 }
 
 #[tokio::test]
+async fn a_store_that_takes_objects_again_is_no_trouble() {
+    let service = start();
+    assert_eq!(service.handle.trouble(), None);
+    service.handle.failing.store(true, Ordering::Relaxed);
+    assert!(service.handle.trouble().is_some_and(|told| told.contains("free space")));
+    let object = SignedObject::Task(manifest());
+    assert_eq!(service.handle.submit(Origin::Local, object).await.unwrap(), Disposition::Accepted);
+    assert_eq!(service.handle.trouble(), None);
+}
+
+#[tokio::test]
 async fn a_forged_copy_neither_enters_nor_keeps_the_true_one_out() {
     let service = start();
     let object = SignedObject::Task(manifest());
