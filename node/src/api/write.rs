@@ -200,8 +200,17 @@ async fn add_peer(node: &LiveNode, wish: &dto::PeerAddress) -> Result<dto::PeerA
     node.network
         .dial(address)
         .await
-        .map_err(|e| ApiError::unavailable(format!("could not connect to {}: {e}", wish.address)))?;
+        .map_err(|e| ApiError::unavailable(format!("could not connect to {}: {}", wish.address, innermost(&e))))?;
     Ok(wish.clone())
+}
+
+/// The last cause of those that libp2p strings together, layer by layer and line by line.
+fn innermost(text: &str) -> &str {
+    let text = text.trim_end();
+    // So ends its list of the addresses that were tried.
+    let text = text.strip_suffix(")]").unwrap_or(text);
+    let causes = text.split('\n').flat_map(|line| line.split(": ")).map(str::trim);
+    causes.filter(|cause| !cause.is_empty()).last().unwrap_or(text)
 }
 
 /// Closes the connections to a peer.
@@ -244,4 +253,17 @@ where
     B: Buf,
 {
     serde_json::from_slice(&read_all(body).await?).map_err(|e| ApiError::bad_request(e.to_string()))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn of_a_failed_dial_the_innermost_cause_is_told() {
+        let refused = "Failed to negotiate transport protocol(s): [(/ip4/127.0.0.1/tcp/1: : Other\n - x: Connection refused (os error 111): Connection refused (os error 111))]";
+        assert_eq!(innermost(refused), "Connection refused (os error 111)");
+        assert_eq!(innermost("Dial error: no addresses for peer."), "no addresses for peer.");
+        assert_eq!(innermost(""), "");
+    }
 }

@@ -14,13 +14,14 @@ use indicatif::{MultiProgress, ProgressBar, ProgressDrawTarget, ProgressStyle};
 use spore_storage::Change;
 use tokio::{
     sync::broadcast::error::RecvError,
-    time::{MissedTickBehavior, interval},
+    time::{MissedTickBehavior, interval, sleep},
 };
-use tracing_subscriber::EnvFilter;
+use tracing::{Level, Metadata};
+use tracing_subscriber::{EnvFilter, filter::filter_fn, layer::SubscriberExt};
 
 use super::text;
 use crate::{
-    api::live::LiveNode,
+    api::live::{Live, LiveNode},
     api::view::View,
     progress::{Purpose, RunProgress},
     runtime::{Mode, Node},
@@ -38,6 +39,11 @@ const BAR: &str = "{spinner} {prefix} {bar:24} {pos}/{len} {msg}";
 /// Lines and changes waiting to be shown. More are dropped: a terminal that stands still (Ctrl-S, a
 /// full pipe) must not hold up the node.
 const QUEUE: usize = 1024;
+/// Log lines kept back until the banner: a start says a few. Those beyond are shown at once.
+const HELD: usize = 64;
+/// How often, and after how long each time, the banner looks for a first address to tell.
+const LISTEN_LOOKS: usize = 10;
+const LISTEN_LOOK: Duration = Duration::from_millis(100);
 /// How long the end of the process waits for a slow terminal.
 const FLUSH_WITHIN: Duration = Duration::from_secs(1);
 
@@ -50,6 +56,9 @@ enum Show {
     Line(String),
     Log(Vec<u8>),
     Progress(Option<RunProgress>),
+    /// Log lines wait for [`Show::Release`], so that the banner comes first.
+    Hold,
+    Release,
     End(SyncSender<()>),
 }
 
@@ -81,7 +90,7 @@ impl Display {
 
     /// Who this is and where it can be reached.
     pub async fn banner(&self, node: &Node, mode: Mode, proposer: Option<&str>, page: bool) {
-        let live = node.live.now().await;
+        let live = listening(node).await;
         let does = match mode {
             Mode::Research => "research: runs experiments, and re-runs some of others'",
             Mode::Verify => "verify: re-runs others' experiments",
@@ -113,7 +122,21 @@ impl Display {
             self.line(&format!("  explorer  http://{}", node.address));
         }
         self.line("Ctrl-C ends it.");
+        self.show(Show::Release);
     }
+}
+
+/// The node now, or as soon as it has an address, for which it needs a moment.
+async fn listening(node: &Node) -> Live {
+    let mut live = node.live.now().await;
+    for _ in 0..LISTEN_LOOKS {
+        if !live.listen_addresses.is_empty() {
+            break;
+        }
+        sleep(LISTEN_LOOK).await;
+        live = node.live.now().await;
+    }
+    live
 }
 
 /// Shows events and progress until aborted.
@@ -170,29 +193,45 @@ struct Screen {
     bar: Option<ProgressBar>,
     /// When a line was last printed for the running experiment, where there is no terminal.
     told: Option<Instant>,
+    /// Log lines kept back; none: they are shown at once.
+    held: Option<Vec<Vec<u8>>>,
 }
 
 impl Screen {
     fn new() -> Self {
         let terminal = io::stdout().is_terminal();
         let target = if terminal { ProgressDrawTarget::stdout_with_hz(4) } else { ProgressDrawTarget::hidden() };
-        Self { bars: MultiProgress::with_draw_target(target), terminal, bar: None, told: None }
+        Self { bars: MultiProgress::with_draw_target(target), terminal, bar: None, told: None, held: None }
     }
 
     fn run(mut self, waiting: &Receiver<Show>) {
         while let Ok(what) = waiting.recv() {
             match what {
                 Show::Line(line) => self.line(&line),
-                Show::Log(bytes) => {
-                    let _ = self.bars.suspend(|| io::stderr().write_all(&bytes));
-                }
+                Show::Log(bytes) => match &mut self.held {
+                    Some(held) if held.len() < HELD => held.push(bytes),
+                    _ => self.log(&bytes),
+                },
+                Show::Hold => self.held = Some(Vec::new()),
+                Show::Release => self.release(),
                 Show::Progress(now) => self.progress(now.as_ref()),
                 Show::End(done) => {
+                    self.release();
                     self.progress(None);
                     let _ = io::stdout().flush();
                     let _ = done.try_send(());
                 }
             }
+        }
+    }
+
+    fn log(&self, bytes: &[u8]) {
+        let _ = self.bars.suspend(|| io::stderr().write_all(bytes));
+    }
+
+    fn release(&mut self) {
+        for bytes in self.held.take().unwrap_or_default() {
+            self.log(&bytes);
         }
     }
 
@@ -247,7 +286,12 @@ pub fn log_to(display: &Arc<Display>, verbose: u8) {
         1 => "warn,warp::server=off,libp2p_kad=error,spore_node=info,spore_storage=info",
         _ => "info,spore_node=debug,spore_storage=debug",
     };
-    let filter = EnvFilter::try_from_env("SPORE_LOG").unwrap_or_else(|_| EnvFilter::new(default));
+    let chosen = EnvFilter::try_from_env("SPORE_LOG").ok();
+    let brief = verbose == 0 && chosen.is_none();
+    let filter = chosen.unwrap_or_else(|| EnvFilter::new(default));
+    if brief {
+        display.show(Show::Hold);
+    }
     let display = display.clone();
     let writer = move || LogWriter { display: display.clone() };
     let colored = io::stderr().is_terminal() && super::colored();
@@ -256,9 +300,15 @@ pub fn log_to(display: &Arc<Display>, verbose: u8) {
         .with_target(false)
         .with_ansi(colored)
         .with_writer(writer)
-        .finish();
+        .finish()
+        .with(filter_fn(move |event| !brief || !is_told(event)));
     // A second call could fail only in a test.
     let _ = tracing::subscriber::set_global_default(subscriber);
+}
+
+/// The display tells by itself what is run and what comes of it: so the log need not, at info.
+fn is_told(event: &Metadata<'_>) -> bool {
+    *event.level() == Level::INFO && ["record", "change", "id"].iter().any(|key| event.fields().field(key).is_some())
 }
 
 struct LogWriter {

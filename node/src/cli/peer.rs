@@ -93,7 +93,8 @@ async fn add(address: &str, context: &mut Context) -> Result<(), CliError> {
     }
     writeln!(context.out, "{address} is dialled whenever the node starts")?;
     if let Some(node) = Client::find(&context.data).await? {
-        node.post("/peers", &dto::PeerAddress { address: address.to_owned() }).await?;
+        let dialled = node.post("/peers", &dto::PeerAddress { address: address.to_owned() }).await;
+        dialled.map_err(|e| e.hint("it is saved, and dialled again when the node starts"))?;
         writeln!(context.out, "and is connected now")?;
     }
     Ok(())

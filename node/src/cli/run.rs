@@ -92,6 +92,8 @@ pub fn run(args: Args, context: &Context) -> Result<(), CliError> {
         .build()
         .map_err(|e| CliError::io("cannot start", &e))?;
     let done = runtime.block_on(serve(options, context, &display));
+    // Whether it ran or could not start: what was logged is shown before the error is.
+    display.end();
     runtime.shutdown_timeout(THREADS_END_WITHIN);
     done
 }
@@ -126,7 +128,6 @@ async fn serve(options: Options, context: &Context, display: &Arc<Display>) -> R
         })
         .await;
     shower.abort();
-    display.end();
     ended
         .map_err(|e| CliError::failed(e.to_string()).hint("see the messages above; start it again with -v to see more"))
 }
