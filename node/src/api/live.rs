@@ -82,6 +82,9 @@ impl LiveNode {
     }
 
     fn activity(&self, progress: Option<&RunProgress>, snapshot: &Snapshot) -> String {
+        if let Some(trouble) = self.ingest.trouble() {
+            return trouble.to_owned();
+        }
         let peers = match snapshot.peers.len() {
             0 => "no peers yet".to_owned(),
             1 => "1 peer".to_owned(),
