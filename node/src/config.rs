@@ -251,7 +251,8 @@ fn without_table(text: &str, header: &str) -> Option<String> {
     // What stands right before the next header belongs to that one.
     let kept = lines.iter().take(end).skip(start + 1).rev().take_while(|line| is_kept(line)).count();
     let rest = lines.iter().take(start).chain(lines.iter().skip(end - kept));
-    Some(rest.map(|line| format!("{line}\n")).collect())
+    let text: String = rest.map(|line| format!("{line}\n")).collect();
+    Some(format!("{}\n", text.trim_end()))
 }
 
 /// The text with one line of one section replaced, added or taken away, or one table taken away.
@@ -401,9 +402,11 @@ mod tests {
             file("# a\nport = 1\n\n# b\n[llm]\nprovider = \"a\"\napi_key = \"k\"\n\n# c\n[future]\nx = 1\n");
         set(&path, "", &[("llm", None)]).unwrap();
         assert_eq!(fs::read_to_string(&path).unwrap(), "# a\nport = 1\n\n# b\n\n# c\n[future]\nx = 1\n");
-        let (_dir, path) = file(&format!("{TEMPLATE}\n[llm]\nprovider = \"a\"\napi_key = \"k\"\n"));
+        let (_dir, path) = file(TEMPLATE);
+        let text = |text: &str| Some(Value::String(text.into()));
+        set(&path, "llm", &[("provider", text("a")), ("api_key", text("k"))]).unwrap();
         set(&path, "", &[("llm", None)]).unwrap();
-        assert_eq!(fs::read_to_string(&path).unwrap(), format!("{TEMPLATE}\n"));
+        assert_eq!(fs::read_to_string(&path).unwrap(), TEMPLATE);
     }
 
     #[test]
