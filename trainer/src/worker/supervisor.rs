@@ -428,7 +428,7 @@ mod tests {
 
     #[test]
     fn a_worker_that_dies_tells_how_and_nothing_of_the_machine() {
-        let noise = "echo /home/me/driver.json not found >&2; kill -ABRT $$";
+        let noise = "echo /srv/me/driver.json not found >&2; kill -ABRT $$";
         let failure = run(noise, &job(PLENTY), false).0.unwrap_err();
         assert_eq!(failure.kind, FailureKind::Crashed);
         assert!(failure.reason.contains("signal: 6") && !failure.reason.contains('/'), "{failure}");
@@ -439,10 +439,10 @@ mod tests {
 
     #[test]
     fn of_a_panic_the_source_files_name_is_told() {
-        let panic = "loader: /usr/x\nthread 'trace' (7) panicked at /home/me/src/lib.rs:3:14:\nsecret\nnote: run";
+        let panic = "loader: /usr/x\nthread 'trace' (7) panicked at /srv/me/src/lib.rs:3:14:\nsecret\nnote: run";
         assert_eq!(last_words(panic).unwrap(), "panicked at lib.rs:3:14");
-        assert_eq!(last_words("x panicked at /home/me and my files"), None);
-        assert_eq!(last_words("memory allocation of /home/me bytes failed"), None);
+        assert_eq!(last_words("x panicked at /srv/me and my files"), None);
+        assert_eq!(last_words("memory allocation of /srv/me bytes failed"), None);
     }
 
     #[test]
