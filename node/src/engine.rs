@@ -38,10 +38,8 @@ use crate::{
     network::NetworkHandle,
     progress::{Purpose, RunProgress},
     research::llm::ProviderConfig,
+    shutdown::{Shutdown, stopped},
 };
-
-/// True when the node shuts down.
-pub type Shutdown = watch::Receiver<bool>;
 
 /// Main memory for a worker where the system does not tell how much there is.
 const DEFAULT_MEMORY: u64 = 8 << 30;
@@ -68,7 +66,6 @@ pub enum Role {
 /// What a person chose for this node.
 #[derive(Clone, Debug)]
 pub struct Settings {
-    pub role: Role,
     /// The task to work on; none: the most active one that this node can run.
     pub pinned: watch::Receiver<Option<TaskId>>,
     /// The language model that proposes; none: the built-in proposer.
@@ -353,7 +350,7 @@ impl Engine {
         shutdown: &mut Shutdown,
     ) -> Result<Result<Vec<Tunable>, String>, EngineError> {
         let (supervisor, script) = (self.supervisor.clone(), script.to_owned());
-        let result = cancellable(shutdown, move |cancel| supervisor.inspect_cancellable(&script, cancel)).await?;
+        let result = cancellable(shutdown, move |cancel| supervisor.inspect(&script, cancel)).await?;
         Ok(result.map_err(|failure| failure.reason))
     }
 
@@ -403,12 +400,6 @@ impl Engine {
             memory_limit: self.settings.memory_limit,
         }
     }
-}
-
-/// Resolves when the node shuts down, or when nobody is left who could say so.
-pub async fn stopped(shutdown: &mut Shutdown) {
-    // An error means that the sender is gone, and with it the node.
-    let _ = shutdown.wait_for(|stop| *stop).await;
 }
 
 /// Lets a worker process work on a blocking thread, and ends it when the node shuts down. The

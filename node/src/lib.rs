@@ -23,4 +23,5 @@ pub mod network;
 pub mod progress;
 pub mod research;
 pub mod runtime;
+pub mod shutdown;
 pub mod verify;

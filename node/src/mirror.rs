@@ -16,13 +16,14 @@ use futures::StreamExt as _;
 use spore_protocol::{Cid, NodeId};
 use spore_storage::{Cursor, Scope, Store, StoreError};
 use tokio::{
-    sync::{broadcast, watch},
+    sync::broadcast,
     time::{Instant, sleep_until, timeout},
 };
 
 use crate::{
     ingest::StoreEvent,
     network::{FetchError, NetworkHandle},
+    shutdown::{Shutdown, stopped},
 };
 
 /// Largest script or evaluator kept, in bytes: what the train-script language takes.
@@ -48,7 +49,7 @@ pub async fn run(
     store: Store,
     network: NetworkHandle,
     mut events: broadcast::Receiver<StoreEvent>,
-    mut shutdown: watch::Receiver<bool>,
+    mut shutdown: Shutdown,
 ) {
     let mut mirror = Mirror { store, network, failures: HashMap::new(), walk: Walk::Next(None) };
     loop {
@@ -69,12 +70,6 @@ pub async fn run(
             () = stopped(&mut shutdown) => return,
         }
     }
-}
-
-/// Resolves when the node shuts down, or nobody is left who could say so.
-async fn stopped(shutdown: &mut watch::Receiver<bool>) {
-    // What it gives is a lock, which may not be held while something else is awaited.
-    let _ = shutdown.wait_for(|stop| *stop).await;
 }
 
 struct Mirror {

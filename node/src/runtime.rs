@@ -359,7 +359,6 @@ mod trainer {
             let Some(ready) = self.0 else { return };
             let role = if options.mode == Mode::Research { Role::Research } else { Role::Verify };
             let settings = Settings {
-                role,
                 pinned: live.pinned.subscribe(),
                 llm: options.llm.clone(),
                 verify_rate: options.verify_rate.unwrap_or(verify::default_rate(role)),

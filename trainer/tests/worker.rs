@@ -120,9 +120,9 @@ fn a_probe_names_the_device() {
 fn an_inspection_names_the_tunables() {
     let scratch = tempfile::tempdir().unwrap();
     let supervisor = Supervisor { arguments: vec![], ..Supervisor::new(program(), scratch.path().to_owned()) };
-    let tunables = supervisor.inspect(SMALL).unwrap();
+    let tunables = supervisor.inspect(SMALL, &AtomicBool::new(false)).unwrap();
     assert_eq!(tunables.iter().map(|tunable| tunable.name.as_str()).collect::<Vec<_>>(), ["width", "lr"]);
-    assert!(supervisor.inspect("tune(").unwrap_err().blames_script());
+    assert!(supervisor.inspect("tune(", &AtomicBool::new(false)).unwrap_err().blames_script());
 }
 
 #[test]

@@ -9,6 +9,8 @@ use spore_protocol::{
 use tempfile::TempDir;
 use tokio::task::JoinHandle;
 
+use tokio::sync::watch;
+
 use super::*;
 use crate::network::Command;
 

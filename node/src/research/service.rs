@@ -29,9 +29,10 @@ use super::{
     record::{Measured, Parent, Runner, record},
 };
 use crate::{
-    engine::{Engine, EngineError, Order, Shutdown, Terms, stopped},
+    engine::{Engine, EngineError, Order, Terms},
     ingest::StoreEvent,
     progress::Purpose,
+    shutdown::{Shutdown, stopped},
 };
 
 /// First delay after a failure; it doubles with each further one.

@@ -13,9 +13,10 @@ use tracing::{debug, info, warn};
 
 use super::policy::{Open, Policy, Ruling, Skipped, Work, closing, rule, to_answer};
 use crate::{
-    engine::{Engine, EngineError, Order, Role, Shutdown, stopped},
+    engine::{Engine, EngineError, Order, Role},
     ingest::StoreEvent,
     progress::Purpose,
+    shutdown::{Shutdown, stopped},
 };
 
 /// Newest records that are looked at: older ones have had their chance.

@@ -101,19 +101,12 @@ impl Supervisor {
     }
 
     /// What a script offers for change. The script may be a stranger's, so a process of its own
-    /// looks at it.
+    /// looks at it; it is ended when `cancel` turns true, which is looked at every 50 ms.
     ///
     /// # Errors
-    /// What is wrong with the script ([`Failure::blames_script`]), or the process died.
-    pub fn inspect(&self, script: &str) -> Result<Vec<Tunable>, Failure> {
-        self.inspect_cancellable(script, &AtomicBool::new(false))
-    }
-
-    /// As [`Supervisor::inspect`], ended early when `cancel` turns true, which is looked at every 50 ms.
-    ///
-    /// # Errors
-    /// As there, and [`FailureKind::Cancelled`].
-    pub fn inspect_cancellable(&self, script: &str, cancel: &AtomicBool) -> Result<Vec<Tunable>, Failure> {
+    /// What is wrong with the script ([`Failure::blames_script`]), the process died, or
+    /// [`FailureKind::Cancelled`].
+    pub fn inspect(&self, script: &str, cancel: &AtomicBool) -> Result<Vec<Tunable>, Failure> {
         match self.converse(&Request::Inspect(script.to_owned()), 1, INSPECT_MEMORY, self.grace, cancel, |_| {})? {
             Event::Tunables(tunables) => Ok(tunables),
             _ => Err(Failure::new(FailureKind::Internal, "the worker gave another answer than asked for")),
@@ -465,7 +458,7 @@ mod tests {
         let scratch = tempfile::tempdir().unwrap();
         let mut supervisor = Supervisor::new("/bin/sh".into(), scratch.path().to_owned());
         supervisor.arguments = ["-c", "exec /bin/sleep 600"].map(OsString::from).to_vec();
-        let failure = supervisor.inspect_cancellable("x = 1", &AtomicBool::new(true)).unwrap_err();
+        let failure = supervisor.inspect("x = 1", &AtomicBool::new(true)).unwrap_err();
         assert_eq!(failure.kind, FailureKind::Cancelled);
     }
 

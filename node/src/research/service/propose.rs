@@ -11,7 +11,7 @@ use tracing::{debug, info, warn};
 
 use super::{Researcher, Scene, UNFIT};
 use crate::{
-    engine::{EngineError, Shutdown, stopped},
+    engine::EngineError,
     research::{
         Proposal,
         llm::{
@@ -22,6 +22,7 @@ use crate::{
         record::Parent,
         tuner::{self, Trial},
     },
+    shutdown::{Shutdown, stopped},
 };
 
 /// Newest results out of which the tuner learns; each costs a small file read.
