@@ -21,6 +21,9 @@ for browser in /usr/bin/chromium /usr/bin/google-chrome "$HOME"/.cache/ms-playwr
     [ -x "$browser" ] && export CHROMIUM="${CHROMIUM:-$browser}"
 done
 
+# The Python that runs the reference in the interop tests.
+[ -x "$CACHE/reference/bin/python" ] && export SPORE_REFERENCE="${SPORE_REFERENCE:-$CACHE/reference/bin/python}"
+
 say() { printf '==> %s\n' "$*"; }
 warn() { printf 'warning: %s\n' "$*" >&2; }
 die() {
