@@ -1,18 +1,16 @@
-//! The task that runs `ingest`: takes batches, calls verification and the store on blocking
-//! threads, and tells everybody. All decisions are [`super::batch`]'s.
+//! The task that runs `ingest`, and its second stage: inserts what [`super::verification`] lets
+//! through, answers the senders, and tells everybody. All decisions are [`super::batch`]'s.
 
 use std::{
-    collections::{HashMap, HashSet},
-    num::NonZero,
+    collections::HashMap,
     sync::{
         Arc,
         atomic::{AtomicBool, Ordering},
     },
-    thread::available_parallelism,
     time::Duration,
 };
 
-use spore_protocol::{Kind, ObjectId, Reject, SignedObject, VerifiedObject};
+use spore_protocol::{Kind, ObjectId, SignedObject, VerifiedObject};
 use spore_storage::{Report, Store, StoreError};
 use tokio::{
     sync::{broadcast, mpsc, oneshot, watch},
@@ -22,9 +20,10 @@ use tokio::{
 use tracing::{debug, error, info, warn};
 
 use super::{
-    Disposition, INBOX, Inbound, IngestHandle, Origin, StoreEvent, WANTS, Want,
-    batch::{Answer, Checked, Entry, Waiting, check_time, first_of_each, screen},
+    Disposition, INBOX, IngestHandle, StoreEvent, WANTS, Want,
+    batch::{Answer, Checked, Waiting},
     handle::{Rejections, STORE_REFUSES},
+    verification::{BATCHES_AHEAD, Batch, Verification},
 };
 
 /// Unix seconds, now. Passed in, so that tests own the clock.
@@ -41,9 +40,6 @@ pub const EVENTS: usize = 4096;
 /// How far ahead of our clock an object's timestamp may be, in seconds.
 pub const MAX_AHEAD_SECONDS: u64 = 3600;
 
-/// Objects that one verifying thread takes at least: below it a thread costs more than it saves.
-const MIN_CHUNK: usize = 16;
-
 /// How often parents that are still missed are asked for again.
 const ASK_AGAIN: Duration = Duration::from_secs(60);
 
@@ -53,10 +49,34 @@ const ASKED_AT_ONCE: usize = WANTS / 4;
 /// What [`Ingest::spawn`] gives: the way in, what changes, what is missed, and the task's end.
 pub type Parts = (IngestHandle, broadcast::Sender<StoreEvent>, mpsc::Receiver<Want>, JoinHandle<()>);
 
-/// The service's own state.
-pub struct Ingest {
+/// The service, as it is started.
+#[derive(Clone, Copy, Debug)]
+pub struct Ingest;
+
+impl Ingest {
+    /// Starts the service. It ends, after it has dealt with what is in the inbox, when `shutdown`
+    /// becomes true or its sender and all handles are gone.
+    pub fn spawn(store: Store, clock: Clock, shutdown: watch::Receiver<bool>) -> Parts {
+        let (inbox, queue) = mpsc::channel(INBOX);
+        let (wants, wanted) = mpsc::channel(WANTS);
+        let (events, _) = broadcast::channel(EVENTS);
+        let (ready, batches) = mpsc::channel(BATCHES_AHEAD);
+        let rejections = Rejections::default();
+        let failing = Arc::new(AtomicBool::new(false));
+        let handle = IngestHandle { inbox, rejections: rejections.clone(), failing: failing.clone() };
+        let verification = Verification { store: store.clone(), clock };
+        let insertion =
+            Insertion { store, waiting: Waiting::default(), rejections, events: events.clone(), wants, failing };
+        let task = tokio::spawn(async move {
+            tokio::join!(verification.run(queue, shutdown, ready), insertion.run(batches));
+        });
+        (handle, events, wanted, task)
+    }
+}
+
+/// The second stage's own state.
+pub(super) struct Insertion {
     store: Store,
-    clock: Clock,
     waiting: Waiting,
     rejections: Rejections,
     events: broadcast::Sender<StoreEvent>,
@@ -66,49 +86,35 @@ pub struct Ingest {
     failing: Arc<AtomicBool>,
 }
 
-impl Ingest {
-    /// Starts the service. It ends, after it has dealt with what is in the inbox, when `shutdown`
-    /// becomes true or its sender and all handles are gone.
-    pub fn spawn(store: Store, clock: Clock, shutdown: watch::Receiver<bool>) -> Parts {
-        let (inbox, queue) = mpsc::channel(INBOX);
-        let (wants, wanted) = mpsc::channel(WANTS);
-        let (events, _) = broadcast::channel(EVENTS);
-        let rejections = Rejections::default();
-        let failing = Arc::new(AtomicBool::new(false));
-        let handle = IngestHandle { inbox, rejections: rejections.clone(), failing: failing.clone() };
-        let service =
-            Self { store, clock, waiting: Waiting::default(), rejections, events: events.clone(), wants, failing };
-        (handle, events, wanted, tokio::spawn(service.run(queue, shutdown)))
-    }
-
-    async fn run(mut self, mut queue: mpsc::Receiver<Inbound>, mut shutdown: watch::Receiver<bool>) {
+impl Insertion {
+    /// Ends when the first stage has ended and its batches are dealt with.
+    async fn run(mut self, mut batches: mpsc::Receiver<Batch>) {
         let mut ask_again = interval_at(Instant::now(), ASK_AGAIN);
         ask_again.set_missed_tick_behavior(MissedTickBehavior::Delay);
-        let mut batch = Vec::with_capacity(BATCH);
         loop {
             tokio::select! {
-                taken = queue.recv_many(&mut batch, BATCH) => {
-                    if taken == 0 {
-                        return;
-                    }
-                    self.take_in(std::mem::take(&mut batch)).await;
-                }
+                batch = batches.recv() => match batch {
+                    Some(batch) => self.take_in(batch).await,
+                    None => return,
+                },
                 _ = ask_again.tick() => self.ask_for_missed().await,
-                () = stopped(&mut shutdown), if !queue.is_closed() => queue.close(),
             }
         }
     }
 
-    /// One batch, from the inbox to the answers.
-    async fn take_in(&mut self, batch: Vec<Inbound>) {
-        let mut replies = Vec::with_capacity(batch.len());
-        let mut entries = Vec::with_capacity(batch.len());
-        for (place, Inbound { origin, object, reply }) in batch.into_iter().enumerate() {
-            replies.push(Some(reply));
-            entries.push(Entry { place, origin, object });
-        }
-        let now = (self.clock)();
-        let answers = self.decide(entries, now).await;
+    /// One batch, from its verification to the answers.
+    pub(super) async fn take_in(&mut self, batch: Batch) {
+        let mut replies: Vec<_> = batch.replies.into_iter().map(Some).collect();
+        let answers = match batch.verified {
+            Ok((mut answers, checked)) => {
+                answers.extend(self.insert(checked, batch.taken_at).await);
+                answers
+            }
+            Err(reason) => {
+                let places: Vec<usize> = (0..replies.len()).collect();
+                self.failed(&places, &reason)
+            }
+        };
         for (place, disposition) in answers {
             if let Disposition::Rejected(reject) = &disposition {
                 self.rejections.count(reject);
@@ -119,25 +125,6 @@ impl Ingest {
         // An object without an answer would make its sender believe in a shutdown.
         let failed: Arc<str> = "the object was not decided".into();
         (0..replies.len()).for_each(|place| answer(&mut replies, place, Disposition::Failed(failed.clone())));
-    }
-
-    async fn decide(&mut self, entries: Vec<Entry>, now: u64) -> Vec<Answer> {
-        let places: Vec<usize> = entries.iter().map(|entry| entry.place).collect();
-        let store = self.store.clone();
-        let screened = blocking(move || {
-            let known = known(&store, &entries)?;
-            Ok(screen(entries, &known))
-        });
-        let (entries, mut answers) = match screened.await {
-            Ok(screened) => screened,
-            Err(reason) => return self.failed(&places, &reason),
-        };
-        let (checked, refused) = verify(entries, now).await;
-        answers.extend(refused);
-        let (checked, copies) = first_of_each(checked);
-        answers.extend(copies);
-        answers.extend(self.insert(checked, now).await);
-        answers
     }
 
     async fn insert(&mut self, checked: Vec<Checked>, now: u64) -> Vec<Answer> {
@@ -214,32 +201,14 @@ fn answer(replies: &mut [Option<oneshot::Sender<Disposition>>], place: usize, di
     }
 }
 
-/// Resolves when `shutdown` is true. Never when its sender is gone without saying so.
-async fn stopped(shutdown: &mut watch::Receiver<bool>) {
-    if shutdown.wait_for(|stop| *stop).await.is_err() {
-        std::future::pending::<()>().await;
-    }
-}
-
 /// Runs on a blocking thread; errors become the text that senders are told.
-async fn blocking<T: Send + 'static>(
+pub(super) async fn blocking<T: Send + 'static>(
     work: impl FnOnce() -> Result<T, StoreError> + Send + 'static,
 ) -> Result<T, Arc<str>> {
     match tokio::task::spawn_blocking(work).await {
         Ok(result) => result.map_err(|error| error.to_string().into()),
         Err(_) => Err("the store's thread ended early".into()),
     }
-}
-
-fn known(store: &Store, entries: &[Entry]) -> Result<HashSet<(Kind, ObjectId)>, StoreError> {
-    let mut known = HashSet::new();
-    for entry in entries {
-        let (kind, id) = (entry.object.kind(), entry.object.id());
-        if store.contains(kind, &id)? {
-            known.insert((kind, id));
-        }
-    }
-    Ok(known)
 }
 
 /// The objects behind a report's changes: most are in the batch, released ones in the store.
@@ -262,36 +231,20 @@ fn changed_objects(
     Ok(objects)
 }
 
-/// Checks times and signatures, on all cores.
-async fn verify(entries: Vec<Entry>, now: u64) -> (Vec<Checked>, Vec<Answer>) {
-    let cores = available_parallelism().map_or(1, NonZero::get);
-    let chunk = entries.len().div_ceil(cores).max(MIN_CHUNK);
-    let mut entries = entries.into_iter();
-    let mut tasks = Vec::new();
-    loop {
-        let part: Vec<Entry> = entries.by_ref().take(chunk).collect();
-        if part.is_empty() {
-            break;
-        }
-        tasks.push(tokio::task::spawn_blocking(move || {
-            part.into_iter().map(|entry| check(entry, now)).collect::<Vec<_>>()
-        }));
+#[cfg(test)]
+impl Insertion {
+    /// The second stage on its own, with what it tells.
+    pub(super) fn for_test(store: Store) -> (Self, broadcast::Receiver<StoreEvent>, mpsc::Receiver<Want>) {
+        let (wants, wanted) = mpsc::channel(WANTS);
+        let (events, heard) = broadcast::channel(EVENTS);
+        let insertion = Self {
+            store,
+            waiting: Waiting::default(),
+            rejections: Rejections::default(),
+            events,
+            wants,
+            failing: Arc::default(),
+        };
+        (insertion, heard, wanted)
     }
-    let (mut checked, mut refused) = (Vec::new(), Vec::new());
-    for task in tasks {
-        // A thread that ends early leaves its objects unanswered, which the caller makes good.
-        for (place, origin, result) in task.await.unwrap_or_default() {
-            match result {
-                Ok(object) => checked.push(Checked { place, origin, object }),
-                Err(reject) => refused.push((place, Disposition::Rejected(reject))),
-            }
-        }
-    }
-    (checked, refused)
-}
-
-fn check(entry: Entry, now: u64) -> (usize, Origin, Result<VerifiedObject, Reject>) {
-    let Entry { place, origin, object } = entry;
-    let result = check_time(object.timestamp(), now, MAX_AHEAD_SECONDS).and_then(|()| object.verify());
-    (place, origin, result)
 }

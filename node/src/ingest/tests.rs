@@ -13,7 +13,7 @@ use tokio::sync::{broadcast, mpsc, watch};
 
 use super::*;
 
-const NOW: u64 = 1_700_000_000;
+pub(super) const NOW: u64 = 1_700_000_000;
 
 struct Service {
     _folder: TempDir,
@@ -91,7 +91,7 @@ fn record(parent: Option<RecordId>, depth: u64, timestamp: u64) -> Signed<Record
 }
 
 /// A chain from the root on.
-fn chain(length: u64) -> Vec<SignedObject> {
+pub(super) fn chain(length: u64) -> Vec<SignedObject> {
     let mut parent = None;
     (0..length)
         .map(|depth| {
@@ -262,6 +262,35 @@ async fn what_is_in_the_inbox_at_shutdown_is_still_decided() {
         Err(IngestClosed) => assert_eq!(service.store.sequence(), 0),
     }
     assert!(service.handle.submit(Origin::Local, SignedObject::Task(manifest())).await.is_err());
+}
+
+#[tokio::test]
+async fn answers_come_in_the_order_in_which_objects_came() {
+    let service = start();
+    let mut answers = Vec::new();
+    for object in chain(3 * BATCH as u64) {
+        let (reply, answer) = tokio::sync::oneshot::channel();
+        service.handle.inbox.send(Inbound { origin: Origin::Import, object, reply }).await.unwrap();
+        answers.push(answer);
+    }
+    let last = answers.pop().unwrap();
+    assert_eq!(last.await.unwrap(), Disposition::Accepted);
+    assert!(answers.iter_mut().all(|answer| answer.try_recv() == Ok(Disposition::Accepted)));
+}
+
+#[tokio::test]
+async fn batches_under_way_at_shutdown_are_all_decided() {
+    let service = start();
+    let mut answers = Vec::new();
+    for object in chain(3 * BATCH as u64) {
+        let (reply, answer) = tokio::sync::oneshot::channel();
+        service.handle.inbox.send(Inbound { origin: Origin::Import, object, reply }).await.unwrap();
+        answers.push(answer);
+    }
+    service.shutdown.send_replace(true);
+    service.task.await.unwrap();
+    assert!(answers.iter_mut().all(|answer| answer.try_recv() == Ok(Disposition::Accepted)));
+    assert_eq!(service.store.sequence(), 3 * BATCH as u64);
 }
 
 #[tokio::test]
