@@ -4,12 +4,18 @@
 //! (`1` and `1.0` differ), duplicate keys and lone surrogates must be named errors, and integers
 //! beyond 64 bits must not turn into floats in silence (docs/adr/0004).
 
+mod float;
+
 use std::{collections::BTreeMap, fmt::Write as _};
 
 use crate::Reject;
 
 /// Deepest nesting of arrays and objects.
 pub const MAX_DEPTH: usize = 32;
+
+/// Most values in one text. An object has some thirty; a parsed value takes up to eighty times the
+/// bytes of its text, so that without this bound a frame of 10 MiB would become almost a GiB.
+pub const MAX_VALUES: usize = 16_384;
 
 /// A JSON object; `BTreeMap` keeps keys in code point order.
 pub type Map = BTreeMap<String, Value>;
@@ -45,11 +51,12 @@ impl Value {
     ///
     /// # Errors
     /// A named [`Reject`] for anything that is not strictly JSON, repeats a key, nests deeper
-    /// than [`MAX_DEPTH`], or holds a number that is not finite or does not fit 64 bits.
+    /// than [`MAX_DEPTH`], has more than [`MAX_VALUES`] values, or holds a number that is not
+    /// finite or does not fit 64 bits.
     pub fn parse(bytes: &[u8]) -> Result<Self, Reject> {
         let text =
             std::str::from_utf8(bytes).map_err(|e| Reject::NotJson { at: e.valid_up_to(), what: "invalid UTF-8" })?;
-        let mut parser = Parser { text, at: 0 };
+        let mut parser = Parser { text, at: 0, values: 0 };
         let value = parser.value(0)?;
         parser.blanks();
         if parser.at < text.len() { Err(parser.error("text after the value")) } else { Ok(value) }
@@ -70,7 +77,7 @@ impl Value {
             Self::Int(i) => {
                 let _ = write!(out, "{i}");
             }
-            Self::Float(x) => write_float(*x, out),
+            Self::Float(x) => float::write(*x, out),
             Self::String(text) => write_string(text, out),
             Self::Array(items) => {
                 out.push('[');
@@ -120,37 +127,11 @@ fn write_string(text: &str, out: &mut String) {
     out.push('"');
 }
 
-/// Shortest digits that read back as `x`, laid out as Python's `repr` does: fixed notation for
-/// decimal exponents -4..=15, else scientific with a sign and at least two exponent digits.
-fn write_float(x: f64, out: &mut String) {
-    let scientific = format!("{x:e}");
-    let (mantissa, exponent) = scientific.split_once('e').unwrap_or((&scientific, "0"));
-    let exponent: i32 = exponent.parse().unwrap_or(0);
-    let (sign, mantissa) = mantissa.strip_prefix('-').map_or(("", mantissa), |m| ("-", m));
-    out.push_str(sign);
-    if !(-4..16).contains(&exponent) {
-        let sign = if exponent < 0 { '-' } else { '+' };
-        let _ = write!(out, "{mantissa}e{sign}{:02}", exponent.abs());
-        return;
-    }
-    let digits: String = mantissa.chars().filter(|c| *c != '.').collect();
-    if exponent < 0 {
-        out.push_str("0.");
-        (1..-exponent).for_each(|_| out.push('0'));
-        out.push_str(&digits);
-        return;
-    }
-    let whole = usize::try_from(exponent).unwrap_or(0).saturating_add(1);
-    let mut rest = digits.chars();
-    (0..whole).for_each(|_| out.push(rest.next().unwrap_or('0')));
-    out.push('.');
-    let rest = rest.as_str();
-    out.push_str(if rest.is_empty() { "0" } else { rest });
-}
-
 struct Parser<'a> {
     text: &'a str,
     at: usize,
+    /// Values begun so far.
+    values: usize,
 }
 
 impl Parser<'_> {
@@ -187,6 +168,10 @@ impl Parser<'_> {
     fn value(&mut self, depth: usize) -> Result<Value, Reject> {
         if depth > MAX_DEPTH {
             return Err(Reject::TooDeep { limit: MAX_DEPTH });
+        }
+        self.values += 1;
+        if self.values > MAX_VALUES {
+            return Err(Reject::TooManyValues { limit: MAX_VALUES });
         }
         self.blanks();
         match self.peek() {
@@ -398,6 +383,11 @@ mod tests {
             ("123456.789", "123456.789"),
             ("1.7976931348623157e308", "1.7976931348623157e+308"),
             ("100.0", "100.0"),
+            // Half-way between two shortest ones: the even one, unless it is another number.
+            ("2.00000762939453125", "2.0000076293945312"),
+            ("2.00002288818359375", "2.0000228881835938"),
+            ("-1751330234161755.126", "-1751330234161755.2"),
+            ("5.9604644775390625e-8", "5.960464477539063e-08"),
         ] {
             assert_eq!(round(text).unwrap(), canonical);
         }
@@ -432,6 +422,9 @@ mod tests {
         assert!(round(&deep(MAX_DEPTH + 1)).is_ok());
         assert_eq!(round(&deep(MAX_DEPTH + 2)).unwrap_err().code(), "too_deep");
         assert_eq!(round(&deep(100_000)).unwrap_err().code(), "too_deep");
+        let many = |n: usize| format!("[{}0]", "0,".repeat(n - 2));
+        assert!(round(&many(MAX_VALUES)).is_ok());
+        assert_eq!(round(&many(MAX_VALUES + 1)).unwrap_err().code(), "too_many_values");
     }
 
     #[test]

@@ -7,6 +7,8 @@ pub enum Reject {
     NotJson { at: usize, what: &'static str },
     #[error("nested deeper than {limit} levels")]
     TooDeep { limit: usize },
+    #[error("more than {limit} values")]
+    TooManyValues { limit: usize },
     #[error("key {0:?} appears twice in one object")]
     DuplicateKey(String),
     #[error("a lone surrogate escape at byte {at} is no character")]
@@ -55,6 +57,7 @@ impl Reject {
         match self {
             Self::NotJson { .. } => "not_json",
             Self::TooDeep { .. } => "too_deep",
+            Self::TooManyValues { .. } => "too_many_values",
             Self::DuplicateKey(_) => "duplicate_key",
             Self::LoneSurrogate { .. } => "lone_surrogate",
             Self::NumberOutOfRange { .. } => "number_out_of_range",
