@@ -18,6 +18,7 @@ pub mod frontier;
 pub mod id;
 pub mod identity;
 pub mod json;
+pub mod legacy;
 pub mod lineage;
 pub mod manifest;
 pub mod object;

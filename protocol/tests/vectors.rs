@@ -1,7 +1,7 @@
 //! The reference's golden cases: canonical bytes, ids, signatures, frames.
 #![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic, clippy::indexing_slicing, missing_docs)]
 
-use spore_protocol::{Kind, SignedObject, frame};
+use spore_protocol::{Kind, SignedObject, frame, legacy::LegacyMessage};
 
 fn load(name: &str) -> serde_json::Value {
     let path = std::path::Path::new(env!("CARGO_MANIFEST_DIR")).join("../tests/vectors").join(name);
@@ -63,6 +63,9 @@ fn every_golden_frame_round_trips_to_the_same_json() {
         let encoded = decoded.encode().unwrap();
         assert_eq!(frame::Frame::decode(&encoded[4..]).unwrap(), decoded);
         let json = |b: &[u8]| serde_json::from_slice::<serde_json::Value>(b).ok();
+        assert_eq!(json(&encoded[4..]), json(body));
+        let message = LegacyMessage::decode(decoded).unwrap().expect("a type that is known");
+        let encoded = message.encode().unwrap();
         assert_eq!(json(&encoded[4..]), json(body));
     }
 }

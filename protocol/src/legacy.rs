@@ -1,0 +1,369 @@
+//! The messages of the legacy wire: nineteen types, in frames of JSON ([`crate::frame`]).
+//!
+//! [`LegacyMessage::decode`] takes what any node of that network may say, [`LegacyMessage::encode`]
+//! says nothing that the reference could not read. A signed object is spliced into its frame as the
+//! text that was signed ([`ObjectFrame`]): nothing is parsed or printed again on its way out.
+
+use crate::{
+    Cid, Kind, ObjectId, Reject, SignedObject, TaskId,
+    frame::{Frame, HEADER_BYTES, MAX_BODY_BYTES},
+    json::{Map, Value},
+};
+
+/// The types of control events that the reference knows, which are message types too.
+pub const CONTROL_TYPES: [&str; 4] = ["challenge", "challenge_response", "dispute", "verification"];
+
+/// What one node may ask another for all of.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
+pub enum History {
+    Records,
+    Controls,
+    Tasks,
+}
+
+impl History {
+    pub const ALL: [Self; 3] = [Self::Records, Self::Controls, Self::Tasks];
+
+    /// What it consists of.
+    pub const fn kind(self) -> Kind {
+        match self {
+            Self::Records => Kind::Experiment,
+            Self::Controls => Kind::Control,
+            Self::Tasks => Kind::Task,
+        }
+    }
+
+    /// The types of the request and of the marker that ends the answer.
+    const fn names(self) -> (&'static str, &'static str) {
+        match self {
+            Self::Records => ("sync_request", "sync_response"),
+            Self::Controls => ("control_sync_request", "control_sync_response"),
+            Self::Tasks => ("task_sync_request", "task_sync_response"),
+        }
+    }
+}
+
+/// One message.
+#[allow(clippy::large_enum_variant, reason = "most messages are objects, and a box for each costs more")]
+#[derive(Clone, Debug, PartialEq)]
+pub enum LegacyMessage {
+    /// `experiment`, `task`, `profile`, `challenge`, `challenge_response`, `dispute`, `verification`.
+    Object(SignedObject),
+    /// Send each object whose timestamp is at least `since` (of controls and tasks: above it), then
+    /// a [`LegacyMessage::SyncResponse`].
+    SyncRequest {
+        history: History,
+        /// Unix seconds.
+        since: u64,
+    },
+    /// All has been sent: this many objects.
+    SyncResponse {
+        history: History,
+        since: u64,
+        count: u64,
+    },
+    PexRequest,
+    /// Addresses, `host:port`, as they came.
+    PexResponse(Vec<String>),
+    /// None: for a name that no artifact has, such as an empty one.
+    CodeRequest(Option<Cid>),
+    CodeResponse {
+        cid: Option<Cid>,
+        /// In base64.
+        code: String,
+    },
+    Ping,
+    Pong,
+}
+
+/// The kind of object that a message of this type carries.
+pub fn carried(message: &str) -> Option<Kind> {
+    match message {
+        "experiment" => Some(Kind::Experiment),
+        "task" => Some(Kind::Task),
+        "profile" => Some(Kind::Profile),
+        _ if CONTROL_TYPES.contains(&message) => Some(Kind::Control),
+        _ => None,
+    }
+}
+
+impl LegacyMessage {
+    /// Reads a frame's content. None for a type that is not known here, which is to be ignored.
+    ///
+    /// # Errors
+    /// What is wrong with the payload.
+    pub fn decode(frame: Frame) -> Result<Option<Self>, Reject> {
+        let Frame { kind, payload } = frame;
+        if let Some(carried) = carried(&kind) {
+            return decode_object(&kind, carried, payload).map(|object| Some(Self::Object(object)));
+        }
+        let mut payload = Payload::of(payload)?;
+        for history in History::ALL {
+            let (request, response) = history.names();
+            if kind == request {
+                return Ok(Some(Self::SyncRequest { history, since: payload.number("since")? }));
+            }
+            if kind == response {
+                let (since, count) = (payload.number("since")?, payload.number("count")?);
+                return Ok(Some(Self::SyncResponse { history, since, count }));
+            }
+        }
+        Ok(Some(match kind.as_str() {
+            "pex_request" => Self::PexRequest,
+            "pex_response" => Self::PexResponse(payload.texts("peer")?),
+            "code_request" => Self::CodeRequest(payload.text("code_cid")?.parse().ok()),
+            "code_response" => {
+                Self::CodeResponse { cid: payload.text("code_cid")?.parse().ok(), code: payload.text("code")? }
+            }
+            "ping" => Self::Ping,
+            "pong" => Self::Pong,
+            _ => return Ok(None),
+        }))
+    }
+
+    /// Header and body.
+    ///
+    /// # Errors
+    /// [`Reject::TooLarge`], and [`Reject::UnknownKind`] for a control event of a type that the
+    /// reference does not know.
+    pub fn encode(&self) -> Result<Vec<u8>, Reject> {
+        let (kind, fields) = match self {
+            Self::Object(object) => {
+                let mut bytes = Vec::new();
+                ObjectFrame::of(object, None).ok_or(Reject::UnknownKind)?.append_to(&mut bytes)?;
+                return Ok(bytes);
+            }
+            Self::SyncRequest { history, since } => (history.names().0, vec![("since", (*since).into())]),
+            Self::SyncResponse { history, since, count } => {
+                (history.names().1, vec![("since", (*since).into()), ("count", (*count).into())])
+            }
+            Self::PexRequest => ("pex_request", Vec::new()),
+            Self::PexResponse(peers) => {
+                let peers = peers.iter().map(|peer| Value::String(peer.clone())).collect();
+                ("pex_response", vec![("peer", Value::Array(peers))])
+            }
+            Self::CodeRequest(cid) => ("code_request", vec![("code_cid", cid_text(*cid))]),
+            Self::CodeResponse { cid, code } => {
+                ("code_response", vec![("code_cid", cid_text(*cid)), ("code", Value::String(code.clone()))])
+            }
+            Self::Ping => ("ping", Vec::new()),
+            Self::Pong => ("pong", Vec::new()),
+        };
+        let fields: Map = fields.into_iter().map(|(name, value)| (name.to_owned(), value)).collect();
+        Frame { kind: kind.to_owned(), payload: Value::Object(fields) }.encode()
+    }
+}
+
+fn cid_text(cid: Option<Cid>) -> Value {
+    Value::String(cid.map(|cid| cid.to_string()).unwrap_or_default())
+}
+
+fn decode_object(message: &str, kind: Kind, payload: Value) -> Result<SignedObject, Reject> {
+    let object = SignedObject::from_value_as(kind, payload)?;
+    match &object {
+        SignedObject::Control(event) if event.kind != message => {
+            Err(Reject::Malformed(format!("a message {message} with an event of another type")))
+        }
+        _ => Ok(object),
+    }
+}
+
+/// A payload's fields. What is missing is empty, and what is not known is passed over, as in the
+/// reference: only signed objects are read strictly.
+struct Payload(Map);
+
+impl Payload {
+    fn of(payload: Value) -> Result<Self, Reject> {
+        match payload {
+            Value::Object(map) => Ok(Self(map)),
+            _ => Err(wrong("payload", "an object")),
+        }
+    }
+
+    /// An integer, 0 where it is below.
+    fn number(&mut self, name: &'static str) -> Result<u64, Reject> {
+        match self.0.remove(name) {
+            None => Ok(0),
+            Some(Value::Int(number)) => Ok(u64::try_from(number).unwrap_or(0)),
+            Some(_) => Err(wrong(name, "an integer")),
+        }
+    }
+
+    fn text(&mut self, name: &'static str) -> Result<String, Reject> {
+        match self.0.remove(name) {
+            None => Ok(String::new()),
+            Some(Value::String(text)) => Ok(text),
+            Some(_) => Err(wrong(name, "text")),
+        }
+    }
+
+    fn texts(&mut self, name: &'static str) -> Result<Vec<String>, Reject> {
+        let text = |value| match value {
+            Value::String(text) => Ok(text),
+            _ => Err(wrong(name, "a list of texts")),
+        };
+        match self.0.remove(name) {
+            None => Ok(Vec::new()),
+            Some(Value::Array(items)) => items.into_iter().map(text).collect(),
+            Some(_) => Err(wrong(name, "a list of texts")),
+        }
+    }
+}
+
+fn wrong(field: &str, expected: &'static str) -> Reject {
+    Reject::WrongType { field: field.to_owned(), expected }
+}
+
+/// A signed object on its way into a frame.
+#[derive(Clone, Copy, Debug)]
+pub struct ObjectFrame<'a> {
+    kind: Kind,
+    /// The message's type.
+    message: &'a str,
+    id: ObjectId,
+    canonical: &'a [u8],
+    signature: &'a [u8; 64],
+    /// The derived task of a version 1 record, which does not sign it.
+    task_id: Option<TaskId>,
+}
+
+impl<'a> ObjectFrame<'a> {
+    /// A record from its signed text. `derived` is the task of a version 1 record: the reference
+    /// refuses a child that names none. Later versions name theirs themselves.
+    pub fn record(id: ObjectId, canonical: &'a [u8], signature: &'a [u8; 64], derived: Option<TaskId>) -> Self {
+        Self { kind: Kind::Experiment, message: Kind::Experiment.name(), id, canonical, signature, task_id: derived }
+    }
+
+    /// An object of any kind; none for a control event whose type is no message type. `derived` as
+    /// in [`ObjectFrame::record`], and passed over where the object signs its task.
+    pub fn of(object: &'a SignedObject, derived: Option<TaskId>) -> Option<Self> {
+        let (message, task_id) = match object {
+            SignedObject::Experiment(record) => (Kind::Experiment.name(), derived.filter(|_| record.version <= 1)),
+            SignedObject::Control(event) => (CONTROL_TYPES.into_iter().find(|known| *known == event.kind)?, None),
+            SignedObject::Task(_) => (Kind::Task.name(), None),
+            SignedObject::Profile(_) => (Kind::Profile.name(), None),
+        };
+        let (id, canonical, signature) = (object.id(), object.canonical(), object.signature());
+        Some(Self { kind: object.kind(), message, id, canonical, signature, task_id })
+    }
+
+    /// Appends header and body.
+    ///
+    /// # Errors
+    /// [`Reject::TooLarge`] above [`MAX_BODY_BYTES`], [`Reject::NotCanonical`] for a text that is no
+    /// JSON object with fields; nothing is appended then.
+    pub fn append_to(&self, out: &mut Vec<u8>) -> Result<(), Reject> {
+        let fields = self.canonical.strip_suffix(b"}").filter(|fields| fields.len() > 1).ok_or(Reject::NotCanonical)?;
+        let id_field = if self.kind == Kind::Task { "task_id" } else { "id" };
+        let head = format!("{{\"type\":\"{}\",\"payload\":", self.message);
+        let task = self.task_id.map(|task| format!(",\"task_id\":\"{task}\"")).unwrap_or_default();
+        let tail =
+            format!(",\"{id_field}\":\"{}\",\"signature\":\"{}\"{task}}}}}", self.id, hex::encode(self.signature));
+        let size = head.len() + fields.len() + tail.len();
+        let Some(length) = u32::try_from(size).ok().filter(|_| size <= MAX_BODY_BYTES) else {
+            return Err(Reject::TooLarge { size, limit: MAX_BODY_BYTES });
+        };
+        out.reserve(HEADER_BYTES + size);
+        out.extend_from_slice(&length.to_be_bytes());
+        out.extend_from_slice(head.as_bytes());
+        out.extend_from_slice(fields);
+        out.extend_from_slice(tail.as_bytes());
+        Ok(())
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::{ControlEvent, Identity, control::CONTROL_VERSION};
+
+    fn decode(bytes: &[u8]) -> Result<Option<LegacyMessage>, Reject> {
+        LegacyMessage::decode(Frame::decode(&bytes[HEADER_BYTES..])?)
+    }
+
+    #[test]
+    fn every_message_without_an_object_round_trips() {
+        let cid = Cid::of(b"script");
+        let mut messages = vec![
+            LegacyMessage::PexRequest,
+            LegacyMessage::PexResponse(vec!["127.0.0.1:7470".into()]),
+            LegacyMessage::CodeRequest(Some(cid)),
+            LegacyMessage::CodeRequest(None),
+            LegacyMessage::CodeResponse { cid: Some(cid), code: "c2NyaXB0".into() },
+            LegacyMessage::Ping,
+            LegacyMessage::Pong,
+        ];
+        for history in History::ALL {
+            messages.push(LegacyMessage::SyncRequest { history, since: 7 });
+            messages.push(LegacyMessage::SyncResponse { history, since: 7, count: 3 });
+        }
+        for message in messages {
+            assert_eq!(decode(&message.encode().unwrap()), Ok(Some(message)));
+        }
+    }
+
+    #[test]
+    fn what_is_missing_is_empty_and_what_is_unknown_is_passed_over() {
+        let read = |text: &str| LegacyMessage::decode(Frame::decode(text.as_bytes()).unwrap());
+        let all = LegacyMessage::SyncRequest { history: History::Records, since: 0 };
+        assert_eq!(read(r#"{"type":"sync_request","payload":{"since":-5,"more":1}}"#), Ok(Some(all.clone())));
+        assert_eq!(read(r#"{"type":"sync_request","payload":{}}"#), Ok(Some(all)));
+        assert_eq!(read(r#"{"type":"a_later_one","payload":{}}"#), Ok(None));
+        assert_eq!(
+            read(r#"{"type":"code_request","payload":{"code_cid":""}}"#),
+            Ok(Some(LegacyMessage::CodeRequest(None)))
+        );
+        for bad in [
+            r#"{"type":"ping","payload":[]}"#,
+            r#"{"type":"sync_request","payload":{"since":1.5}}"#,
+            r#"{"type":"pex_response","payload":{"peer":[1]}}"#,
+            r#"{"type":"experiment","payload":{}}"#,
+        ] {
+            assert!(read(bad).is_err(), "{bad}");
+        }
+    }
+
+    fn event(kind: &str) -> SignedObject {
+        let identity = Identity::from_seed(&[1; 32]);
+        let mut event = ControlEvent::verification(
+            crate::control::Rerun {
+                experiment_id: crate::RecordId([2; 32]),
+                task_id: None,
+                node_id: identity.node_id(),
+                gpu: "CPU".into(),
+                value: 1.0,
+            },
+            identity.node_id(),
+            false,
+            9,
+        );
+        event.kind = kind.into();
+        assert_eq!(event.version, CONTROL_VERSION);
+        SignedObject::Control(identity.sign(&event).unwrap().into_signed())
+    }
+
+    #[test]
+    fn an_event_travels_under_its_own_type_or_not_at_all() {
+        let message = LegacyMessage::Object(event("verification"));
+        let bytes = message.encode().unwrap();
+        assert_eq!(decode(&bytes), Ok(Some(message)));
+        let renamed = String::from_utf8(bytes[HEADER_BYTES..].to_vec()).unwrap().replacen("verification", "dispute", 1);
+        let frame = Frame::decode(renamed.as_bytes()).unwrap();
+        assert!(matches!(LegacyMessage::decode(frame), Err(Reject::Malformed(_))));
+        assert_eq!(LegacyMessage::Object(event("merge")).encode(), Err(Reject::UnknownKind));
+    }
+
+    #[test]
+    fn an_object_that_fills_a_frame_is_the_largest() {
+        let canonical = format!("{{\"a\":\"{}\"}}", "x".repeat(MAX_BODY_BYTES - 400));
+        let frame = ObjectFrame::record(ObjectId([0; 32]), canonical.as_bytes(), &[0; 64], None);
+        let mut out = Vec::new();
+        frame.append_to(&mut out).unwrap();
+        assert!(out.len() <= HEADER_BYTES + MAX_BODY_BYTES);
+        let canonical = format!("{{\"a\":\"{}\"}}", "x".repeat(MAX_BODY_BYTES));
+        let frame = ObjectFrame::record(ObjectId([0; 32]), canonical.as_bytes(), &[0; 64], None);
+        let mut out = Vec::new();
+        assert!(matches!(frame.append_to(&mut out), Err(Reject::TooLarge { .. })));
+        assert!(out.is_empty());
+    }
+}
