@@ -12,6 +12,7 @@ import asyncio
 import json
 import logging
 import os
+import resource
 import sys
 
 import spore.node
@@ -93,6 +94,11 @@ class Driver:
         ]
         return all(answer is not None for answer in answers)
 
+    async def dial(self, peer: str) -> bool:
+        """As `connect`, which goes on meanwhile."""
+        self.dialling = asyncio.create_task(self.connect(peer))
+        return True
+
     async def publish(self, code: str, **facts) -> dict:
         one = record(self.node.node_id, code=code, **facts)
         await self.node.publish_experiment(one, code)
@@ -137,6 +143,14 @@ class Driver:
     async def records(self) -> list[dict]:
         return [brief(one) for one in self.node.graph.all_records()]
 
+    async def count(self) -> int:
+        """How many records it has, all of them on the disk."""
+        return self.node.graph.count()
+
+    async def peak_memory(self) -> int:
+        """The most bytes of memory that this process ever had."""
+        return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * 1024
+
     async def tasks(self) -> dict:
         return {task["task_id"]: {"name": task["name"], "source": task["source"]} for task in self.node.all_tasks()}
 
@@ -158,9 +172,17 @@ class Driver:
         return None if found is None else found.decode()
 
     async def fetch(self, cid: str) -> str | None:
-        """An artifact that it holds or that a peer gives it."""
-        found = await self.node.fetch_code(cid)
-        return None if found is None else found.decode()
+        """An artifact that it holds or that a peer gives it now.
+
+        Its own way of fetching asks each peer once and then waits for others, for a minute.
+        """
+        for peer in list(self.node.gossip.peers):
+            if self.node.store.get(cid) is not None:
+                break
+            found = await self.node.gossip.request_code(peer, cid, timeout=2)
+            if found is not None:
+                self.node.store.put(found)
+        return await self.artifact(cid)
 
     async def put(self, code: str) -> str:
         return self.node.store.put(code.encode())

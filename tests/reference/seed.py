@@ -36,9 +36,9 @@ class Seed:
     """A data directory being written, with what a test must know about it."""
 
     def __init__(self, data_dir: Path, name: str, peers: list[str]):
-        self.key, self.colleague = key(name), key(f"{name}'s colleague")
-        self.me, self.other = node_id(self.key), node_id(self.colleague)
-        self.keys = {self.me: self.key, self.other: self.colleague}
+        self.key = key(name)
+        self.keys = {node_id(one): one for one in (self.key, key(f"{name}'s colleague"), key(f"{name}'s judge"))}
+        self.me, self.other, self.judge = self.keys
         identity = data_dir / "identity"
         identity.mkdir(parents=True)
         (identity / "private_key").write_text(self.key.encode(encoder=HexEncoder).decode("ascii"))
@@ -147,23 +147,16 @@ class Seed:
         self.controls.append(event.id)
 
     def claims(self, made: list[ExperimentRecord]) -> dict:
-        """One claim that bears out its record, one that does not, and a dispute about a third."""
+        """One claim that bears out its record, one that does not, and a dispute that a third lost."""
         held, failed, disputed = made[0], made[1], made[4]
         self.say("verification", held, self.other, held.val_bpb + 0.001)
         self.say("verification", failed, self.other, failed.val_bpb + 0.5)
         value = disputed.val_bpb + 0.4
         self.say("challenge", disputed, self.other, value)
-        self.say(
-            "dispute",
-            disputed,
-            self.other,
-            value,
-            outcome="rejected",
-            ground_truth_bpb=value,
-            verifier_count=0,
-            winner_verifier_ids=[],
-            loser_verifier_ids=[],
-        )
+        self.say("challenge_response", disputed, self.judge, value, challenger_id=self.other)
+        outcome = {"outcome": "rejected", "ground_truth_bpb": value, "verifier_count": 1}
+        sides = {"winner_verifier_ids": [self.judge], "loser_verifier_ids": []}
+        self.say("dispute", disputed, self.other, value, **outcome, **sides)
         return {"held": held.id, "failed": failed.id, "disputed": disputed.id}
 
     def profiles(self) -> dict:

@@ -4,8 +4,9 @@
 //! they started, when it is dropped; [`command`] runs one command to its end; [`http`] asks a
 //! node's API; [`wait`] waits for something to become true, with a deadline and a report of what
 //! was seen instead; [`worker`] talks to a training process as the node does; [`seed`] makes data
-//! directories with a past; [`source`] reads
-//! this repository's own files, for the tidy rules.
+//! directories with a past; [`reference`] drives the existing network's own program and
+//! [`legacy`] is a bare peer on its wire; [`picture`] compares what nodes of both programs know;
+//! [`source`] reads this repository's own files, for the tidy rules.
 //!
 //! Never here: knowledge of a crate's inside. These tests know the command line, the HTTP API,
 //! the protocol's objects and the files of a data directory.
@@ -19,7 +20,10 @@
 
 pub mod command;
 pub mod http;
+pub mod legacy;
 pub mod net;
+pub mod picture;
+pub mod reference;
 pub mod seed;
 pub mod skip;
 pub mod source;

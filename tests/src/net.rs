@@ -12,6 +12,7 @@ use std::{
 
 use rustix::process::{Pid, Signal, kill_process, kill_process_group};
 use serde_json::Value;
+use spore_protocol::{Cid, SignedObject};
 use tempfile::TempDir;
 
 use crate::{
@@ -75,15 +76,15 @@ impl TestNet {
         words.find(is_id).unwrap_or_else(|| panic!("no task id in: {}", output.stdout)).to_owned()
     }
 
-    /// Starts a node with these flags and waits until its API answers. `peer` is dialled.
+    /// Starts a node with these flags and waits until its API answers. `peer` is dialled over libp2p.
     pub async fn start(&mut self, name: &str, peer: Option<usize>, flags: &[&str]) -> usize {
         let mut flags: Vec<String> = flags.iter().map(ToString::to_string).collect();
         if let Some(peer) = peer {
-            flags.extend(["--peer".to_owned(), format!("127.0.0.1:{}", self.nodes[peer].port)]);
+            flags.extend(["--peer".to_owned(), self.nodes[peer].multiaddr()]);
         }
-        let [port, web_port] = free_ports();
+        let [port, p2p_port, web_port] = free_ports();
         let (dir, log) = (self.dir_of(name), self.dir.path().join(format!("{name}.log")));
-        let mut node = Node { name: name.to_owned(), dir, log, port, web_port, flags, child: None };
+        let mut node = Node { name: name.to_owned(), dir, log, port, p2p_port, web_port, flags, child: None };
         node.start().await;
         self.nodes.push(node);
         self.nodes.len() - 1
@@ -106,10 +107,10 @@ impl Default for TestNet {
     }
 }
 
-/// Two ports that nothing listens on now, over TCP or UDP.
-pub fn free_ports() -> [u16; 2] {
-    // Both are held until both are known, so that they differ.
-    let held = [free_port(), free_port()];
+/// Ports that nothing listens on now, over TCP or UDP.
+pub fn free_ports<const N: usize>() -> [u16; N] {
+    // All are held until all are known, so that they differ.
+    let held = [(); N].map(|()| free_port());
     held.map(|(tcp, _udp)| tcp.local_addr().expect("a bound socket has an address").port())
 }
 
@@ -129,8 +130,10 @@ pub struct Node {
     name: String,
     dir: PathBuf,
     log: PathBuf,
-    /// libp2p, TCP and QUIC.
+    /// The legacy network's TCP.
     pub port: u16,
+    /// libp2p, TCP and QUIC.
+    pub p2p_port: u16,
     /// The HTTP API.
     pub web_port: u16,
     flags: Vec<String>,
@@ -141,6 +144,21 @@ impl Node {
     /// Its data directory.
     pub fn dir(&self) -> &Path {
         &self.dir
+    }
+
+    /// As other nodes dial it over libp2p.
+    pub fn multiaddr(&self) -> String {
+        format!("/ip4/127.0.0.1/tcp/{}", self.p2p_port)
+    }
+
+    /// As legacy peers dial it.
+    pub fn legacy_address(&self) -> String {
+        format!("127.0.0.1:{}", self.port)
+    }
+
+    /// Changes what it is started with the next time.
+    pub fn set_flags(&mut self, flags: &[&str]) {
+        self.flags = flags.iter().map(ToString::to_string).collect();
     }
 
     /// Its process's number, while it runs.
@@ -163,8 +181,9 @@ impl Node {
         assert!(self.child.is_none(), "{} runs already", self.name);
         let log =
             |path: &Path| -> File { OpenOptions::new().create(true).append(true).open(path).expect("a log file") };
-        let (port, web_port) = (self.port.to_string(), self.web_port.to_string());
-        let mut args = vec!["run", "--port", &port, "--web-port", &web_port, "--no-bootstrap", "--no-mdns"];
+        let [port, p2p_port, web_port] = [self.port, self.p2p_port, self.web_port].map(|port| port.to_string());
+        let mut args = vec!["run", "--port", &port, "--p2p-port", &p2p_port, "--web-port", &web_port];
+        args.extend(["--no-bootstrap", "--no-mdns"]);
         args.extend(self.flags.iter().map(String::as_str));
         let mut command = command(&self.dir, &args);
         // A group of its own, so that nothing that it started outlives the test.
@@ -206,6 +225,28 @@ impl Node {
     /// Anything but 200 with JSON.
     pub async fn api(&self, path: &str) -> Result<Value, String> {
         http::get_json(&self.url(&format!("/api/v1{path}"))).await.map_err(|e| format!("{}: {e}", self.name))
+    }
+
+    /// Hands it a signed object, as the command line does, and asserts that it was new and valid.
+    pub async fn submit(&self, object: &SignedObject) {
+        let body = self.post("/objects", object.to_json().into_bytes()).await;
+        assert!(["accepted", "pending"].contains(&text(&body["outcome"]).as_str()), "{body}");
+    }
+
+    /// Gives it an artifact and its CID.
+    pub async fn put_artifact(&self, bytes: &[u8]) -> Cid {
+        let cid = Cid::of(bytes);
+        self.post(&format!("/artifacts?cid={cid}"), bytes.to_vec()).await;
+        cid
+    }
+
+    async fn post(&self, path: &str, body: Vec<u8>) -> Value {
+        let token = std::fs::read_to_string(self.dir.join("api_token")).expect("the node has written its token");
+        let request = http::client().post(self.url(&format!("/api/v1{path}"))).bearer_auth(token.trim()).body(body);
+        match http::send(request).await {
+            Ok((200, body)) => serde_json::from_str(&body).unwrap_or_else(|e| panic!("{path}: {e}: {body}")),
+            other => panic!("{}: {path}: {other:?}", self.name),
+        }
     }
 
     /// Ids of all records of a task that it knows.
@@ -272,7 +313,8 @@ fn pid(child: &Child) -> Pid {
     Pid::from_child(child)
 }
 
-fn tail(log: &Path) -> String {
+/// The end of a log, for a failed test.
+pub fn tail(log: &Path) -> String {
     let text = std::fs::read_to_string(log).unwrap_or_default();
     let lines: Vec<_> = text.lines().collect();
     lines[lines.len().saturating_sub(LOG_LINES)..].join("\n")

@@ -6,13 +6,13 @@
 use std::path::Path;
 
 use spore_protocol::{
-    Cid, ControlEvent, Goal, Identity, NodeId, Record, RecordId, Status, TaskId, TaskManifest, VerifiedObject,
-    control::Rerun, manifest::MANIFEST_VERSION, record::RECORD_VERSION,
+    Cid, ControlEvent, Goal, Identity, NodeId, ObjectId, Record, RecordId, SignedObject, Status, TaskId, TaskManifest,
+    VerifiedObject, control::Rerun, manifest::MANIFEST_VERSION, record::RECORD_VERSION,
 };
 use spore_storage::Store;
 
 /// Timestamps begin here (September 2025), a minute apart.
-const EPOCH: u64 = 1_757_000_000;
+pub const EPOCH: u64 = 1_757_000_000;
 /// The built-in corpus is not needed: nothing trains on these tasks.
 const DATASET: [u8; 32] = [0xda; 32];
 
@@ -87,6 +87,16 @@ impl History {
         self.objects.first().map(|object| object.to_signed().to_json()).unwrap_or_default()
     }
 
+    /// All of it, each object after what it builds on.
+    pub fn objects(&self) -> impl Iterator<Item = SignedObject> {
+        self.objects.iter().map(VerifiedObject::to_signed)
+    }
+
+    /// The script of the record of this index.
+    pub fn script(&self, index: usize) -> &[u8] {
+        &self.scripts[index]
+    }
+
     /// Writes it into a data directory that no node holds.
     pub fn store(&self, dir: &Path) {
         let store = Store::open(dir).expect("a store");
@@ -98,12 +108,42 @@ impl History {
     }
 }
 
+/// A chain of records of version 1, which name no task: the first founds one, and each is better
+/// than the one before. A minute lies between two of them.
+pub fn legacy_chain(publisher: &Identity, count: usize) -> Vec<SignedObject> {
+    let timestamps: Vec<_> = (0..count as u64).map(|index| EPOCH + 60 * index).collect();
+    legacy_chain_at(publisher, &timestamps)
+}
+
+/// As [`legacy_chain`], with these timestamps: signers' clocks need not run forwards.
+pub fn legacy_chain_at(publisher: &Identity, timestamps: &[u64]) -> Vec<SignedObject> {
+    let unowned = TaskId::from(ObjectId([0; 32]));
+    let mut parent = None;
+    let mut made = Vec::new();
+    for (index, timestamp) in timestamps.iter().enumerate() {
+        let mut record = record(unowned, publisher.node_id(), index, parent, &script(index));
+        (record.task_id, record.version, record.status) = (None, 1, Status::Keep);
+        (record.timestamp, record.val_bpb) = (*timestamp, 4.0 - 0.1 * index as f64);
+        let depth = record.depth;
+        let signed = publisher.sign(&record).expect("a valid record");
+        parent = Some((RecordId::from(signed.id()), depth));
+        made.push(VerifiedObject::from(signed).to_signed());
+    }
+    made
+}
+
+/// Another root of this task, which is none of its creator's and therefore a stray.
+pub fn stray_root(publisher: &Identity, task: TaskId) -> SignedObject {
+    let record = record(task, publisher.node_id(), 0, None, &script(0));
+    VerifiedObject::from(publisher.sign(&record).expect("a valid record")).to_signed()
+}
+
 fn script(index: usize) -> Vec<u8> {
     let text = include_str!("../scripts/tiny.star").replace("0.005,", &format!("0.{:03},", 5 + index));
     text.into_bytes()
 }
 
-fn manifest(number: u8, created_by: NodeId, base: Cid) -> TaskManifest {
+pub(crate) fn manifest(number: u8, created_by: NodeId, base: Cid) -> TaskManifest {
     TaskManifest {
         name: format!("history-{number}"),
         description: "Made for a test".into(),
@@ -121,7 +161,7 @@ fn manifest(number: u8, created_by: NodeId, base: Cid) -> TaskManifest {
     }
 }
 
-fn record(task: TaskId, node_id: NodeId, index: usize, parent: Option<(RecordId, u64)>, script: &[u8]) -> Record {
+pub(crate) fn record(task: TaskId, node_id: NodeId, index: usize, parent: Option<(RecordId, u64)>, script: &[u8]) -> Record {
     let discard = index % 3 == 2;
     Record {
         parent: parent.map(|(id, _)| id),

@@ -62,23 +62,24 @@ async fn a_locked_data_directory_names_its_holder() {
     let mut net = TestNet::new();
     let node = net.start("holder", None, &["--no-train"]).await;
     let holder = net.node(node).pid().to_string();
-    let args = ["run", "--no-train", "--no-bootstrap", "--no-mdns", "--port", "0", "--web-port", "0"];
-    spore(net.node(node).dir(), &args).expect_code(5).expect_stderr(&[&holder]);
+    spore(net.node(node).dir(), &run_on(["0"; 3])).expect_code(5).expect_stderr(&[&holder]);
+}
+
+/// The arguments of a node on these ports: the legacy network's, libp2p's and the page's.
+fn run_on<'a>([port, p2p, web]: [&'a str; 3]) -> [&'a str; 10] {
+    ["run", "--no-train", "--no-bootstrap", "--no-mdns", "--port", port, "--p2p-port", p2p, "--web-port", web]
 }
 
 #[test]
 fn a_busy_port_is_named() {
     let net = TestNet::new();
-    let busy = TcpListener::bind("127.0.0.1:0").unwrap();
-    let port = busy.local_addr().unwrap().port().to_string();
-    let args = ["run", "--no-train", "--no-bootstrap", "--no-mdns", "--port", "0", "--web-port", &port];
-    spore(&net.dir_of("web"), &args).expect_code(1).expect_stderr(&[&port]);
-
-    // libp2p listens on every address, so the busy socket must too.
+    // Both networks listen on every address, so the busy socket must too.
     let busy = TcpListener::bind("0.0.0.0:0").unwrap();
     let port = busy.local_addr().unwrap().port().to_string();
-    let args = ["run", "--no-train", "--no-bootstrap", "--no-mdns", "--port", &port, "--web-port", "0"];
-    spore(&net.dir_of("peer"), &args).expect_code(1).expect_stderr(&[&port]);
+    let port = port.as_str();
+    for (name, ports) in [("legacy", [port, "0", "0"]), ("p2p", ["0", port, "0"]), ("web", ["0", "0", port])] {
+        spore(&net.dir_of(name), &run_on(ports)).expect_code(1).expect_stderr(&[port]);
+    }
 }
 
 #[test]
@@ -88,8 +89,7 @@ fn a_corrupt_config_is_named_and_left_alone() {
     spore(&dir, &["init"]).expect_code(0);
     let config = dir.join("config.toml");
     std::fs::write(&config, "port = = 3").unwrap();
-    let args = ["run", "--no-train", "--no-bootstrap", "--no-mdns", "--port", "0", "--web-port", "0"];
-    spore(&dir, &args).expect_code(1).expect_stderr(&["config.toml"]);
+    spore(&dir, &run_on(["0"; 3])).expect_code(1).expect_stderr(&["config.toml"]);
     assert_eq!(std::fs::read_to_string(config).unwrap(), "port = = 3");
 }
 
@@ -100,8 +100,7 @@ fn a_damaged_key_is_named_and_never_replaced() {
     spore(&dir, &["init"]).expect_code(0);
     let key = dir.join("identity/private_key");
     std::fs::write(&key, "not a key").unwrap();
-    let args = ["run", "--no-train", "--no-bootstrap", "--no-mdns", "--port", "0", "--web-port", "0"];
-    spore(&dir, &args).expect_code(1).expect_stderr(&["private_key"]);
+    spore(&dir, &run_on(["0"; 3])).expect_code(1).expect_stderr(&["private_key"]);
     assert_eq!(std::fs::read_to_string(key).unwrap(), "not a key");
 }
 
