@@ -27,6 +27,7 @@ mod write;
 
 pub use artifacts::ArtifactWriter;
 pub use error::StoreError;
+pub use read::{ObjectText, Position};
 pub use store::Store;
 pub use types::{
     BadCursor, Change, ClassView, Counts, Cursor, NodeStats, Outcome, RecordSummary, RecordView, Report, Scope,

@@ -2,6 +2,7 @@
 
 mod nodes;
 mod records;
+mod stream;
 mod tasks;
 mod whole;
 
@@ -13,6 +14,7 @@ use spore_protocol::{
 };
 
 pub(crate) use nodes::Deeds;
+pub use stream::{ObjectText, Position};
 
 use crate::{
     columns::Column,

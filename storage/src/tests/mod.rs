@@ -5,3 +5,4 @@ mod disk_full;
 mod kill;
 mod model;
 mod objects;
+mod stream;
