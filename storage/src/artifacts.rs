@@ -22,6 +22,9 @@ const TEMPORARY: &str = "tmp-";
 /// Largest piece read at once for a range: what one message may carry.
 const MAX_RANGE: usize = 16 << 20;
 
+/// Bytes copied at once.
+const PIECE: usize = 1 << 18;
+
 static NEXT: AtomicU64 = AtomicU64::new(0);
 
 /// The folder of artifacts.
@@ -146,6 +149,21 @@ impl ArtifactWriter {
         }
         self.hash.update(bytes);
         self.file.write_all(bytes).map_err(|e| failed("write", &self.temporary, e))
+    }
+
+    /// Takes everything that `from` gives.
+    ///
+    /// # Errors
+    /// As [`ArtifactWriter::append`], and when `from` cannot be read.
+    pub fn fill(&mut self, from: &mut dyn Read) -> Result<()> {
+        let mut buffer = vec![0; PIECE];
+        loop {
+            let read = from.read(&mut buffer).map_err(|e| StoreError::io("cannot read the artifact's source", e))?;
+            match buffer.get(..read) {
+                Some([]) | None => return Ok(()),
+                Some(bytes) => self.append(bytes)?,
+            }
+        }
     }
 
     /// Bytes taken so far.

@@ -18,6 +18,7 @@ mod keys;
 mod lock;
 mod overlay;
 mod read;
+pub mod sporemesh;
 mod store;
 #[cfg(test)]
 mod tests;

@@ -4,5 +4,5 @@ mod behaviour;
 mod disk_full;
 mod kill;
 mod model;
-mod objects;
+pub mod objects;
 mod stream;
