@@ -1,0 +1,125 @@
+//! Where artifacts come from when they are not here: our own network first, then the legacy peers.
+//!
+//! Everybody who needs a script, an evaluator or a dataset asks here, and finds it in the store
+//! afterwards, under its hash.
+
+use spore_protocol::{Cid, NodeId};
+use spore_storage::Store;
+
+use crate::{
+    bridge::BridgeHandle,
+    network::{FetchError, NetworkHandle},
+};
+
+/// The ways to an artifact. Cheap to clone.
+#[derive(Clone, Debug)]
+pub struct ArtifactSources {
+    store: Store,
+    network: NetworkHandle,
+    /// None in a node without legacy peers.
+    bridge: Option<BridgeHandle>,
+}
+
+impl ArtifactSources {
+    pub fn new(store: Store, network: NetworkHandle, bridge: Option<BridgeHandle>) -> Self {
+        Self { store, network, bridge }
+    }
+
+    /// Brings an artifact into the store, from `hint`'s node first when connected.
+    ///
+    /// # Errors
+    /// [`FetchError`] when no peer has it, it is too large, or the store refuses it.
+    pub async fn fetch(&self, cid: Cid, hint: Option<NodeId>) -> Result<(), FetchError> {
+        let found = self.network.fetch_artifact(cid, hint).await;
+        self.or_from_bridge(cid, u64::MAX, found).await
+    }
+
+    /// As [`ArtifactSources::fetch`], of at most `limit` bytes.
+    ///
+    /// # Errors
+    /// As [`ArtifactSources::fetch`].
+    pub async fn fetch_within(&self, cid: Cid, hint: Option<NodeId>, limit: u64) -> Result<(), FetchError> {
+        let found = self.network.fetch_artifact_within(cid, hint, limit).await;
+        self.or_from_bridge(cid, limit, found).await
+    }
+
+    async fn or_from_bridge(&self, cid: Cid, limit: u64, found: Result<(), FetchError>) -> Result<(), FetchError> {
+        // What is too large is so everywhere, and a store that refuses it goes on doing so.
+        let (error, bridge) = match (found, &self.bridge) {
+            (Err(error @ (FetchError::NotFound(_) | FetchError::Busy(_))), Some(bridge)) => (error, bridge),
+            (found, _) => return found,
+        };
+        let Some(bytes) = bridge.fetch_artifact(cid, limit).await else { return Err(error) };
+        tracing::info!(%cid, bytes = bytes.len(), "artifact fetched from a legacy peer");
+        let store = self.store.clone();
+        let stored = tokio::task::spawn_blocking(move || store.put_artifact(&bytes)).await;
+        let failed = |reason: String| FetchError::Store { cid, reason: reason.into() };
+        match stored {
+            Ok(Ok(kept)) if kept == cid => Ok(()),
+            Ok(Ok(other)) => Err(failed(format!("what came has the hash {other}"))),
+            Ok(Err(error)) => Err(failed(error.to_string())),
+            Err(_) => Err(failed("the node is shutting down".into())),
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::sync::Arc;
+
+    use tokio::sync::watch;
+
+    use super::*;
+    use crate::{
+        bridge::{self, BridgeConfig, Listeners, PeerAddress},
+        ingest::Ingest,
+        network::Command,
+    };
+
+    /// A store, the bridge of its node, and what keeps both going.
+    async fn node(stop: &watch::Receiver<bool>) -> (tempfile::TempDir, Store, BridgeHandle) {
+        let folder = tempfile::tempdir().unwrap();
+        let store = Store::open(folder.path()).unwrap();
+        let (ingest, events, _wants, _door) = Ingest::spawn(store.clone(), Arc::new(|| 1_700_000_000), stop.clone());
+        let listen = Some(([127, 0, 0, 1], 0).into());
+        let listeners = Listeners::bind(listen).await.unwrap();
+        let config = BridgeConfig { listen, ..BridgeConfig::default() };
+        let (bridge, _task) = bridge::start(config, listeners, store.clone(), ingest, events, stop.clone());
+        (folder, store, bridge)
+    }
+
+    /// A network whose peers have nothing.
+    fn empty_network() -> NetworkHandle {
+        let (network, mut commands) = NetworkHandle::channel();
+        tokio::spawn(async move {
+            while let Some(command) = commands.recv().await {
+                if let Command::FetchArtifact { cid, reply, .. } = command {
+                    let _ = reply.send(Err(FetchError::NotFound(cid)));
+                }
+            }
+        });
+        network
+    }
+
+    #[tokio::test]
+    async fn what_our_own_network_has_not_comes_from_a_legacy_peer() {
+        let (_stop, stopped) = watch::channel(false);
+        let (_theirs, has, there) = node(&stopped).await;
+        let (_ours, lacks, here) = node(&stopped).await;
+        let cid = has.put_artifact(b"a script").unwrap();
+        let too_large = has.put_artifact(&[7; 5000]).unwrap();
+        let address = PeerAddress::from(there.listening()[0]);
+        here.connect(address).await.unwrap();
+
+        let sources = ArtifactSources::new(lacks.clone(), empty_network(), Some(here));
+        sources.fetch(cid, None).await.unwrap();
+        assert_eq!(lacks.artifact(&cid).unwrap().as_deref(), Some(b"a script".as_slice()));
+        let refused = sources.fetch_within(too_large, None, 4999).await;
+        assert!(matches!(refused, Err(FetchError::NotFound(_))), "{refused:?}");
+        let nowhere = sources.fetch(Cid::of(b"nobody has this"), None).await;
+        assert!(matches!(nowhere, Err(FetchError::NotFound(_))), "{nowhere:?}");
+
+        let alone = ArtifactSources::new(has, empty_network(), None);
+        assert!(matches!(alone.fetch(Cid::of(b"x"), None).await, Err(FetchError::NotFound(_))));
+    }
+}
