@@ -7,12 +7,12 @@ use spore_protocol::{Kind, RecordId, SignedObject};
 
 use crate::{
     columns::Column,
-    db::{Source, View, Visit},
+    db::{Source, View, Visit, Way},
     error::{Result, StoreError},
     keys, read,
     store::Store,
-    types::Outcome,
-    values::{self, LogEntry},
+    types::{Change, Outcome},
+    values,
     write::Batch,
 };
 
@@ -27,7 +27,7 @@ impl Source for Nothing {
         Ok(None)
     }
 
-    fn each(&self, _: Column, _: &[u8], _: &mut Visit<'_>) -> Result<()> {
+    fn walk(&self, _: Column, _: &[u8], _: Option<&[u8]>, _: Way, _: &mut Visit<'_>) -> Result<()> {
         Ok(())
     }
 }
@@ -69,10 +69,9 @@ impl Store {
 fn replay(view: &View<'_>) -> Result<Entries> {
     let nothing = Nothing;
     let mut batch = Batch::new(&nothing)?;
-    let mut superseded = Vec::new();
     view.each(Column::Log, &[], &mut |key, value| {
-        let sequence = keys::number_at(key, 0)?;
-        let LogEntry(kind, id, _) = values::decode(value)?;
+        let change = read::change(view, keys::number_at(key, 0)?, value)?;
+        let Change { sequence, kind, id, .. } = change;
         match read::object(view, kind, &id)? {
             Some(object) => {
                 batch.skip_to(sequence);
@@ -83,7 +82,7 @@ fn replay(view: &View<'_>) -> Result<Entries> {
                 }
             }
             // Of profiles, only the newest is kept.
-            None if kind == Kind::Profile => superseded.push((key.to_vec(), value.to_vec())),
+            None if kind == Kind::Profile => batch.replay_line(&change)?,
             None => return Err(StoreError::corrupt(format!("{kind} {id} is in the log but not here"))),
         }
         Ok(ControlFlow::Continue(()))
@@ -93,16 +92,14 @@ fn replay(view: &View<'_>) -> Result<Entries> {
     let finished = batch.finish()?;
     let entries =
         finished.view.entries().filter_map(|(c, key, value)| value.map(|value| ((c, key.to_vec()), value.to_vec())));
-    let mut entries: Entries = entries.collect();
-    entries.extend(superseded.into_iter().map(|(key, value)| ((Column::Log, key), value)));
-    Ok(entries)
+    Ok(entries.collect())
 }
 
 fn received_at(view: &View<'_>, object: &SignedObject) -> Result<u64> {
     let SignedObject::Experiment(record) = object else { return Ok(0) };
     let id = RecordId::from(record.id());
-    let facts = read::facts(view, &id)?.ok_or_else(|| StoreError::corrupt(format!("record {id} lacks its facts")))?;
-    Ok(facts.received_at)
+    let row = read::row_of(view, &id)?.ok_or_else(|| StoreError::corrupt(format!("record {id} lacks its row")))?;
+    Ok(row.summary.received_at)
 }
 
 /// Pending records, in the order in which they came.
@@ -119,5 +116,17 @@ fn replay_pending(view: &View<'_>, batch: &mut Batch<'_>) -> Result<()> {
         }
     }
     batch.replay_held(read::tally(view)?.next_pending);
+    replay_refused(view, batch)
+}
+
+/// Refused records are a memory of what came, not a consequence of what is here.
+fn replay_refused(view: &View<'_>, batch: &mut Batch<'_>) -> Result<()> {
+    for key in view.keys(Column::RefusedByAge, &[])? {
+        let id = RecordId(keys::last_id(&view.get(Column::RefusedByAge, &key)?.unwrap_or_default())?);
+        let flaw = read::refusal(view, &id)?.ok_or_else(|| StoreError::corrupt("a refusal is gone"))?;
+        batch.replay_refused(keys::number_at(&key, 0)?);
+        batch.refuse(&id, &flaw.reject())?;
+    }
+    batch.replay_refused(read::tally(view)?.next_refused);
     Ok(())
 }

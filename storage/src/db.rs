@@ -3,8 +3,8 @@
 use std::{ops::ControlFlow, path::Path};
 
 use rocksdb::{
-    BlockBasedOptions, Cache, ColumnFamily, DB, Direction, IteratorMode, LogLevel, Options, PrefixRange, ReadOptions,
-    SnapshotWithThreadMode, WriteBatch, WriteOptions,
+    BlockBasedOptions, Cache, ColumnFamily, DB, DBAccess, DBRawIteratorWithThreadMode, LogLevel, Options, PrefixRange,
+    ReadOptions, SnapshotWithThreadMode, WriteBatch, WriteOptions,
 };
 
 use crate::{
@@ -27,12 +27,25 @@ const LOG_FILE: usize = 1 << 20;
 /// Is told each key and value; breaks to stop.
 pub type Visit<'a> = dyn FnMut(&[u8], &[u8]) -> Result<ControlFlow<()>> + 'a;
 
+/// Which way keys are visited.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Way {
+    Up,
+    Down,
+}
+
 /// Something that can be read by key and by prefix.
 pub trait Source {
     fn get(&self, column: Column, key: &[u8]) -> Result<Option<Vec<u8>>>;
 
+    /// Visits the keys that start with `prefix`, from `from` on (included) or from the end of them
+    /// where the way begins, in order.
+    fn walk(&self, column: Column, prefix: &[u8], from: Option<&[u8]>, way: Way, visit: &mut Visit<'_>) -> Result<()>;
+
     /// Visits the keys that start with `prefix`, in order.
-    fn each(&self, column: Column, prefix: &[u8], visit: &mut Visit<'_>) -> Result<()>;
+    fn each(&self, column: Column, prefix: &[u8], visit: &mut Visit<'_>) -> Result<()> {
+        self.walk(column, prefix, None, Way::Up, visit)
+    }
 
     fn has(&self, column: Column, key: &[u8]) -> Result<bool> {
         Ok(self.get(column, key)?.is_some())
@@ -46,6 +59,22 @@ pub trait Source {
             Ok(ControlFlow::Continue(()))
         })?;
         Ok(keys)
+    }
+
+    /// The first entry of a walk.
+    fn first(
+        &self,
+        column: Column,
+        prefix: &[u8],
+        from: Option<&[u8]>,
+        way: Way,
+    ) -> Result<Option<(Vec<u8>, Vec<u8>)>> {
+        let mut first = None;
+        self.walk(column, prefix, from, way, &mut |key, value| {
+            first = Some((key.to_vec(), value.to_vec()));
+            Ok(ControlFlow::Break(()))
+        })?;
+        Ok(first)
     }
 }
 
@@ -77,6 +106,11 @@ impl Db {
         let db = Self { inner, read_only };
         db.check_schema(exists)?;
         Ok(db)
+    }
+
+    /// The names of the columns of the database in `dir`.
+    pub fn columns_of(dir: &Path) -> Result<Vec<String>> {
+        Ok(DB::list_cf(&Options::default(), dir)?)
     }
 
     fn check_schema(&self, existed: bool) -> Result<()> {
@@ -146,15 +180,9 @@ impl Source for Db {
         Ok(self.inner.get_cf(self.column(column)?, key)?)
     }
 
-    fn each(&self, column: Column, prefix: &[u8], visit: &mut Visit<'_>) -> Result<()> {
-        let handle = self.column(column)?;
-        for entry in self.inner.iterator_cf_opt(handle, read_options(column, prefix), IteratorMode::Start) {
-            let (key, value) = entry?;
-            if visit(&key, &value)?.is_break() {
-                break;
-            }
-        }
-        Ok(())
+    fn walk(&self, column: Column, prefix: &[u8], from: Option<&[u8]>, way: Way, visit: &mut Visit<'_>) -> Result<()> {
+        let options = read_options(column, prefix, way);
+        run(self.inner.raw_iterator_cf_opt(self.column(column)?, options), from, way, visit)
     }
 }
 
@@ -164,61 +192,47 @@ pub struct View<'a> {
     snapshot: SnapshotWithThreadMode<'a, DB>,
 }
 
-impl View<'_> {
-    /// Visits the keys with `prefix` from `from` on (included), upwards or downwards.
-    pub fn each_from(
-        &self,
-        column: Column,
-        prefix: &[u8],
-        from: &[u8],
-        direction: Direction,
-        visit: &mut Visit<'_>,
-    ) -> Result<()> {
-        let handle = self.db.column(column)?;
-        let mode = IteratorMode::From(from, direction);
-        for entry in self.snapshot.iterator_cf_opt(handle, read_options(column, prefix), mode) {
-            let (key, value) = entry?;
-            if visit(&key, &value)?.is_break() {
-                break;
-            }
-        }
-        Ok(())
-    }
-
-    /// Visits the keys with `prefix`, the last first.
-    pub fn each_back(&self, column: Column, prefix: &[u8], visit: &mut Visit<'_>) -> Result<()> {
-        let handle = self.db.column(column)?;
-        for entry in self.snapshot.iterator_cf_opt(handle, read_options(column, prefix), IteratorMode::End) {
-            let (key, value) = entry?;
-            if visit(&key, &value)?.is_break() {
-                break;
-            }
-        }
-        Ok(())
-    }
-}
-
 impl Source for View<'_> {
     fn get(&self, column: Column, key: &[u8]) -> Result<Option<Vec<u8>>> {
         Ok(self.snapshot.get_cf(self.db.column(column)?, key)?)
     }
 
-    fn each(&self, column: Column, prefix: &[u8], visit: &mut Visit<'_>) -> Result<()> {
-        let handle = self.db.column(column)?;
-        for entry in self.snapshot.iterator_cf_opt(handle, read_options(column, prefix), IteratorMode::Start) {
-            let (key, value) = entry?;
-            if visit(&key, &value)?.is_break() {
-                break;
-            }
-        }
-        Ok(())
+    fn walk(&self, column: Column, prefix: &[u8], from: Option<&[u8]>, way: Way, visit: &mut Visit<'_>) -> Result<()> {
+        let options = read_options(column, prefix, way);
+        run(self.snapshot.raw_iterator_cf_opt(self.db.column(column)?, options), from, way, visit)
     }
 }
 
-fn read_options(column: Column, prefix: &[u8]) -> ReadOptions {
+/// The iterator is bounded by the prefix already.
+fn run<D: DBAccess>(
+    mut iterator: DBRawIteratorWithThreadMode<'_, D>,
+    from: Option<&[u8]>,
+    way: Way,
+    visit: &mut Visit<'_>,
+) -> Result<()> {
+    match (from, way) {
+        (None, Way::Up) => iterator.seek_to_first(),
+        (None, Way::Down) => iterator.seek_to_last(),
+        (Some(from), Way::Up) => iterator.seek(from),
+        (Some(from), Way::Down) => iterator.seek_for_prev(from),
+    }
+    while let Some((key, value)) = iterator.item() {
+        if visit(key, value)?.is_break() {
+            return Ok(());
+        }
+        match way {
+            Way::Up => iterator.next(),
+            Way::Down => iterator.prev(),
+        }
+    }
+    // Past the last entry, or stopped by an error.
+    Ok(iterator.status()?)
+}
+
+fn read_options(column: Column, prefix: &[u8], way: Way) -> ReadOptions {
     let mut options = ReadOptions::default();
     match column.prefix() {
-        Some(length) if prefix.len() >= length => options.set_prefix_same_as_start(true),
+        Some(length) if prefix.len() >= length && way == Way::Up => options.set_prefix_same_as_start(true),
         _ => options.set_total_order_seek(true),
     }
     options.set_iterate_range(PrefixRange(prefix));

@@ -16,6 +16,7 @@ mod db;
 mod error;
 mod keys;
 mod lock;
+mod migrate;
 mod overlay;
 mod read;
 mod store;
@@ -27,8 +28,10 @@ mod write;
 
 pub use artifacts::ArtifactWriter;
 pub use error::StoreError;
+pub use migrate::Progress;
+pub use read::{Graph, SyncSet};
 pub use store::Store;
 pub use types::{
-    BadCursor, Change, ClassView, Counts, Cursor, NodeStats, Outcome, RecordSummary, RecordView, Report, Scope,
-    SyncScope, TaskView,
+    BadCursor, Change, ClassView, Counts, Cursor, Direction, Improvement, MAX_PAGE, Measured, NodeStats, Outcome, Page,
+    PendingView, RecordSummary, RecordView, Report, Scope, Span, SyncScope, TaskView,
 };

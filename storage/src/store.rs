@@ -4,7 +4,7 @@ use std::{
     fs,
     path::{Path, PathBuf},
     sync::{
-        Arc, Mutex, MutexGuard, PoisonError,
+        Arc, Mutex, PoisonError,
         atomic::{AtomicU64, Ordering},
     },
 };
@@ -16,7 +16,8 @@ use crate::{
     db::{Db, View},
     error::{Result, StoreError},
     lock::DirLock,
-    read::{self, Deeds},
+    migrate::{self, Progress},
+    read,
     types::{Outcome, Report},
     write::Batch,
 };
@@ -33,7 +34,6 @@ struct Inner {
     artifacts: Artifacts,
     writer: Mutex<()>,
     sequence: AtomicU64,
-    deeds: Mutex<Option<Arc<Deeds>>>,
     _lock: Option<DirLock>,
 }
 
@@ -45,14 +45,26 @@ impl std::fmt::Debug for Store {
 
 impl Store {
     /// Opens the store in a data directory for reading and writing, and makes both where missing:
-    /// the database in `store/`, artifacts in `artifacts/`, the lock in `LOCK`.
+    /// the database in `store/`, artifacts in `artifacts/`, the lock in `LOCK`. A store of an older
+    /// program is upgraded first, which the log tells of.
     ///
     /// # Errors
     /// [`StoreError::Locked`] while another process has it open, [`StoreError::NewerSchema`],
     /// [`StoreError::Corrupt`], [`StoreError::DiskFull`], [`StoreError::Io`].
     pub fn open(dir: &Path) -> Result<Self> {
+        Self::open_with(dir, &mut |Progress { from, done, total }| {
+            tracing::info!(from, done, total, "upgrading the store");
+        })
+    }
+
+    /// As [`Store::open`], telling how far an upgrade is.
+    ///
+    /// # Errors
+    /// As [`Store::open`].
+    pub fn open_with(dir: &Path, progress: &mut dyn FnMut(Progress)) -> Result<Self> {
         fs::create_dir_all(dir).map_err(|e| StoreError::io(format!("cannot create {}", dir.display()), e))?;
         let lock = DirLock::exclusive(dir)?;
+        migrate::upgrade(dir, progress)?;
         let store = Self::assemble(dir, Some(lock), false)?;
         store.inner.artifacts.sweep()?;
         Ok(store)
@@ -61,12 +73,13 @@ impl Store {
     /// Opens the store for reading. Creates nothing.
     ///
     /// # Errors
-    /// [`StoreError::NotFound`] where there is none, and as [`Store::open`].
+    /// [`StoreError::NotFound`] where there is none, [`StoreError::OlderSchema`], and as [`Store::open`].
     pub fn open_read_only(dir: &Path) -> Result<Self> {
         if !database(dir).join("CURRENT").is_file() {
             return Err(StoreError::NotFound(dir.to_path_buf()));
         }
         let lock = DirLock::shared(dir)?;
+        migrate::refuse_older(&database(dir))?;
         Self::assemble(dir, lock, true)
     }
 
@@ -74,7 +87,7 @@ impl Store {
         let db = Db::open(&database(dir), read_only)?;
         let sequence = AtomicU64::new(read::sequence(&db)?);
         let artifacts = Artifacts::new(dir.join("artifacts"));
-        let inner = Inner { db, artifacts, writer: Mutex::new(()), sequence, deeds: Mutex::new(None), _lock: lock };
+        let inner = Inner { db, artifacts, writer: Mutex::new(()), sequence, _lock: lock };
         Ok(Self { inner: Arc::new(inner) })
     }
 
@@ -95,8 +108,6 @@ impl Store {
         let finished = batch.finish()?;
         // A record that waited for one later in the same batch is new, or bad, after all.
         let mut late_rejects = finished.late_rejects;
-        let held = outcomes.iter().any(|(_, outcome)| matches!(outcome, Outcome::Pending { .. }));
-        let idle = finished.changes.is_empty() && late_rejects.is_empty() && !held;
         for (id, outcome) in &mut outcomes {
             if !matches!(outcome, Outcome::Pending { .. }) {
                 continue;
@@ -112,7 +123,7 @@ impl Store {
         }
         let report =
             Report { outcomes, changes: finished.changes, late_rejects, dropped_pending: finished.dropped_pending };
-        if !idle {
+        if finished.dirty {
             self.inner.db.commit(finished.view.entries())?;
             self.inner.sequence.store(finished.sequence, Ordering::Release);
         }
@@ -132,11 +143,6 @@ impl Store {
     /// For single reads, which need no snapshot.
     pub(crate) fn database(&self) -> &Db {
         &self.inner.db
-    }
-
-    pub(crate) fn cached_deeds(&self) -> MutexGuard<'_, Option<Arc<Deeds>>> {
-        // What is cached is replaced as a whole, so a panic cannot leave half of it.
-        self.inner.deeds.lock().unwrap_or_else(PoisonError::into_inner)
     }
 }
 

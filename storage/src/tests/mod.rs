@@ -3,5 +3,6 @@
 mod behaviour;
 mod disk_full;
 mod kill;
+mod migrate;
 mod model;
 mod objects;
