@@ -108,6 +108,9 @@ impl Store {
                 report.dropped.push(dropped);
             }
         }
+        if !plan.dry_run {
+            self.artifacts().sweep_lists()?;
+        }
         let protected = || cache.entries.iter().filter(|entry| entry.protected);
         report.kept_count = (cache.entries.len() as u64).saturating_sub(report.dropped_count);
         report.kept_bytes = cache.bytes().saturating_sub(report.dropped_bytes);

@@ -277,6 +277,20 @@ impl Artifacts {
         ArtifactWriter::new(&self.root, cid, limit, self.path_of(&cid), self.list_of(&cid))
     }
 
+    /// Removes lists whose artifact a crash kept from getting its name, or a person removed.
+    pub fn sweep_lists(&self) -> Result<()> {
+        for folder in entries(&self.root)? {
+            for list in entries(&folder)? {
+                let artifact = name(&list).and_then(|name| name.strip_suffix(LIST)).map(|name| folder.join(name));
+                // One that is being written has its list first: it is made again when it is missed.
+                if artifact.is_some_and(|artifact| !artifact.exists()) {
+                    fs::remove_file(&list).or_else(|e| absent::<()>(e, "remove", &list).map(|_| ()))?;
+                }
+            }
+        }
+        Ok(())
+    }
+
     /// Visits every artifact, in no order; stops at an error.
     pub fn each(&self, visit: &mut dyn FnMut(Stored) -> Result<()>) -> Result<()> {
         for folder in entries(&self.root)? {

@@ -138,5 +138,8 @@ fn removing_takes_the_list_along_and_uses_are_noted_together() {
     expected.sort();
     assert_eq!(seen, expected);
     assert!(artifacts.remove_unused(&big).unwrap() && !artifacts.list_of(&big).exists());
+    fs::write(artifacts.list_of(&big), b"alone").unwrap();
+    artifacts.sweep_lists().unwrap();
+    assert!(!artifacts.list_of(&big).exists() && artifacts.path(&small).is_some());
     assert!(artifacts.remove(&small).unwrap() && !artifacts.remove(&small).unwrap());
 }

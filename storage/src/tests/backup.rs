@@ -1,11 +1,14 @@
 //! Backups beside a working store, and stores made of them.
 
-use std::fs;
+use std::{
+    fs,
+    sync::atomic::{AtomicBool, Ordering},
+};
 
 use spore_protocol::{Cid, Goal, VerifiedObject};
 
 use super::objects::{manifest, record, sign, task_of};
-use crate::{RestorePlan, Store, StoreError, unwatched};
+use crate::{GcPlan, RestorePlan, Store, StoreError, unwatched};
 
 fn records(from: u64, to: u64) -> Vec<VerifiedObject> {
     let task = task_of(&manifest(1, Goal::Minimize));
@@ -46,6 +49,44 @@ fn backups_grow_by_what_is_new_and_each_can_be_restored() {
     }
     let third = store.backup(folder.path(), 1, &mut unwatched).unwrap();
     assert_eq!(Store::backups(folder.path()).unwrap(), [third.backup], "only as many as are to be kept");
+}
+
+#[test]
+fn everything_that_may_run_beside_a_writer_does() {
+    let dir = tempfile::tempdir().unwrap();
+    let folder = tempfile::tempdir().unwrap();
+    let store = Store::open(dir.path()).unwrap();
+    store.insert(&records(0, 100), 1).unwrap();
+    let stop = AtomicBool::new(false);
+    let written = std::thread::scope(|scope| {
+        let writer = scope.spawn(|| {
+            let mut at = 100;
+            while !stop.load(Ordering::Relaxed) {
+                store.insert(&records(at, at + 5), 1).unwrap();
+                store.put_artifact(&at.to_be_bytes()).unwrap();
+                at += 5;
+            }
+            at
+        });
+        for _ in 0..3 {
+            assert_eq!(store.check().unwrap(), Vec::<String>::new());
+            store.backup(folder.path(), 2, &mut unwatched).unwrap();
+            store.compact(&mut unwatched).unwrap();
+            let files = store.verify_files(&mut unwatched).unwrap();
+            assert!(files.damaged.is_empty() && files.damaged_artifacts.is_empty());
+            let plan = GcPlan { now: u64::MAX, max_age: None, max_bytes: Some(u64::MAX), dry_run: false };
+            assert_eq!(store.gc(&plan, &mut unwatched).unwrap().dropped_count, 0);
+            assert!(store.stats().unwrap().database_bytes() > 0);
+        }
+        stop.store(true, Ordering::Relaxed);
+        writer.join().unwrap()
+    });
+    assert_eq!(store.counts().unwrap().experiments, written);
+    let target = tempfile::tempdir().unwrap();
+    Store::restore(folder.path(), target.path(), RestorePlan::default(), &mut unwatched).unwrap();
+    let restored = Store::open(target.path()).unwrap();
+    assert_eq!((restored.check().unwrap(), restored.lost_changes()), (vec![], None));
+    assert!((100..=written).contains(&restored.counts().unwrap().experiments));
 }
 
 #[test]
