@@ -25,7 +25,7 @@ pub enum Column {
     Meta,
     /// Kind code ++ object id -> number. Of profiles the newest only.
     Ids,
-    /// Number -> signature (64) ++ canonical bytes. In the order of arrival, so that the bulk of
+    /// Number -> kind code ++ signature (64) ++ canonical bytes. In the order of arrival, so that the bulk of
     /// the data is written once and never sorted again.
     Objects,
     /// Number -> kind code, and of all but records id ++ task where there is one: a [`crate::Change`].

@@ -3,18 +3,21 @@
 use std::{ops::ControlFlow, path::Path};
 
 use rocksdb::{
-    BlockBasedOptions, Cache, ColumnFamily, DB, DBAccess, DBRawIteratorWithThreadMode, LogLevel, Options, PrefixRange,
-    ReadOptions, SnapshotWithThreadMode, WriteBatch, WriteOptions,
+    BlockBasedOptions, Cache, ColumnFamily, ColumnFamilyDescriptor, DB, DBAccess, DBRawIteratorWithThreadMode,
+    Direction, FlushOptions, IteratorMode, LogLevel, Options, PrefixRange, ReadOptions, SnapshotWithThreadMode,
+    WriteBatch, WriteOptions,
 };
 
 use crate::{
     columns::{Column, SCHEMA},
     error::{Result, StoreError},
-    keys,
+    keys, migrate,
 };
 
 /// One block cache for all columns, indexes and filters included: a node is a guest on the machine.
 const BLOCK_CACHE: usize = 64 << 20;
+/// Of a database that is thrown away, which is written and read once, in order.
+const SCRATCH_CACHE: usize = 8 << 20;
 /// All memtables together, for the same reason.
 const WRITE_BUFFERS: usize = 64 << 20;
 /// Above this the oldest memtables are flushed: bounds the time that recovery takes.
@@ -78,33 +81,62 @@ pub trait Source {
     }
 }
 
+/// Entries of a column in order, of a scan that leaves the block cache alone.
+pub type Entries<'a> = Box<dyn Iterator<Item = Result<(Box<[u8]>, Box<[u8]>)>> + 'a>;
+
+/// Something that can also be read from end to end.
+pub trait Scan: Source {
+    /// The entries from `from` on, up to the end or the first damage.
+    fn scan<'a>(&'a self, column: Column, from: &[u8]) -> Result<Entries<'a>>;
+}
+
+/// What a database is opened for.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Access {
+    /// Made where it is missing.
+    Write,
+    Read,
+    /// Read as far as it can be, files that are cut short included.
+    Salvage,
+    /// Made to be thrown away, or to be complete only once [`Db::seal`] was called: its batches are
+    /// not logged.
+    Scratch,
+}
+
 /// An open database.
 pub struct Db {
     inner: DB,
-    read_only: bool,
+    access: Access,
 }
 
 impl Db {
-    /// Opens the database in `dir`, and makes it unless `read_only`.
-    pub fn open(dir: &Path, read_only: bool) -> Result<Self> {
+    /// Opens the database in `dir`, and makes it where `access` allows that.
+    pub fn open(dir: &Path, access: Access) -> Result<Self> {
         let exists = dir.join("CURRENT").exists();
+        let read_only = matches!(access, Access::Read | Access::Salvage);
         if read_only && !exists {
             return Err(StoreError::NotFound(dir.to_path_buf()));
         }
-        let cache = Cache::new_lru_cache(BLOCK_CACHE);
-        let options = options(!read_only, &cache);
+        let cache = Cache::new_lru_cache(if access == Access::Scratch { SCRATCH_CACHE } else { BLOCK_CACHE });
+        let mut options = options(!read_only, &cache);
+        options.set_paranoid_checks(access != Access::Salvage);
         let mut descriptors: Vec<_> = Column::ALL.iter().map(|column| column.descriptor(&cache)).collect();
-        descriptors.push(rocksdb::ColumnFamilyDescriptor::new("default", Options::default()));
+        descriptors.push(unused_column());
         if exists {
-            refuse_unknown_columns(&options, dir)?;
+            let there = known_columns(&options, dir)?;
+            if access == Access::Salvage {
+                descriptors.retain(|column| there.iter().any(|name| name == column.name()));
+            }
         }
         let inner = if read_only {
             DB::open_cf_descriptors_read_only(&options, dir, descriptors, false)?
         } else {
             DB::open_cf_descriptors(&options, dir, descriptors)?
         };
-        let db = Self { inner, read_only };
-        db.check_schema(exists)?;
+        let db = Self { inner, access };
+        if access != Access::Salvage {
+            db.check_schema(exists)?;
+        }
         Ok(db)
     }
 
@@ -123,7 +155,7 @@ impl Db {
                     found => Err(StoreError::corrupt(format!("format {found} was never released"))),
                 }
             }
-            None if self.read_only => Err(StoreError::corrupt("it has no format number")),
+            None if self.read_only() => Err(StoreError::corrupt("it has no format number")),
             // A crash between making the database and this write leaves it without one.
             None if existed && self.has(Column::Meta, keys::SEQUENCE)? => {
                 Err(StoreError::corrupt("it has objects but no format number"))
@@ -136,15 +168,34 @@ impl Db {
         }
     }
 
-    fn column(&self, column: Column) -> Result<&ColumnFamily> {
+    pub fn column(&self, column: Column) -> Result<&ColumnFamily> {
         self.inner
             .cf_handle(column.name())
             .ok_or_else(|| StoreError::corrupt(format!("column {} is missing", column.name())))
     }
 
+    /// Whether a column is gone from a database that is read as far as it can be: RocksDB's repair
+    /// knows a column by its tables alone.
+    fn lacks(&self, column: Column) -> bool {
+        self.access == Access::Salvage && self.inner.cf_handle(column.name()).is_none()
+    }
+
     /// Whether it was opened for reading only.
     pub fn read_only(&self) -> bool {
-        self.read_only
+        matches!(self.access, Access::Read | Access::Salvage)
+    }
+
+    /// RocksDB's own handle, for what concerns files and not entries.
+    pub fn raw(&self) -> &DB {
+        &self.inner
+    }
+
+    /// Puts everything written without a log on disk.
+    pub fn seal(&self) -> Result<()> {
+        let columns = Column::ALL.iter().map(|column| self.column(*column)).collect::<Result<Vec<_>>>()?;
+        let mut options = FlushOptions::default();
+        options.set_wait(true);
+        Ok(self.inner.flush_cfs_opt(&columns, &options)?)
     }
 
     pub fn snapshot(&self) -> View<'_> {
@@ -153,7 +204,7 @@ impl Db {
 
     /// Applies all entries at once, on disk when this returns.
     pub fn commit<'a>(&self, entries: impl IntoIterator<Item = (Column, &'a [u8], Option<&'a [u8]>)>) -> Result<()> {
-        if self.read_only {
+        if self.read_only() {
             return Err(StoreError::ReadOnly);
         }
         let mut batch = WriteBatch::default();
@@ -169,7 +220,10 @@ impl Db {
 
     fn write(&self, batch: WriteBatch) -> Result<()> {
         let mut options = WriteOptions::default();
-        options.set_sync(true);
+        match self.access {
+            Access::Scratch => options.disable_wal(true),
+            _ => options.set_sync(true),
+        }
         Ok(self.inner.write_opt(batch, &options)?)
     }
 }
@@ -177,6 +231,9 @@ impl Db {
 /// The database as it is now. Only the writer may decide by this: it alone changes it.
 impl Source for Db {
     fn get(&self, column: Column, key: &[u8]) -> Result<Option<Vec<u8>>> {
+        if self.lacks(column) {
+            return Ok(None);
+        }
         Ok(self.inner.get_cf(self.column(column)?, key)?)
     }
 
@@ -229,6 +286,32 @@ fn run<D: DBAccess>(
     Ok(iterator.status()?)
 }
 
+impl Scan for Db {
+    fn scan<'a>(&'a self, column: Column, from: &[u8]) -> Result<Entries<'a>> {
+        if self.lacks(column) {
+            return Ok(Box::new(std::iter::empty()));
+        }
+        let mode = IteratorMode::From(from, Direction::Forward);
+        let entries = self.inner.iterator_cf_opt(self.column(column)?, scan_options(), mode);
+        Ok(Box::new(entries.map(|entry| Ok(entry?))))
+    }
+}
+
+impl Scan for View<'_> {
+    fn scan<'a>(&'a self, column: Column, from: &[u8]) -> Result<Entries<'a>> {
+        let mode = IteratorMode::From(from, Direction::Forward);
+        let entries = self.snapshot.iterator_cf_opt(self.db.column(column)?, scan_options(), mode);
+        Ok(Box::new(entries.map(|entry| Ok(entry?))))
+    }
+}
+
+fn scan_options() -> ReadOptions {
+    let mut options = ReadOptions::default();
+    options.set_total_order_seek(true);
+    options.fill_cache(false);
+    options
+}
+
 fn read_options(column: Column, prefix: &[u8], way: Way) -> ReadOptions {
     let mut options = ReadOptions::default();
     match column.prefix() {
@@ -256,11 +339,23 @@ fn options(create: bool, cache: &Cache) -> Options {
     options
 }
 
-/// A column that this program does not know was written by a newer one.
-fn refuse_unknown_columns(options: &Options, dir: &Path) -> Result<()> {
+/// The column that every database has and that holds nothing here. Its memtable counts all the same:
+/// RocksDB goes on after a full disk when there is room for the largest.
+fn unused_column() -> ColumnFamilyDescriptor {
+    let mut options = Options::default();
+    options.set_write_buffer_size(1 << 20);
+    ColumnFamilyDescriptor::new("default", options)
+}
+
+/// The columns in the database. One that this program does not know was written by a newer one.
+fn known_columns(options: &Options, dir: &Path) -> Result<Vec<String>> {
     let known = |name: &String| name == "default" || Column::ALL.iter().any(|column| column.name() == name);
-    if DB::list_cf(options, dir)?.iter().all(known) {
-        return Ok(());
+    let columns = DB::list_cf(options, dir)?;
+    if columns.iter().all(known) {
+        return Ok(columns);
+    }
+    if let Some(older) = migrate::older(&columns) {
+        return Err(older);
     }
     Err(StoreError::NewerSchema { found: SCHEMA + 1, supported: SCHEMA })
 }

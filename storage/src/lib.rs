@@ -10,28 +10,37 @@
 #![cfg_attr(test, allow(clippy::unwrap_used, clippy::expect_used, clippy::panic, clippy::indexing_slicing))]
 
 mod artifacts;
-mod check;
+mod backup;
 mod columns;
 mod db;
 mod error;
+mod gc;
 mod keys;
 mod lock;
 mod migrate;
+mod mark;
 mod overlay;
+mod progress;
 mod read;
+mod repair;
 mod store;
 #[cfg(test)]
 mod tests;
 mod types;
+mod upkeep;
 mod values;
 mod write;
 
-pub use artifacts::ArtifactWriter;
+pub use artifacts::{ArtifactReader, ArtifactWriter};
+pub use backup::{Backup, BackupReport, RestorePlan, RestoreReport};
 pub use error::StoreError;
-pub use migrate::Progress;
+pub use gc::{DropReason, Dropped, GcPlan, GcReport};
+pub use progress::{Progress, Stage, Watch, unwatched};
+pub use repair::{CheckReport, DamagedFile, Fault, FilesReport, Finding, RepairReport};
 pub use read::{Graph, SyncSet};
 pub use store::Store;
 pub use types::{
     BadCursor, Change, ClassView, Counts, Cursor, Direction, Improvement, MAX_PAGE, Measured, NodeStats, Outcome, Page,
     PendingView, RecordSummary, RecordView, Report, Scope, Span, SyncScope, TaskView,
 };
+pub use upkeep::{ColumnStats, StoreStats};

@@ -6,10 +6,10 @@ use rocksdb::{DB, Options};
 use serde::{Deserialize, de::IgnoredAny};
 use spore_protocol::{Kind, ObjectId, SignedObject, TaskId, cbor::Bytes};
 
-use super::Progress;
 use crate::{
     db::Db,
     error::{Result, StoreError},
+    progress::{Stage, Watch, tell},
     types::{Change, Outcome},
     values,
     write::Batch,
@@ -78,27 +78,25 @@ const BATCH: usize = 512;
 /// Objects between two words on progress: a second or so.
 const PROGRESS_EVERY: u64 = 10_000;
 
-/// Makes the database `new` out of the one in `old`, which stays as it is.
-pub fn rebuild(old: &Path, new: &Path, progress: &mut dyn FnMut(Progress)) -> Result<()> {
+/// Fills the database `new` from the one in `old`, which stays as it is.
+pub fn rebuild(old: &Path, new: &Db, watch: &mut Watch<'_>) -> Result<()> {
     let old = Old::open(old)?;
-    let new = Db::open(new, false)?;
     let total = old.number(META, b"sequence")?.unwrap_or_default();
     let (mut done, mut lines) = (0, Vec::with_capacity(BATCH));
-    progress(Progress { from: SCHEMA, done, total });
+    tell(watch, Stage::Upgrade, done, total)?;
     for entry in old.db.iterator_cf(old.column(LOG)?, rocksdb::IteratorMode::Start) {
         let (key, value) = entry?;
         lines.push((values::number(&key)?, values::decode::<Line>(&value)?));
         if lines.len() >= BATCH {
-            done += take_over(&old, &new, std::mem::take(&mut lines))?;
+            done += take_over(&old, new, std::mem::take(&mut lines))?;
             if done % PROGRESS_EVERY < BATCH as u64 {
-                progress(Progress { from: SCHEMA, done, total });
+                tell(watch, Stage::Upgrade, done, total)?;
             }
         }
     }
-    done += take_over(&old, &new, lines)?;
-    take_over_pending(&old, &new, total)?;
-    progress(Progress { from: SCHEMA, done, total: done });
-    Ok(())
+    done += take_over(&old, new, lines)?;
+    take_over_pending(&old, new, total)?;
+    tell(watch, Stage::Upgrade, done, done)
 }
 
 fn take_over(old: &Old, new: &Db, lines: Vec<(u64, Line)>) -> Result<u64> {

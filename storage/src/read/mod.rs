@@ -52,7 +52,7 @@ pub fn object(source: &dyn Source, kind: Kind, id: &ObjectId) -> Result<Option<S
     let Some(number) = number_of(source, kind, id)? else { return Ok(None) };
     let bytes = source.get(Column::Objects, &keys::number(number))?;
     let bytes = bytes.ok_or_else(|| StoreError::corrupt(format!("{kind} {id} is gone")))?;
-    values::decode_object(kind, &bytes).map(Some)
+    values::decode_stored(&bytes).map(Some)
 }
 
 pub fn record(source: &dyn Source, id: &RecordId) -> Result<Option<Signed<Record>>> {

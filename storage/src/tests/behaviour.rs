@@ -379,7 +379,7 @@ fn reading_beside_nobody_creates_nothing_and_one_writer_is_enough() {
     assert!(matches!(store.insert(&[any(&another)], 1), Err(StoreError::ReadOnly)));
     assert!(matches!(store.remove_artifact(&cid), Err(StoreError::ReadOnly)));
     std::fs::write(store.artifact_path(&cid).unwrap(), b"bites").unwrap();
-    assert!(matches!(store.artifact(&cid), Err(StoreError::HashMismatch { .. })));
+    assert!(matches!(store.artifact(&cid), Err(StoreError::DamagedArtifact { .. })));
     drop((store, beside));
     assert_eq!(files(dir.path()), before);
 }

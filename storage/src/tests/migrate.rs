@@ -1,12 +1,17 @@
 //! A store that an older program made is the same store after its upgrade.
 
-use std::{fs, path::Path};
+use std::{fs, ops::ControlFlow, path::Path};
 
 use rocksdb::{DB, Options};
 use spore_protocol::{Kind, Verdict};
 
 use super::model::dump;
-use crate::{Progress, Scope, Span, Store, StoreError, db::Db, migrate};
+use crate::{
+    Progress, Scope, Span, Stage, Store, StoreError,
+    db::{Access, Db},
+    repair::swap,
+    unwatched,
+};
 
 /// Every entry of a store of schema 1, as `column key value` in hex: two tasks and a legacy one, a
 /// stray tree, verdicts, a profile that was replaced, a record whose parent never came.
@@ -52,43 +57,35 @@ fn a_store_of_schema_1_is_upgraded_when_it_is_opened() {
     let refused = Store::open_read_only(dir.path()).unwrap_err();
     assert!(matches!(refused, StoreError::OlderSchema { found: 1, .. }), "{refused}");
     let mut told = Vec::new();
-    let store = Store::open_with(dir.path(), &mut |progress| told.push(progress)).unwrap();
-    assert_eq!(told.first(), Some(&Progress { from: 1, done: 0, total: 24 }));
-    assert_eq!(told.last(), Some(&Progress { from: 1, done: 24, total: 24 }));
+    let mut watch = |progress| {
+        told.push(progress);
+        ControlFlow::Continue(())
+    };
+    let store = Store::open_with(dir.path(), &mut watch).unwrap();
+    let at = |done| Progress { stage: Stage::Upgrade, done, total: 24 };
+    assert_eq!((told.first(), told.last()), (Some(&at(0)), Some(&at(24))));
     is_whole(&store);
     let before = dump(&store);
     drop(store);
-    assert_eq!(fs::read_dir(dir.path()).unwrap().count(), 2, "the store and its lock");
+    let left = fs::read_dir(dir.path()).unwrap().filter(|e| e.as_ref().unwrap().file_name().to_string_lossy().starts_with("store."));
+    assert_eq!(left.count(), 0, "nothing of the old one");
     let store = Store::open_with(dir.path(), &mut |progress| panic!("again: {progress:?}")).unwrap();
     assert_eq!(dump(&store), before);
     assert_eq!(store.recent_page(Scope::All, &Span::first(99)).unwrap().items.len(), 12);
 }
 
 #[test]
-fn an_upgrade_may_be_interrupted_anywhere() {
+fn an_upgrade_that_is_cancelled_begins_again() {
     let dir = tempfile::tempdir().unwrap();
-    let (store, new, old) =
-        (dir.path().join("store"), dir.path().join("store.upgrading"), dir.path().join("store.old"));
-
-    // While the new database was made: it begins again.
     restore(dir.path());
-    drop(Db::open(&new, false).unwrap());
-    is_whole(&Store::open(dir.path()).unwrap());
-
-    // Between the two renames: the new one is whole.
-    fs::rename(&store, &new).unwrap();
-    restore(dir.path());
-    fs::rename(&store, &old).unwrap();
-    let opened = Store::open_with(dir.path(), &mut |progress| panic!("again: {progress:?}")).unwrap();
-    is_whole(&opened);
-    drop(opened);
-
-    // After both: the old one is only in the way.
-    fs::rename(&store, &new).unwrap();
-    restore(dir.path());
-    fs::rename(&store, &old).unwrap();
-    fs::rename(&new, &store).unwrap();
-    migrate::upgrade(dir.path(), &mut |progress| panic!("again: {progress:?}")).unwrap();
-    assert!(!old.exists());
+    for _ in 0..2 {
+        let stopped = Store::open_with(dir.path(), &mut |_| ControlFlow::Break(())).unwrap_err();
+        assert!(matches!(stopped, StoreError::Cancelled), "{stopped}");
+        let repaired = Store::repair(dir.path(), None, &mut unwatched).unwrap_err();
+        assert!(matches!(repaired, StoreError::OlderSchema { .. }), "{repaired}");
+    }
+    let half = Db::open(&swap::building(dir.path()), Access::Scratch).unwrap();
+    half.seal().unwrap();
+    drop(half);
     is_whole(&Store::open(dir.path()).unwrap());
 }

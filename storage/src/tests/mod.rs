@@ -1,7 +1,10 @@
 //! Tests of the store as a whole, on real files, with real signatures.
 
+mod backup;
 mod behaviour;
+mod corruption;
 mod disk_full;
+mod gc;
 mod kill;
 mod migrate;
 mod model;

@@ -47,6 +47,23 @@ pub fn decode_object(kind: Kind, bytes: &[u8]) -> Result<SignedObject> {
     Ok(SignedObject::from_canonical(kind, canonical, *signature)?)
 }
 
+/// An object as it lies under its number: kind code, signature, canonical bytes.
+pub fn encode_stored(object: &SignedObject) -> Vec<u8> {
+    [&[object.kind().code()], object.signature().as_slice(), object.canonical()].concat()
+}
+
+pub fn decode_stored(bytes: &[u8]) -> Result<SignedObject> {
+    let (kind, rest) = stored_kind(bytes)?;
+    decode_object(kind, rest)
+}
+
+/// The kind of a stored object, and the rest of it.
+pub fn stored_kind(bytes: &[u8]) -> Result<(Kind, &[u8])> {
+    let (code, rest) = bytes.split_first().ok_or_else(|| StoreError::corrupt("an object is cut short"))?;
+    let kind = Kind::from_code(*code);
+    kind.map(|kind| (kind, rest)).ok_or_else(|| StoreError::corrupt("an object is of no known kind"))
+}
+
 /// A line of the log, whose key is its number. Of a record the kind alone: the row tells the rest.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum LogEntry {

@@ -173,7 +173,7 @@ impl<'a> Batch<'a> {
         let (kind, id) = (object.kind(), object.id());
         let number = self.log(kind, id, task_id)?;
         self.view.put(Column::Ids, keys::id(kind, &id), keys::number(number));
-        self.view.put(Column::Objects, keys::number(number), values::encode_object(object));
+        self.view.put(Column::Objects, keys::number(number), values::encode_stored(object));
         self.changes.push(Change { sequence: number, kind, id, task_id });
         Ok(number)
     }
