@@ -3,16 +3,8 @@
 //!
 //! A change of any key or value is a new [`SCHEMA`], with a migration in [`crate::migrate`].
 
-use rocksdb::{BlockBasedOptions, Cache, ColumnFamilyDescriptor, DBCompressionType, Options, SliceTransform};
-
 /// Format of what is on disk, under [`Column::Meta`].
 pub const SCHEMA: u32 = 2;
-
-/// Memtable of one column, in bytes: with the columns' total bounded too, most stay far below.
-const WRITE_BUFFER: usize = 16 << 20;
-
-/// 10 bits a key give about 1 % false positives.
-const BLOOM_BITS: f64 = 10.0;
 
 /// `A ++ B` is concatenation; integers are big-endian; ids are 32 bytes; `number` is an object's
 /// sequence number here (8), which stands for it in most indexes because it is short; `class` is
@@ -25,14 +17,14 @@ pub enum Column {
     Meta,
     /// Kind code ++ object id -> number. Of profiles the newest only.
     Ids,
-    /// Number -> kind code ++ signature (64) ++ canonical bytes. In the order of arrival, so that the bulk of
-    /// the data is written once and never sorted again.
+    /// Number -> an object as [`crate::values::encode_stored`] makes it. In the order of arrival, so
+    /// that the bulk of the data is written once and never sorted again.
     Objects,
     /// Number -> kind code, and of all but records id ++ task where there is one: a [`crate::Change`].
     Log,
     /// Task id ++ number -> nothing.
     LogByTask,
-    /// Number of a record -> [`crate::values::Row`]: what a listing shows.
+    /// Number of a record -> [`crate::values::Placing`]: what is known of it here.
     Records,
     /// Number of the parent ++ moment -> nothing.
     Children,
@@ -48,7 +40,8 @@ pub enum Column {
     Frontier,
     /// Task id ++ view ++ moment -> metric's bits (8). Keeps that beat all before them.
     Series,
-    /// Word ++ 0 ++ number of a record -> nothing.
+    /// Word ++ 0 ++ number of a record, without its last byte (8) -> the last bytes, in order, of all such
+    /// numbers whose record uses the word.
     Words,
     /// Task id ++ 0 ++ timestamp ++ id of a parentless record -> nothing, and the same under
     /// task id ++ 1 ++ signer. One of them is the task's root.
@@ -166,22 +159,5 @@ impl Column {
             Self::Children => Some(8),
             _ => None,
         }
-    }
-
-    pub fn descriptor(self, cache: &Cache) -> ColumnFamilyDescriptor {
-        let mut table = BlockBasedOptions::default();
-        table.set_block_cache(cache);
-        table.set_bloom_filter(BLOOM_BITS, false);
-        table.set_cache_index_and_filter_blocks(true);
-        let mut options = Options::default();
-        options.set_block_based_table_factory(&table);
-        options.set_write_buffer_size(WRITE_BUFFER);
-        options.set_compression_type(DBCompressionType::Lz4);
-        options.set_bottommost_compression_type(DBCompressionType::Zstd);
-        if let Some(length) = self.prefix() {
-            options.set_prefix_extractor(SliceTransform::create_fixed_prefix(length));
-            options.set_memtable_prefix_bloom_ratio(0.05);
-        }
-        ColumnFamilyDescriptor::new(self.name(), options)
     }
 }

@@ -3,29 +3,15 @@
 use std::{ops::ControlFlow, path::Path};
 
 use rocksdb::{
-    BlockBasedOptions, Cache, ColumnFamily, ColumnFamilyDescriptor, DB, DBAccess, DBRawIteratorWithThreadMode,
-    Direction, FlushOptions, IteratorMode, LogLevel, Options, PrefixRange, ReadOptions, SnapshotWithThreadMode,
-    WriteBatch, WriteOptions,
+    ColumnFamily, ColumnFamilyDescriptor, DB, DBAccess, DBRawIteratorWithThreadMode, Direction, FlushOptions,
+    IteratorMode, Options, PrefixRange, ReadOptions, SnapshotWithThreadMode, WriteBatch,
 };
 
 use crate::{
     columns::{Column, SCHEMA},
     error::{Result, StoreError},
-    keys, migrate,
+    keys, migrate, tuning,
 };
-
-/// One block cache for all columns, indexes and filters included: a node is a guest on the machine.
-const BLOCK_CACHE: usize = 64 << 20;
-/// Of a database that is thrown away, which is written and read once, in order.
-const SCRATCH_CACHE: usize = 8 << 20;
-/// All memtables together, for the same reason.
-const WRITE_BUFFERS: usize = 64 << 20;
-/// Above this the oldest memtables are flushed: bounds the time that recovery takes.
-const WAL_LIMIT: u64 = 64 << 20;
-/// Table files kept open; the usual limit of a process is 1024.
-const OPEN_FILES: i32 = 256;
-/// RocksDB's own log, of warnings only.
-const LOG_FILE: usize = 1 << 20;
 
 /// Is told each key and value; breaks to stop.
 pub type Visit<'a> = dyn FnMut(&[u8], &[u8]) -> Result<ControlFlow<()>> + 'a;
@@ -117,10 +103,10 @@ impl Db {
         if read_only && !exists {
             return Err(StoreError::NotFound(dir.to_path_buf()));
         }
-        let cache = Cache::new_lru_cache(if access == Access::Scratch { SCRATCH_CACHE } else { BLOCK_CACHE });
-        let mut options = options(!read_only, &cache);
+        let cache = tuning::cache(access);
+        let mut options = tuning::database(!read_only);
         options.set_paranoid_checks(access != Access::Salvage);
-        let mut descriptors: Vec<_> = Column::ALL.iter().map(|column| column.descriptor(&cache)).collect();
+        let mut descriptors: Vec<_> = Column::ALL.iter().map(|column| tuning::column(*column, &cache)).collect();
         descriptors.push(unused_column());
         if exists {
             let there = known_columns(&options, dir)?;
@@ -219,12 +205,7 @@ impl Db {
     }
 
     fn write(&self, batch: WriteBatch) -> Result<()> {
-        let mut options = WriteOptions::default();
-        match self.access {
-            Access::Scratch => options.disable_wal(true),
-            _ => options.set_sync(true),
-        }
-        Ok(self.inner.write_opt(batch, &options)?)
+        Ok(self.inner.write_opt(batch, &tuning::write(self.access))?)
     }
 }
 
@@ -319,23 +300,6 @@ fn read_options(column: Column, prefix: &[u8], way: Way) -> ReadOptions {
         _ => options.set_total_order_seek(true),
     }
     options.set_iterate_range(PrefixRange(prefix));
-    options
-}
-
-fn options(create: bool, cache: &Cache) -> Options {
-    let mut table = BlockBasedOptions::default();
-    table.set_block_cache(cache);
-    let mut options = Options::default();
-    options.set_block_based_table_factory(&table);
-    options.create_if_missing(create);
-    options.create_missing_column_families(create);
-    options.set_db_write_buffer_size(WRITE_BUFFERS);
-    options.set_max_total_wal_size(WAL_LIMIT);
-    options.set_max_open_files(OPEN_FILES);
-    options.set_max_background_jobs(2);
-    options.set_log_level(LogLevel::Warn);
-    options.set_keep_log_file_num(2);
-    options.set_max_log_file_size(LOG_FILE);
     options
 }
 

@@ -229,7 +229,7 @@ impl Cache {
     fn count_references(&mut self, view: &View<'_>, watch: &mut Watch<'_>) -> Result<()> {
         let mut seen = 0;
         view.each(Column::Objects, &[], &mut |_, value| {
-            if matches!(values::stored_kind(value)?.0, Kind::Task | Kind::Experiment) {
+            if matches!(values::stored_kind(value)?, Kind::Task | Kind::Experiment) {
                 match values::decode_stored(value)? {
                     SignedObject::Experiment(record) => named_by_record(&record).for_each(|cid| self.refer(&cid)),
                     SignedObject::Task(manifest) => named_by_manifest(&manifest).for_each(|cid| self.refer(&cid)),

@@ -208,8 +208,15 @@ pub fn word(word: &str) -> Vec<u8> {
     join(&[word.as_bytes(), &[0]])
 }
 
-pub fn word_use(text: &str, number: u64) -> Vec<u8> {
-    join(&[&word(text), &number.to_be_bytes()])
+/// A stretch of 256 numbers, and a number's place in it.
+pub fn word_use(number: u64) -> (u64, u8) {
+    let [low, ..] = number.to_le_bytes();
+    (number >> 8, low)
+}
+
+/// The uses of a word in a stretch.
+pub fn word_uses(text: &str, stretch: u64) -> Vec<u8> {
+    join(&[&word(text), &stretch.to_be_bytes()])
 }
 
 pub fn about(record: &RecordId, timestamp: u64, event: &EventId) -> Vec<u8> {

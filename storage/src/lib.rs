@@ -26,6 +26,7 @@ mod repair;
 mod store;
 #[cfg(test)]
 mod tests;
+mod tuning;
 mod types;
 mod upkeep;
 mod values;

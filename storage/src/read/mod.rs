@@ -27,7 +27,7 @@ use crate::{
     error::{Result, StoreError},
     keys,
     types::{Change, RecordSummary},
-    values::{self, Flaw, LogEntry, Row, Tally, TaskState},
+    values::{self, Flaw, LogEntry, Placing, Row, Tally, TaskState},
 };
 
 /// Events about one record that its verdict looks at, the earliest by (timestamp, id): what comes
@@ -69,10 +69,18 @@ pub fn manifest(source: &dyn Source, id: &TaskId) -> Result<Option<Signed<TaskMa
     })
 }
 
+/// What is known here of a record that an index names by its number.
+pub fn placing(source: &dyn Source, number: u64) -> Result<Placing> {
+    let bytes = source.get(Column::Records, &keys::number(number))?;
+    Placing::decode(&bytes.ok_or_else(|| StoreError::corrupt(format!("record number {number} is gone")))?)
+}
+
 /// The row of a record that an index names by its number.
 pub fn row(source: &dyn Source, number: u64) -> Result<Row> {
-    let bytes = source.get(Column::Records, &keys::number(number))?;
-    Row::decode(&bytes.ok_or_else(|| StoreError::corrupt(format!("record number {number} is gone")))?, number)
+    let placing = placing(source, number)?;
+    let object = source.get(Column::Objects, &keys::number(number))?;
+    let object = object.ok_or_else(|| StoreError::corrupt(format!("the object of record number {number} is gone")))?;
+    Ok(Row::new(values::stored_record(&object)?, placing, number))
 }
 
 pub fn row_of(source: &dyn Source, id: &RecordId) -> Result<Option<Row>> {
@@ -88,7 +96,7 @@ pub fn change(source: &dyn Source, sequence: u64, line: &[u8]) -> Result<Change>
     Ok(match LogEntry::decode(line)? {
         LogEntry::Other(kind, id, task_id) => Change { sequence, kind, id, task_id },
         LogEntry::Record => {
-            let record = row(source, sequence)?.summary;
+            let record = placing(source, sequence)?;
             Change { sequence, kind: Kind::Experiment, id: record.id.into(), task_id: Some(record.task_id) }
         }
     })

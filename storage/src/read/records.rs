@@ -7,7 +7,7 @@ use spore_protocol::{
     ControlEvent, HardwareClass, Kind, NodeId, RecordId, Signed, SignedObject, TaskId, verdict::Judgement,
 };
 
-use super::{listing::List, number_of, row, row_of};
+use super::{listing::List, number_of, placing, row, row_of};
 use crate::{
     columns::Column,
     db::{Source, Way},
@@ -45,7 +45,7 @@ impl Store {
         let view = self.view();
         let Some(parent) = number_of(&view, Kind::Experiment, &(*id).into())? else { return Ok(Vec::new()) };
         let list = List { column: Column::Children, prefix: &parent.to_be_bytes(), order: Way::Up };
-        list.head(&view, limit, |key, _| Ok(row(&view, keys::last_number(key)?)?.summary.id))
+        list.head(&view, limit, |key, _| Ok(placing(&view, keys::last_number(key)?)?.id))
     }
 
     /// The records built on this one, in (timestamp, id) order.
@@ -65,11 +65,12 @@ impl Store {
     pub fn ancestors(&self, id: &RecordId, limit: usize) -> Result<Vec<RecordId>> {
         let view = self.view();
         let mut ancestors = Vec::new();
-        let mut next = row_of(&view, id)?.map_or(0, |row| row.parent_number);
+        let number = number_of(&view, Kind::Experiment, &(*id).into())?;
+        let mut next = number.map_or(Ok(0), |number| placing(&view, number).map(|at| at.parent_number))?;
         while next > 0 && ancestors.len() < limit {
-            let row = row(&view, next)?;
-            ancestors.push(row.summary.id);
-            next = row.parent_number;
+            let at = placing(&view, next)?;
+            ancestors.push(at.id);
+            next = at.parent_number;
         }
         Ok(ancestors)
     }

@@ -58,32 +58,32 @@ impl Store {
         let mut words: Vec<_> = words(&[text]).into_iter().take(MAX_QUESTION).collect();
         let Some(rarest) = take_rarest(&view, &mut words)? else { return Ok(Page::default()) };
         let prefix = keys::word(&rarest);
-        let list = List { column: Column::Words, prefix: &prefix, order: Way::Down };
-        let from = span.after.map(|cursor| [&prefix, cursor.bytes()].concat());
-        let limit = span.limit.min(MAX_PAGE);
+        let way = List { column: Column::Words, prefix: &prefix, order: Way::Down }.way(span.direction);
+        let after = span.after.and_then(|cursor| keys::number_at(cursor.bytes(), 0).ok());
+        let from = after.map(|number| keys::word_uses(&rarest, keys::word_use(number).0));
         let mut page = Page::default();
         let (mut last, mut more, mut looked_at) = (None, false, 0);
-        let way = list.way(span.direction);
-        view.walk(Column::Words, &prefix, from.as_deref(), way, &mut |key, _| {
-            if from.as_deref() == Some(key) {
-                return Ok(ControlFlow::Continue(()));
-            }
-            if page.items.len() >= limit || looked_at >= MAX_LOOKED_AT {
-                more = true;
-                return Ok(ControlFlow::Break(()));
-            }
-            looked_at += 1;
-            let number = keys::last_number(key)?;
-            last = Cursor::of(&number.to_be_bytes());
+        view.walk(Column::Words, &prefix, from.as_deref(), way, &mut |key, uses| {
+            let stretch = keys::last_number(key)?;
+            let mut others = Vec::with_capacity(words.len());
             for word in &words {
-                if !view.has(Column::Words, &keys::word_use(word, number))? {
-                    return Ok(ControlFlow::Continue(()));
-                }
+                others.push(view.get(Column::Words, &keys::word_uses(word, stretch))?.unwrap_or_default());
             }
-            let found = row(&view, number)?.summary;
-            if task.is_none_or(|task| *task == found.task_id) {
-                page.first = page.first.or(last);
-                page.items.push(found);
+            for (number, low) in numbers(stretch, uses, after, way) {
+                if page.items.len() >= span.limit.min(MAX_PAGE) || looked_at >= MAX_LOOKED_AT {
+                    more = true;
+                    return Ok(ControlFlow::Break(()));
+                }
+                looked_at += 1;
+                last = Cursor::of(&number.to_be_bytes());
+                if !others.iter().all(|uses| uses.contains(&low)) {
+                    continue;
+                }
+                let found = row(&view, number)?.summary;
+                if task.is_none_or(|task| *task == found.task_id) {
+                    page.first = page.first.or(last);
+                    page.items.push(found);
+                }
             }
             Ok(ControlFlow::Continue(()))
         })?;
@@ -92,12 +92,29 @@ impl Store {
     }
 }
 
+/// The numbers of a stretch behind `after`, this way, each with its last byte.
+fn numbers(stretch: u64, uses: &[u8], after: Option<u64>, way: Way) -> impl Iterator<Item = (u64, u8)> {
+    let mut numbers: Vec<_> = uses.iter().map(|low| (stretch << 8 | u64::from(*low), *low)).collect();
+    match way {
+        Way::Up => numbers.retain(|(number, _)| after.is_none_or(|after| *number > after)),
+        Way::Down => {
+            numbers.retain(|(number, _)| after.is_none_or(|after| *number < after));
+            numbers.reverse();
+        }
+    }
+    numbers.into_iter()
+}
+
 /// Takes the word out that the fewest records use, as far as is counted.
 fn take_rarest(view: &View<'_>, words: &mut Vec<String>) -> Result<Option<String>> {
     let mut counts = Vec::with_capacity(words.len());
     for word in words.iter() {
-        let list = List { column: Column::Words, prefix: &keys::word(word), order: Way::Down };
-        counts.push(list.head(view, MAX_COUNTED, |_, _| Ok(()))?.len());
+        let mut count = 0;
+        view.walk(Column::Words, &keys::word(word), None, Way::Down, &mut |_, uses| {
+            count += uses.len();
+            Ok(if count < MAX_COUNTED { ControlFlow::Continue(()) } else { ControlFlow::Break(()) })
+        })?;
+        counts.push(count.min(MAX_COUNTED));
     }
     let least = counts.iter().zip(0..).min().map(|(_, place)| place);
     Ok(least.map(|place| words.swap_remove(place)))

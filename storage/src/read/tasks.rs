@@ -4,7 +4,7 @@ use std::ops::ControlFlow;
 
 use spore_protocol::{HardwareClass, RecordId, TaskId};
 
-use super::{listing::List, manifest, row, task_state};
+use super::{listing::List, manifest, placing, row, task_state};
 use crate::{
     columns::Column,
     db::{Source, View, Way},
@@ -95,7 +95,7 @@ impl Store {
         list.page(&view, span, |key, value| {
             let metric = f64::from_bits(values::number(value)?);
             let timestamp = keys::number_at(key, prefix.len())?;
-            Ok(Improvement { id: row(&view, keys::last_number(key)?)?.summary.id, timestamp, metric })
+            Ok(Improvement { id: placing(&view, keys::last_number(key)?)?.id, timestamp, metric })
         })
     }
 }

@@ -220,18 +220,19 @@ impl<'a> Replay<'a> {
                 (Err(error), Some(id)) => replay.recover(kind, id, error.into_reason()),
                 (lost, None) => {
                     let why = lost.err().map_or_else(|| "it is not there".into(), StoreError::into_reason);
-                    replay.unreadable(Column::Objects, format!("record number {sequence}, whose id is lost too: {why}"));
+                    replay
+                        .unreadable(Column::Objects, format!("record number {sequence}, whose id is lost too: {why}"));
                     Ok(())
                 }
             }
         })
     }
 
-    /// The id of a record by its number: from its row, or else from the column of ids, which is then
+    /// The id of a record by its number: from its placing, or else from the column of ids, which is then
     /// read once and kept (40 bytes for each object, in a damaged store only).
     fn name_of(&mut self, number: u64) -> Option<ObjectId> {
-        if let Ok(row) = read::row(self.from, number) {
-            return Some(row.summary.id.into());
+        if let Ok(placing) = read::placing(self.from, number) {
+            return Some(placing.id.into());
         }
         if self.names.is_none() {
             let ids = Readable::new(self.from, Column::Ids).filter_map(|step| match step {
@@ -302,9 +303,10 @@ impl<'a> Replay<'a> {
             }
         };
         if kind == Kind::Experiment
-            && let Ok(Some(row)) = read::row_of(self.from, &id.into())
+            && let Ok(Some(number)) = read::number_of(self.from, kind, &id)
+            && let Ok(placing) = read::placing(self.from, number)
         {
-            self.received_at = row.summary.received_at;
+            self.received_at = placing.received_at;
         }
         match self.batch.insert(&object, self.received_at)? {
             Outcome::New | Outcome::Known => self.done.objects += 1,

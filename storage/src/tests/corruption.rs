@@ -145,15 +145,15 @@ fn what_is_lost_is_taken_from_the_newest_backup() {
     let dir = stored(&objects, true);
     let backup = tempfile::tempdir().unwrap();
     Store::open(dir.path()).unwrap().backup(backup.path(), 2, &mut unwatched).unwrap();
-    let table = table(dir.path(), Column::Objects);
-    for part in [1, 2, 3] {
-        flip(&table, length(&table) * part / 4);
-    }
     let summaries = |store: &Store| {
         let ids = objects.iter().filter(|object| object.kind() == Kind::Experiment).map(VerifiedObject::id);
         ids.map(|id| store.summary(&RecordId::from(id)).unwrap().unwrap()).collect::<Vec<_>>()
     };
     let before = summaries(&Store::open(dir.path()).unwrap());
+    let table = table(dir.path(), Column::Objects);
+    for part in [1, 2, 3] {
+        flip(&table, length(&table) * part / 4);
+    }
     let report = Store::repair(dir.path(), Some(backup.path()), &mut unwatched).unwrap();
     assert_eq!((report.faults.len(), report.objects), (0, objects.len() as u64), "{:?}", report.faults);
     assert!(report.from_backup >= 3 && report.damaged_files.len() == 3);

@@ -4,16 +4,18 @@
 
 mod bytes;
 mod evidence;
+mod object;
 mod row;
 
 use serde::{Deserialize, Serialize, de::DeserializeOwned};
 use spore_protocol::{
-    Goal, HardwareClass, Kind, NodeId, ObjectId, RecordId, Reject, SignedObject, Status, TaskId,
+    Goal, HardwareClass, Kind, NodeId, ObjectId, RecordId, Reject, Status, TaskId,
     cbor::{self, Bytes},
 };
 
 pub use evidence::{Award, Evidence, deed_of_rank};
-pub use row::{Point, Row};
+pub use object::{decode_object, decode_stored, encode_object, encode_stored, stored_kind, stored_record};
+pub use row::{Placing, Point, Row};
 
 use crate::{
     error::{Result, StoreError},
@@ -34,34 +36,6 @@ pub fn decode<T: DeserializeOwned>(bytes: &[u8]) -> Result<T> {
 /// A number of eight bytes.
 pub fn number(bytes: &[u8]) -> Result<u64> {
     bytes.try_into().map(u64::from_be_bytes).map_err(|_| StoreError::corrupt("a number is not 8 bytes"))
-}
-
-/// An object: signature, then canonical bytes.
-pub fn encode_object(object: &SignedObject) -> Vec<u8> {
-    [object.signature().as_slice(), object.canonical()].concat()
-}
-
-pub fn decode_object(kind: Kind, bytes: &[u8]) -> Result<SignedObject> {
-    let (signature, canonical) =
-        bytes.split_first_chunk::<64>().ok_or_else(|| StoreError::corrupt("an object is cut short"))?;
-    Ok(SignedObject::from_canonical(kind, canonical, *signature)?)
-}
-
-/// An object as it lies under its number: kind code, signature, canonical bytes.
-pub fn encode_stored(object: &SignedObject) -> Vec<u8> {
-    [&[object.kind().code()], object.signature().as_slice(), object.canonical()].concat()
-}
-
-pub fn decode_stored(bytes: &[u8]) -> Result<SignedObject> {
-    let (kind, rest) = stored_kind(bytes)?;
-    decode_object(kind, rest)
-}
-
-/// The kind of a stored object, and the rest of it.
-pub fn stored_kind(bytes: &[u8]) -> Result<(Kind, &[u8])> {
-    let (code, rest) = bytes.split_first().ok_or_else(|| StoreError::corrupt("an object is cut short"))?;
-    let kind = Kind::from_code(*code);
-    kind.map(|kind| (kind, rest)).ok_or_else(|| StoreError::corrupt("an object is of no known kind"))
 }
 
 /// A line of the log, whose key is its number. Of a record the kind alone: the row tells the rest.

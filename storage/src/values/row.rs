@@ -1,8 +1,8 @@
-//! A record as listings show it, and as a task's graph does: the two values that every record has
-//! beside its object.
+//! A record as listings show it, and as a task's graph does: what the store adds to its object, and
+//! what stands of it in its task's list.
 
 use spore_protocol::{
-    Cid, HardwareClass, NodeId, ObjectId, Record, RecordId, Status, TaskId, Verdict,
+    ObjectId, Record, RecordId, Status, TaskId, Verdict,
     frontier::Candidate,
     lineage::{Parent, Place},
     verdict::Subject,
@@ -15,18 +15,54 @@ use crate::{
     types::RecordSummary,
 };
 
-/// What is kept of a record to be listed.
-///
-/// On disk: verdict, flags (class frontier 1, class-blind frontier 2, stray 4, odd depth 8),
-/// status; id, signer, task; parent and script, each with a byte that tells whether there is one;
-/// metric, peak memory; then LEB128 numbers: the parent's number, depth, timestamp, arrival, steps,
-/// parameters, budget, version; then texts: device, description, hypothesis, agent. The class
-/// follows from the device, and the sequence number is the key.
+/// A record as it is listed: its object's fields, and its [`Placing`].
 #[derive(Clone, Debug, PartialEq)]
 pub struct Row {
+    /// Without the diff.
     pub summary: RecordSummary,
     /// The parent's sequence number here; 0 without one.
     pub parent_number: u64,
+}
+
+/// What the store knows of a record that its object does not say.
+///
+/// On disk: verdict, flags (class frontier 1, class-blind frontier 2, stray 4, odd depth 8); id and
+/// task; then LEB128 numbers: the parent's number, the time of arrival.
+#[derive(Clone, Copy, Debug, PartialEq)]
+pub struct Placing {
+    pub verdict: Verdict,
+    flags: u8,
+    pub id: RecordId,
+    pub task_id: TaskId,
+    /// 0 without a parent.
+    pub parent_number: u64,
+    /// Unix seconds.
+    pub received_at: u64,
+}
+
+impl Placing {
+    pub fn encode(&self) -> Vec<u8> {
+        let mut w = Writer(Vec::with_capacity(80));
+        w.byte(verdict_code(self.verdict));
+        w.byte(self.flags);
+        w.fixed(&self.id.0);
+        w.fixed(&self.task_id.0);
+        w.number(self.parent_number);
+        w.number(self.received_at);
+        w.0
+    }
+
+    pub fn decode(bytes: &[u8]) -> Result<Self> {
+        let mut r = Reader(bytes);
+        Ok(Self {
+            verdict: of_code(&VERDICTS, r.byte()?)?,
+            flags: r.byte()?,
+            id: RecordId(r.fixed()?),
+            task_id: TaskId(r.fixed()?),
+            parent_number: r.number()?,
+            received_at: r.number()?,
+        })
+    }
 }
 
 const STATUSES: [Status; 3] = Status::ALL;
@@ -65,9 +101,18 @@ impl Row {
         sequence: u64,
         parent_number: u64,
     ) -> Self {
+        let flags = 4 | u8::from(place.odd_depth) << 3;
+        let verdict = Verdict::Unverified;
+        let placing = Placing { verdict, flags, id, task_id: place.task_id, parent_number, received_at };
+        Self::new(Record { diff: String::new(), ..record.clone() }, placing, sequence)
+    }
+
+    /// As its object and its placing tell it.
+    pub fn new(record: Record, placing: Placing, sequence: u64) -> Self {
+        let flag = |bit: u8| placing.flags & bit != 0;
         let summary = RecordSummary {
-            id,
-            task_id: place.task_id,
+            id: placing.id,
+            task_id: placing.task_id,
             parent: record.parent,
             depth: record.depth,
             status: record.status,
@@ -75,92 +120,37 @@ impl Row {
             metric: record.val_bpb,
             node_id: record.node_id,
             timestamp: record.timestamp,
-            received_at,
+            received_at: placing.received_at,
             sequence,
             num_steps: record.num_steps,
             num_params: record.num_params,
             peak_vram_mb: record.peak_vram_mb,
             time_budget: record.time_budget,
             code_cid: record.code_cid,
-            gpu_model: record.gpu_model.clone(),
-            description: record.description.clone(),
-            hypothesis: record.hypothesis.clone(),
-            agent_model: record.agent_model.clone(),
+            gpu_model: record.gpu_model,
+            description: record.description,
+            hypothesis: record.hypothesis,
+            agent_model: record.agent_model,
             version: record.version,
-            verdict: Verdict::Unverified,
-            on_frontier: false,
-            on_frontier_blind: false,
-            stray: true,
-            odd_depth: place.odd_depth,
+            verdict: placing.verdict,
+            on_frontier: flag(1),
+            on_frontier_blind: flag(2),
+            stray: flag(4),
+            odd_depth: flag(8),
         };
-        Self { summary, parent_number }
+        Self { summary, parent_number: placing.parent_number }
     }
 
-    pub fn encode(&self) -> Vec<u8> {
+    pub fn placing(&self) -> Placing {
         let s = &self.summary;
-        let mut w = Writer(Vec::with_capacity(256 + s.description.len() + s.hypothesis.len()));
-        w.byte(verdict_code(s.verdict));
-        w.byte(self.flags());
-        w.byte(status_code(s.status));
-        w.fixed(&s.id.0);
-        w.fixed(&s.node_id.0);
-        w.fixed(&s.task_id.0);
-        w.optional(s.parent.map(|id| id.0));
-        w.optional(s.code_cid.map(|cid| cid.0));
-        w.float(s.metric);
-        w.float(s.peak_vram_mb);
-        for number in [self.parent_number, s.depth, s.timestamp, s.received_at] {
-            w.number(number);
+        Placing {
+            verdict: s.verdict,
+            flags: self.flags(),
+            id: s.id,
+            task_id: s.task_id,
+            parent_number: self.parent_number,
+            received_at: s.received_at,
         }
-        for number in [s.num_steps, s.num_params, s.time_budget, s.version] {
-            w.number(number);
-        }
-        for text in [&s.gpu_model, &s.description, &s.hypothesis, &s.agent_model] {
-            w.text(text);
-        }
-        w.0
-    }
-
-    pub fn decode(bytes: &[u8], sequence: u64) -> Result<Self> {
-        let mut r = Reader(bytes);
-        let verdict = of_code(&VERDICTS, r.byte()?)?;
-        let flags = r.byte()?;
-        let status = of_code(&STATUSES, r.byte()?)?;
-        let (id, node_id, task_id) = (RecordId(r.fixed()?), NodeId(r.fixed()?), TaskId(r.fixed()?));
-        let (parent, code_cid) = (r.optional()?.map(RecordId), r.optional()?.map(Cid));
-        let (metric, peak_vram_mb) = (r.float()?, r.float()?);
-        let (parent_number, depth, timestamp, received_at) = (r.number()?, r.number()?, r.number()?, r.number()?);
-        let (num_steps, num_params, time_budget, version) = (r.number()?, r.number()?, r.number()?, r.number()?);
-        let (gpu_model, description, hypothesis, agent_model) = (r.text()?, r.text()?, r.text()?, r.text()?);
-        let summary = RecordSummary {
-            id,
-            task_id,
-            parent,
-            depth,
-            status,
-            class: HardwareClass::of(&gpu_model),
-            metric,
-            node_id,
-            timestamp,
-            received_at,
-            sequence,
-            num_steps,
-            num_params,
-            peak_vram_mb,
-            time_budget,
-            code_cid,
-            gpu_model,
-            description,
-            hypothesis,
-            agent_model,
-            version,
-            verdict,
-            on_frontier: flags & 1 != 0,
-            on_frontier_blind: flags & 2 != 0,
-            stray: flags & 4 != 0,
-            odd_depth: flags & 8 != 0,
-        };
-        Ok(Self { summary, parent_number })
     }
 
     fn flags(&self) -> u8 {

@@ -46,6 +46,8 @@ pub struct Batch<'a> {
     changed_rows: BTreeSet<u64>,
     /// Records whose events changed, or what their verdict is worth.
     unjudged: BTreeSet<u64>,
+    /// Uses of words, by word and stretch of numbers.
+    words: BTreeMap<(String, u64), Vec<u8>>,
     /// Tasks whose newest records changed.
     stirred: BTreeSet<TaskId>,
     unfolded: BTreeMap<NodeId, deeds::Unfolded>,
@@ -86,6 +88,7 @@ impl<'a> Batch<'a> {
             nodes: BTreeMap::new(),
             changed_rows: BTreeSet::new(),
             unjudged: BTreeSet::new(),
+            words: BTreeMap::new(),
             stirred: BTreeSet::new(),
             unfolded: BTreeMap::new(),
             tails: series::Tails::default(),
@@ -147,6 +150,7 @@ impl<'a> Batch<'a> {
         }
         self.fold_deeds()?;
         self.write_rows()?;
+        self.write_words()?;
         self.weigh_tasks()?;
         for (task, state) in std::mem::take(&mut self.tasks) {
             self.view.put(Column::Tasks, task.0.to_vec(), encode(&state)?);
@@ -210,8 +214,21 @@ impl<'a> Batch<'a> {
             let Some(row) = self.rows.get(&number) else { continue };
             let point = row.point(&keys::class(&row.summary.class)).encode();
             let key = keys::timeline(keys::Listing::TaskRecords(row.summary.task_id), &row.moment());
-            self.view.put(Column::Records, keys::number(number), row.encode());
+            self.view.put(Column::Records, keys::number(number), row.placing().encode());
             self.view.put(Column::Timeline, key, point);
+        }
+        Ok(())
+    }
+
+    fn write_words(&mut self) -> Result<()> {
+        for ((word, stretch), new) in std::mem::take(&mut self.words) {
+            let key = keys::word_uses(&word, stretch);
+            let mut uses = self.view.get(Column::Words, &key)?.unwrap_or_default();
+            uses.extend(new);
+            // In order already, unless a repair gives old numbers again.
+            uses.sort_unstable();
+            uses.dedup();
+            self.view.put(Column::Words, key, uses);
         }
         Ok(())
     }

@@ -89,7 +89,8 @@ impl Batch<'_> {
         let point = row.point(&keys::class(&s.class)).encode();
         self.enlist(Listing::TaskRecords(s.task_id), &moment, point)?;
         for word in read::words(&[&s.description, &s.hypothesis]) {
-            self.view.put(Column::Words, keys::word_use(&word, s.sequence), Vec::new());
+            let (stretch, use_of) = keys::word_use(s.sequence);
+            self.words.entry((word, stretch)).or_default().push(use_of);
         }
         self.tally.counted.add(s.status);
         self.count_publisher(row)?;

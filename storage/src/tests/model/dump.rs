@@ -7,7 +7,7 @@ use crate::{
     columns::Column,
     db::Source,
     keys,
-    values::{self, Held, Row, Tally},
+    values::{self, Held, Placing, Tally},
 };
 
 /// Everything that must not depend on the order, less what is local: sequence numbers, of which the
@@ -33,13 +33,20 @@ pub fn dump(store: &Store) -> BTreeMap<(Column, Vec<u8>), Vec<u8>> {
                 }
                 Column::Ids => (key, Vec::new()),
                 Column::Objects | Column::Evidence => (named(&key), value),
-                Column::Records => (named(&key), row_without_numbers(&value)),
+                Column::Records => (named(&key), placing_without_numbers(&value)),
+                Column::Words => {
+                    for low in value {
+                        let number = [&key[last + 1..], &[low]].concat();
+                        dump.insert((column, [&key[..last], &named(&number)].concat()), Vec::new());
+                    }
+                    continue;
+                }
                 Column::Children => ([named(&key[..8]), key[8..last].to_vec(), named(&key[last..])].concat(), value),
                 Column::Timeline if key[0] == 1 => (key, [named(&value[..8]), value[16..].to_vec()].concat()),
                 Column::Timeline if matches!(key[0], 0 | 2 | 3) => {
                     ([key[..last].to_vec(), named(&key[last..])].concat(), value)
                 }
-                Column::Metrics | Column::Frontier | Column::Series | Column::Words => {
+                Column::Metrics | Column::Frontier | Column::Series => {
                     ([key[..last].to_vec(), named(&key[last..])].concat(), value)
                 }
                 Column::Pending => {
@@ -56,8 +63,8 @@ pub fn dump(store: &Store) -> BTreeMap<(Column, Vec<u8>), Vec<u8>> {
     dump
 }
 
-fn row_without_numbers(value: &[u8]) -> Vec<u8> {
-    let mut row = Row::decode(value, 0).unwrap();
-    (row.summary.received_at, row.parent_number) = (0, 0);
-    row.encode()
+fn placing_without_numbers(value: &[u8]) -> Vec<u8> {
+    let mut placing = Placing::decode(value).unwrap();
+    (placing.received_at, placing.parent_number) = (0, 0);
+    placing.encode()
 }
