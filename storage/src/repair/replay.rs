@@ -220,7 +220,8 @@ impl<'a> Replay<'a> {
                 (Err(error), Some(id)) => replay.recover(kind, id, error.into_reason()),
                 (lost, None) => {
                     let why = lost.err().map_or_else(|| "it is not there".into(), StoreError::into_reason);
-                    replay.unreadable(Column::Objects, format!("record number {sequence}, whose id is lost too: {why}"));
+                    replay
+                        .unreadable(Column::Objects, format!("record number {sequence}, whose id is lost too: {why}"));
                     Ok(())
                 }
             }
