@@ -17,8 +17,8 @@ mod error;
 mod gc;
 mod keys;
 mod lock;
-mod migrate;
 mod mark;
+mod migrate;
 mod overlay;
 mod progress;
 mod read;
@@ -37,8 +37,8 @@ pub use backup::{Backup, BackupReport, RestorePlan, RestoreReport};
 pub use error::StoreError;
 pub use gc::{DropReason, Dropped, GcPlan, GcReport};
 pub use progress::{Progress, Stage, Watch, unwatched};
+pub use read::{Graph, ObjectText, Position, SyncSet};
 pub use repair::{CheckReport, DamagedFile, Fault, FilesReport, Finding, RepairReport};
-pub use read::{Graph, SyncSet};
 pub use store::Store;
 pub use types::{
     BadCursor, Change, ClassView, Counts, Cursor, Direction, Improvement, MAX_PAGE, Measured, NodeStats, Outcome, Page,

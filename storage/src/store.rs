@@ -114,16 +114,8 @@ impl Store {
             mark.set(found.max(acknowledged));
         }
         let artifacts = Artifacts::new(dir.join("artifacts"), db.read_only());
-        let inner = Inner {
-            db,
-            dir: dir.to_path_buf(),
-            mark,
-            lost,
-            artifacts,
-            writer: Mutex::new(()),
-            sequence,
-            _lock: lock,
-        };
+        let inner =
+            Inner { db, dir: dir.to_path_buf(), mark, lost, artifacts, writer: Mutex::new(()), sequence, _lock: lock };
         Ok(Self { inner: Arc::new(inner) })
     }
 

@@ -6,6 +6,7 @@ mod nodes;
 mod pending;
 mod records;
 mod search;
+mod stream;
 mod sync;
 mod tasks;
 mod whole;
@@ -19,6 +20,7 @@ use spore_protocol::{
 
 pub use graph::Graph;
 pub(crate) use search::words;
+pub use stream::{ObjectText, Position};
 pub use sync::SyncSet;
 
 use crate::{

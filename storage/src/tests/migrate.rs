@@ -67,7 +67,9 @@ fn a_store_of_schema_1_is_upgraded_when_it_is_opened() {
     is_whole(&store);
     let before = dump(&store);
     drop(store);
-    let left = fs::read_dir(dir.path()).unwrap().filter(|e| e.as_ref().unwrap().file_name().to_string_lossy().starts_with("store."));
+    let left = fs::read_dir(dir.path())
+        .unwrap()
+        .filter(|e| e.as_ref().unwrap().file_name().to_string_lossy().starts_with("store."));
     assert_eq!(left.count(), 0, "nothing of the old one");
     let store = Store::open_with(dir.path(), &mut |progress| panic!("again: {progress:?}")).unwrap();
     assert_eq!(dump(&store), before);

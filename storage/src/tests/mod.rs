@@ -8,4 +8,5 @@ mod gc;
 mod kill;
 mod migrate;
 mod model;
-mod objects;
+pub mod objects;
+mod stream;

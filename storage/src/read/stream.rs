@@ -1,0 +1,85 @@
+//! Everything of one kind, page by page, across tasks: how a whole store is passed on or written out
+//! without being held in memory. A page is one short read of a snapshot, so that writers never wait.
+
+use std::ops::ControlFlow;
+
+use spore_protocol::{Kind, ObjectId, RecordId};
+
+use super::{change, row};
+use crate::{
+    columns::Column,
+    db::{Source, View, Way},
+    error::{Result, StoreError},
+    keys::{self, Listing, Moment},
+    store::Store,
+    types::RecordSummary,
+    values,
+};
+
+/// A timestamp (Unix seconds) and an id: the order of a stream, and where it goes on.
+pub type Position = (u64, ObjectId);
+
+/// An object as it lies in the store: what was signed, not parsed.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct ObjectText {
+    pub canonical: Vec<u8>,
+    pub signature: [u8; 64],
+}
+
+impl Store {
+    /// The objects of a kind in (timestamp, id) order, from just after `from`: `limit` of them at most,
+    /// fewer only at the end.
+    ///
+    /// # Errors
+    /// When the store cannot be read.
+    pub fn page(&self, kind: Kind, from: Option<Position>, limit: usize) -> Result<Vec<Position>> {
+        let listing = match kind {
+            Kind::Experiment => Listing::Records,
+            Kind::Control => Listing::Controls,
+            Kind::Task => Listing::Manifests,
+            Kind::Profile => Listing::Profiles,
+        };
+        let view = self.view();
+        let start = from.map(|(timestamp, id)| keys::timeline(listing, &Moment { timestamp, id, number: 0 }));
+        let mut page = Vec::new();
+        view.walk(Column::Timeline, &listing.prefix(), start.as_deref(), Way::Up, &mut |key, _| {
+            if page.len() >= limit {
+                return Ok(ControlFlow::Break(()));
+            }
+            let position = (keys::number_at(key, keys::SCOPE)?, id_in(&view, listing, key)?);
+            if from.is_none_or(|from| position > from) {
+                page.push(position);
+            }
+            Ok(ControlFlow::Continue(()))
+        })?;
+        Ok(page)
+    }
+
+    /// A record as it was signed, with where it stands; none where it is not here.
+    ///
+    /// # Errors
+    /// When the store cannot be read.
+    pub fn record_text(&self, id: &RecordId) -> Result<Option<(RecordSummary, ObjectText)>> {
+        let view = self.view();
+        let Some(summary) = super::summary(&view, id)? else { return Ok(None) };
+        let stored = view.get(Column::Objects, &keys::number(summary.sequence))?;
+        let stored = stored.ok_or_else(|| StoreError::corrupt(format!("record {id} is gone")))?;
+        let (_, bytes) = values::stored_kind(&stored)?;
+        let (signature, canonical) =
+            bytes.split_first_chunk::<64>().ok_or_else(|| StoreError::corrupt("an object is cut short"))?;
+        Ok(Some((summary, ObjectText { canonical: canonical.to_vec(), signature: *signature })))
+    }
+}
+
+/// The id that an entry of a listing stands for.
+fn id_in(view: &View<'_>, listing: Listing, key: &[u8]) -> Result<ObjectId> {
+    if listing.compared() {
+        return keys::last_id(key).map(ObjectId);
+    }
+    let number = keys::last_number(key)?;
+    if listing == Listing::Records {
+        return Ok(row(view, number)?.summary.id.into());
+    }
+    let line = view.get(Column::Log, &keys::number(number))?;
+    Ok(change(view, number, &line.ok_or_else(|| StoreError::corrupt("an event is not in the log"))?)?.id)
+}
