@@ -5,7 +5,7 @@ use std::ops::ControlFlow;
 
 use spore_protocol::{Kind, ObjectId, RecordId};
 
-use super::{change, row};
+use super::{change, placing};
 use crate::{
     columns::Column,
     db::{Source, View, Way},
@@ -64,10 +64,8 @@ impl Store {
         let Some(summary) = super::summary(&view, id)? else { return Ok(None) };
         let stored = view.get(Column::Objects, &keys::number(summary.sequence))?;
         let stored = stored.ok_or_else(|| StoreError::corrupt(format!("record {id} is gone")))?;
-        let (_, bytes) = values::stored_kind(&stored)?;
-        let (signature, canonical) =
-            bytes.split_first_chunk::<64>().ok_or_else(|| StoreError::corrupt("an object is cut short"))?;
-        Ok(Some((summary, ObjectText { canonical: canonical.to_vec(), signature: *signature })))
+        let (canonical, signature) = values::stored_text(&stored)?;
+        Ok(Some((summary, ObjectText { canonical, signature })))
     }
 }
 
@@ -78,7 +76,7 @@ fn id_in(view: &View<'_>, listing: Listing, key: &[u8]) -> Result<ObjectId> {
     }
     let number = keys::last_number(key)?;
     if listing == Listing::Records {
-        return Ok(row(view, number)?.summary.id.into());
+        return Ok(placing(view, number)?.id.into());
     }
     let line = view.get(Column::Log, &keys::number(number))?;
     Ok(change(view, number, &line.ok_or_else(|| StoreError::corrupt("an event is not in the log"))?)?.id)

@@ -19,8 +19,7 @@ pub fn encode_object(object: &SignedObject) -> Vec<u8> {
 }
 
 pub fn decode_object(kind: Kind, bytes: &[u8]) -> Result<SignedObject> {
-    let (signature, canonical) =
-        bytes.split_first_chunk::<64>().ok_or_else(|| StoreError::corrupt("an object is cut short"))?;
+    let (signature, canonical) = bytes.split_first_chunk::<64>().ok_or_else(cut_short)?;
     Ok(SignedObject::from_canonical(kind, canonical, *signature)?)
 }
 
@@ -50,6 +49,17 @@ pub fn decode_stored(bytes: &[u8]) -> Result<SignedObject> {
     }
 }
 
+/// The canonical bytes of a stored object, and its signature, without reading the bytes' text.
+pub fn stored_text(bytes: &[u8]) -> Result<(Vec<u8>, [u8; 64])> {
+    match split(bytes)? {
+        (_, true, rest) => read_record(rest).map(|(record, signature)| (canonical(&record).into_bytes(), signature)),
+        (_, false, rest) => {
+            let (signature, canonical) = rest.split_first_chunk::<64>().ok_or_else(cut_short)?;
+            Ok((canonical.to_vec(), *signature))
+        }
+    }
+}
+
 /// The kind of a stored object.
 pub fn stored_kind(bytes: &[u8]) -> Result<Kind> {
     split(bytes).map(|(kind, ..)| kind)
@@ -67,8 +77,12 @@ pub fn stored_record(bytes: &[u8]) -> Result<Record> {
     }
 }
 
+fn cut_short() -> StoreError {
+    StoreError::corrupt("an object is cut short")
+}
+
 fn split(bytes: &[u8]) -> Result<(Kind, bool, &[u8])> {
-    let (code, rest) = bytes.split_first().ok_or_else(|| StoreError::corrupt("an object is cut short"))?;
+    let (code, rest) = bytes.split_first().ok_or_else(cut_short)?;
     let kind = Kind::from_code(code & !FIELDS).ok_or_else(|| StoreError::corrupt("an object is of no known kind"))?;
     Ok((kind, code & FIELDS != 0, rest))
 }
@@ -173,7 +187,7 @@ mod tests {
         let record = Record {
             parent: (numbers.0 % 2 == 1).then_some(RecordId([7; 32])),
             depth: numbers.0,
-            code_cid: (numbers.0 % 3 == 0).then_some(Cid([9; 32])),
+            code_cid: numbers.0.is_multiple_of(3).then_some(Cid([9; 32])),
             diff: texts.0,
             dataset_cid: Cid([5; 32]).to_string(),
             prepare_cid: texts.1.clone(),
@@ -210,6 +224,8 @@ mod tests {
             let back = decode_stored(&stored).unwrap();
             prop_assert_eq!(back.canonical(), object.canonical());
             prop_assert_eq!(&back, &object);
+            let text = (object.canonical().to_vec(), *object.signature());
+            prop_assert_eq!(stored_text(&stored).unwrap(), text);
             let SignedObject::Experiment(record) = object else { unreachable!() };
             let listed = stored_record(&stored).unwrap();
             prop_assert_eq!(Record { diff: record.diff.clone(), ..listed }, record.object().clone());
