@@ -3,36 +3,38 @@
 use std::{ops::ControlFlow, path::Path};
 
 use rocksdb::{
-    BlockBasedOptions, Cache, ColumnFamily, DB, Direction, IteratorMode, LogLevel, Options, PrefixRange, ReadOptions,
-    SnapshotWithThreadMode, WriteBatch, WriteOptions,
+    ColumnFamily, ColumnFamilyDescriptor, DB, DBAccess, DBRawIteratorWithThreadMode, Direction, FlushOptions,
+    IteratorMode, Options, PrefixRange, ReadOptions, SnapshotWithThreadMode, WriteBatch,
 };
 
 use crate::{
     columns::{Column, SCHEMA},
     error::{Result, StoreError},
-    keys,
+    keys, migrate, tuning,
 };
-
-/// One block cache for all columns, indexes and filters included: a node is a guest on the machine.
-const BLOCK_CACHE: usize = 64 << 20;
-/// All memtables together, for the same reason.
-const WRITE_BUFFERS: usize = 64 << 20;
-/// Above this the oldest memtables are flushed: bounds the time that recovery takes.
-const WAL_LIMIT: u64 = 64 << 20;
-/// Table files kept open; the usual limit of a process is 1024.
-const OPEN_FILES: i32 = 256;
-/// RocksDB's own log, of warnings only.
-const LOG_FILE: usize = 1 << 20;
 
 /// Is told each key and value; breaks to stop.
 pub type Visit<'a> = dyn FnMut(&[u8], &[u8]) -> Result<ControlFlow<()>> + 'a;
+
+/// Which way keys are visited.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Way {
+    Up,
+    Down,
+}
 
 /// Something that can be read by key and by prefix.
 pub trait Source {
     fn get(&self, column: Column, key: &[u8]) -> Result<Option<Vec<u8>>>;
 
+    /// Visits the keys that start with `prefix`, from `from` on (included) or from the end of them
+    /// where the way begins, in order.
+    fn walk(&self, column: Column, prefix: &[u8], from: Option<&[u8]>, way: Way, visit: &mut Visit<'_>) -> Result<()>;
+
     /// Visits the keys that start with `prefix`, in order.
-    fn each(&self, column: Column, prefix: &[u8], visit: &mut Visit<'_>) -> Result<()>;
+    fn each(&self, column: Column, prefix: &[u8], visit: &mut Visit<'_>) -> Result<()> {
+        self.walk(column, prefix, None, Way::Up, visit)
+    }
 
     fn has(&self, column: Column, key: &[u8]) -> Result<bool> {
         Ok(self.get(column, key)?.is_some())
@@ -47,36 +49,86 @@ pub trait Source {
         })?;
         Ok(keys)
     }
+
+    /// The first entry of a walk.
+    fn first(
+        &self,
+        column: Column,
+        prefix: &[u8],
+        from: Option<&[u8]>,
+        way: Way,
+    ) -> Result<Option<(Vec<u8>, Vec<u8>)>> {
+        let mut first = None;
+        self.walk(column, prefix, from, way, &mut |key, value| {
+            first = Some((key.to_vec(), value.to_vec()));
+            Ok(ControlFlow::Break(()))
+        })?;
+        Ok(first)
+    }
+}
+
+/// Entries of a column in order, of a scan that leaves the block cache alone.
+pub type Entries<'a> = Box<dyn Iterator<Item = Result<(Box<[u8]>, Box<[u8]>)>> + 'a>;
+
+/// Something that can also be read from end to end.
+pub trait Scan: Source {
+    /// The entries from `from` on, up to the end or the first damage.
+    fn scan<'a>(&'a self, column: Column, from: &[u8]) -> Result<Entries<'a>>;
+}
+
+/// What a database is opened for.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Access {
+    /// Made where it is missing.
+    Write,
+    Read,
+    /// Read as far as it can be, files that are cut short included.
+    Salvage,
+    /// Made to be thrown away, or to be complete only once [`Db::seal`] was called: its batches are
+    /// not logged.
+    Scratch,
 }
 
 /// An open database.
 pub struct Db {
     inner: DB,
-    read_only: bool,
+    access: Access,
 }
 
 impl Db {
-    /// Opens the database in `dir`, and makes it unless `read_only`.
-    pub fn open(dir: &Path, read_only: bool) -> Result<Self> {
+    /// Opens the database in `dir`, and makes it where `access` allows that.
+    pub fn open(dir: &Path, access: Access) -> Result<Self> {
         let exists = dir.join("CURRENT").exists();
+        let read_only = matches!(access, Access::Read | Access::Salvage);
         if read_only && !exists {
             return Err(StoreError::NotFound(dir.to_path_buf()));
         }
-        let cache = Cache::new_lru_cache(BLOCK_CACHE);
-        let options = options(!read_only, &cache);
-        let mut descriptors: Vec<_> = Column::ALL.iter().map(|column| column.descriptor(&cache)).collect();
-        descriptors.push(rocksdb::ColumnFamilyDescriptor::new("default", Options::default()));
+        let cache = tuning::cache(access);
+        let mut options = tuning::database(!read_only);
+        options.set_paranoid_checks(access != Access::Salvage);
+        let mut descriptors: Vec<_> = Column::ALL.iter().map(|column| tuning::column(*column, &cache)).collect();
+        descriptors.push(unused_column());
         if exists {
-            refuse_unknown_columns(&options, dir)?;
+            let there = known_columns(&options, dir)?;
+            if access == Access::Salvage {
+                descriptors.retain(|column| there.iter().any(|name| name == column.name()));
+            }
         }
         let inner = if read_only {
             DB::open_cf_descriptors_read_only(&options, dir, descriptors, false)?
         } else {
             DB::open_cf_descriptors(&options, dir, descriptors)?
         };
-        let db = Self { inner, read_only };
-        db.check_schema(exists)?;
+        let db = Self { inner, access };
+        if access != Access::Salvage {
+            db.check_schema(exists)?;
+        }
         Ok(db)
+    }
+
+    /// The names of the columns of the database in `dir`.
+    pub fn columns_of(dir: &Path) -> Result<Vec<String>> {
+        Ok(DB::list_cf(&Options::default(), dir)?)
     }
 
     fn check_schema(&self, existed: bool) -> Result<()> {
@@ -89,7 +141,7 @@ impl Db {
                     found => Err(StoreError::corrupt(format!("format {found} was never released"))),
                 }
             }
-            None if self.read_only => Err(StoreError::corrupt("it has no format number")),
+            None if self.read_only() => Err(StoreError::corrupt("it has no format number")),
             // A crash between making the database and this write leaves it without one.
             None if existed && self.has(Column::Meta, keys::SEQUENCE)? => {
                 Err(StoreError::corrupt("it has objects but no format number"))
@@ -102,15 +154,34 @@ impl Db {
         }
     }
 
-    fn column(&self, column: Column) -> Result<&ColumnFamily> {
+    pub fn column(&self, column: Column) -> Result<&ColumnFamily> {
         self.inner
             .cf_handle(column.name())
             .ok_or_else(|| StoreError::corrupt(format!("column {} is missing", column.name())))
     }
 
+    /// Whether a column is gone from a database that is read as far as it can be: RocksDB's repair
+    /// knows a column by its tables alone.
+    fn lacks(&self, column: Column) -> bool {
+        self.access == Access::Salvage && self.inner.cf_handle(column.name()).is_none()
+    }
+
     /// Whether it was opened for reading only.
     pub fn read_only(&self) -> bool {
-        self.read_only
+        matches!(self.access, Access::Read | Access::Salvage)
+    }
+
+    /// RocksDB's own handle, for what concerns files and not entries.
+    pub fn raw(&self) -> &DB {
+        &self.inner
+    }
+
+    /// Puts everything written without a log on disk.
+    pub fn seal(&self) -> Result<()> {
+        let columns = Column::ALL.iter().map(|column| self.column(*column)).collect::<Result<Vec<_>>>()?;
+        let mut options = FlushOptions::default();
+        options.set_wait(true);
+        Ok(self.inner.flush_cfs_opt(&columns, &options)?)
     }
 
     pub fn snapshot(&self) -> View<'_> {
@@ -119,7 +190,7 @@ impl Db {
 
     /// Applies all entries at once, on disk when this returns.
     pub fn commit<'a>(&self, entries: impl IntoIterator<Item = (Column, &'a [u8], Option<&'a [u8]>)>) -> Result<()> {
-        if self.read_only {
+        if self.read_only() {
             return Err(StoreError::ReadOnly);
         }
         let mut batch = WriteBatch::default();
@@ -134,27 +205,22 @@ impl Db {
     }
 
     fn write(&self, batch: WriteBatch) -> Result<()> {
-        let mut options = WriteOptions::default();
-        options.set_sync(true);
-        Ok(self.inner.write_opt(batch, &options)?)
+        Ok(self.inner.write_opt(batch, &tuning::write(self.access))?)
     }
 }
 
 /// The database as it is now. Only the writer may decide by this: it alone changes it.
 impl Source for Db {
     fn get(&self, column: Column, key: &[u8]) -> Result<Option<Vec<u8>>> {
+        if self.lacks(column) {
+            return Ok(None);
+        }
         Ok(self.inner.get_cf(self.column(column)?, key)?)
     }
 
-    fn each(&self, column: Column, prefix: &[u8], visit: &mut Visit<'_>) -> Result<()> {
-        let handle = self.column(column)?;
-        for entry in self.inner.iterator_cf_opt(handle, read_options(column, prefix), IteratorMode::Start) {
-            let (key, value) = entry?;
-            if visit(&key, &value)?.is_break() {
-                break;
-            }
-        }
-        Ok(())
+    fn walk(&self, column: Column, prefix: &[u8], from: Option<&[u8]>, way: Way, visit: &mut Visit<'_>) -> Result<()> {
+        let options = read_options(column, prefix, way);
+        run(self.inner.raw_iterator_cf_opt(self.column(column)?, options), from, way, visit)
     }
 }
 
@@ -164,89 +230,96 @@ pub struct View<'a> {
     snapshot: SnapshotWithThreadMode<'a, DB>,
 }
 
-impl View<'_> {
-    /// Visits the keys with `prefix` from `from` on (included), upwards or downwards.
-    pub fn each_from(
-        &self,
-        column: Column,
-        prefix: &[u8],
-        from: &[u8],
-        direction: Direction,
-        visit: &mut Visit<'_>,
-    ) -> Result<()> {
-        let handle = self.db.column(column)?;
-        let mode = IteratorMode::From(from, direction);
-        for entry in self.snapshot.iterator_cf_opt(handle, read_options(column, prefix), mode) {
-            let (key, value) = entry?;
-            if visit(&key, &value)?.is_break() {
-                break;
-            }
-        }
-        Ok(())
-    }
-
-    /// Visits the keys with `prefix`, the last first.
-    pub fn each_back(&self, column: Column, prefix: &[u8], visit: &mut Visit<'_>) -> Result<()> {
-        let handle = self.db.column(column)?;
-        for entry in self.snapshot.iterator_cf_opt(handle, read_options(column, prefix), IteratorMode::End) {
-            let (key, value) = entry?;
-            if visit(&key, &value)?.is_break() {
-                break;
-            }
-        }
-        Ok(())
-    }
-}
-
 impl Source for View<'_> {
     fn get(&self, column: Column, key: &[u8]) -> Result<Option<Vec<u8>>> {
         Ok(self.snapshot.get_cf(self.db.column(column)?, key)?)
     }
 
-    fn each(&self, column: Column, prefix: &[u8], visit: &mut Visit<'_>) -> Result<()> {
-        let handle = self.db.column(column)?;
-        for entry in self.snapshot.iterator_cf_opt(handle, read_options(column, prefix), IteratorMode::Start) {
-            let (key, value) = entry?;
-            if visit(&key, &value)?.is_break() {
-                break;
-            }
-        }
-        Ok(())
+    fn walk(&self, column: Column, prefix: &[u8], from: Option<&[u8]>, way: Way, visit: &mut Visit<'_>) -> Result<()> {
+        let options = read_options(column, prefix, way);
+        run(self.snapshot.raw_iterator_cf_opt(self.db.column(column)?, options), from, way, visit)
     }
 }
 
-fn read_options(column: Column, prefix: &[u8]) -> ReadOptions {
+/// The iterator is bounded by the prefix already.
+fn run<D: DBAccess>(
+    mut iterator: DBRawIteratorWithThreadMode<'_, D>,
+    from: Option<&[u8]>,
+    way: Way,
+    visit: &mut Visit<'_>,
+) -> Result<()> {
+    match (from, way) {
+        (None, Way::Up) => iterator.seek_to_first(),
+        (None, Way::Down) => iterator.seek_to_last(),
+        (Some(from), Way::Up) => iterator.seek(from),
+        (Some(from), Way::Down) => iterator.seek_for_prev(from),
+    }
+    while let Some((key, value)) = iterator.item() {
+        if visit(key, value)?.is_break() {
+            return Ok(());
+        }
+        match way {
+            Way::Up => iterator.next(),
+            Way::Down => iterator.prev(),
+        }
+    }
+    // Past the last entry, or stopped by an error.
+    Ok(iterator.status()?)
+}
+
+impl Scan for Db {
+    fn scan<'a>(&'a self, column: Column, from: &[u8]) -> Result<Entries<'a>> {
+        if self.lacks(column) {
+            return Ok(Box::new(std::iter::empty()));
+        }
+        let mode = IteratorMode::From(from, Direction::Forward);
+        let entries = self.inner.iterator_cf_opt(self.column(column)?, scan_options(), mode);
+        Ok(Box::new(entries.map(|entry| Ok(entry?))))
+    }
+}
+
+impl Scan for View<'_> {
+    fn scan<'a>(&'a self, column: Column, from: &[u8]) -> Result<Entries<'a>> {
+        let mode = IteratorMode::From(from, Direction::Forward);
+        let entries = self.snapshot.iterator_cf_opt(self.db.column(column)?, scan_options(), mode);
+        Ok(Box::new(entries.map(|entry| Ok(entry?))))
+    }
+}
+
+fn scan_options() -> ReadOptions {
+    let mut options = ReadOptions::default();
+    options.set_total_order_seek(true);
+    options.fill_cache(false);
+    options
+}
+
+fn read_options(column: Column, prefix: &[u8], way: Way) -> ReadOptions {
     let mut options = ReadOptions::default();
     match column.prefix() {
-        Some(length) if prefix.len() >= length => options.set_prefix_same_as_start(true),
+        Some(length) if prefix.len() >= length && way == Way::Up => options.set_prefix_same_as_start(true),
         _ => options.set_total_order_seek(true),
     }
     options.set_iterate_range(PrefixRange(prefix));
     options
 }
 
-fn options(create: bool, cache: &Cache) -> Options {
-    let mut table = BlockBasedOptions::default();
-    table.set_block_cache(cache);
+/// The column that every database has and that holds nothing here. Its memtable counts all the same:
+/// RocksDB goes on after a full disk when there is room for the largest.
+fn unused_column() -> ColumnFamilyDescriptor {
     let mut options = Options::default();
-    options.set_block_based_table_factory(&table);
-    options.create_if_missing(create);
-    options.create_missing_column_families(create);
-    options.set_db_write_buffer_size(WRITE_BUFFERS);
-    options.set_max_total_wal_size(WAL_LIMIT);
-    options.set_max_open_files(OPEN_FILES);
-    options.set_max_background_jobs(2);
-    options.set_log_level(LogLevel::Warn);
-    options.set_keep_log_file_num(2);
-    options.set_max_log_file_size(LOG_FILE);
-    options
+    options.set_write_buffer_size(1 << 20);
+    ColumnFamilyDescriptor::new("default", options)
 }
 
-/// A column that this program does not know was written by a newer one.
-fn refuse_unknown_columns(options: &Options, dir: &Path) -> Result<()> {
+/// The columns in the database. One that this program does not know was written by a newer one.
+fn known_columns(options: &Options, dir: &Path) -> Result<Vec<String>> {
     let known = |name: &String| name == "default" || Column::ALL.iter().any(|column| column.name() == name);
-    if DB::list_cf(options, dir)?.iter().all(known) {
-        return Ok(());
+    let columns = DB::list_cf(options, dir)?;
+    if columns.iter().all(known) {
+        return Ok(columns);
+    }
+    if let Some(older) = migrate::older(&columns) {
+        return Err(older);
     }
     Err(StoreError::NewerSchema { found: SCHEMA + 1, supported: SCHEMA })
 }

@@ -14,18 +14,30 @@ pub enum StoreError {
     Locked { holder: String },
     #[error("there is no store in {0}: start a node there once, or name another directory with --data-dir")]
     NotFound(PathBuf),
-    #[error("the disk is full: free some space and start again; nothing that was acknowledged is lost")]
+    #[error("the disk is full: free some space, and writing goes on within seconds; nothing acknowledged is lost")]
     DiskFull,
-    #[error("the store is damaged ({what}): move its directory away and start again, peers will refill it")]
+    #[error("the store is damaged ({what}): stop the node and run `spore db check --repair`")]
     Corrupt { what: String },
     #[error("the store has format {found}, this program knows up to {supported}: use a newer spore")]
     NewerSchema { found: u32, supported: u32 },
+    #[error("the store has format {found}, this program reads {supported}: start a node there once, which upgrades it")]
+    OlderSchema { found: u32, supported: u32 },
     #[error("artifact {expected}: the bytes hash to {actual}; fetch it again from another peer")]
     HashMismatch { expected: Cid, actual: Cid },
+    #[error("artifact {cid} is damaged on this disk from byte {offset} on: fetch it again from a peer")]
+    DamagedArtifact { cid: Cid, offset: u64 },
     #[error("artifact {cid} is larger than the {limit} bytes allowed: raise the limit or refuse the task")]
     TooLarge { cid: Cid, limit: u64 },
     #[error("the store was opened for reading only: open it for writing to insert")]
     ReadOnly,
+    #[error("at most {limit} artifacts can be pinned: unpin some first")]
+    TooManyPins { limit: usize },
+    #[error("stopped before the end, as asked: nothing was changed by it")]
+    Cancelled,
+    #[error("{0} holds a store already: name an empty directory, or say that it is to be replaced")]
+    NotEmpty(PathBuf),
+    #[error("there is no backup in {0}: make one with `spore db backup`")]
+    NoBackup(PathBuf),
     #[error("the database failed: {0}; if it repeats, check the disk")]
     Rocks(String),
     #[error("{what}: {source}; check the path and its permissions")]
@@ -42,6 +54,14 @@ impl StoreError {
         match source.kind() {
             io::ErrorKind::StorageFull | io::ErrorKind::QuotaExceeded => Self::DiskFull,
             _ => Self::Io { what: what.into(), source },
+        }
+    }
+
+    /// What is wrong, without what to do about it.
+    pub(crate) fn into_reason(self) -> String {
+        match self {
+            Self::Corrupt { what } | Self::Rocks(what) => what,
+            other => other.to_string(),
         }
     }
 

@@ -5,7 +5,7 @@ use spore_protocol::{EventId, Goal, HardwareClass, Kind, NodeId, ObjectId, Recor
 
 use crate::{
     error::{Result, StoreError},
-    types::Scope,
+    types::{Scope, SyncScope},
 };
 
 pub const SCHEMA: &[u8] = b"schema";
@@ -19,64 +19,172 @@ pub fn class(class: &HardwareClass) -> ClassKey {
     Sha256::digest(class.as_str().as_bytes()).into()
 }
 
+/// Where an object stands among others: by (timestamp, id).
+///
+/// Only the first 8 bytes of the id sort. Two objects of one second that share them, which takes
+/// 2^32 hashes to make, come in the order of their arrival; nothing is lost or taken for the other.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Moment {
+    pub timestamp: u64,
+    pub id: ObjectId,
+    pub number: u64,
+}
+
+/// Bytes of a [`Moment`] in a key.
+pub const MOMENT: usize = 24;
+
+impl Moment {
+    pub fn bytes(&self) -> [u8; MOMENT] {
+        let mut bytes = [0; MOMENT];
+        let parts = self.timestamp.to_be_bytes().into_iter().chain(self.id.0.into_iter().take(8));
+        bytes.iter_mut().zip(parts.chain(self.number.to_be_bytes())).for_each(|(to, from)| *to = from);
+        bytes
+    }
+}
+
+/// A list kept in order of time.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub enum Listing {
+    Records,
+    TaskRecords(TaskId),
+    NodeRecords(NodeId),
+    Controls,
+    TaskControls(TaskId),
+    Manifests,
+    Profiles,
+}
+
+/// Bytes of a scope in a key.
+pub const SCOPE: usize = 33;
+
+impl Listing {
+    pub fn prefix(self) -> [u8; SCOPE] {
+        let (tag, id) = match self {
+            Self::Records => (0, [0; 32]),
+            Self::TaskRecords(task) => (1, task.0),
+            Self::NodeRecords(node) => (2, node.0),
+            Self::Controls => (3, [0; 32]),
+            Self::TaskControls(task) => (4, task.0),
+            Self::Manifests => (5, [0; 32]),
+            Self::Profiles => (6, [0; 32]),
+        };
+        let mut prefix = [0; SCOPE];
+        prefix.iter_mut().zip(std::iter::once(tag).chain(id)).for_each(|(to, from)| *to = from);
+        prefix
+    }
+
+    /// Whether nodes compare it, for which it holds whole ids and is summed up in buckets.
+    pub fn compared(self) -> bool {
+        !matches!(self, Self::Records | Self::NodeRecords(_) | Self::Controls)
+    }
+}
+
+impl From<Scope> for Listing {
+    fn from(scope: Scope) -> Self {
+        match scope {
+            Scope::All => Self::Records,
+            Scope::Task(task) => Self::TaskRecords(task),
+            Scope::Node(node) => Self::NodeRecords(node),
+        }
+    }
+}
+
+impl From<SyncScope> for Listing {
+    fn from(scope: SyncScope) -> Self {
+        match scope {
+            SyncScope::Records(task) => Self::TaskRecords(task),
+            SyncScope::Controls(task) => Self::TaskControls(task),
+            SyncScope::Tasks => Self::Manifests,
+            SyncScope::Profiles => Self::Profiles,
+        }
+    }
+}
+
 fn join(parts: &[&[u8]]) -> Vec<u8> {
     parts.concat()
 }
 
-pub fn object(kind: Kind, id: &ObjectId) -> Vec<u8> {
+pub fn number(number: u64) -> Vec<u8> {
+    number.to_be_bytes().to_vec()
+}
+
+pub fn id(kind: Kind, id: &ObjectId) -> Vec<u8> {
     join(&[&[kind.code()], &id.0])
 }
 
-pub fn child(parent: &RecordId, id: &RecordId) -> Vec<u8> {
-    join(&[&parent.0, &id.0])
+pub fn child(parent: u64, moment: &Moment) -> Vec<u8> {
+    join(&[&parent.to_be_bytes(), &moment.bytes()])
 }
 
-/// Everything of a scope in the timeline.
-pub fn timeline_prefix(scope: Scope) -> Vec<u8> {
-    match scope {
-        Scope::All => join(&[&[0], &[0; 32]]),
-        Scope::Task(task) => join(&[&[1], &task.0]),
-        Scope::Node(node) => join(&[&[2], &node.0]),
+pub fn timeline(listing: Listing, moment: &Moment) -> Vec<u8> {
+    if listing.compared() {
+        item(listing, moment.timestamp, &moment.id)
+    } else {
+        join(&[&listing.prefix(), &moment.bytes()])
     }
 }
 
-pub fn timeline(scope: Scope, timestamp: u64, id: &RecordId) -> Vec<u8> {
-    join(&[&timeline_prefix(scope), &timestamp.to_be_bytes(), &id.0])
+/// An item of a listing that nodes compare, or the first one of a bucket.
+pub fn item(listing: Listing, timestamp: u64, id: &ObjectId) -> Vec<u8> {
+    join(&[&listing.prefix(), &timestamp.to_be_bytes(), &id.0])
 }
 
-pub fn root(task: &TaskId, id: &RecordId) -> Vec<u8> {
-    join(&[&task.0, &id.0])
+/// What nodes or a node did in a task, or at all.
+pub fn participants(task: Option<&TaskId>) -> [u8; SCOPE] {
+    task.map_or(Listing::Records, |task| Listing::TaskRecords(*task)).prefix()
+}
+
+pub fn participant(task: Option<&TaskId>, node: &NodeId) -> Vec<u8> {
+    join(&[&participants(task), &node.0])
+}
+
+pub fn publisher(task: Option<&TaskId>, node: &NodeId, class: &ClassKey) -> Vec<u8> {
+    join(&[&participants(task), &node.0, class])
+}
+
+pub fn measured(task: Option<&TaskId>, node: &NodeId, timestamp: u64, event: &EventId) -> Vec<u8> {
+    join(&[&participants(task), &node.0, &timestamp.to_be_bytes(), &event.0])
+}
+
+/// A deed at its place in its node's reputation; `rank` orders the deeds of one event.
+pub fn deed(node: &NodeId, at: (u64, ObjectId), rank: u8) -> Vec<u8> {
+    join(&[&node.0, &at.0.to_be_bytes(), &at.1.0, &[rank]])
+}
+
+pub fn root(task: &TaskId, signer: Option<&NodeId>, timestamp: u64, id: &RecordId) -> Vec<u8> {
+    join(&[&roots(task, signer), &timestamp.to_be_bytes(), &id.0])
+}
+
+/// The parentless records of a task, or one signer's among them, in the order of their rank.
+pub fn roots(task: &TaskId, signer: Option<&NodeId>) -> Vec<u8> {
+    match signer {
+        None => join(&[&task.0, &[0]]),
+        Some(signer) => join(&[&task.0, &[1], &signer.0]),
+    }
 }
 
 pub fn task_class(task: &TaskId, class: &ClassKey) -> Vec<u8> {
     join(&[&task.0, class])
 }
 
-pub fn publisher(task: &TaskId, node: &NodeId, class: &ClassKey) -> Vec<u8> {
-    join(&[&task.0, &node.0, class])
-}
-
-pub fn publisher_prefix(task: &TaskId, node: &NodeId) -> Vec<u8> {
-    join(&[&task.0, &node.0])
-}
-
-/// One view of a task's frontier: a class's, or the class-blind one.
-pub fn frontier_prefix(task: &TaskId, class: Option<&ClassKey>) -> Vec<u8> {
+/// One view of a task: a class's, or the class-blind one.
+pub fn view(task: &TaskId, class: Option<&ClassKey>) -> Vec<u8> {
     match class {
         Some(class) => join(&[&task.0, &[1], class]),
         None => join(&[&task.0, &[0]]),
     }
 }
 
-pub fn frontier(
-    task: &TaskId,
-    class: Option<&ClassKey>,
-    goal: Goal,
-    metric: f64,
-    timestamp: u64,
-    id: &RecordId,
-) -> Vec<u8> {
-    join(&[&frontier_prefix(task, class), &metric_order(goal, metric), &timestamp.to_be_bytes(), &id.0])
+pub fn frontier(task: &TaskId, class: Option<&ClassKey>, goal: Goal, metric: f64, moment: &Moment) -> Vec<u8> {
+    join(&[&view(task, class), &metric_order(goal, metric), &moment.bytes()])
+}
+
+pub fn series(task: &TaskId, class: Option<&ClassKey>, moment: &Moment) -> Vec<u8> {
+    join(&[&view(task, class), &moment.bytes()])
+}
+
+pub fn metric(task: &TaskId, goal: Goal, metric: f64, moment: &Moment) -> Vec<u8> {
+    join(&[&task.0, &metric_order(goal, metric), &moment.bytes()])
 }
 
 /// Eight bytes that sort as [`Goal::order`] does: the IEEE 754 total order of bits, turned round
@@ -90,12 +198,29 @@ fn metric_order(goal: Goal, metric: f64) -> [u8; 8] {
     }
 }
 
-pub fn about(record: &RecordId, timestamp: u64, event: &EventId) -> Vec<u8> {
-    join(&[&record.0, &timestamp.to_be_bytes(), &event.0])
+/// The most active first: more records, then more keeps, then the newest, then the lower id.
+pub fn activity(recent: u8, keeps: u8, newest: u64, task: &TaskId) -> Vec<u8> {
+    join(&[&[!recent, !keeps], &(!newest).to_be_bytes(), &task.0])
 }
 
-pub fn control(task: &TaskId, timestamp: u64, event: &EventId) -> Vec<u8> {
-    join(&[&task.0, &timestamp.to_be_bytes(), &event.0])
+/// The records that use a word. No word holds a zero byte.
+pub fn word(word: &str) -> Vec<u8> {
+    join(&[word.as_bytes(), &[0]])
+}
+
+/// A stretch of 256 numbers, and a number's place in it.
+pub fn word_use(number: u64) -> (u64, u8) {
+    let [low, ..] = number.to_le_bytes();
+    (number >> 8, low)
+}
+
+/// The uses of a word in a stretch.
+pub fn word_uses(text: &str, stretch: u64) -> Vec<u8> {
+    join(&[&word(text), &stretch.to_be_bytes()])
+}
+
+pub fn about(record: &RecordId, timestamp: u64, event: &EventId) -> Vec<u8> {
+    join(&[&record.0, &timestamp.to_be_bytes(), &event.0])
 }
 
 pub fn task_sequence(task: &TaskId, sequence: u64) -> Vec<u8> {
@@ -106,27 +231,34 @@ pub fn pending_child(parent: &RecordId, order: u64, id: &RecordId) -> Vec<u8> {
     join(&[&parent.0, &order.to_be_bytes(), &id.0])
 }
 
-/// The last 32 bytes of a key: the id that most end with.
+fn short() -> StoreError {
+    StoreError::corrupt("a key is too short")
+}
+
+/// The last 32 bytes of a key: an id.
 pub fn last_id(key: &[u8]) -> Result<[u8; 32]> {
-    key.last_chunk::<32>().copied().ok_or_else(|| StoreError::corrupt("a key is too short"))
+    key.last_chunk::<32>().copied().ok_or_else(short)
 }
 
 /// The 32 bytes at `at`.
 pub fn id_at(key: &[u8], at: usize) -> Result<[u8; 32]> {
-    let rest = key.get(at..).and_then(|rest| rest.first_chunk::<32>());
-    rest.copied().ok_or_else(|| StoreError::corrupt("a key is too short"))
+    key.get(at..).and_then(|rest| rest.first_chunk::<32>()).copied().ok_or_else(short)
 }
 
 /// The integer at `at`.
 pub fn number_at(key: &[u8], at: usize) -> Result<u64> {
     let rest = key.get(at..).and_then(|rest| rest.first_chunk::<8>());
-    rest.copied().map(u64::from_be_bytes).ok_or_else(|| StoreError::corrupt("a key is too short"))
+    rest.copied().map(u64::from_be_bytes).ok_or_else(short)
+}
+
+/// The last 8 bytes of a key: the number that a moment ends with.
+pub fn last_number(key: &[u8]) -> Result<u64> {
+    key.last_chunk::<8>().copied().map(u64::from_be_bytes).ok_or_else(short)
 }
 
 /// The timestamp before the id at a key's end.
 pub fn time_before_id(key: &[u8]) -> Result<u64> {
-    let at = key.len().checked_sub(40).ok_or_else(|| StoreError::corrupt("a key is too short"))?;
-    number_at(key, at)
+    number_at(key, key.len().checked_sub(40).ok_or_else(short)?)
 }
 
 #[cfg(test)]
@@ -141,6 +273,12 @@ mod tests {
             for goal in [Goal::Minimize, Goal::Maximize] {
                 prop_assert_eq!(metric_order(goal, a).cmp(&metric_order(goal, b)), goal.order(a, b));
             }
+        }
+
+        #[test]
+        fn moments_sort_as_timestamp_and_id_do(a in (any::<u64>(), any::<[u8; 32]>()), b in (any::<u64>(), any::<[u8; 32]>())) {
+            let moment = |(timestamp, id), number| Moment { timestamp, id: ObjectId(id), number };
+            prop_assert_eq!(moment(a, 2).bytes().cmp(&moment(b, 1).bytes()), a.cmp(&b));
         }
     }
 }

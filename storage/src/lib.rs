@@ -10,27 +10,39 @@
 #![cfg_attr(test, allow(clippy::unwrap_used, clippy::expect_used, clippy::panic, clippy::indexing_slicing))]
 
 mod artifacts;
-mod check;
+mod backup;
 mod columns;
 mod db;
 mod error;
+mod gc;
 mod keys;
 mod lock;
+mod mark;
+mod migrate;
 mod overlay;
+mod progress;
 mod read;
+mod repair;
 pub mod sporemesh;
 mod store;
 #[cfg(test)]
 mod tests;
+mod tuning;
 mod types;
+mod upkeep;
 mod values;
 mod write;
 
-pub use artifacts::ArtifactWriter;
+pub use artifacts::{ArtifactReader, ArtifactWriter};
+pub use backup::{Backup, BackupReport, RestorePlan, RestoreReport};
 pub use error::StoreError;
-pub use read::{ObjectText, Position};
+pub use gc::{DropReason, Dropped, GcPlan, GcReport};
+pub use progress::{Progress, Stage, Watch, unwatched};
+pub use read::{Graph, ObjectText, Position, SyncSet};
+pub use repair::{CheckReport, DamagedFile, Fault, FilesReport, Finding, RepairReport};
 pub use store::Store;
 pub use types::{
-    BadCursor, Change, ClassView, Counts, Cursor, NodeStats, Outcome, RecordSummary, RecordView, Report, Scope,
-    SyncScope, TaskView,
+    BadCursor, Change, ClassView, Counts, Cursor, Direction, Improvement, MAX_PAGE, Measured, NodeStats, Outcome, Page,
+    PendingView, RecordSummary, RecordView, Report, Scope, Span, SyncScope, TaskView,
 };
+pub use upkeep::{ColumnStats, StoreStats};

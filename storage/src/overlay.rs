@@ -1,13 +1,14 @@
 //! A batch being made, which reads its own writes: what lets a parent and its child come together.
 
 use std::{
+    cmp::Ordering,
     collections::BTreeMap,
     ops::{Bound, ControlFlow},
 };
 
 use crate::{
     columns::Column,
-    db::{Source, Visit},
+    db::{Source, Visit, Way},
     error::Result,
 };
 
@@ -38,6 +39,52 @@ impl<'a> Overlay<'a> {
             entries.iter().map(|(key, value)| (*column, key.as_slice(), value.as_deref()))
         })
     }
+
+    /// The column's own entries of a walk, in its order.
+    fn above<'b>(
+        &'b self,
+        column: Column,
+        prefix: &'b [u8],
+        from: Option<&[u8]>,
+        way: Way,
+    ) -> Box<dyn Iterator<Item = Entry<'b>> + 'b> {
+        let Some(entries) = self.columns.get(&column) else { return Box::new(std::iter::empty()) };
+        let entry = |(key, value): (&'b Vec<u8>, &'b Option<Vec<u8>>)| (key.as_slice(), value.as_deref());
+        let inside = move |(key, _): &Entry<'b>| key.starts_with(prefix);
+        match way {
+            Way::Up => {
+                let lowest = from.filter(|from| *from > prefix).unwrap_or(prefix);
+                let range = (Bound::Included(lowest), Bound::Unbounded);
+                Box::new(entries.range::<[u8], _>(range).map(entry).take_while(inside))
+            }
+            Way::Down => {
+                let end = after(prefix);
+                let highest = match (from, &end) {
+                    (Some(from), _) if from.starts_with(prefix) => Bound::Included(from),
+                    (Some(from), _) if from < prefix => return Box::new(std::iter::empty()),
+                    (_, Some(end)) => Bound::Excluded(end.as_slice()),
+                    (_, None) => Bound::Unbounded,
+                };
+                let range = (Bound::Unbounded, highest);
+                Box::new(entries.range::<[u8], _>(range).rev().map(entry).take_while(inside))
+            }
+        }
+    }
+}
+
+/// A key, with no value where it is deleted.
+type Entry<'b> = (&'b [u8], Option<&'b [u8]>);
+
+/// The least key above all that start with `prefix`; none when there is no such key.
+fn after(prefix: &[u8]) -> Option<Vec<u8>> {
+    let mut end = prefix.to_vec();
+    while let Some(last) = end.pop() {
+        if let Some(next) = last.checked_add(1) {
+            end.push(next);
+            return Some(end);
+        }
+    }
+    None
 }
 
 impl Source for Overlay<'_> {
@@ -48,13 +95,12 @@ impl Source for Overlay<'_> {
         }
     }
 
-    fn each(&self, column: Column, prefix: &[u8], visit: &mut Visit<'_>) -> Result<()> {
-        let from = (Bound::Included(prefix), Bound::Unbounded);
-        let entries = self.columns.get(&column).into_iter().flat_map(|entries| entries.range::<[u8], _>(from));
-        let mut above = entries.take_while(|(key, _)| key.starts_with(prefix)).peekable();
+    fn walk(&self, column: Column, prefix: &[u8], from: Option<&[u8]>, way: Way, visit: &mut Visit<'_>) -> Result<()> {
+        let mut above = self.above(column, prefix, from, way).peekable();
+        let order = |a: &[u8], b: &[u8]| if way == Way::Up { a.cmp(b) } else { b.cmp(a) };
         let mut stopped = false;
-        self.below.each(column, prefix, &mut |key, value| {
-            while let Some((new_key, new_value)) = above.next_if(|(new_key, _)| new_key.as_slice() < key) {
+        self.below.walk(column, prefix, from, way, &mut |key, value| {
+            while let Some((new_key, new_value)) = above.next_if(|(new_key, _)| order(new_key, key) == Ordering::Less) {
                 if let Some(new_value) = new_value
                     && visit(new_key, new_value)?.is_break()
                 {
@@ -62,7 +108,7 @@ impl Source for Overlay<'_> {
                     return Ok(ControlFlow::Break(()));
                 }
             }
-            let flow = match above.next_if(|(new_key, _)| new_key.as_slice() == key) {
+            let flow = match above.next_if(|(new_key, _)| *new_key == key) {
                 Some((_, Some(new_value))) => visit(key, new_value)?,
                 Some((_, None)) => ControlFlow::Continue(()),
                 None => visit(key, value)?,

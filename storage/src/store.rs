@@ -1,10 +1,10 @@
 //! The store itself: who may open it, the one way in, and the views that answer questions.
 
 use std::{
-    fs,
+    ops::{ControlFlow, RangeInclusive},
     path::{Path, PathBuf},
     sync::{
-        Arc, Mutex, MutexGuard, PoisonError,
+        Arc, Mutex, PoisonError,
         atomic::{AtomicU64, Ordering},
     },
 };
@@ -12,11 +12,17 @@ use std::{
 use spore_protocol::{Cid, VerifiedObject};
 
 use crate::{
-    artifacts::{ArtifactWriter, Artifacts},
-    db::{Db, View},
+    artifacts::{ArtifactReader, ArtifactWriter, Artifacts},
+    columns::Column,
+    db::{Access, Db, View},
     error::{Result, StoreError},
+    keys,
     lock::DirLock,
-    read::{self, Deeds},
+    mark::{self, Mark},
+    migrate,
+    progress::{Progress, Watch},
+    read,
+    repair::swap,
     types::{Outcome, Report},
     write::Batch,
 };
@@ -30,10 +36,13 @@ pub struct Store {
 struct Inner {
     // Fields drop in this order: the database is closed before the directory is free.
     db: Db,
+    dir: PathBuf,
+    /// None in a store opened for reading.
+    mark: Option<Mark>,
+    lost: Option<RangeInclusive<u64>>,
     artifacts: Artifacts,
     writer: Mutex<()>,
     sequence: AtomicU64,
-    deeds: Mutex<Option<Arc<Deeds>>>,
     _lock: Option<DirLock>,
 }
 
@@ -45,15 +54,29 @@ impl std::fmt::Debug for Store {
 
 impl Store {
     /// Opens the store in a data directory for reading and writing, and makes both where missing:
-    /// the database in `store/`, artifacts in `artifacts/`, the lock in `LOCK`.
+    /// the database in `store/`, artifacts in `artifacts/`, the lock in `LOCK`. A store of an older
+    /// program is upgraded first, which the log tells of.
     ///
     /// # Errors
     /// [`StoreError::Locked`] while another process has it open, [`StoreError::NewerSchema`],
     /// [`StoreError::Corrupt`], [`StoreError::DiskFull`], [`StoreError::Io`].
     pub fn open(dir: &Path) -> Result<Self> {
-        fs::create_dir_all(dir).map_err(|e| StoreError::io(format!("cannot create {}", dir.display()), e))?;
+        Self::open_with(dir, &mut |Progress { stage, done, total }| {
+            tracing::info!(done, total, "{stage}");
+            ControlFlow::Continue(())
+        })
+    }
+
+    /// As [`Store::open`], telling how far an upgrade is.
+    ///
+    /// # Errors
+    /// As [`Store::open`], and [`StoreError::Cancelled`].
+    pub fn open_with(dir: &Path, watch: &mut Watch<'_>) -> Result<Self> {
+        swap::create(dir)?;
         let lock = DirLock::exclusive(dir)?;
-        let store = Self::assemble(dir, Some(lock), false)?;
+        swap::recover(dir)?;
+        migrate::upgrade(dir, watch)?;
+        let store = Self::assemble(dir, Some(lock), Access::Write)?;
         store.inner.artifacts.sweep()?;
         Ok(store)
     }
@@ -61,21 +84,46 @@ impl Store {
     /// Opens the store for reading. Creates nothing.
     ///
     /// # Errors
-    /// [`StoreError::NotFound`] where there is none, and as [`Store::open`].
+    /// [`StoreError::NotFound`] where there is none, [`StoreError::OlderSchema`], and as [`Store::open`].
     pub fn open_read_only(dir: &Path) -> Result<Self> {
-        if !database(dir).join("CURRENT").is_file() {
+        if !swap::database(dir).join("CURRENT").is_file() {
             return Err(StoreError::NotFound(dir.to_path_buf()));
         }
         let lock = DirLock::shared(dir)?;
-        Self::assemble(dir, lock, true)
+        Self::assemble(dir, lock, Access::Read)
     }
 
-    fn assemble(dir: &Path, lock: Option<DirLock>, read_only: bool) -> Result<Self> {
-        let db = Db::open(&database(dir), read_only)?;
-        let sequence = AtomicU64::new(read::sequence(&db)?);
-        let artifacts = Artifacts::new(dir.join("artifacts"));
-        let inner = Inner { db, artifacts, writer: Mutex::new(()), sequence, deeds: Mutex::new(None), _lock: lock };
+    fn assemble(dir: &Path, lock: Option<DirLock>, access: Access) -> Result<Self> {
+        let database = swap::database(dir);
+        let acknowledged = mark::read(&database);
+        let db = Db::open(&database, access)?;
+        let found = read::sequence(&db)?;
+        let lost = (acknowledged > found).then(|| found + 1..=acknowledged);
+        let mark = if db.read_only() { None } else { Some(Mark::open(&database)?) };
+        if let (Some(lost), Some(_)) = (&lost, &mark) {
+            tracing::error!(
+                first = lost.start(),
+                last = lost.end(),
+                "acknowledged changes are not in the store: it lost a part of its log, or is an older backup; other nodes bring back what they know"
+            );
+            // Their numbers are not given to other changes: somebody may have read on past them.
+            db.commit([(Column::Meta, keys::SEQUENCE, Some(lost.end().to_be_bytes().as_slice()))])?;
+        }
+        let sequence = AtomicU64::new(found.max(acknowledged));
+        if let Some(mark) = &mark {
+            mark.set(found.max(acknowledged));
+        }
+        let artifacts = Artifacts::new(dir.join("artifacts"), db.read_only());
+        let inner =
+            Inner { db, dir: dir.to_path_buf(), mark, lost, artifacts, writer: Mutex::new(()), sequence, _lock: lock };
         Ok(Self { inner: Arc::new(inner) })
+    }
+
+    /// The numbers of changes that were acknowledged and that the store did not have when it was opened: its
+    /// log was cut short, or it is a backup that was restored. Numbers of the changes before a
+    /// power cut may be missing here.
+    pub fn lost_changes(&self) -> Option<RangeInclusive<u64>> {
+        self.inner.lost.clone()
     }
 
     /// Takes in a batch of objects, in any order, with all that follows from them, in one atomic
@@ -95,8 +143,6 @@ impl Store {
         let finished = batch.finish()?;
         // A record that waited for one later in the same batch is new, or bad, after all.
         let mut late_rejects = finished.late_rejects;
-        let held = outcomes.iter().any(|(_, outcome)| matches!(outcome, Outcome::Pending { .. }));
-        let idle = finished.changes.is_empty() && late_rejects.is_empty() && !held;
         for (id, outcome) in &mut outcomes {
             if !matches!(outcome, Outcome::Pending { .. }) {
                 continue;
@@ -112,9 +158,12 @@ impl Store {
         }
         let report =
             Report { outcomes, changes: finished.changes, late_rejects, dropped_pending: finished.dropped_pending };
-        if !idle {
+        if finished.dirty {
             self.inner.db.commit(finished.view.entries())?;
             self.inner.sequence.store(finished.sequence, Ordering::Release);
+            if let Some(mark) = &self.inner.mark {
+                mark.set(finished.sequence);
+            }
         }
         Ok(report)
     }
@@ -134,9 +183,17 @@ impl Store {
         &self.inner.db
     }
 
-    pub(crate) fn cached_deeds(&self) -> MutexGuard<'_, Option<Arc<Deeds>>> {
-        // What is cached is replaced as a whole, so a panic cannot leave half of it.
-        self.inner.deeds.lock().unwrap_or_else(PoisonError::into_inner)
+    pub(crate) fn read_only(&self) -> bool {
+        self.inner.db.read_only()
+    }
+
+    /// The data directory.
+    pub(crate) fn dir(&self) -> &Path {
+        &self.inner.dir
+    }
+
+    pub(crate) fn artifacts(&self) -> &Artifacts {
+        &self.inner.artifacts
     }
 }
 
@@ -150,16 +207,52 @@ impl Store {
         self.inner.artifacts.put(bytes)
     }
 
-    /// All bytes of an artifact, checked against its hash. A damaged file is removed, and none from
-    /// then on, so that whoever needs it fetches it again.
+    /// All bytes of an artifact, checked against its hash: for those known to be small. A damaged
+    /// file is removed, and none from then on, so that whoever needs it fetches it again.
     ///
     /// # Errors
-    /// [`StoreError::HashMismatch`] where the file is damaged and the store was opened for reading
-    /// only; [`StoreError::Io`].
+    /// [`StoreError::DamagedArtifact`] where the store was opened for reading only;
+    /// [`StoreError::Io`].
     pub fn artifact(&self, cid: &Cid) -> Result<Option<Vec<u8>>> {
-        match self.inner.artifacts.read(cid) {
-            Err(error @ StoreError::HashMismatch { .. }) if !self.inner.db.read_only() => {
-                tracing::warn!(%error, "a damaged artifact is removed");
+        self.unless_damaged(cid, self.inner.artifacts.read(cid))
+    }
+
+    /// An artifact of any size, as checked pieces in order. Where one is damaged the pieces before it
+    /// have been given already: [`Store::remove_artifact`] is for whoever meets that.
+    ///
+    /// # Errors
+    /// As [`Store::artifact`].
+    pub fn open_artifact(&self, cid: &Cid) -> Result<Option<ArtifactReader>> {
+        self.unless_damaged(cid, self.inner.artifacts.open(cid))
+    }
+
+    /// At most `len` bytes from `offset` on, fewer at the end and never over 16 MiB; checked, as
+    /// [`Store::artifact`] is.
+    ///
+    /// # Errors
+    /// As [`Store::artifact`].
+    pub fn read_artifact_range(&self, cid: &Cid, offset: u64, len: usize) -> Result<Option<Vec<u8>>> {
+        self.unless_damaged(cid, self.inner.artifacts.read_range(cid, offset, len))
+    }
+
+    /// Whether an artifact is here and every byte of it right; a damaged one is removed. Does not count
+    /// as a use of it.
+    ///
+    /// # Errors
+    /// As [`Store::artifact`].
+    pub fn verify_artifact(&self, cid: &Cid) -> Result<bool> {
+        let verified = match self.inner.artifacts.verify(cid)? {
+            Some(false) => Err(StoreError::DamagedArtifact { cid: *cid, offset: 0 }),
+            Some(true) => Ok(Some(())),
+            None => Ok(None),
+        };
+        Ok(self.unless_damaged(cid, verified)?.is_some())
+    }
+
+    fn unless_damaged<T>(&self, cid: &Cid, read: Result<Option<T>>) -> Result<Option<T>> {
+        match read {
+            Err(error @ StoreError::DamagedArtifact { .. }) if !self.read_only() => {
+                tracing::warn!(%error, "it is removed");
                 self.remove_artifact(cid)?;
                 Ok(None)
             }
@@ -172,7 +265,7 @@ impl Store {
     /// # Errors
     /// [`StoreError::ReadOnly`], [`StoreError::Io`].
     pub fn remove_artifact(&self, cid: &Cid) -> Result<bool> {
-        if self.inner.db.read_only() {
+        if self.read_only() {
             return Err(StoreError::ReadOnly);
         }
         self.inner.artifacts.remove(cid)
@@ -186,18 +279,19 @@ impl Store {
         self.inner.artifacts.size(cid)
     }
 
-    /// The artifact's file, if it is here.
+    /// The artifact's file, if it is here: for processes that cannot ask the store, and check its
+    /// hash themselves. Does not count as a use of it.
     pub fn artifact_path(&self, cid: &Cid) -> Option<PathBuf> {
         self.inner.artifacts.path(cid)
     }
 
-    /// At most `len` bytes from `offset` on, fewer at the end and never over 16 MiB; not checked
-    /// against the hash.
+    /// Writes down which artifacts were used since the last call, as used at `now` (Unix seconds): what
+    /// [`Store::gc`] goes by. For about once an hour, and the end.
     ///
     /// # Errors
     /// [`StoreError::Io`].
-    pub fn read_artifact_range(&self, cid: &Cid, offset: u64, len: usize) -> Result<Option<Vec<u8>>> {
-        self.inner.artifacts.read_range(cid, offset, len)
+    pub fn note_artifact_uses(&self, now: u64) -> Result<()> {
+        if self.read_only() { Ok(()) } else { self.inner.artifacts.note_uses(now) }
     }
 
     /// Starts an artifact that comes in pieces, of at most `limit` bytes.
@@ -207,8 +301,4 @@ impl Store {
     pub fn begin_artifact(&self, cid: Cid, limit: u64) -> Result<ArtifactWriter> {
         self.inner.artifacts.begin(cid, limit)
     }
-}
-
-fn database(dir: &Path) -> PathBuf {
-    dir.join("store")
 }

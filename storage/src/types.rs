@@ -4,8 +4,8 @@ use std::{fmt, str::FromStr};
 
 use serde::{Deserialize, Serialize};
 use spore_protocol::{
-    Cid, Goal, HardwareClass, Kind, NodeId, ObjectId, Record, RecordId, Reject, Signed, Status, TaskId, TaskManifest,
-    Verdict,
+    Cid, EventId, Goal, HardwareClass, Kind, NodeId, ObjectId, Record, RecordId, Reject, Signed, Status, TaskId,
+    TaskManifest, Verdict,
 };
 
 /// One object that became part of the store.
@@ -64,16 +64,32 @@ pub enum SyncScope {
     Profiles,
 }
 
-/// Where a listing of records goes on. Opaque text to everybody else.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
+/// Where a listing goes on. Opaque text to everybody else.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Cursor {
-    pub(crate) timestamp: u64,
-    pub(crate) id: RecordId,
+    length: u8,
+    bytes: [u8; Self::MOST],
+}
+
+impl Cursor {
+    /// Bytes in the longest one: activity and task.
+    const MOST: usize = 42;
+
+    /// From a key's bytes behind its prefix; longer ones than any listing has are none.
+    pub(crate) fn of(rest: &[u8]) -> Option<Self> {
+        let mut bytes = [0; Self::MOST];
+        bytes.get_mut(..rest.len())?.copy_from_slice(rest);
+        Some(Self { length: u8::try_from(rest.len()).ok()?, bytes })
+    }
+
+    pub(crate) fn bytes(&self) -> &[u8] {
+        self.bytes.get(..usize::from(self.length)).unwrap_or_default()
+    }
 }
 
 impl fmt::Display for Cursor {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        write!(f, "{}-{}", self.timestamp, self.id)
+        f.write_str(&hex::encode(self.bytes()))
     }
 }
 
@@ -86,8 +102,64 @@ impl FromStr for Cursor {
     type Err = BadCursor;
 
     fn from_str(text: &str) -> Result<Self, BadCursor> {
-        let (timestamp, id) = text.split_once('-').ok_or(BadCursor)?;
-        Ok(Self { timestamp: timestamp.parse().map_err(|_| BadCursor)?, id: id.parse().map_err(|_| BadCursor)? })
+        let bytes = hex::decode(text).map_err(|_| BadCursor)?;
+        Self::of(&bytes).filter(|cursor| cursor.length > 0).ok_or(BadCursor)
+    }
+}
+
+/// Which way to go through a listing.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub enum Direction {
+    /// From its beginning on: the best, the newest, or the least id.
+    #[default]
+    Forward,
+    Backward,
+}
+
+/// Which part of a listing.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Span {
+    /// What was seen last: the page begins behind it, in this direction. None: from the end of the
+    /// listing where the direction begins.
+    pub after: Option<Cursor>,
+    pub direction: Direction,
+    /// At most [`MAX_PAGE`] are given.
+    pub limit: usize,
+}
+
+/// Longest page: one that takes some 10 ms to read.
+pub const MAX_PAGE: usize = 5_000;
+
+impl Span {
+    /// The first page.
+    pub const fn first(limit: usize) -> Self {
+        Self { after: None, direction: Direction::Forward, limit }
+    }
+
+    /// The page behind a cursor.
+    pub const fn after(cursor: Cursor, limit: usize) -> Self {
+        Self { after: Some(cursor), direction: Direction::Forward, limit }
+    }
+
+    /// The page before a cursor, nearest first.
+    pub const fn before(cursor: Cursor, limit: usize) -> Self {
+        Self { after: Some(cursor), direction: Direction::Backward, limit }
+    }
+}
+
+/// Part of a listing, in the order of the direction asked for.
+#[derive(Clone, Debug, PartialEq)]
+pub struct Page<T> {
+    pub items: Vec<T>,
+    /// Of the first item: where to turn round.
+    pub first: Option<Cursor>,
+    /// Of the last item, where there is more behind it.
+    pub next: Option<Cursor>,
+}
+
+impl<T> Default for Page<T> {
+    fn default() -> Self {
+        Self { items: Vec::new(), first: None, next: None }
     }
 }
 
@@ -143,6 +215,11 @@ pub struct RecordView {
 pub struct ClassView {
     pub class: HardwareClass,
     pub experiment_count: u64,
+    pub keep_count: u64,
+    pub discard_count: u64,
+    pub crash_count: u64,
+    /// Records whose result holds.
+    pub verified_count: u64,
     pub frontier_size: u64,
     pub best: Option<(RecordId, f64)>,
 }
@@ -192,6 +269,40 @@ pub struct NodeStats {
     pub classes: Vec<HardwareClass>,
     /// Unix seconds of its newest record or counted measurement; 0 without any.
     pub last_activity: u64,
+    /// From -100 to 100, over all tasks; none for a node without deeds.
+    pub reputation: Option<f64>,
+}
+
+/// One step of a best-so-far series.
+#[derive(Clone, Copy, Debug, PartialEq)]
+pub struct Improvement {
+    pub id: RecordId,
+    /// Unix seconds.
+    pub timestamp: u64,
+    pub metric: f64,
+}
+
+/// A measurement that counts in a record's verdict.
+#[derive(Clone, Debug, PartialEq)]
+pub struct Measured {
+    pub event_id: EventId,
+    pub node: NodeId,
+    /// Unix seconds.
+    pub timestamp: u64,
+    /// The event's type.
+    pub kind: String,
+    pub value: f64,
+}
+
+/// A record that waits for its parent.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct PendingView {
+    pub id: RecordId,
+    pub waits_for: RecordId,
+    /// Unix seconds, when it came here.
+    pub since: u64,
+    /// Bytes kept of it.
+    pub size: u64,
 }
 
 /// Totals over the whole store.
@@ -199,6 +310,9 @@ pub struct NodeStats {
 pub struct Counts {
     /// All records, strays too.
     pub experiments: u64,
+    pub keeps: u64,
+    pub discards: u64,
+    pub crashes: u64,
     /// Records whose result holds.
     pub verified: u64,
     pub tasks: u64,

@@ -1,8 +1,13 @@
 //! Reading what the batches wrote: the pieces here, the store's questions in the files below.
 
+mod graph;
+mod listing;
 mod nodes;
+mod pending;
 mod records;
+mod search;
 mod stream;
+mod sync;
 mod tasks;
 mod whole;
 
@@ -13,17 +18,23 @@ use spore_protocol::{
     verdict::{self, Judgement},
 };
 
-pub(crate) use nodes::Deeds;
+pub use graph::Graph;
+pub(crate) use search::words;
 pub use stream::{ObjectText, Position};
+pub use sync::SyncSet;
 
 use crate::{
     columns::Column,
     db::Source,
     error::{Result, StoreError},
     keys,
-    types::RecordSummary,
-    values::{self, Facts, Standing, Tally, TaskState},
+    types::{Change, RecordSummary},
+    values::{self, Flaw, LogEntry, Placing, Row, Tally, TaskState},
 };
+
+/// Events about one record that its verdict looks at, the earliest by (timestamp, id): what comes
+/// after so many has no say, so that nobody makes every further event cost more and more.
+pub const MAX_JUDGED: usize = 512;
 
 pub fn tally(source: &dyn Source) -> Result<Tally> {
     source.get(Column::Meta, keys::TALLY)?.map_or_else(|| Ok(Tally::default()), |bytes| values::decode(&bytes))
@@ -34,9 +45,16 @@ pub fn sequence(source: &dyn Source) -> Result<u64> {
     source.get(Column::Meta, keys::SEQUENCE)?.map_or(Ok(0), |bytes| values::number(&bytes))
 }
 
+/// The sequence number of an object that is here.
+pub fn number_of(source: &dyn Source, kind: Kind, id: &ObjectId) -> Result<Option<u64>> {
+    source.get(Column::Ids, &keys::id(kind, id))?.map(|bytes| values::number(&bytes)).transpose()
+}
+
 pub fn object(source: &dyn Source, kind: Kind, id: &ObjectId) -> Result<Option<SignedObject>> {
-    let bytes = source.get(Column::Objects, &keys::object(kind, id))?;
-    bytes.map(|bytes| values::decode_object(kind, &bytes)).transpose()
+    let Some(number) = number_of(source, kind, id)? else { return Ok(None) };
+    let bytes = source.get(Column::Objects, &keys::number(number))?;
+    let bytes = bytes.ok_or_else(|| StoreError::corrupt(format!("{kind} {id} is gone")))?;
+    values::decode_stored(&bytes).map(Some)
 }
 
 pub fn record(source: &dyn Source, id: &RecordId) -> Result<Option<Signed<Record>>> {
@@ -53,35 +71,61 @@ pub fn manifest(source: &dyn Source, id: &TaskId) -> Result<Option<Signed<TaskMa
     })
 }
 
-pub fn facts(source: &dyn Source, id: &RecordId) -> Result<Option<Facts>> {
-    source.get(Column::Records, &id.0)?.map(|bytes| values::decode(&bytes)).transpose()
+/// What is known here of a record that an index names by its number.
+pub fn placing(source: &dyn Source, number: u64) -> Result<Placing> {
+    let bytes = source.get(Column::Records, &keys::number(number))?;
+    Placing::decode(&bytes.ok_or_else(|| StoreError::corrupt(format!("record number {number} is gone")))?)
 }
 
-/// Of a record that is here.
-pub fn standing(source: &dyn Source, id: &RecordId) -> Result<Standing> {
-    let bytes = source.get(Column::Standing, &id.0)?;
-    Standing::decode(&bytes.ok_or_else(|| StoreError::corrupt(format!("record {id} lacks its standing")))?)
+/// The row of a record that an index names by its number.
+pub fn row(source: &dyn Source, number: u64) -> Result<Row> {
+    let placing = placing(source, number)?;
+    let object = source.get(Column::Objects, &keys::number(number))?;
+    let object = object.ok_or_else(|| StoreError::corrupt(format!("the object of record number {number} is gone")))?;
+    Ok(Row::new(values::stored_record(&object)?, placing, number))
+}
+
+pub fn row_of(source: &dyn Source, id: &RecordId) -> Result<Option<Row>> {
+    number_of(source, Kind::Experiment, &(*id).into())?.map(|number| row(source, number)).transpose()
 }
 
 pub fn summary(source: &dyn Source, id: &RecordId) -> Result<Option<RecordSummary>> {
-    let Some(facts) = facts(source, id)? else { return Ok(None) };
-    Ok(Some(facts.summary(standing(source, id)?)))
+    Ok(row_of(source, id)?.map(|row| row.summary))
 }
 
-/// The summary of a record that an index names.
-pub fn indexed(source: &dyn Source, id: &RecordId) -> Result<RecordSummary> {
-    summary(source, id)?.ok_or_else(|| StoreError::corrupt(format!("an index names record {id}, which is not here")))
+/// A line of the log.
+pub fn change(source: &dyn Source, sequence: u64, line: &[u8]) -> Result<Change> {
+    Ok(match LogEntry::decode(line)? {
+        LogEntry::Other(kind, id, task_id) => Change { sequence, kind, id, task_id },
+        LogEntry::Record => {
+            let record = placing(source, sequence)?;
+            Change { sequence, kind: Kind::Experiment, id: record.id.into(), task_id: Some(record.task_id) }
+        }
+    })
 }
 
 pub fn task_state(source: &dyn Source, id: &TaskId) -> Result<Option<TaskState>> {
     source.get(Column::Tasks, &id.0)?.map(|bytes| values::decode(&bytes)).transpose()
 }
 
-/// In (timestamp, id) order.
-pub fn events_about(source: &dyn Source, id: &RecordId) -> Result<Vec<Signed<ControlEvent>>> {
-    let mut events = Vec::new();
-    for key in source.keys(Column::About, &id.0)? {
-        let event = ObjectId(keys::last_id(&key)?);
+/// Why a record was refused, if it is remembered.
+pub fn refusal(source: &dyn Source, id: &RecordId) -> Result<Option<Flaw>> {
+    let Some(bytes) = source.get(Column::Refused, &id.0)? else { return Ok(None) };
+    bytes.get(8..).map(values::decode).transpose()
+}
+
+/// In (timestamp, id) order, the first `limit`.
+pub fn events_about(source: &dyn Source, id: &RecordId, limit: usize) -> Result<Vec<Signed<ControlEvent>>> {
+    let mut ids = Vec::new();
+    source.each(Column::About, &id.0, &mut |key, _| {
+        if ids.len() >= limit {
+            return Ok(ControlFlow::Break(()));
+        }
+        ids.push(ObjectId(keys::last_id(key)?));
+        Ok(ControlFlow::Continue(()))
+    })?;
+    let mut events = Vec::with_capacity(ids.len());
+    for event in ids {
         match object(source, Kind::Control, &event)? {
             Some(SignedObject::Control(event)) => events.push(event),
             _ => return Err(StoreError::corrupt(format!("an index names event {event}, which is not here"))),
@@ -90,20 +134,7 @@ pub fn events_about(source: &dyn Source, id: &RecordId) -> Result<Vec<Signed<Con
     Ok(events)
 }
 
-pub fn judgement(source: &dyn Source, facts: &Facts) -> Result<Judgement> {
-    let events = events_about(source, &facts.id)?;
-    Ok(verdict::judge(&facts.subject(), events.iter().map(|e| (e.id().into(), e.object()))))
-}
-
-/// Ids at the ends of the first `limit` keys with this prefix.
-pub fn first_ids(source: &dyn Source, column: Column, prefix: &[u8], limit: usize) -> Result<Vec<RecordId>> {
-    let mut ids = Vec::new();
-    if limit == 0 {
-        return Ok(ids);
-    }
-    source.each(column, prefix, &mut |key, _| {
-        ids.push(RecordId(keys::last_id(key)?));
-        Ok(if ids.len() < limit { ControlFlow::Continue(()) } else { ControlFlow::Break(()) })
-    })?;
-    Ok(ids)
+pub fn judgement(source: &dyn Source, row: &Row) -> Result<Judgement> {
+    let events = events_about(source, &row.summary.id, MAX_JUDGED)?;
+    Ok(verdict::judge(&row.subject(), events.iter().map(|e| (e.id().into(), e.object()))))
 }

@@ -1,37 +1,22 @@
-//! Questions about nodes.
-//!
-//! What a node did follows from all verdicts at once, in the order of their timestamps: it is
-//! computed afresh when something changed since it was last asked for.
+//! Questions about nodes: each answered from what the batches keep of that node.
 
 use std::{
     collections::{BTreeMap, BTreeSet},
     ops::ControlFlow,
-    sync::Arc,
 };
 
-use spore_protocol::{
-    HardwareClass, NodeId, NodeProfile, ObjectId, RecordId, Signed, SignedObject, Status, TaskId,
-    reputation::{Step, deeds, fold},
-};
+use spore_protocol::{NodeId, NodeProfile, ObjectId, Signed, SignedObject, TaskId};
 
-use super::{facts, first_ids, judgement, object, sequence, standing, task_state};
+use super::{listing::List, object, whole::Prefix};
 use crate::{
     columns::Column,
-    db::{Source, View},
+    db::{Source, Way},
     error::{Result, StoreError},
     keys,
     store::Store,
-    types::{NodeStats, Scope},
-    values::{self, Facts, Publisher},
+    types::{NodeStats, Page, Span},
+    values::{self, NodeState, Publisher},
 };
-
-/// What every node did, as of one sequence number.
-pub struct Deeds {
-    pub sequence: u64,
-    reputation: BTreeMap<NodeId, f64>,
-    /// Measurements that count, and the newest one's time.
-    verifications: BTreeMap<(TaskId, NodeId), (u64, u64)>,
-}
 
 impl Store {
     /// The profile in force.
@@ -54,38 +39,30 @@ impl Store {
     /// When the store cannot be read.
     pub fn nodes(&self, task: Option<&TaskId>) -> Result<Vec<NodeStats>> {
         let view = self.view();
-        let deeds = self.deeds(&view)?;
-        let mut nodes = BTreeMap::<NodeId, (NodeStats, BTreeSet<HardwareClass>)>::new();
-        let empty = |node_id| {
-            let stats = NodeStats {
-                node_id,
-                experiment_count: 0,
-                verification_count: 0,
-                classes: Vec::new(),
-                last_activity: 0,
-            };
-            (stats, BTreeSet::new())
-        };
-        let prefix = task.map_or(&[][..], |task| &task.0);
-        view.each(Column::Publishers, prefix, &mut |key, value| {
-            let publisher: Publisher = values::decode(value)?;
-            let node = NodeId(keys::id_at(key, 32)?);
-            let (stats, classes) = nodes.entry(node).or_insert_with(|| empty(node));
-            stats.experiment_count += publisher.experiments;
-            stats.last_activity = stats.last_activity.max(publisher.last);
-            classes.insert(publisher.class);
-            Ok(ControlFlow::Continue(()))
-        })?;
-        for ((in_task, node), (count, newest)) in &deeds.verifications {
-            if task.is_none_or(|task| task == in_task) {
-                let (stats, _) = nodes.entry(*node).or_insert_with(|| empty(*node));
-                stats.verification_count += count;
-                stats.last_activity = stats.last_activity.max(*newest);
-            }
-        }
-        let finish =
-            |(stats, classes): (NodeStats, BTreeSet<_>)| NodeStats { classes: classes.into_iter().collect(), ..stats };
-        Ok(nodes.into_values().map(finish).collect())
+        let prefix = keys::participants(task);
+        let list = List { column: Column::Nodes, prefix: &prefix, order: Way::Up };
+        list.head(&view, usize::MAX, |key, value| stats(&view, task, NodeId(keys::last_id(key)?), value))
+    }
+
+    /// As [`Store::nodes`], a page at a time.
+    ///
+    /// # Errors
+    /// When the store cannot be read.
+    pub fn nodes_page(&self, task: Option<&TaskId>, span: &Span) -> Result<Page<NodeStats>> {
+        let view = self.view();
+        let prefix = keys::participants(task);
+        let list = List { column: Column::Nodes, prefix: &prefix, order: Way::Up };
+        list.page(&view, span, |key, value| stats(&view, task, NodeId(keys::last_id(key)?), value))
+    }
+
+    /// What one node did in a task, or at all.
+    ///
+    /// # Errors
+    /// When the store cannot be read.
+    pub fn node(&self, task: Option<&TaskId>, node: &NodeId) -> Result<Option<NodeStats>> {
+        let view = self.view();
+        let state = view.get(Column::Nodes, &keys::participant(task, node))?;
+        state.map(|value| stats(&view, task, *node, &value)).transpose()
     }
 
     /// The nodes whose id starts with these hex digits: publishers, verifiers and owners of profiles.
@@ -93,82 +70,68 @@ impl Store {
     /// # Errors
     /// When the store cannot be read.
     pub fn resolve_node(&self, prefix: &str, limit: usize) -> Result<Vec<NodeId>> {
-        let mut nodes: BTreeSet<_> = self.nodes(None)?.into_iter().map(|stats| stats.node_id).collect();
-        for key in self.view().keys(Column::Profiles, &[])? {
-            nodes.insert(NodeId(keys::last_id(&key)?));
+        let Some(prefix) = Prefix::parse(prefix) else { return Ok(Vec::new()) };
+        let view = self.view();
+        let mut nodes = BTreeSet::new();
+        for (column, before) in [(Column::Nodes, keys::participants(None).as_slice()), (Column::Profiles, &[])] {
+            nodes.extend(prefix.find(&view, column, before, limit)?.into_iter().map(NodeId));
         }
-        let fits = |node: &NodeId| node.to_string().starts_with(prefix);
-        Ok(nodes.into_iter().filter(fits).take(limit).collect())
+        Ok(nodes.into_iter().take(limit).collect())
     }
 
-    /// Every node's reputation, from -100 to 100; a node that did nothing is not in it.
+    /// Every node's reputation, from -100 to 100; a node without deeds is not in it.
     ///
     /// # Errors
     /// When the store cannot be read.
     pub fn reputation(&self) -> Result<BTreeMap<NodeId, f64>> {
-        Ok(self.deeds(&self.view())?.reputation.clone())
+        let mut reputation = BTreeMap::new();
+        self.view().each(Column::Nodes, &keys::participants(None), &mut |key, value| {
+            if let Some(known) = values::decode::<NodeState>(value)?.reputation {
+                reputation.insert(NodeId(keys::last_id(key)?), known);
+            }
+            Ok(ControlFlow::Continue(()))
+        })?;
+        Ok(reputation)
     }
 
-    fn deeds(&self, view: &View<'_>) -> Result<Arc<Deeds>> {
-        let sequence = sequence(view)?;
-        let mut cached = self.cached_deeds();
-        if let Some(deeds) = cached.as_ref().filter(|deeds| deeds.sequence == sequence) {
-            return Ok(Arc::clone(deeds));
-        }
-        let deeds = Arc::new(all_deeds(view, sequence)?);
-        *cached = Some(Arc::clone(&deeds));
-        Ok(deeds)
+    /// One node's reputation, from -100 to 100; none for a node without deeds.
+    ///
+    /// # Errors
+    /// When the store cannot be read.
+    pub fn reputation_of(&self, node: &NodeId) -> Result<Option<f64>> {
+        let state = self.database().get(Column::Nodes, &keys::participant(None, node))?;
+        Ok(state.map(|value| values::decode::<NodeState>(&value)).transpose()?.and_then(|state| state.reputation))
     }
 }
 
-fn all_deeds(view: &View<'_>, sequence: u64) -> Result<Deeds> {
-    let mut verifications = BTreeMap::<_, (u64, u64)>::new();
-    let mut steps: Vec<Step> = Vec::new();
-    let mut advances = BTreeMap::<TaskId, BTreeSet<RecordId>>::new();
-    for id in subjects(view)? {
-        let Some(facts) = facts(view, &id)? else { continue };
-        let judgement = judgement(view, &facts)?;
-        for m in judgement.counted() {
-            let (count, newest) = verifications.entry((facts.task_id, m.node)).or_default();
-            *count += 1;
-            *newest = (*newest).max(m.timestamp);
-        }
-        let may_advance = judgement.verdict.holds() && facts.status == Status::Keep;
-        if may_advance && !advances.contains_key(&facts.task_id) {
-            advances.insert(facts.task_id, advancing(view, &facts.task_id)?);
-        }
-        let advanced = may_advance && advances.get(&facts.task_id).is_some_and(|ids| ids.contains(&id));
-        steps.extend(deeds(&facts.subject(), &judgement, advanced));
-    }
-    Ok(Deeds { sequence, reputation: fold(steps), verifications })
-}
-
-/// The records that events speak of, here or not.
-fn subjects(view: &View<'_>) -> Result<Vec<RecordId>> {
-    let mut subjects = Vec::new();
-    view.each(Column::About, &[], &mut |key, _| {
-        let id = RecordId(keys::id_at(key, 0)?);
-        if subjects.last() != Some(&id) {
-            subjects.push(id);
-        }
+fn stats(source: &dyn Source, task: Option<&TaskId>, node_id: NodeId, value: &[u8]) -> Result<NodeStats> {
+    let state: NodeState = values::decode(value)?;
+    let key = keys::participant(task, &node_id);
+    let (mut classes, mut last_activity) = (BTreeSet::new(), 0);
+    source.each(Column::Publishers, &key, &mut |_, value| {
+        let publisher: Publisher = values::decode(value)?;
+        last_activity = last_activity.max(publisher.last);
+        classes.insert(publisher.class);
         Ok(ControlFlow::Continue(()))
     })?;
-    Ok(subjects)
-}
-
-/// The keeps of a task, strays left out, that were better than every earlier one of their class,
-/// by (timestamp, id).
-fn advancing(view: &View<'_>, task: &TaskId) -> Result<BTreeSet<RecordId>> {
-    let goal = task_state(view, task)?.unwrap_or_default().goal();
-    let mut best = BTreeMap::<HardwareClass, f64>::new();
-    let mut advancing = BTreeSet::new();
-    for id in first_ids(view, Column::Timeline, &keys::timeline_prefix(Scope::Task(*task)), usize::MAX)? {
-        let Some(Facts { status: Status::Keep, class, metric, .. }) = facts(view, &id)? else { continue };
-        if standing(view, &id)?.stray || best.get(&class).is_some_and(|best| !goal.better(metric, *best)) {
-            continue;
-        }
-        best.insert(class, metric);
-        advancing.insert(id);
+    if state.verifications > 0
+        && let Some((newest, _)) = source.first(Column::Measured, &key, None, Way::Down)?
+    {
+        last_activity = last_activity.max(keys::time_before_id(&newest)?);
     }
-    Ok(advancing)
+    let reputation = match task {
+        None => state.reputation,
+        Some(_) => {
+            let overall = source.get(Column::Nodes, &keys::participant(None, &node_id))?;
+            overall.map(|value| values::decode::<NodeState>(&value)).transpose()?.and_then(|state| state.reputation)
+        }
+    };
+    Ok(NodeStats {
+        node_id,
+        experiment_count: state.experiments,
+        verification_count: state.verifications,
+        classes: classes.into_iter().collect(),
+        last_activity,
+        reputation,
+    })
 }

@@ -1,19 +1,21 @@
 //! Questions about records.
 
-use std::{collections::BTreeSet, ops::ControlFlow};
+use std::collections::BTreeSet;
+use std::ops::ControlFlow;
 
-use rocksdb::Direction;
-use spore_protocol::{ControlEvent, HardwareClass, NodeId, RecordId, Signed, TaskId, verdict::Judgement};
+use spore_protocol::{
+    ControlEvent, HardwareClass, Kind, NodeId, RecordId, Signed, SignedObject, TaskId, verdict::Judgement,
+};
 
-use super::{facts, first_ids, indexed};
+use super::{listing::List, number_of, placing, row, row_of};
 use crate::{
     columns::Column,
-    db::Source,
+    db::{Source, Way},
     error::{Result, StoreError},
-    keys,
+    keys::{self, Listing},
     store::Store,
-    types::{Cursor, RecordSummary, RecordView, Scope},
-    values::{self, Publisher},
+    types::{Cursor, Measured, Page, RecordSummary, RecordView, Scope, Span},
+    values::{self, Evidence, Point, Publisher},
 };
 
 impl Store {
@@ -24,7 +26,7 @@ impl Store {
     pub fn record(&self, id: &RecordId) -> Result<Option<RecordView>> {
         let view = self.view();
         let Some(signed) = super::record(&view, id)? else { return Ok(None) };
-        Ok(Some(RecordView { signed, summary: indexed(&view, id)? }))
+        Ok(super::summary(&view, id)?.map(|summary| RecordView { signed, summary }))
     }
 
     /// A record without its diff and signature: two small reads.
@@ -35,27 +37,40 @@ impl Store {
         super::summary(&self.view(), id)
     }
 
-    /// The records built on this one, by id.
+    /// The first of the records built on this one, in (timestamp, id) order.
     ///
     /// # Errors
     /// When the store cannot be read.
     pub fn children(&self, id: &RecordId, limit: usize) -> Result<Vec<RecordId>> {
-        first_ids(&self.view(), Column::Children, &id.0, limit)
+        let view = self.view();
+        let Some(parent) = number_of(&view, Kind::Experiment, &(*id).into())? else { return Ok(Vec::new()) };
+        let list = List { column: Column::Children, prefix: &parent.to_be_bytes(), order: Way::Up };
+        list.head(&view, limit, |key, _| Ok(placing(&view, keys::last_number(key)?)?.id))
     }
 
-    /// The parent, its parent, and so on to the root.
+    /// The records built on this one, in (timestamp, id) order.
+    ///
+    /// # Errors
+    /// When the store cannot be read.
+    pub fn children_page(&self, id: &RecordId, span: &Span) -> Result<Page<RecordSummary>> {
+        let view = self.view();
+        let Some(parent) = number_of(&view, Kind::Experiment, &(*id).into())? else { return Ok(Page::default()) };
+        summaries(&view, Column::Children, &parent.to_be_bytes(), Way::Up, span)
+    }
+
+    /// The parent, its parent, and so on to the root. To go on, ask with the last one given.
     ///
     /// # Errors
     /// When the store cannot be read.
     pub fn ancestors(&self, id: &RecordId, limit: usize) -> Result<Vec<RecordId>> {
         let view = self.view();
         let mut ancestors = Vec::new();
-        let mut next = facts(&view, id)?.and_then(|facts| facts.parent);
-        while let Some(id) = next
-            && ancestors.len() < limit
-        {
-            ancestors.push(id);
-            next = facts(&view, &id)?.and_then(|facts| facts.parent);
+        let number = number_of(&view, Kind::Experiment, &(*id).into())?;
+        let mut next = number.map_or(Ok(0), |number| placing(&view, number).map(|at| at.parent_number))?;
+        while next > 0 && ancestors.len() < limit {
+            let at = placing(&view, next)?;
+            ancestors.push(at.id);
+            next = at.parent_number;
         }
         Ok(ancestors)
     }
@@ -71,49 +86,67 @@ impl Store {
         before: Option<Cursor>,
         limit: usize,
     ) -> Result<(Vec<RecordSummary>, Option<Cursor>)> {
-        let view = self.view();
-        let prefix = keys::timeline_prefix(scope);
-        let start = before.map(|cursor| keys::timeline(scope, cursor.timestamp, &cursor.id));
-        let mut ids = Vec::new();
-        let mut more = false;
-        let mut visit = |key: &[u8], _: &[u8]| {
-            if start.as_deref() == Some(key) {
-                return Ok(ControlFlow::Continue(()));
-            }
-            if ids.len() >= limit {
-                more = true;
-                return Ok(ControlFlow::Break(()));
-            }
-            ids.push(RecordId(keys::last_id(key)?));
-            Ok(ControlFlow::Continue(()))
-        };
-        match &start {
-            Some(start) => view.each_from(Column::Timeline, &prefix, start, Direction::Reverse, &mut visit)?,
-            None => view.each_back(Column::Timeline, &prefix, &mut visit)?,
-        }
-        let summaries = ids.iter().map(|id| indexed(&view, id)).collect::<Result<Vec<_>>>()?;
-        let last = summaries.last().map(|last| Cursor { timestamp: last.timestamp, id: last.id });
-        Ok((summaries, last.filter(|_| more)))
+        let page = self.recent_page(scope, &Span { after: before, ..Span::first(limit) })?;
+        Ok((page.items, page.next))
     }
 
-    /// All records of a task, strays too, in (timestamp, id) order.
+    /// All records, a task's or a node's, the newest first by (timestamp, id).
+    ///
+    /// # Errors
+    /// When the store cannot be read.
+    pub fn recent_page(&self, scope: Scope, span: &Span) -> Result<Page<RecordSummary>> {
+        let view = self.view();
+        let prefix = Listing::from(scope).prefix();
+        if let Scope::Task(_) = scope {
+            let list = List { column: Column::Timeline, prefix: &prefix, order: Way::Down };
+            return list.page(&view, span, |_, value| Ok(row(&view, Point::decode(value)?.number)?.summary));
+        }
+        summaries(&view, Column::Timeline, &prefix, Way::Down, span)
+    }
+
+    /// A task's records that have a metric, the best first, strays left out.
+    ///
+    /// # Errors
+    /// When the store cannot be read.
+    pub fn by_metric(&self, task: &TaskId, span: &Span) -> Result<Page<RecordSummary>> {
+        summaries(&self.view(), Column::Metrics, &task.0, Way::Up, span)
+    }
+
+    /// All records of a task, strays too, in (timestamp, id) order. For charts there is
+    /// [`Store::graph`], which is far cheaper.
     ///
     /// # Errors
     /// When the store cannot be read.
     pub fn task_summaries(&self, task: &TaskId) -> Result<Vec<RecordSummary>> {
         let view = self.view();
-        let ids = first_ids(&view, Column::Timeline, &keys::timeline_prefix(Scope::Task(*task)), usize::MAX)?;
-        ids.iter().map(|id| indexed(&view, id)).collect()
+        let prefix = Listing::TaskRecords(*task).prefix();
+        let list = List { column: Column::Timeline, prefix: &prefix, order: Way::Up };
+        list.head(&view, usize::MAX, |_, value| Ok(row(&view, Point::decode(value)?.number)?.summary))
+    }
+
+    /// The first of a class's frontier, or of the class-blind one, best first.
+    ///
+    /// # Errors
+    /// When the store cannot be read.
+    pub fn frontier(&self, task: &TaskId, class: Option<&HardwareClass>, limit: usize) -> Result<Vec<RecordSummary>> {
+        let view = self.view();
+        let prefix = keys::view(task, class.map(keys::class).as_ref());
+        let list = List { column: Column::Frontier, prefix: &prefix, order: Way::Up };
+        list.head(&view, limit, |key, _| Ok(row(&view, keys::last_number(key)?)?.summary))
     }
 
     /// A class's frontier, or the class-blind one, best first.
     ///
     /// # Errors
     /// When the store cannot be read.
-    pub fn frontier(&self, task: &TaskId, class: Option<&HardwareClass>, limit: usize) -> Result<Vec<RecordSummary>> {
-        let view = self.view();
-        let prefix = keys::frontier_prefix(task, class.map(keys::class).as_ref());
-        first_ids(&view, Column::Frontier, &prefix, limit)?.iter().map(|id| indexed(&view, id)).collect()
+    pub fn frontier_page(
+        &self,
+        task: &TaskId,
+        class: Option<&HardwareClass>,
+        span: &Span,
+    ) -> Result<Page<RecordSummary>> {
+        let prefix = keys::view(task, class.map(keys::class).as_ref());
+        summaries(&self.view(), Column::Frontier, &prefix, Way::Up, span)
     }
 
     /// The verdict on a record, with what led to it.
@@ -122,7 +155,18 @@ impl Store {
     /// When the store cannot be read.
     pub fn judgement(&self, id: &RecordId) -> Result<Option<Judgement>> {
         let view = self.view();
-        facts(&view, id)?.map(|facts| super::judgement(&view, &facts)).transpose()
+        row_of(&view, id)?.map(|row| super::judgement(&view, &row)).transpose()
+    }
+
+    /// The measurements that count in a record's verdict, in (timestamp, id) order: one read.
+    ///
+    /// # Errors
+    /// When the store cannot be read.
+    pub fn evidence(&self, id: &RecordId) -> Result<Vec<Measured>> {
+        let view = self.view();
+        let Some(number) = number_of(&view, Kind::Experiment, &(*id).into())? else { return Ok(Vec::new()) };
+        let Some(bytes) = view.get(Column::Evidence, &keys::number(number))? else { return Ok(Vec::new()) };
+        Ok(values::decode::<Evidence>(&bytes)?.measured())
     }
 
     /// The control events about a record, which need not be here, in (timestamp, id) order.
@@ -130,7 +174,22 @@ impl Store {
     /// # Errors
     /// When the store cannot be read.
     pub fn events_about(&self, id: &RecordId) -> Result<Vec<Signed<ControlEvent>>> {
-        super::events_about(&self.view(), id)
+        super::events_about(&self.view(), id, usize::MAX)
+    }
+
+    /// The control events about a record, in (timestamp, id) order.
+    ///
+    /// # Errors
+    /// When the store cannot be read.
+    pub fn events_page(&self, id: &RecordId, span: &Span) -> Result<Page<Signed<ControlEvent>>> {
+        let view = self.view();
+        let list = List { column: Column::About, prefix: &id.0, order: Way::Up };
+        list.page(&view, span, |key, _| {
+            match super::object(&view, Kind::Control, &spore_protocol::ObjectId(keys::last_id(key)?))? {
+                Some(SignedObject::Control(event)) => Ok(event),
+                _ => Err(StoreError::corrupt("an index names an event that is not here")),
+            }
+        })
     }
 
     /// Records with an open dispute, by id.
@@ -138,7 +197,8 @@ impl Store {
     /// # Errors
     /// When the store cannot be read.
     pub fn open_disputes(&self) -> Result<Vec<RecordId>> {
-        first_ids(&self.view(), Column::Disputes, &[], usize::MAX)
+        let list = List { column: Column::Disputes, prefix: &[], order: Way::Up };
+        list.head(&self.view(), usize::MAX, |key, _| keys::last_id(key).map(RecordId))
     }
 
     /// The nodes that published in a task and class before `timestamp` (Unix seconds).
@@ -147,37 +207,25 @@ impl Store {
     /// When the store cannot be read.
     pub fn published_before(&self, task: &TaskId, class: &HardwareClass, timestamp: u64) -> Result<BTreeSet<NodeId>> {
         let mut nodes = BTreeSet::new();
-        self.view().each(Column::Publishers, &task.0, &mut |key, value| {
+        let prefix = keys::participants(Some(task));
+        self.view().each(Column::Publishers, &prefix, &mut |key, value| {
             let publisher: Publisher = values::decode(value)?;
             if publisher.class == *class && publisher.first < timestamp {
-                nodes.insert(NodeId(keys::id_at(key, 32)?));
+                nodes.insert(NodeId(keys::id_at(key, prefix.len())?));
             }
             Ok(ControlFlow::Continue(()))
         })?;
         Ok(nodes)
     }
+}
 
-    /// The parents that pending records wait for and that are not pending themselves: what to ask
-    /// other nodes for.
-    ///
-    /// # Errors
-    /// When the store cannot be read.
-    pub fn missing_parents(&self, limit: usize) -> Result<Vec<RecordId>> {
-        let view = self.view();
-        let mut missing = Vec::new();
-        let mut last = None;
-        let mut visit = |key: &[u8], _: &[u8]| {
-            let parent = RecordId(keys::id_at(key, 0)?);
-            if last != Some(parent) && !view.has(Column::Pending, &parent.0)? {
-                if missing.len() >= limit {
-                    return Ok(ControlFlow::Break(()));
-                }
-                missing.push(parent);
-            }
-            last = Some(parent);
-            Ok::<_, StoreError>(ControlFlow::Continue(()))
-        };
-        view.each(Column::PendingByParent, &[], &mut visit)?;
-        Ok(missing)
-    }
+/// A page of records out of an index whose keys end with moments.
+fn summaries(
+    source: &dyn Source,
+    column: Column,
+    prefix: &[u8],
+    order: Way,
+    span: &Span,
+) -> Result<Page<RecordSummary>> {
+    List { column, prefix, order }.page(source, span, |key, _| Ok(row(source, keys::last_number(key)?)?.summary))
 }

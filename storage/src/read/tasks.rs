@@ -2,19 +2,16 @@
 
 use std::ops::ControlFlow;
 
-use spore_protocol::{
-    RecordId, Status, TaskId,
-    activity::{ACTIVITY_WINDOW, TaskActivity, most_active},
-};
+use spore_protocol::{HardwareClass, RecordId, TaskId};
 
-use super::{facts, first_ids, manifest, standing, task_state};
+use super::{listing::List, manifest, placing, row, task_state};
 use crate::{
     columns::Column,
-    db::{Source, View},
+    db::{Source, View, Way},
     error::{Result, StoreError},
     keys,
     store::Store,
-    types::{ClassView, Scope, TaskView},
+    types::{ClassView, Improvement, Page, Span, TaskView},
     values::{self, ClassState, TaskState},
 };
 
@@ -28,11 +25,27 @@ impl Store {
     /// When the store cannot be read.
     pub fn tasks(&self) -> Result<Vec<TaskView>> {
         let view = self.view();
-        let mut tasks = Vec::new();
-        for (id, state) in states(&view)? {
-            tasks.push(task_view(&view, id, state)?);
-        }
-        Ok(tasks)
+        by_id()
+            .head(&view, usize::MAX, |key, value| task_view(&view, TaskId(keys::last_id(key)?), values::decode(value)?))
+    }
+
+    /// As [`Store::tasks`], a page at a time.
+    ///
+    /// # Errors
+    /// When the store cannot be read.
+    pub fn tasks_page(&self, span: &Span) -> Result<Page<TaskView>> {
+        let view = self.view();
+        by_id().page(&view, span, |key, value| task_view(&view, TaskId(keys::last_id(key)?), values::decode(value)?))
+    }
+
+    /// The tasks, the most active first.
+    ///
+    /// # Errors
+    /// When the store cannot be read.
+    pub fn active_tasks(&self, span: &Span) -> Result<Page<TaskView>> {
+        let view = self.view();
+        let list = List { column: Column::Activity, prefix: &[], order: Way::Up };
+        list.page(&view, span, |key, _| known(&view, TaskId(keys::last_id(key)?)))
     }
 
     /// One task.
@@ -49,7 +62,8 @@ impl Store {
     /// # Errors
     /// When the store cannot be read.
     pub fn most_active_task(&self) -> Result<Option<TaskId>> {
-        self.most_active_task_where(|_| true)
+        let first = self.view().first(Column::Activity, &[], None, Way::Up)?;
+        first.map(|(key, _)| keys::last_id(&key).map(TaskId)).transpose()
     }
 
     /// As [`Store::most_active_task`], out of the tasks that a node can work on.
@@ -58,24 +72,42 @@ impl Store {
     /// When the store cannot be read.
     pub fn most_active_task_where(&self, fit: impl Fn(&TaskView) -> bool) -> Result<Option<TaskId>> {
         let view = self.view();
-        let mut activities = Vec::new();
-        for (id, state) in states(&view)? {
-            let task = task_view(&view, id, state)?;
-            if fit(&task) {
-                activities.push(activity(&view, &task)?);
+        let mut found = None;
+        view.each(Column::Activity, &[], &mut |key, _| {
+            let task = known(&view, TaskId(keys::last_id(key)?))?;
+            if !fit(&task) {
+                return Ok(ControlFlow::Continue(()));
             }
-        }
-        Ok(most_active(activities))
+            found = Some(task.task_id);
+            Ok(ControlFlow::Break(()))
+        })?;
+        Ok(found)
+    }
+
+    /// The records that beat all before them, by (timestamp, id): of a class, or of all.
+    ///
+    /// # Errors
+    /// When the store cannot be read.
+    pub fn improvements(&self, task: &TaskId, class: Option<&HardwareClass>, span: &Span) -> Result<Page<Improvement>> {
+        let view = self.view();
+        let prefix = keys::view(task, class.map(keys::class).as_ref());
+        let list = List { column: Column::Series, prefix: &prefix, order: Way::Up };
+        list.page(&view, span, |key, value| {
+            let metric = f64::from_bits(values::number(value)?);
+            let timestamp = keys::number_at(key, prefix.len())?;
+            Ok(Improvement { id: placing(&view, keys::last_number(key)?)?.id, timestamp, metric })
+        })
     }
 }
 
-fn states(view: &View<'_>) -> Result<Vec<(TaskId, TaskState)>> {
-    let mut states = Vec::new();
-    view.each(Column::Tasks, &[], &mut |key, value| {
-        states.push((TaskId(keys::last_id(key)?), values::decode(value)?));
-        Ok(ControlFlow::Continue(()))
-    })?;
-    Ok(states)
+const fn by_id() -> List<'static> {
+    List { column: Column::Tasks, prefix: &[], order: Way::Up }
+}
+
+/// A task that an index names.
+fn known(view: &View<'_>, id: TaskId) -> Result<TaskView> {
+    let state = task_state(view, &id)?;
+    task_view(view, id, state.ok_or_else(|| StoreError::corrupt(format!("an index names task {id}")))?)
 }
 
 fn task_view(view: &View<'_>, id: TaskId, state: TaskState) -> Result<TaskView> {
@@ -86,8 +118,6 @@ fn task_view(view: &View<'_>, id: TaskId, state: TaskState) -> Result<TaskView> 
         Some(manifest) => (manifest.name.clone(), manifest.metric.clone()),
         None => (format!("{prefix}-{}", id.short()), DEFAULT_METRIC.to_owned()),
     };
-    let newest = newest(view, &id)?;
-    let last_activity = newest.or(state.manifest.as_ref().map(|m| m.timestamp)).unwrap_or_default();
     Ok(TaskView {
         task_id: id,
         manifest: if state.manifest.is_some() { manifest(view, &id)? } else { None },
@@ -96,71 +126,46 @@ fn task_view(view: &View<'_>, id: TaskId, state: TaskState) -> Result<TaskView> 
         metric,
         goal,
         root: state.root,
-        experiment_count: state.experiments,
-        keep_count: state.keeps,
-        discard_count: state.discards,
-        crash_count: state.crashes,
-        verified_count: state.verified,
+        experiment_count: state.counted.experiments,
+        keep_count: state.counted.keeps,
+        discard_count: state.counted.discards,
+        crash_count: state.counted.crashes,
+        verified_count: state.counted.verified,
         stray_count: state.strays,
         node_count: state.nodes,
-        last_activity,
+        last_activity: state.activity.map(|activity| activity.newest).unwrap_or_default(),
         classes: classes(view, &id)?,
-        frontier_size: state.frontier,
-        best: best(view, &keys::frontier_prefix(&id, None))?,
+        frontier_size: state.counted.frontier,
+        best: best(view, &keys::view(&id, None))?,
     })
 }
 
-/// Timestamp of the newest record of a task.
-fn newest(view: &View<'_>, task: &TaskId) -> Result<Option<u64>> {
-    let mut newest = None;
-    view.each_back(Column::Timeline, &keys::timeline_prefix(Scope::Task(*task)), &mut |key, _| {
-        newest = Some(keys::time_before_id(key)?);
-        Ok(ControlFlow::Break(()))
-    })?;
-    Ok(newest)
-}
-
 fn classes(view: &View<'_>, task: &TaskId) -> Result<Vec<ClassView>> {
-    let mut states: Vec<ClassState> = Vec::new();
+    let mut classes = Vec::new();
     view.each(Column::Classes, &task.0, &mut |_, value| {
-        states.push(values::decode(value)?);
+        let ClassState { class, counted } = values::decode(value)?;
+        if counted.experiments > 0 {
+            let best = best(view, &keys::view(task, Some(&keys::class(&class))))?;
+            classes.push(ClassView {
+                class,
+                experiment_count: counted.experiments,
+                keep_count: counted.keeps,
+                discard_count: counted.discards,
+                crash_count: counted.crashes,
+                verified_count: counted.verified,
+                frontier_size: counted.frontier,
+                best,
+            });
+        }
         Ok(ControlFlow::Continue(()))
     })?;
-    let mut classes = Vec::new();
-    for state in states.into_iter().filter(|state| state.experiments > 0) {
-        let best = best(view, &keys::frontier_prefix(task, Some(&keys::class(&state.class))))?;
-        classes.push(ClassView {
-            class: state.class,
-            experiment_count: state.experiments,
-            frontier_size: state.frontier,
-            best,
-        });
-    }
     classes.sort_by(|a, b| a.class.cmp(&b.class));
     Ok(classes)
 }
 
 /// The first of a frontier, which is in the goal's order already.
 fn best(view: &View<'_>, prefix: &[u8]) -> Result<Option<(RecordId, f64)>> {
-    let Some(id) = first_ids(view, Column::Frontier, prefix, 1)?.pop() else { return Ok(None) };
-    let facts = facts(view, &id)?.ok_or_else(|| StoreError::corrupt(format!("the frontier names record {id}")))?;
-    Ok(Some((id, facts.metric)))
-}
-
-/// What a task's newest records show; strays among them show nothing.
-fn activity(view: &View<'_>, task: &TaskView) -> Result<TaskActivity> {
-    let mut newest = Vec::new();
-    view.each_back(Column::Timeline, &keys::timeline_prefix(Scope::Task(task.task_id)), &mut |key, _| {
-        newest.push(RecordId(keys::last_id(key)?));
-        Ok(if newest.len() < ACTIVITY_WINDOW { ControlFlow::Continue(()) } else { ControlFlow::Break(()) })
-    })?;
-    let (mut recent, mut keeps) = (0, 0);
-    for id in newest {
-        if standing(view, &id)?.stray {
-            continue;
-        }
-        recent += 1;
-        keeps += usize::from(facts(view, &id)?.is_some_and(|facts| facts.status == Status::Keep));
-    }
-    Ok(TaskActivity { task_id: task.task_id, recent, keeps, newest: task.last_activity })
+    let Some((key, _)) = view.first(Column::Frontier, prefix, None, Way::Up)? else { return Ok(None) };
+    let best = row(view, keys::last_number(&key)?)?.summary;
+    Ok(Some((best.id, best.metric)))
 }

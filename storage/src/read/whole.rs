@@ -1,20 +1,17 @@
-//! Questions about the store as a whole: objects by id, totals, the log, what to compare with
-//! other nodes.
+//! Questions about the store as a whole: objects by id, totals, the log.
 
 use std::ops::ControlFlow;
 
-use rocksdb::Direction;
-use spore_protocol::{Kind, ObjectId, RecordId, SignedObject, TaskId};
+use spore_protocol::{Kind, ObjectId, SignedObject, TaskId};
 
-use super::{object, tally};
+use super::{change, object, tally};
 use crate::{
     columns::Column,
-    db::{Source, View},
+    db::{Source, Way},
     error::{Result, StoreError},
     keys,
     store::Store,
-    types::{Change, Counts, Scope, SyncScope},
-    values::{self, LogEntry, TaskState},
+    types::{Change, Counts},
 };
 
 impl Store {
@@ -23,15 +20,7 @@ impl Store {
     /// # Errors
     /// When the store cannot be read, as for all questions here.
     pub fn contains(&self, kind: Kind, id: &ObjectId) -> Result<bool> {
-        self.database().has(Column::Objects, &keys::object(kind, id))
-    }
-
-    /// Whether the record waits here for its parent.
-    ///
-    /// # Errors
-    /// When the store cannot be read.
-    pub fn is_pending(&self, id: &RecordId) -> Result<bool> {
-        self.database().has(Column::Pending, &id.0)
+        self.database().has(Column::Ids, &keys::id(kind, id))
     }
 
     /// An object as it was signed.
@@ -39,7 +28,8 @@ impl Store {
     /// # Errors
     /// When the store cannot be read.
     pub fn object(&self, kind: Kind, id: &ObjectId) -> Result<Option<SignedObject>> {
-        object(self.database(), kind, id)
+        // A profile may be replaced between the two reads, so these are of one moment.
+        object(&self.view(), kind, id)
     }
 
     /// Records, then tasks, whose id starts with these hex digits; a legacy task bears its
@@ -48,17 +38,13 @@ impl Store {
     /// # Errors
     /// When the store cannot be read.
     pub fn resolve(&self, prefix: &str, limit: usize) -> Result<Vec<(Kind, ObjectId)>> {
-        let Some((bytes, half)) = parse_prefix(prefix) else { return Ok(Vec::new()) };
+        let Some(prefix) = Prefix::parse(prefix) else { return Ok(Vec::new()) };
         let view = self.view();
         let mut found = Vec::new();
-        for (column, kind) in [(Column::Records, Kind::Experiment), (Column::Tasks, Kind::Task)] {
-            view.each(column, &bytes, &mut |key, _| {
-                let fits = half.is_none_or(|half| key.get(bytes.len()).is_some_and(|byte| byte >> 4 == half));
-                if fits && found.len() < limit {
-                    found.push((kind, ObjectId(keys::last_id(key)?)));
-                }
-                Ok(if found.len() < limit { ControlFlow::Continue(()) } else { ControlFlow::Break(()) })
-            })?;
+        let records: &[u8] = &[Kind::Experiment.code()];
+        for (column, before, kind) in [(Column::Ids, records, Kind::Experiment), (Column::Tasks, &[], Kind::Task)] {
+            let ids = prefix.find(&view, column, before, limit.saturating_sub(found.len()))?;
+            found.extend(ids.into_iter().map(|id| (kind, ObjectId(id))));
         }
         Ok(found)
     }
@@ -71,30 +57,13 @@ impl Store {
         Ok(tally(self.database())?.counts())
     }
 
-    /// Records that wait for their parents.
-    ///
-    /// # Errors
-    /// When the store cannot be read.
-    pub fn pending_count(&self) -> Result<u64> {
-        Ok(tally(self.database())?.pending)
-    }
-
     /// What was stored after `sequence`, oldest first. A profile since replaced is still told of.
     ///
     /// # Errors
     /// When the store cannot be read.
     pub fn changes_since(&self, sequence: u64, limit: usize) -> Result<Vec<Change>> {
-        let view = self.view();
-        let mut changes = Vec::new();
-        let Some(from) = sequence.checked_add(1) else { return Ok(changes) };
-        view.each_from(Column::Log, &[], &from.to_be_bytes(), Direction::Forward, &mut |key, value| {
-            if changes.len() >= limit {
-                return Ok(ControlFlow::Break(()));
-            }
-            changes.push(values::decode::<LogEntry>(value)?.change(keys::number_at(key, 0)?));
-            Ok(ControlFlow::Continue(()))
-        })?;
-        Ok(changes)
+        let Some(from) = sequence.checked_add(1) else { return Ok(Vec::new()) };
+        self.changes(Column::Log, &[], &from.to_be_bytes(), Way::Up, limit)
     }
 
     /// What was stored before `before`, newest first, in one task or at all.
@@ -102,65 +71,66 @@ impl Store {
     /// # Errors
     /// When the store cannot be read.
     pub fn changes_before(&self, before: u64, task: Option<&TaskId>, limit: usize) -> Result<Vec<Change>> {
+        let Some(from) = before.checked_sub(1) else { return Ok(Vec::new()) };
+        match task {
+            Some(task) => self.changes(Column::LogByTask, &task.0, &keys::task_sequence(task, from), Way::Down, limit),
+            None => self.changes(Column::Log, &[], &from.to_be_bytes(), Way::Down, limit),
+        }
+    }
+
+    fn changes(&self, column: Column, prefix: &[u8], from: &[u8], way: Way, limit: usize) -> Result<Vec<Change>> {
         let view = self.view();
         let mut changes = Vec::new();
-        let Some(from) = before.checked_sub(1) else { return Ok(changes) };
-        let (column, prefix, from) = match task {
-            Some(task) => (Column::LogByTask, task.0.to_vec(), keys::task_sequence(task, from)),
-            None => (Column::Log, Vec::new(), from.to_be_bytes().to_vec()),
-        };
-        let at = prefix.len();
-        view.each_from(column, &prefix, &from, Direction::Reverse, &mut |key, _| {
+        view.walk(column, prefix, Some(from), way, &mut |key, value| {
             if changes.len() >= limit {
                 return Ok(ControlFlow::Break(()));
             }
-            changes.push(change(&view, keys::number_at(key, at)?)?);
+            let number = keys::last_number(key)?;
+            changes.push(match column {
+                Column::Log => change(&view, number, value)?,
+                _ => {
+                    let line = view.get(Column::Log, &keys::number(number))?;
+                    let gone = || StoreError::corrupt(format!("change {number} is not in the log"));
+                    change(&view, number, &line.ok_or_else(gone)?)?
+                }
+            });
             Ok(ControlFlow::Continue(()))
         })?;
         Ok(changes)
     }
+}
 
-    /// What two nodes compare to find what each lacks, in (timestamp, id) order.
-    ///
-    /// # Errors
-    /// When the store cannot be read.
-    pub fn sync_items(&self, scope: SyncScope) -> Result<Vec<(u64, ObjectId)>> {
-        let view = self.view();
-        let mut items = Vec::new();
-        let mut timed = |key: &[u8], _: &[u8]| {
-            items.push((keys::time_before_id(key)?, ObjectId(keys::last_id(key)?)));
-            Ok(ControlFlow::Continue(()))
-        };
-        match scope {
-            SyncScope::Records(task) => {
-                view.each(Column::Timeline, &keys::timeline_prefix(Scope::Task(task)), &mut timed)?
-            }
-            SyncScope::Controls(task) => view.each(Column::Controls, &task.0, &mut timed)?,
-            SyncScope::Tasks => view.each(Column::Tasks, &[], &mut |key, value| {
-                if let Some(manifest) = values::decode::<TaskState>(value)?.manifest {
-                    items.push((manifest.timestamp, ObjectId(keys::last_id(key)?)));
-                }
-                Ok(ControlFlow::Continue(()))
-            })?,
-            SyncScope::Profiles => view.each(Column::Profiles, &[], &mut |_, value| timed(value, &[]))?,
+/// The first hex digits of an id: whole bytes and perhaps half a one.
+pub struct Prefix {
+    bytes: Vec<u8>,
+    half: Option<u8>,
+}
+
+impl Prefix {
+    /// None where the text is not lower-case hex, or longer than an id.
+    pub fn parse(text: &str) -> Option<Self> {
+        if text.len() > 64 || !text.bytes().all(|b| matches!(b, b'0'..=b'9' | b'a'..=b'f')) {
+            return None;
         }
-        items.sort_unstable();
-        Ok(items)
+        let (whole, rest) = text.split_at_checked(text.len() / 2 * 2)?;
+        let half = if rest.is_empty() { None } else { Some(u8::from_str_radix(rest, 16).ok()?) };
+        Some(Self { bytes: hex::decode(whole).ok()?, half })
     }
-}
 
-fn change(view: &View<'_>, sequence: u64) -> Result<Change> {
-    let bytes = view.get(Column::Log, &sequence.to_be_bytes())?;
-    let bytes = bytes.ok_or_else(|| StoreError::corrupt(format!("change {sequence} is not in the log")))?;
-    Ok(values::decode::<LogEntry>(&bytes)?.change(sequence))
-}
-
-/// Hex digits as whole bytes and perhaps half a one.
-fn parse_prefix(prefix: &str) -> Option<(Vec<u8>, Option<u8>)> {
-    if prefix.len() > 64 || !prefix.bytes().all(|b| matches!(b, b'0'..=b'9' | b'a'..=b'f')) {
-        return None;
+    /// The first `limit` ids that start so, in a column whose keys are ids behind `before`.
+    pub fn find(&self, source: &dyn Source, column: Column, before: &[u8], limit: usize) -> Result<Vec<[u8; 32]>> {
+        let start = [before, &self.bytes].concat();
+        // Half a byte is 16 values of the next one, all side by side.
+        let from = self.half.map(|half| [start.as_slice(), &[half << 4]].concat());
+        let mut found = Vec::new();
+        source.walk(column, &start, from.as_deref(), Way::Up, &mut |key, _| {
+            let fits = self.half.is_none_or(|half| key.get(start.len()).is_some_and(|byte| byte >> 4 == half));
+            if !fits || found.len() >= limit {
+                return Ok(ControlFlow::Break(()));
+            }
+            found.push(keys::last_id(key)?);
+            Ok(ControlFlow::Continue(()))
+        })?;
+        Ok(found)
     }
-    let (whole, rest) = prefix.split_at_checked(prefix.len() / 2 * 2)?;
-    let half = if rest.is_empty() { None } else { Some(u8::from_str_radix(rest, 16).ok()?) };
-    Some((hex::decode(whole).ok()?, half))
 }

@@ -5,7 +5,7 @@ use std::{collections::BTreeSet, fs, path::Path};
 use spore_protocol::{Goal, HardwareClass, Kind, Record, RecordId, Status, TaskId, Verdict, Verified, VerifiedObject};
 
 use super::objects::{identity, manifest, profile, record, rerun, sign, task_of, verification};
-use crate::{Cursor, Outcome, Scope, Store, StoreError, SyncScope, columns::Column, db::Source, write::Batch};
+use crate::{Cursor, Outcome, Scope, Span, Store, StoreError, SyncScope, columns::Column, db::Source, write::Batch};
 
 fn open() -> (tempfile::TempDir, Store) {
     let dir = tempfile::tempdir().unwrap();
@@ -96,6 +96,89 @@ fn a_pending_record_that_turns_out_bad_takes_its_descendants_with_it() {
     assert_eq!(late, [(other.id(), "task_mismatch"), (grandchild.id(), "task_mismatch")]);
     assert_eq!((report.changes.len(), store.pending_count().unwrap()), (1, 0));
     assert!(matches!(insert(&store, &[&any(&other)]).outcomes[0].1, Outcome::Rejected(_)));
+    sound(&store);
+}
+
+#[test]
+fn what_descends_from_a_refused_record_does_not_wait() {
+    let (dir, store) = open();
+    let task = task_of(&manifest(1, Goal::Minimize));
+    let root = sign(1, &record(1, Some(task), None, 2.0, 1));
+    let bad = sign(2, &record(2, Some(TaskId([7; 32])), Some(&root), 1.0, 2));
+    let child = sign(2, &record(2, Some(TaskId([7; 32])), Some(&bad), 1.0, 3));
+    let grandchild = sign(2, &record(2, Some(TaskId([7; 32])), Some(&child), 1.0, 4));
+    assert!(matches!(insert(&store, &[&any(&root), &any(&bad)]).outcomes[1].1, Outcome::Rejected(_)));
+    drop(store);
+    let store = Store::open(dir.path()).unwrap();
+    for late in [&child, &grandchild] {
+        let outcome = &insert(&store, &[&any(late)]).outcomes[0].1;
+        assert!(matches!(outcome, Outcome::Rejected(reject) if reject.code() == "task_mismatch"), "{outcome:?}");
+    }
+    assert_eq!(store.pending_count().unwrap(), 0);
+    sound(&store);
+}
+
+#[test]
+fn a_record_does_not_wait_for_its_parent_for_ever() {
+    let (_dir, store) = open();
+    let task = task_of(&manifest(1, Goal::Minimize));
+    let lost = sign(1, &record(1, Some(task), None, 2.0, 1));
+    let waits = sign(2, &record(2, Some(task), Some(&lost), 1.0, 2));
+    insert(&store, &[&any(&waits)]);
+    let page = store.pending(&Span::first(9)).unwrap();
+    let held = page.items[0];
+    assert_eq!((held.id, held.waits_for, held.since), (waits.id().into(), lost.id().into(), 1000));
+    assert!(held.size > 500 && page.next.is_none());
+
+    let later = |seconds: u64, object: VerifiedObject| store.insert(&[object], 1000 + seconds).unwrap();
+    assert_eq!(later(7 * 24 * 3600, profile(1, "a", 5).into()).dropped_pending, 0);
+    assert_eq!(later(7 * 24 * 3600 + 1, profile(2, "b", 5).into()).dropped_pending, 1);
+    assert!(store.pending(&Span::first(9)).unwrap().items.is_empty());
+    sound(&store);
+}
+
+#[test]
+fn search_needs_every_word_whatever_its_case_and_stays_within_a_task() {
+    let (_dir, store) = open();
+    let tasks = [TaskId([1; 32]), TaskId([2; 32])];
+    let texts = ["A wider layer", "WIDER, and deeper", "a deeper network"];
+    for (i, text) in (1..).zip(texts) {
+        for task in tasks {
+            let described = Record { description: text.into(), ..record(1, Some(task), None, 2.0, i) };
+            insert(&store, &[&any(&sign(1, &described))]);
+        }
+    }
+    let found = |text: &str, task| {
+        let page = store.search(text, task, &Span::first(9)).unwrap();
+        page.items.into_iter().map(|r| r.description).collect::<Vec<_>>()
+    };
+    assert_eq!(found("wider", Some(&tasks[0])), [texts[1], texts[0]], "the last to arrive first");
+    assert_eq!(found("Deeper wider", None), [texts[1], texts[1]]);
+    assert_eq!(found("width", Some(&tasks[1])).len(), 3, "the hypothesis counts too");
+    assert!(found("wid", None).is_empty() && found("", None).is_empty() && found("wider nothing", None).is_empty());
+}
+
+#[test]
+fn the_best_so_far_follows_a_record_that_comes_late() {
+    let (_dir, store) = open();
+    let task = TaskId([1; 32]);
+    let root = sign(1, &record(1, Some(task), None, 2.0, 1));
+    let at = |metric, time| sign(2, &record(2, Some(task), Some(&root), metric, time));
+    let [a, b, early] = [at(1.8, 10), at(1.6, 20), at(1.7, 5)];
+    for one in [&root, &a, &b] {
+        insert(&store, &[&any(one)]);
+    }
+    let series = || {
+        let page = store.improvements(&task, None, &Span::first(9)).unwrap();
+        page.items.iter().map(|i| (i.timestamp, i.metric)).collect::<Vec<_>>()
+    };
+    assert_eq!(series(), [(1, 2.0), (10, 1.8), (20, 1.6)]);
+    insert(&store, &[&verification(3, &a, 1.8, 30)]);
+    assert_eq!(store.reputation_of(&identity(2).node_id()).unwrap(), Some(3.0), "a verified keep that advanced");
+    insert(&store, &[&any(&early)]);
+    assert_eq!(series(), [(1, 2.0), (5, 1.7), (20, 1.6)]);
+    assert_eq!(store.reputation_of(&identity(2).node_id()).unwrap(), Some(1.0), "it no longer advanced anything");
+    assert_eq!(store.evidence(&a.id().into()).unwrap()[0].value, 1.8);
     sound(&store);
 }
 
@@ -296,7 +379,7 @@ fn reading_beside_nobody_creates_nothing_and_one_writer_is_enough() {
     assert!(matches!(store.insert(&[any(&another)], 1), Err(StoreError::ReadOnly)));
     assert!(matches!(store.remove_artifact(&cid), Err(StoreError::ReadOnly)));
     std::fs::write(store.artifact_path(&cid).unwrap(), b"bites").unwrap();
-    assert!(matches!(store.artifact(&cid), Err(StoreError::HashMismatch { .. })));
+    assert!(matches!(store.artifact(&cid), Err(StoreError::DamagedArtifact { .. })));
     drop((store, beside));
     assert_eq!(files(dir.path()), before);
 }
@@ -320,7 +403,7 @@ fn a_store_of_a_newer_program_is_refused() {
     let (dir, store) = open();
     store.database().commit([(Column::Meta, crate::keys::SCHEMA, Some(&99u32.to_be_bytes()[..]))]).unwrap();
     drop(store);
-    assert!(matches!(Store::open(dir.path()), Err(StoreError::NewerSchema { found: 99, supported: 1 })));
+    assert!(matches!(Store::open(dir.path()), Err(StoreError::NewerSchema { found: 99, supported: 2 })));
 }
 
 #[test]

@@ -1,47 +1,57 @@
-//! Killed without warning in the middle of its work, the store keeps what it acknowledged and is
-//! sound. The victim is this test program itself, started again.
+//! Killed without warning in the middle of its work, fifty times over, the store keeps what it
+//! acknowledged and is sound. The victim is this test program itself, started again.
 
 use std::{
     io::{BufRead, BufReader, Write},
     process::{Command, Stdio},
+    time::Duration,
 };
 
-use spore_protocol::{Goal, ObjectId, Record, Verified, VerifiedObject};
+use spore_protocol::{Cid, Goal, Kind, ObjectId, Record, Verified, VerifiedObject};
 
 use super::objects::{manifest, profile, record, sign, task_of, verification};
-use crate::Store;
+use crate::{Store, unwatched};
 
 /// Where the victim works.
 const DIR: &str = "SPORE_STORE_KILL_DIR";
 /// Which stretch of the work it does.
 const ROUND: &str = "SPORE_STORE_KILL_ROUND";
 
-const ROUNDS: u64 = 6;
+const ROUNDS: u8 = 50;
+
+/// Batches that a victim has to do: more than it ever gets to.
+const BATCHES: u64 = 60;
 
 /// The one test here, which the victim runs too: the variables above make it the victim.
 const NAME: &str = "tests::kill::what_was_acknowledged_survives_kill_9_and_the_indexes_agree";
 
-/// A stretch of work: a tree that grows under two roots, events, the manifest in the middle of it.
-fn batches(round: u64) -> Vec<Vec<VerifiedObject>> {
-    let manifest = manifest(u8::try_from(round).unwrap() + 1, Goal::Maximize);
+/// A stretch of work: a tree that grows under two roots, events, children before their parents, the
+/// manifest in the middle of it.
+fn batches(round: u8) -> Vec<Vec<VerifiedObject>> {
+    let signer = round + 1;
+    let manifest = manifest(signer, Goal::Maximize);
     let task = task_of(&manifest);
-    let signer = manifest_signer(round);
     let mut trees: Vec<Vec<Verified<Record>>> = vec![
-        vec![sign(9, &record(9, Some(task), None, 1.0, 1))],
+        vec![sign(200, &record(200, Some(task), None, 1.0, 1))],
         vec![sign(signer, &record(signer, Some(task), None, 1.0, 2))],
     ];
     let mut batches: Vec<Vec<VerifiedObject>> = vec![trees.iter().map(|tree| tree[0].clone().into()).collect()];
-    for i in 0..60u64 {
+    let mut late: Option<VerifiedObject> = None;
+    for i in 0..BATCHES {
         let tree = &mut trees[usize::try_from(i % 2).unwrap()];
         let parent = tree.len() - 1 - usize::try_from(i % 3).unwrap().min(tree.len() - 1);
         let metric = 1.0 + f64::from(u32::try_from(i * 7 % 11).unwrap()) / 10.0;
-        let child = sign(8, &record(8, Some(task), Some(&tree[parent]), metric, 10 + i));
-        let mut batch = vec![
-            verification(7, &child, metric, 20 + i),
-            child.clone().into(),
-            profile(8, "x", 100 * round + i).into(),
-        ];
-        if i == 20 {
+        let child = sign(201, &record(201, Some(task), Some(&tree[parent]), metric, 10 + i));
+        let mut batch =
+            vec![verification(202, &child, metric, 20 + i), profile(203, "x", 100 * u64::from(round) + i).into()];
+        // Every fifth record comes one batch late, after its event and perhaps its child.
+        batch.extend(late.take());
+        if i % 5 == 4 {
+            late = Some(child.clone().into());
+        } else {
+            batch.push(child.clone().into());
+        }
+        if i == 8 {
             batch.push(manifest.clone().into());
         }
         tree.push(child);
@@ -50,22 +60,65 @@ fn batches(round: u64) -> Vec<Vec<VerifiedObject>> {
     batches
 }
 
-fn manifest_signer(round: u64) -> u8 {
-    u8::try_from(round).unwrap() + 1
-}
-
-/// What the victim does.
-fn work(dir: &str, round: u64) {
+/// What the victim does: says what is stored, once it is.
+fn work(dir: &str, round: u8) {
     let store = Store::open(dir.as_ref()).unwrap();
     let mut out = std::io::stdout().lock();
-    for batch in batches(round) {
-        store.insert(&batch, 5).unwrap();
-        for object in batch {
-            writeln!(out, "stored {} {}", object.kind(), object.id()).unwrap();
+    for (number, batch) in batches(round).into_iter().enumerate() {
+        let report = store.insert(&batch, 5).unwrap();
+        for (object, (id, outcome)) in batch.iter().zip(report.outcomes) {
+            let kept = !matches!(outcome, crate::Outcome::Rejected(_));
+            assert!(kept, "{outcome:?}");
+            writeln!(out, "stored {} {id}", object.kind()).unwrap();
+        }
+        if number % 4 == 0 {
+            let cid = store.put_artifact(format!("script {number} of {round}").as_bytes()).unwrap();
+            writeln!(out, "artifact {cid}").unwrap();
         }
         out.flush().unwrap();
     }
     writeln!(out, "end").unwrap();
+}
+
+/// What a victim said before it was killed, and whether it came to its end.
+struct Said {
+    objects: Vec<(Kind, ObjectId)>,
+    artifacts: Vec<Cid>,
+    ended: bool,
+}
+
+/// Starts a victim, and kills it a moment after it has stored so much.
+fn kill_one(dir: &std::path::Path, round: u8, until: usize, moment: Duration) -> Said {
+    let mut child = Command::new(std::env::current_exe().unwrap())
+        .args(["--exact", NAME, "--nocapture", "--test-threads=1"])
+        .env(DIR, dir)
+        .env(ROUND, round.to_string())
+        .stdout(Stdio::piped())
+        .spawn()
+        .unwrap();
+    let mut said = Said { objects: Vec::new(), artifacts: Vec::new(), ended: false };
+    let mut killed = false;
+    for line in BufReader::new(child.stdout.take().unwrap()).lines() {
+        // A line that the kill cut short says nothing.
+        let Ok(line) = line else { break };
+        said.ended |= line == "end";
+        match line.split(' ').collect::<Vec<_>>()[..] {
+            ["stored", kind, id] => {
+                if let (Ok(kind), Ok(id)) = (kind.parse(), id.parse()) {
+                    said.objects.push((kind, id));
+                }
+            }
+            ["artifact", cid] => said.artifacts.extend(cid.parse::<Cid>()),
+            _ => {}
+        }
+        if said.objects.len() >= until && !killed {
+            std::thread::sleep(moment);
+            child.kill().unwrap();
+            killed = true;
+        }
+    }
+    child.wait().unwrap();
+    said
 }
 
 #[test]
@@ -74,41 +127,36 @@ fn what_was_acknowledged_survives_kill_9_and_the_indexes_agree() {
         return work(&dir, round.parse().unwrap());
     }
     let dir = tempfile::tempdir().unwrap();
-    let mut acknowledged = Vec::new();
-    let mut interrupted = 0;
+    let (mut objects, mut artifacts, mut interrupted) = (Vec::new(), Vec::new(), 0);
+    let mut random = 0x9e37_79b9_7f4a_7c15_u64;
     for round in 0..ROUNDS {
-        let mut child = Command::new(std::env::current_exe().unwrap())
-            .args(["--exact", NAME, "--nocapture", "--test-threads=1"])
-            .env(DIR, dir.path())
-            .env(ROUND, round.to_string())
-            .stdout(Stdio::piped())
-            .spawn()
-            .unwrap();
-        let mut lines = BufReader::new(child.stdout.take().unwrap()).lines();
-        // A different moment in each round, before and after the manifest comes.
-        let until = 5 + round * 29;
-        let mut ended = false;
-        let mut seen = 0;
-        while let Some(Ok(line)) = lines.next() {
-            ended |= line == "end";
-            if let Some((kind, id)) = line.strip_prefix("stored ").and_then(|rest| rest.split_once(' ')) {
-                acknowledged.push((kind.parse().unwrap(), id.parse::<ObjectId>().unwrap()));
-                seen += 1;
-            }
-            if seen == until {
-                child.kill().unwrap();
-            }
-        }
-        child.wait().unwrap();
-        interrupted += u32::from(!ended);
+        // Numbers of a fixed sequence: the moments differ, and the same ones come again.
+        random = random.wrapping_mul(6_364_136_223_846_793_005).wrapping_add(1_442_695_040_888_963_407);
+        let (until, moment) = (1 + random as u32 as usize % 60, Duration::from_micros(random >> 52));
+        let said = kill_one(dir.path(), round, until, moment);
+        interrupted += u32::from(!said.ended);
+        objects.extend(said.objects);
+        artifacts.extend(said.artifacts);
 
         let store = Store::open(dir.path()).unwrap();
-        for (kind, id) in &acknowledged {
-            let replaced = *kind == spore_protocol::Kind::Profile;
-            assert!(replaced || store.contains(*kind, id).unwrap(), "round {round}: {kind} {id} is lost");
+        assert_eq!(store.lost_changes(), None, "round {round}");
+        for (kind, id) in &objects {
+            // Of profiles only the newest is kept; a record may wait for its parent.
+            let here = *kind == Kind::Profile
+                || store.contains(*kind, id).unwrap()
+                || *kind == Kind::Experiment && store.is_pending(&(*id).into()).unwrap();
+            assert!(here, "round {round}: {kind} {id} is lost");
         }
-        assert_eq!(store.check().unwrap(), Vec::<String>::new(), "round {round}");
+        assert!(artifacts.iter().all(|cid| store.verify_artifact(cid).unwrap()), "round {round}");
+        // Everything again, on a store that grows: at every fifth kill.
+        if round % 5 == 4 {
+            assert_eq!(store.check().unwrap(), Vec::<String>::new(), "round {round}");
+        }
     }
-    assert!(interrupted >= 3, "the victim was killed at work in {interrupted} rounds only");
-    assert!(acknowledged.len() > 300);
+    let store = Store::open(dir.path()).unwrap();
+    assert_eq!(store.check().unwrap(), Vec::<String>::new());
+    let files = store.verify_files(&mut unwatched).unwrap();
+    assert!(files.damaged.is_empty() && files.damaged_artifacts.is_empty(), "{files:?}");
+    assert!(interrupted >= 45, "the victim was killed at work in {interrupted} rounds only");
+    assert!(objects.len() > 1000, "{}", objects.len());
 }

@@ -1,8 +1,12 @@
 //! Tests of the store as a whole, on real files, with real signatures.
 
+mod backup;
 mod behaviour;
+mod corruption;
 mod disk_full;
+mod gc;
 mod kill;
+mod migrate;
 mod model;
 pub mod objects;
 mod stream;

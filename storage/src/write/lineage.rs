@@ -1,22 +1,24 @@
 //! Trees, roots and frontiers: a record counts while it descends from its task's root.
 //!
-//! A child's tree is its parent's, so a tree joins and leaves as a whole. Joining parents before
-//! children is all that a frontier needs: a record enters it as it joins and is taken off by the
-//! first child that beats it.
+//! A child's tree is its parent's, so a tree joins as a whole, and leaves when another takes its
+//! place. Joining parents before children is all that a frontier needs: a record enters it as it
+//! joins and is taken off by the first child that beats it.
+
+use std::ops::ControlFlow;
 
 use spore_protocol::{
-    RecordId, Status, TaskId,
+    Kind, NodeId, RecordId, Status, TaskId,
     frontier::{View, beats, share_view},
-    lineage::RootRank,
 };
 
 use super::Batch;
 use crate::{
     columns::Column,
-    db::Source,
+    db::{Source, Way},
     error::{Result, StoreError},
-    keys, read,
-    values::{Facts, TaskState},
+    keys::{self, Listing},
+    read,
+    values::{Counters, Point, Row, TaskState},
 };
 
 /// Which of a task's two kinds of frontier.
@@ -28,101 +30,121 @@ enum Frontier {
 
 impl Batch<'_> {
     /// A parentless record came: it may be the task's root from now on.
-    pub(super) fn plant(&mut self, facts: &Facts) -> Result<()> {
-        let task = facts.task_id;
-        self.view.put(Column::Roots, keys::root(&task, &facts.id), Vec::new());
-        let mut state = self.task(&task)?.clone();
-        let contenders = if task == TaskId::from(facts.id) {
-            // The founder is known now, and its word on roots counts against all earlier ones.
-            state.founder = Some(facts.node_id);
-            self.roots(&task)?
-        } else {
-            state.root.into_iter().chain([facts.id]).collect()
-        };
-        self.settle(&task, state, &contenders)
-    }
-
-    /// Every parentless record of a task.
-    pub(super) fn roots(&self, task: &TaskId) -> Result<Vec<RecordId>> {
-        let keys = self.view.keys(Column::Roots, &task.0)?;
-        keys.iter().map(|key| keys::last_id(key).map(RecordId)).collect()
-    }
-
-    /// Takes over what is newly known of a task, and moves trees where that changes the root
-    /// (the least in rank of `contenders`) or the goal.
-    pub(super) fn settle(&mut self, task: &TaskId, known: TaskState, contenders: &[RecordId]) -> Result<()> {
-        let mut least: Option<RootRank> = None;
-        for id in contenders {
-            let record = read::record(&self.view, id)?.ok_or_else(|| StoreError::corrupt("a root's record is gone"))?;
-            let rank = RootRank::of(*id, &record, known.creator());
-            least = Some(least.map_or(rank, |least| least.min(rank)));
+    pub(super) fn plant(&mut self, number: u64) -> Result<()> {
+        let s = &self.row(number)?.summary;
+        let (id, task, signer, timestamp) = (s.id, s.task_id, s.node_id, s.timestamp);
+        for of in [None, Some(&signer)] {
+            self.view.put(Column::Roots, keys::root(&task, of, timestamp, &id), Vec::new());
         }
-        let root = least.map(|rank| rank.id());
+        let mut known = self.task(&task)?.clone();
+        if task == TaskId::from(id) {
+            // The founder's word on roots counts against all others'.
+            known.founder = Some(signer);
+        }
+        self.settle(&task, known)
+    }
+
+    /// Takes over what is newly known of a task, and moves trees where that changes the root or
+    /// the goal. The root is the creator's first parentless record, or else anybody's: the order
+    /// of the protocol's [`spore_protocol::lineage::RootRank`], which the keys keep.
+    pub(super) fn settle(&mut self, task: &TaskId, known: TaskState) -> Result<()> {
+        let root = match known.creator() {
+            Some(creator) => self.first_root(task, Some(&creator))?,
+            None => None,
+        };
+        let root = root.map_or_else(|| self.first_root(task, None), |root| Ok(Some(root)))?;
         let before = self.task(task)?.clone();
         let same = before.root == root && before.goal() == known.goal();
-        if let (Some(old), false) = (before.root, same) {
-            self.leave_tree(old)?;
+        if before.root.is_some() && !same {
+            self.clear(task)?;
         }
         let state = self.task(task)?;
         (state.manifest, state.founder, state.root) = (known.manifest, known.founder, root);
-        if let (Some(new), false) = (root, same) {
-            self.join_tree(new)?;
+        if let (Some(root), false) = (root, same) {
+            self.join_tree(&root)?;
         }
         Ok(())
     }
 
-    fn children(&self, id: &RecordId) -> Result<Vec<RecordId>> {
-        let keys = self.view.keys(Column::Children, &id.0)?;
-        keys.iter().map(|key| keys::last_id(key).map(RecordId)).collect()
+    fn first_root(&self, task: &TaskId, signer: Option<&NodeId>) -> Result<Option<RecordId>> {
+        let first = self.view.first(Column::Roots, &keys::roots(task, signer), None, Way::Up)?;
+        first.map(|(key, _)| keys::last_id(&key).map(RecordId)).transpose()
     }
 
-    fn facts(&self, id: &RecordId) -> Result<Facts> {
-        read::facts(&self.view, id)?.ok_or_else(|| StoreError::corrupt(format!("record {id} lacks its facts")))
-    }
-
-    fn join_tree(&mut self, root: RecordId) -> Result<()> {
-        let mut ahead = vec![(root, None)];
-        while let Some((id, parent)) = ahead.pop() {
-            let facts = self.facts(&id)?;
-            let parent: Option<RecordId> = parent;
-            let parent = parent.map(|parent| self.facts(&parent)).transpose()?;
-            self.join(&facts, parent.as_ref())?;
-            ahead.extend(self.children(&id)?.into_iter().map(|child| (child, Some(id))));
+    fn join_tree(&mut self, root: &RecordId) -> Result<()> {
+        let number = read::number_of(&self.view, Kind::Experiment, &(*root).into())?;
+        let mut ahead = vec![number.ok_or_else(|| StoreError::corrupt("a root is gone"))?];
+        while let Some(number) = ahead.pop() {
+            self.join(number)?;
+            self.view.each(Column::Children, &number.to_be_bytes(), &mut |key, _| {
+                ahead.push(keys::last_number(key)?);
+                Ok(ControlFlow::Continue(()))
+            })?;
         }
         Ok(())
     }
 
-    fn leave_tree(&mut self, root: RecordId) -> Result<()> {
-        let mut ahead = vec![root];
-        while let Some(id) = ahead.pop() {
-            let facts = self.facts(&id)?;
-            self.leave(&facts)?;
-            ahead.extend(self.children(&id)?);
+    /// No record of the task descends from its root any more: all are strays.
+    fn clear(&mut self, task: &TaskId) -> Result<()> {
+        let mut numbers = Vec::new();
+        self.view.each(Column::Timeline, &Listing::TaskRecords(*task).prefix(), &mut |_, value| {
+            numbers.push(Point::decode(value)?.number);
+            Ok(ControlFlow::Continue(()))
+        })?;
+        for number in numbers {
+            if !self.row(number)?.summary.stray {
+                let summary = &mut self.row_mut(number)?.summary;
+                (summary.stray, summary.on_frontier, summary.on_frontier_blind) = (true, false, false);
+                let class = summary.class.clone();
+                self.class(task, &class)?.counted = Counters::default();
+            }
         }
+        for key in self.view.keys(Column::Series, &task.0)? {
+            self.credit(keys::last_number(&key)?)?;
+        }
+        for column in [Column::Frontier, Column::Metrics, Column::Series] {
+            for key in self.view.keys(column, &task.0)? {
+                self.view.delete(column, key);
+            }
+        }
+        self.tails.clear();
+        let state = self.task(task)?;
+        let gone = std::mem::take(&mut state.counted);
+        state.strays += gone.experiments;
+        self.tally.counted.frontier = self.tally.counted.frontier.saturating_sub(gone.frontier);
+        self.stirred.insert(*task);
         Ok(())
     }
 
     /// The record descends from the task's root: it counts, and may be on frontiers.
-    pub(super) fn join(&mut self, facts: &Facts, parent: Option<&Facts>) -> Result<()> {
-        let mut standing = read::standing(&self.view, &facts.id)?;
-        standing.stray = false;
-        self.put_standing(&facts.id, standing);
-        let state = self.task(&facts.task_id)?;
-        state.strays = state.strays.saturating_sub(1);
-        state.experiments += 1;
-        *state.of_status(facts.status) += 1;
-        state.verified += u64::from(standing.verdict.holds());
+    pub(super) fn join(&mut self, number: u64) -> Result<()> {
+        let row = self.row_mut(number)?;
+        row.summary.stray = false;
+        let row = row.clone();
+        let s = &row.summary;
+        self.stirred.insert(s.task_id);
+        let state = self.task(&s.task_id)?;
         let goal = state.goal();
-        self.class(facts)?.experiments += 1;
-        if facts.status != Status::Keep {
+        state.strays = state.strays.saturating_sub(1);
+        state.counted.add(s.status);
+        state.counted.reverify(false, s.verdict.holds());
+        let class = self.class(&s.task_id, &s.class)?;
+        class.counted.add(s.status);
+        class.counted.reverify(false, s.verdict.holds());
+        if s.status != Status::Crash {
+            let key = keys::metric(&s.task_id, goal, s.metric, &row.moment());
+            self.view.put(Column::Metrics, key, Vec::new());
+        }
+        if s.status != Status::Keep {
             return Ok(());
         }
-        let candidate = facts.candidate();
-        for (frontier, view) in
-            [(Frontier::Class, View::Class(facts.class.clone())), (Frontier::Blind, View::ClassBlind)]
-        {
-            self.enter(frontier, facts)?;
-            if let Some(parent) = parent {
+        self.improve(&row, None)?;
+        self.improve(&row, Some(&keys::class(&s.class)))?;
+        let parent = if row.parent_number == 0 { None } else { Some(self.row(row.parent_number)?.clone()) };
+        let candidate = row.candidate();
+        for (frontier, view) in [(Frontier::Class, View::Class(s.class.clone())), (Frontier::Blind, View::ClassBlind)] {
+            self.enter(frontier, &row)?;
+            if let Some(parent) = &parent {
                 let other = parent.candidate();
                 if share_view(&view, &candidate, &other) && beats(goal, &candidate, &other) {
                     self.quit(frontier, parent)?;
@@ -132,74 +154,52 @@ impl Batch<'_> {
         Ok(())
     }
 
-    /// The record no longer descends from the task's root.
-    fn leave(&mut self, facts: &Facts) -> Result<()> {
-        for frontier in [Frontier::Class, Frontier::Blind] {
-            self.quit(frontier, facts)?;
-        }
-        let mut standing = read::standing(&self.view, &facts.id)?;
-        standing.stray = true;
-        self.put_standing(&facts.id, standing);
-        let state = self.task(&facts.task_id)?;
-        state.strays += 1;
-        state.experiments = state.experiments.saturating_sub(1);
-        let status = state.of_status(facts.status);
-        *status = status.saturating_sub(1);
-        state.verified = state.verified.saturating_sub(u64::from(standing.verdict.holds()));
-        let class = self.class(facts)?;
-        class.experiments = class.experiments.saturating_sub(1);
-        Ok(())
-    }
-
-    fn enter(&mut self, frontier: Frontier, facts: &Facts) -> Result<()> {
-        let mut standing = read::standing(&self.view, &facts.id)?;
-        let key = self.frontier_key(frontier, facts)?;
+    fn enter(&mut self, frontier: Frontier, row: &Row) -> Result<()> {
+        let key = self.frontier_key(frontier, row)?;
         self.view.put(Column::Frontier, key, Vec::new());
-        match frontier {
-            Frontier::Class => {
-                standing.on_frontier = true;
-                self.class(facts)?.frontier += 1;
-            }
-            Frontier::Blind => {
-                standing.on_frontier_blind = true;
-                self.task(&facts.task_id)?.frontier += 1;
-                self.tally.frontier += 1;
-            }
+        *self.flag(frontier, row.number())? = true;
+        *self.frontier_size(frontier, row)? += 1;
+        if frontier == Frontier::Blind {
+            self.tally.counted.frontier += 1;
         }
-        self.put_standing(&facts.id, standing);
         Ok(())
     }
 
     /// Takes a record off a frontier, if it is on it.
-    fn quit(&mut self, frontier: Frontier, facts: &Facts) -> Result<()> {
-        let mut standing = read::standing(&self.view, &facts.id)?;
-        let flag = match frontier {
-            Frontier::Class => &mut standing.on_frontier,
-            Frontier::Blind => &mut standing.on_frontier_blind,
-        };
-        if !std::mem::take(flag) {
+    fn quit(&mut self, frontier: Frontier, row: &Row) -> Result<()> {
+        if !std::mem::take(self.flag(frontier, row.number())?) {
             return Ok(());
         }
-        self.put_standing(&facts.id, standing);
-        let key = self.frontier_key(frontier, facts)?;
+        let key = self.frontier_key(frontier, row)?;
         self.view.delete(Column::Frontier, key);
-        match frontier {
-            Frontier::Class => {
-                let class = self.class(facts)?;
-                class.frontier = class.frontier.saturating_sub(1);
-            }
-            Frontier::Blind => {
-                let state = self.task(&facts.task_id)?;
-                state.frontier = state.frontier.saturating_sub(1);
-                self.tally.frontier = self.tally.frontier.saturating_sub(1);
-            }
+        let size = self.frontier_size(frontier, row)?;
+        *size = size.saturating_sub(1);
+        if frontier == Frontier::Blind {
+            self.tally.counted.frontier = self.tally.counted.frontier.saturating_sub(1);
         }
         Ok(())
     }
 
-    fn frontier_key(&mut self, frontier: Frontier, facts: &Facts) -> Result<Vec<u8>> {
-        let goal = self.task(&facts.task_id)?.goal();
-        let class = (frontier == Frontier::Class).then(|| keys::class(&facts.class));
-        Ok(keys::frontier(&facts.task_id, class.as_ref(), goal, facts.metric, facts.timestamp, &facts.id))
+    fn flag(&mut self, frontier: Frontier, number: u64) -> Result<&mut bool> {
+        let summary = &mut self.row_mut(number)?.summary;
+        Ok(match frontier {
+            Frontier::Class => &mut summary.on_frontier,
+            Frontier::Blind => &mut summary.on_frontier_blind,
+        })
+    }
+
+    fn frontier_size(&mut self, frontier: Frontier, row: &Row) -> Result<&mut u64> {
+        let s = &row.summary;
+        Ok(match frontier {
+            Frontier::Class => &mut self.class(&s.task_id, &s.class)?.counted.frontier,
+            Frontier::Blind => &mut self.task(&s.task_id)?.counted.frontier,
+        })
+    }
+
+    fn frontier_key(&mut self, frontier: Frontier, row: &Row) -> Result<Vec<u8>> {
+        let s = &row.summary;
+        let goal = self.task(&s.task_id)?.goal();
+        let class = (frontier == Frontier::Class).then(|| keys::class(&s.class));
+        Ok(keys::frontier(&s.task_id, class.as_ref(), goal, s.metric, &row.moment()))
     }
 }

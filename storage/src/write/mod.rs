@@ -1,18 +1,22 @@
 //! One insertion: objects in, one batch out.
 //!
 //! A [`Batch`] reads its own writes, so parents, children and events may come together in any
-//! order. Counters are kept decoded until [`Batch::finish`], which also judges each record that
-//! something was said about, once. Nothing is on disk before the store commits the overlay.
+//! order. Rows and counters are kept decoded until [`Batch::finish`], which also judges each record
+//! that something was said about, once. Nothing is on disk before the store commits the overlay.
 
 mod control;
+mod deeds;
 mod lineage;
 mod pending;
+mod profile;
 mod record;
+mod series;
 mod task;
+mod timeline;
 
 use std::collections::{BTreeMap, BTreeSet, HashMap};
 
-use spore_protocol::{Kind, ObjectId, RecordId, Reject, SignedObject, TaskId};
+use spore_protocol::{HardwareClass, Kind, NodeId, ObjectId, Reject, SignedObject, TaskId};
 
 use crate::{
     columns::Column,
@@ -22,7 +26,7 @@ use crate::{
     overlay::Overlay,
     read,
     types::{Change, Outcome},
-    values::{self, ClassState, Facts, LogEntry, Standing, Tally, TaskState, encode},
+    values::{self, ClassState, LogEntry, NodeState, Row, Tally, TaskState, encode},
 };
 
 /// An insertion under way.
@@ -31,11 +35,26 @@ pub struct Batch<'a> {
     tally: Tally,
     /// The last one given.
     sequence: u64,
+    /// The latest time of arrival told: by it, pending records grow old.
+    now: u64,
+    /// Rows, tasks, classes and nodes read or changed here, by what they are written under.
+    rows: BTreeMap<u64, Row>,
     tasks: BTreeMap<TaskId, TaskState>,
     classes: BTreeMap<(TaskId, ClassKey), ClassState>,
-    /// Records whose events changed.
-    unjudged: BTreeSet<RecordId>,
+    nodes: BTreeMap<(Option<TaskId>, NodeId), NodeState>,
+    /// Rows above that differ from what is written.
+    changed_rows: BTreeSet<u64>,
+    /// Records whose events changed, or what their verdict is worth.
+    unjudged: BTreeSet<u64>,
+    /// Uses of words, by word and stretch of numbers.
+    words: BTreeMap<(String, u64), Vec<u8>>,
+    /// Tasks whose newest records changed.
+    stirred: BTreeSet<TaskId>,
+    unfolded: BTreeMap<NodeId, deeds::Unfolded>,
+    tails: series::Tails,
     changes: Vec<Change>,
+    /// Whether anything is to be written.
+    dirty: bool,
     /// What became of records that were pending when the batch began or while it was made.
     resolved: HashMap<ObjectId, Option<Reject>>,
     late_rejects: Vec<(ObjectId, Reject)>,
@@ -50,6 +69,8 @@ pub struct Finished<'a> {
     pub resolved: HashMap<ObjectId, Option<Reject>>,
     pub late_rejects: Vec<(ObjectId, Reject)>,
     pub dropped_pending: u64,
+    /// Whether anything is to be written.
+    pub dirty: bool,
 }
 
 impl<'a> Batch<'a> {
@@ -60,10 +81,19 @@ impl<'a> Batch<'a> {
             view: Overlay::new(below),
             tally: read::tally(below)?,
             sequence: read::sequence(below)?,
+            now: 0,
+            rows: BTreeMap::new(),
             tasks: BTreeMap::new(),
             classes: BTreeMap::new(),
+            nodes: BTreeMap::new(),
+            changed_rows: BTreeSet::new(),
             unjudged: BTreeSet::new(),
+            words: BTreeMap::new(),
+            stirred: BTreeSet::new(),
+            unfolded: BTreeMap::new(),
+            tails: series::Tails::default(),
             changes: Vec::new(),
+            dirty: false,
             resolved: HashMap::new(),
             late_rejects: Vec::new(),
             dropped_pending: 0,
@@ -75,7 +105,8 @@ impl<'a> Batch<'a> {
     /// # Errors
     /// When the store cannot be read. What is wrong with the object is an [`Outcome`].
     pub fn insert(&mut self, object: &SignedObject, received_at: u64) -> Result<Outcome> {
-        if self.view.has(Column::Objects, &keys::object(object.kind(), &object.id()))? {
+        self.now = self.now.max(received_at);
+        if self.view.has(Column::Ids, &keys::id(object.kind(), &object.id()))? {
             return Ok(Outcome::Known);
         }
         match object {
@@ -96,20 +127,38 @@ impl<'a> Batch<'a> {
         self.tally.next_pending = order;
     }
 
-    /// Judges, and writes the counters.
+    /// The arrival number that the next refused record gets, for a replay too.
+    pub fn replay_refused(&mut self, order: u64) {
+        self.tally.next_refused = order;
+    }
+
+    /// Writes a line of the log of an object that is no longer here: a profile since replaced.
+    pub fn replay_line(&mut self, change: &Change) -> Result<()> {
+        self.skip_to(change.sequence);
+        self.log(change.kind, change.id, change.task_id)?;
+        Ok(())
+    }
+
+    /// Judges, and writes the rows and counters.
     ///
     /// # Errors
     /// When the store cannot be read.
     pub fn finish(mut self) -> Result<Finished<'a>> {
-        for id in std::mem::take(&mut self.unjudged) {
-            self.judge(&id)?;
+        self.expire()?;
+        for number in std::mem::take(&mut self.unjudged) {
+            self.judge(number)?;
         }
+        self.fold_deeds()?;
+        self.write_rows()?;
+        self.write_words()?;
+        self.weigh_tasks()?;
         for (task, state) in std::mem::take(&mut self.tasks) {
             self.view.put(Column::Tasks, task.0.to_vec(), encode(&state)?);
         }
         for ((task, class), state) in std::mem::take(&mut self.classes) {
             self.view.put(Column::Classes, keys::task_class(&task, &class), encode(&state)?);
         }
+        self.write_nodes()?;
         self.view.put(Column::Meta, keys::TALLY.to_vec(), encode(&self.tally)?);
         self.view.put(Column::Meta, keys::SEQUENCE.to_vec(), self.sequence.to_be_bytes().to_vec());
         Ok(Finished {
@@ -119,20 +168,69 @@ impl<'a> Batch<'a> {
             resolved: self.resolved,
             late_rejects: self.late_rejects,
             dropped_pending: self.dropped_pending,
+            dirty: self.dirty,
         })
     }
 
     /// Writes an object with its place in the log, and returns its sequence number.
     fn store_object(&mut self, object: &SignedObject, task_id: Option<TaskId>) -> Result<u64> {
+        let (kind, id) = (object.kind(), object.id());
+        let number = self.log(kind, id, task_id)?;
+        self.view.put(Column::Ids, keys::id(kind, &id), keys::number(number));
+        self.view.put(Column::Objects, keys::number(number), values::encode_stored(object));
+        self.changes.push(Change { sequence: number, kind, id, task_id });
+        Ok(number)
+    }
+
+    fn log(&mut self, kind: Kind, id: ObjectId, task_id: Option<TaskId>) -> Result<u64> {
+        self.dirty = true;
         self.sequence += 1;
-        let (kind, id, sequence) = (object.kind(), object.id(), self.sequence);
-        self.view.put(Column::Objects, keys::object(kind, &id), values::encode_object(object));
-        self.view.put(Column::Log, sequence.to_be_bytes().to_vec(), encode(&LogEntry(kind, id, task_id))?);
+        let number = self.sequence;
+        self.view.put(Column::Log, keys::number(number), LogEntry::of(kind, id, task_id).encode());
         if let Some(task) = task_id {
-            self.view.put(Column::LogByTask, keys::task_sequence(&task, sequence), Vec::new());
+            self.view.put(Column::LogByTask, keys::task_sequence(&task, number), Vec::new());
         }
-        self.changes.push(Change { sequence, kind, id, task_id });
-        Ok(sequence)
+        Ok(number)
+    }
+
+    /// A record's row, as it is by now.
+    fn row(&mut self, number: u64) -> Result<&mut Row> {
+        if !self.rows.contains_key(&number) {
+            let row = read::row(&self.view, number)?;
+            self.rows.insert(number, row);
+        }
+        // It was put there just now where it was not before.
+        self.rows.get_mut(&number).ok_or_else(|| crate::StoreError::corrupt("a row is gone"))
+    }
+
+    /// A record's row, to be changed.
+    fn row_mut(&mut self, number: u64) -> Result<&mut Row> {
+        self.changed_rows.insert(number);
+        self.row(number)
+    }
+
+    fn write_rows(&mut self) -> Result<()> {
+        for number in std::mem::take(&mut self.changed_rows) {
+            let Some(row) = self.rows.get(&number) else { continue };
+            let point = row.point(&keys::class(&row.summary.class)).encode();
+            let key = keys::timeline(keys::Listing::TaskRecords(row.summary.task_id), &row.moment());
+            self.view.put(Column::Records, keys::number(number), row.placing().encode());
+            self.view.put(Column::Timeline, key, point);
+        }
+        Ok(())
+    }
+
+    fn write_words(&mut self) -> Result<()> {
+        for ((word, stretch), new) in std::mem::take(&mut self.words) {
+            let key = keys::word_uses(&word, stretch);
+            let mut uses = self.view.get(Column::Words, &key)?.unwrap_or_default();
+            uses.extend(new);
+            // In order already, unless a repair gives old numbers again.
+            uses.sort_unstable();
+            uses.dedup();
+            self.view.put(Column::Words, key, uses);
+        }
+        Ok(())
     }
 
     /// A task's state, which exists from the first thing known of it.
@@ -147,36 +245,39 @@ impl<'a> Batch<'a> {
         Ok(self.tasks.entry(*id).or_default())
     }
 
-    /// The state of the record's class in its task.
-    fn class(&mut self, facts: &Facts) -> Result<&mut ClassState> {
-        let key = (facts.task_id, keys::class(&facts.class));
+    /// The state of a class in a task.
+    fn class(&mut self, task: &TaskId, class: &HardwareClass) -> Result<&mut ClassState> {
+        let key = (*task, keys::class(class));
         if !self.classes.contains_key(&key) {
             let known = self.view.get(Column::Classes, &keys::task_class(&key.0, &key.1))?;
             if let Some(bytes) = known {
                 self.classes.insert(key, values::decode(&bytes)?);
             }
         }
-        let empty = || ClassState { class: facts.class.clone(), experiments: 0, frontier: 0 };
+        let empty = || ClassState { class: class.clone(), counted: values::Counters::default() };
         Ok(self.classes.entry(key).or_insert_with(empty))
     }
 
-    fn put_standing(&mut self, id: &RecordId, standing: Standing) {
-        self.view.put(Column::Standing, id.0.to_vec(), standing.encode());
+    /// What a node did in a task, or at all.
+    fn node(&mut self, task: Option<TaskId>, node: NodeId) -> Result<&mut NodeState> {
+        if !self.nodes.contains_key(&(task, node)) {
+            let known = self.view.get(Column::Nodes, &keys::participant(task.as_ref(), &node))?;
+            let known = known.map(|bytes| values::decode(&bytes)).transpose()?.unwrap_or_default();
+            self.nodes.insert((task, node), known);
+        }
+        Ok(self.nodes.entry((task, node)).or_default())
     }
 
-    fn insert_profile(&mut self, profile: &spore_protocol::Signed<spore_protocol::NodeProfile>) -> Result<Outcome> {
-        let key = profile.node_id.0.to_vec();
-        if let Some(held) = self.view.get(Column::Profiles, &key)? {
-            let (timestamp, id) = (keys::number_at(&held, 0)?, ObjectId(keys::last_id(&held)?));
-            if (timestamp, id) > (profile.timestamp, profile.id()) {
-                return Ok(Outcome::Known);
+    /// A node that did nothing, after all, is in no list.
+    fn write_nodes(&mut self) -> Result<()> {
+        for ((task, node), state) in std::mem::take(&mut self.nodes) {
+            let key = keys::participant(task.as_ref(), &node);
+            if state == NodeState::default() {
+                self.view.delete(Column::Nodes, key);
+            } else {
+                self.view.put(Column::Nodes, key, encode(&state)?);
             }
-            self.view.delete(Column::Objects, keys::object(Kind::Profile, &id));
-        } else {
-            self.tally.profiles += 1;
         }
-        self.view.put(Column::Profiles, key, [profile.timestamp.to_be_bytes().as_slice(), &profile.id().0].concat());
-        self.store_object(&SignedObject::Profile(profile.clone()), None)?;
-        Ok(Outcome::New)
+        Ok(())
     }
 }

@@ -1,16 +1,14 @@
 //! Records that came before their parents: kept on disk, within bounds, until these come.
 
-use std::ops::ControlFlow;
-
 use spore_protocol::{Kind, Record, RecordId, Reject, Signed, SignedObject, cbor::Bytes};
 
 use super::{Batch, record::Placed};
 use crate::{
     columns::Column,
-    db::Source,
+    db::{Source, Way},
     error::{Result, StoreError},
     keys,
-    values::{self, Held, encode},
+    values::{self, Flaw, Held, encode},
 };
 
 /// Most records kept aside: some minutes of a busy network, or a whole task whose root comes last.
@@ -19,12 +17,20 @@ const MAX_PENDING: u64 = 50_000;
 /// Most bytes kept aside: anybody can sign records whose parents never come.
 const MAX_PENDING_BYTES: u64 = 256 << 20;
 
+/// Seconds that a record waits for its parent: a week covers a publisher's holiday.
+const MAX_PENDING_AGE: u64 = 7 * 24 * 3600;
+
+/// Refused records remembered, some 8 MB, so that what descends from them does not wait: as many
+/// as may be pending, twice.
+const MAX_REFUSED: u64 = 100_000;
+
 impl Batch<'_> {
     /// Keeps a record until `parent` comes; the oldest kept ones make room.
     pub(super) fn hold(&mut self, record: &Signed<Record>, parent: RecordId, received_at: u64) -> Result<()> {
         let id = RecordId::from(record.id());
         let order = self.tally.next_pending;
         let object = Bytes(values::encode_object(&SignedObject::Experiment(record.clone())));
+        self.dirty = true;
         self.tally.next_pending += 1;
         self.tally.pending += 1;
         self.tally.pending_bytes += object.0.len() as u64;
@@ -37,16 +43,50 @@ impl Batch<'_> {
     /// Drops the oldest until the rest is within the bounds.
     pub(crate) fn shed(&mut self, max_count: u64, max_bytes: u64) -> Result<()> {
         while self.tally.pending > max_count || self.tally.pending_bytes > max_bytes {
-            let mut oldest = None;
-            self.view.each(Column::PendingByAge, &[], &mut |_, value| {
-                oldest = Some(RecordId(keys::last_id(value)?));
-                Ok(ControlFlow::Break(()))
-            })?;
-            let Some(oldest) = oldest else {
-                return Err(StoreError::corrupt("the count of pending records is wrong"));
-            };
+            let oldest = self.oldest_pending()?;
+            let oldest = oldest.ok_or_else(|| StoreError::corrupt("the count of pending records is wrong"))?;
             self.take(&oldest)?;
             self.dropped_pending += 1;
+        }
+        Ok(())
+    }
+
+    /// Drops those that have waited too long, as of the latest arrival told.
+    pub(super) fn expire(&mut self) -> Result<()> {
+        while self.tally.pending > 0
+            && let Some(oldest) = self.oldest_pending()?
+        {
+            let bytes = self.view.get(Column::Pending, &oldest.0)?;
+            let held: Held = values::decode(&bytes.ok_or_else(gone)?)?;
+            if held.received_at.saturating_add(MAX_PENDING_AGE) >= self.now {
+                break;
+            }
+            self.take(&oldest)?;
+            self.dropped_pending += 1;
+        }
+        Ok(())
+    }
+
+    fn oldest_pending(&self) -> Result<Option<RecordId>> {
+        let oldest = self.view.first(Column::PendingByAge, &[], None, Way::Up)?;
+        oldest.map(|(_, value)| keys::last_id(&value).map(RecordId)).transpose()
+    }
+
+    /// Remembers a record that breaks the lineage rules, which it will for ever.
+    pub fn refuse(&mut self, id: &RecordId, reject: &Reject) -> Result<()> {
+        let Some(flaw) = Flaw::of(reject) else { return Ok(()) };
+        self.dirty = true;
+        let order = keys::number(self.tally.next_refused);
+        self.tally.next_refused += 1;
+        self.tally.refused += 1;
+        self.view.put(Column::Refused, id.0.to_vec(), [order.as_slice(), &encode(&flaw)?].concat());
+        self.view.put(Column::RefusedByAge, order, id.0.to_vec());
+        while self.tally.refused > MAX_REFUSED
+            && let Some((order, id)) = self.view.first(Column::RefusedByAge, &[], None, Way::Up)?
+        {
+            self.view.delete(Column::RefusedByAge, order);
+            self.view.delete(Column::Refused, id);
+            self.tally.refused -= 1;
         }
         Ok(())
     }
@@ -54,7 +94,8 @@ impl Batch<'_> {
     /// Removes a record from what is kept aside.
     fn take(&mut self, id: &RecordId) -> Result<Held> {
         let bytes = self.view.get(Column::Pending, &id.0)?;
-        let held: Held = values::decode(&bytes.ok_or_else(|| StoreError::corrupt("a pending record is gone"))?)?;
+        let held: Held = values::decode(&bytes.ok_or_else(gone)?)?;
+        self.dirty = true;
         self.view.delete(Column::Pending, id.0.to_vec());
         self.view.delete(Column::PendingByParent, keys::pending_child(&held.parent, held.order, id));
         self.view.delete(Column::PendingByAge, held.order.to_be_bytes().to_vec());
@@ -78,6 +119,7 @@ impl Batch<'_> {
                     None => self.place_held(&held)?,
                 };
                 if let Some(reject) = &verdict {
+                    self.refuse(&id, reject)?;
                     self.late_rejects.push((id.into(), reject.clone()));
                 }
                 self.resolved.insert(id.into(), verdict.clone());
@@ -97,4 +139,8 @@ impl Batch<'_> {
             Placed::Missing(_) => Err(StoreError::corrupt("a record was released before its parent")),
         }
     }
+}
+
+fn gone() -> StoreError {
+    StoreError::corrupt("a pending record is gone")
 }

@@ -1,15 +1,16 @@
 //! A record on its way in: placed by its parent, stored with its indexes, joined to its tree.
 
-use spore_protocol::{Record, RecordId, Reject, Signed, SignedObject, lineage};
+use spore_protocol::{Kind, Record, RecordId, Reject, Signed, SignedObject, lineage};
 
 use super::Batch;
 use crate::{
     columns::Column,
     db::Source,
     error::Result,
-    keys, read,
-    types::{Outcome, Scope},
-    values::{self, Facts, Publisher, Standing, encode},
+    keys::{self, Listing},
+    read,
+    types::Outcome,
+    values::{self, Flaw, Publisher, Row, encode},
 };
 
 /// What placing a record came to.
@@ -25,6 +26,9 @@ impl Batch<'_> {
         if let Some(held) = self.view.get(Column::Pending, &id.0)? {
             return Ok(Outcome::Pending { missing: values::decode::<values::Held>(&held)?.parent });
         }
+        if let Some(flaw) = read::refusal(&self.view, &id)? {
+            return Ok(Outcome::Rejected(flaw.reject()));
+        }
         let outcome = match self.place(record, received_at)? {
             Placed::Missing(missing) => {
                 self.hold(record, missing, received_at)?;
@@ -35,6 +39,7 @@ impl Batch<'_> {
                 Outcome::New
             }
             Placed::Bad(reject) => {
+                self.refuse(&id, &reject)?;
                 self.release(id, Some(reject.clone()))?;
                 Outcome::Rejected(reject)
             }
@@ -45,70 +50,79 @@ impl Batch<'_> {
     /// Stores the record if its parent is here and the lineage rules allow it.
     pub(super) fn place(&mut self, record: &Signed<Record>, received_at: u64) -> Result<Placed> {
         let id = RecordId::from(record.id());
-        let parent = match record.parent {
-            Some(parent) => match read::facts(&self.view, &parent)? {
-                Some(facts) => Some(facts),
-                None => return Ok(Placed::Missing(parent)),
-            },
-            None => None,
-        };
-        let place = match lineage::place(id, record, parent.as_ref().map(Facts::as_parent)) {
+        let (mut parent, mut parent_number, mut joins) = (None, 0, false);
+        if let Some(parent_id) = record.parent {
+            let Some(number) = read::number_of(&self.view, Kind::Experiment, &parent_id.into())? else {
+                let flaw = read::refusal(&self.view, &parent_id)?;
+                return Ok(flaw.map(Flaw::reject).map_or(Placed::Missing(parent_id), Placed::Bad));
+            };
+            let row = self.row(number)?;
+            (parent, parent_number, joins) = (Some(row.as_parent()), number, !row.summary.stray);
+        }
+        let place = match lineage::place(id, record, parent) {
             Ok(place) => place,
             Err(reject) => return Ok(Placed::Bad(reject)),
         };
-        let sequence = self.store_object(&SignedObject::Experiment(record.clone()), Some(place.task_id))?;
-        let facts = Facts::of(id, record, place, received_at, sequence);
-        self.index(&facts)?;
-        self.adopt_events(&facts)?;
-        match &parent {
-            None => self.plant(&facts)?,
-            Some(parent) if !read::standing(&self.view, &parent.id)?.stray => self.join(&facts, Some(parent))?,
-            Some(_) => {}
+        let number = self.store_object(&SignedObject::Experiment(record.clone()), Some(place.task_id))?;
+        let row = Row::of(id, record, place, received_at, number, parent_number);
+        self.index(&row)?;
+        self.adopt_events(&row)?;
+        self.rows.insert(number, row);
+        self.changed_rows.insert(number);
+        if parent.is_none() {
+            self.plant(number)?;
+        } else if joins {
+            self.join(number)?;
         }
         Ok(Placed::Stored)
     }
 
     /// The indexes that depend on this record alone. It stands apart until it is joined.
-    fn index(&mut self, facts: &Facts) -> Result<()> {
-        let id = &facts.id;
-        self.view.put(Column::Records, id.0.to_vec(), encode(facts)?);
-        self.put_standing(id, Standing::APART);
-        if let Some(parent) = &facts.parent {
-            self.view.put(Column::Children, keys::child(parent, id), Vec::new());
+    fn index(&mut self, row: &Row) -> Result<()> {
+        let (s, moment) = (&row.summary, row.moment());
+        if row.parent_number > 0 {
+            self.view.put(Column::Children, keys::child(row.parent_number, &moment), Vec::new());
         }
-        for scope in [Scope::All, Scope::Task(facts.task_id), Scope::Node(facts.node_id)] {
-            self.view.put(Column::Timeline, keys::timeline(scope, facts.timestamp, id), Vec::new());
+        for listing in [Listing::Records, Listing::NodeRecords(s.node_id)] {
+            self.enlist(listing, &moment, Vec::new())?;
         }
-        self.tally.experiments += 1;
-        self.count_publisher(facts)?;
+        let point = row.point(&keys::class(&s.class)).encode();
+        self.enlist(Listing::TaskRecords(s.task_id), &moment, point)?;
+        for word in read::words(&[&s.description, &s.hypothesis]) {
+            let (stretch, use_of) = keys::word_use(s.sequence);
+            self.words.entry((word, stretch)).or_default().push(use_of);
+        }
+        self.tally.counted.add(s.status);
+        self.count_publisher(row)?;
         // Also makes the class known where only strays have it.
-        self.class(facts)?;
-        self.task(&facts.task_id)?.strays += 1;
+        self.class(&s.task_id, &s.class)?;
+        self.task(&s.task_id)?.strays += 1;
+        self.stirred.insert(s.task_id);
         Ok(())
     }
 
-    fn count_publisher(&mut self, facts: &Facts) -> Result<()> {
-        let key = keys::publisher(&facts.task_id, &facts.node_id, &keys::class(&facts.class));
-        let publisher = match self.view.get(Column::Publishers, &key)? {
-            Some(bytes) => {
-                let mut known: Publisher = values::decode(&bytes)?;
-                known.experiments += 1;
-                known.first = known.first.min(facts.timestamp);
-                known.last = known.last.max(facts.timestamp);
-                known
-            }
-            None => {
-                if self
-                    .view
-                    .keys(Column::Publishers, &keys::publisher_prefix(&facts.task_id, &facts.node_id))?
-                    .is_empty()
-                {
-                    self.task(&facts.task_id)?.nodes += 1;
+    fn count_publisher(&mut self, row: &Row) -> Result<()> {
+        let (s, class) = (&row.summary, keys::class(&row.summary.class));
+        for task in [None, Some(s.task_id)] {
+            let key = keys::publisher(task.as_ref(), &s.node_id, &class);
+            let publisher = match self.view.get(Column::Publishers, &key)? {
+                Some(bytes) => {
+                    let mut known: Publisher = values::decode(&bytes)?;
+                    known.experiments += 1;
+                    known.first = known.first.min(s.timestamp);
+                    known.last = known.last.max(s.timestamp);
+                    known
                 }
-                Publisher { class: facts.class.clone(), experiments: 1, first: facts.timestamp, last: facts.timestamp }
+                None => Publisher { class: s.class.clone(), experiments: 1, first: s.timestamp, last: s.timestamp },
+            };
+            self.view.put(Column::Publishers, key, encode(&publisher)?);
+            let node = self.node(task, s.node_id)?;
+            node.experiments += 1;
+            let newcomer = node.experiments == 1;
+            if let (Some(task), true) = (task, newcomer) {
+                self.task(&task)?.nodes += 1;
             }
-        };
-        self.view.put(Column::Publishers, key, encode(&publisher)?);
+        }
         Ok(())
     }
 }

@@ -1,25 +1,60 @@
-//! A task's manifest on its way in, perhaps after the task's records.
+//! A task's manifest on its way in, perhaps after the task's records; and how active tasks are.
 
-use spore_protocol::{Signed, SignedObject, TaskId, TaskManifest};
+use std::ops::ControlFlow;
+
+use spore_protocol::{Signed, SignedObject, Status, TaskId, TaskManifest, activity::ACTIVITY_WINDOW};
 
 use super::Batch;
-use crate::{error::Result, types::Outcome, values::ManifestFacts};
+use crate::{
+    columns::Column,
+    db::{Source, Way},
+    error::Result,
+    keys::{self, Listing, Moment},
+    types::Outcome,
+    values::{Activity, ManifestFacts, Point},
+};
 
 impl Batch<'_> {
     /// The manifest decides the goal and whose root precedes: what was assumed before is redone.
     pub(super) fn insert_manifest(&mut self, manifest: &Signed<TaskManifest>) -> Result<Outcome> {
         let task = TaskId::from(manifest.id());
-        self.store_object(&SignedObject::Task(manifest.clone()), Some(task))?;
-        let mut state = self.task(&task)?.clone();
-        state.manifest = Some(ManifestFacts {
+        let number = self.store_object(&SignedObject::Task(manifest.clone()), Some(task))?;
+        let moment = Moment { timestamp: manifest.timestamp, id: manifest.id(), number };
+        self.enlist(Listing::Manifests, &moment, Vec::new())?;
+        let mut known = self.task(&task)?.clone();
+        known.manifest = Some(ManifestFacts {
             name: manifest.name.clone(),
             metric: manifest.metric.clone(),
             goal: manifest.goal,
             created_by: manifest.created_by,
             timestamp: manifest.timestamp,
         });
-        let contenders = self.roots(&task)?;
-        self.settle(&task, state, &contenders)?;
+        self.settle(&task, known)?;
+        self.stirred.insert(task);
         Ok(Outcome::New)
+    }
+
+    /// Brings the order of the tasks by activity up to date. The rows are written before.
+    pub(super) fn weigh_tasks(&mut self) -> Result<()> {
+        for task in std::mem::take(&mut self.stirred) {
+            let (mut newest, mut seen, mut recent, mut keeps) = (None, 0, 0, 0);
+            let prefix = Listing::TaskRecords(task).prefix();
+            self.view.walk(Column::Timeline, &prefix, None, Way::Down, &mut |key, value| {
+                newest = Some(newest.unwrap_or(keys::time_before_id(key)?));
+                let point = Point::decode(value)?;
+                seen += 1;
+                recent += u8::from(!point.stray());
+                keeps += u8::from(!point.stray() && point.status == Status::Keep);
+                Ok(if seen < ACTIVITY_WINDOW { ControlFlow::Continue(()) } else { ControlFlow::Break(()) })
+            })?;
+            let state = self.task(&task)?;
+            let newest = newest.or(state.manifest.as_ref().map(|manifest| manifest.timestamp)).unwrap_or_default();
+            let now = Activity { recent, keeps, newest };
+            if let Some(old) = state.activity.replace(now).filter(|old| *old != now) {
+                self.view.delete(Column::Activity, keys::activity(old.recent, old.keeps, old.newest, &task));
+            }
+            self.view.put(Column::Activity, keys::activity(recent, keeps, newest, &task), Vec::new());
+        }
+        Ok(())
     }
 }

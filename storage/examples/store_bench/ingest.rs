@@ -1,0 +1,148 @@
+//! Taking records in, in the two stages of a node's `ingest`: while a batch is inserted, the next one
+//! is verified on all cores.
+
+use std::{
+    error::Error,
+    sync::mpsc,
+    thread,
+    time::{Duration, Instant},
+};
+
+use spore_protocol::{SignedObject, VerifiedObject};
+use spore_storage::{Outcome, Store};
+
+/// Objects in one insertion, and verified batches that wait for it: as in a node.
+const BATCH: usize = 512;
+const BATCHES_AHEAD: usize = 1;
+
+/// How an ingestion went.
+pub struct Ingested {
+    objects: usize,
+    total: Duration,
+    /// Objects in the last tenth, and what they took.
+    last: (usize, Duration),
+    /// What the inserting thread was busy.
+    inserting: Duration,
+    /// Of this process, all threads.
+    processor: Duration,
+}
+
+#[allow(clippy::cast_precision_loss, reason = "rates for people to read")]
+impl Ingested {
+    /// Objects a second.
+    pub fn rate(&self) -> f64 {
+        self.objects as f64 / self.total.as_secs_f64()
+    }
+
+    /// Objects a second, in the last tenth.
+    pub fn last_rate(&self) -> f64 {
+        self.last.0 as f64 / self.last.1.as_secs_f64()
+    }
+
+    /// The part of the time in which something was being inserted.
+    pub fn busy(&self) -> f64 {
+        self.inserting.as_secs_f64() / self.total.as_secs_f64()
+    }
+
+    /// Processor time for one object, in microseconds.
+    pub fn cpu_us(&self) -> f64 {
+        self.processor.as_secs_f64() * 1e6 / self.objects as f64
+    }
+}
+
+/// Verifies on all cores, without anything else: the machine's limit for any node.
+///
+/// # Errors
+/// When a signature is bad.
+pub fn verify_only(objects: &[SignedObject]) -> Result<Duration, Box<dyn Error>> {
+    let cores = thread::available_parallelism()?.get();
+    // Cloned before the clock starts: a node owns what it verifies.
+    let parts: Vec<Vec<SignedObject>> =
+        objects.chunks(objects.len().div_ceil(cores).max(1)).map(<[SignedObject]>::to_vec).collect();
+    let start = Instant::now();
+    let good = thread::scope(|scope| {
+        let workers: Vec<_> = parts
+            .into_iter()
+            .map(|part| scope.spawn(move || part.into_iter().filter_map(|object| object.verify().ok()).count()))
+            .collect();
+        workers.into_iter().filter_map(|worker| worker.join().ok()).sum::<usize>()
+    });
+    let took = start.elapsed();
+    if good == objects.len() { Ok(took) } else { Err("a signature is bad".into()) }
+}
+
+/// From signed objects to a store that would survive a power cut.
+///
+/// # Errors
+/// When an object is refused, or the store cannot be written.
+pub fn take_in(store: &Store, objects: Vec<SignedObject>) -> Result<Ingested, Box<dyn Error>> {
+    let cores = thread::available_parallelism()?.get();
+    let count = objects.len();
+    let (ready, batches) = mpsc::sync_channel::<Vec<VerifiedObject>>(BATCHES_AHEAD);
+    let (start, used) = (Instant::now(), processor_time());
+    let mut ingested = Ingested {
+        objects: count,
+        total: Duration::ZERO,
+        last: (count, Duration::ZERO),
+        inserting: Duration::ZERO,
+        processor: Duration::ZERO,
+    };
+    let stored = thread::scope(|scope| {
+        let reader = store.clone();
+        scope.spawn(move || {
+            let mut objects = objects.into_iter();
+            loop {
+                let batch: Vec<SignedObject> = objects.by_ref().take(BATCH).collect();
+                if batch.is_empty() || ready.send(verified(&reader, batch, cores)).is_err() {
+                    return;
+                }
+            }
+        });
+        let (mut stored, mut last) = (0, start);
+        for batch in batches {
+            let begun = Instant::now();
+            let report = store.insert(&batch, 1_800_000_000)?;
+            ingested.inserting += begun.elapsed();
+            stored += report.outcomes.iter().filter(|(_, outcome)| *outcome == Outcome::New).count();
+            if ingested.last.0 == count && stored >= count - count / 10 {
+                (ingested.last.0, last) = (count - stored, Instant::now());
+            }
+        }
+        ingested.last.1 = last.elapsed();
+        Ok::<_, spore_storage::StoreError>(stored)
+    })?;
+    (ingested.total, ingested.processor) = (start.elapsed(), processor_time() - used);
+    if stored != count {
+        return Err(format!("{stored} of {count} objects were new to the store").into());
+    }
+    Ok(ingested)
+}
+
+/// Of this process since its start, in user and kernel mode; 0 where the system does not tell.
+fn processor_time() -> Duration {
+    // Fields 14 and 15, in hundredths of a second; the second field may hold blanks.
+    let told = std::fs::read_to_string("/proc/self/stat").unwrap_or_default();
+    let fields = told.rsplit(')').next().unwrap_or_default().split_whitespace();
+    let ticks: u64 = fields.skip(11).take(2).filter_map(|field| field.parse::<u64>().ok()).sum();
+    Duration::from_millis(ticks * 10)
+}
+
+/// What of a batch is new and true.
+fn verified(store: &Store, batch: Vec<SignedObject>, cores: usize) -> Vec<VerifiedObject> {
+    let mut parts = Vec::with_capacity(cores);
+    let mut rest = batch.into_iter().filter(|object| !store.contains(object.kind(), &object.id()).unwrap_or(true));
+    loop {
+        let part: Vec<SignedObject> = rest.by_ref().take(BATCH.div_ceil(cores)).collect();
+        if part.is_empty() {
+            break;
+        }
+        parts.push(part);
+    }
+    thread::scope(|scope| {
+        let workers: Vec<_> = parts
+            .into_iter()
+            .map(|part| scope.spawn(move || part.into_iter().filter_map(|o| o.verify().ok()).collect::<Vec<_>>()))
+            .collect();
+        workers.into_iter().flat_map(|worker| worker.join().unwrap_or_default()).collect()
+    })
+}

@@ -1,0 +1,130 @@
+//! Measures the store with a made-up history of signed records: ingestion, questions, memory and
+//! disk, at several sizes, each beside its limit or the reference in the same run.
+//!
+//! `store_bench [--sizes N,N,...] [--folder DIR] [--keep]`: the folder keeps the signed histories for
+//! the next run, and the stores while they are measured (and after, with `--keep`). The environment's
+//! `SPORE_REFERENCE` names a Python that the reference is installed for. A million records take
+//! 4 GB of memory and some minutes, most of them, the first time, for signing.
+
+mod dice;
+mod disk;
+mod history;
+mod ingest;
+mod prose;
+mod questions;
+mod reference;
+mod report;
+mod signed_file;
+
+use std::{
+    collections::BTreeMap,
+    error::Error,
+    fs,
+    path::{Path, PathBuf},
+};
+
+use spore_protocol::{SignedObject, TaskId};
+use spore_storage::Store;
+
+use report::Measured;
+
+const USAGE: &str = "usage: store_bench [--sizes 10000,100000,1000000] [--folder DIR] [--keep]";
+
+/// Records in the sample that verification alone is measured with, before and after an ingestion.
+const VERIFIED: usize = 20_000;
+
+struct Settings {
+    sizes: Vec<usize>,
+    folder: PathBuf,
+    keep: bool,
+}
+
+fn settings(mut arguments: impl Iterator<Item = String>) -> Result<Settings, Box<dyn Error>> {
+    let mut settings = Settings {
+        sizes: vec![10_000, 100_000, 1_000_000],
+        folder: std::env::temp_dir().join("spore-store-bench"),
+        keep: false,
+    };
+    while let Some(argument) = arguments.next() {
+        match argument.as_str() {
+            "--sizes" => {
+                let sizes = arguments.next().ok_or(USAGE)?;
+                settings.sizes = sizes.split(',').map(str::parse).collect::<Result<_, _>>()?;
+            }
+            "--folder" => settings.folder = arguments.next().ok_or(USAGE)?.into(),
+            "--keep" => settings.keep = true,
+            _ => return Err(USAGE.into()),
+        }
+    }
+    Ok(settings)
+}
+
+fn main() -> Result<(), Box<dyn Error>> {
+    let arguments: Vec<String> = std::env::args().skip(1).collect();
+    if let [serve, dir, task] = arguments.as_slice()
+        && serve == "--serve"
+    {
+        return questions::serve(Path::new(dir), task);
+    }
+    let settings = settings(arguments.into_iter())?;
+    fs::create_dir_all(&settings.folder)?;
+    let (mut all, mut compared) = (Vec::new(), None);
+    for size in &settings.sizes {
+        let raw = signed_file::load(&settings.folder, *size)?;
+        let objects = signed_file::decode(&raw)?;
+        if compared.is_none() {
+            compared = reference::run(&settings.folder, &objects)?;
+        }
+        let (plain, packed) = disk::compressed(&raw)?;
+        drop(raw);
+        eprintln!("measuring with {size} records");
+        all.push(measure(&settings, *size, objects, (plain, packed))?);
+    }
+    report::print(&all, compared.as_ref());
+    Ok(())
+}
+
+fn measure(
+    settings: &Settings,
+    records: usize,
+    objects: Vec<SignedObject>,
+    (plain, packed): (usize, usize),
+) -> Result<Measured, Box<dyn Error>> {
+    let dir = settings.folder.join(format!("store-{records}"));
+    if dir.exists() {
+        fs::remove_dir_all(&dir)?;
+    }
+    let sample: Vec<SignedObject> = objects.iter().take(VERIFIED).cloned().collect();
+    let probes = questions::probes(&objects);
+    let graph_of = task_near(&objects, history::GRAPH_TASK).ok_or("there are no records")?;
+    let before = ingest::verify_only(&sample)?;
+    let store = Store::open(&dir)?;
+    let ingested = ingest::take_in(&store, objects)?;
+    drop(store);
+    let after = ingest::verify_only(&sample)?;
+    let on_disk = disk::used(&dir)?;
+    let served = questions::in_child(&dir, &probes, &graph_of)?;
+    let store = Store::open(&dir)?;
+
+    drop(store);
+    let compacted = disk::used(&dir)?;
+    if !settings.keep {
+        fs::remove_dir_all(&dir)?;
+    }
+    #[allow(clippy::cast_precision_loss, reason = "a rate for people to read")]
+    let verify_rate = 2.0 * sample.len() as f64 / (before + after).as_secs_f64();
+    Ok(Measured { records, verify_rate, ingested, plain, packed, on_disk, compacted, served })
+}
+
+/// The task whose number of records is nearest to `count`.
+fn task_near(objects: &[SignedObject], count: usize) -> Option<TaskId> {
+    let mut counts: BTreeMap<TaskId, usize> = BTreeMap::new();
+    for object in objects {
+        if let SignedObject::Experiment(record) = object
+            && let Some(task) = record.task_id
+        {
+            *counts.entry(task).or_default() += 1;
+        }
+    }
+    counts.into_iter().min_by_key(|(_, records)| records.abs_diff(count)).map(|(task, _)| task)
+}

@@ -1,0 +1,140 @@
+//! The table of figures: what was measured at each size, what is asked for, and by how much a figure
+//! is missed.
+
+use crate::{ingest::Ingested, questions::Served, reference::Reference};
+
+/// Everything measured with a history of one size.
+pub struct Measured {
+    pub records: usize,
+    /// Records a second: only verified, on all cores, before and after the ingestion.
+    pub verify_rate: f64,
+    pub ingested: Ingested,
+    /// Bytes: of the signed objects, compressed, in the store as it was left, and compacted.
+    pub plain: usize,
+    pub packed: usize,
+    pub on_disk: u64,
+    pub compacted: u64,
+    pub served: Served,
+}
+
+/// What a figure must be.
+enum Bound {
+    AtLeast(f64),
+    AtMost(f64),
+    Shown,
+}
+
+struct Row {
+    name: String,
+    unit: &'static str,
+    bound: Bound,
+    values: Vec<Option<f64>>,
+}
+
+fn row(name: &str, unit: &'static str, bound: Bound, all: &[Measured], of: impl Fn(&Measured) -> Option<f64>) -> Row {
+    Row { name: name.to_owned(), unit, bound, values: all.iter().map(of).collect() }
+}
+
+#[allow(clippy::cast_precision_loss, reason = "figures for people to read")]
+fn rows(all: &[Measured], reference: Option<&Reference>) -> Vec<Row> {
+    use Bound::{AtLeast, AtMost, Shown};
+    let per_record = |bytes: u64, m: &Measured| bytes as f64 / m.records as f64;
+    let first = all.first().map(|m| m.ingested.rate()).filter(|_| all.len() > 1);
+    let mut rows = vec![
+        row("strict verification alone, all cores", "records/s", Shown, all, |m| Some(m.verify_rate)),
+        row("ingest: verified, indexed, durable", "records/s", Shown, all, |m| Some(m.ingested.rate())),
+        row("  against strict verification alone", "x", AtLeast(0.5), all, |m| Some(m.ingested.rate() / m.verify_rate)),
+        row("  against the reference's verify + insert", "x", AtLeast(15.0), all, |m| {
+            reference.map(|reference| m.ingested.rate() / reference.rate)
+        }),
+        row("  the last tenth of the records", "records/s", Shown, all, |m| Some(m.ingested.last_rate())),
+        row("  the last tenth against the smallest size", "x", AtLeast(0.7), all, |m| {
+            first.map(|first| m.ingested.last_rate() / first)
+        }),
+        row("  insertion busy, of the time", "%", Shown, all, |m| Some(m.ingested.busy() * 100.0)),
+        row("  processor time of everything", "us/record", Shown, all, |m| Some(m.ingested.cpu_us())),
+    ];
+    let kinds = [
+        ("frontier_100", "frontier, first 100", true),
+        ("status", "counters and status", true),
+        ("recent_50", "recent 50", true),
+        ("node_50", "by node 50", true),
+        ("children", "children", true),
+        ("prefix", "prefix look-up", true),
+        ("words_20", "words, first 20", false),
+        ("record", "one record in full", false),
+        ("ancestors_100", "ancestors, 100", false),
+        ("changes_100", "changes since, 100", false),
+    ];
+    for (kind, name, bounded) in kinds {
+        let bound = || if bounded { AtMost(1000.0) } else { Shown };
+        let warm = |m: &Measured| m.served.warm.get(kind).copied();
+        rows.push(row(&format!("{name}: p50"), "us", Shown, all, |m| warm(m).map(|a| a.p50)));
+        rows.push(row(&format!("{name}: p99"), "us", bound(), all, |m| warm(m).map(|a| a.p99)));
+        rows.push(row(&format!("{name}: max"), "us", Shown, all, |m| warm(m).map(|a| a.max)));
+        rows.push(row(&format!("{name}: p99, just opened"), "us", Shown, all, |m| {
+            m.served.fresh.get(kind).map(|a| a.p99)
+        }));
+    }
+    let figure = |m: &Measured, name: &str| m.served.figures.get(name).copied();
+    rows.extend([
+        row("columnar graph: records", "", Shown, all, |m| figure(m, "graph_records")),
+        row("columnar graph: time", "ms", AtMost(50.0), all, |m| figure(m, "graph_ms")),
+        row("columnar graph: size", "MB", AtMost(3.0), all, |m| figure(m, "graph_bytes").map(|b| b / 1e6)),
+        row("open", "ms", AtMost(1000.0), all, |m| figure(m, "open_ms")),
+        row("resident after serving it all", "MiB", AtMost(400.0), all, |m| figure(m, "rss_kib").map(|k| k / 1024.0)),
+        row("  of it not file pages", "MiB", Shown, all, |m| figure(m, "anon_kib").map(|k| k / 1024.0)),
+        row("signed objects", "B/record", Shown, all, |m| Some(per_record(m.plain as u64, m))),
+        row("  in zstd 3, blocks of 1 MiB", "B/record", Shown, all, |m| Some(per_record(m.packed as u64, m))),
+        row("disk", "B/record", Shown, all, |m| Some(per_record(m.on_disk, m))),
+        row("  against the compressed objects", "x", AtMost(1.3), all, |m| Some(m.on_disk as f64 / m.packed as f64)),
+        row("  compacted, against the same", "x", Shown, all, |m| Some(m.compacted as f64 / m.packed as f64)),
+    ]);
+    rows
+}
+
+/// A number in as many digits as say something.
+fn digits(value: f64) -> String {
+    if value >= 100.0 {
+        format!("{value:.0}")
+    } else if value >= 10.0 {
+        format!("{value:.1}")
+    } else {
+        format!("{value:.2}")
+    }
+}
+
+/// What is asked for, and how the largest size stands to it.
+fn verdict(bound: &Bound, value: Option<f64>) -> (String, String) {
+    let (asked, missed) = match *bound {
+        Bound::Shown => return (String::new(), String::new()),
+        Bound::AtLeast(least) => (format!(">= {}", digits(least)), value.map(|v| (v < least, v / least))),
+        Bound::AtMost(most) => (format!("<= {}", digits(most)), value.map(|v| (v > most, v / most))),
+    };
+    let told = match missed {
+        None => "not measured".to_owned(),
+        Some((false, _)) => "met".to_owned(),
+        Some((true, of)) => format!("MISSED: {} of it", digits(of)),
+    };
+    (asked, told)
+}
+
+/// Prints the whole table, in Markdown.
+pub fn print(all: &[Measured], reference: Option<&Reference>) {
+    if let Some(reference) = reference {
+        println!(
+            "The reference: {:.0} records/s verified and inserted; {:.0} ms for the frontier of {} records.\n",
+            reference.rate,
+            reference.frontier_s * 1e3,
+            crate::reference::RECORDS
+        );
+    }
+    let sizes: Vec<String> = all.iter().map(|m| m.records.to_string()).collect();
+    println!("| figure | unit | {} | asked | largest size |", sizes.join(" | "));
+    println!("|---|---|{}---|---|", "--:|".repeat(sizes.len()));
+    for row in rows(all, reference) {
+        let values: Vec<String> = row.values.iter().map(|value| value.map_or_else(|| "-".to_owned(), digits)).collect();
+        let (asked, told) = verdict(&row.bound, row.values.last().copied().flatten());
+        println!("| {} | {} | {} | {asked} | {told} |", row.name, row.unit, values.join(" | "));
+    }
+}

@@ -1,0 +1,75 @@
+//! Pages of any index: keyset cursors, both ways.
+
+use std::ops::ControlFlow;
+
+use crate::{
+    columns::Column,
+    db::{Source, Way},
+    error::Result,
+    types::{Cursor, Direction, MAX_PAGE, Page, Span},
+};
+
+/// An index, or the part of one under a prefix, that is listed.
+#[derive(Clone, Copy)]
+pub struct List<'a> {
+    pub column: Column,
+    pub prefix: &'a [u8],
+    /// The way that its order takes: upwards the best or least first, downwards the newest.
+    pub order: Way,
+}
+
+impl List<'_> {
+    pub const fn way(&self, direction: Direction) -> Way {
+        match (self.order, direction) {
+            (Way::Up, Direction::Forward) | (Way::Down, Direction::Backward) => Way::Up,
+            _ => Way::Down,
+        }
+    }
+
+    /// One page, each item made from its key and value.
+    pub fn page<T>(
+        &self,
+        source: &dyn Source,
+        span: &Span,
+        mut item: impl FnMut(&[u8], &[u8]) -> Result<T>,
+    ) -> Result<Page<T>> {
+        let from = span.after.map(|cursor| [self.prefix, cursor.bytes()].concat());
+        let limit = span.limit.min(MAX_PAGE);
+        let mut page = Page::default();
+        let (mut last, mut more) = (None, false);
+        let way = self.way(span.direction);
+        source.walk(self.column, self.prefix, from.as_deref(), way, &mut |key, value| {
+            if from.as_deref() == Some(key) {
+                return Ok(ControlFlow::Continue(()));
+            }
+            if page.items.len() >= limit {
+                more = true;
+                return Ok(ControlFlow::Break(()));
+            }
+            last = Cursor::of(key.get(self.prefix.len()..).unwrap_or_default());
+            page.first = page.first.or(last);
+            page.items.push(item(key, value)?);
+            Ok(ControlFlow::Continue(()))
+        })?;
+        page.next = last.filter(|_| more);
+        Ok(page)
+    }
+
+    /// The first `limit` items, however many that is.
+    pub fn head<T>(
+        &self,
+        source: &dyn Source,
+        limit: usize,
+        mut item: impl FnMut(&[u8], &[u8]) -> Result<T>,
+    ) -> Result<Vec<T>> {
+        let mut items = Vec::new();
+        if limit == 0 {
+            return Ok(items);
+        }
+        source.walk(self.column, self.prefix, None, self.order, &mut |key, value| {
+            items.push(item(key, value)?);
+            Ok(if items.len() < limit { ControlFlow::Continue(()) } else { ControlFlow::Break(()) })
+        })?;
+        Ok(items)
+    }
+}

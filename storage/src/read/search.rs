@@ -1,0 +1,137 @@
+//! Looking for records by the words of their description and hypothesis.
+//!
+//! A word is a run of letters and digits (of any script), in lower case, cut to [`MAX_WORD`] bytes;
+//! the first [`MAX_WORDS`] different words of a record are indexed.
+
+use std::{collections::BTreeSet, ops::ControlFlow};
+
+use spore_protocol::TaskId;
+
+use super::{listing::List, row};
+use crate::{
+    columns::Column,
+    db::{Source, View, Way},
+    error::Result,
+    keys,
+    store::Store,
+    types::{Cursor, MAX_PAGE, Page, RecordSummary, Span},
+};
+
+/// Different words indexed of one record: a few sentences. A record that is all words would
+/// otherwise cost more index than text.
+const MAX_WORDS: usize = 32;
+/// Bytes of a word that count: longer ones are mostly hashes and runs of nonsense.
+const MAX_WORD: usize = 24;
+/// Words of a question that are looked at.
+const MAX_QUESTION: usize = 8;
+/// Records looked at for one page, so that common words with nothing in common take some 50 ms at
+/// most. The page is short then, and its cursor goes on.
+const MAX_LOOKED_AT: usize = 20_000;
+/// Uses counted to tell which word of a question is the rarest.
+const MAX_COUNTED: usize = 1_000;
+
+/// The words of some texts that are indexed.
+pub fn words(texts: &[&str]) -> BTreeSet<String> {
+    let mut words = BTreeSet::new();
+    for word in texts.iter().flat_map(|text| text.split(|c: char| !c.is_alphanumeric())) {
+        if word.is_empty() {
+            continue;
+        }
+        if words.len() >= MAX_WORDS {
+            break;
+        }
+        let mut word = word.to_lowercase();
+        word.truncate(word.floor_char_boundary(MAX_WORD));
+        words.insert(word);
+    }
+    words
+}
+
+impl Store {
+    /// The records whose description and hypothesis hold every one of these words, of a task or of
+    /// all, the last to arrive first. A page may be short, even empty, and yet have a next one.
+    ///
+    /// # Errors
+    /// When the store cannot be read.
+    pub fn search(&self, text: &str, task: Option<&TaskId>, span: &Span) -> Result<Page<RecordSummary>> {
+        let view = self.view();
+        let mut words: Vec<_> = words(&[text]).into_iter().take(MAX_QUESTION).collect();
+        let Some(rarest) = take_rarest(&view, &mut words)? else { return Ok(Page::default()) };
+        let prefix = keys::word(&rarest);
+        let way = List { column: Column::Words, prefix: &prefix, order: Way::Down }.way(span.direction);
+        let after = span.after.and_then(|cursor| keys::number_at(cursor.bytes(), 0).ok());
+        let from = after.map(|number| keys::word_uses(&rarest, keys::word_use(number).0));
+        let mut page = Page::default();
+        let (mut last, mut more, mut looked_at) = (None, false, 0);
+        view.walk(Column::Words, &prefix, from.as_deref(), way, &mut |key, uses| {
+            let stretch = keys::last_number(key)?;
+            let mut others = Vec::with_capacity(words.len());
+            for word in &words {
+                others.push(view.get(Column::Words, &keys::word_uses(word, stretch))?.unwrap_or_default());
+            }
+            for (number, low) in numbers(stretch, uses, after, way) {
+                if page.items.len() >= span.limit.min(MAX_PAGE) || looked_at >= MAX_LOOKED_AT {
+                    more = true;
+                    return Ok(ControlFlow::Break(()));
+                }
+                looked_at += 1;
+                last = Cursor::of(&number.to_be_bytes());
+                if !others.iter().all(|uses| uses.contains(&low)) {
+                    continue;
+                }
+                let found = row(&view, number)?.summary;
+                if task.is_none_or(|task| *task == found.task_id) {
+                    page.first = page.first.or(last);
+                    page.items.push(found);
+                }
+            }
+            Ok(ControlFlow::Continue(()))
+        })?;
+        page.next = last.filter(|_| more);
+        Ok(page)
+    }
+}
+
+/// The numbers of a stretch behind `after`, this way, each with its last byte.
+fn numbers(stretch: u64, uses: &[u8], after: Option<u64>, way: Way) -> impl Iterator<Item = (u64, u8)> {
+    let mut numbers: Vec<_> = uses.iter().map(|low| (stretch << 8 | u64::from(*low), *low)).collect();
+    match way {
+        Way::Up => numbers.retain(|(number, _)| after.is_none_or(|after| *number > after)),
+        Way::Down => {
+            numbers.retain(|(number, _)| after.is_none_or(|after| *number < after));
+            numbers.reverse();
+        }
+    }
+    numbers.into_iter()
+}
+
+/// Takes the word out that the fewest records use, as far as is counted.
+fn take_rarest(view: &View<'_>, words: &mut Vec<String>) -> Result<Option<String>> {
+    let mut counts = Vec::with_capacity(words.len());
+    for word in words.iter() {
+        let mut count = 0;
+        view.walk(Column::Words, &keys::word(word), None, Way::Down, &mut |_, uses| {
+            count += uses.len();
+            Ok(if count < MAX_COUNTED { ControlFlow::Continue(()) } else { ControlFlow::Break(()) })
+        })?;
+        counts.push(count.min(MAX_COUNTED));
+    }
+    let least = counts.iter().zip(0..).min().map(|(_, place)| place);
+    Ok(least.map(|place| words.swap_remove(place)))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn words_are_lower_case_runs_of_letters_and_digits_of_bounded_length_and_number() {
+        let found = words(&["Ein größerer ÄRMEL, lr=0.003", &"x".repeat(99)]);
+        let long = "x".repeat(MAX_WORD);
+        let expected = ["0", "003", "ein", "größerer", "lr", long.as_str(), "ärmel"];
+        assert_eq!(found.iter().map(String::as_str).collect::<Vec<_>>(), expected);
+        let many: Vec<_> = (0..99).map(|n| n.to_string()).collect();
+        assert_eq!(words(&[&many.join(" ")]).len(), MAX_WORDS);
+        assert!(words(&["数学".repeat(20).as_str()]).iter().all(|word| word.len() <= MAX_WORD));
+    }
+}

@@ -1,0 +1,208 @@
+//! A store that checks itself: everything but the objects is a function of the objects, so it is
+//! computed again, into a database beside the store, and compared entry by entry.
+
+use std::{
+    fmt, fs,
+    iter::Peekable,
+    path::PathBuf,
+    sync::atomic::{AtomicU64, Ordering},
+};
+
+use super::{
+    readable::{Readable, Step},
+    replay::{Fault, Replay},
+    swap,
+};
+use crate::{
+    columns::Column,
+    db::{Access, Db, Scan},
+    error::Result,
+    progress::{Stage, Watch, tell, unwatched},
+    store::Store,
+};
+
+/// Findings kept; the rest is counted.
+const MAX_FINDINGS: usize = 100;
+
+/// Bytes of a value shown.
+const SHOWN: usize = 48;
+
+static NEXT: AtomicU64 = AtomicU64::new(0);
+
+/// One entry that is not what follows from the objects.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Finding {
+    pub column: String,
+    /// In hex, or what names the object.
+    pub key: String,
+    pub expected: String,
+    pub found: String,
+}
+
+impl fmt::Display for Finding {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "{} {}: expected {}, found {}", self.column, self.key, self.expected, self.found)
+    }
+}
+
+/// What a check came to.
+#[derive(Clone, Debug, Default)]
+pub struct CheckReport {
+    /// Objects whose hash and signature were verified.
+    pub objects: u64,
+    pub pending: u64,
+    /// The first of them: what cannot be read, then objects, then columns; none in a sound store.
+    pub findings: Vec<Finding>,
+    pub finding_count: u64,
+}
+
+impl Store {
+    /// Verifies every object, computes every column again, and tells where the store differs: nowhere in
+    /// a sound one. Can run beside everything else, on the store as it is now; needs as much free
+    /// disk as the database takes, and memory for a thousand objects.
+    ///
+    /// # Errors
+    /// [`crate::StoreError::Cancelled`]; when the database for comparison cannot be written.
+    pub fn check_with(&self, watch: &mut Watch<'_>) -> Result<CheckReport> {
+        let scratch = Scratch::new(self)?;
+        let expected = Db::open(&scratch.dir, Access::Scratch)?;
+        let view = self.view();
+        let replayed = Replay::new(&view, None, &expected)?.strictly(watch)?;
+        let mut report = CheckReport { objects: replayed.objects, pending: replayed.pending, ..CheckReport::default() };
+        for damaged in replayed.damaged {
+            report.add(|| unreadable(damaged.column, damaged.why));
+        }
+        for fault in &replayed.faults {
+            report.add(|| of_fault(fault));
+        }
+        report.finding_count += replayed.fault_count - replayed.faults.len() as u64;
+        for (done, column) in Column::ALL.into_iter().enumerate() {
+            tell(watch, Stage::Compare, done as u64, Column::ALL.len() as u64)?;
+            compare(column, &expected, &view, &mut report)?;
+        }
+        Ok(report)
+    }
+
+    /// As [`Store::check_with`], unwatched: the findings as text.
+    ///
+    /// # Errors
+    /// As [`Store::check_with`].
+    pub fn check(&self) -> Result<Vec<String>> {
+        let report = self.check_with(&mut unwatched)?;
+        Ok(report.findings.iter().map(Finding::to_string).collect())
+    }
+}
+
+/// A folder for a database to compare with, gone when this is.
+struct Scratch {
+    dir: PathBuf,
+}
+
+impl Scratch {
+    fn new(store: &Store) -> Result<Self> {
+        let number = NEXT.fetch_add(1, Ordering::Relaxed);
+        let dir = swap::scratch(store.dir()).join(format!("{}-{number}", std::process::id()));
+        swap::clear(&dir)?;
+        swap::create(&dir)?;
+        Ok(Self { dir })
+    }
+}
+
+impl Drop for Scratch {
+    fn drop(&mut self) {
+        if let Err(error) = swap::clear(&self.dir) {
+            tracing::warn!(%error, "what a check compared with stays behind until the next start");
+        }
+        // Not empty where another check is under way.
+        drop(self.dir.parent().map(fs::remove_dir));
+    }
+}
+
+impl CheckReport {
+    fn add(&mut self, finding: impl FnOnce() -> Finding) {
+        self.finding_count += 1;
+        if self.findings.len() < MAX_FINDINGS {
+            self.findings.push(finding());
+        }
+    }
+}
+
+fn of_fault(fault: &Fault) -> Finding {
+    let (key, expected, found) = match fault {
+        Fault::Lost { kind, id, why } => (format!("{kind} {id}"), "the object that the log names", why.clone()),
+        Fault::Refused { kind, id, why } => (format!("{kind} {id}"), "an object that goes in again", why.clone()),
+        Fault::Orphaned { id, missing } => {
+            (format!("experiment {id}"), "its parent before it", format!("no {missing}"))
+        }
+    };
+    Finding { column: Column::Objects.name().into(), key, expected: expected.into(), found }
+}
+
+fn unreadable(column: String, why: String) -> Finding {
+    Finding { column, key: "(a part)".into(), expected: "entries".into(), found: why }
+}
+
+type Entry = (Box<[u8]>, Box<[u8]>);
+
+/// One side of the comparison: its entries, and what of it cannot be read.
+fn entries<'a>(
+    source: &'a dyn Scan,
+    column: Column,
+    damages: &'a mut Vec<String>,
+) -> impl Iterator<Item = Result<Entry>> {
+    Readable::new(source, column).filter_map(|step| match step {
+        Ok(Step::Entry(key, value)) => Some(Ok((key, value))),
+        Ok(Step::Damage(why)) => {
+            damages.push(why);
+            None
+        }
+        Err(error) => Some(Err(error)),
+    })
+}
+
+fn compare(column: Column, expected: &Db, found: &dyn Scan, report: &mut CheckReport) -> Result<()> {
+    let (mut damages, mut own) = (Vec::new(), Vec::new());
+    let mut expected = entries(expected, column, &mut own).peekable();
+    let mut found = entries(found, column, &mut damages).peekable();
+    loop {
+        let (left, right) = (front(&mut expected)?, front(&mut found)?);
+        let (left, right) = match (left, right) {
+            (None, None) => break,
+            (Some(left), Some(right)) if left.0 == right.0 => (expected.next(), found.next()),
+            (Some(left), right) if right.is_none_or(|right| left.0 < right.0) => (expected.next(), None),
+            _ => (None, found.next()),
+        };
+        let (left, right) = (left.transpose()?, right.transpose()?);
+        let value = |entry: &Option<Entry>| entry.as_ref().map(|(_, value)| value.clone());
+        if value(&left) != value(&right) {
+            let key = left.as_ref().or(right.as_ref()).map(|(key, _)| hex::encode(key)).unwrap_or_default();
+            let column = column.name().to_owned();
+            report.add(|| Finding { column, key, expected: shown(&left), found: shown(&right) });
+        }
+    }
+    drop((expected, found));
+    for why in damages.into_iter().chain(own) {
+        report.add(|| unreadable(column.name().into(), why));
+    }
+    Ok(())
+}
+
+/// The next entry, not yet taken.
+fn front(entries: &mut Peekable<impl Iterator<Item = Result<Entry>>>) -> Result<Option<&Entry>> {
+    if let Some(Err(error)) = entries.next_if(Result::is_err) {
+        return Err(error);
+    }
+    Ok(entries.peek().and_then(|entry| entry.as_ref().ok()))
+}
+
+fn shown(entry: &Option<Entry>) -> String {
+    match entry {
+        None => "nothing".to_owned(),
+        Some((_, value)) if value.is_empty() => "an entry".to_owned(),
+        Some((_, value)) => {
+            let start = value.get(..SHOWN.min(value.len())).unwrap_or_default();
+            let more = if value.len() > SHOWN { format!("... ({} bytes)", value.len()) } else { String::new() };
+            format!("{}{more}", hex::encode(start))
+        }
+    }
+}

@@ -1,0 +1,144 @@
+//! Every byte on disk read once against its checksum: the blocks of the database's tables, and the
+//! artifacts against their addresses.
+
+use std::{fmt, path::Path};
+
+use spore_protocol::Cid;
+
+use super::{
+    readable::{Readable, Step},
+    swap,
+};
+use crate::{
+    columns::Column,
+    db::Db,
+    error::Result,
+    progress::{Stage, Watch, tell},
+    store::Store,
+};
+
+/// Damages told of one by one; each names a file, and a store has some thousands at most.
+const MAX_DAMAGES: usize = 1000;
+
+/// Artifacts between two reports of progress.
+const REPORT: u64 = 50;
+
+/// A file of the database that is not what was written.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct DamagedFile {
+    pub column: String,
+    /// Its name in the store's folder, where RocksDB tells it.
+    pub file: Option<String>,
+    pub why: String,
+}
+
+impl DamagedFile {
+    /// Of a reason for which a part of a column cannot be read.
+    pub(super) fn in_column(column: Column, why: String) -> Self {
+        Self { column: column.name().into(), file: file_in(&why), why }
+    }
+
+    /// Of a reason for which the database does not open.
+    pub(super) fn of_database(why: String) -> Self {
+        Self { column: "(all)".into(), file: file_in(&why), why }
+    }
+}
+
+impl fmt::Display for DamagedFile {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "column {}, file {}: {}", self.column, self.file.as_deref().unwrap_or("unknown"), self.why)
+    }
+}
+
+/// What reading everything came to.
+#[derive(Clone, Debug, Default)]
+pub struct FilesReport {
+    /// Table files and artifacts looked at.
+    pub files: u64,
+    pub artifacts: u64,
+    pub damaged: Vec<DamagedFile>,
+    /// Artifacts that are not what their address says. In a store open for writing they are gone, and
+    /// can be fetched again.
+    pub damaged_artifacts: Vec<Cid>,
+}
+
+impl Store {
+    /// Reads every block of the database and every artifact, and names what is damaged. Can run
+    /// beside everything else.
+    ///
+    /// # Errors
+    /// [`crate::StoreError::Cancelled`], [`crate::StoreError::Io`].
+    pub fn verify_files(&self, watch: &mut Watch<'_>) -> Result<FilesReport> {
+        let mut report = FilesReport::default();
+        let (files, cut) = cut_files(self.database(), &swap::database(self.dir()))?;
+        (report.files, report.damaged) = (files, cut);
+        let view = self.view();
+        for (done, column) in Column::ALL.into_iter().enumerate() {
+            tell(watch, Stage::Scan, done as u64, Column::ALL.len() as u64)?;
+            for step in Readable::new(&view, column) {
+                if let Step::Damage(why) = step?
+                    && report.damaged.len() < MAX_DAMAGES
+                {
+                    report.damaged.push(DamagedFile::in_column(column, why));
+                }
+            }
+        }
+        self.verify_artifacts(&mut report, watch)?;
+        Ok(report)
+    }
+
+    /// Reads every artifact, and removes those that are damaged where that is allowed.
+    pub(super) fn verify_artifacts(&self, report: &mut FilesReport, watch: &mut Watch<'_>) -> Result<()> {
+        let artifacts = self.artifacts();
+        artifacts.each(&mut |stored| {
+            if artifacts.verify(&stored.cid)? == Some(false) {
+                if report.damaged_artifacts.len() < MAX_DAMAGES {
+                    report.damaged_artifacts.push(stored.cid);
+                }
+                if !self.read_only() {
+                    artifacts.remove(&stored.cid)?;
+                }
+            }
+            report.artifacts += 1;
+            if report.artifacts.is_multiple_of(REPORT) {
+                tell(watch, Stage::Artifacts, report.artifacts, 0)?;
+            }
+            Ok(())
+        })
+    }
+}
+
+/// How many table files the database has, and those whose length is not what it wrote.
+pub fn cut_files(db: &Db, dir: &Path) -> Result<(u64, Vec<DamagedFile>)> {
+    let files = db.raw().live_files()?;
+    let mut cut = Vec::new();
+    for file in &files {
+        let name = file.name.trim_start_matches('/');
+        let length = std::fs::metadata(dir.join(name)).map(|file| file.len());
+        let why = match length {
+            Ok(length) if length == file.size as u64 => continue,
+            Ok(length) => format!("it has {length} bytes of {}", file.size),
+            Err(error) => error.to_string(),
+        };
+        cut.push(DamagedFile { column: file.column_family_name.clone(), file: Some(name.into()), why });
+    }
+    Ok((files.len() as u64, cut))
+}
+
+/// The file that a message of RocksDB is about.
+fn file_in(message: &str) -> Option<String> {
+    let words = message.split(|c: char| c.is_whitespace() || "(),:;".contains(c));
+    let paths = words.filter(|word| [".sst", ".log"].iter().any(|end| word.ends_with(end)));
+    paths.filter_map(|path| Path::new(path).file_name()?.to_str()).map(str::to_owned).next()
+}
+
+#[cfg(test)]
+mod tests {
+    #[test]
+    fn a_message_of_the_database_names_its_file() {
+        let message =
+            "block checksum mismatch: stored = 1, computed = 2, type = 4  in /x/store/000012.sst offset 0 size 9";
+        assert_eq!(super::file_in(message).as_deref(), Some("000012.sst"));
+        assert_eq!(super::file_in("no file at all"), None);
+    }
+}

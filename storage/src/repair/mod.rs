@@ -1,0 +1,21 @@
+//! Looking after a store that may be damaged: finding out ([`check`], [`files`]), building every
+//! column anew from what can still be read ([`rebuild`]), and putting the result in place ([`swap`]).
+//!
+//! Everything but the objects follows from the objects, so there is one way to repair: insert them
+//! again. What cannot be read is named and left out; other nodes bring it back, since what two
+//! nodes compare is computed from what is really there.
+
+mod check;
+mod files;
+mod readable;
+mod rebuild;
+mod replay;
+pub(crate) mod swap;
+
+pub(crate) use self::readable::{Readable, Step};
+pub use self::{
+    check::{CheckReport, Finding},
+    files::{DamagedFile, FilesReport},
+    rebuild::RepairReport,
+    replay::Fault,
+};

@@ -1,0 +1,141 @@
+//! Backups beside a working store, and stores made of them.
+
+use std::{
+    fs,
+    sync::atomic::{AtomicBool, Ordering},
+};
+
+use spore_protocol::{Cid, Goal, VerifiedObject};
+
+use super::objects::{manifest, record, sign, task_of};
+use crate::{GcPlan, RestorePlan, Store, StoreError, unwatched};
+
+fn records(from: u64, to: u64) -> Vec<VerifiedObject> {
+    let task = task_of(&manifest(1, Goal::Minimize));
+    (from..to).map(|time| sign(2, &record(2, Some(task), None, 1.0, time)).into()).collect()
+}
+
+#[test]
+fn backups_grow_by_what_is_new_and_each_can_be_restored() {
+    let dir = tempfile::tempdir().unwrap();
+    let folder = tempfile::tempdir().unwrap();
+    assert!(matches!(Store::backups(folder.path()), Err(StoreError::NoBackup(_))));
+    let store = Store::open(dir.path()).unwrap();
+    store.insert(&records(0, 200), 1).unwrap();
+    store.compact(&mut unwatched).unwrap();
+    let script = store.put_artifact(b"script").unwrap();
+    let large = store.put_artifact(&vec![9; 3 << 20]).unwrap();
+    store.pin(&large).unwrap();
+    let first = store.backup(folder.path(), 5, &mut unwatched).unwrap();
+    assert_eq!((first.artifacts_copied, first.artifact_bytes_copied), (2, 6 + (3 << 20)));
+    // Not flushed: the log is in the backup too.
+    store.insert(&records(200, 210), 2).unwrap();
+    let second = store.backup(folder.path(), 5, &mut unwatched).unwrap();
+    assert_eq!((second.artifacts_copied, second.backup.id), (0, first.backup.id + 1));
+    store.insert(&records(210, 220), 3).unwrap();
+    let backups = Store::backups(folder.path()).unwrap();
+    assert_eq!(backups, [first.backup, second.backup]);
+
+    for (plan, count) in [(Some(first.backup.id), 200), (None, 210)] {
+        let target = tempfile::tempdir().unwrap();
+        let plan = RestorePlan { id: plan, replace: false };
+        let report = Store::restore(folder.path(), target.path(), plan, &mut unwatched).unwrap();
+        assert_eq!((report.artifacts_copied, report.sequence), (2, count));
+        let restored = Store::open(target.path()).unwrap();
+        assert_eq!((restored.counts().unwrap().experiments, restored.lost_changes()), (count, None));
+        assert_eq!(restored.check().unwrap(), Vec::<String>::new());
+        assert_eq!(restored.artifact(&script).unwrap().unwrap(), b"script");
+        assert_eq!((restored.verify_artifact(&large).unwrap(), restored.pins().unwrap()), (true, vec![large]));
+    }
+    let third = store.backup(folder.path(), 1, &mut unwatched).unwrap();
+    assert_eq!(Store::backups(folder.path()).unwrap(), [third.backup], "only as many as are to be kept");
+}
+
+#[test]
+fn everything_that_may_run_beside_a_writer_does() {
+    let dir = tempfile::tempdir().unwrap();
+    let folder = tempfile::tempdir().unwrap();
+    let store = Store::open(dir.path()).unwrap();
+    store.insert(&records(0, 100), 1).unwrap();
+    let stop = AtomicBool::new(false);
+    let written = std::thread::scope(|scope| {
+        let writer = scope.spawn(|| {
+            let mut at = 100;
+            while !stop.load(Ordering::Relaxed) {
+                store.insert(&records(at, at + 5), 1).unwrap();
+                store.put_artifact(&at.to_be_bytes()).unwrap();
+                at += 5;
+            }
+            at
+        });
+        for _ in 0..3 {
+            assert_eq!(store.check().unwrap(), Vec::<String>::new());
+            store.backup(folder.path(), 2, &mut unwatched).unwrap();
+            store.compact(&mut unwatched).unwrap();
+            let files = store.verify_files(&mut unwatched).unwrap();
+            assert!(files.damaged.is_empty() && files.damaged_artifacts.is_empty());
+            let plan = GcPlan { now: u64::MAX, max_age: None, max_bytes: Some(u64::MAX), dry_run: false };
+            assert_eq!(store.gc(&plan, &mut unwatched).unwrap().dropped_count, 0);
+            assert!(store.stats().unwrap().database_bytes() > 0);
+        }
+        stop.store(true, Ordering::Relaxed);
+        writer.join().unwrap()
+    });
+    assert_eq!(store.counts().unwrap().experiments, written);
+    let target = tempfile::tempdir().unwrap();
+    Store::restore(folder.path(), target.path(), RestorePlan::default(), &mut unwatched).unwrap();
+    let restored = Store::open(target.path()).unwrap();
+    assert_eq!((restored.check().unwrap(), restored.lost_changes()), (vec![], None));
+    assert!((100..=written).contains(&restored.counts().unwrap().experiments));
+}
+
+#[test]
+fn a_store_is_replaced_only_when_told_and_keeps_counting() {
+    let dir = tempfile::tempdir().unwrap();
+    let folder = tempfile::tempdir().unwrap();
+    let store = Store::open(dir.path()).unwrap();
+    store.insert(&records(0, 10), 1).unwrap();
+    store.backup(folder.path(), 1, &mut unwatched).unwrap();
+    store.insert(&records(10, 15), 1).unwrap();
+    let restore = |replace| {
+        let plan = RestorePlan { id: None, replace };
+        Store::restore(folder.path(), dir.path(), plan, &mut unwatched)
+    };
+    assert!(matches!(restore(true), Err(StoreError::Locked { .. })), "a node runs");
+    drop(store);
+    assert!(matches!(restore(false), Err(StoreError::NotEmpty(_))));
+    assert_eq!(restore(true).unwrap().sequence, 15);
+    let store = Store::open(dir.path()).unwrap();
+    assert_eq!((store.counts().unwrap().experiments, store.sequence()), (10, 15));
+    assert_eq!(store.lost_changes(), Some(11..=15), "what came after the backup is told of");
+    let report = store.insert(&records(10, 15), 1).unwrap();
+    assert_eq!(report.changes[0].sequence, 16);
+    assert_eq!(store.check().unwrap(), Vec::<String>::new());
+}
+
+#[test]
+fn a_damaged_backup_is_refused_and_damaged_artifacts_are_left_out() {
+    let dir = tempfile::tempdir().unwrap();
+    let folder = tempfile::tempdir().unwrap();
+    let store = Store::open(dir.path()).unwrap();
+    store.insert(&records(0, 300), 1).unwrap();
+    store.compact(&mut unwatched).unwrap();
+    let (good, bad) = (store.put_artifact(b"good").unwrap(), store.put_artifact(b"bad").unwrap());
+    fs::write(store.artifact_path(&bad).unwrap(), b"bat").unwrap();
+    let report = store.backup(folder.path(), 1, &mut unwatched).unwrap();
+    assert_eq!((report.artifacts_copied, report.artifacts_damaged), (1, vec![bad]));
+
+    let shared = folder.path().join("database").join("shared_checksum");
+    let tables = fs::read_dir(shared).unwrap().map(|entry| entry.unwrap().path());
+    let table = tables.max_by_key(|path| fs::metadata(path).unwrap().len()).unwrap();
+    let mut bytes = fs::read(&table).unwrap();
+    let middle = bytes.len() / 2;
+    bytes[middle] ^= 1;
+    fs::write(&table, bytes).unwrap();
+    let target = tempfile::tempdir().unwrap();
+    let refused = Store::restore(folder.path(), target.path(), RestorePlan::default(), &mut unwatched);
+    assert!(matches!(refused, Err(StoreError::Corrupt { .. })), "{refused:?}");
+    assert!(matches!(Store::open_read_only(target.path()), Err(StoreError::NotFound(_))), "nothing is put in place");
+    assert_eq!(store.artifact(&good).unwrap().unwrap(), b"good");
+    assert!(store.artifact(&Cid::of(b"bad")).unwrap().is_none());
+}

@@ -1,0 +1,276 @@
+//! A disk that rots: bytes flipped in a table, tables and logs cut short, lists destroyed. Each is
+//! noticed, named, never served, and repaired.
+
+use std::{
+    fs,
+    path::{Path, PathBuf},
+};
+
+use spore_protocol::{Goal, Kind, ObjectId, Record, RecordId, Verified, VerifiedObject};
+
+use super::objects::{manifest, profile, record, sign, task_of, verification};
+use crate::{Fault, Store, StoreError, columns::Column, repair::swap, unwatched};
+
+/// A tree of records with texts that do not compress, their task, events and a profile.
+fn history(records: usize) -> Vec<VerifiedObject> {
+    let manifest = manifest(1, Goal::Minimize);
+    let task = task_of(&manifest);
+    let mut tree: Vec<Verified<Record>> = Vec::new();
+    let mut objects: Vec<VerifiedObject> = vec![manifest.into(), profile(1, "one", 5).into()];
+    for number in 0..records {
+        let parent = if number == 0 { None } else { Some(&tree[(number - 1) / 2]) };
+        let mut made = record(2, Some(task), parent, 2.0 - number as f64 / 1e4, 20 + number as u64);
+        made.diff = (0..10).map(|part| format!("+{}\n", spore_protocol::Cid::of(&[number as u8, part, 7]))).collect();
+        let made = sign(2, &made);
+        if number % 50 == 3 {
+            objects.push(verification(3, &made, made.val_bpb, 9_000 + number as u64));
+        }
+        objects.push(made.clone().into());
+        tree.push(made);
+    }
+    objects
+}
+
+/// A store of `objects`, closed. With `tables`, they are in table files; else in the log alone.
+fn stored(objects: &[VerifiedObject], tables: bool) -> tempfile::TempDir {
+    let dir = tempfile::tempdir().unwrap();
+    let store = Store::open(dir.path()).unwrap();
+    for (number, batch) in objects.chunks(50).enumerate() {
+        store.insert(batch, 1_000 + number as u64).unwrap();
+    }
+    if tables {
+        store.compact(&mut unwatched).unwrap();
+    }
+    dir
+}
+
+/// The largest table of a column.
+fn table(dir: &Path, column: Column) -> PathBuf {
+    let store = Store::open_read_only(dir).unwrap();
+    let files = store.database().raw().live_files().unwrap();
+    let of_column = files.into_iter().filter(|file| file.column_family_name == column.name());
+    let name = of_column.max_by_key(|file| file.size).unwrap().name;
+    swap::database(dir).join(name.trim_start_matches('/'))
+}
+
+/// The newest file of a kind in the database's folder.
+fn newest(dir: &Path, fits: impl Fn(&str) -> bool) -> PathBuf {
+    let names =
+        fs::read_dir(swap::database(dir)).unwrap().map(|entry| entry.unwrap().file_name().into_string().unwrap());
+    swap::database(dir).join(names.filter(|name| fits(name)).max().unwrap())
+}
+
+fn flip(path: &Path, at: u64) {
+    let mut bytes = fs::read(path).unwrap();
+    let at = usize::try_from(at).unwrap();
+    bytes[at..at + 8].iter_mut().for_each(|byte| *byte ^= 0x55);
+    fs::write(path, bytes).unwrap();
+}
+
+fn cut(path: &Path, to: u64) {
+    fs::File::options().write(true).open(path).unwrap().set_len(to).unwrap();
+}
+
+fn length(path: &Path) -> u64 {
+    fs::metadata(path).unwrap().len()
+}
+
+fn name(path: &Path) -> String {
+    path.file_name().unwrap().to_str().unwrap().to_owned()
+}
+
+/// The objects that are not in the store; those that are, are right.
+fn missing(store: &Store, objects: &[VerifiedObject]) -> Vec<ObjectId> {
+    let mut missing = Vec::new();
+    for object in objects {
+        match store.object(object.kind(), &object.id()).unwrap() {
+            Some(found) => assert_eq!(found, object.to_signed()),
+            None => missing.push(object.id()),
+        }
+    }
+    missing
+}
+
+/// What peers do: they send what is not here. Then everything is, and every index right.
+fn refill(store: &Store, objects: &[VerifiedObject]) {
+    let before = store.sequence();
+    let gone = missing(store, objects);
+    let again: Vec<_> = objects.iter().filter(|object| gone.contains(&object.id())).cloned().collect();
+    let report = store.insert(&again, 5_000).unwrap();
+    assert!(report.changes.iter().all(|change| change.sequence > before), "no number is given twice");
+    assert_eq!(missing(store, objects), []);
+    assert_eq!((store.pending_count().unwrap(), store.check().unwrap()), (0, vec![]));
+}
+
+#[test]
+fn a_flipped_block_is_named_never_served_and_what_it_held_comes_back() {
+    let objects = history(600);
+    let dir = stored(&objects, true);
+    let before = Store::open(dir.path()).unwrap().sequence();
+    let table = table(dir.path(), Column::Objects);
+    flip(&table, length(&table) / 2);
+
+    let store = Store::open(dir.path()).unwrap();
+    let mut unreadable = 0;
+    for object in &objects {
+        match store.object(object.kind(), &object.id()) {
+            Ok(found) => assert_eq!(found, Some(object.to_signed())),
+            Err(StoreError::Corrupt { .. }) => unreadable += 1,
+            Err(error) => panic!("{error}"),
+        }
+    }
+    assert!((1..60).contains(&unreadable), "{unreadable}");
+    let files = store.verify_files(&mut unwatched).unwrap();
+    let [damaged] = files.damaged.as_slice() else { panic!("{files:?}") };
+    assert_eq!((damaged.column.as_str(), damaged.file.clone()), ("objects", Some(name(&table))));
+    let check = store.check_with(&mut unwatched).unwrap();
+    let named = check.findings.iter().filter(|finding| finding.column == "objects").count();
+    assert!(named >= unreadable, "{:?}", check.findings);
+    drop(store);
+
+    let report = Store::repair(dir.path(), None, &mut unwatched).unwrap();
+    let lost = report.faults.iter().filter(|fault| matches!(fault, Fault::Lost { .. })).count();
+    assert_eq!(lost, unreadable);
+    assert!(report.kept.is_some_and(|kept| kept.is_dir()));
+    let store = Store::open(dir.path()).unwrap();
+    assert_eq!(store.check().unwrap(), Vec::<String>::new());
+    assert_eq!(missing(&store, &objects).len() as u64, unreadable as u64 + store.pending_count().unwrap());
+    assert!(store.sequence() >= before);
+    refill(&store, &objects);
+}
+
+#[test]
+fn what_is_lost_is_taken_from_the_newest_backup() {
+    let objects = history(300);
+    let dir = stored(&objects, true);
+    let backup = tempfile::tempdir().unwrap();
+    Store::open(dir.path()).unwrap().backup(backup.path(), 2, &mut unwatched).unwrap();
+    let summaries = |store: &Store| {
+        let ids = objects.iter().filter(|object| object.kind() == Kind::Experiment).map(VerifiedObject::id);
+        ids.map(|id| store.summary(&RecordId::from(id)).unwrap().unwrap()).collect::<Vec<_>>()
+    };
+    let before = summaries(&Store::open(dir.path()).unwrap());
+    let table = table(dir.path(), Column::Objects);
+    for part in [1, 2, 3] {
+        flip(&table, length(&table) * part / 4);
+    }
+    let report = Store::repair(dir.path(), Some(backup.path()), &mut unwatched).unwrap();
+    assert_eq!((report.faults.len(), report.objects), (0, objects.len() as u64), "{:?}", report.faults);
+    assert!(report.from_backup >= 3 && report.damaged_files.len() == 3);
+    let store = Store::open(dir.path()).unwrap();
+    assert_eq!(summaries(&store), before, "numbers and times of arrival too");
+    assert_eq!((missing(&store, &objects), store.check().unwrap()), (vec![], vec![]));
+}
+
+#[test]
+fn a_damaged_index_is_computed_again_without_loss() {
+    let objects = history(400);
+    for column in [Column::Timeline, Column::Records, Column::Log] {
+        let dir = stored(&objects, true);
+        let table = table(dir.path(), column);
+        flip(&table, length(&table) / 3);
+        let store = Store::open(dir.path()).unwrap();
+        let findings = store.check_with(&mut unwatched).unwrap().findings;
+        assert!(findings.iter().any(|finding| finding.column == column.name()), "{column:?}: {findings:?}");
+        drop(store);
+        Store::repair(dir.path(), None, &mut unwatched).unwrap();
+        let store = Store::open(dir.path()).unwrap();
+        assert_eq!((missing(&store, &objects), store.check().unwrap()), (vec![], vec![]), "{column:?}");
+    }
+}
+
+#[test]
+fn a_table_cut_short_is_named_when_the_store_is_opened_and_repaired() {
+    let objects = history(300);
+    for column in [Column::Objects, Column::Frontier] {
+        let dir = stored(&objects, true);
+        let table = table(dir.path(), column);
+        cut(&table, length(&table) / 2);
+        match Store::open(dir.path()) {
+            Err(error @ StoreError::Corrupt { .. }) => assert!(error.to_string().contains(&name(&table)), "{error}"),
+            other => panic!("{other:?}"),
+        }
+        let report = Store::repair(dir.path(), None, &mut unwatched).unwrap();
+        assert_eq!(report.damaged_files[0].file, Some(name(&table)), "{:?}", report.damaged_files);
+        assert_eq!(report.fault_count > 0, column == Column::Objects, "{:?}", report.faults);
+        refill(&Store::open(dir.path()).unwrap(), &objects);
+    }
+}
+
+#[test]
+fn a_database_without_its_list_of_tables_is_repaired() {
+    let objects = history(100);
+    let dir = stored(&objects, true);
+    cut(&newest(dir.path(), |name| name.starts_with("MANIFEST")), 40);
+    assert!(matches!(Store::open(dir.path()), Err(StoreError::Corrupt { .. })));
+    let report = Store::repair(dir.path(), None, &mut unwatched).unwrap();
+    assert_eq!(report.objects, objects.len() as u64, "{report:?}");
+    let store = Store::open(dir.path()).unwrap();
+    assert_eq!((missing(&store, &objects), store.check().unwrap()), (vec![], vec![]));
+}
+
+#[test]
+fn a_log_cut_short_or_flipped_is_noticed_and_its_numbers_are_not_given_again() {
+    let objects = history(300);
+    let damages: [fn(&Path); 2] = [|log| cut(log, length(log) / 2), |log| flip(log, length(log) / 2)];
+    for damage in damages {
+        let dir = stored(&objects, false);
+        let acknowledged = objects.len() as u64;
+        damage(&newest(dir.path(), |name| name.ends_with(".log")));
+        let store = Store::open(dir.path()).unwrap();
+        let lost = store.lost_changes().unwrap();
+        assert_eq!(*lost.end(), acknowledged);
+        assert_eq!(missing(&store, &objects).len() as u64, acknowledged + 1 - lost.start());
+        assert_eq!((store.sequence(), store.check().unwrap()), (acknowledged, vec![]));
+        refill(&store, &objects);
+        drop(store);
+        assert_eq!(Store::open(dir.path()).unwrap().lost_changes(), None, "told once");
+    }
+}
+
+#[test]
+fn an_object_that_is_not_what_was_signed_is_dropped_by_name() {
+    let objects = history(20);
+    let dir = stored(&objects, false);
+    let store = Store::open(dir.path()).unwrap();
+    let leaf = objects.last().unwrap();
+    let number = crate::read::number_of(store.database(), leaf.kind(), &leaf.id()).unwrap().unwrap();
+    let key = crate::keys::number(number);
+    let mut forged = crate::values::encode_stored(&leaf.to_signed());
+    forged[5] ^= 1;
+    store.database().commit([(Column::Objects, &key[..], Some(&forged[..]))]).unwrap();
+    let findings = store.check().unwrap();
+    assert!(findings.iter().any(|text| text.contains(&leaf.id().to_string())), "{findings:?}");
+    drop(store);
+    let report = Store::repair(dir.path(), None, &mut unwatched).unwrap();
+    assert!(matches!(&report.faults[..], [Fault::Refused { id, .. }] if *id == leaf.id()), "{:?}", report.faults);
+    let store = Store::open(dir.path()).unwrap();
+    assert_eq!(missing(&store, &objects), [leaf.id()]);
+    refill(&store, &objects);
+}
+
+#[test]
+fn a_repair_that_is_stopped_leaves_the_store_as_it_was() {
+    let objects = history(300);
+    let dir = stored(&objects, true);
+    let mut told = 0;
+    let stopped = Store::repair(dir.path(), None, &mut |_| {
+        told += 1;
+        if told < 2 { std::ops::ControlFlow::Continue(()) } else { std::ops::ControlFlow::Break(()) }
+    });
+    assert!(matches!(stopped, Err(StoreError::Cancelled)));
+    let store = Store::open(dir.path()).unwrap();
+    assert_eq!((missing(&store, &objects), store.check().unwrap()), (vec![], vec![]));
+    assert!(matches!(Store::repair(dir.path(), None, &mut unwatched), Err(StoreError::Locked { .. })));
+    let nowhere = tempfile::tempdir().unwrap();
+    assert!(matches!(Store::repair(nowhere.path(), None, &mut unwatched), Err(StoreError::NotFound(_))));
+}
+
+#[test]
+fn a_check_can_be_stopped_and_leaves_nothing() {
+    let dir = stored(&history(600), false);
+    let store = Store::open(dir.path()).unwrap();
+    let stopped = store.check_with(&mut |_| std::ops::ControlFlow::Break(()));
+    assert!(matches!(stopped, Err(StoreError::Cancelled)));
+    assert!(!swap::scratch(dir.path()).exists());
+}

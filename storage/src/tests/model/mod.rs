@@ -1,0 +1,210 @@
+//! The store against an oracle that knows only the set of objects and the protocol's definitions:
+//! whatever the order and the batches, both say the same.
+
+mod dump;
+mod listings;
+mod oracle;
+
+use proptest::prelude::*;
+use spore_protocol::{
+    ControlEvent, Goal, NodeId, Record, RecordId, Status, TaskId, TaskManifest, Verified, VerifiedObject,
+    control::ClosedDispute,
+};
+
+pub use self::dump::dump;
+use self::oracle::Oracle;
+use super::objects::{identity, manifest, profile, record, rerun, sign, task_of};
+use crate::Store;
+
+const CLASSES: [&str; 3] = ["CPU", "H100", "RTX 4090"];
+const SIGNERS: u8 = 5;
+const WORDS: [&str; 4] = ["Wide", "ärmel", "lr", "0.003"];
+
+/// How to make one record out of those made before.
+#[derive(Clone, Debug)]
+struct RecordPlan {
+    /// Parentless one time in eight, else a child of the record at this place.
+    parent: u8,
+    task: u8,
+    signer: u8,
+    class: u8,
+    status: u8,
+    metric: u8,
+    timestamp: u8,
+    /// Breaks the lineage rules one time in sixteen.
+    flaw: u8,
+    /// Never given to the store one time in sixteen.
+    lost: u8,
+    /// Which of [`WORDS`] describe it.
+    words: u8,
+}
+
+#[derive(Clone, Debug)]
+struct EventPlan {
+    about: u8,
+    signer: u8,
+    challenger: u8,
+    kind: u8,
+    class: u8,
+    offset: u8,
+    timestamp: u8,
+    claim: u8,
+}
+
+#[derive(Clone, Debug)]
+struct Plan {
+    records: Vec<RecordPlan>,
+    events: Vec<EventPlan>,
+    order: Vec<u16>,
+    batch: usize,
+}
+
+fn plans() -> impl Strategy<Value = Plan> {
+    let byte = any::<u8>;
+    let record = (byte(), byte(), byte(), byte(), byte(), byte(), 0..20u8, byte(), (byte(), byte())).prop_map(
+        |(parent, task, signer, class, status, metric, timestamp, flaw, (lost, words))| RecordPlan {
+            parent,
+            task,
+            signer,
+            class,
+            status,
+            metric,
+            timestamp,
+            flaw,
+            lost,
+            words,
+        },
+    );
+    let event = (byte(), byte(), byte(), byte(), byte(), byte(), 0..40u8, byte()).prop_map(
+        |(about, signer, challenger, kind, class, offset, timestamp, claim)| EventPlan {
+            about,
+            signer,
+            challenger,
+            kind,
+            class,
+            offset,
+            timestamp,
+            claim,
+        },
+    );
+    let order = prop::collection::vec(any::<u16>(), 90);
+    (prop::collection::vec(record, 1..40), prop::collection::vec(event, 0..40), order, 1..12usize)
+        .prop_map(|(records, events, order, batch)| Plan { records, events, order, batch })
+}
+
+/// All objects of a plan that are given to the store.
+struct World {
+    records: Vec<Verified<Record>>,
+    events: Vec<Verified<ControlEvent>>,
+    manifests: Vec<Verified<TaskManifest>>,
+}
+
+fn world(plan: &Plan) -> World {
+    let manifests = vec![manifest(0, Goal::Minimize), manifest(1, Goal::Maximize)];
+    // The third task's manifest never comes.
+    let tasks: Vec<_> = manifests.iter().map(task_of).chain([TaskId([3; 32])]).collect();
+    let mut all: Vec<(Verified<Record>, TaskId, bool)> = Vec::new();
+    for p in &plan.records {
+        let parent = if p.parent % 8 == 0 { None } else { all.get(usize::from(p.parent / 8) % all.len().max(1)) };
+        let legacy = p.task % 5 == 0;
+        let task = parent.map_or(tasks[usize::from(p.task) % tasks.len()], |(_, task, _)| *task);
+        let (signer, metric) = (p.signer % SIGNERS, f64::from(p.metric % 6) / 1000.0 + 1.0);
+        let mut record =
+            record(signer, (!legacy).then_some(task), parent.map(|p| &p.0), metric, u64::from(p.timestamp));
+        record.description = WORDS
+            .iter()
+            .zip(0..)
+            .filter(|(_, bit)| p.words >> bit & 1 == 1)
+            .map(|(w, _)| *w)
+            .collect::<Vec<_>>()
+            .join(" ");
+        record.gpu_model = CLASSES[usize::from(p.class) % CLASSES.len()].into();
+        record.status = [Status::Keep, Status::Keep, Status::Discard, Status::Crash][usize::from(p.status) % 4];
+        match p.flaw % 16 {
+            0 => record.depth += 1,
+            1 if !legacy => record.task_id = Some(tasks[usize::from(p.flaw / 16) % tasks.len()]),
+            _ => {}
+        }
+        let record = sign(signer, &record);
+        let task = record
+            .task_id
+            .unwrap_or_else(|| parent.map_or_else(|| RecordId::from(record.id()).into(), |(_, task, _)| *task));
+        // Two equal plans make one record.
+        if all.iter().all(|(other, _, _)| other.id() != record.id()) {
+            all.push((record, task, p.lost % 16 == 0));
+        }
+    }
+    let mut events = Vec::new();
+    for p in &plan.events {
+        let Some((about, task, _)) = all.get(usize::from(p.about) % all.len()) else { continue };
+        let claim = [Some(*task), Some(tasks[0]), None][usize::from(p.claim) % 3];
+        let signer = p.signer % (SIGNERS + 4);
+        let value = about.val_bpb + f64::from(p.offset % 4) / 1000.0;
+        let gpu = if p.class % 4 == 0 { "H100" } else { about.gpu_model.as_str() };
+        let run = rerun(signer, about.id().into(), claim, gpu, value);
+        let challenger = identity(p.challenger % 3).node_id();
+        let at = u64::from(p.timestamp);
+        let event = match p.kind % 5 {
+            0 => ControlEvent::verification(run, about.node_id, false, at),
+            1 => ControlEvent::challenge(run, at),
+            2 => ControlEvent::dispute(&closed(about, claim, identity(signer).node_id()), at),
+            _ => ControlEvent::challenge_response(run, challenger, at),
+        };
+        events.push(identity(signer).sign(&event).unwrap());
+    }
+    let records = all.into_iter().filter(|(_, _, lost)| !lost).map(|(record, _, _)| record).collect();
+    World { records, events, manifests }
+}
+
+/// A challenger's claim that it won, whatever the responses say.
+fn closed(about: &Verified<Record>, task_id: Option<TaskId>, challenger: NodeId) -> ClosedDispute {
+    ClosedDispute {
+        experiment_id: about.id().into(),
+        task_id,
+        publisher: about.node_id,
+        challenger,
+        challenger_value: 9.0,
+        upheld: false,
+        ground_truth: 9.0,
+        winners: Vec::new(),
+        losers: Vec::new(),
+    }
+}
+
+fn fill(objects: &[VerifiedObject], batch: usize) -> (tempfile::TempDir, Store) {
+    let dir = tempfile::tempdir().unwrap();
+    let store = Store::open(dir.path()).unwrap();
+    for (i, chunk) in objects.chunks(batch).enumerate() {
+        store.insert(chunk, i as u64).unwrap();
+    }
+    (dir, store)
+}
+
+proptest! {
+    #![proptest_config(ProptestConfig { cases: 16, ..ProptestConfig::default() })]
+
+    #[test]
+    fn any_order_and_any_batches_give_what_the_definitions_say(plan in plans()) {
+        let world = world(&plan);
+        let oracle = Oracle::of(&world);
+        let mut objects: Vec<VerifiedObject> = Vec::new();
+        objects.extend(world.records.iter().cloned().map(VerifiedObject::from));
+        objects.extend(world.events.iter().cloned().map(VerifiedObject::from));
+        objects.extend(world.manifests.iter().cloned().map(VerifiedObject::from));
+        objects.extend((0..3).map(|i| profile(i / 2, "p", u64::from(i)).into()));
+
+        let (_a, forward) = fill(&objects, objects.len());
+        oracle.compare(&world, &forward);
+        oracle.compare_listings(&world, &forward);
+        let mut shuffled: Vec<_> = objects.into_iter().zip(plan.order.iter().cycle()).collect();
+        shuffled.sort_by_key(|(_, key)| **key);
+        let shuffled: Vec<_> = shuffled.into_iter().map(|(object, _)| object).collect();
+        let (_b, other) = fill(&shuffled, plan.batch);
+        oracle.compare(&world, &other);
+        oracle.compare_listings(&world, &other);
+        prop_assert_eq!(dump(&forward), dump(&other));
+        for store in [forward, other] {
+            prop_assert_eq!(store.check().unwrap(), Vec::<String>::new());
+        }
+    }
+}

@@ -1,0 +1,137 @@
+//! How the database is set up: what RocksDB may use of memory and disk, and how each column is
+//! written, by the way it is used. The figures are those of a node that is a guest on its machine and
+//! may hold a million records (docs/storage.md has the measurements).
+
+use rocksdb::{
+    BlockBasedOptions, Cache, ColumnFamilyDescriptor, DBCompressionType, LogLevel, Options, SliceTransform,
+    WriteOptions,
+};
+
+use crate::{columns::Column, db::Access};
+
+/// One block cache for all columns, indexes and filters included: what is asked for often of a
+/// million records fits, and a relay stays below 400 MiB.
+const BLOCK_CACHE: usize = 128 << 20;
+/// Of a database that is thrown away, which is written and read once, in order.
+const SCRATCH_CACHE: usize = 8 << 20;
+/// All memtables together. The log of writes is the nearer bound; this one holds when it compresses
+/// unusually well.
+const WRITE_BUFFERS: usize = 64 << 20;
+/// Log of writes, compressed, above which the oldest memtables are flushed: some 15 000 records. Bounds
+/// the time that opening after a crash takes to half a second or so.
+const WAL_LIMIT: u64 = 16 << 20;
+/// Table files kept open; the usual limit of a process is 1024.
+const OPEN_FILES: i32 = 256;
+/// RocksDB's own log, of warnings only.
+const LOG_FILE: usize = 1 << 20;
+/// Flushes and compactions at once: one of each beside the node's own work.
+const BACKGROUND_JOBS: i32 = 2;
+
+/// Memtable of a column with large values, in bytes.
+const BULK_BUFFER: usize = 16 << 20;
+/// Memtable of any other column.
+const BUFFER: usize = 8 << 20;
+/// A memtable grows in such steps. Each column has one, and most hold little.
+const ARENA: usize = 64 << 10;
+/// Uncompressed block where large values are read one at a time.
+const BULK_BLOCK: usize = 16 << 10;
+/// Uncompressed block of any other column: larger ones compress better, smaller ones are read faster.
+const BLOCK: usize = 8 << 10;
+/// What the blocks of one file have in common is kept once: the names of fields, nodes and classes
+/// are found in it, which a block of some ten records would have to hold itself.
+const DICTIONARY: i32 = 32 << 10;
+/// Files of columns with dictionaries: a file is held in memory until its dictionary is made.
+const BULK_FILE: u64 = 16 << 20;
+/// Flushed files of an index that wait to be merged into the rest of it. Each merge writes most of
+/// the index again, so that merging fewer files at once would cost more than it saves the readers.
+const FILES_TO_MERGE: i32 = 8;
+/// 10 bits a key give about 1 % false positives.
+const BLOOM_BITS: f64 = 10.0;
+
+/// How a column is used, which decides how it is stored.
+#[derive(Clone, Copy, PartialEq, Eq)]
+enum Use {
+    /// Large values in the order of arrival: what is flushed is never merged again.
+    Bulk,
+    /// Found by whole keys, which come in no order.
+    Lookup,
+    /// Small entries, read in ranges.
+    Range,
+}
+
+const fn used(column: Column) -> Use {
+    match column {
+        Column::Objects => Use::Bulk,
+        Column::Ids => Use::Lookup,
+        _ => Use::Range,
+    }
+}
+
+/// What all columns share.
+pub fn cache(access: Access) -> Cache {
+    Cache::new_lru_cache(if access == Access::Scratch { SCRATCH_CACHE } else { BLOCK_CACHE })
+}
+
+/// Options of the whole database.
+pub fn database(create: bool) -> Options {
+    let mut options = Options::default();
+    options.create_if_missing(create);
+    options.create_missing_column_families(create);
+    options.set_db_write_buffer_size(WRITE_BUFFERS);
+    options.set_max_total_wal_size(WAL_LIMIT);
+    options.set_wal_compression_type(DBCompressionType::Zstd);
+    options.set_max_open_files(OPEN_FILES);
+    options.set_max_background_jobs(BACKGROUND_JOBS);
+    options.set_log_level(LogLevel::Warn);
+    options.set_keep_log_file_num(2);
+    options.set_max_log_file_size(LOG_FILE);
+    options
+}
+
+/// A write that is on disk when it returns; not, in a database that is thrown away.
+pub fn write(access: Access) -> WriteOptions {
+    let mut options = WriteOptions::default();
+    match access {
+        Access::Scratch => options.disable_wal(true),
+        _ => options.set_sync(true),
+    }
+    // The entries of a batch are sorted within each column.
+    options.set_memtable_insert_hint_per_batch(true);
+    options
+}
+
+/// A column with its options.
+pub fn column(column: Column, cache: &Cache) -> ColumnFamilyDescriptor {
+    let mut table = BlockBasedOptions::default();
+    table.set_block_cache(cache);
+    table.set_cache_index_and_filter_blocks(true);
+    let mut options = Options::default();
+    options.set_arena_block_size(ARENA);
+    options.set_compression_type(DBCompressionType::Zstd);
+    match used(column) {
+        Use::Bulk => {
+            table.set_block_size(BULK_BLOCK);
+            options.set_write_buffer_size(BULK_BUFFER);
+            options.set_target_file_size_base(BULK_FILE);
+            options.set_compression_options(WINDOW, LEVEL, 0, DICTIONARY);
+        }
+        Use::Lookup | Use::Range => {
+            table.set_block_size(BLOCK);
+            options.set_write_buffer_size(BUFFER);
+            options.set_level_zero_file_num_compaction_trigger(FILES_TO_MERGE);
+        }
+    }
+    if used(column) == Use::Lookup || column.prefix().is_some() {
+        table.set_bloom_filter(BLOOM_BITS, false);
+    }
+    if let Some(length) = column.prefix() {
+        options.set_prefix_extractor(SliceTransform::create_fixed_prefix(length));
+        options.set_memtable_prefix_bloom_ratio(0.05);
+    }
+    options.set_block_based_table_factory(&table);
+    ColumnFamilyDescriptor::new(column.name(), options)
+}
+
+/// Zstandard's usual level and window.
+const LEVEL: i32 = 3;
+const WINDOW: i32 = -14;

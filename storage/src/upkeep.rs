@@ -1,0 +1,107 @@
+//! What the store takes on disk and in memory, and making it smaller. Both beside everything else.
+
+use std::{fs, path::Path};
+
+use rocksdb::properties;
+
+use crate::{
+    columns::Column,
+    error::{Result, StoreError},
+    progress::{Stage, Watch, tell},
+    repair::swap,
+    store::Store,
+};
+
+/// One column's figures.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct ColumnStats {
+    pub name: &'static str,
+    /// RocksDB's estimate; overwritten and removed entries may count until they are compacted.
+    pub keys: u64,
+    /// Of its table files.
+    pub bytes: u64,
+    pub files: u64,
+    /// In memory, not yet in a table file.
+    pub memtable_bytes: u64,
+}
+
+/// The store's figures.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct StoreStats {
+    pub columns: Vec<ColumnStats>,
+    /// Of the write-ahead logs.
+    pub log_bytes: u64,
+    pub artifacts: u64,
+    pub artifact_bytes: u64,
+    pub pins: u64,
+    pub sequence: u64,
+}
+
+impl StoreStats {
+    /// Of all table files and write-ahead logs.
+    pub fn database_bytes(&self) -> u64 {
+        self.columns.iter().map(|column| column.bytes).sum::<u64>() + self.log_bytes
+    }
+}
+
+impl Store {
+    /// What the store takes, column by column. Looks at each artifact's size.
+    ///
+    /// # Errors
+    /// When the store cannot be read.
+    pub fn stats(&self) -> Result<StoreStats> {
+        let raw = self.database().raw();
+        let mut stats = StoreStats { sequence: self.sequence(), ..StoreStats::default() };
+        for column in Column::ALL {
+            let handle = self.database().column(column)?;
+            let files = raw.get_column_family_metadata_cf(handle);
+            let number = |name| raw.property_int_value_cf(handle, name).map(Option::unwrap_or_default);
+            stats.columns.push(ColumnStats {
+                name: column.name(),
+                keys: number(properties::ESTIMATE_NUM_KEYS)?,
+                bytes: files.size,
+                files: files.file_count as u64,
+                memtable_bytes: number(properties::CUR_SIZE_ALL_MEM_TABLES)?,
+            });
+        }
+        stats.log_bytes = bytes_of(&swap::database(self.dir()), ".log")?;
+        self.artifacts().each(&mut |stored| {
+            stats.artifacts += 1;
+            stats.artifact_bytes += stored.size;
+            Ok(())
+        })?;
+        stats.pins = self.artifacts().pins.all()?.len() as u64;
+        Ok(stats)
+    }
+
+    /// Rewrites every column without what was overwritten and removed. Takes as much free disk as the
+    /// largest column, and some minutes for a million records.
+    ///
+    /// # Errors
+    /// [`StoreError::ReadOnly`]; [`StoreError::Cancelled`] between two columns.
+    pub fn compact(&self, watch: &mut Watch<'_>) -> Result<()> {
+        if self.read_only() {
+            return Err(StoreError::ReadOnly);
+        }
+        for (done, column) in Column::ALL.into_iter().enumerate() {
+            tell(watch, Stage::Compact, done as u64, Column::ALL.len() as u64)?;
+            let handle = self.database().column(column)?;
+            self.database().raw().compact_range_cf(handle, None::<&[u8]>, None::<&[u8]>);
+        }
+        tell(watch, Stage::Compact, Column::ALL.len() as u64, Column::ALL.len() as u64)
+    }
+}
+
+/// The bytes of a folder's files whose names end so.
+fn bytes_of(folder: &Path, end: &str) -> Result<u64> {
+    let failed = |e| StoreError::io(format!("cannot list {}", folder.display()), e);
+    let mut bytes = 0;
+    for entry in fs::read_dir(folder).map_err(failed)? {
+        let entry = entry.map_err(failed)?;
+        if entry.file_name().to_string_lossy().ends_with(end) {
+            // Gone since it was listed: nothing to count.
+            bytes += entry.metadata().map(|file| file.len()).unwrap_or_default();
+        }
+    }
+    Ok(bytes)
+}

@@ -1,0 +1,309 @@
+//! What lies under the keys: CBOR through the protocol's codec, or a few fixed bytes.
+//!
+//! These are formats on disk: a change of any of them is a new [`crate::columns::SCHEMA`].
+
+mod bytes;
+mod evidence;
+mod object;
+mod row;
+
+use serde::{Deserialize, Serialize, de::DeserializeOwned};
+use spore_protocol::{
+    Goal, HardwareClass, Kind, NodeId, ObjectId, RecordId, Reject, Status, TaskId,
+    cbor::{self, Bytes},
+};
+
+pub use evidence::{Award, Evidence, deed_of_rank};
+pub use object::{decode_object, decode_stored, encode_object, encode_stored, stored_kind, stored_record, stored_text};
+pub use row::{Placing, Point, Row};
+
+use crate::{
+    error::{Result, StoreError},
+    types::Counts,
+};
+
+/// Largest value: an object of the protocol's largest size, with room to spare.
+const MAX_VALUE: usize = 32 << 20;
+
+pub fn encode<T: Serialize>(value: &T) -> Result<Vec<u8>> {
+    Ok(cbor::encode(value)?)
+}
+
+pub fn decode<T: DeserializeOwned>(bytes: &[u8]) -> Result<T> {
+    Ok(cbor::decode(bytes, MAX_VALUE)?)
+}
+
+/// A number of eight bytes.
+pub fn number(bytes: &[u8]) -> Result<u64> {
+    bytes.try_into().map(u64::from_be_bytes).map_err(|_| StoreError::corrupt("a number is not 8 bytes"))
+}
+
+/// A line of the log, whose key is its number. Of a record the kind alone: the row tells the rest.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum LogEntry {
+    Record,
+    Other(Kind, ObjectId, Option<TaskId>),
+}
+
+impl LogEntry {
+    pub fn of(kind: Kind, id: ObjectId, task: Option<TaskId>) -> Self {
+        if kind == Kind::Experiment { Self::Record } else { Self::Other(kind, id, task) }
+    }
+
+    pub fn encode(self) -> Vec<u8> {
+        let mut w = bytes::Writer::default();
+        match self {
+            Self::Record => w.byte(Kind::Experiment.code()),
+            Self::Other(kind, id, task) => {
+                w.byte(kind.code());
+                w.fixed(&id.0);
+                w.optional(task.map(|task| task.0));
+            }
+        }
+        w.0
+    }
+
+    pub fn decode(bytes: &[u8]) -> Result<Self> {
+        let mut r = bytes::Reader(bytes);
+        match Kind::from_code(r.byte()?) {
+            Some(Kind::Experiment) => Ok(Self::Record),
+            Some(kind) => Ok(Self::Other(kind, ObjectId(r.fixed()?), r.optional()?.map(TaskId))),
+            None => Err(StoreError::corrupt("the log names an unknown kind")),
+        }
+    }
+}
+
+/// What the rules need of a manifest.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+pub struct ManifestFacts {
+    pub name: String,
+    pub metric: String,
+    pub goal: Goal,
+    pub created_by: NodeId,
+    pub timestamp: u64,
+}
+
+/// Records by what became of them.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Counters {
+    pub experiments: u64,
+    pub keeps: u64,
+    pub discards: u64,
+    pub crashes: u64,
+    /// Whose result holds.
+    pub verified: u64,
+    pub frontier: u64,
+}
+
+impl Counters {
+    /// Counts one more, with its status.
+    pub fn add(&mut self, status: Status) {
+        self.experiments += 1;
+        match status {
+            Status::Keep => self.keeps += 1,
+            Status::Discard => self.discards += 1,
+            Status::Crash => self.crashes += 1,
+        }
+    }
+
+    /// Counts anew whether a result holds.
+    pub fn reverify(&mut self, before: bool, after: bool) {
+        self.verified = recount(self.verified, before, after);
+    }
+}
+
+/// A counter when something counted before or not, and now does or does not.
+pub fn recount(count: u64, before: bool, after: bool) -> u64 {
+    (count + u64::from(after)).saturating_sub(u64::from(before))
+}
+
+/// What a task's newest records show: how many are no strays, how many of these are keeps, and
+/// the newest one's timestamp.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Activity {
+    pub recent: u8,
+    pub keeps: u8,
+    pub newest: u64,
+}
+
+/// A task and its counters.
+#[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
+pub struct TaskState {
+    pub manifest: Option<ManifestFacts>,
+    /// Who signed the record that bears the task's id: the founder of a legacy task.
+    pub founder: Option<NodeId>,
+    pub root: Option<RecordId>,
+    /// Strays left out; the frontier is the class-blind one.
+    pub counted: Counters,
+    pub strays: u64,
+    /// Nodes that published, strays too.
+    pub nodes: u64,
+    pub activity: Option<Activity>,
+}
+
+impl TaskState {
+    pub fn goal(&self) -> Goal {
+        self.manifest.as_ref().map_or(Goal::Minimize, |manifest| manifest.goal)
+    }
+
+    /// Whose roots precede all others. The founder of a legacy task stands in for the creator, so
+    /// that nobody can take the task over with a parentless record of an earlier timestamp.
+    pub fn creator(&self) -> Option<NodeId> {
+        self.manifest.as_ref().map(|manifest| manifest.created_by).or(self.founder)
+    }
+}
+
+/// One hardware class of a task, strays left out.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+pub struct ClassState {
+    pub class: HardwareClass,
+    pub counted: Counters,
+}
+
+/// What a node published in one class, in a task or at all, strays too.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+pub struct Publisher {
+    pub class: HardwareClass,
+    pub experiments: u64,
+    /// Unix seconds of the oldest and the newest.
+    pub first: u64,
+    pub last: u64,
+}
+
+/// What a node did, in a task or at all.
+#[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
+pub struct NodeState {
+    /// Records published, strays too.
+    pub experiments: u64,
+    /// Its measurements that count.
+    pub verifications: u64,
+    /// None without deeds, and in tasks.
+    pub reputation: Option<f64>,
+}
+
+/// Totals, and the numbers given out to pending and refused records.
+#[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
+pub struct Tally {
+    /// All records, strays too; the frontier is the sum of the tasks' class-blind ones.
+    pub counted: Counters,
+    pub tasks: u64,
+    pub controls: u64,
+    pub profiles: u64,
+    pub pending: u64,
+    pub pending_bytes: u64,
+    pub next_pending: u64,
+    pub refused: u64,
+    pub next_refused: u64,
+}
+
+impl Tally {
+    pub fn counts(&self) -> Counts {
+        Counts {
+            experiments: self.counted.experiments,
+            keeps: self.counted.keeps,
+            discards: self.counted.discards,
+            crashes: self.counted.crashes,
+            verified: self.counted.verified,
+            tasks: self.tasks,
+            controls: self.controls,
+            profiles: self.profiles,
+            pending: self.pending,
+            frontier: self.counted.frontier,
+        }
+    }
+}
+
+/// A stretch of a listing that nodes compare.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Bucket {
+    pub count: u64,
+    /// Of the ids as little-endian numbers, modulo 2^256, as set reconciliation sums them.
+    pub sum: [u8; 32],
+}
+
+impl Bucket {
+    pub fn add(&mut self, other: &Self) {
+        self.count += other.count;
+        let mut carry = 0u16;
+        for (byte, more) in self.sum.iter_mut().zip(other.sum) {
+            let [low, high] = (u16::from(*byte) + u16::from(more) + carry).to_le_bytes();
+            (*byte, carry) = (low, high.into());
+        }
+    }
+
+    pub fn subtract(&mut self, other: &Self) {
+        self.count = self.count.saturating_sub(other.count);
+        let mut borrow = false;
+        for (byte, less) in self.sum.iter_mut().zip(other.sum) {
+            let (first, under) = byte.overflowing_sub(less);
+            let (second, again) = first.overflowing_sub(borrow.into());
+            (*byte, borrow) = (second, under || again);
+        }
+    }
+
+    pub fn of(id: &ObjectId) -> Self {
+        Self { count: 1, sum: id.0 }
+    }
+
+    pub fn encode(&self) -> Vec<u8> {
+        [self.count.to_be_bytes().as_slice(), &self.sum].concat()
+    }
+
+    pub fn decode(bytes: &[u8]) -> Result<Self> {
+        let mut r = bytes::Reader(bytes);
+        Ok(Self { count: r.whole()?, sum: r.fixed()? })
+    }
+}
+
+/// A record that waits for its parent.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+pub struct Held {
+    pub order: u64,
+    pub received_at: u64,
+    pub parent: RecordId,
+    /// As [`encode_object`] makes them.
+    pub object: Bytes,
+}
+
+/// Why a record was refused for its lineage.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub enum Flaw {
+    Task,
+    Depth { expected: u64, actual: u64 },
+}
+
+impl Flaw {
+    /// None where the reason is not the lineage.
+    pub fn of(reject: &Reject) -> Option<Self> {
+        match reject {
+            Reject::TaskMismatch => Some(Self::Task),
+            Reject::DepthMismatch { expected, actual } => Some(Self::Depth { expected: *expected, actual: *actual }),
+            _ => None,
+        }
+    }
+
+    pub fn reject(self) -> Reject {
+        match self {
+            Self::Task => Reject::TaskMismatch,
+            Self::Depth { expected, actual } => Reject::DepthMismatch { expected, actual },
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use proptest::prelude::*;
+
+    use super::*;
+
+    proptest! {
+        #[test]
+        fn a_bucket_without_what_was_added_is_as_before(a in any::<[u8; 32]>(), b in any::<[u8; 32]>()) {
+            let (mut both, b) = (Bucket::of(&ObjectId(a)), Bucket::of(&ObjectId(b)));
+            both.add(&b);
+            prop_assert_eq!(Bucket::decode(&both.encode()).unwrap(), both);
+            both.subtract(&b);
+            prop_assert_eq!(both, Bucket::of(&ObjectId(a)));
+        }
+    }
+}

@@ -1,0 +1,248 @@
+//! Objects as they lie on disk.
+//!
+//! A record's canonical text is mostly the names of its fields and ids in hex. So a record is kept
+//! as its fields, from which the text is made again, wherever that gives the very bytes that were
+//! signed; whatever else, a record whose numbers are spelled in another way included, is kept as it
+//! is. What a listing does not show comes last, so that it is not even looked at.
+
+use spore_protocol::{Cid, Kind, NodeId, Object, Record, RecordId, SignedObject, Status, TaskId, json::Value};
+
+use super::bytes::{Reader, Writer};
+use crate::error::{Result, StoreError};
+
+/// Set in the first byte of an object that is kept as its fields.
+const FIELDS: u8 = 0x80;
+
+/// An object: signature, then canonical bytes.
+pub fn encode_object(object: &SignedObject) -> Vec<u8> {
+    [object.signature().as_slice(), object.canonical()].concat()
+}
+
+pub fn decode_object(kind: Kind, bytes: &[u8]) -> Result<SignedObject> {
+    let (signature, canonical) = bytes.split_first_chunk::<64>().ok_or_else(cut_short)?;
+    Ok(SignedObject::from_canonical(kind, canonical, *signature)?)
+}
+
+/// An object as it lies under its number: kind code, then as [`encode_object`] makes it; or kind code
+/// and [`FIELDS`], a record's fields, signature, diff.
+pub fn encode_stored(object: &SignedObject) -> Vec<u8> {
+    if let SignedObject::Experiment(record) = object
+        && canonical(record).as_bytes() == &**record.canonical()
+    {
+        let mut w = Writer(Vec::with_capacity(record.canonical().len()));
+        w.byte(Kind::Experiment.code() | FIELDS);
+        write_fields(&mut w, record);
+        w.fixed(record.signature());
+        w.fixed(record.diff.as_bytes());
+        return w.0;
+    }
+    [&[object.kind().code()], object.signature().as_slice(), object.canonical()].concat()
+}
+
+pub fn decode_stored(bytes: &[u8]) -> Result<SignedObject> {
+    match split(bytes)? {
+        (kind, false, rest) => decode_object(kind, rest),
+        (kind, true, rest) => {
+            let (record, signature) = read_record(rest)?;
+            Ok(SignedObject::from_canonical(kind, canonical(&record).as_bytes(), signature)?)
+        }
+    }
+}
+
+/// The canonical bytes of a stored object, and its signature, without reading the bytes' text.
+pub fn stored_text(bytes: &[u8]) -> Result<(Vec<u8>, [u8; 64])> {
+    match split(bytes)? {
+        (_, true, rest) => read_record(rest).map(|(record, signature)| (canonical(&record).into_bytes(), signature)),
+        (_, false, rest) => {
+            let (signature, canonical) = rest.split_first_chunk::<64>().ok_or_else(cut_short)?;
+            Ok((canonical.to_vec(), *signature))
+        }
+    }
+}
+
+/// The kind of a stored object.
+pub fn stored_kind(bytes: &[u8]) -> Result<Kind> {
+    split(bytes).map(|(kind, ..)| kind)
+}
+
+/// A stored record, perhaps without its diff.
+pub fn stored_record(bytes: &[u8]) -> Result<Record> {
+    match split(bytes)? {
+        (Kind::Experiment, true, rest) => read_fields(&mut Reader(rest)),
+        (kind, false, rest) => match decode_object(kind, rest)? {
+            SignedObject::Experiment(record) => Ok(record.object().clone()),
+            _ => Err(StoreError::corrupt("an object is no record")),
+        },
+        _ => Err(StoreError::corrupt("an object is no record")),
+    }
+}
+
+fn cut_short() -> StoreError {
+    StoreError::corrupt("an object is cut short")
+}
+
+fn split(bytes: &[u8]) -> Result<(Kind, bool, &[u8])> {
+    let (code, rest) = bytes.split_first().ok_or_else(cut_short)?;
+    let kind = Kind::from_code(code & !FIELDS).ok_or_else(|| StoreError::corrupt("an object is of no known kind"))?;
+    Ok((kind, code & FIELDS != 0, rest))
+}
+
+fn canonical(record: &Record) -> String {
+    Value::Object(record.signed_fields()).canonical()
+}
+
+fn read_record(bytes: &[u8]) -> Result<(Record, [u8; 64])> {
+    let mut r = Reader(bytes);
+    let mut record = read_fields(&mut r)?;
+    let signature = r.fixed()?;
+    record.diff = String::from_utf8(r.0.to_vec()).map_err(|_| StoreError::corrupt("a diff is not UTF-8"))?;
+    Ok((record, signature))
+}
+
+const STATUSES: [Status; 3] = Status::ALL;
+
+fn write_fields(w: &mut Writer, record: &Record) {
+    w.byte(STATUSES.iter().zip(0..).find(|(status, _)| **status == record.status).map_or(0, |(_, code)| code));
+    w.fixed(&record.node_id.0);
+    w.optional(record.task_id.map(|id| id.0));
+    w.optional(record.parent.map(|id| id.0));
+    w.optional(record.code_cid.map(|cid| cid.0));
+    write_name(w, &record.dataset_cid);
+    write_name(w, &record.prepare_cid);
+    w.float(record.val_bpb);
+    w.float(record.peak_vram_mb);
+    for number in [record.depth, record.timestamp, record.num_steps, record.num_params, record.time_budget] {
+        w.number(number);
+    }
+    w.number(record.version);
+    for text in [&record.gpu_model, &record.cuda_version, &record.torch_version, &record.agent_model] {
+        w.text(text);
+    }
+    w.text(&record.description);
+    w.text(&record.hypothesis);
+}
+
+/// All but the diff.
+fn read_fields(r: &mut Reader<'_>) -> Result<Record> {
+    let status = STATUSES.get(usize::from(r.byte()?)).copied();
+    let status = status.ok_or_else(|| StoreError::corrupt("an unknown status"))?;
+    let node_id = NodeId(r.fixed()?);
+    let task_id = r.optional()?.map(TaskId);
+    let (parent, code_cid) = (r.optional()?.map(RecordId), r.optional()?.map(Cid));
+    let (dataset_cid, prepare_cid) = (read_name(r)?, read_name(r)?);
+    let (val_bpb, peak_vram_mb) = (r.float()?, r.float()?);
+    let (depth, timestamp, num_steps, num_params) = (r.number()?, r.number()?, r.number()?, r.number()?);
+    let (time_budget, version) = (r.number()?, r.number()?);
+    let (gpu_model, cuda_version, torch_version, agent_model) = (r.text()?, r.text()?, r.text()?, r.text()?);
+    let (description, hypothesis) = (r.text()?, r.text()?);
+    Ok(Record {
+        parent,
+        depth,
+        code_cid,
+        diff: String::new(),
+        dataset_cid,
+        prepare_cid,
+        time_budget,
+        val_bpb,
+        peak_vram_mb,
+        num_steps,
+        num_params,
+        status,
+        description,
+        hypothesis,
+        agent_model,
+        gpu_model,
+        cuda_version,
+        torch_version,
+        node_id,
+        task_id,
+        timestamp,
+        version,
+    })
+}
+
+/// A text that mostly is an address in hex, which is kept as its bytes.
+fn write_name(w: &mut Writer, name: &str) {
+    let cid = name.parse::<Cid>().ok().filter(|cid| cid.to_string() == name);
+    w.optional(cid.map(|cid| cid.0));
+    if cid.is_none() {
+        w.text(name);
+    }
+}
+
+fn read_name(r: &mut Reader<'_>) -> Result<String> {
+    r.optional()?.map_or_else(|| r.text(), |cid| Ok(Cid(cid).to_string()))
+}
+
+#[cfg(test)]
+mod tests {
+    use proptest::prelude::*;
+    use spore_protocol::Identity;
+
+    use super::*;
+
+    /// A record with these numbers and texts, and the rest in the forms that records have.
+    fn signed(numbers: (u64, f64, f64), texts: (String, String, String), version: u64) -> SignedObject {
+        let identity = Identity::from_seed(&[3; 32]);
+        let record = Record {
+            parent: (numbers.0 % 2 == 1).then_some(RecordId([7; 32])),
+            depth: numbers.0,
+            code_cid: numbers.0.is_multiple_of(3).then_some(Cid([9; 32])),
+            diff: texts.0,
+            dataset_cid: Cid([5; 32]).to_string(),
+            prepare_cid: texts.1.clone(),
+            time_budget: 20,
+            val_bpb: numbers.1,
+            peak_vram_mb: numbers.2,
+            num_steps: numbers.0,
+            num_params: 5,
+            status: Status::Keep,
+            description: texts.1,
+            hypothesis: texts.2,
+            agent_model: "agent".into(),
+            gpu_model: "CPU".into(),
+            cuda_version: String::new(),
+            torch_version: "2.9".into(),
+            node_id: identity.node_id(),
+            task_id: (version > 1).then_some(TaskId([1; 32])),
+            timestamp: 1_700_000_000,
+            version,
+        };
+        SignedObject::Experiment(identity.sign(&record).unwrap().into_signed())
+    }
+
+    proptest! {
+        #[test]
+        fn a_record_comes_back_as_it_was_signed(
+            numbers in (any::<u32>().prop_map(u64::from), -1e9..1e9f64, 0.0..1e6f64),
+            texts in (".{0,60}", ".{0,20}", ".{0,20}"),
+            version in 1..4u64,
+        ) {
+            let object = signed(numbers, texts, version);
+            let stored = encode_stored(&object);
+            prop_assert_eq!(stored[0], Kind::Experiment.code() | FIELDS);
+            let back = decode_stored(&stored).unwrap();
+            prop_assert_eq!(back.canonical(), object.canonical());
+            prop_assert_eq!(&back, &object);
+            let text = (object.canonical().to_vec(), *object.signature());
+            prop_assert_eq!(stored_text(&stored).unwrap(), text);
+            let SignedObject::Experiment(record) = object else { unreachable!() };
+            let listed = stored_record(&stored).unwrap();
+            prop_assert_eq!(Record { diff: record.diff.clone(), ..listed }, record.object().clone());
+        }
+    }
+
+    /// The reference writes `0` where we would write `0.0`: another text, another id.
+    #[test]
+    fn a_record_whose_numbers_are_spelled_otherwise_is_kept_as_it_is() {
+        let SignedObject::Experiment(record) = signed((1, 2.5, 0.0), Default::default(), 2) else { unreachable!() };
+        let text = String::from_utf8(record.canonical().to_vec()).unwrap();
+        let other = text.replace("\"peak_vram_mb\":0.0", "\"peak_vram_mb\":0");
+        assert_ne!(text, other);
+        let object = SignedObject::from_canonical(Kind::Experiment, other.as_bytes(), *record.signature()).unwrap();
+        let stored = encode_stored(&object);
+        assert_eq!(stored[0], Kind::Experiment.code());
+        assert_eq!(decode_stored(&stored).unwrap().canonical(), object.canonical());
+        assert_eq!(stored_record(&stored).unwrap(), *record.object());
+    }
+}

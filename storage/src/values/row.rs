@@ -1,0 +1,252 @@
+//! A record as listings show it, and as a task's graph does: what the store adds to its object, and
+//! what stands of it in its task's list.
+
+use spore_protocol::{
+    ObjectId, Record, RecordId, Status, TaskId, Verdict,
+    frontier::Candidate,
+    lineage::{Parent, Place},
+    verdict::Subject,
+};
+
+use super::bytes::{Reader, Writer};
+use crate::{
+    error::{Result, StoreError},
+    keys::{ClassKey, Moment},
+    types::RecordSummary,
+};
+
+/// A record as it is listed: its object's fields, and its [`Placing`].
+#[derive(Clone, Debug, PartialEq)]
+pub struct Row {
+    /// Without the diff.
+    pub summary: RecordSummary,
+    /// The parent's sequence number here; 0 without one.
+    pub parent_number: u64,
+}
+
+/// What the store knows of a record that its object does not say.
+///
+/// On disk: verdict, flags (class frontier 1, class-blind frontier 2, stray 4, odd depth 8); id and
+/// task; then LEB128 numbers: the parent's number, the time of arrival.
+#[derive(Clone, Copy, Debug, PartialEq)]
+pub struct Placing {
+    pub verdict: Verdict,
+    flags: u8,
+    pub id: RecordId,
+    pub task_id: TaskId,
+    /// 0 without a parent.
+    pub parent_number: u64,
+    /// Unix seconds.
+    pub received_at: u64,
+}
+
+impl Placing {
+    pub fn encode(&self) -> Vec<u8> {
+        let mut w = Writer(Vec::with_capacity(80));
+        w.byte(verdict_code(self.verdict));
+        w.byte(self.flags);
+        w.fixed(&self.id.0);
+        w.fixed(&self.task_id.0);
+        w.number(self.parent_number);
+        w.number(self.received_at);
+        w.0
+    }
+
+    pub fn decode(bytes: &[u8]) -> Result<Self> {
+        let mut r = Reader(bytes);
+        Ok(Self {
+            verdict: of_code(&VERDICTS, r.byte()?)?,
+            flags: r.byte()?,
+            id: RecordId(r.fixed()?),
+            task_id: TaskId(r.fixed()?),
+            parent_number: r.number()?,
+            received_at: r.number()?,
+        })
+    }
+}
+
+const STATUSES: [Status; 3] = Status::ALL;
+const VERDICTS: [Verdict; 5] =
+    [Verdict::Unverified, Verdict::Verified, Verdict::Disputed, Verdict::Upheld, Verdict::Rejected];
+
+fn verdict_code(verdict: Verdict) -> u8 {
+    match verdict {
+        Verdict::Unverified => 0,
+        Verdict::Verified => 1,
+        Verdict::Disputed => 2,
+        Verdict::Upheld => 3,
+        Verdict::Rejected => 4,
+    }
+}
+
+fn status_code(status: Status) -> u8 {
+    match status {
+        Status::Keep => 0,
+        Status::Discard => 1,
+        Status::Crash => 2,
+    }
+}
+
+fn of_code<T: Copy>(all: &[T], code: u8) -> Result<T> {
+    all.get(usize::from(code)).copied().ok_or_else(|| StoreError::corrupt("an unknown verdict or status"))
+}
+
+impl Row {
+    /// A record not yet joined to its task's tree.
+    pub fn of(
+        id: RecordId,
+        record: &Record,
+        place: Place,
+        received_at: u64,
+        sequence: u64,
+        parent_number: u64,
+    ) -> Self {
+        let flags = 4 | u8::from(place.odd_depth) << 3;
+        let verdict = Verdict::Unverified;
+        let placing = Placing { verdict, flags, id, task_id: place.task_id, parent_number, received_at };
+        Self::new(Record { diff: String::new(), ..record.clone() }, placing, sequence)
+    }
+
+    /// As its object and its placing tell it.
+    pub fn new(record: Record, placing: Placing, sequence: u64) -> Self {
+        let flag = |bit: u8| placing.flags & bit != 0;
+        let summary = RecordSummary {
+            id: placing.id,
+            task_id: placing.task_id,
+            parent: record.parent,
+            depth: record.depth,
+            status: record.status,
+            class: record.class(),
+            metric: record.val_bpb,
+            node_id: record.node_id,
+            timestamp: record.timestamp,
+            received_at: placing.received_at,
+            sequence,
+            num_steps: record.num_steps,
+            num_params: record.num_params,
+            peak_vram_mb: record.peak_vram_mb,
+            time_budget: record.time_budget,
+            code_cid: record.code_cid,
+            gpu_model: record.gpu_model,
+            description: record.description,
+            hypothesis: record.hypothesis,
+            agent_model: record.agent_model,
+            version: record.version,
+            verdict: placing.verdict,
+            on_frontier: flag(1),
+            on_frontier_blind: flag(2),
+            stray: flag(4),
+            odd_depth: flag(8),
+        };
+        Self { summary, parent_number: placing.parent_number }
+    }
+
+    pub fn placing(&self) -> Placing {
+        let s = &self.summary;
+        Placing {
+            verdict: s.verdict,
+            flags: self.flags(),
+            id: s.id,
+            task_id: s.task_id,
+            parent_number: self.parent_number,
+            received_at: s.received_at,
+        }
+    }
+
+    fn flags(&self) -> u8 {
+        let s = &self.summary;
+        u8::from(s.on_frontier)
+            | u8::from(s.on_frontier_blind) << 1
+            | u8::from(s.stray) << 2
+            | u8::from(s.odd_depth) << 3
+    }
+
+    pub fn number(&self) -> u64 {
+        self.summary.sequence
+    }
+
+    pub fn moment(&self) -> Moment {
+        let s = &self.summary;
+        Moment { timestamp: s.timestamp, id: ObjectId(s.id.0), number: s.sequence }
+    }
+
+    pub fn as_parent(&self) -> Parent {
+        Parent { task_id: self.summary.task_id, depth: self.summary.depth }
+    }
+
+    pub fn candidate(&self) -> Candidate {
+        let s = &self.summary;
+        Candidate {
+            id: s.id,
+            parent: s.parent,
+            status: s.status,
+            class: s.class.clone(),
+            metric: s.metric,
+            timestamp: s.timestamp,
+        }
+    }
+
+    pub fn subject(&self) -> Subject {
+        let s = &self.summary;
+        Subject { id: s.id, publisher: s.node_id, class: s.class.clone(), status: s.status, metric: s.metric }
+    }
+
+    pub fn point(&self, class: &ClassKey) -> Point {
+        let s = &self.summary;
+        Point {
+            number: s.sequence,
+            parent: self.parent_number,
+            metric: s.metric,
+            class: class.first_chunk().copied().unwrap_or_default(),
+            status: s.status,
+            verdict: s.verdict,
+            flags: self.flags(),
+        }
+    }
+}
+
+/// What a task's graph shows of a record, in 35 bytes: number, parent's number (0 without one),
+/// metric's bits, the first 8 bytes of the class's key, status, verdict, flags as in a [`Row`].
+#[derive(Clone, Copy, Debug, PartialEq)]
+pub struct Point {
+    pub number: u64,
+    pub parent: u64,
+    pub metric: f64,
+    pub class: [u8; 8],
+    pub status: Status,
+    pub verdict: Verdict,
+    flags: u8,
+}
+
+impl Point {
+    pub fn encode(&self) -> Vec<u8> {
+        let mut w = Writer(Vec::with_capacity(35));
+        w.fixed(&self.number.to_be_bytes());
+        w.fixed(&self.parent.to_be_bytes());
+        w.float(self.metric);
+        w.fixed(&self.class);
+        w.fixed(&[status_code(self.status), verdict_code(self.verdict), self.flags]);
+        w.0
+    }
+
+    pub fn decode(bytes: &[u8]) -> Result<Self> {
+        let mut r = Reader(bytes);
+        Ok(Self {
+            number: r.whole()?,
+            parent: r.whole()?,
+            metric: r.float()?,
+            class: r.fixed()?,
+            status: of_code(&STATUSES, r.byte()?)?,
+            verdict: of_code(&VERDICTS, r.byte()?)?,
+            flags: r.byte()?,
+        })
+    }
+
+    pub fn on_frontier(&self) -> bool {
+        self.flags & 1 != 0
+    }
+
+    pub fn stray(&self) -> bool {
+        self.flags & 4 != 0
+    }
+}

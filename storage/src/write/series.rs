@@ -1,0 +1,90 @@
+//! The best so far, over time: of a task and of each of its classes, the keeps that beat
+//! everything before them in (timestamp, id) order.
+//!
+//! A record that comes late with an early timestamp may enter in the middle, and takes off what it
+//! already had reached.
+
+use std::{collections::HashMap, ops::ControlFlow};
+
+use super::Batch;
+use crate::{
+    columns::Column,
+    db::{Source, Way},
+    error::Result,
+    keys::{self, ClassKey},
+    values::{self, Row},
+};
+
+/// The last entry of each series looked at, as moment and metric: most records come in order, and
+/// are compared with it alone.
+pub(super) type Tails = HashMap<Vec<u8>, Option<(Vec<u8>, f64)>>;
+
+impl Batch<'_> {
+    /// A keep joined its task's tree.
+    pub(super) fn improve(&mut self, row: &Row, class: Option<&ClassKey>) -> Result<()> {
+        let (s, moment) = (&row.summary, row.moment());
+        let goal = self.task(&s.task_id)?.goal();
+        let view = keys::view(&s.task_id, class);
+        let key = keys::series(&s.task_id, class, &moment);
+        let (tail, after_tail) = match self.tail(&view)? {
+            Some((tail, metric)) => (Some(metric), tail.as_slice() < key.as_slice()),
+            None => (None, true),
+        };
+        let before = if after_tail { tail } else { self.metric_before(&view, &key)? };
+        if before.is_some_and(|before| !goal.better(s.metric, before)) {
+            return Ok(());
+        }
+        let mut beaten = Vec::new();
+        if !after_tail {
+            self.view.walk(Column::Series, &view, Some(&key), Way::Up, &mut |later, value| {
+                if goal.better(f64::from_bits(values::number(value)?), s.metric) {
+                    return Ok(ControlFlow::Break(()));
+                }
+                beaten.push(later.to_vec());
+                Ok(ControlFlow::Continue(()))
+            })?;
+        }
+        for later in beaten {
+            if class.is_some() {
+                self.credit(keys::last_number(&later)?)?;
+            }
+            self.view.delete(Column::Series, later);
+        }
+        self.view.put(Column::Series, key.clone(), s.metric.to_bits().to_be_bytes().to_vec());
+        if after_tail {
+            self.tails.insert(view, Some((key, s.metric)));
+        } else {
+            // The tail itself may have been beaten.
+            self.tails.remove(&view);
+        }
+        if class.is_some() {
+            self.credit(row.number())?;
+        }
+        Ok(())
+    }
+
+    /// A record entered or left its class's series, which its publisher's reputation may count.
+    pub(super) fn credit(&mut self, number: u64) -> Result<()> {
+        if self.row(number)?.summary.verdict.holds() {
+            self.unjudged.insert(number);
+        }
+        Ok(())
+    }
+
+    fn tail(&mut self, view: &[u8]) -> Result<Option<(Vec<u8>, f64)>> {
+        if let Some(tail) = self.tails.get(view) {
+            return Ok(tail.clone());
+        }
+        let tail = match self.view.first(Column::Series, view, None, Way::Down)? {
+            Some((key, value)) => Some((key, f64::from_bits(values::number(&value)?))),
+            None => None,
+        };
+        self.tails.insert(view.to_vec(), tail.clone());
+        Ok(tail)
+    }
+
+    fn metric_before(&self, view: &[u8], key: &[u8]) -> Result<Option<f64>> {
+        let before = self.view.first(Column::Series, view, Some(key), Way::Down)?;
+        before.map(|(_, value)| values::number(&value).map(f64::from_bits)).transpose()
+    }
+}

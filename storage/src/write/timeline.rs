@@ -1,0 +1,106 @@
+//! Lists in order of time, and the buckets that let nodes compare them.
+//!
+//! A bucket begins at each item whose id ends with a zero byte, one in 256, and at the beginning of
+//! the list: so the same items make the same buckets, whatever came first, and one more item
+//! changes one bucket, or splits one. Whoever makes ids that begin no bucket only makes the
+//! comparison of these very items slower.
+
+use std::ops::ControlFlow;
+
+use spore_protocol::ObjectId;
+
+use super::Batch;
+use crate::{
+    columns::Column,
+    db::{Source, Way},
+    error::{Result, StoreError},
+    keys::{self, Listing, Moment},
+    values::Bucket,
+};
+
+/// An item begins a bucket when these bits of its id's last byte are zero: one in 256. The tests
+/// know few items, and want several buckets.
+const BEGINS: u8 = if cfg!(test) { 3 } else { 255 };
+
+fn begins(id: &ObjectId) -> bool {
+    id.0.last().is_some_and(|last| last & BEGINS == 0)
+}
+
+/// Where the first bucket of a list begins.
+fn beginning(listing: Listing) -> Vec<u8> {
+    keys::item(listing, 0, &ObjectId([0; 32]))
+}
+
+impl Batch<'_> {
+    pub(super) fn enlist(&mut self, listing: Listing, moment: &Moment, value: Vec<u8>) -> Result<()> {
+        let key = keys::timeline(listing, moment);
+        self.view.put(Column::Timeline, key.clone(), value);
+        if !listing.compared() {
+            return Ok(());
+        }
+        let (start, mut bucket) = self.bucket_at(listing, &key)?;
+        if begins(&moment.id) && start != key {
+            // The key's own item is in the list already, so it is part of what is split off.
+            let tail = self.sum_from(listing, &key)?;
+            let mut rest = tail;
+            rest.subtract(&Bucket::of(&moment.id));
+            bucket.subtract(&rest);
+            self.put_bucket(start, bucket);
+            self.put_bucket(key, tail);
+        } else {
+            bucket.add(&Bucket::of(&moment.id));
+            self.put_bucket(start, bucket);
+        }
+        Ok(())
+    }
+
+    pub(super) fn delist(&mut self, listing: Listing, moment: &Moment) -> Result<()> {
+        let key = keys::timeline(listing, moment);
+        self.view.delete(Column::Timeline, key.clone());
+        if !listing.compared() {
+            return Ok(());
+        }
+        let (start, mut bucket) = self.bucket_at(listing, &key)?;
+        bucket.subtract(&Bucket::of(&moment.id));
+        if start == key && start != beginning(listing) {
+            self.view.delete(Column::Buckets, key.clone());
+            let (start, mut before) = self.bucket_at(listing, &key)?;
+            before.add(&bucket);
+            self.put_bucket(start, before);
+        } else {
+            self.put_bucket(start, bucket);
+        }
+        Ok(())
+    }
+
+    /// The bucket that a key belongs to, with its first key.
+    fn bucket_at(&self, listing: Listing, key: &[u8]) -> Result<(Vec<u8>, Bucket)> {
+        match self.view.first(Column::Buckets, &listing.prefix(), Some(key), Way::Down)? {
+            Some((start, value)) => Ok((start, Bucket::decode(&value)?)),
+            None => Ok((beginning(listing), Bucket::default())),
+        }
+    }
+
+    /// Nothing is kept of a bucket without items.
+    fn put_bucket(&mut self, start: Vec<u8>, bucket: Bucket) {
+        if bucket.count == 0 {
+            self.view.delete(Column::Buckets, start);
+        } else {
+            self.view.put(Column::Buckets, start, bucket.encode());
+        }
+    }
+
+    /// The items from a key on, up to the next bucket.
+    fn sum_from(&self, listing: Listing, from: &[u8]) -> Result<Bucket> {
+        let mut sum = Bucket::default();
+        self.view.walk(Column::Timeline, &listing.prefix(), Some(from), Way::Up, &mut |key, _| {
+            let id = ObjectId(keys::last_id(key)?);
+            if key != from && begins(&id) {
+                return Ok(ControlFlow::Break(()));
+            }
+            sum.add(&Bucket::of(&id));
+            Ok::<_, StoreError>(ControlFlow::Continue(()))
+        })?;
+        Ok(sum)
+    }
+}
