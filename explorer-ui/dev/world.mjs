@@ -388,7 +388,8 @@ export function createWorld({ seed = 7, now = Math.floor(Date.now() / 1000), lar
       experiment_count: byId.size,
       verified_experiment_count: [...byId.values()].filter(({ record }) => record.verdict === 'verified').length,
       task_count: tasks.length,
-      peer_count: 3,
+      peer_count: 4,
+      legacy_peer_count: 1,
       frontier_size: [...byId.values()].filter(({ record }) => record.frontier).length,
       node_id: nodes[1].node_id,
       peer_id: '12D3KooWMadeUpPeerIdForTheExplorer1111111111111111',
@@ -398,15 +399,22 @@ export function createWorld({ seed = 7, now = Math.floor(Date.now() / 1000), lar
       hardware_class: 'RTX_4090',
       device: 'wgpu: NVIDIA GeForce RTX 4090',
       listen_addresses: ['/ip4/127.0.0.1/tcp/7474', '/ip4/127.0.0.1/udp/7474/quic-v1'],
+      legacy_listen_addresses: ['0.0.0.0:7470'],
       rejected: { 'bad signature': 3, 'unknown field': 1 },
       pending_count: 2,
       sequence,
       uptime_seconds: 5400,
       activity: 'Training: raise the learning rate',
     }),
-    peers: () => nodes.slice(2, 5).map((node, i) => ({ peer_id: `12D3KooWMadeUpPeer${i}aaaaaaaaaaaaaaaaaaaaaaaaaaaaa`, node_id: i === 2 ? null : node.node_id, address: `/ip4/192.0.2.${i + 4}/udp/7474/quic-v1`, agent: 'spore/0.1.0', connected_seconds: 700 * (i + 1), score: 4.5 - i * 3 })),
+    peers: () => [...nodes.slice(2, 5).map((node, i) => ({ transport: 'libp2p', direction: null, received: null, sent: null, state: null, peer_id: `12D3KooWMadeUpPeer${i}aaaaaaaaaaaaaaaaaaaaaaaaaaaaa`, node_id: i === 2 ? null : node.node_id, address: `/ip4/192.0.2.${i + 4}/udp/7474/quic-v1`, agent: 'spore/0.1.0', connected_seconds: 700 * (i + 1), score: 4.5 - i * 3 })), LEGACY_PEER],
   };
 }
+
+/** A peer of the existing network, which tells no key. */
+const LEGACY_PEER = {
+  transport: 'legacy', peer_id: null, node_id: null, address: '192.0.2.9:7470', direction: 'outbound', agent: null,
+  connected_seconds: 3600, score: 0, received: 1204, sent: 311, state: 'live',
+};
 
 function makeNodes(random, now) {
   const names = ['amanita', 'bolete', null, 'chanterelle', 'morel', 'oyster', 'enoki', null, 'truffle', HOSTILE, 'lion’s mane', 'puffball'];

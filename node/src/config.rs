@@ -6,23 +6,19 @@
 
 use std::{fmt, fs, io, net::IpAddr, path::Path};
 
-use libp2p::Multiaddr;
 use serde::{Deserialize, Serialize};
 use toml::{Table, Value};
 
 use crate::data_dir::{DataDirError, make_private, write_private};
 
-/// Port of the peer-to-peer network, TCP and QUIC. Beside it is the reference's 7470, which speaks
-/// another protocol.
-pub const DEFAULT_PORT: u16 = 7471;
+/// Port for peers of the existing network, which dial it: the reference's own.
+pub const DEFAULT_PORT: u16 = 7470;
+/// Port of libp2p, TCP and QUIC.
+pub const DEFAULT_P2P_PORT: u16 = 7471;
 /// Port of the explorer and the API, as in the reference.
 pub const DEFAULT_WEB_PORT: u16 = 8470;
 /// Share of the machine that training may take, in percent.
 pub const DEFAULT_RESOURCE: u8 = 100;
-/// How a peer's address is written, for hints.
-pub const PEER_ADDRESSES: &str =
-    "an address looks like 192.0.2.1:7471, relay.example.org:7471 or /ip4/192.0.2.1/udp/7471/quic-v1";
-
 /// The configuration could not be used.
 #[derive(Debug, thiserror::Error)]
 pub enum ConfigError {
@@ -38,16 +34,20 @@ pub enum ConfigError {
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 #[serde(default)]
 pub struct Config {
-    /// Port of the peer-to-peer network, where `listen` names no addresses.
+    /// Where peers of the existing network are listened for; unspecified: all addresses.
+    pub host: IpAddr,
     pub port: u16,
+    /// Port of libp2p, where `listen` names no addresses.
+    pub p2p_port: u16,
     pub web_port: u16,
     /// Anything but a loopback address lets others read the explorer.
     pub web_host: IpAddr,
-    /// Multiaddrs that libp2p listens on; none: all addresses of the machine, TCP and QUIC, at `port`.
+    /// Multiaddrs that libp2p listens on; none: all addresses of the machine, TCP and QUIC, at `p2p_port`.
     pub listen: Vec<String>,
-    /// Peers dialled at start: multiaddrs or host:port.
+    /// Peers dialled at start, see [`crate::peer::Peer`].
     pub peer: Vec<String>,
-    /// The task followed; none: the most active one.
+    /// The task followed; none, or empty as the reference writes it: the most active one.
+    #[serde(alias = "task_id", deserialize_with = "nonempty")]
     pub task: Option<String>,
     /// Percent of the machine for training, 1..=100.
     pub resource: u8,
@@ -61,7 +61,9 @@ pub struct Config {
 impl Default for Config {
     fn default() -> Self {
         Self {
+            host: IpAddr::from([0, 0, 0, 0]),
             port: DEFAULT_PORT,
+            p2p_port: DEFAULT_P2P_PORT,
             web_port: DEFAULT_WEB_PORT,
             web_host: IpAddr::from([127, 0, 0, 1]),
             listen: Vec::new(),
@@ -96,8 +98,22 @@ impl fmt::Debug for Secret {
     }
 }
 
-const KEYS: [&str; 10] =
-    ["port", "web_port", "web_host", "listen", "peer", "task", "resource", "device", "verify_rate", "llm"];
+const KEYS: [&str; 12] = [
+    "host",
+    "port",
+    "p2p_port",
+    "web_port",
+    "web_host",
+    "listen",
+    "peer",
+    "task",
+    "resource",
+    "device",
+    "verify_rate",
+    "llm",
+];
+/// What else the reference writes. It asks for nothing that this program could do, so nobody is told.
+const REFERENCE_KEYS: [&str; 5] = ["task_id", "auto_update", "update_interval_sec", "update_manifest_url", "data_dir"];
 const LLM_KEYS: [&str; 4] = ["provider", "api_key", "model", "base_url"];
 
 /// A configuration read, and the keys in it that mean nothing here.
@@ -120,7 +136,8 @@ pub fn load(path: &Path) -> Result<Loaded, ConfigError> {
     let config: Config = toml::from_str(&text).map_err(|e| corrupt(path, &text, &e))?;
     config.check()?;
     let nested = table.get("llm").and_then(Value::as_table);
-    let unknown = table.keys().filter(|key| !KEYS.contains(&key.as_str())).cloned();
+    let known = |key: &str| KEYS.contains(&key) || REFERENCE_KEYS.contains(&key);
+    let unknown = table.keys().filter(|key| !known(key)).cloned();
     let unknown_llm = nested.into_iter().flat_map(Table::keys).filter(|key| !LLM_KEYS.contains(&key.as_str()));
     let unknown = unknown.chain(unknown_llm.map(|key| format!("llm.{key}"))).collect();
     let loose = std::fs::metadata(path).is_ok_and(|meta| meta.permissions().mode() & 0o077 != 0);
@@ -150,7 +167,9 @@ pub fn set(path: &Path, table: &str, values: &[(&str, Option<Value>)]) -> Result
         Some(text) => text,
         None => TEMPLATE.to_owned(),
     };
-    for (key, value) in values {
+    // The reference's name for the task must not stand beside ours.
+    let alias = (table.is_empty() && values.iter().any(|(key, _)| *key == "task")).then_some(("task_id", None));
+    for (key, value) in alias.iter().chain(values) {
         let mut wanted = parse_table(path, &text)?;
         assign(&mut wanted, table, key, value.clone());
         let edited = edit(&text, table, key, value.as_ref());
@@ -183,21 +202,8 @@ impl Config {
     }
 }
 
-/// A peer's address: a multiaddr, or `host:port` for TCP at that host.
-pub fn peer_address(text: &str) -> Option<Multiaddr> {
-    if text.starts_with('/') {
-        return text.parse().ok();
-    }
-    let (host, port) = text.rsplit_once(':')?;
-    let port: u16 = port.parse().ok()?;
-    let host = host.strip_prefix('[').and_then(|host| host.strip_suffix(']')).unwrap_or(host);
-    let kind = match host.parse::<IpAddr>() {
-        Ok(IpAddr::V4(_)) => "ip4",
-        Ok(IpAddr::V6(_)) => "ip6",
-        Err(_) => "dns",
-    };
-    let plain = !host.is_empty() && !host.contains('/');
-    format!("/{kind}/{host}/tcp/{port}").parse().ok().filter(|_| plain)
+fn nonempty<'de, D: serde::Deserializer<'de>>(value: D) -> Result<Option<String>, D::Error> {
+    Ok(Option::<String>::deserialize(value)?.filter(|text| !text.is_empty()))
 }
 
 /// The file's text; none when there is no file.
@@ -296,15 +302,20 @@ fn edit(text: &str, section: &str, key: &str, value: Option<&Value>) -> String {
 
 const TEMPLATE: &str = r#"# Spore's configuration. Flags of `spore run` go before it.
 
-# Port of the peer-to-peer network (TCP and QUIC), and of the explorer and its API.
-# port = 7471
+# Ports: for peers of the existing network (TCP), of libp2p (TCP and QUIC), of the explorer and its API.
+# port = 7470
+# p2p_port = 7471
 # web_port = 8470
+# Where peers of the existing network are listened for; 0.0.0.0 means all addresses.
+# host = "0.0.0.0"
 # Anything but a loopback address lets others read the explorer.
 # web_host = "127.0.0.1"
 
-# Where to listen, if not on all addresses at that port, and the peers dialled at start.
+# Where libp2p listens, if not on all addresses at its port.
 # listen = ["/ip4/0.0.0.0/tcp/7471", "/ip4/0.0.0.0/udp/7471/quic-v1"]
-# peer = ["/dns4/relay.example.org/tcp/7471"]
+
+# The peers dialled at start: host:port of the existing network, multiaddrs of libp2p.
+# peer = ["peer.example.org:7470", "/dns/relay.example.org/tcp/7471"]
 
 # The task followed; without it the most active one (`spore task use ID`).
 # task = "..."
@@ -428,19 +439,21 @@ mod tests {
     }
 
     #[test]
-    fn a_peer_is_a_multiaddr_or_a_host_with_a_port() {
-        let shown = |text: &str| peer_address(text).map(|address| address.to_string());
-        for (text, address) in [
-            ("peer.example.org:7471", "/dns/peer.example.org/tcp/7471"),
-            ("127.0.0.1:1", "/ip4/127.0.0.1/tcp/1"),
-            ("[::1]:1", "/ip6/::1/tcp/1"),
-            ("/ip4/127.0.0.1/udp/1/quic-v1", "/ip4/127.0.0.1/udp/1/quic-v1"),
-        ] {
-            assert_eq!(shown(text).as_deref(), Some(address), "{text}");
-        }
-        for text in ["", "host", ":1", "host:x", "host:70000", "/ip4/nonsense", "a/b:1"] {
-            assert_eq!(shown(text), None, "{text}");
-        }
+    fn a_configuration_of_the_reference_means_the_same_here() {
+        let (_dir, path) = file(
+            "host = \"127.0.0.1\"\nport = 7000\npeer = ['192.0.2.1:7470']\ntask_id = \"abc\"\nauto_update = true\nupdate_interval_sec = 21600\nupdate_manifest_url = \"u\"\ndata_dir = \"d\"\n",
+        );
+        let loaded = load(&path).unwrap();
+        assert!(loaded.unknown.is_empty(), "{:?}", loaded.unknown);
+        let config = loaded.config;
+        assert_eq!((config.host, config.port), (IpAddr::from([127, 0, 0, 1]), 7000));
+        assert_eq!((config.peer, config.task.as_deref()), (vec!["192.0.2.1:7470".to_owned()], Some("abc")));
+        set(&path, "", &[("task", Some(Value::String("def".into())))]).unwrap();
+        assert_eq!(load(&path).unwrap().config.task.as_deref(), Some("def"));
+        set(&path, "", &[("task", None)]).unwrap();
+        assert_eq!(load(&path).unwrap().config.task, None);
+        let (_dir, path) = file("task_id = \"\"\n");
+        assert_eq!(load(&path).unwrap().config.task, None);
     }
 
     #[test]

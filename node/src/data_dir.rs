@@ -77,6 +77,11 @@ impl DataDir {
         self.root.join("identity")
     }
 
+    /// Peers of the existing network that were once connected, one a line.
+    pub fn known_peers(&self) -> PathBuf {
+        self.root.join("known_peer")
+    }
+
     fn token(&self) -> PathBuf {
         self.root.join("api_token")
     }

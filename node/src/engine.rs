@@ -34,8 +34,8 @@ use tokio::{
 use tracing::warn;
 
 use crate::{
+    artifacts::ArtifactSources,
     ingest::{Clock, Disposition, IngestHandle, Origin, StoreEvent},
-    network::NetworkHandle,
     progress::{Purpose, RunProgress},
     research::llm::ProviderConfig,
     shutdown::{Shutdown, stopped},
@@ -83,8 +83,7 @@ pub struct Settings {
 pub struct Engine {
     pub store: Store,
     pub ingest: IngestHandle,
-    /// None in a node without network.
-    pub network: Option<NetworkHandle>,
+    pub artifacts: ArtifactSources,
     pub identity: Identity,
     /// What `settings.device` means on this machine.
     pub device: DeviceProfile,
@@ -306,8 +305,7 @@ impl Engine {
 
     async fn fetch(&self, cid: Cid, hint: Option<NodeId>) -> Result<(), EngineError> {
         let fail = |reason: String| EngineError::Artifact { cid, reason };
-        let network = self.network.as_ref().ok_or_else(|| fail("this node has no network".into()))?;
-        network.fetch_artifact(cid, hint).await.map_err(|error| fail(error.to_string()))
+        self.artifacts.fetch(cid, hint).await.map_err(|error| fail(error.to_string()))
     }
 
     /// Signs an object and hands it to `ingest`, as any other. While the store cannot take it, the

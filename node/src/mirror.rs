@@ -21,8 +21,9 @@ use tokio::{
 };
 
 use crate::{
+    artifacts::ArtifactSources,
     ingest::StoreEvent,
-    network::{FetchError, NetworkHandle},
+    network::FetchError,
     shutdown::{Shutdown, stopped},
 };
 
@@ -47,11 +48,11 @@ const FAILURES: usize = 8192;
 /// Fetches missing scripts until the node shuts down.
 pub async fn run(
     store: Store,
-    network: NetworkHandle,
+    sources: ArtifactSources,
     mut events: broadcast::Receiver<StoreEvent>,
     mut shutdown: Shutdown,
 ) {
-    let mut mirror = Mirror { store, network, failures: HashMap::new(), walk: Walk::Next(None) };
+    let mut mirror = Mirror { store, sources, failures: HashMap::new(), walk: Walk::Next(None) };
     loop {
         let looked = Instant::now();
         tokio::select! {
@@ -74,7 +75,7 @@ pub async fn run(
 
 struct Mirror {
     store: Store,
-    network: NetworkHandle,
+    sources: ArtifactSources,
     failures: HashMap<Cid, Failure>,
     walk: Walk,
 }
@@ -126,10 +127,10 @@ impl Mirror {
         let now = Instant::now();
         let due =
             missing.into_iter().filter(|(cid, _)| self.failures.get(cid).is_none_or(|failure| failure.again <= now));
-        let network = self.network.clone();
+        let sources = self.sources.clone();
         let fetch = |(cid, publisher): Missing| {
-            let network = network.clone();
-            async move { (cid, network.fetch_artifact_within(cid, Some(publisher), LIMIT).await) }
+            let sources = sources.clone();
+            async move { (cid, sources.fetch_within(cid, Some(publisher), LIMIT).await) }
         };
         let due: Vec<_> = due.collect();
         let mut results = futures::stream::iter(due).map(fetch).buffer_unordered(AT_ONCE);

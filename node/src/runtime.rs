@@ -19,6 +19,8 @@ use tokio::{net::TcpListener, sync::watch, task::JoinSet};
 
 use crate::{
     api::{self, Api, live::LiveNode, problem::ApiError, view::View},
+    artifacts::ArtifactSources,
+    bridge::{self, BridgeConfig, ListenError, Listeners, PeerAddress, PublicPeer},
     data_dir::{DataDir, DataDirError, RunningNode},
     genesis::{self, GenesisError},
     identity_file,
@@ -58,9 +60,12 @@ pub struct Options {
     pub mode: Mode,
     /// A task's id, unique prefix or name; none: the most active one.
     pub task: Option<String>,
+    /// Where libp2p listens.
     pub listen: Vec<Multiaddr>,
-    /// Peers to stay connected with.
+    /// Peers to stay connected with over libp2p.
     pub peers: Vec<Multiaddr>,
+    /// The existing network. Its known peers are kept in the data directory, whatever is said here.
+    pub bridge: BridgeConfig,
     pub mdns: bool,
     /// Where the API is served; none: on this machine alone, at any free port, for commands.
     pub web: Option<SocketAddr>,
@@ -85,6 +90,7 @@ impl std::fmt::Debug for Options {
             .field("task", &self.task)
             .field("listen", &self.listen)
             .field("peers", &self.peers)
+            .field("bridge", &self.bridge)
             .field("web", &self.web)
             .field("device", &self.device)
             .finish_non_exhaustive()
@@ -100,6 +106,8 @@ pub enum StartError {
     Store(#[from] StoreError),
     #[error(transparent)]
     Web(#[from] WebError),
+    #[error(transparent)]
+    Bridge(#[from] ListenError),
     #[error(transparent)]
     Network(#[from] NetworkError),
     #[error(transparent)]
@@ -137,6 +145,8 @@ pub struct Node {
     /// Where the API answers on this machine.
     pub address: SocketAddr,
     pub identity_was_loose: bool,
+    /// The public peer, where it is tried.
+    pub tries: Option<PeerAddress>,
     stop: watch::Sender<bool>,
     parts: JoinSet<&'static str>,
     data: DataDir,
@@ -158,6 +168,7 @@ impl Node {
         let store = Store::open(data.root())?;
         let token = data.token_or_new()?;
         let (listener, address) = listen_for_api(options.web).await?;
+        let legacy = Listeners::bind(options.bridge.listen).await?;
         let trainer = trainer::prepare(&options, &data).await?;
 
         let (stop, shutdown) = watch::channel(false);
@@ -170,7 +181,12 @@ impl Node {
         let (network, swarm) =
             network::start(config, store.clone(), ingest.clone(), events.subscribe(), wants, shutdown.clone())?;
         watch_over(&mut parts, "network", swarm);
-        let keeping = mirror::run(store.clone(), network.clone(), events.subscribe(), shutdown.clone());
+        let config = BridgeConfig { known: Some(data.known_peers()), ..options.bridge.clone() };
+        let (bridge, hub) =
+            bridge::start(config, legacy, store.clone(), ingest.clone(), events.clone(), shutdown.clone());
+        watch_over(&mut parts, "bridge", hub);
+        let sources = ArtifactSources::new(store.clone(), network.clone(), Some(bridge.clone()));
+        let keeping = mirror::run(store.clone(), sources, events.subscribe(), shutdown.clone());
         watch_over(&mut parts, "keeper of scripts", tokio::spawn(keeping));
 
         let view = View::new(store.clone(), Some(found.identity.node_id()));
@@ -184,6 +200,7 @@ impl Node {
             mode: options.mode.name(),
             started: Instant::now(),
             network,
+            bridge,
             ingest,
             identity: found.identity,
             events,
@@ -199,7 +216,11 @@ impl Node {
             Api { view: view.clone(), node: Some(live.clone()), pinned: task, token: Some(token), page, shutdown };
         watch_over(&mut parts, "API", tokio::spawn(api::serve(api, listener)));
         announce(&data, address, page)?;
-        Ok(Self { live, view, address, identity_was_loose: found.was_loose, stop, parts, data })
+        let tries = match options.bridge.public {
+            PublicPeer::Tried(peer) => Some(peer),
+            PublicPeer::LikeOthers | PublicPeer::Avoided(_) => None,
+        };
+        Ok(Self { live, view, address, identity_was_loose: found.was_loose, tries, stop, parts, data })
     }
 
     /// Runs until `asked`, or until a part ends by itself; then ends everything.
@@ -370,7 +391,7 @@ mod trainer {
             let engine = Arc::new(Engine {
                 store: store.clone(),
                 ingest: live.ingest.clone(),
-                network: Some(live.network.clone()),
+                artifacts: ArtifactSources::new(store.clone(), live.network.clone(), Some(live.bridge.clone())),
                 identity: live.identity.clone(),
                 device: ready.profile,
                 supervisor: ready.supervisor,

@@ -6,7 +6,9 @@
 //! was seen instead; [`worker`] talks to a training process as the node does; [`seed`] makes data
 //! directories with a past; [`reference`] drives the existing network's own program and
 //! [`legacy`] is a bare peer on its wire; [`picture`] compares what nodes of both programs know;
-//! [`source`] reads this repository's own files, for the tidy rules.
+//! [`abuse`] attacks a node, [`probe`] measures what its honest peers notice, [`ordeal`] does both, and
+//! [`tree`] and [`process`] serve such measurements; [`source`] reads this repository's own files, for
+//! the tidy rules.
 //!
 //! Never here: knowledge of a crate's inside. These tests know the command line, the HTTP API,
 //! the protocol's objects and the files of a data directory.
@@ -18,15 +20,20 @@
     reason = "a test that cannot go on must say so and stop"
 )]
 
+pub mod abuse;
 pub mod command;
 pub mod http;
 pub mod legacy;
 pub mod net;
+pub mod ordeal;
 pub mod picture;
+pub mod probe;
+pub mod process;
 pub mod reference;
 pub mod seed;
 pub mod skip;
 pub mod source;
+pub mod tree;
 pub mod wait;
 pub mod worker;
 

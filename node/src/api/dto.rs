@@ -12,6 +12,7 @@ pub struct Status {
     pub experiment_count: u64,
     pub verified_experiment_count: u64,
     pub task_count: u64,
+    /// Of both networks.
     pub peer_count: u64,
     pub frontier_size: u64,
     pub node_id: String,
@@ -23,7 +24,12 @@ pub struct Status {
     pub active_task: Option<String>,
     pub hardware_class: Option<String>,
     pub device: Option<String>,
+    /// libp2p's, as multiaddrs.
     pub listen_addresses: Vec<String>,
+    /// Where peers of the existing network are listened for, as host:port.
+    pub legacy_listen_addresses: Vec<String>,
+    /// Connected peers of the existing network.
+    pub legacy_peer_count: u64,
     /// Signed objects refused since the start, by reason.
     pub rejected: std::collections::BTreeMap<String, u64>,
     pub pending_count: u64,
@@ -244,12 +250,25 @@ pub struct Progress {
 /// A connected peer. `GET /api/v1/peers`.
 #[derive(Clone, Debug, Serialize, Deserialize, ToSchema)]
 pub struct Peer {
-    pub peer_id: String,
+    /// `libp2p`, or `legacy` for the existing network's own protocol.
+    pub transport: String,
+    /// libp2p's name for the peer's key. Legacy peers tell none.
+    pub peer_id: Option<String>,
     pub node_id: Option<String>,
+    /// A multiaddr, or host:port of a legacy peer.
     pub address: String,
+    /// `outbound` when this node dialled, `inbound` when the peer did; only of legacy peers.
+    pub direction: Option<String>,
     pub agent: Option<String>,
     pub connected_seconds: u64,
+    /// Below 0 is bad.
     pub score: f64,
+    /// Signed objects that came from it; only of legacy peers.
+    pub received: Option<u64>,
+    /// Signed objects sent to it; only of legacy peers.
+    pub sent: Option<u64>,
+    /// `syncing` while one side sends its history, then `live`; only of legacy peers.
+    pub state: Option<String>,
 }
 
 /// Body of `POST /api/v1/tasks`, which answers with the new task's summary.
@@ -298,7 +317,7 @@ pub struct UseTask {
 /// Body of, and answer to, `POST /api/v1/peers`.
 #[derive(Clone, Debug, Serialize, Deserialize, ToSchema)]
 pub struct PeerAddress {
-    /// A multiaddr.
+    /// host:port of a node of the existing network, or a multiaddr.
     pub address: String,
 }
 

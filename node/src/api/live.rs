@@ -11,8 +11,9 @@ use tokio::sync::{broadcast, watch};
 
 use super::dto;
 use crate::{
+    bridge::{BridgeHandle, BridgePeer, Direction},
     ingest::{IngestHandle, StoreEvent},
-    network::{NetworkHandle, Snapshot},
+    network::{NetworkHandle, PeerInfo},
     progress::RunProgress,
 };
 
@@ -26,6 +27,7 @@ pub struct Live {
     pub hardware_class: Option<String>,
     pub device: Option<String>,
     pub listen_addresses: Vec<String>,
+    pub legacy_listen_addresses: Vec<String>,
     pub peers: Vec<dto::Peer>,
     pub rejected: BTreeMap<String, u64>,
     pub uptime: Duration,
@@ -45,6 +47,7 @@ pub struct LiveNode {
     pub mode: &'static str,
     pub started: Instant,
     pub network: NetworkHandle,
+    pub bridge: BridgeHandle,
     pub ingest: IngestHandle,
     /// Signs new tasks.
     pub identity: Identity,
@@ -61,6 +64,8 @@ impl LiveNode {
     pub async fn now(&self) -> Live {
         // At shutdown the network goes first; the rest is still worth telling.
         let snapshot = self.network.snapshot().await.unwrap_or_default();
+        let legacy = self.bridge.snapshot();
+        let peers: Vec<_> = snapshot.peers.iter().map(peer).chain(legacy.iter().map(legacy_peer)).collect();
         let progress = self.progress.borrow().clone();
         let pinned = *self.pinned.borrow();
         // The network counts what it cannot decode, `ingest` what is decoded and not valid.
@@ -74,18 +79,19 @@ impl LiveNode {
             hardware_class: self.hardware_class.clone(),
             device: self.device.clone(),
             listen_addresses: snapshot.listen_addresses.iter().map(ToString::to_string).collect(),
-            activity: self.activity(progress.as_ref(), &snapshot),
-            peers: snapshot.peers.into_iter().map(peer).collect(),
+            legacy_listen_addresses: self.bridge.listening().iter().map(ToString::to_string).collect(),
+            activity: self.activity(progress.as_ref(), peers.len()),
+            peers,
             rejected,
             uptime: self.started.elapsed(),
         }
     }
 
-    fn activity(&self, progress: Option<&RunProgress>, snapshot: &Snapshot) -> String {
+    fn activity(&self, progress: Option<&RunProgress>, peers: usize) -> String {
         if let Some(trouble) = self.ingest.trouble() {
             return trouble.to_owned();
         }
-        let peers = match snapshot.peers.len() {
+        let peers = match peers {
             0 => "no peers yet".to_owned(),
             1 => "1 peer".to_owned(),
             n => format!("{n} peers"),
@@ -106,14 +112,41 @@ fn doing(progress: &RunProgress) -> &'static str {
     }
 }
 
-fn peer(peer: crate::network::PeerInfo) -> dto::Peer {
+fn peer(peer: &PeerInfo) -> dto::Peer {
     dto::Peer {
-        peer_id: peer.peer_id.to_string(),
+        transport: "libp2p".into(),
+        peer_id: Some(peer.peer_id.to_string()),
         node_id: peer.node_id.map(|id| id.to_string()),
         address: peer.address.to_string(),
-        agent: peer.agent,
+        direction: None,
+        agent: peer.agent.clone(),
         connected_seconds: peer.connected.as_secs(),
         score: peer.score,
+        received: None,
+        sent: None,
+        state: None,
+    }
+}
+
+/// A peer of the existing network. It tells no key: only what it signed itself does.
+fn legacy_peer(peer: &BridgePeer) -> dto::Peer {
+    let (direction, address) = match &peer.link.direction {
+        Direction::Dialled(address) => ("outbound", address.to_string()),
+        Direction::Accepted => ("inbound", peer.link.remote.to_string()),
+    };
+    dto::Peer {
+        transport: "legacy".into(),
+        peer_id: None,
+        node_id: None,
+        address,
+        direction: Some(direction.into()),
+        agent: None,
+        connected_seconds: peer.connected.as_secs(),
+        // Not negated: no points are 0.0, and not -0.0.
+        score: 0.0 - f64::from(peer.points),
+        received: Some(peer.stats.received),
+        sent: Some(peer.stats.sent),
+        state: Some(peer.stats.state.name().into()),
     }
 }
 

@@ -138,7 +138,7 @@ fn artifact(view: &View, cid: &str) -> Result<Answer, ApiError> {
 }
 
 /// Percent-decodes; what is not valid stays as it is.
-fn decode(text: &str) -> String {
+pub(super) fn decode(text: &str) -> String {
     let mut bytes = Vec::with_capacity(text.len());
     let mut rest = text.bytes();
     while let Some(byte) = rest.next() {

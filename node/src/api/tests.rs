@@ -10,8 +10,9 @@ use spore_protocol::{
 use spore_storage::Store;
 use tokio::{net::TcpListener, sync::watch};
 
-use super::{Api, live::LiveNode, serve, view::View};
+use super::{Api, live::LiveNode, read, serve, view::View};
 use crate::{
+    bridge::{self, BridgeConfig, Listeners},
     ingest::Ingest,
     network::{Command, NetworkHandle, Snapshot},
 };
@@ -132,10 +133,19 @@ impl Server {
             }
         });
         let view = View::new(store.clone(), Some(publisher.node_id()));
+        let (bridge, _) = bridge::start(
+            BridgeConfig::default(),
+            Listeners::default(),
+            store.clone(),
+            ingest.clone(),
+            events.clone(),
+            shutdown.clone(),
+        );
         let live = LiveNode {
             mode: "relay",
             started: std::time::Instant::now(),
             network,
+            bridge,
             ingest: ingest.clone(),
             identity: publisher.clone(),
             events,
@@ -321,7 +331,7 @@ async fn writing_needs_the_token_and_goes_through_ingest() {
     assert_eq!(status, 200, "{body}");
     assert_eq!(server.get(&format!("/api/v1/artifacts/{cid}")).await, (200, "text".to_owned()));
 
-    assert_eq!(post("/api/v1/peers", TOKEN, r#"{"address":"127.0.0.1:1"}"#.into()).await.0, 200);
+    assert_eq!(post("/api/v1/peers", TOKEN, r#"{"address":"/ip4/127.0.0.1/tcp/1"}"#.into()).await.0, 200);
     assert_eq!(post("/api/v1/peers", TOKEN, r#"{"address":"nonsense"}"#.into()).await.0, 400);
     assert_eq!(post("/api/v1/peers", TOKEN, "x".repeat(2 << 20)).await.0, 413);
     assert_eq!(post("/api/v1/status", TOKEN, String::new()).await.0, 405);
@@ -369,4 +379,35 @@ async fn events_are_streamed_and_resumed() {
     let ended =
         tokio::time::timeout(Duration::from_secs(30), async { while let Ok(Some(_)) = stream.chunk().await {} }).await;
     assert!(ended.is_ok(), "the stream ends with the node");
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn legacy_peers_are_added_listed_and_removed_by_host_and_port() {
+    let server = Server::start().await;
+    let other = TcpListener::bind("127.0.0.1:0").await.unwrap();
+    let address = other.local_addr().unwrap().to_string();
+    let add = |address: &str| {
+        let body = format!(r#"{{"address":"{address}"}}"#);
+        send(server.request(reqwest::Method::POST, "/api/v1/peers").bearer_auth(TOKEN).body(body))
+    };
+    let remove = |address: &str| {
+        let path = format!("/api/v1/peers/{}", read::encode(address));
+        send(server.request(reqwest::Method::DELETE, &path).bearer_auth(TOKEN))
+    };
+    let (status, body) = add(&address).await;
+    assert_eq!(status, 200, "{body}");
+    let (mut stream, _) = other.accept().await.unwrap();
+    let peers = server.json("/api/v1/peers").await;
+    let peer = &peers[0];
+    assert_eq!((&peer["transport"], &peer["direction"]), (&"legacy".into(), &"outbound".into()), "{peers}");
+    assert_eq!((&peer["address"], &peer["peer_id"]), (&address.as_str().into(), &Value::Null));
+    let status = server.json("/api/v1/status").await;
+    assert_eq!((&status["peer_count"], &status["legacy_peer_count"]), (&1.into(), &1.into()));
+    assert_eq!(remove(&address).await.0, 200);
+    tokio::io::copy(&mut stream, &mut tokio::io::sink()).await.unwrap();
+    assert_eq!(remove(&address).await.0, 404, "it is dialled no more");
+    drop(other);
+    let (status, body) = add(&address).await;
+    assert!(status == 503 && body.contains(&address) && body.contains("refused"), "{body}");
+    assert_eq!(remove(&address).await.0, 200, "it was still to be dialled again");
 }

@@ -65,6 +65,8 @@ impl View {
             verified_experiment_count: counts.verified,
             task_count: counts.tasks,
             peer_count: live.peers.len() as u64,
+            legacy_peer_count: live.peers.iter().filter(|peer| peer.transport == "legacy").count() as u64,
+            legacy_listen_addresses: live.legacy_listen_addresses.clone(),
             frontier_size: counts.frontier,
             node_id: self.node_id.map(|node| node.to_string()).unwrap_or_default(),
             peer_id: self.peer_id.clone(),

@@ -11,10 +11,16 @@ use spore_protocol::{Cid, Identity, SignedObject};
 use spore_storage::Store;
 use warp::Buf;
 
-use super::{dto, live::LiveNode, problem::ApiError, read::Query, view::View};
+use super::{
+    dto,
+    live::LiveNode,
+    problem::ApiError,
+    read::{Query, decode},
+    view::View,
+};
 use crate::{
-    config,
     ingest::{Disposition, IngestHandle, Origin},
+    peer::{PEER_ADDRESSES, Peer},
 };
 
 /// Bytes of a JSON body: far above any object that a person makes.
@@ -190,16 +196,20 @@ async fn use_task(view: &View, node: &LiveNode, wish: &dto::UseTask) -> Result<d
     Ok(dto::UseTask { task: task.map(|task| task.to_string()) })
 }
 
-/// Connects to a peer.
+/// Connects to a peer. One of the existing network is dialled again, whenever it is not connected, until
+/// the node ends or the peer is deleted.
 #[utoipa::path(post, path = "/api/v1/peers", request_body = dto::PeerAddress, security(("token" = [])),
     responses((status = 200, body = dto::PeerAddress), (status = 400, body = dto::Problem), (status = 503, body = dto::Problem)))]
 async fn add_peer(node: &LiveNode, wish: &dto::PeerAddress) -> Result<dto::PeerAddress, ApiError> {
-    let address = config::peer_address(&wish.address).ok_or_else(|| {
-        ApiError::bad_request(format!("{:.200} is no peer address", wish.address)).hint(config::PEER_ADDRESSES)
-    })?;
-    node.network
-        .dial(address)
-        .await
+    let peer = wish
+        .address
+        .parse()
+        .map_err(|_| ApiError::bad_request(format!("{:.200} is no peer address", wish.address)).hint(PEER_ADDRESSES))?;
+    let connected = match peer {
+        Peer::Legacy(address) => node.bridge.connect(address).await,
+        Peer::Libp2p(address) => node.network.dial(address).await,
+    };
+    connected
         .map_err(|e| ApiError::unavailable(format!("could not connect to {}: {}", wish.address, innermost(&e))))?;
     Ok(wish.clone())
 }
@@ -213,12 +223,20 @@ fn innermost(text: &str) -> &str {
     causes.filter(|cause| !cause.is_empty()).last().unwrap_or(text)
 }
 
-/// Closes the connections to a peer.
-#[utoipa::path(delete, path = "/api/v1/peers/{peer_id}", params(("peer_id" = String, Path)), security(("token" = [])),
-    responses((status = 200, body = String), (status = 400, body = dto::Problem)))]
+/// Closes the connections to a peer. One of the existing network is dialled no more until the node
+/// starts again.
+#[utoipa::path(delete, path = "/api/v1/peers/{peer}", params(("peer" = String, Path, description = "libp2p's peer id, or host:port of a peer of the existing network")), security(("token" = [])),
+    responses((status = 200, body = String), (status = 400, body = dto::Problem), (status = 404, body = dto::Problem)))]
 async fn remove_peer(node: &LiveNode, path: &str) -> Result<String, ApiError> {
-    let text = path.trim_start_matches("/peers/");
-    let peer = PeerId::from_str(text).map_err(|_| ApiError::bad_request(format!("{text:.80} is no peer id")))?;
+    let text = decode(path.trim_start_matches("/peers/"));
+    if let Ok(Peer::Legacy(address)) = text.parse() {
+        return match node.bridge.disconnect(&address).await {
+            true => Ok(address.to_string()),
+            false => Err(ApiError::not_found(format!("{address} is neither connected nor dialled"))),
+        };
+    }
+    let peer = PeerId::from_str(&text)
+        .map_err(|_| ApiError::bad_request(format!("{text:.80} is neither a peer id nor host:port")))?;
     node.network.disconnect(peer).await.map_err(|e| ApiError::unavailable(e.to_string()))?;
     Ok(peer.to_string())
 }

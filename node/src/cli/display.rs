@@ -118,6 +118,12 @@ impl Display {
         for address in &live.listen_addresses {
             self.line(&format!("  listens   {address}"));
         }
+        for address in &live.legacy_listen_addresses {
+            self.line(&format!("  bridge    {address}, for peers of the existing network"));
+        }
+        if let Some(public) = &node.tries {
+            self.line(&format!("  tries     {public}, since no peer is named (never with --no-bootstrap)"));
+        }
         if page {
             self.line(&format!("  explorer  http://{}", node.address));
         }

@@ -33,6 +33,7 @@ pub async fn run(args: &Args, context: &mut Context) -> Result<(), CliError> {
         return context.json(&json!({
             "node_id": node_id.to_string(), "peer_id": peer, "version": env!("CARGO_PKG_VERSION"),
             "data_dir": context.data.root(), "task": config.task, "device": config.device, "resource": config.resource,
+            "host": config.host, "port": config.port, "p2p_port": config.p2p_port,
             "listen": config.listen, "peer": config.peer, "llm": llm, "running": running,
         }));
     }
@@ -45,8 +46,9 @@ pub async fn run(args: &Args, context: &mut Context) -> Result<(), CliError> {
     writeln!(out, "Device          {}, {} % of it", config.device, config.resource)?;
     let llm = config.llm.map(|llm| format!("{} {}", llm.provider, llm.model.unwrap_or_default()));
     writeln!(out, "Proposals       {}", llm.as_deref().unwrap_or("by the built-in proposer").trim())?;
-    let everywhere = || format!("all addresses, TCP and QUIC at port {}", config.port);
+    let everywhere = || format!("all addresses, TCP and QUIC at port {}", config.p2p_port);
     writeln!(out, "Listens on      {}", if config.listen.is_empty() { everywhere() } else { config.listen.join(" ") })?;
+    writeln!(out, "Bridge          {}", std::net::SocketAddr::new(config.host, config.port))?;
     writeln!(
         out,
         "Peers           {}",

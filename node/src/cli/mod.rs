@@ -64,6 +64,10 @@ enum Command {
     /// List known tasks (short for `task list`)
     Tasks(task::List),
     Peer(peer::Args),
+    /// Dial a peer now, and whenever the node starts
+    Connect(peer::Address),
+    /// Forget a peer that was added, and close its connections
+    Disconnect(peer::Address),
     Set(set::Args),
     Profile(profile::Args),
     Data(data::Args),
@@ -168,6 +172,8 @@ async fn short_command(command: Command, context: &mut Context) -> Result<(), Cl
         Command::Task(args) => task::run(args, context).await,
         Command::Tasks(args) => task::list(&args, context).await,
         Command::Peer(args) => peer::run(args, context).await,
+        Command::Connect(args) => peer::add(&args, context).await,
+        Command::Disconnect(args) => peer::remove(&args, context).await,
         Command::Set(args) => set::run(&args, context).await,
         Command::Profile(args) => profile::run(args, context).await,
         Command::Data(args) => data::run(args, context).await,
@@ -178,12 +184,16 @@ async fn short_command(command: Command, context: &mut Context) -> Result<(), Cl
 
 /// The data directory's absolute path: processes that the node starts run in other directories.
 fn data_dir(given: Option<PathBuf>, environment: Option<OsString>) -> Result<PathBuf, CliError> {
-    let home = || std::env::home_dir().filter(|home| !home.as_os_str().is_empty()).map(|home| home.join(".spore"));
     let dir = given
         .or_else(|| environment.filter(|dir| !dir.is_empty()).map(PathBuf::from))
-        .or_else(home)
+        .or_else(home_dir)
         .ok_or_else(|| CliError::usage("there is no home directory to keep data in").hint("give --data-dir DIR"))?;
     std::path::absolute(&dir).map_err(|e| CliError::io(dir.display(), &e))
+}
+
+/// `~/.spore`: where a node keeps its data when nothing else is said, the reference's own place.
+fn home_dir() -> Option<PathBuf> {
+    std::env::home_dir().filter(|home| !home.as_os_str().is_empty()).map(|home| home.join(".spore"))
 }
 
 /// Shows an error and the next step.
@@ -259,6 +269,8 @@ mod tests {
         for line in [
             "spore run --verify-only --task abc --peer peer.sporemesh.com:7470 --port 7470 --web-port 8470 --resource 50",
             "spore run --no-train --data-dir /tmp/x --no-bootstrap --listen /ip4/127.0.0.1/tcp/0",
+            "spore connect peer.example.org:7470",
+            "spore disconnect peer.example.org:7470",
             "spore task create --name n --description d --task-type ml_train --artifact-type starlark_train_script --metric val_bpb --goal minimize --time-budget 300 --base f",
             "spore set groq sesame --model m",
             "spore status --task abc --json",

@@ -3,15 +3,19 @@
 use std::io::Write;
 
 use clap::{Args as ClapArgs, Subcommand};
-use libp2p::Multiaddr;
 use toml::Value;
 
 use super::{
-    CliError, Context,
+    CliError, Context, ErrorKind,
     source::{Client, Source},
     text, warn,
 };
-use crate::{api::dto, config};
+use crate::{
+    api::{dto, read::encode},
+    bridge::{PeerAddress, book_file},
+    config,
+    peer::{PEER_ADDRESSES, Peer},
+};
 
 /// List, add or remove peers
 #[derive(Debug, ClapArgs)]
@@ -24,9 +28,9 @@ pub struct Args {
 enum Command {
     /// List connected peers, and those dialled at start
     List(List),
-    /// Dial a peer now, and whenever the node starts
+    /// Dial a peer now, and whenever the node starts (also `spore connect`)
     Add(Address),
-    /// Forget a peer that was added
+    /// Forget a peer that was added (also `spore disconnect`)
     Remove(Address),
 }
 
@@ -37,17 +41,18 @@ struct List {
     json: bool,
 }
 
+/// A peer, for commands that add or remove one.
 #[derive(Debug, ClapArgs)]
-struct Address {
-    /// host:port, or a multiaddr such as /ip4/192.0.2.1/tcp/7471
+pub struct Address {
+    /// host:port of a node of the existing network, or a libp2p multiaddr such as /ip4/192.0.2.1/tcp/7471
     address: String,
 }
 
 pub async fn run(args: Args, context: &mut Context) -> Result<(), CliError> {
     match args.command.unwrap_or(Command::List(List::default())) {
         Command::List(args) => list(&args, context).await,
-        Command::Add(args) => add(&args.address, context).await,
-        Command::Remove(args) => remove(&args.address, context).await,
+        Command::Add(args) => add(&args, context).await,
+        Command::Remove(args) => remove(&args, context).await,
     }
 }
 
@@ -64,16 +69,9 @@ async fn list(args: &List, context: &mut Context) -> Result<(), CliError> {
     } else if connected.is_empty() {
         writeln!(out, "No peer is connected.")?;
     } else {
-        let mut table = text::table(["PEER", "NODE", "ADDRESS", "AGENT", "FOR", "SCORE"]);
+        let mut table = text::table(["NETWORK", "PEER", "ADDRESS", "STATE", "FOR", "IN", "OUT", "SCORE"]);
         for peer in &connected {
-            table.add_row([
-                peer.peer_id.clone(),
-                text::short(peer.node_id.as_deref().unwrap_or_default()),
-                text::line(&peer.address),
-                text::line(peer.agent.as_deref().unwrap_or_default()),
-                text::duration(peer.connected_seconds),
-                format!("{:.1}", peer.score),
-            ]);
+            table.add_row(row(peer));
         }
         writeln!(out, "{table}")?;
     }
@@ -83,48 +81,117 @@ async fn list(args: &List, context: &mut Context) -> Result<(), CliError> {
     Ok(())
 }
 
-async fn add(address: &str, context: &mut Context) -> Result<(), CliError> {
-    parse(address)?;
+fn row(peer: &dto::Peer) -> [String; 8] {
+    let objects = |count: Option<u64>| count.map(|count| count.to_string()).unwrap_or_default();
+    // libp2p's peers say what they are; those of the existing network who dialled whom is all that is known.
+    let who = match &peer.peer_id {
+        Some(id) => format!("{id} {}", text::line(peer.agent.as_deref().unwrap_or_default())),
+        None => peer.direction.clone().unwrap_or_default(),
+    };
+    [
+        peer.transport.clone(),
+        who.trim_end().to_owned(),
+        text::line(&peer.address),
+        peer.state.clone().unwrap_or_default(),
+        text::duration(peer.connected_seconds),
+        objects(peer.received),
+        objects(peer.sent),
+        format!("{:.1}", peer.score),
+    ]
+}
+
+/// Saves a peer, and dials it now if a node is running.
+///
+/// # Errors
+/// What is no address, and a running node that does not reach the peer.
+pub async fn add(args: &Address, context: &mut Context) -> Result<(), CliError> {
+    let peer = parse(&args.address)?;
     let mut peers = context.config()?.peer;
-    if !peers.iter().any(|peer| peer == address) {
-        peers.push(address.to_owned());
+    if !peers.iter().any(|text| names(text, &peer)) {
+        peers.push(peer.to_string());
         context.data.create()?;
         save(context, &peers)?;
     }
-    writeln!(context.out, "{address} is dialled whenever the node starts")?;
-    if let Some(node) = Client::find(&context.data).await? {
-        let dialled = node.post("/peers", &dto::PeerAddress { address: address.to_owned() }).await;
-        dialled.map_err(|e| e.hint("it is saved, and dialled again when the node starts"))?;
-        writeln!(context.out, "and is connected now")?;
+    let Some(node) = Client::find(&context.data).await? else {
+        writeln!(context.out, "{peer} is saved: it is dialled whenever the node starts. No node is running now")?;
+        return Ok(());
+    };
+    let dialled = node.post("/peers", &dto::PeerAddress { address: peer.to_string() }).await;
+    dialled.map_err(|e| match e.kind {
+        ErrorKind::Failed => e.hint("it is saved, and dialled again when the node starts"),
+        _ => e,
+    })?;
+    writeln!(context.out, "{peer} is connected, and dialled whenever the node starts")?;
+    Ok(())
+}
+
+/// Forgets a peer, and closes the connections with it if a node is running.
+///
+/// # Errors
+/// What is no address, and a peer that is neither saved nor connected.
+pub async fn remove(args: &Address, context: &mut Context) -> Result<(), CliError> {
+    let peer = parse(&args.address)?;
+    let mut peers = context.config()?.peer;
+    let before = peers.len();
+    peers.retain(|text| !names(text, &peer));
+    let configured = peers.len() < before;
+    if configured {
+        save(context, &peers)?;
+        writeln!(context.out, "{peer} is no longer dialled at start")?;
+    }
+    let forgotten = match (Client::find(&context.data).await?, &peer) {
+        (Some(node), _) => disconnect(node, &peer, context).await?,
+        (None, Peer::Legacy(address)) => forget_known(address, context)?,
+        (None, Peer::Libp2p(_)) => false,
+    };
+    if !configured && !forgotten {
+        return Err(CliError::not_found(format!("{peer} was not added and is not connected"))
+            .hint("`spore peer list` shows who is"));
     }
     Ok(())
 }
 
-async fn remove(address: &str, context: &mut Context) -> Result<(), CliError> {
-    let mut peers = context.config()?.peer;
-    let before = peers.len();
-    peers.retain(|peer| peer != address);
-    let configured = peers.len() < before;
-    if configured {
-        save(context, &peers)?;
-        writeln!(context.out, "{address} is no longer dialled at start")?;
+/// Takes a peer out of those that the next node would find in the data directory; false when it was
+/// not there. A running node keeps that file itself.
+fn forget_known(peer: &PeerAddress, context: &mut Context) -> Result<bool, CliError> {
+    let file = context.data.known_peers();
+    let mut known = book_file::load(&file)?.peers;
+    let before = known.len();
+    known.retain(|other| other != peer);
+    if known.len() == before {
+        return Ok(false);
     }
-    let mut closed = 0;
-    if let Some(node) = Client::find(&context.data).await? {
-        let source = Source::Node(node);
+    book_file::save(&file, &known)?;
+    writeln!(context.out, "{peer} is no longer known from earlier runs")?;
+    Ok(true)
+}
+
+/// Closes the running node's connections with a peer; false when it had none and dialled none.
+async fn disconnect(node: Client, peer: &Peer, context: &mut Context) -> Result<bool, CliError> {
+    let address = peer.to_string();
+    let mut named = vec![address.clone()];
+    let source = Source::Node(node);
+    if let Peer::Libp2p(_) = peer {
+        // Connections are closed by the peer's id, which is part of the address or known to the node.
         let connected: Vec<dto::Peer> = source.get("/peers").await?;
-        for peer in connected.iter().filter(|peer| address.contains(&peer.peer_id) || peer.address.starts_with(address))
-        {
-            source.node()?.delete(&format!("/peers/{}", peer.peer_id)).await?;
-            writeln!(context.out, "disconnected {}", peer.peer_id)?;
-            closed += 1;
+        let ids = connected.into_iter().filter_map(|peer| peer.peer_id.map(|id| (id, peer.address)));
+        named = ids.filter(|(id, at)| address.contains(id) || at.starts_with(&address)).map(|(id, _)| id).collect();
+    }
+    let mut closed = false;
+    for peer in named {
+        match source.node()?.delete(&format!("/peers/{}", encode(&peer))).await {
+            Ok(()) => writeln!(context.out, "{peer} is not connected any more")?,
+            Err(error) if error.kind == ErrorKind::NotFound => continue,
+            Err(error) => return Err(error),
         }
+        closed = true;
     }
-    if !configured && closed == 0 {
-        return Err(CliError::not_found(format!("{address} was not added and is not connected"))
-            .hint("`spore peer list` shows who is"));
-    }
-    Ok(())
+    Ok(closed)
+}
+
+/// Whether a text of the configuration names the peer, however it is spelled there.
+fn names(text: &str, peer: &Peer) -> bool {
+    text.parse().is_ok_and(|other: Peer| other == *peer)
 }
 
 fn save(context: &Context, peers: &[String]) -> Result<(), CliError> {
@@ -132,22 +199,19 @@ fn save(context: &Context, peers: &[String]) -> Result<(), CliError> {
     Ok(config::set(&context.data.config(), "", &[("peer", Some(list))])?)
 }
 
-/// The reference's port, where another protocol is spoken.
-const LEGACY_PORT: &str = ":7470";
-
 /// Reads a peer's address.
 ///
 /// # Errors
 /// Text that is none.
-pub fn parse(address: &str) -> Result<Multiaddr, CliError> {
-    let parsed = config::peer_address(address)
-        .ok_or_else(|| CliError::usage(format!("{address} is no peer address")).hint(config::PEER_ADDRESSES))?;
-    if address.ends_with(LEGACY_PORT) {
+pub fn parse(address: &str) -> Result<Peer, CliError> {
+    let peer =
+        address.parse().map_err(|_| CliError::usage(format!("{address} is no peer address")).hint(PEER_ADDRESSES))?;
+    if matches!(&peer, Peer::Legacy(peer) if peer.port() == config::DEFAULT_P2P_PORT) {
         warn(&format!(
-            "{address}: at port 7470 nodes of the Python implementation answer, whose protocol this version does not speak; nodes of this one listen at 7471"
+            "{address} is dialled as a node of the existing network, whose port is 7470; at 7471 nodes speak libp2p, for which the address is written /ip4/HOST/tcp/7471 or /dns/HOST/tcp/7471"
         ));
     }
-    Ok(parsed)
+    Ok(peer)
 }
 
 #[cfg(test)]
@@ -160,5 +224,12 @@ mod tests {
         assert_eq!(error.kind as i32, 2);
         assert!(error.hint.unwrap().contains("/ip4/"));
         assert!(parse("127.0.0.1:7470").is_ok());
+    }
+
+    #[test]
+    fn a_saved_peer_is_found_however_it_is_spelled() {
+        let peer = parse("Peer.Example.org:07470").unwrap();
+        assert!(names("peer.example.org:7470", &peer));
+        assert!(!names("peer.example.org:7471", &peer) && !names("nonsense", &peer));
     }
 }

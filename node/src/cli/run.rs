@@ -1,6 +1,10 @@
 //! `spore run`: the node in the foreground.
 
-use std::{ffi::OsString, net::IpAddr, sync::Arc};
+use std::{
+    ffi::OsString,
+    net::{IpAddr, SocketAddr},
+    sync::Arc,
+};
 
 use clap::{ArgAction, Args as ClapArgs, builder::PossibleValuesParser};
 use libp2p::Multiaddr;
@@ -8,8 +12,10 @@ use libp2p::Multiaddr;
 use super::{CliError, Context, ErrorKind, display, display::Display, peer, warn};
 use crate::{
     api::page,
-    config::{Config, LlmConfig, PEER_ADDRESSES},
+    bridge::{BridgeConfig, ListenError, PeerAddress, PublicPeer},
+    config::{Config, LlmConfig},
     data_dir::make_private,
+    peer::{PEER_ADDRESSES, Peer},
     research::llm::{Provider, ProviderConfig},
     runtime::{self, Mode, Node, Options, StartError, WebError},
 };
@@ -29,15 +35,24 @@ pub struct Args {
     /// Stay with one task: its id, a unique prefix of it, or its name [default: the most active one]
     #[arg(long, value_name = "ID")]
     task: Option<String>,
-    /// A peer to stay connected with, as host:port or multiaddr; may be given several times
+    /// A peer to stay connected with: host:port of the existing network, or a multiaddr of libp2p; may be given several times
     #[arg(long, value_name = "ADDRESS", action = ArgAction::Append)]
     peer: Vec<String>,
-    /// Listen on this multiaddr only; may be given several times [default: all addresses, at --port]
+    /// Let libp2p listen on this multiaddr only; may be given several times [default: all addresses, at --p2p-port]
     #[arg(long, value_name = "MULTIADDR", action = ArgAction::Append)]
     listen: Vec<Multiaddr>,
-    /// Port of the peer-to-peer network, TCP and QUIC [default: 7471]
+    /// Port for peers of the existing network, TCP [default: 7470]
     #[arg(long)]
     port: Option<u16>,
+    /// Address at which these are listened for [default: all addresses]
+    #[arg(long, value_name = "ADDRESS")]
+    host: Option<IpAddr>,
+    /// Do not listen for peers of the existing network; those given are dialled all the same
+    #[arg(long)]
+    no_bridge: bool,
+    /// Port of libp2p, TCP and QUIC [default: 7471]
+    #[arg(long, value_name = "PORT")]
+    p2p_port: Option<u16>,
     /// Port of the explorer and its API [default: 8470]
     #[arg(long, value_name = "PORT")]
     web_port: Option<u16>,
@@ -53,7 +68,7 @@ pub struct Args {
     /// What to train on: a graphics card (wgpu), the processor (flex), or the better of both [default: auto]
     #[arg(long, value_parser = PossibleValuesParser::new(["auto", "wgpu", "flex"]))]
     device: Option<String>,
-    /// Dial only the peers given here, not those of the configuration
+    /// Never try the public peer of the existing network, peer.sporemesh.com:7470, as is done while no peer is given or configured
     #[arg(long)]
     no_bootstrap: bool,
     /// Do not look for peers on the local network
@@ -138,16 +153,20 @@ fn options(args: &Args, config: &Config) -> Result<Options, CliError> {
         (_, true) => Mode::Relay,
         _ => Mode::Research,
     };
-    let configured = config.peer.iter().filter(|_| !args.no_bootstrap);
-    let configured = configured.map(|text| peer::parse(text).map_err(|_| misconfigured("peer", text, PEER_ADDRESSES)));
-    let peers = configured.chain(args.peer.iter().map(|text| peer::parse(text))).collect::<Result<_, _>>()?;
-    let web =
-        std::net::SocketAddr::new(args.web_host.unwrap_or(config.web_host), args.web_port.unwrap_or(config.web_port));
+    let configured = config.peer.iter();
+    let configured = configured.map(|text| text.parse().map_err(|_| misconfigured("peer", text, PEER_ADDRESSES)));
+    let peers: Vec<Peer> =
+        configured.chain(args.peer.iter().map(|text| peer::parse(text))).collect::<Result<_, _>>()?;
+    let web = SocketAddr::new(args.web_host.unwrap_or(config.web_host), args.web_port.unwrap_or(config.web_port));
     Ok(Options {
         mode,
         task: args.task.clone().or_else(|| config.task.clone()),
         listen: listen(args, config)?,
-        peers,
+        bridge: bridge(args, config, &peers),
+        peers: peers
+            .into_iter()
+            .filter_map(|peer| if let Peer::Libp2p(peer) = peer { Some(peer) } else { None })
+            .collect(),
         mdns: !args.no_mdns,
         web: (!args.no_web).then_some(web),
         device: args.device.clone().unwrap_or_else(|| config.device.clone()),
@@ -168,16 +187,28 @@ fn misconfigured(key: &str, text: &str, hint: &str) -> CliError {
     CliError::failed(format!("config.toml: {key}: {text:?} is no address")).hint(hint)
 }
 
-/// Where to listen: the flag, else the configuration, else everywhere at the port.
+/// The existing network: where its peers are listened for, and which are dialled.
+fn bridge(args: &Args, config: &Config, peers: &[Peer]) -> BridgeConfig {
+    let listen = SocketAddr::new(args.host.unwrap_or(config.host), args.port.unwrap_or(config.port));
+    let legacy = peers.iter().filter_map(|peer| if let Peer::Legacy(peer) = peer { Some(peer.clone()) } else { None });
+    let public = match (args.no_bootstrap, peers.is_empty()) {
+        (true, _) => PublicPeer::Avoided(PeerAddress::public()),
+        (false, true) => PublicPeer::Tried(PeerAddress::public()),
+        (false, false) => PublicPeer::LikeOthers,
+    };
+    BridgeConfig { listen: (!args.no_bridge).then_some(listen), peers: legacy.collect(), public, known: None }
+}
+
+/// Where libp2p listens: the flag, else the configuration, else everywhere at the port.
 fn listen(args: &Args, config: &Config) -> Result<Vec<Multiaddr>, CliError> {
     if !args.listen.is_empty() {
         return Ok(args.listen.clone());
     }
-    if !config.listen.is_empty() && args.port.is_none() {
+    if !config.listen.is_empty() && args.p2p_port.is_none() {
         let parse = |text: &String| text.parse().map_err(|_| misconfigured("listen", text, LISTEN_ADDRESSES));
         return config.listen.iter().map(parse).collect();
     }
-    let port = args.port.unwrap_or(config.port);
+    let port = args.p2p_port.unwrap_or(config.p2p_port);
     let mut texts = vec![format!("/ip4/0.0.0.0/tcp/{port}"), format!("/ip4/0.0.0.0/udp/{port}/quic-v1")];
     if std::net::TcpListener::bind((std::net::Ipv6Addr::LOCALHOST, 0)).is_ok() {
         texts.extend([format!("/ip6/::/tcp/{port}"), format!("/ip6/::/udp/{port}/quic-v1")]);
@@ -210,12 +241,24 @@ impl From<WebError> for CliError {
     }
 }
 
+impl From<ListenError> for CliError {
+    fn from(error: ListenError) -> Self {
+        let hint = if error.in_use {
+            "another spore, or the reference's, may run here already; choose another port with --port, or --no-bridge"
+        } else {
+            "choose another address with --host and --port, or --no-bridge"
+        };
+        Self::failed(error.to_string()).hint(hint)
+    }
+}
+
 impl From<StartError> for CliError {
     fn from(error: StartError) -> Self {
         match error {
             StartError::DataDir(error) => error.into(),
             StartError::Store(error) => error.into(),
             StartError::Web(error) => error.into(),
+            StartError::Bridge(error) => error.into(),
             StartError::Task(error) => Self::from(error)
                 .hint("`spore tasks` lists those known; a full id may be unknown here and is then looked for"),
             StartError::Device(_) => {
@@ -260,17 +303,42 @@ mod tests {
             (Mode::Research, 50, Some("t"), 1)
         );
         assert_eq!(told.listen, ["/ip4/127.0.0.1/tcp/9".parse().unwrap()]);
-        let told = options(
-            &parsed("--verify-only --task u --resource 7 --no-bootstrap --peer h:2 --port 5 --no-web"),
-            &config,
-        )
-        .unwrap();
+        let told =
+            options(&parsed("--verify-only --task u --resource 7 --peer /dns/h/tcp/2 --p2p-port 5 --no-web"), &config)
+                .unwrap();
         assert_eq!((told.mode, told.resource, told.task.as_deref()), (Mode::Verify, 7, Some("u")));
-        assert_eq!(told.peers, ["/dns/h/tcp/2".parse().unwrap()]);
+        assert_eq!(told.peers, ["/ip4/127.0.0.1/tcp/1".parse().unwrap(), "/dns/h/tcp/2".parse().unwrap()]);
         assert!(told.listen.contains(&"/ip4/0.0.0.0/udp/5/quic-v1".parse().unwrap()));
         assert!(told.web.is_none() && told.mdns);
-        let told = options(&parsed("--no-train --listen /ip4/127.0.0.1/tcp/0 --port 5"), &config).unwrap();
+        let told = options(&parsed("--no-train --listen /ip4/127.0.0.1/tcp/0 --p2p-port 5"), &config).unwrap();
         assert_eq!((told.mode, told.listen), (Mode::Relay, vec!["/ip4/127.0.0.1/tcp/0".parse().unwrap()]));
+    }
+
+    #[test]
+    fn the_existing_network_is_listened_for_and_its_peers_are_told_by_their_spelling() {
+        let config = Config { peer: vec!["h:1".into(), "/dns/h/tcp/2".into()], port: 7000, ..Config::default() };
+        let bridge = |line: &str, config: &Config| options(&parsed(line), config).unwrap().bridge;
+        let told = bridge("--peer 127.0.0.1:3", &config);
+        assert_eq!(told.listen, Some(([0, 0, 0, 0], 7000).into()));
+        assert_eq!(told.peers, ["h:1".parse().unwrap(), "127.0.0.1:3".parse().unwrap()]);
+        let told = bridge("--no-bridge --no-bootstrap --port 5", &config);
+        assert_eq!((told.listen, told.peers.len()), (None, 1), "configured peers are dialled either way");
+        assert_eq!(bridge("--host 127.0.0.1 --port 5", &config).listen, Some(([127, 0, 0, 1], 5).into()));
+    }
+
+    #[test]
+    fn the_public_peer_is_tried_only_while_no_peer_is_named() {
+        let public = |line: &str, peers: &[&str]| {
+            let config = Config { peer: peers.iter().map(ToString::to_string).collect(), ..Config::default() };
+            options(&parsed(line), &config).unwrap().bridge.public
+        };
+        assert_eq!(public("", &[]), PublicPeer::Tried(PeerAddress::public()));
+        assert_eq!(public("--no-bridge", &[]), PublicPeer::Tried(PeerAddress::public()));
+        assert_eq!(public("", &["/dns/h/tcp/2"]), PublicPeer::LikeOthers);
+        assert_eq!(public("--peer h:1", &[]), PublicPeer::LikeOthers);
+        for (line, peers) in [("--no-bootstrap", &[][..]), ("--no-bootstrap --peer h:1", &["h:2"])] {
+            assert_eq!(public(line, peers), PublicPeer::Avoided(PeerAddress::public()));
+        }
     }
 
     #[test]

@@ -41,8 +41,11 @@ pub async fn run(args: &Args, context: &mut Context) -> Result<(), CliError> {
     writeln!(out, "Node          {} ({})", text::short(&status.node_id), status.mode)?;
     if status.mode != "offline" {
         writeln!(out, "Up            {}", text::duration(status.uptime_seconds))?;
-        writeln!(out, "Peers         {}", status.peer_count)?;
-        writeln!(out, "Listens on    {}", status.listen_addresses.join(" "))?;
+        let legacy = status.legacy_peer_count;
+        let of_these = if legacy > 0 { format!(", {legacy} of the existing network") } else { String::new() };
+        writeln!(out, "Peers         {}{of_these}", status.peer_count)?;
+        let addresses = status.listen_addresses.iter().chain(&status.legacy_listen_addresses);
+        writeln!(out, "Listens on    {}", addresses.cloned().collect::<Vec<_>>().join(" "))?;
     }
     writeln!(out, "Now           {}", text::line(&status.activity))?;
     writeln!(out, "Task          {}", name.as_deref().unwrap_or("none known yet"))?;

@@ -139,6 +139,6 @@ impl Waiting {
 const fn peer_of(origin: Origin) -> Option<PeerId> {
     match origin {
         Origin::Gossip(peer) | Origin::Sync(peer) => Some(peer),
-        Origin::Local | Origin::Import => None,
+        Origin::Local | Origin::Import | Origin::Bridge(_) => None,
     }
 }

@@ -13,6 +13,8 @@ use spore_protocol::{Kind, ObjectId, Reject, SignedObject};
 use spore_storage::Change;
 use tokio::sync::{mpsc, oneshot};
 
+use crate::bridge::SessionId;
+
 /// Objects waiting for verification. A full inbox makes senders wait, which slows their peers
 /// down; at 2 KB an object it holds about 8 MB.
 pub const INBOX: usize = 4096;
@@ -34,6 +36,8 @@ pub enum Origin {
     Local,
     /// From a file.
     Import,
+    /// By this connection with the legacy network.
+    Bridge(SessionId),
 }
 
 /// An object on its way in.
@@ -108,9 +112,22 @@ impl IngestHandle {
     /// # Errors
     /// [`IngestClosed`] at shutdown.
     pub async fn submit(&self, origin: Origin, object: SignedObject) -> Result<Disposition, IngestClosed> {
+        self.send(origin, object).await?.await.map_err(|_| IngestClosed)
+    }
+
+    /// Hands an object over; its fate comes later, by what this gives. For who has many under way, and
+    /// bounds how many. Waits while the inbox is full.
+    ///
+    /// # Errors
+    /// [`IngestClosed`] at shutdown.
+    pub async fn send(
+        &self,
+        origin: Origin,
+        object: SignedObject,
+    ) -> Result<oneshot::Receiver<Disposition>, IngestClosed> {
         let (reply, answer) = oneshot::channel();
         self.inbox.send(Inbound { origin, object, reply }).await.map_err(|_| IngestClosed)?;
-        answer.await.map_err(|_| IngestClosed)
+        Ok(answer)
     }
 
     /// What to show a person while the store takes no objects. After a full disk that lasts until

@@ -12,7 +12,7 @@ use tokio::task::JoinHandle;
 use tokio::sync::watch;
 
 use super::*;
-use crate::network::Command;
+use crate::network::{Command, NetworkHandle};
 
 const NOW: u64 = 1_700_000_000;
 
@@ -51,7 +51,7 @@ fn start(objects: &[VerifiedObject], peers: Vec<Vec<u8>>, refusals: usize) -> Ke
     });
     let (events, receiver) = broadcast::channel(16);
     let (shutdown, stop) = watch::channel(false);
-    let task = tokio::spawn(run(store.clone(), network, receiver, stop));
+    let task = tokio::spawn(run(store.clone(), ArtifactSources::new(store.clone(), network, None), receiver, stop));
     Kept { _folder: folder, store, asked, _events: events, shutdown, task }
 }
 

@@ -2,12 +2,13 @@
 
 use std::{
     collections::HashMap,
-    time::{Duration, Instant},
+    time::Instant,
 };
 
 use libp2p::{Multiaddr, PeerId, multiaddr::Protocol, swarm::ConnectionId};
 
 use super::limits::{BACKOFF_FIRST, BACKOFF_MOST};
+use crate::backoff::backoff;
 
 /// The named peers and when to dial them again.
 #[derive(Debug, Default)]
@@ -26,14 +27,6 @@ struct Entry {
     next: Option<Instant>,
     /// Since when it is connected.
     since: Option<Instant>,
-}
-
-/// The wait after so many failures in a row: doubling, and between half and all of it by chance, so
-/// that nodes which lost one relay together do not come back together.
-fn backoff(failures: u32, random: u64) -> Duration {
-    let full = BACKOFF_FIRST.saturating_mul(1 << failures.min(16)).min(BACKOFF_MOST);
-    let share = 0.5 + (random % 1024) as f64 / 2048.0;
-    full.mul_f64(share)
 }
 
 /// The peer that an address names, where it does.
@@ -76,7 +69,7 @@ impl Bootstrap {
 
     pub fn failed_at_once(&mut self, at: usize, now: Instant, random: u64) {
         if let Some(entry) = self.entries.get_mut(at) {
-            entry.next = Some(now + backoff(entry.failures, random));
+            entry.next = Some(now + backoff(BACKOFF_FIRST, BACKOFF_MOST, entry.failures, random));
             entry.failures = entry.failures.saturating_add(1);
         }
     }
@@ -117,17 +110,6 @@ impl Bootstrap {
 #[cfg(test)]
 mod tests {
     use super::*;
-
-    #[test]
-    fn backoff_doubles_with_jitter_up_to_a_minute() {
-        for (failures, full) in [(0, 1), (1, 2), (5, 32), (6, 60), (1000, 60)] {
-            let full = Duration::from_secs(full);
-            for random in [0, 500, 1023] {
-                let wait = backoff(failures, random);
-                assert!(wait >= full / 2 && wait <= full, "{failures}: {wait:?}");
-            }
-        }
-    }
 
     #[test]
     fn a_lost_peer_is_dialled_again() {

@@ -25,7 +25,7 @@ pub struct NetworkConfig {
 /// Why the network could not start.
 #[derive(Debug, thiserror::Error)]
 pub enum NetworkError {
-    #[error("{address} is in use by another program; choose another port with --port, or stop that program")]
+    #[error("{address} is in use by another program; choose another port with --p2p-port, or stop that program")]
     AddressInUse { address: Multiaddr },
     #[error("cannot listen on {address}: {reason}")]
     Listen { address: Multiaddr, reason: String },
@@ -66,7 +66,7 @@ mod tests {
         let address: Multiaddr = format!("/ip4/127.0.0.1/tcp/{port}").parse().unwrap();
         let error = check_free(&address).unwrap_err();
         assert!(matches!(&error, NetworkError::AddressInUse { .. }), "{error}");
-        assert!(error.to_string().contains("--port"));
+        assert!(error.to_string().contains("--p2p-port"));
         drop(holder);
         check_free(&address).unwrap();
         check_free(&"/ip4/127.0.0.1/udp/0/quic-v1".parse().unwrap()).unwrap();

@@ -43,5 +43,6 @@ mod tests;
 
 pub use config::{NetworkConfig, NetworkError};
 pub use handle::{COMMANDS, Command, FetchError, NetworkClosed, NetworkHandle, PeerInfo, Snapshot};
+pub use limits::ARTIFACT_LIMIT;
 pub use peers::node_of;
 pub use service::start;

@@ -232,7 +232,7 @@ impl Service {
             self.discover(task);
         }
         match event.origin {
-            Origin::Local | Origin::Import => self.publish(event),
+            Origin::Local | Origin::Import | Origin::Bridge(_) => self.publish(event),
             // Passed on by gossip itself, unless it had to wait here.
             Origin::Gossip(_) => self.news |= self.held.remove(&event.change.id),
             Origin::Sync(_) => self.news = true,

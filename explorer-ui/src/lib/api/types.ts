@@ -208,7 +208,10 @@ export interface paths {
         /** Connected peers. */
         get: operations["peers"];
         put?: never;
-        /** Connects to a peer. */
+        /**
+         * Connects to a peer. One of the existing network is dialled again, whenever it is not connected, until
+         *     the node ends or the peer is deleted.
+         */
         post: operations["add_peer"];
         delete?: never;
         options?: never;
@@ -216,7 +219,7 @@ export interface paths {
         patch?: never;
         trace?: never;
     };
-    "/api/v1/peers/{peer_id}": {
+    "/api/v1/peers/{peer}": {
         parameters: {
             query?: never;
             header?: never;
@@ -226,7 +229,10 @@ export interface paths {
         get?: never;
         put?: never;
         post?: never;
-        /** Closes the connections to a peer. */
+        /**
+         * Closes the connections to a peer. One of the existing network is dialled no more until the node
+         *     starts again.
+         */
         delete: operations["remove_peer"];
         options?: never;
         head?: never;
@@ -596,18 +602,39 @@ export interface components {
         };
         /** @description A connected peer. `GET /api/v1/peers`. */
         Peer: {
+            /** @description A multiaddr, or host:port of a legacy peer. */
             address: string;
             agent?: string | null;
             /** Format: int64 */
             connected_seconds: number;
+            /** @description `outbound` when this node dialled, `inbound` when the peer did; only of legacy peers. */
+            direction?: string | null;
             node_id?: string | null;
-            peer_id: string;
-            /** Format: double */
+            /** @description libp2p's name for the peer's key. Legacy peers tell none. */
+            peer_id?: string | null;
+            /**
+             * Format: int64
+             * @description Signed objects that came from it; only of legacy peers.
+             */
+            received?: number | null;
+            /**
+             * Format: double
+             * @description Below 0 is bad.
+             */
             score: number;
+            /**
+             * Format: int64
+             * @description Signed objects sent to it; only of legacy peers.
+             */
+            sent?: number | null;
+            /** @description `syncing` while one side sends its history, then `live`; only of legacy peers. */
+            state?: string | null;
+            /** @description `libp2p`, or `legacy` for the existing network's own protocol. */
+            transport: string;
         };
         /** @description Body of, and answer to, `POST /api/v1/peers`. */
         PeerAddress: {
-            /** @description A multiaddr. */
+            /** @description host:port of a node of the existing network, or a multiaddr. */
             address: string;
         };
         /** @description Body of every answer with a status of 400 or above. */
@@ -642,11 +669,22 @@ export interface components {
             /** Format: int64 */
             frontier_size: number;
             hardware_class?: string | null;
+            /** @description Where peers of the existing network are listened for, as host:port. */
+            legacy_listen_addresses: string[];
+            /**
+             * Format: int64
+             * @description Connected peers of the existing network.
+             */
+            legacy_peer_count: number;
+            /** @description libp2p's, as multiaddrs. */
             listen_addresses: string[];
             /** @description `research`, `verify` or `relay`; `offline` when read from a store without a node. */
             mode: string;
             node_id: string;
-            /** Format: int64 */
+            /**
+             * Format: int64
+             * @description Of both networks.
+             */
             peer_count: number;
             /** @description libp2p's name for the same key. */
             peer_id: string;
@@ -1244,7 +1282,8 @@ export interface operations {
             query?: never;
             header?: never;
             path: {
-                peer_id: string;
+                /** @description libp2p's peer id, or host:port of a peer of the existing network */
+                peer: string;
             };
             cookie?: never;
         };
@@ -1259,6 +1298,14 @@ export interface operations {
                 };
             };
             400: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["Problem"];
+                };
+            };
+            404: {
                 headers: {
                     [name: string]: unknown;
                 };

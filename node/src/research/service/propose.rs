@@ -100,12 +100,10 @@ impl Researcher {
             .collect();
         let missing: Vec<_> =
             known.iter().filter(|(cid, ..)| self.engine.store.artifact_path(cid).is_none()).take(FETCHES).collect();
-        if self.engine.network.is_some() {
-            for (cid, node, _) in missing {
-                if let Err(error) = self.engine.artifact(*cid, Some(*node)).await {
-                    debug!(%error, "a result to learn from is left out");
-                    break;
-                }
+        for (cid, node, _) in missing {
+            if let Err(error) = self.engine.artifact(*cid, Some(*node)).await {
+                debug!(%error, "a result to learn from is left out");
+                break;
             }
         }
         let (script, tunables) = (parent.script.clone(), tunables.to_vec());

@@ -1,0 +1,286 @@
+//! What the address book promises, for any order of events.
+
+use proptest::prelude::*;
+
+use super::*;
+
+const FROM: IpAddr = IpAddr::V4(std::net::Ipv4Addr::new(192, 0, 2, 77));
+
+fn address(n: u32) -> PeerAddress {
+    format!("h{n}.example.org:7470").parse().unwrap()
+}
+
+/// Something that happens to the book. Numbers choose addresses among few, so that they meet.
+#[derive(Clone, Debug)]
+enum Step {
+    Name(u32),
+    Remember(u32),
+    Hear(u32),
+    Due,
+    Connected(u32),
+    Failed(u32, bool),
+    Closed(u32),
+    Own(u32),
+    Forget(u32),
+    Wait(u64),
+}
+
+fn step() -> impl Strategy<Value = Step> {
+    let peer = 0u32..24;
+    prop_oneof![
+        1 => peer.clone().prop_map(Step::Name),
+        1 => peer.clone().prop_map(Step::Remember),
+        1 => peer.clone().prop_map(Step::Hear),
+        4 => Just(Step::Due),
+        3 => peer.clone().prop_map(Step::Connected),
+        3 => (peer.clone(), any::<bool>()).prop_map(|(peer, others)| Step::Failed(peer, others)),
+        2 => peer.clone().prop_map(Step::Closed),
+        1 => peer.clone().prop_map(Step::Own),
+        1 => peer.prop_map(Step::Forget),
+        3 => (0u64..2000).prop_map(Step::Wait),
+    ]
+}
+
+proptest! {
+    /// The world that the service makes of the book: what is under way is reported back once.
+    #[test]
+    fn an_address_is_never_dialled_twice_at_once(steps in proptest::collection::vec(step(), 1..300), seed: u64) {
+        let mut now = Instant::now();
+        let mut book = Book::new(Some(address(23)));
+        let (mut dialling, mut open) = (BTreeSet::new(), BTreeSet::new());
+        let mut named_avoided = false;
+        for (n, step) in steps.into_iter().enumerate() {
+            let random = seed.wrapping_mul(n as u64 + 1);
+            match step {
+                Step::Name(n) => {
+                    book.name(&address(n), now).unwrap();
+                    named_avoided |= n == 23;
+                }
+                Step::Remember(n) => book.remember(vec![address(n)], now),
+                Step::Hear(n) => book.hear(FROM, vec![address(n)], now),
+                Step::Due => {
+                    for address in book.due(now, || random) {
+                        prop_assert!(dialling.insert(address.clone()), "{address} is being dialled");
+                        prop_assert!(!open.contains(&address), "{address} is connected");
+                    }
+                    prop_assert!(dialling.len() <= DIALLING);
+                    prop_assert!(named_avoided || !dialling.contains(&address(23)));
+                }
+                Step::Connected(n) if dialling.remove(&address(n)) => {
+                    if book.source(&address(n)).is_some() {
+                        book.connected(&address(n), now);
+                        open.insert(address(n));
+                    } else {
+                        // Forgotten meanwhile: the service lets it go.
+                        book.failed(&address(n), true, now, random);
+                    }
+                }
+                Step::Failed(n, others) if dialling.remove(&address(n)) => {
+                    book.failed(&address(n), others, now, random);
+                }
+                Step::Closed(n) if open.remove(&address(n)) => book.closed(&address(n), now, random),
+                Step::Own(n) if dialling.remove(&address(n)) => book.is_own(&address(n)),
+                // The service closes what is forgotten, but a dial under way takes its time.
+                Step::Forget(n) if !open.contains(&address(n)) => {
+                    book.forget(&address(n));
+                }
+                Step::Wait(ms) => now += Duration::from_millis(ms),
+                _ => {}
+            }
+            prop_assert!(book.to_exchange(FROM).iter().all(|address| open.contains(address)));
+        }
+    }
+
+    #[test]
+    fn waits_grow_and_are_capped_by_who_the_peer_is(failures in 1u32..40, seed: u64) {
+        for (source, most) in [(Source::Named, BACKOFF_NAMED), (Source::Known, BACKOFF_FOUND), (Source::Public, BACKOFF_PUBLIC)] {
+            let mut now = Instant::now();
+            let mut book = Book::default();
+            match source {
+                Source::Named => book.name(&address(1), now).unwrap(),
+                Source::Known => book.remember(vec![address(1)], now),
+                _ => book.add_public(address(1), now),
+            }
+            for n in 0..failures {
+                prop_assert_eq!(book.due(now, || seed), [address(1)]);
+                prop_assert_eq!(book.failed(&address(1), false, now, seed.wrapping_mul(n.into())), n + 1);
+                let full = BACKOFF_FIRST.saturating_mul(1 << n.min(16)).min(most);
+                prop_assert!(book.due(now + full / 2 - Duration::from_millis(1), || seed).is_empty(), "too soon");
+                now += full;
+            }
+            prop_assert_eq!(book.due(now, || seed), [address(1)], "too late");
+        }
+    }
+
+    #[test]
+    fn whatever_strangers_say_the_book_is_bounded(
+        told in proptest::collection::vec((0u8..8, proptest::collection::vec(0u32..100_000, 1..200)), 1..60)
+    ) {
+        let now = Instant::now();
+        let mut book = Book::default();
+        for (from, peers) in told {
+            let from = IpAddr::from([192, 0, 2, from]);
+            book.hear(from, peers.into_iter().map(address).collect(), now);
+            let his = book.peers.values().filter(|entry| entry.source == Source::Heard(from)).count();
+            prop_assert!(his <= HEARD_FROM_ONE && book.peers.len() <= HEARD);
+        }
+    }
+}
+
+#[test]
+fn found_peers_are_dialled_only_while_too_few_are_connected() {
+    let now = Instant::now();
+    let mut book = Book::default();
+    book.hear(FROM, (0..40).map(address).collect(), now);
+    let first = book.due(now, || 0);
+    assert_eq!(first.len(), OUTBOUND_TARGET.min(DIALLING));
+    first.iter().for_each(|address| book.connected(address, now));
+    assert!(book.due(now, || 0).is_empty());
+    book.name(&address(1000), now).unwrap();
+    assert_eq!(book.due(now, || 0), [address(1000)], "what the operator names is dialled all the same");
+    book.closed(&first[0], now, 0);
+    book.closed(&first[1], now, 0);
+    assert_eq!(book.due(now, || 0).len(), 1, "seven others and the named one are too few by one");
+}
+
+#[test]
+fn the_operators_peers_go_first_and_the_strangers_last() {
+    let now = Instant::now();
+    let mut book = Book::default();
+    book.hear(FROM, vec![address(3)], now);
+    book.remember(vec![address(2)], now);
+    book.name(&address(1), now).unwrap();
+    assert_eq!(book.due(now, || 0), [address(1), address(2), address(3)]);
+}
+
+#[test]
+fn a_connection_that_lasts_starts_the_waits_afresh() {
+    let mut now = Instant::now();
+    let mut book = Book::default();
+    book.name(&address(1), now).unwrap();
+    for _ in 0..10 {
+        now += BACKOFF_NAMED;
+        assert_eq!(book.due(now, || 0).len(), 1);
+        book.connected(&address(1), now);
+        book.closed(&address(1), now, 0);
+    }
+    assert!(book.due(now + BACKOFF_NAMED / 2 - BACKOFF_FIRST, || 0).is_empty(), "one that hangs up at once is not");
+    now += BACKOFF_NAMED;
+    assert_eq!(book.due(now, || 0).len(), 1);
+    book.connected(&address(1), now);
+    now += STEADY_AFTER;
+    book.closed(&address(1), now, 0);
+    assert_eq!(book.due(now + BACKOFF_FIRST, || 0).len(), 1);
+}
+
+#[test]
+fn strangers_are_forgotten_soon_known_peers_late_and_only_among_others() {
+    let mut now = Instant::now();
+    let mut book = Book::default();
+    book.hear(FROM, vec![address(1)], now);
+    book.remember(vec![address(2)], now);
+    book.name(&address(3), now).unwrap();
+    for n in 1..=KNOWN_FAILURES {
+        now += BACKOFF_FOUND;
+        for peer in book.due(now, || 0) {
+            book.failed(&peer, false, now, 0);
+        }
+        assert_eq!(book.source(&address(1)).is_some(), n < HEARD_FAILURES);
+    }
+    assert_eq!(book.source(&address(2)), Some(Source::Known), "our own network may have failed");
+    assert!(book.take_unsaved().is_none());
+    now += BACKOFF_FOUND;
+    for peer in book.due(now, || 0) {
+        book.failed(&peer, true, now, 0);
+    }
+    assert_eq!(book.source(&address(2)), None);
+    assert_eq!(book.take_unsaved(), Some(vec![]));
+    assert_eq!(book.source(&address(3)), Some(Source::Named));
+}
+
+#[test]
+fn peers_that_were_reached_are_kept_and_the_public_one_is_not() {
+    let now = Instant::now();
+    let mut book = Book::default();
+    book.name(&address(1), now).unwrap();
+    book.hear(FROM, vec![address(2), address(3)], now);
+    book.add_public(address(4), now);
+    assert!(book.take_unsaved().is_none());
+    assert_eq!(book.due(now, || 0).len(), 4);
+    for n in [1, 2, 4] {
+        book.connected(&address(n), now);
+    }
+    assert_eq!(book.take_unsaved(), Some(vec![address(1), address(2)]));
+    assert!(book.take_unsaved().is_none(), "once");
+    assert!(book.not_saved());
+    assert!(!book.not_saved(), "told once");
+    assert_eq!(book.take_unsaved(), Some(vec![address(1), address(2)]));
+    assert!(book.forget(&address(1)) && !book.forget(&address(1)));
+    assert_eq!(book.take_unsaved(), Some(vec![address(2)]));
+}
+
+#[test]
+fn kept_peers_are_bounded_and_the_one_not_reached_for_longest_makes_room() {
+    let now = Instant::now();
+    let mut book = Book::default();
+    book.remember((0..2 * KNOWN as u32).map(address).collect(), now);
+    assert_eq!(book.peers.len(), KNOWN);
+    for _ in 0..3 {
+        for peer in book.due(now, || 0) {
+            book.connected(&peer, now);
+            book.closed(&peer, now, 0);
+        }
+    }
+    book.name(&address(9999), now).unwrap();
+    assert_eq!(book.due(now, || 0).first(), Some(&address(9999)));
+    book.connected(&address(9999), now);
+    let kept = book.take_unsaved().unwrap();
+    assert_eq!(kept.len(), KNOWN);
+    assert!(kept.contains(&address(9999)));
+    let reached = book.peers.values().filter(|entry| entry.reached.is_some()).count();
+    assert_eq!(reached, 3 * DIALLING + 1, "those that were reached stay");
+}
+
+#[test]
+fn this_nodes_own_address_is_dialled_no_more() {
+    let now = Instant::now();
+    let mut book = Book::default();
+    book.hear(FROM, vec![address(1)], now);
+    assert_eq!(book.due(now, || 0), [address(1)]);
+    book.is_own(&address(1));
+    book.hear(FROM, vec![address(1)], now);
+    book.remember(vec![address(1)], now);
+    assert_eq!(book.source(&address(1)), None);
+    for n in 0..2 * OWN as u32 {
+        book.is_own(&address(n));
+    }
+    assert_eq!(book.own.len(), OWN);
+}
+
+#[test]
+fn private_addresses_are_believed_and_told_only_among_private_ones() {
+    let now = Instant::now();
+    let (mut book, inside): (Book, IpAddr) = (Book::default(), [127, 0, 0, 1].into());
+    let private: PeerAddress = "10.0.0.1:7470".parse().unwrap();
+    book.hear(FROM, vec![private.clone()], now);
+    assert_eq!(book.source(&private), None);
+    book.hear(inside, vec![private.clone(), address(1)], now);
+    assert_eq!(book.due(now, || 0).len(), 2);
+    book.connected(&private, now);
+    book.connected(&address(1), now);
+    assert_eq!(book.to_exchange(FROM), [address(1)]);
+    assert_eq!(book.to_exchange(inside), [private, address(1)]);
+}
+
+#[test]
+fn the_operator_may_name_only_so_many() {
+    let now = Instant::now();
+    let mut book = Book::default();
+    for n in 0..NAMED as u32 {
+        book.name(&address(n), now).unwrap();
+    }
+    assert_eq!(book.name(&address(5000), now), Err(TooManyNamed));
+    book.name(&address(0), now).unwrap();
+    book.forget(&address(0));
+    book.name(&address(5000), now).unwrap();
+}

@@ -1,0 +1,126 @@
+//! The port for legacy peers.
+
+use std::{
+    future::{pending, poll_fn},
+    io,
+    net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr},
+    task::Poll,
+};
+
+use tokio::net::{TcpListener, TcpStream};
+
+/// The port for legacy peers could not be had.
+#[derive(Debug, thiserror::Error)]
+#[error("cannot listen for legacy peers on {address}: {reason}")]
+pub struct ListenError {
+    pub address: SocketAddr,
+    reason: String,
+    /// Another program has the port.
+    pub in_use: bool,
+}
+
+/// Bound sockets: one, or one for each family of addresses, or none.
+#[derive(Debug, Default)]
+pub struct Listeners(Vec<TcpListener>);
+
+impl Listeners {
+    /// Listens on an address, or nowhere. The unspecified address, in either family, means every address
+    /// of this machine, in both. Port 0 takes any free port.
+    ///
+    /// # Errors
+    /// When the port is taken or the address is not this machine's.
+    pub async fn bind(address: Option<SocketAddr>) -> Result<Self, ListenError> {
+        let Some(address) = address else { return Ok(Self::default()) };
+        let failed = |e: &io::Error| {
+            let in_use = e.kind() == io::ErrorKind::AddrInUse;
+            let reason = if in_use { "another program has that port".to_owned() } else { e.to_string() };
+            ListenError { address, reason, in_use }
+        };
+        if !address.ip().is_unspecified() {
+            return Ok(Self(vec![TcpListener::bind(address).await.map_err(|e| failed(&e))?]));
+        }
+        // On most systems this one takes IPv4 connections too.
+        let six = match TcpListener::bind((Ipv6Addr::UNSPECIFIED, address.port())).await {
+            Err(e) if e.kind() == io::ErrorKind::AddrInUse => return Err(failed(&e)),
+            other => other.ok(),
+        };
+        let port = six.as_ref().and_then(|six| six.local_addr().ok()).map_or(address.port(), |six| six.port());
+        match (six, TcpListener::bind((Ipv4Addr::UNSPECIFIED, port)).await) {
+            (None, Ok(four)) => Ok(Self(vec![four])),
+            (None, Err(e)) => Err(failed(&e)),
+            (Some(six), Ok(four)) => Ok(Self(vec![six, four])),
+            (Some(six), Err(_)) => Ok(Self(vec![six])),
+        }
+    }
+
+    /// Where they listen. One that takes connections of both families is told once, as people write it:
+    /// `0.0.0.0`.
+    pub fn addresses(&self) -> Vec<SocketAddr> {
+        let bound: Vec<_> = self.0.iter().filter_map(|listener| listener.local_addr().ok()).collect();
+        match bound.first() {
+            Some(first) if first.ip().is_unspecified() => {
+                vec![SocketAddr::new(IpAddr::V4(Ipv4Addr::UNSPECIFIED), first.port())]
+            }
+            _ => bound,
+        }
+    }
+
+    /// The next connection. Never one where nothing is listened on. Safe to cancel.
+    ///
+    /// # Errors
+    /// What the system says; it may have a connection the next time.
+    pub async fn accept(&self) -> io::Result<(TcpStream, SocketAddr)> {
+        if self.0.is_empty() {
+            return pending().await;
+        }
+        poll_fn(|context| {
+            let ready = self.0.iter().find_map(|listener| match listener.poll_accept(context) {
+                Poll::Ready(accepted) => Some(accepted),
+                Poll::Pending => None,
+            });
+            ready.map_or(Poll::Pending, Poll::Ready)
+        })
+        .await
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    async fn reaches(listeners: &Listeners, to: SocketAddr) -> bool {
+        let (accepted, dialled) = tokio::join!(listeners.accept(), TcpStream::connect(to));
+        accepted.unwrap().1.port() == dialled.unwrap().local_addr().unwrap().port()
+    }
+
+    #[tokio::test]
+    async fn every_address_means_both_families() {
+        let listeners = Listeners::bind("0.0.0.0:0".parse().ok()).await.unwrap();
+        let addresses = listeners.addresses();
+        let [address] = addresses.as_slice() else { panic!("{addresses:?}") };
+        assert!(reaches(&listeners, ([127, 0, 0, 1], address.port()).into()).await);
+        if std::net::TcpListener::bind((Ipv6Addr::LOCALHOST, 0)).is_ok() {
+            assert!(reaches(&listeners, (Ipv6Addr::LOCALHOST, address.port()).into()).await);
+        }
+    }
+
+    #[tokio::test]
+    async fn a_busy_port_is_told() {
+        for holder in ["127.0.0.1:0", "0.0.0.0:0"] {
+            let holder = std::net::TcpListener::bind(holder).unwrap();
+            let address = SocketAddr::from(([0, 0, 0, 0], holder.local_addr().unwrap().port()));
+            let error = Listeners::bind(Some(address)).await.unwrap_err();
+            assert!(error.in_use && error.to_string().contains(&address.to_string()), "{error}");
+        }
+    }
+
+    #[tokio::test]
+    async fn one_address_is_the_only_one() {
+        let listeners = Listeners::bind("127.0.0.1:0".parse().ok()).await.unwrap();
+        let address = listeners.addresses()[0];
+        assert_eq!(address.ip(), IpAddr::from([127, 0, 0, 1]));
+        assert!(reaches(&listeners, address).await);
+        let elsewhere = SocketAddr::from(([127, 0, 0, 2], address.port()));
+        assert!(TcpStream::connect(elsewhere).await.is_err());
+    }
+}

@@ -1,0 +1,193 @@
+//! How fast nodes take over each other's records over the legacy wire, ours and the reference's in
+//! one run on one machine, and what an attack costs honest peers. Run by `scripts/bench bridge`.
+//!
+//! A figure is the time from the command to connect until the last record is on the receiver's disk.
+#![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic, clippy::indexing_slicing)]
+
+use std::{
+    path::Path,
+    time::{Duration, Instant},
+};
+
+use serde_json::json;
+use spore_tests::{
+    TestNet,
+    ordeal::Ordeal,
+    process::{cpu_seconds, peak_resident},
+    reference::{Reference, python},
+    spore,
+    tree::Tree,
+};
+
+/// Records of the comparison with the reference.
+const RECORDS: usize = 10_000;
+/// Numbers of records between ours alone, to see that the time grows with them and no faster.
+const GROWTH: [usize; 3] = [10_000, 50_000, 200_000];
+/// How many times the processor time of a record may grow from the first to the last of these: the
+/// first lies in memory, the others are written out sorted, and merged.
+const LINEAR: f64 = 1.5;
+/// Between two looks at how many records the receiver has.
+const POLL: Duration = Duration::from_millis(20);
+/// Bounds a hang.
+const LIMIT: Duration = Duration::from_secs(1800);
+const ATTACK: Duration = Duration::from_secs(30);
+const FLAGS: &[&str] = &["--no-train"];
+
+#[tokio::main]
+async fn main() {
+    let parts: Vec<_> = std::env::args().skip(1).collect();
+    let wanted = |part: &str| parts.is_empty() || parts.iter().any(|wanted| wanted == part);
+    if let Some(unknown) = parts.iter().find(|part| !["sync", "growth", "abuse"].contains(&part.as_str())) {
+        eprintln!("error: unknown part {unknown:?}: sync, growth, abuse, or none for all");
+        std::process::exit(2);
+    }
+    if wanted("sync") {
+        match python() {
+            Some(python) => compare(&python).await,
+            None => eprintln!("warning: without the reference there is nothing to compare with"),
+        }
+    }
+    if wanted("growth") {
+        grow().await;
+    }
+    if wanted("abuse") {
+        abuse().await;
+    }
+}
+
+/// Cold synchronisations of the same records between both programs.
+async fn compare(python: &Path) {
+    let mut net = TestNet::new();
+    let (_, bytes) = Tree::plant(1, RECORDS, &net.dir_of("ours"));
+    println!("cold sync of {RECORDS} records in one task, {bytes} bytes each");
+    let ours = net.start("ours", None, FLAGS).await;
+
+    let ours_address = net.node(ours).legacy_address();
+    let mut theirs = Reference::start(python, &net, "theirs", &[]).await;
+    let c = reference_from(&mut theirs, &ours_address).await;
+    net.node_mut(ours).interrupt();
+
+    // What the reference has now it gives to another, and to ours.
+    let mut second = Reference::start(python, &net, "second", &[]).await;
+    let a = reference_from(&mut second, &theirs.address()).await;
+    let memory = second.ask(json!({"do": "peak_memory"})).await.as_u64().unwrap();
+    second.kill().await;
+    let third = net.start("third", None, FLAGS).await;
+    let b = ours_from(&net, third, &theirs.address(), RECORDS).await;
+    net.node_mut(third).interrupt();
+    theirs.kill().await;
+
+    let d = between_ours(RECORDS).await;
+    let line = |name: &str, time: Duration| {
+        let rate = |time: Duration| RECORDS as f64 / time.as_secs_f64();
+        println!("  {name}  {:>7.0} records/s, {:>6.2} of (a)", rate(time), rate(time) / rate(a));
+    };
+    line("(a) reference from reference", a);
+    line("(b) ours from reference     ", b);
+    line("(c) reference from ours     ", c);
+    line("(d) ours from ours          ", d.time);
+    println!("  peak memory of the receiver: {} in (a), {} in (d)", mib(memory), mib(d.receiver_memory));
+    let ratio = a.as_secs_f64() / d.time.as_secs_f64();
+    println!("  wanted: (d) at least 15 times (a): {}", verdict(ratio >= 15.0));
+}
+
+/// Cold synchronisations between ours, of more and more records.
+async fn grow() {
+    println!("ours from ours, {GROWTH:?} records");
+    let mut costs = Vec::new();
+    for records in GROWTH {
+        let sync = between_ours(records).await;
+        costs.push(sync.receiver_cpu / records as f64);
+        println!(
+            "  {records:>7} records: {:>6.2} s, {:>6.0} records/s; sender {:.1} s of processor, {}; receiver {:.1} s, {}",
+            sync.time.as_secs_f64(),
+            records as f64 / sync.time.as_secs_f64(),
+            sync.sender_cpu,
+            mib(sync.sender_memory),
+            sync.receiver_cpu,
+            mib(sync.receiver_memory),
+        );
+    }
+    let [first, .., last] = costs[..] else { return };
+    println!(
+        "  processor time of a record: {:.0} us, then {:.0} us, {:.2} times",
+        first * 1e6,
+        last * 1e6,
+        last / first
+    );
+    println!("  wanted: it stays within {LINEAR} times: {}", verdict(last / first <= LINEAR));
+}
+
+/// What honest peers notice of an attack.
+async fn abuse() {
+    let mut net = TestNet::new();
+    println!("honest peers during {} s of attack, against the quiet before it", ATTACK.as_secs());
+    let ordeal = Ordeal::run(&mut net, ATTACK).await;
+    println!("{}\n{}", ordeal.volume, ordeal.told());
+    let worst = ordeal.slowdowns().into_iter().fold(0.0, f64::max);
+    println!("  wanted: latencies within twice the quiet ones: {} ({worst:.1} times at most)", verdict(worst <= 2.0));
+}
+
+/// One cold synchronisation between ours.
+struct Sync {
+    time: Duration,
+    sender_memory: u64,
+    receiver_memory: u64,
+    /// Seconds of processor time during the synchronisation.
+    sender_cpu: f64,
+    receiver_cpu: f64,
+}
+
+async fn between_ours(records: usize) -> Sync {
+    let mut net = TestNet::new();
+    Tree::plant(1, records, &net.dir_of("sender"));
+    let sender = net.start("sender", None, FLAGS).await;
+    let receiver = net.start("receiver", None, FLAGS).await;
+    let (from, to) = (net.node(sender).pid(), net.node(receiver).pid());
+    let before = [from, to].map(|pid| cpu_seconds(pid).unwrap_or(0.0));
+    let time = ours_from(&net, receiver, &net.node(sender).legacy_address(), records).await;
+    let after = [from, to].map(|pid| cpu_seconds(pid).unwrap_or(0.0));
+    Sync {
+        time,
+        sender_memory: peak_resident(from).unwrap_or(0),
+        receiver_memory: peak_resident(to).unwrap_or(0),
+        sender_cpu: after[0] - before[0],
+        receiver_cpu: after[1] - before[1],
+    }
+}
+
+/// Lets a node of ours dial a peer and waits until it has that many records more.
+async fn ours_from(net: &TestNet, node: usize, peer: &str, records: usize) -> Duration {
+    let node = net.node(node);
+    let count = async || node.api("/status").await.expect("the node is there")["experiment_count"].as_u64().unwrap();
+    let wanted = count().await + records as u64;
+    let start = Instant::now();
+    spore(node.dir(), &["connect", peer]).expect_code(0);
+    while count().await < wanted {
+        assert!(start.elapsed() < LIMIT, "{} of {wanted} records after {LIMIT:?}", count().await);
+        tokio::time::sleep(POLL).await;
+    }
+    start.elapsed()
+}
+
+/// Lets a node of the reference dial a peer and waits until it has all records.
+async fn reference_from(reference: &mut Reference, peer: &str) -> Duration {
+    let start = Instant::now();
+    reference.ask(json!({"do": "dial", "peer": peer})).await;
+    loop {
+        let count = reference.ask(json!({"do": "count"})).await.as_u64().unwrap();
+        if count >= RECORDS as u64 {
+            return start.elapsed();
+        }
+        assert!(start.elapsed() < LIMIT, "{count} of {RECORDS} records after {LIMIT:?}");
+        tokio::time::sleep(POLL).await;
+    }
+}
+
+fn mib(bytes: u64) -> String {
+    format!("{} MiB", bytes >> 20)
+}
+
+fn verdict(holds: bool) -> &'static str {
+    if holds { "yes" } else { "NO" }
+}

@@ -1,0 +1,114 @@
+//! A task with a large tree of records, for measuring: one publisher, several children to a parent,
+//! about 1.5 KB a record. The same numbers give the same objects.
+
+use std::path::Path;
+
+use spore_protocol::{Cid, Identity, Record, RecordId, SignedObject, Status, TaskId, Verified, VerifiedObject};
+use spore_storage::Store;
+
+use crate::seed::{EPOCH, manifest, record};
+
+/// Children of one record.
+const CHILDREN: usize = 8;
+/// Objects in one insertion into a store.
+const BATCH: usize = 1024;
+/// What each record changed of its parent's script: with it the canonical text is about 1.5 KB.
+const DIFF: &str = "\
+--- a/train.star
++++ b/train.star
+@@ -3,9 +3,10 @@
+-width = tune(\"width\", 64, [48, 64, 96, 128])
+-layers = tune(\"layers\", 2, [1, 2, 3, 4])
++width = tune(\"width\", 96, [48, 64, 96, 128])
++layers = tune(\"layers\", 2, [1, 2, 3, 4])
++heads = tune(\"heads\", 4, [2, 4, 8])
+
+@@ -21,7 +22,7 @@
+ def rate(step, steps):
+     warmup = min(1.0, step / 20.0)
+-    return tune(\"rate\", 0.005, [0.003, 0.005, 0.008]) * warmup * (1.0 - step / steps)
++    return tune(\"rate\", 0.006, [0.003, 0.006, 0.009]) * warmup * (1.0 - step / steps)
+
+@@ -40,6 +41,7 @@
+     for layer in range(layers):
+         x = x + attention(norm(x), heads)
+         x = x + feed_forward(norm(x), 4 * width)
++    x = norm(x)
+";
+
+/// Makes the records one after the other, each after its parent.
+pub struct Tree {
+    publisher: Identity,
+    pub task: TaskId,
+    script: Vec<u8>,
+    /// Ids and depths of the records made so far that can be parents.
+    parents: Vec<(RecordId, u64)>,
+    made: usize,
+}
+
+impl Tree {
+    /// The tree's task, and no record yet. The publisher's key follows from the number.
+    pub fn new(number: u8) -> Self {
+        let publisher = Identity::from_seed(&[number; 32]);
+        let script = include_bytes!("../scripts/tiny.star").to_vec();
+        let mut tree = Self { publisher, task: TaskId([0; 32]), script, parents: Vec::new(), made: 0 };
+        tree.task = TaskId::from(tree.manifest(number).id());
+        tree
+    }
+
+    fn manifest(&self, number: u8) -> VerifiedObject {
+        let manifest = manifest(number, self.publisher.node_id(), Cid::of(&self.script));
+        self.publisher.sign(&manifest).expect("a valid manifest").into()
+    }
+
+    /// The next record.
+    pub fn grow(&mut self) -> Verified<Record> {
+        let index = self.made;
+        let parent = index.checked_sub(1).map(|before| self.parents[before / CHILDREN]);
+        let mut next = record(self.task, self.publisher.node_id(), index, parent, &self.script);
+        next.timestamp = EPOCH + 1 + index as u64;
+        next.val_bpb = 3.0 - 0.1 * next.depth as f64 + (index % 997) as f64 / 1e4;
+        next.status = if index.is_multiple_of(3) { Status::Keep } else { Status::Discard };
+        next.diff = DIFF.into();
+        next.description = format!("learning rate 0.005 becomes 0.006 in variant {index}");
+        next.hypothesis = "the loss still falls at the end of the budget".into();
+        let signed = self.publisher.sign(&next).expect("a valid record");
+        self.parents.push((RecordId::from(signed.id()), next.depth));
+        self.made += 1;
+        signed
+    }
+
+    /// Makes records until there are `count` and writes all of them, with the task and the script,
+    /// into a data directory that no node holds. Gives the bytes of a record's canonical text.
+    pub fn plant(number: u8, count: usize, dir: &Path) -> (Self, usize) {
+        let (mut tree, store) = (Self::new(number), Store::open(dir).expect("a store"));
+        store.put_artifact(&tree.script).expect("room for a script");
+        let mut batch = vec![tree.manifest(number)];
+        let mut bytes = 0;
+        while tree.made < count {
+            let next = tree.grow();
+            bytes += next.canonical().len();
+            batch.push(next.into());
+            if batch.len() == BATCH || tree.made == count {
+                let report = store.insert(&batch, EPOCH).expect("room for records");
+                assert_eq!(report.changes.len(), batch.len(), "all of them are stored");
+                batch.clear();
+            }
+        }
+        (tree, bytes / count)
+    }
+
+    /// Ids of the records made so far, in order.
+    pub fn ids(&self) -> impl Iterator<Item = String> {
+        self.parents.iter().map(|(id, _)| id.to_string())
+    }
+
+    /// A record that every strict node refuses although its signature is right: its depth is wrong.
+    pub fn misplaced(&self) -> SignedObject {
+        let (root, _) = self.parents[0];
+        let mut next = record(self.task, self.publisher.node_id(), 0, Some((root, 5)), &self.script);
+        next.timestamp = EPOCH + 1;
+        let signed = self.publisher.sign(&next).expect("a well-formed record");
+        VerifiedObject::from(signed).to_signed()
+    }
+}
