@@ -14,12 +14,12 @@ use crate::{columns::Column, db::Access};
 const BLOCK_CACHE: usize = 128 << 20;
 /// Of a database that is thrown away, which is written and read once, in order.
 const SCRATCH_CACHE: usize = 8 << 20;
-/// All memtables together. The log of writes is the nearer bound; this one holds when it compresses
-/// unusually well.
+/// All memtables together. The log of writes is the nearer bound.
 const WRITE_BUFFERS: usize = 64 << 20;
-/// Log of writes, compressed, above which the oldest memtables are flushed: some 15 000 records. Bounds
-/// the time that opening after a crash takes to half a second or so.
-const WAL_LIMIT: u64 = 16 << 20;
+/// Log of writes above which the oldest memtables are flushed: some 12 000 records. Bounds the time
+/// that opening after a crash takes to half a second or so. Not compressed, which would take as
+/// much of a core as writing to the memtables does.
+const WAL_LIMIT: u64 = 32 << 20;
 /// Table files kept open; the usual limit of a process is 1024.
 const OPEN_FILES: i32 = 256;
 /// RocksDB's own log, of warnings only.
@@ -79,7 +79,6 @@ pub fn database(create: bool) -> Options {
     options.create_missing_column_families(create);
     options.set_db_write_buffer_size(WRITE_BUFFERS);
     options.set_max_total_wal_size(WAL_LIMIT);
-    options.set_wal_compression_type(DBCompressionType::Zstd);
     options.set_max_open_files(OPEN_FILES);
     options.set_max_background_jobs(BACKGROUND_JOBS);
     options.set_log_level(LogLevel::Warn);

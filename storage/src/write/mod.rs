@@ -26,22 +26,24 @@ use crate::{
     overlay::Overlay,
     read,
     types::{Change, Outcome},
-    values::{self, ClassState, LogEntry, NodeState, Row, Tally, TaskState, encode},
+    values::{self, ClassState, LogEntry, NodeState, Publisher, Row, Tally, TaskState, encode},
 };
 
 /// An insertion under way.
 pub struct Batch<'a> {
     view: Overlay<'a>,
     tally: Tally,
-    /// The last one given.
+    /// The last one given, and the last one given before this batch.
     sequence: u64,
+    begun_at: u64,
     /// The latest time of arrival told: by it, pending records grow old.
     now: u64,
-    /// Rows, tasks, classes and nodes read or changed here, by what they are written under.
+    /// Rows, tasks, classes, nodes and publishers read or changed here, by what they are written under.
     rows: BTreeMap<u64, Row>,
     tasks: BTreeMap<TaskId, TaskState>,
     classes: BTreeMap<(TaskId, ClassKey), ClassState>,
     nodes: BTreeMap<(Option<TaskId>, NodeId), NodeState>,
+    publishers: BTreeMap<Vec<u8>, Publisher>,
     /// Rows above that differ from what is written.
     changed_rows: BTreeSet<u64>,
     /// Records whose events changed, or what their verdict is worth.
@@ -52,6 +54,7 @@ pub struct Batch<'a> {
     stirred: BTreeSet<TaskId>,
     unfolded: BTreeMap<NodeId, deeds::Unfolded>,
     tails: series::Tails,
+    stretches: BTreeMap<keys::Listing, timeline::Stretch>,
     changes: Vec<Change>,
     /// Whether anything is to be written.
     dirty: bool,
@@ -77,21 +80,25 @@ impl<'a> Batch<'a> {
     /// # Errors
     /// When the store cannot be read.
     pub fn new(below: &'a dyn Source) -> Result<Self> {
+        let sequence = read::sequence(below)?;
         Ok(Self {
             view: Overlay::new(below),
             tally: read::tally(below)?,
-            sequence: read::sequence(below)?,
+            sequence,
+            begun_at: sequence,
             now: 0,
             rows: BTreeMap::new(),
             tasks: BTreeMap::new(),
             classes: BTreeMap::new(),
             nodes: BTreeMap::new(),
+            publishers: BTreeMap::new(),
             changed_rows: BTreeSet::new(),
             unjudged: BTreeSet::new(),
             words: BTreeMap::new(),
             stirred: BTreeSet::new(),
             unfolded: BTreeMap::new(),
             tails: series::Tails::default(),
+            stretches: BTreeMap::new(),
             changes: Vec::new(),
             dirty: false,
             resolved: HashMap::new(),
@@ -159,6 +166,9 @@ impl<'a> Batch<'a> {
             self.view.put(Column::Classes, keys::task_class(&task, &class), encode(&state)?);
         }
         self.write_nodes()?;
+        for (key, publisher) in std::mem::take(&mut self.publishers) {
+            self.view.put(Column::Publishers, key, encode(&publisher)?);
+        }
         self.view.put(Column::Meta, keys::TALLY.to_vec(), encode(&self.tally)?);
         self.view.put(Column::Meta, keys::SEQUENCE.to_vec(), self.sequence.to_be_bytes().to_vec());
         Ok(Finished {
@@ -223,7 +233,9 @@ impl<'a> Batch<'a> {
     fn write_words(&mut self) -> Result<()> {
         for ((word, stretch), new) in std::mem::take(&mut self.words) {
             let key = keys::word_uses(&word, stretch);
-            let mut uses = self.view.get(Column::Words, &key)?.unwrap_or_default();
+            // Nothing is written yet of a stretch that lies behind all numbers given before.
+            let begun = stretch <= keys::word_use(self.begun_at).0;
+            let mut uses = if begun { self.view.get(Column::Words, &key)?.unwrap_or_default() } else { Vec::new() };
             uses.extend(new);
             // In order already, unless a repair gives old numbers again.
             uses.sort_unstable();

@@ -1,6 +1,8 @@
 //! A record on its way in: placed by its parent, stored with its indexes, joined to its tree.
 
-use spore_protocol::{Kind, Record, RecordId, Reject, Signed, SignedObject, lineage};
+use std::collections::btree_map::Entry;
+
+use spore_protocol::{HardwareClass, Kind, Record, RecordId, Reject, Signed, SignedObject, lineage};
 
 use super::Batch;
 use crate::{
@@ -10,7 +12,7 @@ use crate::{
     keys::{self, Listing},
     read,
     types::Outcome,
-    values::{self, Flaw, Publisher, Row, encode},
+    values::{self, Flaw, Publisher, Row},
 };
 
 /// What placing a record came to.
@@ -23,10 +25,14 @@ pub(super) enum Placed {
 impl Batch<'_> {
     pub(super) fn insert_record(&mut self, record: &Signed<Record>, received_at: u64) -> Result<Outcome> {
         let id = RecordId::from(record.id());
-        if let Some(held) = self.view.get(Column::Pending, &id.0)? {
+        if self.tally.pending > 0
+            && let Some(held) = self.view.get(Column::Pending, &id.0)?
+        {
             return Ok(Outcome::Pending { missing: values::decode::<values::Held>(&held)?.parent });
         }
-        if let Some(flaw) = read::refusal(&self.view, &id)? {
+        if self.tally.refused > 0
+            && let Some(flaw) = read::refusal(&self.view, &id)?
+        {
             return Ok(Outcome::Rejected(flaw.reject()));
         }
         let outcome = match self.place(record, received_at)? {
@@ -105,17 +111,10 @@ impl Batch<'_> {
         let (s, class) = (&row.summary, keys::class(&row.summary.class));
         for task in [None, Some(s.task_id)] {
             let key = keys::publisher(task.as_ref(), &s.node_id, &class);
-            let publisher = match self.view.get(Column::Publishers, &key)? {
-                Some(bytes) => {
-                    let mut known: Publisher = values::decode(&bytes)?;
-                    known.experiments += 1;
-                    known.first = known.first.min(s.timestamp);
-                    known.last = known.last.max(s.timestamp);
-                    known
-                }
-                None => Publisher { class: s.class.clone(), experiments: 1, first: s.timestamp, last: s.timestamp },
-            };
-            self.view.put(Column::Publishers, key, encode(&publisher)?);
+            let publisher = self.publisher(key, &s.class)?;
+            publisher.experiments += 1;
+            publisher.first = publisher.first.min(s.timestamp);
+            publisher.last = publisher.last.max(s.timestamp);
             let node = self.node(task, s.node_id)?;
             node.experiments += 1;
             let newcomer = node.experiments == 1;
@@ -124,5 +123,17 @@ impl Batch<'_> {
             }
         }
         Ok(())
+    }
+
+    /// What a node published in a class, nothing as yet included.
+    fn publisher(&mut self, key: Vec<u8>, class: &HardwareClass) -> Result<&mut Publisher> {
+        Ok(match self.publishers.entry(key) {
+            Entry::Occupied(known) => known.into_mut(),
+            Entry::Vacant(place) => {
+                let known = self.view.get(Column::Publishers, place.key())?;
+                let none = || Ok(Publisher { class: class.clone(), experiments: 0, first: u64::MAX, last: 0 });
+                place.insert(known.map_or_else(none, |bytes| values::decode(&bytes))?)
+            }
+        })
     }
 }

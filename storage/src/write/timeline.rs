@@ -26,6 +26,20 @@ fn begins(id: &ObjectId) -> bool {
     id.0.last().is_some_and(|last| last & BEGINS == 0)
 }
 
+/// Where a bucket lies: from its first key up to the next bucket's. One of each list is remembered,
+/// for most items come near each other, and looking for a bucket costs more than changing it.
+#[derive(Clone)]
+pub(super) struct Stretch {
+    start: Vec<u8>,
+    end: Option<Vec<u8>>,
+}
+
+impl Stretch {
+    fn holds(&self, key: &[u8]) -> bool {
+        self.start.as_slice() <= key && self.end.as_ref().is_none_or(|end| key < end.as_slice())
+    }
+}
+
 /// Where the first bucket of a list begins.
 fn beginning(listing: Listing) -> Vec<u8> {
     keys::item(listing, 0, &ObjectId([0; 32]))
@@ -47,6 +61,7 @@ impl Batch<'_> {
             bucket.subtract(&rest);
             self.put_bucket(start, bucket);
             self.put_bucket(key, tail);
+            self.stretches.remove(&listing);
         } else {
             bucket.add(&Bucket::of(&moment.id));
             self.put_bucket(start, bucket);
@@ -64,6 +79,7 @@ impl Batch<'_> {
         bucket.subtract(&Bucket::of(&moment.id));
         if start == key && start != beginning(listing) {
             self.view.delete(Column::Buckets, key.clone());
+            self.stretches.remove(&listing);
             let (start, mut before) = self.bucket_at(listing, &key)?;
             before.add(&bucket);
             self.put_bucket(start, before);
@@ -74,11 +90,32 @@ impl Batch<'_> {
     }
 
     /// The bucket that a key belongs to, with its first key.
-    fn bucket_at(&self, listing: Listing, key: &[u8]) -> Result<(Vec<u8>, Bucket)> {
-        match self.view.first(Column::Buckets, &listing.prefix(), Some(key), Way::Down)? {
-            Some((start, value)) => Ok((start, Bucket::decode(&value)?)),
-            None => Ok((beginning(listing), Bucket::default())),
-        }
+    fn bucket_at(&mut self, listing: Listing, key: &[u8]) -> Result<(Vec<u8>, Bucket)> {
+        let known = self.stretches.get(&listing).filter(|stretch| stretch.holds(key));
+        let stretch = match known {
+            Some(stretch) => stretch.clone(),
+            None => self.stretch_around(listing, key)?,
+        };
+        let bucket = self.view.get(Column::Buckets, &stretch.start)?;
+        let bucket = bucket.map_or_else(|| Ok(Bucket::default()), |bytes| Bucket::decode(&bytes))?;
+        let start = stretch.start.clone();
+        self.stretches.insert(listing, stretch);
+        Ok((start, bucket))
+    }
+
+    fn stretch_around(&self, listing: Listing, key: &[u8]) -> Result<Stretch> {
+        let prefix = listing.prefix();
+        let start = self.view.first(Column::Buckets, &prefix, Some(key), Way::Down)?;
+        let start = start.map_or_else(|| beginning(listing), |(start, _)| start);
+        let mut end = None;
+        self.view.walk(Column::Buckets, &prefix, Some(key), Way::Up, &mut |next, _| {
+            if next == start {
+                return Ok(ControlFlow::Continue(()));
+            }
+            end = Some(next.to_vec());
+            Ok(ControlFlow::Break(()))
+        })?;
+        Ok(Stretch { start, end })
     }
 
     /// Nothing is kept of a bucket without items.
