@@ -258,7 +258,7 @@ impl View {
     /// 404 for a node that signed nothing known here, 409 for an ambiguous prefix.
     pub fn node(&self, id: &str) -> Result<dto::NodeSummary, ApiError> {
         let node_id = self.resolve_node(id)?;
-        let known = self.store.nodes(None)?.into_iter().find(|node| node.node_id == node_id);
+        let known = self.store.node(None, &node_id)?;
         let stats = match known {
             Some(stats) => stats,
             None => {
@@ -266,7 +266,14 @@ impl View {
                 let profiled = profile.map(|profile| profile.timestamp);
                 let last_activity =
                     profiled.or((Some(node_id) == self.node_id).then_some(0)).ok_or_else(|| unknown("node", id))?;
-                NodeStats { node_id, experiment_count: 0, verification_count: 0, classes: Vec::new(), last_activity }
+                NodeStats {
+                    node_id,
+                    experiment_count: 0,
+                    verification_count: 0,
+                    classes: Vec::new(),
+                    last_activity,
+                    reputation: None,
+                }
             }
         };
         self.node_summary(&stats, &self.store.reputation()?)

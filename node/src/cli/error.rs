@@ -117,7 +117,8 @@ impl From<StoreError> for CliError {
             StoreError::Locked { .. }
             | StoreError::NotFound(_)
             | StoreError::DiskFull
-            | StoreError::NewerSchema { .. } => text.rsplit_once(": "),
+            | StoreError::NewerSchema { .. }
+            | StoreError::OlderSchema { .. } => text.rsplit_once(": "),
             _ => None,
         };
         match next {
