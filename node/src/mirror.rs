@@ -193,12 +193,13 @@ fn look(store: &Store, before: Option<Option<Cursor>>) -> Result<Looked, StoreEr
 }
 
 /// Whether a script is here and undamaged; the store removes one that is not. Only what may be a
-/// script is read: a record can name any file.
+/// script is read: a record can name any file. It counts as no use of the script, by which the
+/// store would never find one old.
 fn sound(store: &Store, cid: &Cid) -> Result<bool, StoreError> {
     match store.artifact_size(cid)? {
         None => Ok(false),
         Some(size) if size > LIMIT => Ok(true),
-        Some(_) => Ok(store.artifact(cid)?.is_some()),
+        Some(_) => store.verify_artifact(cid),
     }
 }
 

@@ -14,7 +14,7 @@ use spore_protocol::{Cid, VerifiedObject};
 use crate::{
     artifacts::{ArtifactReader, ArtifactWriter, Artifacts},
     columns::Column,
-    db::{Access, Db, View},
+    db::{Access, Db, Source, View},
     error::{Result, StoreError},
     keys,
     lock::DirLock,
@@ -79,6 +79,11 @@ impl Store {
         let store = Self::assemble(dir, Some(lock), Access::Write)?;
         store.inner.artifacts.sweep()?;
         Ok(store)
+    }
+
+    /// Whether a store is in `dir`, open or not, sound or not.
+    pub fn exists(dir: &Path) -> bool {
+        swap::exists(dir)
     }
 
     /// Opens the store for reading. Creates nothing.
@@ -166,6 +171,16 @@ impl Store {
             }
         }
         Ok(report)
+    }
+
+    /// Writes what is there already, synced: whether the store takes objects (again, after a full disk).
+    ///
+    /// # Errors
+    /// As [`Store::insert`].
+    pub fn try_write(&self) -> Result<()> {
+        let _writer = self.inner.writer.lock().unwrap_or_else(PoisonError::into_inner);
+        let sequence = self.inner.db.get(Column::Meta, keys::SEQUENCE)?;
+        self.inner.db.commit([(Column::Meta, keys::SEQUENCE, sequence.as_deref())])
     }
 
     /// The number of the last change stored; 0 in an empty store.

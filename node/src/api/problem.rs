@@ -78,7 +78,7 @@ impl From<StoreError> for ApiError {
     fn from(error: StoreError) -> Self {
         match error {
             StoreError::DiskFull => {
-                Self::unavailable("the node's disk is full").hint("free some space on it and try again")
+                Self::unavailable("the node's disk is full").hint("free some space on it: it takes writes again within seconds")
             }
             StoreError::HashMismatch { .. } => Self::bad_request(error.to_string()),
             StoreError::TooLarge { .. } => Self::new(413, error.to_string()),

@@ -23,7 +23,8 @@ pub const INBOX: usize = 4096;
 pub const WANTS: usize = 1024;
 
 /// See [`IngestHandle::trouble`].
-pub(super) const STORE_REFUSES: &str = "the store refuses writes (is the disk full?): free space and restart the node";
+pub(super) const STORE_REFUSES: &str =
+    "the store refuses writes (is the disk full?): free some space, and writing goes on within seconds";
 
 /// Where an object came from.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
@@ -130,8 +131,8 @@ impl IngestHandle {
         Ok(answer)
     }
 
-    /// What to show a person while the store takes no objects. After a full disk that lasts until
-    /// the store is opened anew, however much space there is.
+    /// What to show a person while the store takes no objects. It ends by itself, also when no object
+    /// comes.
     pub fn trouble(&self) -> Option<&'static str> {
         self.failing.load(Ordering::Relaxed).then_some(STORE_REFUSES)
     }

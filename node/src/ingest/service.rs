@@ -43,6 +43,9 @@ pub const MAX_AHEAD_SECONDS: u64 = 3600;
 /// How often parents that are still missed are asked for again.
 const ASK_AGAIN: Duration = Duration::from_secs(60);
 
+/// How often a store that refused a batch is tried: RocksDB looks for free space as often.
+const TRY_AGAIN: Duration = Duration::from_secs(5);
+
 /// Missed parents asked for at once, a fraction of the queue of wants.
 const ASKED_AT_ONCE: usize = WANTS / 4;
 
@@ -83,14 +86,17 @@ pub(super) struct Insertion {
     wants: mpsc::Sender<Want>,
     /// Whether the last insertion failed, so that a full disk is logged once and not for each batch.
     /// Shared with the handles, which tell it to people.
-    failing: Arc<AtomicBool>,
+    pub(super) failing: Arc<AtomicBool>,
 }
 
 impl Insertion {
     /// Ends when the first stage has ended and its batches are dealt with.
     async fn run(mut self, mut batches: mpsc::Receiver<Batch>) {
         let mut ask_again = interval_at(Instant::now(), ASK_AGAIN);
-        ask_again.set_missed_tick_behavior(MissedTickBehavior::Delay);
+        let mut try_again = interval_at(Instant::now(), TRY_AGAIN);
+        for ticks in [&mut ask_again, &mut try_again] {
+            ticks.set_missed_tick_behavior(MissedTickBehavior::Delay);
+        }
         loop {
             tokio::select! {
                 batch = batches.recv() => match batch {
@@ -98,6 +104,7 @@ impl Insertion {
                     None => return,
                 },
                 _ = ask_again.tick() => self.ask_for_missed().await,
+                _ = try_again.tick(), if self.failing.load(Ordering::Relaxed) => self.try_store().await,
             }
         }
     }
@@ -146,9 +153,7 @@ impl Insertion {
                 return self.failed(&places, &reason);
             }
         };
-        if self.failing.swap(false, Ordering::Relaxed) {
-            info!("the store takes objects again");
-        }
+        self.recovered();
         for (id, reject) in &report.late_rejects {
             self.rejections.count(reject);
             debug!(id = %id.short(), %reject, "refused an object that had waited for its parent");
@@ -172,6 +177,22 @@ impl Insertion {
             error!(%reason, "{STORE_REFUSES}; reading goes on");
         }
         places.iter().map(|place| (*place, Disposition::Failed(reason.clone()))).collect()
+    }
+
+    /// Finds out whether a store that refused a batch takes objects again: on a quiet node none may come
+    /// for hours. Objects that were refused are their senders' to give again, and catch-up's to bring.
+    pub(super) async fn try_store(&self) {
+        let store = self.store.clone();
+        match blocking(move || store.try_write()).await {
+            Ok(()) => self.recovered(),
+            Err(reason) => debug!(%reason, "the store still refuses writes"),
+        }
+    }
+
+    fn recovered(&self) {
+        if self.failing.swap(false, Ordering::Relaxed) {
+            info!("the store takes objects again");
+        }
     }
 
     fn want(&self, want: Want) {

@@ -146,10 +146,27 @@ async fn a_store_that_takes_objects_again_is_no_trouble() {
     let service = start();
     assert_eq!(service.handle.trouble(), None);
     service.handle.failing.store(true, Ordering::Relaxed);
-    assert!(service.handle.trouble().is_some_and(|told| told.contains("free space")));
+    assert!(service.handle.trouble().is_some_and(|told| told.contains("within seconds")));
     let object = SignedObject::Task(manifest());
     assert_eq!(service.handle.submit(Origin::Local, object).await.unwrap(), Disposition::Accepted);
     assert_eq!(service.handle.trouble(), None);
+}
+
+#[tokio::test]
+async fn a_quiet_node_notices_that_its_store_takes_objects_again() {
+    let folder = tempfile::tempdir().unwrap();
+    let store = Store::open(folder.path()).unwrap();
+    let (insertion, mut events, _wants) = super::service::Insertion::for_test(store.clone());
+    for known in [Vec::new(), vec![SignedObject::Task(manifest()).verify().unwrap()]] {
+        store.insert(&known, NOW).unwrap();
+        let before = store.check().unwrap();
+        insertion.failing.store(true, Ordering::Relaxed);
+        insertion.try_store().await;
+        assert!(!insertion.failing.load(Ordering::Relaxed));
+        assert_eq!(store.sequence(), known.len() as u64);
+        assert_eq!(store.check().unwrap(), before);
+    }
+    assert!(events.try_recv().is_err());
 }
 
 #[tokio::test]

@@ -1,8 +1,8 @@
 //! Peers that keep to no rule: what they send is refused, counted, punished and never passed on.
 
-use libp2p::{gossipsub, swarm::SwarmEvent};
+use libp2p::{gossipsub, request_response, swarm::SwarmEvent};
 use spore_protocol::{
-    SignedObject,
+    Identity, SignedObject,
     cbor::{self, Bytes},
     topic::Topic,
     wire,
@@ -11,7 +11,7 @@ use spore_protocol::{
 use super::support::{Hostile, Node, all_have, chain, eventually, record, verified};
 use crate::network::{
     behaviour::BehaviourEvent,
-    messages::{Scope, SyncRequest},
+    messages::{ArtifactAnswer, Scope, SyncRequest},
 };
 
 /// The same bytes under a signature that is not theirs.
@@ -104,6 +104,43 @@ async fn nonsense_on_the_catch_up_protocol_costs_the_peer_its_connection() {
     }
     hostile.disconnected().await;
     assert_eq!(victim.snapshot().await.rejected, [("malformed", 4)].into());
+}
+
+/// The peer asked first serves other bytes: it loses points, and the next one is asked.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn an_artifact_with_a_wrong_hash_is_refused_and_fetched_elsewhere() {
+    let honest = Node::start(1, &[]).await;
+    let client = Node::start(2, &[&honest]).await;
+    client.connected_to(1).await;
+    let mut liar = Hostile::connect(9, &client, &[]).await;
+    let (liar_peer, liar_node) = (*liar.swarm.local_peer_id(), Identity::from_seed(&[9; 32]).node_id());
+    liar.until(|_, event| matches!(event, SwarmEvent::ConnectionEstablished { .. }).then_some(())).await;
+    let bytes = vec![7; 100_000];
+    let cid = honest.store.put_artifact(&bytes).unwrap();
+    let lying = liar.until(|swarm, event| {
+        if let SwarmEvent::Behaviour(BehaviourEvent::Artifact(request_response::Event::Message {
+            message: request_response::Message::Request { channel, .. },
+            ..
+        })) = event
+        {
+            let answer = ArtifactAnswer::Chunk { total: 100_000, bytes: Bytes(vec![8; 100_000]) };
+            let _ = swarm.behaviour_mut().artifact.send_response(channel, answer);
+        }
+        None::<()>
+    });
+    let fetching = async {
+        client.connected_to(2).await;
+        client.network.fetch_artifact(cid, Some(liar_node)).await.unwrap();
+        client.snapshot().await
+    };
+    let snapshot = tokio::select! {
+        snapshot = fetching => snapshot,
+        () = lying => unreachable!("it lies to the end"),
+    };
+    assert_eq!(client.store.artifact(&cid).unwrap(), Some(bytes));
+    assert_eq!(snapshot.rejected.get("id_mismatch"), Some(&1));
+    let score = |peer| snapshot.peers.iter().find(|one| one.peer_id == peer).unwrap().score;
+    assert!(score(liar_peer) < score(honest.peer()));
 }
 
 /// A peer that pushes a wrong object as the answer to a request for another.
