@@ -19,6 +19,7 @@ pub mod data_dir;
 #[cfg(feature = "trainer")]
 pub mod engine;
 pub mod genesis;
+pub mod housekeeping;
 pub mod identity_file;
 pub mod ingest;
 pub mod mirror;

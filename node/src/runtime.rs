@@ -7,15 +7,20 @@
 use std::{
     ffi::OsString,
     net::{IpAddr, SocketAddr},
-    path::PathBuf,
+    ops::{ControlFlow, RangeInclusive},
+    path::{Path, PathBuf},
     sync::Arc,
     time::{Duration, Instant, SystemTime, UNIX_EPOCH},
 };
 
 use libp2p::Multiaddr;
 use spore_protocol::Identity;
-use spore_storage::{Store, StoreError};
-use tokio::{net::TcpListener, sync::watch, task::JoinSet};
+use spore_storage::{Progress, Store, StoreError};
+use tokio::{
+    net::TcpListener,
+    sync::{broadcast, watch},
+    task::JoinSet,
+};
 
 use crate::{
     api::{self, Api, live::LiveNode, problem::ApiError, view::View},
@@ -23,15 +28,18 @@ use crate::{
     bridge::{self, BridgeConfig, ListenError, Listeners, PeerAddress, PublicPeer},
     data_dir::{DataDir, DataDirError, RunningNode},
     genesis::{self, GenesisError},
-    identity_file,
-    ingest::Ingest,
+    housekeeping, identity_file,
+    ingest::{Ingest, StoreEvent},
     mirror,
     network::{self, NetworkConfig, NetworkError},
     progress::RunProgress,
+    shutdown::Shutdown,
 };
 
 /// How long the parts may take to end: a worker is killed, the store flushed, streams closed.
 const END_WITHIN: Duration = Duration::from_secs(20);
+/// How often the upgrade of a store is told of, which takes minutes for a million records.
+const TELL_PROGRESS: Duration = Duration::from_secs(2);
 
 /// What a node does besides passing records on.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -145,6 +153,8 @@ pub struct Node {
     /// Where the API answers on this machine.
     pub address: SocketAddr,
     pub identity_was_loose: bool,
+    /// See [`Store::lost_changes`].
+    pub lost_changes: Option<RangeInclusive<u64>>,
     /// The public peer, where it is tried.
     pub tries: Option<PeerAddress>,
     stop: watch::Sender<bool>,
@@ -165,7 +175,7 @@ impl Node {
     pub async fn start(options: Options, data: DataDir) -> Result<Self, StartError> {
         data.create()?;
         let found = identity_file::load_or_create(&data.identity())?;
-        let store = Store::open(data.root())?;
+        let store = open_store(data.root())?;
         let token = data.token_or_new()?;
         let (listener, address) = listen_for_api(options.web).await?;
         let legacy = Listeners::bind(options.bridge.listen).await?;
@@ -186,8 +196,7 @@ impl Node {
             bridge::start(config, legacy, store.clone(), ingest.clone(), events.clone(), shutdown.clone());
         watch_over(&mut parts, "bridge", hub);
         let sources = ArtifactSources::new(store.clone(), network.clone(), Some(bridge.clone()));
-        let keeping = mirror::run(store.clone(), sources, events.subscribe(), shutdown.clone());
-        watch_over(&mut parts, "keeper of scripts", tokio::spawn(keeping));
+        look_after(&mut parts, &store, sources, events.subscribe(), &shutdown);
 
         let view = View::new(store.clone(), Some(found.identity.node_id()));
         let task = options.task.as_deref().map(|task| view.resolve_task(task)).transpose()?;
@@ -220,7 +229,8 @@ impl Node {
             PublicPeer::Tried(peer) => Some(peer),
             PublicPeer::LikeOthers | PublicPeer::Avoided(_) => None,
         };
-        Ok(Self { live, view, address, identity_was_loose: found.was_loose, tries, stop, parts, data })
+        let lost_changes = store.lost_changes();
+        Ok(Self { live, view, address, identity_was_loose: found.was_loose, lost_changes, tries, stop, parts, data })
     }
 
     /// Runs until `asked`, or until a part ends by itself; then ends everything.
@@ -269,6 +279,32 @@ pub async fn asked_to_end() {
 /// Unix seconds, now: the node's one clock for times that others see.
 pub fn unix_now() -> u64 {
     SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default().as_secs()
+}
+
+/// Opens the store, and logs how far its upgrade is where it is of an older format.
+fn open_store(dir: &Path) -> Result<Store, StoreError> {
+    let mut told: Option<Instant> = None;
+    Store::open_with(dir, &mut |Progress { stage, done, total }| {
+        if done == total || told.is_none_or(|at| at.elapsed() >= TELL_PROGRESS) {
+            tracing::info!(done, total, "{stage}");
+            told = Some(Instant::now());
+        }
+        ControlFlow::Continue(())
+    })
+}
+
+/// Starts what keeps the store whole and tidy.
+fn look_after(
+    parts: &mut JoinSet<&'static str>,
+    store: &Store,
+    sources: ArtifactSources,
+    events: broadcast::Receiver<StoreEvent>,
+    shutdown: &Shutdown,
+) {
+    let keeping = mirror::run(store.clone(), sources, events, shutdown.clone());
+    watch_over(parts, "keeper of scripts", tokio::spawn(keeping));
+    let keeping = housekeeping::run(store.clone(), Arc::new(unix_now), shutdown.clone());
+    watch_over(parts, "housekeeping", tokio::spawn(keeping));
 }
 
 fn watch_over<T: Send + 'static>(

@@ -5,16 +5,25 @@ use std::{
     sync::{Arc, Mutex},
 };
 
-use spore_protocol::{HardwareClass, RecordId, Status, TaskId};
-use spore_storage::RecordSummary;
+use spore_protocol::{Status, TaskId};
+use spore_storage::Graph;
 
 use super::{dto, problem::ApiError, view::View};
 
-/// Tasks whose graph is kept serialised. A graph of 100 000 records takes about 12 MB.
-const CACHED: usize = 4;
+/// Bytes of serialised graphs that are kept: that of a task of 100 000 records takes about 12 MB. A
+/// larger one is made for each request.
+const KEPT_BYTES: usize = 16 << 20;
 
-/// Serialised graphs by task, each with the store's sequence that it shows.
-pub type Graphs = Mutex<HashMap<TaskId, (u64, Arc<Vec<u8>>)>>;
+/// Serialised graphs by task.
+#[derive(Debug, Default)]
+pub struct Graphs(Mutex<HashMap<TaskId, Kept>>);
+
+#[derive(Debug)]
+struct Kept {
+    /// Of the store, which the graph shows.
+    sequence: u64,
+    json: Arc<Vec<u8>>,
+}
 
 impl View {
     /// The graph's columns as JSON text, kept until the store changes.
@@ -23,46 +32,44 @@ impl View {
     /// As [`View::task`].
     pub fn graph(&self, id: &str) -> Result<Arc<Vec<u8>>, ApiError> {
         let task = self.task_view(id)?.task_id;
-        let sequence = self.store().sequence();
         // Held while the graph is made, so that many readers of a large graph make it once.
-        let mut graphs = self.graphs.lock().map_err(|_| ApiError::internal("the graph cache is broken"))?;
-        if let Some((made_at, graph)) = graphs.get(&task)
-            && *made_at == sequence
-        {
-            return Ok(graph.clone());
+        let mut graphs = self.graphs.0.lock().map_err(|_| ApiError::internal("the graph cache is broken"))?;
+        if let Some(kept) = graphs.get(&task).filter(|kept| kept.sequence == self.store().sequence()) {
+            return Ok(kept.json.clone());
         }
-        let columns = graph_columns(&self.store().task_summaries(&task)?);
-        let graph = Arc::new(serde_json::to_vec(&columns).map_err(|e| ApiError::internal(e.to_string()))?);
-        if graphs.len() >= CACHED && !graphs.contains_key(&task) {
+        let graph = self.store().graph(&task)?;
+        let sequence = graph.sequence;
+        let json = serde_json::to_vec(&columns(graph)).map_err(|e| ApiError::internal(e.to_string()))?;
+        let json = Arc::new(json);
+        graphs.remove(&task);
+        if graphs.values().map(|kept| kept.json.len()).sum::<usize>() + json.len() > KEPT_BYTES {
             graphs.clear();
         }
-        graphs.insert(task, (sequence, graph.clone()));
-        Ok(graph)
+        if json.len() <= KEPT_BYTES {
+            graphs.insert(task, Kept { sequence, json: json.clone() });
+        }
+        Ok(json)
     }
 }
 
-fn graph_columns(records: &[RecordSummary]) -> dto::GraphColumns {
-    let places: HashMap<RecordId, i64> = records.iter().zip(0..).map(|(record, place)| (record.id, place)).collect();
-    let mut class_places: HashMap<HardwareClass, u16> = HashMap::new();
-    let mut columns = dto::GraphColumns::default();
-    for record in records {
-        let next = u16::try_from(class_places.len()).unwrap_or(u16::MAX);
-        let class = *class_places.entry(record.class.clone()).or_insert_with(|| {
-            columns.class_names.push(record.class.to_string());
-            next
-        });
-        columns.ids.push(record.id.to_string());
-        columns.parents.push(record.parent.and_then(|parent| places.get(&parent).copied()).unwrap_or(-1));
-        columns.timestamps.push(record.timestamp);
-        columns.metrics.push(record.metric);
-        columns.statuses.push(match record.status {
-            Status::Keep => 0,
-            Status::Discard => 1,
-            Status::Crash => 2,
-        });
-        columns.classes.push(class);
-        columns.verified.push(record.verdict.holds());
-        columns.frontier.push(record.on_frontier);
+fn columns(graph: Graph) -> dto::GraphColumns {
+    dto::GraphColumns {
+        ids: graph.ids.iter().map(ToString::to_string).collect(),
+        parents: graph.parents.into_iter().map(|place| place.map_or(-1, i64::from)).collect(),
+        timestamps: graph.timestamps,
+        metrics: graph.metrics,
+        statuses: graph.statuses.into_iter().map(number).collect(),
+        classes: graph.classes.into_iter().map(|place| u16::try_from(place).unwrap_or(u16::MAX)).collect(),
+        class_names: graph.class_names.iter().map(ToString::to_string).collect(),
+        verified: graph.verified,
+        frontier: graph.on_frontier,
     }
-    columns
+}
+
+const fn number(status: Status) -> u8 {
+    match status {
+        Status::Keep => 0,
+        Status::Discard => 1,
+        Status::Crash => 2,
+    }
 }

@@ -56,7 +56,7 @@ routes! {
     stat "/api/stat" () -> serde_json::Value;
     /// Connected peers.
     peers "/api/v1/peers" () -> Vec<dto::Peer>;
-    /// All tasks, the most recently active first.
+    /// The tasks, the most active first.
     tasks "/api/v1/tasks" () -> Vec<dto::TaskSummary>;
     /// One task, by id, unique prefix or name.
     task "/api/v1/tasks/{id}" (("id" = String, Path)) -> dto::TaskSummary;

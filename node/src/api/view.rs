@@ -4,16 +4,13 @@
 //! Only reads, and blocks while it does: call it on a blocking thread. Ids may be given as unique
 //! prefixes. What is asked for in lists is bounded here.
 
-use std::{
-    collections::{BTreeMap, HashMap},
-    sync::Arc,
-};
+use std::{collections::HashMap, sync::Arc};
 
 use spore_protocol::{
     Cid, HardwareClass, NodeId, RecordId, Verdict,
     verdict::{Judgement, Measurement},
 };
-use spore_storage::{Cursor, NodeStats, RecordSummary, Scope, Store, TaskView};
+use spore_storage::{Cursor, MAX_PAGE, NodeStats, RecordSummary, Scope, Span, Store, TaskView};
 
 use super::{dto, graph::Graphs, live::Live, problem::ApiError, resolve::unknown};
 use crate::identity_file::peer_id;
@@ -84,14 +81,13 @@ impl View {
         })
     }
 
-    /// All tasks, the most recently active first.
+    /// The tasks, the most active first: the one that a node takes by itself leads.
     ///
     /// # Errors
     /// When the store cannot be read.
     pub fn tasks(&self) -> Result<Vec<dto::TaskSummary>, ApiError> {
-        let mut tasks = self.store.tasks()?;
-        tasks.sort_by_key(|task| (std::cmp::Reverse(task.last_activity), task.task_id));
-        Ok(tasks.iter().map(task_summary).collect())
+        let tasks = self.store.active_tasks(&Span::first(MAX_PAGE))?;
+        Ok(tasks.items.iter().map(task_summary).collect())
     }
 
     /// # Errors
@@ -250,8 +246,7 @@ impl View {
         let mut nodes = self.store.nodes(task.as_ref())?;
         nodes.sort_by_key(|node| (std::cmp::Reverse(node.last_activity), node.node_id));
         nodes.truncate(MAX_LIST);
-        let reputation = self.store.reputation()?;
-        nodes.iter().map(|node| self.node_summary(node, &reputation)).collect()
+        nodes.iter().map(|node| self.node_summary(node)).collect()
     }
 
     /// # Errors
@@ -276,7 +271,7 @@ impl View {
                 }
             }
         };
-        self.node_summary(&stats, &self.store.reputation()?)
+        self.node_summary(&stats)
     }
 
     /// A node's profile as it was signed, in JSON.
@@ -291,11 +286,7 @@ impl View {
             .ok_or_else(|| ApiError::not_found(format!("node {node} has no profile")))
     }
 
-    fn node_summary(
-        &self,
-        stats: &NodeStats,
-        reputation: &BTreeMap<NodeId, f64>,
-    ) -> Result<dto::NodeSummary, ApiError> {
+    fn node_summary(&self, stats: &NodeStats) -> Result<dto::NodeSummary, ApiError> {
         let profile = self.store.profile(&stats.node_id)?;
         let text = |text: &String| (!text.is_empty()).then(|| text.clone());
         Ok(dto::NodeSummary {
@@ -305,7 +296,7 @@ impl View {
             website: profile.as_ref().and_then(|p| text(&p.website)),
             experiment_count: stats.experiment_count,
             verification_count: stats.verification_count,
-            reputation: reputation.get(&stats.node_id).copied().unwrap_or_default(),
+            reputation: stats.reputation.unwrap_or_default(),
             hardware_classes: stats.classes.iter().map(ToString::to_string).collect(),
             last_activity: stats.last_activity,
         })

@@ -125,6 +125,12 @@ async fn serve(options: Options, context: &Context, display: &Arc<Display>) -> R
             "other users could read the node's private key; its mode is 0600 now. Make a new identity if they may have",
         );
     }
+    if let Some(lost) = &node.lost_changes {
+        let count = lost.end() - lost.start() + 1;
+        warn(&format!(
+            "up to {count} of the last changes are gone: the store's log was cut short, or an older backup was restored. Other nodes bring back what they know; `spore db check` looks for damage"
+        ));
+    }
     display.banner(&node, mode, proposer.as_deref(), page).await;
     if page && !page::embedded() {
         display

@@ -13,10 +13,12 @@ use std::{
 
 use libp2p::PeerId;
 use spore_protocol::{Reject, TaskId, cbor::Bytes};
+use spore_storage::StoreError;
 
 use super::{
     exchange::Lost,
     fetch,
+    items::Items,
     limits::{MAX_TASKS, SESSION_LIMIT, SESSION_PAUSE, SESSION_TASKS, SESSIONS, SETTLE},
     messages::{Scope, SyncAnswer, SyncRequest},
     sync::{Effect, End, Event, Reconciliation},
@@ -175,9 +177,9 @@ impl Session<'_> {
 
     /// Drives the state machine for one scope.
     async fn scope(&mut self, scope: Scope) -> Result<(), Lost> {
-        let (store, scopes) = (self.context.store.clone(), self.context.scopes.clone());
-        let items = read(move || scopes.items(&store, scope)).await.ok_or(Lost)?;
-        let (mut machine, mut effect) = Reconciliation::start(items).map_err(|_| Lost)?;
+        let store = self.context.store.clone();
+        let start = move || Reconciliation::start(&Items::new(store.sync_set(scope.stored())?));
+        let (mut machine, mut effect) = read(start).await.ok_or(Lost)?;
         loop {
             let event = match effect {
                 Effect::Ask(message) => self.ask(scope, message).await,
@@ -186,14 +188,17 @@ impl Session<'_> {
                 Effect::Done(End::Lost) => return Err(Lost),
                 Effect::Done(End::Bad(bad)) => return self.bad(&bad.to_string()).await,
                 Effect::Done(End::Endless) => return self.bad("catch-up without an end").await,
+                Effect::Done(End::Failed(error)) => {
+                    tracing::error!(%error, "cannot read the store");
+                    return Err(Lost);
+                }
             };
-            // Fingerprints of many ids are real work, so this leaves the async threads too.
-            (machine, effect) = tokio::task::spawn_blocking(move || {
-                let effect = machine.handle(event);
-                (machine, effect)
-            })
-            .await
-            .map_err(|_| Lost)?;
+            let store = self.context.store.clone();
+            let handle = move || {
+                let effect = machine.handle(event, &Items::new(store.sync_set(scope.stored())?));
+                Ok::<_, StoreError>((machine, effect))
+            };
+            (machine, effect) = read(handle).await.ok_or(Lost)?;
         }
     }
 

@@ -79,7 +79,6 @@ impl Service {
     }
 
     fn tell_news(&mut self) {
-        self.context.scopes.forget();
         for peer in self.peers.shuffled(random) {
             let (reply, _) = oneshot::channel();
             let request = self.swarm.behaviour_mut().sync.send_request(&peer, SyncRequest::News);

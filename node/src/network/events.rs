@@ -18,9 +18,11 @@ use super::{
     behaviour::BehaviourEvent,
     catchup::Plan,
     exchange::Incoming,
-    gossip, limits,
+    gossip,
+    items::CompareError,
+    limits,
     messages::{ArtifactAnswer, ArtifactRequest, KAD_PROTOCOL, ObjectsAnswer, ObjectsRequest, SyncAnswer, SyncRequest},
-    serve::{self, ServeError},
+    serve,
     service::{Service, random},
     work::{Context, Work},
 };
@@ -141,9 +143,9 @@ impl Service {
         if matches!(request, SyncRequest::News) {
             self.sessions.want(peer, Plan::Everything);
         }
-        let (context, scopes) = (self.context.clone(), Arc::clone(&self.context.scopes));
+        let context = self.context.clone();
         self.spawned.spawn(async move {
-            if let Some(answer) = answer(&context, peer, move |store| serve::sync(store, &scopes, &request)).await {
+            if let Some(answer) = answer(&context, peer, move |store| serve::sync(store, &request)).await {
                 context.tell(Work::AnswerSync(channel, answer)).await;
             }
         });
@@ -238,16 +240,16 @@ fn is_loopback(address: &Multiaddr) -> bool {
 async fn answer<Answer: Send + 'static>(
     context: &Context,
     peer: PeerId,
-    serve: impl FnOnce(&spore_storage::Store) -> Result<Answer, ServeError> + Send + 'static,
+    serve: impl FnOnce(&spore_storage::Store) -> Result<Answer, CompareError> + Send + 'static,
 ) -> Option<Answer> {
     let store = context.store.clone();
     match tokio::task::spawn_blocking(move || serve(&store)).await {
         Ok(Ok(answer)) => Some(answer),
-        Ok(Err(ServeError::Bad(bad))) => {
+        Ok(Err(CompareError::Bad(bad))) => {
             context.penalise(peer, spore_protocol::Reject::Malformed(bad.to_string())).await;
             None
         }
-        Ok(Err(ServeError::Store(error))) => {
+        Ok(Err(CompareError::Store(error))) => {
             tracing::error!(%error, "cannot read the store for a peer");
             None
         }

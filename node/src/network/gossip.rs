@@ -142,7 +142,7 @@ mod tests {
         let (_stop, stopped) = tokio::sync::watch::channel(false);
         let (ingest, _events, _wants, _door) = Ingest::spawn(store.clone(), Arc::new(|| 2), stopped);
         let (work, mut told) = tokio::sync::mpsc::channel(4);
-        let context = Context { store, ingest, scopes: Arc::default(), work };
+        let context = Context { store, ingest, work };
         let object = manifest();
         let id = object.id();
         let announcement = Message::Announce { kind: Kind::Task, id, size: 1 };

@@ -52,7 +52,7 @@ pub const FORGIVE_INTERVAL: Duration = Duration::from_secs(60);
 
 // --- gossip ------------------------------------------------------------------------------
 
-/// Tasks whose topics are followed, the most recently active first. Each costs three
+/// Tasks whose topics are followed, the most active first. Each costs three
 /// subscriptions with every peer; beyond it tasks come by catch-up alone.
 pub const MAX_TASKS: usize = 1024;
 /// Subscriptions accepted from one peer: what a node at [`MAX_TASKS`] has, and the global two.
@@ -97,7 +97,7 @@ pub const NEWS_BUSY_INTERVAL: Duration = Duration::from_secs(15);
 pub const SETTLE: Duration = Duration::from_secs(4);
 /// Shortest time between two sessions with one peer, however often it reports news.
 pub const SESSION_PAUSE: Duration = Duration::from_secs(2);
-/// Sessions running, one for a peer at most: each holds one scope's ids (40 bytes an object).
+/// Sessions running, one for a peer at most: each has a thread at work now and then, and an answer in memory.
 pub const SESSIONS: usize = 8;
 /// Longest session. Each request has its own time; this ends a peer that answers every one of them
 /// just in time and would hold one of [`SESSIONS`] for hours. What came is kept, and a later
@@ -123,11 +123,6 @@ pub const OBJECTS_BYTES: usize = 1024 * 1024;
 pub const OBJECTS_ANSWER_BYTES: usize = OBJECTS_BYTES + MAX_OBJECT_BYTES + 256 * 1024;
 /// A request for objects: 34 bytes an id.
 pub const OBJECTS_REQUEST_BYTES: usize = 64 * OBJECTS_PER_REQUEST;
-/// How long a scope's sorted ids serve other rounds while the store changes under them. The
-/// protocol bears small differences between rounds; sorting a million ids each round it would not.
-pub const ITEMS_AGE: Duration = Duration::from_secs(2);
-/// Ids kept sorted over all scopes: 80 MB.
-pub const ITEMS_CACHED: usize = 2_000_000;
 
 // --- wanted objects ----------------------------------------------------------------------
 

@@ -64,7 +64,7 @@ pub enum SyncRequest {
 
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 pub enum SyncAnswer {
-    /// The most recently active first, at most [`limits::MAX_TASKS`].
+    /// The most active first, at most [`limits::MAX_TASKS`].
     Tasks(Vec<TaskId>),
     Reconcile(Bytes),
     Heard,

@@ -33,7 +33,7 @@ use super::{
     limits,
     messages::{ArtifactAnswer, ObjectsAnswer, SyncAnswer},
     peers::{Consequence, Peers, Penalties, node_of},
-    serve::{self, Scopes},
+    serve,
     wants::Wants,
     work::{Context, Verdict, Work, read},
 };
@@ -69,7 +69,7 @@ pub fn start(
     }
     let (handle, commands) = NetworkHandle::channel();
     let (work, finished) = mpsc::channel(limits::WORK);
-    let context = Context { store, ingest, scopes: Arc::new(Scopes::default()), work };
+    let context = Context { store, ingest, work };
     let mut service = Service::new(swarm, context, &config);
     service.follow_global();
     for task in tasks {

@@ -5,63 +5,18 @@
 //! as [`Effect::Fetch`]. The answering side keeps no state between rounds, so a lost message is
 //! simply sent again. What the other side misses is not pushed: it runs its own reconciliation.
 //!
+//! What this side has is given with each event, as it is then: a session may last for minutes.
+//!
 //! Never here: sockets, clocks, the store. `catchup` carries the effects out.
 
-use std::{collections::VecDeque, sync::Arc};
+use std::collections::VecDeque;
 
-use negentropy::{Id, Negentropy, NegentropyStorageBase, NegentropyStorageVector};
 use spore_protocol::ObjectId;
 
-use super::limits::{FRAME_BYTES, IDLE_ROUNDS, OBJECTS_PER_REQUEST, RETRIES, ROUNDS};
-
-/// The sorted ids of one scope at one moment.
-#[derive(Debug)]
-pub struct Items(NegentropyStorageVector);
-
-/// A message that is not negentropy's, or names what cannot be.
-#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
-#[error("malformed catch-up message: {0}")]
-pub struct BadMessage(String);
-
-impl From<negentropy::Error> for BadMessage {
-    fn from(error: negentropy::Error) -> Self {
-        Self(error.to_string())
-    }
-}
-
-impl BadMessage {
-    pub fn new(what: &str) -> Self {
-        Self(what.to_owned())
-    }
-}
-
-impl Items {
-    /// Sorts (timestamp, id) pairs.
-    ///
-    /// # Errors
-    /// Never in practice: only using it unsorted could fail.
-    pub fn new(items: impl IntoIterator<Item = (u64, ObjectId)>) -> Result<Self, BadMessage> {
-        let mut sorted = NegentropyStorageVector::new();
-        for (timestamp, id) in items {
-            // The largest timestamp means "no bound" on the wire, so no item may have it.
-            sorted.insert(timestamp.min(u64::MAX - 1), Id::from_byte_array(id.0))?;
-        }
-        sorted.seal()?;
-        Ok(Self(sorted))
-    }
-
-    pub fn len(&self) -> usize {
-        self.0.size().unwrap_or_default()
-    }
-
-    /// Answers one message of the side that wants to learn.
-    ///
-    /// # Errors
-    /// [`BadMessage`], which is the sender's fault.
-    pub fn answer(&self, message: &[u8]) -> Result<Vec<u8>, BadMessage> {
-        Ok(Negentropy::borrowed(&self.0, FRAME_BYTES as u64)?.reconcile(message)?)
-    }
-}
+use super::{
+    items::{BadMessage, CompareError, Items, Ordered},
+    limits::{IDLE_ROUNDS, OBJECTS_PER_REQUEST, RETRIES, ROUNDS},
+};
 
 /// What happened.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -95,12 +50,13 @@ pub enum End {
     Bad(BadMessage),
     /// The peer kept talking without an end in sight.
     Endless,
+    /// What is here could not be read.
+    Failed(String),
 }
 
 /// One scope being reconciled with one peer.
 #[derive(Debug)]
 pub struct Reconciliation {
-    items: Arc<Items>,
     step: Step,
     /// Ids named and not yet asked for: at most one answer's.
     needed: VecDeque<ObjectId>,
@@ -121,20 +77,21 @@ impl Reconciliation {
     /// Begins, and says what to send first.
     ///
     /// # Errors
-    /// Never in practice.
-    pub fn start(items: Arc<Items>) -> Result<(Self, Effect), BadMessage> {
-        let first = Negentropy::borrowed(&items.0, FRAME_BYTES as u64)?.initiate()?;
+    /// When the items cannot be read.
+    pub fn start<S: Ordered>(items: &Items<S>) -> Result<(Self, Effect), CompareError> {
+        let first = items.initiate()?;
         let step = Step::Asking(first.clone());
-        let machine = Self { items, step, needed: VecDeque::new(), rounds: 0, idle_rounds: 0, losses: 0 };
+        let machine = Self { step, needed: VecDeque::new(), rounds: 0, idle_rounds: 0, losses: 0 };
         Ok((machine, Effect::Ask(first)))
     }
 
-    /// Takes in what happened and says what to do next.
-    pub fn handle(&mut self, event: Event) -> Effect {
+    /// Takes in what happened, beside the items that are here now, and says what to do next.
+    pub fn handle<S: Ordered>(&mut self, event: Event, items: &Items<S>) -> Effect {
         match (std::mem::replace(&mut self.step, Step::Over), event) {
-            (Step::Asking(_), Event::Answer(answer)) => match self.read(&answer) {
+            (Step::Asking(_), Event::Answer(answer)) => match self.read(&answer, items) {
                 Ok(next) => self.proceed(next),
-                Err(bad) => Effect::Done(End::Bad(bad)),
+                Err(CompareError::Bad(bad)) => Effect::Done(End::Bad(bad)),
+                Err(CompareError::Store(error)) => Effect::Done(End::Failed(error.to_string())),
             },
             (Step::Fetching(asked, next), Event::Fetched { left }) if left.len() < asked.len() => {
                 self.losses = 0;
@@ -149,15 +106,13 @@ impl Reconciliation {
         }
     }
 
-    fn read(&mut self, answer: &[u8]) -> Result<Option<Vec<u8>>, BadMessage> {
-        let mut machine = Negentropy::borrowed(&self.items.0, FRAME_BYTES as u64)?;
-        machine.set_initiator();
-        let (mut theirs_missing, mut needed) = (Vec::new(), Vec::new());
-        let next = machine.reconcile_with_ids(answer, &mut theirs_missing, &mut needed)?;
+    fn read<S: Ordered>(&mut self, answer: &[u8], items: &Items<S>) -> Result<Option<Vec<u8>>, CompareError> {
+        let mut needed = Vec::new();
+        let next = items.learn(answer, &mut needed)?;
         self.rounds += 1;
         self.losses = 0;
         self.idle_rounds = if needed.is_empty() { self.idle_rounds + 1 } else { 0 };
-        self.needed.extend(needed.into_iter().map(|id| ObjectId(id.to_bytes())));
+        self.needed.extend(needed);
         Ok(next)
     }
 
@@ -195,19 +150,14 @@ mod tests {
     use std::collections::BTreeSet;
 
     use proptest::prelude::*;
-    use sha2::{Digest, Sha256};
 
-    use super::*;
-
-    /// Hashes, as real ids are: fingerprints are sums, which ids made by a linear rule collide in.
-    fn id(n: u32) -> ObjectId {
-        ObjectId(Sha256::digest(n.to_be_bytes()).into())
-    }
-
-    fn items(set: &BTreeSet<u32>) -> Arc<Items> {
-        // Few distinct timestamps, so that ties are common.
-        Arc::new(Items::new(set.iter().map(|n| (u64::from(n / 7), id(*n)))).unwrap())
-    }
+    use super::{
+        super::{
+            items::tests::{id, items},
+            limits::FRAME_BYTES,
+        },
+        *,
+    };
 
     struct Network {
         seed: u64,
@@ -228,8 +178,8 @@ mod tests {
 
     /// Runs one reconciliation and returns what was fetched, in order, and how it ended.
     fn learn(mine: &BTreeSet<u32>, theirs: &BTreeSet<u32>, network: &mut Network) -> (Vec<ObjectId>, End, u32) {
-        let server = items(theirs);
-        let (mut machine, mut effect) = Reconciliation::start(items(mine)).unwrap();
+        let (client, server) = (items(mine), items(theirs));
+        let (mut machine, mut effect) = Reconciliation::start(&client).unwrap();
         let mut fetched = Vec::new();
         loop {
             let event = match effect {
@@ -248,7 +198,7 @@ mod tests {
                     Event::Fetched { left: batch[taken..].to_vec() }
                 }
             };
-            effect = machine.handle(event);
+            effect = machine.handle(event, &client);
         }
     }
 
@@ -308,8 +258,8 @@ mod tests {
             with_version.extend(&bytes);
             for message in [&bytes, &with_version] {
                 let _ = server.answer(message);
-                let (mut machine, _) = Reconciliation::start(Arc::clone(&server)).unwrap();
-                let _ = machine.handle(Event::Answer(message.clone()));
+                let (mut machine, _) = Reconciliation::start(&server).unwrap();
+                let _ = machine.handle(Event::Answer(message.clone()), &server);
             }
         }
     }
@@ -332,8 +282,8 @@ mod tests {
 
     #[test]
     fn a_peer_that_never_comes_to_an_end_is_given_up() {
-        let set: BTreeSet<u32> = (0..200).collect();
-        let (mut machine, mut effect) = Reconciliation::start(items(&set)).unwrap();
+        let set = items(&(0..200).collect());
+        let (mut machine, mut effect) = Reconciliation::start(&set).unwrap();
         let mut salt = 0u32;
         let end = loop {
             effect = match effect {
@@ -341,10 +291,10 @@ mod tests {
                 Effect::Ask(_) => {
                     let other: BTreeSet<u32> = (0..200).map(|n| n + 10_000 + salt).collect();
                     salt += 1;
-                    let (_, Effect::Ask(message)) = Reconciliation::start(items(&other)).unwrap() else { panic!() };
-                    machine.handle(Event::Answer(message))
+                    let message = items(&other).initiate().unwrap();
+                    machine.handle(Event::Answer(message), &set)
                 }
-                Effect::Fetch(batch) => machine.handle(Event::Fetched { left: batch[1..].to_vec() }),
+                Effect::Fetch(batch) => machine.handle(Event::Fetched { left: batch[1..].to_vec() }, &set),
                 Effect::Done(end) => break end,
             };
         };
@@ -353,10 +303,11 @@ mod tests {
 
     #[test]
     fn a_silent_peer_is_given_up_after_the_retries() {
-        let (mut machine, first) = Reconciliation::start(items(&BTreeSet::new())).unwrap();
+        let nothing = items(&BTreeSet::new());
+        let (mut machine, first) = Reconciliation::start(&nothing).unwrap();
         for _ in 0..RETRIES {
-            assert_eq!(machine.handle(Event::Lost), first);
+            assert_eq!(machine.handle(Event::Lost, &nothing), first);
         }
-        assert_eq!(machine.handle(Event::Lost), Effect::Done(End::Lost));
+        assert_eq!(machine.handle(Event::Lost, &nothing), Effect::Done(End::Lost));
     }
 }

@@ -9,7 +9,6 @@ use super::{
     exchange::{Lost, Reply},
     handle::FetchError,
     messages::{ArtifactAnswer, ArtifactRequest, ObjectsAnswer, ObjectsRequest, SyncAnswer, SyncRequest},
-    serve::Scopes,
 };
 use crate::ingest::{IngestHandle, Want};
 
@@ -54,7 +53,6 @@ pub enum Work {
 pub struct Context {
     pub store: Store,
     pub ingest: IngestHandle,
-    pub scopes: std::sync::Arc<Scopes>,
     pub work: mpsc::Sender<Work>,
 }
 

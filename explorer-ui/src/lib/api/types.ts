@@ -283,7 +283,7 @@ export interface paths {
             path?: never;
             cookie?: never;
         };
-        /** All tasks, the most recently active first. */
+        /** The tasks, the most active first. */
         get: operations["tasks"];
         put?: never;
         /**
