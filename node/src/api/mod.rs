@@ -1,7 +1,7 @@
 //! The HTTP API and the explorer's page, served by warp.
 //!
 //! A request is guarded ([`guard`]), then read ([`read`]), streamed ([`events`]) or written
-//! ([`write`]); everything else is the page's ([`page`]). What the store holds is converted in
+//! ([`write`]); the store is looked after in [`upkeep`]; everything else is the page's ([`page`]). What the store holds is converted in
 //! [`view`] alone, which commands without a node use as well.
 //!
 //! Never here: rules about what is valid or best, and signing.
@@ -19,6 +19,7 @@ pub mod read;
 mod resolve;
 #[cfg(test)]
 mod tests;
+pub mod upkeep;
 pub mod view;
 pub mod write;
 
@@ -41,6 +42,7 @@ use self::{
     live::{Live, LiveNode},
     problem::ApiError,
     read::Query,
+    upkeep::Upkeep,
     view::View,
 };
 
@@ -69,6 +71,7 @@ struct Shared {
     bound: SocketAddr,
     readers: Arc<Semaphore>,
     reads: Semaphore,
+    upkeep: Upkeep,
 }
 
 /// Serves until shutdown. `listener` is bound already, so that a busy port is the caller's error.
@@ -83,6 +86,7 @@ pub async fn serve(api: Api, listener: TcpListener) -> std::io::Result<()> {
         bound,
         readers: Arc::new(Semaphore::new(events::MAX_READERS)),
         reads: Semaphore::new(MAX_READS),
+        upkeep: Upkeep::default(),
     });
     let query = warp::query::raw().or(warp::any().map(String::new)).unify();
     let requests = warp::method()
@@ -152,12 +156,18 @@ impl Shared {
         if reads && path == "/api/v1/events" {
             return self.stream(request).await;
         }
+        if !reads || path.starts_with(upkeep::PATH) {
+            guard::check_token(self.api.token.as_deref().unwrap_or_default(), &request.headers)?;
+        }
         if reads {
             return self.read(request).await;
         }
-        let token = self.api.token.as_deref().unwrap_or_default();
-        guard::check_token(token, &request.headers)?;
         let node = self.api.node.as_ref().ok_or_else(|| ApiError::unavailable("no node is running here"))?;
+        if request.method == Method::POST && path == upkeep::PATH {
+            let (job, store) = (write::read_json(body).await?, self.api.view.store().clone());
+            let lines = self.upkeep.start(job, store, self.api.shutdown.clone())?;
+            return Ok(ndjson(warp::reply::stream(lines).into_response()));
+        }
         let rest = path.strip_prefix(read::ROOT).unwrap_or_default();
         let answer = write::take(&self.api.view, node, request.method.as_str(), rest, &request.query, body).await?;
         Ok(respond("application/json", answer))
@@ -207,6 +217,12 @@ impl Shared {
 fn respond(content_type: &'static str, body: Vec<u8>) -> Response {
     let mut response = Response::new(body.into());
     response.headers_mut().insert(header::CONTENT_TYPE, HeaderValue::from_static(content_type));
+    response.headers_mut().insert(header::CACHE_CONTROL, HeaderValue::from_static("no-store"));
+    response
+}
+
+fn ndjson(mut response: Response) -> Response {
+    response.headers_mut().insert(header::CONTENT_TYPE, HeaderValue::from_static("application/x-ndjson"));
     response.headers_mut().insert(header::CACHE_CONTROL, HeaderValue::from_static("no-store"));
     response
 }

@@ -7,7 +7,11 @@ use utoipa::{
     openapi::security::{HttpAuthScheme, HttpBuilder, SecurityScheme},
 };
 
-use super::{dto, write};
+use super::{
+    dto,
+    upkeep::shapes::{Job, PendingPage, StoreStats, UpkeepLine},
+    write,
+};
 
 /// The document, as it is served and checked in.
 pub fn document() -> String {
@@ -22,7 +26,8 @@ pub fn document() -> String {
     paths(
         status, stat, peers, tasks, task, graph, frontier, task_experiments, task_activity, task_nodes, activity,
         experiments, experiment, nodes, node, profile, artifact, events, write::create_task,
-        write::submit, write::store_artifact, write::use_task, write::add_peer, write::remove_peer
+        write::submit, write::store_artifact, write::use_task, write::add_peer, write::remove_peer, upkeep, upkeep_stats,
+        upkeep_pending, upkeep_pins, write::add_pin, write::remove_pin
     ),
     components(schemas(dto::Activity, dto::Progress, dto::Status)),
     modifiers(&Token)
@@ -96,6 +101,32 @@ fn artifact() {}
     responses((status = 200, content_type = "text/event-stream", body = String), (status = 503, body = dto::Problem)))]
 #[allow(dead_code, reason = "the attribute reads the declaration; `events` does the work")]
 fn events() {}
+
+/// Does a job on the store, one at a time. The answer is a JSON text a line: progress, and at last the
+/// report or an error. A job ends early when its reader goes away.
+#[utoipa::path(post, path = "/api/v1/upkeep", request_body = Job, security(("token" = [])),
+    responses((status = 200, content_type = "application/x-ndjson", body = UpkeepLine), (status = 400, body = dto::Problem), (status = 401, body = dto::Problem), (status = 409, body = dto::Problem)))]
+#[allow(dead_code, reason = "the attribute reads the declaration; `upkeep` does the work")]
+fn upkeep() {}
+
+/// What the store takes, column by column.
+#[utoipa::path(get, path = "/api/v1/upkeep/stats", security(("token" = [])),
+    responses((status = 200, body = StoreStats), (status = 401, body = dto::Problem)))]
+#[allow(dead_code, reason = "the attribute reads the declaration; `read::answer` does the work")]
+fn upkeep_stats() {}
+
+/// Records that wait for their parents, in the order in which they came.
+#[utoipa::path(get, path = "/api/v1/upkeep/pending", security(("token" = [])),
+    params(("after" = Option<String>, Query, description = "`next` of the page before"), ("limit" = Option<usize>, Query, description = "1 to 5000")),
+    responses((status = 200, body = PendingPage), (status = 400, body = dto::Problem), (status = 401, body = dto::Problem)))]
+#[allow(dead_code, reason = "the attribute reads the declaration; `read::answer` does the work")]
+fn upkeep_pending() {}
+
+/// The addresses of pinned artifacts.
+#[utoipa::path(get, path = "/api/v1/upkeep/pins", security(("token" = [])),
+    responses((status = 200, body = Vec<String>), (status = 401, body = dto::Problem)))]
+#[allow(dead_code, reason = "the attribute reads the declaration; `read::answer` does the work")]
+fn upkeep_pins() {}
 
 #[cfg(test)]
 mod tests {

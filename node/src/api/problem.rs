@@ -81,6 +81,10 @@ impl From<StoreError> for ApiError {
                 Self::unavailable("the node's disk is full").hint("free some space on it: it takes writes again within seconds")
             }
             StoreError::HashMismatch { .. } => Self::bad_request(error.to_string()),
+            StoreError::TooManyPins { .. } => Self::bad_request(error.to_string()),
+            // Of a backup's folder: the node holds its own directory.
+            StoreError::Locked { holder } => Self::conflict(format!("the folder is in use by {holder}")),
+            StoreError::Cancelled => Self::unavailable("the node stopped the work before its end"),
             StoreError::TooLarge { .. } => Self::new(413, error.to_string()),
             _ => Self::internal(error.to_string()),
         }

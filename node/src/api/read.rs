@@ -14,6 +14,7 @@ use super::{
     live::Live,
     openapi,
     problem::ApiError,
+    upkeep,
     view::{DEFAULT_LIST, View},
 };
 
@@ -97,6 +98,9 @@ pub fn answer(view: &View, live: &Live, path: &str, query: &Query) -> Result<Ans
         ["nodes", id] => json(&view.node(id)?),
         ["nodes", id, "profile"] => Ok(Answer { content_type: JSON, body: Arc::new(view.profile(id)?.into_bytes()) }),
         ["artifacts", cid] => artifact(view, cid),
+        ["upkeep", "stats"] => json(&upkeep::stats(view.store())?),
+        ["upkeep", "pending"] => json(&upkeep::pending(view.store(), query.get("after"), query.limit()?)?),
+        ["upkeep", "pins"] => json(&upkeep::pins(view.store())?),
         _ => Err(no_route(path)),
     }
 }

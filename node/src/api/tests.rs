@@ -340,6 +340,39 @@ async fn writing_needs_the_token_and_goes_through_ingest() {
     assert_eq!(server.json("/api/v1/status").await["active_task"], server.task.to_string());
 }
 
+#[tokio::test]
+async fn the_store_is_looked_after_by_whoever_has_the_token() {
+    let server = Server::start().await;
+    let job = |token: &str, job: Value| {
+        let request = server.request(reqwest::Method::POST, "/api/v1/upkeep").bearer_auth(token);
+        send(request.body(job.to_string()))
+    };
+    assert_eq!(job("wrong", serde_json::json!({ "job": "check" })).await.0, 401);
+    assert_eq!(server.get("/api/v1/upkeep/stats").await.0, 401);
+    for wrong in
+        [serde_json::json!({ "job": "nonsense" }), serde_json::json!({ "job": "backup", "folder": "a", "keep": 1 })]
+    {
+        assert_eq!(job(TOKEN, wrong.clone()).await.0, 400, "{wrong}");
+    }
+    let (status, body) = job(TOKEN, serde_json::json!({ "job": "check" })).await;
+    assert_eq!(status, 200, "{body}");
+    let lines: Vec<Value> = body.lines().map(|line| serde_json::from_str(line).unwrap()).collect();
+    assert!(lines.len() > 1 && lines[0]["progress"]["stage"].is_string(), "{body}");
+    let report = &lines.last().unwrap()["report"];
+    assert_eq!((&report["job"], &report["finding_count"], &report["objects"]), (&"check".into(), &0.into(), &7.into()));
+
+    let cid = Cid::of(SCRIPT).to_string();
+    let pin = |method| send(server.request(method, &format!("/api/v1/upkeep/pins/{cid}")).bearer_auth(TOKEN));
+    let (status, body) = pin(reqwest::Method::POST).await;
+    assert!(status == 200 && body.contains("true"), "{body}");
+    let read = |path: &str| send(server.request(reqwest::Method::GET, path).bearer_auth(TOKEN));
+    assert_eq!(read("/api/v1/upkeep/pins").await.1, format!("[\"{cid}\"]"));
+    let stats: Value = serde_json::from_str(&read("/api/v1/upkeep/stats").await.1).unwrap();
+    assert_eq!((&stats["artifacts"], &stats["pins"], &stats["pending"]), (&1.into(), &1.into(), &0.into()));
+    assert_eq!(pin(reqwest::Method::DELETE).await.0, 200);
+    assert_eq!(read("/api/v1/upkeep/pins").await.1, "[]");
+}
+
 /// Reads a stream of events until it holds `text`.
 async fn read_until(response: &mut reqwest::Response, seen: &mut String, text: &str) {
     tokio::time::timeout(Duration::from_secs(30), async {

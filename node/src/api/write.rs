@@ -16,6 +16,7 @@ use super::{
     live::LiveNode,
     problem::ApiError,
     read::{Query, decode},
+    upkeep::{self, shapes::PinOutcome},
     view::View,
 };
 use crate::{
@@ -27,6 +28,8 @@ use crate::{
 const MAX_JSON: u64 = 1 << 20;
 /// Bytes of an artifact handed in: room for a large corpus, not for a disk filled by mistake.
 pub const MAX_ARTIFACT: u64 = 4 << 30;
+/// Where pins are; an address follows.
+const PINS: &str = "/upkeep/pins/";
 
 /// Takes a writing request. `path` begins after the API's root.
 ///
@@ -58,6 +61,8 @@ where
         ("POST", "/artifacts") => json(&store_artifact(view, query, body).await?),
         ("POST", "/task/use") => json(&use_task(view, node, &read_json(body).await?).await?),
         ("POST", "/peers") => json(&add_peer(node, &read_json(body).await?).await?),
+        ("POST", path) if path.starts_with(PINS) => json(&add_pin(view, path).await?),
+        ("DELETE", path) if path.starts_with(PINS) => json(&remove_pin(view, path).await?),
         ("DELETE", path) if path.starts_with("/peers/") => json(&remove_peer(node, path).await?),
         _ => Err(ApiError::method_not_allowed()),
     }
@@ -241,6 +246,25 @@ async fn remove_peer(node: &LiveNode, path: &str) -> Result<String, ApiError> {
     Ok(peer.to_string())
 }
 
+/// Keeps an artifact from every collection, whether it is here or not.
+#[utoipa::path(post, path = "/api/v1/upkeep/pins/{cid}", params(("cid" = String, Path)), security(("token" = [])),
+    responses((status = 200, body = PinOutcome), (status = 400, body = dto::Problem), (status = 401, body = dto::Problem)))]
+async fn add_pin(view: &View, path: &str) -> Result<PinOutcome, ApiError> {
+    set_pin(view, path, true).await
+}
+
+/// Takes a pin back.
+#[utoipa::path(delete, path = "/api/v1/upkeep/pins/{cid}", params(("cid" = String, Path)), security(("token" = [])),
+    responses((status = 200, body = PinOutcome), (status = 400, body = dto::Problem), (status = 401, body = dto::Problem)))]
+async fn remove_pin(view: &View, path: &str) -> Result<PinOutcome, ApiError> {
+    set_pin(view, path, false).await
+}
+
+async fn set_pin(view: &View, path: &str, pinned: bool) -> Result<PinOutcome, ApiError> {
+    let (store, cid) = (view.store().clone(), decode(path.trim_start_matches(PINS)));
+    blocking(move || upkeep::pin(&store, &cid, pinned)).await
+}
+
 async fn blocking<T: Send + 'static>(
     work: impl FnOnce() -> Result<T, ApiError> + Send + 'static,
 ) -> Result<T, ApiError> {
@@ -264,7 +288,7 @@ where
     Ok(bytes)
 }
 
-async fn read_json<T, S, B, E>(body: S) -> Result<T, ApiError>
+pub(super) async fn read_json<T, S, B, E>(body: S) -> Result<T, ApiError>
 where
     T: serde::de::DeserializeOwned,
     S: Stream<Item = Result<B, E>>,

@@ -109,7 +109,8 @@ impl From<StoreError> for CliError {
     fn from(error: StoreError) -> Self {
         let kind = match &error {
             StoreError::Locked { .. } => ErrorKind::Locked,
-            StoreError::NotFound(_) => ErrorKind::NotFound,
+            StoreError::NotFound(_) | StoreError::NoBackup(_) => ErrorKind::NotFound,
+            StoreError::NotEmpty(_) => ErrorKind::Usage,
             _ => ErrorKind::Failed,
         };
         let text = error.to_string();
@@ -117,6 +118,10 @@ impl From<StoreError> for CliError {
             StoreError::Locked { .. }
             | StoreError::NotFound(_)
             | StoreError::DiskFull
+            | StoreError::Corrupt { .. }
+            | StoreError::NoBackup(_)
+            | StoreError::NotEmpty(_)
+            | StoreError::TooManyPins { .. }
             | StoreError::NewerSchema { .. }
             | StoreError::OlderSchema { .. } => text.rsplit_once(": "),
             _ => None,

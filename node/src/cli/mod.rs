@@ -4,12 +4,15 @@
 //! Reading commands go through [`source::Source`], which asks the running node or opens the store;
 //! they never create anything.
 
+mod bar;
 mod data;
+mod db;
 mod display;
 mod error;
 mod experiment;
 mod explorer;
 mod frontier;
+mod gc;
 mod graph;
 mod info;
 mod init;
@@ -22,6 +25,7 @@ mod source;
 mod status;
 mod task;
 mod text;
+mod upkeep;
 
 use std::{
     ffi::OsString,
@@ -72,6 +76,8 @@ enum Command {
     Profile(profile::Args),
     Data(data::Args),
     Inspect(inspect::Args),
+    Db(db::Args),
+    Gc(gc::Args),
     Explorer(explorer::Args),
     /// Print the version
     Version {
@@ -178,6 +184,8 @@ async fn short_command(command: Command, context: &mut Context) -> Result<(), Cl
         Command::Profile(args) => profile::run(args, context).await,
         Command::Data(args) => data::run(args, context).await,
         Command::Explorer(args) => explorer::run(&args, context).await,
+        Command::Db(args) => db::run(args, context).await,
+        Command::Gc(args) => gc::run(args, context).await,
         _ => Err(CliError::failed("this command is dealt with elsewhere")),
     }
 }

@@ -17,6 +17,7 @@ use crate::{
         live::Live,
         problem::ApiError,
         read::{self, Query},
+        upkeep::shapes::{Job, PinOutcome, UpkeepLine, UpkeepProgress, UpkeepReport},
         view::View,
         write,
     },
@@ -30,8 +31,13 @@ use crate::{
 const CONNECT_TIMEOUT: Duration = Duration::from_secs(2);
 /// A graph of a large task takes a while on a machine that trains.
 const ANSWER_TIMEOUT: Duration = Duration::from_secs(60);
+/// A job takes as long as it takes; a node that is at it says so every few seconds.
+const JOB_TIMEOUT: Duration = Duration::from_secs(7 * 86_400);
 /// Bytes of a file that are hashed or sent at once.
 const CHUNK: usize = 1 << 18;
+
+/// Bytes of one line about a job: its report, with ten thousand artifacts at most.
+const MAX_LINE: usize = 16 << 20;
 
 /// Bytes of a file handed to a running node, which are held in memory on the way.
 const MAX_SENT: u64 = 512 << 20;
@@ -255,12 +261,14 @@ impl Client {
         let http =
             reqwest::Client::builder().no_proxy().connect_timeout(CONNECT_TIMEOUT).timeout(ANSWER_TIMEOUT).build();
         let http = http.map_err(|e| CliError::failed(e.to_string()))?;
-        let client = Self { http, node, token: data.read_token()? };
+        let client = Self { http, node, token: None };
         // Another program may have got the process number and the port of a node that was killed.
         let status = client.get("/status").await;
         let answers = status.ok().and_then(|text| serde_json::from_slice::<dto::Status>(&text).ok());
         let own = identity_file::load(&data.identity())?.map(|identity| identity.node_id().to_string());
-        Ok(answers.filter(|status| own.as_ref() == Some(&status.node_id)).map(|_| client))
+        // The token is for this node alone, once it is known to be it.
+        let token = data.read_token()?;
+        Ok(answers.filter(|status| own.as_ref() == Some(&status.node_id)).map(|_| Self { token, ..client }))
     }
 
     fn url(&self, path: &str) -> String {
@@ -268,7 +276,12 @@ impl Client {
     }
 
     async fn get(&self, path: &str) -> Result<Vec<u8>, CliError> {
-        self.answer(self.http.get(self.url(path))).await
+        let request = self.http.get(self.url(path));
+        let request = match &self.token {
+            Some(token) => request.bearer_auth(token),
+            None => request,
+        };
+        self.answer(request).await
     }
 
     async fn send(&self, path: &str, body: Vec<u8>) -> Result<Vec<u8>, CliError> {
@@ -295,6 +308,54 @@ impl Client {
             .map(|_| ())
     }
 
+    /// Has the node do a job on its store, and hears how far it is.
+    ///
+    /// # Errors
+    /// The API's own, or why the job did not come to its end.
+    pub async fn upkeep(&self, job: &Job, mut progress: impl FnMut(&UpkeepProgress)) -> Result<UpkeepReport, CliError> {
+        let body = serde_json::to_vec(job).map_err(|e| CliError::failed(e.to_string()))?;
+        let request = self.http.post(self.url("/upkeep")).bearer_auth(self.token.as_deref().unwrap_or_default());
+        // What this program asks for is well formed, so it is refused because the node is at something else.
+        let busy = |refused: CliError| match refused.kind {
+            ErrorKind::Usage => CliError { kind: ErrorKind::Locked, ..refused },
+            _ => refused,
+        };
+        let mut response = self.accepted(request.timeout(JOB_TIMEOUT).body(body)).await.map_err(busy)?;
+        let mut text = Vec::new();
+        loop {
+            let chunk = tokio::time::timeout(ANSWER_TIMEOUT, response.chunk()).await;
+            let chunk = chunk.map_err(|_| self.unreachable("it has been silent for a minute"))?;
+            let chunk = chunk.map_err(|e| self.unreachable(e.without_url()))?;
+            let Some(chunk) = chunk.filter(|_| text.len() <= MAX_LINE) else {
+                return Err(self.unreachable("its answer broke off"));
+            };
+            text.extend_from_slice(&chunk);
+            while let Some(end) = text.iter().position(|byte| *byte == b'\n') {
+                let line: Vec<u8> = text.drain(..=end).collect();
+                match serde_json::from_slice(&line) {
+                    Ok(UpkeepLine::Progress(now)) => progress(&now),
+                    Ok(UpkeepLine::Report(report)) => return Ok(report),
+                    Ok(UpkeepLine::Error(problem)) => {
+                        return Err(CliError { hint: problem.hint, ..CliError::failed(problem.error) });
+                    }
+                    Err(e) => return Err(CliError::failed(format!("the node's answer is not understood: {e}"))),
+                }
+            }
+        }
+    }
+
+    /// Has the node pin an artifact, or take the pin back.
+    ///
+    /// # Errors
+    /// The API's own.
+    pub async fn pin(&self, cid: &Cid, pinned: bool) -> Result<PinOutcome, CliError> {
+        let url = self.url(&format!("/upkeep/pins/{cid}"));
+        let request = if pinned { self.http.post(url) } else { self.http.delete(url) };
+        let answer = self.answer(request.bearer_auth(self.token.as_deref().unwrap_or_default())).await?;
+        serde_json::from_slice(&answer)
+            .map_err(|e| CliError::failed(format!("the node's answer is not understood: {e}")))
+    }
+
     async fn send_file(&self, cid: &Cid, mut file: std::fs::File, size: u64) -> Result<(), CliError> {
         if size > MAX_SENT {
             return Err(CliError::failed(format!("a running node takes files of at most {MAX_SENT} bytes"))
@@ -307,19 +368,23 @@ impl Client {
     }
 
     async fn answer(&self, request: reqwest::RequestBuilder) -> Result<Vec<u8>, CliError> {
-        let unreachable = |e: reqwest::Error| {
-            CliError::new(
-                ErrorKind::NodeNotRunning,
-                format!("the node at {} does not answer: {}", self.node.address, e.without_url()),
-            )
-            .hint("see what it prints, or end it and start it again")
-        };
-        let response = request.send().await.map_err(unreachable)?;
+        let response = self.accepted(request).await?;
+        Ok(response.bytes().await.map_err(|e| self.unreachable(e.without_url()))?.to_vec())
+    }
+
+    fn unreachable(&self, why: impl std::fmt::Display) -> CliError {
+        let message = format!("the node at {} does not answer: {why}", self.node.address);
+        CliError::new(ErrorKind::NodeNotRunning, message).hint("see what it prints, or end it and start it again")
+    }
+
+    /// The answer to a request that the node does not refuse, its body still to be read.
+    async fn accepted(&self, request: reqwest::RequestBuilder) -> Result<reqwest::Response, CliError> {
+        let response = request.send().await.map_err(|e| self.unreachable(e.without_url()))?;
         let status = response.status().as_u16();
-        let body = response.bytes().await.map_err(unreachable)?.to_vec();
         if status < 400 {
-            return Ok(body);
+            return Ok(response);
         }
+        let body = response.bytes().await.map_err(|e| self.unreachable(e.without_url()))?;
         let problem: Result<dto::Problem, _> = serde_json::from_slice(&body);
         let (message, hint) =
             problem.map_or_else(|_| (format!("the node answered with status {status}"), None), |p| (p.error, p.hint));

@@ -60,6 +60,11 @@ pub fn duration(seconds: u64) -> String {
     }
 }
 
+/// Bytes, in MiB.
+pub fn mib(bytes: u64) -> String {
+    format!("{:.1} MiB", bytes as f64 / f64::from(1 << 20))
+}
+
 /// A count of things, in words.
 pub fn count(n: u64, one: &str, many: &str) -> String {
     if n == 1 { format!("1 {one}") } else { format!("{n} {many}") }

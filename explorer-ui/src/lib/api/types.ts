@@ -400,6 +400,95 @@ export interface paths {
         patch?: never;
         trace?: never;
     };
+    "/api/v1/upkeep": {
+        parameters: {
+            query?: never;
+            header?: never;
+            path?: never;
+            cookie?: never;
+        };
+        get?: never;
+        put?: never;
+        /**
+         * Does a job on the store, one at a time. The answer is a JSON text a line: progress, and at last the
+         *     report or an error. A job ends early when its reader goes away.
+         */
+        post: operations["upkeep"];
+        delete?: never;
+        options?: never;
+        head?: never;
+        patch?: never;
+        trace?: never;
+    };
+    "/api/v1/upkeep/pending": {
+        parameters: {
+            query?: never;
+            header?: never;
+            path?: never;
+            cookie?: never;
+        };
+        /** Records that wait for their parents, in the order in which they came. */
+        get: operations["upkeep_pending"];
+        put?: never;
+        post?: never;
+        delete?: never;
+        options?: never;
+        head?: never;
+        patch?: never;
+        trace?: never;
+    };
+    "/api/v1/upkeep/pins": {
+        parameters: {
+            query?: never;
+            header?: never;
+            path?: never;
+            cookie?: never;
+        };
+        /** The addresses of pinned artifacts. */
+        get: operations["upkeep_pins"];
+        put?: never;
+        post?: never;
+        delete?: never;
+        options?: never;
+        head?: never;
+        patch?: never;
+        trace?: never;
+    };
+    "/api/v1/upkeep/pins/{cid}": {
+        parameters: {
+            query?: never;
+            header?: never;
+            path?: never;
+            cookie?: never;
+        };
+        get?: never;
+        put?: never;
+        /** Keeps an artifact from every collection, whether it is here or not. */
+        post: operations["add_pin"];
+        /** Takes a pin back. */
+        delete: operations["remove_pin"];
+        options?: never;
+        head?: never;
+        patch?: never;
+        trace?: never;
+    };
+    "/api/v1/upkeep/stats": {
+        parameters: {
+            query?: never;
+            header?: never;
+            path?: never;
+            cookie?: never;
+        };
+        /** What the store takes, column by column. */
+        get: operations["upkeep_stats"];
+        put?: never;
+        post?: never;
+        delete?: never;
+        options?: never;
+        head?: never;
+        patch?: never;
+        trace?: never;
+    };
 }
 export type webhooks = Record<string, never>;
 export interface components {
@@ -430,6 +519,61 @@ export interface components {
             /** Format: double */
             value?: number | null;
         };
+        /** @description A backup of the database in a folder. */
+        Backup: {
+            /**
+             * Format: int64
+             * @description Of its files; those that it shares with other backups too.
+             */
+            bytes: number;
+            /** Format: int32 */
+            files: number;
+            /** Format: int32 */
+            id: number;
+            /** Format: int64 */
+            timestamp: number;
+        };
+        /** @description What making a backup came to. */
+        BackupReport: {
+            /** Format: int64 */
+            artifact_bytes_copied: number;
+            /**
+             * Format: int64
+             * @description Copied now; what the folder had already is not copied again.
+             */
+            artifacts_copied: number;
+            /** @description Damaged here, and left out. */
+            artifacts_damaged: string[];
+            backup: components["schemas"]["Backup"];
+        };
+        /** @description An entry that is not what follows from the objects. */
+        CheckFinding: {
+            column: string;
+            expected: string;
+            found: string;
+            /** @description In hex, or what names the object. */
+            key: string;
+        };
+        /** @description What a check found. */
+        CheckReport: {
+            /**
+             * Format: int64
+             * @description None in a sound store.
+             */
+            finding_count: number;
+            /** @description The first hundred of them. */
+            findings: components["schemas"]["CheckFinding"][];
+            /**
+             * Format: int64
+             * @description Objects whose hash and signature were verified.
+             */
+            objects: number;
+            /**
+             * Format: int64
+             * @description Records that wait for their parents.
+             */
+            pending: number;
+        };
         /** @description One hardware class within a task. */
         ClassSummary: {
             /** Format: double */
@@ -444,6 +588,62 @@ export interface components {
              * @description Largest difference on the metric that counts as the same result.
              */
             tolerance: number;
+        };
+        /** @description One column's figures. */
+        ColumnStats: {
+            /**
+             * Format: int64
+             * @description Of its table files.
+             */
+            bytes: number;
+            /** Format: int64 */
+            files: number;
+            /**
+             * Format: int64
+             * @description An estimate.
+             */
+            keys: number;
+            /**
+             * Format: int64
+             * @description In memory, not yet in a table file.
+             */
+            memtable_bytes: number;
+            name: string;
+        };
+        /** @description Bytes of the database before and after. */
+        CompactReport: {
+            /** Format: int64 */
+            bytes_after: number;
+            /** Format: int64 */
+            bytes_before: number;
+        };
+        /** @description An artifact that is not what its address says. */
+        DamagedArtifact: {
+            cid: string;
+            /** @description A node removes it, so that it is fetched again; a reading command leaves it. */
+            removed: boolean;
+        };
+        /** @description A file of the database that is not what was written. */
+        DamagedFile: {
+            column: string;
+            /** @description Its name in the store's folder, where it is known. */
+            file?: string | null;
+            why: string;
+        };
+        /** @description An artifact that goes. */
+        DroppedArtifact: {
+            /** Format: int64 */
+            bytes: number;
+            cid: string;
+            /** Format: int64 */
+            last_used: number;
+            /** @description `age` or `size`. */
+            reason: string;
+            /**
+             * Format: int64
+             * @description Records and manifests here that name it.
+             */
+            references: number;
         };
         /** @description What is known about whether a result holds. */
         Evidence: {
@@ -531,6 +731,27 @@ export interface components {
             experiments: components["schemas"]["Experiment"][];
             task_id: string;
         };
+        /** @description What a collection dropped, or would drop. */
+        GcReport: {
+            /** @description In the order in which they go; the first ten thousand. */
+            dropped: components["schemas"]["DroppedArtifact"][];
+            /** Format: int64 */
+            dropped_bytes: number;
+            /** Format: int64 */
+            dropped_count: number;
+            dry_run: boolean;
+            /** Format: int64 */
+            kept_bytes: number;
+            /** Format: int64 */
+            kept_count: number;
+            /** Format: int64 */
+            protected_bytes: number;
+            /**
+             * Format: int64
+             * @description Of those kept, what no bound could drop.
+             */
+            protected_count: number;
+        };
         /** @description `GET /api/v1/tasks/{id}/graph`: one entry a record, in columns, in (timestamp, id) order. */
         GraphColumns: {
             class_names: string[];
@@ -546,6 +767,43 @@ export interface components {
             statuses: number[];
             timestamps: number[];
             verified: boolean[];
+        };
+        /** @description `POST /api/v1/upkeep`: work on the store that takes its time. */
+        Job: {
+            /** @enum {string} */
+            job: "check";
+        } | {
+            /** @enum {string} */
+            job: "verify";
+        } | {
+            /** @enum {string} */
+            job: "compact";
+        } | {
+            /** @description An absolute path on the node's machine. */
+            folder: string;
+            /** @enum {string} */
+            job: "backup";
+            /**
+             * Format: int32
+             * @description Backups of the database kept there, this one among them.
+             */
+            keep: number;
+        } | {
+            /** @description Only tell. */
+            dry_run: boolean;
+            /** @enum {string} */
+            job: "gc";
+            /** Format: int64 */
+            max_age_seconds?: number | null;
+            /** Format: int64 */
+            max_bytes?: number | null;
+        };
+        /** @description Numbers of changes, both ends included. */
+        LostChanges: {
+            /** Format: int64 */
+            first: number;
+            /** Format: int64 */
+            last: number;
         };
         /** @description One signed re-run. */
         Measurement: {
@@ -637,6 +895,35 @@ export interface components {
             /** @description host:port of a node of the existing network, or a multiaddr. */
             address: string;
         };
+        /** @description `GET /api/v1/upkeep/pending`: records that wait, the first to be dropped first. */
+        PendingPage: {
+            /** @description What to ask for the next page with, as `after`. */
+            next?: string | null;
+            pending: components["schemas"]["PendingRecord"][];
+            /** Format: int64 */
+            total: number;
+        };
+        /** @description A record that waits for its parent. */
+        PendingRecord: {
+            /**
+             * Format: int64
+             * @description Bytes kept of it.
+             */
+            bytes: number;
+            id: string;
+            /**
+             * Format: int64
+             * @description When it came here.
+             */
+            since: number;
+            waits_for: string;
+        };
+        /** @description What became of a pin. */
+        PinOutcome: {
+            /** @description False where it was so already. */
+            changed: boolean;
+            cid: string;
+        };
         /** @description Body of every answer with a status of 400 or above. */
         Problem: {
             error: string;
@@ -707,6 +994,37 @@ export interface components {
             verified_experiment_count: number;
             version: string;
         };
+        /** @description `GET /api/v1/upkeep/stats`: what the store takes. */
+        StoreStats: {
+            /** Format: int64 */
+            artifact_bytes: number;
+            /** Format: int64 */
+            artifacts: number;
+            columns: components["schemas"]["ColumnStats"][];
+            /**
+             * Format: int64
+             * @description Of all table files and write-ahead logs.
+             */
+            database_bytes: number;
+            /**
+             * Format: int64
+             * @description Of the write-ahead logs.
+             */
+            log_bytes: number;
+            lost_changes?: components["schemas"]["LostChanges"] | null;
+            /**
+             * Format: int64
+             * @description Records that wait for their parents.
+             */
+            pending: number;
+            /** Format: int64 */
+            pins: number;
+            /**
+             * Format: int64
+             * @description The number of the newest change.
+             */
+            sequence: number;
+        };
         /** @description Answer to `POST /api/v1/artifacts`. */
         Stored: {
             cid: string;
@@ -766,10 +1084,59 @@ export interface components {
             /** Format: int64 */
             verified_count: number;
         };
+        /** @description A line of the answer to `POST /api/v1/upkeep`. The last one is the report or the error. */
+        UpkeepLine: {
+            progress: components["schemas"]["UpkeepProgress"];
+        } | {
+            report: components["schemas"]["UpkeepReport"];
+        } | {
+            error: components["schemas"]["Problem"];
+        };
+        /** @description How far a job is. */
+        UpkeepProgress: {
+            /** Format: int64 */
+            done: number;
+            /** @description What the numbers count, in words. */
+            stage: string;
+            /**
+             * Format: int64
+             * @description An estimate where the work cannot know it; 0 where nothing is known.
+             */
+            total: number;
+        };
+        /** @description What a job came to. */
+        UpkeepReport: (components["schemas"]["CheckReport"] & {
+            /** @enum {string} */
+            job: "check";
+        }) | (components["schemas"]["VerifyReport"] & {
+            /** @enum {string} */
+            job: "verify";
+        }) | (components["schemas"]["CompactReport"] & {
+            /** @enum {string} */
+            job: "compact";
+        }) | (components["schemas"]["BackupReport"] & {
+            /** @enum {string} */
+            job: "backup";
+        }) | (components["schemas"]["GcReport"] & {
+            /** @enum {string} */
+            job: "gc";
+        });
         /** @description Body of, and answer to, `POST /api/v1/task/use`. */
         UseTask: {
             /** @description A task's id, a unique prefix of it, or its name; none: the most active task. */
             task?: string | null;
+        };
+        /** @description What reading every file found. */
+        VerifyReport: {
+            /** Format: int64 */
+            artifacts: number;
+            damaged_artifacts: components["schemas"]["DamagedArtifact"][];
+            damaged_files: components["schemas"]["DamagedFile"][];
+            /**
+             * Format: int64
+             * @description Table files of the database.
+             */
+            files: number;
         };
     };
     responses: never;
@@ -779,25 +1146,45 @@ export interface components {
     pathItems: never;
 }
 export type Activity = components['schemas']['Activity'];
+export type Backup = components['schemas']['Backup'];
+export type BackupReport = components['schemas']['BackupReport'];
+export type CheckFinding = components['schemas']['CheckFinding'];
+export type CheckReport = components['schemas']['CheckReport'];
 export type ClassSummary = components['schemas']['ClassSummary'];
+export type ColumnStats = components['schemas']['ColumnStats'];
+export type CompactReport = components['schemas']['CompactReport'];
+export type DamagedArtifact = components['schemas']['DamagedArtifact'];
+export type DamagedFile = components['schemas']['DamagedFile'];
+export type DroppedArtifact = components['schemas']['DroppedArtifact'];
 export type Evidence = components['schemas']['Evidence'];
 export type Experiment = components['schemas']['Experiment'];
 export type ExperimentDetail = components['schemas']['ExperimentDetail'];
 export type ExperimentPage = components['schemas']['ExperimentPage'];
 export type Frontier = components['schemas']['Frontier'];
+export type GcReport = components['schemas']['GcReport'];
 export type GraphColumns = components['schemas']['GraphColumns'];
+export type Job = components['schemas']['Job'];
+export type LostChanges = components['schemas']['LostChanges'];
 export type Measurement = components['schemas']['Measurement'];
 export type NewTask = components['schemas']['NewTask'];
 export type NodeSummary = components['schemas']['NodeSummary'];
 export type Peer = components['schemas']['Peer'];
 export type PeerAddress = components['schemas']['PeerAddress'];
+export type PendingPage = components['schemas']['PendingPage'];
+export type PendingRecord = components['schemas']['PendingRecord'];
+export type PinOutcome = components['schemas']['PinOutcome'];
 export type Problem = components['schemas']['Problem'];
 export type Progress = components['schemas']['Progress'];
 export type Status = components['schemas']['Status'];
+export type StoreStats = components['schemas']['StoreStats'];
 export type Stored = components['schemas']['Stored'];
 export type Submitted = components['schemas']['Submitted'];
 export type TaskSummary = components['schemas']['TaskSummary'];
+export type UpkeepLine = components['schemas']['UpkeepLine'];
+export type UpkeepProgress = components['schemas']['UpkeepProgress'];
+export type UpkeepReport = components['schemas']['UpkeepReport'];
 export type UseTask = components['schemas']['UseTask'];
+export type VerifyReport = components['schemas']['VerifyReport'];
 export type $defs = Record<string, never>;
 export interface operations {
     stat: {
@@ -1679,6 +2066,221 @@ export interface operations {
                 };
             };
             "5XX": {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["Problem"];
+                };
+            };
+        };
+    };
+    upkeep: {
+        parameters: {
+            query?: never;
+            header?: never;
+            path?: never;
+            cookie?: never;
+        };
+        requestBody: {
+            content: {
+                "application/json": components["schemas"]["Job"];
+            };
+        };
+        responses: {
+            200: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/x-ndjson": components["schemas"]["UpkeepLine"];
+                };
+            };
+            400: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["Problem"];
+                };
+            };
+            401: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["Problem"];
+                };
+            };
+            409: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["Problem"];
+                };
+            };
+        };
+    };
+    upkeep_pending: {
+        parameters: {
+            query?: {
+                /** @description `next` of the page before */
+                after?: string;
+                /** @description 1 to 5000 */
+                limit?: number;
+            };
+            header?: never;
+            path?: never;
+            cookie?: never;
+        };
+        requestBody?: never;
+        responses: {
+            200: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["PendingPage"];
+                };
+            };
+            400: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["Problem"];
+                };
+            };
+            401: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["Problem"];
+                };
+            };
+        };
+    };
+    upkeep_pins: {
+        parameters: {
+            query?: never;
+            header?: never;
+            path?: never;
+            cookie?: never;
+        };
+        requestBody?: never;
+        responses: {
+            200: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": string[];
+                };
+            };
+            401: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["Problem"];
+                };
+            };
+        };
+    };
+    add_pin: {
+        parameters: {
+            query?: never;
+            header?: never;
+            path: {
+                cid: string;
+            };
+            cookie?: never;
+        };
+        requestBody?: never;
+        responses: {
+            200: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["PinOutcome"];
+                };
+            };
+            400: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["Problem"];
+                };
+            };
+            401: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["Problem"];
+                };
+            };
+        };
+    };
+    remove_pin: {
+        parameters: {
+            query?: never;
+            header?: never;
+            path: {
+                cid: string;
+            };
+            cookie?: never;
+        };
+        requestBody?: never;
+        responses: {
+            200: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["PinOutcome"];
+                };
+            };
+            400: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["Problem"];
+                };
+            };
+            401: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["Problem"];
+                };
+            };
+        };
+    };
+    upkeep_stats: {
+        parameters: {
+            query?: never;
+            header?: never;
+            path?: never;
+            cookie?: never;
+        };
+        requestBody?: never;
+        responses: {
+            200: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["StoreStats"];
+                };
+            };
+            401: {
                 headers: {
                     [name: string]: unknown;
                 };

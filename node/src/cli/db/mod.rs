@@ -1,0 +1,211 @@
+//! `spore db`: looking after the store, beside the running node where that can be.
+
+mod backup;
+mod check;
+
+use std::io::Write;
+
+use clap::{Args as ClapArgs, Subcommand};
+
+use super::{CliError, Context, source::Source, text, upkeep};
+use crate::api::{
+    read::encode,
+    upkeep::shapes::{Job, PendingPage, StoreStats, UpkeepReport},
+};
+
+/// Waiting records asked for at once.
+const PAGE: usize = 1000;
+
+/// Check, repair, back up and measure the store
+#[derive(Debug, ClapArgs)]
+pub struct Args {
+    #[command(subcommand)]
+    command: Command,
+}
+
+#[derive(Debug, Subcommand)]
+enum Command {
+    Check(check::Check),
+    /// Read every file of the store, and every artifact, against its checksum
+    Verify(Json),
+    /// Show what the store takes
+    Stats(Json),
+    /// Rewrite the database without what was overwritten and removed
+    Compact(Json),
+    Backup(backup::Make),
+    /// List the backups in a folder
+    Backups(backup::List),
+    Restore(backup::Restore),
+    /// List the records that wait for their parents
+    Pending(Pending),
+}
+
+/// How the answer is printed.
+#[derive(Debug, ClapArgs)]
+struct Json {
+    /// Print JSON
+    #[arg(long)]
+    json: bool,
+}
+
+#[derive(Debug, ClapArgs)]
+struct Pending {
+    /// At most this many, the first to be dropped first
+    #[arg(long, default_value_t = 100, value_parser = clap::value_parser!(u32).range(1..=100_000))]
+    limit: u32,
+    /// Print JSON
+    #[arg(long)]
+    json: bool,
+}
+
+pub async fn run(args: Args, context: &mut Context) -> Result<(), CliError> {
+    match args.command {
+        Command::Check(args) => check::run(&args, context).await,
+        Command::Verify(args) => check::verify(args.json, context).await,
+        Command::Stats(args) => stats(args.json, context).await,
+        Command::Compact(args) => compact(args.json, context).await,
+        Command::Backup(args) => backup::make(&args, context).await,
+        Command::Backups(args) => backup::list(&args, context),
+        Command::Restore(args) => backup::restore(&args, context),
+        Command::Pending(args) => pending(&args, context).await,
+    }
+}
+
+async fn stats(json: bool, context: &mut Context) -> Result<(), CliError> {
+    let stats: StoreStats = Source::open(context).await?.get("/upkeep/stats").await?;
+    if json { context.json(&stats) } else { Ok(show_stats(&mut context.out, &stats)?) }
+}
+
+fn show_stats(out: &mut dyn Write, stats: &StoreStats) -> std::io::Result<()> {
+    let mut table = text::table(["COLUMN", "KEYS", "SIZE", "FILES", "IN MEMORY"]);
+    for column in &stats.columns {
+        table.add_row([
+            text::line(&column.name),
+            column.keys.to_string(),
+            text::mib(column.bytes),
+            column.files.to_string(),
+            text::mib(column.memtable_bytes),
+        ]);
+    }
+    writeln!(out, "{table}\n")?;
+    writeln!(out, "Database    {}, {} of it log", text::mib(stats.database_bytes), text::mib(stats.log_bytes))?;
+    let artifacts = text::count(stats.artifacts, "artifact", "artifacts");
+    writeln!(out, "Artifacts   {artifacts}, {}; {} pinned", text::mib(stats.artifact_bytes), stats.pins)?;
+    writeln!(out, "Waiting     {} for their parents", text::count(stats.pending, "record", "records"))?;
+    writeln!(out, "Last change {}", stats.sequence)?;
+    if let Some(lost) = &stats.lost_changes {
+        writeln!(
+            out,
+            "Lost        changes {} to {}, acknowledged and not here any more; other nodes bring back what they know",
+            lost.first, lost.last
+        )?;
+    }
+    Ok(())
+}
+
+async fn compact(json: bool, context: &mut Context) -> Result<(), CliError> {
+    let UpkeepReport::Compact(report) = upkeep::perform(&Job::Compact, context).await? else {
+        return Err(upkeep::another_answer());
+    };
+    if json {
+        return context.json(&report);
+    }
+    let (before, after) = (text::mib(report.bytes_before), text::mib(report.bytes_after));
+    Ok(writeln!(context.out, "The database took {before} and takes {after} now.")?)
+}
+
+async fn pending(args: &Pending, context: &mut Context) -> Result<(), CliError> {
+    let source = Source::open(context).await?;
+    let limit = args.limit as usize;
+    let mut all: Option<PendingPage> = None;
+    loop {
+        let (held, after) = all.as_ref().map_or((0, None), |all| (all.pending.len(), all.next.as_deref()));
+        if held >= limit || (held > 0 && after.is_none()) {
+            break;
+        }
+        let after = after.map(|cursor| format!("&after={}", encode(cursor))).unwrap_or_default();
+        let page: PendingPage = source.get(&format!("/upkeep/pending?limit={}{after}", PAGE.min(limit - held))).await?;
+        let empty = page.pending.is_empty();
+        match &mut all {
+            None => all = Some(page),
+            Some(all) => {
+                all.pending.extend(page.pending);
+                all.next = page.next;
+            }
+        }
+        if empty {
+            break;
+        }
+    }
+    let Some(all) = all else { return Ok(()) };
+    if args.json { context.json(&all) } else { Ok(show_pending(&mut context.out, &all)?) }
+}
+
+fn show_pending(out: &mut dyn Write, page: &PendingPage) -> std::io::Result<()> {
+    if page.pending.is_empty() {
+        return writeln!(out, "No record waits for its parent.");
+    }
+    let mut table = text::table(["RECORD", "WAITS FOR", "CAME", "BYTES"]);
+    for held in &page.pending {
+        table.add_row([
+            text::short(&held.id),
+            text::short(&held.waits_for),
+            text::ago(held.since),
+            held.bytes.to_string(),
+        ]);
+    }
+    writeln!(out, "{table}")?;
+    if page.next.is_some() {
+        writeln!(out, "{} of {} records; --limit shows more", page.pending.len(), page.total)?;
+    }
+    Ok(())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::api::upkeep::shapes::{ColumnStats, LostChanges, PendingRecord};
+
+    fn told(show: impl FnOnce(&mut Vec<u8>) -> std::io::Result<()>) -> String {
+        let mut out = Vec::new();
+        show(&mut out).unwrap();
+        String::from_utf8(out).unwrap()
+    }
+
+    #[test]
+    fn stats_name_each_column_and_what_was_lost() {
+        let column = ColumnStats { name: "objects".into(), keys: 7, bytes: 5 << 19, files: 2, memtable_bytes: 1 << 20 };
+        let mut stats = StoreStats {
+            columns: vec![column],
+            database_bytes: 3 << 20,
+            log_bytes: 1 << 19,
+            artifacts: 1,
+            artifact_bytes: 0,
+            pins: 4,
+            pending: 2,
+            sequence: 9,
+            lost_changes: None,
+        };
+        let text = told(|out| show_stats(out, &stats));
+        for part in
+            ["objects", "2.5 MiB", "1.0 MiB", "3.0 MiB, 0.5 MiB of it log", "1 artifact", "4 pinned", "2 records"]
+        {
+            assert!(text.contains(part), "{part} in {text}");
+        }
+        assert!(!text.contains("Lost"));
+        stats.lost_changes = Some(LostChanges { first: 10, last: 12 });
+        assert!(told(|out| show_stats(out, &stats)).contains("changes 10 to 12"));
+    }
+
+    #[test]
+    fn waiting_records_are_listed_with_what_they_wait_for() {
+        let held = PendingRecord { id: "aa".repeat(32), waits_for: "bb".repeat(32), since: 1, bytes: 900 };
+        let mut page = PendingPage { total: 5, pending: vec![held], next: Some("00".into()) };
+        let text = told(|out| show_pending(out, &page));
+        for part in ["aaaaaaaaaaaa", "bbbbbbbbbbbb", "900", "1 of 5 records"] {
+            assert!(text.contains(part), "{part} in {text}");
+        }
+        page.pending.clear();
+        assert!(told(|out| show_pending(out, &page)).starts_with("No record waits"));
+    }
+}
