@@ -77,9 +77,8 @@ impl ApiError {
 impl From<StoreError> for ApiError {
     fn from(error: StoreError) -> Self {
         match error {
-            StoreError::DiskFull => {
-                Self::unavailable("the node's disk is full").hint("free some space on it: it takes writes again within seconds")
-            }
+            StoreError::DiskFull => Self::unavailable("the node's disk is full")
+                .hint("free some space on it: it takes writes again within seconds"),
             StoreError::HashMismatch { .. } => Self::bad_request(error.to_string()),
             StoreError::TooManyPins { .. } => Self::bad_request(error.to_string()),
             // Of a backup's folder: the node holds its own directory.
