@@ -7,7 +7,8 @@ use std::time::Duration;
 
 // --- connections -------------------------------------------------------------------------
 
-/// Legacy connections in both directions. Each may hold a few hundred KB of answers and known ids.
+/// Legacy connections in both directions. Each holds some hundred KB, and a few MB (buffers, ids that the
+/// peer is known to have) while large histories are exchanged.
 pub const MAX_SESSIONS: usize = 128;
 /// Of these, connections that others opened: the rest is kept for peers of our own choice.
 pub const MAX_ACCEPTED: usize = 64;
@@ -122,8 +123,9 @@ pub const FETCHES: usize = 4;
 pub const READ_BYTES: usize = 256 * 1024;
 /// What a connection's read buffer may keep when a large frame is dealt with.
 pub const BUFFER_KEPT: usize = 1024 * 1024;
-/// Frames dealt with before everything else has its turn: less than a millisecond of work.
-pub const TURN_FRAMES: usize = 16;
+/// Frames dealt with before everything else has its turn: a tenth of a millisecond of work. A flood's
+/// other peers wait for that long at each of a message's stations.
+pub const TURN_FRAMES: usize = 4;
 /// Objects handed to `ingest` and not yet decided: two of its batches, so that it never waits for us.
 /// When there are as many, nothing is read, and TCP slows the peer down.
 pub const WINDOW: usize = 1024;

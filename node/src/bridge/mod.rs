@@ -35,7 +35,7 @@ mod session;
 mod slots;
 
 pub use address::{NoAddress, PeerAddress};
-pub use handle::BridgeHandle;
+pub use handle::{BridgeHandle, ConnectError};
 pub use hub::BridgePeer;
 pub use link::{Direction, SessionId, SessionState, SessionStats};
 pub use listen::{ListenError, Listeners};

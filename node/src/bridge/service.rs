@@ -19,7 +19,7 @@ use super::{
     book::{Book, Source},
     book_file,
     dial::{DialError, dial},
-    handle::{BridgeHandle, Command},
+    handle::{BridgeHandle, Command, ConnectError},
     hub::{HubHandle, Refusal},
     limits::{ACCEPT_PAUSE, SAVE_INTERVAL, SESSIONS_END_WITHIN, TICK},
     link::{Link, SessionCommand, SessionId, Shared, SharedRef},
@@ -133,7 +133,7 @@ struct Service {
     dials: JoinSet<(PeerAddress, Result<TcpStream, DialError>)>,
     sessions: JoinSet<()>,
     /// Who waits for a dial. Bounded, as commands are, by the callers: the API's requests.
-    waiting: HashMap<PeerAddress, Vec<oneshot::Sender<Result<(), String>>>>,
+    waiting: HashMap<PeerAddress, Vec<oneshot::Sender<Result<(), ConnectError>>>>,
     file: Option<PathBuf>,
     saving: Option<JoinHandle<()>>,
     save_after: Instant,
@@ -210,7 +210,8 @@ impl Service {
         });
         let answer = match &opened {
             Ok(()) | Err(DialError::Refused(Refusal::Connected(_))) => Ok(()),
-            Err(error) => Err(error.to_string()),
+            Err(DialError::Refused(Refusal::Own)) => Err(ConnectError::Own),
+            Err(error) => Err(ConnectError::Unreachable(error.to_string())),
         };
         for reply in self.waiting.remove(&address).unwrap_or_default() {
             // Whoever asked may have gone.
@@ -227,7 +228,8 @@ impl Service {
             }
             Err(error) => {
                 let failures = self.hub.failed(&address, random());
-                if source == Some(Source::Named) && failures == 1 {
+                let twin = matches!(error, DialError::Refused(Refusal::Connected(_)));
+                if source == Some(Source::Named) && failures == 1 && !twin {
                     warn!("could not connect to {address}: {error}; it is tried again");
                 } else {
                     debug!(peer = %address, failures, "could not connect: {error}");
@@ -268,13 +270,13 @@ impl Service {
         }
     }
 
-    fn connect(&mut self, address: PeerAddress, reply: oneshot::Sender<Result<(), String>>) {
+    fn connect(&mut self, address: PeerAddress, reply: oneshot::Sender<Result<(), ConnectError>>) {
         if let Some(ip) = address.ip() {
             self.hub.pardon(ip);
         }
         let named = self.hub.with_book(|book| {
             book.name(&address, Instant::now())?;
-            Ok::<_, super::book::TooManyNamed>(book.is_connected(&address))
+            Ok::<_, ConnectError>(book.is_connected(&address))
         });
         match named {
             Ok(false) => {
@@ -283,7 +285,7 @@ impl Service {
             }
             // Whoever asked may have gone.
             Ok(true) => drop(reply.send(Ok(()))),
-            Err(error) => drop(reply.send(Err(error.to_string()))),
+            Err(error) => drop(reply.send(Err(error))),
         }
     }
 
