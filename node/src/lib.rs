@@ -18,8 +18,10 @@ pub mod config;
 pub mod data_dir;
 #[cfg(feature = "trainer")]
 pub mod engine;
+pub mod export;
 pub mod genesis;
 pub mod identity_file;
+pub mod import;
 pub mod ingest;
 pub mod mirror;
 pub mod network;

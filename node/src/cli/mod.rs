@@ -9,8 +9,10 @@ mod display;
 mod error;
 mod experiment;
 mod explorer;
+mod export;
 mod frontier;
 mod graph;
+mod import;
 mod info;
 mod init;
 mod inspect;
@@ -71,6 +73,8 @@ enum Command {
     Set(set::Args),
     Profile(profile::Args),
     Data(data::Args),
+    Import(import::Args),
+    Export(export::Args),
     Inspect(inspect::Args),
     Explorer(explorer::Args),
     /// Print the version
@@ -177,6 +181,8 @@ async fn short_command(command: Command, context: &mut Context) -> Result<(), Cl
         Command::Set(args) => set::run(&args, context).await,
         Command::Profile(args) => profile::run(args, context).await,
         Command::Data(args) => data::run(args, context).await,
+        Command::Import(args) => import::run(&args, context).await,
+        Command::Export(args) => export::run(&args, context).await,
         Command::Explorer(args) => explorer::run(&args, context).await,
         _ => Err(CliError::failed("this command is dealt with elsewhere")),
     }
