@@ -106,6 +106,17 @@ impl Asking {
         }
     }
 
+    /// Whether a history was asked for and has not come to its end.
+    pub fn awaits(&self, history: History) -> bool {
+        let [records, controls, tasks] = &self.asks;
+        let ask = match history {
+            History::Records => records,
+            History::Controls => controls,
+            History::Tasks => tasks,
+        };
+        ask.is_some()
+    }
+
     /// Something of a kind came, good or bad.
     pub fn came(&mut self, kind: Kind, now: Instant) {
         let Some(history) = History::ALL.into_iter().find(|history| history.kind() == kind) else { return };

@@ -246,7 +246,8 @@ impl<R: AsyncRead + Unpin, W: AsyncWrite + Unpin> Session<R, W> {
             Received::Unknown => {}
             Received::Unreadable { kind, offence, reject } => {
                 tracing::debug!(session = %self.link.id, %reject, "a frame that cannot be read");
-                self.handle(Event::Unreadable { kind, offence })?;
+                let misspelt = blame::may_be_misspelt(&reject, kind);
+                self.handle(Event::Unreadable { kind, offence, misspelt })?;
             }
         }
         Ok(false)
@@ -336,7 +337,7 @@ impl<R: AsyncRead + Unpin, W: AsyncWrite + Unpin> Session<R, W> {
     }
 
     fn penalise(&self, offence: Offence) -> Result<(), Ended> {
-        match self.shared.hub.penalise(self.link.remote.ip(), offence) {
+        match self.shared.hub.penalise(&self.link, offence) {
             Consequence::Keep => Ok(()),
             Consequence::Drop => Err(Ended::Misbehaved),
         }

@@ -68,6 +68,8 @@ pub(super) enum Event {
         /// Of the object that was to be in it.
         kind: Option<Kind>,
         offence: Offence,
+        /// It may have been sound before it lay in a reference's database (`blame`).
+        misspelt: bool,
     },
     /// Any other message.
     Message(Box<LegacyMessage>),
@@ -202,9 +204,13 @@ impl State {
                 let tokens = 1.0 + bytes as f64 / IDLE_BYTES;
                 effects.extend(self.bucket.take(tokens, now).map(Effect::Pause));
             }
-            Event::Unreadable { kind, offence } => {
+            Event::Unreadable { kind, offence, misspelt } => {
                 kind.into_iter().for_each(|kind| self.asking.came(kind, now));
-                effects.push(Effect::Penalise(offence));
+                if misspelt && self.asking.awaits(History::Records) {
+                    self.decided(Fate::Refused(Offence::Refused), now, effects);
+                } else {
+                    effects.push(Effect::Penalise(offence));
+                }
             }
             Event::Message(message) => {
                 self.message(*message, now, effects);

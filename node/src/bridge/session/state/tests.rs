@@ -217,9 +217,19 @@ fn what_is_nothing_new_slows_a_peer_down_and_costs_nothing_else() {
 fn offences_are_passed_on_and_still_count_as_having_come() {
     let mut played = Played::open();
     let offence = Offence::Refused;
-    let unreadable = Event::Unreadable { kind: Some(Kind::Experiment), offence };
+    let unreadable = Event::Unreadable { kind: Some(Kind::Experiment), offence, misspelt: false };
     assert_eq!(played.play(unreadable), [Effect::Penalise(offence)]);
     played.markers(1);
     assert!(played.state.asking.complete());
     assert_eq!(played.play(Event::Decided(Fate::Refused(Offence::Forged))), [Effect::Penalise(Offence::Forged)]);
+}
+
+#[test]
+fn what_a_database_misspelt_is_no_forgery_in_the_history_that_was_asked_for() {
+    let mut played = Played::open();
+    let misspelt = || Event::Unreadable { kind: Some(Kind::Experiment), offence: Offence::Forged, misspelt: true };
+    let free = (0..).take_while(|_| played.play(misspelt()) == [Effect::Penalise(Offence::Refused)]).count();
+    assert_eq!(free as f64, DUPLICATE_BURST / REFUSED_FRAMES, "it is hashed in every spelling");
+    played.markers(1);
+    assert_eq!(played.play(misspelt()), [Effect::Penalise(Offence::Forged)], "live objects are checked before");
 }
