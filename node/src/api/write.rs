@@ -209,7 +209,9 @@ async fn add_peer(node: &LiveNode, wish: &dto::PeerAddress) -> Result<dto::PeerA
     let told = |why: &str| format!("could not connect to {}: {why}", wish.address);
     match peer {
         Peer::Legacy(address) => node.bridge.connect(address).await.map_err(|error| match error {
-            ConnectError::Own | ConnectError::TooMany(_) => ApiError::conflict(told(&error.to_string())),
+            ConnectError::Own | ConnectError::TooMany(_) | ConnectError::Disconnected => {
+                ApiError::conflict(told(&error.to_string()))
+            }
             ConnectError::Unreachable(_) | ConnectError::Closed => ApiError::unavailable(told(&error.to_string())),
         })?,
         Peer::Libp2p(address) => {

@@ -29,6 +29,9 @@ pub enum ConnectError {
     /// It is dialled again.
     #[error("{0}")]
     Unreachable(String),
+    /// It is not dialled again: somebody asked for that while it was being dialled.
+    #[error("it was disconnected before it answered")]
+    Disconnected,
     #[error("the node is shutting down")]
     Closed,
 }

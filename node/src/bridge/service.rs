@@ -22,7 +22,7 @@ use super::{
     handle::{BridgeHandle, Command, ConnectError},
     hub::{HubHandle, Refusal},
     limits::{ACCEPT_PAUSE, SAVE_INTERVAL, SESSIONS_END_WITHIN, TICK},
-    link::{Link, SessionCommand, SessionId, Shared, SharedRef},
+    link::{self, Link, SessionCommand, SessionId, Shared, SharedRef},
     listen::Listeners,
     session,
 };
@@ -69,7 +69,7 @@ pub fn start(
     hub.listens_on(listeners.addresses());
     let (handle, commands) = BridgeHandle::channel(hub.clone());
     let service = Service {
-        shared: Arc::new(Shared { store, ingest, events, hub: hub.clone() }),
+        shared: Arc::new(Shared { store, ingest, events, hub: hub.clone(), large: link::large() }),
         hub,
         listeners,
         accept_after: Instant::now(),
@@ -107,7 +107,7 @@ fn open_book(config: BridgeConfig) -> (Book, Option<PathBuf>) {
                     file.display()
                 );
             }
-            if loaded.cut {
+            if loaded.cut.is_some() || !loaded.beyond.is_empty() {
                 warn!("{}: more peers than are kept; the first {} are", file.display(), loaded.peers.len());
             }
             book.remember(loaded.peers, now);
@@ -226,10 +226,10 @@ impl Service {
                     warn!("{address} is this node itself; it is not dialled again");
                 }
             }
+            Err(error @ DialError::Refused(Refusal::Connected(_))) => debug!(peer = %address, "{error}"),
             Err(error) => {
                 let failures = self.hub.failed(&address, random());
-                let twin = matches!(error, DialError::Refused(Refusal::Connected(_)));
-                if source == Some(Source::Named) && failures == 1 && !twin {
+                if source == Some(Source::Named) && failures == 1 {
                     warn!("could not connect to {address}: {error}; it is tried again");
                 } else {
                     debug!(peer = %address, failures, "could not connect: {error}");
@@ -260,6 +260,10 @@ impl Service {
             Command::Connect(address, reply) => self.connect(address, reply),
             Command::Disconnect(address, reply) => {
                 let known = self.hub.with_book(|book| book.forget(&address));
+                for waiting in self.waiting.remove(&address).unwrap_or_default() {
+                    // Whoever asked may have gone.
+                    let _ = waiting.send(Err(ConnectError::Disconnected));
+                }
                 let sessions = self.hub.sessions_with(&address);
                 for session in &sessions {
                     // A session whose queue is full is stuck, and its own time limits end it.
@@ -271,9 +275,7 @@ impl Service {
     }
 
     fn connect(&mut self, address: PeerAddress, reply: oneshot::Sender<Result<(), ConnectError>>) {
-        if let Some(ip) = address.ip() {
-            self.hub.pardon(ip);
-        }
+        self.hub.pardon(&address);
         let named = self.hub.with_book(|book| {
             book.name(&address, Instant::now())?;
             Ok::<_, ConnectError>(book.is_connected(&address))
