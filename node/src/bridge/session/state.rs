@@ -94,6 +94,8 @@ pub(super) enum Effect {
     /// The peer does not have the artifact.
     Without(Cid),
     Remember(SyncMark),
+    /// What the peer sent before may not have stayed here: take it as if it had not been sent.
+    Unhear,
     End(Ended),
 }
 
@@ -249,6 +251,10 @@ impl State {
 
     /// What to remember of the peer for the next connection.
     pub fn mark(&self, now: Instant) -> Option<SyncMark> {
+        // Something is missing that was counted as having come.
+        if self.wants_all {
+            return None;
+        }
         let reached = self.asking.reached()?;
         let cut_short = self.asking.is_full() && !self.asking.complete();
         let full = if cut_short { now } else { self.full? };
@@ -317,7 +323,13 @@ impl State {
                 effects.push(Effect::Penalise(offence));
                 effects.extend(self.bucket.take(REFUSED_FRAMES, now).map(Effect::Pause));
             }
-            Fate::Lost => self.wants_all = true,
+            Fate::Lost => {
+                self.wants_all = true;
+                // No mark goes past what is lost, an earlier one neither: the next connection asks for all.
+                let nothing = SyncMark { records: 0, controls: 0, tasks: 0, at: now, full: now, through: 0 };
+                effects.push(Effect::Remember(nothing));
+                self.base = Reached::default();
+            }
         }
     }
 
@@ -353,6 +365,7 @@ impl State {
     fn ask_for_all(&mut self, now: Instant, effects: &mut Vec<Effect>) {
         let (asking, requests) = Asking::start(Reached::default(), now);
         (self.asking, self.asked_at, self.wants_all) = (asking, now, false);
+        effects.push(Effect::Unhear);
         effects.extend(requests.into_iter().map(Effect::say));
     }
 
