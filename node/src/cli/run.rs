@@ -153,10 +153,17 @@ fn options(args: &Args, config: &Config) -> Result<Options, CliError> {
         (_, true) => Mode::Relay,
         _ => Mode::Research,
     };
-    let configured = config.peer.iter();
-    let configured = configured.map(|text| text.parse().map_err(|_| misconfigured("peer", text, PEER_ADDRESSES)));
-    let peers: Vec<Peer> =
-        configured.chain(args.peer.iter().map(|text| peer::parse(text))).collect::<Result<_, _>>()?;
+    // The reference, whose file this may be, passes over a peer that is no address.
+    let mut peers: Vec<Peer> = Vec::new();
+    for text in &config.peer {
+        match text.parse() {
+            Ok(peer) => peers.push(peer),
+            Err(_) => warn(&format!("config.toml: peer: {text:?} is no address and is left out; {PEER_ADDRESSES}")),
+        }
+    }
+    for text in &args.peer {
+        peers.push(peer::parse(text)?);
+    }
     let web = SocketAddr::new(args.web_host.unwrap_or(config.web_host), args.web_port.unwrap_or(config.web_port));
     Ok(Options {
         mode,
