@@ -22,6 +22,8 @@ pub struct Written {
     pub records: u64,
     pub controls: u64,
     pub profiles: u64,
+    /// Records that wait for their parents, of whatever task, and were left out.
+    pub pending: u64,
 }
 
 impl Written {
@@ -61,7 +63,7 @@ pub fn write(
     out: &mut dyn Write,
     told: &mut dyn FnMut(&Written),
 ) -> Result<Written, ExportError> {
-    let mut written = Written::default();
+    let mut written = Written { pending: store.pending_count()?, ..Written::default() };
     for kind in ORDER {
         if let Some(task) = task {
             for page in of_task(store, kind, task)?.chunks(PAGE) {

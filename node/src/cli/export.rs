@@ -11,7 +11,7 @@ use clap::Args as ClapArgs;
 use indicatif::{ProgressBar, ProgressStyle};
 use spore_storage::Store;
 
-use super::{CliError, Context, ErrorKind, source::Source, text};
+use super::{CliError, Context, ErrorKind, source::Source, text, warn};
 use crate::export::{self, ExportError, Written};
 
 /// Bytes gathered before they are written.
@@ -51,6 +51,10 @@ pub async fn run(args: &Args, context: &mut Context) -> Result<(), CliError> {
     };
     bar.finish_and_clear();
     let written = done?;
+    if written.pending > 0 {
+        let waiting = text::count(written.pending, "record waits", "records wait");
+        warn(&format!("{waiting} for a parent and cannot be exported yet"));
+    }
     if let Some(path) = path {
         writeln!(context.out, "{}: {}", path.display(), summary(&written))?;
     }

@@ -3,7 +3,7 @@
 mod told;
 
 use std::{
-    fs::File,
+    fs::{self, File},
     io::{self, BufRead, BufReader, Write},
     path::{Path, PathBuf},
 };
@@ -14,7 +14,7 @@ use spore_storage::{Store, StoreError, sporemesh::Sporemesh};
 
 use super::{CliError, Context, ErrorKind, source, text};
 use crate::{
-    data_dir::DataDir,
+    data_dir::{DataDir, create_private_dir},
     import::{
         Feed, IdentityPlan, ImportError, Notice, Part, Settings, Tallies, Way, lines,
         sporemesh::{self, Ended},
@@ -102,16 +102,22 @@ async fn from_sporemesh(args: &FromSporemesh, context: &mut Context) -> Result<(
         None => super::home_dir().ok_or_else(|| CliError::usage("there is no home directory to look in: name one"))?,
     };
     let dir = std::path::absolute(&dir).map_err(|e| CliError::io(dir.display(), &e))?;
-    let source = Sporemesh::open(&dir, &std::env::temp_dir()).map_err(ImportError::from)?;
     // Another identity is told of before anything is made.
     let settings = Settings::plan(&DataDir::new(&dir), &context.data, !args.without_identity)?;
+    let scratch = Scratch::of(&context.data, args.options.dry_run || settings.in_place);
+    let source = Sporemesh::open(&dir, &scratch.path).map_err(ImportError::from)?;
     let target = Target::open(context, args.options.dry_run)?;
+    scratch.make()?;
     let mut told = Told::new(&args.options)?;
     let (parts, ended) = {
         let mut feed = Feed::new(target.way(), &mut told);
         let ended = sporemesh::take(&source, &settings, &context.data, &mut feed).await?;
         (feed.finish()?, ended)
     };
+    if scratch.own {
+        // The copies went before it; the next import would take away what is left.
+        let _ = scratch.remove();
+    }
     let Ended { derived_tasks, problems } = ended;
     let source = dir.display().to_string();
     let dry_run = args.options.dry_run;
@@ -144,6 +150,37 @@ async fn from_file(file: &Path, options: &Options, context: &mut Context) -> Res
     let dry_run = options.dry_run;
     let summary = Summary { source: name, dry_run, settings: None, parts, derived_tasks: 0, problems, refused };
     conclude(&summary, options, context)
+}
+
+/// Where databases that are in use are copied to. Beside our store there is the room that an import
+/// needs; where nothing may be written there, the system's folder for temporary files has to do.
+struct Scratch {
+    path: PathBuf,
+    own: bool,
+}
+
+impl Scratch {
+    fn of(data: &DataDir, elsewhere: bool) -> Self {
+        let path = if elsewhere { std::env::temp_dir() } else { data.root().join("import") };
+        Self { path, own: !elsewhere }
+    }
+
+    /// Makes the folder anew: an import that was killed may have left its copies. Whoever calls holds
+    /// the store, so that no other import uses it.
+    fn make(&self) -> Result<(), CliError> {
+        if self.own {
+            self.remove().map_err(|e| CliError::io(self.path.display(), &e))?;
+            create_private_dir(&self.path)?;
+        }
+        Ok(())
+    }
+
+    fn remove(&self) -> io::Result<()> {
+        match fs::remove_dir_all(&self.path) {
+            Err(error) if error.kind() != io::ErrorKind::NotFound => Err(error),
+            _ => Ok(()),
+        }
+    }
 }
 
 /// Where everything goes.
@@ -241,6 +278,12 @@ fn print_settings(settings: &Settings, dry_run: bool, out: &mut dyn Write) -> io
         IdentityPlan::LeftOut => "left out".to_owned(),
     };
     writeln!(out, "  identity  {identity}")?;
+    if settings.in_use && matches!(settings.identity, IdentityPlan::Take | IdentityPlan::Same) {
+        writeln!(
+            out,
+            "  warning   a process has this open: end it before `spore run`, or two nodes bear one identity"
+        )?;
+    }
     if settings.in_place {
         return writeln!(out, "  settings  in place: it is this node's own data directory");
     }

@@ -1,6 +1,8 @@
 //! What of a sporemesh node's identity, configuration and known peers becomes this node's own.
 //! Decided before anything is changed; what this node has settled itself always stays.
 
+use std::{fs, io::ErrorKind};
+
 use serde::Serialize;
 use spore_protocol::NodeId;
 use toml::{Table, Value};
@@ -47,12 +49,17 @@ pub struct Settings {
     /// The source's node.
     pub node_id: Option<NodeId>,
     pub config: ConfigPlan,
+    /// A process has the source's databases open, or ended without closing them.
+    pub in_use: bool,
     /// The source is this node's own data directory, so that all is in place.
     pub in_place: bool,
     /// What could not be understood.
     #[serde(skip)]
     pub problems: Vec<String>,
 }
+
+/// Why a known peer found no place.
+const TOO_MANY: &str = "as many as are kept are known already";
 
 /// Keys that mean the same in both configurations: theirs, ours, and what the reference writes where
 /// nobody chose anything.
@@ -79,7 +86,8 @@ impl Settings {
         let mut problems = Vec::new();
         let (identity, node_id) = plan_identity(source, data, with_identity)?;
         let config = if in_place { ConfigPlan::default() } else { plan_config(source, data, &mut problems)? };
-        Ok(Self { identity, node_id, config, in_place, problems })
+        let in_use = is_in_use(source)?;
+        Ok(Self { identity, node_id, config, in_use, in_place, problems })
     }
 
     /// Does what was decided.
@@ -96,6 +104,18 @@ impl Settings {
         }
         Ok(())
     }
+}
+
+/// Whether a database there has its write-ahead log beside it.
+fn is_in_use(source: &DataDir) -> Result<bool, ImportError> {
+    let folder = source.root().join("db");
+    let names = match fs::read_dir(&folder) {
+        Ok(entries) => entries.map(|entry| entry.map(|entry| entry.file_name())).collect::<Result<Vec<_>, _>>(),
+        Err(error) if error.kind() == ErrorKind::NotFound => Ok(Vec::new()),
+        Err(error) => Err(error),
+    };
+    let names = names.map_err(DataDirError::io(&folder))?;
+    Ok(names.iter().any(|name| name.as_encoded_bytes().ends_with(b".sqlite-wal")))
 }
 
 fn plan_identity(
@@ -175,26 +195,33 @@ pub fn merge_peers(source: &DataDir, data: &DataDir, feed: &mut Feed<'_>, write:
     }
     let path = data.known_peers();
     let mut merged: Vec<PeerAddress> = book_file::load(&path)?.peers;
+    // What the file is not written with takes no place in it.
+    merged.retain(PeerAddress::is_legible_to_the_reference);
     let before = merged.len();
+    let lines = [&theirs.unreadable, &theirs.beyond].map(Vec::len).into_iter().sum::<usize>();
     let tally = feed.tally(Part::Peers);
-    tally.found += (theirs.peers.len() + theirs.unreadable.len()) as u64;
-    let mut beyond = Vec::new();
+    tally.found += (theirs.peers.len() + lines + theirs.cut.iter().len()) as u64;
+    let mut refused = Vec::new();
     for peer in theirs.peers {
         if merged.contains(&peer) {
             tally.already_here += 1;
+        } else if !peer.is_legible_to_the_reference() {
+            refused.push((peer, "not_kept", "known peers have no IPv6 addresses: name it as `peer` in config.toml"));
         } else if merged.len() >= KNOWN {
-            beyond.push(peer);
+            refused.push((peer, "too_many", TOO_MANY));
         } else {
             tally.imported += 1;
             merged.push(peer);
         }
     }
-    for peer in beyond {
-        feed.refuse(Part::Peers, &peer.to_string(), None, "too_many", format!("{KNOWN} are kept"));
+    for (peer, reason, detail) in refused {
+        feed.refuse(Part::Peers, &peer.to_string(), None, reason, detail.into());
     }
-    for line in theirs.unreadable {
-        let line = u64::try_from(line).ok();
-        feed.refuse(Part::Peers, "", line, "not_an_address", "not a host and a port".into());
+    let unreadable = theirs.unreadable.into_iter().map(|line| (line, "not_an_address", "not a host and a port"));
+    let beyond = theirs.beyond.into_iter().map(|line| (line, "too_many", TOO_MANY));
+    let cut = theirs.cut.into_iter().map(|line| (line, "too_long", "this line and those after it are not read"));
+    for (line, reason, detail) in unreadable.chain(beyond).chain(cut) {
+        feed.refuse(Part::Peers, "", u64::try_from(line).ok(), reason, detail.into());
     }
     if write && merged.len() > before {
         book_file::save(&path, &merged)?;

@@ -13,6 +13,7 @@ use super::{
     Fate, Feed, IdentityPlan, ImportError, Notice, Part, Settings, Tallies, Tally, Way, Witness, lines, settings,
 };
 use crate::{
+    bridge::KNOWN,
     config,
     data_dir::DataDir,
     export,
@@ -192,6 +193,8 @@ async fn children_may_come_first_and_orphans_are_told_of() {
         "what waited within the import is counted as imported"
     );
     assert_eq!(notes.of(Fate::Waiting).len(), 499);
+    let written = export::write(&place.store, None, &mut Vec::new(), &mut |_| {}).unwrap();
+    assert_eq!((written.records, written.pending), (1000, 499), "what is left out is counted");
     let first = notes.0.iter().find(|note| note.detail.contains(&lost.id().to_string())).unwrap();
     assert_eq!(first.reason, "parent_missing");
     let (tallies, _) = take(&text([lost.into()]), place.door()).await;
@@ -290,6 +293,10 @@ fn settings_are_taken_over_where_ours_say_nothing() {
     assert_eq!(settings.config.taken, ["host", "peer"]);
     assert_eq!(settings.config.kept, ["port"]);
     assert_eq!(settings.config.not_applicable, ["auto_update", "data_dir"]);
+    assert!(!settings.in_use);
+    fs::create_dir(from.path().join("db")).unwrap();
+    fs::write(from.path().join("db").join("graph.sqlite-wal"), "").unwrap();
+    assert!(Settings::plan(&source, &data, true).unwrap().in_use, "a log that is empty yet is one all the same");
     settings.apply(&source, &data).unwrap();
     let ours = config::load(&data.config()).unwrap().config;
     assert_eq!((ours.port, ours.host.to_string().as_str(), ours.task), (7001, "127.0.0.1", None));
@@ -337,4 +344,33 @@ fn known_peers_are_merged_once() {
     assert_eq!(merge(true), (first, 1));
     assert_eq!(fs::read_to_string(data.known_peers()).unwrap(), "192.0.2.1:7470\npeer.example.org:7470\n");
     assert_eq!(merge(true).0, Tally { found: 3, already_here: 2, refused: 1, ..Tally::default() });
+}
+
+#[test]
+fn known_peers_that_find_no_place_are_told_of() {
+    let (from, to) = (tempfile::tempdir().unwrap(), tempfile::tempdir().unwrap());
+    let (source, data) = (DataDir::new(from.path()), DataDir::new(to.path()));
+    let peers = |range: std::ops::Range<usize>| range.map(|n| format!("192.0.2.1:{n}\n")).collect::<String>();
+    fs::write(source.known_peers(), format!("[2001:db8::1]:7470\n{}", peers(1..KNOWN + 10))).unwrap();
+    // Ours are as many as are kept, but for the one that the file is not written with.
+    fs::write(data.known_peers(), format!("[2001:db8::2]:7470\n{}", peers(1000..999 + KNOWN))).unwrap();
+    let merge = || {
+        let mut notes = Notes::default();
+        let mut feed = Feed::new(Way::Nowhere { store: None, now: NOW }, &mut notes);
+        settings::merge_peers(&source, &data, &mut feed, true).unwrap();
+        let tally = feed.finish().unwrap()[&Part::Peers];
+        assert_eq!(notes.0.len() as u64, tally.refused);
+        (tally, notes.0)
+    };
+    let (tally, notes) = merge();
+    let found = KNOWN as u64 + 10;
+    assert_eq!(tally, Tally { found, imported: 1, refused: found - 1, ..Tally::default() });
+    assert_eq!((notes[0].id.as_str(), notes[0].reason), ("[2001:db8::1]:7470", "not_kept"));
+    assert_eq!(notes.last().map(|note| (note.line, note.reason)), Some((Some(found), "too_many")));
+    assert_eq!(fs::read_to_string(data.known_peers()).unwrap().lines().count(), KNOWN);
+
+    fs::write(source.known_peers(), "192.0.2.1:1000\n".repeat(10_000)).unwrap();
+    let (tally, notes) = merge();
+    assert_eq!(tally, Tally { found: 2, already_here: 1, refused: 1, ..Tally::default() });
+    assert_eq!(notes[0].reason, "too_long");
 }
