@@ -131,8 +131,9 @@ pub const FETCHES: usize = 4;
 pub const READ_BYTES: usize = 256 * 1024;
 /// What a connection's read buffer may keep when a large frame is dealt with.
 pub const BUFFER_KEPT: usize = 1024 * 1024;
-/// Frames dealt with before everything else has its turn: a tenth of a millisecond of work. A flood's
-/// other peers wait for that long at each of a message's stations.
+/// Frames dealt with before everything else has its turn: a tenth of a millisecond of work with
+/// usual records, some milliseconds with the largest that are read at once ([`LARGE_BYTES`]). A flood's other
+/// peers wait for that long at each of a message's stations.
 pub const TURN_FRAMES: usize = 4;
 /// Objects handed to `ingest` and not yet decided: four of its batches, one being inserted, one that
 /// waits for that, one being verified and one being read. With fewer, each stage waits for another.

@@ -224,7 +224,8 @@ async fn a_large_frame_comes_in_only_when_there_is_room_and_soon() {
 
 #[tokio::test]
 async fn what_a_stalled_session_has_not_looked_at_is_not_kept_for_it() {
-    let node = Node::start(&task(1, 4000));
+    // More than the sockets' buffers take.
+    let node = Node::start(&task(1, 12_000));
     let (mut peer, _running) = node.peer().await;
     peer.say(&LegacyMessage::SyncRequest { history: History::Records, since: 0 }).await;
     // The peer reads nothing from here on.
