@@ -198,7 +198,7 @@ fn misconfigured(key: &str, text: &str, hint: &str) -> CliError {
 fn bridge(args: &Args, config: &Config, peers: &[Peer]) -> BridgeConfig {
     let listen = SocketAddr::new(args.host.unwrap_or(config.host), args.port.unwrap_or(config.port));
     let legacy = peers.iter().filter_map(|peer| if let Peer::Legacy(peer) = peer { Some(peer.clone()) } else { None });
-    let public = match (args.no_bootstrap, peers.is_empty()) {
+    let public = match (args.no_bootstrap, args.peer.is_empty() && config.peer.is_empty()) {
         (true, _) => PublicPeer::Avoided(PeerAddress::public()),
         (false, true) => PublicPeer::Tried(PeerAddress::public()),
         (false, false) => PublicPeer::LikeOthers,
@@ -365,14 +365,19 @@ mod tests {
     fn a_peer_that_is_none_is_a_usage_error() {
         let error = options(&parsed("--peer nonsense"), &Config::default()).unwrap_err();
         assert_eq!(error.kind, ErrorKind::Usage);
-        let nonsense = || vec!["nonsense".to_owned()];
-        for (key, config) in [
-            ("peer", Config { peer: nonsense(), ..Config::default() }),
-            ("listen", Config { listen: nonsense(), ..Config::default() }),
-        ] {
-            let error = options(&parsed(""), &config).unwrap_err();
-            assert!(error.message.starts_with(&format!("config.toml: {key}")) && error.hint.is_some(), "{error}");
-            assert_eq!(error.kind, ErrorKind::Failed);
-        }
+        let config = Config { listen: vec!["nonsense".to_owned()], ..Config::default() };
+        let error = options(&parsed(""), &config).unwrap_err();
+        assert!(error.message.starts_with("config.toml: listen") && error.hint.is_some(), "{error}");
+        assert_eq!(error.kind, ErrorKind::Failed);
+    }
+
+    #[test]
+    fn a_configured_peer_that_is_none_is_left_out_and_calls_for_no_public_one() {
+        let peers =
+            |peers: &[&str]| Config { peer: peers.iter().map(|&peer| peer.to_owned()).collect(), ..Config::default() };
+        let bridge = options(&parsed(""), &peers(&["192.0.2.1", "192.0.2.1:7470"])).unwrap().bridge;
+        assert_eq!(bridge.peers, ["192.0.2.1:7470".parse().unwrap()]);
+        let bridge = options(&parsed(""), &peers(&["192.0.2.1"])).unwrap().bridge;
+        assert_eq!((bridge.peers, bridge.public), (vec![], PublicPeer::LikeOthers));
     }
 }
