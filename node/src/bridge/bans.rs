@@ -10,7 +10,7 @@ use std::{
 };
 
 use super::limits::{
-    BAN_FIRST, BAN_MEMORY, BAN_MOST, BANS, FORGIVE_INTERVAL, HEAVY, LIGHT, LIGHT_MOST, PENALTIES, PENALTY_LIMIT,
+    BAN_FIRST, BAN_MEMORY, BAN_MOST, BANS, FORGIVE_INTERVAL, HEAVY, LATE, LIGHT, LIGHT_MOST, PENALTIES, PENALTY_LIMIT,
 };
 
 /// What a peer did.
@@ -23,6 +23,9 @@ pub enum Offence {
     /// An object whose id or signature is wrong, or an artifact that is another: no honest node passes
     /// these on, for it checks them itself.
     Forged,
+    /// A frame that began and did not come to its end in time: a slow line, or somebody who keeps room that
+    /// others wait for.
+    Late,
     /// An object that we refuse and the reference does not.
     Refused,
 }
@@ -32,6 +35,7 @@ impl Offence {
     const fn points(self) -> u32 {
         match self {
             Self::BadFrame | Self::Oversize | Self::Forged => HEAVY,
+            Self::Late => LATE,
             Self::Refused => LIGHT,
         }
     }
@@ -166,6 +170,16 @@ mod tests {
         assert_eq!(offend_until_banned(&mut bans, later), 4);
         assert_eq!(bans.banned(&IP, later), Some(BAN_FIRST));
         assert_eq!(bans.banned(&IP, later + BAN_FIRST), None, "a ban ends");
+    }
+
+    #[test]
+    fn half_frames_again_and_again_ban() {
+        let now = Instant::now();
+        let mut bans = Bans::default();
+        for _ in 1..PENALTY_LIMIT / LATE {
+            assert_eq!(bans.penalise(&IP, Offence::Late, now), Consequence::Keep);
+        }
+        assert_eq!(bans.penalise(&IP, Offence::Late, now), Consequence::Drop);
     }
 
     #[test]

@@ -94,6 +94,9 @@ pub const SYNC_MARKS: usize = 1024;
 pub const PENALTY_LIMIT: u32 = 1000;
 /// For what no honest node sends (see `Offence`): the fourth within some minutes is too many.
 pub const HEAVY: u32 = 250;
+/// For a frame that does not come to its end: eight connections of one address that do nothing else are
+/// banned within two minutes, and a slow line never is.
+pub const LATE: u32 = 50;
 /// For an object that only our stricter reading refuses: the reference relays such in good faith.
 pub const LIGHT: u32 = 1;
 /// Points that light offences alone can add up to: they never ban.

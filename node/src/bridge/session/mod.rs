@@ -299,6 +299,7 @@ impl<R: AsyncRead + Unpin, W: AsyncWrite + Unpin> Session<R, W> {
         if !self.window.is_open() || !self.incoming.hungry() || self.incoming.waits() || since_last > BUSY {
             self.incoming.excuse(now);
         } else if self.incoming.is_late(now) {
+            self.penalise(Offence::Late)?;
             return Err(Ended::TimedOut);
         }
         if self.outgoing.is_stalled(self.state.heard(), now) {
