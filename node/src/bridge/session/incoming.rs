@@ -73,6 +73,9 @@ struct Begun {
     last_byte: Instant,
 }
 
+/// A place in the queue for [`Room`].
+type Turn = Pin<Box<dyn Future<Output = Result<Room, AcquireError>> + Send>>;
+
 /// Frames off the connection.
 pub(super) struct Incoming<R> {
     reader: FrameReader<R>,
@@ -80,7 +83,7 @@ pub(super) struct Incoming<R> {
     /// For the large frame that is coming in.
     room: Option<Room>,
     /// Its turn to have room; kept, or it would always be last.
-    wait: Option<Pin<Box<dyn Future<Output = Result<Room, AcquireError>> + Send>>>,
+    wait: Option<Turn>,
     paused: Option<Instant>,
     begun: Option<Begun>,
     /// Whether the reader may hold another whole frame.
