@@ -4,7 +4,11 @@
 //! and a file that cannot be understood is never overwritten. It may hold an API key of a language
 //! model, so it is readable by its owner alone, and no message may print that key.
 
-use std::{fmt, fs, io, net::IpAddr, path::Path};
+use std::{
+    fmt, fs, io,
+    net::{IpAddr, Ipv4Addr},
+    path::Path,
+};
 
 use serde::{Deserialize, Serialize};
 use toml::{Table, Value};
@@ -35,6 +39,7 @@ pub enum ConfigError {
 #[serde(default)]
 pub struct Config {
     /// Where peers of the existing network are listened for; unspecified: all addresses.
+    #[serde(deserialize_with = "host")]
     pub host: IpAddr,
     pub port: u16,
     /// Port of libp2p, where `listen` names no addresses.
@@ -132,9 +137,7 @@ pub struct Loaded {
 pub fn load(path: &Path) -> Result<Loaded, ConfigError> {
     use std::os::unix::fs::PermissionsExt;
     let text = read(path)?.unwrap_or_default();
-    let table = parse_table(path, &text)?;
-    let config: Config = toml::from_str(&text).map_err(|e| corrupt(path, &text, &e))?;
-    config.check()?;
+    let (table, config) = parse(path, &text)?;
     let nested = table.get("llm").and_then(Value::as_table);
     let known = |key: &str| KEYS.contains(&key) || REFERENCE_KEYS.contains(&key);
     let unknown = table.keys().filter(|key| !known(key)).cloned();
@@ -181,8 +184,7 @@ pub fn set(path: &Path, table: &str, values: &[(&str, Option<Value>)]) -> Result
             toml::to_string(&wanted).map_err(|e| ConfigError::Value(e.to_string()))?
         };
     }
-    let config: Config = toml::from_str(&text).map_err(|e| corrupt(path, &text, &e))?;
-    config.check()?;
+    parse(path, &text)?;
     Ok(write_private(path, text.as_bytes())?)
 }
 
@@ -206,6 +208,15 @@ fn nonempty<'de, D: serde::Deserializer<'de>>(value: D) -> Result<Option<String>
     Ok(Option::<String>::deserialize(value)?.filter(|text| !text.is_empty()))
 }
 
+/// As the reference reads it: an empty host means all addresses, and `localhost` is no name to look up.
+fn host<'de, D: serde::Deserializer<'de>>(value: D) -> Result<IpAddr, D::Error> {
+    match String::deserialize(value)?.as_str() {
+        "" => Ok(Ipv4Addr::UNSPECIFIED.into()),
+        "localhost" => Ok(Ipv4Addr::LOCALHOST.into()),
+        text => text.parse().map_err(|_| serde::de::Error::custom("host must be an IP address")),
+    }
+}
+
 /// The file's text; none when there is no file.
 fn read(path: &Path) -> Result<Option<String>, ConfigError> {
     let bytes = match fs::read(path) {
@@ -218,6 +229,16 @@ fn read(path: &Path) -> Result<Option<String>, ConfigError> {
         let line = before.filter(|byte| **byte == b'\n').count() + 1;
         ConfigError::Corrupt { path: path.display().to_string(), line, message: "this is not UTF-8".into() }
     })
+}
+
+fn parse(path: &Path, text: &str) -> Result<(Table, Config), ConfigError> {
+    let table = parse_table(path, text)?;
+    if table.contains_key("task") && table.contains_key("task_id") {
+        return Err(ConfigError::Value("config.toml: task and task_id are one setting: leave one of them out".into()));
+    }
+    let config: Config = toml::from_str(text).map_err(|e| corrupt(path, text, &e))?;
+    config.check()?;
+    Ok((table, config))
 }
 
 fn parse_table(path: &Path, text: &str) -> Result<Table, ConfigError> {
@@ -452,8 +473,13 @@ mod tests {
         assert_eq!(load(&path).unwrap().config.task.as_deref(), Some("def"));
         set(&path, "", &[("task", None)]).unwrap();
         assert_eq!(load(&path).unwrap().config.task, None);
-        let (_dir, path) = file("task_id = \"\"\n");
-        assert_eq!(load(&path).unwrap().config.task, None);
+        let (_dir, path) = file("task_id = \"\"\nhost = \"localhost\"\n");
+        let config = load(&path).unwrap().config;
+        assert_eq!((config.task, config.host), (None, Ipv4Addr::LOCALHOST.into()));
+        let (_dir, path) = file("task_id = \"a\"\ntask = \"b\"\nhost = \"\"\n");
+        assert!(load(&path).unwrap_err().to_string().contains("task and task_id are one setting"));
+        set(&path, "", &[("task", Some(Value::String("b".into())))]).unwrap();
+        assert_eq!(load(&path).unwrap().config.host, Ipv4Addr::UNSPECIFIED);
     }
 
     #[test]

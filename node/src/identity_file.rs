@@ -64,6 +64,21 @@ pub fn load_or_create(dir: &Path) -> Result<Found, DataDirError> {
     Ok(Found { identity, created, was_loose })
 }
 
+/// Takes over the key that lies in `from`, unless one lies in `to`: that one stays. Changes nothing in
+/// `from`.
+///
+/// # Errors
+/// As [`load_or_create`]; also where there is no key to take over.
+pub fn adopt(from: &Path, to: &Path) -> Result<NodeId, DataDirError> {
+    let path = from.join(KEY);
+    // Whatever is no key is not copied.
+    let text = load(from)?.and(read_text(&path)?);
+    let text = text.ok_or_else(|| DataDirError::Corrupt { path, reason: "there is no key".into() })?;
+    create_private_dir(to)?;
+    write_private_once(&to.join(KEY), text.trim().as_bytes())?;
+    Ok(load_or_create(to)?.identity.node_id())
+}
+
 /// libp2p's name for a node's key; none for a node id that is no key.
 pub fn peer_id(node: &NodeId) -> Option<PeerId> {
     let key = identity::ed25519::PublicKey::try_from_bytes(node.as_bytes()).ok()?;
@@ -107,6 +122,21 @@ mod tests {
         let error = load_or_create(dir.path()).unwrap_err().to_string();
         assert!(error.contains("private_key") && !error.contains("not a key"), "{error}");
         assert_eq!(fs::read_to_string(dir.path().join(KEY)).unwrap(), "not a key");
+    }
+
+    #[test]
+    fn a_key_is_taken_over_once_and_is_private_then() {
+        let (from, dir) = (tempfile::tempdir().unwrap(), tempfile::tempdir().unwrap());
+        let to = dir.path().join("identity");
+        assert!(adopt(from.path(), &to).is_err() && !to.exists());
+        fs::write(from.path().join(KEY), "07".repeat(32) + "\n").unwrap();
+        fs::set_permissions(from.path().join(KEY), fs::Permissions::from_mode(0o644)).unwrap();
+        let seven = Identity::from_seed(&[7; 32]).node_id();
+        assert_eq!(adopt(from.path(), &to).unwrap(), seven);
+        assert_eq!(fs::metadata(to.join(KEY)).unwrap().permissions().mode() & 0o777, 0o600);
+        assert_eq!(fs::read_dir(from.path()).unwrap().count(), 1, "nothing is written there");
+        fs::write(from.path().join(KEY), "08".repeat(32)).unwrap();
+        assert_eq!(adopt(from.path(), &to).unwrap(), seven, "ours stays");
     }
 
     #[test]

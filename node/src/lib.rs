@@ -18,9 +18,11 @@ pub mod config;
 pub mod data_dir;
 #[cfg(feature = "trainer")]
 pub mod engine;
+pub mod export;
 pub mod genesis;
 pub mod housekeeping;
 pub mod identity_file;
+pub mod import;
 pub mod ingest;
 pub mod mirror;
 pub mod network;

@@ -29,10 +29,10 @@ pub fn body_length(header: [u8; HEADER_BYTES]) -> Result<usize, Reject> {
 }
 
 impl Frame {
-    /// Reads a frame's body.
+    /// Reads a frame's body. Without a payload it has an empty one, as in the reference.
     ///
     /// # Errors
-    /// What is wrong with the JSON, or a missing, unknown or ill-typed field.
+    /// What is wrong with the JSON, a missing type, or an unknown or ill-typed field.
     pub fn decode(body: &[u8]) -> Result<Self, Reject> {
         let Value::Object(mut map) = Value::parse(body)? else { return Err(Reject::NotAnObject) };
         let kind = match map.remove("type") {
@@ -40,7 +40,7 @@ impl Frame {
             Some(_) => return Err(Reject::WrongType { field: "type".into(), expected: "text" }),
             None => return Err(Reject::MissingField("type".into())),
         };
-        let payload = map.remove("payload").ok_or_else(|| Reject::MissingField("payload".into()))?;
+        let payload = map.remove("payload").unwrap_or_else(|| Value::Object(Map::new()));
         match map.into_keys().next() {
             Some(field) => Err(Reject::UnknownField(field)),
             None => Ok(Self { kind, payload }),

@@ -5,7 +5,7 @@
 //! text that was signed ([`ObjectFrame`]): nothing is parsed or printed again on its way out.
 
 use crate::{
-    Cid, Kind, ObjectId, Reject, SignedObject, TaskId,
+    Cid, Kind, ObjectId, Reject, Signed, SignedObject, TaskId,
     frame::{Frame, HEADER_BYTES, MAX_BODY_BYTES},
     json::{Map, Value},
 };
@@ -159,7 +159,10 @@ fn cid_text(cid: Option<Cid>) -> Value {
 }
 
 fn decode_object(message: &str, kind: Kind, payload: Value) -> Result<SignedObject, Reject> {
-    let object = SignedObject::from_value_as(kind, payload)?;
+    let object = match kind {
+        Kind::Experiment => SignedObject::Experiment(Signed::from_any_spelling(payload)?),
+        _ => SignedObject::from_value_as(kind, payload)?,
+    };
     match &object {
         SignedObject::Control(event) if event.kind != message => {
             Err(Reject::Malformed(format!("a message {message} with an event of another type")))
@@ -307,7 +310,8 @@ mod tests {
         let read = |text: &str| LegacyMessage::decode(Frame::decode(text.as_bytes()).unwrap());
         let all = LegacyMessage::SyncRequest { history: History::Records, since: 0 };
         assert_eq!(read(r#"{"type":"sync_request","payload":{"since":-5,"more":1}}"#), Ok(Some(all.clone())));
-        assert_eq!(read(r#"{"type":"sync_request","payload":{}}"#), Ok(Some(all)));
+        assert_eq!(read(r#"{"type":"sync_request","payload":{}}"#), Ok(Some(all.clone())));
+        assert_eq!(read(r#"{"type":"sync_request"}"#), Ok(Some(all)), "no payload is an empty one");
         assert_eq!(read(r#"{"type":"a_later_one","payload":{}}"#), Ok(None));
         assert_eq!(
             read(r#"{"type":"code_request","payload":{"code_cid":""}}"#),
@@ -351,6 +355,40 @@ mod tests {
         let frame = Frame::decode(renamed.as_bytes()).unwrap();
         assert!(matches!(LegacyMessage::decode(frame), Err(Reject::Malformed(_))));
         assert_eq!(LegacyMessage::Object(event("merge")).encode(), Err(Reject::UnknownKind));
+    }
+
+    #[test]
+    fn a_record_out_of_a_references_database_is_read_as_it_was_signed() {
+        let fields = |metric: &str, memory: &str| {
+            let key = "ab".repeat(32);
+            let text = format!(
+                r#"{{"parent":null,"depth":0,"code_cid":"","diff":"","dataset_cid":"","prepare_cid":"","time_budget":300,
+                "val_bpb":{metric},"peak_vram_mb":{memory},"num_steps":1,"num_params":1,"status":"keep","description":"",
+                "hypothesis":"","agent_model":"","gpu_model":"CPU","cuda_version":"","torch_version":"",
+                "node_id":"{key}","timestamp":9,"version":1}}"#
+            );
+            let Ok(Value::Object(map)) = Value::parse(text.as_bytes()) else { panic!("{text}") };
+            map
+        };
+        let received = |id: ObjectId, mut map: Map| {
+            map.insert("id".into(), Value::String(id.to_string()));
+            map.insert("signature".into(), Value::String("07".repeat(64)));
+            LegacyMessage::decode(Frame { kind: "experiment".into(), payload: Value::Object(map) })
+        };
+        for (metric, memory, shown) in [
+            ("1", "0", ("1.0", "0.0")),
+            ("1", "5.0", ("1.0", "5.0")),
+            ("-0.0", "7", ("0.0", "7.0")),
+            ("2.5", "-0.0", ("2.5", "0.0")),
+        ] {
+            let signed = Value::Object(fields(metric, memory)).canonical();
+            let signed = SignedObject::from_canonical(Kind::Experiment, signed.as_bytes(), [7; 64]).unwrap();
+            let read = received(signed.id(), fields(shown.0, shown.1));
+            let Ok(Some(LegacyMessage::Object(read))) = read else { panic!("{metric}, {memory}: {read:?}") };
+            assert_eq!(read.canonical(), signed.canonical());
+            let other = received(signed.id(), fields("1.5", shown.1));
+            assert!(matches!(other, Err(Reject::IdMismatch { .. })), "{other:?}");
+        }
     }
 
     #[test]

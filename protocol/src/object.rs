@@ -126,6 +126,9 @@ pub trait Object: Clone + fmt::Debug + Send + Sync + 'static + Sized {
 /// Fields of an object being read; only this crate's objects can take from it.
 pub struct FieldReader(pub(crate) Fields);
 
+/// Fields as they may have been when they were signed.
+pub(crate) type Spelling = [(String, Value); 2];
+
 /// A well-formed object with its canonical bytes, id and a signature not yet checked.
 #[derive(Clone)]
 pub struct Signed<T> {
@@ -170,15 +173,40 @@ impl<T: Object> Signed<T> {
     /// # Errors
     /// As [`Signed::from_json`].
     pub fn from_value(value: Value) -> Result<Self, Reject> {
+        Self::from_spellings(value, |_| Vec::new())
+    }
+
+    /// As [`Signed::from_value`], where fields may have been spelled otherwise when they were signed:
+    /// `others` gives what to put into their place, one attempt after the other. The attempt whose
+    /// hash is the id is what was signed.
+    pub(crate) fn from_spellings(value: Value, others: impl FnOnce(&Map) -> Vec<Spelling>) -> Result<Self, Reject> {
         let Value::Object(map) = value else { return Err(Reject::NotAnObject) };
         let mut fields = Fields(map);
         let claimed = fields.text(T::ID_FIELD)?;
         let signature = parse_signature(&fields.text("signature")?)?;
         T::strip_unsigned(&mut fields.0);
-        let canonical = Value::Object(fields.0.clone()).canonical();
-        let signed = Self::assemble(fields.0, canonical.as_bytes(), signature)?;
-        let actual = signed.id.to_string();
-        if claimed == actual { Ok(signed) } else { Err(Reject::IdMismatch { actual }) }
+        let mut value = Value::Object(fields.0);
+        let canonical = value.canonical();
+        check_size(canonical.len())?;
+        let id = hash(canonical.as_bytes());
+        let actual = id.to_string();
+        if actual != claimed {
+            let others = if let Value::Object(map) = &value { others(map) } else { Vec::new() };
+            for spelling in others {
+                if let Value::Object(map) = &mut value {
+                    map.extend(spelling);
+                }
+                let canonical = value.canonical();
+                let id = hash(canonical.as_bytes());
+                if id.to_string() == claimed {
+                    return Self::assemble(value, id, canonical.as_bytes(), signature);
+                }
+            }
+            // What is wrong with the fields says more than that nothing fits.
+            Self::assemble(value, id, canonical.as_bytes(), signature)?;
+            return Err(Reject::IdMismatch { actual });
+        }
+        Self::assemble(value, id, canonical.as_bytes(), signature)
     }
 
     /// Reads canonical bytes as they travel on our own network and lie in the store.
@@ -191,19 +219,15 @@ impl<T: Object> Signed<T> {
         if value.canonical().as_bytes() != canonical {
             return Err(Reject::NotCanonical);
         }
-        match value {
-            Value::Object(map) => Self::assemble(map, canonical, signature),
-            _ => Err(Reject::NotAnObject),
-        }
+        Self::assemble(value, hash(canonical), canonical, signature)
     }
 
-    fn assemble(map: Map, canonical: &[u8], signature: [u8; 64]) -> Result<Self, Reject> {
-        check_size(canonical.len())?;
+    fn assemble(value: Value, id: ObjectId, canonical: &[u8], signature: [u8; 64]) -> Result<Self, Reject> {
+        let Value::Object(map) = value else { return Err(Reject::NotAnObject) };
         let mut reader = FieldReader(Fields(map));
         let object = T::read(&mut reader)?;
         reader.0.finish()?;
         object.check()?;
-        let id = ObjectId(Sha256::digest(canonical).into());
         Ok(Self { object, id, canonical: canonical.into(), signature })
     }
 
@@ -261,6 +285,10 @@ impl<T: Object> Verified<T> {
     pub fn into_signed(self) -> Signed<T> {
         self.0
     }
+}
+
+fn hash(canonical: &[u8]) -> ObjectId {
+    ObjectId(Sha256::digest(canonical).into())
 }
 
 fn check_size(size: usize) -> Result<(), Reject> {

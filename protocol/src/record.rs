@@ -5,10 +5,10 @@ use std::{fmt, str::FromStr};
 use serde::{Deserialize, Serialize};
 
 use crate::{
-    Cid, HardwareClass, Kind, NodeId, Object, RecordId, Reject, TaskId,
+    Cid, HardwareClass, Kind, NodeId, Object, RecordId, Reject, Signed, TaskId,
     fields::text_or_empty,
     json::{Map, Value},
-    object::FieldReader,
+    object::{FieldReader, Spelling},
 };
 
 /// The version that we publish: it signs `task_id`, which version 1 does not.
@@ -95,6 +95,45 @@ pub struct Record {
 impl Record {
     pub fn class(&self) -> HardwareClass {
         HardwareClass::of(&self.gpu_model)
+    }
+}
+
+impl Signed<Record> {
+    /// As [`Signed::from_value`], for a record that may have lain in the reference's database, out of
+    /// which it answers whoever asks for its history. Columns of type REAL lose how a number was
+    /// spelled, and the spelling is part of what was signed: the one whose hash is the id is the right one.
+    ///
+    /// # Errors
+    /// As [`Signed::from_json`].
+    pub fn from_any_spelling(value: Value) -> Result<Self, Reject> {
+        Self::from_spellings(value, |shown| {
+            let of = |name: &str| shown.get(name).map(spellings).unwrap_or_default();
+            let (metrics, memories) = (of("val_bpb"), of("peak_vram_mb"));
+            let pair = |metric: &Value, memory: &Value| -> Spelling {
+                [("val_bpb".to_owned(), metric.clone()), ("peak_vram_mb".to_owned(), memory.clone())]
+            };
+            let pairs = metrics.iter().flat_map(|metric| memories.iter().map(move |memory| pair(metric, memory)));
+            // The first is what was shown.
+            pairs.skip(1).collect()
+        })
+    }
+}
+
+/// Everything that a REAL column shows in this way: `1.0` may have been `1`, and `0.0` also `-0.0`.
+fn spellings(shown: &Value) -> Vec<Value> {
+    /// The least integral number beyond what SQLite could have been given as an integer.
+    const BEYOND: f64 = 9_223_372_036_854_775_808.0;
+    match shown {
+        Value::Float(number) if number.fract() == 0.0 && (-BEYOND..BEYOND).contains(number) => {
+            #[allow(clippy::cast_possible_truncation, reason = "integral and within 64 bits")]
+            let integer = Value::Int(*number as i128);
+            let mut all = vec![shown.clone(), integer];
+            if *number == 0.0 {
+                all.push(Value::Float(-0.0));
+            }
+            all
+        }
+        other => vec![other.clone()],
     }
 }
 

@@ -2,7 +2,13 @@
 //! one run on one machine, and what an attack costs honest peers. Run by `scripts/bench bridge`.
 //!
 //! A figure is the time from the command to connect until the last record is on the receiver's disk.
-#![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic, clippy::indexing_slicing)]
+#![allow(
+    clippy::unwrap_used,
+    clippy::expect_used,
+    clippy::panic,
+    clippy::indexing_slicing,
+    reason = "a measurement that cannot go on must say so and stop"
+)]
 
 use std::{
     path::Path,
@@ -15,7 +21,6 @@ use spore_tests::{
     ordeal::Ordeal,
     process::{cpu_seconds, peak_resident},
     reference::{Reference, python},
-    spore,
     tree::Tree,
 };
 
@@ -124,8 +129,8 @@ async fn abuse() {
     println!("honest peers during {} s of attack, against the quiet before it", ATTACK.as_secs());
     let ordeal = Ordeal::run(&mut net, ATTACK).await;
     println!("{}\n{}", ordeal.volume, ordeal.told());
-    let worst = ordeal.slowdowns().into_iter().fold(0.0, f64::max);
-    println!("  wanted: latencies within twice the quiet ones: {} ({worst:.1} times at most)", verdict(worst <= 2.0));
+    let (median, tail) = (ordeal.slowdown(0.5), ordeal.slowdown(0.95));
+    println!("  wanted: medians within twice the quiet ones: {} ({median:.1}; p95 {tail:.1})", verdict(median <= 2.0));
 }
 
 /// One cold synchronisation between ours.
@@ -162,7 +167,7 @@ async fn ours_from(net: &TestNet, node: usize, peer: &str, records: usize) -> Du
     let count = async || node.api("/status").await.expect("the node is there")["experiment_count"].as_u64().unwrap();
     let wanted = count().await + records as u64;
     let start = Instant::now();
-    spore(node.dir(), &["connect", peer]).expect_code(0);
+    node.connect(peer).await;
     while count().await < wanted {
         assert!(start.elapsed() < LIMIT, "{} of {wanted} records after {LIMIT:?}", count().await);
         tokio::time::sleep(POLL).await;

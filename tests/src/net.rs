@@ -240,6 +240,11 @@ impl Node {
         cid
     }
 
+    /// Has it dial a peer, as `spore connect` does.
+    pub async fn connect(&self, peer: &str) {
+        self.post("/peers", serde_json::json!({"address": peer}).to_string().into_bytes()).await;
+    }
+
     async fn post(&self, path: &str, body: Vec<u8>) -> Value {
         let token = std::fs::read_to_string(self.dir.join("api_token")).expect("the node has written its token");
         let request = http::client().post(self.url(&format!("/api/v1{path}"))).bearer_auth(token.trim()).body(body);

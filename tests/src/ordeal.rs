@@ -65,12 +65,12 @@ impl Ordeal {
         Self { node: number, tree, quiet, attacked, quiet_memory, attack_memory, volume }
     }
 
-    /// How many times as long things take honest peers: median and 95th percentile of each.
-    pub fn slowdowns(&self) -> Vec<f64> {
-        let times = |of: fn(&Latencies) -> &Vec<Duration>, share| {
+    /// How many times as long things take honest peers, by this quantile: the worse of both.
+    pub fn slowdown(&self, share: f64) -> f64 {
+        let times = |of: fn(&Latencies) -> &Vec<Duration>| {
             quantile(of(&self.attacked), share) / quantile(of(&self.quiet), share)
         };
-        [0.5, 0.95].into_iter().flat_map(|share| [times(|of| &of.ping, share), times(|of| &of.spread, share)]).collect()
+        times(|of| &of.ping).max(times(|of| &of.spread))
     }
 
     /// What honest peers noticed, a line for each thing.

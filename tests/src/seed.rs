@@ -161,7 +161,13 @@ pub(crate) fn manifest(number: u8, created_by: NodeId, base: Cid) -> TaskManifes
     }
 }
 
-pub(crate) fn record(task: TaskId, node_id: NodeId, index: usize, parent: Option<(RecordId, u64)>, script: &[u8]) -> Record {
+pub(crate) fn record(
+    task: TaskId,
+    node_id: NodeId,
+    index: usize,
+    parent: Option<(RecordId, u64)>,
+    script: &[u8],
+) -> Record {
     let discard = index % 3 == 2;
     Record {
         parent: parent.map(|(id, _)| id),

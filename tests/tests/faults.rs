@@ -66,7 +66,7 @@ async fn a_locked_data_directory_names_its_holder() {
 }
 
 /// The arguments of a node on these ports: the legacy network's, libp2p's and the page's.
-fn run_on<'a>([port, p2p, web]: [&'a str; 3]) -> [&'a str; 10] {
+fn run_on([port, p2p, web]: [&str; 3]) -> [&str; 10] {
     ["run", "--no-train", "--no-bootstrap", "--no-mdns", "--port", port, "--p2p-port", p2p, "--web-port", web]
 }
 

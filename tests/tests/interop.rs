@@ -349,6 +349,28 @@ async fn publish(reference: &mut Reference, task: &str, parent: &Value, number: 
     reference.ask(record).await;
 }
 
+#[tokio::test(flavor = "multi_thread")]
+async fn records_that_a_references_database_spells_otherwise_arrive_as_they_were_signed() {
+    let Some(python) = python() else { return };
+    let mut net = TestNet::new();
+    let mut reference = Reference::start(&python, &net, "reference", &[]).await;
+    let task = text(&reference.ask(task_facts("theirs")).await);
+    let root = reference.ask(json!({"do": "publish", "code": "print(0)", "task_id": task, "val_bpb": 20})).await;
+    // Signed as integers, told out of columns of floats; more of them than an address has offences to spare.
+    for number in 1..=6 {
+        let record = json!({"do": "publish", "code": format!("print({number})"), "task_id": task, "depth": 1,
+            "parent": root["id"], "val_bpb": 20 - number, "peak_vram_mb": number % 2});
+        reference.ask(record).await;
+    }
+    let node = start(&mut net, "ours", &[reference.address()]).await;
+    let known = agree(net.node(node), &mut reference).await;
+    assert_eq!(known.records.len(), 7);
+    // Nothing of this was held against it: the connection goes on.
+    publish(&mut reference, &task, &root, 7).await;
+    assert_eq!(agree(net.node(node), &mut reference).await.records.len(), 8);
+    reference.assert_unharmed().await;
+}
+
 fn remembers(dir: &Path, address: &str) -> bool {
     let known = std::fs::read_to_string(dir.join("known_peer")).unwrap_or_default();
     known.lines().any(|line| line == address)

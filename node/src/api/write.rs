@@ -20,6 +20,7 @@ use super::{
     view::View,
 };
 use crate::{
+    bridge::ConnectError,
     ingest::{Disposition, IngestHandle, Origin},
     peer::{PEER_ADDRESSES, Peer},
 };
@@ -204,18 +205,24 @@ async fn use_task(view: &View, node: &LiveNode, wish: &dto::UseTask) -> Result<d
 /// Connects to a peer. One of the existing network is dialled again, whenever it is not connected, until
 /// the node ends or the peer is deleted.
 #[utoipa::path(post, path = "/api/v1/peers", request_body = dto::PeerAddress, security(("token" = [])),
-    responses((status = 200, body = dto::PeerAddress), (status = 400, body = dto::Problem), (status = 503, body = dto::Problem)))]
+    responses((status = 200, body = dto::PeerAddress), (status = 400, body = dto::Problem), (status = 409, body = dto::Problem), (status = 503, body = dto::Problem)))]
 async fn add_peer(node: &LiveNode, wish: &dto::PeerAddress) -> Result<dto::PeerAddress, ApiError> {
     let peer = wish
         .address
         .parse()
         .map_err(|_| ApiError::bad_request(format!("{:.200} is no peer address", wish.address)).hint(PEER_ADDRESSES))?;
-    let connected = match peer {
-        Peer::Legacy(address) => node.bridge.connect(address).await,
-        Peer::Libp2p(address) => node.network.dial(address).await,
-    };
-    connected
-        .map_err(|e| ApiError::unavailable(format!("could not connect to {}: {}", wish.address, innermost(&e))))?;
+    let told = |why: &str| format!("could not connect to {}: {why}", wish.address);
+    match peer {
+        Peer::Legacy(address) => node.bridge.connect(address).await.map_err(|error| match error {
+            ConnectError::Own | ConnectError::TooMany(_) | ConnectError::Disconnected => {
+                ApiError::conflict(told(&error.to_string()))
+            }
+            ConnectError::Unreachable(_) | ConnectError::Closed => ApiError::unavailable(told(&error.to_string())),
+        })?,
+        Peer::Libp2p(address) => {
+            node.network.dial(address).await.map_err(|e| ApiError::unavailable(told(innermost(&e))))?;
+        }
+    }
     Ok(wish.clone())
 }
 

@@ -48,7 +48,7 @@ impl Source {
 #[error("{NAMED} peers are named already; remove one first")]
 pub struct TooManyNamed;
 
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[derive(Clone, Debug, PartialEq, Eq)]
 enum State {
     /// Also while it is dialled.
     Idle {
@@ -56,6 +56,10 @@ enum State {
     },
     Connected {
         since: Instant,
+    },
+    /// The same peer is connected under another address.
+    Twin {
+        of: PeerAddress,
     },
 }
 
@@ -144,7 +148,7 @@ impl Book {
     }
 
     /// Whom to dial now. Each address given must be reported back by [`Book::connected`],
-    /// [`Book::failed`] or [`Book::is_own`]. `random` decides among equals.
+    /// [`Book::failed`], [`Book::is_twin`] or [`Book::is_own`]. `random` decides among equals.
     pub fn due(&mut self, now: Instant, mut random: impl FnMut() -> u64) -> Vec<PeerAddress> {
         let connected = self.peers.values().filter(|entry| matches!(entry.state, State::Connected { .. })).count();
         let is_due = |address: &PeerAddress, entry: &Entry| {
@@ -204,8 +208,22 @@ impl Book {
         failures
     }
 
+    /// A dial led to the peer that is connected under the address `of`. It is not dialled under this one
+    /// until that connection has ended.
+    pub fn is_twin(&mut self, address: &PeerAddress, of: &PeerAddress) {
+        self.dialling.remove(address);
+        if let Some(entry) = self.peers.get_mut(address) {
+            entry.state = State::Twin { of: of.clone() };
+        }
+    }
+
     /// A connection that we had dialled has ended.
     pub fn closed(&mut self, address: &PeerAddress, now: Instant, random: u64) {
+        let is_twin = |entry: &&mut Entry| matches!(&entry.state, State::Twin { of } if of == address);
+        for twin in self.peers.values_mut().filter(is_twin) {
+            // The address that was connected is tried first.
+            twin.wait(now, random);
+        }
         let Some(entry) = self.peers.get_mut(address) else { return };
         if matches!(entry.state, State::Connected { since } if now.saturating_duration_since(since) >= STEADY_AFTER) {
             entry.failures = 0;
@@ -235,9 +253,9 @@ impl Book {
         self.peers.get(address).map(|entry| entry.source)
     }
 
-    /// Whether a connection that we dialled under the address is open.
+    /// Whether a connection that we dialled is open with the peer, under this address or another.
     pub fn is_connected(&self, address: &PeerAddress) -> bool {
-        self.peers.get(address).is_some_and(|entry| matches!(entry.state, State::Connected { .. }))
+        self.peers.get(address).is_some_and(|entry| !matches!(entry.state, State::Idle { .. }))
     }
 
     /// What to tell a peer at `to` that asks for others: those we dialled and are connected with.

@@ -15,8 +15,10 @@ pub struct Loaded {
     pub peers: Vec<PeerAddress>,
     /// Numbers of lines that are no address, beginning with 1.
     pub unreadable: Vec<usize>,
-    /// There were more than are kept.
-    pub cut: bool,
+    /// Numbers of lines that name more peers than are kept.
+    pub beyond: Vec<usize>,
+    /// Number of the first line that was not read, for there is more than the file may hold.
+    pub cut: Option<usize>,
 }
 
 /// Reads the file; nothing when there is none.
@@ -35,7 +37,7 @@ pub fn load(path: &Path) -> Result<Loaded, DataDirError> {
     let text = String::from_utf8_lossy(&bytes);
     // A line that was cut off might still look like an address, of another port.
     let text = if whole { &text } else { text.rsplit_once('\n').map_or("", |(lines, _)| lines) };
-    Ok(Loaded { cut: !whole, ..parse(text) })
+    Ok(Loaded { cut: (!whole).then(|| text.lines().count() + 1), ..parse(text) })
 }
 
 /// Writes the file anew, in one step.
@@ -51,7 +53,7 @@ fn parse(text: &str) -> Loaded {
     for (number, line) in text.lines().enumerate().filter(|(_, line)| !line.trim().is_empty()) {
         match line.trim().parse() {
             Ok(peer) if loaded.peers.contains(&peer) => {}
-            Ok(_) if loaded.peers.len() >= KNOWN => loaded.cut = true,
+            Ok(_) if loaded.peers.len() >= KNOWN => loaded.beyond.push(number + 1),
             Ok(peer) => loaded.peers.push(peer),
             Err(_) => loaded.unreadable.push(number + 1),
         }
@@ -106,7 +108,7 @@ mod tests {
         let loaded = load(&path).unwrap();
         let shown: Vec<_> = loaded.peers.iter().map(ToString::to_string).collect();
         assert_eq!(shown, ["192.0.2.1:7470", "peer.example.org:7470"]);
-        assert_eq!((loaded.unreadable, loaded.cut), (vec![3, 5], false));
+        assert_eq!((loaded.unreadable, loaded.cut), (vec![3, 5], None));
     }
 
     #[test]
@@ -122,6 +124,7 @@ mod tests {
         assert_eq!(fs::metadata(&path).unwrap().permissions().mode() & 0o777, 0o600);
         fs::write(&path, "192.0.2.1:7470\n".repeat(10_000)).unwrap();
         let loaded = load(&path).unwrap();
-        assert_eq!((loaded.peers.len(), loaded.unreadable.len(), loaded.cut), (1, 0, true));
+        assert_eq!((loaded.peers.len(), loaded.unreadable.len(), loaded.beyond.len()), (1, 0, 0));
+        assert_eq!(loaded.cut, Some(KNOWN_BYTES as usize / "192.0.2.1:7470\n".len() + 1));
     }
 }

@@ -284,3 +284,22 @@ fn the_operator_may_name_only_so_many() {
     book.forget(&address(0));
     book.name(&address(5000), now).unwrap();
 }
+
+#[test]
+fn a_second_address_of_a_connected_peer_rests_until_that_connection_ends() {
+    let start = Instant::now();
+    let mut book = Book::default();
+    let [one, two] = [1, 2].map(address);
+    for address in [&one, &two] {
+        book.name(address, start).unwrap();
+    }
+    assert_eq!(book.due(start, || 0).len(), 2);
+    book.connected(&one, start);
+    book.is_twin(&two, &one);
+    let later = start + BACKOFF_NAMED * 100;
+    assert!(book.due(later, || 0).is_empty() && book.is_connected(&two));
+    assert_eq!(book.to_exchange(FROM), std::slice::from_ref(&one));
+    book.forget(&one);
+    book.closed(&one, later, 0);
+    assert_eq!(book.due(later + BACKOFF_NAMED, || 0), [two]);
+}

@@ -1,16 +1,32 @@
 //! Frames off a stream: bytes as they come, cut into bodies.
 //!
-//! A frame's memory grows with what has arrived of it, never with what its header announces.
+//! A frame's memory grows with what has arrived of it, never with what its header announces. One that is
+//! longer than any may be, but not by much, is read past: an honest reference may send it.
 
 use std::io;
 
 use spore_protocol::{
     Reject,
-    frame::{HEADER_BYTES, body_length},
+    frame::{HEADER_BYTES, MAX_BODY_BYTES},
 };
 use tokio::io::{AsyncRead, AsyncReadExt};
 
-use super::limits::{BUFFER_KEPT, READ_BYTES};
+use super::limits::{BUFFER_KEPT, READ_BYTES, SKIPPED_TIMES};
+
+/// What comes off a stream.
+#[derive(Debug, PartialEq, Eq)]
+pub(super) enum Part<'a> {
+    Body(&'a [u8]),
+    /// A body of so many bytes, too long to be kept, has gone by.
+    Skipped(usize),
+}
+
+/// A body that is being read past.
+#[derive(Clone, Copy, Debug)]
+struct Skip {
+    size: usize,
+    left: usize,
+}
 
 /// Reads frames. Bounded by the largest frame and one read.
 #[derive(Debug)]
@@ -19,24 +35,54 @@ pub(super) struct FrameReader<R> {
     buffer: Vec<u8>,
     /// Where the next frame starts.
     start: usize,
+    skip: Option<Skip>,
 }
 
 impl<R: AsyncRead + Unpin> FrameReader<R> {
     pub fn new(source: R) -> Self {
-        Self { source, buffer: Vec::new(), start: 0 }
+        Self { source, buffer: Vec::new(), start: 0, skip: None }
+    }
+
+    /// How long the next body says it is, when its header is here.
+    pub fn announced(&self) -> Option<usize> {
+        let header = self.buffer.get(self.start..)?.first_chunk::<HEADER_BYTES>().filter(|_| self.skip.is_none())?;
+        Some(usize::try_from(u32::from_be_bytes(*header)).unwrap_or(usize::MAX))
     }
 
     /// The next body, if all of it is here.
     ///
     /// # Errors
     /// [`Reject::TooLarge`] for a header that announces too much; nothing can be read after it.
-    pub fn next(&mut self) -> Result<Option<&[u8]>, Reject> {
-        let rest = self.buffer.get(self.start..).unwrap_or_default();
-        let Some(header) = rest.first_chunk::<HEADER_BYTES>() else { return Ok(None) };
-        let end = HEADER_BYTES + body_length(*header)?;
-        let Some(body) = rest.get(HEADER_BYTES..end) else { return Ok(None) };
-        self.start += end;
-        Ok(Some(body))
+    pub fn next(&mut self) -> Result<Option<Part<'_>>, Reject> {
+        if self.skip.is_some() {
+            return Ok(self.skip());
+        }
+        let Some(size) = self.announced() else { return Ok(None) };
+        if size > SKIPPED_TIMES * MAX_BODY_BYTES {
+            return Err(Reject::TooLarge { size, limit: MAX_BODY_BYTES });
+        }
+        if size > MAX_BODY_BYTES {
+            self.start += HEADER_BYTES;
+            self.skip = Some(Skip { size, left: size });
+            return Ok(self.skip());
+        }
+        let (begin, end) = (self.start + HEADER_BYTES, self.start + HEADER_BYTES + size);
+        let Some(body) = self.buffer.get(begin..end) else { return Ok(None) };
+        self.start = end;
+        Ok(Some(Part::Body(body)))
+    }
+
+    /// Passes over what is here of a body that is too long: its size once all of it has gone by.
+    fn skip(&mut self) -> Option<Part<'static>> {
+        let skip = self.skip.as_mut()?;
+        let here = skip.left.min(self.buffer.len() - self.start);
+        self.start += here;
+        skip.left -= here;
+        let size = skip.size;
+        (skip.left == 0).then(|| {
+            self.skip = None;
+            Part::Skipped(size)
+        })
     }
 
     /// Waits for more bytes, to be called when [`FrameReader::next`] has none: how many came; 0 at the
@@ -59,7 +105,8 @@ impl<R: AsyncRead + Unpin> FrameReader<R> {
 
     /// Bytes of a frame that has begun, after the last call of [`FrameReader::next`].
     pub fn begun(&self) -> usize {
-        self.buffer.len() - self.start
+        let skipped = self.skip.map_or(0, |skip| HEADER_BYTES + skip.size - skip.left);
+        self.buffer.len() - self.start + skipped
     }
 }
 
@@ -71,8 +118,10 @@ mod tests {
 
     async fn next(reader: &mut FrameReader<tokio::io::DuplexStream>) -> Option<Vec<u8>> {
         loop {
-            if let Some(body) = reader.next().unwrap() {
-                return Some(body.to_vec());
+            match reader.next().unwrap() {
+                Some(Part::Body(body)) => return Some(body.to_vec()),
+                Some(Part::Skipped(size)) => panic!("{size} bytes are skipped"),
+                None => {}
             }
             if reader.fill().await.unwrap() == 0 {
                 return None;
@@ -119,9 +168,33 @@ mod tests {
 
         let (mut ours, theirs) = tokio::io::duplex(64);
         let mut reader = FrameReader::new(theirs);
-        ours.write_all(&(10 * 1024 * 1024 + 1_u32).to_be_bytes()).await.unwrap();
+        ours.write_all(&(60 * 1024 * 1024 + 1_u32).to_be_bytes()).await.unwrap();
         while reader.fill().await.unwrap() < 4 && reader.begun() < 4 {}
         assert!(matches!(reader.next(), Err(Reject::TooLarge { .. })));
+    }
+
+    #[tokio::test]
+    async fn a_body_that_is_too_long_goes_by_without_being_kept() {
+        let (mut ours, theirs) = tokio::io::duplex(1 << 20);
+        let mut reader = FrameReader::new(theirs);
+        let size = MAX_BODY_BYTES + 1;
+        let writing = tokio::spawn(async move {
+            ours.write_all(&u32::try_from(size).unwrap().to_be_bytes()).await.unwrap();
+            ours.write_all(&vec![b' '; size]).await.unwrap();
+            ours.write_all(&[0, 0, 0, 1, 7]).await.unwrap();
+        });
+        let mut before = 0;
+        loop {
+            match reader.next().unwrap() {
+                Some(part) => break assert_eq!(part, Part::Skipped(size)),
+                None => assert!(reader.fill().await.unwrap() > 0),
+            }
+            assert!(reader.buffer.capacity() <= 2 * READ_BYTES);
+            assert!(reader.begun() > before, "each byte counts as one that came");
+            before = reader.begun().min(size);
+        }
+        assert_eq!(next(&mut reader).await, Some(vec![7]));
+        writing.await.unwrap();
     }
 
     #[tokio::test]

@@ -41,7 +41,7 @@ pub async fn dial(hub: &HubHandle, address: &PeerAddress, source: Option<Source>
         if strange || !is_unicast(ip.ip()) {
             continue;
         }
-        if let Err(refusal) = hub.check(ip.ip()) {
+        if let Err(refusal) = hub.check(address, ip.ip()) {
             last = refusal.into();
             continue;
         }

@@ -11,15 +11,35 @@ use tokio::{
 
 use super::{
     address::PeerAddress,
+    book::TooManyNamed,
     hub::{BridgePeer, HubHandle},
     limits::{COMMANDS, FETCH_AT_ONCE, FETCH_SESSIONS, FETCH_TIMEOUT, FETCHES},
     link::SessionCommand,
 };
 
+/// Why a peer is not connected.
+#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
+pub enum ConnectError {
+    /// It is not dialled again.
+    #[error("it is this node itself")]
+    Own,
+    /// It is not dialled at all.
+    #[error(transparent)]
+    TooMany(#[from] TooManyNamed),
+    /// It is dialled again.
+    #[error("{0}")]
+    Unreachable(String),
+    /// It is not dialled again: somebody asked for that while it was being dialled.
+    #[error("it was disconnected before it answered")]
+    Disconnected,
+    #[error("the node is shutting down")]
+    Closed,
+}
+
 /// An order to the bridge's task.
 #[derive(Debug)]
 pub enum Command {
-    Connect(PeerAddress, oneshot::Sender<Result<(), String>>),
+    Connect(PeerAddress, oneshot::Sender<Result<(), ConnectError>>),
     Disconnect(PeerAddress, oneshot::Sender<bool>),
 }
 
@@ -38,16 +58,15 @@ impl BridgeHandle {
         (Self { hub, commands, fetches: Arc::new(Semaphore::new(FETCHES)) }, queue)
     }
 
-    /// Dials a peer and waits for the connection. Whether or not it comes about, the peer is dialled
-    /// again, whenever it is not connected, until the node ends or [`BridgeHandle::disconnect`].
+    /// Dials a peer and waits for the connection. Whether or not it answers, the peer is dialled again,
+    /// whenever it is not connected, until the node ends or [`BridgeHandle::disconnect`].
     ///
     /// # Errors
-    /// Why it was not reached now, for people.
-    pub async fn connect(&self, peer: PeerAddress) -> Result<(), String> {
+    /// Why it was not reached now.
+    pub async fn connect(&self, peer: PeerAddress) -> Result<(), ConnectError> {
         let (reply, answer) = oneshot::channel();
-        let closed = || "the node is shutting down".to_owned();
-        self.commands.send(Command::Connect(peer, reply)).await.map_err(|_| closed())?;
-        answer.await.map_err(|_| closed())?
+        self.commands.send(Command::Connect(peer, reply)).await.map_err(|_| ConnectError::Closed)?;
+        answer.await.map_err(|_| ConnectError::Closed)?
     }
 
     /// Closes the connections with a peer, whoever opened them, and dials it no more. False when it

@@ -12,10 +12,10 @@ use std::{
 use tokio::sync::mpsc;
 
 use super::{
-    address::PeerAddress,
+    address::{PeerAddress, subject},
     bans::{Bans, Consequence, Offence},
     book::{Book, Source},
-    limits::{SESSION_COMMANDS, SYNC_MARKS},
+    limits::{GIVING_WAY, SAFE_FOR, SESSION_COMMANDS, SYNC_MARKS},
     link::{Direction, Ended, Link, SessionCommand, SessionId, SessionStats},
     slots::{NoSlot, Opening, Slots},
 };
@@ -47,7 +47,7 @@ pub struct BridgePeer {
 /// Why a connection is not wanted.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
 pub enum Refusal {
-    #[error("the address is banned for another {} s because of what came from it", .0.as_secs() + 1)]
+    #[error("it is banned for another {} s because of what came from it", .0.as_secs() + 1)]
     Banned(Duration),
     #[error(transparent)]
     NoSlot(#[from] NoSlot),
@@ -64,7 +64,11 @@ pub struct HubHandle(Arc<Mutex<Hub>>);
 #[derive(Debug)]
 struct Hub {
     book: Book,
-    bans: Bans,
+    /// By [`subject`]: whoever has that address.
+    bans: Bans<IpAddr>,
+    /// Peers that the operator named answer for what they do on the connections that we dial, and for
+    /// nothing else: what a stranger does behind the same router must not cut them off.
+    named: Bans<PeerAddress>,
     slots: Slots,
     open: BTreeMap<SessionId, Open>,
     opened: u64,
@@ -79,18 +83,47 @@ struct Open {
     since: Instant,
     stats: SessionStats,
     commands: mpsc::Sender<SessionCommand>,
+    /// Another connection has its slot now.
+    gave_way: bool,
+}
+
+/// Who answers for what happens on a connection.
+enum Culprit {
+    Named(PeerAddress),
+    Address(IpAddr),
+}
+
+impl Culprit {
+    fn of(direction: &Direction, remote: SocketAddr, opening: Opening) -> Self {
+        match direction {
+            Direction::Dialled(address) if opening == Opening::Named => Self::Named(address.clone()),
+            _ => Self::Address(subject(remote.ip())),
+        }
+    }
+}
+
+impl Open {
+    fn culprit(&self) -> Culprit {
+        Culprit::of(&self.link.direction, self.link.remote, self.opening)
+    }
 }
 
 /// What sessions use.
 impl HubHandle {
-    /// Notes what a peer at the address did, and says whether its connections end. The session that is
-    /// told [`Consequence::Drop`] ends itself; others with the same address are told to close.
-    pub fn penalise(&self, ip: IpAddr, offence: Offence) -> Consequence {
-        let mut hub = self.lock();
-        let consequence = hub.bans.penalise(ip, offence, Instant::now());
+    /// Notes what the peer did, and says whether its connection ends. The session that is told
+    /// [`Consequence::Drop`] ends itself; others with the same address are told to close, but not
+    /// those with peers that the operator named.
+    pub fn penalise(&self, link: &Link, offence: Offence) -> Consequence {
+        let (mut hub, now) = (self.lock(), Instant::now());
+        let opening = hub.open.get(&link.id).map_or(Opening::Accepted, |open| open.opening);
+        let ip = match Culprit::of(&link.direction, link.remote, opening) {
+            Culprit::Named(address) => return hub.named.penalise(&address, offence, now),
+            Culprit::Address(ip) => ip,
+        };
+        let consequence = hub.bans.penalise(&ip, offence, now);
         if consequence == Consequence::Drop {
-            let subject = super::address::subject(ip);
-            for open in hub.open.values().filter(|open| super::address::subject(open.link.remote.ip()) == subject) {
+            let same = |open: &&Open| matches!(open.culprit(), Culprit::Address(other) if other == ip);
+            for open in hub.open.values().filter(same) {
                 // A session whose queue is full is stuck, and its own time limits end it.
                 let _ = open.commands.try_send(SessionCommand::Close);
             }
@@ -138,6 +171,7 @@ impl HubHandle {
         Self(Arc::new(Mutex::new(Hub {
             book,
             bans: Bans::default(),
+            named: Bans::default(),
             slots: Slots::default(),
             open: BTreeMap::new(),
             opened: 0,
@@ -160,20 +194,26 @@ impl HubHandle {
         self.lock().listening.clone()
     }
 
-    /// Whether a dial to the IP address makes sense now.
+    /// Whether a dial of the peer at this IP address makes sense now.
     ///
     /// # Errors
     /// Why not.
-    pub(super) fn check(&self, ip: IpAddr) -> Result<(), Refusal> {
-        match self.lock().bans.banned(ip, Instant::now()) {
-            Some(left) => Err(Refusal::Banned(left)),
-            None => Ok(()),
-        }
+    pub(super) fn check(&self, address: &PeerAddress, ip: IpAddr) -> Result<(), Refusal> {
+        let hub = self.lock();
+        let culprit = match hub.book.source(address) {
+            Some(Source::Named) => Culprit::Named(address.clone()),
+            _ => Culprit::Address(subject(ip)),
+        };
+        hub.allows(&culprit, Instant::now())
     }
 
-    /// Lets the address off everything: the operator names it.
-    pub(super) fn pardon(&self, ip: IpAddr) {
-        self.lock().bans.pardon(ip);
+    /// Lets the peer off everything: the operator names it.
+    pub(super) fn pardon(&self, address: &PeerAddress) {
+        let mut hub = self.lock();
+        hub.named.pardon(address);
+        if let Some(ip) = address.ip() {
+            hub.bans.pardon(&subject(ip));
+        }
     }
 
     /// Admits a connection that another opened.
@@ -181,7 +221,7 @@ impl HubHandle {
     /// # Errors
     /// When it is banned or there is no slot for it.
     pub(super) fn accept(&self, remote: SocketAddr) -> Result<(Link, mpsc::Receiver<SessionCommand>), Refusal> {
-        self.lock().admit(Direction::Accepted, remote, Opening::Accepted)
+        self.lock().admit(Direction::Accepted, remote, Opening::Accepted, Instant::now())
     }
 
     /// Admits a connection that we opened under `address`, from `local`.
@@ -203,11 +243,13 @@ impl HubHandle {
             _ => None,
         });
         if let Some(twin) = twin {
+            hub.book.is_twin(address, &twin);
             return Err(Refusal::Connected(twin));
         }
         let opening = if hub.book.source(address) == Some(Source::Named) { Opening::Named } else { Opening::Found };
-        let admitted = hub.admit(Direction::Dialled(address.clone()), remote, opening)?;
-        hub.book.connected(address, Instant::now());
+        let now = Instant::now();
+        let admitted = hub.admit(Direction::Dialled(address.clone()), remote, opening, now)?;
+        hub.book.connected(address, now);
         Ok(admitted)
     }
 
@@ -215,7 +257,9 @@ impl HubHandle {
     pub(super) fn closed(&self, session: SessionId, random: u64) {
         let mut hub = self.lock();
         let Some(open) = hub.open.remove(&session) else { return };
-        hub.slots.release(open.link.remote.ip(), open.opening);
+        if !open.gave_way {
+            hub.slots.release(open.link.remote.ip(), open.opening);
+        }
         if let Direction::Dialled(address) = &open.link.direction {
             hub.book.closed(address, Instant::now(), random);
         }
@@ -230,7 +274,9 @@ impl HubHandle {
 
     /// Forgets points and bans that are over.
     pub(super) fn tidy(&self) {
-        self.lock().bans.tidy(Instant::now());
+        let (mut hub, now) = (self.lock(), Instant::now());
+        hub.bans.tidy(now);
+        hub.named.tidy(now);
     }
 
     /// Queues of the sessions with the peer of this address, whoever opened them.
@@ -255,7 +301,10 @@ impl HubHandle {
             link: open.link.clone(),
             connected: now.saturating_duration_since(open.since),
             stats: open.stats,
-            points: hub.bans.points(open.link.remote.ip(), now),
+            points: match open.culprit() {
+                Culprit::Named(address) => hub.named.points(&address, now),
+                Culprit::Address(ip) => hub.bans.points(&ip, now),
+            },
         };
         hub.open.values().map(peer).collect()
     }
@@ -272,19 +321,49 @@ impl Hub {
         direction: Direction,
         remote: SocketAddr,
         opening: Opening,
+        now: Instant,
     ) -> Result<(Link, mpsc::Receiver<SessionCommand>), Refusal> {
-        let now = Instant::now();
         let remote = SocketAddr::new(remote.ip().to_canonical(), remote.port());
-        if let Some(left) = self.bans.banned(remote.ip(), now) {
-            return Err(Refusal::Banned(left));
+        self.allows(&Culprit::of(&direction, remote, opening), now)?;
+        match self.slots.take(remote.ip(), opening) {
+            Err(NoSlot::Accepted) if self.make_way(now) => self.slots.take(remote.ip(), opening)?,
+            taken => taken?,
         }
-        self.slots.take(remote.ip(), opening)?;
         self.opened += 1;
         let link = Link { id: SessionId(self.opened), direction, remote };
         let (commands, queue) = mpsc::channel(SESSION_COMMANDS);
-        let open = Open { link: link.clone(), opening, since: now, stats: SessionStats::default(), commands };
+        let stats = SessionStats::default();
+        let open = Open { link: link.clone(), opening, since: now, stats, commands, gave_way: false };
         self.open.insert(link.id, open);
         Ok((link, queue))
+    }
+
+    fn allows(&self, culprit: &Culprit, now: Instant) -> Result<(), Refusal> {
+        let left = match culprit {
+            Culprit::Named(address) => self.named.banned(address, now),
+            Culprit::Address(ip) => self.bans.banned(ip, now),
+        };
+        left.map_or(Ok(()), |left| Err(Refusal::Banned(left)))
+    }
+
+    /// Closes the accepted connection that has brought and taken least, for it might only be there to
+    /// keep others out. False where each is new, or enough are closing.
+    fn make_way(&mut self, now: Instant) -> bool {
+        if self.open.values().filter(|open| open.gave_way).count() >= GIVING_WAY {
+            return false;
+        }
+        let is_idle = |open: &&mut Open| {
+            let safe = now.saturating_duration_since(open.since) < SAFE_FOR;
+            open.opening == Opening::Accepted && !open.gave_way && !safe
+        };
+        let least = self.open.values_mut().filter(is_idle).min_by_key(|open| open.stats.received + open.stats.sent);
+        // A session whose queue is full might not end soon.
+        let Some(least) = least.filter(|open| open.commands.try_send(SessionCommand::Close).is_ok()) else {
+            return false;
+        };
+        least.gave_way = true;
+        self.slots.release(least.link.remote.ip(), least.opening);
+        true
     }
 }
 
@@ -306,86 +385,5 @@ impl Ended {
 }
 
 #[cfg(test)]
-mod tests {
-    use super::*;
-
-    fn socket(text: &str) -> SocketAddr {
-        text.parse().unwrap()
-    }
-
-    fn hub() -> HubHandle {
-        HubHandle::new(Book::default())
-    }
-
-    #[test]
-    fn a_dial_that_leads_back_here_is_recognised() {
-        let leads = |local, remote, listening| leads_here(socket(local), socket(remote), socket(listening));
-        assert!(leads("127.0.0.1:50000", "127.0.0.1:7470", "0.0.0.0:7470"));
-        assert!(leads("127.0.0.1:50000", "127.0.0.2:7470", "[::]:7470"));
-        assert!(leads("192.0.2.1:50000", "192.0.2.1:7470", "0.0.0.0:7470"));
-        assert!(leads("[2001:db8::1]:50000", "[2001:db8::1]:7470", "[::]:7470"));
-        assert!(leads("127.0.0.1:50000", "127.0.0.1:7470", "127.0.0.1:7470"));
-        assert!(!leads("127.0.0.1:50000", "127.0.0.2:7470", "127.0.0.1:7470"), "another node, at another address");
-        assert!(!leads("127.0.0.1:50000", "127.0.0.1:7471", "0.0.0.0:7470"));
-        assert!(!leads("192.0.2.1:50000", "192.0.2.2:7470", "0.0.0.0:7470"));
-    }
-
-    #[test]
-    fn a_banned_address_is_refused_in_both_directions_and_its_sessions_close() {
-        let hub = hub();
-        let remote = socket("192.0.2.1:5000");
-        let (link, mut queue) = hub.accept(remote).unwrap();
-        assert_eq!(link.direction, Direction::Accepted);
-        while hub.penalise(remote.ip(), Offence::Forged) == Consequence::Keep {}
-        assert!(matches!(queue.try_recv(), Ok(SessionCommand::Close)));
-        assert!(matches!(hub.accept(socket("192.0.2.1:5001")), Err(Refusal::Banned(_))));
-        assert!(hub.check(remote.ip()).is_err());
-        let other = "192.0.2.1:7470".parse().unwrap();
-        assert!(matches!(
-            hub.dialled(&other, socket("192.0.2.9:1"), socket("192.0.2.1:7470")),
-            Err(Refusal::Banned(_))
-        ));
-        hub.pardon(remote.ip());
-        assert!(hub.accept(socket("192.0.2.1:5001")).is_ok());
-    }
-
-    #[test]
-    fn two_names_of_one_peer_make_one_connection() {
-        let hub = hub();
-        let [name, ip] = ["peer.example.org:7470", "192.0.2.1:7470"].map(|text| text.parse::<PeerAddress>().unwrap());
-        let (local, remote) = (socket("192.0.2.9:1"), socket("192.0.2.1:7470"));
-        let (link, _queue) = hub.dialled(&name, local, remote).unwrap();
-        assert_eq!(hub.dialled(&ip, local, remote).unwrap_err(), Refusal::Connected(name.clone()));
-        assert!(hub.accept(socket("192.0.2.1:5000")).is_ok(), "both directions may exist");
-        assert_eq!(hub.sessions_with(&name).len(), 1);
-        assert_eq!(hub.sessions_with(&ip).len(), 1);
-        hub.closed(link.id, 0);
-        assert_eq!(hub.snapshot().len(), 1);
-        assert!(hub.dialled(&ip, local, remote).is_ok());
-    }
-
-    #[test]
-    fn a_slot_is_given_back() {
-        let hub = hub();
-        for n in 0..1000 {
-            let (link, _queue) = hub.accept(socket("127.0.0.1:5000")).unwrap();
-            hub.report(link.id, SessionStats { received: n, ..SessionStats::default() });
-            assert_eq!(hub.snapshot().first().unwrap().stats.received, n);
-            hub.closed(link.id, n);
-        }
-    }
-
-    #[test]
-    fn remembered_synchronisations_are_bounded() {
-        let hub = hub();
-        let mark =
-            |n| SyncMark { records: n, controls: 0, tasks: 0, at: Instant::now(), full: Instant::now(), through: 0 };
-        let address = |n: u64| format!("h{n}:1").parse::<PeerAddress>().unwrap();
-        for n in 0..2 * SYNC_MARKS as u64 {
-            hub.set_sync_mark(&address(n), mark(n));
-        }
-        assert_eq!(hub.sync_mark(&address(0)), None);
-        assert!(hub.sync_mark(&address(2 * SYNC_MARKS as u64 - 1)).is_some());
-        assert_eq!(hub.lock().marks.len(), SYNC_MARKS);
-    }
-}
+#[path = "hub_tests.rs"]
+mod tests;

@@ -7,13 +7,21 @@ use std::time::Duration;
 
 // --- connections -------------------------------------------------------------------------
 
-/// Legacy connections in both directions. Each may hold a few hundred KB of answers and known ids.
+/// Legacy connections in both directions. Each holds some hundred KB, and while large histories are
+/// exchanged up to 8 MB: 3.5 MB of ids that the peer is known to have, two pages of [`PAGE_BYTES`] and the
+/// buffers around them, [`WINDOW_BYTES`] of objects. What is large is bounded over all ([`LARGE_KIB`]).
 pub const MAX_SESSIONS: usize = 128;
 /// Of these, connections that others opened: the rest is kept for peers of our own choice.
 pub const MAX_ACCEPTED: usize = 64;
 /// Connections with one address: some nodes behind one router, and one each way where both dial. What
 /// the operator names is dialled beyond it.
 pub const MAX_PER_ADDRESS: usize = 8;
+/// How long an accepted connection is safe: after it, the one that has exchanged least makes room where
+/// all slots for such are taken. A slow peer has sent its first objects by then.
+pub const SAFE_FOR: Duration = Duration::from_secs(2 * 60);
+/// Connections that have given their slot to another and not ended yet. They end within milliseconds;
+/// were some stuck, this is how many there may be beyond [`MAX_ACCEPTED`].
+pub const GIVING_WAY: usize = 8;
 /// Below this many connections of our own making, peers heard of are dialled. Every record goes to
 /// every legacy peer, so more would only repeat it.
 pub const OUTBOUND_TARGET: usize = 8;
@@ -81,10 +89,14 @@ pub const SYNC_MARKS: usize = 1024;
 
 // --- misbehaviour ------------------------------------------------------------------------
 
-/// Penalty points at which an address is banned and its connections are closed.
+/// Penalty points at which an address is banned and its connections are closed, or a peer that the
+/// operator named is not dialled for as long as a ban lasts.
 pub const PENALTY_LIMIT: u32 = 1000;
 /// For what no honest node sends (see `Offence`): the fourth within some minutes is too many.
 pub const HEAVY: u32 = 250;
+/// For a frame that does not come to its end: eight connections of one address that do nothing else are
+/// banned within two minutes, and a slow line never is.
+pub const LATE: u32 = 50;
 /// For an object that only our stricter reading refuses: the reference relays such in good faith.
 pub const LIGHT: u32 = 1;
 /// Points that light offences alone can add up to: they never ban.
@@ -122,14 +134,29 @@ pub const FETCHES: usize = 4;
 pub const READ_BYTES: usize = 256 * 1024;
 /// What a connection's read buffer may keep when a large frame is dealt with.
 pub const BUFFER_KEPT: usize = 1024 * 1024;
-/// Frames dealt with before everything else has its turn: less than a millisecond of work.
-pub const TURN_FRAMES: usize = 16;
-/// Objects handed to `ingest` and not yet decided: two of its batches, so that it never waits for us.
+/// Frames dealt with before everything else has its turn: a tenth of a millisecond of work with
+/// usual records, some milliseconds with the largest that are read at once ([`LARGE_BYTES`]). A flood's other
+/// peers wait for that long at each of a message's stations.
+pub const TURN_FRAMES: usize = 4;
+/// Objects handed to `ingest` and not yet decided: four of its batches, one being inserted, one that
+/// waits for that, one being verified and one being read. With fewer, each stage waits for another.
 /// When there are as many, nothing is read, and TCP slows the peer down.
-pub const WINDOW: usize = 1024;
-/// Canonical bytes of these objects, beyond which nothing is read either: 512 KB objects are rare, and
-/// sixteen of them are enough.
-pub const WINDOW_BYTES: usize = 8 * 1024 * 1024;
+pub const WINDOW: usize = 4 * crate::ingest::BATCH;
+/// Canonical bytes of these objects, beyond which nothing is read either: a thousand usual ones. All sessions
+/// together may hold [`MAX_SESSIONS`] times as much, beside what is large ([`LARGE_KIB`]).
+pub const WINDOW_BYTES: usize = 1024 * 1024;
+/// Bytes above which a frame or an artifact is large. Usual ones, of a few KB, never are.
+pub const LARGE_BYTES: usize = 256 * 1024;
+/// KiB of what is large that all sessions together hold at once, by length: frames that are coming in,
+/// objects that `ingest` has not decided, artifacts on their way out. Ten of the largest. Who finds no room
+/// waits, in turn, and is not read meanwhile.
+pub const LARGE_KIB: u32 = 96 * 1024;
+/// How long one may hold such room for a frame to come in or an artifact to be taken: others wait for it.
+/// The largest needs 3 megabits a second.
+pub const LARGE_DEADLINE: Duration = Duration::from_secs(30);
+/// Bodies up to so many times the limit are read past. The reference sends an object as ASCII without
+/// looking at its size, and a character of one byte can take six.
+pub const SKIPPED_TIMES: usize = 6;
 /// How long a frame that has begun may go without another byte.
 pub const FRAME_STALL: Duration = Duration::from_secs(30);
 /// How long a frame may take in all: the largest, at half a megabit a second.
@@ -161,8 +188,8 @@ pub const WRITE_STALL_MOST: Duration = Duration::from_secs(15 * 60);
 // --- what a peer has ---------------------------------------------------------------------
 
 /// Ids remembered of what a peer sent, as two generations of so many: what is offered to a peer that
-/// does not ask leaves these out. Some 5 MB with a peer that has a quarter of a million objects.
-pub const HEARD_IDS: usize = 128 * 1024;
+/// does not ask leaves these out. 2.4 MB with a peer that has more objects; of these some then go to it again.
+pub const HEARD_IDS: usize = 64 * 1024;
 /// The same of what the peer was sent, so that nothing goes twice: what is new is sent within moments.
 pub const TOLD_IDS: usize = 32 * 1024;
 /// Tasks introduced over a connection. All are forgotten when there are more, which only repeats some.
@@ -172,8 +199,9 @@ pub const INTRODUCED: usize = 16 * 1024;
 pub const DUPLICATE_BURST: f64 = 100_000.0;
 /// After that, so many a second: a tenth of a core.
 pub const DUPLICATES_PER_SECOND: f64 = 5_000.0;
-/// Bytes that make such a frame count once more: reading it takes time by its length.
-pub const IDLE_BYTES: f64 = 4096.0;
+/// Bytes that make such a frame count once more: reading it takes time by its length. A burst is at most
+/// 100 MB, whatever it consists of, and then come 5 MB a second.
+pub const IDLE_BYTES: f64 = 1024.0;
 /// Such frames that an object counts for which only the store or its signature shows to be wrong: it
 /// was verified, and others waited meanwhile.
 pub const REFUSED_FRAMES: f64 = 20.0;
@@ -188,6 +216,8 @@ pub const BUSY: Duration = Duration::from_secs(5);
 /// How long a history that we asked for may pause. The reference answers one message after the other,
 /// and may be busy with others first.
 pub const SYNC_PATIENCE: Duration = Duration::from_secs(180);
+/// How long all of it may take, with however much coming in between: an hour brings millions of records.
+pub const SYNC_PATIENCE_MOST: Duration = Duration::from_secs(60 * 60);
 /// How often a history is asked for that comes short of what the peer counted.
 pub const SYNC_ATTEMPTS: u32 = 2;
 /// Seconds asked for again, before what the last synchronisation reached: publishers choose their

@@ -4,9 +4,9 @@ use std::{fmt, io, net::SocketAddr, sync::Arc};
 
 use spore_protocol::Cid;
 use spore_storage::Store;
-use tokio::sync::{broadcast, oneshot};
+use tokio::sync::{Semaphore, broadcast, oneshot};
 
-use super::{address::PeerAddress, hub::HubHandle};
+use super::{address::PeerAddress, hub::HubHandle, limits::LARGE_KIB};
 use crate::ingest::{IngestHandle, StoreEvent};
 
 /// One connection, for as long as this node runs.
@@ -45,6 +45,18 @@ pub struct Shared {
     /// Subscribed to only to be woken: what changed is read from the store's log.
     pub events: broadcast::Sender<StoreEvent>,
     pub hub: HubHandle,
+    /// The room for what is large, in KiB ([`large`]).
+    pub large: Arc<Semaphore>,
+}
+
+/// Room for all that sessions hold of what is large.
+pub fn large() -> Arc<Semaphore> {
+    Arc::new(Semaphore::new(usize::try_from(LARGE_KIB).unwrap_or(usize::MAX)))
+}
+
+/// What so many bytes take of it.
+pub fn kib(bytes: usize) -> u32 {
+    u32::try_from(bytes.div_ceil(1024)).unwrap_or(LARGE_KIB).min(LARGE_KIB)
 }
 
 /// Sessions share one of these.

@@ -35,8 +35,9 @@ mod session;
 mod slots;
 
 pub use address::{NoAddress, PeerAddress};
-pub use handle::BridgeHandle;
+pub use handle::{BridgeHandle, ConnectError};
 pub use hub::BridgePeer;
+pub(crate) use limits::KNOWN;
 pub use link::{Direction, SessionId, SessionState, SessionStats};
 pub use listen::{ListenError, Listeners};
 pub use service::{BridgeConfig, PublicPeer, start};

@@ -19,10 +19,10 @@ use super::{
     book::{Book, Source},
     book_file,
     dial::{DialError, dial},
-    handle::{BridgeHandle, Command},
+    handle::{BridgeHandle, Command, ConnectError},
     hub::{HubHandle, Refusal},
     limits::{ACCEPT_PAUSE, SAVE_INTERVAL, SESSIONS_END_WITHIN, TICK},
-    link::{Link, SessionCommand, SessionId, Shared, SharedRef},
+    link::{self, Link, SessionCommand, SessionId, Shared, SharedRef},
     listen::Listeners,
     session,
 };
@@ -69,7 +69,7 @@ pub fn start(
     hub.listens_on(listeners.addresses());
     let (handle, commands) = BridgeHandle::channel(hub.clone());
     let service = Service {
-        shared: Arc::new(Shared { store, ingest, events, hub: hub.clone() }),
+        shared: Arc::new(Shared { store, ingest, events, hub: hub.clone(), large: link::large() }),
         hub,
         listeners,
         accept_after: Instant::now(),
@@ -107,7 +107,7 @@ fn open_book(config: BridgeConfig) -> (Book, Option<PathBuf>) {
                     file.display()
                 );
             }
-            if loaded.cut {
+            if loaded.cut.is_some() || !loaded.beyond.is_empty() {
                 warn!("{}: more peers than are kept; the first {} are", file.display(), loaded.peers.len());
             }
             book.remember(loaded.peers, now);
@@ -133,7 +133,7 @@ struct Service {
     dials: JoinSet<(PeerAddress, Result<TcpStream, DialError>)>,
     sessions: JoinSet<()>,
     /// Who waits for a dial. Bounded, as commands are, by the callers: the API's requests.
-    waiting: HashMap<PeerAddress, Vec<oneshot::Sender<Result<(), String>>>>,
+    waiting: HashMap<PeerAddress, Vec<oneshot::Sender<Result<(), ConnectError>>>>,
     file: Option<PathBuf>,
     saving: Option<JoinHandle<()>>,
     save_after: Instant,
@@ -210,7 +210,8 @@ impl Service {
         });
         let answer = match &opened {
             Ok(()) | Err(DialError::Refused(Refusal::Connected(_))) => Ok(()),
-            Err(error) => Err(error.to_string()),
+            Err(DialError::Refused(Refusal::Own)) => Err(ConnectError::Own),
+            Err(error) => Err(ConnectError::Unreachable(error.to_string())),
         };
         for reply in self.waiting.remove(&address).unwrap_or_default() {
             // Whoever asked may have gone.
@@ -225,6 +226,7 @@ impl Service {
                     warn!("{address} is this node itself; it is not dialled again");
                 }
             }
+            Err(error @ DialError::Refused(Refusal::Connected(_))) => debug!(peer = %address, "{error}"),
             Err(error) => {
                 let failures = self.hub.failed(&address, random());
                 if source == Some(Source::Named) && failures == 1 {
@@ -258,6 +260,10 @@ impl Service {
             Command::Connect(address, reply) => self.connect(address, reply),
             Command::Disconnect(address, reply) => {
                 let known = self.hub.with_book(|book| book.forget(&address));
+                for waiting in self.waiting.remove(&address).unwrap_or_default() {
+                    // Whoever asked may have gone.
+                    let _ = waiting.send(Err(ConnectError::Disconnected));
+                }
                 let sessions = self.hub.sessions_with(&address);
                 for session in &sessions {
                     // A session whose queue is full is stuck, and its own time limits end it.
@@ -268,13 +274,11 @@ impl Service {
         }
     }
 
-    fn connect(&mut self, address: PeerAddress, reply: oneshot::Sender<Result<(), String>>) {
-        if let Some(ip) = address.ip() {
-            self.hub.pardon(ip);
-        }
+    fn connect(&mut self, address: PeerAddress, reply: oneshot::Sender<Result<(), ConnectError>>) {
+        self.hub.pardon(&address);
         let named = self.hub.with_book(|book| {
             book.name(&address, Instant::now())?;
-            Ok::<_, super::book::TooManyNamed>(book.is_connected(&address))
+            Ok::<_, ConnectError>(book.is_connected(&address))
         });
         match named {
             Ok(false) => {
@@ -283,7 +287,7 @@ impl Service {
             }
             // Whoever asked may have gone.
             Ok(true) => drop(reply.send(Ok(()))),
-            Err(error) => drop(reply.send(Err(error.to_string()))),
+            Err(error) => drop(reply.send(Err(error))),
         }
     }
 

@@ -9,7 +9,10 @@ use tokio::{
     sync::watch,
 };
 
-use super::{super::limits::MAX_PER_ADDRESS, *};
+use super::{
+    super::{limits::MAX_PER_ADDRESS, link::Direction},
+    *,
+};
 use crate::ingest::Ingest;
 
 /// Bounds a hang; no test passes or fails by speed.
@@ -143,8 +146,7 @@ async fn more_connections_than_an_address_may_have_are_closed_at_once() {
 #[tokio::test(flavor = "multi_thread")]
 async fn a_node_does_not_connect_to_itself() {
     let node = running(listening()).await;
-    let error = node.bridge.connect(node.address.into()).await.unwrap_err();
-    assert!(error.contains("this node itself"), "{error}");
+    assert_eq!(node.bridge.connect(node.address.into()).await, Err(ConnectError::Own));
     assert!(!node.bridge.disconnect(&node.address.into()).await, "it is not in the book any more");
     node.end().await;
 }
@@ -154,7 +156,47 @@ async fn what_cannot_be_reached_is_told() {
     let node = running(BridgeConfig::default()).await;
     let nobody = PeerAddress::from(other().await.local_addr().unwrap());
     let error = node.bridge.connect(nobody).await.unwrap_err();
-    assert!(error.contains("refused"), "{error}");
+    assert!(matches!(&error, ConnectError::Unreachable(why) if why.contains("refused")), "{error}");
+    node.end().await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn who_waits_for_a_peer_that_is_disconnected_meanwhile_is_told() {
+    // A listener that takes no more answers no dial.
+    let socket = tokio::net::TcpSocket::new_v4().unwrap();
+    socket.bind((Ipv4Addr::LOCALHOST, 0).into()).unwrap();
+    let full = socket.listen(1).unwrap();
+    let address = full.local_addr().unwrap();
+    let mut waiting = Vec::new();
+    while let Ok(Ok(stream)) = timeout(std::time::Duration::from_millis(500), TcpStream::connect(address)).await {
+        waiting.push(stream);
+    }
+    let node = running(BridgeConfig::default()).await;
+    let address = PeerAddress::from(address);
+    let (connected, disconnected) =
+        tokio::join!(biased; node.bridge.connect(address.clone()), node.bridge.disconnect(&address));
+    assert_eq!(connected, Err(ConnectError::Disconnected));
+    assert!(disconnected && !node.bridge.disconnect(&address).await);
+    node.end().await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_second_name_of_a_connected_peer_is_dialled_when_the_first_is_gone() {
+    let peer = other().await;
+    let first = PeerAddress::from(peer.local_addr().unwrap());
+    let second: PeerAddress = format!("localhost:{}", first.port()).parse().unwrap();
+    let node = running(BridgeConfig::default()).await;
+    node.bridge.connect(first.clone()).await.unwrap();
+    let (stream, _) = peer.accept().await.unwrap();
+    node.bridge.connect(second.clone()).await.expect("it is connected already");
+    node.bridge.connect(second.clone()).await.expect("without another dial");
+    drop(peer.accept().await.unwrap());
+    assert!(node.bridge.disconnect(&first).await);
+    closed(stream).await;
+    let _stream = peer.accept().await.unwrap();
+    while node.bridge.snapshot().first().is_none_or(|open| open.link.direction != Direction::Dialled(second.clone())) {
+        tokio::time::sleep(std::time::Duration::from_millis(10)).await;
+    }
     node.end().await;
 }
 

@@ -11,9 +11,11 @@ mod display;
 mod error;
 mod experiment;
 mod explorer;
+mod export;
 mod frontier;
 mod gc;
 mod graph;
+mod import;
 mod info;
 mod init;
 mod inspect;
@@ -75,6 +77,8 @@ enum Command {
     Set(set::Args),
     Profile(profile::Args),
     Data(data::Args),
+    Import(import::Args),
+    Export(export::Args),
     Inspect(inspect::Args),
     Db(db::Args),
     Gc(gc::Args),
@@ -183,6 +187,8 @@ async fn short_command(command: Command, context: &mut Context) -> Result<(), Cl
         Command::Set(args) => set::run(&args, context).await,
         Command::Profile(args) => profile::run(args, context).await,
         Command::Data(args) => data::run(args, context).await,
+        Command::Import(args) => import::run(&args, context).await,
+        Command::Export(args) => export::run(&args, context).await,
         Command::Explorer(args) => explorer::run(&args, context).await,
         Command::Db(args) => db::run(args, context).await,
         Command::Gc(args) => gc::run(args, context).await,

@@ -106,22 +106,28 @@ fn row(peer: &dto::Peer) -> [String; 8] {
 /// What is no address, and a running node that does not reach the peer.
 pub async fn add(args: &Address, context: &mut Context) -> Result<(), CliError> {
     let peer = parse(&args.address)?;
+    let dialled = match Client::find(&context.data).await? {
+        Some(node) => Some(node.post("/peers", &dto::PeerAddress { address: peer.to_string() }).await),
+        None => None,
+    };
+    // What the node will never dial, such as itself, is not saved. What does not answer now may do so later.
+    let dialled = match dialled {
+        Some(Err(error)) if error.kind != ErrorKind::Failed => return Err(error),
+        other => other,
+    };
     let mut peers = context.config()?.peer;
     if !peers.iter().any(|text| names(text, &peer)) {
         peers.push(peer.to_string());
         context.data.create()?;
         save(context, &peers)?;
     }
-    let Some(node) = Client::find(&context.data).await? else {
-        writeln!(context.out, "{peer} is saved: it is dialled whenever the node starts. No node is running now")?;
-        return Ok(());
-    };
-    let dialled = node.post("/peers", &dto::PeerAddress { address: peer.to_string() }).await;
-    dialled.map_err(|e| match e.kind {
-        ErrorKind::Failed => e.hint("it is saved, and dialled again when the node starts"),
-        _ => e,
-    })?;
-    writeln!(context.out, "{peer} is connected, and dialled whenever the node starts")?;
+    match dialled {
+        Some(Ok(())) => writeln!(context.out, "{peer} is connected, and dialled whenever the node starts")?,
+        Some(Err(error)) => return Err(error.hint("it is saved, and dialled again when the node starts")),
+        None => {
+            writeln!(context.out, "{peer} is saved: it is dialled whenever the node starts. No node is running now")?
+        }
+    }
     Ok(())
 }
 

@@ -159,10 +159,17 @@ fn options(args: &Args, config: &Config) -> Result<Options, CliError> {
         (_, true) => Mode::Relay,
         _ => Mode::Research,
     };
-    let configured = config.peer.iter();
-    let configured = configured.map(|text| text.parse().map_err(|_| misconfigured("peer", text, PEER_ADDRESSES)));
-    let peers: Vec<Peer> =
-        configured.chain(args.peer.iter().map(|text| peer::parse(text))).collect::<Result<_, _>>()?;
+    // The reference, whose file this may be, passes over a peer that is no address.
+    let mut peers: Vec<Peer> = Vec::new();
+    for text in &config.peer {
+        match text.parse() {
+            Ok(peer) => peers.push(peer),
+            Err(_) => warn(&format!("config.toml: peer: {text:?} is no address and is left out; {PEER_ADDRESSES}")),
+        }
+    }
+    for text in &args.peer {
+        peers.push(peer::parse(text)?);
+    }
     let web = SocketAddr::new(args.web_host.unwrap_or(config.web_host), args.web_port.unwrap_or(config.web_port));
     Ok(Options {
         mode,
@@ -197,7 +204,7 @@ fn misconfigured(key: &str, text: &str, hint: &str) -> CliError {
 fn bridge(args: &Args, config: &Config, peers: &[Peer]) -> BridgeConfig {
     let listen = SocketAddr::new(args.host.unwrap_or(config.host), args.port.unwrap_or(config.port));
     let legacy = peers.iter().filter_map(|peer| if let Peer::Legacy(peer) = peer { Some(peer.clone()) } else { None });
-    let public = match (args.no_bootstrap, peers.is_empty()) {
+    let public = match (args.no_bootstrap, args.peer.is_empty() && config.peer.is_empty()) {
         (true, _) => PublicPeer::Avoided(PeerAddress::public()),
         (false, true) => PublicPeer::Tried(PeerAddress::public()),
         (false, false) => PublicPeer::LikeOthers,
@@ -364,14 +371,19 @@ mod tests {
     fn a_peer_that_is_none_is_a_usage_error() {
         let error = options(&parsed("--peer nonsense"), &Config::default()).unwrap_err();
         assert_eq!(error.kind, ErrorKind::Usage);
-        let nonsense = || vec!["nonsense".to_owned()];
-        for (key, config) in [
-            ("peer", Config { peer: nonsense(), ..Config::default() }),
-            ("listen", Config { listen: nonsense(), ..Config::default() }),
-        ] {
-            let error = options(&parsed(""), &config).unwrap_err();
-            assert!(error.message.starts_with(&format!("config.toml: {key}")) && error.hint.is_some(), "{error}");
-            assert_eq!(error.kind, ErrorKind::Failed);
-        }
+        let config = Config { listen: vec!["nonsense".to_owned()], ..Config::default() };
+        let error = options(&parsed(""), &config).unwrap_err();
+        assert!(error.message.starts_with("config.toml: listen") && error.hint.is_some(), "{error}");
+        assert_eq!(error.kind, ErrorKind::Failed);
+    }
+
+    #[test]
+    fn a_configured_peer_that_is_none_is_left_out_and_calls_for_no_public_one() {
+        let peers =
+            |peers: &[&str]| Config { peer: peers.iter().map(|&peer| peer.to_owned()).collect(), ..Config::default() };
+        let bridge = options(&parsed(""), &peers(&["192.0.2.1", "192.0.2.1:7470"])).unwrap().bridge;
+        assert_eq!(bridge.peers, ["192.0.2.1:7470".parse().unwrap()]);
+        let bridge = options(&parsed(""), &peers(&["192.0.2.1"])).unwrap().bridge;
+        assert_eq!((bridge.peers, bridge.public), (vec![], PublicPeer::LikeOthers));
     }
 }

@@ -213,14 +213,7 @@ impl Source {
             Self::Node(client) => client.send_file(&cid, file, size).await?,
             Self::Store(offline) => {
                 let mut writer = offline.view.store().begin_artifact(cid, size)?;
-                let mut buffer = vec![0; CHUNK];
-                loop {
-                    let read = std::io::Read::read(&mut file, &mut buffer).map_err(|e| failed(&e))?;
-                    match buffer.get(..read) {
-                        Some([]) | None => break,
-                        Some(bytes) => writer.append(bytes)?,
-                    }
-                }
+                writer.fill(&mut file)?;
                 writer.finish()?;
             }
         }

@@ -16,7 +16,8 @@ use tokio::sync::{mpsc, oneshot};
 use crate::bridge::SessionId;
 
 /// Objects waiting for verification. A full inbox makes senders wait, which slows their peers
-/// down; at 2 KB an object it holds about 8 MB.
+/// down. At 2 KB an object it holds about 8 MB; large ones are bounded by their senders, each in its own
+/// way (`bridge::limits::LARGE_KIB`).
 pub const INBOX: usize = 4096;
 
 /// Wants not yet taken by the network; more are dropped, for catch-up brings them too.

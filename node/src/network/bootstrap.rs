@@ -1,9 +1,6 @@
 //! Staying connected with the peers that the operator named: exponential backoff with jitter.
 
-use std::{
-    collections::HashMap,
-    time::Instant,
-};
+use std::{collections::HashMap, time::Instant};
 
 use libp2p::{Multiaddr, PeerId, multiaddr::Protocol, swarm::ConnectionId};
 

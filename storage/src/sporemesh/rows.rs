@@ -8,7 +8,7 @@ use std::collections::{BTreeMap, VecDeque};
 
 use rusqlite::{Connection, OptionalExtension, Statement, types::Value as Cell};
 use spore_protocol::{
-    Kind, Reject, SignedObject,
+    Kind, Reject, Signed, SignedObject,
     json::{Map, Value},
     object::MAX_OBJECT_BYTES,
 };
@@ -288,40 +288,7 @@ fn fields(cells: Cells) -> std::result::Result<Map, BadRow> {
     cells.into_iter().map(field).collect()
 }
 
-/// A record out of its columns. Columns of type REAL lose how a number was spelled, and the
-/// spelling is part of what was signed: the one whose hash is the record's id is the right one.
+/// A record out of its columns.
 fn experiment(cells: Cells) -> std::result::Result<SignedObject, BadRow> {
-    let fields = fields(cells)?;
-    let spellings = |name: &str| fields.get(name).map(spellings).unwrap_or_default();
-    let mut first = None;
-    for metric in spellings("val_bpb") {
-        for memory in spellings("peak_vram_mb") {
-            let mut attempt = fields.clone();
-            attempt.insert("val_bpb".to_owned(), metric.clone());
-            attempt.insert("peak_vram_mb".to_owned(), memory);
-            match SignedObject::from_value_as(Kind::Experiment, Value::Object(attempt)) {
-                Err(reject @ Reject::IdMismatch { .. }) => first = first.or(Some(reject)),
-                other => return Ok(other?),
-            }
-        }
-    }
-    Err(first.unwrap_or(Reject::NotAnObject).into())
-}
-
-/// Everything that a REAL column shows in this way: `1.0` may have been `1`, and `0.0` also `-0.0`.
-fn spellings(shown: &Value) -> Vec<Value> {
-    /// The least integral number beyond what SQLite could have been given as an integer.
-    const BEYOND: f64 = 9_223_372_036_854_775_808.0;
-    match shown {
-        Value::Float(number) if number.fract() == 0.0 && (-BEYOND..BEYOND).contains(number) => {
-            #[allow(clippy::cast_possible_truncation, reason = "integral and within 64 bits")]
-            let integer = Value::Int(*number as i128);
-            let mut all = vec![shown.clone(), integer];
-            if *number == 0.0 {
-                all.push(Value::Float(-0.0));
-            }
-            all
-        }
-        other => vec![other.clone()],
-    }
+    Ok(SignedObject::Experiment(Signed::from_any_spelling(Value::Object(fields(cells)?))?))
 }

@@ -10,7 +10,7 @@ use spore_protocol::{
     legacy::{History, LegacyMessage},
 };
 
-use crate::bridge::limits::{SYNC_ATTEMPTS, SYNC_PATIENCE};
+use crate::bridge::limits::{SYNC_ATTEMPTS, SYNC_PATIENCE, SYNC_PATIENCE_MOST};
 
 /// How a history's request ended.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -63,6 +63,7 @@ struct Ask {
 #[derive(Debug)]
 pub(super) struct Asking {
     asks: [Option<Ask>; 3],
+    started: Instant,
     /// When something of it last came.
     progress: Instant,
     reached: Reached,
@@ -83,6 +84,7 @@ impl Asking {
         let ask = |history| Some(Ask { since: since.of(history), attempt: 1, received: 0 });
         let asking = Self {
             asks: [ask(History::Records), ask(History::Controls), ask(History::Tasks)],
+            started: now,
             progress: now,
             reached: Reached::default(),
             full: since == Reached::default(),
@@ -104,6 +106,17 @@ impl Asking {
             History::Controls => controls,
             History::Tasks => tasks,
         }
+    }
+
+    /// Whether a history was asked for and has not come to its end.
+    pub fn awaits(&self, history: History) -> bool {
+        let [records, controls, tasks] = &self.asks;
+        let ask = match history {
+            History::Records => records,
+            History::Controls => controls,
+            History::Tasks => tasks,
+        };
+        ask.is_some()
     }
 
     /// Something of a kind came, good or bad.
@@ -145,9 +158,11 @@ impl Asking {
         (Answered::Short { received, count }, None)
     }
 
-    /// Ends the wait for markers when nothing has come for too long: true if it did.
+    /// Ends the wait for markers when nothing has come for too long, or when it took too long in all (what
+    /// is live looks like history that comes): true if it did.
     pub fn give_up(&mut self, now: Instant) -> bool {
-        let over = !self.done() && now.saturating_duration_since(self.progress) >= SYNC_PATIENCE;
+        let since = |then| now.saturating_duration_since(then);
+        let over = !self.done() && (since(self.progress) >= SYNC_PATIENCE || since(self.started) >= SYNC_PATIENCE_MOST);
         if over {
             self.asks = [None; 3];
             self.gave_up = true;
@@ -232,6 +247,20 @@ mod tests {
         assert!(asking.give_up(start + almost + SYNC_PATIENCE));
         assert!(asking.done() && !asking.complete());
         assert!(!asking.give_up(start + 9 * SYNC_PATIENCE));
+    }
+
+    #[test]
+    fn live_objects_do_not_put_the_end_of_the_wait_off_for_ever() {
+        let start = Instant::now();
+        let (mut asking, _) = Asking::start(Reached::default(), start);
+        let mut now = start;
+        while now + SYNC_PATIENCE / 2 < start + SYNC_PATIENCE_MOST {
+            now += SYNC_PATIENCE / 2;
+            asking.came(Kind::Experiment, now);
+            assert!(!asking.give_up(now));
+        }
+        asking.came(Kind::Experiment, start + SYNC_PATIENCE_MOST);
+        assert!(asking.give_up(start + SYNC_PATIENCE_MOST));
     }
 
     #[test]

@@ -1,8 +1,12 @@
 //! What a refusal says of the peer that sent the object.
 //!
-//! The reference checks an object's fields, id and signature before it passes it on, so whoever sends
-//! one that is wrong in these made it so. It checks nothing else: what only our stricter reading
-//! refuses, honest nodes relay, and anybody can make a whole network of them relay it.
+//! The reference checks an object's fields, id and signature before it passes it on as it comes, so
+//! whoever sends one that is wrong in these made it so. It checks nothing else: what only our stricter
+//! reading refuses, honest nodes relay, and anybody can make a whole network of them relay it.
+//!
+//! Asked for its history, it answers out of its database and checks nothing at all. A column of type
+//! INTEGER or TEXT there may have changed how a value was spelled (`300.0` to `300`, `5` to `"5"`),
+//! beyond what can be told from the row; such a record's id no longer fits, and its sender is honest.
 
 use spore_protocol::{Kind, Reject};
 
@@ -22,11 +26,18 @@ pub(super) fn of_frame(reject: &Reject, carried: Option<Kind>, body: &[u8]) -> O
         | Reject::NumberOutOfRange { .. }
         | Reject::UnknownField(_) => Offence::Refused,
         _ if carried.is_none() => Offence::BadFrame,
-        // The reference fails on a missing field of anything but an event's payload.
         Reject::NotAnObject => Offence::BadFrame,
-        Reject::MissingField(_) if carried != Some(Kind::Control) => Offence::BadFrame,
+        // The reference fails where a record or a manifest lacks a field. A profile's it fills in before
+        // it looks at the signature, and passes the profile on; an event's payload it does not look at.
+        Reject::MissingField(_) if matches!(carried, Some(Kind::Experiment | Kind::Task)) => Offence::BadFrame,
         reject => of_object(reject),
     }
+}
+
+/// Whether a reference's database may have made this of a record that was sound: no offence in answer to
+/// a request for its history.
+pub(super) fn may_be_misspelt(reject: &Reject, carried: Option<Kind>) -> bool {
+    carried == Some(Kind::Experiment) && matches!(reject, Reject::IdMismatch { .. })
 }
 
 /// The offence in an object.
@@ -66,6 +77,7 @@ mod tests {
             r#"{"type":"experiment","payload":{"val_bpb":1e999}}"#,
             r#"{"type":"verification","payload":{"description":"\ud800"}}"#,
             r#"{"type":"ping","payload":{},"hops":1}"#,
+            r#"{"type":"profile","payload":{"node_id":"ab"}}"#,
         ] {
             assert_eq!(offence(body), Offence::Refused, "{body}");
         }
@@ -73,13 +85,13 @@ mod tests {
 
     #[test]
     fn what_no_honest_node_sends_is_a_heavy_one() {
-        for body in
-            ["", "{", "[]", r#"{"type":"ping"}"#, r#"{"type":"ping","payload":3}"#, r#"{"type":5,"payload":{}}"#]
+        for body in ["", "{", "[]", r#"{"payload":{}}"#, r#"{"type":"ping","payload":3}"#, r#"{"type":5,"payload":{}}"#]
         {
             assert_eq!(offence(body), Offence::BadFrame, "{body}");
         }
         assert_eq!(offence(r#"{"type":"experiment","payload":[]}"#), Offence::BadFrame);
         assert_eq!(offence(r#"{"type":"experiment","payload":{}}"#), Offence::BadFrame);
+        assert_eq!(offence(r#"{"type":"task","payload":{}}"#), Offence::BadFrame);
         for reject in [Reject::BadSignature, Reject::IdMismatch { actual: String::new() }] {
             assert_eq!(of_object(&reject), Offence::Forged);
         }

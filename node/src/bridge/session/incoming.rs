@@ -3,24 +3,31 @@
 
 use std::{
     collections::VecDeque,
+    future::Future,
     io,
+    pin::Pin,
+    sync::Arc,
     time::{Duration, Instant},
 };
 
 use spore_protocol::{
     Kind, ObjectId, Reject, SignedObject,
-    frame::Frame,
+    frame::{Frame, MAX_BODY_BYTES},
     legacy::{self, LegacyMessage},
 };
-use tokio::{io::AsyncRead, sync::oneshot};
+use tokio::{
+    io::AsyncRead,
+    sync::{AcquireError, OwnedSemaphorePermit, Semaphore, oneshot},
+    task::spawn_blocking,
+};
 
 use super::blame;
 use crate::{
     bridge::{
         bans::Offence,
-        codec::FrameReader,
-        limits::{FRAME_DEADLINE, FRAME_STALL, WINDOW, WINDOW_BYTES},
-        link::SessionId,
+        codec::{FrameReader, Part},
+        limits::{FRAME_DEADLINE, FRAME_STALL, LARGE_BYTES, LARGE_DEADLINE, WINDOW, WINDOW_BYTES},
+        link::{self, SessionId},
     },
     ingest::{Disposition, IngestClosed, IngestHandle, Origin},
 };
@@ -38,11 +45,23 @@ pub(super) enum Received {
     },
 }
 
+/// Room for something large, given back when it is dropped ([`link::large`]).
+pub(super) type Room = OwnedSemaphorePermit;
+
+/// A frame that came.
+pub(super) struct Came {
+    pub received: Received,
+    pub bytes: usize,
+    /// Held for as long as its content is.
+    pub room: Option<Room>,
+}
+
 /// An object that `ingest` has not decided yet.
 #[derive(Debug)]
 struct Undecided {
     id: ObjectId,
     size: usize,
+    _room: Option<Room>,
     answer: oneshot::Receiver<Disposition>,
 }
 
@@ -54,10 +73,17 @@ struct Begun {
     last_byte: Instant,
 }
 
+/// A place in the queue for [`Room`].
+type Turn = Pin<Box<dyn Future<Output = Result<Room, AcquireError>> + Send>>;
+
 /// Frames off the connection.
-#[derive(Debug)]
 pub(super) struct Incoming<R> {
     reader: FrameReader<R>,
+    large: Arc<Semaphore>,
+    /// For the large frame that is coming in.
+    room: Option<Room>,
+    /// Its turn to have room; kept, or it would always be last.
+    wait: Option<Turn>,
     paused: Option<Instant>,
     begun: Option<Begun>,
     /// Whether the reader may hold another whole frame.
@@ -65,8 +91,10 @@ pub(super) struct Incoming<R> {
 }
 
 impl<R: AsyncRead + Unpin> Incoming<R> {
-    pub fn new(source: R) -> Self {
-        Self { reader: FrameReader::new(source), paused: None, begun: None, more: false }
+    /// `large`: the room for what is large, shared by all sessions.
+    pub fn new(source: R, large: Arc<Semaphore>) -> Self {
+        let reader = FrameReader::new(source);
+        Self { reader, large, room: None, wait: None, paused: None, begun: None, more: false }
     }
 
     /// Whether a frame that is here already may be taken.
@@ -74,30 +102,62 @@ impl<R: AsyncRead + Unpin> Incoming<R> {
         self.more && self.paused.is_none()
     }
 
-    /// Whether bytes are wanted.
+    /// Whether a large frame waits for room; nothing is read meanwhile.
+    pub fn waits(&self) -> bool {
+        self.wait.is_some()
+    }
+
+    /// Whether bytes are wanted, or room for them.
     pub fn hungry(&self) -> bool {
         !self.more && self.paused.is_none()
     }
 
-    /// The next frame's content, and its bytes.
+    /// The next frame's content. One that is large is read on a blocking thread, and only once there is room.
     ///
     /// # Errors
     /// [`Reject::TooLarge`]; nothing can be read after it.
-    pub fn next(&mut self, now: Instant) -> Result<Option<(Received, usize)>, Reject> {
-        let received = self.reader.next()?.map(|body| (read(body), body.len()));
-        if received.is_some() {
+    pub async fn next(&mut self, now: Instant) -> Result<Option<Came>, Reject> {
+        let announced = self.reader.announced().filter(|size| (LARGE_BYTES + 1..=MAX_BODY_BYTES).contains(size));
+        if let Some(size) = announced.filter(|_| self.room.is_none()) {
+            self.wait = Some(Box::pin(self.large.clone().acquire_many_owned(link::kib(size))));
+            self.more = false;
+            self.note_begun(now);
+            return Ok(None);
+        }
+        let came = match self.reader.next()? {
+            Some(Part::Body(body)) if announced.is_some() => {
+                let (body, bytes) = (body.to_vec(), body.len());
+                let received = spawn_blocking(move || read(&body)).await.unwrap_or(Received::Unknown);
+                Some(Came { received, bytes, room: self.room.take() })
+            }
+            Some(Part::Body(body)) => Some(Came { received: read(body), bytes: body.len(), room: None }),
+            Some(Part::Skipped(bytes)) => {
+                let reject = Reject::TooLarge { size: bytes, limit: MAX_BODY_BYTES };
+                let received = Received::Unreadable { kind: None, offence: Offence::Refused, reject };
+                Some(Came { received, bytes, room: None })
+            }
+            None => None,
+        };
+        if came.is_some() {
             self.begun = None;
         }
-        self.more = received.is_some();
+        self.more = came.is_some();
         self.note_begun(now);
-        Ok(received)
+        Ok(came)
     }
 
-    /// Waits for more bytes; false at the end of the stream. May be dropped while it waits.
+    /// Waits for more bytes, or for room where that is awaited; false at the end of the stream. May be dropped while it waits.
     ///
     /// # Errors
     /// The stream's.
     pub async fn fill(&mut self) -> io::Result<bool> {
+        if let Some(wait) = &mut self.wait {
+            // It is never closed.
+            self.room = wait.await.ok();
+            self.wait = None;
+            self.more = true;
+            return Ok(true);
+        }
         let came = self.reader.fill().await?;
         self.more = came > 0;
         Ok(came > 0)
@@ -128,9 +188,10 @@ impl<R: AsyncRead + Unpin> Incoming<R> {
     /// Whether a frame that has begun takes too long.
     pub fn is_late(&mut self, now: Instant) -> bool {
         self.note_begun(now);
+        let deadline = if self.room.is_some() { LARGE_DEADLINE } else { FRAME_DEADLINE };
         self.begun.is_some_and(|begun| {
             now.saturating_duration_since(begun.last_byte) >= FRAME_STALL
-                || now.saturating_duration_since(begun.since) >= FRAME_DEADLINE
+                || now.saturating_duration_since(begun.since) >= deadline
         })
     }
 
@@ -167,11 +228,12 @@ impl Window {
         ingest: &IngestHandle,
         session: SessionId,
         object: SignedObject,
+        room: Option<Room>,
     ) -> Result<(), IngestClosed> {
         let (id, size) = (object.id(), object.canonical().len());
         let answer = ingest.send(Origin::Bridge(session), object).await?;
         self.bytes += size;
-        self.undecided.push_back(Undecided { id, size, answer });
+        self.undecided.push_back(Undecided { id, size, _room: room, answer });
         Ok(())
     }
 

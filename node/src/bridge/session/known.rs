@@ -35,6 +35,11 @@ impl Known {
         self.heard.remove(self.key.hash_one(id));
     }
 
+    /// Everything that the peer sent may come again.
+    pub fn unhear_all(&mut self) {
+        self.heard = Generations::new(HEARD_IDS);
+    }
+
     pub fn heard(&self, id: &ObjectId) -> bool {
         self.heard.contains(self.key.hash_one(id))
     }
@@ -124,6 +129,8 @@ mod tests {
         assert!(known.heard(&id(1)) && !known.heard(&id(2)));
         known.unhear(&id(1));
         assert!(known.hear(&id(1)), "what was refused may come again");
+        known.unhear_all();
+        assert!(known.hear(&id(1)) && known.has(&id(2)));
     }
 
     #[test]

@@ -44,7 +44,7 @@ use tokio::{
 use self::{
     codes::Codes,
     feed::{Feed, SharedKnown, lock},
-    incoming::{Incoming, Received, Window},
+    incoming::{Came, Incoming, Received, Room, Window},
     known::Known,
     outgoing::Outgoing,
     state::{Effect, Event, Fate, Resume, State},
@@ -52,7 +52,7 @@ use self::{
 use super::{
     bans::{Consequence, Offence},
     hub::SyncMark,
-    limits::{BUSY, SESSION_TICK, SYNC_AHEAD, TURN_FRAMES},
+    limits::{BUSY, HEARD, SESSION_TICK, SYNC_AHEAD, TURN_FRAMES},
     link::{Direction, Ended, Link, SessionCommand, SessionStats, SharedRef},
 };
 use crate::{
@@ -140,7 +140,7 @@ impl<R: AsyncRead + Unpin, W: AsyncWrite + Unpin> Session<R, W> {
         let session = Self {
             state,
             known,
-            incoming: Incoming::new(read),
+            incoming: Incoming::new(read, shared.large.clone()),
             window: Window::default(),
             outgoing: Outgoing::new(write, shared.clone(), link.remote.ip(), feed, now),
             codes: Codes::default(),
@@ -173,7 +173,8 @@ impl<R: AsyncRead + Unpin, W: AsyncWrite + Unpin> Session<R, W> {
                 step?;
                 self.outgoing.drained().map_or(Ok(()), |through| self.handle(Event::Drained { through }))
             }
-            event = inputs.events.recv(), if self.outgoing.is_idle() => self.news(event, inputs),
+            // Always, or a peer that takes nothing would keep every object since in the channel's memory.
+            event = inputs.events.recv() => self.news(event, inputs),
             () = sleep_until(paused.unwrap_or_else(tokio::time::Instant::now)), if paused.is_some() => {
                 self.incoming.resume();
                 Ok(())
@@ -215,15 +216,15 @@ impl<R: AsyncRead + Unpin, W: AsyncWrite + Unpin> Session<R, W> {
             if !self.window.is_open() || !self.incoming.more() {
                 break;
             }
-            let (received, bytes) = match self.incoming.next(Instant::now()) {
-                Ok(Some(received)) => received,
+            let Came { received, bytes, room } = match self.incoming.next(Instant::now()).await {
+                Ok(Some(came)) => came,
                 Ok(None) => break,
                 Err(_) => {
                     self.penalise(Offence::Oversize)?;
                     return Err(Ended::Misbehaved);
                 }
             };
-            if !self.received(received).await? {
+            if !self.received(received, room).await? {
                 self.handle(Event::Idle { bytes })?;
             }
         }
@@ -234,9 +235,9 @@ impl<R: AsyncRead + Unpin, W: AsyncWrite + Unpin> Session<R, W> {
     }
 
     /// Deals with a frame's content. False when there was no new object in it.
-    async fn received(&mut self, received: Received) -> Result<bool, Ended> {
+    async fn received(&mut self, received: Received, room: Option<Room>) -> Result<bool, Ended> {
         match received {
-            Received::Message(LegacyMessage::Object(object)) => return self.object(object).await,
+            Received::Message(LegacyMessage::Object(object)) => return self.object(object, room).await,
             Received::Message(LegacyMessage::CodeResponse { cid, code }) => {
                 if let Some(offence) = self.codes.came(cid, &code) {
                     self.penalise(offence)?;
@@ -246,14 +247,15 @@ impl<R: AsyncRead + Unpin, W: AsyncWrite + Unpin> Session<R, W> {
             Received::Unknown => {}
             Received::Unreadable { kind, offence, reject } => {
                 tracing::debug!(session = %self.link.id, %reject, "a frame that cannot be read");
-                self.handle(Event::Unreadable { kind, offence })?;
+                let misspelt = blame::may_be_misspelt(&reject, kind);
+                self.handle(Event::Unreadable { kind, offence, misspelt })?;
             }
         }
         Ok(false)
     }
 
     /// Hands an object to `ingest`. False when the peer had sent it before.
-    async fn object(&mut self, object: SignedObject) -> Result<bool, Ended> {
+    async fn object(&mut self, object: SignedObject, room: Option<Room>) -> Result<bool, Ended> {
         self.received += 1;
         self.handle(Event::Object {
             kind: object.kind(),
@@ -264,7 +266,7 @@ impl<R: AsyncRead + Unpin, W: AsyncWrite + Unpin> Session<R, W> {
         if !new {
             return Ok(false);
         }
-        self.window.submit(&self.shared.ingest, self.link.id, object).await.map_err(|_| Ended::Shutdown)?;
+        self.window.submit(&self.shared.ingest, self.link.id, object, room).await.map_err(|_| Ended::Shutdown)?;
         Ok(true)
     }
 
@@ -294,9 +296,10 @@ impl<R: AsyncRead + Unpin, W: AsyncWrite + Unpin> Session<R, W> {
         let since_last = now.saturating_duration_since(std::mem::replace(&mut self.ticked, now));
         self.codes.expire(now);
         self.report();
-        if !self.window.is_open() || !self.incoming.hungry() || since_last > BUSY {
+        if !self.window.is_open() || !self.incoming.hungry() || self.incoming.waits() || since_last > BUSY {
             self.incoming.excuse(now);
         } else if self.incoming.is_late(now) {
+            self.penalise(Offence::Late)?;
             return Err(Ended::TimedOut);
         }
         if self.outgoing.is_stalled(self.state.heard(), now) {
@@ -322,11 +325,12 @@ impl<R: AsyncRead + Unpin, W: AsyncWrite + Unpin> Session<R, W> {
                 Effect::Penalise(offence) => self.penalise(offence)?,
                 Effect::Pause(time) => self.incoming.pause(Instant::now(), time),
                 Effect::Heard(peers) => {
-                    let peers = peers.iter().filter_map(|peer| peer.parse().ok()).collect();
+                    let peers = peers.iter().take(HEARD).filter_map(|peer| peer.parse().ok()).collect();
                     self.shared.hub.heard_of(self.link.remote.ip(), peers);
                 }
                 Effect::Without(cid) => self.codes.absent(&cid),
                 Effect::Remember(mark) => self.set_mark(mark),
+                Effect::Unhear => lock(&self.known).unhear_all(),
                 Effect::End(ended) => return Err(ended),
             }
         }
@@ -336,7 +340,7 @@ impl<R: AsyncRead + Unpin, W: AsyncWrite + Unpin> Session<R, W> {
     }
 
     fn penalise(&self, offence: Offence) -> Result<(), Ended> {
-        match self.shared.hub.penalise(self.link.remote.ip(), offence) {
+        match self.shared.hub.penalise(&self.link, offence) {
             Consequence::Keep => Ok(()),
             Consequence::Drop => Err(Ended::Misbehaved),
         }

@@ -1,23 +1,28 @@
 //! The side of a session that writes: answers first, then the next page of what the peer lacks. Held
 //! are the page being written, the one after it, and answers as the few bytes that they were asked by.
 
-use std::{collections::VecDeque, net::IpAddr, time::Instant};
+use std::{collections::VecDeque, net::IpAddr, sync::Arc, time::Instant};
 
 use spore_protocol::{Cid, legacy::LegacyMessage};
 use spore_storage::{Store, StoreError};
 use tokio::{
     io::{AsyncWrite, AsyncWriteExt},
-    task::JoinHandle,
+    sync::Semaphore,
+    task::{JoinHandle, JoinSet, spawn_blocking},
 };
 
 use super::{
     codes,
     feed::{Feed, Order, Page},
+    incoming::Room,
     state::Answer,
 };
 use crate::bridge::{
-    limits::{ANSWER_BYTES, ANSWERS, BUFFER_KEPT, CODE_BYTES, READ_AHEAD, WALKS, WRITE_STALL, WRITE_STALL_MOST},
-    link::{Ended, SharedRef},
+    limits::{
+        ANSWER_BYTES, ANSWERS, BUFFER_KEPT, CODE_BYTES, LARGE_BYTES, LARGE_DEADLINE, READ_AHEAD, WALKS, WRITE_STALL,
+        WRITE_STALL_MOST,
+    },
+    link::{Ended, SharedRef, kib},
 };
 
 /// An answer that waits, as small as it can be: many may.
@@ -44,7 +49,9 @@ pub(super) struct Outgoing<W> {
     reading: Option<Reading>,
     ready: Option<Page>,
     /// An artifact being read for an answer; the answers behind it wait.
-    code: Option<JoinHandle<Option<Vec<u8>>>>,
+    code: JoinSet<Option<(Vec<u8>, Option<Room>)>>,
+    /// For a large artifact that is being written, and since when.
+    room: Option<(Room, Instant)>,
     out: Vec<u8>,
     written: usize,
     /// When the socket last took something, or had nothing to take.
@@ -67,7 +74,8 @@ impl<W: AsyncWrite + Unpin> Outgoing<W> {
             feed: Some(feed),
             reading: None,
             ready: None,
-            code: None,
+            code: JoinSet::new(),
+            room: None,
             out: Vec::new(),
             written: 0,
             progress: now,
@@ -133,6 +141,9 @@ impl<W: AsyncWrite + Unpin> Outgoing<W> {
             self.progress = now;
             return false;
         }
+        if self.room.as_ref().is_some_and(|(_, since)| now.saturating_duration_since(*since) >= LARGE_DEADLINE) {
+            return true;
+        }
         let taken = now.saturating_duration_since(self.progress);
         taken >= WRITE_STALL_MOST || (taken >= WRITE_STALL && now.saturating_duration_since(heard) >= WRITE_STALL)
     }
@@ -156,10 +167,12 @@ impl<W: AsyncWrite + Unpin> Outgoing<W> {
                 Err(error) => Err(Ended::Io(error.kind())),
             },
             read = async { reading.as_mut()?.await.ok() }, if reading.is_some() => self.take_in(read),
-            bytes = async { code.as_mut()?.await.ok()? }, if code.is_some() => {
-                self.code = None;
-                self.begin_writing();
-                self.out.extend(bytes.unwrap_or_default());
+            Some(read) = code.join_next(), if !code.is_empty() => {
+                if let Ok(Some((frame, room))) = read {
+                    self.begin_writing();
+                    self.out.extend(frame);
+                    self.room = room.map(|room| (room, Instant::now()));
+                }
                 Ok(())
             }
             else => std::future::pending().await,
@@ -189,6 +202,7 @@ impl<W: AsyncWrite + Unpin> Outgoing<W> {
             self.out.clear();
             self.written = 0;
             self.out.shrink_to(BUFFER_KEPT);
+            self.room = None;
             self.answer();
             if self.out.is_empty()
                 && let Some(page) = self.ready.take()
@@ -215,7 +229,7 @@ impl<W: AsyncWrite + Unpin> Outgoing<W> {
 
     /// Puts answers together, up to the next artifact.
     fn answer(&mut self) {
-        while self.code.is_none() && self.out.len() < ANSWER_BYTES {
+        while self.code.is_empty() && self.out.len() < ANSWER_BYTES {
             let Some(answer) = self.answers.pop_front() else { break };
             let frame = match answer {
                 Waiting::Frame(frame) => frame,
@@ -225,8 +239,7 @@ impl<W: AsyncWrite + Unpin> Outgoing<W> {
                     message.encode().unwrap_or_default()
                 }
                 Waiting::Code(cid) => {
-                    let store = self.shared.store.clone();
-                    self.code = Some(tokio::task::spawn_blocking(move || code(&store, cid)));
+                    self.code.spawn(code(self.shared.store.clone(), self.shared.large.clone(), cid));
                     break;
                 }
             };
@@ -243,15 +256,23 @@ impl<W: AsyncWrite + Unpin> Outgoing<W> {
     }
 }
 
-/// An artifact's answer; none where it is not here or too large, which is no answer, as in the reference.
-fn code(store: &Store, cid: Cid) -> Option<Vec<u8>> {
-    let read = || match store.artifact_size(&cid)? {
-        Some(size) if size <= CODE_BYTES => store.artifact(&cid),
-        _ => Ok(None),
-    };
-    let bytes = read().unwrap_or_else(|error| {
+/// An artifact's answer, and the room for it where it is large; none where it is not here or too large,
+/// which is no answer, as in the reference.
+async fn code(store: Store, large: Arc<Semaphore>, cid: Cid) -> Option<(Vec<u8>, Option<Room>)> {
+    let failed = |error: StoreError| {
         tracing::warn!(%cid, %error, "cannot read an artifact that a legacy peer asked for");
-        None
-    })?;
-    LegacyMessage::CodeResponse { cid: Some(cid), code: codes::encode(&bytes) }.encode().ok()
+    };
+    let sizes = store.clone();
+    let size = spawn_blocking(move || sizes.artifact_size(&cid)).await.ok()?.map_err(failed).ok()??;
+    let size = usize::try_from(size).ok().filter(|_| size <= CODE_BYTES)?;
+    // In base64 four bytes stand for three.
+    let room = if size > LARGE_BYTES { Some(large.acquire_many_owned(kib(size / 3 * 4)).await.ok()?) } else { None };
+    let read = spawn_blocking(move || {
+        let bytes = store.artifact(&cid)?;
+        Ok(bytes.and_then(|bytes| {
+            LegacyMessage::CodeResponse { cid: Some(cid), code: codes::encode(&bytes) }.encode().ok()
+        }))
+    });
+    let frame = read.await.ok()?.map_err(failed).ok()??;
+    Some((frame, room))
 }

@@ -68,6 +68,8 @@ pub(super) enum Event {
         /// Of the object that was to be in it.
         kind: Option<Kind>,
         offence: Offence,
+        /// It may have been sound before it lay in a reference's database (`blame`).
+        misspelt: bool,
     },
     /// Any other message.
     Message(Box<LegacyMessage>),
@@ -92,6 +94,8 @@ pub(super) enum Effect {
     /// The peer does not have the artifact.
     Without(Cid),
     Remember(SyncMark),
+    /// What the peer sent before may not have stayed here: take it as if it had not been sent.
+    Unhear,
     End(Ended),
 }
 
@@ -202,9 +206,13 @@ impl State {
                 let tokens = 1.0 + bytes as f64 / IDLE_BYTES;
                 effects.extend(self.bucket.take(tokens, now).map(Effect::Pause));
             }
-            Event::Unreadable { kind, offence } => {
+            Event::Unreadable { kind, offence, misspelt } => {
                 kind.into_iter().for_each(|kind| self.asking.came(kind, now));
-                effects.push(Effect::Penalise(offence));
+                if misspelt && self.asking.awaits(History::Records) {
+                    self.decided(Fate::Refused(Offence::Refused), now, effects);
+                } else {
+                    effects.push(Effect::Penalise(offence));
+                }
             }
             Event::Message(message) => {
                 self.message(*message, now, effects);
@@ -243,6 +251,10 @@ impl State {
 
     /// What to remember of the peer for the next connection.
     pub fn mark(&self, now: Instant) -> Option<SyncMark> {
+        // Something is missing that was counted as having come.
+        if self.wants_all {
+            return None;
+        }
         let reached = self.asking.reached()?;
         let cut_short = self.asking.is_full() && !self.asking.complete();
         let full = if cut_short { now } else { self.full? };
@@ -311,7 +323,13 @@ impl State {
                 effects.push(Effect::Penalise(offence));
                 effects.extend(self.bucket.take(REFUSED_FRAMES, now).map(Effect::Pause));
             }
-            Fate::Lost => self.wants_all = true,
+            Fate::Lost => {
+                self.wants_all = true;
+                // No mark goes past what is lost, an earlier one neither: the next connection asks for all.
+                let nothing = SyncMark { records: 0, controls: 0, tasks: 0, at: now, full: now, through: 0 };
+                effects.push(Effect::Remember(nothing));
+                self.base = Reached::default();
+            }
         }
     }
 
@@ -347,6 +365,7 @@ impl State {
     fn ask_for_all(&mut self, now: Instant, effects: &mut Vec<Effect>) {
         let (asking, requests) = Asking::start(Reached::default(), now);
         (self.asking, self.asked_at, self.wants_all) = (asking, now, false);
+        effects.push(Effect::Unhear);
         effects.extend(requests.into_iter().map(Effect::say));
     }
 

@@ -217,9 +217,41 @@ fn what_is_nothing_new_slows_a_peer_down_and_costs_nothing_else() {
 fn offences_are_passed_on_and_still_count_as_having_come() {
     let mut played = Played::open();
     let offence = Offence::Refused;
-    let unreadable = Event::Unreadable { kind: Some(Kind::Experiment), offence };
+    let unreadable = Event::Unreadable { kind: Some(Kind::Experiment), offence, misspelt: false };
     assert_eq!(played.play(unreadable), [Effect::Penalise(offence)]);
     played.markers(1);
     assert!(played.state.asking.complete());
     assert_eq!(played.play(Event::Decided(Fate::Refused(Offence::Forged))), [Effect::Penalise(Offence::Forged)]);
+}
+
+#[test]
+fn what_a_database_misspelt_is_no_forgery_in_the_history_that_was_asked_for() {
+    let mut played = Played::open();
+    let misspelt = || Event::Unreadable { kind: Some(Kind::Experiment), offence: Offence::Forged, misspelt: true };
+    let free = (0..).take_while(|_| played.play(misspelt()) == [Effect::Penalise(Offence::Refused)]).count();
+    assert_eq!(free as f64, DUPLICATE_BURST / REFUSED_FRAMES, "it is hashed in every spelling");
+    played.markers(1);
+    assert_eq!(played.play(misspelt()), [Effect::Penalise(Offence::Forged)], "live objects are checked before");
+}
+
+#[test]
+fn a_synchronisation_that_lost_something_is_not_remembered_as_complete() {
+    let mut played = Played::open();
+    played.object(Kind::Experiment, 7);
+    let remembered = |effects: Vec<Effect>| {
+        effects.into_iter().find_map(|effect| if let Effect::Remember(mark) = effect { Some(mark) } else { None })
+    };
+    let forgotten = remembered(played.play(Event::Decided(Fate::Lost))).unwrap();
+    assert_eq!((forgotten.records, forgotten.through), (0, 0));
+    assert_eq!(remembered(played.markers(1)), None);
+    assert_eq!(played.state.mark(played.now), None, "nor when the connection ends");
+    let mut effects = Vec::new();
+    for _ in 0..SYNC_AGAIN_AFTER.as_secs() / 10 + 1 {
+        played.state.hear(played.now);
+        effects.extend(played.pass(10));
+    }
+    let unheard = effects.iter().position(|effect| *effect == Effect::Unhear);
+    let asked = effects.iter().position(|effect| *effect == request(History::Records, 0));
+    assert!(unheard.is_some() && unheard < asked, "or what comes again would be passed over as known");
+    assert_eq!(remembered(played.markers(0)).map(|mark| mark.records), Some(0));
 }

@@ -10,8 +10,11 @@ use tokio::{io::AsyncWriteExt, sync::oneshot};
 
 use super::support::{Node, eventually, task, within};
 use crate::bridge::{
-    limits::{ANSWERS, BUFFER_KEPT, FRAME_DEADLINE, FRAME_STALL, PAGE_BYTES, WRITE_STALL, WRITE_STALL_MOST},
-    link::{Ended, SessionCommand},
+    limits::{
+        ANSWERS, BUFFER_KEPT, FRAME_DEADLINE, FRAME_STALL, LARGE_BYTES, LARGE_DEADLINE, PAGE_BYTES, WRITE_STALL,
+        WRITE_STALL_MOST,
+    },
+    link::{self, Ended, SessionCommand},
     session::{
         feed::{Feed, Order},
         incoming::Incoming,
@@ -129,12 +132,12 @@ async fn an_artifact_that_is_another_is_refused() {
 #[tokio::test]
 async fn half_a_frame_is_not_waited_for_for_ever() {
     let (mut theirs, ours) = tokio::io::duplex(1024);
-    let mut incoming = Incoming::new(ours);
+    let mut incoming = Incoming::new(ours, link::large());
     let start = Instant::now();
     assert!(!incoming.is_late(start + FRAME_DEADLINE), "no frame has begun");
     theirs.write_all(&[0, 0, 1, 0, b'{']).await.unwrap();
     incoming.fill().await.unwrap();
-    assert!(matches!(incoming.next(start), Ok(None)));
+    assert!(matches!(incoming.next(start).await, Ok(None)));
     assert!(!incoming.is_late(start + FRAME_STALL - Duration::from_millis(1)));
     assert!(incoming.is_late(start + FRAME_STALL));
     // A byte now and then puts it off, but not for ever.
@@ -143,7 +146,7 @@ async fn half_a_frame_is_not_waited_for_for_ever() {
         now += FRAME_STALL / 2;
         theirs.write_all(b" ").await.unwrap();
         incoming.fill().await.unwrap();
-        assert!(matches!(incoming.next(now), Ok(None)));
+        assert!(matches!(incoming.next(now).await, Ok(None)));
         assert!(!incoming.is_late(now));
     }
     assert!(incoming.is_late(start + FRAME_DEADLINE));
@@ -190,4 +193,58 @@ async fn a_peer_that_asks_and_takes_nothing_is_dropped() {
         outgoing.say(Answer::Message(Box::new(LegacyMessage::Pong))).unwrap();
     }
     assert_eq!(outgoing.say(Answer::Peers), Err(Ended::Overloaded));
+}
+
+#[tokio::test]
+async fn a_large_frame_comes_in_only_when_there_is_room_and_soon() {
+    let large = std::sync::Arc::new(tokio::sync::Semaphore::new(1000));
+    let size = LARGE_BYTES + 1;
+    let frame = [&u32::try_from(size).unwrap().to_be_bytes(), vec![b' '; size].as_slice()].concat();
+    let start = Instant::now();
+    let (mut first_end, ours) = tokio::io::duplex(1 << 20);
+    let mut first = Incoming::new(ours, large.clone());
+    let others = large.clone().acquire_many_owned(900).await.unwrap();
+    first_end.write_all(&frame).await.unwrap();
+    first.fill().await.unwrap();
+    assert!(matches!(first.next(start).await, Ok(None)));
+    assert!(first.waits(), "others hold the room");
+    drop(others);
+    assert!(first.fill().await.unwrap());
+    assert!(!first.waits() && large.available_permits() < 1000);
+    // All of it is awaited for no longer than others can be made to wait.
+    while first.next(start).await.unwrap().is_none_or(|came| {
+        assert!(came.room.is_some(), "the room goes with what is in the frame");
+        false
+    }) {
+        assert!(!first.is_late(start) && first.is_late(start + LARGE_DEADLINE));
+        first.fill().await.unwrap();
+    }
+    assert_eq!(large.available_permits(), 1000);
+}
+
+#[tokio::test]
+async fn what_a_stalled_session_has_not_looked_at_is_not_kept_for_it() {
+    // More than the sockets' buffers take.
+    let node = Node::start(&task(1, 12_000));
+    let (mut peer, _running) = node.peer().await;
+    peer.say(&LegacyMessage::SyncRequest { history: History::Records, since: 0 }).await;
+    // The peer reads nothing from here on.
+    for object in task(2, 40) {
+        node.publish(object).await;
+    }
+    eventually("the channel is empty", || node.shared.events.is_empty()).await;
+}
+
+#[tokio::test]
+async fn a_frame_that_an_honest_node_made_too_long_is_passed_over() {
+    let node = Node::start(&[]);
+    let (mut peer, running) = node.peer().await;
+    peer.hear_requests().await;
+    for _ in 0..4 {
+        peer.say_body(&vec![b' '; spore_protocol::frame::MAX_BODY_BYTES + 1]).await;
+    }
+    let object = task(1, 0).remove(0);
+    peer.say_object(&object).await;
+    eventually("what follows it is taken", || node.has(&object)).await;
+    running.close().await;
 }

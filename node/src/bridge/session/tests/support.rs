@@ -31,7 +31,7 @@ use crate::{
         PeerAddress,
         book::Book,
         hub::HubHandle,
-        link::{Direction, Ended, Link, SessionCommand, SessionId, Shared, SharedRef},
+        link::{self, Direction, Ended, Link, SessionCommand, SessionId, Shared, SharedRef},
         session,
     },
     ingest::{Disposition, Ingest, Origin, Want},
@@ -179,7 +179,7 @@ impl Node {
         let (stop, stopped) = watch::channel(false);
         let (ingest, events, wants, _door) = Ingest::spawn(store.clone(), Arc::new(|| NOW), stopped);
         let hub = HubHandle::new(Book::new(None));
-        let shared = Arc::new(Shared { store: store.clone(), ingest, events, hub });
+        let shared = Arc::new(Shared { store: store.clone(), ingest, events, hub, large: link::large() });
         Self { store, shared, sessions: AtomicU64::new(0), stop, _wants: wants, _dir: dir }
     }
 

@@ -1,0 +1,376 @@
+//! The feed, the settings and the lines against real stores.
+
+use std::{fs, io::Cursor, os::unix::fs::PermissionsExt, path::Path, sync::Arc};
+
+use spore_protocol::{
+    Cid, Goal, Identity, Record, RecordId, SignedObject, Status, TaskId, TaskManifest, Verified, VerifiedObject,
+    manifest::MANIFEST_VERSION,
+};
+use spore_storage::Store;
+use tokio::sync::watch;
+
+use super::{
+    Fate, Feed, IdentityPlan, ImportError, Notice, Part, Settings, Tallies, Tally, Way, Witness, lines, settings,
+};
+use crate::{
+    bridge::KNOWN,
+    config,
+    data_dir::DataDir,
+    export,
+    ingest::{Ingest, IngestHandle},
+};
+
+const NOW: u64 = 1_800_000_000;
+
+#[derive(Default)]
+struct Notes(Vec<Notice>);
+
+impl Witness for Notes {
+    fn notice(&mut self, notice: &Notice) {
+        self.0.push(notice.clone());
+    }
+
+    fn progress(&mut self, _: Part, _: &Tally, _: Option<u64>) {}
+}
+
+impl Notes {
+    fn of(&self, outcome: Fate) -> Vec<(Option<u64>, &str)> {
+        self.0.iter().filter(|note| note.outcome == outcome).map(|note| (note.line, note.reason)).collect()
+    }
+}
+
+/// A store with its door.
+struct Place {
+    _dir: tempfile::TempDir,
+    store: Store,
+    ingest: IngestHandle,
+    _stop: watch::Sender<bool>,
+}
+
+impl Place {
+    fn new() -> Self {
+        let dir = tempfile::tempdir().unwrap();
+        let store = Store::open(dir.path()).unwrap();
+        let (stop, shutdown) = watch::channel(false);
+        let (ingest, ..) = Ingest::spawn(store.clone(), Arc::new(|| NOW), shutdown);
+        Self { _dir: dir, store, ingest, _stop: stop }
+    }
+
+    fn door(&self) -> Way<'_> {
+        Way::Door { store: &self.store, ingest: &self.ingest }
+    }
+
+    fn text(&self, task: Option<TaskId>) -> String {
+        let mut out = Vec::new();
+        export::write(&self.store, task, &mut out, &mut |_| {}).unwrap();
+        String::from_utf8(out).unwrap()
+    }
+}
+
+async fn take(text: &str, way: Way<'_>) -> (Tallies, Notes) {
+    let mut notes = Notes::default();
+    let mut feed = Feed::new(way, &mut notes);
+    lines::take(Box::new(Cursor::new(text.to_owned().into_bytes())), "the text".into(), &mut feed).await.unwrap();
+    let tallies = feed.finish().unwrap();
+    (tallies, notes)
+}
+
+fn identity() -> Identity {
+    Identity::from_seed(&[9; 32])
+}
+
+fn manifest() -> Verified<TaskManifest> {
+    let manifest = TaskManifest {
+        name: "import".into(),
+        description: String::new(),
+        task_type: "ml_train".into(),
+        artifact_type: "python_train_script".into(),
+        metric: "val_bpb".into(),
+        goal: Goal::Minimize,
+        base_code_cid: None,
+        prepare_cid: String::new(),
+        dataset_cid: String::new(),
+        time_budget: 20,
+        created_by: identity().node_id(),
+        timestamp: NOW - 1000,
+        version: MANIFEST_VERSION,
+    };
+    identity().sign(&manifest).unwrap()
+}
+
+fn record(task: Option<TaskId>, parent: Option<&Verified<Record>>, number: u64) -> Verified<Record> {
+    let record = Record {
+        parent: parent.map(|parent| RecordId::from(parent.id())),
+        depth: parent.map_or(0, |parent| parent.depth + 1),
+        code_cid: Some(Cid::of(b"script")),
+        diff: String::new(),
+        dataset_cid: String::new(),
+        prepare_cid: String::new(),
+        time_budget: 20,
+        val_bpb: 3.0 - 0.001 * number as f64,
+        peak_vram_mb: 1.0,
+        num_steps: 1,
+        num_params: 1,
+        status: Status::Keep,
+        description: format!("number {number}"),
+        hypothesis: String::new(),
+        agent_model: String::new(),
+        gpu_model: "CPU".into(),
+        cuda_version: String::new(),
+        torch_version: String::new(),
+        node_id: identity().node_id(),
+        task_id: task,
+        timestamp: NOW - 900 + number,
+        version: if task.is_some() { 2 } else { 1 },
+    };
+    identity().sign(&record).unwrap()
+}
+
+/// A chain, its root first.
+fn chain(task: Option<TaskId>, length: u64) -> Vec<Verified<Record>> {
+    let mut made: Vec<Verified<Record>> = Vec::new();
+    for number in 0..length {
+        made.push(record(task, made.last(), number));
+    }
+    made
+}
+
+fn text(objects: impl IntoIterator<Item = VerifiedObject>) -> String {
+    let mut out = Vec::new();
+    for object in objects {
+        lines::write(&object.to_signed(), None, &mut out).unwrap();
+    }
+    String::from_utf8(out).unwrap()
+}
+
+fn task() -> TaskId {
+    manifest().id().into()
+}
+
+#[tokio::test]
+async fn what_is_exported_comes_back_the_same() {
+    let (from, to) = (Place::new(), Place::new());
+    let mut objects: Vec<VerifiedObject> = vec![manifest().into()];
+    objects.extend(chain(Some(task()), 700).into_iter().map(VerifiedObject::from));
+    let legacy = chain(None, 5);
+    let founded = TaskId::from(legacy[0].id());
+    objects.extend(legacy.into_iter().map(VerifiedObject::from));
+    from.store.insert(&objects, NOW).unwrap();
+
+    let exported = from.text(None);
+    assert_eq!(exported.lines().count(), objects.len());
+    assert!(exported.contains(&format!("\"task_id\":\"{founded}\"")), "the wire's version 1 records name their task");
+    let (tallies, notes) = take(&exported, to.door()).await;
+    assert!(notes.0.is_empty(), "{:?}", notes.0);
+    assert_eq!(tallies[&Part::Records], Tally { found: 705, imported: 705, ..Tally::default() });
+    assert_eq!(to.text(None), exported);
+    for task in [task(), founded] {
+        let frontier = |place: &Place| {
+            let found = place.store.frontier(&task, None, 100).unwrap();
+            found.into_iter().map(|summary| summary.id).collect::<Vec<_>>()
+        };
+        assert_eq!(frontier(&from), frontier(&to));
+        assert!(!frontier(&to).is_empty());
+    }
+    assert_eq!(to.store.check().unwrap(), Vec::<String>::new());
+
+    let (again, _) = take(&exported, to.door()).await;
+    assert!(again.values().all(|tally| tally.already_here == tally.found), "{again:?}");
+    assert_eq!(from.text(Some(founded)).lines().count(), 5);
+    assert_eq!(from.text(Some(task())).lines().count(), 701);
+}
+
+#[tokio::test]
+async fn children_may_come_first_and_orphans_are_told_of() {
+    let place = Place::new();
+    let mut records = chain(Some(task()), 1500);
+    let lost = records.remove(1000);
+    records.reverse();
+    let (tallies, notes) = take(&text(records.into_iter().map(VerifiedObject::from)), place.door()).await;
+    assert_eq!(
+        tallies[&Part::Records],
+        Tally { found: 1499, imported: 1000, waiting: 499, ..Tally::default() },
+        "what waited within the import is counted as imported"
+    );
+    assert_eq!(notes.of(Fate::Waiting).len(), 499);
+    let written = export::write(&place.store, None, &mut Vec::new(), &mut |_| {}).unwrap();
+    assert_eq!((written.records, written.pending), (1000, 499), "what is left out is counted");
+    let first = notes.0.iter().find(|note| note.detail.contains(&lost.id().to_string())).unwrap();
+    assert_eq!(first.reason, "parent_missing");
+    let (tallies, _) = take(&text([lost.into()]), place.door()).await;
+    assert_eq!(tallies[&Part::Records].imported, 1);
+    assert_eq!(place.store.pending_count().unwrap(), 0);
+}
+
+#[tokio::test]
+async fn descendants_of_a_refused_record_are_refused_with_it() {
+    let place = Place::new();
+    let root = record(Some(task()), None, 0);
+    let astray = record(Some(TaskId([3; 32])), Some(&root), 1);
+    let child = record(Some(TaskId([3; 32])), Some(&astray), 2);
+    let mut notes = Notes::default();
+    let mut feed = Feed::new(place.door(), &mut notes);
+    for part in [text([child.into()]), text([root.into(), astray.into()])] {
+        lines::take(Box::new(Cursor::new(part.into_bytes())), "the text".into(), &mut feed).await.unwrap();
+    }
+    let tallies = feed.finish().unwrap();
+    assert_eq!(tallies[&Part::Records], Tally { found: 3, imported: 1, refused: 2, ..Tally::default() });
+    assert_eq!(notes.of(Fate::Refused), [(Some(2), "task_mismatch"), (Some(1), "parent_refused")]);
+}
+
+#[tokio::test]
+async fn a_bad_line_is_named_and_harms_no_other() {
+    let place = Place::new();
+    let good = text([manifest().into()]);
+    let forged = good.replace("\"signature\":\"", "\"signature\":\"00");
+    let altered = good.replace("\"import\"", "\"impart\"");
+    let source = format!("{{\n\n{altered}{forged}{good}");
+    let (tallies, notes) = take(&source, place.door()).await;
+    assert_eq!(
+        notes.of(Fate::Refused),
+        [(Some(1), "not_json"), (Some(3), "id_mismatch"), (Some(4), "signature_not_hex")]
+    );
+    assert_eq!(tallies[&Part::Tasks], Tally { found: 3, imported: 1, refused: 2, ..Tally::default() });
+    assert_eq!(tallies[&Part::Lines], Tally { found: 1, refused: 1, ..Tally::default() });
+}
+
+#[tokio::test]
+async fn a_dry_run_checks_and_stores_nothing() {
+    let place = Place::new();
+    place.store.insert(&[manifest().into()], NOW).unwrap();
+    let early = SignedObject::Experiment(record(Some(task()), None, 100_000).into_signed());
+    let mut forged = Vec::new();
+    let object = SignedObject::Experiment(record(Some(task()), None, 7).into_signed());
+    let object = SignedObject::from_canonical(object.kind(), object.canonical(), [1; 64]).unwrap();
+    lines::write(&object, None, &mut forged).unwrap();
+    lines::write(&early, None, &mut forged).unwrap();
+    let source = text([manifest().into(), record(Some(task()), None, 0).into()]) + &String::from_utf8(forged).unwrap();
+    for (store, known) in [(Some(&place.store), 1), (None, 0)] {
+        let (tallies, notes) = take(&source, Way::Nowhere { store, now: NOW }).await;
+        assert_eq!((tallies[&Part::Tasks].already_here, tallies[&Part::Tasks].imported), (known, 1 - known));
+        assert_eq!(tallies[&Part::Records], Tally { found: 3, imported: 1, refused: 2, ..Tally::default() });
+        assert_eq!(notes.of(Fate::Refused), [(Some(3), "bad_signature"), (Some(4), "from_the_future")]);
+    }
+    assert_eq!(place.store.sequence(), 1);
+}
+
+fn write_key(dir: &Path, digits: &str) {
+    fs::create_dir_all(dir.join("identity")).unwrap();
+    fs::write(dir.join("identity").join("private_key"), digits.repeat(32)).unwrap();
+}
+
+#[test]
+fn another_identity_is_never_replaced() {
+    let (from, to) = (tempfile::tempdir().unwrap(), tempfile::tempdir().unwrap());
+    let (source, data) = (DataDir::new(from.path()), DataDir::new(to.path()));
+    write_key(from.path(), "07");
+    let settings = Settings::plan(&source, &data, true).unwrap();
+    assert_eq!(settings.identity, IdentityPlan::Take);
+    assert!(fs::read_dir(to.path()).unwrap().next().is_none(), "planning changes nothing");
+    settings.apply(&source, &data).unwrap();
+    let key = to.path().join("identity").join("private_key");
+    assert_eq!(fs::read_to_string(&key).unwrap(), "07".repeat(32));
+    assert_eq!(fs::metadata(&key).unwrap().permissions().mode() & 0o777, 0o600);
+    assert_eq!(Settings::plan(&source, &data, true).unwrap().identity, IdentityPlan::Same);
+
+    write_key(from.path(), "08");
+    assert!(matches!(Settings::plan(&source, &data, true), Err(ImportError::OtherIdentity { .. })));
+    let without = Settings::plan(&source, &data, false).unwrap();
+    without.apply(&source, &data).unwrap();
+    assert_eq!((without.identity, fs::read_to_string(&key).unwrap()), (IdentityPlan::LeftOut, "07".repeat(32)));
+    write_key(from.path(), "zz");
+    assert!(matches!(Settings::plan(&source, &data, true), Err(ImportError::Key(_))));
+}
+
+#[test]
+fn settings_are_taken_over_where_ours_say_nothing() {
+    let (from, to) = (tempfile::tempdir().unwrap(), tempfile::tempdir().unwrap());
+    let (source, data) = (DataDir::new(from.path()), DataDir::new(to.path()));
+    let theirs = "host = \"127.0.0.1\"\nport = 7000\npeer = ['192.0.2.1:7470']\ntask_id = \"\"\nauto_update = true\ndata_dir = \"x\"\n";
+    fs::write(source.config(), theirs).unwrap();
+    config::set(&data.config(), "", &[("port", Some(toml::Value::Integer(7001)))]).unwrap();
+    let settings = Settings::plan(&source, &data, true).unwrap();
+    assert_eq!(settings.config.taken, ["host", "peer"]);
+    assert_eq!(settings.config.kept, ["port"]);
+    assert_eq!(settings.config.not_applicable, ["auto_update", "data_dir"]);
+    assert!(!settings.in_use);
+    fs::create_dir(from.path().join("db")).unwrap();
+    fs::write(from.path().join("db").join("graph.sqlite-wal"), "").unwrap();
+    assert!(Settings::plan(&source, &data, true).unwrap().in_use, "a log that is empty yet is one all the same");
+    settings.apply(&source, &data).unwrap();
+    let ours = config::load(&data.config()).unwrap().config;
+    assert_eq!((ours.port, ours.host.to_string().as_str(), ours.task), (7001, "127.0.0.1", None));
+    assert_eq!(ours.peer, ["192.0.2.1:7470"]);
+    let again = Settings::plan(&source, &data, true).unwrap();
+    assert_eq!((again.config.taken.len(), again.config.kept), (0, vec!["port".to_owned()]));
+
+    fs::write(source.config(), "peer = ['nonsense']\nport = \"x\"\n").unwrap();
+    let data = DataDir::new(to.path().join("new"));
+    let settings = Settings::plan(&source, &data, true).unwrap();
+    assert_eq!((settings.config.taken.len(), settings.problems.len()), (0, 2), "{settings:?}");
+    fs::write(source.config(), "what is this").unwrap();
+    assert_eq!(Settings::plan(&source, &data, true).unwrap().problems.len(), 1);
+}
+
+#[test]
+fn our_own_directory_keeps_its_settings() {
+    let dir = tempfile::tempdir().unwrap();
+    let data = DataDir::new(dir.path());
+    write_key(dir.path(), "07");
+    fs::write(data.config(), "port = 7000\npeer = ['192.0.2.1:7470']\nauto_update = true\n").unwrap();
+    let before = fs::read(data.config()).unwrap();
+    let settings = Settings::plan(&DataDir::new(dir.path().join(".")), &data, true).unwrap();
+    assert!(settings.in_place && settings.identity == IdentityPlan::Same);
+    settings.apply(&data, &data).unwrap();
+    assert_eq!(fs::read(data.config()).unwrap(), before);
+}
+
+#[test]
+fn known_peers_are_merged_once() {
+    let (from, to) = (tempfile::tempdir().unwrap(), tempfile::tempdir().unwrap());
+    let (source, data) = (DataDir::new(from.path()), DataDir::new(to.path()));
+    fs::write(source.known_peers(), "192.0.2.1:7470\nnonsense\npeer.example.org:7470\n").unwrap();
+    fs::write(data.known_peers(), "192.0.2.1:7470\n").unwrap();
+    let merge = |write| {
+        let mut notes = Notes::default();
+        let mut feed = Feed::new(Way::Nowhere { store: None, now: NOW }, &mut notes);
+        settings::merge_peers(&source, &data, &mut feed, write).unwrap();
+        let tally = feed.finish().unwrap()[&Part::Peers];
+        (tally, notes.of(Fate::Refused).len())
+    };
+    let first = Tally { found: 3, imported: 1, already_here: 1, refused: 1, ..Tally::default() };
+    assert_eq!(merge(false), (first, 1));
+    assert_eq!(fs::read_to_string(data.known_peers()).unwrap().lines().count(), 1);
+    assert_eq!(merge(true), (first, 1));
+    assert_eq!(fs::read_to_string(data.known_peers()).unwrap(), "192.0.2.1:7470\npeer.example.org:7470\n");
+    assert_eq!(merge(true).0, Tally { found: 3, already_here: 2, refused: 1, ..Tally::default() });
+}
+
+#[test]
+fn known_peers_that_find_no_place_are_told_of() {
+    let (from, to) = (tempfile::tempdir().unwrap(), tempfile::tempdir().unwrap());
+    let (source, data) = (DataDir::new(from.path()), DataDir::new(to.path()));
+    let peers = |range: std::ops::Range<usize>| range.map(|n| format!("192.0.2.1:{n}\n")).collect::<String>();
+    fs::write(source.known_peers(), format!("[2001:db8::1]:7470\n{}", peers(1..KNOWN + 10))).unwrap();
+    // Ours are as many as are kept, but for the one that the file is not written with.
+    fs::write(data.known_peers(), format!("[2001:db8::2]:7470\n{}", peers(1000..999 + KNOWN))).unwrap();
+    let merge = || {
+        let mut notes = Notes::default();
+        let mut feed = Feed::new(Way::Nowhere { store: None, now: NOW }, &mut notes);
+        settings::merge_peers(&source, &data, &mut feed, true).unwrap();
+        let tally = feed.finish().unwrap()[&Part::Peers];
+        assert_eq!(notes.0.len() as u64, tally.refused);
+        (tally, notes.0)
+    };
+    let (tally, notes) = merge();
+    let found = KNOWN as u64 + 10;
+    assert_eq!(tally, Tally { found, imported: 1, refused: found - 1, ..Tally::default() });
+    assert_eq!((notes[0].id.as_str(), notes[0].reason), ("[2001:db8::1]:7470", "not_kept"));
+    assert_eq!(notes.last().map(|note| (note.line, note.reason)), Some((Some(found), "too_many")));
+    assert_eq!(fs::read_to_string(data.known_peers()).unwrap().lines().count(), KNOWN);
+
+    fs::write(source.known_peers(), "192.0.2.1:1000\n".repeat(10_000)).unwrap();
+    let (tally, notes) = merge();
+    assert_eq!(tally, Tally { found: 2, already_here: 1, refused: 1, ..Tally::default() });
+    assert_eq!(notes[0].reason, "too_long");
+}
