@@ -357,7 +357,7 @@ mod tests {
 
         let cid = Cid::of(b"a").to_string();
         assert!(pin(&store, &cid, true).unwrap().changed && !pin(&store, &cid, true).unwrap().changed);
-        assert_eq!(pins(&store).unwrap(), [cid.clone()]);
+        assert_eq!(pins(&store).unwrap(), std::slice::from_ref(&cid));
         assert!(pin(&store, &cid, false).unwrap().changed && pins(&store).unwrap().is_empty());
     }
 }
