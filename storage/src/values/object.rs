@@ -5,7 +5,7 @@
 //! signed; whatever else, a record whose numbers are spelled in another way included, is kept as it
 //! is. What a listing does not show comes last, so that it is not even looked at.
 
-use spore_protocol::{Cid, Kind, NodeId, Object, Record, RecordId, SignedObject, Status, TaskId, json::Value};
+use spore_protocol::{Cid, Kind, NodeId, Object, Record, RecordId, SignedObject, Status, TaskId};
 
 use super::bytes::{Reader, Writer};
 use crate::error::{Result, StoreError};
@@ -27,7 +27,7 @@ pub fn decode_object(kind: Kind, bytes: &[u8]) -> Result<SignedObject> {
 /// and [`FIELDS`], a record's fields, signature, diff.
 pub fn encode_stored(object: &SignedObject) -> Vec<u8> {
     if let SignedObject::Experiment(record) = object
-        && canonical(record).as_bytes() == &**record.canonical()
+        && record.object().canonical().as_bytes() == &**record.canonical()
     {
         let mut w = Writer(Vec::with_capacity(record.canonical().len()));
         w.byte(Kind::Experiment.code() | FIELDS);
@@ -44,7 +44,7 @@ pub fn decode_stored(bytes: &[u8]) -> Result<SignedObject> {
         (kind, false, rest) => decode_object(kind, rest),
         (kind, true, rest) => {
             let (record, signature) = read_record(rest)?;
-            Ok(SignedObject::from_canonical(kind, canonical(&record).as_bytes(), signature)?)
+            Ok(SignedObject::from_canonical(kind, record.canonical().as_bytes(), signature)?)
         }
     }
 }
@@ -52,7 +52,7 @@ pub fn decode_stored(bytes: &[u8]) -> Result<SignedObject> {
 /// The canonical bytes of a stored object, and its signature, without reading the bytes' text.
 pub fn stored_text(bytes: &[u8]) -> Result<(Vec<u8>, [u8; 64])> {
     match split(bytes)? {
-        (_, true, rest) => read_record(rest).map(|(record, signature)| (canonical(&record).into_bytes(), signature)),
+        (_, true, rest) => read_record(rest).map(|(record, signature)| (record.canonical().into_bytes(), signature)),
         (_, false, rest) => {
             let (signature, canonical) = rest.split_first_chunk::<64>().ok_or_else(cut_short)?;
             Ok((canonical.to_vec(), *signature))
@@ -65,10 +65,11 @@ pub fn stored_kind(bytes: &[u8]) -> Result<Kind> {
     split(bytes).map(|(kind, ..)| kind)
 }
 
-/// A stored record, perhaps without its diff.
+/// A stored record, perhaps without its diff and what it names in hex beside the script: what a
+/// listing shows.
 pub fn stored_record(bytes: &[u8]) -> Result<Record> {
     match split(bytes)? {
-        (Kind::Experiment, true, rest) => read_fields(&mut Reader(rest)),
+        (Kind::Experiment, true, rest) => read_fields(&mut Reader(rest), false),
         (kind, false, rest) => match decode_object(kind, rest)? {
             SignedObject::Experiment(record) => Ok(record.object().clone()),
             _ => Err(StoreError::corrupt("an object is no record")),
@@ -87,13 +88,9 @@ fn split(bytes: &[u8]) -> Result<(Kind, bool, &[u8])> {
     Ok((kind, code & FIELDS != 0, rest))
 }
 
-fn canonical(record: &Record) -> String {
-    Value::Object(record.signed_fields()).canonical()
-}
-
 fn read_record(bytes: &[u8]) -> Result<(Record, [u8; 64])> {
     let mut r = Reader(bytes);
-    let mut record = read_fields(&mut r)?;
+    let mut record = read_fields(&mut r, true)?;
     let signature = r.fixed()?;
     record.diff = String::from_utf8(r.0.to_vec()).map_err(|_| StoreError::corrupt("a diff is not UTF-8"))?;
     Ok((record, signature))
@@ -122,14 +119,15 @@ fn write_fields(w: &mut Writer, record: &Record) {
     w.text(&record.hypothesis);
 }
 
-/// All but the diff.
-fn read_fields(r: &mut Reader<'_>) -> Result<Record> {
+/// All but the diff; and the names of dataset and evaluator only if `named`, for they take as long
+/// to spell out as everything else.
+fn read_fields(r: &mut Reader<'_>, named: bool) -> Result<Record> {
     let status = STATUSES.get(usize::from(r.byte()?)).copied();
     let status = status.ok_or_else(|| StoreError::corrupt("an unknown status"))?;
     let node_id = NodeId(r.fixed()?);
     let task_id = r.optional()?.map(TaskId);
     let (parent, code_cid) = (r.optional()?.map(RecordId), r.optional()?.map(Cid));
-    let (dataset_cid, prepare_cid) = (read_name(r)?, read_name(r)?);
+    let (dataset_cid, prepare_cid) = (read_name(r, named)?, read_name(r, named)?);
     let (val_bpb, peak_vram_mb) = (r.float()?, r.float()?);
     let (depth, timestamp, num_steps, num_params) = (r.number()?, r.number()?, r.number()?, r.number()?);
     let (time_budget, version) = (r.number()?, r.number()?);
@@ -170,8 +168,12 @@ fn write_name(w: &mut Writer, name: &str) {
     }
 }
 
-fn read_name(r: &mut Reader<'_>) -> Result<String> {
-    r.optional()?.map_or_else(|| r.text(), |cid| Ok(Cid(cid).to_string()))
+fn read_name(r: &mut Reader<'_>, named: bool) -> Result<String> {
+    match r.optional()? {
+        Some(cid) if named => Ok(Cid(cid).to_string()),
+        Some(_) => Ok(String::new()),
+        None => r.text(),
+    }
 }
 
 #[cfg(test)]
@@ -228,7 +230,13 @@ mod tests {
             prop_assert_eq!(stored_text(&stored).unwrap(), text);
             let SignedObject::Experiment(record) = object else { unreachable!() };
             let listed = stored_record(&stored).unwrap();
-            prop_assert_eq!(Record { diff: record.diff.clone(), ..listed }, record.object().clone());
+            let whole = Record {
+                diff: record.diff.clone(),
+                dataset_cid: record.dataset_cid.clone(),
+                prepare_cid: record.prepare_cid.clone(),
+                ..listed
+            };
+            prop_assert_eq!(whole, record.object().clone());
         }
     }
 
