@@ -5,7 +5,7 @@
 //! signed; whatever else, a record whose numbers are spelled in another way included, is kept as it
 //! is. What a listing does not show comes last, so that it is not even looked at.
 
-use spore_protocol::{Cid, Kind, NodeId, Object, Record, RecordId, SignedObject, Status, TaskId};
+use spore_protocol::{Cid, Kind, NodeId, Object, Record, RecordId, Signed, SignedObject, Status, TaskId};
 
 use super::bytes::{Reader, Writer};
 use crate::error::{Result, StoreError};
@@ -26,17 +26,27 @@ pub fn decode_object(kind: Kind, bytes: &[u8]) -> Result<SignedObject> {
 /// An object as it lies under its number: kind code, then as [`encode_object`] makes it; or kind code
 /// and [`FIELDS`], a record's fields, signature, diff.
 pub fn encode_stored(object: &SignedObject) -> Vec<u8> {
-    if let SignedObject::Experiment(record) = object
-        && record.object().canonical().as_bytes() == &**record.canonical()
-    {
-        let mut w = Writer(Vec::with_capacity(record.canonical().len()));
-        w.byte(Kind::Experiment.code() | FIELDS);
-        write_fields(&mut w, record);
-        w.fixed(record.signature());
-        w.fixed(record.diff.as_bytes());
-        return w.0;
+    match object {
+        SignedObject::Experiment(record) => encode_record(record),
+        _ => as_it_is(object.kind(), object.signature(), object.canonical()),
     }
-    [&[object.kind().code()], object.signature().as_slice(), object.canonical()].concat()
+}
+
+/// As [`encode_stored`].
+pub fn encode_record(record: &Signed<Record>) -> Vec<u8> {
+    if record.object().canonical().as_bytes() != &**record.canonical() {
+        return as_it_is(Kind::Experiment, record.signature(), record.canonical());
+    }
+    let mut w = Writer(Vec::with_capacity(record.canonical().len()));
+    w.byte(Kind::Experiment.code() | FIELDS);
+    write_fields(&mut w, record);
+    w.fixed(record.signature());
+    w.fixed(record.diff.as_bytes());
+    w.0
+}
+
+fn as_it_is(kind: Kind, signature: &[u8; 64], canonical: &[u8]) -> Vec<u8> {
+    [&[kind.code()], signature.as_slice(), canonical].concat()
 }
 
 pub fn decode_stored(bytes: &[u8]) -> Result<SignedObject> {
@@ -161,7 +171,8 @@ fn read_fields(r: &mut Reader<'_>, named: bool) -> Result<Record> {
 
 /// A text that mostly is an address in hex, which is kept as its bytes.
 fn write_name(w: &mut Writer, name: &str) {
-    let cid = name.parse::<Cid>().ok().filter(|cid| cid.to_string() == name);
+    // In capital letters it would come back in small ones.
+    let cid = name.parse::<Cid>().ok().filter(|_| !name.bytes().any(|byte| byte.is_ascii_uppercase()));
     w.optional(cid.map(|cid| cid.0));
     if cid.is_none() {
         w.text(name);
