@@ -37,7 +37,7 @@ impl Identity {
     /// [`Reject::BadSignature`] when the object names another signer, and whatever
     /// [`Signed::from_canonical`] finds wrong with its fields.
     pub fn sign<T: Object>(&self, object: &T) -> Result<Verified<T>, Reject> {
-        let canonical = crate::json::Value::Object(object.signed_fields()).canonical();
+        let canonical = object.canonical();
         let signature = self.key.sign(canonical.as_bytes()).to_bytes();
         Signed::<T>::from_canonical(canonical.as_bytes(), signature)?.verify()
     }

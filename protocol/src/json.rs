@@ -105,26 +105,96 @@ impl Value {
     }
 }
 
+/// A field's value before it is written, borrowed from the object that has it.
+pub(crate) enum Field<'a> {
+    Null,
+    Text(&'a str),
+    /// Thirty-two bytes, in hex.
+    Id([u8; 32]),
+    Int(u64),
+    Float(f64),
+}
+
+impl Field<'_> {
+    fn write(&self, out: &mut String) {
+        match self {
+            Self::Null => Value::Null.write(out),
+            Self::Text(text) => write_string(text, out),
+            Self::Id(id) => {
+                let mut text = [0; 64];
+                // The lengths fit, and hex digits are ASCII.
+                let _ = hex::encode_to_slice(id, &mut text);
+                out.push('"');
+                out.push_str(std::str::from_utf8(&text).unwrap_or_default());
+                out.push('"');
+            }
+            Self::Int(number) => Value::from(*number).write(out),
+            Self::Float(number) => Value::Float(*number).write(out),
+        }
+    }
+}
+
+impl From<Field<'_>> for Value {
+    fn from(field: Field<'_>) -> Self {
+        match field {
+            Field::Null => Self::Null,
+            Field::Text(text) => text.into(),
+            Field::Id(id) => Self::String(hex::encode(id)),
+            Field::Int(number) => number.into(),
+            Field::Float(number) => Self::Float(number),
+        }
+    }
+}
+
+/// The canonical text of an object of these fields, which come in code point order and need no
+/// escape in their names: what [`Value::canonical`] gives, without making the values first.
+pub(crate) fn canonical_fields<'a>(fields: impl IntoIterator<Item = (&'static str, Field<'a>)>) -> String {
+    let mut out = String::with_capacity(1024);
+    let mut between = '{';
+    for (name, field) in fields {
+        out.push(between);
+        out.push('"');
+        out.push_str(name);
+        out.push_str("\":");
+        field.write(&mut out);
+        between = ',';
+    }
+    out.push('}');
+    out
+}
+
 fn write_string(text: &str, out: &mut String) {
     out.push('"');
-    for c in text.chars() {
-        match c {
-            '"' => out.push_str("\\\""),
-            '\\' => out.push_str("\\\\"),
-            '\n' => out.push_str("\\n"),
-            '\r' => out.push_str("\\r"),
-            '\t' => out.push_str("\\t"),
-            '\u{8}' => out.push_str("\\b"),
-            '\u{c}' => out.push_str("\\f"),
-            ' '..='~' => out.push(c),
-            _ => {
-                for unit in c.encode_utf16(&mut [0; 2]) {
-                    let _ = write!(out, "\\u{unit:04x}");
-                }
+    let mut rest = text;
+    // Most texts need no escape; what lies between two is copied at once.
+    while let Some(at) = rest.bytes().position(|byte| !matches!(byte, b' ' | b'!' | b'#'..=b'[' | b']'..=b'~')) {
+        let (plain, from) = rest.split_at_checked(at).unwrap_or((rest, ""));
+        out.push_str(plain);
+        let mut chars = from.chars();
+        if let Some(c) = chars.next() {
+            write_escape(c, out);
+        }
+        rest = chars.as_str();
+    }
+    out.push_str(rest);
+    out.push('"');
+}
+
+fn write_escape(c: char, out: &mut String) {
+    match c {
+        '"' => out.push_str("\\\""),
+        '\\' => out.push_str("\\\\"),
+        '\n' => out.push_str("\\n"),
+        '\r' => out.push_str("\\r"),
+        '\t' => out.push_str("\\t"),
+        '\u{8}' => out.push_str("\\b"),
+        '\u{c}' => out.push_str("\\f"),
+        _ => {
+            for unit in c.encode_utf16(&mut [0; 2]) {
+                let _ = write!(out, "\\u{unit:04x}");
             }
         }
     }
-    out.push('"');
 }
 
 struct Parser<'a> {
@@ -255,7 +325,8 @@ impl Parser<'_> {
         loop {
             let rest = self.text.get(self.at..).unwrap_or_default();
             let plain = rest
-                .find(|c| c == '"' || c == '\\' || c < ' ')
+                .bytes()
+                .position(|byte| matches!(byte, b'"' | b'\\' | 0..=0x1f))
                 .ok_or(Reject::NotJson { at: self.text.len(), what: "the text ends inside a string" })?;
             out.push_str(rest.get(..plain).unwrap_or_default());
             self.at += plain;

@@ -106,6 +106,11 @@ pub trait Object: Clone + fmt::Debug + Send + Sync + 'static + Sized {
     /// Every signed field, for canonical bytes.
     fn signed_fields(&self) -> Map;
 
+    /// The text that is signed: canonical JSON of the signed fields.
+    fn canonical(&self) -> String {
+        Value::Object(self.signed_fields()).canonical()
+    }
+
     fn signer(&self) -> NodeId;
 
     /// The signer's claim, in Unix seconds.

@@ -6,8 +6,7 @@ use serde::{Deserialize, Serialize};
 
 use crate::{
     Cid, HardwareClass, Kind, NodeId, Object, RecordId, Reject, Signed, TaskId,
-    fields::text_or_empty,
-    json::{Map, Value},
+    json::{self, Field, Map, Value},
     object::{FieldReader, Spelling},
 };
 
@@ -137,6 +136,40 @@ fn spellings(shown: &Value) -> Vec<Value> {
     }
 }
 
+impl Record {
+    /// The signed fields, in the order of their names.
+    fn fields(&self) -> impl Iterator<Item = (&'static str, Field<'_>)> {
+        let id = |id: Option<[u8; 32]>, none| id.map_or(none, Field::Id);
+        let task_id = (self.version >= 2).then(|| ("task_id", id(self.task_id.map(|id| id.0), Field::Text(""))));
+        let before = [
+            ("agent_model", Field::Text(&self.agent_model)),
+            ("code_cid", id(self.code_cid.map(|cid| cid.0), Field::Text(""))),
+            ("cuda_version", Field::Text(&self.cuda_version)),
+            ("dataset_cid", Field::Text(&self.dataset_cid)),
+            ("depth", Field::Int(self.depth)),
+            ("description", Field::Text(&self.description)),
+            ("diff", Field::Text(&self.diff)),
+            ("gpu_model", Field::Text(&self.gpu_model)),
+            ("hypothesis", Field::Text(&self.hypothesis)),
+            ("node_id", Field::Id(self.node_id.0)),
+            ("num_params", Field::Int(self.num_params)),
+            ("num_steps", Field::Int(self.num_steps)),
+            ("parent", id(self.parent.map(|id| id.0), Field::Null)),
+            ("peak_vram_mb", Field::Float(self.peak_vram_mb)),
+            ("prepare_cid", Field::Text(&self.prepare_cid)),
+            ("status", Field::Text(self.status.name())),
+        ];
+        let after = [
+            ("time_budget", Field::Int(self.time_budget)),
+            ("timestamp", Field::Int(self.timestamp)),
+            ("torch_version", Field::Text(&self.torch_version)),
+            ("val_bpb", Field::Float(self.val_bpb)),
+            ("version", Field::Int(self.version)),
+        ];
+        before.into_iter().chain(task_id).chain(after)
+    }
+}
+
 impl Object for Record {
     const KIND: Kind = Kind::Experiment;
     const ID_FIELD: &'static str = "id";
@@ -173,34 +206,11 @@ impl Object for Record {
     }
 
     fn signed_fields(&self) -> Map {
-        let text = |text: &String| Value::String(text.clone());
-        let mut map = Map::from([
-            ("parent".into(), self.parent.map_or(Value::Null, |id| Value::String(id.to_string()))),
-            ("depth".into(), self.depth.into()),
-            ("code_cid".into(), text_or_empty(self.code_cid)),
-            ("diff".into(), text(&self.diff)),
-            ("dataset_cid".into(), text(&self.dataset_cid)),
-            ("prepare_cid".into(), text(&self.prepare_cid)),
-            ("time_budget".into(), self.time_budget.into()),
-            ("val_bpb".into(), Value::Float(self.val_bpb)),
-            ("peak_vram_mb".into(), Value::Float(self.peak_vram_mb)),
-            ("num_steps".into(), self.num_steps.into()),
-            ("num_params".into(), self.num_params.into()),
-            ("status".into(), self.status.name().into()),
-            ("description".into(), text(&self.description)),
-            ("hypothesis".into(), text(&self.hypothesis)),
-            ("agent_model".into(), text(&self.agent_model)),
-            ("gpu_model".into(), text(&self.gpu_model)),
-            ("cuda_version".into(), text(&self.cuda_version)),
-            ("torch_version".into(), text(&self.torch_version)),
-            ("node_id".into(), Value::String(self.node_id.to_string())),
-            ("timestamp".into(), self.timestamp.into()),
-            ("version".into(), self.version.into()),
-        ]);
-        if self.version >= 2 {
-            map.insert("task_id".into(), text_or_empty(self.task_id));
-        }
-        map
+        self.fields().map(|(name, field)| (name.to_owned(), field.into())).collect()
+    }
+
+    fn canonical(&self) -> String {
+        json::canonical_fields(self.fields())
     }
 
     fn signer(&self) -> NodeId {
@@ -223,5 +233,49 @@ impl Object for Record {
             return Err(Reject::WrongType { field: "version".into(), expected: "at least 1" });
         }
         Ok(())
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use proptest::prelude::*;
+
+    use super::*;
+    use crate::NodeId;
+
+    proptest! {
+        #[test]
+        fn canonical_text_is_that_of_the_signed_fields(
+            texts in (".*", ".*", "[a-z\\\\\"\n\u{7f}é🍄]*"),
+            numbers in (any::<u64>(), any::<u64>(), proptest::num::f64::NORMAL, proptest::num::f64::NORMAL),
+            ids in (any::<Option<[u8; 32]>>(), any::<Option<[u8; 32]>>(), any::<Option<[u8; 32]>>()),
+            version in 1..4u64,
+        ) {
+            let record = Record {
+                parent: ids.0.map(RecordId),
+                depth: numbers.0,
+                code_cid: ids.1.map(Cid),
+                diff: texts.0.clone(),
+                dataset_cid: texts.1.clone(),
+                prepare_cid: texts.2.clone(),
+                time_budget: numbers.1,
+                val_bpb: numbers.2,
+                peak_vram_mb: numbers.3,
+                num_steps: numbers.1,
+                num_params: numbers.0,
+                status: Status::Crash,
+                description: texts.2.clone(),
+                hypothesis: texts.1.clone(),
+                agent_model: texts.0.clone(),
+                gpu_model: texts.2.clone(),
+                cuda_version: texts.1,
+                torch_version: texts.2,
+                node_id: NodeId(ids.2.unwrap_or_default()),
+                task_id: ids.2.map(TaskId),
+                timestamp: numbers.0,
+                version,
+            };
+            prop_assert_eq!(record.canonical(), Value::Object(record.signed_fields()).canonical());
+        }
     }
 }

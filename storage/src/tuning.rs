@@ -43,27 +43,32 @@ const DICTIONARY: i32 = 32 << 10;
 /// Files of columns with dictionaries: a file is held in memory until its dictionary is made.
 const BULK_FILE: u64 = 16 << 20;
 /// Flushed files of an index that wait to be merged into the rest of it. Each merge writes most of
-/// the index again, so that merging fewer files at once would cost more than it saves the readers.
-const FILES_TO_MERGE: i32 = 8;
+/// the index again; each waiting file is one more place to look in.
+const FILES_TO_MERGE: i32 = 4;
 /// 10 bits a key give about 1 % false positives.
 const BLOOM_BITS: f64 = 10.0;
+
+/// Part of a memtable that its own filter takes.
+const MEMTABLE_BLOOM: f64 = 0.02;
 
 /// How a column is used, which decides how it is stored.
 #[derive(Clone, Copy, PartialEq, Eq)]
 enum Use {
     /// Large values in the order of arrival: what is flushed is never merged again.
     Bulk,
-    /// Found by whole keys, which come in no order.
+    /// Also asked for by whole keys: a filter spares looking into most files.
     Lookup,
-    /// Small entries, read in ranges.
+    /// Only read in ranges.
     Range,
 }
 
 const fn used(column: Column) -> Use {
     match column {
         Column::Objects => Use::Bulk,
-        Column::Ids => Use::Lookup,
-        _ => Use::Range,
+        Column::Log | Column::LogByTask | Column::Timeline | Column::Metrics | Column::Frontier | Column::Activity => {
+            Use::Range
+        }
+        _ => Use::Lookup,
     }
 }
 
@@ -104,6 +109,7 @@ pub fn column(column: Column, cache: &Cache) -> ColumnFamilyDescriptor {
     let mut table = BlockBasedOptions::default();
     table.set_block_cache(cache);
     table.set_cache_index_and_filter_blocks(true);
+    table.set_pin_l0_filter_and_index_blocks_in_cache(true);
     let mut options = Options::default();
     options.set_arena_block_size(ARENA);
     options.set_compression_type(DBCompressionType::Zstd);
@@ -123,9 +129,14 @@ pub fn column(column: Column, cache: &Cache) -> ColumnFamilyDescriptor {
     if used(column) == Use::Lookup || column.prefix().is_some() {
         table.set_bloom_filter(BLOOM_BITS, false);
     }
+    if column == Column::Ids {
+        // Most of what is asked for here is new.
+        options.set_memtable_prefix_bloom_ratio(MEMTABLE_BLOOM);
+        options.set_memtable_whole_key_filtering(true);
+    }
     if let Some(length) = column.prefix() {
         options.set_prefix_extractor(SliceTransform::create_fixed_prefix(length));
-        options.set_memtable_prefix_bloom_ratio(0.05);
+        options.set_memtable_prefix_bloom_ratio(MEMTABLE_BLOOM);
     }
     options.set_block_based_table_factory(&table);
     ColumnFamilyDescriptor::new(column.name(), options)

@@ -3,7 +3,7 @@
 //! A word is a run of letters and digits (of any script), in lower case, cut to [`MAX_WORD`] bytes;
 //! the first [`MAX_WORDS`] different words of a record are indexed.
 
-use std::ops::ControlFlow;
+use std::{borrow::Cow, ops::ControlFlow};
 
 use spore_protocol::TaskId;
 
@@ -31,23 +31,34 @@ const MAX_LOOKED_AT: usize = 20_000;
 const MAX_COUNTED: usize = 1_000;
 
 /// The words of some texts that are indexed.
-pub fn words(texts: &[&str]) -> Vec<String> {
-    let mut words: Vec<String> = Vec::with_capacity(MAX_WORDS);
-    for word in texts.iter().flat_map(|text| text.split(|c: char| !c.is_alphanumeric())) {
-        if word.is_empty() {
-            continue;
-        }
-        if words.len() >= MAX_WORDS {
-            break;
-        }
-        let mut word = if word.is_ascii() { word.to_ascii_lowercase() } else { word.to_lowercase() };
-        word.truncate(word.floor_char_boundary(MAX_WORD));
-        // There are few, so that looking through them is the quickest.
-        if !words.contains(&word) {
-            words.push(word);
+pub fn words<'a>(texts: &[&'a str]) -> Vec<Cow<'a, str>> {
+    let mut words: Vec<Cow<'a, str>> = Vec::with_capacity(MAX_WORDS);
+    for text in texts {
+        for word in text.split(|c: char| !c.is_alphanumeric()) {
+            if word.is_empty() {
+                continue;
+            }
+            if words.len() >= MAX_WORDS {
+                return words;
+            }
+            let word = lower(word);
+            // There are few, so that looking through them is the quickest.
+            if !words.contains(&word) {
+                words.push(word);
+            }
         }
     }
     words
+}
+
+/// Most words are in lower case and short already.
+fn lower(word: &str) -> Cow<'_, str> {
+    if word.len() <= MAX_WORD && word.bytes().all(|byte| byte.is_ascii_lowercase() || byte.is_ascii_digit()) {
+        return word.into();
+    }
+    let mut word = word.to_lowercase();
+    word.truncate(word.floor_char_boundary(MAX_WORD));
+    word.into()
 }
 
 impl Store {
@@ -109,7 +120,7 @@ fn numbers(stretch: u64, uses: &[u8], after: Option<u64>, way: Way) -> impl Iter
 }
 
 /// Takes the word out that the fewest records use, as far as is counted.
-fn take_rarest(view: &View<'_>, words: &mut Vec<String>) -> Result<Option<String>> {
+fn take_rarest<'a>(view: &View<'_>, words: &mut Vec<Cow<'a, str>>) -> Result<Option<Cow<'a, str>>> {
     let mut counts = Vec::with_capacity(words.len());
     for word in words.iter() {
         let mut count = 0;
@@ -129,7 +140,8 @@ mod tests {
 
     #[test]
     fn words_are_lower_case_runs_of_letters_and_digits_of_bounded_length_and_number() {
-        let mut found = words(&["Ein größerer ÄRMEL, lr=0.003", &"x".repeat(99)]);
+        let nonsense = "x".repeat(99);
+        let mut found = words(&["Ein größerer ÄRMEL, lr=0.003", &nonsense]);
         let long = "x".repeat(MAX_WORD);
         let expected = ["0", "003", "ein", "größerer", "lr", long.as_str(), "ärmel"];
         found.sort();

@@ -14,7 +14,9 @@ use spore_protocol::{
 };
 
 pub use evidence::{Award, Evidence, deed_of_rank};
-pub use object::{decode_object, decode_stored, encode_object, encode_stored, stored_kind, stored_record, stored_text};
+pub use object::{
+    decode_object, decode_stored, encode_object, encode_record, encode_stored, stored_kind, stored_record, stored_text,
+};
 pub use row::{Placing, Point, Row};
 
 use crate::{

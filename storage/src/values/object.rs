@@ -5,7 +5,7 @@
 //! signed; whatever else, a record whose numbers are spelled in another way included, is kept as it
 //! is. What a listing does not show comes last, so that it is not even looked at.
 
-use spore_protocol::{Cid, Kind, NodeId, Object, Record, RecordId, SignedObject, Status, TaskId, json::Value};
+use spore_protocol::{Cid, Kind, NodeId, Object, Record, RecordId, Signed, SignedObject, Status, TaskId};
 
 use super::bytes::{Reader, Writer};
 use crate::error::{Result, StoreError};
@@ -26,17 +26,27 @@ pub fn decode_object(kind: Kind, bytes: &[u8]) -> Result<SignedObject> {
 /// An object as it lies under its number: kind code, then as [`encode_object`] makes it; or kind code
 /// and [`FIELDS`], a record's fields, signature, diff.
 pub fn encode_stored(object: &SignedObject) -> Vec<u8> {
-    if let SignedObject::Experiment(record) = object
-        && canonical(record).as_bytes() == &**record.canonical()
-    {
-        let mut w = Writer(Vec::with_capacity(record.canonical().len()));
-        w.byte(Kind::Experiment.code() | FIELDS);
-        write_fields(&mut w, record);
-        w.fixed(record.signature());
-        w.fixed(record.diff.as_bytes());
-        return w.0;
+    match object {
+        SignedObject::Experiment(record) => encode_record(record),
+        _ => as_it_is(object.kind(), object.signature(), object.canonical()),
     }
-    [&[object.kind().code()], object.signature().as_slice(), object.canonical()].concat()
+}
+
+/// As [`encode_stored`].
+pub fn encode_record(record: &Signed<Record>) -> Vec<u8> {
+    if record.object().canonical().as_bytes() != &**record.canonical() {
+        return as_it_is(Kind::Experiment, record.signature(), record.canonical());
+    }
+    let mut w = Writer(Vec::with_capacity(record.canonical().len()));
+    w.byte(Kind::Experiment.code() | FIELDS);
+    write_fields(&mut w, record);
+    w.fixed(record.signature());
+    w.fixed(record.diff.as_bytes());
+    w.0
+}
+
+fn as_it_is(kind: Kind, signature: &[u8; 64], canonical: &[u8]) -> Vec<u8> {
+    [&[kind.code()], signature.as_slice(), canonical].concat()
 }
 
 pub fn decode_stored(bytes: &[u8]) -> Result<SignedObject> {
@@ -44,7 +54,7 @@ pub fn decode_stored(bytes: &[u8]) -> Result<SignedObject> {
         (kind, false, rest) => decode_object(kind, rest),
         (kind, true, rest) => {
             let (record, signature) = read_record(rest)?;
-            Ok(SignedObject::from_canonical(kind, canonical(&record).as_bytes(), signature)?)
+            Ok(SignedObject::from_canonical(kind, record.canonical().as_bytes(), signature)?)
         }
     }
 }
@@ -52,7 +62,7 @@ pub fn decode_stored(bytes: &[u8]) -> Result<SignedObject> {
 /// The canonical bytes of a stored object, and its signature, without reading the bytes' text.
 pub fn stored_text(bytes: &[u8]) -> Result<(Vec<u8>, [u8; 64])> {
     match split(bytes)? {
-        (_, true, rest) => read_record(rest).map(|(record, signature)| (canonical(&record).into_bytes(), signature)),
+        (_, true, rest) => read_record(rest).map(|(record, signature)| (record.canonical().into_bytes(), signature)),
         (_, false, rest) => {
             let (signature, canonical) = rest.split_first_chunk::<64>().ok_or_else(cut_short)?;
             Ok((canonical.to_vec(), *signature))
@@ -65,10 +75,11 @@ pub fn stored_kind(bytes: &[u8]) -> Result<Kind> {
     split(bytes).map(|(kind, ..)| kind)
 }
 
-/// A stored record, perhaps without its diff.
+/// A stored record, perhaps without its diff and what it names in hex beside the script: what a
+/// listing shows.
 pub fn stored_record(bytes: &[u8]) -> Result<Record> {
     match split(bytes)? {
-        (Kind::Experiment, true, rest) => read_fields(&mut Reader(rest)),
+        (Kind::Experiment, true, rest) => read_fields(&mut Reader(rest), false),
         (kind, false, rest) => match decode_object(kind, rest)? {
             SignedObject::Experiment(record) => Ok(record.object().clone()),
             _ => Err(StoreError::corrupt("an object is no record")),
@@ -87,13 +98,9 @@ fn split(bytes: &[u8]) -> Result<(Kind, bool, &[u8])> {
     Ok((kind, code & FIELDS != 0, rest))
 }
 
-fn canonical(record: &Record) -> String {
-    Value::Object(record.signed_fields()).canonical()
-}
-
 fn read_record(bytes: &[u8]) -> Result<(Record, [u8; 64])> {
     let mut r = Reader(bytes);
-    let mut record = read_fields(&mut r)?;
+    let mut record = read_fields(&mut r, true)?;
     let signature = r.fixed()?;
     record.diff = String::from_utf8(r.0.to_vec()).map_err(|_| StoreError::corrupt("a diff is not UTF-8"))?;
     Ok((record, signature))
@@ -122,14 +129,15 @@ fn write_fields(w: &mut Writer, record: &Record) {
     w.text(&record.hypothesis);
 }
 
-/// All but the diff.
-fn read_fields(r: &mut Reader<'_>) -> Result<Record> {
+/// All but the diff; and the names of dataset and evaluator only if `named`, for they take as long
+/// to spell out as everything else.
+fn read_fields(r: &mut Reader<'_>, named: bool) -> Result<Record> {
     let status = STATUSES.get(usize::from(r.byte()?)).copied();
     let status = status.ok_or_else(|| StoreError::corrupt("an unknown status"))?;
     let node_id = NodeId(r.fixed()?);
     let task_id = r.optional()?.map(TaskId);
     let (parent, code_cid) = (r.optional()?.map(RecordId), r.optional()?.map(Cid));
-    let (dataset_cid, prepare_cid) = (read_name(r)?, read_name(r)?);
+    let (dataset_cid, prepare_cid) = (read_name(r, named)?, read_name(r, named)?);
     let (val_bpb, peak_vram_mb) = (r.float()?, r.float()?);
     let (depth, timestamp, num_steps, num_params) = (r.number()?, r.number()?, r.number()?, r.number()?);
     let (time_budget, version) = (r.number()?, r.number()?);
@@ -163,15 +171,20 @@ fn read_fields(r: &mut Reader<'_>) -> Result<Record> {
 
 /// A text that mostly is an address in hex, which is kept as its bytes.
 fn write_name(w: &mut Writer, name: &str) {
-    let cid = name.parse::<Cid>().ok().filter(|cid| cid.to_string() == name);
+    // In capital letters it would come back in small ones.
+    let cid = name.parse::<Cid>().ok().filter(|_| !name.bytes().any(|byte| byte.is_ascii_uppercase()));
     w.optional(cid.map(|cid| cid.0));
     if cid.is_none() {
         w.text(name);
     }
 }
 
-fn read_name(r: &mut Reader<'_>) -> Result<String> {
-    r.optional()?.map_or_else(|| r.text(), |cid| Ok(Cid(cid).to_string()))
+fn read_name(r: &mut Reader<'_>, named: bool) -> Result<String> {
+    match r.optional()? {
+        Some(cid) if named => Ok(Cid(cid).to_string()),
+        Some(_) => Ok(String::new()),
+        None => r.text(),
+    }
 }
 
 #[cfg(test)]
@@ -228,7 +241,13 @@ mod tests {
             prop_assert_eq!(stored_text(&stored).unwrap(), text);
             let SignedObject::Experiment(record) = object else { unreachable!() };
             let listed = stored_record(&stored).unwrap();
-            prop_assert_eq!(Record { diff: record.diff.clone(), ..listed }, record.object().clone());
+            let whole = Record {
+                diff: record.diff.clone(),
+                dataset_cid: record.dataset_cid.clone(),
+                prepare_cid: record.prepare_cid.clone(),
+                ..listed
+            };
+            prop_assert_eq!(whole, record.object().clone());
         }
     }
 

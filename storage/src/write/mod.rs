@@ -48,8 +48,8 @@ pub struct Batch<'a> {
     changed_rows: BTreeSet<u64>,
     /// Records whose events changed, or what their verdict is worth.
     unjudged: BTreeSet<u64>,
-    /// Uses of words, by word and stretch of numbers.
-    words: BTreeMap<(String, u64), Vec<u8>>,
+    /// Uses of words, by stretch of numbers.
+    words: HashMap<String, Vec<(u64, Vec<u8>)>>,
     /// Tasks whose newest records changed.
     stirred: BTreeSet<TaskId>,
     unfolded: BTreeMap<NodeId, deeds::Unfolded>,
@@ -94,7 +94,7 @@ impl<'a> Batch<'a> {
             publishers: BTreeMap::new(),
             changed_rows: BTreeSet::new(),
             unjudged: BTreeSet::new(),
-            words: BTreeMap::new(),
+            words: HashMap::new(),
             stirred: BTreeSet::new(),
             unfolded: BTreeMap::new(),
             tails: series::Tails::default(),
@@ -184,10 +184,14 @@ impl<'a> Batch<'a> {
 
     /// Writes an object with its place in the log, and returns its sequence number.
     fn store_object(&mut self, object: &SignedObject, task_id: Option<TaskId>) -> Result<u64> {
-        let (kind, id) = (object.kind(), object.id());
+        self.store(object.kind(), object.id(), values::encode_stored(object), task_id)
+    }
+
+    /// As [`Batch::store_object`], of an object as it is to lie on disk.
+    fn store(&mut self, kind: Kind, id: ObjectId, stored: Vec<u8>, task_id: Option<TaskId>) -> Result<u64> {
         let number = self.log(kind, id, task_id)?;
         self.view.put(Column::Ids, keys::id(kind, &id), keys::number(number));
-        self.view.put(Column::Objects, keys::number(number), values::encode_stored(object));
+        self.view.put(Column::Objects, keys::number(number), stored);
         self.changes.push(Change { sequence: number, kind, id, task_id });
         Ok(number)
     }
@@ -230,17 +234,33 @@ impl<'a> Batch<'a> {
         Ok(())
     }
 
+    /// A record uses a word.
+    fn note_word(&mut self, word: &str, number: u64) {
+        let (stretch, low) = keys::word_use(number);
+        if !self.words.contains_key(word) {
+            self.words.insert(word.to_owned(), Vec::new());
+        }
+        let Some(stretches) = self.words.get_mut(word) else { return };
+        match stretches.last_mut() {
+            Some((last, lows)) if *last == stretch => lows.push(low),
+            _ => stretches.push((stretch, vec![low])),
+        }
+    }
+
     fn write_words(&mut self) -> Result<()> {
-        for ((word, stretch), new) in std::mem::take(&mut self.words) {
-            let key = keys::word_uses(&word, stretch);
-            // Nothing is written yet of a stretch that lies behind all numbers given before.
-            let begun = stretch <= keys::word_use(self.begun_at).0;
-            let mut uses = if begun { self.view.get(Column::Words, &key)?.unwrap_or_default() } else { Vec::new() };
-            uses.extend(new);
-            // In order already, unless a repair gives old numbers again.
-            uses.sort_unstable();
-            uses.dedup();
-            self.view.put(Column::Words, key, uses);
+        // Nothing is written yet of a stretch that lies behind all numbers given before.
+        let begun = keys::word_use(self.begun_at).0;
+        for (word, stretches) in std::mem::take(&mut self.words) {
+            for (stretch, new) in stretches {
+                let key = keys::word_uses(&word, stretch);
+                let known = if stretch <= begun { self.view.get(Column::Words, &key)? } else { None };
+                let mut uses = known.unwrap_or_default();
+                uses.extend(new);
+                // In order already, unless a repair gives old numbers again.
+                uses.sort_unstable();
+                uses.dedup();
+                self.view.put(Column::Words, key, uses);
+            }
         }
         Ok(())
     }

@@ -2,7 +2,7 @@
 
 use std::collections::btree_map::Entry;
 
-use spore_protocol::{HardwareClass, Kind, Record, RecordId, Reject, Signed, SignedObject, lineage};
+use spore_protocol::{HardwareClass, Kind, Record, RecordId, Reject, Signed, lineage};
 
 use super::Batch;
 use crate::{
@@ -12,7 +12,7 @@ use crate::{
     keys::{self, Listing},
     read,
     types::Outcome,
-    values::{self, Flaw, Publisher, Row},
+    values::{self, Flaw, Publisher, Row, encode_record},
 };
 
 /// What placing a record came to.
@@ -69,7 +69,7 @@ impl Batch<'_> {
             Ok(place) => place,
             Err(reject) => return Ok(Placed::Bad(reject)),
         };
-        let number = self.store_object(&SignedObject::Experiment(record.clone()), Some(place.task_id))?;
+        let number = self.store(Kind::Experiment, record.id(), encode_record(record), Some(place.task_id))?;
         let row = Row::of(id, record, place, received_at, number, parent_number);
         self.index(&row)?;
         self.adopt_events(&row)?;
@@ -95,8 +95,7 @@ impl Batch<'_> {
         let point = row.point(&keys::class(&s.class)).encode();
         self.enlist(Listing::TaskRecords(s.task_id), &moment, point)?;
         for word in read::words(&[&s.description, &s.hypothesis]) {
-            let (stretch, use_of) = keys::word_use(s.sequence);
-            self.words.entry((word, stretch)).or_default().push(use_of);
+            self.note_word(&word, s.sequence);
         }
         self.tally.counted.add(s.status);
         self.count_publisher(row)?;
