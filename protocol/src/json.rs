@@ -6,7 +6,10 @@
 
 mod float;
 
-use std::{collections::BTreeMap, fmt::Write as _};
+use std::{
+    collections::{BTreeMap, btree_map::Entry},
+    fmt::Write as _,
+};
 
 use crate::Reject;
 
@@ -89,20 +92,22 @@ impl Value {
                 }
                 out.push(']');
             }
-            Self::Object(map) => {
-                out.push('{');
-                for (i, (key, value)) in map.iter().enumerate() {
-                    if i > 0 {
-                        out.push(',');
-                    }
-                    write_string(key, out);
-                    out.push(':');
-                    value.write(out);
-                }
-                out.push('}');
-            }
+            Self::Object(map) => write_object(map, out),
         }
     }
+}
+
+fn write_object(map: &Map, out: &mut String) {
+    out.push('{');
+    for (i, (key, value)) in map.iter().enumerate() {
+        if i > 0 {
+            out.push(',');
+        }
+        write_string(key, out);
+        out.push(':');
+        value.write(out);
+    }
+    out.push('}');
 }
 
 /// A field's value before it is written, borrowed from the object that has it.
@@ -164,13 +169,14 @@ pub(crate) fn canonical_fields<'a>(fields: impl IntoIterator<Item = (&'static st
 }
 
 fn write_string(text: &str, out: &mut String) {
+    let plain = |byte: u8| matches!(byte, b' '..=b'~') && byte != b'"' && byte != b'\\';
     out.push('"');
     let mut rest = text;
-    // Most texts need no escape; what lies between two is copied at once.
-    while let Some(at) = rest.bytes().position(|byte| !matches!(byte, b' ' | b'!' | b'#'..=b'[' | b']'..=b'~')) {
-        let (plain, from) = rest.split_at_checked(at).unwrap_or((rest, ""));
-        out.push_str(plain);
-        let mut chars = from.chars();
+    // Most of a text is plain, and copied in one go.
+    while let Some(at) = rest.bytes().position(|byte| !plain(byte)) {
+        let (before, special) = rest.split_at_checked(at).unwrap_or((rest, ""));
+        out.push_str(before);
+        let mut chars = special.chars();
         if let Some(c) = chars.next() {
             write_escape(c, out);
         }
@@ -181,20 +187,22 @@ fn write_string(text: &str, out: &mut String) {
 }
 
 fn write_escape(c: char, out: &mut String) {
-    match c {
-        '"' => out.push_str("\\\""),
-        '\\' => out.push_str("\\\\"),
-        '\n' => out.push_str("\\n"),
-        '\r' => out.push_str("\\r"),
-        '\t' => out.push_str("\\t"),
-        '\u{8}' => out.push_str("\\b"),
-        '\u{c}' => out.push_str("\\f"),
+    let short = match c {
+        '"' | '\\' => c,
+        '\n' => 'n',
+        '\r' => 'r',
+        '\t' => 't',
+        '\u{8}' => 'b',
+        '\u{c}' => 'f',
         _ => {
             for unit in c.encode_utf16(&mut [0; 2]) {
                 let _ = write!(out, "\\u{unit:04x}");
             }
+            return;
         }
-    }
+    };
+    out.push('\\');
+    out.push(short);
 }
 
 struct Parser<'a> {
@@ -309,10 +317,10 @@ impl Parser<'_> {
             self.blanks();
             self.take(b':', "expected a colon")?;
             let value = self.value(depth + 1)?;
-            if map.contains_key(&key) {
-                return Err(Reject::DuplicateKey(key));
-            }
-            map.insert(key, value);
+            match map.entry(key) {
+                Entry::Vacant(place) => place.insert(value),
+                Entry::Occupied(first) => return Err(Reject::DuplicateKey(first.key().clone())),
+            };
             if !self.more(b'}')? {
                 return Ok(Value::Object(map));
             }
@@ -326,7 +334,7 @@ impl Parser<'_> {
             let rest = self.text.get(self.at..).unwrap_or_default();
             let plain = rest
                 .bytes()
-                .position(|byte| matches!(byte, b'"' | b'\\' | 0..=0x1f))
+                .position(|byte| byte == b'"' || byte == b'\\' || byte < b' ')
                 .ok_or(Reject::NotJson { at: self.text.len(), what: "the text ends inside a string" })?;
             out.push_str(rest.get(..plain).unwrap_or_default());
             self.at += plain;

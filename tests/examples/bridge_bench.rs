@@ -32,7 +32,7 @@ const GROWTH: [usize; 3] = [10_000, 50_000, 200_000];
 /// first lies in memory, the others are written out sorted, and merged.
 const LINEAR: f64 = 1.5;
 /// Between two looks at how many records the receiver has.
-const POLL: Duration = Duration::from_millis(20);
+const POLL: Duration = Duration::from_millis(5);
 /// Bounds a hang.
 const LIMIT: Duration = Duration::from_secs(1800);
 const ATTACK: Duration = Duration::from_secs(30);
