@@ -59,6 +59,10 @@ impl Pins {
         Ok(self.load()?.clone().unwrap_or_default())
     }
 
+    pub fn contains(&self, cid: &Cid) -> Result<bool> {
+        Ok(self.load()?.as_ref().is_some_and(|pins| pins.contains(cid)))
+    }
+
     /// Adds or takes out one; false where nothing changed. Durable when this returns.
     pub fn set(&self, cid: &Cid, pinned: bool) -> Result<bool> {
         let mut held = self.load()?;
