@@ -19,7 +19,7 @@ use crate::{
     db::{Access, Db},
     error::{Result, StoreError},
     lock::DirLock,
-    mark::{self, Mark},
+    mark,
     progress::{Stage, Watch, tell},
     read,
     repair::{Readable, Step, swap},
@@ -85,11 +85,12 @@ impl Store {
         tell(watch, Stage::Copy, 0, 0)?;
         let mut engine = engine(to)?;
         engine.create_new_backup_flush(self.database().raw(), false)?;
-        engine.purge_old_backups(keep.max(1))?;
         let backup = list(&engine).pop().ok_or_else(|| StoreError::NoBackup(to.to_path_buf()))?;
         let artifacts = Artifacts::new(to.join(ARTIFACTS), false);
         artifacts.sweep()?;
         let copied = copy_artifacts(self.artifacts(), &artifacts, watch)?;
+        // Last: until the new one is complete, an older one may be all that there is.
+        engine.purge_old_backups(keep.max(1))?;
         Ok(BackupReport {
             backup,
             artifacts_copied: copied.count,
@@ -125,12 +126,12 @@ impl Store {
         let building = swap::building(dir);
         unpack(folder, Some(backup.id), &building, watch)?;
         let sequence = prove(&building, watch)?.max(mark::read(&swap::database(dir)));
-        Mark::open(&building)?.set(sequence);
+        mark::write(&building, sequence)?;
         let artifacts = Artifacts::new(dir.join(ARTIFACTS), false);
         artifacts.sweep()?;
         // Before the database: a record never stands without the script that it had.
         let copied = copy_artifacts(&Artifacts::new(folder.join(ARTIFACTS), true), &artifacts, watch)?;
-        swap::install(dir)?;
+        swap::install(dir, swap::Old::Kept)?;
         drop(lock);
         Ok(RestoreReport { backup, artifacts_copied: copied.count, artifacts_damaged: copied.damaged, sequence })
     }

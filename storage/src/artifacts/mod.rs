@@ -33,7 +33,7 @@ use self::{
 };
 pub use self::{
     reader::ArtifactReader,
-    writer::{ArtifactWriter, sync_folder},
+    writer::{ArtifactWriter, replace, sync_folder},
 };
 use crate::error::{Result, StoreError};
 

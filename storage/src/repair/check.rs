@@ -10,8 +10,8 @@ use std::{
 
 use super::{
     readable::{Readable, Step},
-    replay::{Fault, Replay},
-    swap,
+    replay::Fault,
+    swap, walk,
 };
 use crate::{
     columns::Column,
@@ -67,7 +67,7 @@ impl Store {
         let scratch = Scratch::new(self)?;
         let expected = Db::open(&scratch.dir, Access::Scratch)?;
         let view = self.view();
-        let replayed = Replay::new(&view, None, &expected)?.strictly(watch)?;
+        let replayed = walk::strictly(&view, &expected, watch)?;
         let mut report = CheckReport { objects: replayed.objects, pending: replayed.pending, ..CheckReport::default() };
         for damaged in replayed.damaged {
             report.add(|| unreadable(damaged.column, damaged.why));

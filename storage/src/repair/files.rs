@@ -10,6 +10,7 @@ use super::{
     swap,
 };
 use crate::{
+    artifacts::Artifacts,
     columns::Column,
     db::Db,
     error::Result,
@@ -83,29 +84,33 @@ impl Store {
                 }
             }
         }
-        self.verify_artifacts(&mut report, watch)?;
+        verify_artifacts(self.artifacts(), !self.read_only(), &mut report, watch)?;
         Ok(report)
     }
+}
 
-    /// Reads every artifact, and removes those that are damaged where that is allowed.
-    pub(super) fn verify_artifacts(&self, report: &mut FilesReport, watch: &mut Watch<'_>) -> Result<()> {
-        let artifacts = self.artifacts();
-        artifacts.each(&mut |stored| {
-            if artifacts.verify(&stored.cid)? == Some(false) {
-                if report.damaged_artifacts.len() < MAX_DAMAGES {
-                    report.damaged_artifacts.push(stored.cid);
-                }
-                if !self.read_only() {
-                    artifacts.remove(&stored.cid)?;
-                }
+/// Reads every artifact, and with `remove` takes away those that are damaged.
+pub fn verify_artifacts(
+    artifacts: &Artifacts,
+    remove: bool,
+    report: &mut FilesReport,
+    watch: &mut Watch<'_>,
+) -> Result<()> {
+    artifacts.each(&mut |stored| {
+        if artifacts.verify(&stored.cid)? == Some(false) {
+            if report.damaged_artifacts.len() < MAX_DAMAGES {
+                report.damaged_artifacts.push(stored.cid);
             }
-            report.artifacts += 1;
-            if report.artifacts.is_multiple_of(REPORT) {
-                tell(watch, Stage::Artifacts, report.artifacts, 0)?;
+            if remove {
+                artifacts.remove(&stored.cid)?;
             }
-            Ok(())
-        })
-    }
+        }
+        report.artifacts += 1;
+        if report.artifacts.is_multiple_of(REPORT) {
+            tell(watch, Stage::Artifacts, report.artifacts, 0)?;
+        }
+        Ok(())
+    })
 }
 
 /// How many table files the database has, and those whose length is not what it wrote.

@@ -2,13 +2,14 @@
 
 use std::{
     fs,
+    ops::ControlFlow,
     sync::atomic::{AtomicBool, Ordering},
 };
 
 use spore_protocol::{Cid, Goal, VerifiedObject};
 
 use super::objects::{manifest, record, sign, task_of};
-use crate::{GcPlan, RestorePlan, Store, StoreError, unwatched};
+use crate::{GcPlan, RestorePlan, Stage, Store, StoreError, unwatched};
 
 fn records(from: u64, to: u64) -> Vec<VerifiedObject> {
     let task = task_of(&manifest(1, Goal::Minimize));
@@ -138,4 +139,22 @@ fn a_damaged_backup_is_refused_and_damaged_artifacts_are_left_out() {
     assert!(matches!(Store::open_read_only(target.path()), Err(StoreError::NotFound(_))), "nothing is put in place");
     assert_eq!(store.artifact(&good).unwrap().unwrap(), b"good");
     assert!(store.artifact(&Cid::of(b"bad")).unwrap().is_none());
+}
+
+#[test]
+fn a_backup_that_is_stopped_leaves_those_before_it() {
+    let dir = tempfile::tempdir().unwrap();
+    let folder = tempfile::tempdir().unwrap();
+    let store = Store::open(dir.path()).unwrap();
+    store.insert(&records(0, 10), 1).unwrap();
+    let first = store.backup(folder.path(), 1, &mut unwatched).unwrap();
+    store.put_artifact(b"script").unwrap();
+    let stopped = store.backup(folder.path(), 1, &mut |progress| match progress.stage {
+        Stage::Artifacts => ControlFlow::Break(()),
+        _ => ControlFlow::Continue(()),
+    });
+    assert!(matches!(stopped, Err(StoreError::Cancelled)));
+    assert_eq!(Store::backups(folder.path()).unwrap().first(), Some(&first.backup));
+    let second = store.backup(folder.path(), 1, &mut unwatched).unwrap();
+    assert_eq!((Store::backups(folder.path()).unwrap(), second.artifacts_copied), (vec![second.backup], 1));
 }
