@@ -102,8 +102,10 @@ impl Store {
     /// The backups in a folder, the oldest first.
     ///
     /// # Errors
-    /// [`StoreError::NoBackup`] where there is none; when it cannot be read.
+    /// [`StoreError::NoBackup`] where there is none; [`StoreError::Locked`] while one is made; when it cannot be
+    /// read.
     pub fn backups(folder: &Path) -> Result<Vec<Backup>> {
+        let _lock = DirLock::shared(folder)?;
         Ok(list(&open(folder)?))
     }
 
@@ -113,9 +115,10 @@ impl Store {
     ///
     /// # Errors
     /// [`StoreError::NotEmpty`] where a store is and is not to be replaced, [`StoreError::Locked`]
-    /// beside a node, [`StoreError::NoBackup`], [`StoreError::Corrupt`] where the backup is damaged;
+    /// beside a node, or while a backup is made, [`StoreError::NoBackup`], [`StoreError::Corrupt`] where the backup is damaged;
     /// the store is as it was then.
     pub fn restore(folder: &Path, dir: &Path, plan: RestorePlan, watch: &mut Watch<'_>) -> Result<RestoreReport> {
+        let _reading = DirLock::shared(folder)?;
         let backup = find(&list(&open(folder)?), plan.id, folder)?;
         swap::create(dir)?;
         let lock = DirLock::exclusive(dir)?;
@@ -142,6 +145,7 @@ const ARTIFACTS: &str = "artifacts";
 
 /// Copies a backup's database into `into`, which is emptied first.
 pub fn unpack(folder: &Path, id: Option<u32>, into: &Path, watch: &mut Watch<'_>) -> Result<()> {
+    let _reading = DirLock::shared(folder)?;
     let mut engine = open(folder)?;
     let backup = find(&list(&engine), id, folder)?;
     tell(watch, Stage::Copy, 0, 0)?;
@@ -226,9 +230,7 @@ fn copy_artifacts(from: &Artifacts, to: &Artifacts, watch: &mut Watch<'_>) -> Re
         }
         Ok(())
     })?;
-    for pin in from.pins.all()? {
-        to.pins.set(&pin, true)?;
-    }
+    to.pins.add(&from.pins.all()?)?;
     Ok(copied)
 }
 

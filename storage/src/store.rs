@@ -274,8 +274,8 @@ impl Store {
     fn unless_damaged<T>(&self, cid: &Cid, read: Result<Option<T>>) -> Result<Option<T>> {
         match read {
             Err(error @ StoreError::DamagedArtifact { .. }) if !self.read_only() => {
-                tracing::warn!(%error, "it is removed");
-                self.remove_artifact(cid)?;
+                let removed = self.inner.artifacts.remove_damaged(cid)?;
+                tracing::warn!(%error, removed, "an artifact is to be fetched again");
                 Ok(None)
             }
             read => read,

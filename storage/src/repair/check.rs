@@ -4,7 +4,7 @@
 use std::{
     fmt, fs,
     iter::Peekable,
-    path::PathBuf,
+    path::{Path, PathBuf},
     sync::atomic::{AtomicU64, Ordering},
 };
 
@@ -94,12 +94,16 @@ impl Store {
 }
 
 /// A folder for a database to compare with, gone when this is.
-struct Scratch {
+pub struct Scratch {
     dir: PathBuf,
 }
 
 impl Scratch {
-    fn new(store: &Store) -> Result<Self> {
+    pub fn path(&self) -> &Path {
+        &self.dir
+    }
+
+    pub fn new(store: &Store) -> Result<Self> {
         let number = NEXT.fetch_add(1, Ordering::Relaxed);
         let dir = swap::scratch(store.dir()).join(format!("{}-{number}", std::process::id()));
         swap::clear(&dir)?;
@@ -111,7 +115,7 @@ impl Scratch {
 impl Drop for Scratch {
     fn drop(&mut self) {
         if let Err(error) = swap::clear(&self.dir) {
-            tracing::warn!(%error, "what a check compared with stays behind until the next start");
+            tracing::warn!(%error, "what a check worked with stays behind until the next start");
         }
         // Not empty where another check is under way.
         drop(self.dir.parent().map(fs::remove_dir));

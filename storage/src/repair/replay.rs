@@ -414,3 +414,32 @@ impl<'a> Replay<'a> {
         Ok(())
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use spore_protocol::VerifiedObject;
+
+    use super::*;
+    use crate::{
+        db::Access,
+        tests::objects::{record, sign},
+    };
+
+    #[test]
+    fn a_few_large_objects_are_a_batch() {
+        let dir = tempfile::tempdir().unwrap();
+        let into = Db::open(dir.path(), Access::Scratch).unwrap();
+        let mut replay = Replay::new(&into, None, 0).unwrap();
+        let mut written = Vec::new();
+        for number in 1..=6 {
+            let mut large = record(2, None, None, 1.0, number);
+            large.diff = "+".repeat(3 << 20);
+            let large = VerifiedObject::from(sign(2, &large)).to_signed();
+            let id = large.id();
+            replay.at(number);
+            assert!(replay.take(large, id, None).unwrap());
+            written.push(replay.has(Kind::Experiment, &id).unwrap());
+        }
+        assert_eq!(written, [false, false, false, false, false, true]);
+    }
+}

@@ -158,3 +158,25 @@ fn a_backup_that_is_stopped_leaves_those_before_it() {
     let second = store.backup(folder.path(), 1, &mut unwatched).unwrap();
     assert_eq!((Store::backups(folder.path()).unwrap(), second.artifacts_copied), (vec![second.backup], 1));
 }
+
+#[test]
+fn a_backup_folder_is_not_read_while_it_is_written() {
+    let dir = tempfile::tempdir().unwrap();
+    let folder = tempfile::tempdir().unwrap();
+    let store = Store::open(dir.path()).unwrap();
+    store.put_artifact(b"script").unwrap();
+    let target = tempfile::tempdir().unwrap();
+    let mut refused = 0;
+    let mut watch = |progress: crate::Progress| {
+        if progress.stage == Stage::Artifacts {
+            let plan = RestorePlan::default();
+            let restored = Store::restore(folder.path(), target.path(), plan, &mut unwatched);
+            assert!(matches!(restored, Err(StoreError::Locked { .. })), "{restored:?}");
+            assert!(matches!(Store::backups(folder.path()), Err(StoreError::Locked { .. })));
+            refused += 1;
+        }
+        ControlFlow::Continue(())
+    };
+    store.backup(folder.path(), 1, &mut watch).unwrap();
+    assert_eq!((refused, Store::backups(folder.path()).unwrap().len()), (1, 1));
+}

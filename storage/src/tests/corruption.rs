@@ -411,3 +411,33 @@ fn artifacts_that_cannot_be_read_do_not_keep_the_database_from_being_repaired() 
     assert_eq!((report.faults.len(), report.artifacts_unread.is_some()), (1, true), "{report:?}");
     refill(&Store::open(dir.path()).unwrap(), &objects);
 }
+
+#[test]
+fn a_block_that_rots_while_the_cache_holds_it_is_named_all_the_same() {
+    let objects = history(300);
+    let dir = stored(&objects, true);
+    let table = table(dir.path(), Column::Objects);
+    let store = Store::open(dir.path()).unwrap();
+    assert_eq!(missing(&store, &objects), []);
+    flip(&table, length(&table) / 2);
+    let files = store.verify_files(&mut unwatched).unwrap();
+    let [damaged] = files.damaged.as_slice() else { panic!("{files:?}") };
+    assert_eq!((damaged.column.as_str(), damaged.file.clone()), ("objects", Some(name(&table))));
+    assert!(!swap::scratch(dir.path()).exists());
+}
+
+#[test]
+fn a_compaction_that_fails_says_so() {
+    let objects = history(200);
+    let dir = tempfile::tempdir().unwrap();
+    let store = Store::open(dir.path()).unwrap();
+    for half in objects.chunks(objects.len() / 2) {
+        store.insert(half, 1).unwrap();
+        store.database().seal().unwrap();
+    }
+    let files = store.database().raw().live_files().unwrap();
+    let ids = files.iter().find(|file| file.column_family_name == Column::Ids.name()).unwrap();
+    flip(&swap::database(dir.path()).join(ids.name.trim_start_matches('/')), 100);
+    let failed = store.compact(&mut unwatched).unwrap_err();
+    assert!(matches!(&failed, StoreError::Rocks(what) if what.contains("column ids")), "{failed}");
+}

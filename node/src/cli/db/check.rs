@@ -226,7 +226,9 @@ mod tests {
             ..RepairReport::default()
         };
         let text = told(|out| show_repair(out, &report));
-        for part in ["8 objects", "2 of them from the backup", "3 more", "changes 5 to 7 are lost", "other nodes", "old"] {
+        for part in
+            ["8 objects", "2 of them from the backup", "3 more", "changes 5 to 7 are lost", "other nodes", "old"]
+        {
             assert!(text.contains(part), "{part} in {text}");
         }
         assert_eq!(as_json(&report)["from_backup"], 2);
