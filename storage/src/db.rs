@@ -68,8 +68,11 @@ pub trait Source {
     }
 }
 
+/// A key and its value.
+pub type Entry = (Box<[u8]>, Box<[u8]>);
+
 /// Entries of a column in order, of a scan that leaves the block cache alone.
-pub type Entries<'a> = Box<dyn Iterator<Item = Result<(Box<[u8]>, Box<[u8]>)>> + 'a>;
+pub type Entries<'a> = Box<dyn Iterator<Item = Result<Entry>> + 'a>;
 
 /// Something that can also be read from end to end.
 pub trait Scan: Source {

@@ -52,7 +52,8 @@ pub fn convert(old: &Path, new: &Path, watch: &mut Watch<'_>) -> Result<()> {
         return Err(StoreError::corrupt(fault.to_string()));
     }
     into.seal()?;
-    mark::write(new, read::sequence(&into)?)?;
+    // What the old one lost of its log is still told of when the new one is opened.
+    mark::write(new, read::sequence(&into)?.max(mark::read(old)))?;
     tell(watch, Stage::Upgrade, total, total)
 }
 

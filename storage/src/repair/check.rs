@@ -15,7 +15,7 @@ use super::{
 };
 use crate::{
     columns::Column,
-    db::{Access, Db, Scan},
+    db::{Access, Db, Entry, Scan},
     error::Result,
     progress::{Stage, Watch, tell, unwatched},
     store::Store,
@@ -145,8 +145,6 @@ fn of_fault(fault: &Fault) -> Finding {
 fn unreadable(column: String, why: String) -> Finding {
     Finding { column, key: "(a part)".into(), expected: "entries".into(), found: why }
 }
-
-type Entry = (Box<[u8]>, Box<[u8]>);
 
 /// One side of the comparison: its entries, and what of it cannot be read.
 fn entries<'a>(

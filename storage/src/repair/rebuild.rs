@@ -43,7 +43,8 @@ pub struct RepairReport {
     pub faults: Vec<Fault>,
     pub fault_count: u64,
     /// Numbers of changes that were acknowledged and of which nothing is left, not even what they were: the
-    /// log of writes was cut short or damaged. The first thousand ranges.
+    /// log of writes was cut short or damaged. The first thousand ranges. Where the database did not open
+    /// as a store, also those that were lost before.
     pub lost_changes: Vec<RangeInclusive<u64>>,
     /// Artifacts that were not what their address says: removed.
     pub damaged_artifacts: Vec<Cid>,

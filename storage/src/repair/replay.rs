@@ -12,7 +12,7 @@ use super::{
 };
 use crate::{
     columns::Column,
-    db::{Db, Scan, Source},
+    db::{Db, Entry, Scan, Source},
     error::{Result, StoreError},
     keys,
     progress::{Stage, Watch, tell},
@@ -177,12 +177,7 @@ impl<'a> Replay<'a> {
     }
 
     /// The entry that a step came to, if it is none of damage, which is named. Tells of progress.
-    pub fn entry(
-        &mut self,
-        column: Column,
-        step: Step,
-        watch: &mut Watch<'_>,
-    ) -> Result<Option<(Box<[u8]>, Box<[u8]>)>> {
+    pub fn entry(&mut self, column: Column, step: Step, watch: &mut Watch<'_>) -> Result<Option<Entry>> {
         self.seen(watch)?;
         Ok(match step {
             Step::Entry(key, value) => Some((key, value)),

@@ -356,10 +356,15 @@ fn what_a_damaged_log_of_writes_lost_is_told_by_a_repair_and_what_lies_behind_is
     let objects = history(300);
     let last = objects.len() as u64;
     // Flipped, one batch of 50 objects is lost; cut, all from there on.
-    let damages: [(fn(&Path), u64); 2] = [(|log| flip(log, length(log) / 2), 1), (|log| cut(log, length(log) / 2), 3)];
-    for (damage, batches) in damages {
+    for (is_cut, batches) in [(false, 1), (true, 3)] {
         let dir = stored(&objects, false);
-        damage(&newest(dir.path(), |name| name.ends_with(".log")));
+        let log = newest(dir.path(), |name| name.ends_with(".log"));
+        let middle = length(&log) / 2;
+        if is_cut {
+            cut(&log, middle)
+        } else {
+            flip(&log, middle)
+        }
         let report = Store::repair(dir.path(), None, NOW, &mut unwatched).unwrap();
         let lost: u64 = report.lost_changes.iter().map(|range| range.end() + 1 - range.start()).sum();
         assert!((1..=50 * batches + 8).contains(&lost), "{:?}", report.lost_changes);

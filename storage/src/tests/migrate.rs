@@ -2,13 +2,17 @@
 
 use std::{fs, ops::ControlFlow, path::Path};
 
-use rocksdb::{DB, Options};
+use rocksdb::{
+    DB, Env, Options,
+    backup::{BackupEngine, BackupEngineOptions},
+};
 use spore_protocol::{Kind, Verdict};
 
 use super::model::dump;
 use crate::{
-    Progress, Scope, Span, Stage, Store, StoreError,
+    Progress, RestorePlan, Scope, Span, Stage, Store, StoreError,
     db::{Access, Db},
+    mark,
     repair::swap,
     unwatched,
 };
@@ -138,6 +142,27 @@ fn a_damaged_store_of_schema_1_is_repaired_by_leaving_out_what_is_damaged() {
     let report = Store::repair(dir.path(), Some(backup.path()), 1_770_000_100, &mut unwatched).unwrap();
     assert_eq!((report.from_backup, report.faults), (2, vec![]));
     assert_eq!(Store::open(dir.path()).unwrap().counts().unwrap().controls, 8);
+}
+
+#[test]
+fn a_backup_of_a_store_of_schema_1_is_restored_and_upgraded_then() {
+    let old = tempfile::tempdir().unwrap();
+    restore(old.path());
+    let folder = tempfile::tempdir().unwrap();
+    fs::create_dir_all(folder.path().join("database")).unwrap();
+    let options = BackupEngineOptions::new(folder.path().join("database")).unwrap();
+    let mut engine = BackupEngine::open(&options, &Env::new().unwrap()).unwrap();
+    engine.create_new_backup_flush(&open_all(old.path()), false).unwrap();
+    drop(engine);
+    let dir = tempfile::tempdir().unwrap();
+    restore(dir.path());
+    mark::write(&swap::database(dir.path()), 30).unwrap();
+    let plan = RestorePlan { id: None, replace: true };
+    let report = Store::restore(folder.path(), dir.path(), plan, &mut unwatched).unwrap();
+    assert_eq!(report.sequence, 30);
+    let store = Store::open(dir.path()).unwrap();
+    assert_eq!((store.counts().unwrap().experiments, store.lost_changes()), (12, Some(25..=30)));
+    assert_eq!(store.check().unwrap(), Vec::<String>::new());
 }
 
 fn open_all(dir: &Path) -> DB {
