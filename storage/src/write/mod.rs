@@ -62,6 +62,8 @@ pub struct Batch<'a> {
     resolved: HashMap<ObjectId, Option<Reject>>,
     late_rejects: Vec<(ObjectId, Reject)>,
     dropped_pending: u64,
+    /// Whether all that waits is kept: see [`Batch::replay`].
+    keeps_all: bool,
 }
 
 /// A batch ready to be written.
@@ -104,7 +106,22 @@ impl<'a> Batch<'a> {
             resolved: HashMap::new(),
             late_rejects: Vec::new(),
             dropped_pending: 0,
+            keeps_all: false,
         })
+    }
+
+    /// Of a replay, in which no waiting record is too old or one too many: those that are here were
+    /// acknowledged, and a parent that was lost may come later in the same replay.
+    ///
+    /// # Errors
+    /// As [`Batch::new`].
+    pub fn replay(below: &'a dyn Source) -> Result<Self> {
+        Ok(Self { keeps_all: true, ..Self::new(below)? })
+    }
+
+    /// The last number given.
+    pub fn sequence(&self) -> u64 {
+        self.sequence
     }
 
     /// Adds one object, whose signature the caller vouches for.
