@@ -104,7 +104,7 @@ impl Db {
             return Err(StoreError::NotFound(dir.to_path_buf()));
         }
         let cache = tuning::cache(access);
-        let mut options = tuning::database(!read_only);
+        let mut options = tuning::database(access);
         options.set_paranoid_checks(access != Access::Salvage);
         let mut descriptors: Vec<_> = Column::ALL.iter().map(|column| tuning::column(*column, &cache)).collect();
         descriptors.push(unused_column());
@@ -189,11 +189,16 @@ impl Db {
     }
 
     /// Applies all entries at once, on disk when this returns.
-    pub fn commit<'a>(&self, entries: impl IntoIterator<Item = (Column, &'a [u8], Option<&'a [u8]>)>) -> Result<()> {
+    pub fn commit<'a>(
+        &self,
+        entries: impl IntoIterator<Item = (Column, &'a [u8], Option<&'a [u8]>)> + Clone,
+    ) -> Result<()> {
         if self.read_only() {
             return Err(StoreError::ReadOnly);
         }
-        let mut batch = WriteBatch::default();
+        let sizes = entries.clone().into_iter().map(|(_, key, value)| key.len() + value.map_or(0, <[u8]>::len) + HEAD);
+        // At once, for growing it would copy it again and again.
+        let mut batch = WriteBatch::with_capacity_bytes(sizes.sum());
         for (column, key, value) in entries {
             let column = self.column(column)?;
             match value {
@@ -223,6 +228,9 @@ impl Source for Db {
         run(self.inner.raw_iterator_cf_opt(self.column(column)?, options), from, way, visit)
     }
 }
+
+/// Bytes that an entry of a batch takes beside its key and value, at most: kind, column, two lengths.
+const HEAD: usize = 12;
 
 /// The database at one moment: what several reads must agree on.
 pub struct View<'a> {

@@ -19,7 +19,7 @@ use spore_protocol::{
 };
 
 pub use graph::Graph;
-pub(crate) use search::words;
+pub(crate) use search::{MAX_WORDS, words};
 pub use stream::{ObjectText, Position};
 pub use sync::SyncSet;
 

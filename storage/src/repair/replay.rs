@@ -384,7 +384,7 @@ impl<'a> Replay<'a> {
         let finished = std::mem::replace(&mut self.batch, Batch::new(self.into)?).finish()?;
         self.into.commit(finished.view.entries())?;
         self.done.dropped += finished.dropped_pending;
-        self.batch = Batch::new(self.into)?;
+        self.batch = Batch::after(self.into, finished.memory)?;
         Ok(())
     }
 }
