@@ -4,6 +4,9 @@
 //! and a file that cannot be understood is never overwritten. It may hold an API key of a language
 //! model, so it is readable by its owner alone, and no message may print that key.
 
+mod edit;
+pub mod size;
+
 use std::{
     fmt, fs, io,
     net::{IpAddr, Ipv4Addr},
@@ -13,6 +16,7 @@ use std::{
 use serde::{Deserialize, Serialize};
 use toml::{Table, Value};
 
+use self::edit::{assign, edit};
 use crate::data_dir::{DataDirError, make_private, write_private};
 
 /// Port for peers of the existing network, which dial it: the reference's own.
@@ -60,6 +64,8 @@ pub struct Config {
     pub device: String,
     /// Share of compatible records that are re-run, 0.0..=1.0; none: the mode's own.
     pub verify_rate: Option<f64>,
+    /// The bounds of the artifacts kept; none: all are.
+    pub cache: Option<CacheConfig>,
     pub llm: Option<LlmConfig>,
 }
 
@@ -77,9 +83,21 @@ impl Default for Config {
             resource: DEFAULT_RESOURCE,
             device: "auto".into(),
             verify_rate: None,
+            cache: None,
             llm: None,
         }
     }
+}
+
+/// What the scripts and datasets kept may come to, as `spore gc` has it; looked at once an hour.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(default)]
+pub struct CacheConfig {
+    /// What was not used for as many days is dropped.
+    pub max_age_days: Option<u64>,
+    /// Beyond, the least recently used are dropped; in bytes.
+    #[serde(deserialize_with = "size::or_none")]
+    pub max_size: Option<u64>,
 }
 
 /// The language model that proposes experiments.
@@ -103,7 +121,7 @@ impl fmt::Debug for Secret {
     }
 }
 
-const KEYS: [&str; 12] = [
+const KEYS: [&str; 13] = [
     "host",
     "port",
     "p2p_port",
@@ -115,10 +133,12 @@ const KEYS: [&str; 12] = [
     "resource",
     "device",
     "verify_rate",
+    "cache",
     "llm",
 ];
 /// What else the reference writes. It asks for nothing that this program could do, so nobody is told.
 const REFERENCE_KEYS: [&str; 5] = ["task_id", "auto_update", "update_interval_sec", "update_manifest_url", "data_dir"];
+const CACHE_KEYS: [&str; 2] = ["max_age_days", "max_size"];
 const LLM_KEYS: [&str; 4] = ["provider", "api_key", "model", "base_url"];
 
 /// A configuration read, and the keys in it that mean nothing here.
@@ -138,13 +158,18 @@ pub fn load(path: &Path) -> Result<Loaded, ConfigError> {
     use std::os::unix::fs::PermissionsExt;
     let text = read(path)?.unwrap_or_default();
     let (table, config) = parse(path, &text)?;
-    let nested = table.get("llm").and_then(Value::as_table);
     let known = |key: &str| KEYS.contains(&key) || REFERENCE_KEYS.contains(&key);
     let unknown = table.keys().filter(|key| !known(key)).cloned();
-    let unknown_llm = nested.into_iter().flat_map(Table::keys).filter(|key| !LLM_KEYS.contains(&key.as_str()));
-    let unknown = unknown.chain(unknown_llm.map(|key| format!("llm.{key}"))).collect();
+    let unknown = unknown.chain(unknown_in(&table, "cache", &CACHE_KEYS)).chain(unknown_in(&table, "llm", &LLM_KEYS));
+    let unknown = unknown.collect();
     let loose = std::fs::metadata(path).is_ok_and(|meta| meta.permissions().mode() & 0o077 != 0);
     Ok(Loaded { config, unknown, loose })
+}
+
+fn unknown_in<'a>(table: &'a Table, section: &'a str, known: &'a [&str]) -> impl Iterator<Item = String> + 'a {
+    let nested = table.get(section).and_then(Value::as_table);
+    let keys = nested.into_iter().flat_map(Table::keys).filter(|key| !known.contains(&key.as_str()));
+    keys.map(move |key| format!("{section}.{key}"))
 }
 
 /// Writes the defaults, each key told in a comment, unless there is a file.
@@ -200,6 +225,9 @@ impl Config {
         if self.verify_rate.is_some_and(|rate| !(0.0..=1.0).contains(&rate)) {
             return refuse("verify_rate must be 0.0 to 1.0".into());
         }
+        if self.cache.as_ref().is_some_and(|cache| cache.max_age_days == Some(0)) {
+            return refuse("cache.max_age_days must be 1 or more; leave it out to keep artifacts of any age".into());
+        }
         Ok(())
     }
 }
@@ -252,75 +280,6 @@ fn corrupt(path: &Path, text: &str, error: &toml::de::Error) -> ConfigError {
     ConfigError::Corrupt { path: path.display().to_string(), line, message: error.message().to_owned() }
 }
 
-fn assign(table: &mut Table, section: &str, key: &str, value: Option<Value>) {
-    let target = if section.is_empty() {
-        table
-    } else {
-        let nested = table.entry(section).or_insert_with(|| Value::Table(Table::new()));
-        match nested.as_table_mut() {
-            Some(nested) => nested,
-            None => return,
-        }
-    };
-    match value {
-        Some(value) => target.insert(key.to_owned(), value),
-        None => target.remove(key),
-    };
-}
-
-/// The text without a table: its header and its lines, but not the comments around it.
-fn without_table(text: &str, header: &str) -> Option<String> {
-    let lines: Vec<_> = text.lines().collect();
-    let start = lines.iter().position(|line| line.trim() == header)?;
-    let body = lines.iter().skip(start + 1).take_while(|line| !line.trim_start().starts_with('['));
-    let end = start + 1 + body.count();
-    let is_kept = |line: &str| line.trim().is_empty() || line.trim_start().starts_with('#');
-    // What stands right before the next header belongs to that one.
-    let kept = lines.iter().take(end).skip(start + 1).rev().take_while(|line| is_kept(line)).count();
-    let rest = lines.iter().take(start).chain(lines.iter().skip(end - kept));
-    let text: String = rest.map(|line| format!("{line}\n")).collect();
-    Some(format!("{}\n", text.trim_end()))
-}
-
-/// The text with one line of one section replaced, added or taken away, or one table taken away.
-fn edit(text: &str, section: &str, key: &str, value: Option<&Value>) -> String {
-    if section.is_empty()
-        && value.is_none()
-        && let Some(rest) = without_table(text, &format!("[{key}]"))
-    {
-        return rest;
-    }
-    let mut lines: Vec<String> = text.lines().map(str::to_owned).collect();
-    let header = format!("[{section}]");
-    let start = if section.is_empty() {
-        0
-    } else if let Some(at) = lines.iter().position(|line| line.trim() == header) {
-        at + 1
-    } else {
-        lines.extend([String::new(), header]);
-        lines.len()
-    };
-    let rest = lines.iter().skip(start);
-    let end = start + rest.take_while(|line| !line.trim_start().starts_with('[')).count();
-    let names_key = |line: &String| line.split_once('=').is_some_and(|(name, _)| name.trim() == key);
-    let found = lines.iter().take(end).skip(start).position(names_key).map(|at| start + at);
-    let line = value.map(|value| format!("{key} = {value}"));
-    match (found, line) {
-        (Some(at), Some(line)) => {
-            lines.splice(at..=at, [line]);
-        }
-        (Some(at), None) => {
-            lines.remove(at);
-        }
-        (None, Some(line)) => {
-            let blank = lines.iter().take(end).skip(start).rev().take_while(|line| line.trim().is_empty()).count();
-            lines.insert(end - blank, line);
-        }
-        (None, None) => {}
-    }
-    lines.join("\n") + "\n"
-}
-
 const TEMPLATE: &str = r#"# Spore's configuration. Flags of `spore run` go before it.
 
 # Ports: for peers of the existing network (TCP), of libp2p (TCP and QUIC), of the explorer and its API.
@@ -348,6 +307,11 @@ const TEMPLATE: &str = r#"# Spore's configuration. Flags of `spore run` go befor
 # Share of others' records that are re-run, 0.0 to 1.0; without it a researcher re-runs some and a
 # verifier all.
 # verify_rate = 0.25
+
+# What the scripts and datasets kept may come to, looked at once an hour (`spore gc` says what goes).
+# [cache]
+# max_age_days = 90
+# max_size = "20 GiB"
 
 # The language model that proposes experiments (`spore set PROVIDER KEY`).
 # [llm]
@@ -386,17 +350,26 @@ mod tests {
             model: Some("m".into()),
             base_url: Some("u".into()),
         };
-        let all = Config { task: Some("t".into()), verify_rate: Some(1.0), llm: Some(llm), ..Config::default() };
+        let cache = CacheConfig { max_age_days: Some(1), max_size: Some(2) };
+        let all = Config {
+            task: Some("t".into()),
+            verify_rate: Some(1.0),
+            cache: Some(cache),
+            llm: Some(llm),
+            ..Config::default()
+        };
         let table = Table::try_from(all).unwrap();
         assert_eq!(
             table.keys().map(String::as_str).collect::<std::collections::BTreeSet<_>>(),
             KEYS.into_iter().collect()
         );
-        let llm = table["llm"].as_table().unwrap();
-        assert_eq!(
-            llm.keys().map(String::as_str).collect::<std::collections::BTreeSet<_>>(),
-            LLM_KEYS.into_iter().collect()
-        );
+        for (section, known) in [("cache", &CACHE_KEYS[..]), ("llm", &LLM_KEYS)] {
+            let nested = table[section].as_table().unwrap();
+            assert_eq!(
+                nested.keys().map(String::as_str).collect::<std::collections::BTreeSet<_>>(),
+                known.iter().copied().collect()
+            );
+        }
     }
 
     #[test]
@@ -480,6 +453,20 @@ mod tests {
         assert!(load(&path).unwrap_err().to_string().contains("task and task_id are one setting"));
         set(&path, "", &[("task", Some(Value::String("b".into())))]).unwrap();
         assert_eq!(load(&path).unwrap().config.host, Ipv4Addr::UNSPECIFIED);
+    }
+
+    #[test]
+    fn the_cache_is_bounded_in_days_and_bytes() {
+        let (_dir, path) = file("[cache]\nmax_age_days = 90\nmax_size = \"20 GiB\"\nmin_size = 1\n");
+        let loaded = load(&path).unwrap();
+        let bounds = CacheConfig { max_age_days: Some(90), max_size: Some(20 << 30) };
+        assert_eq!((loaded.config.cache, loaded.unknown), (Some(bounds), vec!["cache.min_size".to_owned()]));
+        let (_dir, path) = file("[cache]\nmax_size = 4096\n");
+        assert_eq!(load(&path).unwrap().config.cache.unwrap().max_size, Some(4096));
+        for wrong in ["max_size = \"much\"", "max_size = -1", "max_age_days = 0"] {
+            let (_dir, path) = file(&format!("[cache]\n{wrong}\n"));
+            assert!(load(&path).is_err(), "{wrong}");
+        }
     }
 
     #[test]

@@ -2,12 +2,13 @@
 //!
 //! Never here: what a person asks for, which is `api`'s.
 
-use std::time::Duration;
+use std::{ops::ControlFlow, time::Duration};
 
-use spore_storage::{Store, StoreError};
+use spore_storage::{GcPlan, Store, StoreError};
 use tokio::time::timeout;
 
 use crate::{
+    config::CacheConfig,
     ingest::Clock,
     shutdown::{Shutdown, stopped},
 };
@@ -16,14 +17,65 @@ use crate::{
 /// and the cache that goes by them is bounded in days.
 const NOTE_USES: Duration = Duration::from_secs(3600);
 
-/// Keeps at it until the node shuts down, and does it once more then.
-pub async fn run(store: Store, clock: Clock, mut shutdown: Shutdown) {
+const DAY: u64 = 86_400;
+
+/// What the artifacts kept may come to; none: no bound.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct CacheBounds {
+    /// In seconds since an artifact was used last.
+    pub max_age: Option<u64>,
+    /// Of all together.
+    pub max_bytes: Option<u64>,
+}
+
+impl CacheBounds {
+    pub fn of_days(days: Option<u64>, max_bytes: Option<u64>) -> Self {
+        Self { max_age: days.map(|days| days.saturating_mul(DAY)), max_bytes }
+    }
+
+    pub fn is_none(&self) -> bool {
+        self.max_age.is_none() && self.max_bytes.is_none()
+    }
+}
+
+impl From<Option<&CacheConfig>> for CacheBounds {
+    fn from(config: Option<&CacheConfig>) -> Self {
+        config.map_or_else(Self::default, |config| Self::of_days(config.max_age_days, config.max_size))
+    }
+}
+
+/// Keeps at it until the node shuts down, and notes the uses once more then.
+pub async fn run(store: Store, bounds: CacheBounds, clock: Clock, mut shutdown: Shutdown) {
     loop {
         let last = timeout(NOTE_USES, stopped(&mut shutdown)).await.is_ok();
         note_uses(store.clone(), clock()).await;
         if last {
             return;
         }
+        keep_within(&store, bounds, clock(), &shutdown).await;
+    }
+}
+
+/// Drops the artifacts that there is no room for.
+async fn keep_within(store: &Store, bounds: CacheBounds, now: u64, shutdown: &Shutdown) {
+    if bounds.is_none() {
+        return;
+    }
+    let CacheBounds { max_age, max_bytes } = bounds;
+    let (store, shutdown) = (store.clone(), shutdown.clone());
+    let collected = tokio::task::spawn_blocking(move || {
+        let plan = GcPlan { now, max_age, max_bytes, dry_run: false };
+        store.gc(&plan, &mut |_| if *shutdown.borrow() { ControlFlow::Break(()) } else { ControlFlow::Continue(()) })
+    });
+    match collected.await {
+        Ok(Ok(report)) if report.dropped_count > 0 => tracing::info!(
+            artifacts = report.dropped_count,
+            bytes = report.dropped_bytes,
+            kept_bytes = report.kept_bytes,
+            "the cache of artifacts is within its bounds again"
+        ),
+        Ok(Ok(_) | Err(StoreError::Cancelled)) | Err(_) => {}
+        Ok(Err(error)) => tracing::warn!(%error, "cannot bound the cache of artifacts"),
     }
 }
 
@@ -58,9 +110,24 @@ mod tests {
         let before = time(&unused);
         store.artifact(&used).unwrap().unwrap();
         let (stop, shutdown) = tokio::sync::watch::channel(true);
-        run(store.clone(), Arc::new(|| NOW), shutdown).await;
+        run(store.clone(), CacheBounds::default(), Arc::new(|| NOW), shutdown).await;
         assert_eq!(time(&used), UNIX_EPOCH + Duration::from_secs(NOW));
         assert_eq!(time(&unused), before);
         drop(stop);
+    }
+
+    #[tokio::test]
+    async fn the_cache_is_kept_within_its_bounds() {
+        let folder = tempfile::tempdir().unwrap();
+        let store = Store::open(folder.path()).unwrap();
+        let cid = store.put_artifact(b"old").unwrap();
+        store.note_artifact_uses(NOW - 3 * DAY).unwrap();
+        let (_stop, shutdown) = tokio::sync::watch::channel(false);
+        for (bounds, kept) in [(CacheBounds::default(), true), (CacheBounds::of_days(Some(4), Some(3)), true)] {
+            keep_within(&store, bounds, NOW, &shutdown).await;
+            assert_eq!(store.artifact_path(&cid).is_some(), kept);
+        }
+        keep_within(&store, CacheBounds::of_days(Some(2), None), NOW, &shutdown).await;
+        assert!(store.artifact_path(&cid).is_none() && store.was_dropped(&cid));
     }
 }

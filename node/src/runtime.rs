@@ -28,7 +28,8 @@ use crate::{
     bridge::{self, BridgeConfig, ListenError, Listeners, PeerAddress, PublicPeer},
     data_dir::{DataDir, DataDirError, RunningNode},
     genesis::{self, GenesisError},
-    housekeeping, identity_file,
+    housekeeping::{self, CacheBounds},
+    identity_file,
     ingest::{Ingest, StoreEvent},
     mirror,
     network::{self, NetworkConfig, NetworkError},
@@ -83,6 +84,8 @@ pub struct Options {
     pub resource: u8,
     /// Share of others' records that are re-run; none: the mode's own.
     pub verify_rate: Option<f64>,
+    /// What the artifacts kept may come to.
+    pub cache: CacheBounds,
     pub llm: Option<crate::research::llm::ProviderConfig>,
     /// This program, which also runs experiments.
     pub program: PathBuf,
@@ -196,7 +199,7 @@ impl Node {
             bridge::start(config, legacy, store.clone(), ingest.clone(), events.clone(), shutdown.clone());
         watch_over(&mut parts, "bridge", hub);
         let sources = ArtifactSources::new(store.clone(), network.clone(), Some(bridge.clone()));
-        look_after(&mut parts, &store, sources, events.subscribe(), &shutdown);
+        look_after(&mut parts, &store, sources, options.cache, events.subscribe(), &shutdown);
 
         let view = View::new(store.clone(), Some(found.identity.node_id()));
         let task = options.task.as_deref().map(|task| view.resolve_task(task)).transpose()?;
@@ -298,12 +301,13 @@ fn look_after(
     parts: &mut JoinSet<&'static str>,
     store: &Store,
     sources: ArtifactSources,
+    cache: CacheBounds,
     events: broadcast::Receiver<StoreEvent>,
     shutdown: &Shutdown,
 ) {
     let keeping = mirror::run(store.clone(), sources, events, shutdown.clone());
     watch_over(parts, "keeper of scripts", tokio::spawn(keeping));
-    let keeping = housekeeping::run(store.clone(), Arc::new(unix_now), shutdown.clone());
+    let keeping = housekeeping::run(store.clone(), cache, Arc::new(unix_now), shutdown.clone());
     watch_over(parts, "housekeeping", tokio::spawn(keeping));
 }
 

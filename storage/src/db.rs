@@ -11,6 +11,7 @@ use crate::{
     columns::{Column, SCHEMA},
     error::{Result, StoreError},
     keys, migrate, tuning,
+    values::{self, Tally},
 };
 
 /// Is told each key and value; breaks to stop.
@@ -148,7 +149,10 @@ impl Db {
             }
             None => {
                 let mut batch = WriteBatch::default();
-                batch.put_cf(self.column(Column::Meta)?, keys::SCHEMA, SCHEMA.to_be_bytes());
+                let meta = self.column(Column::Meta)?;
+                batch.put_cf(meta, keys::SCHEMA, SCHEMA.to_be_bytes());
+                batch.put_cf(meta, keys::SEQUENCE, 0_u64.to_be_bytes());
+                batch.put_cf(meta, keys::TALLY, values::encode(&Tally::default())?);
                 self.write(batch)
             }
         }

@@ -102,6 +102,9 @@ impl Store {
             if !plan.dry_run && !self.artifacts().remove_unused(&dropped.cid)? {
                 continue;
             }
+            if !plan.dry_run {
+                self.artifacts().dropped.add(dropped.cid);
+            }
             report.dropped_count += 1;
             report.dropped_bytes += dropped.bytes;
             if report.dropped.len() < MAX_LISTED {
@@ -110,6 +113,7 @@ impl Store {
         }
         if !plan.dry_run {
             self.artifacts().sweep_lists()?;
+            self.artifacts().dropped.save()?;
         }
         let protected = || cache.entries.iter().filter(|entry| entry.protected);
         report.kept_count = (cache.entries.len() as u64).saturating_sub(report.dropped_count);
@@ -117,6 +121,12 @@ impl Store {
         report.protected_count = protected().count() as u64;
         report.protected_bytes = protected().map(|entry| entry.stored.size).sum();
         Ok(report)
+    }
+
+    /// Whether [`Store::gc`] dropped this artifact, and nobody put it here since: who fetches artifacts
+    /// before they are needed leaves it out.
+    pub fn was_dropped(&self, cid: &Cid) -> bool {
+        self.artifacts().dropped.contains(cid)
     }
 
     /// Keeps an artifact from [`Store::gc`], whether it is here or not; false when it was pinned already.

@@ -11,17 +11,20 @@ use super::{
     source::{Client, Source},
     text, upkeep,
 };
-use crate::api::upkeep::{
-    pin as pin_in,
-    shapes::{GcReport, Job, UpkeepReport},
+use crate::{
+    api::upkeep::{
+        pin as pin_in,
+        shapes::{GcReport, Job, UpkeepReport},
+    },
+    config::size,
+    housekeeping::CacheBounds,
 };
-
-const DAY: u64 = 86_400;
 
 /// Drop artifacts (scripts, datasets) that are old or take too much room
 ///
 /// Those that nothing names go first, then the least recently used. Never dropped is what a task, a
-/// frontier or a pin needs, or what was used within the last hour.
+/// frontier or a pin needs, or what was used within the last hour. Without bounds, those of config.toml
+/// count, which a running node keeps by itself.
 #[derive(Debug, ClapArgs)]
 #[command(args_conflicts_with_subcommands = true)]
 pub struct Args {
@@ -34,7 +37,7 @@ pub struct Args {
     #[arg(long, value_name = "DAYS", value_parser = clap::value_parser!(u64).range(1..=36_500))]
     max_age: Option<u64>,
     /// Drop the least recently used until the rest fits: bytes, or with KiB, MiB, GiB or TiB
-    #[arg(long, value_name = "SIZE", value_parser = size)]
+    #[arg(long, value_name = "SIZE", value_parser = size::parse)]
     max_size: Option<u64>,
     /// Print JSON
     #[arg(long)]
@@ -74,15 +77,16 @@ pub async fn run(args: Args, context: &mut Context) -> Result<(), CliError> {
 }
 
 async fn collect(args: &Args, context: &mut Context) -> Result<(), CliError> {
-    if args.max_age.is_none() && args.max_size.is_none() && !args.dry_run {
-        return Err(CliError::usage("nothing says what is to go")
-            .hint("give --max-age DAYS or --max-size SIZE; with --dry-run nothing goes"));
+    let mut bounds = CacheBounds::of_days(args.max_age, args.max_size);
+    if bounds.is_none() {
+        bounds = CacheBounds::from(context.config()?.cache.as_ref());
     }
-    let job = Job::Gc {
-        dry_run: args.dry_run,
-        max_age_seconds: args.max_age.map(|days| days * DAY),
-        max_bytes: args.max_size,
-    };
+    if bounds.is_none() && !args.dry_run {
+        return Err(CliError::usage("nothing says what is to go")
+            .hint("give --max-age DAYS or --max-size SIZE, or set them in config.toml; with --dry-run nothing goes"));
+    }
+    let CacheBounds { max_age: max_age_seconds, max_bytes } = bounds;
+    let job = Job::Gc { dry_run: args.dry_run, max_age_seconds, max_bytes };
     let UpkeepReport::Gc(report) = upkeep::perform(&job, context).await? else {
         return Err(upkeep::another_answer());
     };
@@ -154,36 +158,10 @@ async fn pins(json: bool, context: &mut Context) -> Result<(), CliError> {
     Ok(())
 }
 
-/// Reads a size in bytes. KB and K mean what KiB means: nobody wants a cache of powers of ten.
-fn size(text: &str) -> Result<u64, String> {
-    let lower = text.trim().to_ascii_lowercase();
-    let digits = lower.trim_end_matches(|c: char| c.is_ascii_alphabetic()).trim_end();
-    let unit = lower.get(digits.len()..).unwrap_or_default().trim();
-    let shift = match unit {
-        "" | "b" => 0,
-        "k" | "kb" | "kib" => 10,
-        "m" | "mb" | "mib" => 20,
-        "g" | "gb" | "gib" => 30,
-        "t" | "tb" | "tib" => 40,
-        _ => return Err(format!("{unit:.20} is no unit; take KiB, MiB, GiB or TiB")),
-    };
-    let number: u64 = digits.parse().map_err(|_| "not a whole number with a unit, such as 500MiB".to_owned())?;
-    number.checked_mul(1 << shift).ok_or_else(|| "more than there is anywhere".to_owned())
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
     use crate::api::upkeep::shapes::DroppedArtifact;
-
-    #[test]
-    fn sizes_have_units() {
-        let read = |text| size(text).ok();
-        assert_eq!([read("0"), read("123"), read("7b")], [Some(0), Some(123), Some(7)]);
-        assert_eq!([read("2KiB"), read("500 MB"), read("1g")], [Some(2048), Some(500 << 20), Some(1 << 30)]);
-        assert_eq!([read(""), read("MiB"), read("1.5G"), read("-1"), read("1 light year")], [None; 5]);
-        assert_eq!(read("99999999999TiB"), None);
-    }
 
     #[test]
     fn what_goes_and_what_stays_is_told() {

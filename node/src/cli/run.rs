@@ -185,6 +185,7 @@ fn options(args: &Args, config: &Config) -> Result<Options, CliError> {
         device: args.device.clone().unwrap_or_else(|| config.device.clone()),
         resource: args.resource.unwrap_or(config.resource),
         verify_rate: args.verify_rate.or(config.verify_rate),
+        cache: config.cache.as_ref().into(),
         llm: if args.llm.as_deref() == Some("off") { None } else { config.llm.as_ref().map(provider).transpose()? },
         program: std::env::current_exe().map_err(|e| CliError::io("cannot find this program's own file", &e))?,
         environment: std::env::vars_os().collect::<Vec<(OsString, OsString)>>(),

@@ -6,6 +6,7 @@ use spore_protocol::{
     Goal, Identity, Record, Status, TaskId, TaskManifest, VerifiedObject, manifest::MANIFEST_VERSION,
     record::RECORD_VERSION,
 };
+use spore_storage::{GcPlan, unwatched};
 use tempfile::TempDir;
 use tokio::task::JoinHandle;
 
@@ -145,4 +146,21 @@ fn the_walk_finds_damaged_scripts() {
     std::fs::write(store.artifact_path(&script).unwrap(), b"skript").unwrap();
     assert!(!misses(None) && misses(Some(None)));
     assert!(store.artifact_path(&script).is_none());
+}
+
+#[test]
+fn what_the_cache_had_no_room_for_is_not_fetched_again() {
+    let folder = tempfile::tempdir().unwrap();
+    let store = Store::open(folder.path()).unwrap();
+    let [_, root] = <[VerifiedObject; 2]>::try_from(objects()).unwrap();
+    let script = store.put_artifact(b"script").unwrap();
+    store.note_artifact_uses(NOW).unwrap();
+    let plan = GcPlan { now: NOW + 7200, max_age: Some(3600), max_bytes: None, dry_run: false };
+    assert_eq!(store.gc(&plan, &mut unwatched).unwrap().dropped_count, 1);
+    store.insert(&[root], NOW).unwrap();
+    let misses = |before| look(&store, before).unwrap().missing.iter().any(|(cid, _)| *cid == script);
+    assert!(!misses(None) && !misses(Some(None)));
+    store.put_artifact(b"script").unwrap();
+    store.remove_artifact(&script).unwrap();
+    assert!(misses(None), "it came back, and was lost in another way");
 }

@@ -7,6 +7,7 @@
 //! check themselves.
 
 mod chunks;
+mod dropped;
 mod pins;
 mod reader;
 mod writer;
@@ -27,6 +28,7 @@ use spore_protocol::Cid;
 
 use self::{
     chunks::{CHUNK, Chunks, Hasher},
+    dropped::Dropped,
     pins::Pins,
 };
 pub use self::{
@@ -61,6 +63,7 @@ pub struct Artifacts {
     lists: Mutex<VecDeque<(Cid, Arc<Chunks>)>>,
     uses: Mutex<HashSet<Cid>>,
     pub pins: Pins,
+    pub dropped: Dropped,
 }
 
 /// An artifact's file.
@@ -75,8 +78,8 @@ pub struct Stored {
 
 impl Artifacts {
     pub fn new(root: PathBuf, read_only: bool) -> Self {
-        let pins = Pins::new(&root);
-        Self { root, read_only, lists: Mutex::default(), uses: Mutex::default(), pins }
+        let (pins, dropped) = (Pins::new(&root), Dropped::new(&root));
+        Self { root, read_only, lists: Mutex::default(), uses: Mutex::default(), pins, dropped }
     }
 
     /// Removes what a crash left half written. Only for the holder of the directory's lock.
@@ -274,6 +277,7 @@ impl Artifacts {
     pub fn begin(&self, cid: Cid, limit: u64) -> Result<ArtifactWriter> {
         fs::create_dir_all(&self.root).map_err(|e| failed("create", &self.root, e))?;
         self.used(&cid);
+        self.dropped.forget(&cid);
         ArtifactWriter::new(&self.root, cid, limit, self.path_of(&cid), self.list_of(&cid))
     }
 
@@ -329,6 +333,7 @@ impl Artifacts {
     /// Writes down that what was used since the last call was used at `now` (Unix seconds), as the
     /// files' times of modification: not a write for each read.
     pub fn note_uses(&self, now: u64) -> Result<()> {
+        self.dropped.save()?;
         let mut uses = self.uses();
         let Some(time) = UNIX_EPOCH.checked_add(Duration::from_secs(now)) else { return Ok(()) };
         for cid in std::mem::take(&mut *uses) {

@@ -3,6 +3,7 @@
 
 use std::{fmt, path::Path};
 
+use rocksdb::LiveFile;
 use spore_protocol::Cid;
 
 use super::{
@@ -111,18 +112,27 @@ impl Store {
 /// How many table files the database has, and those whose length is not what it wrote.
 pub fn cut_files(db: &Db, dir: &Path) -> Result<(u64, Vec<DamagedFile>)> {
     let files = db.raw().live_files()?;
-    let mut cut = Vec::new();
-    for file in &files {
-        let name = file.name.trim_start_matches('/');
-        let length = std::fs::metadata(dir.join(name)).map(|file| file.len());
-        let why = match length {
-            Ok(length) if length == file.size as u64 => continue,
-            Ok(length) => format!("it has {length} bytes of {}", file.size),
-            Err(error) => error.to_string(),
-        };
-        cut.push(DamagedFile { column: file.column_family_name.clone(), file: Some(name.into()), why });
+    let mut cut: Vec<DamagedFile> = files.iter().filter_map(|file| cut_file(file, dir)).collect();
+    if !cut.is_empty() {
+        // One that a compaction replaced since then is nobody's any more.
+        let live = db.raw().live_files()?;
+        cut.retain(|cut| live.iter().any(|file| cut.file.as_deref() == Some(table_name(file))));
     }
     Ok((files.len() as u64, cut))
+}
+
+fn cut_file(file: &LiveFile, dir: &Path) -> Option<DamagedFile> {
+    let name = table_name(file);
+    let why = match std::fs::metadata(dir.join(name)).map(|file| file.len()) {
+        Ok(length) if length == file.size as u64 => return None,
+        Ok(length) => format!("it has {length} bytes of {}", file.size),
+        Err(error) => error.to_string(),
+    };
+    Some(DamagedFile { column: file.column_family_name.clone(), file: Some(name.into()), why })
+}
+
+fn table_name(file: &LiveFile) -> &str {
+    file.name.trim_start_matches('/')
 }
 
 /// The file that a message of RocksDB is about.

@@ -38,6 +38,14 @@ fn files(dir: &Path) -> BTreeSet<String> {
 }
 
 #[test]
+fn a_store_without_anything_in_it_is_sound() {
+    let (dir, store) = open();
+    sound(&store);
+    drop(store);
+    sound(&Store::open(dir.path()).unwrap());
+}
+
+#[test]
 fn a_long_chain_that_comes_backwards_is_released_when_its_root_comes() {
     let (dir, store) = open();
     let manifest = manifest(1, Goal::Minimize);

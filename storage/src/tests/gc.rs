@@ -81,7 +81,12 @@ fn what_nothing_names_goes_first_then_the_least_recently_used_and_never_what_is_
     assert!([beaten, loose[0], loose[1]].iter().all(|cid| store.artifact_path(cid).is_some()), "it only told");
 
     assert_eq!(gc(&store, None, Some(0), false), all);
-    assert!([beaten, loose[0], loose[1]].iter().all(|cid| store.artifact_path(cid).is_none()));
+    assert!(
+        [beaten, loose[0], loose[1]].iter().all(|cid| store.artifact_path(cid).is_none() && store.was_dropped(cid))
+    );
+    assert!(!needed.iter().any(|cid| store.was_dropped(cid)));
+    put(&store, "beaten", 0);
+    assert!(!store.was_dropped(&beaten), "it is here again");
     assert!(needed.iter().chain([&pinned]).all(|cid| store.verify_artifact(cid).unwrap()));
     assert!(store.unpin(&pinned).unwrap());
     assert_eq!(dropped(&gc(&store, Some(0), None, false)), [age(pinned)]);
