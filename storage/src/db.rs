@@ -28,6 +28,11 @@ pub enum Way {
 pub trait Source {
     fn get(&self, column: Column, key: &[u8]) -> Result<Option<Vec<u8>>>;
 
+    /// The values under these keys, in the keys' order.
+    fn get_all(&self, column: Column, keys: &[[u8; 8]]) -> Result<Vec<Option<Vec<u8>>>> {
+        keys.iter().map(|key| self.get(column, key)).collect()
+    }
+
     /// Visits the keys that start with `prefix`, from `from` on (included) or from the end of them
     /// where the way begins, in order.
     fn walk(&self, column: Column, prefix: &[u8], from: Option<&[u8]>, way: Way, visit: &mut Visit<'_>) -> Result<()>;
@@ -245,6 +250,14 @@ pub struct View<'a> {
 impl Source for View<'_> {
     fn get(&self, column: Column, key: &[u8]) -> Result<Option<Vec<u8>>> {
         Ok(self.snapshot.get_cf(self.db.column(column)?, key)?)
+    }
+
+    /// Looks for all of them at once in each file, and reads a block that has several of them once.
+    fn get_all(&self, column: Column, keys: &[[u8; 8]]) -> Result<Vec<Option<Vec<u8>>>> {
+        let mut options = ReadOptions::default();
+        options.set_snapshot(&self.snapshot);
+        let values = self.db.inner.batched_multi_get_cf_opt(self.db.column(column)?, keys, false, &options);
+        values.into_iter().map(|value| Ok(value?.map(|value| value.to_vec()))).collect()
     }
 
     fn walk(&self, column: Column, prefix: &[u8], from: Option<&[u8]>, way: Way, visit: &mut Visit<'_>) -> Result<()> {

@@ -13,8 +13,8 @@ use crate::{columns::Column, db::Access};
 /// million records fits, and a relay stays below 400 MiB.
 const BLOCK_CACHE: usize = 128 << 20;
 /// Whole entries that were asked for by key, so that a hundred records of a listing, which lie in as many
-/// blocks, do not each need a block kept: some 40 000 records.
-const ROW_CACHE: usize = 48 << 20;
+/// blocks, do not each need a block kept: some 80 000 records.
+const ROW_CACHE: usize = 96 << 20;
 /// Of a database that is thrown away, which is written and read once, in order.
 const SCRATCH_CACHE: usize = 8 << 20;
 /// All memtables together. The log of writes is the nearer bound.

@@ -2,7 +2,7 @@
 //! what stands of it in its task's list.
 
 use spore_protocol::{
-    ObjectId, Record, RecordId, Status, TaskId, Verdict,
+    Kind, ObjectId, Record, RecordId, Status, TaskId, Verdict,
     frontier::Candidate,
     lineage::{Parent, Place},
     verdict::Subject,
@@ -12,7 +12,7 @@ use super::bytes::{Reader, Writer};
 use crate::{
     error::{Result, StoreError},
     keys::{ClassKey, Moment},
-    types::RecordSummary,
+    types::{Change, RecordSummary},
 };
 
 /// A record as it is listed: its object's fields, and its [`Placing`].
@@ -62,6 +62,11 @@ impl Placing {
             parent_number: r.number()?,
             received_at: r.number()?,
         })
+    }
+
+    /// The record's line of the log.
+    pub fn change(&self, sequence: u64) -> Change {
+        Change { sequence, kind: Kind::Experiment, id: self.id.into(), task_id: Some(self.task_id) }
     }
 }
 
