@@ -24,7 +24,7 @@ use crate::{
     read,
     repair::{swap, underway},
     types::{Outcome, Report},
-    write::Batch,
+    write::{Batch, Memory},
 };
 
 /// The record graph of one data directory. Clones share it.
@@ -41,9 +41,21 @@ struct Inner {
     mark: Option<Mark>,
     lost: Option<RangeInclusive<u64>>,
     artifacts: Artifacts,
-    writer: Mutex<()>,
+    writer: Mutex<Memory>,
     sequence: AtomicU64,
     _lock: Option<DirLock>,
+}
+
+/// Leaves nothing in the log, so that the next opening has nothing to read again. Where that fails, as on
+/// a full disk, it does.
+impl Drop for Inner {
+    fn drop(&mut self) {
+        if !self.db.read_only()
+            && let Err(error) = self.db.seal()
+        {
+            tracing::warn!(%error, "the store is closed with changes in its log alone");
+        }
+    }
 }
 
 impl std::fmt::Debug for Store {
@@ -126,8 +138,16 @@ impl Store {
             mark.set(found.max(acknowledged));
         }
         let artifacts = Artifacts::new(dir.join("artifacts"), db.read_only());
-        let inner =
-            Inner { db, dir: dir.to_path_buf(), mark, lost, artifacts, writer: Mutex::new(()), sequence, _lock: lock };
+        let inner = Inner {
+            db,
+            dir: dir.to_path_buf(),
+            mark,
+            lost,
+            artifacts,
+            writer: Mutex::default(),
+            sequence,
+            _lock: lock,
+        };
         Ok(Self { inner: Arc::new(inner) })
     }
 
@@ -146,8 +166,10 @@ impl Store {
     /// wrong with an object is its [`Outcome`].
     pub fn insert(&self, objects: &[VerifiedObject], received_at: u64) -> Result<Report> {
         // A panic while the lock was held left the disk as it was: batches are atomic.
-        let _writer = self.inner.writer.lock().unwrap_or_else(PoisonError::into_inner);
-        let mut batch = Batch::new(&self.inner.db)?;
+        let mut writer = self.inner.writer.lock().unwrap_or_else(PoisonError::into_inner);
+        // It is put back when all of it is written, and lost where that fails.
+        let memory = std::mem::take(&mut *writer);
+        let mut batch = Batch::after(&self.inner.db, memory)?;
         let mut outcomes = Vec::with_capacity(objects.len());
         for object in objects {
             outcomes.push((object.id(), batch.insert(&object.to_signed(), received_at)?));
@@ -177,6 +199,7 @@ impl Store {
                 mark.set(finished.sequence);
             }
         }
+        *writer = finished.memory;
         Ok(report)
     }
 

@@ -19,7 +19,7 @@ use spore_protocol::{
 };
 
 pub use graph::Graph;
-pub(crate) use search::words;
+pub(crate) use search::{MAX_WORDS, words};
 pub use stream::{ObjectText, Position};
 pub use sync::SyncSet;
 
@@ -85,6 +85,26 @@ pub fn row(source: &dyn Source, number: u64) -> Result<Row> {
     Ok(Row::new(values::stored_record(&object)?, placing, number))
 }
 
+/// Rows read at once: bounds the memory, a few hundred KiB.
+const ROWS_AT_ONCE: usize = 256;
+
+/// As [`row`], of many records, in the order in which their numbers are given.
+pub fn rows(source: &dyn Source, numbers: &[u64]) -> Result<Vec<Row>> {
+    let mut rows = Vec::with_capacity(numbers.len());
+    for numbers in numbers.chunks(ROWS_AT_ONCE) {
+        let keys: Vec<_> = numbers.iter().map(|number| number.to_be_bytes()).collect();
+        let placings = source.get_all(Column::Records, &keys)?;
+        let objects = source.get_all(Column::Objects, &keys)?;
+        for ((number, placing), object) in numbers.iter().zip(placings).zip(objects) {
+            let (Some(placing), Some(object)) = (placing, object) else {
+                return Err(StoreError::corrupt(format!("record number {number} is gone")));
+            };
+            rows.push(Row::new(values::stored_record(&object)?, Placing::decode(&placing)?, *number));
+        }
+    }
+    Ok(rows)
+}
+
 pub fn row_of(source: &dyn Source, id: &RecordId) -> Result<Option<Row>> {
     number_of(source, Kind::Experiment, &(*id).into())?.map(|number| row(source, number)).transpose()
 }
@@ -94,13 +114,12 @@ pub fn summary(source: &dyn Source, id: &RecordId) -> Result<Option<RecordSummar
 }
 
 /// A line of the log.
-pub fn change(source: &dyn Source, sequence: u64, line: &[u8]) -> Result<Change> {
-    Ok(match LogEntry::decode(line)? {
+pub fn change(source: &dyn Source, sequence: u64) -> Result<Change> {
+    let line = source.get(Column::Log, &keys::number(sequence))?;
+    let line = line.ok_or_else(|| StoreError::corrupt(format!("change {sequence} is not in the log")))?;
+    Ok(match LogEntry::decode(&line)? {
         LogEntry::Other(kind, id, task_id) => Change { sequence, kind, id, task_id },
-        LogEntry::Record => {
-            let record = placing(source, sequence)?;
-            Change { sequence, kind: Kind::Experiment, id: record.id.into(), task_id: Some(record.task_id) }
-        }
+        LogEntry::Record => placing(source, sequence)?.change(sequence),
     })
 }
 

@@ -35,6 +35,7 @@ impl Batch<'_> {
         if let Some(record) = about {
             let key = keys::about(&record, event.timestamp, &EventId::from(event.id()));
             self.view.put(Column::About, key, Vec::new());
+            self.tally.early += u64::from(subject.is_none());
         }
         self.unjudged.extend(subject);
         Ok(Outcome::New)
@@ -43,7 +44,11 @@ impl Batch<'_> {
     /// Takes in the events that were here before their record: now they count, and belong to the
     /// record's task, whatever they claimed.
     pub(super) fn adopt_events(&mut self, row: &Row) -> Result<()> {
+        if self.tally.early == 0 {
+            return Ok(());
+        }
         for event in read::events_about(&self.view, &row.summary.id, usize::MAX)? {
+            self.tally.early = self.tally.early.saturating_sub(1);
             let number = read::number_of(&self.view, Kind::Control, &event.id())?;
             let number = number.ok_or_else(|| StoreError::corrupt("an event has no number"))?;
             let moment = Moment { timestamp: event.timestamp, id: event.id(), number };
