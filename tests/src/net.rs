@@ -281,8 +281,8 @@ impl Node {
     /// # Errors
     /// As [`Node::api`].
     pub async fn frontier(&self, task: &str) -> Result<Vec<String>, String> {
-        let frontier = self.api(&format!("/tasks/{task}/frontier")).await?;
-        Ok(frontier["experiments"].as_array().into_iter().flatten().map(|e| text(&e["id"])).collect())
+        let frontier = self.api(&format!("/tasks/{task}/frontier?limit=500")).await?;
+        Ok(frontier["items"].as_array().into_iter().flatten().map(|e| text(&e["id"])).collect())
     }
 }
 

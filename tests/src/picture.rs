@@ -42,7 +42,7 @@ impl Picture {
     /// It does not answer.
     pub async fn of_node(node: &Node) -> Result<Self, String> {
         let mut picture = Self::default();
-        for task in node.api("/tasks").await?.as_array().into_iter().flatten() {
+        for task in node.api("/tasks?limit=500").await?["items"].as_array().into_iter().flatten() {
             let (id, name) = (text(&task["task_id"]), text(&task["name"]));
             picture.records.extend(node.records(&id).await?.into_iter().map(|record| (record, id.clone())));
             picture.frontiers.insert(id.clone(), node.frontier(&id).await?);

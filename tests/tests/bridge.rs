@@ -250,7 +250,7 @@ async fn a_bare_peer_is_answered_and_may_say_what_nobody_knows() {
     })
     .await;
     let tasks = net.node(node).api("/tasks").await.unwrap();
-    let names: Vec<_> = tasks.as_array().unwrap().iter().map(|task| text(&task["name"])).collect();
+    let names: Vec<_> = tasks["items"].as_array().unwrap().iter().map(|task| text(&task["name"])).collect();
     assert!(names.contains(&"history-13".to_owned()) && !names.contains(&"another".to_owned()), "{names:?}");
     assert_eq!(peer.ended(), None);
 }

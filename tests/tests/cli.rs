@@ -62,6 +62,7 @@ fn commands_that_read_create_nothing() {
         &["graph"],
         &["frontier"],
         &["frontier", "--json"],
+        &["search", "words"],
         &["task", "list"],
         &["task", "show", "abcd"],
         &["tasks"],
@@ -119,6 +120,10 @@ fn check_reading(dir: &Path, history: &History) {
         assert!(graph.stdout.contains(&id[..8]), "{id} is not in the tree:\n{}", graph.stdout);
     }
 
+    let recent = spore(dir, &["graph", "--task", prefix, "--limit", "2"]).expect_code(0);
+    assert!(recent.stdout.contains(&format!("2 of {} experiments; --limit shows more", records.len())), "{recent:?}");
+    check_search(dir, history);
+
     let status = spore(dir, &["status", "--json"]).expect_code(0).json();
     for key in ["experiment_count", "verified_experiment_count", "task_count", "peer_count", "frontier_size"] {
         assert!(status[key].is_u64(), "{key} in {status}");
@@ -126,6 +131,24 @@ fn check_reading(dir: &Path, history: &History) {
     assert!(status["experiment_count"].as_u64() >= Some(history.records.len() as u64), "{status}");
     assert_eq!(status["verified_experiment_count"].as_u64(), Some(history.verified().count() as u64), "{status}");
     assert_eq!(text(&status["node_id"]).len(), 64);
+}
+
+/// Experiments are found by their words and by the first digits of their ids.
+fn check_search(dir: &Path, history: &History) {
+    let task = history.task.to_string();
+    let third = history.records[3].to_string();
+    let found = |args: &[&str]| {
+        let json = spore(dir, &[&["search", "--json", "--task", &task], args].concat()).expect_code(0).json();
+        listed(&json, "id")
+    };
+    assert_eq!(found(&["number", "3"]), [third.as_str()]);
+    assert_eq!(found(&["LEARNING"]).len(), history.records.len());
+    assert_eq!(found(&["learning", "--limit", "2"]).len(), 2);
+    assert_eq!(found(&[&third[..12]]), [third.as_str()]);
+    assert!(found(&["learning", "nothing-of-the-kind"]).is_empty());
+    let told = spore(dir, &["search", "learning", "--limit", "2"]).expect_code(0);
+    assert!(told.stdout.contains("There are more than 2"), "{told:?}");
+    spore(dir, &["search", "-", "--task", &task]).expect_code(2).expect_stderr(&["no word"]);
 }
 
 #[tokio::test(flavor = "multi_thread")]

@@ -70,6 +70,10 @@ async fn the_api_refuses_what_it_should_and_stays_up() {
         "/api/v1/experiments/zz",
         "/api/v1/experiments?limit=-1",
         "/api/v1/experiments?before=%00",
+        "/api/v1/nodes?after=n%f0%9f%8d%84",
+        "/api/v1/tasks?limit=99999999999999999999",
+        "/api/v1/search?q=%00%ff",
+        "/api/v1/tasks/zz/graph.bin",
         "/api/v1/events?task=zz",
     ] {
         let (status, body) = http::get(&node.url(path)).await.unwrap();

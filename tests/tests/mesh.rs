@@ -101,7 +101,7 @@ async fn relay_researcher_and_verifier_agree_and_late_or_absent_nodes_catch_up()
 /// The same script, seed and steps on the CPU give the same metric in two processes.
 async fn reruns_on_one_backend_are_equal_to_the_bit(net: &TestNet, node: usize, task: &str) {
     let page = net.node(node).api(&format!("/tasks/{task}/experiments?limit=100")).await.unwrap();
-    let verified = page["experiments"].as_array().unwrap().iter().filter(|e| e["verdict"] == "verified");
+    let verified = page["items"].as_array().unwrap().iter().filter(|e| e["verdict"] == "verified");
     let mut compared = 0;
     for experiment in verified {
         let detail = net.node(node).api(&format!("/experiments/{}", text(&experiment["id"]))).await.unwrap();
@@ -136,7 +136,7 @@ async fn a_task_made_beside_a_running_node_reaches_its_peers() {
     let task = net.create_task("first", TINY, BUDGET);
     wait_for("the new task on the other node", SPREAD_LIMIT, async || {
         let tasks = net.node(second).api("/tasks").await?;
-        let ids: Vec<_> = tasks.as_array().into_iter().flatten().map(|t| text(&t["task_id"])).collect();
+        let ids: Vec<_> = tasks["items"].as_array().into_iter().flatten().map(|t| text(&t["task_id"])).collect();
         if ids.contains(&task) { Ok(()) } else { Err(format!("{ids:?}")) }
     })
     .await;

@@ -53,7 +53,7 @@ async fn a_language_model_proposes_and_its_cheating_is_a_crash_record_with_the_r
 
     let (crash, honest) = wait_for("a crash and an honest result of the model's", RESEARCH_LIMIT, async || {
         let page = net.node(node).api(&format!("/tasks/{task}/experiments?limit=50")).await?;
-        let proposed: Vec<_> = page["experiments"]
+        let proposed: Vec<_> = page["items"]
             .as_array()
             .into_iter()
             .flatten()

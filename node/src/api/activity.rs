@@ -3,20 +3,16 @@
 use spore_protocol::{ControlBody, ControlEvent, HardwareClass, Record, SignedObject, Status};
 use spore_storage::Change;
 
-use super::{
-    dto,
-    problem::ApiError,
-    view::{MAX_LIST, View},
-};
+use super::{dto, problem::ApiError, view::View};
 
 impl View {
-    /// The newest changes, newest first, of a task or of all.
+    /// The newest changes, `limit` at most, newest first, of a task or of all.
     ///
     /// # Errors
     /// As [`View::task`].
     pub fn activity(&self, task: Option<&str>, limit: usize) -> Result<Vec<dto::Activity>, ApiError> {
-        let task = task.map(|task| self.task(task).and_then(|_| self.resolve_task(task))).transpose()?;
-        let changes = self.store().changes_before(u64::MAX, task.as_ref(), limit.clamp(1, MAX_LIST))?;
+        let task = task.map(|task| self.known_task(task)).transpose()?;
+        let changes = self.store().changes_before(u64::MAX, task.as_ref(), limit)?;
         let told: Result<Vec<_>, _> = changes.iter().map(|change| self.tell(change)).collect();
         Ok(told?.into_iter().flatten().collect())
     }

@@ -4,7 +4,7 @@
 //! hex, times are Unix seconds, metrics are plain numbers in the task's own unit.
 
 use serde::{Deserialize, Serialize};
-use utoipa::ToSchema;
+use utoipa::{IntoParams, ToSchema};
 
 /// `GET /api/v1/status`; its first keys are those of the reference's `/api/stat`.
 #[derive(Clone, Debug, Serialize, Deserialize, ToSchema)]
@@ -85,7 +85,7 @@ pub struct ClassSummary {
 }
 
 /// A record in lists.
-#[derive(Clone, Debug, Serialize, Deserialize, ToSchema)]
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize, ToSchema)]
 pub struct Experiment {
     pub id: String,
     pub task_id: String,
@@ -125,6 +125,7 @@ pub struct ExperimentDetail {
     pub goal: String,
     /// From the root to the parent.
     pub lineage: Vec<Experiment>,
+    /// The first 50; `GET /api/v1/experiments/{id}/children` lists all.
     pub children: Vec<Experiment>,
     /// Unified diff against the parent's script.
     pub diff: String,
@@ -162,7 +163,8 @@ pub struct Measurement {
     pub ignored: Option<String>,
 }
 
-/// `GET /api/v1/tasks/{id}/graph`: one entry a record, in columns, in (timestamp, id) order.
+/// `GET /api/v1/tasks/{id}/graph` of a task of at most 50 000 records: one entry a record, in columns, in
+/// (timestamp, id) order.
 #[derive(Clone, Debug, Default, Serialize, Deserialize, ToSchema)]
 pub struct GraphColumns {
     pub ids: Vec<String>,
@@ -180,22 +182,37 @@ pub struct GraphColumns {
     pub frontier: Vec<bool>,
 }
 
-/// `GET /api/v1/tasks/{id}/frontier[?class=C]`, best first.
-#[derive(Clone, Debug, Serialize, Deserialize, ToSchema)]
-pub struct Frontier {
-    pub task_id: String,
-    /// None: the class-blind view.
-    pub class: Option<String>,
-    pub experiments: Vec<Experiment>,
+/// Part of a listing: the answer to every route that lists tasks, nodes, experiments or improvements.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize, ToSchema)]
+pub struct Page<T> {
+    /// In the listing's order; asked for with `before`, in the opposite one, the nearest first.
+    pub items: Vec<T>,
+    /// Where to turn round: the cursor of the first item of the listing; none where there is no such item.
+    pub first: Option<String>,
+    /// What to go on with in the same direction, as `after` or `before`; none at the listing's end.
+    pub next: Option<String>,
 }
 
-/// A page of records, newest first. `GET /api/v1/tasks/{id}/experiments?before=CURSOR&limit=N`,
-/// `GET /api/v1/experiments?before=CURSOR&limit=N&node=ID`.
-#[derive(Clone, Debug, Serialize, Deserialize, ToSchema)]
-pub struct ExperimentPage {
-    pub experiments: Vec<Experiment>,
-    /// Pass as `before` for the next page; none at the end.
-    pub next: Option<String>,
+/// Which part of a listing.
+#[derive(Clone, Debug, Default, Serialize, Deserialize, IntoParams)]
+#[into_params(parameter_in = Query)]
+pub struct PageQuery {
+    /// What follows this cursor: `next` of the page before.
+    pub after: Option<String>,
+    /// What stands before this cursor, the nearest first: `first` of a page, or `next` of one that was
+    /// asked for with `before`; `end` gives the last page.
+    pub before: Option<String>,
+    /// Items at most, 50 when not given.
+    #[param(minimum = 1, maximum = 500)]
+    pub limit: Option<u16>,
+}
+
+/// A record that beat all before it. `GET /api/v1/tasks/{id}/improvements`.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize, ToSchema)]
+pub struct Improvement {
+    pub id: String,
+    pub timestamp: u64,
+    pub metric: f64,
 }
 
 /// A node's public face. `GET /api/v1/nodes/{id}`; `GET /api/v1/tasks/{id}/nodes` lists them.

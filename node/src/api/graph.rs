@@ -1,4 +1,5 @@
-//! A task's whole graph in columns: what the chart draws, of a hundred thousand records too.
+//! A small task's whole graph in columns of JSON, for programs that want to read it without a parser.
+//! [`super::compact`] has the form for graphs of any size, and for the chart.
 
 use std::{
     collections::HashMap,
@@ -8,10 +9,11 @@ use std::{
 use spore_protocol::{Status, TaskId};
 use spore_storage::Graph;
 
-use super::{dto, problem::ApiError, view::View};
+use super::{dto, problem::ApiError, read::ROOT, view::View};
 
-/// Bytes of serialised graphs that are kept: that of a task of 100 000 records takes about 12 MB. A
-/// larger one is made for each request.
+/// Records of the largest graph that is given as JSON, which is held in memory: about 6 MB.
+const MOST_RECORDS: u64 = 50_000;
+/// Bytes of serialised graphs that are kept.
 const KEPT_BYTES: usize = 16 << 20;
 
 /// Serialised graphs by task.
@@ -29,9 +31,11 @@ impl View {
     /// The graph's columns as JSON text, kept until the store changes.
     ///
     /// # Errors
-    /// As [`View::task`].
+    /// As [`View::task`]; 406 for a graph of too many records.
     pub fn graph(&self, id: &str) -> Result<Arc<Vec<u8>>, ApiError> {
-        let task = self.task_view(id)?.task_id;
+        let known = self.task_view(id)?;
+        let (task, records) = (known.task_id, known.experiment_count + known.stray_count);
+        check_size(&task, records)?;
         // Held while the graph is made, so that many readers of a large graph make it once.
         let mut graphs = self.graphs.0.lock().map_err(|_| ApiError::internal("the graph cache is broken"))?;
         if let Some(kept) = graphs.get(&task).filter(|kept| kept.sequence == self.store().sequence()) {
@@ -50,6 +54,14 @@ impl View {
         }
         Ok(json)
     }
+}
+
+fn check_size(task: &TaskId, records: u64) -> Result<(), ApiError> {
+    if records <= MOST_RECORDS {
+        return Ok(());
+    }
+    Err(ApiError::not_acceptable(format!("a graph of {records} records is too large for JSON"))
+        .hint(format!("ask for {ROOT}/tasks/{task}/graph.bin, or with Accept: application/octet-stream")))
 }
 
 fn columns(graph: Graph) -> dto::GraphColumns {
@@ -71,5 +83,19 @@ const fn number(status: Status) -> u8 {
         Status::Keep => 0,
         Status::Discard => 1,
         Status::Crash => 2,
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_large_graph_is_refused_as_json_with_the_address_of_its_compact_form() {
+        let task = TaskId([7; 32]);
+        assert!(check_size(&task, MOST_RECORDS).is_ok());
+        let error = check_size(&task, MOST_RECORDS + 1).unwrap_err();
+        assert_eq!(error.status, 406);
+        assert!(error.hint.unwrap().contains(&format!("/tasks/{task}/graph.bin")));
     }
 }

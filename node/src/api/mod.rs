@@ -1,19 +1,23 @@
 //! The HTTP API and the explorer's page, served by warp.
 //!
-//! A request is guarded ([`guard`]), then read ([`read`]), streamed ([`events`]) or written
-//! ([`write`]); the store is looked after in [`upkeep`]; everything else is the page's ([`page`]). What the store holds is converted in
-//! [`view`] alone, which commands without a node use as well.
+//! A request is guarded ([`guard`]), then read ([`read`]), streamed ([`events`], [`compact`]) or written
+//! ([`write`]); the store is looked after in [`upkeep`]; everything else is the page's ([`page`]). What the
+//! store holds is converted in [`view`] alone, which commands without a node use as well, and listed page by
+//! page ([`paging`], [`listings`]).
 //!
 //! Never here: rules about what is valid or best, and signing.
 
 pub mod activity;
+mod compact;
 pub mod dto;
 pub mod events;
 mod graph;
 mod guard;
+mod listings;
 pub mod live;
 pub mod openapi;
 pub mod page;
+pub mod paging;
 pub mod problem;
 pub mod read;
 mod resolve;
@@ -71,6 +75,7 @@ struct Shared {
     bound: SocketAddr,
     readers: Arc<Semaphore>,
     reads: Semaphore,
+    graphs: Arc<Semaphore>,
     upkeep: Upkeep,
 }
 
@@ -86,6 +91,7 @@ pub async fn serve(api: Api, listener: TcpListener) -> std::io::Result<()> {
         bound,
         readers: Arc::new(Semaphore::new(events::MAX_READERS)),
         reads: Semaphore::new(MAX_READS),
+        graphs: Arc::new(Semaphore::new(compact::MAX_SENT)),
         upkeep: Upkeep::default(),
     });
     let query = warp::query::raw().or(warp::any().map(String::new)).unify();
@@ -156,8 +162,11 @@ impl Shared {
         if reads && path == "/api/v1/events" {
             return self.stream(request).await;
         }
-        if !reads || path.starts_with(upkeep::PATH) {
+        if !reads || read::needs_token(path) {
             guard::check_token(self.api.token.as_deref().unwrap_or_default(), &request.headers)?;
+        }
+        if let Some(task) = compact::wanted(path, &request.headers).filter(|_| reads) {
+            return compact::answer(self.api.view.clone(), &self.graphs, task, &request.headers).await;
         }
         if reads {
             return self.read(request).await;
@@ -183,7 +192,7 @@ impl Shared {
         let answer = tokio::task::spawn_blocking(move || read::answer(&view, &live, &path, &query)).await;
         let answer = answer.map_err(|_| ApiError::internal("the store's thread ended early"))??;
         let mut response = respond(answer.content_type, answer.body.as_ref().clone());
-        if answer.content_type == "application/octet-stream" {
+        if answer.content_type == compact::BINARY {
             response.headers_mut().insert(header::CONTENT_DISPOSITION, HeaderValue::from_static("attachment"));
         }
         Ok(response)

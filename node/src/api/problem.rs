@@ -42,6 +42,10 @@ impl ApiError {
         Self::new(405, "this address does not take that method")
     }
 
+    pub fn not_acceptable(message: impl Into<String>) -> Self {
+        Self::new(406, message)
+    }
+
     pub fn conflict(message: impl Into<String>) -> Self {
         Self::new(409, message)
     }

@@ -7,15 +7,16 @@ use std::{collections::BTreeMap, sync::Arc};
 
 use serde::Serialize;
 use spore_protocol::Cid;
-use spore_storage::Scope;
+use spore_storage::{MAX_PAGE, Scope};
 
 use super::{
     dto,
     live::Live,
     openapi,
+    paging::{Listing, MAX_LIST},
     problem::ApiError,
     upkeep,
-    view::{DEFAULT_LIST, View},
+    view::View,
 };
 
 /// Where the API begins.
@@ -46,18 +47,21 @@ impl Query {
     pub fn get(&self, name: &str) -> Option<&str> {
         self.0.get(name).map(String::as_str).filter(|value| !value.is_empty())
     }
-
-    /// # Errors
-    /// 400 for text that is no number.
-    pub fn limit(&self) -> Result<usize, ApiError> {
-        let parse = |text: &str| text.parse().map_err(|_| ApiError::bad_request("`limit` must be a number"));
-        self.get("limit").map_or(Ok(DEFAULT_LIST), parse)
-    }
 }
 
 /// Whether an answer needs to know what the process is doing.
 pub fn needs_live(path: &str) -> bool {
     matches!(path, "/api/v1/status" | "/api/v1/peers" | "/api/stat")
+}
+
+/// What a path names below [`ROOT`], decoded.
+fn segments(path: &str) -> Option<Vec<String>> {
+    Some(path.strip_prefix(ROOT)?.split('/').skip(1).map(decode).collect())
+}
+
+/// Whether even reading it is for the node's owner alone.
+pub fn needs_token(path: &str) -> bool {
+    segments(path).is_some_and(|segments| segments.first().is_some_and(|first| first == "upkeep"))
 }
 
 /// Answers a reading request. Blocks while it reads the store.
@@ -68,40 +72,54 @@ pub fn answer(view: &View, live: &Live, path: &str, query: &Query) -> Result<Ans
     if path == "/api/stat" {
         return json(&stat(&view.status(live)?));
     }
-    let rest = path.strip_prefix(ROOT).ok_or_else(|| no_route(path))?;
-    let segments: Vec<String> = rest.split('/').skip(1).map(decode).collect();
+    let segments = segments(path).ok_or_else(|| no_route(path))?;
     let segments: Vec<&str> = segments.iter().map(String::as_str).collect();
     match segments.as_slice() {
         ["status"] => json(&view.status(live)?),
         ["peers"] => json(&live.peers),
         ["openapi.json"] => Ok(Answer { content_type: JSON, body: Arc::new(openapi::document().into_bytes()) }),
-        ["tasks"] => json(&view.tasks()?),
+        ["tasks"] => json(&view.tasks(&query.span(Listing::Tasks)?)?),
         ["tasks", id] => json(&view.task(id)?),
         ["tasks", id, "graph"] => Ok(Answer { content_type: JSON, body: view.graph(id)? }),
-        ["tasks", id, "frontier"] => json(&view.frontier(id, query.get("class"))?),
-        ["tasks", id, "experiments"] => {
-            let task = view.task(id).and_then(|_| view.resolve_task(id))?;
-            json(&view.page(Scope::Task(task), query.get("before"), query.limit()?)?)
+        ["tasks", id, "frontier"] => json(&view.frontier(id, query.get("class"), &query.span(Listing::Frontier)?)?),
+        ["tasks", id, "experiments"] => task_experiments(view, id, query),
+        ["tasks", id, "improvements"] => {
+            json(&view.improvements(id, query.get("class"), &query.span(Listing::Improvements)?)?)
         }
-        ["tasks", id, "activity"] => json(&view.activity(Some(id), query.limit()?)?),
-        ["tasks", id, "nodes"] => json(&view.nodes(Some(id))?),
-        ["activity"] => json(&view.activity(None, query.limit()?)?),
+        ["tasks", id, "activity"] => json(&view.activity(Some(id), query.limit(MAX_LIST)?)?),
+        ["tasks", id, "nodes"] => json(&view.nodes(Some(id), &query.span(Listing::Nodes)?)?),
+        ["activity"] => json(&view.activity(None, query.limit(MAX_LIST)?)?),
         ["experiments"] => {
             let node = query.get("node").map(|node| view.resolve_node(node)).transpose()?;
-            json(&view.page(node.map_or(Scope::All, Scope::Node), query.get("before"), query.limit()?)?)
+            json(&view.recent(node.map_or(Scope::All, Scope::Node), &query.span(Listing::Recent)?)?)
+        }
+        ["experiments", id, "children"] => json(&view.children(id, &query.span(Listing::Children)?)?),
+        ["search"] => {
+            let words = query.get("q").unwrap_or_default();
+            let first = query.get("after").or(query.get("before")).is_none();
+            json(&view.search(words, query.get("task"), first, &query.span(Listing::Search)?)?)
         }
         ["experiments", id] => {
             let body = Arc::new(view.experiment(id)?.to_json()?.into_bytes());
             Ok(Answer { content_type: JSON, body })
         }
-        ["nodes"] => json(&view.nodes(None)?),
+        ["nodes"] => json(&view.nodes(None, &query.span(Listing::Nodes)?)?),
         ["nodes", id] => json(&view.node(id)?),
         ["nodes", id, "profile"] => Ok(Answer { content_type: JSON, body: Arc::new(view.profile(id)?.into_bytes()) }),
         ["artifacts", cid] => artifact(view, cid),
         ["upkeep", "stats"] => json(&upkeep::stats(view.store())?),
-        ["upkeep", "pending"] => json(&upkeep::pending(view.store(), query.get("after"), query.limit()?)?),
+        ["upkeep", "pending"] => json(&upkeep::pending(view.store(), query.get("after"), query.limit(MAX_PAGE)?)?),
         ["upkeep", "pins"] => json(&upkeep::pins(view.store())?),
         _ => Err(no_route(path)),
+    }
+}
+
+fn task_experiments(view: &View, id: &str, query: &Query) -> Result<Answer, ApiError> {
+    match query.get("order").unwrap_or("time") {
+        "time" => json(&view.recent(Scope::Task(view.known_task(id)?), &query.span(Listing::Recent)?)?),
+        "metric" => json(&view.best(id, &query.span(Listing::Best)?)?),
+        other => Err(ApiError::bad_request(format!("{other:.40} is no order of experiments"))
+            .hint("order=time gives the newest first, order=metric the best first")),
     }
 }
 
@@ -184,8 +202,8 @@ mod tests {
             (query.get("a"), query.get("b"), query.get("c"), query.get("e")),
             (Some("2"), Some("x y z"), None, Some("%zz"))
         );
-        assert_eq!(query.limit().unwrap(), 7);
-        assert_eq!(Query::parse("limit=x").limit().unwrap_err().status, 400);
+        assert_eq!(query.limit(7).unwrap(), 7);
+        assert_eq!(Query::parse("limit=x").limit(7).unwrap_err().status, 400);
         assert_eq!(decode(&encode("a/b ü%+?")), "a/b ü%+?");
     }
 }

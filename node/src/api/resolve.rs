@@ -1,11 +1,9 @@
 //! From what a person types to one id: a whole id, a unique prefix of one, a task's name.
 
 use spore_protocol::{Kind, NodeId, ObjectId, RecordId, TaskId};
+use spore_storage::Span;
 
-use super::{
-    problem::ApiError,
-    view::{MAX_LIST, View},
-};
+use super::{paging::MAX_LIST, problem::ApiError, view::View};
 
 /// Ids named when a prefix fits several.
 const CANDIDATES: usize = 8;
@@ -30,15 +28,24 @@ impl View {
         if let Ok(id) = text.parse::<TaskId>() {
             return Ok(id);
         }
-        let tasks = self.store().tasks()?;
-        let named: Vec<_> = tasks.iter().filter(|task| task.name == text).map(|task| task.task_id).collect();
-        if !named.is_empty() {
-            return one_of("task", text, &named);
+        let (mut named, mut fitting) = (Vec::new(), Vec::new());
+        let lower = prefix(text);
+        let mut span = Span::first(MAX_LIST);
+        loop {
+            let page = self.store().tasks_page(&span)?;
+            for task in &page.items {
+                if task.name == text {
+                    named.push(task.task_id);
+                } else if lower.as_ref().is_some_and(|lower| task.task_id.to_string().starts_with(lower)) {
+                    fitting.push(task.task_id);
+                }
+            }
+            match page.next {
+                Some(next) => span = Span::after(next, MAX_LIST),
+                None => break,
+            }
         }
-        let lower = prefix(text).ok_or_else(|| unknown("task", text))?;
-        let fitting: Vec<_> =
-            tasks.iter().map(|task| task.task_id).filter(|id| id.to_string().starts_with(&lower)).collect();
-        one_of("task", text, &fitting)
+        one_of("task", text, if named.is_empty() { &fitting } else { &named })
     }
 
     /// A node's id from a unique prefix of it.
@@ -62,7 +69,8 @@ impl View {
     }
 }
 
-fn prefix(text: &str) -> Option<String> {
+/// What could be the beginning of an id, in lower case.
+pub(super) fn prefix(text: &str) -> Option<String> {
     let lower = text.to_ascii_lowercase();
     (!lower.is_empty() && lower.len() <= 64 && lower.bytes().all(|b| b.is_ascii_hexdigit())).then_some(lower)
 }
@@ -73,7 +81,7 @@ pub fn unknown(what: &str, id: &str) -> ApiError {
     let error = ApiError::not_found(format!("no {what} {shown} is known here"));
     match what {
         "task" => error.hint("`spore tasks` lists those known"),
-        "experiment" => error.hint("`spore graph` lists experiments"),
+        "experiment" => error.hint("`spore graph` lists experiments, `spore search` finds them by words"),
         _ => error,
     }
 }

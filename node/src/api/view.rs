@@ -7,22 +7,21 @@
 use std::{collections::HashMap, sync::Arc};
 
 use spore_protocol::{
-    Cid, HardwareClass, NodeId, RecordId, Verdict,
+    Cid, Kind, NodeId, RecordId, TaskId, Verdict,
     verdict::{Judgement, Measurement},
 };
-use spore_storage::{Cursor, MAX_PAGE, NodeStats, RecordSummary, Scope, Span, Store, TaskView};
+use spore_storage::{NodeStats, RecordSummary, Store, TaskView};
 
-use super::{dto, graph::Graphs, live::Live, problem::ApiError, resolve::unknown};
+use super::{dto, graph::Graphs, live::Live, paging::MAX_LIST, problem::ApiError, resolve::unknown};
 use crate::identity_file::peer_id;
 
-/// Longest list in one answer.
-pub const MAX_LIST: usize = 500;
-/// Length of a list when none is asked for.
-pub const DEFAULT_LIST: usize = 50;
-/// Ancestors and children shown with an experiment.
-const MAX_RELATIVES: usize = MAX_LIST;
+/// Ancestors shown with an experiment.
+const MAX_ANCESTORS: usize = MAX_LIST;
+/// Children shown with an experiment: the first of them, which few have more of.
+const MAX_CHILDREN: usize = 50;
 /// Script bytes shown with an experiment; the language allows fewer.
 const MAX_CODE_BYTES: u64 = 1 << 20;
+
 /// A store as the API shows it. Cheap to clone.
 #[derive(Clone)]
 pub struct View {
@@ -34,7 +33,7 @@ pub struct View {
 
 /// Display names already looked up for one answer.
 #[derive(Default)]
-struct Names(HashMap<NodeId, Option<String>>);
+pub(super) struct Names(HashMap<NodeId, Option<String>>);
 
 impl View {
     /// `node_id` is this node's own; none for a store without an identity.
@@ -81,15 +80,6 @@ impl View {
         })
     }
 
-    /// The tasks, the most active first: the one that a node takes by itself leads.
-    ///
-    /// # Errors
-    /// When the store cannot be read.
-    pub fn tasks(&self) -> Result<Vec<dto::TaskSummary>, ApiError> {
-        let tasks = self.store.active_tasks(&Span::first(MAX_PAGE))?;
-        Ok(tasks.items.iter().map(task_summary).collect())
-    }
-
     /// # Errors
     /// 404 for an unknown task, 409 for an ambiguous prefix.
     pub fn task(&self, id: &str) -> Result<dto::TaskSummary, ApiError> {
@@ -101,40 +91,30 @@ impl View {
         self.store.task(&task)?.ok_or_else(|| unknown("task", id))
     }
 
-    /// A task's frontier, best first; class-blind without a class.
+    /// The id of a task that is here.
     ///
     /// # Errors
     /// As [`View::task`].
-    pub fn frontier(&self, id: &str, class: Option<&str>) -> Result<dto::Frontier, ApiError> {
-        let task = self.task_view(id)?.task_id;
-        let class = class.map(HardwareClass::of);
-        let found = self.store.frontier(&task, class.as_ref(), MAX_LIST)?;
-        let mut experiments = self.experiments(&found)?;
-        if class.is_none() {
-            experiments.iter_mut().for_each(|experiment| experiment.on_frontier = true);
-        }
-        Ok(dto::Frontier { task_id: task.to_string(), class: class.map(|class| class.to_string()), experiments })
+    pub fn known_task(&self, id: &str) -> Result<TaskId, ApiError> {
+        self.task_view(id).map(|task| task.task_id)
     }
 
-    /// Records, newest first: of a task, of a node, or all.
+    /// The id of a record that is here.
     ///
     /// # Errors
-    /// As [`View::task`], and 400 for a cursor that is none.
-    pub fn page(&self, scope: Scope, before: Option<&str>, limit: usize) -> Result<dto::ExperimentPage, ApiError> {
-        let cursor = |text: &str| {
-            text.parse::<Cursor>().map_err(|_| ApiError::bad_request("`before` is not a cursor that this API gave"))
-        };
-        let before = before.map(cursor).transpose()?;
-        let (found, next) = self.store.recent(scope, before, limit.clamp(1, MAX_LIST))?;
-        Ok(dto::ExperimentPage { experiments: self.experiments(&found)?, next: next.map(|cursor| cursor.to_string()) })
+    /// As [`View::experiment`].
+    pub fn known_record(&self, id: &str) -> Result<RecordId, ApiError> {
+        let record = self.resolve_record(id)?;
+        let known = self.store.contains(Kind::Experiment, &record.into())?;
+        if known { Ok(record) } else { Err(unknown("experiment", id)) }
     }
 
-    fn experiments(&self, found: &[RecordSummary]) -> Result<Vec<dto::Experiment>, ApiError> {
+    pub(super) fn experiments(&self, found: &[RecordSummary]) -> Result<Vec<dto::Experiment>, ApiError> {
         let mut names = Names::default();
         found.iter().map(|summary| self.experiment_of(summary, &mut names)).collect()
     }
 
-    fn experiment_of(&self, s: &RecordSummary, names: &mut Names) -> Result<dto::Experiment, ApiError> {
+    pub(super) fn experiment_of(&self, s: &RecordSummary, names: &mut Names) -> Result<dto::Experiment, ApiError> {
         Ok(dto::Experiment {
             id: s.id.to_string(),
             task_id: s.task_id.to_string(),
@@ -180,9 +160,9 @@ impl View {
         let found = self.store.record(&record)?.ok_or_else(|| unknown("experiment", id))?;
         let summary = &found.summary;
         let task = self.store.task(&summary.task_id)?;
-        let mut ancestors = self.store.ancestors(&record, MAX_RELATIVES)?;
+        let mut ancestors = self.store.ancestors(&record, MAX_ANCESTORS)?;
         ancestors.reverse();
-        let children = self.store.children(&record, MAX_RELATIVES)?;
+        let children = self.store.children(&record, MAX_CHILDREN)?;
         let mut names = Names::default();
         let detail = dto::ExperimentDetail {
             experiment: self.experiment_of(summary, &mut names)?,
@@ -237,18 +217,6 @@ impl View {
         })
     }
 
-    /// The nodes of a task, or all, the most active first.
-    ///
-    /// # Errors
-    /// As [`View::task`].
-    pub fn nodes(&self, task: Option<&str>) -> Result<Vec<dto::NodeSummary>, ApiError> {
-        let task = task.map(|task| self.task_view(task).map(|view| view.task_id)).transpose()?;
-        let mut nodes = self.store.nodes(task.as_ref())?;
-        nodes.sort_by_key(|node| (std::cmp::Reverse(node.last_activity), node.node_id));
-        nodes.truncate(MAX_LIST);
-        nodes.iter().map(|node| self.node_summary(node)).collect()
-    }
-
     /// # Errors
     /// 404 for a node that signed nothing known here, 409 for an ambiguous prefix.
     pub fn node(&self, id: &str) -> Result<dto::NodeSummary, ApiError> {
@@ -286,7 +254,7 @@ impl View {
             .ok_or_else(|| ApiError::not_found(format!("node {node} has no profile")))
     }
 
-    fn node_summary(&self, stats: &NodeStats) -> Result<dto::NodeSummary, ApiError> {
+    pub(super) fn node_summary(&self, stats: &NodeStats) -> Result<dto::NodeSummary, ApiError> {
         let profile = self.store.profile(&stats.node_id)?;
         let text = |text: &String| (!text.is_empty()).then(|| text.clone());
         Ok(dto::NodeSummary {
@@ -322,7 +290,7 @@ impl ExperimentText {
     }
 }
 
-fn task_summary(task: &TaskView) -> dto::TaskSummary {
+pub(super) fn task_summary(task: &TaskView) -> dto::TaskSummary {
     let manifest = task.manifest.as_ref().map(|signed| signed.object());
     let text = |field: fn(&spore_protocol::TaskManifest) -> &String| manifest.map(field).cloned().unwrap_or_default();
     dto::TaskSummary {

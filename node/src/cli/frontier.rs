@@ -3,9 +3,15 @@
 use std::io::Write;
 
 use clap::Args as ClapArgs;
+use spore_protocol::HardwareClass;
 
-use super::{CliError, Context, source::Source, text};
-use crate::api::{dto, read::encode};
+use super::{
+    CliError, Context,
+    listing::{self, Listed},
+    source::Source,
+    text,
+};
+use crate::api::dto::Experiment;
 
 /// List a task's unbeaten experiments, best first
 #[derive(Debug, ClapArgs)]
@@ -16,6 +22,9 @@ pub struct Args {
     /// Only this hardware class, such as CPU or RTX_4090 [default: all together]
     #[arg(long)]
     class: Option<String>,
+    /// At most this many experiments, the best ones
+    #[arg(long, value_name = "N", default_value_t = 50, value_parser = listing::limits())]
+    limit: u32,
     /// Print the records as JSON
     #[arg(long)]
     json: bool,
@@ -24,26 +33,28 @@ pub struct Args {
 pub async fn run(args: &Args, context: &mut Context) -> Result<(), CliError> {
     let source = Source::open(context).await?;
     let task = source.task(args.task.as_deref()).await?;
-    let class = args.class.as_ref().map(|class| format!("?class={}", encode(class))).unwrap_or_default();
-    let frontier: dto::Frontier = source.get(&format!("/tasks/{}/frontier{class}", task.task_id)).await?;
+    let class = args.class.as_deref().map(|class| ("class", class));
+    let path = format!("/tasks/{}/frontier", task.task_id);
+    let Listed { items, more } = listing::read::<Experiment>(&source, &path, class.as_slice(), args.limit).await?;
     if args.json {
-        return context.json(&frontier.experiments);
+        return context.json(&items);
     }
     let out = &mut context.out;
+    let class = args.class.as_deref().map(HardwareClass::of);
     writeln!(
         out,
         "{} ({} of {}, {})",
         text::line(&task.name),
         task.metric,
-        frontier.class.as_deref().unwrap_or("all classes"),
+        class.as_ref().map_or("all classes", HardwareClass::as_str),
         task.goal
     )?;
-    if frontier.experiments.is_empty() {
+    if items.is_empty() {
         writeln!(out, "No experiment yet.")?;
         return Ok(());
     }
     let mut table = text::table(["ID", &task.metric, "CLASS", "VERDICT", "DEPTH", "BY", "WHEN", "DESCRIPTION"]);
-    for e in &frontier.experiments {
+    for e in &items {
         let by = e.display_name.clone().unwrap_or_else(|| text::short(&e.node_id));
         table.add_row([
             text::short(&e.id),
@@ -57,5 +68,14 @@ pub async fn run(args: &Args, context: &mut Context) -> Result<(), CliError> {
         ]);
     }
     writeln!(out, "{table}")?;
+    if more {
+        let all = match class {
+            None => task.frontier_size,
+            Some(class) => {
+                task.classes.iter().find(|known| known.class == class.as_str()).map_or(0, |known| known.frontier_size)
+            }
+        };
+        writeln!(out, "{} of {all} on the frontier; --limit shows more", items.len())?;
+    }
     Ok(())
 }

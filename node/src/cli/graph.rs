@@ -7,12 +7,13 @@ use std::{
 
 use clap::Args as ClapArgs;
 
-use super::{CliError, Context, source::Source, text};
-use crate::api::{
-    dto::{Experiment, ExperimentPage},
-    read::encode,
-    view::MAX_LIST,
+use super::{
+    CliError, Context,
+    listing::{self, Listed},
+    source::Source,
+    text,
 };
+use crate::api::dto::Experiment;
 
 /// Deepest indentation drawn; below it the tree goes on at the same place.
 const MAX_INDENT: usize = 40;
@@ -24,7 +25,7 @@ pub struct Args {
     #[arg(long, value_name = "ID")]
     task: Option<String>,
     /// At most this many experiments, the newest ones
-    #[arg(long, default_value_t = 200, value_parser = clap::value_parser!(u32).range(1..=100_000))]
+    #[arg(long, value_name = "N", default_value_t = 200, value_parser = listing::limits())]
     limit: u32,
     /// Print the experiments as JSON, newest first
     #[arg(long)]
@@ -34,27 +35,15 @@ pub struct Args {
 pub async fn run(args: &Args, context: &mut Context) -> Result<(), CliError> {
     let source = Source::open(context).await?;
     let task = source.task(args.task.as_deref()).await?;
-    let limit = args.limit as usize;
-    let mut experiments: Vec<Experiment> = Vec::new();
-    let mut before: Option<String> = None;
-    while experiments.len() < limit {
-        let page = (limit - experiments.len()).min(MAX_LIST);
-        let cursor = before.as_deref().map(|cursor| format!("&before={}", encode(cursor))).unwrap_or_default();
-        let found: ExperimentPage =
-            source.get(&format!("/tasks/{}/experiments?limit={page}{cursor}", task.task_id)).await?;
-        experiments.extend(found.experiments);
-        before = found.next;
-        if before.is_none() {
-            break;
-        }
-    }
+    let path = format!("/tasks/{}/experiments", task.task_id);
+    let Listed { items: experiments, more } = listing::read(&source, &path, &[], args.limit).await?;
     if args.json {
         return context.json(&experiments);
     }
     let out = &mut context.out;
     writeln!(out, "{} ({})", text::line(&task.name), text::short(&task.task_id))?;
     draw(out, &task.metric, &experiments)?;
-    if before.is_some() {
+    if more {
         writeln!(out, "{} of {} experiments; --limit shows more", experiments.len(), task.experiment_count)?;
     }
     Ok(())

@@ -19,9 +19,11 @@ mod import;
 mod info;
 mod init;
 mod inspect;
+mod listing;
 mod peer;
 mod profile;
 mod run;
+mod search;
 mod set;
 mod source;
 mod status;
@@ -64,6 +66,7 @@ enum Command {
     Status(status::Args),
     Graph(graph::Args),
     Frontier(frontier::Args),
+    Search(search::Args),
     #[command(alias = "experiment")]
     Show(experiment::Args),
     Task(task::Args),
@@ -178,6 +181,7 @@ async fn short_command(command: Command, context: &mut Context) -> Result<(), Cl
         Command::Status(args) => status::run(&args, context).await,
         Command::Graph(args) => graph::run(&args, context).await,
         Command::Frontier(args) => frontier::run(&args, context).await,
+        Command::Search(args) => search::run(&args, context).await,
         Command::Show(args) => experiment::run(&args, context).await,
         Command::Task(args) => task::run(args, context).await,
         Command::Tasks(args) => task::list(&args, context).await,
@@ -303,6 +307,20 @@ mod tests {
         ] {
             let words: Vec<_> = line.split(' ').collect();
             assert_eq!(check_arguments(&words).unwrap_err().exit_code(), 2, "{line}");
+        }
+    }
+
+    #[test]
+    fn a_search_needs_words_and_a_list_at_least_one_row() {
+        for (line, good) in [
+            ("spore search learning rate --task abc --limit 5 --json", true),
+            ("spore search", false),
+            ("spore frontier --limit 1", true),
+            ("spore frontier --limit 0", false),
+            ("spore tasks --limit 100001", false),
+        ] {
+            let words: Vec<_> = line.split(' ').collect();
+            assert_eq!(check_arguments(&words).is_ok(), good, "{line}");
         }
     }
 }

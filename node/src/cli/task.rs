@@ -6,7 +6,12 @@ use clap::{Args as ClapArgs, Subcommand};
 use spore_protocol::{Goal, manifest::STARLARK_TRAIN_SCRIPT};
 use toml::Value;
 
-use super::{CliError, Context, data, source::Source, text};
+use super::{
+    CliError, Context, data,
+    listing::{self, Listed},
+    source::Source,
+    text,
+};
 use crate::{
     api::{dto, read::encode},
     config,
@@ -70,6 +75,9 @@ struct Create {
 
 #[derive(Debug, ClapArgs)]
 pub struct List {
+    /// At most this many tasks, the most active ones
+    #[arg(long, value_name = "N", default_value_t = 100, value_parser = listing::limits())]
+    limit: u32,
     /// Print JSON
     #[arg(long)]
     json: bool,
@@ -139,7 +147,7 @@ async fn create(args: &Create, context: &mut Context) -> Result<(), CliError> {
 
 pub async fn list(args: &List, context: &mut Context) -> Result<(), CliError> {
     let source = Source::open(context).await?;
-    let tasks: Vec<dto::TaskSummary> = source.get("/tasks").await?;
+    let Listed { items: tasks, more } = listing::read::<dto::TaskSummary>(&source, "/tasks", &[], args.limit).await?;
     if args.json {
         return context.json(&tasks);
     }
@@ -163,6 +171,9 @@ pub async fn list(args: &List, context: &mut Context) -> Result<(), CliError> {
         ]);
     }
     writeln!(context.out, "{table}")?;
+    if more {
+        writeln!(context.out, "There are more than {}; --limit shows more.", tasks.len())?;
+    }
     Ok(())
 }
 

@@ -1,0 +1,239 @@
+//! Listings over HTTP: pages in both directions, cursors that last, search, and the compact graph.
+
+use serde_json::Value;
+use spore_protocol::{Identity, Record, RecordId, VerifiedObject};
+
+use super::{Server, manifest, profile, record, send};
+
+/// Records added to the four that the server begins with.
+const MORE: u64 = 12;
+
+/// A record directly under the task's root.
+fn child(by: &Identity, server: &Server, number: u64, metric: f64) -> Record {
+    Record { depth: 1, ..record(by, server.task, Some(server.records[0]), number, metric) }
+}
+
+/// Stores new objects, all of which are good.
+fn store(server: &Server, objects: &[VerifiedObject]) {
+    let report = server.store.insert(objects, 3000).unwrap();
+    assert_eq!(report.changes.len(), objects.len(), "{:?}", report.outcomes);
+}
+
+/// A server with enough of everything for several pages: records of two nodes under the first one, of all
+/// statuses' metrics, and tasks.
+async fn server() -> Server {
+    let server = Server::start().await;
+    let other = Identity::from_seed(&[3; 32]);
+    let mut objects: Vec<VerifiedObject> = vec![other.sign(&profile(&other, "Other", 1)).unwrap().into()];
+    for n in 0..MORE {
+        let by = if n % 2 == 0 { &server.publisher } else { &other };
+        // Some beat all before them, some do not.
+        let metric = 1.9 - 0.05 * ((n * 5) % MORE) as f64;
+        objects.push(by.sign(&child(by, &server, 10 + n, metric)).unwrap().into());
+    }
+    for n in 0..4 {
+        objects.push(other.sign(&manifest(&other, &format!("task {n}"))).unwrap().into());
+    }
+    store(&server, &objects);
+    server
+}
+
+/// Every listing, as the path and the beginning of the query.
+fn listings(server: &Server) -> Vec<String> {
+    let (task, root, node) = (server.task, server.records[0], server.publisher.node_id());
+    [
+        "tasks?".to_owned(),
+        "nodes?".into(),
+        "experiments?".into(),
+        format!("experiments?node={node}&"),
+        format!("tasks/{task}/nodes?"),
+        format!("tasks/{task}/frontier?"),
+        format!("tasks/{task}/frontier?class=CPU&"),
+        format!("tasks/{task}/experiments?"),
+        format!("tasks/{task}/experiments?order=metric&"),
+        format!("tasks/{task}/improvements?"),
+        format!("tasks/{task}/improvements?class=cpu&"),
+        format!("experiments/{root}/children?"),
+        format!("search?q=number&task={task}&"),
+    ]
+    .map(|path| format!("/api/v1/{path}"))
+    .into()
+}
+
+fn items(page: &Value) -> Vec<Value> {
+    page["items"].as_array().unwrap().clone()
+}
+
+fn ids(page: &Value) -> Vec<String> {
+    items(page).iter().map(|item| item["id"].as_str().unwrap().to_owned()).collect()
+}
+
+/// Reads on from a query, two items a page, to the listing's end.
+async fn walk(server: &Server, listing: &str, way: &str, start: &str) -> Vec<Value> {
+    let (mut found, mut cursor) = (Vec::new(), start.to_owned());
+    loop {
+        let page = server.json(&format!("{listing}limit=2&{cursor}")).await;
+        assert!(items(&page).len() <= 2, "{listing}: {page}");
+        found.extend(items(&page));
+        match page["next"].as_str() {
+            Some(next) => cursor = format!("{way}={next}"),
+            None => return found,
+        }
+    }
+}
+
+#[tokio::test]
+async fn pages_forth_and_back_give_the_same_as_the_whole() {
+    let server = server().await;
+    for listing in listings(&server) {
+        let whole = server.json(&format!("{listing}limit=500")).await;
+        assert_eq!(whole["next"], Value::Null, "{listing}");
+        let mut whole = items(&whole);
+        assert!(!whole.is_empty(), "{listing}");
+        assert_eq!(walk(&server, &listing, "after", "").await, whole, "{listing}");
+        let last = server.json(&format!("{listing}limit=1&before=end")).await;
+        let before_last =
+            walk(&server, &listing, "before", &format!("before={}", last["first"].as_str().unwrap())).await;
+        whole.reverse();
+        assert_eq!(items(&last), whole[..1], "{listing}");
+        assert_eq!(before_last, whole[1..], "{listing}");
+        assert_eq!(walk(&server, &listing, "before", "before=end").await, whole, "{listing}");
+    }
+}
+
+#[tokio::test]
+async fn orders_are_those_that_were_asked_for() {
+    let server = server().await;
+    let numbers =
+        |page: &Value, key: &str| -> Vec<f64> { items(page).iter().map(|item| item[key].as_f64().unwrap()).collect() };
+    let task = format!("/api/v1/tasks/{}", server.task);
+    let recent = numbers(&server.json(&format!("{task}/experiments")).await, "timestamp");
+    assert!(recent.len() == 4 + MORE as usize && recent.is_sorted_by(|a, b| a >= b), "{recent:?}");
+    let best = numbers(&server.json(&format!("{task}/experiments?order=metric")).await, "val_bpb");
+    assert!(best.len() == recent.len() && best.is_sorted(), "{best:?}");
+    let series = server.json(&format!("{task}/improvements")).await;
+    assert!(numbers(&series, "timestamp").is_sorted());
+    assert!(numbers(&series, "metric").is_sorted_by(|a, b| a > b), "{series}");
+    assert_eq!(numbers(&series, "metric").last(), best.first());
+    let summary = server.json(&task).await;
+    assert_eq!(summary["best"].as_f64().as_ref(), best.first());
+}
+
+#[tokio::test]
+async fn a_cursor_stays_good_whatever_is_stored_meanwhile() {
+    let server = server().await;
+    let listing = format!("/api/v1/tasks/{}/experiments?", server.task);
+    let whole = ids(&server.json(&listing).await);
+    let first = server.json(&format!("{listing}limit=5")).await;
+    let (top, next) = (first["first"].as_str().unwrap(), first["next"].as_str().unwrap());
+
+    let made = |number: u64| server.publisher.sign(&child(&server.publisher, &server, number, 3.0)).unwrap();
+    let (newest, between) = (made(99), made(12));
+    store(&server, &[newest.clone().into(), between.clone().into()]);
+
+    let rest = ids(&server.json(&format!("{listing}after={next}")).await);
+    let without: Vec<_> = rest.into_iter().filter(|id| *id != between.id().to_string()).collect();
+    assert_eq!(without, whole[5..], "nothing is missed, nothing comes twice");
+    assert_eq!(ids(&server.json(&format!("{listing}before={top}")).await), [newest.id().to_string()]);
+}
+
+#[tokio::test]
+async fn what_no_listing_gave_is_refused_with_a_hint() {
+    let server = server().await;
+    let foreign = |listing: &str| {
+        // A cursor of another order, which could be misread.
+        let by_metric = format!("/api/v1/tasks/{}/experiments?order=metric&limit=1", server.task);
+        let other = "/api/v1/tasks?limit=1".to_owned();
+        if listing.contains("order=metric") { other } else { by_metric }
+    };
+    for listing in listings(&server) {
+        let foreign = server.json(&foreign(&listing)).await["next"].as_str().unwrap().to_owned();
+        for wrong in
+            ["after=x", "before=%00", "limit=x", "limit=0", "limit=501", "limit=-1", &format!("after={foreign}")]
+        {
+            let (status, body) = server.get(&format!("{listing}{wrong}")).await;
+            let problem: Value = serde_json::from_str(&body).unwrap();
+            assert!(status == 400 && problem["hint"].is_string(), "{listing}{wrong}: {status}: {body}");
+        }
+    }
+    for (path, expected) in [
+        (format!("/api/v1/tasks/{}/experiments?order=size", server.task), 400),
+        ("/api/v1/search".to_owned(), 400),
+        ("/api/v1/search?q=%20-%20".to_owned(), 400),
+        ("/api/v1/search?q=number&task=zz".to_owned(), 404),
+        (format!("/api/v1/experiments/{}/children", "0".repeat(64)), 404),
+        (format!("/api/v1/tasks/{}/improvements", "0".repeat(64)), 404),
+    ] {
+        let (status, body) = server.get(&path).await;
+        assert_eq!(status, expected, "{path}: {body}");
+    }
+}
+
+#[tokio::test]
+async fn search_finds_by_all_words_and_by_the_beginning_of_an_id() {
+    let server = server().await;
+    let path = |question: &str| format!("/api/v1/search?q={question}");
+    // The records' descriptions are "number N, ...".
+    let found = server.json(&path("NUMBER+13")).await;
+    assert!(items(&found).len() == 1 && found["items"][0]["description"].as_str().unwrap().starts_with("number 13"));
+    assert!(items(&server.json(&path("number+nonsense")).await).is_empty());
+    let id = server.records[2].to_string();
+    assert_eq!(ids(&server.json(&path(&id[..12].to_uppercase())).await), [id.as_str()]);
+    assert!(items(&server.json(&path(&id[..3])).await).is_empty(), "three digits fit too much");
+    let elsewhere = items(&server.json("/api/v1/tasks").await).into_iter().find(|task| task["name"] == "task 0");
+    let elsewhere = elsewhere.unwrap()["task_id"].as_str().unwrap().to_owned();
+    assert!(items(&server.json(&format!("{}&task={elsewhere}", path(&id[..12]))).await).is_empty());
+}
+
+#[tokio::test]
+async fn a_record_found_by_id_leads_and_comes_once() {
+    let server = server().await;
+    let wanted = server.records[1];
+    // Another record speaks of it by the digits that people use.
+    let digits = wanted.to_string()[..8].to_owned();
+    let description = format!("as {digits} with more steps");
+    let speaks = Record { description, ..child(&server.publisher, &server, 50, 1.5) };
+    let speaks = server.publisher.sign(&speaks).unwrap();
+    store(&server, &[speaks.clone().into()]);
+    let expected = [wanted.to_string(), RecordId::from(speaks.id()).to_string()];
+    assert_eq!(ids(&server.json(&format!("/api/v1/search?q={digits}")).await), expected);
+    let first = server.json(&format!("/api/v1/search?q={digits}&limit=1")).await;
+    assert_eq!(ids(&first), expected[..1]);
+    let next = first["next"].as_str().unwrap();
+    let second = server.json(&format!("/api/v1/search?q={digits}&limit=1&after={next}")).await;
+    assert_eq!(ids(&second), expected[1..]);
+}
+
+#[tokio::test]
+async fn the_compact_graph_is_the_stores_own_and_is_not_sent_twice() {
+    let server = server().await;
+    // Longer than one piece.
+    let more: Vec<VerifiedObject> = (0..2000)
+        .map(|n| server.publisher.sign(&child(&server.publisher, &server, 100 + n, 3.0)))
+        .map(|signed| signed.unwrap().into())
+        .collect();
+    store(&server, &more);
+    let expected = server.store.graph(&server.task).unwrap().to_bytes();
+    let get = |path: &str| server.request(reqwest::Method::GET, &format!("/api/v1/tasks/{}/{path}", server.task));
+    let accept = "application/octet-stream";
+    let mut tag = None;
+    for request in [get("graph.bin"), get("graph").header("accept", accept)] {
+        let answer = request.send().await.unwrap();
+        assert_eq!(answer.status(), 200);
+        assert_eq!(answer.headers()["content-type"], accept);
+        assert_eq!(answer.content_length(), Some(expected.len() as u64));
+        tag = answer.headers().get("etag").cloned();
+        assert_eq!(answer.bytes().await.unwrap(), expected);
+    }
+    let tag = tag.unwrap();
+    let again = get("graph.bin").header("if-none-match", tag.clone()).send().await.unwrap();
+    assert_eq!((again.status().as_u16(), again.headers()["etag"].clone()), (304, tag.clone()));
+    store(&server, &[server.publisher.sign(&child(&server.publisher, &server, 90, 1.0)).unwrap().into()]);
+    let changed = get("graph.bin").header("if-none-match", tag).send().await.unwrap();
+    assert_eq!(changed.status(), 200);
+    assert!(changed.bytes().await.unwrap().len() > expected.len());
+    let json = server.json(&format!("/api/v1/tasks/{}/graph", server.task)).await;
+    assert_eq!(json["ids"].as_array().unwrap().len(), 2000 + 5 + MORE as usize);
+    let (status, body) = send(server.request(reqwest::Method::GET, "/api/v1/tasks/zz/graph.bin")).await;
+    assert!(status == 404 && body.contains("zz"), "{body}");
+}
