@@ -14,6 +14,8 @@ if (!existsSync(new URL('../dist/index.html', import.meta.url))) throw new Error
 const fixture = await serve();
 const { world } = fixture;
 const [small, large, , , hostile, empty] = world.tasks;
+// `-- WORD` runs only the tests whose names hold it.
+const chosen = process.argv[2] ?? '';
 const browser = await chromium.launch({ executablePath: EXECUTABLE, args: FLAGS });
 
 /** Opens a page; anything it complains of fails the test that opened it. */
@@ -60,7 +62,7 @@ const tests = {
     assert.ok((await painted(page)) > 0.005, 'the canvas is empty');
     await page.locator('button[data-status="discard"]').click();
     await points(page, small.records.filter((record) => record.status !== 'discard').length);
-    await page.getByRole('combobox').selectOption('CPU');
+    await page.getByLabel('Hardware class').selectOption('CPU');
     await points(page, small.records.filter((record) => record.status !== 'discard' && record.hardwareClass === 'CPU').length);
     assert.equal(await at(page, 'frontier-table').count(), 1);
     await page.getByRole('button', { name: 'Zoom in' }).click();
@@ -123,8 +125,112 @@ const tests = {
     const classes = new Set(small.records.map((record) => record.hardwareClass));
     assert.equal(await at(page, 'frontier-table').count(), classes.size);
     const ids = await page.locator('section[data-class="CPU"] [data-testid="frontier-row"]').evaluateAll((rows) => rows.map((row) => row.dataset.id));
-    const expected = world.frontier(small, 'CPU').experiments.map((experiment) => experiment.id);
+    const expected = world.frontier(small, 'CPU').map(({ record }) => record.id);
     assert.deepEqual(ids, expected.slice(0, ids.length));
+    if (expected.length > ids.length) {
+      const section = page.locator('section[data-class="CPU"]');
+      await section.getByRole('button', { name: /Show more/ }).click();
+      await section.getByTestId('frontier-row').nth(ids.length).waitFor();
+      const more = await section.getByTestId('frontier-row').evaluateAll((rows) => rows.map((row) => row.dataset.id));
+      assert.deepEqual(more, expected.slice(0, more.length));
+    }
+    return page;
+  },
+
+  async 'experiments are turned page by page, both ways, and the address holds the place'() {
+    const page = await open(`#/task/${small.id}?view=experiments`);
+    const rows = () => at(page, 'experiment-row').evaluateAll((found) => found.map((row) => row.dataset.id));
+    const shows = (id) => page.locator(`[data-testid="experiment-row"][data-id="${id}"]`).waitFor();
+    const newest = world.recent(small).map(({ record }) => record.id);
+    await shows(newest[0]);
+    assert.deepEqual(await rows(), newest.slice(0, 50));
+    await page.getByRole('link', { name: 'Older' }).click();
+    await shows(newest[50]);
+    assert.deepEqual(await rows(), newest.slice(50, 100));
+    assert.match(page.url(), /after=/);
+    await page.reload();
+    await shows(newest[50]);
+    await page.getByRole('link', { name: 'Older' }).click();
+    await shows(newest[100]);
+    await page.getByRole('link', { name: 'Newer' }).click();
+    await shows(newest[50]);
+    await page.goBack();
+    await shows(newest[100]);
+    await page.getByRole('link', { name: 'Newer' }).click();
+    await shows(newest[50]);
+    await page.getByRole('link', { name: 'Newer' }).click();
+    await shows(newest[0]);
+    assert.deepEqual(await rows(), newest.slice(0, 50));
+    assert.equal(await page.getByRole('link', { name: 'Newer' }).count(), 0);
+    await page.getByRole('link', { name: 'Best first' }).click();
+    const best = world.best(small).map(({ record }) => record.id);
+    await shows(best[0]);
+    assert.deepEqual(await rows(), best.slice(0, 50));
+    return page;
+  },
+
+  async 'the search finds by words, with the keyboard alone'() {
+    const page = await open(`#/task/${small.id}`);
+    await points(page, small.records.length);
+    await page.keyboard.press('/');
+    const expected = world.search('weight decay', small).map(({ record }) => record.id);
+    assert.ok(expected.length > 8);
+    await page.keyboard.type('weight DECAY');
+    await page.locator(`[data-testid="search-row"][data-id="${expected[0]}"]`).waitFor();
+    assert.deepEqual(await at(page, 'search-row').evaluateAll((rows) => rows.map((row) => row.dataset.id)), expected.slice(0, 8));
+    assert.equal(await page.locator('[data-testid="search-row"] mark').first().innerText(), 'Weight');
+    await page.keyboard.press('ArrowDown');
+    await page.keyboard.press('ArrowDown');
+    await page.locator(`[data-testid="search-row"][data-id="${expected[1]}"][aria-selected="true"]`).waitFor();
+    await page.keyboard.press('Enter');
+    await page.locator(`[data-testid="experiment-page"][data-id="${expected[1]}"]`).waitFor();
+    assert.equal(await at(page, 'search-panel').count(), 0);
+    return page;
+  },
+
+  async 'all that was found is a page of its own, of one task or of all'() {
+    const page = await open(`#/task/${small.id}`);
+    await at(page, 'search').fill('weight decay');
+    await at(page, 'search').press('Enter');
+    const shows = (id) => page.locator(`[data-testid="experiment-row"][data-id="${id}"]`).waitFor();
+    const here = world.search('weight decay', small).map(({ record }) => record.id);
+    await shows(here[0]);
+    assert.match(page.url(), new RegExp(`#/search\\?q=weight\\+decay&task=${small.id}$`));
+    await at(page, 'everywhere').click();
+    const everywhere = world.search('weight decay', null).map(({ record }) => record.id);
+    assert.notEqual(here[0], everywhere[0]);
+    await shows(everywhere[0]);
+    await page.getByRole('link', { name: 'Older' }).click();
+    await shows(everywhere[50]);
+    await at(page, 'search').fill('nothing of the kind');
+    await at(page, 'search').press('Enter');
+    await page.getByText('No experiment has all of these words.').waitFor();
+    return page;
+  },
+
+  async 'the first digits of an id find it, on a narrow screen too'() {
+    const page = await open('', { width: 390, height: 760 });
+    await at(page, 'task-row').first().waitFor();
+    await page.getByRole('button', { name: 'Search experiments' }).click();
+    const { id } = small.records[17];
+    await at(page, 'search').fill(id.slice(0, 9).toUpperCase());
+    await page.locator(`[data-testid="search-row"][data-id="${id}"]`).click();
+    await page.locator(`[data-testid="experiment-page"][data-id="${id}"]`).waitFor();
+    await at(page, 'search').waitFor({ state: 'hidden' });
+    return page;
+  },
+
+  async 'a search that fails says so'() {
+    const page = await open(`#/task/${small.id}`, { quiet: true });
+    await points(page, small.records.length);
+    fixture.fail(true);
+    await at(page, 'search').fill('weight');
+    await at(page, 'search-panel').getByText('Is the node running?').waitFor();
+    await at(page, 'search').press('Enter');
+    await page.locator('main').getByText('Is the node running?').waitFor();
+    fixture.fail(false);
+    await page.getByRole('button', { name: 'Try again' }).click();
+    await at(page, 'experiment-row').first().waitFor();
     return page;
   },
 
@@ -236,7 +342,7 @@ const tests = {
 
   async 'narrow screens need no sideways scrolling'() {
     const page = await open('', { width: 380, height: 760 });
-    for (const hash of ['#/', `#/task/${small.id}`, `#/task/${small.id}?view=nodes`, `#/experiment/${small.records[30].id}`, `#/task/${hostile.id}`, '#/network']) {
+    for (const hash of ['#/', `#/task/${small.id}`, `#/task/${small.id}?view=nodes`, `#/task/${small.id}?view=experiments`, `#/experiment/${small.records[30].id}`, `#/task/${hostile.id}`, '#/search?q=weight', '#/network']) {
       await page.goto(`${fixture.url}/${hash}`);
       await page.locator('h1').waitFor();
       const width = await page.evaluate(() => document.documentElement.scrollWidth);
@@ -247,7 +353,7 @@ const tests = {
 };
 
 let failed = 0;
-for (const [name, test] of Object.entries(tests)) {
+for (const [name, test] of Object.entries(tests).filter(([name]) => name.includes(chosen))) {
   let page;
   try {
     page = await test();

@@ -4,6 +4,7 @@ import { createReadStream, existsSync, statSync } from 'node:fs';
 import { createServer } from 'node:http';
 import { extname, join, normalize } from 'node:path';
 import { fileURLToPath } from 'node:url';
+import { encodeGraph } from './compact.mjs';
 import { createWorld } from './world.mjs';
 
 const DIST = fileURLToPath(new URL('../dist/', import.meta.url));
@@ -18,20 +19,27 @@ export async function serve({ port = 0, world = createWorld() } = {}) {
 
   const routes = [
     [/^status$/, () => world.status()],
-    [/^tasks$/, () => world.tasks.map(world.summary)],
+    [/^tasks$/, (_, query) => world.page(world.tasks.map(world.summary), query, (task) => task.task_id)],
     [/^peers$/, () => world.peers()],
     [/^tasks\/(\w+)$/, (task) => world.summary(task)],
-    [/^tasks\/(\w+)\/graph$/, (task) => world.graph(task)],
-    [/^tasks\/(\w+)\/frontier$/, (task, query) => world.frontier(task, query.get('class'))],
-    [/^tasks\/(\w+)\/experiments$/, (task, query) => world.page(world.all(task), query.get('before'), Number(query.get('limit') ?? 50))],
+    [/^tasks\/(\w+)\/graph\.bin$/, (task) => encodeGraph(world.graph(task))],
+    [/^tasks\/(\w+)\/frontier$/, (task, query) => world.experiments(world.frontier(task, query.get('class')), query)],
+    [/^tasks\/(\w+)\/experiments$/, (task, query) => world.experiments(query.get('order') === 'metric' ? world.best(task) : world.recent(task), query)],
+    [/^tasks\/(\w+)\/improvements$/, (task, query) => world.page(world.improvements(task, query.get('class')), query, (step) => step.id)],
     [/^tasks\/(\w+)\/activity$/, (task, query) => world.activity(task, Number(query.get('limit') ?? 50))],
-    [/^tasks\/(\w+)\/nodes$/, (task) => world.taskNodes(task)],
-    [/^experiments$/, (_, query) => world.page(world.tasks.flatMap(world.all).filter(({ record }) => record.node.node_id === query.get('node')), query.get('before'), Number(query.get('limit') ?? 50))],
+    [/^tasks\/(\w+)\/nodes$/, (task, query) => world.page(world.taskNodes(task), query, (node) => node.node_id)],
+    [/^experiments$/, (_, query) => world.experiments(world.tasks.flatMap(world.all).filter(({ record }) => record.node.node_id === query.get('node')).reverse(), query)],
+    [/^search$/, (_, query) => world.experiments(world.search(query.get('q') ?? '', world.byTask.get(query.get('task'))), query)],
   ];
 
   function answer(path, query) {
     const single = /^(experiments|nodes)\/(\w+)$/.exec(path);
     if (single) return single[1] === 'nodes' ? world.node(single[2]) : world.detail(single[2]);
+    const children = /^experiments\/(\w+)\/children$/.exec(path);
+    if (children) {
+      const rows = world.children(children[1]);
+      return rows && world.experiments(rows, query);
+    }
     for (const [pattern, respond] of routes) {
       const match = pattern.exec(path);
       if (!match) continue;
@@ -58,9 +66,10 @@ export async function serve({ port = 0, world = createWorld() } = {}) {
       openStream(request, response, url.searchParams.get('task'));
     } else if (path.startsWith('/api/v1/')) {
       const body = answer(path.slice('/api/v1/'.length), url.searchParams);
-      response.writeHead(body === null ? 404 : 200, { ...POLICY, 'content-type': 'application/json' });
+      const type = body instanceof Uint8Array ? 'application/octet-stream' : 'application/json';
+      response.writeHead(body === null ? 404 : 200, { ...POLICY, 'content-type': type });
       const problem = { error: 'This node knows nothing of that id.', hint: 'It may not have arrived yet.' };
-      response.end(typeof body === 'string' ? body : JSON.stringify(body ?? problem));
+      response.end(typeof body === 'string' || body instanceof Uint8Array ? body : JSON.stringify(body ?? problem));
     } else {
       const file = join(DIST, normalize(path === '/' ? '/index.html' : path));
       const found = file.startsWith(DIST) && existsSync(file) && statSync(file).isFile();

@@ -331,13 +331,44 @@ export function createWorld({ seed = 7, now = Math.floor(Date.now() / 1000), lar
     };
   }
 
-  function page(rows, before, limit) {
-    const start = before === null ? rows.length : Number(before);
-    const end = Math.max(0, start - limit);
-    return {
-      experiments: rows.slice(end, start).reverse().map(({ task, record }) => experiment(task, record)),
-      next: end > 0 ? String(end) : null,
-    };
+  /** A page as the API gives it; `key` names a row, and so is its cursor. */
+  function page(rows, query, key) {
+    const limit = Number(query.get('limit') ?? 50);
+    const [after, before] = [query.get('after'), query.get('before')];
+    const at = (cursor) => rows.findIndex((row) => key(row) === cursor);
+    const rest = before === 'end' ? [...rows].reverse() : before !== null ? rows.slice(0, at(before)).reverse() : rows.slice(after === null ? 0 : at(after) + 1);
+    const items = rest.slice(0, limit);
+    return { items, first: items.length > 0 ? key(items[0]) : null, next: rest.length > limit ? key(items.at(-1)) : null };
+  }
+
+  /** A page of records, in the order given. */
+  function experiments(rows, query) {
+    const found = page(rows, query, ({ record }) => record.id);
+    return { ...found, items: found.items.map(({ task, record }) => experiment(task, record)) };
+  }
+
+  function improvements(task, name) {
+    let best = null;
+    const better = (a, b) => (task.goal === 'maximize' ? a > b : a < b);
+    return task.records
+      .filter((r) => r.status === 'keep' && (name === null || r.hardwareClass === name))
+      .filter((r) => (best === null || better(r.metric, best) ? ((best = r.metric), true) : false))
+      .map((r) => ({ id: r.id, timestamp: r.timestamp, metric: r.metric }));
+  }
+
+  const wordsOf = (text) => text.toLowerCase().match(/[\p{L}\p{N}]+/gu) ?? [];
+
+  /** All words must be there; an id's first digits find it too. */
+  function search(words, task) {
+    const wanted = wordsOf(words);
+    const digits = words.trim().toLowerCase();
+    const rows = (task ? all(task) : tasks.flatMap(all)).reverse();
+    const byId = rows.filter(({ record }) => /^[0-9a-f]{4,64}$/.test(digits) && record.id.startsWith(digits));
+    const byWords = rows.filter(({ record }) => {
+      const has = new Set(wordsOf(`${record.description} ${record.hypothesis}`));
+      return wanted.length > 0 && wanted.every((word) => has.has(word));
+    });
+    return [...new Set([...byId, ...byWords])];
   }
 
   function nodeSummary(node, records) {
@@ -362,11 +393,18 @@ export function createWorld({ seed = 7, now = Math.floor(Date.now() / 1000), lar
     detail,
     page,
     all,
-    frontier: (task, name) => ({
-      task_id: task.id,
-      class: name,
-      experiments: task.records.filter((r) => r.frontier && (name === null || r.hardwareClass === name)).sort(bestFirst(task)).map((r) => experiment(task, r)),
-    }),
+    experiments,
+    improvements,
+    search,
+    /** Newest first. */
+    recent: (task) => all(task).reverse(),
+    /** Best first. */
+    best: (task) => all(task).filter(({ record }) => record.status !== 'crash').sort((a, b) => bestFirst(task)(a.record, b.record)),
+    children: (id) => {
+      const found = byId.get(id);
+      return found ? all(found.task).filter(({ record }) => record.parent === found.record) : null;
+    },
+    frontier: (task, name) => all(task).filter(({ record }) => record.frontier && (name === null || record.hardwareClass === name)).sort((a, b) => bestFirst(task)(a.record, b.record)),
     activity: (task, limit) => task.records.slice(-limit).reverse().map((r) => activity(task, r)),
     taskNodes: (task) => nodes.map((node) => nodeSummary(node, all(task))).filter((n) => n.experiment_count > 0).sort((a, b) => b.reputation - a.reputation),
     node: (id) => {

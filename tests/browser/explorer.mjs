@@ -8,6 +8,7 @@ import { createRequire } from 'node:module';
 
 const [url, task, experiment, executablePath] = process.argv.slice(2);
 const { chromium } = createRequire(new URL('../../explorer-ui/package.json', import.meta.url))('playwright-core');
+const NEWS = 3; // records that arrive meanwhile
 const PATIENCE = 60_000; // milliseconds; bounds a hang on a busy machine
 
 const browser = await chromium.launch({ executablePath, args: ['--headless', '--no-sandbox', '--disable-gpu', '--disable-background-networking'] });
@@ -45,8 +46,41 @@ try {
   // News arrives by itself.
   await page.locator('[data-testid="connection"][data-state="live"]').first().waitFor();
   console.log('waiting for news');
-  await page.waitForFunction((known) => Number(document.querySelector('[data-testid="chart"]').dataset.points) > known, before, { timeout: PATIENCE });
+  await page.waitForFunction((known) => Number(document.querySelector('[data-testid="chart"]').dataset.points) >= known, before + NEWS, { timeout: PATIENCE });
   console.log(`news: ${before} records became ${await count()}`);
+
+  // All experiments, turned to the older page and back.
+  const rows = async () => page.getByTestId('experiment-row').evaluateAll((found) => found.map((row) => row.dataset.id));
+  const shown = async (other) => page.waitForFunction((known) => {
+    const first = document.querySelector('[data-testid="experiment-row"]')?.dataset.id;
+    return first !== undefined && first !== known;
+  }, other);
+  await page.getByRole('link', { name: 'All experiments' }).click();
+  await shown(null);
+  const newest = await rows();
+  await page.getByRole('link', { name: 'Older' }).click();
+  await shown(newest[0]);
+  const older = await rows();
+  assert.equal(newest.length, 50);
+  assert.equal(new Set([...newest, ...older]).size, await count(), 'every experiment stands on one of the pages');
+  await page.getByRole('link', { name: 'Newer' }).click();
+  await shown(older[0]);
+  assert.deepEqual(await rows(), newest);
+
+  // The search, with the keyboard alone: by words, and by the first digits of an id.
+  const finds = async (question, wanted) => {
+    await page.keyboard.press('/');
+    await page.keyboard.type(question);
+    await page.locator(`[data-testid="search-row"][data-id="${wanted}"]`).waitFor();
+    await page.keyboard.press('ArrowDown');
+    await page.keyboard.press('Enter');
+    await page.locator(`[data-testid="experiment-page"][data-id="${wanted}"]`).waitFor();
+  };
+  await finds(experiment.slice(0, 10), experiment);
+  const words = await page.locator('h1').innerText();
+  await page.goto(`${url}/#/task/${task}`);
+  await chart.waitFor();
+  await finds(words.toUpperCase(), experiment);
 
   // The experiment: what it changed, its script, its evidence, the signed record.
   await page.goto(`${url}/#/experiment/${experiment}`);

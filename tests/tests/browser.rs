@@ -33,7 +33,8 @@ async fn the_explorer_shows_a_task_an_experiment_and_what_arrives_meanwhile() {
         return skip("explorer-ui/node_modules is missing: scripts/setup installs it");
     }
     let mut net = TestNet::new();
-    let (short, long) = (History::new(3, 6), History::new(3, 9));
+    // More than a page of the table holds.
+    let (short, long) = (History::new(3, 60), History::new(3, 63));
     short.store(&net.dir_of("shown"));
     long.store(&net.dir_of("other"));
     let shown = net.start("shown", None, &["--no-train"]).await;
@@ -54,7 +55,7 @@ async fn the_explorer_shows_a_task_an_experiment_and_what_arrives_meanwhile() {
     let mut log = Vec::new();
     let mut signed = None;
     while let Some(Ok(line)) = lines.next() {
-        // The page shows six records now; three more arrive from another node while it is open.
+        // The page shows sixty records now; three more arrive from another node while it is open.
         if line == "waiting for news" {
             net.start("other", Some(shown), &["--no-train"]).await;
         }

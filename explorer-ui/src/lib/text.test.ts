@@ -2,8 +2,7 @@ import { describe, expect, it } from 'vitest';
 import { diffSize, parseDiff } from './diff';
 import { highlight } from './highlight';
 import { prettyJson, rawMember } from './json';
-import { experimentHash, parseHash, taskHash } from './route';
-import { linkable, nodeLabel, shortId, visible } from './text';
+import { linkable, marked, nodeLabel, shortId, visible } from './text';
 
 describe('text of strangers', () => {
   it('spells out marks that hide or reorder', () => {
@@ -71,19 +70,19 @@ describe('highlight', () => {
   });
 });
 
-describe('addresses', () => {
-  const id = 'a1'.repeat(32);
-  it('are read as they are written', () => {
-    expect(parseHash(taskHash(id, 'nodes', 'RTX_4090'))).toEqual({ page: 'task', id, view: 'nodes', hardwareClass: 'RTX_4090' });
-    expect(parseHash(taskHash(id))).toEqual({ page: 'task', id, view: 'frontier', hardwareClass: null });
-    expect(parseHash(experimentHash(id))).toEqual({ page: 'experiment', id });
-    expect(parseHash('')).toEqual({ page: 'tasks' });
-    expect(parseHash('#/')).toEqual({ page: 'tasks' });
-    expect(parseHash('#/network')).toEqual({ page: 'network' });
+describe('marked', () => {
+  it('tells whole words apart, in any case and script', () => {
+    expect(marked('Größere Rate, lr=0.3 and rates', 'RATE größere 3')).toEqual([
+      { piece: 'Größere', found: true },
+      { piece: ' ', found: false },
+      { piece: 'Rate', found: true },
+      { piece: ', lr=0.', found: false },
+      { piece: '3', found: true },
+      { piece: ' and rates', found: false },
+    ]);
   });
-  it('lead nowhere when they are not ours', () => {
-    for (const hash of ['#/task', '#/task/../../x', '#/experiment/xyz', `#/what/${id}`, `#/node/${id}/more`]) {
-      expect(parseHash(hash).page).toBe('unknown');
-    }
+  it('marks nothing without words', () => {
+    expect(marked('a (b)', '.*+[')).toEqual([{ piece: 'a (b)', found: false }]);
+    expect(marked('', 'a')).toEqual([]);
   });
 });

@@ -49,3 +49,17 @@ export async function copyText(text: string): Promise<boolean> {
     return done;
   }
 }
+
+/** `text` in pieces, with those told apart that a search for `words` found: whole words, in any case. */
+export function marked(text: string, words: string): { piece: string; found: boolean }[] {
+  const wanted = new Set(words.toLowerCase().match(/[\p{L}\p{N}]+/gu) ?? []);
+  const pieces = text.split(/([\p{L}\p{N}]+)/u).filter((piece) => piece !== '');
+  const parts: { piece: string; found: boolean }[] = [];
+  for (const piece of pieces) {
+    const found = wanted.has(piece.toLowerCase());
+    const last = parts.at(-1);
+    if (last && last.found === found) last.piece += piece;
+    else parts.push({ piece, found });
+  }
+  return parts;
+}

@@ -126,6 +126,23 @@ export interface paths {
         patch?: never;
         trace?: never;
     };
+    "/api/v1/experiments/{id}/children": {
+        parameters: {
+            query?: never;
+            header?: never;
+            path?: never;
+            cookie?: never;
+        };
+        /** The records built on one, by time. */
+        get: operations["children"];
+        put?: never;
+        post?: never;
+        delete?: never;
+        options?: never;
+        head?: never;
+        patch?: never;
+        trace?: never;
+    };
     "/api/v1/nodes": {
         parameters: {
             query?: never;
@@ -133,7 +150,7 @@ export interface paths {
             path?: never;
             cookie?: never;
         };
-        /** All nodes, the most recently active first. */
+        /** All nodes, by id. */
         get: operations["nodes"];
         put?: never;
         post?: never;
@@ -239,6 +256,26 @@ export interface paths {
         patch?: never;
         trace?: never;
     };
+    "/api/v1/search": {
+        parameters: {
+            query?: never;
+            header?: never;
+            path?: never;
+            cookie?: never;
+        };
+        /**
+         * Records by the words of their description and hypothesis, the last to arrive first. On the first page
+         *     those lead whose id begins with the question. A page may be short, even empty, and yet have a next one.
+         */
+        get: operations["search"];
+        put?: never;
+        post?: never;
+        delete?: never;
+        options?: never;
+        head?: never;
+        patch?: never;
+        trace?: never;
+    };
     "/api/v1/status": {
         parameters: {
             query?: never;
@@ -339,7 +376,7 @@ export interface paths {
             path?: never;
             cookie?: never;
         };
-        /** A task's records, newest first. */
+        /** A task's records. */
         get: operations["task_experiments"];
         put?: never;
         post?: never;
@@ -373,8 +410,50 @@ export interface paths {
             path?: never;
             cookie?: never;
         };
-        /** All records of a task in columns. */
+        /**
+         * All records of a task in columns: as JSON, or, with `Accept: application/octet-stream`, in the compact form
+         *     of `graph.bin`. A task of more than 50 000 records has the compact form only.
+         */
         get: operations["graph"];
+        put?: never;
+        post?: never;
+        delete?: never;
+        options?: never;
+        head?: never;
+        patch?: never;
+        trace?: never;
+    };
+    "/api/v1/tasks/{id}/graph.bin": {
+        parameters: {
+            query?: never;
+            header?: never;
+            path?: never;
+            cookie?: never;
+        };
+        /**
+         * All records of a task in columns of about 46 bytes a record, of any number. Numbers are LEB128, floats
+         *     little-endian: `SPGR`, a version byte (1), the number of records and of classes, each class's name by length;
+         *     then ids (32 bytes), places back to the parent (zigzag, 0 without one), differences of the timestamps,
+         *     metrics (8 bytes), states (1 byte: status in bits 0 and 1, 4 verified, 8 frontier, 16 stray), classes.
+         */
+        get: operations["graph_bin"];
+        put?: never;
+        post?: never;
+        delete?: never;
+        options?: never;
+        head?: never;
+        patch?: never;
+        trace?: never;
+    };
+    "/api/v1/tasks/{id}/improvements": {
+        parameters: {
+            query?: never;
+            header?: never;
+            path?: never;
+            cookie?: never;
+        };
+        /** The records that beat all before them, by time. */
+        get: operations["improvements"];
         put?: never;
         post?: never;
         delete?: never;
@@ -390,7 +469,7 @@ export interface paths {
             path?: never;
             cookie?: never;
         };
-        /** Who works on a task. */
+        /** Who works on a task, by id. */
         get: operations["task_nodes"];
         put?: never;
         post?: never;
@@ -698,6 +777,7 @@ export interface components {
         };
         /** @description `GET /api/v1/experiments/{id}`. */
         ExperimentDetail: {
+            /** @description The first 50; `GET /api/v1/experiments/{id}/children` lists all. */
             children: components["schemas"]["Experiment"][];
             /** @description The script, when this node has it. */
             code?: string | null;
@@ -714,22 +794,6 @@ export interface components {
             /** @description The object as signed, with `id` and `signature`. */
             signed: Record<string, unknown>;
             task_name: string;
-        };
-        /**
-         * @description A page of records, newest first. `GET /api/v1/tasks/{id}/experiments?before=CURSOR&limit=N`,
-         *     `GET /api/v1/experiments?before=CURSOR&limit=N&node=ID`.
-         */
-        ExperimentPage: {
-            experiments: components["schemas"]["Experiment"][];
-            /** @description Pass as `before` for the next page; none at the end. */
-            next?: string | null;
-        };
-        /** @description `GET /api/v1/tasks/{id}/frontier[?class=C]`, best first. */
-        Frontier: {
-            /** @description None: the class-blind view. */
-            class?: string | null;
-            experiments: components["schemas"]["Experiment"][];
-            task_id: string;
         };
         /** @description What a collection dropped, or would drop. */
         GcReport: {
@@ -752,7 +816,10 @@ export interface components {
              */
             protected_count: number;
         };
-        /** @description `GET /api/v1/tasks/{id}/graph`: one entry a record, in columns, in (timestamp, id) order. */
+        /**
+         * @description `GET /api/v1/tasks/{id}/graph` of a task of at most 50 000 records: one entry a record, in columns, in
+         *     (timestamp, id) order.
+         */
         GraphColumns: {
             class_names: string[];
             /** @description Index into `class_names`. */
@@ -767,6 +834,14 @@ export interface components {
             statuses: number[];
             timestamps: number[];
             verified: boolean[];
+        };
+        /** @description A record that beat all before it. `GET /api/v1/tasks/{id}/improvements`. */
+        Improvement: {
+            id: string;
+            /** Format: double */
+            metric: number;
+            /** Format: int64 */
+            timestamp: number;
         };
         /** @description `POST /api/v1/upkeep`: work on the store that takes its time. */
         Job: {
@@ -857,6 +932,42 @@ export interface components {
             /** Format: int64 */
             verification_count: number;
             website?: string | null;
+        };
+        /** @description Part of a listing: the answer to every route that lists tasks, nodes, experiments or improvements. */
+        Page_Experiment: {
+            /** @description Where to turn round: the cursor of the first item of the listing; none where there is no such item. */
+            first?: string | null;
+            /** @description In the listing's order; asked for with `before`, in the opposite one, the nearest first. */
+            items: components["schemas"]["Experiment"][];
+            /** @description What to go on with in the same direction, as `after` or `before`; none at the listing's end. */
+            next?: string | null;
+        };
+        /** @description Part of a listing: the answer to every route that lists tasks, nodes, experiments or improvements. */
+        Page_Improvement: {
+            /** @description Where to turn round: the cursor of the first item of the listing; none where there is no such item. */
+            first?: string | null;
+            /** @description In the listing's order; asked for with `before`, in the opposite one, the nearest first. */
+            items: components["schemas"]["Improvement"][];
+            /** @description What to go on with in the same direction, as `after` or `before`; none at the listing's end. */
+            next?: string | null;
+        };
+        /** @description Part of a listing: the answer to every route that lists tasks, nodes, experiments or improvements. */
+        Page_NodeSummary: {
+            /** @description Where to turn round: the cursor of the first item of the listing; none where there is no such item. */
+            first?: string | null;
+            /** @description In the listing's order; asked for with `before`, in the opposite one, the nearest first. */
+            items: components["schemas"]["NodeSummary"][];
+            /** @description What to go on with in the same direction, as `after` or `before`; none at the listing's end. */
+            next?: string | null;
+        };
+        /** @description Part of a listing: the answer to every route that lists tasks, nodes, experiments or improvements. */
+        Page_TaskSummary: {
+            /** @description Where to turn round: the cursor of the first item of the listing; none where there is no such item. */
+            first?: string | null;
+            /** @description In the listing's order; asked for with `before`, in the opposite one, the nearest first. */
+            items: components["schemas"]["TaskSummary"][];
+            /** @description What to go on with in the same direction, as `after` or `before`; none at the listing's end. */
+            next?: string | null;
         };
         /** @description A connected peer. `GET /api/v1/peers`. */
         Peer: {
@@ -1159,15 +1270,18 @@ export type DroppedArtifact = components['schemas']['DroppedArtifact'];
 export type Evidence = components['schemas']['Evidence'];
 export type Experiment = components['schemas']['Experiment'];
 export type ExperimentDetail = components['schemas']['ExperimentDetail'];
-export type ExperimentPage = components['schemas']['ExperimentPage'];
-export type Frontier = components['schemas']['Frontier'];
 export type GcReport = components['schemas']['GcReport'];
 export type GraphColumns = components['schemas']['GraphColumns'];
+export type Improvement = components['schemas']['Improvement'];
 export type Job = components['schemas']['Job'];
 export type LostChanges = components['schemas']['LostChanges'];
 export type Measurement = components['schemas']['Measurement'];
 export type NewTask = components['schemas']['NewTask'];
 export type NodeSummary = components['schemas']['NodeSummary'];
+export type Page_Experiment = components['schemas']['Page_Experiment'];
+export type Page_Improvement = components['schemas']['Page_Improvement'];
+export type Page_NodeSummary = components['schemas']['Page_NodeSummary'];
+export type Page_TaskSummary = components['schemas']['Page_TaskSummary'];
 export type Peer = components['schemas']['Peer'];
 export type PeerAddress = components['schemas']['PeerAddress'];
 export type PendingPage = components['schemas']['PendingPage'];
@@ -1366,9 +1480,14 @@ export interface operations {
             query?: {
                 /** @description a node's id or unique prefix */
                 node?: string;
-                /** @description `next` of the page before */
+                /** @description What follows this cursor: `next` of the page before. */
+                after?: string;
+                /**
+                 * @description What stands before this cursor, the nearest first: `first` of a page, or `next` of one that was
+                 *     asked for with `before`; `end` gives the last page.
+                 */
                 before?: string;
-                /** @description 1 to 500 */
+                /** @description Items at most, 50 when not given. */
                 limit?: number;
             };
             header?: never;
@@ -1382,7 +1501,7 @@ export interface operations {
                     [name: string]: unknown;
                 };
                 content: {
-                    "application/json": components["schemas"]["ExperimentPage"];
+                    "application/json": components["schemas"]["Page_Experiment"];
                 };
             };
             "4XX": {
@@ -1441,9 +1560,67 @@ export interface operations {
             };
         };
     };
+    children: {
+        parameters: {
+            query?: {
+                /** @description What follows this cursor: `next` of the page before. */
+                after?: string;
+                /**
+                 * @description What stands before this cursor, the nearest first: `first` of a page, or `next` of one that was
+                 *     asked for with `before`; `end` gives the last page.
+                 */
+                before?: string;
+                /** @description Items at most, 50 when not given. */
+                limit?: number;
+            };
+            header?: never;
+            path: {
+                /** @description id or unique prefix */
+                id: string;
+            };
+            cookie?: never;
+        };
+        requestBody?: never;
+        responses: {
+            200: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["Page_Experiment"];
+                };
+            };
+            "4XX": {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["Problem"];
+                };
+            };
+            "5XX": {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["Problem"];
+                };
+            };
+        };
+    };
     nodes: {
         parameters: {
-            query?: never;
+            query?: {
+                /** @description What follows this cursor: `next` of the page before. */
+                after?: string;
+                /**
+                 * @description What stands before this cursor, the nearest first: `first` of a page, or `next` of one that was
+                 *     asked for with `before`; `end` gives the last page.
+                 */
+                before?: string;
+                /** @description Items at most, 50 when not given. */
+                limit?: number;
+            };
             header?: never;
             path?: never;
             cookie?: never;
@@ -1455,7 +1632,7 @@ export interface operations {
                     [name: string]: unknown;
                 };
                 content: {
-                    "application/json": components["schemas"]["NodeSummary"][];
+                    "application/json": components["schemas"]["Page_NodeSummary"];
                 };
             };
             "4XX": {
@@ -1710,6 +1887,55 @@ export interface operations {
             };
         };
     };
+    search: {
+        parameters: {
+            query: {
+                /** @description words that must all be there, or the first digits of an id (4 at least) */
+                q: string;
+                /** @description one task's records only */
+                task?: string;
+                /** @description What follows this cursor: `next` of the page before. */
+                after?: string;
+                /**
+                 * @description What stands before this cursor, the nearest first: `first` of a page, or `next` of one that was
+                 *     asked for with `before`; `end` gives the last page.
+                 */
+                before?: string;
+                /** @description Items at most, 50 when not given. */
+                limit?: number;
+            };
+            header?: never;
+            path?: never;
+            cookie?: never;
+        };
+        requestBody?: never;
+        responses: {
+            200: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["Page_Experiment"];
+                };
+            };
+            "4XX": {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["Problem"];
+                };
+            };
+            "5XX": {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["Problem"];
+                };
+            };
+        };
+    };
     status: {
         parameters: {
             query?: never;
@@ -1778,7 +2004,17 @@ export interface operations {
     };
     tasks: {
         parameters: {
-            query?: never;
+            query?: {
+                /** @description What follows this cursor: `next` of the page before. */
+                after?: string;
+                /**
+                 * @description What stands before this cursor, the nearest first: `first` of a page, or `next` of one that was
+                 *     asked for with `before`; `end` gives the last page.
+                 */
+                before?: string;
+                /** @description Items at most, 50 when not given. */
+                limit?: number;
+            };
             header?: never;
             path?: never;
             cookie?: never;
@@ -1790,7 +2026,7 @@ export interface operations {
                     [name: string]: unknown;
                 };
                 content: {
-                    "application/json": components["schemas"]["TaskSummary"][];
+                    "application/json": components["schemas"]["Page_TaskSummary"];
                 };
             };
             "4XX": {
@@ -1930,9 +2166,16 @@ export interface operations {
     task_experiments: {
         parameters: {
             query?: {
-                /** @description `next` of the page before */
+                /** @description `time`: the newest first; `metric`: the best first, without crashes and strays */
+                order?: string;
+                /** @description What follows this cursor: `next` of the page before. */
+                after?: string;
+                /**
+                 * @description What stands before this cursor, the nearest first: `first` of a page, or `next` of one that was
+                 *     asked for with `before`; `end` gives the last page.
+                 */
                 before?: string;
-                /** @description 1 to 500 */
+                /** @description Items at most, 50 when not given. */
                 limit?: number;
             };
             header?: never;
@@ -1948,7 +2191,7 @@ export interface operations {
                     [name: string]: unknown;
                 };
                 content: {
-                    "application/json": components["schemas"]["ExperimentPage"];
+                    "application/json": components["schemas"]["Page_Experiment"];
                 };
             };
             "4XX": {
@@ -1974,6 +2217,15 @@ export interface operations {
             query?: {
                 /** @description a hardware class; without it, all together */
                 class?: string;
+                /** @description What follows this cursor: `next` of the page before. */
+                after?: string;
+                /**
+                 * @description What stands before this cursor, the nearest first: `first` of a page, or `next` of one that was
+                 *     asked for with `before`; `end` gives the last page.
+                 */
+                before?: string;
+                /** @description Items at most, 50 when not given. */
+                limit?: number;
             };
             header?: never;
             path: {
@@ -1988,7 +2240,7 @@ export interface operations {
                     [name: string]: unknown;
                 };
                 content: {
-                    "application/json": components["schemas"]["Frontier"];
+                    "application/json": components["schemas"]["Page_Experiment"];
                 };
             };
             "4XX": {
@@ -2026,6 +2278,107 @@ export interface operations {
                 };
                 content: {
                     "application/json": components["schemas"]["GraphColumns"];
+                    "application/octet-stream": number[];
+                };
+            };
+            /** @description of the compact form, where `If-None-Match` holds its `ETag` */
+            304: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content?: never;
+            };
+            "4XX": {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["Problem"];
+                };
+            };
+            "5XX": {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["Problem"];
+                };
+            };
+        };
+    };
+    graph_bin: {
+        parameters: {
+            query?: never;
+            header?: never;
+            path: {
+                id: string;
+            };
+            cookie?: never;
+        };
+        requestBody?: never;
+        responses: {
+            200: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/octet-stream": number[];
+                };
+            };
+            /** @description `If-None-Match` holds its `ETag` */
+            304: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content?: never;
+            };
+            "4XX": {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["Problem"];
+                };
+            };
+            "5XX": {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["Problem"];
+                };
+            };
+        };
+    };
+    improvements: {
+        parameters: {
+            query?: {
+                /** @description a hardware class; without it, all together */
+                class?: string;
+                /** @description What follows this cursor: `next` of the page before. */
+                after?: string;
+                /**
+                 * @description What stands before this cursor, the nearest first: `first` of a page, or `next` of one that was
+                 *     asked for with `before`; `end` gives the last page.
+                 */
+                before?: string;
+                /** @description Items at most, 50 when not given. */
+                limit?: number;
+            };
+            header?: never;
+            path: {
+                id: string;
+            };
+            cookie?: never;
+        };
+        requestBody?: never;
+        responses: {
+            200: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["Page_Improvement"];
                 };
             };
             "4XX": {
@@ -2048,7 +2401,17 @@ export interface operations {
     };
     task_nodes: {
         parameters: {
-            query?: never;
+            query?: {
+                /** @description What follows this cursor: `next` of the page before. */
+                after?: string;
+                /**
+                 * @description What stands before this cursor, the nearest first: `first` of a page, or `next` of one that was
+                 *     asked for with `before`; `end` gives the last page.
+                 */
+                before?: string;
+                /** @description Items at most, 50 when not given. */
+                limit?: number;
+            };
             header?: never;
             path: {
                 id: string;
@@ -2062,7 +2425,7 @@ export interface operations {
                     [name: string]: unknown;
                 };
                 content: {
-                    "application/json": components["schemas"]["NodeSummary"][];
+                    "application/json": components["schemas"]["Page_NodeSummary"];
                 };
             };
             "4XX": {

@@ -1,11 +1,12 @@
 import { describe, expect, it } from 'vitest';
 import type { GraphColumns } from '../api/types';
 import { bodyRect, hitTest, homeOf, laneRect, outlierCount, placer, positions, visibleSpan, visibleY, type Frame, type Place } from './frame';
-import { maskOf, seriesOf } from './series';
+import { maskOf } from './series';
+import { idOf, seriesOf } from './testing';
 
 function frameOf(changes: Partial<GraphColumns> = {}, options: Partial<Frame> = {}): Frame {
   const series = seriesOf({
-    ids: ['a', 'b', 'c', 'd'],
+    ids: ['a', 'b', 'c', 'd'].map(idOf),
     parents: [-1, 0, 1, 1],
     timestamps: [100, 200, 300, 400],
     metrics: [3, 2, 0, 2.5],
@@ -51,7 +52,7 @@ describe('places', () => {
   it('hold outliers at the edge of the default window, and drop what was zoomed away', () => {
     const n = 40;
     const many: Partial<GraphColumns> = {
-      ids: Array.from({ length: n }, (_, i) => `r${i}`),
+      ids: Array.from({ length: n }, (_, i) => i.toString(16).padStart(64, '0')),
       parents: Array(n).fill(-1),
       timestamps: Array.from({ length: n }, (_, i) => i * 10),
       metrics: Array.from({ length: n }, (_, i) => (i === 7 ? 1e6 : 2 + i / 100)),

@@ -35,15 +35,16 @@ export function positions(series: Series, axis: XAxis): Float64Array {
 
 /** The window over everything that passes the mask. `robust` leaves out what would squash the rest. */
 export function homeOf(series: Series, mask: Uint8Array, axis: XAxis, robust: boolean): Home {
-  const xs: number[] = [];
-  const ys: number[] = [];
-  let crashLane = false;
+  // As long as they can get: growing lists of a million numbers would take most of the time.
+  const allXs = new Float64Array(series.length);
+  const allYs = new Float64Array(series.length);
+  let [shown, measured] = [0, 0];
   for (let i = 0; i < series.length; i++) {
     if (mask[i] === 0) continue;
-    xs.push(axis === 'time' ? series.time[i] : i);
-    if (series.status[i] === CRASH) crashLane = true;
-    else ys.push(series.metric[i]);
+    allXs[shown++] = axis === 'time' ? series.time[i] : i;
+    if (series.status[i] !== CRASH) allYs[measured++] = series.metric[i];
   }
+  const [xs, ys, crashLane] = [allXs.subarray(0, shown), allYs.subarray(0, measured), measured < shown];
   const x = (robust && axis === 'time' ? robustTimeRange(xs) : fullRange(xs)) ?? { min: 0, max: 1 };
   const y = (robust ? robustRange(ys) : fullRange(ys)) ?? { min: 0, max: 1 };
   return { x: paddedX(x, axis), y: padded(y, PAD_Y), crashLane };

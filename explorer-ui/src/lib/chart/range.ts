@@ -31,8 +31,8 @@ export function fullRange(values: Iterable<number>): Range | null {
 }
 
 /** The range of the values within Tukey's outer fences; null where there is no finite value. */
-export function robustRange(values: Iterable<number>): Range | null {
-  const sorted = Float64Array.from(finite(values)).sort();
+export function robustRange(values: ArrayLike<number>): Range | null {
+  const sorted = finite(values).sort();
   if (sorted.length === 0) return null;
   const q1 = quantile(sorted, 0.25);
   const q3 = quantile(sorted, 0.75);
@@ -45,8 +45,11 @@ export function robustRange(values: Iterable<number>): Range | null {
   return fullRange(sorted.filter((value) => value >= low && value <= high));
 }
 
-function* finite(values: Iterable<number>): Iterable<number> {
-  for (const value of values) if (Number.isFinite(value)) yield value;
+function finite(values: ArrayLike<number>): Float64Array {
+  const found = new Float64Array(values.length);
+  let count = 0;
+  for (let i = 0; i < values.length; i++) if (Number.isFinite(values[i])) found[count++] = values[i];
+  return found.subarray(0, count);
 }
 
 /**

@@ -1,11 +1,12 @@
 import { describe, expect, it } from 'vitest';
 import type { GraphColumns } from '../api/types';
 import { stepBy } from './navigate';
-import { ancestry, bestSoFar, busiestClasses, childrenOf, countsOf, maskOf, seriesOf, sparkOf } from './series';
+import { ancestry, bestSoFar, busiestClasses, childrenOf, countsOf, maskOf } from './series';
+import { idOf, seriesOf } from './testing';
 
 /** Six records: a root, its line of keeps in class 0, a crash, and one keep in class 1. */
-export const COLUMNS: GraphColumns = {
-  ids: ['a', 'b', 'c', 'd', 'e', 'f'],
+const COLUMNS: GraphColumns = {
+  ids: ['a', 'b', 'c', 'd', 'e', 'f'].map(idOf),
   parents: [-1, 0, 1, 1, 2, 0],
   timestamps: [100, 200, 300, 400, 500, 600],
   metrics: [3, 2.5, 2.7, 0, 2.1, 1.0],
@@ -24,6 +25,10 @@ describe('bestSoFar', () => {
     expect(bestSoFar(series, 0, 'minimize')).toEqual([0, 1, 4]);
     expect(bestSoFar(series, 0, 'maximize')).toEqual([0]);
     expect(bestSoFar(series, 1, 'minimize')).toEqual([5]);
+  });
+  it('leaves strays out', () => {
+    const strayed = seriesOf({ ...COLUMNS, stray: [false, true, false, false, false, false] });
+    expect(bestSoFar(strayed, 0, 'minimize')).toEqual([0, 4]);
   });
 });
 
@@ -47,20 +52,16 @@ describe('edges', () => {
     expect(childrenOf(series, 1)).toEqual([2, 3]);
   });
   it('end where an answer holds a loop or points outside', () => {
-    const looped = seriesOf({ ...COLUMNS, parents: [1, 0, 2, 99, -5, -1] });
+    const looped = seriesOf({ ...COLUMNS, parents: [1, 0, 2, 99, -1, -1] });
     expect(ancestry(looped, 0)).toEqual([0, 1]);
     expect([...looped.parent.slice(2)]).toEqual([-1, -1, -1, -1]);
   });
 });
 
-describe('the sparkline', () => {
-  it('shows the busiest class', () => {
+describe('busiestClasses', () => {
+  it('names those with most records first', () => {
     expect(busiestClasses(series, 5)).toEqual([0, 1]);
-    expect(sparkOf(series, 'minimize', 6)).toEqual([3, 2.5, 2.5, 2.5, 2.1, 2.1]);
-  });
-  it('is empty for an empty graph', () => {
-    const empty = { ids: [], parents: [], timestamps: [], metrics: [], statuses: [], classes: [], class_names: [], verified: [], frontier: [] };
-    expect(sparkOf(seriesOf(empty), 'minimize', 10)).toEqual([]);
+    expect(busiestClasses(series, 1)).toEqual([0]);
   });
 });
 

@@ -1,5 +1,5 @@
 /** The graph's columns as typed arrays, and what the chart derives from them for showing. */
-import type { GraphColumns } from '../api/types';
+import type { Ids } from './ids';
 
 export const KEEP = 0;
 export const DISCARD = 1;
@@ -9,40 +9,20 @@ export const STATUS_NAMES = ['keep', 'discard', 'crash'] as const;
 /** One entry a record, in the API's (timestamp, id) order. */
 export type Series = {
   length: number;
-  ids: string[];
+  ids: Ids;
   /** Unix seconds, as the publishers claim. */
   time: Float64Array;
   metric: Float64Array;
   status: Uint8Array;
-  hardwareClass: Uint16Array;
+  hardwareClass: Uint32Array;
   classNames: string[];
   /** Index of the parent, -1 where there is none. */
   parent: Int32Array;
   verified: Uint8Array;
   frontier: Uint8Array;
+  /** Descends from a root that is not the task's. */
+  stray: Uint8Array;
 };
-
-/** Typed arrays out of the API's columns. A parent outside them becomes none. */
-export function seriesOf(columns: GraphColumns): Series {
-  const length = columns.ids.length;
-  const series: Series = {
-    length,
-    ids: columns.ids,
-    time: Float64Array.from(columns.timestamps),
-    metric: Float64Array.from(columns.metrics),
-    status: Uint8Array.from(columns.statuses),
-    hardwareClass: Uint16Array.from(columns.classes),
-    classNames: columns.class_names,
-    parent: Int32Array.from(columns.parents),
-    verified: Uint8Array.from(columns.verified, Number),
-    frontier: Uint8Array.from(columns.frontier, Number),
-  };
-  for (let i = 0; i < length; i++) {
-    const parent = series.parent[i];
-    if (parent < 0 || parent >= length || parent === i) series.parent[i] = -1;
-  }
-  return series;
-}
 
 export type Filter = {
   /** Shown or not, by status number. */
@@ -83,7 +63,7 @@ export function bestSoFar(series: Series, hardwareClass: number, goal: string): 
   const steps: number[] = [];
   let best = goal === 'maximize' ? -Infinity : Infinity;
   for (let i = 0; i < series.length; i++) {
-    if (series.status[i] !== KEEP || series.hardwareClass[i] !== hardwareClass) continue;
+    if (series.status[i] !== KEEP || series.stray[i] === 1 || series.hardwareClass[i] !== hardwareClass) continue;
     if (!Number.isFinite(series.metric[i]) || !nearerGoal(series.metric[i], best, goal)) continue;
     best = series.metric[i];
     steps.push(i);
@@ -114,20 +94,4 @@ export function childrenOf(series: Series, index: number): number[] {
   const children: number[] = [];
   for (let i = 0; i < series.length; i++) if (series.parent[i] === index) children.push(i);
   return children;
-}
-
-/** Best value after each step of the busiest class, thinned to `points`: enough for a sparkline. */
-export function sparkOf(series: Series, goal: string, points: number): number[] {
-  const [busiest] = busiestClasses(series, 1);
-  if (busiest === undefined) return [];
-  const steps = bestSoFar(series, busiest, goal);
-  const values: number[] = [];
-  const last = series.length - 1;
-  let step = 0;
-  for (let k = 0; k < points; k++) {
-    const upTo = points === 1 ? last : Math.round((k * last) / (points - 1));
-    while (step + 1 < steps.length && steps[step + 1] <= upTo) step++;
-    if (steps.length > 0 && steps[step] <= upTo) values.push(series.metric[steps[step]]);
-  }
-  return values;
 }

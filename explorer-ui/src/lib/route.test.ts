@@ -1,0 +1,24 @@
+import { describe, expect, it } from 'vitest';
+import { experimentHash, nodeHash, parseHash, searchHash, taskHash } from './route';
+
+const ID = 'ab'.repeat(32);
+
+describe('addresses', () => {
+  it('come back as they were given', () => {
+    expect(parseHash(taskHash(ID, 'experiments', 'RTX 4090', { order: 'metric', after: 'b00' }))).toEqual({
+      page: 'task', id: ID, view: 'experiments', hardwareClass: 'RTX 4090', order: 'metric', place: { after: 'b00' },
+    });
+    expect(taskHash(ID)).toBe(`#/task/${ID}`);
+    expect(parseHash(nodeHash(ID, { before: 'r1' }))).toEqual({ page: 'node', id: ID, place: { before: 'r1' } });
+    expect(parseHash(searchHash('größere & kleinere #1', ID))).toEqual({ page: 'search', words: 'größere & kleinere #1', task: ID, place: {} });
+    expect(parseHash(searchHash('a'))).toEqual({ page: 'search', words: 'a', task: null, place: {} });
+    expect(parseHash(taskHash(ID))).toEqual({ page: 'task', id: ID, view: 'frontier', hardwareClass: null, order: 'time', place: {} });
+    expect(parseHash(experimentHash(ID))).toEqual({ page: 'experiment', id: ID });
+    for (const hash of ['', '#/']) expect(parseHash(hash)).toEqual({ page: 'tasks' });
+    expect(parseHash('#/network')).toEqual({ page: 'network' });
+  });
+  it('that lead nowhere say so', () => {
+    for (const hash of ['#/task', '#/task/../../x', '#/experiment/xyz', `#/what/${ID}`, `#/node/${ID}/more`, '#/search/x']) expect(parseHash(hash).page).toBe('unknown');
+    expect(parseHash('#/search?q=a&task=%3Cscript%3E')).toMatchObject({ page: 'search', task: null });
+  });
+});
