@@ -24,7 +24,7 @@ use crate::{
     read,
     repair::swap,
     types::{Outcome, Report},
-    write::Batch,
+    write::{Batch, Unreleased},
 };
 
 /// The record graph of one data directory. Clones share it.
@@ -41,7 +41,8 @@ struct Inner {
     mark: Option<Mark>,
     lost: Option<RangeInclusive<u64>>,
     artifacts: Artifacts,
-    writer: Mutex<()>,
+    /// What the last batch left to the next one: nothing, unless the disk was full.
+    writer: Mutex<Unreleased>,
     sequence: AtomicU64,
     _lock: Option<DirLock>,
 }
@@ -78,6 +79,7 @@ impl Store {
         migrate::upgrade(dir, watch)?;
         let store = Self::assemble(dir, Some(lock), Access::Write)?;
         store.inner.artifacts.sweep()?;
+        store.go_on()?;
         Ok(store)
     }
 
@@ -119,8 +121,16 @@ impl Store {
             mark.set(found.max(acknowledged));
         }
         let artifacts = Artifacts::new(dir.join("artifacts"), db.read_only());
-        let inner =
-            Inner { db, dir: dir.to_path_buf(), mark, lost, artifacts, writer: Mutex::new(()), sequence, _lock: lock };
+        let inner = Inner {
+            db,
+            dir: dir.to_path_buf(),
+            mark,
+            lost,
+            artifacts,
+            writer: Mutex::default(),
+            sequence,
+            _lock: lock,
+        };
         Ok(Self { inner: Arc::new(inner) })
     }
 
@@ -131,24 +141,66 @@ impl Store {
         self.inner.lost.clone()
     }
 
+    /// Releases the records that wait although their parents are decided: a crash came between the batches
+    /// of one insertion. No report tells of them, the log does.
+    fn go_on(&self) -> Result<()> {
+        let mut left = self.inner.writer.lock().unwrap_or_else(PoisonError::into_inner);
+        *left = read::unreleased(&self.inner.db)?;
+        if let Err(error) = self.release_rest(&mut left, &mut Report::default()) {
+            tracing::warn!(%error, "records whose parents are here could not be taken in yet");
+        }
+        Ok(())
+    }
+
     /// Takes in a batch of objects, in any order, with all that follows from them, in one atomic
-    /// batch that is on disk when this returns. `received_at` is in Unix seconds.
+    /// batch that is on disk when this returns. `received_at` is in Unix seconds. Where thousands of
+    /// records waited for them, these follow in further batches, before this returns too.
     ///
     /// # Errors
     /// When the store cannot be read or written; nothing of the batch is stored then. What is
     /// wrong with an object is its [`Outcome`].
     pub fn insert(&self, objects: &[VerifiedObject], received_at: u64) -> Result<Report> {
         // A panic while the lock was held left the disk as it was: batches are atomic.
-        let _writer = self.inner.writer.lock().unwrap_or_else(PoisonError::into_inner);
-        let mut batch = Batch::new(&self.inner.db)?;
+        let mut writer = self.inner.writer.lock().unwrap_or_else(PoisonError::into_inner);
+        let mut batch = Batch::new(&self.inner.db)?.in_steps();
         let mut outcomes = Vec::with_capacity(objects.len());
         for object in objects {
             outcomes.push((object.id(), batch.insert(&object.to_signed(), received_at)?));
         }
+        let mut report = Report { outcomes, ..Report::default() };
+        let before = writer.clone();
+        batch.release_left(before)?;
+        *writer = self.finish(batch, &mut report)?;
+        // The objects are stored, whatever becomes of what waited for them: it is gone on with next time.
+        if let Err(error) = self.release_rest(&mut writer, &mut report) {
+            tracing::warn!(%error, "records whose parents came could not be taken in yet");
+        }
+        Ok(report)
+    }
+
+    /// Releases what there was no room for in the batch before, in as many batches as it takes.
+    fn release_rest(&self, left: &mut Unreleased, report: &mut Report) -> Result<()> {
+        while !left.is_empty() {
+            let mut batch = Batch::new(&self.inner.db)?.in_steps();
+            batch.release_left(left.clone())?;
+            *left = self.finish(batch, report)?;
+        }
+        Ok(())
+    }
+
+    /// Writes a batch, and returns what it leaves to the next one.
+    fn finish(&self, batch: Batch<'_>, report: &mut Report) -> Result<Unreleased> {
         let finished = batch.finish()?;
-        // A record that waited for one later in the same batch is new, or bad, after all.
+        if finished.dirty {
+            self.inner.db.commit(finished.view.entries())?;
+            self.inner.sequence.store(finished.sequence, Ordering::Release);
+            if let Some(mark) = &self.inner.mark {
+                mark.set(finished.sequence);
+            }
+        }
+        // A record that waited for one later in the same insertion is new, or bad, after all.
         let mut late_rejects = finished.late_rejects;
-        for (id, outcome) in &mut outcomes {
+        for (id, outcome) in &mut report.outcomes {
             if !matches!(outcome, Outcome::Pending { .. }) {
                 continue;
             }
@@ -161,16 +213,10 @@ impl Store {
                 None => {}
             }
         }
-        let report =
-            Report { outcomes, changes: finished.changes, late_rejects, dropped_pending: finished.dropped_pending };
-        if finished.dirty {
-            self.inner.db.commit(finished.view.entries())?;
-            self.inner.sequence.store(finished.sequence, Ordering::Release);
-            if let Some(mark) = &self.inner.mark {
-                mark.set(finished.sequence);
-            }
-        }
-        Ok(report)
+        report.changes.extend(finished.changes);
+        report.late_rejects.extend(late_rejects);
+        report.dropped_pending += finished.dropped_pending;
+        Ok(finished.unreleased)
     }
 
     /// Writes what is there already, synced: whether the store takes objects (again, after a full disk).

@@ -16,6 +16,8 @@ mod timeline;
 
 use std::collections::{BTreeMap, BTreeSet, HashMap};
 
+pub use pending::Unreleased;
+
 use spore_protocol::{HardwareClass, Kind, NodeId, ObjectId, Reject, SignedObject, TaskId};
 
 use crate::{
@@ -62,6 +64,8 @@ pub struct Batch<'a> {
     resolved: HashMap<ObjectId, Option<Reject>>,
     late_rejects: Vec<(ObjectId, Reject)>,
     dropped_pending: u64,
+    room: pending::Room,
+    unreleased: Unreleased,
 }
 
 /// A batch ready to be written.
@@ -72,6 +76,8 @@ pub struct Finished<'a> {
     pub resolved: HashMap<ObjectId, Option<Reject>>,
     pub late_rejects: Vec<(ObjectId, Reject)>,
     pub dropped_pending: u64,
+    /// What the next batch has to go on with.
+    pub unreleased: Unreleased,
     /// Whether anything is to be written.
     pub dirty: bool,
 }
@@ -104,7 +110,16 @@ impl<'a> Batch<'a> {
             resolved: HashMap::new(),
             late_rejects: Vec::new(),
             dropped_pending: 0,
+            room: pending::ALL_AT_ONCE,
+            unreleased: Unreleased::new(),
         })
+    }
+
+    /// Releases no more waiting records than are quickly written: [`Finished::unreleased`] is for the
+    /// next batch to begin with.
+    #[must_use]
+    pub fn in_steps(self) -> Self {
+        Self { room: pending::ONE_STEP, ..self }
     }
 
     /// Adds one object, whose signature the caller vouches for.
@@ -178,6 +193,7 @@ impl<'a> Batch<'a> {
             resolved: self.resolved,
             late_rejects: self.late_rejects,
             dropped_pending: self.dropped_pending,
+            unreleased: self.unreleased,
             dirty: self.dirty,
         })
     }
