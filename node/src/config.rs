@@ -225,8 +225,8 @@ impl Config {
         if self.verify_rate.is_some_and(|rate| !(0.0..=1.0).contains(&rate)) {
             return refuse("verify_rate must be 0.0 to 1.0".into());
         }
-        if self.cache.as_ref().is_some_and(|cache| cache.max_age_days == Some(0)) {
-            return refuse("cache.max_age_days must be 1 or more; leave it out to keep artifacts of any age".into());
+        if self.cache.as_ref().is_some_and(|cache| cache.max_age_days == Some(0) || cache.max_size == Some(0)) {
+            return refuse("cache: 0 is no bound; leave max_age_days or max_size out to keep all".into());
         }
         Ok(())
     }
@@ -463,7 +463,7 @@ mod tests {
         assert_eq!((loaded.config.cache, loaded.unknown), (Some(bounds), vec!["cache.min_size".to_owned()]));
         let (_dir, path) = file("[cache]\nmax_size = 4096\n");
         assert_eq!(load(&path).unwrap().config.cache.unwrap().max_size, Some(4096));
-        for wrong in ["max_size = \"much\"", "max_size = -1", "max_age_days = 0"] {
+        for wrong in ["max_size = \"much\"", "max_size = -1", "max_size = 0", "max_age_days = 0"] {
             let (_dir, path) = file(&format!("[cache]\n{wrong}\n"));
             assert!(load(&path).is_err(), "{wrong}");
         }

@@ -5,15 +5,9 @@
 //! that two experiments never share a device and spoil each other's step count. Never here: what
 //! to try, or what to believe.
 
-use std::{
-    collections::HashSet,
-    ops::RangeInclusive,
-    sync::{
-        Arc,
-        atomic::{AtomicBool, Ordering},
-    },
-    time::Duration,
-};
+mod worker;
+
+use std::{collections::HashSet, ops::RangeInclusive, sync::Arc, time::Duration};
 
 use spore_protocol::{
     Cid, HardwareClass, Identity, NodeId, Object, RecordId, Signed, SignedObject, TaskId, TaskManifest, Verified,
@@ -25,7 +19,7 @@ use spore_trainer::{
     device::{DeviceChoice, DeviceProfile},
     evaluate::EvalSpec,
     lang::Tunable,
-    worker::{DatasetSource, Event, Failure, FailureKind, Job, Outcome, Supervisor, threads},
+    worker::{DatasetSource, Failure, FailureKind, Job, Outcome, Supervisor, threads},
 };
 use tokio::{
     sync::{Semaphore, broadcast, watch},
@@ -33,6 +27,7 @@ use tokio::{
 };
 use tracing::warn;
 
+use self::worker::{cancellable, run_on};
 use crate::{
     artifacts::ArtifactSources,
     ingest::{Clock, Disposition, IngestHandle, Origin, StoreEvent},
@@ -281,6 +276,18 @@ impl Engine {
         Ok(DatasetSource::File { path, cid: cid.to_string() })
     }
 
+    /// A dataset that a worker could not use may be damaged on disk: then it is removed, and fetched
+    /// again for the next run.
+    pub(crate) async fn suspect(&self, dataset: &DatasetSource, error: EngineError) -> EngineError {
+        let (EngineError::Machine(failure), DatasetSource::File { cid, .. }) = (&error, dataset) else { return error };
+        let Some(cid) = cid.parse().ok().filter(|_| failure.kind == FailureKind::Data) else { return error };
+        match self.read(move |store: &Store| store.verify_artifact(&cid)).await {
+            Ok(true) => error,
+            Ok(false) => EngineError::Artifact { cid, reason: "it was damaged on disk".into() },
+            Err(unread) => unread,
+        }
+    }
+
     /// An artifact's bytes, from the network if the store has it not.
     ///
     /// # Errors
@@ -382,7 +389,10 @@ impl Engine {
         let result = cancellable(shutdown, move |cancel| run_on(&supervisor, &job, &device, &progress, cancel)).await;
         self.progress.send_replace(None);
         drop(lease);
-        result
+        match result {
+            Err(error) => Err(self.suspect(&order.terms.dataset, error).await),
+            done => done,
+        }
     }
 
     fn job(&self, order: &Order<'_>) -> Job {
@@ -398,82 +408,6 @@ impl Engine {
             memory_limit: self.settings.memory_limit,
         }
     }
-}
-
-/// Lets a worker process work on a blocking thread, and ends it when the node shuts down. The
-/// script's own failures are told apart from this machine's.
-async fn cancellable<T: Send + 'static>(
-    shutdown: &mut Shutdown,
-    work: impl FnOnce(&AtomicBool) -> Result<T, Failure> + Send + 'static,
-) -> Result<Result<T, Failure>, EngineError> {
-    let cancel = Arc::new(AtomicBool::new(false));
-    let cancelled = cancel.clone();
-    let mut worker = tokio::task::spawn_blocking(move || work(&cancelled));
-    let result = tokio::select! {
-        result = &mut worker => result,
-        () = stopped(shutdown) => {
-            cancel.store(true, Ordering::Relaxed);
-            worker.await
-        }
-    };
-    match result {
-        Ok(Ok(done)) => Ok(Ok(done)),
-        // Whatever ends a worker during a shutdown says nothing about the script.
-        Ok(Err(_)) if *shutdown.borrow() => Err(EngineError::Stopped),
-        Ok(Err(failure)) if failure.blames_script() => Ok(Err(failure)),
-        Ok(Err(failure)) => Err(EngineError::Machine(failure)),
-        Err(_) => Err(EngineError::Stopped),
-    }
-}
-
-/// Runs a job, which is ended when it starts on another device than the one whose class its result
-/// would be signed under.
-fn run_on(
-    supervisor: &Supervisor,
-    job: &Job,
-    device: &DeviceProfile,
-    progress: &watch::Sender<Option<RunProgress>>,
-    cancel: &AtomicBool,
-) -> Result<Outcome, Failure> {
-    let mut other = None;
-    let result = supervisor.run(job, cancel, |event| {
-        if let Some(failure) = device_changed(device, event) {
-            cancel.store(true, Ordering::Relaxed);
-            other = Some(failure);
-        }
-        show(progress, event);
-    });
-    other.map_or(result, Err)
-}
-
-/// The failure of a run that starts on another device than `expected`. A driver's new version is no
-/// other device: results compare by its name.
-fn device_changed(expected: &DeviceProfile, event: &Event) -> Option<Failure> {
-    let Event::Started { device, .. } = event else { return None };
-    let same = device.backend == expected.backend && device.gpu_model == expected.gpu_model;
-    (!same).then(|| Failure {
-        kind: FailureKind::Device,
-        reason: format!(
-            "the experiment would run on {}, but this node was started on {}: restart it",
-            device.gpu_model, expected.gpu_model
-        ),
-    })
-}
-
-fn show(progress: &watch::Sender<Option<RunProgress>>, event: &Event) {
-    progress.send_modify(|shown| {
-        let Some(shown) = shown else { return };
-        match event {
-            Event::Planned { steps } => shown.steps = *steps,
-            Event::Progress { step, steps, loss, elapsed_seconds } => {
-                shown.step = *step;
-                shown.steps = *steps;
-                shown.loss = loss.is_finite().then_some(*loss);
-                shown.elapsed = Duration::try_from_secs_f64(*elapsed_seconds).unwrap_or_default();
-            }
-            _ => {}
-        }
-    });
 }
 
 #[cfg(test)]

@@ -17,6 +17,10 @@ use crate::{
 /// and the cache that goes by them is bounded in days.
 const NOTE_USES: Duration = Duration::from_secs(3600);
 
+/// When the cache is looked at first: some minutes after the start, so that a node that never runs for an
+/// hour is bounded too, and one that just started is not slowed down.
+const FIRST_LOOK: Duration = Duration::from_secs(300);
+
 const DAY: u64 = 86_400;
 
 /// What the artifacts kept may come to; none: no bound.
@@ -46,8 +50,10 @@ impl From<Option<&CacheConfig>> for CacheBounds {
 
 /// Keeps at it until the node shuts down, and notes the uses once more then.
 pub async fn run(store: Store, bounds: CacheBounds, clock: Clock, mut shutdown: Shutdown) {
+    let mut wait = FIRST_LOOK;
     loop {
-        let last = timeout(NOTE_USES, stopped(&mut shutdown)).await.is_ok();
+        let last = timeout(wait, stopped(&mut shutdown)).await.is_ok();
+        wait = NOTE_USES;
         note_uses(store.clone(), clock()).await;
         if last {
             return;

@@ -3,7 +3,7 @@
 //!
 //! It looks at the newest records whenever the store has news, and walks through the older ones a
 //! page at a time, where it also finds files that no longer hash to their name. What no peer has is
-//! asked for again, ever more rarely; what the bounded cache dropped is not.
+//! asked for again, ever more rarely; what the bounded cache dropped is not, unless a task names it.
 //!
 //! Never here: datasets, which strangers could fill a disk with; who trains on one fetches it.
 
@@ -174,17 +174,17 @@ fn look(store: &Store, before: Option<Option<Cursor>>) -> Result<Looked, StoreEr
         named.extend(manifest.base_code_cid.into_iter().chain(evaluator).map(|cid| (cid, manifest.created_by)));
     }
     let (newest, _) = store.recent(Scope::All, None, PAGE)?;
-    named.extend(newest.iter().filter_map(|record| Some((record.code_cid?, record.node_id))));
-    // What the cache had no room for comes back when somebody needs it.
-    let wanted = |cid: &Cid| store.artifact_path(cid).is_none() && !store.was_dropped(cid);
-    named.retain(|(cid, _)| wanted(cid));
+    let scripts = newest.iter().filter_map(|record| Some((record.code_cid?, record.node_id)));
+    named.extend(scripts.filter(|(cid, _)| !store.was_dropped(cid)));
+    // Of what records name, that which the cache had no room for comes back when somebody runs it.
+    named.retain(|(cid, _)| store.artifact_path(cid).is_none());
     let walked = match before {
         None => None,
         Some(before) => {
             let (older, next) = store.recent(Scope::All, before, PAGE)?;
             for record in older {
                 let Some(cid) = record.code_cid else { continue };
-                if !sound(store, &cid)? && wanted(&cid) {
+                if !sound(store, &cid)? && !store.was_dropped(&cid) && !store.drops_are_forgotten() {
                     named.insert((cid, record.node_id));
                 }
             }

@@ -19,7 +19,7 @@ use crate::{
     db::{Access, Db},
     error::{Result, StoreError},
     lock::DirLock,
-    mark::{self, Mark},
+    mark, migrate,
     progress::{Stage, Watch, tell},
     read,
     repair::{Readable, Step, swap},
@@ -85,11 +85,12 @@ impl Store {
         tell(watch, Stage::Copy, 0, 0)?;
         let mut engine = engine(to)?;
         engine.create_new_backup_flush(self.database().raw(), false)?;
-        engine.purge_old_backups(keep.max(1))?;
         let backup = list(&engine).pop().ok_or_else(|| StoreError::NoBackup(to.to_path_buf()))?;
         let artifacts = Artifacts::new(to.join(ARTIFACTS), false);
         artifacts.sweep()?;
         let copied = copy_artifacts(self.artifacts(), &artifacts, watch)?;
+        // Last: until the new one is complete, an older one may be all that there is.
+        engine.purge_old_backups(keep.max(1))?;
         Ok(BackupReport {
             backup,
             artifacts_copied: copied.count,
@@ -101,8 +102,10 @@ impl Store {
     /// The backups in a folder, the oldest first.
     ///
     /// # Errors
-    /// [`StoreError::NoBackup`] where there is none; when it cannot be read.
+    /// [`StoreError::NoBackup`] where there is none; [`StoreError::Locked`] while one is made; when it cannot be
+    /// read.
     pub fn backups(folder: &Path) -> Result<Vec<Backup>> {
+        let _lock = DirLock::shared(folder)?;
         Ok(list(&open(folder)?))
     }
 
@@ -112,9 +115,10 @@ impl Store {
     ///
     /// # Errors
     /// [`StoreError::NotEmpty`] where a store is and is not to be replaced, [`StoreError::Locked`]
-    /// beside a node, [`StoreError::NoBackup`], [`StoreError::Corrupt`] where the backup is damaged;
+    /// beside a node, or while a backup is made, [`StoreError::NoBackup`], [`StoreError::Corrupt`] where the backup is damaged;
     /// the store is as it was then.
     pub fn restore(folder: &Path, dir: &Path, plan: RestorePlan, watch: &mut Watch<'_>) -> Result<RestoreReport> {
+        let _reading = DirLock::shared(folder)?;
         let backup = find(&list(&open(folder)?), plan.id, folder)?;
         swap::create(dir)?;
         let lock = DirLock::exclusive(dir)?;
@@ -125,12 +129,12 @@ impl Store {
         let building = swap::building(dir);
         unpack(folder, Some(backup.id), &building, watch)?;
         let sequence = prove(&building, watch)?.max(mark::read(&swap::database(dir)));
-        Mark::open(&building)?.set(sequence);
+        mark::write(&building, sequence)?;
         let artifacts = Artifacts::new(dir.join(ARTIFACTS), false);
         artifacts.sweep()?;
         // Before the database: a record never stands without the script that it had.
         let copied = copy_artifacts(&Artifacts::new(folder.join(ARTIFACTS), true), &artifacts, watch)?;
-        swap::install(dir)?;
+        swap::install(dir, swap::Old::Kept)?;
         drop(lock);
         Ok(RestoreReport { backup, artifacts_copied: copied.count, artifacts_damaged: copied.damaged, sequence })
     }
@@ -141,6 +145,7 @@ const ARTIFACTS: &str = "artifacts";
 
 /// Copies a backup's database into `into`, which is emptied first.
 pub fn unpack(folder: &Path, id: Option<u32>, into: &Path, watch: &mut Watch<'_>) -> Result<()> {
+    let _reading = DirLock::shared(folder)?;
     let mut engine = open(folder)?;
     let backup = find(&list(&engine), id, folder)?;
     tell(watch, Stage::Copy, 0, 0)?;
@@ -151,7 +156,11 @@ pub fn unpack(folder: &Path, id: Option<u32>, into: &Path, watch: &mut Watch<'_>
 
 /// Reads every block of a database that was restored; the number of its last change.
 fn prove(dir: &Path, watch: &mut Watch<'_>) -> Result<u64> {
-    let db = Db::open(dir, Access::Salvage)?;
+    let db = match Db::open(dir, Access::Salvage) {
+        // It is upgraded when the store is opened.
+        Err(StoreError::OlderSchema { .. }) => migrate::open(dir, Access::Salvage)?,
+        db => db?,
+    };
     for (done, column) in Column::ALL.into_iter().enumerate() {
         tell(watch, Stage::Scan, done as u64, Column::ALL.len() as u64)?;
         for step in Readable::new(&db, column) {
@@ -225,9 +234,7 @@ fn copy_artifacts(from: &Artifacts, to: &Artifacts, watch: &mut Watch<'_>) -> Re
         }
         Ok(())
     })?;
-    for pin in from.pins.all()? {
-        to.pins.set(&pin, true)?;
-    }
+    to.pins.add(&from.pins.all()?)?;
     Ok(copied)
 }
 

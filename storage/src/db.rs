@@ -3,8 +3,8 @@
 use std::{ops::ControlFlow, path::Path};
 
 use rocksdb::{
-    ColumnFamily, ColumnFamilyDescriptor, DB, DBAccess, DBRawIteratorWithThreadMode, Direction, FlushOptions,
-    IteratorMode, Options, PrefixRange, ReadOptions, SnapshotWithThreadMode, WriteBatch,
+    ColumnFamily, ColumnFamilyDescriptor, DB, DBAccess, DBRawIteratorWithThreadMode, DBRecoveryMode, Direction,
+    FlushOptions, IteratorMode, Options, PrefixRange, ReadOptions, SnapshotWithThreadMode, WriteBatch,
 };
 
 use crate::{
@@ -68,8 +68,11 @@ pub trait Source {
     }
 }
 
+/// A key and its value.
+pub type Entry = (Box<[u8]>, Box<[u8]>);
+
 /// Entries of a column in order, of a scan that leaves the block cache alone.
-pub type Entries<'a> = Box<dyn Iterator<Item = Result<(Box<[u8]>, Box<[u8]>)>> + 'a>;
+pub type Entries<'a> = Box<dyn Iterator<Item = Result<Entry>> + 'a>;
 
 /// Something that can also be read from end to end.
 pub trait Scan: Source {
@@ -83,11 +86,18 @@ pub enum Access {
     /// Made where it is missing.
     Write,
     Read,
-    /// Read as far as it can be, files that are cut short included.
+    /// Read as far as it can be: beside files that are cut short, and behind damaged records of the log,
+    /// which ends at the first such record when it is opened otherwise. What is read is to be verified.
     Salvage,
     /// Made to be thrown away, or to be complete only once [`Db::seal`] was called: its batches are
     /// not logged.
     Scratch,
+}
+
+impl Access {
+    fn reads_only(self) -> bool {
+        matches!(self, Self::Read | Self::Salvage)
+    }
 }
 
 /// An open database.
@@ -100,31 +110,42 @@ impl Db {
     /// Opens the database in `dir`, and makes it where `access` allows that.
     pub fn open(dir: &Path, access: Access) -> Result<Self> {
         let exists = dir.join("CURRENT").exists();
-        let read_only = matches!(access, Access::Read | Access::Salvage);
+        if exists {
+            check_columns(dir)?;
+        }
+        let db = Self::open_columns(dir, access, &Column::ALL)?;
+        if access != Access::Salvage {
+            db.check_schema(exists)?;
+        }
+        Ok(db)
+    }
+
+    /// Opens a database with these columns, of this program's schema or another. Where it has more, `access`
+    /// is for reading.
+    pub fn open_columns(dir: &Path, access: Access, columns: &[Column]) -> Result<Self> {
+        let exists = dir.join("CURRENT").exists();
+        let read_only = access.reads_only();
         if read_only && !exists {
             return Err(StoreError::NotFound(dir.to_path_buf()));
         }
         let cache = tuning::cache(access);
         let mut options = tuning::database(!read_only);
-        options.set_paranoid_checks(access != Access::Salvage);
-        let mut descriptors: Vec<_> = Column::ALL.iter().map(|column| tuning::column(*column, &cache)).collect();
+        if access == Access::Salvage {
+            options.set_paranoid_checks(false);
+            options.set_wal_recovery_mode(DBRecoveryMode::SkipAnyCorruptedRecord);
+        }
+        let mut descriptors: Vec<_> = columns.iter().map(|column| tuning::column(*column, &cache)).collect();
         descriptors.push(unused_column());
-        if exists {
-            let there = known_columns(&options, dir)?;
-            if access == Access::Salvage {
-                descriptors.retain(|column| there.iter().any(|name| name == column.name()));
-            }
+        if exists && access == Access::Salvage {
+            let there = Self::columns_of(dir)?;
+            descriptors.retain(|column| there.iter().any(|name| name == column.name()));
         }
         let inner = if read_only {
             DB::open_cf_descriptors_read_only(&options, dir, descriptors, false)?
         } else {
             DB::open_cf_descriptors(&options, dir, descriptors)?
         };
-        let db = Self { inner, access };
-        if access != Access::Salvage {
-            db.check_schema(exists)?;
-        }
-        Ok(db)
+        Ok(Self { inner, access })
     }
 
     /// The names of the columns of the database in `dir`.
@@ -172,7 +193,7 @@ impl Db {
 
     /// Whether it was opened for reading only.
     pub fn read_only(&self) -> bool {
-        matches!(self.access, Access::Read | Access::Salvage)
+        self.access.reads_only()
     }
 
     /// RocksDB's own handle, for what concerns files and not entries.
@@ -315,15 +336,12 @@ fn unused_column() -> ColumnFamilyDescriptor {
     ColumnFamilyDescriptor::new("default", options)
 }
 
-/// The columns in the database. One that this program does not know was written by a newer one.
-fn known_columns(options: &Options, dir: &Path) -> Result<Vec<String>> {
+/// A column that this program does not know was written by a newer one, or by an older one.
+fn check_columns(dir: &Path) -> Result<()> {
     let known = |name: &String| name == "default" || Column::ALL.iter().any(|column| column.name() == name);
-    let columns = DB::list_cf(options, dir)?;
+    let columns = Db::columns_of(dir)?;
     if columns.iter().all(known) {
-        return Ok(columns);
+        return Ok(());
     }
-    if let Some(older) = migrate::older(&columns) {
-        return Err(older);
-    }
-    Err(StoreError::NewerSchema { found: SCHEMA + 1, supported: SCHEMA })
+    Err(migrate::older(&columns).unwrap_or(StoreError::NewerSchema { found: SCHEMA + 1, supported: SCHEMA }))
 }

@@ -99,10 +99,11 @@ impl Store {
         let mut report = GcReport::default();
         let chosen = cache.choose(plan);
         for dropped in chosen {
-            if !plan.dry_run && !self.artifacts().remove_unused(&dropped.cid)? {
-                continue;
-            }
             if !plan.dry_run {
+                // Somebody may have pinned or used it since it was chosen.
+                if self.artifacts().pins.contains(&dropped.cid)? || !self.artifacts().remove_unused(&dropped.cid)? {
+                    continue;
+                }
                 self.artifacts().dropped.add(dropped.cid);
             }
             report.dropped_count += 1;
@@ -127,6 +128,12 @@ impl Store {
     /// before they are needed leaves it out.
     pub fn was_dropped(&self, cid: &Cid) -> bool {
         self.artifacts().dropped.contains(cid)
+    }
+
+    /// Whether more was dropped than is remembered, so that [`Store::was_dropped`] may say no of some:
+    /// who fetches whatever is missing should not then.
+    pub fn drops_are_forgotten(&self) -> bool {
+        self.artifacts().dropped.is_full()
     }
 
     /// Keeps an artifact from [`Store::gc`], whether it is here or not; false when it was pinned already.

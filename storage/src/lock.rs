@@ -53,6 +53,10 @@ fn acquire(file: &mut File, lock: fn(&File) -> std::result::Result<(), TryLockEr
     match lock(file) {
         Ok(()) => Ok(()),
         Err(TryLockError::Error(source)) => Err(StoreError::io(format!("cannot lock {}", path.display()), source)),
+        // The text is that of the last writer, and readers write none.
+        Err(TryLockError::WouldBlock) if file.try_lock_shared().is_ok() => {
+            Err(StoreError::Locked { holder: "one or more processes that only read it".to_owned() })
+        }
         Err(TryLockError::WouldBlock) => {
             let mut holder = String::new();
             // Unreadable text only makes the message poorer.
@@ -79,6 +83,9 @@ mod tests {
         drop(held);
         let readers = [DirLock::shared(dir.path()).unwrap(), DirLock::shared(dir.path()).unwrap()];
         assert!(readers.iter().all(Option::is_some));
-        assert!(matches!(DirLock::exclusive(dir.path()), Err(StoreError::Locked { .. })));
+        let Err(StoreError::Locked { holder }) = DirLock::exclusive(dir.path()) else { panic!("not locked") };
+        assert!(holder.contains("only read"), "{holder}");
+        drop(readers);
+        DirLock::exclusive(dir.path()).unwrap();
     }
 }

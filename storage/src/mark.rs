@@ -45,6 +45,18 @@ pub fn read(dir: &Path) -> u64 {
     read.ok().and_then(|()| decode(&encoded)).unwrap_or_default()
 }
 
+/// Marks the database in `dir`, which nobody has open: on disk when this returns, since a new database may
+/// not have the number that the one before it came to.
+pub fn write(dir: &Path, sequence: u64) -> Result<()> {
+    let path = dir.join(NAME);
+    let write = || {
+        let mut file = File::create(&path)?;
+        file.write_all(&encode(sequence))?;
+        file.sync_all()
+    };
+    write().map_err(|e| StoreError::io(format!("cannot write {}", path.display()), e))
+}
+
 /// The mark of a database open for writing.
 pub struct Mark {
     file: Mutex<File>,
@@ -77,6 +89,8 @@ mod tests {
     fn a_mark_is_read_back_and_a_torn_one_is_none() {
         let dir = tempfile::tempdir().unwrap();
         assert_eq!(read(dir.path()), 0);
+        write(dir.path(), 3).unwrap();
+        assert_eq!(read(dir.path()), 3);
         let mark = Mark::open(dir.path()).unwrap();
         mark.set(7);
         mark.set(260);

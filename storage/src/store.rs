@@ -12,7 +12,7 @@ use std::{
 use spore_protocol::{Cid, VerifiedObject};
 
 use crate::{
-    artifacts::{ArtifactReader, ArtifactWriter, Artifacts},
+    artifacts::{ArtifactReader, ArtifactWriter, Artifacts, sync_folder},
     columns::Column,
     db::{Access, Db, Source, View},
     error::{Result, StoreError},
@@ -22,7 +22,7 @@ use crate::{
     migrate,
     progress::{Progress, Watch},
     read,
-    repair::swap,
+    repair::{swap, underway},
     types::{Outcome, Report},
     write::{Batch, Unreleased},
 };
@@ -73,12 +73,18 @@ impl Store {
     /// # Errors
     /// As [`Store::open`], and [`StoreError::Cancelled`].
     pub fn open_with(dir: &Path, watch: &mut Watch<'_>) -> Result<Self> {
+        let is_new = !swap::exists(dir);
         swap::create(dir)?;
         let lock = DirLock::exclusive(dir)?;
         swap::recover(dir)?;
+        underway::refuse(&swap::database(dir))?;
         migrate::upgrade(dir, watch)?;
         let store = Self::assemble(dir, Some(lock), Access::Write)?;
         store.inner.artifacts.sweep()?;
+        if is_new {
+            // Its folders' names: without them, what is synced inside is not found after a power cut.
+            sync_folder(dir)?;
+        }
         store.go_on()?;
         Ok(store)
     }
@@ -97,6 +103,7 @@ impl Store {
             return Err(StoreError::NotFound(dir.to_path_buf()));
         }
         let lock = DirLock::shared(dir)?;
+        underway::refuse(&swap::database(dir))?;
         Self::assemble(dir, lock, Access::Read)
     }
 
@@ -313,8 +320,8 @@ impl Store {
     fn unless_damaged<T>(&self, cid: &Cid, read: Result<Option<T>>) -> Result<Option<T>> {
         match read {
             Err(error @ StoreError::DamagedArtifact { .. }) if !self.read_only() => {
-                tracing::warn!(%error, "it is removed");
-                self.remove_artifact(cid)?;
+                let removed = self.inner.artifacts.remove_damaged(cid)?;
+                tracing::warn!(%error, removed, "an artifact is to be fetched again");
                 Ok(None)
             }
             read => read,

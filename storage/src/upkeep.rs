@@ -78,17 +78,28 @@ impl Store {
     /// largest column, and some minutes for a million records.
     ///
     /// # Errors
-    /// [`StoreError::ReadOnly`]; [`StoreError::Cancelled`] between two columns.
+    /// [`StoreError::ReadOnly`]; [`StoreError::Cancelled`] between two columns; [`StoreError::Rocks`] where a
+    /// column could not be rewritten.
     pub fn compact(&self, watch: &mut Watch<'_>) -> Result<()> {
         if self.read_only() {
             return Err(StoreError::ReadOnly);
         }
+        let before = self.background_errors()?;
         for (done, column) in Column::ALL.into_iter().enumerate() {
             tell(watch, Stage::Compact, done as u64, Column::ALL.len() as u64)?;
             let handle = self.database().column(column)?;
             self.database().raw().compact_range_cf(handle, None::<&[u8]>, None::<&[u8]>);
+            // What the call itself came to is not told.
+            if self.background_errors()? > before {
+                let what = format!("column {} cannot be rewritten, for a reason that store/LOG tells", column.name());
+                return Err(StoreError::Rocks(what));
+            }
         }
         tell(watch, Stage::Compact, Column::ALL.len() as u64, Column::ALL.len() as u64)
+    }
+
+    fn background_errors(&self) -> Result<u64> {
+        Ok(self.database().raw().property_int_value(properties::BACKGROUND_ERRORS)?.unwrap_or_default())
     }
 }
 

@@ -5,6 +5,7 @@
 use std::{
     fs,
     path::{Path, PathBuf},
+    time::{Duration, SystemTime},
 };
 
 use serde_json::{Value, json};
@@ -43,6 +44,18 @@ fn flip(path: &Path) {
     let at = bytes.len() / 4;
     bytes[at] ^= 0x55;
     fs::write(path, bytes).unwrap();
+}
+
+/// Puts an artifact where the store keeps it, as it would look three days later.
+fn put_old(dir: &Path, bytes: &[u8]) -> PathBuf {
+    let name = Cid::of(bytes).to_string();
+    let folder = dir.join("artifacts").join(&name[..2]);
+    fs::create_dir_all(&folder).unwrap();
+    let path = folder.join(&name[2..]);
+    fs::write(&path, bytes).unwrap();
+    let before = SystemTime::now() - Duration::from_secs(3 * 86_400);
+    fs::File::options().write(true).open(&path).unwrap().set_modified(before).unwrap();
+    path
 }
 
 fn columns(stats: &Value) -> Vec<String> {
@@ -93,10 +106,20 @@ fn look_after(dir: &Path, backups: &Path, backup: u64) {
     let listed = spore(dir, &["db", "backups", &folder, "--json"]).expect_code(0).json();
     assert_eq!(listed.as_array().map(Vec::len), Some(backup as usize), "{listed}");
 
-    let gc = spore(dir, &["gc", "--dry-run", "--max-size", "1KiB", "--json"]).expect_code(0).json();
-    assert_eq!(gc["dry_run"], true, "{gc}");
+    // A script that nothing names, and that nobody used for three days.
+    let loose = put_old(dir, format!("loose {backup}").as_bytes());
+    let collect = |more: &[&str]| {
+        let line = [&["gc", "--max-age", "2", "--json"][..], more].concat();
+        spore(dir, &line).expect_code(0).json()
+    };
+    let told = collect(&["--dry-run"]);
+    assert_eq!((&told["dry_run"], &told["dropped_count"]), (&json!(true), &json!(1)), "{told}");
+    assert!(loose.is_file(), "a dry run drops nothing");
+    let dropped = collect(&[]);
+    assert_eq!((&dropped["dry_run"], &dropped["dropped"]), (&json!(false), &told["dropped"]), "{dropped}");
+    assert!(!loose.exists());
     let again = spore(dir, &["db", "stats", "--json"]).expect_code(0).json();
-    assert_eq!(again["artifacts"], stats["artifacts"], "a dry run drops nothing");
+    assert_eq!(again["artifacts"], stats["artifacts"], "all others stay");
     spore(dir, &["gc"]).expect_code(2).expect_stderr(&["--max-age"]);
 
     let cid = Cid::of(b"wanted").to_string();

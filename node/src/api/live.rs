@@ -89,7 +89,7 @@ impl LiveNode {
 
     fn activity(&self, progress: Option<&RunProgress>, peers: usize) -> String {
         if let Some(trouble) = self.ingest.trouble() {
-            return trouble.to_owned();
+            return trouble;
         }
         let peers = match peers {
             0 => "no peers yet".to_owned(),

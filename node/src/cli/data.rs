@@ -58,6 +58,8 @@ async fn add(args: &Add, context: &mut Context) -> Result<(), CliError> {
     check_size(&args.file, meta.len())?;
     let (source, _) = Source::open_to_write(context).await?;
     let (cid, size) = source.put_file(&args.file).await?;
+    // Nothing names it yet, and a bounded cache would drop it first.
+    source.pin(&cid).await?;
     let file_name = || args.file.file_name().map(|name| name.to_string_lossy().into_owned()).unwrap_or_default();
     let dataset = Dataset { name: args.name.clone().unwrap_or_else(file_name), cid: cid.to_string(), size };
     context.data.add_dataset(dataset.clone())?;

@@ -119,7 +119,7 @@ fn show(out: &mut dyn Write, report: &GcReport) -> std::io::Result<()> {
     writeln!(out, "{verb} {}, {}.", artifacts(report.dropped_count), text::mib(report.dropped_bytes))?;
     writeln!(
         out,
-        "{} stay, {}; of these {} ({}) are needed or pinned.",
+        "{} stay, {}; of these {} ({}) cannot be dropped now.",
         artifacts(report.kept_count),
         text::mib(report.kept_bytes),
         report.protected_count,

@@ -219,6 +219,17 @@ impl Source {
         }
         Ok((cid, size))
     }
+
+    /// Keeps an artifact from being dropped.
+    ///
+    /// # Errors
+    /// When there are too many such, or the list cannot be written.
+    pub async fn pin(&self, cid: &Cid) -> Result<(), CliError> {
+        match self {
+            Self::Node(client) => client.pin(cid, true).await.map(|_| ()),
+            Self::Store(offline) => Ok(offline.view.store().pin(cid).map(|_| ())?),
+        }
+    }
 }
 
 impl Offline {

@@ -1,7 +1,6 @@
 //! What the node shares between research and verification, without a device.
 
 use spore_protocol::{Goal, manifest::MANIFEST_VERSION};
-use spore_trainer::device::Backend;
 
 use super::*;
 
@@ -90,42 +89,4 @@ fn a_tasks_seed_is_the_same_on_every_node() {
 fn a_share_of_memory_is_smaller_than_all_of_it() {
     assert!(memory_limit(50) <= memory_limit(100));
     assert!(memory_limit(0) >= 1 << 30);
-}
-
-#[test]
-fn progress_follows_the_workers_events() {
-    let (sender, shown) = watch::channel(None);
-    show(&sender, &Event::Planned { steps: 9 });
-    assert_eq!(*shown.borrow(), None, "nothing runs");
-    let running = RunProgress {
-        task_id: TaskId([0; 32]),
-        purpose: Purpose::Verify,
-        record: None,
-        step: 0,
-        steps: 0,
-        loss: None,
-        elapsed: Duration::ZERO,
-        description: String::new(),
-    };
-    sender.send_replace(Some(running));
-    show(&sender, &Event::Planned { steps: 9 });
-    show(&sender, &Event::Progress { step: 3, steps: 9, loss: f64::NAN, elapsed_seconds: 1.5 });
-    let shown = shown.borrow().clone().unwrap();
-    assert_eq!((shown.step, shown.steps, shown.loss, shown.elapsed), (3, 9, None, Duration::from_millis(1500)));
-}
-
-#[test]
-fn a_run_on_another_device_is_no_result_of_this_one() {
-    let device =
-        |backend, model: &str, driver: &str| DeviceProfile { backend, gpu_model: model.into(), driver: driver.into() };
-    let started = |device| Event::Started { device, num_params: 1, flops_per_step: 1, graph_hash: String::new() };
-    let here = device(Backend::Wgpu, "card", "Vulkan 1");
-    assert_eq!(device_changed(&here, &started(here.clone())), None);
-    assert_eq!(device_changed(&here, &started(device(Backend::Wgpu, "card", "Vulkan 2"))), None);
-    for other in [device(Backend::Flex, "CPU", ""), device(Backend::Wgpu, "llvmpipe", "Vulkan 1")] {
-        let failure = device_changed(&here, &started(other)).unwrap();
-        assert_eq!(failure.kind, FailureKind::Device);
-        assert!(!failure.blames_script(), "{failure}");
-    }
-    assert_eq!(device_changed(&here, &Event::Planned { steps: 1 }), None);
 }

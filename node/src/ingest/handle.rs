@@ -2,10 +2,7 @@
 
 use std::{
     collections::BTreeMap,
-    sync::{
-        Arc, Mutex, PoisonError,
-        atomic::{AtomicBool, Ordering},
-    },
+    sync::{Arc, Mutex, PoisonError},
 };
 
 use libp2p::PeerId;
@@ -13,6 +10,7 @@ use spore_protocol::{Kind, ObjectId, Reject, SignedObject};
 use spore_storage::Change;
 use tokio::sync::{mpsc, oneshot};
 
+use super::trouble::Trouble;
 use crate::bridge::SessionId;
 
 /// Objects waiting for verification. A full inbox makes senders wait, which slows their peers
@@ -22,10 +20,6 @@ pub const INBOX: usize = 4096;
 
 /// Wants not yet taken by the network; more are dropped, for catch-up brings them too.
 pub const WANTS: usize = 1024;
-
-/// See [`IngestHandle::trouble`].
-pub(super) const STORE_REFUSES: &str =
-    "the store refuses writes (is the disk full?): free some space, and writing goes on within seconds";
 
 /// Where an object came from.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
@@ -104,8 +98,7 @@ impl Rejections {
 pub struct IngestHandle {
     pub(super) inbox: mpsc::Sender<Inbound>,
     pub(super) rejections: Rejections,
-    /// Set while the last insertion failed.
-    pub(super) failing: Arc<AtomicBool>,
+    pub(super) trouble: Trouble,
 }
 
 impl IngestHandle {
@@ -132,10 +125,10 @@ impl IngestHandle {
         Ok(answer)
     }
 
-    /// What to show a person while the store takes no objects. It ends by itself, also when no object
-    /// comes.
-    pub fn trouble(&self) -> Option<&'static str> {
-        self.failing.load(Ordering::Relaxed).then_some(STORE_REFUSES)
+    /// What to show a person while the store does not take everything. A full disk ends by itself, also
+    /// when no object comes; damage stays until the node ends.
+    pub fn trouble(&self) -> Option<String> {
+        self.trouble.told()
     }
 
     /// Objects refused since the start, by [`Reject::code`].

@@ -3,14 +3,17 @@
 //!
 //! The way of a batch: [`verification`] takes what lies in the inbox and has `protocol` verify it on
 //! all cores, while [`service`] has `storage` insert the batch before in one atomic step; [`batch`]
-//! decides what is worth verifying and what the store's answer means for each sender. Never here:
+//! decides what is worth verifying and what the store's answer means for each sender, [`insertion`] gets
+//! around what is damaged. Never here:
 //! sockets, or a second way to the store.
 
 mod batch;
 mod handle;
+mod insertion;
 mod service;
 #[cfg(test)]
 mod tests;
+mod trouble;
 mod verification;
 
 pub use handle::{Disposition, INBOX, Inbound, IngestClosed, IngestHandle, Origin, StoreEvent, WANTS, Want};

@@ -1,17 +1,10 @@
 //! The task that runs `ingest`, and its second stage: inserts what [`super::verification`] lets
 //! through, answers the senders, and tells everybody. All decisions are [`super::batch`]'s.
 
-use std::{
-    collections::HashMap,
-    sync::{
-        Arc,
-        atomic::{AtomicBool, Ordering},
-    },
-    time::Duration,
-};
+use std::{collections::HashMap, sync::Arc, time::Duration};
 
-use spore_protocol::{Kind, ObjectId, SignedObject, VerifiedObject};
-use spore_storage::{Report, Store, StoreError};
+use spore_protocol::{Kind, ObjectId, VerifiedObject};
+use spore_storage::{Store, StoreError};
 use tokio::{
     sync::{broadcast, mpsc, oneshot, watch},
     task::JoinHandle,
@@ -22,7 +15,9 @@ use tracing::{debug, error, info, warn};
 use super::{
     Disposition, INBOX, IngestHandle, StoreEvent, WANTS, Want,
     batch::{Answer, Checked, Waiting},
-    handle::{Rejections, STORE_REFUSES},
+    handle::Rejections,
+    insertion::{self, Inserted},
+    trouble::Trouble,
     verification::{BATCHES_AHEAD, Batch, Verification},
 };
 
@@ -65,11 +60,11 @@ impl Ingest {
         let (events, _) = broadcast::channel(EVENTS);
         let (ready, batches) = mpsc::channel(BATCHES_AHEAD);
         let rejections = Rejections::default();
-        let failing = Arc::new(AtomicBool::new(false));
-        let handle = IngestHandle { inbox, rejections: rejections.clone(), failing: failing.clone() };
+        let trouble = Trouble::default();
+        let handle = IngestHandle { inbox, rejections: rejections.clone(), trouble: trouble.clone() };
         let verification = Verification { store: store.clone(), clock };
         let insertion =
-            Insertion { store, waiting: Waiting::default(), rejections, events: events.clone(), wants, failing };
+            Insertion { store, waiting: Waiting::default(), rejections, events: events.clone(), wants, trouble };
         let task = tokio::spawn(async move {
             tokio::join!(verification.run(queue, shutdown, ready), insertion.run(batches));
         });
@@ -84,9 +79,8 @@ pub(super) struct Insertion {
     rejections: Rejections,
     events: broadcast::Sender<StoreEvent>,
     wants: mpsc::Sender<Want>,
-    /// Whether the last insertion failed, so that a full disk is logged once and not for each batch.
     /// Shared with the handles, which tell it to people.
-    pub(super) failing: Arc<AtomicBool>,
+    pub(super) trouble: Trouble,
 }
 
 impl Insertion {
@@ -104,7 +98,7 @@ impl Insertion {
                     None => return,
                 },
                 _ = ask_again.tick() => self.ask_for_missed().await,
-                _ = try_again.tick(), if self.failing.load(Ordering::Relaxed) => self.try_store().await,
+                _ = try_again.tick(), if self.trouble.may_pass() => self.try_store().await,
             }
         }
     }
@@ -118,8 +112,8 @@ impl Insertion {
                 answers
             }
             Err(reason) => {
-                let places: Vec<usize> = (0..replies.len()).collect();
-                self.failed(&places, &reason)
+                let reason = self.note(&reason);
+                (0..replies.len()).map(|place| (place, Disposition::Failed(reason.clone()))).collect()
             }
         };
         for (place, disposition) in answers {
@@ -138,21 +132,27 @@ impl Insertion {
         if checked.is_empty() {
             return Vec::new();
         }
-        let inserted: Vec<_> = checked.iter().map(|c| (c.place, c.origin, c.object.id())).collect();
+        let given: Vec<_> = checked.iter().map(|c| (c.place, c.origin, c.object.id())).collect();
         let objects: Vec<VerifiedObject> = checked.into_iter().map(|c| c.object).collect();
         let store = self.store.clone();
-        let result = blocking(move || {
-            let report = store.insert(&objects, now)?;
-            let by_id = changed_objects(&store, &objects, &report)?;
-            Ok((report, by_id))
-        });
-        let (report, mut by_id) = match result.await {
-            Ok(done) => done,
-            Err(reason) => {
-                let places: Vec<usize> = inserted.iter().map(|(place, ..)| *place).collect();
-                return self.failed(&places, &reason);
+        let inserted = match blocking(move || Ok(insertion::insert(&store, &objects, now))).await {
+            Ok(inserted) => inserted,
+            Err(ended) => {
+                let failed = given.iter().map(|(_, _, id)| (*id, ended.clone())).collect();
+                Inserted { failed, ..Inserted::default() }
             }
         };
+        let Inserted { report, failed, objects: mut by_id } = inserted;
+        let mut reasons: HashMap<ObjectId, Arc<str>> = HashMap::new();
+        for (id, failure) in &failed {
+            reasons.insert(*id, self.note(failure));
+        }
+        let (lost, taken): (Vec<_>, Vec<_>) = given.into_iter().partition(|(_, _, id)| reasons.contains_key(id));
+        let lost =
+            lost.into_iter().filter_map(|(place, _, id)| Some((place, Disposition::Failed(reasons.remove(&id)?))));
+        if taken.is_empty() {
+            return lost.collect();
+        }
         self.recovered();
         for (id, reject) in &report.late_rejects {
             self.rejections.count(reject);
@@ -161,7 +161,7 @@ impl Insertion {
         if report.dropped_pending > 0 {
             warn!(dropped = report.dropped_pending, "too many records wait for their parents: the oldest were dropped");
         }
-        let settled = self.waiting.settle(&inserted, &report);
+        let settled = self.waiting.settle(&taken, &report);
         for (change, origin) in settled.events {
             if let Some(object) = by_id.remove(&change.id) {
                 // An error means only that nobody listens.
@@ -169,14 +169,15 @@ impl Insertion {
             }
         }
         settled.wants.into_iter().for_each(|want| self.want(want));
-        settled.answers
+        settled.answers.into_iter().chain(lost).collect()
     }
 
-    fn failed(&mut self, places: &[usize], reason: &Arc<str>) -> Vec<Answer> {
-        if !self.failing.swap(true, Ordering::Relaxed) {
-            error!(%reason, "{STORE_REFUSES}; reading goes on");
+    /// Takes down why the store failed, and gives what senders are told.
+    fn note(&self, failure: &StoreError) -> Arc<str> {
+        if self.trouble.note(failure) {
+            error!(%failure, "the store failed; reading goes on");
         }
-        places.iter().map(|place| (*place, Disposition::Failed(reason.clone()))).collect()
+        failure.to_string().into()
     }
 
     /// Finds out whether a store that refused a batch takes objects again: on a quiet node none may come
@@ -190,7 +191,7 @@ impl Insertion {
     }
 
     fn recovered(&self) {
-        if self.failing.swap(false, Ordering::Relaxed) {
+        if self.trouble.recovered() {
             info!("the store takes objects again");
         }
     }
@@ -222,34 +223,12 @@ fn answer(replies: &mut [Option<oneshot::Sender<Disposition>>], place: usize, di
     }
 }
 
-/// Runs on a blocking thread; errors become the text that senders are told.
+/// Runs on a blocking thread.
 pub(super) async fn blocking<T: Send + 'static>(
     work: impl FnOnce() -> Result<T, StoreError> + Send + 'static,
-) -> Result<T, Arc<str>> {
-    match tokio::task::spawn_blocking(work).await {
-        Ok(result) => result.map_err(|error| error.to_string().into()),
-        Err(_) => Err("the store's thread ended early".into()),
-    }
-}
-
-/// The objects behind a report's changes: most are in the batch, released ones in the store.
-fn changed_objects(
-    store: &Store,
-    batch: &[VerifiedObject],
-    report: &Report,
-) -> Result<HashMap<ObjectId, SignedObject>, StoreError> {
-    let in_batch: HashMap<ObjectId, &VerifiedObject> = batch.iter().map(|object| (object.id(), object)).collect();
-    let mut objects = HashMap::with_capacity(report.changes.len());
-    for change in &report.changes {
-        let object = match in_batch.get(&change.id) {
-            Some(object) => Some(object.to_signed()),
-            None => store.object(change.kind, &change.id)?,
-        };
-        if let Some(object) = object {
-            objects.insert(change.id, object);
-        }
-    }
-    Ok(objects)
+) -> Result<T, Arc<StoreError>> {
+    let ended = |_| Err(StoreError::Rocks("the store's thread ended early".into()));
+    tokio::task::spawn_blocking(work).await.unwrap_or_else(ended).map_err(Arc::new)
 }
 
 #[cfg(test)]
@@ -264,7 +243,7 @@ impl Insertion {
             rejections: Rejections::default(),
             events,
             wants,
-            failing: Arc::default(),
+            trouble: Trouble::default(),
         };
         (insertion, heard, wanted)
     }

@@ -7,7 +7,7 @@ use spore_protocol::{
     Cid, Goal, HardwareClass, Identity, Record, RecordId, Signed, SignedObject, Status, TaskManifest, VerifiedObject,
     manifest::MANIFEST_VERSION, record::RECORD_VERSION,
 };
-use spore_storage::Store;
+use spore_storage::{Store, StoreError, unwatched};
 use tempfile::TempDir;
 use tokio::sync::{broadcast, mpsc, watch};
 
@@ -27,7 +27,10 @@ struct Service {
 }
 
 fn start() -> Service {
-    let folder = tempfile::tempdir().unwrap();
+    start_in(tempfile::tempdir().unwrap())
+}
+
+fn start_in(folder: TempDir) -> Service {
     let store = Store::open(folder.path()).unwrap();
     let (shutdown, stop) = watch::channel(false);
     let clock = std::sync::Arc::new(AtomicU64::new(NOW));
@@ -145,11 +148,48 @@ async fn a_new_object_is_stored_told_and_known_from_then_on() {
 async fn a_store_that_takes_objects_again_is_no_trouble() {
     let service = start();
     assert_eq!(service.handle.trouble(), None);
-    service.handle.failing.store(true, Ordering::Relaxed);
+    service.handle.trouble.note(&StoreError::DiskFull);
     assert!(service.handle.trouble().is_some_and(|told| told.contains("within seconds")));
     let object = SignedObject::Task(manifest());
     assert_eq!(service.handle.submit(Origin::Local, object).await.unwrap(), Disposition::Accepted);
     assert_eq!(service.handle.trouble(), None);
+}
+
+/// Spoils the first block of a column of the database in a folder.
+fn spoil(database: &std::path::Path, column: &str) {
+    let name = |bytes: &[u8]| bytes.windows(column.len()).any(|part| part == column.as_bytes());
+    let files = std::fs::read_dir(database).unwrap().map(|entry| entry.unwrap().path());
+    let tables = files.filter(|path| path.extension().is_some_and(|end| end == "sst"));
+    let table = tables.map(|path| (std::fs::read(&path).unwrap(), path)).find(|(bytes, _)| name(bytes));
+    let (mut bytes, path) = table.expect("a table of the column, which its properties name");
+    bytes[10] ^= 0x55;
+    std::fs::write(path, bytes).unwrap();
+}
+
+#[tokio::test]
+async fn what_needs_a_damaged_part_of_the_store_fails_alone() {
+    let folder = tempfile::tempdir().unwrap();
+    let chain = chain(4);
+    let store = Store::open(folder.path()).unwrap();
+    let first: Vec<_> = chain[..2].iter().map(|object| object.clone().verify().unwrap()).collect();
+    store.insert(&first, NOW).unwrap();
+    store.compact(&mut unwatched).unwrap();
+    drop(store);
+    spoil(&folder.path().join("store"), "objects");
+
+    let mut service = start_in(folder);
+    // Its parent cannot be read, and the next one waits for it.
+    let other = identity(2).sign(&TaskManifest { created_by: identity(2).node_id(), ..manifest().object().clone() });
+    let batch = [chain[2].clone(), chain[3].clone(), SignedObject::Task(other.unwrap().into_signed())];
+    let told = submit_all(&service, Origin::Local, batch.clone()).await;
+    assert!(matches!(&told[0], Disposition::Failed(why) if why.contains("db check --repair")), "{told:?}");
+    assert_eq!(told[1..], [Disposition::Pending, Disposition::Accepted]);
+    assert_eq!(service.events.recv().await.unwrap().change.id, batch[2].id());
+    let trouble = service.handle.trouble().unwrap();
+    assert!(trouble.contains("damaged") && trouble.contains("db check --repair"), "{trouble}");
+    // What comes later is stored, and the trouble is told until somebody mends it.
+    assert_eq!(submit_all(&service, Origin::Local, [batch[2].clone()]).await, [Disposition::Known]);
+    assert!(service.handle.trouble().is_some());
 }
 
 #[tokio::test]
@@ -160,9 +200,9 @@ async fn a_quiet_node_notices_that_its_store_takes_objects_again() {
     for known in [Vec::new(), vec![SignedObject::Task(manifest()).verify().unwrap()]] {
         store.insert(&known, NOW).unwrap();
         let before = store.check().unwrap();
-        insertion.failing.store(true, Ordering::Relaxed);
+        insertion.trouble.note(&StoreError::DiskFull);
         insertion.try_store().await;
-        assert!(!insertion.failing.load(Ordering::Relaxed));
+        assert_eq!(insertion.trouble.told(), None);
         assert_eq!(store.sequence(), known.len() as u64);
         assert_eq!(store.check().unwrap(), before);
     }

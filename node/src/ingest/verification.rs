@@ -30,7 +30,7 @@ pub(super) struct Batch {
     pub replies: Vec<oneshot::Sender<Disposition>>,
     /// What is decided without an insertion, and what is to be inserted; or why the store could not
     /// be asked what it knows.
-    pub verified: Result<(Vec<Answer>, Vec<Checked>), Arc<str>>,
+    pub verified: Result<(Vec<Answer>, Vec<Checked>), Arc<StoreError>>,
     /// Unix seconds when it left the inbox.
     pub taken_at: u64,
 }
@@ -79,7 +79,7 @@ impl Verification {
         Batch { replies, verified: self.decide(entries, taken_at).await, taken_at }
     }
 
-    async fn decide(&self, entries: Vec<Entry>, now: u64) -> Result<(Vec<Answer>, Vec<Checked>), Arc<str>> {
+    async fn decide(&self, entries: Vec<Entry>, now: u64) -> Result<(Vec<Answer>, Vec<Checked>), Arc<StoreError>> {
         let store = self.store.clone();
         let screened = blocking(move || {
             let known = known(&store, &entries)?;
@@ -105,8 +105,11 @@ fn known(store: &Store, entries: &[Entry]) -> Result<HashSet<(Kind, ObjectId)>, 
     let mut known = HashSet::new();
     for entry in entries {
         let (kind, id) = (entry.object.kind(), entry.object.id());
-        if store.contains(kind, &id)? {
-            known.insert((kind, id));
+        match store.contains(kind, &id) {
+            Ok(true) => drop(known.insert((kind, id))),
+            // Of what cannot be told here, insertion decides one by one.
+            Ok(false) | Err(StoreError::Corrupt { .. }) => {}
+            Err(error) => return Err(error),
         }
     }
     Ok(known)

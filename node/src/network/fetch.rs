@@ -52,18 +52,22 @@ pub async fn objects(
         async move { ingest.submit(origin, object).await.map(|disposition| (id, disposition)) }
     });
     // Polled in order at first, and the inbox is fair: parents keep their place before children.
-    let mut came = Vec::new();
+    let (mut came, mut failed) = (Vec::new(), 0);
     for result in join_all(submitted).await {
         let (id, disposition) = result.map_err(|_| Lost)?;
         match &disposition {
             Disposition::Rejected(reject) => context.penalise(peer, reject.clone()).await,
             Disposition::Failed(reason) => {
                 tracing::warn!(%reason, "cannot store what catch-up brought");
-                return Err(Lost);
+                failed += 1;
             }
             _ => {}
         }
         came.push((id, disposition));
+    }
+    // Where a damaged part of the store keeps some out, the others still come.
+    if failed > 0 && failed == came.len() {
+        return Err(Lost);
     }
     let left = ids.into_iter().filter(|id| !answered.contains(id)).collect();
     Ok(Fetched { came, absent, left })

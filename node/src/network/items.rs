@@ -5,7 +5,9 @@
 //! item that bears the sum of all gives the same, and a stretch that is only summed is visited as
 //! that one item. Which visits these are follows from the message: negentropy looks up the end of each
 //! range once, in order, visits a range that lists ids first to compare and then, when it answers, to
-//! list its own, and sums in all other visits of more than a few items.
+//! list its own, and sums in all other visits of more than a few items. What a comparison finds is of
+//! use to the asking side alone, and there only where ids are listed: other comparisons visit nothing,
+//! or else an empty node would have all items read to it in each round.
 //!
 //! Never here: which scopes there are, what is done about what differs.
 
@@ -102,14 +104,25 @@ pub struct Items<S> {
 /// What one message has come to.
 #[derive(Default)]
 struct Reading {
-    /// For each range of the message, from the last to the first, whether it lists ids.
-    lists: Vec<bool>,
-    /// How often negentropy visits a listed range for its items.
-    visits: usize,
-    /// Of those visits of the present range, how many are left.
+    /// For each range of the message, from the last to the first, how many ids it lists, if it does.
+    lists: Vec<Option<u64>>,
+    side: Side,
+    /// Visits of the present range for its items that are left.
     left: usize,
+    /// Whether the next of these is a comparison that nobody learns from.
+    idle: bool,
     /// What negentropy has no error for.
     failed: Option<StoreError>,
+}
+
+/// Whose message is read.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+enum Side {
+    /// Nobody's: the first is made.
+    #[default]
+    Initiating,
+    Answering,
+    Learning,
 }
 
 impl<S: Ordered> Items<S> {
@@ -122,7 +135,7 @@ impl<S: Ordered> Items<S> {
     /// # Errors
     /// When the set cannot be read.
     pub fn initiate(&self) -> Result<Vec<u8>, CompareError> {
-        self.compare(&[], 0, |machine| machine.initiate())
+        self.compare(&[], Side::Initiating, |machine| machine.initiate())
     }
 
     /// Answers one message of the side that wants to learn.
@@ -134,7 +147,7 @@ impl<S: Ordered> Items<S> {
             // Each range of it costs a search.
             return Err(BadMessage::new("longer than a frame").into());
         }
-        self.compare(message, 2, |machine| machine.reconcile(message))
+        self.compare(message, Side::Answering, |machine| machine.reconcile(message))
     }
 
     /// Reads an answer: adds what the other side alone has to `needed`, and gives the message to go on
@@ -144,7 +157,7 @@ impl<S: Ordered> Items<S> {
     /// A bad answer is the sender's fault.
     pub fn learn(&self, answer: &[u8], needed: &mut Vec<ObjectId>) -> Result<Option<Vec<u8>>, CompareError> {
         let (mut theirs_missing, mut ours_missing) = (Vec::new(), Vec::new());
-        let next = self.compare(answer, 1, |machine| {
+        let next = self.compare(answer, Side::Learning, |machine| {
             machine.set_initiator();
             machine.reconcile_with_ids(answer, &mut theirs_missing, &mut ours_missing)
         })?;
@@ -155,12 +168,12 @@ impl<S: Ordered> Items<S> {
     fn compare<T>(
         &self,
         message: &[u8],
-        visits: usize,
+        side: Side,
         with: impl FnOnce(&mut Negentropy<'_, Self>) -> Result<T, Error>,
     ) -> Result<T, CompareError> {
         let mut lists = listing(message);
         lists.reverse();
-        *self.reading.borrow_mut() = Reading { lists, visits, ..Reading::default() };
+        *self.reading.borrow_mut() = Reading { lists, side, ..Reading::default() };
         let result = Negentropy::borrowed(self, FRAME_BYTES as u64).and_then(|mut machine| with(&mut machine));
         match self.reading.take().failed {
             Some(failed) => Err(failed.into()),
@@ -201,6 +214,9 @@ impl<S: Ordered> NegentropyStorageBase for Items<S> {
             let mut reading = self.reading.borrow_mut();
             let listed = reading.left > 0;
             reading.left = reading.left.saturating_sub(1);
+            if listed && std::mem::take(&mut reading.idle) {
+                return Ok(());
+            }
             listed
         };
         if !listed && end.saturating_sub(begin) >= LISTED {
@@ -221,8 +237,12 @@ impl<S: Ordered> NegentropyStorageBase for Items<S> {
         {
             let mut reading = self.reading.borrow_mut();
             // Where the message could not be read, visiting one by one is never wrong.
-            let lists = reading.lists.pop().unwrap_or(true);
-            reading.left = if lists { reading.visits } else { 0 };
+            let listed = reading.lists.pop().unwrap_or(Some(u64::MAX));
+            (reading.left, reading.idle) = match (listed, reading.side) {
+                (None, _) | (_, Side::Initiating) => (0, false),
+                (Some(_), Side::Answering) => (2, true),
+                (Some(ids), Side::Learning) => (1, ids == 0),
+            };
         }
         if value.item.timestamp == u64::MAX {
             return last;
@@ -238,28 +258,30 @@ fn item(timestamp: u64, id: ObjectId) -> Item {
     Item::with_timestamp_and_id(timestamp.min(u64::MAX - 1), Id::from_byte_array(id.0))
 }
 
-/// For each range of a message, in order, whether it lists ids; up to where the message is malformed.
-fn listing(message: &[u8]) -> Vec<bool> {
+/// For each range of a message, in order, how many ids it lists, if it does; up to where the message
+/// is malformed.
+fn listing(message: &[u8]) -> Vec<Option<u64>> {
     let mut rest = message.get(1..).unwrap_or_default();
     let mut lists = Vec::new();
-    while let Some(lists_ids) = range(&mut rest) {
-        lists.push(lists_ids);
+    while let Some(listed) = range(&mut rest) {
+        lists.push(listed);
     }
     lists
 }
 
-fn range(rest: &mut &[u8]) -> Option<bool> {
+/// The outer option: whether a range could be read.
+fn range(rest: &mut &[u8]) -> Option<Option<u64>> {
     const FINGERPRINT: u64 = negentropy::FINGERPRINT_SIZE as u64;
     const ID: u64 = negentropy::ID_SIZE as u64;
     let _timestamp = number(rest)?;
     let prefix = number(rest)?;
     skip(rest, prefix)?;
     match number(rest)? {
-        0 => Some(false),
-        1 => skip(rest, FINGERPRINT).map(|()| false),
+        0 => Some(None),
+        1 => skip(rest, FINGERPRINT).map(|()| None),
         2 => {
             let ids = number(rest)?;
-            skip(rest, ids.checked_mul(ID)?).map(|()| true)
+            skip(rest, ids.checked_mul(ID)?).map(|()| Some(ids))
         }
         _ => None,
     }
@@ -396,6 +418,61 @@ pub(super) mod tests {
                 let _ = items.learn(message, &mut Vec::new());
             }
         }
+    }
+
+    /// A set that counts the items read.
+    struct Counting(Vec<(u64, ObjectId)>, std::cell::Cell<usize>);
+
+    impl Ordered for Counting {
+        fn len(&self) -> usize {
+            self.0.len()
+        }
+
+        fn each(
+            &self,
+            begin: usize,
+            end: usize,
+            visit: &mut dyn FnMut(u64, ObjectId, usize) -> Result<bool, StoreError>,
+        ) -> Result<(), StoreError> {
+            Ordered::each(&self.0, begin, end, &mut |timestamp, id, place| {
+                self.1.set(self.1.get() + 1);
+                visit(timestamp, id, place)
+            })
+        }
+
+        fn place_of(&self, timestamp: u64, id: &ObjectId) -> Result<usize, StoreError> {
+            self.0.place_of(timestamp, id)
+        }
+
+        fn sum(&self, begin: usize, end: usize) -> Result<[u8; 32], StoreError> {
+            self.0.sum(begin, end)
+        }
+    }
+
+    #[test]
+    fn an_empty_peer_is_read_each_item_once() {
+        const ITEMS: usize = 6000;
+        let mut all: Vec<_> = (0..ITEMS as u32).map(|n| (u64::from(n / 7), id(n))).collect();
+        all.sort_unstable();
+        let server = Items::new(Counting(all, Default::default()));
+        let client = items(&BTreeSet::new());
+        let (mut message, mut needed, mut rounds) = (client.initiate().unwrap(), Vec::new(), 0);
+        loop {
+            rounds += 1;
+            match client.learn(&server.answer(&message).unwrap(), &mut needed).unwrap() {
+                Some(next) => message = next,
+                None => break,
+            }
+        }
+        assert_eq!(needed.len(), ITEMS);
+        let read = server.set.1.get();
+        assert!(rounds > 5 && read <= ITEMS + rounds * LISTED, "{read} items read in {rounds} rounds");
+
+        // And a full one reads nothing of its own to learn that another is empty.
+        let nothing = client.answer(&server.initiate().unwrap()).unwrap();
+        server.set.1.set(0);
+        server.learn(&nothing, &mut Vec::new()).unwrap();
+        assert_eq!(server.set.1.get(), 0);
     }
 
     /// A set whose disk fails.

@@ -50,6 +50,10 @@ impl Dropped {
         self.with(|held| held.gone.contains(cid))
     }
 
+    pub fn is_full(&self) -> bool {
+        self.with(|held| held.order.len() >= MAX_DROPPED)
+    }
+
     pub fn add(&self, cid: Cid) {
         self.with(|held| held.add(cid));
     }
@@ -129,6 +133,7 @@ mod tests {
         (0..=MAX_DROPPED).for_each(|number| dropped.add(cid(number)));
         dropped.save().unwrap();
         let again = Dropped::new(dir.path());
+        assert!(again.is_full());
         assert!(!again.contains(&cid(0)) && again.contains(&cid(1)) && again.contains(&cid(MAX_DROPPED)));
     }
 }

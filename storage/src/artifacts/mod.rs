@@ -16,6 +16,7 @@ use std::{
     collections::{HashSet, VecDeque},
     fs::{self, File, FileTimes},
     io::ErrorKind,
+    os::unix::fs::MetadataExt,
     path::{Path, PathBuf},
     sync::{
         Arc, Mutex, MutexGuard, PoisonError,
@@ -33,7 +34,7 @@ use self::{
 };
 pub use self::{
     reader::ArtifactReader,
-    writer::{ArtifactWriter, sync_folder},
+    writer::{ArtifactWriter, replace, sync_folder},
 };
 use crate::error::{Result, StoreError};
 
@@ -138,6 +139,32 @@ impl Artifacts {
     pub fn remove(&self, cid: &Cid) -> Result<bool> {
         let uses = self.uses();
         self.remove_while(&uses, cid)
+    }
+
+    /// Removes the file if it is damaged, as somebody found: it is read again, since another may have come
+    /// in its place. False where it is right; then its list of chunks goes, to be made again.
+    pub fn remove_damaged(&self, cid: &Cid) -> Result<bool> {
+        let path = self.path_of(cid);
+        let file = match File::open(&path) {
+            Ok(file) => file,
+            Err(error) => return Ok(absent::<()>(error, "open", &path)?.is_some()),
+        };
+        let read = file.metadata().map_err(|e| failed("look at", &path, e))?;
+        let mut hasher = Hasher::default();
+        hasher.update_from(&file).map_err(|e| failed("read", &path, e))?;
+        let right = hasher.finish().0 == *cid;
+        let uses = self.uses();
+        let same = |there: fs::Metadata| {
+            let file = |file: &fs::Metadata| (file.dev(), file.ino(), file.len(), file.mtime(), file.mtime_nsec());
+            file(&there) == file(&read)
+        };
+        if !right && fs::metadata(&path).is_ok_and(same) {
+            return self.remove_while(&uses, cid);
+        }
+        self.lists().retain(|(other, _)| other != cid);
+        let list = self.list_of(cid);
+        fs::remove_file(&list).or_else(|e| absent::<()>(e, "remove", &list).map(|_| ()))?;
+        Ok(false)
     }
 
     /// Removes the file unless it was used since uses were last noted; false when it is kept.

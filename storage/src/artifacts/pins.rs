@@ -59,12 +59,28 @@ impl Pins {
         Ok(self.load()?.clone().unwrap_or_default())
     }
 
+    pub fn contains(&self, cid: &Cid) -> Result<bool> {
+        Ok(self.load()?.as_ref().is_some_and(|pins| pins.contains(cid)))
+    }
+
     /// Adds or takes out one; false where nothing changed. Durable when this returns.
     pub fn set(&self, cid: &Cid, pinned: bool) -> Result<bool> {
+        self.change(|pins| if pinned { pins.insert(*cid) } else { pins.remove(cid) })
+    }
+
+    /// Adds all of these, or none where they are too many.
+    pub fn add(&self, more: &BTreeSet<Cid>) -> Result<bool> {
+        self.change(|pins| {
+            let before = pins.len();
+            pins.extend(more);
+            pins.len() > before
+        })
+    }
+
+    fn change(&self, change: impl FnOnce(&mut BTreeSet<Cid>) -> bool) -> Result<bool> {
         let mut held = self.load()?;
         let mut pins = held.clone().unwrap_or_default();
-        let changed = if pinned { pins.insert(*cid) } else { pins.remove(cid) };
-        if !changed {
+        if !change(&mut pins) {
             return Ok(false);
         }
         if pins.len() > MAX_PINS {
@@ -94,6 +110,12 @@ mod tests {
         assert!(!pins.set(&a, true).unwrap());
         assert!(pins.set(&b, false).unwrap() && !pins.set(&b, false).unwrap());
         assert_eq!(Pins::new(dir.path()).all().unwrap(), BTreeSet::from([a]));
+        assert!(!pins.add(&BTreeSet::from([a])).unwrap());
+        let too_many = (0..MAX_PINS as u64).map(|n| Cid::of(&n.to_be_bytes())).collect();
+        assert!(matches!(pins.add(&too_many), Err(StoreError::TooManyPins { .. })));
+        assert_eq!(pins.all().unwrap(), BTreeSet::from([a]), "all or none");
+        assert!(pins.add(&BTreeSet::from([a, b])).unwrap());
+        assert_eq!(Pins::new(dir.path()).all().unwrap(), BTreeSet::from([a, b]));
         fs::write(dir.path().join("pins"), "not an address\n").unwrap();
         assert!(matches!(Pins::new(dir.path()).all(), Err(StoreError::Corrupt { .. })));
     }

@@ -143,3 +143,16 @@ fn removing_takes_the_list_along_and_uses_are_noted_together() {
     assert!(!artifacts.list_of(&big).exists() && artifacts.path(&small).is_some());
     assert!(artifacts.remove(&small).unwrap() && !artifacts.remove(&small).unwrap());
 }
+
+#[test]
+fn only_what_is_damaged_is_removed_for_its_damage() {
+    let dir = tempfile::tempdir().unwrap();
+    let artifacts = folder(&dir);
+    let cid = artifacts.put(&large()).unwrap();
+    // Somebody found it damaged, and by now it was fetched again.
+    assert!(!artifacts.remove_damaged(&cid).unwrap());
+    assert_eq!(artifacts.read(&cid).unwrap().unwrap(), large());
+    flip(&artifacts.path(&cid).unwrap(), 9);
+    assert!(artifacts.remove_damaged(&cid).unwrap());
+    assert!(artifacts.path(&cid).is_none() && !artifacts.remove_damaged(&cid).unwrap());
+}

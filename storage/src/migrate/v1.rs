@@ -2,37 +2,32 @@
 
 use std::path::Path;
 
-use rocksdb::{DB, Options};
 use serde::{Deserialize, de::IgnoredAny};
-use spore_protocol::{Kind, ObjectId, SignedObject, TaskId, cbor::Bytes};
+use spore_protocol::{Kind, ObjectId, TaskId};
 
 use crate::{
-    db::Db,
+    columns::Column,
+    db::{Access, Db, Source},
     error::{Result, StoreError},
-    progress::{Stage, Watch, tell},
-    types::{Change, Outcome},
+    keys,
+    progress::Watch,
+    read,
+    repair::{Known, Readable, Replay, Replayed},
+    types::Change,
     values,
-    write::Batch,
 };
 
 pub const SCHEMA: u32 = 1;
 
-/// A column that only schema 1 has.
-pub const ONLY_COLUMN: &str = "standing";
+/// Columns that only schema 1 has: by any of them it is known.
+pub const ONLY_COLUMNS: [&str; 2] = ["standing", "controls"];
 
-/// The columns that are read, by name; the others followed from them.
-/// `meta`: `schema` -> u32, `sequence` -> u64, `tally` -> CBOR [`Tally`].
-const META: &str = "meta";
-/// Kind code ++ id -> signature (64) ++ canonical bytes.
-const OBJECTS: &str = "objects";
-/// Record id -> CBOR [`Facts`].
-const RECORDS: &str = "records";
-/// Sequence -> CBOR [`Line`].
-const LOG: &str = "log";
-/// Record id -> CBOR [`Held`].
-const PENDING: &str = "pending";
-/// Arrival number -> record id.
-const PENDING_BY_AGE: &str = "pending_by_age";
+/// The columns that are read; the others followed from them. They had the names that they have today,
+/// and `meta`, `pending` and `pending_by_age` also the keys and values:
+/// `objects`: kind code ++ id -> signature (64) ++ canonical bytes;
+/// `records`: record id -> CBOR [`Facts`]; `log`: number -> CBOR [`Line`].
+const COLUMNS: [Column; 6] =
+    [Column::Meta, Column::Objects, Column::Records, Column::Log, Column::Pending, Column::PendingByAge];
 
 #[derive(Deserialize)]
 struct Line(Kind, ObjectId, Option<TaskId>);
@@ -53,14 +48,6 @@ struct Facts {
 }
 
 #[derive(Deserialize)]
-struct Held {
-    order: u64,
-    received_at: u64,
-    _parent: IgnoredAny,
-    object: Bytes,
-}
-
-#[derive(Deserialize)]
 struct Tally {
     _experiments: IgnoredAny,
     _verified: IgnoredAny,
@@ -73,104 +60,101 @@ struct Tally {
     next_pending: u64,
 }
 
-/// Objects in one write: some megabytes of memory.
-const BATCH: usize = 512;
-/// Objects between two words on progress: a second or so.
-const PROGRESS_EVERY: u64 = 10_000;
-
-/// Fills the database `new` from the one in `old`, which stays as it is.
-pub fn rebuild(old: &Path, new: &Db, watch: &mut Watch<'_>) -> Result<()> {
-    let old = Old::open(old)?;
-    let total = old.number(META, b"sequence")?.unwrap_or_default();
-    let (mut done, mut lines) = (0, Vec::with_capacity(BATCH));
-    tell(watch, Stage::Upgrade, done, total)?;
-    for entry in old.db.iterator_cf(old.column(LOG)?, rocksdb::IteratorMode::Start) {
-        let (key, value) = entry?;
-        lines.push((values::number(&key)?, values::decode::<Line>(&value)?));
-        if lines.len() >= BATCH {
-            done += take_over(&old, new, std::mem::take(&mut lines))?;
-            if done % PROGRESS_EVERY < BATCH as u64 {
-                tell(watch, Stage::Upgrade, done, total)?;
-            }
-        }
+/// Opens a database of this schema for reading.
+pub fn open(dir: &Path, access: Access) -> Result<Db> {
+    let db = Db::open_columns(dir, access, &COLUMNS)?;
+    let known = db.get(Column::Meta, keys::SCHEMA);
+    // One that is salvaged may have lost that too.
+    if access == Access::Read && known?.as_deref() != Some(&SCHEMA.to_be_bytes()) {
+        return Err(StoreError::corrupt("it has the columns of format 1, and not its number"));
     }
-    done += take_over(&old, new, lines)?;
-    take_over_pending(&old, new, total)?;
-    tell(watch, Stage::Upgrade, done, done)
+    Ok(db)
 }
 
-fn take_over(old: &Old, new: &Db, lines: Vec<(u64, Line)>) -> Result<u64> {
-    let mut batch = Batch::new(new)?;
-    let count = lines.len() as u64;
-    for (sequence, Line(kind, id, task_id)) in lines {
-        match old.get(OBJECTS, &[&[kind.code()], id.0.as_slice()].concat())? {
-            Some(bytes) => {
-                let received_at = match kind {
-                    Kind::Experiment => old.decoded::<Facts>(RECORDS, &id.0)?.received_at,
-                    _ => 0,
-                };
-                batch.skip_to(sequence);
-                let object = values::decode_object(kind, &bytes)?;
-                if object.id() != id || batch.insert(&object, received_at)? != Outcome::New {
-                    return Err(StoreError::corrupt(format!("{kind} {id} is not what was stored")));
-                }
+/// Inserts what is in `old`: of a damaged store, of which this is `known`, also what the log does not name.
+pub fn replay(old: &Db, mut replay: Replay<'_>, known: Option<Known>, watch: &mut Watch<'_>) -> Result<Replayed> {
+    let (mut next, sound_until) = (1, known.map_or(u64::MAX, |known| known.sound_until));
+    for step in Readable::new(old, Column::Log) {
+        let Some((key, value)) = replay.entry(Column::Log, step?, watch)? else { continue };
+        match values::number(&key).and_then(|number| Ok((number, values::decode(&value)?))) {
+            Ok((number, line)) => {
+                lost(&mut replay, next, number, sound_until);
+                next = number.saturating_add(1);
+                take_line(old, &mut replay, number, line)?;
             }
-            // Of profiles, only the newest was kept.
-            None if kind == Kind::Profile => batch.replay_line(&Change { sequence, kind, id, task_id })?,
-            None => return Err(StoreError::corrupt(format!("{kind} {id} is in the log but not here"))),
+            Err(error) => replay.unreadable(Column::Log, error.into_reason()),
         }
     }
-    new.commit(batch.finish()?.view.entries())?;
-    Ok(count)
+    let last = read::sequence(old).unwrap_or_default().max(known.map_or(0, |known| known.acknowledged));
+    lost(&mut replay, next, last.saturating_add(1), sound_until);
+    if known.is_some() {
+        unlogged(old, &mut replay, watch)?;
+        replay.rest_of_spare(watch)?;
+    }
+    replay.orphans(known.map(|known| known.now))?;
+    replay.beyond();
+    replay.waiting(old, watch)?;
+    if replay.is_exact()
+        && let Some(bytes) = old.get(Column::Meta, keys::TALLY)?
+    {
+        replay.orders(values::decode::<Tally>(&bytes)?.next_pending, 0);
+    }
+    replay.finish(last)
 }
 
-/// In the order in which they came, which decides what is dropped first.
-fn take_over_pending(old: &Old, new: &Db, sequence: u64) -> Result<()> {
-    let mut batch = Batch::new(new)?;
-    for entry in old.db.iterator_cf(old.column(PENDING_BY_AGE)?, rocksdb::IteratorMode::Start) {
-        let (_, id) = entry?;
-        let held: Held = old.decoded(PENDING, &id)?;
-        let object: SignedObject = values::decode_object(Kind::Experiment, &held.object.0)?;
-        batch.replay_held(held.order);
-        batch.insert(&object, held.received_at)?;
+/// The numbers from `next` to before `number` have no line.
+fn lost(replay: &mut Replay<'_>, next: u64, number: u64, sound_until: u64) {
+    let first = next.max(sound_until.saturating_add(1));
+    if first < number {
+        replay.lost_changes(first..=number - 1);
     }
-    batch.replay_held(match old.get(META, b"tally")? {
-        Some(bytes) => values::decode::<Tally>(&bytes)?.next_pending,
-        None => 0,
+}
+
+fn take_line(old: &Db, replay: &mut Replay<'_>, number: u64, Line(kind, id, task_id): Line) -> Result<()> {
+    replay.at(number);
+    let received_at = received_at(old, replay, kind, &id);
+    let object = old.get(Column::Objects, &keys::id(kind, &id));
+    let object = object.and_then(|bytes| bytes.map(|bytes| values::decode_object(kind, &bytes)).transpose());
+    match object {
+        Ok(Some(object)) => replay.take(object, id, received_at).map(drop),
+        // Of profiles, only the newest was kept.
+        Ok(None) if kind == Kind::Profile => replay.line(&Change { sequence: number, kind, id, task_id }),
+        Ok(None) => replay.recover(kind, id, received_at, "it is not there".into()),
+        Err(error) => replay.recover(kind, id, received_at, error.into_reason()),
+    }
+}
+
+fn received_at(old: &Db, replay: &mut Replay<'_>, kind: Kind, id: &ObjectId) -> Option<u64> {
+    if kind != Kind::Experiment {
+        return None;
+    }
+    let facts = old.get(Column::Records, &id.0).and_then(|bytes| {
+        let bytes = bytes.ok_or_else(|| StoreError::corrupt(format!("nothing tells when record {id} came")))?;
+        values::decode::<Facts>(&bytes)
     });
-    batch.skip_to(sequence.saturating_add(1));
-    new.commit(batch.finish()?.view.entries())
+    facts.map_err(|error| replay.unreadable(Column::Records, error.into_reason())).ok().map(|facts| facts.received_at)
 }
 
-struct Old {
-    db: DB,
-}
-
-impl Old {
-    fn open(dir: &Path) -> Result<Self> {
-        let names = [META, OBJECTS, RECORDS, LOG, PENDING, PENDING_BY_AGE];
-        let old = Self { db: DB::open_cf_for_read_only(&Options::default(), dir, names, false)? };
-        let schema = old.get(META, b"schema")?;
-        if schema.as_deref() != Some(&SCHEMA.to_be_bytes()) {
-            return Err(StoreError::corrupt("it has the columns of format 1, and not its number"));
+/// Objects that the log does not name: they get new numbers.
+fn unlogged(old: &Db, replay: &mut Replay<'_>, watch: &mut Watch<'_>) -> Result<()> {
+    replay.flush()?;
+    replay.beyond();
+    for step in Readable::new(old, Column::Objects) {
+        let Some((key, value)) = replay.entry(Column::Objects, step?, watch)? else { continue };
+        let kind = key.first().and_then(|code| Kind::from_code(*code));
+        let (Some(kind), Ok(id)) = (kind, keys::last_id(&key)) else { continue };
+        let id = ObjectId(id);
+        if replay.has(kind, &id)? {
+            continue;
         }
-        Ok(old)
+        match values::decode_object(kind, &value) {
+            Ok(object) => {
+                let received_at = received_at(old, replay, kind, &id);
+                replay.take(object, id, received_at)?;
+            }
+            // Told of where the log names it.
+            Err(error) => replay.unreadable(Column::Objects, format!("{kind} {id}: {}", error.into_reason())),
+        }
     }
-
-    fn column(&self, name: &str) -> Result<&rocksdb::ColumnFamily> {
-        self.db.cf_handle(name).ok_or_else(|| StoreError::corrupt(format!("column {name} is missing")))
-    }
-
-    fn get(&self, column: &str, key: &[u8]) -> Result<Option<Vec<u8>>> {
-        Ok(self.db.get_cf(self.column(column)?, key)?)
-    }
-
-    fn number(&self, column: &str, key: &[u8]) -> Result<Option<u64>> {
-        self.get(column, key)?.map(|bytes| values::number(&bytes)).transpose()
-    }
-
-    fn decoded<T: serde::de::DeserializeOwned>(&self, column: &str, key: &[u8]) -> Result<T> {
-        let missing = || StoreError::corrupt(format!("{column} lacks {}", hex::encode(key)));
-        values::decode(&self.get(column, key)?.ok_or_else(missing)?)
-    }
+    Ok(())
 }

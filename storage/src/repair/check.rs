@@ -4,18 +4,18 @@
 use std::{
     fmt, fs,
     iter::Peekable,
-    path::PathBuf,
+    path::{Path, PathBuf},
     sync::atomic::{AtomicU64, Ordering},
 };
 
 use super::{
     readable::{Readable, Step},
-    replay::{Fault, Replay},
-    swap,
+    replay::Fault,
+    swap, walk,
 };
 use crate::{
     columns::Column,
-    db::{Access, Db, Scan},
+    db::{Access, Db, Entry, Scan},
     error::Result,
     progress::{Stage, Watch, tell, unwatched},
     store::Store,
@@ -67,7 +67,7 @@ impl Store {
         let scratch = Scratch::new(self)?;
         let expected = Db::open(&scratch.dir, Access::Scratch)?;
         let view = self.view();
-        let replayed = Replay::new(&view, None, &expected)?.strictly(watch)?;
+        let replayed = walk::strictly(&view, &expected, watch)?;
         let mut report = CheckReport { objects: replayed.objects, pending: replayed.pending, ..CheckReport::default() };
         for damaged in replayed.damaged {
             report.add(|| unreadable(damaged.column, damaged.why));
@@ -94,12 +94,16 @@ impl Store {
 }
 
 /// A folder for a database to compare with, gone when this is.
-struct Scratch {
+pub struct Scratch {
     dir: PathBuf,
 }
 
 impl Scratch {
-    fn new(store: &Store) -> Result<Self> {
+    pub fn path(&self) -> &Path {
+        &self.dir
+    }
+
+    pub fn new(store: &Store) -> Result<Self> {
         let number = NEXT.fetch_add(1, Ordering::Relaxed);
         let dir = swap::scratch(store.dir()).join(format!("{}-{number}", std::process::id()));
         swap::clear(&dir)?;
@@ -111,7 +115,7 @@ impl Scratch {
 impl Drop for Scratch {
     fn drop(&mut self) {
         if let Err(error) = swap::clear(&self.dir) {
-            tracing::warn!(%error, "what a check compared with stays behind until the next start");
+            tracing::warn!(%error, "what a check worked with stays behind until the next start");
         }
         // Not empty where another check is under way.
         drop(self.dir.parent().map(fs::remove_dir));
@@ -141,8 +145,6 @@ fn of_fault(fault: &Fault) -> Finding {
 fn unreadable(column: String, why: String) -> Finding {
     Finding { column, key: "(a part)".into(), expected: "entries".into(), found: why }
 }
-
-type Entry = (Box<[u8]>, Box<[u8]>);
 
 /// One side of the comparison: its entries, and what of it cannot be read.
 fn entries<'a>(

@@ -3,15 +3,18 @@
 
 use std::{fmt, path::Path};
 
+use rocksdb::{LiveFile, checkpoint::Checkpoint};
 use spore_protocol::Cid;
 
 use super::{
+    check::Scratch,
     readable::{Readable, Step},
     swap,
 };
 use crate::{
+    artifacts::Artifacts,
     columns::Column,
-    db::Db,
+    db::{Access, Db, Scan},
     error::Result,
     progress::{Stage, Watch, tell},
     store::Store,
@@ -64,7 +67,8 @@ pub struct FilesReport {
 
 impl Store {
     /// Reads every block of the database and every artifact, and names what is damaged. Can run
-    /// beside everything else.
+    /// beside everything else: of a store open for writing it reads hard links of the tables as they are
+    /// now, through a cache of their own, since what the store's cache holds is not read from the disk.
     ///
     /// # Errors
     /// [`crate::StoreError::Cancelled`], [`crate::StoreError::Io`].
@@ -72,10 +76,23 @@ impl Store {
         let mut report = FilesReport::default();
         let (files, cut) = cut_files(self.database(), &swap::database(self.dir()))?;
         (report.files, report.damaged) = (files, cut);
-        let view = self.view();
+        if self.read_only() {
+            self.scan_blocks(&self.view(), &mut report, watch)?;
+        } else {
+            let scratch = Scratch::new(self)?;
+            let copy = scratch.path().join("checkpoint");
+            // The log of writes is copied as it is: a flush would also compact what may be damaged.
+            Checkpoint::new(self.database().raw())?.create_checkpoint_with_log_size(&copy, u64::MAX)?;
+            self.scan_blocks(&Db::open(&copy, Access::Salvage)?, &mut report, watch)?;
+        }
+        verify_artifacts(self.artifacts(), !self.read_only(), &mut report, watch)?;
+        Ok(report)
+    }
+
+    fn scan_blocks(&self, source: &dyn Scan, report: &mut FilesReport, watch: &mut Watch<'_>) -> Result<()> {
         for (done, column) in Column::ALL.into_iter().enumerate() {
             tell(watch, Stage::Scan, done as u64, Column::ALL.len() as u64)?;
-            for step in Readable::new(&view, column) {
+            for step in Readable::new(source, column) {
                 if let Step::Damage(why) = step?
                     && report.damaged.len() < MAX_DAMAGES
                 {
@@ -83,46 +100,57 @@ impl Store {
                 }
             }
         }
-        self.verify_artifacts(&mut report, watch)?;
-        Ok(report)
+        Ok(())
     }
+}
 
-    /// Reads every artifact, and removes those that are damaged where that is allowed.
-    pub(super) fn verify_artifacts(&self, report: &mut FilesReport, watch: &mut Watch<'_>) -> Result<()> {
-        let artifacts = self.artifacts();
-        artifacts.each(&mut |stored| {
-            if artifacts.verify(&stored.cid)? == Some(false) {
-                if report.damaged_artifacts.len() < MAX_DAMAGES {
-                    report.damaged_artifacts.push(stored.cid);
-                }
-                if !self.read_only() {
-                    artifacts.remove(&stored.cid)?;
-                }
-            }
-            report.artifacts += 1;
-            if report.artifacts.is_multiple_of(REPORT) {
-                tell(watch, Stage::Artifacts, report.artifacts, 0)?;
-            }
-            Ok(())
-        })
-    }
+/// Reads every artifact, and with `remove` takes away those that are damaged.
+pub fn verify_artifacts(
+    artifacts: &Artifacts,
+    remove: bool,
+    report: &mut FilesReport,
+    watch: &mut Watch<'_>,
+) -> Result<()> {
+    artifacts.each(&mut |stored| {
+        // A right one may have come in its place since it was read.
+        if artifacts.verify(&stored.cid)? == Some(false)
+            && (!remove || artifacts.remove_damaged(&stored.cid)?)
+            && report.damaged_artifacts.len() < MAX_DAMAGES
+        {
+            report.damaged_artifacts.push(stored.cid);
+        }
+        report.artifacts += 1;
+        if report.artifacts.is_multiple_of(REPORT) {
+            tell(watch, Stage::Artifacts, report.artifacts, 0)?;
+        }
+        Ok(())
+    })
 }
 
 /// How many table files the database has, and those whose length is not what it wrote.
 pub fn cut_files(db: &Db, dir: &Path) -> Result<(u64, Vec<DamagedFile>)> {
     let files = db.raw().live_files()?;
-    let mut cut = Vec::new();
-    for file in &files {
-        let name = file.name.trim_start_matches('/');
-        let length = std::fs::metadata(dir.join(name)).map(|file| file.len());
-        let why = match length {
-            Ok(length) if length == file.size as u64 => continue,
-            Ok(length) => format!("it has {length} bytes of {}", file.size),
-            Err(error) => error.to_string(),
-        };
-        cut.push(DamagedFile { column: file.column_family_name.clone(), file: Some(name.into()), why });
+    let mut cut: Vec<DamagedFile> = files.iter().filter_map(|file| cut_file(file, dir)).collect();
+    if !cut.is_empty() {
+        // One that a compaction replaced since then is nobody's any more.
+        let live = db.raw().live_files()?;
+        cut.retain(|cut| live.iter().any(|file| cut.file.as_deref() == Some(table_name(file))));
     }
     Ok((files.len() as u64, cut))
+}
+
+fn cut_file(file: &LiveFile, dir: &Path) -> Option<DamagedFile> {
+    let name = table_name(file);
+    let why = match std::fs::metadata(dir.join(name)).map(|file| file.len()) {
+        Ok(length) if length == file.size as u64 => return None,
+        Ok(length) => format!("it has {length} bytes of {}", file.size),
+        Err(error) => error.to_string(),
+    };
+    Some(DamagedFile { column: file.column_family_name.clone(), file: Some(name.into()), why })
+}
+
+fn table_name(file: &LiveFile) -> &str {
+    file.name.trim_start_matches('/')
 }
 
 /// The file that a message of RocksDB is about.

@@ -2,7 +2,7 @@
 //! column anew from what can still be read ([`rebuild`]), and putting the result in place ([`swap`]).
 //!
 //! Everything but the objects follows from the objects, so there is one way to repair: insert them
-//! again. What cannot be read is named and left out; other nodes bring it back, since what two
+//! again ([`replay`]), in the order of their numbers ([`walk`]). What cannot be read is named and left out; other nodes bring it back, since what two
 //! nodes compare is computed from what is really there.
 
 mod check;
@@ -11,11 +11,17 @@ mod readable;
 mod rebuild;
 mod replay;
 pub(crate) mod swap;
+pub(crate) mod underway;
+mod walk;
 
-pub(crate) use self::readable::{Readable, Step};
 pub use self::{
     check::{CheckReport, Finding},
     files::{DamagedFile, FilesReport},
     rebuild::RepairReport,
     replay::Fault,
+};
+pub(crate) use self::{
+    readable::{Readable, Step},
+    replay::{Replay, Replayed},
+    walk::Known,
 };

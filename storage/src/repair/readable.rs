@@ -27,9 +27,14 @@ pub struct Readable<'a> {
 
 impl<'a> Readable<'a> {
     pub fn new(source: &'a dyn Scan, column: Column) -> Self {
+        Self::from(source, column, &[])
+    }
+
+    /// Only what lies from this key on.
+    pub fn from(source: &'a dyn Scan, column: Column, from: &[u8]) -> Self {
         // A scan that cannot even begin has that as its first step.
-        let entries = source.scan(column, &[]).unwrap_or_else(|error| Box::new(std::iter::once(Err(error))));
-        Self { source, column, entries: Some(entries), from: Vec::new() }
+        let entries = source.scan(column, from).unwrap_or_else(|error| Box::new(std::iter::once(Err(error))));
+        Self { source, column, entries: Some(entries), from: from.to_vec() }
     }
 
     /// Goes on behind the damage at `from`, if anything is there.
@@ -41,41 +46,76 @@ impl<'a> Readable<'a> {
         }
     }
 
-    /// The least key from which the column can be read again, to 16 bytes.
+    /// The least key from which the column can be read again, to [`WIDTH`] bytes.
     fn next_readable(&self) -> Option<Vec<u8>> {
-        let start = leading_number(&self.from);
-        let readable = |distance: u128| {
-            let key = start.saturating_add(distance).to_be_bytes();
-            let first = self.source.scan(self.column, &key).map(|mut entries| entries.next());
+        let start = wide(&self.from);
+        let readable = |key: &Wide| {
+            let first = self.source.scan(self.column, key).map(|mut entries| entries.next());
             matches!(first, Ok(None | Some(Ok(_))))
         };
-        let farthest = u128::MAX - start;
-        let mut unreadable = 0;
-        let mut found = 1.min(farthest);
-        while !readable(found) {
-            if found == farthest {
-                return None;
+        let mut unreadable = start;
+        let farther = (0..WIDTH * 8).map_while(|power| plus_power_of_two(&start, power));
+        let mut found = farther.chain([[0xff; WIDTH]]).find(|key| {
+            let good = readable(key);
+            if !good {
+                unreadable = *key;
             }
-            unreadable = found;
-            found = found.saturating_mul(2).min(farthest);
-        }
-        while found - unreadable > 1 {
-            let middle = unreadable + (found - unreadable) / 2;
-            if readable(middle) {
-                found = middle;
+            good
+        })?;
+        loop {
+            let between = middle(&unreadable, &found);
+            if between == unreadable {
+                return Some(found.to_vec());
+            }
+            if readable(&between) {
+                found = between;
             } else {
-                unreadable = middle;
+                unreadable = between;
             }
         }
-        Some((start + found).to_be_bytes().to_vec())
     }
 }
 
-/// The first 16 bytes of a key as a number, zeros where it is shorter.
-fn leading_number(key: &[u8]) -> u128 {
-    let mut bytes = [0; 16];
+/// Bytes of a key that are told apart in the search: most keys begin with a task or a node and go on
+/// with a time, which all lie within. At most a thousand keys are tried behind each damage.
+const WIDTH: usize = 64;
+
+/// The first bytes of a key, zeros where it is shorter: a number, big-endian.
+type Wide = [u8; WIDTH];
+
+fn wide(key: &[u8]) -> Wide {
+    let mut bytes = [0; WIDTH];
     bytes.iter_mut().zip(key).for_each(|(to, from)| *to = *from);
-    u128::from_be_bytes(bytes)
+    bytes
+}
+
+/// None above the highest.
+fn plus_power_of_two(number: &Wide, power: usize) -> Option<Wide> {
+    let mut sum = *number;
+    let mut carry = 1 << (power % 8);
+    for byte in sum.iter_mut().rev().skip(power / 8) {
+        let (with, over) = byte.overflowing_add(carry);
+        (*byte, carry) = (with, over.into());
+        if carry == 0 {
+            return Some(sum);
+        }
+    }
+    None
+}
+
+/// The number halfway, rounded down.
+fn middle(a: &Wide, b: &Wide) -> Wide {
+    let (mut sum, mut carry) = ([0; WIDTH], 0u16);
+    for (to, (a, b)) in sum.iter_mut().zip(a.iter().zip(b)).rev() {
+        let [over, low] = (u16::from(*a) + u16::from(*b) + carry).to_be_bytes();
+        (*to, carry) = (low, over.into());
+    }
+    for byte in &mut sum {
+        let odd = *byte & 1;
+        *byte = *byte >> 1 | (carry as u8) << 7;
+        carry = odd.into();
+    }
+    sum
 }
 
 /// Whether the failure is the disk's, and not that of the program or a full disk.
@@ -153,6 +193,17 @@ mod tests {
     }
 
     #[test]
+    fn the_search_counts_as_large_numbers_do() {
+        let number = |n: u16| wide(&[[0; WIDTH - 2].as_slice(), &n.to_be_bytes()].concat());
+        assert_eq!(plus_power_of_two(&number(0xff), 0), Some(number(0x100)));
+        assert_eq!(plus_power_of_two(&number(0x1234), 9), Some(number(0x1434)));
+        assert_eq!(plus_power_of_two(&[0xff; WIDTH], 3), None);
+        assert_eq!(middle(&number(0x1ff), &number(0x300)), number(0x27f));
+        assert_eq!(middle(&[0xff; WIDTH], &[0xff; WIDTH]), [0xff; WIDTH]);
+        assert_eq!(middle(&number(7), &number(8)), number(7));
+    }
+
+    #[test]
     fn every_entry_outside_the_damage_is_found() {
         let number = |n: u64| n.to_be_bytes().to_vec();
         let hash = |n: u64| <[u8; 32]>::from(<sha2::Sha256 as sha2::Digest>::digest(n.to_be_bytes())).to_vec();
@@ -168,5 +219,15 @@ mod tests {
                 assert_eq!(damages == 0, expected.len() == 300);
             }
         }
+    }
+
+    /// As in a task's timeline: all keys begin with the same 33 bytes.
+    #[test]
+    fn the_rest_of_a_scope_is_found_behind_its_damage() {
+        let key = |n: u64| [[7; 33].as_slice(), &n.to_be_bytes(), &[n as u8 ^ 0x5a; 32]].concat();
+        let entries: BTreeMap<_, _> = (0..300).map(|n| (key(n), vec![1])).collect();
+        let bad = vec![(key(10), key(12)), (key(100), key(180))];
+        let expected: Vec<_> = (0..300).filter(|n| !matches!(n, 10..=12 | 100..=180)).map(key).collect();
+        assert_eq!(read(&Rotten { entries, bad }), (expected, 2));
     }
 }

@@ -1,22 +1,28 @@
 //! A store built anew out of what can be read of it, and put in its place.
 
-use std::path::{Path, PathBuf};
+use std::{
+    ops::RangeInclusive,
+    path::{Path, PathBuf},
+};
 
 use rocksdb::{DB, Options};
+use spore_protocol::Cid;
 
 use super::{
-    files::{DamagedFile, FilesReport, cut_files},
-    replay::{Fault, Replay, Replayed},
-    swap,
+    files::{DamagedFile, FilesReport, cut_files, verify_artifacts},
+    replay::{Fault, Replayed},
+    swap, underway,
+    walk::{self, Known},
 };
 use crate::{
+    artifacts::Artifacts,
     backup,
     columns::{Column, SCHEMA},
-    db::{Access, Db, Source},
+    db::{Access, Db, Scan, Source},
     error::{Result, StoreError},
     keys,
     lock::DirLock,
-    mark::{self, Mark},
+    mark, migrate,
     progress::Watch,
     read,
     store::Store,
@@ -31,15 +37,19 @@ pub struct RepairReport {
     pub pending: u64,
     /// Objects that were read from the backup.
     pub from_backup: u64,
-    /// Waiting records that had no more room.
-    pub dropped_pending: u64,
     /// Where the old database could not be read.
     pub damaged_files: Vec<DamagedFile>,
     /// What is lost or was refused, the first of it; other nodes may bring it back.
     pub faults: Vec<Fault>,
     pub fault_count: u64,
+    /// Numbers of changes that were acknowledged and of which nothing is left, not even what they were: the
+    /// log of writes was cut short or damaged. The first thousand ranges. Where the database did not open
+    /// as a store, also those that were lost before.
+    pub lost_changes: Vec<RangeInclusive<u64>>,
     /// Artifacts that were not what their address says: removed.
-    pub damaged_artifacts: Vec<spore_protocol::Cid>,
+    pub damaged_artifacts: Vec<Cid>,
+    /// Why not all artifacts could be looked at, which does not keep the database from being repaired.
+    pub artifacts_unread: Option<String>,
     /// The old database, kept where something of it is lost, until the next repair.
     pub kept: Option<PathBuf>,
 }
@@ -48,95 +58,164 @@ impl Store {
     /// Builds the store in `dir` anew: every object that can be read and verifies, in its order, with
     /// its number, and every column from these. What cannot be read is taken from the newest backup in
     /// `backup`, where one is named. The node must not run. Needs as much free disk as the database
-    /// takes.
+    /// takes. A store of an older schema is upgraded by it. Records whose parents are lost wait for them
+    /// from `now` on (Unix seconds), as the store has no clock.
     ///
     /// # Errors
     /// [`StoreError::Locked`] beside a node, [`StoreError::NotFound`], [`StoreError::NewerSchema`],
-    /// [`StoreError::Cancelled`]; what could be read of the store still can be then.
-    pub fn repair(dir: &Path, backup: Option<&Path>, watch: &mut Watch<'_>) -> Result<RepairReport> {
+    /// [`StoreError::Cancelled`]; what could be read of the store still can be then, by another repair.
+    pub fn repair(dir: &Path, backup: Option<&Path>, now: u64, watch: &mut Watch<'_>) -> Result<RepairReport> {
         if !swap::exists(dir) {
             return Err(StoreError::NotFound(dir.to_path_buf()));
         }
         let lock = DirLock::exclusive(dir)?;
         swap::recover(dir)?;
         let spare = backup.map(|backup| open_spare(backup, dir, watch)).transpose()?;
-        let (replayed, whole) = rebuild(dir, spare.as_ref().map(|spare| spare as &dyn Source), watch)?;
+        let (replayed, whole) = rebuild(dir, spare.as_ref().map(|spare| spare as &dyn Scan), now, watch)?;
         drop(spare);
-        swap::install(dir)?;
-        if whole {
-            swap::clear(&swap::replaced(dir))?;
-        }
+        // Before the new database is in place: whoever stops it here has the old one still.
+        let (damaged_artifacts, artifacts_unread) = look_at_artifacts(dir, watch)?;
+        let old = if whole { swap::Old::Spent } else { swap::Old::Kept };
+        swap::install(dir, old)?;
         drop(lock);
-        let mut files = FilesReport::default();
-        Self::open(dir)?.verify_artifacts(&mut files, watch)?;
         Ok(RepairReport {
             objects: replayed.objects,
             pending: replayed.pending,
             from_backup: replayed.from_spare,
-            dropped_pending: replayed.dropped,
             kept: (!whole).then(|| swap::replaced(dir)),
             damaged_files: replayed.damaged,
             faults: replayed.faults,
             fault_count: replayed.fault_count,
-            damaged_artifacts: files.damaged_artifacts,
+            lost_changes: replayed.lost_changes,
+            damaged_artifacts,
+            artifacts_unread,
         })
     }
 }
 
+/// Removes the damaged artifacts; names them, and why some could not be looked at.
+fn look_at_artifacts(dir: &Path, watch: &mut Watch<'_>) -> Result<(Vec<Cid>, Option<String>)> {
+    let artifacts = Artifacts::new(dir.join("artifacts"), false);
+    let mut files = FilesReport::default();
+    let unread = match artifacts.sweep().and_then(|()| verify_artifacts(&artifacts, true, &mut files, watch)) {
+        Err(StoreError::Cancelled) => return Err(StoreError::Cancelled),
+        verified => verified.err().map(|error| error.to_string()),
+    };
+    Ok((files.damaged_artifacts, unread))
+}
+
 /// Builds in [`swap::building`] what [`swap::install`] puts in place, and tells whether it has everything
 /// that was in the old one.
-fn rebuild(dir: &Path, spare: Option<&dyn Source>, watch: &mut Watch<'_>) -> Result<(Replayed, bool)> {
+fn rebuild(dir: &Path, spare: Option<&dyn Scan>, now: u64, watch: &mut Watch<'_>) -> Result<(Replayed, bool)> {
     let acknowledged = mark::read(&swap::database(dir));
-    let (old, cut) = open_damaged(&swap::database(dir))?;
+    let old = Damaged::open(&swap::database(dir))?;
     let building = swap::building(dir);
     swap::create(&building)?;
     let new = Db::open(&building, Access::Scratch)?;
-    let mut replayed = Replay::new(&old, spare, &new)?.mending(acknowledged, watch)?;
-    replayed.damaged.splice(..0, cut);
+    let known = Known { acknowledged, sound_until: old.sound_until, now };
+    let mut replayed = match old.format {
+        Format::Todays => walk::mending(&old.db, spare, &new, known, watch)?,
+        Format::Older => migrate::mending(&old.db, spare, &new, known, watch)?,
+    };
+    replayed.damaged.splice(..0, old.damaged);
     new.seal()?;
-    Mark::open(&building)?.set(read::sequence(&new)?);
-    let whole = replayed.fault_count == 0 && replayed.dropped == 0 && replayed.damaged.is_empty();
+    mark::write(&building, read::sequence(&new)?)?;
+    let whole = replayed.fault_count == 0 && replayed.damaged.is_empty() && replayed.lost_changes.is_empty();
     Ok((replayed, whole))
 }
 
-/// Opens what may be damaged, for reading what is not. A table that is cut short hides what lies in
-/// older ones, and a database without its lists does not open: then RocksDB's own repair first
-/// makes a database of the tables that are whole. Also gives what is cut short.
-fn open_damaged(dir: &Path) -> Result<(Db, Vec<DamagedFile>)> {
-    let cut = match Db::open(dir, Access::Salvage) {
-        Ok(db) => {
-            let (_, cut) = cut_files(&db, dir)?;
-            if cut.is_empty() {
-                return Ok((of_this_format(db)?, cut));
-            }
-            cut
-        }
-        Err(error @ (StoreError::NewerSchema { .. } | StoreError::OlderSchema { .. })) => return Err(error),
-        Err(error) => vec![DamagedFile::of_database(error.into_reason())],
-    };
-    let mut options = Options::default();
-    options.set_log_level(rocksdb::LogLevel::Warn);
-    DB::repair(&options, dir)?;
-    Ok((of_this_format(Db::open(dir, Access::Salvage)?)?, cut))
+/// Which program's columns a database has.
+#[derive(Clone, Copy, PartialEq, Eq)]
+enum Format {
+    Todays,
+    Older,
 }
 
-/// A number that cannot be read is taken for this program's: another one would have been noticed
-/// before the damage came.
-fn of_this_format(db: Db) -> Result<Db> {
-    match db.get(Column::Meta, keys::SCHEMA).ok().flatten().and_then(|bytes| bytes.try_into().ok()) {
-        Some(bytes) if u32::from_be_bytes(bytes) > SCHEMA => {
-            Err(StoreError::NewerSchema { found: u32::from_be_bytes(bytes), supported: SCHEMA })
-        }
-        Some(bytes) if u32::from_be_bytes(bytes) < SCHEMA => {
-            Err(StoreError::corrupt("it has an older format, which starting a node once brings up to date"))
-        }
-        _ => Ok(db),
+/// A database that may be damaged, open for reading what is not.
+struct Damaged {
+    db: Db,
+    format: Format,
+    /// The number up to which it opens as a store: after it the log of writes is damaged, or at its end. 0
+    /// where it does not open so at all.
+    sound_until: u64,
+    /// What was found damaged in opening it.
+    damaged: Vec<DamagedFile>,
+}
+
+impl Damaged {
+    /// A table that is cut short hides what lies in older ones, and a database without its lists does not
+    /// open: then RocksDB's own repair first makes a database of the tables that are whole, in place,
+    /// which drops those that are not. So it is done only where a column is concerned that is
+    /// read, and never for the columns that are computed again.
+    fn open(dir: &Path) -> Result<Self> {
+        let number = open(dir, Access::Read).and_then(|(db, _)| read::sequence(&db));
+        let sound_until = number.unwrap_or_default();
+        let damaged = match underway::damaged(dir)? {
+            Some(damaged) => damaged,
+            None => match open(dir, Access::Salvage) {
+                Ok((db, format)) => {
+                    let (_, damaged) = cut_files(&db, dir)?;
+                    if !damaged.iter().any(is_read) {
+                        return Ok(Self { db, format, sound_until, damaged });
+                    }
+                    damaged
+                }
+                Err(error @ (StoreError::NewerSchema { .. } | StoreError::DiskFull)) => return Err(error),
+                Err(error) => vec![DamagedFile::of_database(error.into_reason())],
+            },
+        };
+        underway::mark(dir, &damaged)?;
+        let mut options = Options::default();
+        options.set_log_level(rocksdb::LogLevel::Warn);
+        DB::repair(&options, dir)?;
+        let (db, format) = open(dir, Access::Salvage)?;
+        Ok(Self { db, format, sound_until, damaged })
     }
 }
 
-/// The newest backup, unpacked beside the store.
+/// Whether a repair reads the column that a file belongs to: the others follow from these.
+fn is_read(damaged: &DamagedFile) -> bool {
+    const READ: [Column; 9] = [
+        Column::Meta,
+        Column::Ids,
+        Column::Objects,
+        Column::Log,
+        Column::Records,
+        Column::Pending,
+        Column::PendingByAge,
+        Column::Refused,
+        Column::RefusedByAge,
+    ];
+    READ.iter().any(|column| column.name() == damaged.column)
+}
+
+/// A format's number that cannot be read is taken for this program's: another one would have been
+/// noticed before the damage came.
+fn open(dir: &Path, access: Access) -> Result<(Db, Format)> {
+    let older = |dir| Ok((migrate::open(dir, access)?, Format::Older));
+    let db = match Db::open(dir, access) {
+        Err(StoreError::OlderSchema { .. }) => return older(dir),
+        db => db?,
+    };
+    let number = db.get(Column::Meta, keys::SCHEMA).ok().flatten().and_then(|bytes| bytes.try_into().ok());
+    match number.map(u32::from_be_bytes) {
+        Some(found) if found > SCHEMA => Err(StoreError::NewerSchema { found, supported: SCHEMA }),
+        Some(found) if found < SCHEMA => older(dir),
+        _ => Ok((db, Format::Todays)),
+    }
+}
+
+/// The newest backup, unpacked beside the store, and upgraded where it is older.
 fn open_spare(backup: &Path, dir: &Path, watch: &mut Watch<'_>) -> Result<Db> {
     let spare = swap::scratch(dir).join("backup");
     backup::unpack(backup, None, &spare, watch)?;
-    Db::open(&spare, Access::Salvage).and_then(of_this_format)
+    match open(&spare, Access::Salvage)? {
+        (db, Format::Todays) => Ok(db),
+        (db, Format::Older) => {
+            drop(db);
+            let upgraded = swap::scratch(dir).join("upgraded");
+            migrate::convert(&spare, &upgraded, watch)?;
+            Db::open(&upgraded, Access::Salvage)
+        }
+    }
 }

@@ -54,8 +54,25 @@ pub fn clear(path: &Path) -> Result<()> {
     }
 }
 
+/// What becomes of the database that is replaced.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Old {
+    /// It stays in [`replaced`].
+    Kept,
+    /// It goes: everything that was in it is in the new one.
+    Spent,
+}
+
+/// In a database that has everything of the one that it takes the place of, until that one is gone.
+/// Beside the files of RocksDB, which leaves names that are not its own alone.
+const SPENDS: &str = "REPLACES-ALL";
+
 /// Makes the complete, closed database in [`building`] the store.
-pub fn install(dir: &Path) -> Result<()> {
+pub fn install(dir: &Path, old: Old) -> Result<()> {
+    if old == Old::Spent {
+        let path = building(dir).join(SPENDS);
+        fs::write(&path, []).map_err(|e| StoreError::io(format!("cannot write {}", path.display()), e))?;
+    }
     sync_folder(&building(dir))?;
     rename(&building(dir), &ready(dir))?;
     sync_folder(dir)?;
@@ -67,15 +84,20 @@ pub fn install(dir: &Path) -> Result<()> {
 pub fn recover(dir: &Path) -> Result<()> {
     clear(&building(dir))?;
     clear(&scratch(dir))?;
-    if !ready(dir).is_dir() {
-        return Ok(());
+    if ready(dir).is_dir() {
+        if database(dir).is_dir() {
+            clear(&replaced(dir))?;
+            rename(&database(dir), &replaced(dir))?;
+        }
+        rename(&ready(dir), &database(dir))?;
+        sync_folder(dir)?;
     }
-    if database(dir).is_dir() {
+    let spends = database(dir).join(SPENDS);
+    if spends.exists() {
         clear(&replaced(dir))?;
-        rename(&database(dir), &replaced(dir))?;
+        fs::remove_file(&spends).map_err(|e| StoreError::io(format!("cannot remove {}", spends.display()), e))?;
     }
-    rename(&ready(dir), &database(dir))?;
-    sync_folder(dir)
+    Ok(())
 }
 
 fn rename(from: &Path, to: &Path) -> Result<()> {
@@ -111,7 +133,26 @@ mod tests {
         recover(dir).unwrap();
         assert_eq!(text(&database(dir)), Some("new".into()));
         put(&building(dir), "newer");
-        install(dir).unwrap();
+        install(dir, Old::Kept).unwrap();
         assert_eq!((text(&database(dir)), text(&replaced(dir))), (Some("newer".into()), Some("new".into())));
+    }
+
+    #[test]
+    fn what_is_whole_in_the_new_store_goes_with_the_old_one_whenever_a_crash_comes() {
+        let dir = tempfile::tempdir().unwrap();
+        let dir = dir.path();
+        put(&database(dir), "old");
+        put(&building(dir), "new");
+        install(dir, Old::Spent).unwrap();
+        assert_eq!((text(&database(dir)), text(&replaced(dir))), (Some("new".into()), None));
+        // A crash after the renames, before the old one was removed.
+        put(&replaced(dir), "old");
+        fs::write(database(dir).join(SPENDS), []).unwrap();
+        recover(dir).unwrap();
+        assert_eq!((text(&database(dir)), text(&replaced(dir))), (Some("new".into()), None));
+        // What another repair keeps is not touched by the next start.
+        put(&replaced(dir), "kept");
+        recover(dir).unwrap();
+        assert_eq!(text(&replaced(dir)), Some("kept".into()));
     }
 }

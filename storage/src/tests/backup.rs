@@ -2,13 +2,14 @@
 
 use std::{
     fs,
+    ops::ControlFlow,
     sync::atomic::{AtomicBool, Ordering},
 };
 
 use spore_protocol::{Cid, Goal, VerifiedObject};
 
 use super::objects::{manifest, record, sign, task_of};
-use crate::{GcPlan, RestorePlan, Store, StoreError, unwatched};
+use crate::{GcPlan, RestorePlan, Stage, Store, StoreError, unwatched};
 
 fn records(from: u64, to: u64) -> Vec<VerifiedObject> {
     let task = task_of(&manifest(1, Goal::Minimize));
@@ -138,4 +139,44 @@ fn a_damaged_backup_is_refused_and_damaged_artifacts_are_left_out() {
     assert!(matches!(Store::open_read_only(target.path()), Err(StoreError::NotFound(_))), "nothing is put in place");
     assert_eq!(store.artifact(&good).unwrap().unwrap(), b"good");
     assert!(store.artifact(&Cid::of(b"bad")).unwrap().is_none());
+}
+
+#[test]
+fn a_backup_that_is_stopped_leaves_those_before_it() {
+    let dir = tempfile::tempdir().unwrap();
+    let folder = tempfile::tempdir().unwrap();
+    let store = Store::open(dir.path()).unwrap();
+    store.insert(&records(0, 10), 1).unwrap();
+    let first = store.backup(folder.path(), 1, &mut unwatched).unwrap();
+    store.put_artifact(b"script").unwrap();
+    let stopped = store.backup(folder.path(), 1, &mut |progress| match progress.stage {
+        Stage::Artifacts => ControlFlow::Break(()),
+        _ => ControlFlow::Continue(()),
+    });
+    assert!(matches!(stopped, Err(StoreError::Cancelled)));
+    assert_eq!(Store::backups(folder.path()).unwrap().first(), Some(&first.backup));
+    let second = store.backup(folder.path(), 1, &mut unwatched).unwrap();
+    assert_eq!((Store::backups(folder.path()).unwrap(), second.artifacts_copied), (vec![second.backup], 1));
+}
+
+#[test]
+fn a_backup_folder_is_not_read_while_it_is_written() {
+    let dir = tempfile::tempdir().unwrap();
+    let folder = tempfile::tempdir().unwrap();
+    let store = Store::open(dir.path()).unwrap();
+    store.put_artifact(b"script").unwrap();
+    let target = tempfile::tempdir().unwrap();
+    let mut refused = 0;
+    let mut watch = |progress: crate::Progress| {
+        if progress.stage == Stage::Artifacts {
+            let plan = RestorePlan::default();
+            let restored = Store::restore(folder.path(), target.path(), plan, &mut unwatched);
+            assert!(matches!(restored, Err(StoreError::Locked { .. })), "{restored:?}");
+            assert!(matches!(Store::backups(folder.path()), Err(StoreError::Locked { .. })));
+            refused += 1;
+        }
+        ControlFlow::Continue(())
+    };
+    store.backup(folder.path(), 1, &mut watch).unwrap();
+    assert_eq!((refused, Store::backups(folder.path()).unwrap().len()), (1, 1));
 }

@@ -11,6 +11,12 @@ use spore_protocol::{Goal, Kind, ObjectId, Record, RecordId, Verified, VerifiedO
 use super::objects::{manifest, profile, record, sign, task_of, verification};
 use crate::{Fault, Store, StoreError, columns::Column, repair::swap, unwatched};
 
+/// Seconds between two batches of a [`stored`] store.
+const MONTH: u64 = 30 * 24 * 3600;
+
+/// When it is repaired, long after everything came.
+const NOW: u64 = 100 * MONTH;
+
 /// A tree of records with texts that do not compress, their task, events and a profile.
 fn history(records: usize) -> Vec<VerifiedObject> {
     let manifest = manifest(1, Goal::Minimize);
@@ -36,7 +42,7 @@ fn stored(objects: &[VerifiedObject], tables: bool) -> tempfile::TempDir {
     let dir = tempfile::tempdir().unwrap();
     let store = Store::open(dir.path()).unwrap();
     for (number, batch) in objects.chunks(50).enumerate() {
-        store.insert(batch, 1_000 + number as u64).unwrap();
+        store.insert(batch, number as u64 * MONTH).unwrap();
     }
     if tables {
         store.compact(&mut unwatched).unwrap();
@@ -128,7 +134,7 @@ fn a_flipped_block_is_named_never_served_and_what_it_held_comes_back() {
     assert!(named >= unreadable, "{:?}", check.findings);
     drop(store);
 
-    let report = Store::repair(dir.path(), None, &mut unwatched).unwrap();
+    let report = Store::repair(dir.path(), None, NOW, &mut unwatched).unwrap();
     let lost = report.faults.iter().filter(|fault| matches!(fault, Fault::Lost { .. })).count();
     assert_eq!(lost, unreadable);
     assert!(report.kept.is_some_and(|kept| kept.is_dir()));
@@ -154,7 +160,7 @@ fn what_is_lost_is_taken_from_the_newest_backup() {
     for part in [1, 2, 3] {
         flip(&table, length(&table) * part / 4);
     }
-    let report = Store::repair(dir.path(), Some(backup.path()), &mut unwatched).unwrap();
+    let report = Store::repair(dir.path(), Some(backup.path()), NOW, &mut unwatched).unwrap();
     assert_eq!((report.faults.len(), report.objects), (0, objects.len() as u64), "{:?}", report.faults);
     assert!(report.from_backup >= 3 && report.damaged_files.len() == 3);
     let store = Store::open(dir.path()).unwrap();
@@ -173,7 +179,7 @@ fn a_damaged_index_is_computed_again_without_loss() {
         let findings = store.check_with(&mut unwatched).unwrap().findings;
         assert!(findings.iter().any(|finding| finding.column == column.name()), "{column:?}: {findings:?}");
         drop(store);
-        Store::repair(dir.path(), None, &mut unwatched).unwrap();
+        Store::repair(dir.path(), None, NOW, &mut unwatched).unwrap();
         let store = Store::open(dir.path()).unwrap();
         assert_eq!((missing(&store, &objects), store.check().unwrap()), (vec![], vec![]), "{column:?}");
     }
@@ -190,9 +196,11 @@ fn a_table_cut_short_is_named_when_the_store_is_opened_and_repaired() {
             Err(error @ StoreError::Corrupt { .. }) => assert!(error.to_string().contains(&name(&table)), "{error}"),
             other => panic!("{other:?}"),
         }
-        let report = Store::repair(dir.path(), None, &mut unwatched).unwrap();
+        let report = Store::repair(dir.path(), None, NOW, &mut unwatched).unwrap();
         assert_eq!(report.damaged_files[0].file, Some(name(&table)), "{:?}", report.damaged_files);
         assert_eq!(report.fault_count > 0, column == Column::Objects, "{:?}", report.faults);
+        let changed = report.kept.unwrap().join("REPAIRING").exists();
+        assert_eq!(changed, column == Column::Objects, "what is computed again needs no repair of tables");
         refill(&Store::open(dir.path()).unwrap(), &objects);
     }
 }
@@ -203,7 +211,7 @@ fn a_database_without_its_list_of_tables_is_repaired() {
     let dir = stored(&objects, true);
     cut(&newest(dir.path(), |name| name.starts_with("MANIFEST")), 40);
     assert!(matches!(Store::open(dir.path()), Err(StoreError::Corrupt { .. })));
-    let report = Store::repair(dir.path(), None, &mut unwatched).unwrap();
+    let report = Store::repair(dir.path(), None, NOW, &mut unwatched).unwrap();
     assert_eq!(report.objects, objects.len() as u64, "{report:?}");
     let store = Store::open(dir.path()).unwrap();
     assert_eq!((missing(&store, &objects), store.check().unwrap()), (vec![], vec![]));
@@ -242,7 +250,7 @@ fn an_object_that_is_not_what_was_signed_is_dropped_by_name() {
     let findings = store.check().unwrap();
     assert!(findings.iter().any(|text| text.contains(&leaf.id().to_string())), "{findings:?}");
     drop(store);
-    let report = Store::repair(dir.path(), None, &mut unwatched).unwrap();
+    let report = Store::repair(dir.path(), None, NOW, &mut unwatched).unwrap();
     assert!(matches!(&report.faults[..], [Fault::Refused { id, .. }] if *id == leaf.id()), "{:?}", report.faults);
     let store = Store::open(dir.path()).unwrap();
     assert_eq!(missing(&store, &objects), [leaf.id()]);
@@ -254,16 +262,16 @@ fn a_repair_that_is_stopped_leaves_the_store_as_it_was() {
     let objects = history(300);
     let dir = stored(&objects, true);
     let mut told = 0;
-    let stopped = Store::repair(dir.path(), None, &mut |_| {
+    let stopped = Store::repair(dir.path(), None, NOW, &mut |_| {
         told += 1;
         if told < 2 { std::ops::ControlFlow::Continue(()) } else { std::ops::ControlFlow::Break(()) }
     });
     assert!(matches!(stopped, Err(StoreError::Cancelled)));
     let store = Store::open(dir.path()).unwrap();
     assert_eq!((missing(&store, &objects), store.check().unwrap()), (vec![], vec![]));
-    assert!(matches!(Store::repair(dir.path(), None, &mut unwatched), Err(StoreError::Locked { .. })));
+    assert!(matches!(Store::repair(dir.path(), None, NOW, &mut unwatched), Err(StoreError::Locked { .. })));
     let nowhere = tempfile::tempdir().unwrap();
-    assert!(matches!(Store::repair(nowhere.path(), None, &mut unwatched), Err(StoreError::NotFound(_))));
+    assert!(matches!(Store::repair(nowhere.path(), None, NOW, &mut unwatched), Err(StoreError::NotFound(_))));
 }
 
 #[test]
@@ -273,4 +281,168 @@ fn a_check_can_be_stopped_and_leaves_nothing() {
     let stopped = store.check_with(&mut |_| std::ops::ControlFlow::Break(()));
     assert!(matches!(stopped, Err(StoreError::Cancelled)));
     assert!(!swap::scratch(dir.path()).exists());
+}
+
+/// Takes entries out of a store, as if their blocks could not be read and nobody knew.
+fn forget(dir: &Path, object: &VerifiedObject, columns: &[Column]) {
+    let store = Store::open(dir).unwrap();
+    let number = crate::read::number_of(store.database(), object.kind(), &object.id()).unwrap().unwrap();
+    let (id, number) = (crate::keys::id(object.kind(), &object.id()), crate::keys::number(number));
+    let key = |column| if column == Column::Ids { &id[..] } else { &number[..] };
+    store.database().commit(columns.iter().map(|column| (*column, key(*column), None))).unwrap();
+}
+
+fn changes(dir: &Path) -> Vec<crate::Change> {
+    Store::open(dir).unwrap().changes_since(0, 10_000).unwrap()
+}
+
+/// The parentless record.
+fn root(objects: &[VerifiedObject]) -> &VerifiedObject {
+    objects.iter().find(|object| object.kind() == Kind::Experiment).unwrap()
+}
+
+#[test]
+fn what_lost_its_line_of_the_log_keeps_its_number_and_so_does_what_descends_from_it() {
+    let objects = history(300);
+    let dir = stored(&objects, true);
+    let before = changes(dir.path());
+    forget(dir.path(), root(&objects), &[Column::Log]);
+    let report = Store::repair(dir.path(), None, NOW, &mut unwatched).unwrap();
+    assert_eq!((report.objects, report.pending, report.faults), (objects.len() as u64, 0, vec![]));
+    assert_eq!(changes(dir.path()), before);
+    let store = Store::open(dir.path()).unwrap();
+    assert_eq!((missing(&store, &objects), store.check().unwrap()), (vec![], vec![]));
+}
+
+#[test]
+fn records_of_many_months_wait_when_their_root_is_lost() {
+    let objects = history(300);
+    let dir = stored(&objects, true);
+    forget(dir.path(), root(&objects), &[Column::Objects]);
+    let report = Store::repair(dir.path(), None, NOW, &mut unwatched).unwrap();
+    assert!(matches!(report.faults[0], Fault::Lost { .. }));
+    let waiting = report.faults.iter().filter(|fault| matches!(fault, Fault::Orphaned { .. })).count() as u64;
+    assert_eq!((report.pending, waiting, report.kept.is_some()), (299, 299, true));
+    let store = Store::open(dir.path()).unwrap();
+    assert_eq!(store.check().unwrap(), Vec::<String>::new());
+    // The first thing that the node does then.
+    let other = store.insert(&[profile(7, "seven", 5).into()], NOW + 60).unwrap();
+    assert_eq!((other.dropped_pending, store.pending_count().unwrap()), (0, 299));
+    refill(&store, &objects);
+}
+
+#[test]
+fn a_repair_that_is_stopped_after_it_changed_the_tables_is_to_be_run_again() {
+    let objects = history(300);
+    let dir = stored(&objects, true);
+    let table = table(dir.path(), Column::Objects);
+    cut(&table, length(&table) / 2);
+    for _ in 0..2 {
+        let stopped = Store::repair(dir.path(), None, NOW, &mut |_| std::ops::ControlFlow::Break(()));
+        assert!(matches!(stopped, Err(StoreError::Cancelled)));
+        for refused in [Store::open(dir.path()), Store::open_read_only(dir.path())] {
+            let Err(StoreError::Corrupt { what }) = refused else { panic!("{refused:?}") };
+            assert!(what.contains("run again"), "{what}");
+        }
+    }
+    let report = Store::repair(dir.path(), None, NOW, &mut unwatched).unwrap();
+    assert_eq!(report.damaged_files[0].file, Some(name(&table)), "{:?}", report.damaged_files);
+    assert!(report.kept.is_some());
+    refill(&Store::open(dir.path()).unwrap(), &objects);
+}
+
+#[test]
+fn what_a_damaged_log_of_writes_lost_is_told_by_a_repair_and_what_lies_behind_is_kept() {
+    let objects = history(300);
+    let last = objects.len() as u64;
+    // Flipped, one batch of 50 objects is lost; cut, all from there on.
+    for (is_cut, batches) in [(false, 1), (true, 3)] {
+        let dir = stored(&objects, false);
+        let log = newest(dir.path(), |name| name.ends_with(".log"));
+        let middle = length(&log) / 2;
+        if is_cut {
+            cut(&log, middle)
+        } else {
+            flip(&log, middle)
+        }
+        let report = Store::repair(dir.path(), None, NOW, &mut unwatched).unwrap();
+        let lost: u64 = report.lost_changes.iter().map(|range| range.end() + 1 - range.start()).sum();
+        assert!((1..=50 * batches + 8).contains(&lost), "{:?}", report.lost_changes);
+        assert_eq!(report.objects + report.pending, last - lost);
+        assert!(report.kept.is_some_and(|kept| kept.is_dir()), "the log is still there");
+        let store = Store::open(dir.path()).unwrap();
+        assert_eq!((store.sequence(), store.lost_changes()), (last, None));
+        assert_eq!(store.check().unwrap(), Vec::<String>::new());
+        refill(&store, &objects);
+        drop(store);
+        let again = Store::repair(dir.path(), None, NOW, &mut unwatched).unwrap();
+        assert_eq!((again.lost_changes, again.kept), (vec![], None), "told once");
+    }
+}
+
+#[test]
+fn what_the_store_lost_every_trace_of_comes_from_the_backup() {
+    let objects = history(100);
+    let dir = stored(&objects, true);
+    let before = changes(dir.path());
+    let backup = tempfile::tempdir().unwrap();
+    Store::open(dir.path()).unwrap().backup(backup.path(), 1, &mut unwatched).unwrap();
+    let leaf = objects.last().unwrap();
+    for lost in [root(&objects), leaf] {
+        forget(dir.path(), lost, &[Column::Ids, Column::Records, Column::Objects, Column::Log]);
+    }
+    let report = Store::repair(dir.path(), Some(backup.path()), NOW, &mut unwatched).unwrap();
+    assert_eq!((report.from_backup, report.faults, report.pending), (2, vec![], 0));
+    assert_eq!(changes(dir.path()), before, "under the numbers that they had");
+    let store = Store::open(dir.path()).unwrap();
+    let summary = store.summary(&RecordId::from(leaf.id())).unwrap().unwrap();
+    assert_eq!((summary.received_at, store.check().unwrap()), (2 * MONTH, vec![]));
+}
+
+#[test]
+fn artifacts_that_cannot_be_read_do_not_keep_the_database_from_being_repaired() {
+    let objects = history(20);
+    let dir = stored(&objects, true);
+    let store = Store::open(dir.path()).unwrap();
+    let bad = store.put_artifact(b"bad").unwrap();
+    fs::write(store.artifact_path(&bad).unwrap(), b"bat").unwrap();
+    drop(store);
+    let report = Store::repair(dir.path(), None, NOW, &mut unwatched).unwrap();
+    assert_eq!((report.damaged_artifacts, report.artifacts_unread), (vec![bad], None));
+    // A folder where a file should be, which opens and cannot be read.
+    fs::create_dir_all(dir.path().join("artifacts").join("ab").join("cd".repeat(31))).unwrap();
+    forget(dir.path(), objects.last().unwrap(), &[Column::Objects]);
+    let report = Store::repair(dir.path(), None, NOW, &mut unwatched).unwrap();
+    assert_eq!((report.faults.len(), report.artifacts_unread.is_some()), (1, true), "{report:?}");
+    refill(&Store::open(dir.path()).unwrap(), &objects);
+}
+
+#[test]
+fn a_block_that_rots_while_the_cache_holds_it_is_named_all_the_same() {
+    let objects = history(300);
+    let dir = stored(&objects, true);
+    let table = table(dir.path(), Column::Objects);
+    let store = Store::open(dir.path()).unwrap();
+    assert_eq!(missing(&store, &objects), []);
+    flip(&table, length(&table) / 2);
+    let files = store.verify_files(&mut unwatched).unwrap();
+    let [damaged] = files.damaged.as_slice() else { panic!("{files:?}") };
+    assert_eq!((damaged.column.as_str(), damaged.file.clone()), ("objects", Some(name(&table))));
+    assert!(!swap::scratch(dir.path()).exists());
+}
+
+#[test]
+fn a_compaction_that_fails_says_so() {
+    let objects = history(200);
+    let dir = tempfile::tempdir().unwrap();
+    let store = Store::open(dir.path()).unwrap();
+    for half in objects.chunks(objects.len() / 2) {
+        store.insert(half, 1).unwrap();
+        store.database().seal().unwrap();
+    }
+    let files = store.database().raw().live_files().unwrap();
+    let ids = files.iter().find(|file| file.column_family_name == Column::Ids.name()).unwrap();
+    flip(&swap::database(dir.path()).join(ids.name.trim_start_matches('/')), 100);
+    let failed = store.compact(&mut unwatched).unwrap_err();
+    assert!(matches!(&failed, StoreError::Rocks(what) if what.contains("column ids")), "{failed}");
 }

@@ -2,13 +2,17 @@
 
 use std::{fs, ops::ControlFlow, path::Path};
 
-use rocksdb::{DB, Options};
+use rocksdb::{
+    DB, Env, Options,
+    backup::{BackupEngine, BackupEngineOptions},
+};
 use spore_protocol::{Kind, Verdict};
 
 use super::model::dump;
 use crate::{
-    Progress, Scope, Span, Stage, Store, StoreError,
+    Progress, RestorePlan, Scope, Span, Stage, Store, StoreError,
     db::{Access, Db},
+    mark,
     repair::swap,
     unwatched,
 };
@@ -83,11 +87,86 @@ fn an_upgrade_that_is_cancelled_begins_again() {
     for _ in 0..2 {
         let stopped = Store::open_with(dir.path(), &mut |_| ControlFlow::Break(())).unwrap_err();
         assert!(matches!(stopped, StoreError::Cancelled), "{stopped}");
-        let repaired = Store::repair(dir.path(), None, &mut unwatched).unwrap_err();
-        assert!(matches!(repaired, StoreError::OlderSchema { .. }), "{repaired}");
     }
     let half = Db::open(&swap::building(dir.path()), Access::Scratch).unwrap();
     half.seal().unwrap();
     drop(half);
     is_whole(&Store::open(dir.path()).unwrap());
+}
+
+#[test]
+fn a_sound_store_of_schema_1_is_upgraded_by_a_repair_too() {
+    let dir = tempfile::tempdir().unwrap();
+    restore(dir.path());
+    let report = Store::repair(dir.path(), None, 1_770_000_100, &mut unwatched).unwrap();
+    assert_eq!((report.objects, report.pending, report.faults, report.kept), (23, 1, vec![], None));
+    is_whole(&Store::open(dir.path()).unwrap());
+}
+
+#[test]
+fn a_damaged_store_of_schema_1_is_repaired_by_leaving_out_what_is_damaged() {
+    let dir = tempfile::tempdir().unwrap();
+    restore(dir.path());
+    let backup = tempfile::tempdir().unwrap();
+    let sound = tempfile::tempdir().unwrap();
+    restore(sound.path());
+    Store::open(sound.path()).unwrap().backup(backup.path(), 1, &mut unwatched).unwrap();
+
+    let of = |column: &str| {
+        let lines = SCHEMA_1.lines().filter_map(|line| line.strip_prefix(column)?.strip_prefix(' ')?.split_once(' '));
+        lines.map(|(key, value)| (hex::decode(key).unwrap(), hex::decode(value).unwrap())).collect::<Vec<_>>()
+    };
+    // An object that is no object, one with a wrong signature, a line of the log that is gone.
+    let (events, log) = (of("objects"), of("log"));
+    let events: Vec<_> = events.into_iter().filter(|(key, _)| key[0] == Kind::Control.code()).collect();
+    {
+        let db = open_all(dir.path());
+        db.put_cf(db.cf_handle("objects").unwrap(), &events[0].0, b"rot").unwrap();
+        let mut forged = events[1].1.clone();
+        forged[3] ^= 1;
+        db.put_cf(db.cf_handle("objects").unwrap(), &events[1].0, forged).unwrap();
+        db.delete_cf(db.cf_handle("log").unwrap(), &log[20].0).unwrap();
+    }
+    let refused = Store::open(dir.path()).unwrap_err();
+    assert!(matches!(refused, StoreError::Corrupt { .. }), "{refused}");
+    let report = Store::repair(dir.path(), None, 1_770_000_100, &mut unwatched).unwrap();
+    let named: Vec<String> = report.faults.iter().map(ToString::to_string).collect();
+    for (key, _) in &events[..2] {
+        assert!(named.iter().any(|fault| fault.contains(&hex::encode(&key[1..]))), "{named:?}");
+    }
+    assert_eq!((named.len(), report.objects, report.kept.is_some()), (2, 21, true), "{named:?}");
+    let store = Store::open(dir.path()).unwrap();
+    assert_eq!((store.counts().unwrap().experiments, store.counts().unwrap().controls), (12, 6));
+    assert_eq!(store.check().unwrap(), Vec::<String>::new());
+    drop(store);
+    let report = Store::repair(dir.path(), Some(backup.path()), 1_770_000_100, &mut unwatched).unwrap();
+    assert_eq!((report.from_backup, report.faults), (2, vec![]));
+    assert_eq!(Store::open(dir.path()).unwrap().counts().unwrap().controls, 8);
+}
+
+#[test]
+fn a_backup_of_a_store_of_schema_1_is_restored_and_upgraded_then() {
+    let old = tempfile::tempdir().unwrap();
+    restore(old.path());
+    let folder = tempfile::tempdir().unwrap();
+    fs::create_dir_all(folder.path().join("database")).unwrap();
+    let options = BackupEngineOptions::new(folder.path().join("database")).unwrap();
+    let mut engine = BackupEngine::open(&options, &Env::new().unwrap()).unwrap();
+    engine.create_new_backup_flush(&open_all(old.path()), false).unwrap();
+    drop(engine);
+    let dir = tempfile::tempdir().unwrap();
+    restore(dir.path());
+    mark::write(&swap::database(dir.path()), 30).unwrap();
+    let plan = RestorePlan { id: None, replace: true };
+    let report = Store::restore(folder.path(), dir.path(), plan, &mut unwatched).unwrap();
+    assert_eq!(report.sequence, 30);
+    let store = Store::open(dir.path()).unwrap();
+    assert_eq!((store.counts().unwrap().experiments, store.lost_changes()), (12, Some(25..=30)));
+    assert_eq!(store.check().unwrap(), Vec::<String>::new());
+}
+
+fn open_all(dir: &Path) -> DB {
+    let path = dir.join("store");
+    let columns = DB::list_cf(&Options::default(), &path).unwrap();
+    DB::open_cf(&Options::default(), &path, columns).unwrap()
 }

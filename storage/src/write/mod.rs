@@ -66,6 +66,8 @@ pub struct Batch<'a> {
     dropped_pending: u64,
     room: pending::Room,
     unreleased: Unreleased,
+    /// Whether all that waits is kept: see [`Batch::replay`].
+    keeps_all: bool,
 }
 
 /// A batch ready to be written.
@@ -112,6 +114,7 @@ impl<'a> Batch<'a> {
             dropped_pending: 0,
             room: pending::ALL_AT_ONCE,
             unreleased: Unreleased::new(),
+            keeps_all: false,
         })
     }
 
@@ -120,6 +123,20 @@ impl<'a> Batch<'a> {
     #[must_use]
     pub fn in_steps(self) -> Self {
         Self { room: pending::ONE_STEP, ..self }
+    }
+
+    /// Of a replay, in which no waiting record is too old or one too many: those that are here were
+    /// acknowledged, and a parent that was lost may come later in the same replay.
+    ///
+    /// # Errors
+    /// As [`Batch::new`].
+    pub fn replay(below: &'a dyn Source) -> Result<Self> {
+        Ok(Self { keeps_all: true, ..Self::new(below)? })
+    }
+
+    /// The last number given.
+    pub fn sequence(&self) -> u64 {
+        self.sequence
     }
 
     /// Adds one object, whose signature the caller vouches for.

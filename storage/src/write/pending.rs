@@ -50,6 +50,8 @@ impl Batch<'_> {
         let id = RecordId::from(record.id());
         let order = self.tally.next_pending;
         let object = Bytes(values::encode_object(&SignedObject::Experiment(record.clone())));
+        // More than fits wait only where a repair lost the parents of many: these go one by one.
+        let most = (MAX_PENDING.max(self.tally.pending), MAX_PENDING_BYTES.max(self.tally.pending_bytes));
         self.dirty = true;
         self.tally.next_pending += 1;
         self.tally.pending += 1;
@@ -57,7 +59,12 @@ impl Batch<'_> {
         self.view.put(Column::Pending, id.0.to_vec(), encode(&Held { order, received_at, parent, object })?);
         self.view.put(Column::PendingByParent, keys::pending_child(&parent, order, &id), Vec::new());
         self.view.put(Column::PendingByAge, order.to_be_bytes().to_vec(), id.0.to_vec());
-        self.shed(MAX_PENDING, MAX_PENDING_BYTES)
+        if self.keeps_all { Ok(()) } else { self.shed(most.0, most.1) }
+    }
+
+    /// Whether a record waits for this one.
+    pub fn is_awaited(&self, id: &RecordId) -> Result<bool> {
+        Ok(self.tally.pending > 0 && self.view.first(Column::PendingByParent, &id.0, None, Way::Up)?.is_some())
     }
 
     /// Drops the oldest until the rest is within the bounds.
@@ -76,6 +83,7 @@ impl Batch<'_> {
         // What was about to be released is not too old: its parent came in time.
         while self.tally.pending > 0
             && self.unreleased.is_empty()
+            && !self.keeps_all
             && let Some(oldest) = self.oldest_pending()?
         {
             let bytes = self.view.get(Column::Pending, &oldest.0)?;

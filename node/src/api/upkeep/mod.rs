@@ -51,6 +51,15 @@ pub struct Upkeep {
 struct Running {
     name: &'static str,
     since: Instant,
+    /// Where it is told of.
+    lines: mpsc::WeakSender<Line>,
+}
+
+impl Running {
+    /// Whether nobody waits for it any more, so that it ends when it next tells how far it is.
+    fn is_ending(&self) -> bool {
+        self.lines.upgrade().is_none_or(|lines| lines.is_closed())
+    }
 }
 
 /// The right to do a job; dropping it lets the next one begin.
@@ -63,7 +72,8 @@ impl Drop for Place {
 }
 
 /// The answer to a job: JSON texts, each ended by a line feed.
-pub type Lines = ReceiverStream<Result<Vec<u8>, std::convert::Infallible>>;
+pub type Lines = ReceiverStream<Line>;
+type Line = Result<Vec<u8>, std::convert::Infallible>;
 
 impl Upkeep {
     /// Begins a job on the store.
@@ -86,7 +96,8 @@ impl Upkeep {
         shutdown: watch::Receiver<bool>,
         work: impl FnOnce(&mut Watch<'_>) -> Result<UpkeepReport, StoreError> + Send + 'static,
     ) -> Result<Lines, ApiError> {
-        let place = self.take(name)?;
+        let (lines, queue) = mpsc::channel(QUEUE);
+        let place = self.take(name, lines.downgrade())?;
         let (now, progress) = watch::channel(UpkeepProgress { stage: "starting".into(), ..UpkeepProgress::default() });
         let work = tokio::task::spawn_blocking(move || {
             let _place = place;
@@ -96,26 +107,28 @@ impl Upkeep {
                 Err(_) => ControlFlow::Break(()),
             })
         });
-        let (lines, queue) = mpsc::channel(QUEUE);
         tokio::spawn(tell(work, progress, lines, shutdown));
         Ok(ReceiverStream::new(queue))
     }
 
-    fn take(&self, name: &'static str) -> Result<Place, ApiError> {
+    fn take(&self, name: &'static str, lines: mpsc::WeakSender<Line>) -> Result<Place, ApiError> {
         let mut running = self.running.lock().unwrap_or_else(PoisonError::into_inner);
-        if let Some(Running { name, since }) = &*running {
-            return Err(ApiError::conflict(format!(
-                "{name} has been under way in this node for {} s",
-                since.elapsed().as_secs()
-            ))
-            .hint("wait for its end, or end the command that asked for it"));
+        if let Some(other) = &*running {
+            let seconds = other.since.elapsed().as_secs();
+            let (state, hint) = if other.is_ending() {
+                ("is being ended", "try again soon: it ends where it can be interrupted")
+            } else {
+                ("is under way", "wait for its end, or end the command that asked for it")
+            };
+            let message = format!("{} {state} in this node, begun {seconds} s ago", other.name);
+            return Err(ApiError::conflict(message).hint(hint));
         }
-        *running = Some(Running { name, since: Instant::now() });
+        *running = Some(Running { name, since: Instant::now(), lines });
         Ok(Place(self.running.clone()))
     }
 }
 
-type Queue = mpsc::Sender<Result<Vec<u8>, std::convert::Infallible>>;
+type Queue = mpsc::Sender<Line>;
 
 /// Tells of a job to its end, or to that of whoever asked, or of the node.
 async fn tell(
@@ -291,7 +304,7 @@ mod tests {
         }
     }
 
-    fn line(item: Option<Result<Vec<u8>, std::convert::Infallible>>) -> Option<UpkeepLine> {
+    fn line(item: Option<Line>) -> Option<UpkeepLine> {
         item.map(|line| serde_json::from_slice(&line.unwrap()).unwrap())
     }
 
@@ -323,9 +336,19 @@ mod tests {
     async fn a_job_stops_when_nobody_listens_any_more() {
         let (upkeep, (_stop, shutdown)) = (Upkeep::default(), watch::channel(false));
         let (stopped, told) = tokio::sync::oneshot::channel();
-        let mut lines = upkeep.begin("a test", shutdown, endless(stopped)).unwrap();
+        // Slow to notice: the next one is told so meanwhile.
+        let (go_on, held) = std::sync::mpsc::channel::<()>();
+        let work = endless(stopped);
+        let slow = move |watch: &mut Watch<'_>| {
+            let _ = held.recv();
+            work(watch)
+        };
+        let mut lines = upkeep.begin("a test", shutdown.clone(), slow).unwrap();
         lines.next().await.unwrap().unwrap();
         drop(lines);
+        let refused = upkeep.begin("another", shutdown, |_| Ok(report())).err().unwrap();
+        assert!(refused.message.contains("is being ended"), "{refused:?}");
+        drop(go_on);
         told.await.unwrap();
     }
 

@@ -7,7 +7,10 @@ use serde_json::{Value, json};
 use spore_storage::{RepairReport, Store};
 
 use super::super::{CliError, Context, bar::Bar, text, upkeep};
-use crate::api::upkeep::shapes::{CheckReport, Job, UpkeepReport, VerifyReport};
+use crate::{
+    api::upkeep::shapes::{CheckReport, Job, UpkeepReport, VerifyReport},
+    runtime::unix_now,
+};
 
 /// What is to be done about damage.
 const NEXT: &str = "end the node, if one runs, and run `spore db check --repair`";
@@ -107,7 +110,8 @@ fn show_files(out: &mut dyn Write, report: &VerifyReport) -> std::io::Result<()>
 
 fn repair(args: &Check, context: &mut Context) -> Result<(), CliError> {
     let mut bar = Bar::new();
-    let report = Store::repair(context.data.root(), args.backup.as_deref(), &mut |progress| bar.watch(progress))?;
+    let backup = args.backup.as_deref();
+    let report = Store::repair(context.data.root(), backup, unix_now(), &mut |progress| bar.watch(progress))?;
     drop(bar);
     if args.json { context.json(&as_json(&report)) } else { Ok(show_repair(&mut context.out, &report)?) }
 }
@@ -119,11 +123,12 @@ fn as_json(report: &RepairReport) -> Value {
         "objects": report.objects,
         "pending": report.pending,
         "from_backup": report.from_backup,
-        "dropped_pending": report.dropped_pending,
         "damaged_files": damaged,
         "fault_count": report.fault_count,
         "faults": report.faults.iter().map(ToString::to_string).collect::<Vec<_>>(),
+        "lost_changes": report.lost_changes.iter().map(|range| [range.start(), range.end()]).collect::<Vec<_>>(),
         "damaged_artifacts": report.damaged_artifacts.iter().map(ToString::to_string).collect::<Vec<_>>(),
+        "artifacts_unread": report.artifacts_unread,
         "kept": report.kept,
     })
 }
@@ -142,12 +147,11 @@ fn show_repair(out: &mut dyn Write, report: &RepairReport) -> std::io::Result<()
     for cid in &report.damaged_artifacts {
         writeln!(out, "artifact {cid} was damaged: removed, to be fetched again")?;
     }
-    if report.dropped_pending > 0 {
-        writeln!(
-            out,
-            "{} no more room",
-            text::count(report.dropped_pending, "waiting record had", "waiting records had")
-        )?;
+    if let Some(why) = &report.artifacts_unread {
+        writeln!(out, "not all artifacts could be looked at: {}", text::line(why))?;
+    }
+    for range in &report.lost_changes {
+        writeln!(out, "changes {} to {} are lost, and nothing tells what they were", range.start(), range.end())?;
     }
     let objects = text::count(report.objects, "object", "objects");
     writeln!(
@@ -155,7 +159,7 @@ fn show_repair(out: &mut dyn Write, report: &RepairReport) -> std::io::Result<()
         "Repaired: {objects} and {} waiting in the store, {} of them from the backup.",
         report.pending, report.from_backup
     )?;
-    if report.fault_count > 0 {
+    if report.fault_count > 0 || !report.lost_changes.is_empty() {
         writeln!(out, "What is lost comes back from other nodes, as far as they have it.")?;
     }
     if let Some(kept) = &report.kept {
@@ -217,12 +221,14 @@ mod tests {
             objects: 8,
             from_backup: 2,
             fault_count: 3,
-            dropped_pending: 1,
+            lost_changes: vec![5..=7, 9..=9],
             kept: Some("old".into()),
             ..RepairReport::default()
         };
         let text = told(|out| show_repair(out, &report));
-        for part in ["8 objects", "2 of them from the backup", "3 more", "1 waiting record had", "other nodes", "old"] {
+        for part in
+            ["8 objects", "2 of them from the backup", "3 more", "changes 5 to 7 are lost", "other nodes", "old"]
+        {
             assert!(text.contains(part), "{part} in {text}");
         }
         assert_eq!(as_json(&report)["from_backup"], 2);

@@ -1,0 +1,251 @@
+//! A store read object by object in the order of their numbers, for a [`Replay`]: what the log names,
+//! and, where something is to be mended, also what it does not name any more.
+
+use std::collections::HashMap;
+
+use spore_protocol::{Kind, ObjectId, RecordId};
+
+use super::{
+    readable::{Readable, Step},
+    replay::{Replay, Replayed},
+};
+use crate::{
+    columns::Column,
+    db::{Db, Scan, Way},
+    error::Result,
+    keys,
+    progress::Watch,
+    read,
+    types::Change,
+    values::{self, LogEntry},
+};
+
+/// What is known of a store that is to be mended, beside what is in it.
+#[derive(Clone, Copy, Debug)]
+pub struct Known {
+    /// The last number that anybody was told of.
+    pub acknowledged: u64,
+    /// The number up to which the database opens as a store: only above it are changes lost that nobody knows to be.
+    pub sound_until: u64,
+    /// The time, in Unix seconds.
+    pub now: u64,
+}
+
+/// The walk through a store.
+pub struct Walk<'a> {
+    from: &'a dyn Scan,
+    replay: Replay<'a>,
+    names: Option<HashMap<u64, ObjectId>>,
+    /// No number below this is still to come.
+    next: u64,
+    /// Below this, a number without anything is nothing new.
+    sound_until: u64,
+}
+
+/// Inserts what the log names and what waits into the empty database `into`: for comparing, where
+/// nothing may be mended.
+pub fn strictly(from: &dyn Scan, into: &Db, watch: &mut Watch<'_>) -> Result<Replayed> {
+    let total = read::sequence(from).unwrap_or_default();
+    let mut walk = Walk::new(from, Replay::new(into, None, total)?.exactly(), 0);
+    walk.logged(watch)?;
+    walk.replay.orphans(None)?;
+    walk.waiting(watch)?;
+    let tally = read::tally(from).unwrap_or_default();
+    walk.replay.orders(tally.next_pending, tally.next_refused);
+    walk.replay.finish(total)
+}
+
+/// Inserts everything that can be read, also what the log has lost and what only the spare one has.
+pub fn mending(
+    from: &dyn Scan,
+    spare: Option<&dyn Scan>,
+    into: &Db,
+    known: Known,
+    watch: &mut Watch<'_>,
+) -> Result<Replayed> {
+    let last = last_number(from).max(known.acknowledged);
+    let mut walk = Walk::new(from, Replay::new(into, spare, last)?, known.sound_until);
+    walk.logged(watch)?;
+    walk.unlogged(last.saturating_add(1), watch)?;
+    walk.replay.rest_of_spare(watch)?;
+    walk.replay.orphans(Some(known.now))?;
+    walk.replay.beyond();
+    walk.waiting(watch)?;
+    walk.replay.finish(last)
+}
+
+/// The highest number that is in use, as far as it can be read.
+fn last_number(from: &dyn Scan) -> u64 {
+    let last = |column| {
+        let (key, _) = from.first(column, &[], None, Way::Down).ok()??;
+        keys::number_at(&key, 0).ok()
+    };
+    let used = [Column::Log, Column::Objects].into_iter().filter_map(last);
+    used.max().unwrap_or_default().max(read::sequence(from).unwrap_or_default())
+}
+
+impl<'a> Walk<'a> {
+    fn new(from: &'a dyn Scan, replay: Replay<'a>, sound_until: u64) -> Self {
+        Self { from, replay, names: None, next: 1, sound_until }
+    }
+
+    fn logged(&mut self, watch: &mut Watch<'_>) -> Result<()> {
+        let from = self.from;
+        for step in Readable::new(from, Column::Log) {
+            let Some((key, value)) = self.replay.entry(Column::Log, step?, watch)? else { continue };
+            let line = keys::number_at(&key, 0).and_then(|number| Ok((number, LogEntry::decode(&value)?)));
+            match line {
+                Ok((number, line)) => {
+                    if !self.replay.is_exact() {
+                        self.unlogged(number, watch)?;
+                    }
+                    self.next = number.saturating_add(1);
+                    self.line(number, line)?;
+                }
+                Err(error) => self.replay.unreadable(Column::Log, error.into_reason()),
+            }
+        }
+        Ok(())
+    }
+
+    /// The object of a line of the log.
+    fn line(&mut self, number: u64, line: LogEntry) -> Result<()> {
+        self.replay.at(number);
+        let bytes = self.from.get(Column::Objects, &keys::number(number));
+        let damaged = bytes.is_err();
+        let object = bytes.and_then(|bytes| bytes.map(|bytes| values::decode_stored(&bytes)).transpose());
+        let (kind, id) = match line {
+            LogEntry::Other(kind, id, _) => (kind, Some(id)),
+            LogEntry::Record => (Kind::Experiment, self.name_of(number)),
+        };
+        let why = match object {
+            Ok(Some(object)) => {
+                let id = id.unwrap_or(object.id());
+                return self.replay.take(object, id, self.received_at(number)).map(drop);
+            }
+            Ok(None) => "it is not there".to_owned(),
+            Err(error) => error.into_reason(),
+        };
+        if damaged && !self.replay.is_exact() {
+            self.replay.unreadable(Column::Objects, why.clone());
+        }
+        match (id, line) {
+            // Of profiles only the newest is kept, and the log tells of all.
+            (Some(id), LogEntry::Other(Kind::Profile, _, task_id)) if !damaged => {
+                if self.replay.is_exact() {
+                    self.replay.line(&Change { sequence: number, kind, id, task_id })
+                } else {
+                    self.replay.take_spare(kind, id, None).map(drop)
+                }
+            }
+            (Some(id), _) => self.replay.recover(kind, id, self.received_at(number), why),
+            (None, _) => {
+                let why = format!("record number {number}, whose id is lost too: {why}");
+                self.replay.unreadable(Column::Objects, why);
+                Ok(())
+            }
+        }
+    }
+
+    fn received_at(&self, number: u64) -> Option<u64> {
+        read::placing(self.from, number).ok().map(|placing| placing.received_at)
+    }
+
+    /// The id of a record by its number: from its placing, or else from the column of ids, which is then
+    /// read once and kept (40 bytes for each object, in a damaged store only).
+    fn name_of(&mut self, number: u64) -> Option<ObjectId> {
+        if let Ok(placing) = read::placing(self.from, number) {
+            return Some(placing.id.into());
+        }
+        if self.names.is_none() {
+            let ids = Readable::new(self.from, Column::Ids).filter_map(|step| match step {
+                Ok(Step::Entry(key, value)) => {
+                    Some((values::number(&value).ok()?, ObjectId(keys::last_id(&key).ok()?)))
+                }
+                _ => None,
+            });
+            self.names = Some(ids.collect());
+        }
+        self.names.as_ref().and_then(|names| names.get(&number).copied())
+    }
+
+    /// Objects that lost their line of the log: numbers up to `end`.
+    fn unlogged(&mut self, end: u64, watch: &mut Watch<'_>) -> Result<()> {
+        if self.next >= end {
+            return Ok(());
+        }
+        let from = self.from;
+        for step in Readable::from(from, Column::Objects, &keys::number(self.next)) {
+            let Some((key, value)) = self.replay.entry(Column::Objects, step?, watch)? else { continue };
+            let number = keys::number_at(&key, 0)?;
+            if number >= end {
+                break;
+            }
+            match values::decode_stored(&value) {
+                Ok(object) => {
+                    self.absent(number)?;
+                    self.next = number.saturating_add(1);
+                    self.replay.at(number);
+                    let id = object.id();
+                    self.replay.take(object, id, self.received_at(number))?;
+                }
+                Err(error) => {
+                    self.replay.unreadable(Column::Objects, format!("number {number}: {}", error.into_reason()));
+                }
+            }
+        }
+        self.absent(end)
+    }
+
+    /// Numbers up to `end` of which the store has neither line nor object: in the spare one they have
+    /// the same, as far as it goes.
+    fn absent(&mut self, end: u64) -> Result<()> {
+        if self.next < end
+            && let Some(spare) = self.replay.spare()
+        {
+            for step in Readable::from(spare, Column::Objects, &keys::number(self.next)) {
+                let Step::Entry(key, value) = step? else { continue };
+                let number = keys::number_at(&key, 0)?;
+                if number >= end {
+                    break;
+                }
+                let Ok(object) = values::decode_stored(&value) else { continue };
+                // One that has another number here comes under that, or after all others.
+                let here = read::number_of(self.from, object.kind(), &object.id());
+                if here.is_ok_and(|here| here.is_some_and(|here| here != number)) {
+                    continue;
+                }
+                self.replay.at(number);
+                if self.replay.take_copy(object, number, self.received_at(number))? {
+                    self.lost(number);
+                    self.next = number.saturating_add(1);
+                }
+            }
+        }
+        self.lost(end);
+        Ok(())
+    }
+
+    /// Of the numbers up to `end` nothing is left.
+    fn lost(&mut self, end: u64) {
+        let first = self.next.max(self.sound_until.saturating_add(1));
+        if first < end {
+            self.replay.lost_changes(first..=end - 1);
+        }
+        self.next = self.next.max(end);
+    }
+
+    /// Records that were refused, which is a memory of what came, and those that wait for their parents.
+    fn waiting(&mut self, watch: &mut Watch<'_>) -> Result<()> {
+        let from = self.from;
+        for step in Readable::new(from, Column::RefusedByAge) {
+            let Some((key, id)) = self.replay.entry(Column::RefusedByAge, step?, watch)? else { continue };
+            let id = RecordId(keys::last_id(&id)?);
+            // One that cannot be read is only forgotten, which the comparison tells of.
+            if let Ok(Some(flaw)) = read::refusal(from, &id) {
+                self.replay.remember(keys::number_at(&key, 0)?, &id, flaw)?;
+            }
+        }
+        self.replay.waiting(from, watch)
+    }
+}
