@@ -28,6 +28,11 @@ pub enum Way {
 pub trait Source {
     fn get(&self, column: Column, key: &[u8]) -> Result<Option<Vec<u8>>>;
 
+    /// The values under these keys, in the keys' order.
+    fn get_all(&self, column: Column, keys: &[[u8; 8]]) -> Result<Vec<Option<Vec<u8>>>> {
+        keys.iter().map(|key| self.get(column, key)).collect()
+    }
+
     /// Visits the keys that start with `prefix`, from `from` on (included) or from the end of them
     /// where the way begins, in order.
     fn walk(&self, column: Column, prefix: &[u8], from: Option<&[u8]>, way: Way, visit: &mut Visit<'_>) -> Result<()>;
@@ -129,7 +134,7 @@ impl Db {
             return Err(StoreError::NotFound(dir.to_path_buf()));
         }
         let cache = tuning::cache(access);
-        let mut options = tuning::database(!read_only);
+        let mut options = tuning::database(access);
         if access == Access::Salvage {
             options.set_paranoid_checks(false);
             options.set_wal_recovery_mode(DBRecoveryMode::SkipAnyCorruptedRecord);
@@ -214,11 +219,16 @@ impl Db {
     }
 
     /// Applies all entries at once, on disk when this returns.
-    pub fn commit<'a>(&self, entries: impl IntoIterator<Item = (Column, &'a [u8], Option<&'a [u8]>)>) -> Result<()> {
+    pub fn commit<'a>(
+        &self,
+        entries: impl IntoIterator<Item = (Column, &'a [u8], Option<&'a [u8]>)> + Clone,
+    ) -> Result<()> {
         if self.read_only() {
             return Err(StoreError::ReadOnly);
         }
-        let mut batch = WriteBatch::default();
+        let sizes = entries.clone().into_iter().map(|(_, key, value)| key.len() + value.map_or(0, <[u8]>::len) + HEAD);
+        // At once, for growing it would copy it again and again.
+        let mut batch = WriteBatch::with_capacity_bytes(sizes.sum());
         for (column, key, value) in entries {
             let column = self.column(column)?;
             match value {
@@ -249,6 +259,9 @@ impl Source for Db {
     }
 }
 
+/// Bytes that an entry of a batch takes beside its key and value, at most: kind, column, two lengths.
+const HEAD: usize = 12;
+
 /// The database at one moment: what several reads must agree on.
 pub struct View<'a> {
     db: &'a Db,
@@ -258,6 +271,14 @@ pub struct View<'a> {
 impl Source for View<'_> {
     fn get(&self, column: Column, key: &[u8]) -> Result<Option<Vec<u8>>> {
         Ok(self.snapshot.get_cf(self.db.column(column)?, key)?)
+    }
+
+    /// Looks for all of them at once in each file, and reads a block that has several of them once.
+    fn get_all(&self, column: Column, keys: &[[u8; 8]]) -> Result<Vec<Option<Vec<u8>>>> {
+        let mut options = ReadOptions::default();
+        options.set_snapshot(&self.snapshot);
+        let values = self.db.inner.batched_multi_get_cf_opt(self.db.column(column)?, keys, false, &options);
+        values.into_iter().map(|value| Ok(value?.map(|value| value.to_vec()))).collect()
     }
 
     fn walk(&self, column: Column, prefix: &[u8], from: Option<&[u8]>, way: Way, visit: &mut Visit<'_>) -> Result<()> {

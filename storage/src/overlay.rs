@@ -34,7 +34,7 @@ impl<'a> Overlay<'a> {
     }
 
     /// Every entry, for the database to apply: a deletion has no value.
-    pub fn entries(&self) -> impl Iterator<Item = (Column, &[u8], Option<&[u8]>)> {
+    pub fn entries(&self) -> impl Iterator<Item = (Column, &[u8], Option<&[u8]>)> + Clone {
         self.columns.iter().flat_map(|(column, entries)| {
             entries.iter().map(|(key, value)| (*column, key.as_slice(), value.as_deref()))
         })

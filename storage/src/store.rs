@@ -24,13 +24,21 @@ use crate::{
     read,
     repair::{swap, underway},
     types::{Outcome, Report},
-    write::{Batch, Unreleased},
+    write::{Batch, Memory, Unreleased},
 };
 
 /// The record graph of one data directory. Clones share it.
 #[derive(Clone)]
 pub struct Store {
     inner: Arc<Inner>,
+}
+
+/// What one batch leaves to the next.
+#[derive(Default)]
+struct Writer {
+    memory: Memory,
+    /// Nothing between two insertions, unless the disk was full.
+    left: Unreleased,
 }
 
 struct Inner {
@@ -41,10 +49,21 @@ struct Inner {
     mark: Option<Mark>,
     lost: Option<RangeInclusive<u64>>,
     artifacts: Artifacts,
-    /// What the last batch left to the next one: nothing, unless the disk was full.
-    writer: Mutex<Unreleased>,
+    writer: Mutex<Writer>,
     sequence: AtomicU64,
     _lock: Option<DirLock>,
+}
+
+/// Leaves nothing in the log, so that the next opening has nothing to read again. Where that fails, as on
+/// a full disk, it does.
+impl Drop for Inner {
+    fn drop(&mut self) {
+        if !self.db.read_only()
+            && let Err(error) = self.db.seal()
+        {
+            tracing::warn!(%error, "the store is closed with changes in its log alone");
+        }
+    }
 }
 
 impl std::fmt::Debug for Store {
@@ -151,9 +170,9 @@ impl Store {
     /// Releases the records that wait although their parents are decided: a crash came between the batches
     /// of one insertion. No report tells of them, the log does.
     fn go_on(&self) -> Result<()> {
-        let mut left = self.inner.writer.lock().unwrap_or_else(PoisonError::into_inner);
-        *left = read::unreleased(&self.inner.db)?;
-        if let Err(error) = self.release_rest(&mut left, &mut Report::default()) {
+        let mut writer = self.inner.writer.lock().unwrap_or_else(PoisonError::into_inner);
+        writer.left = read::unreleased(&self.inner.db)?;
+        if let Err(error) = self.release_rest(&mut writer, &mut Report::default()) {
             tracing::warn!(%error, "records whose parents are here could not be taken in yet");
         }
         Ok(())
@@ -169,15 +188,16 @@ impl Store {
     pub fn insert(&self, objects: &[VerifiedObject], received_at: u64) -> Result<Report> {
         // A panic while the lock was held left the disk as it was: batches are atomic.
         let mut writer = self.inner.writer.lock().unwrap_or_else(PoisonError::into_inner);
-        let mut batch = Batch::new(&self.inner.db)?.in_steps();
+        // It is put back when all of it is written, and lost where that fails.
+        let memory = std::mem::take(&mut writer.memory);
+        let mut batch = Batch::after(&self.inner.db, memory)?.in_steps();
         let mut outcomes = Vec::with_capacity(objects.len());
         for object in objects {
             outcomes.push((object.id(), batch.insert(&object.to_signed(), received_at)?));
         }
         let mut report = Report { outcomes, ..Report::default() };
-        let before = writer.clone();
-        batch.release_left(before)?;
-        *writer = self.finish(batch, &mut report)?;
+        batch.release_left(writer.left.clone())?;
+        self.finish(batch, &mut writer, &mut report)?;
         // The objects are stored, whatever becomes of what waited for them: it is gone on with next time.
         if let Err(error) = self.release_rest(&mut writer, &mut report) {
             tracing::warn!(%error, "records whose parents came could not be taken in yet");
@@ -186,17 +206,18 @@ impl Store {
     }
 
     /// Releases what there was no room for in the batch before, in as many batches as it takes.
-    fn release_rest(&self, left: &mut Unreleased, report: &mut Report) -> Result<()> {
-        while !left.is_empty() {
-            let mut batch = Batch::new(&self.inner.db)?.in_steps();
-            batch.release_left(left.clone())?;
-            *left = self.finish(batch, report)?;
+    fn release_rest(&self, writer: &mut Writer, report: &mut Report) -> Result<()> {
+        while !writer.left.is_empty() {
+            let memory = std::mem::take(&mut writer.memory);
+            let mut batch = Batch::after(&self.inner.db, memory)?.in_steps();
+            batch.release_left(writer.left.clone())?;
+            self.finish(batch, writer, report)?;
         }
         Ok(())
     }
 
-    /// Writes a batch, and returns what it leaves to the next one.
-    fn finish(&self, batch: Batch<'_>, report: &mut Report) -> Result<Unreleased> {
+    /// Writes a batch, and keeps what it leaves to the next one.
+    fn finish(&self, batch: Batch<'_>, writer: &mut Writer, report: &mut Report) -> Result<()> {
         let finished = batch.finish()?;
         if finished.dirty {
             self.inner.db.commit(finished.view.entries())?;
@@ -223,7 +244,8 @@ impl Store {
         report.changes.extend(finished.changes);
         report.late_rejects.extend(late_rejects);
         report.dropped_pending += finished.dropped_pending;
-        Ok(finished.unreleased)
+        (writer.memory, writer.left) = (finished.memory, finished.unreleased);
+        Ok(())
     }
 
     /// Writes what is there already, synced: whether the store takes objects (again, after a full disk).

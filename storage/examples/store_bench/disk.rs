@@ -2,7 +2,7 @@
 
 use std::{fs, io, path::Path};
 
-use crate::signed_file::Raw;
+use crate::signed_file::History;
 
 /// Bytes of signed objects in one compressed block: as an archive of them would be made.
 const BLOCK: usize = 1 << 20;
@@ -13,12 +13,12 @@ const LEVEL: i32 = 3;
 ///
 /// # Errors
 /// When the compressor fails.
-pub fn compressed(raw: &[Raw]) -> io::Result<(usize, usize)> {
+pub fn compressed(history: &History) -> io::Result<(usize, usize)> {
     let (mut plain, mut packed) = (0, 0);
     let mut block = Vec::with_capacity(2 * BLOCK);
-    for object in raw {
-        block.extend_from_slice(&object.signature);
-        block.extend_from_slice(&object.canonical);
+    for (signature, canonical) in history.texts() {
+        block.extend_from_slice(signature);
+        block.extend_from_slice(canonical);
         if block.len() >= BLOCK {
             plain += block.len();
             packed += zstd::bulk::compress(&block, LEVEL)?.len();

@@ -103,6 +103,12 @@ fn next_line(number: usize, total: usize, lines: &[Line], dice: &mut Dice) -> us
     }
 }
 
+/// The place, among the objects of a history of `total` records, of the manifest of the task with
+/// [`GRAPH_TASK`] records; of the largest task where the history is too short for it.
+pub fn graph_task(total: usize) -> usize {
+    usize::from(total >= 2 * GRAPH_TASK)
+}
+
 /// All objects, in order: manifests first, then `total` records.
 ///
 /// # Errors

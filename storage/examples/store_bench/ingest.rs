@@ -11,9 +11,13 @@ use std::{
 use spore_protocol::{SignedObject, VerifiedObject};
 use spore_storage::{Outcome, Store};
 
+use crate::signed_file::History;
+
 /// Objects in one insertion, and verified batches that wait for it: as in a node.
 const BATCH: usize = 512;
 const BATCHES_AHEAD: usize = 1;
+/// Objects decoded at once, while the clock stands: the network's tasks do that, before a node's one door.
+const DECODED: usize = 50_000;
 
 /// How an ingestion went.
 pub struct Ingested {
@@ -79,15 +83,18 @@ impl Ingested {
     }
 }
 
-/// Verifies on all cores, without anything else: the machine's limit for any node.
+/// Verifies the first so many on all cores, without anything else: the machine's limit for any node.
 ///
 /// # Errors
 /// When a signature is bad.
-pub fn verify_only(objects: &[SignedObject]) -> Result<Verified, Box<dyn Error>> {
+pub fn verify_only(history: &History, most: usize) -> Result<Verified, Box<dyn Error>> {
     let cores = thread::available_parallelism()?.get();
-    // Cloned before the clock starts: a node owns what it verifies.
-    let parts: Vec<Vec<SignedObject>> =
-        objects.chunks(objects.len().div_ceil(cores).max(1)).map(<[SignedObject]>::to_vec).collect();
+    let mut objects = history.decode(0..most)?;
+    let count = objects.len();
+    let mut parts = Vec::with_capacity(cores);
+    while !objects.is_empty() {
+        parts.push(objects.split_off(objects.len().saturating_sub(count.div_ceil(cores))));
+    }
     let (start, used) = (Instant::now(), processor_time());
     let good = thread::scope(|scope| {
         let workers: Vec<_> = parts
@@ -97,25 +104,39 @@ pub fn verify_only(objects: &[SignedObject]) -> Result<Verified, Box<dyn Error>>
         workers.into_iter().filter_map(|worker| worker.join().ok()).sum::<usize>()
     });
     let verified = Verified { objects: good, total: start.elapsed(), processor: processor_time() - used };
-    if good == objects.len() { Ok(verified) } else { Err("a signature is bad".into()) }
+    if good == count { Ok(verified) } else { Err("a signature is bad".into()) }
 }
 
 /// From signed objects to a store that would survive a power cut.
 ///
 /// # Errors
 /// When an object is refused, or the store cannot be written.
-pub fn take_in(store: &Store, objects: Vec<SignedObject>) -> Result<Ingested, Box<dyn Error>> {
-    let cores = thread::available_parallelism()?.get();
-    let count = objects.len();
-    let (ready, batches) = mpsc::sync_channel::<Vec<VerifiedObject>>(BATCHES_AHEAD);
-    let (start, used) = (Instant::now(), processor_time());
+pub fn take_in(store: &Store, history: &History) -> Result<Ingested, Box<dyn Error>> {
     let mut ingested = Ingested {
-        objects: count,
+        objects: history.len(),
         total: Duration::ZERO,
-        last: (count, Duration::ZERO),
+        last: (0, Duration::ZERO),
         inserting: Duration::ZERO,
         processor: Duration::ZERO,
     };
+    for from in (0..history.len()).step_by(DECODED) {
+        let objects = history.decode(from..from + DECODED)?;
+        take_in_decoded(store, objects, from, &mut ingested)?;
+    }
+    Ok(ingested)
+}
+
+/// Those from place `from` on.
+fn take_in_decoded(
+    store: &Store,
+    objects: Vec<SignedObject>,
+    from: usize,
+    ingested: &mut Ingested,
+) -> Result<(), Box<dyn Error>> {
+    let cores = thread::available_parallelism()?.get();
+    let (count, tail) = (objects.len(), ingested.objects - ingested.objects / 10);
+    let (ready, batches) = mpsc::sync_channel::<Vec<VerifiedObject>>(BATCHES_AHEAD);
+    let (start, used) = (Instant::now(), processor_time());
     let stored = thread::scope(|scope| {
         let reader = store.clone();
         scope.spawn(move || {
@@ -127,24 +148,24 @@ pub fn take_in(store: &Store, objects: Vec<SignedObject>) -> Result<Ingested, Bo
                 }
             }
         });
-        let (mut stored, mut last) = (0, start);
+        let (mut stored, mut done) = (0, start);
         for batch in batches {
             let begun = Instant::now();
             let report = store.insert(&batch, 1_800_000_000)?;
-            ingested.inserting += begun.elapsed();
-            stored += report.outcomes.iter().filter(|(_, outcome)| *outcome == Outcome::New).count();
-            if ingested.last.0 == count && stored >= count - count / 10 {
-                (ingested.last.0, last) = (count - stored, Instant::now());
+            let now = Instant::now();
+            ingested.inserting += now - begun;
+            if from + stored >= tail {
+                ingested.last.0 += batch.len();
+                ingested.last.1 += now - done;
             }
+            stored += report.outcomes.iter().filter(|(_, outcome)| *outcome == Outcome::New).count();
+            done = now;
         }
-        ingested.last.1 = last.elapsed();
         Ok::<_, spore_storage::StoreError>(stored)
     })?;
-    (ingested.total, ingested.processor) = (start.elapsed(), processor_time() - used);
-    if stored != count {
-        return Err(format!("{stored} of {count} objects were new to the store").into());
-    }
-    Ok(ingested)
+    ingested.total += start.elapsed();
+    ingested.processor += processor_time() - used;
+    if stored == count { Ok(()) } else { Err(format!("{stored} of {count} objects were new to the store").into()) }
 }
 
 /// Of this process since its start, in user and kernel mode; 0 where the system does not tell.

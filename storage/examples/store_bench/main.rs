@@ -4,7 +4,7 @@
 //! `store_bench [--sizes N,N,...] [--folder DIR] [--keep]`: the folder keeps the signed histories for
 //! the next run, and the stores while they are measured (and after, with `--keep`). The environment's
 //! `SPORE_REFERENCE` names a Python that the reference is installed for. A million records take
-//! 4 GB of memory and some minutes, most of them, the first time, for signing.
+//! 2 GB of memory and some minutes, most of them, the first time, for signing.
 
 mod dice;
 mod disk;
@@ -17,16 +17,15 @@ mod report;
 mod signed_file;
 
 use std::{
-    collections::BTreeMap,
     error::Error,
     fs,
     path::{Path, PathBuf},
 };
 
-use spore_protocol::{SignedObject, TaskId};
-use spore_storage::Store;
+use spore_storage::{Store, unwatched};
 
 use report::Measured;
+use signed_file::History;
 
 const USAGE: &str = "usage: store_bench [--sizes 10000,100000,1000000] [--folder DIR] [--keep]";
 
@@ -70,42 +69,34 @@ fn main() -> Result<(), Box<dyn Error>> {
     fs::create_dir_all(&settings.folder)?;
     let (mut all, mut compared) = (Vec::new(), None);
     for size in &settings.sizes {
-        let raw = signed_file::load(&settings.folder, *size)?;
-        let objects = signed_file::decode(&raw)?;
+        let history = History::load(&settings.folder, *size)?;
         if compared.is_none() {
-            compared = reference::run(&settings.folder, &objects)?;
+            compared = reference::run(&settings.folder, &history)?;
         }
-        let (plain, packed) = disk::compressed(&raw)?;
-        drop(raw);
         eprintln!("measuring with {size} records");
-        all.push(measure(&settings, *size, objects, (plain, packed))?);
+        all.push(measure(&settings, *size, &history)?);
     }
     report::print(&all, compared.as_ref());
     Ok(())
 }
 
-fn measure(
-    settings: &Settings,
-    records: usize,
-    objects: Vec<SignedObject>,
-    (plain, packed): (usize, usize),
-) -> Result<Measured, Box<dyn Error>> {
+fn measure(settings: &Settings, records: usize, history: &History) -> Result<Measured, Box<dyn Error>> {
     let dir = settings.folder.join(format!("store-{records}"));
     if dir.exists() {
         fs::remove_dir_all(&dir)?;
     }
-    let sample: Vec<SignedObject> = objects.iter().take(VERIFIED).cloned().collect();
-    let probes = questions::probes(&objects);
-    let graph_of = task_near(&objects, history::GRAPH_TASK).ok_or("there are no records")?;
-    let before = ingest::verify_only(&sample)?;
+    let (plain, packed) = disk::compressed(history)?;
+    let probes = questions::probes(history)?;
+    let graph_of = history.object(history::graph_task(records))?.id().into();
+    let before = ingest::verify_only(history, VERIFIED)?;
     let store = Store::open(&dir)?;
-    let ingested = ingest::take_in(&store, objects)?;
+    let ingested = ingest::take_in(&store, history)?;
     drop(store);
-    let after = ingest::verify_only(&sample)?;
+    let after = ingest::verify_only(history, VERIFIED)?;
     let on_disk = disk::used(&dir)?;
     let served = questions::in_child(&dir, &probes, &graph_of)?;
     let store = Store::open(&dir)?;
-
+    store.compact(&mut unwatched)?;
     drop(store);
     let compacted = disk::used(&dir)?;
     if !settings.keep {
@@ -113,17 +104,4 @@ fn measure(
     }
     let verified = before.and(&after);
     Ok(Measured { records, verified, ingested, plain, packed, on_disk, compacted, served })
-}
-
-/// The task whose number of records is nearest to `count`.
-fn task_near(objects: &[SignedObject], count: usize) -> Option<TaskId> {
-    let mut counts: BTreeMap<TaskId, usize> = BTreeMap::new();
-    for object in objects {
-        if let SignedObject::Experiment(record) = object
-            && let Some(task) = record.task_id
-        {
-            *counts.entry(task).or_default() += 1;
-        }
-    }
-    counts.into_iter().min_by_key(|(_, records)| records.abs_diff(count)).map(|(task, _)| task)
 }

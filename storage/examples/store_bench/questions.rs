@@ -15,7 +15,7 @@ use std::{
 use spore_protocol::{NodeId, RecordId, SignedObject, TaskId};
 use spore_storage::{Scope, Span, Store};
 
-use crate::dice::Dice;
+use crate::{dice::Dice, signed_file::History};
 
 /// Questions of each kind on a store just opened, and then on a warm one.
 const FRESH: usize = 200;
@@ -45,22 +45,26 @@ pub struct Answered {
 pub struct Served {
     pub fresh: BTreeMap<String, Answered>,
     pub warm: BTreeMap<String, Answered>,
-    /// Single figures: `open_ms`, `graph_ms`, `graph_bytes`, `graph_records`, `rss_kib`, `anon_kib`.
+    /// Single figures: `open_ms`, `graph_ms`, `graph_bytes`, `graph_records`, `rss_kib`, `anon_kib`,
+    /// `warm_interrupted` (percent of the questions).
     pub figures: BTreeMap<String, f64>,
 }
 
 /// Records to ask about, spread over the whole history.
-pub fn probes(objects: &[SignedObject]) -> Vec<Probe> {
+///
+/// # Errors
+/// When an object is not what was written.
+pub fn probes(history: &History) -> Result<Vec<Probe>, Box<dyn Error>> {
     let mut dice = Dice::new(77);
     let mut probes = Vec::new();
     while probes.len() < FRESH + WARM {
-        let Some(SignedObject::Experiment(record)) = dice.pick(objects) else { continue };
+        let SignedObject::Experiment(record) = history.object(dice.below(history.len()))? else { continue };
         let words: Vec<&str> = record.description.split(|c: char| !c.is_alphanumeric()).collect();
         let word = words.iter().filter(|word| word.len() > 3).nth(dice.below(3)).unwrap_or(&"rate");
         let Some(task) = record.task_id else { continue };
         probes.push(Probe { record: record.id().into(), task, node: record.node_id, word: (*word).to_owned() });
     }
-    probes
+    Ok(probes)
 }
 
 /// Serves the store in `dir` in a child process, and reads what it prints.
@@ -110,8 +114,8 @@ pub fn serve(dir: &Path, graph_of: &str) -> Result<(), Box<dyn Error>> {
     println!("figure open_ms {:.1}", begun.elapsed().as_secs_f64() * 1e3);
     let (fresh, warm) = probes.split_at(FRESH.min(probes.len()));
     ask_all(&store, "fresh", fresh)?;
-    // Once unmeasured, so that what fits the caches is there.
-    ask_all(&store, "warming", warm.get(..FRESH).unwrap_or(warm))?;
+    // Once unmeasured, so that what fits the caches is there: many tasks and all nodes come up.
+    ask_all(&store, "warming", warm)?;
     ask_all(&store, "warm", warm)?;
     graph(&store, &graph_of.parse().map_err(|_| "not a task's id")?)?;
     let status = fs::read_to_string("/proc/self/status")?;
@@ -164,20 +168,35 @@ const QUESTIONS: &[(&str, Question)] = &[
     ("changes_100", |store, _, turn| store.changes_since((turn as u64 * 7919) % store.sequence(), 100).map(drop)),
 ];
 
+#[allow(clippy::cast_precision_loss, reason = "a percentage for people to read")]
 fn ask_all(store: &Store, state: &str, probes: &[Probe]) -> Result<(), Box<dyn Error>> {
+    let (mut asked, mut counted) = (0, 0);
     for (name, question) in QUESTIONS {
         let mut times = Vec::with_capacity(probes.len());
         for (turn, probe) in probes.iter().enumerate() {
+            let before = interruptions();
             let begun = Instant::now();
             question(store, probe, turn)?;
-            times.push(begun.elapsed());
+            let took = begun.elapsed();
+            if interruptions() == before {
+                times.push(took);
+            }
         }
+        (asked, counted) = (asked + probes.len(), counted + times.len());
         let answered = summed_up(times);
         if state != "warming" {
             println!("{state} {name} {:.1} {:.1} {:.1}", answered.p50, answered.p99, answered.max);
         }
     }
+    println!("figure {state}_interrupted {:.2}", (asked - counted) as f64 * 100.0 / asked as f64);
     Ok(())
+}
+
+/// How often the system took the core from this thread to give it to another one, which says nothing
+/// about the store: what is measured is not counted then. Waiting for the disk is no such case.
+fn interruptions() -> Option<u64> {
+    let status = fs::read_to_string("/proc/thread-self/status").ok()?;
+    status.lines().find_map(|line| line.strip_prefix("nonvoluntary_ctxt_switches:"))?.trim().parse().ok()
 }
 
 fn graph(store: &Store, task: &TaskId) -> Result<(), Box<dyn Error>> {

@@ -10,6 +10,8 @@ use std::{
 
 use spore_protocol::{SignedObject, json::Value};
 
+use crate::signed_file::History;
+
 /// Records given to it: it takes some seconds for them, and no less for each later one.
 pub const RECORDS: usize = 2_000;
 
@@ -28,13 +30,15 @@ pub struct Reference {
 ///
 /// # Errors
 /// When it is installed and fails.
-pub fn run(folder: &Path, objects: &[SignedObject]) -> Result<Option<Reference>, Box<dyn Error>> {
+pub fn run(folder: &Path, history: &History) -> Result<Option<Reference>, Box<dyn Error>> {
     let Some(python) = std::env::var_os(VARIABLE).filter(|python| !python.is_empty()) else {
         eprintln!("the reference is not measured: {VARIABLE} names no Python that has it (scripts/setup installs it)");
         return Ok(None);
     };
     let (list, database) = (folder.join("reference.jsonl"), folder.join("reference.db"));
     let mut file = fs::File::create(&list)?;
+    // Manifests come first, and are few.
+    let objects = history.decode(0..2 * RECORDS)?;
     let records = objects.iter().filter(|object| matches!(object, SignedObject::Experiment(_)));
     for record in records.take(RECORDS) {
         writeln!(file, "{}", record.to_json())?;

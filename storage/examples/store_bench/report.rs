@@ -85,6 +85,7 @@ fn rows(all: &[Measured], reference: Option<&Reference>) -> Vec<Row> {
     }
     let figure = |m: &Measured, name: &str| m.served.figures.get(name).copied();
     rows.extend([
+        row("interrupted by other processes, not counted", "%", Shown, all, |m| figure(m, "warm_interrupted")),
         row("columnar graph: records", "", Shown, all, |m| figure(m, "graph_records")),
         row("columnar graph: time", "ms", AtMost(50.0), all, |m| figure(m, "graph_ms")),
         row("columnar graph: size", "MB", AtMost(3.0), all, |m| figure(m, "graph_bytes").map(|b| b / 1e6)),
@@ -95,7 +96,7 @@ fn rows(all: &[Measured], reference: Option<&Reference>) -> Vec<Row> {
         row("  in zstd 3, blocks of 1 MiB", "B/record", Shown, all, |m| Some(per_record(m.packed as u64, m))),
         row("disk", "B/record", Shown, all, |m| Some(per_record(m.on_disk, m))),
         row("  against the compressed objects", "x", AtMost(1.3), all, |m| Some(m.on_disk as f64 / m.packed as f64)),
-        row("  compacted, against the same", "x", Shown, all, |m| Some(m.compacted as f64 / m.packed as f64)),
+        row("  after `compact`, against the same", "x", Shown, all, |m| Some(m.compacted as f64 / m.packed as f64)),
     ]);
     rows
 }

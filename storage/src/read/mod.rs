@@ -21,7 +21,7 @@ use spore_protocol::{
 
 pub use graph::Graph;
 pub(crate) use pending::unreleased;
-pub(crate) use search::words;
+pub(crate) use search::{MAX_WORDS, words};
 pub use stream::{ObjectText, Position};
 pub use sync::SyncSet;
 
@@ -107,6 +107,27 @@ pub fn row(source: &dyn Source, number: u64) -> Result<Row> {
     Ok(Row::new(values::stored_record(&object)?, placing, number))
 }
 
+/// Objects read at once. Usual ones are a few KiB together, the largest that can be signed 160 MiB.
+const OBJECTS_AT_ONCE: usize = 16;
+
+/// Records as listings show them, in the order in which their numbers are given.
+pub fn summaries(source: &dyn Source, numbers: &[u64]) -> Result<Vec<RecordSummary>> {
+    let mut summaries = Vec::with_capacity(numbers.len());
+    for numbers in numbers.chunks(OBJECTS_AT_ONCE) {
+        let keys: Vec<_> = numbers.iter().map(|number| number.to_be_bytes()).collect();
+        let placings = source.get_all(Column::Records, &keys)?;
+        let objects = source.get_all(Column::Objects, &keys)?;
+        for ((number, placing), object) in numbers.iter().zip(placings).zip(objects) {
+            let (Some(placing), Some(object)) = (placing, object) else {
+                return Err(StoreError::corrupt(format!("record number {number} is gone")));
+            };
+            let row = Row::new(values::stored_record(&object)?, Placing::decode(&placing)?, *number);
+            summaries.push(cut(row.summary));
+        }
+    }
+    Ok(summaries)
+}
+
 pub fn row_of(source: &dyn Source, id: &RecordId) -> Result<Option<Row>> {
     number_of(source, Kind::Experiment, &(*id).into())?.map(|number| row(source, number)).transpose()
 }
@@ -140,13 +161,12 @@ fn shorten(text: &mut String, most: usize) {
 }
 
 /// A line of the log.
-pub fn change(source: &dyn Source, sequence: u64, line: &[u8]) -> Result<Change> {
-    Ok(match LogEntry::decode(line)? {
+pub fn change(source: &dyn Source, sequence: u64) -> Result<Change> {
+    let line = source.get(Column::Log, &keys::number(sequence))?;
+    let line = line.ok_or_else(|| StoreError::corrupt(format!("change {sequence} is not in the log")))?;
+    Ok(match LogEntry::decode(&line)? {
         LogEntry::Other(kind, id, task_id) => Change { sequence, kind, id, task_id },
-        LogEntry::Record => {
-            let record = placing(source, sequence)?;
-            Change { sequence, kind: Kind::Experiment, id: record.id.into(), task_id: Some(record.task_id) }
-        }
+        LogEntry::Record => placing(source, sequence)?.change(sequence),
     })
 }
 

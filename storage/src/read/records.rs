@@ -5,7 +5,7 @@ use std::ops::ControlFlow;
 
 use spore_protocol::{ControlEvent, HardwareClass, Kind, NodeId, RecordId, Signed, TaskId, verdict::Judgement};
 
-use super::{cut, event, listed, listing::List, number_of, placing, row_of};
+use super::{cut, event, listing::List, number_of, placing, row_of, summaries};
 use crate::{
     columns::Column,
     db::{Source, Way},
@@ -53,7 +53,7 @@ impl Store {
     pub fn children_page(&self, id: &RecordId, span: &Span) -> Result<Page<RecordSummary>> {
         let view = self.view();
         let Some(parent) = number_of(&view, Kind::Experiment, &(*id).into())? else { return Ok(Page::default()) };
-        summaries(&view, Column::Children, &parent.to_be_bytes(), Way::Up, span)
+        listed(&view, Column::Children, &parent.to_be_bytes(), Way::Up, span)
     }
 
     /// The parent, its parent, and so on to the root. To go on, ask with the last one given.
@@ -97,9 +97,9 @@ impl Store {
         let prefix = Listing::from(scope).prefix();
         if let Scope::Task(_) = scope {
             let list = List { column: Column::Timeline, prefix: &prefix, order: Way::Down };
-            return list.page(&view, span, |_, value| listed(&view, Point::decode(value)?.number));
+            return shown(&view, list.page(&view, span, |_, value| Ok(Point::decode(value)?.number))?);
         }
-        summaries(&view, Column::Timeline, &prefix, Way::Down, span)
+        listed(&view, Column::Timeline, &prefix, Way::Down, span)
     }
 
     /// A task's records that have a metric, the best first, strays left out.
@@ -107,7 +107,7 @@ impl Store {
     /// # Errors
     /// When the store cannot be read.
     pub fn by_metric(&self, task: &TaskId, span: &Span) -> Result<Page<RecordSummary>> {
-        summaries(&self.view(), Column::Metrics, &task.0, Way::Up, span)
+        listed(&self.view(), Column::Metrics, &task.0, Way::Up, span)
     }
 
     /// All records of a task, strays too, in (timestamp, id) order. For charts there is
@@ -119,7 +119,7 @@ impl Store {
         let view = self.view();
         let prefix = Listing::TaskRecords(*task).prefix();
         let list = List { column: Column::Timeline, prefix: &prefix, order: Way::Up };
-        list.head(&view, usize::MAX, |_, value| listed(&view, Point::decode(value)?.number))
+        summaries(&view, &list.head(&view, usize::MAX, |_, value| Ok(Point::decode(value)?.number))?)
     }
 
     /// The first of a class's frontier, or of the class-blind one, best first.
@@ -130,7 +130,7 @@ impl Store {
         let view = self.view();
         let prefix = keys::view(task, class.map(keys::class).as_ref());
         let list = List { column: Column::Frontier, prefix: &prefix, order: Way::Up };
-        list.head(&view, limit, |key, _| listed(&view, keys::last_number(key)?))
+        summaries(&view, &list.head(&view, limit, |key, _| keys::last_number(key))?)
     }
 
     /// A class's frontier, or the class-blind one, best first.
@@ -144,7 +144,7 @@ impl Store {
         span: &Span,
     ) -> Result<Page<RecordSummary>> {
         let prefix = keys::view(task, class.map(keys::class).as_ref());
-        summaries(&self.view(), Column::Frontier, &prefix, Way::Up, span)
+        listed(&self.view(), Column::Frontier, &prefix, Way::Up, span)
     }
 
     /// The verdict on a record, with what led to it.
@@ -236,12 +236,12 @@ impl Store {
 }
 
 /// A page of records out of an index whose keys end with moments.
-fn summaries(
-    source: &dyn Source,
-    column: Column,
-    prefix: &[u8],
-    order: Way,
-    span: &Span,
-) -> Result<Page<RecordSummary>> {
-    List { column, prefix, order }.page(source, span, |key, _| listed(source, keys::last_number(key)?))
+fn listed(source: &dyn Source, column: Column, prefix: &[u8], order: Way, span: &Span) -> Result<Page<RecordSummary>> {
+    shown(source, List { column, prefix, order }.page(source, span, |key, _| keys::last_number(key))?)
+}
+
+/// A page of records whose numbers are known.
+fn shown(source: &dyn Source, page: Page<u64>) -> Result<Page<RecordSummary>> {
+    let Page { items, first, next } = page;
+    Ok(Page { items: summaries(source, &items)?, first, next })
 }

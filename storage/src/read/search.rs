@@ -19,7 +19,7 @@ use crate::{
 
 /// Different words indexed of one record: a few sentences. A record that is all words would
 /// otherwise cost more index than text.
-const MAX_WORDS: usize = 32;
+pub const MAX_WORDS: usize = 32;
 /// Bytes of a word that count: longer ones are mostly hashes and runs of nonsense.
 const MAX_WORD: usize = 24;
 /// Words of a question that are looked at.
@@ -30,25 +30,23 @@ const MAX_LOOKED_AT: usize = 20_000;
 /// Uses counted to tell which word of a question is the rarest.
 const MAX_COUNTED: usize = 1_000;
 
-/// The words of some texts that are indexed.
-pub fn words<'a>(texts: &[&'a str]) -> Vec<Cow<'a, str>> {
-    let mut words: Vec<Cow<'a, str>> = Vec::with_capacity(MAX_WORDS);
-    for text in texts {
-        for word in text.split(|c: char| !c.is_alphanumeric()) {
-            if word.is_empty() {
-                continue;
-            }
-            if words.len() >= MAX_WORDS {
-                return words;
-            }
-            let word = lower(word);
-            // There are few, so that looking through them is the quickest.
-            if !words.contains(&word) {
-                words.push(word);
-            }
+/// The words of a text, each as often as it is there.
+pub fn words(text: &str) -> impl Iterator<Item = Cow<'_, str>> {
+    text.split(|c: char| !c.is_alphanumeric()).filter(|word| !word.is_empty()).map(lower)
+}
+
+/// The different words of a question.
+fn asked(text: &str) -> Vec<Cow<'_, str>> {
+    let mut asked = Vec::with_capacity(MAX_QUESTION);
+    for word in words(text) {
+        if asked.len() >= MAX_QUESTION {
+            break;
+        }
+        if !asked.contains(&word) {
+            asked.push(word);
         }
     }
-    words
+    asked
 }
 
 /// Most words are in lower case and short already.
@@ -69,7 +67,7 @@ impl Store {
     /// When the store cannot be read.
     pub fn search(&self, text: &str, task: Option<&TaskId>, span: &Span) -> Result<Page<RecordSummary>> {
         let view = self.view();
-        let mut words: Vec<_> = words(&[text]).into_iter().take(MAX_QUESTION).collect();
+        let mut words = asked(text);
         let Some(rarest) = take_rarest(&view, &mut words)? else { return Ok(Page::default()) };
         let prefix = keys::word(&rarest);
         let way = List { column: Column::Words, prefix: &prefix, order: Way::Down }.way(span.direction);
@@ -142,15 +140,14 @@ mod tests {
     use super::*;
 
     #[test]
-    fn words_are_lower_case_runs_of_letters_and_digits_of_bounded_length_and_number() {
+    fn words_are_lower_case_runs_of_letters_and_digits_of_bounded_length() {
         let nonsense = "x".repeat(99);
-        let mut found = words(&["Ein größerer ÄRMEL, lr=0.003", &nonsense]);
+        let mut found: Vec<_> = words("Ein größerer ÄRMEL, lr=0.003").chain(words(&nonsense)).collect();
         let long = "x".repeat(MAX_WORD);
         let expected = ["0", "003", "ein", "größerer", "lr", long.as_str(), "ärmel"];
         found.sort();
         assert_eq!(found, expected);
-        let many: Vec<_> = (0..99).map(|n| n.to_string()).collect();
-        assert_eq!(words(&[&many.join(" ")]).len(), MAX_WORDS);
-        assert!(words(&["数学".repeat(20).as_str()]).iter().all(|word| word.len() <= MAX_WORD));
+        assert!(words(&"数学".repeat(20)).all(|word| word.len() <= MAX_WORD));
+        assert_eq!(asked("to be or not to be"), ["to", "be", "or", "not"]);
     }
 }

@@ -84,6 +84,5 @@ fn id_in(view: &View<'_>, listing: Listing, key: &[u8]) -> Result<ObjectId> {
     if listing == Listing::Records {
         return Ok(placing(view, number)?.id.into());
     }
-    let line = view.get(Column::Log, &keys::number(number))?;
-    Ok(change(view, number, &line.ok_or_else(|| StoreError::corrupt("an event is not in the log"))?)?.id)
+    change(view, number).map(|change| change.id)
 }

@@ -7,11 +7,12 @@ use spore_protocol::{Kind, ObjectId, SignedObject, TaskId};
 use super::{change, object, tally};
 use crate::{
     columns::Column,
-    db::{Source, Way},
+    db::{Source, View, Way},
     error::{Result, StoreError},
     keys,
     store::Store,
     types::{Change, Counts},
+    values::{LogEntry, Placing},
 };
 
 impl Store {
@@ -63,7 +64,7 @@ impl Store {
     /// When the store cannot be read.
     pub fn changes_since(&self, sequence: u64, limit: usize) -> Result<Vec<Change>> {
         let Some(from) = sequence.checked_add(1) else { return Ok(Vec::new()) };
-        self.changes(Column::Log, &[], &from.to_be_bytes(), Way::Up, limit)
+        self.log(from, Way::Up, limit)
     }
 
     /// What was stored before `before`, newest first, in one task or at all.
@@ -73,31 +74,64 @@ impl Store {
     pub fn changes_before(&self, before: u64, task: Option<&TaskId>, limit: usize) -> Result<Vec<Change>> {
         let Some(from) = before.checked_sub(1) else { return Ok(Vec::new()) };
         match task {
-            Some(task) => self.changes(Column::LogByTask, &task.0, &keys::task_sequence(task, from), Way::Down, limit),
-            None => self.changes(Column::Log, &[], &from.to_be_bytes(), Way::Down, limit),
+            Some(task) => self.log_of_task(task, from, limit),
+            None => self.log(from, Way::Down, limit),
         }
     }
 
-    fn changes(&self, column: Column, prefix: &[u8], from: &[u8], way: Way, limit: usize) -> Result<Vec<Change>> {
+    /// Of every record's line the placing tells the rest. Both lie in the same order, and so take two scans
+    /// instead of a read for each line.
+    fn log(&self, from: u64, way: Way, limit: usize) -> Result<Vec<Change>> {
+        let view = self.view();
+        let mut lines = Vec::new();
+        view.walk(Column::Log, &[], Some(&from.to_be_bytes()), way, &mut |key, line| {
+            if lines.len() >= limit {
+                return Ok(ControlFlow::Break(()));
+            }
+            lines.push((keys::last_number(key)?, LogEntry::decode(line)?));
+            Ok(ControlFlow::Continue(()))
+        })?;
+        let of_records = lines.iter().filter(|(_, line)| *line == LogEntry::Record).map(|(number, _)| *number);
+        let mut placings = placings(&view, of_records, way)?.into_iter();
+        let gone = || StoreError::corrupt("the log names a record that is gone");
+        lines
+            .into_iter()
+            .map(|(sequence, line)| {
+                Ok(match line {
+                    LogEntry::Other(kind, id, task_id) => Change { sequence, kind, id, task_id },
+                    LogEntry::Record => placings.next().ok_or_else(gone)?.change(sequence),
+                })
+            })
+            .collect()
+    }
+
+    fn log_of_task(&self, task: &TaskId, from: u64, limit: usize) -> Result<Vec<Change>> {
         let view = self.view();
         let mut changes = Vec::new();
-        view.walk(column, prefix, Some(from), way, &mut |key, value| {
+        view.walk(Column::LogByTask, &task.0, Some(&keys::task_sequence(task, from)), Way::Down, &mut |key, _| {
             if changes.len() >= limit {
                 return Ok(ControlFlow::Break(()));
             }
-            let number = keys::last_number(key)?;
-            changes.push(match column {
-                Column::Log => change(&view, number, value)?,
-                _ => {
-                    let line = view.get(Column::Log, &keys::number(number))?;
-                    let gone = || StoreError::corrupt(format!("change {number} is not in the log"));
-                    change(&view, number, &line.ok_or_else(gone)?)?
-                }
-            });
+            changes.push(change(&view, keys::last_number(key)?)?);
             Ok(ControlFlow::Continue(()))
         })?;
         Ok(changes)
     }
+}
+
+/// The placings of these records, which are all there are between the first and the last of them.
+fn placings(view: &View<'_>, numbers: impl Iterator<Item = u64>, way: Way) -> Result<Vec<Placing>> {
+    let (mut numbers, mut placings) = (numbers.peekable(), Vec::new());
+    let Some(first) = numbers.peek().map(|first| first.to_be_bytes()) else { return Ok(placings) };
+    view.walk(Column::Records, &[], Some(&first), way, &mut |key, value| {
+        let Some(number) = numbers.next() else { return Ok(ControlFlow::Break(())) };
+        if keys::last_number(key)? != number {
+            return Err(StoreError::corrupt(format!("record number {number} is gone, or not in the log")));
+        }
+        placings.push(Placing::decode(value)?);
+        Ok(ControlFlow::Continue(()))
+    })?;
+    Ok(placings)
 }
 
 /// The first hex digits of an id: whole bytes and perhaps half a one.

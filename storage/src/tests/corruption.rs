@@ -37,16 +37,33 @@ fn history(records: usize) -> Vec<VerifiedObject> {
     objects
 }
 
-/// A store of `objects`, closed. With `tables`, they are in table files; else in the log alone.
-fn stored(objects: &[VerifiedObject], tables: bool) -> tempfile::TempDir {
+/// An open store of `objects`, which are in its log alone.
+fn open(objects: &[VerifiedObject]) -> (tempfile::TempDir, Store) {
     let dir = tempfile::tempdir().unwrap();
     let store = Store::open(dir.path()).unwrap();
     for (number, batch) in objects.chunks(50).enumerate() {
         store.insert(batch, number as u64 * MONTH).unwrap();
     }
-    if tables {
-        store.compact(&mut unwatched).unwrap();
+    (dir, store)
+}
+
+/// A store of `objects` as a crash leaves it: one that is closed has nothing in its log.
+fn crashed(objects: &[VerifiedObject]) -> tempfile::TempDir {
+    let (dir, _store) = open(objects);
+    let left = tempfile::tempdir().unwrap();
+    let database = swap::database(left.path());
+    fs::create_dir_all(&database).unwrap();
+    for file in fs::read_dir(swap::database(dir.path())).unwrap() {
+        let file = file.unwrap();
+        fs::copy(file.path(), database.join(file.file_name())).unwrap();
     }
+    left
+}
+
+/// A store of `objects`, closed.
+fn stored(objects: &[VerifiedObject]) -> tempfile::TempDir {
+    let (dir, store) = open(objects);
+    store.compact(&mut unwatched).unwrap();
     dir
 }
 
@@ -111,7 +128,7 @@ fn refill(store: &Store, objects: &[VerifiedObject]) {
 #[test]
 fn a_flipped_block_is_named_never_served_and_what_it_held_comes_back() {
     let objects = history(600);
-    let dir = stored(&objects, true);
+    let dir = stored(&objects);
     let before = Store::open(dir.path()).unwrap().sequence();
     let table = table(dir.path(), Column::Objects);
     flip(&table, length(&table) / 2);
@@ -148,7 +165,7 @@ fn a_flipped_block_is_named_never_served_and_what_it_held_comes_back() {
 #[test]
 fn what_is_lost_is_taken_from_the_newest_backup() {
     let objects = history(300);
-    let dir = stored(&objects, true);
+    let dir = stored(&objects);
     let backup = tempfile::tempdir().unwrap();
     Store::open(dir.path()).unwrap().backup(backup.path(), 2, &mut unwatched).unwrap();
     let summaries = |store: &Store| {
@@ -172,7 +189,7 @@ fn what_is_lost_is_taken_from_the_newest_backup() {
 fn a_damaged_index_is_computed_again_without_loss() {
     let objects = history(400);
     for column in [Column::Timeline, Column::Records, Column::Log] {
-        let dir = stored(&objects, true);
+        let dir = stored(&objects);
         let table = table(dir.path(), column);
         flip(&table, length(&table) / 3);
         let store = Store::open(dir.path()).unwrap();
@@ -189,7 +206,7 @@ fn a_damaged_index_is_computed_again_without_loss() {
 fn a_table_cut_short_is_named_when_the_store_is_opened_and_repaired() {
     let objects = history(300);
     for column in [Column::Objects, Column::Frontier] {
-        let dir = stored(&objects, true);
+        let dir = stored(&objects);
         let table = table(dir.path(), column);
         cut(&table, length(&table) / 2);
         match Store::open(dir.path()) {
@@ -208,7 +225,7 @@ fn a_table_cut_short_is_named_when_the_store_is_opened_and_repaired() {
 #[test]
 fn a_database_without_its_list_of_tables_is_repaired() {
     let objects = history(100);
-    let dir = stored(&objects, true);
+    let dir = stored(&objects);
     cut(&newest(dir.path(), |name| name.starts_with("MANIFEST")), 40);
     assert!(matches!(Store::open(dir.path()), Err(StoreError::Corrupt { .. })));
     let report = Store::repair(dir.path(), None, NOW, &mut unwatched).unwrap();
@@ -222,7 +239,7 @@ fn a_log_cut_short_or_flipped_is_noticed_and_its_numbers_are_not_given_again() {
     let objects = history(300);
     let damages: [fn(&Path); 2] = [|log| cut(log, length(log) / 2), |log| flip(log, length(log) / 2)];
     for damage in damages {
-        let dir = stored(&objects, false);
+        let dir = crashed(&objects);
         let acknowledged = objects.len() as u64;
         damage(&newest(dir.path(), |name| name.ends_with(".log")));
         let store = Store::open(dir.path()).unwrap();
@@ -239,7 +256,7 @@ fn a_log_cut_short_or_flipped_is_noticed_and_its_numbers_are_not_given_again() {
 #[test]
 fn an_object_that_is_not_what_was_signed_is_dropped_by_name() {
     let objects = history(20);
-    let dir = stored(&objects, false);
+    let dir = stored(&objects);
     let store = Store::open(dir.path()).unwrap();
     let leaf = objects.last().unwrap();
     let number = crate::read::number_of(store.database(), leaf.kind(), &leaf.id()).unwrap().unwrap();
@@ -260,7 +277,7 @@ fn an_object_that_is_not_what_was_signed_is_dropped_by_name() {
 #[test]
 fn a_repair_that_is_stopped_leaves_the_store_as_it_was() {
     let objects = history(300);
-    let dir = stored(&objects, true);
+    let dir = stored(&objects);
     let mut told = 0;
     let stopped = Store::repair(dir.path(), None, NOW, &mut |_| {
         told += 1;
@@ -276,7 +293,7 @@ fn a_repair_that_is_stopped_leaves_the_store_as_it_was() {
 
 #[test]
 fn a_check_can_be_stopped_and_leaves_nothing() {
-    let dir = stored(&history(600), false);
+    let dir = stored(&history(600));
     let store = Store::open(dir.path()).unwrap();
     let stopped = store.check_with(&mut |_| std::ops::ControlFlow::Break(()));
     assert!(matches!(stopped, Err(StoreError::Cancelled)));
@@ -304,7 +321,7 @@ fn root(objects: &[VerifiedObject]) -> &VerifiedObject {
 #[test]
 fn what_lost_its_line_of_the_log_keeps_its_number_and_so_does_what_descends_from_it() {
     let objects = history(300);
-    let dir = stored(&objects, true);
+    let dir = stored(&objects);
     let before = changes(dir.path());
     forget(dir.path(), root(&objects), &[Column::Log]);
     let report = Store::repair(dir.path(), None, NOW, &mut unwatched).unwrap();
@@ -317,7 +334,7 @@ fn what_lost_its_line_of_the_log_keeps_its_number_and_so_does_what_descends_from
 #[test]
 fn records_of_many_months_wait_when_their_root_is_lost() {
     let objects = history(300);
-    let dir = stored(&objects, true);
+    let dir = stored(&objects);
     forget(dir.path(), root(&objects), &[Column::Objects]);
     let report = Store::repair(dir.path(), None, NOW, &mut unwatched).unwrap();
     assert!(matches!(report.faults[0], Fault::Lost { .. }));
@@ -334,7 +351,7 @@ fn records_of_many_months_wait_when_their_root_is_lost() {
 #[test]
 fn a_repair_that_is_stopped_after_it_changed_the_tables_is_to_be_run_again() {
     let objects = history(300);
-    let dir = stored(&objects, true);
+    let dir = stored(&objects);
     let table = table(dir.path(), Column::Objects);
     cut(&table, length(&table) / 2);
     for _ in 0..2 {
@@ -357,7 +374,7 @@ fn what_a_damaged_log_of_writes_lost_is_told_by_a_repair_and_what_lies_behind_is
     let last = objects.len() as u64;
     // Flipped, one batch of 50 objects is lost; cut, all from there on.
     for (is_cut, batches) in [(false, 1), (true, 3)] {
-        let dir = stored(&objects, false);
+        let dir = crashed(&objects);
         let log = newest(dir.path(), |name| name.ends_with(".log"));
         let middle = length(&log) / 2;
         if is_cut {
@@ -383,7 +400,7 @@ fn what_a_damaged_log_of_writes_lost_is_told_by_a_repair_and_what_lies_behind_is
 #[test]
 fn what_the_store_lost_every_trace_of_comes_from_the_backup() {
     let objects = history(100);
-    let dir = stored(&objects, true);
+    let dir = stored(&objects);
     let before = changes(dir.path());
     let backup = tempfile::tempdir().unwrap();
     Store::open(dir.path()).unwrap().backup(backup.path(), 1, &mut unwatched).unwrap();
@@ -402,7 +419,7 @@ fn what_the_store_lost_every_trace_of_comes_from_the_backup() {
 #[test]
 fn artifacts_that_cannot_be_read_do_not_keep_the_database_from_being_repaired() {
     let objects = history(20);
-    let dir = stored(&objects, true);
+    let dir = stored(&objects);
     let store = Store::open(dir.path()).unwrap();
     let bad = store.put_artifact(b"bad").unwrap();
     fs::write(store.artifact_path(&bad).unwrap(), b"bat").unwrap();
@@ -420,7 +437,7 @@ fn artifacts_that_cannot_be_read_do_not_keep_the_database_from_being_repaired() 
 #[test]
 fn a_block_that_rots_while_the_cache_holds_it_is_named_all_the_same() {
     let objects = history(300);
-    let dir = stored(&objects, true);
+    let dir = stored(&objects);
     let table = table(dir.path(), Column::Objects);
     let store = Store::open(dir.path()).unwrap();
     assert_eq!(missing(&store, &objects), []);

@@ -190,6 +190,9 @@ pub struct Tally {
     pub counted: Counters,
     pub tasks: u64,
     pub controls: u64,
+    /// Of them about a record that is not here yet.
+    #[serde(default)]
+    pub early: u64,
     pub profiles: u64,
     pub pending: u64,
     pub pending_bytes: u64,

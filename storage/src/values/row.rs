@@ -2,7 +2,7 @@
 //! what stands of it in its task's list.
 
 use spore_protocol::{
-    ObjectId, Record, RecordId, Status, TaskId, Verdict,
+    Kind, ObjectId, Record, RecordId, Status, TaskId, Verdict,
     frontier::Candidate,
     lineage::{Parent, Place},
     verdict::Subject,
@@ -12,7 +12,7 @@ use super::bytes::{Reader, Writer};
 use crate::{
     error::{Result, StoreError},
     keys::{ClassKey, Moment},
-    types::RecordSummary,
+    types::{Change, RecordSummary},
 };
 
 /// A record as it is listed: its object's fields, and its [`Placing`].
@@ -63,6 +63,11 @@ impl Placing {
             received_at: r.number()?,
         })
     }
+
+    /// The record's line of the log.
+    pub fn change(&self, sequence: u64) -> Change {
+        Change { sequence, kind: Kind::Experiment, id: self.id.into(), task_id: Some(self.task_id) }
+    }
 }
 
 const STATUSES: [Status; 3] = Status::ALL;
@@ -92,7 +97,7 @@ fn of_code<T: Copy>(all: &[T], code: u8) -> Result<T> {
 }
 
 impl Row {
-    /// A record not yet joined to its task's tree.
+    /// A record not yet joined to its task's tree, without its texts.
     pub fn of(
         id: RecordId,
         record: &Record,
@@ -104,7 +109,40 @@ impl Row {
         let flags = 4 | u8::from(place.odd_depth) << 3;
         let verdict = Verdict::Unverified;
         let placing = Placing { verdict, flags, id, task_id: place.task_id, parent_number, received_at };
-        Self::new(Record { diff: String::new(), ..record.clone() }, placing, sequence)
+        let without_texts = Record {
+            parent: record.parent,
+            depth: record.depth,
+            code_cid: record.code_cid,
+            diff: String::new(),
+            dataset_cid: String::new(),
+            prepare_cid: String::new(),
+            time_budget: record.time_budget,
+            val_bpb: record.val_bpb,
+            peak_vram_mb: record.peak_vram_mb,
+            num_steps: record.num_steps,
+            num_params: record.num_params,
+            status: record.status,
+            description: String::new(),
+            hypothesis: String::new(),
+            agent_model: String::new(),
+            gpu_model: record.gpu_model.clone(),
+            cuda_version: String::new(),
+            torch_version: String::new(),
+            node_id: record.node_id,
+            task_id: record.task_id,
+            timestamp: record.timestamp,
+            version: record.version,
+        };
+        Self::new(without_texts, placing, sequence)
+    }
+
+    /// With what the rules ask for alone.
+    pub fn without_texts(mut self) -> Self {
+        let s = &mut self.summary;
+        for text in [&mut s.description, &mut s.hypothesis, &mut s.agent_model, &mut s.gpu_model] {
+            *text = String::new();
+        }
+        self
     }
 
     /// As its object and its placing tell it.

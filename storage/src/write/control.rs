@@ -52,6 +52,7 @@ impl Batch<'_> {
             if may_have_a_say(event) && self.admit(&record, event, entry)? {
                 self.unjudged.extend(subject);
             }
+            self.tally.early += u64::from(subject.is_none());
         }
         Ok(Outcome::New)
     }
@@ -90,6 +91,9 @@ impl Batch<'_> {
     /// Takes in the events that were here before their record: now they count, and belong to the
     /// record's task, whatever they claimed. The log tells what they claimed.
     pub(super) fn adopt_events(&mut self, row: &Row) -> Result<()> {
+        if self.tally.early == 0 {
+            return Ok(());
+        }
         let (prefix, task) = (keys::events(&row.summary.id, Events::All), row.summary.task_id);
         let mut from: Option<Vec<u8>> = None;
         loop {
@@ -115,6 +119,7 @@ impl Batch<'_> {
                 }
                 self.enlist(Listing::TaskControls(task), &moment, Vec::new())?;
             }
+            self.tally.early = self.tally.early.saturating_sub(some.len() as u64);
             let Some((last, _)) = some.pop() else { return Ok(()) };
             self.unjudged.insert(row.number());
             from = Some(last);

@@ -106,7 +106,7 @@ impl Batch<'_> {
                 self.view.delete(column, key);
             }
         }
-        self.tails.clear();
+        self.memory.tails.clear();
         let state = self.task(task)?;
         let gone = std::mem::take(&mut state.counted);
         state.strays += gone.experiments;

@@ -2,11 +2,13 @@
 //!
 //! A [`Batch`] reads its own writes, so parents, children and events may come together in any
 //! order. Rows and counters are kept decoded until [`Batch::finish`], which also judges each record
-//! that something was said about, once. Nothing is on disk before the store commits the overlay.
+//! that something was said about, once, and after it, in the [`Memory`] that the next batch begins
+//! with. Nothing is on disk before the store commits the overlay.
 
 mod control;
 mod deeds;
 mod lineage;
+mod memory;
 mod pending;
 mod profile;
 mod record;
@@ -16,6 +18,7 @@ mod timeline;
 
 use std::collections::{BTreeMap, BTreeSet, HashMap};
 
+pub use memory::Memory;
 pub use pending::Unreleased;
 
 use spore_protocol::{HardwareClass, Kind, NodeId, ObjectId, Reject, SignedObject, TaskId};
@@ -24,11 +27,11 @@ use crate::{
     columns::Column,
     db::Source,
     error::Result,
-    keys::{self, ClassKey},
+    keys,
     overlay::Overlay,
     read,
     types::{Change, Outcome},
-    values::{self, ClassState, LogEntry, NodeState, Publisher, Row, Tally, TaskState, encode},
+    values::{self, ClassState, LogEntry, NodeState, Row, Tally, TaskState, encode},
 };
 
 /// An insertion under way.
@@ -40,13 +43,9 @@ pub struct Batch<'a> {
     begun_at: u64,
     /// The latest time of arrival told: by it, pending records grow old.
     now: u64,
-    /// Rows, tasks, classes, nodes and publishers read or changed here, by what they are written under.
-    rows: BTreeMap<u64, Row>,
-    tasks: BTreeMap<TaskId, TaskState>,
-    classes: BTreeMap<(TaskId, ClassKey), ClassState>,
-    nodes: BTreeMap<(Option<TaskId>, NodeId), NodeState>,
-    publishers: BTreeMap<Vec<u8>, Publisher>,
-    /// Rows above that differ from what is written.
+    /// Rows, tasks, classes, nodes and publishers, read or changed here or before.
+    memory: Memory,
+    /// Rows that differ from what is written.
     changed_rows: BTreeSet<u64>,
     /// Records whose events changed, or what their verdict is worth.
     unjudged: BTreeSet<u64>,
@@ -55,8 +54,6 @@ pub struct Batch<'a> {
     /// Tasks whose newest records changed.
     stirred: BTreeSet<TaskId>,
     unfolded: BTreeMap<NodeId, deeds::Unfolded>,
-    tails: series::Tails,
-    stretches: BTreeMap<keys::Listing, timeline::Stretch>,
     changes: Vec<Change>,
     /// Whether anything is to be written.
     dirty: bool,
@@ -73,6 +70,8 @@ pub struct Batch<'a> {
 /// A batch ready to be written.
 pub struct Finished<'a> {
     pub view: Overlay<'a>,
+    /// For the next batch, if this one is written.
+    pub memory: Memory,
     pub sequence: u64,
     pub changes: Vec<Change>,
     pub resolved: HashMap<ObjectId, Option<Reject>>,
@@ -88,6 +87,14 @@ impl<'a> Batch<'a> {
     /// # Errors
     /// When the store cannot be read.
     pub fn new(below: &'a dyn Source) -> Result<Self> {
+        Self::after(below, Memory::default())
+    }
+
+    /// With what the batch before this one left, all of which is written.
+    ///
+    /// # Errors
+    /// When the store cannot be read.
+    pub fn after(below: &'a dyn Source, memory: Memory) -> Result<Self> {
         let sequence = read::sequence(below)?;
         Ok(Self {
             view: Overlay::new(below),
@@ -95,18 +102,12 @@ impl<'a> Batch<'a> {
             sequence,
             begun_at: sequence,
             now: 0,
-            rows: BTreeMap::new(),
-            tasks: BTreeMap::new(),
-            classes: BTreeMap::new(),
-            nodes: BTreeMap::new(),
-            publishers: BTreeMap::new(),
+            memory,
             changed_rows: BTreeSet::new(),
             unjudged: BTreeSet::new(),
             words: HashMap::new(),
             stirred: BTreeSet::new(),
             unfolded: BTreeMap::new(),
-            tails: series::Tails::default(),
-            stretches: BTreeMap::new(),
             changes: Vec::new(),
             dirty: false,
             resolved: HashMap::new(),
@@ -191,20 +192,22 @@ impl<'a> Batch<'a> {
         self.write_rows()?;
         self.write_words()?;
         self.weigh_tasks()?;
-        for (task, state) in std::mem::take(&mut self.tasks) {
+        for (task, state) in self.memory.tasks.take_touched() {
             self.view.put(Column::Tasks, task.0.to_vec(), encode(&state)?);
         }
-        for ((task, class), state) in std::mem::take(&mut self.classes) {
+        for ((task, class), state) in self.memory.classes.take_touched() {
             self.view.put(Column::Classes, keys::task_class(&task, &class), encode(&state)?);
         }
         self.write_nodes()?;
-        for (key, publisher) in std::mem::take(&mut self.publishers) {
+        for (key, publisher) in self.memory.publishers.take_touched() {
             self.view.put(Column::Publishers, key, encode(&publisher)?);
         }
         self.view.put(Column::Meta, keys::TALLY.to_vec(), encode(&self.tally)?);
         self.view.put(Column::Meta, keys::SEQUENCE.to_vec(), self.sequence.to_be_bytes().to_vec());
+        self.memory.trim();
         Ok(Finished {
             view: self.view,
+            memory: self.memory,
             sequence: self.sequence,
             changes: self.changes,
             resolved: self.resolved,
@@ -242,12 +245,11 @@ impl<'a> Batch<'a> {
 
     /// A record's row, as it is by now.
     fn row(&mut self, number: u64) -> Result<&mut Row> {
-        if !self.rows.contains_key(&number) {
-            let row = read::row(&self.view, number)?;
-            self.rows.insert(number, row);
+        if self.memory.rows.get(number).is_none() {
+            self.memory.rows.insert(read::row(&self.view, number)?.without_texts());
         }
         // It was put there just now where it was not before.
-        self.rows.get_mut(&number).ok_or_else(|| crate::StoreError::corrupt("a row is gone"))
+        self.memory.rows.get_mut(number).ok_or_else(|| crate::StoreError::corrupt("a row is gone"))
     }
 
     /// A record's row, to be changed.
@@ -258,7 +260,7 @@ impl<'a> Batch<'a> {
 
     fn write_rows(&mut self) -> Result<()> {
         for number in std::mem::take(&mut self.changed_rows) {
-            let Some(row) = self.rows.get(&number) else { continue };
+            let Some(row) = self.memory.rows.get(number) else { continue };
             let point = row.point(&keys::class(&row.summary.class)).encode();
             let key = keys::timeline(keys::Listing::TaskRecords(row.summary.task_id), &row.moment());
             self.view.put(Column::Records, keys::number(number), row.placing().encode());
@@ -267,75 +269,90 @@ impl<'a> Batch<'a> {
         Ok(())
     }
 
-    /// A record uses a word.
-    fn note_word(&mut self, word: &str, number: u64) {
+    /// A record uses a word; whether it is the first time that it says so.
+    fn note_word(&mut self, word: &str, number: u64) -> bool {
         let (stretch, low) = keys::word_use(number);
-        if !self.words.contains_key(word) {
-            self.words.insert(word.to_owned(), Vec::new());
-        }
-        let Some(stretches) = self.words.get_mut(word) else { return };
+        let Some(stretches) = self.words.get_mut(word) else {
+            self.words.insert(word.to_owned(), vec![(stretch, vec![low])]);
+            return true;
+        };
         match stretches.last_mut() {
-            Some((last, lows)) if *last == stretch => lows.push(low),
-            _ => stretches.push((stretch, vec![low])),
+            Some((last, lows)) if *last == stretch => {
+                let first = lows.last() != Some(&low);
+                if first {
+                    lows.push(low);
+                }
+                first
+            }
+            _ => {
+                stretches.push((stretch, vec![low]));
+                true
+            }
         }
     }
 
     fn write_words(&mut self) -> Result<()> {
-        // Nothing is written yet of a stretch that lies behind all numbers given before.
-        let begun = keys::word_use(self.begun_at).0;
+        // Nothing is written yet of a stretch that lies behind all numbers given before, and of the
+        // one where they ended the batch before may remember all.
+        let (begun, last) = (keys::word_use(self.begun_at).0, keys::word_use(self.sequence).0);
+        let mut remembered = self.memory.words.take().filter(|(stretch, _)| *stretch == begun);
+        let mut left = if last > begun { Some(HashMap::new()) } else { None };
         for (word, stretches) in std::mem::take(&mut self.words) {
             for (stretch, new) in stretches {
                 let key = keys::word_uses(&word, stretch);
-                let known = if stretch <= begun { self.view.get(Column::Words, &key)? } else { None };
+                let known = match &mut remembered {
+                    _ if stretch > begun => None,
+                    Some((_, uses)) if stretch == begun => uses.remove(&word),
+                    _ => self.view.get(Column::Words, &key)?,
+                };
                 let mut uses = known.unwrap_or_default();
                 uses.extend(new);
                 // In order already, unless a repair gives old numbers again.
                 uses.sort_unstable();
                 uses.dedup();
+                match (&mut left, &mut remembered) {
+                    (Some(left), _) if stretch == last => drop(left.insert(word.clone(), uses.clone())),
+                    (None, Some((_, all))) if stretch == last => drop(all.insert(word.clone(), uses.clone())),
+                    _ => {}
+                }
                 self.view.put(Column::Words, key, uses);
             }
         }
+        self.memory.words = left.map(|uses| (last, uses)).or(remembered);
         Ok(())
     }
 
     /// A task's state, which exists from the first thing known of it.
     fn task(&mut self, id: &TaskId) -> Result<&mut TaskState> {
-        if !self.tasks.contains_key(id) {
+        self.memory.tasks.touch(*id, |id| {
             let state = read::task_state(&self.view, id)?;
             if state.is_none() {
                 self.tally.tasks += 1;
             }
-            self.tasks.insert(*id, state.unwrap_or_default());
-        }
-        Ok(self.tasks.entry(*id).or_default())
+            Ok(state.unwrap_or_default())
+        })
     }
 
     /// The state of a class in a task.
     fn class(&mut self, task: &TaskId, class: &HardwareClass) -> Result<&mut ClassState> {
-        let key = (*task, keys::class(class));
-        if !self.classes.contains_key(&key) {
-            let known = self.view.get(Column::Classes, &keys::task_class(&key.0, &key.1))?;
-            if let Some(bytes) = known {
-                self.classes.insert(key, values::decode(&bytes)?);
-            }
-        }
-        let empty = || ClassState { class: class.clone(), counted: values::Counters::default() };
-        Ok(self.classes.entry(key).or_insert_with(empty))
+        self.memory.classes.touch((*task, keys::class(class)), |(task, key)| {
+            let known = self.view.get(Column::Classes, &keys::task_class(task, key))?;
+            let empty = || Ok(ClassState { class: class.clone(), counted: values::Counters::default() });
+            known.map_or_else(empty, |bytes| values::decode(&bytes))
+        })
     }
 
     /// What a node did in a task, or at all.
     fn node(&mut self, task: Option<TaskId>, node: NodeId) -> Result<&mut NodeState> {
-        if !self.nodes.contains_key(&(task, node)) {
-            let known = self.view.get(Column::Nodes, &keys::participant(task.as_ref(), &node))?;
-            let known = known.map(|bytes| values::decode(&bytes)).transpose()?.unwrap_or_default();
-            self.nodes.insert((task, node), known);
-        }
-        Ok(self.nodes.entry((task, node)).or_default())
+        self.memory.nodes.touch((task, node), |(task, node)| {
+            let known = self.view.get(Column::Nodes, &keys::participant(task.as_ref(), node))?;
+            Ok(known.map(|bytes| values::decode(&bytes)).transpose()?.unwrap_or_default())
+        })
     }
 
     /// A node that did nothing, after all, is in no list.
     fn write_nodes(&mut self) -> Result<()> {
-        for ((task, node), state) in std::mem::take(&mut self.nodes) {
+        for ((task, node), state) in self.memory.nodes.take_touched() {
             let key = keys::participant(task.as_ref(), &node);
             if state == NodeState::default() {
                 self.view.delete(Column::Nodes, key);

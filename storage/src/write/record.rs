@@ -1,7 +1,5 @@
 //! A record on its way in: placed by its parent, stored with its indexes, joined to its tree.
 
-use std::collections::btree_map::Entry;
-
 use spore_protocol::{HardwareClass, Kind, Record, RecordId, Reject, Signed, lineage};
 
 use super::Batch;
@@ -58,7 +56,7 @@ impl Batch<'_> {
         let id = RecordId::from(record.id());
         let (mut parent, mut parent_number, mut joins) = (None, 0, false);
         if let Some(parent_id) = record.parent {
-            let Some(number) = read::number_of(&self.view, Kind::Experiment, &parent_id.into())? else {
+            let Some(number) = self.number_of(&parent_id)? else {
                 let flaw = read::refusal(&self.view, &parent_id)?;
                 return Ok(flaw.map(Flaw::reject).map_or(Placed::Missing(parent_id), Placed::Bad));
             };
@@ -72,8 +70,9 @@ impl Batch<'_> {
         let number = self.store(Kind::Experiment, record.id(), encode_record(record), Some(place.task_id))?;
         let row = Row::of(id, record, place, received_at, number, parent_number);
         self.index(&row)?;
+        self.index_words(record, number);
         self.adopt_events(&row)?;
-        self.rows.insert(number, row);
+        self.memory.rows.insert(row);
         self.changed_rows.insert(number);
         if parent.is_none() {
             self.plant(number)?;
@@ -94,9 +93,6 @@ impl Batch<'_> {
         }
         let point = row.point(&keys::class(&s.class)).encode();
         self.enlist(Listing::TaskRecords(s.task_id), &moment, point)?;
-        for word in read::words(&[&s.description, &s.hypothesis]) {
-            self.note_word(&word, s.sequence);
-        }
         self.tally.counted.add(s.status);
         self.count_publisher(row)?;
         // Also makes the class known where only strays have it.
@@ -104,6 +100,24 @@ impl Batch<'_> {
         self.task(&s.task_id)?.strays += 1;
         self.stirred.insert(s.task_id);
         Ok(())
+    }
+
+    fn index_words(&mut self, record: &Record, number: u64) {
+        let mut left = read::MAX_WORDS;
+        for word in [&record.description, &record.hypothesis].into_iter().flat_map(|text| read::words(text)) {
+            if left == 0 {
+                break;
+            }
+            left -= usize::from(self.note_word(&word, number));
+        }
+    }
+
+    /// The number of a record that is here.
+    fn number_of(&self, id: &RecordId) -> Result<Option<u64>> {
+        match self.memory.rows.number_of(id) {
+            Some(number) => Ok(Some(number)),
+            None => read::number_of(&self.view, Kind::Experiment, &(*id).into()),
+        }
     }
 
     fn count_publisher(&mut self, row: &Row) -> Result<()> {
@@ -126,13 +140,10 @@ impl Batch<'_> {
 
     /// What a node published in a class, nothing as yet included.
     fn publisher(&mut self, key: Vec<u8>, class: &HardwareClass) -> Result<&mut Publisher> {
-        Ok(match self.publishers.entry(key) {
-            Entry::Occupied(known) => known.into_mut(),
-            Entry::Vacant(place) => {
-                let known = self.view.get(Column::Publishers, place.key())?;
-                let none = || Ok(Publisher { class: class.clone(), experiments: 0, first: u64::MAX, last: 0 });
-                place.insert(known.map_or_else(none, |bytes| values::decode(&bytes))?)
-            }
+        self.memory.publishers.touch(key, |key| {
+            let known = self.view.get(Column::Publishers, key)?;
+            let none = || Ok(Publisher { class: class.clone(), experiments: 0, first: u64::MAX, last: 0 });
+            known.map_or_else(none, |bytes| values::decode(&bytes))
         })
     }
 }

@@ -52,10 +52,10 @@ impl Batch<'_> {
         }
         self.view.put(Column::Series, key.clone(), s.metric.to_bits().to_be_bytes().to_vec());
         if after_tail {
-            self.tails.insert(view, Some((key, s.metric)));
+            self.memory.tails.insert(view, Some((key, s.metric)));
         } else {
             // The tail itself may have been beaten.
-            self.tails.remove(&view);
+            self.memory.tails.remove(&view);
         }
         if class.is_some() {
             self.credit(row.number())?;
@@ -72,14 +72,14 @@ impl Batch<'_> {
     }
 
     fn tail(&mut self, view: &[u8]) -> Result<Option<(Vec<u8>, f64)>> {
-        if let Some(tail) = self.tails.get(view) {
+        if let Some(tail) = self.memory.tails.get(view) {
             return Ok(tail.clone());
         }
         let tail = match self.view.first(Column::Series, view, None, Way::Down)? {
             Some((key, value)) => Some((key, f64::from_bits(values::number(&value)?))),
             None => None,
         };
-        self.tails.insert(view.to_vec(), tail.clone());
+        self.memory.tails.insert(view.to_vec(), tail.clone());
         Ok(tail)
     }
 

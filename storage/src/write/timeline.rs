@@ -61,7 +61,7 @@ impl Batch<'_> {
             bucket.subtract(&rest);
             self.put_bucket(start, bucket);
             self.put_bucket(key, tail);
-            self.stretches.remove(&listing);
+            self.memory.stretches.remove(&listing);
         } else {
             bucket.add(&Bucket::of(&moment.id));
             self.put_bucket(start, bucket);
@@ -79,7 +79,7 @@ impl Batch<'_> {
         bucket.subtract(&Bucket::of(&moment.id));
         if start == key && start != beginning(listing) {
             self.view.delete(Column::Buckets, key.clone());
-            self.stretches.remove(&listing);
+            self.memory.stretches.remove(&listing);
             let (start, mut before) = self.bucket_at(listing, &key)?;
             before.add(&bucket);
             self.put_bucket(start, before);
@@ -91,7 +91,7 @@ impl Batch<'_> {
 
     /// The bucket that a key belongs to, with its first key.
     fn bucket_at(&mut self, listing: Listing, key: &[u8]) -> Result<(Vec<u8>, Bucket)> {
-        let known = self.stretches.get(&listing).filter(|stretch| stretch.holds(key));
+        let known = self.memory.stretches.get(&listing).filter(|stretch| stretch.holds(key));
         let stretch = match known {
             Some(stretch) => stretch.clone(),
             None => self.stretch_around(listing, key)?,
@@ -99,7 +99,7 @@ impl Batch<'_> {
         let bucket = self.view.get(Column::Buckets, &stretch.start)?;
         let bucket = bucket.map_or_else(|| Ok(Bucket::default()), |bytes| Bucket::decode(&bytes))?;
         let start = stretch.start.clone();
-        self.stretches.insert(listing, stretch);
+        self.memory.stretches.insert(listing, stretch);
         Ok((start, bucket))
     }
 

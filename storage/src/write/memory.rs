@@ -1,0 +1,170 @@
+//! What a batch leaves in memory for the next one.
+//!
+//! Most records touch what others touched just before them: their parent's row, their publisher's
+//! counters, their task. These stay decoded, so that an insertion asks the database for little. One
+//! writer alone changes the store, so what is remembered is what is written, provided that every
+//! batch is: after one that is not, all of it must be forgotten.
+
+use std::{
+    collections::{BTreeMap, HashMap},
+    hash::Hash,
+};
+
+use spore_protocol::{NodeId, RecordId, Status, TaskId};
+
+use super::{series::Tails, timeline::Stretch};
+use crate::{
+    error::{Result, StoreError},
+    keys::{ClassKey, Listing},
+    values::{ClassState, NodeState, Publisher, Row, TaskState},
+};
+
+/// Rows remembered, of some 500 bytes each.
+const ROWS: usize = 32_768;
+/// Entries of every other kind, of some 200 bytes each: the nodes of a large network in its busy tasks.
+const ENTRIES: usize = 16_384;
+
+/// All that is remembered.
+#[derive(Default)]
+pub struct Memory {
+    pub(super) rows: Rows,
+    pub(super) tasks: Known<TaskId, TaskState>,
+    pub(super) classes: Known<(TaskId, ClassKey), ClassState>,
+    pub(super) nodes: Known<(Option<TaskId>, NodeId), NodeState>,
+    /// Under their keys.
+    pub(super) publishers: Known<Vec<u8>, Publisher>,
+    pub(super) tails: Tails,
+    pub(super) stretches: HashMap<Listing, Stretch>,
+    /// A stretch of numbers, and all uses of words in it.
+    pub(super) words: Option<(u64, HashMap<String, Vec<u8>>)>,
+}
+
+impl Memory {
+    /// Forgets what is too much. Nothing of it may be unwritten.
+    pub(super) fn trim(&mut self) {
+        // Every class and publisher that a batch touches has a row in it.
+        if self.rows.large {
+            *self = Self::default();
+        }
+        self.rows.trim(ROWS);
+        self.tasks.trim();
+        self.classes.trim();
+        self.nodes.trim();
+        self.publishers.trim();
+        if self.tails.len() > ENTRIES {
+            self.tails.clear();
+        }
+        if self.stretches.len() > ENTRIES {
+            self.stretches.clear();
+        }
+    }
+}
+
+/// Decoded values, each with whether the batch under way touched it.
+pub(super) struct Known<K, V> {
+    values: HashMap<K, (V, bool)>,
+    touched: Vec<K>,
+}
+
+impl<K, V> Default for Known<K, V> {
+    fn default() -> Self {
+        Self { values: HashMap::new(), touched: Vec::new() }
+    }
+}
+
+impl<K: Eq + Hash + Clone, V: Clone> Known<K, V> {
+    /// A value, read with `read` if it is not known, and written at the end of the batch.
+    pub fn touch(&mut self, key: K, read: impl FnOnce(&K) -> Result<V>) -> Result<&mut V> {
+        if !self.values.contains_key(&key) {
+            let value = read(&key)?;
+            self.values.insert(key.clone(), (value, false));
+        }
+        let (value, touched) = self.values.get_mut(&key).ok_or_else(|| StoreError::corrupt("it was just read"))?;
+        if !*touched {
+            *touched = true;
+            self.touched.push(key);
+        }
+        Ok(value)
+    }
+
+    /// What was touched since the last time, with its value.
+    pub fn take_touched(&mut self) -> Vec<(K, V)> {
+        let mut all = Vec::with_capacity(self.touched.len());
+        for key in std::mem::take(&mut self.touched) {
+            if let Some((value, touched)) = self.values.get_mut(&key) {
+                *touched = false;
+                all.push((key, value.clone()));
+            }
+        }
+        all
+    }
+
+    fn trim(&mut self) {
+        if self.values.len() > ENTRIES {
+            self.values.clear();
+        }
+    }
+}
+
+/// Rows by number, and the numbers by id. Without texts, which no rule asks for.
+#[derive(Default)]
+pub(super) struct Rows {
+    by_number: BTreeMap<u64, Row>,
+    numbers: HashMap<RecordId, u64>,
+    /// Whether one has a name so long that what is remembered cannot be counted by its number.
+    large: bool,
+}
+
+/// Bytes of a device's name or of a class's beyond which nothing that bears it is remembered: anybody can
+/// sign names of many MiB.
+const MAX_NAME: usize = 256;
+
+impl Rows {
+    pub fn get(&self, number: u64) -> Option<&Row> {
+        self.by_number.get(&number)
+    }
+
+    pub fn get_mut(&mut self, number: u64) -> Option<&mut Row> {
+        self.by_number.get_mut(&number)
+    }
+
+    pub fn number_of(&self, id: &RecordId) -> Option<u64> {
+        self.numbers.get(id).copied()
+    }
+
+    pub fn insert(&mut self, row: Row) {
+        let s = &row.summary;
+        self.large |= s.class.as_str().len() > MAX_NAME || s.gpu_model.len() > MAX_NAME;
+        self.numbers.insert(row.summary.id, row.number());
+        self.by_number.insert(row.number(), row);
+    }
+
+    /// The rows that others are most likely to build on stay: keeps, the last to arrive.
+    fn trim(&mut self, most: usize) {
+        if self.by_number.len() <= most {
+            return;
+        }
+        self.by_number.retain(|_, row| row.summary.status == Status::Keep);
+        if self.by_number.len() > most / 2 {
+            let first = self.by_number.keys().rev().nth(most / 2).copied();
+            self.by_number = self.by_number.split_off(&first.unwrap_or_default());
+        }
+        self.numbers = self.by_number.iter().map(|(number, row)| (row.summary.id, *number)).collect();
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn what_is_touched_is_read_once_and_written_once_a_batch() {
+        let mut known: Known<u8, u8> = Known::default();
+        *known.touch(1, |_| Ok(5)).unwrap() += 1;
+        *known.touch(1, |_| panic!("it is known")).unwrap() += 1;
+        assert_eq!(known.take_touched(), [(1, 7)]);
+        assert_eq!(known.take_touched(), []);
+        *known.touch(1, |_| panic!("it is known")).unwrap() += 1;
+        assert_eq!(known.take_touched(), [(1, 8)]);
+    }
+}
