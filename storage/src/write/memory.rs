@@ -156,6 +156,21 @@ impl Rows {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::tests::objects::{record, sign};
+
+    #[test]
+    fn nothing_with_a_name_of_many_bytes_is_remembered() {
+        for (gpu_model, remembered) in [("CPU".to_owned(), true), ("x".repeat(5000), false)] {
+            let mut made = record(1, None, None, 2.0, 1);
+            made.gpu_model = gpu_model;
+            let made = sign(1, &made);
+            let place = spore_protocol::lineage::place(made.id().into(), &made, None).unwrap();
+            let mut memory = Memory::default();
+            memory.rows.insert(Row::of(made.id().into(), &made, place, 1, 7, 0));
+            memory.trim();
+            assert_eq!(memory.rows.get(7).is_some(), remembered);
+        }
+    }
 
     #[test]
     fn what_is_touched_is_read_once_and_written_once_a_batch() {
