@@ -38,7 +38,7 @@ pub enum Column {
     Metrics,
     /// Task id ++ view ++ metric in order, best first (8) ++ moment -> nothing.
     Frontier,
-    /// Task id ++ view ++ moment -> metric's bits (8). Keeps that beat all before them.
+    /// Task id ++ view ++ timestamp ++ id ++ number -> metric's bits (8). Keeps that beat all before them.
     Series,
     /// Word ++ 0 ++ number of a record, without its last byte (8) -> the last bytes, in order, of all such
     /// numbers whose record uses the word.
@@ -60,7 +60,8 @@ pub enum Column {
     Measured,
     /// Node id ++ timestamp ++ event id ++ rank -> nothing. What its reputation is folded from.
     Deeds,
-    /// Record id ++ timestamp ++ event id -> nothing. Also of records that are not here yet.
+    /// Record id ++ 0 ++ timestamp ++ event id -> number ++ signer. Also of records that are not here yet.
+    /// The same under record id ++ 1, of the events that its verdict looks at.
     About,
     /// Number of a record -> CBOR [`crate::values::Evidence`]. Only of records with events that count.
     Evidence,

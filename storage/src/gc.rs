@@ -5,9 +5,9 @@
 //! used. Whether a record names an artifact is asked of the records when it is needed, once in a long
 //! while; an index would cost each record on disk for ever.
 
-use std::{cmp::Reverse, ops::ControlFlow};
+use std::{cmp::Reverse, collections::HashSet, ops::ControlFlow};
 
-use spore_protocol::{Cid, Kind, Record, RecordId, SignedObject, TaskId, TaskManifest};
+use spore_protocol::{Cid, Kind, Record, SignedObject, TaskId, TaskManifest};
 
 use crate::{
     artifacts::Stored,
@@ -93,7 +93,7 @@ impl Store {
         }
         let mut cache = Cache::of(self, plan.now)?;
         if cache.could_drop(plan) {
-            cache.protect_needed(&self.view())?;
+            cache.protect_needed(&self.view(), watch)?;
             cache.count_references(&self.view(), watch)?;
         }
         let mut report = GcReport::default();
@@ -216,28 +216,33 @@ impl Cache {
         }
     }
 
-    /// What the tasks and their frontiers name.
-    fn protect_needed(&mut self, view: &View<'_>) -> Result<()> {
+    /// What the tasks and their frontiers name. A frontier is protected whole, however long it is.
+    fn protect_needed(&mut self, view: &View<'_>, watch: &mut Watch<'_>) -> Result<()> {
+        // Those on a class's frontier are mostly on the class-blind one too: 8 bytes each to ask once.
+        let mut needed = HashSet::new();
         view.each(Column::Tasks, &[], &mut |key, value| {
             let task = TaskId(keys::last_id(key)?);
             if let Some(manifest) = read::manifest(view, &task)? {
                 named_by_manifest(&manifest).for_each(|cid| self.protect(&cid));
             }
             if let Some(root) = values::decode::<TaskState>(value)?.root {
-                self.protect_record(view, &root)?;
+                needed.extend(read::number_of(view, Kind::Experiment, &root.into())?);
             }
             Ok(ControlFlow::Continue(()))
         })?;
         view.each(Column::Frontier, &[], &mut |key, _| {
-            let record = read::row(view, keys::last_number(key)?)?.summary.id;
-            self.protect_record(view, &record)?;
+            needed.insert(keys::last_number(key)?);
             Ok(ControlFlow::Continue(()))
-        })
-    }
-
-    fn protect_record(&mut self, view: &View<'_>, id: &RecordId) -> Result<()> {
-        if let Some(record) = read::record(view, id)? {
-            named_by_record(&record).for_each(|cid| self.protect(&cid));
+        })?;
+        for (seen, number) in (1u64..).zip(needed) {
+            let stored = view.get(Column::Objects, &keys::number(number))?;
+            let stored = stored.ok_or_else(|| StoreError::corrupt(format!("record number {number} is gone")))?;
+            if let SignedObject::Experiment(record) = values::decode_stored(&stored)? {
+                named_by_record(&record).for_each(|cid| self.protect(&cid));
+            }
+            if seen.is_multiple_of(REPORT) {
+                tell(watch, Stage::References, seen, 0)?;
+            }
         }
         Ok(())
     }

@@ -180,7 +180,8 @@ pub fn frontier(task: &TaskId, class: Option<&ClassKey>, goal: Goal, metric: f64
 }
 
 pub fn series(task: &TaskId, class: Option<&ClassKey>, moment: &Moment) -> Vec<u8> {
-    join(&[&view(task, class), &moment.bytes()])
+    // Which record comes first decides what advanced: so the whole id sorts.
+    join(&[&view(task, class), &moment.timestamp.to_be_bytes(), &moment.id.0, &moment.number.to_be_bytes()])
 }
 
 pub fn metric(task: &TaskId, goal: Goal, metric: f64, moment: &Moment) -> Vec<u8> {
@@ -219,8 +220,26 @@ pub fn word_uses(text: &str, stretch: u64) -> Vec<u8> {
     join(&[&word(text), &stretch.to_be_bytes()])
 }
 
-pub fn about(record: &RecordId, timestamp: u64, event: &EventId) -> Vec<u8> {
-    join(&[&record.0, &timestamp.to_be_bytes(), &event.0])
+/// Which of the events about a record.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Events {
+    All,
+    /// Those that its verdict looks at.
+    Judged,
+}
+
+/// The events about a record, in (timestamp, id) order.
+pub fn events(record: &RecordId, events: Events) -> Vec<u8> {
+    join(&[&record.0, &[u8::from(events == Events::Judged)]])
+}
+
+pub fn about(record: &RecordId, which: Events, timestamp: u64, event: &EventId) -> Vec<u8> {
+    join(&[&events(record, which), &timestamp.to_be_bytes(), &event.0])
+}
+
+/// What lies there of an event: its number and its signer.
+pub fn event_entry(value: &[u8]) -> Result<(u64, NodeId)> {
+    Ok((number_at(value, 0)?, NodeId(last_id(value)?)))
 }
 
 pub fn task_sequence(task: &TaskId, sequence: u64) -> Vec<u8> {

@@ -24,13 +24,21 @@ use crate::{
     read,
     repair::{swap, underway},
     types::{Outcome, Report},
-    write::{Batch, Memory},
+    write::{Batch, Memory, Unreleased},
 };
 
 /// The record graph of one data directory. Clones share it.
 #[derive(Clone)]
 pub struct Store {
     inner: Arc<Inner>,
+}
+
+/// What one batch leaves to the next.
+#[derive(Default)]
+struct Writer {
+    memory: Memory,
+    /// Nothing between two insertions, unless the disk was full.
+    left: Unreleased,
 }
 
 struct Inner {
@@ -41,7 +49,7 @@ struct Inner {
     mark: Option<Mark>,
     lost: Option<RangeInclusive<u64>>,
     artifacts: Artifacts,
-    writer: Mutex<Memory>,
+    writer: Mutex<Writer>,
     sequence: AtomicU64,
     _lock: Option<DirLock>,
 }
@@ -96,6 +104,7 @@ impl Store {
             // Its folders' names: without them, what is synced inside is not found after a power cut.
             sync_folder(dir)?;
         }
+        store.go_on()?;
         Ok(store)
     }
 
@@ -158,8 +167,20 @@ impl Store {
         self.inner.lost.clone()
     }
 
+    /// Releases the records that wait although their parents are decided: a crash came between the batches
+    /// of one insertion. No report tells of them, the log does.
+    fn go_on(&self) -> Result<()> {
+        let mut writer = self.inner.writer.lock().unwrap_or_else(PoisonError::into_inner);
+        writer.left = read::unreleased(&self.inner.db)?;
+        if let Err(error) = self.release_rest(&mut writer, &mut Report::default()) {
+            tracing::warn!(%error, "records whose parents are here could not be taken in yet");
+        }
+        Ok(())
+    }
+
     /// Takes in a batch of objects, in any order, with all that follows from them, in one atomic
-    /// batch that is on disk when this returns. `received_at` is in Unix seconds.
+    /// batch that is on disk when this returns. `received_at` is in Unix seconds. Where thousands of
+    /// records waited for them, these follow in further batches, before this returns too.
     ///
     /// # Errors
     /// When the store cannot be read or written; nothing of the batch is stored then. What is
@@ -168,16 +189,46 @@ impl Store {
         // A panic while the lock was held left the disk as it was: batches are atomic.
         let mut writer = self.inner.writer.lock().unwrap_or_else(PoisonError::into_inner);
         // It is put back when all of it is written, and lost where that fails.
-        let memory = std::mem::take(&mut *writer);
-        let mut batch = Batch::after(&self.inner.db, memory)?;
+        let memory = std::mem::take(&mut writer.memory);
+        let mut batch = Batch::after(&self.inner.db, memory)?.in_steps();
         let mut outcomes = Vec::with_capacity(objects.len());
         for object in objects {
             outcomes.push((object.id(), batch.insert(&object.to_signed(), received_at)?));
         }
+        let mut report = Report { outcomes, ..Report::default() };
+        batch.release_left(writer.left.clone())?;
+        self.finish(batch, &mut writer, &mut report)?;
+        // The objects are stored, whatever becomes of what waited for them: it is gone on with next time.
+        if let Err(error) = self.release_rest(&mut writer, &mut report) {
+            tracing::warn!(%error, "records whose parents came could not be taken in yet");
+        }
+        Ok(report)
+    }
+
+    /// Releases what there was no room for in the batch before, in as many batches as it takes.
+    fn release_rest(&self, writer: &mut Writer, report: &mut Report) -> Result<()> {
+        while !writer.left.is_empty() {
+            let memory = std::mem::take(&mut writer.memory);
+            let mut batch = Batch::after(&self.inner.db, memory)?.in_steps();
+            batch.release_left(writer.left.clone())?;
+            self.finish(batch, writer, report)?;
+        }
+        Ok(())
+    }
+
+    /// Writes a batch, and keeps what it leaves to the next one.
+    fn finish(&self, batch: Batch<'_>, writer: &mut Writer, report: &mut Report) -> Result<()> {
         let finished = batch.finish()?;
-        // A record that waited for one later in the same batch is new, or bad, after all.
+        if finished.dirty {
+            self.inner.db.commit(finished.view.entries())?;
+            self.inner.sequence.store(finished.sequence, Ordering::Release);
+            if let Some(mark) = &self.inner.mark {
+                mark.set(finished.sequence);
+            }
+        }
+        // A record that waited for one later in the same insertion is new, or bad, after all.
         let mut late_rejects = finished.late_rejects;
-        for (id, outcome) in &mut outcomes {
+        for (id, outcome) in &mut report.outcomes {
             if !matches!(outcome, Outcome::Pending { .. }) {
                 continue;
             }
@@ -190,17 +241,11 @@ impl Store {
                 None => {}
             }
         }
-        let report =
-            Report { outcomes, changes: finished.changes, late_rejects, dropped_pending: finished.dropped_pending };
-        if finished.dirty {
-            self.inner.db.commit(finished.view.entries())?;
-            self.inner.sequence.store(finished.sequence, Ordering::Release);
-            if let Some(mark) = &self.inner.mark {
-                mark.set(finished.sequence);
-            }
-        }
-        *writer = finished.memory;
-        Ok(report)
+        report.changes.extend(finished.changes);
+        report.late_rejects.extend(late_rejects);
+        report.dropped_pending += finished.dropped_pending;
+        (writer.memory, writer.left) = (finished.memory, finished.unreleased);
+        Ok(())
     }
 
     /// Writes what is there already, synced: whether the store takes objects (again, after a full disk).

@@ -72,8 +72,8 @@ pub struct Cursor {
 }
 
 impl Cursor {
-    /// Bytes in the longest one: activity and task.
-    const MOST: usize = 42;
+    /// Bytes in the longest one: of a series, timestamp, id and number.
+    const MOST: usize = 48;
 
     /// From a key's bytes behind its prefix; longer ones than any listing has are none.
     pub(crate) fn of(rest: &[u8]) -> Option<Self> {

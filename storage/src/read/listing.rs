@@ -9,6 +9,9 @@ use crate::{
     types::{Cursor, Direction, MAX_PAGE, Page, Span},
 };
 
+/// Bytes of a page of objects, of which the last one may reach beyond: one object has at most 10 MiB.
+const MAX_PAGE_BYTES: usize = 16 << 20;
+
 /// An index, or the part of one under a prefix, that is listed.
 #[derive(Clone, Copy)]
 pub struct List<'a> {
@@ -31,24 +34,37 @@ impl List<'_> {
         &self,
         source: &dyn Source,
         span: &Span,
+        item: impl FnMut(&[u8], &[u8]) -> Result<T>,
+    ) -> Result<Page<T>> {
+        self.page_of(source, span, item, |_| 0)
+    }
+
+    /// As [`List::page`], of items that may be large: it also ends once they have [`MAX_PAGE_BYTES`].
+    pub fn page_of<T>(
+        &self,
+        source: &dyn Source,
+        span: &Span,
         mut item: impl FnMut(&[u8], &[u8]) -> Result<T>,
+        size: impl Fn(&T) -> usize,
     ) -> Result<Page<T>> {
         let from = span.after.map(|cursor| [self.prefix, cursor.bytes()].concat());
         let limit = span.limit.min(MAX_PAGE);
         let mut page = Page::default();
-        let (mut last, mut more) = (None, false);
+        let (mut last, mut more, mut bytes) = (None, false, 0);
         let way = self.way(span.direction);
         source.walk(self.column, self.prefix, from.as_deref(), way, &mut |key, value| {
             if from.as_deref() == Some(key) {
                 return Ok(ControlFlow::Continue(()));
             }
-            if page.items.len() >= limit {
+            if page.items.len() >= limit || bytes >= MAX_PAGE_BYTES {
                 more = true;
                 return Ok(ControlFlow::Break(()));
             }
             last = Cursor::of(key.get(self.prefix.len()..).unwrap_or_default());
             page.first = page.first.or(last);
-            page.items.push(item(key, value)?);
+            let item = item(key, value)?;
+            bytes += size(&item);
+            page.items.push(item);
             Ok(ControlFlow::Continue(()))
         })?;
         page.next = last.filter(|_| more);

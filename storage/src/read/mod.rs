@@ -14,11 +14,13 @@ mod whole;
 use std::ops::ControlFlow;
 
 use spore_protocol::{
-    ControlEvent, Kind, ObjectId, Record, RecordId, Signed, SignedObject, TaskId, TaskManifest,
+    ControlEvent, HardwareClass, Kind, ObjectId, Record, RecordId, Signed, SignedObject, TaskId, TaskManifest,
+    json::Map,
     verdict::{self, Judgement},
 };
 
 pub use graph::Graph;
+pub(crate) use pending::unreleased;
 pub(crate) use search::{MAX_WORDS, words};
 pub use stream::{ObjectText, Position};
 pub use sync::SyncSet;
@@ -27,14 +29,30 @@ use crate::{
     columns::Column,
     db::Source,
     error::{Result, StoreError},
-    keys,
+    keys::{self, Events},
     types::{Change, RecordSummary},
     values::{self, Flaw, LogEntry, Placing, Row, Tally, TaskState},
 };
 
-/// Events about one record that its verdict looks at, the earliest by (timestamp, id): what comes
-/// after so many has no say, so that nobody makes every further event cost more and more.
-pub const MAX_JUDGED: usize = 512;
+/// Events about one record that its verdict looks at, its window: the earliest by (timestamp, id) of those
+/// that may have a say. What comes after so many has none, so that nobody makes every further event cost
+/// more and more. The tests know few events.
+pub const MAX_JUDGED: usize = if cfg!(test) { 12 } else { 512 };
+
+/// Of them by one signer: a measurement and the end of a dispute have a say, and the rest is room for
+/// other devices. So one identity cannot fill the window.
+pub const MAX_JUDGED_OF_ONE: usize = if cfg!(test) { 3 } else { 8 };
+
+/// Canonical bytes of an event that has a say. Those that nodes sign have under one KiB, and longer ones
+/// than this do not travel in a message of their topic either.
+pub const MAX_JUDGED_BYTES: usize = 64 << 10;
+
+/// Bytes of a record's description, and of its hypothesis, in a listing: some thirty lines each. The
+/// longest page is 25 MB of them; the whole text is in the record.
+const MAX_SHOWN_TEXT: usize = 2 << 10;
+
+/// Bytes of a device's, a class's or an agent's name in a listing: a real one has under a hundred.
+const MAX_SHOWN_NAME: usize = 256;
 
 pub fn tally(source: &dyn Source) -> Result<Tally> {
     source.get(Column::Meta, keys::TALLY)?.map_or_else(|| Ok(Tally::default()), |bytes| values::decode(&bytes))
@@ -54,7 +72,11 @@ pub fn object(source: &dyn Source, kind: Kind, id: &ObjectId) -> Result<Option<S
     let Some(number) = number_of(source, kind, id)? else { return Ok(None) };
     let bytes = source.get(Column::Objects, &keys::number(number))?;
     let bytes = bytes.ok_or_else(|| StoreError::corrupt(format!("{kind} {id} is gone")))?;
-    values::decode_stored(&bytes).map(Some)
+    let object = values::decode_stored(&bytes)?;
+    if object.id() != *id {
+        return Err(StoreError::corrupt(format!("under {kind} {id} lies {}", object.id())));
+    }
+    Ok(Some(object))
 }
 
 pub fn record(source: &dyn Source, id: &RecordId) -> Result<Option<Signed<Record>>> {
@@ -85,13 +107,13 @@ pub fn row(source: &dyn Source, number: u64) -> Result<Row> {
     Ok(Row::new(values::stored_record(&object)?, placing, number))
 }
 
-/// Rows read at once: bounds the memory, a few hundred KiB.
-const ROWS_AT_ONCE: usize = 256;
+/// Objects read at once. Usual ones are a few KiB together, the largest that can be signed 160 MiB.
+const OBJECTS_AT_ONCE: usize = 16;
 
-/// As [`row`], of many records, in the order in which their numbers are given.
-pub fn rows(source: &dyn Source, numbers: &[u64]) -> Result<Vec<Row>> {
-    let mut rows = Vec::with_capacity(numbers.len());
-    for numbers in numbers.chunks(ROWS_AT_ONCE) {
+/// Records as listings show them, in the order in which their numbers are given.
+pub fn summaries(source: &dyn Source, numbers: &[u64]) -> Result<Vec<RecordSummary>> {
+    let mut summaries = Vec::with_capacity(numbers.len());
+    for numbers in numbers.chunks(OBJECTS_AT_ONCE) {
         let keys: Vec<_> = numbers.iter().map(|number| number.to_be_bytes()).collect();
         let placings = source.get_all(Column::Records, &keys)?;
         let objects = source.get_all(Column::Objects, &keys)?;
@@ -99,18 +121,43 @@ pub fn rows(source: &dyn Source, numbers: &[u64]) -> Result<Vec<Row>> {
             let (Some(placing), Some(object)) = (placing, object) else {
                 return Err(StoreError::corrupt(format!("record number {number} is gone")));
             };
-            rows.push(Row::new(values::stored_record(&object)?, Placing::decode(&placing)?, *number));
+            let row = Row::new(values::stored_record(&object)?, Placing::decode(&placing)?, *number);
+            summaries.push(cut(row.summary));
         }
     }
-    Ok(rows)
+    Ok(summaries)
 }
 
 pub fn row_of(source: &dyn Source, id: &RecordId) -> Result<Option<Row>> {
     number_of(source, Kind::Experiment, &(*id).into())?.map(|number| row(source, number)).transpose()
 }
 
-pub fn summary(source: &dyn Source, id: &RecordId) -> Result<Option<RecordSummary>> {
-    Ok(row_of(source, id)?.map(|row| row.summary))
+/// A record as listings show it: with the beginnings of its texts alone, so that a page is bounded in
+/// bytes whatever was signed.
+pub fn listed(source: &dyn Source, number: u64) -> Result<RecordSummary> {
+    Ok(cut(row(source, number)?.summary))
+}
+
+pub fn cut(mut summary: RecordSummary) -> RecordSummary {
+    shorten(&mut summary.description, MAX_SHOWN_TEXT);
+    shorten(&mut summary.hypothesis, MAX_SHOWN_TEXT);
+    shorten(&mut summary.agent_model, MAX_SHOWN_NAME);
+    shorten(&mut summary.gpu_model, MAX_SHOWN_NAME);
+    if summary.class.as_str().len() > MAX_SHOWN_NAME {
+        let mut name = summary.class.as_str().to_owned();
+        shorten(&mut name, MAX_SHOWN_NAME);
+        // Not the class of a device that has the short name.
+        name.push('…');
+        summary.class = HardwareClass::of(&name);
+    }
+    summary
+}
+
+fn shorten(text: &mut String, most: usize) {
+    if text.len() > most {
+        text.truncate(text.floor_char_boundary(most));
+        text.shrink_to_fit();
+    }
 }
 
 /// A line of the log.
@@ -133,27 +180,27 @@ pub fn refusal(source: &dyn Source, id: &RecordId) -> Result<Option<Flaw>> {
     bytes.get(8..).map(values::decode).transpose()
 }
 
-/// In (timestamp, id) order, the first `limit`.
-pub fn events_about(source: &dyn Source, id: &RecordId, limit: usize) -> Result<Vec<Signed<ControlEvent>>> {
-    let mut ids = Vec::new();
-    source.each(Column::About, &id.0, &mut |key, _| {
-        if ids.len() >= limit {
-            return Ok(ControlFlow::Break(()));
-        }
-        ids.push(ObjectId(keys::last_id(key)?));
-        Ok(ControlFlow::Continue(()))
-    })?;
-    let mut events = Vec::with_capacity(ids.len());
-    for event in ids {
-        match object(source, Kind::Control, &event)? {
-            Some(SignedObject::Control(event)) => events.push(event),
-            _ => return Err(StoreError::corrupt(format!("an index names event {event}, which is not here"))),
-        }
+/// A control event that an index names by its number.
+pub fn event(source: &dyn Source, number: u64) -> Result<Signed<ControlEvent>> {
+    let bytes = source.get(Column::Objects, &keys::number(number))?;
+    let bytes = bytes.ok_or_else(|| StoreError::corrupt(format!("event number {number} is gone")))?;
+    match values::decode_stored(&bytes)? {
+        SignedObject::Control(event) => Ok(event),
+        _ => Err(StoreError::corrupt(format!("number {number} is no event"))),
     }
-    Ok(events)
 }
 
+/// Judges a record by the events in its window, which are read one at a time and kept without what only
+/// others look at.
 pub fn judgement(source: &dyn Source, row: &Row) -> Result<Judgement> {
-    let events = events_about(source, &row.summary.id, MAX_JUDGED)?;
-    Ok(verdict::judge(&row.subject(), events.iter().map(|e| (e.id().into(), e.object()))))
+    let mut events = Vec::new();
+    source.each(Column::About, &keys::events(&row.summary.id, Events::Judged), &mut |_, value| {
+        let event = event(source, keys::event_entry(value)?.0)?;
+        let ControlEvent { body, node_id, timestamp, version, .. } = event.object();
+        let (body, kind, payload) = (body.clone(), String::new(), Map::new());
+        let (node_id, timestamp, version) = (*node_id, *timestamp, *version);
+        events.push((event.id().into(), ControlEvent { kind, payload, body, node_id, timestamp, version }));
+        Ok(ControlFlow::Continue(()))
+    })?;
+    Ok(verdict::judge(&row.subject(), events.iter().map(|(id, event)| (*id, event))))
 }

@@ -2,9 +2,9 @@
 
 use std::ops::ControlFlow;
 
-use spore_protocol::RecordId;
+use spore_protocol::{Kind, RecordId};
 
-use super::{listing::List, tally};
+use super::{listing::List, number_of, refusal, tally};
 use crate::{
     columns::Column,
     db::{Source, Way},
@@ -12,8 +12,27 @@ use crate::{
     keys,
     store::Store,
     types::{Page, PendingView, Span},
-    values::{self, Held},
+    values::{self, Flaw, Held},
+    write::Unreleased,
 };
+
+/// The decided records that others wait for all the same, with why they were refused.
+pub fn unreleased(source: &dyn Source) -> Result<Unreleased> {
+    let mut unreleased = Unreleased::new();
+    let mut last = None;
+    source.each(Column::PendingByParent, &[], &mut |key, _| {
+        let parent = RecordId(keys::id_at(key, 0)?);
+        if last.replace(parent) == Some(parent) {
+            return Ok(ControlFlow::Continue(()));
+        }
+        let flaw = refusal(source, &parent)?;
+        if flaw.is_some() || number_of(source, Kind::Experiment, &parent.into())?.is_some() {
+            unreleased.push((parent, flaw.map(Flaw::reject)));
+        }
+        Ok(ControlFlow::Continue(()))
+    })?;
+    Ok(unreleased)
+}
 
 impl Store {
     /// Whether the record waits here for its parent.
@@ -49,26 +68,40 @@ impl Store {
     }
 
     /// The parents that pending records wait for and that are not pending themselves: what to ask
-    /// other nodes for.
+    /// other nodes for. The least ids; [`Store::missing_parents_after`] comes round to all.
     ///
     /// # Errors
     /// When the store cannot be read.
     pub fn missing_parents(&self, limit: usize) -> Result<Vec<RecordId>> {
+        self.missing_parents_after(None, limit)
+    }
+
+    /// As [`Store::missing_parents`], by id from just above `after` on, and round to it again from the least
+    /// on. Who asks with the last one given asks for all in turn, whatever ids others make up.
+    ///
+    /// # Errors
+    /// When the store cannot be read.
+    pub fn missing_parents_after(&self, after: Option<RecordId>, limit: usize) -> Result<Vec<RecordId>> {
         let view = self.view();
         let mut missing = Vec::new();
         let mut last = None;
-        let mut visit = |key: &[u8], _: &[u8]| {
-            let parent = RecordId(keys::id_at(key, 0)?);
-            if last != Some(parent) && !view.has(Column::Pending, &parent.0)? {
-                if missing.len() >= limit {
+        let mut gather = |from: Option<RecordId>, up_to: Option<RecordId>| {
+            view.walk(Column::PendingByParent, &[], from.as_ref().map(|id| id.0.as_slice()), Way::Up, &mut |key, _| {
+                let parent = RecordId(keys::id_at(key, 0)?);
+                if missing.len() >= limit || up_to.is_some_and(|end| parent > end) {
                     return Ok(ControlFlow::Break(()));
                 }
-                missing.push(parent);
-            }
-            last = Some(parent);
-            Ok::<_, StoreError>(ControlFlow::Continue(()))
+                if last != Some(parent) && from != Some(parent) && !view.has(Column::Pending, &parent.0)? {
+                    missing.push(parent);
+                }
+                last = Some(parent);
+                Ok(ControlFlow::Continue(()))
+            })
         };
-        view.each(Column::PendingByParent, &[], &mut visit)?;
+        gather(after, None)?;
+        if after.is_some() {
+            gather(None, after)?;
+        }
         Ok(missing)
     }
 }

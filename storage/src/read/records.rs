@@ -3,30 +3,28 @@
 use std::collections::BTreeSet;
 use std::ops::ControlFlow;
 
-use spore_protocol::{
-    ControlEvent, HardwareClass, Kind, NodeId, RecordId, Signed, SignedObject, TaskId, verdict::Judgement,
-};
+use spore_protocol::{ControlEvent, HardwareClass, Kind, NodeId, RecordId, Signed, TaskId, verdict::Judgement};
 
-use super::{listing::List, number_of, placing, row_of, rows};
+use super::{cut, event, listing::List, number_of, placing, row_of, summaries};
 use crate::{
     columns::Column,
     db::{Source, Way},
-    error::{Result, StoreError},
-    keys::{self, Listing},
+    error::Result,
+    keys::{self, Events, Listing},
     store::Store,
-    types::{Cursor, Measured, Page, RecordSummary, RecordView, Scope, Span},
+    types::{Cursor, MAX_PAGE, Measured, Page, RecordSummary, RecordView, Scope, Span},
     values::{self, Evidence, Point, Publisher},
 };
 
 impl Store {
-    /// A record in full.
+    /// A record in full: also its summary has the whole texts, which others show the beginnings of.
     ///
     /// # Errors
     /// When the store cannot be read, as for all questions here.
     pub fn record(&self, id: &RecordId) -> Result<Option<RecordView>> {
         let view = self.view();
         let Some(signed) = super::record(&view, id)? else { return Ok(None) };
-        Ok(super::summary(&view, id)?.map(|summary| RecordView { signed, summary }))
+        Ok(row_of(&view, id)?.map(|row| RecordView { signed, summary: row.summary }))
     }
 
     /// A record without its diff and signature: two small reads.
@@ -34,7 +32,7 @@ impl Store {
     /// # Errors
     /// When the store cannot be read.
     pub fn summary(&self, id: &RecordId) -> Result<Option<RecordSummary>> {
-        super::summary(&self.view(), id)
+        Ok(row_of(&self.view(), id)?.map(|row| cut(row.summary)))
     }
 
     /// The first of the records built on this one, in (timestamp, id) order.
@@ -169,27 +167,45 @@ impl Store {
         Ok(values::decode::<Evidence>(&bytes)?.measured())
     }
 
-    /// The control events about a record, which need not be here, in (timestamp, id) order.
+    /// The first control events about a record, which need not be here, in (timestamp, id) order: a page
+    /// of [`Store::events_page`] as long as there are. For one node's there is [`Store::events_of`].
     ///
     /// # Errors
     /// When the store cannot be read.
     pub fn events_about(&self, id: &RecordId) -> Result<Vec<Signed<ControlEvent>>> {
-        super::events_about(&self.view(), id, usize::MAX)
+        Ok(self.events_page(id, &Span::first(MAX_PAGE))?.items)
     }
 
-    /// The control events about a record, in (timestamp, id) order.
+    /// The first `limit` control events about a record that a node signed, in (timestamp, id) order. Those
+    /// of others are passed over unread.
+    ///
+    /// # Errors
+    /// When the store cannot be read.
+    pub fn events_of(&self, id: &RecordId, node: &NodeId, limit: usize) -> Result<Vec<Signed<ControlEvent>>> {
+        let view = self.view();
+        let mut events = Vec::new();
+        view.each(Column::About, &keys::events(id, Events::All), &mut |_, value| {
+            if events.len() >= limit {
+                return Ok(ControlFlow::Break(()));
+            }
+            let (number, signer) = keys::event_entry(value)?;
+            if signer == *node {
+                events.push(event(&view, number)?);
+            }
+            Ok(ControlFlow::Continue(()))
+        })?;
+        Ok(events)
+    }
+
+    /// The control events about a record, in (timestamp, id) order. A page ends at 16 MiB, too.
     ///
     /// # Errors
     /// When the store cannot be read.
     pub fn events_page(&self, id: &RecordId, span: &Span) -> Result<Page<Signed<ControlEvent>>> {
         let view = self.view();
-        let list = List { column: Column::About, prefix: &id.0, order: Way::Up };
-        list.page(&view, span, |key, _| {
-            match super::object(&view, Kind::Control, &spore_protocol::ObjectId(keys::last_id(key)?))? {
-                Some(SignedObject::Control(event)) => Ok(event),
-                _ => Err(StoreError::corrupt("an index names an event that is not here")),
-            }
-        })
+        let prefix = keys::events(id, Events::All);
+        let list = List { column: Column::About, prefix: &prefix, order: Way::Up };
+        list.page_of(&view, span, |_, value| event(&view, keys::event_entry(value)?.0), |event| event.canonical().len())
     }
 
     /// Records with an open dispute, by id.
@@ -228,8 +244,4 @@ fn listed(source: &dyn Source, column: Column, prefix: &[u8], order: Way, span: 
 fn shown(source: &dyn Source, page: Page<u64>) -> Result<Page<RecordSummary>> {
     let Page { items, first, next } = page;
     Ok(Page { items: summaries(source, &items)?, first, next })
-}
-
-fn summaries(source: &dyn Source, numbers: &[u64]) -> Result<Vec<RecordSummary>> {
-    Ok(rows(source, numbers)?.into_iter().map(|row| row.summary).collect())
 }

@@ -7,7 +7,7 @@ use std::{borrow::Cow, ops::ControlFlow};
 
 use spore_protocol::TaskId;
 
-use super::{listing::List, row};
+use super::{listed, listing::List, placing};
 use crate::{
     columns::Column,
     db::{Source, View, Way},
@@ -24,8 +24,8 @@ pub const MAX_WORDS: usize = 32;
 const MAX_WORD: usize = 24;
 /// Words of a question that are looked at.
 const MAX_QUESTION: usize = 8;
-/// Records looked at for one page, so that common words with nothing in common take some 50 ms at
-/// most. The page is short then, and its cursor goes on.
+/// Records and stretches of words looked at for one page, so that common words with nothing in common
+/// take some 50 ms at most. The page is short then, and its cursor goes on.
 const MAX_LOOKED_AT: usize = 20_000;
 /// Uses counted to tell which word of a question is the rarest.
 const MAX_COUNTED: usize = 1_000;
@@ -77,6 +77,7 @@ impl Store {
         let (mut last, mut more, mut looked_at) = (None, false, 0);
         view.walk(Column::Words, &prefix, from.as_deref(), way, &mut |key, uses| {
             let stretch = keys::last_number(key)?;
+            looked_at += words.len();
             let mut others = Vec::with_capacity(words.len());
             for word in &words {
                 others.push(view.get(Column::Words, &keys::word_uses(word, stretch))?.unwrap_or_default());
@@ -91,11 +92,13 @@ impl Store {
                 if !others.iter().all(|uses| uses.contains(&low)) {
                     continue;
                 }
-                let found = row(&view, number)?.summary;
-                if task.is_none_or(|task| *task == found.task_id) {
-                    page.first = page.first.or(last);
-                    page.items.push(found);
+                if let Some(task) = task
+                    && placing(&view, number)?.task_id != *task
+                {
+                    continue;
                 }
+                page.first = page.first.or(last);
+                page.items.push(listed(&view, number)?);
             }
             Ok(ControlFlow::Continue(()))
         })?;

@@ -5,7 +5,7 @@ use std::ops::ControlFlow;
 
 use spore_protocol::{Kind, ObjectId, RecordId};
 
-use super::{change, placing};
+use super::{change, number_of, placing, row_of};
 use crate::{
     columns::Column,
     db::{Source, View, Way},
@@ -13,7 +13,7 @@ use crate::{
     keys::{self, Listing, Moment},
     store::Store,
     types::RecordSummary,
-    values,
+    values::{self, Row},
 };
 
 /// A timestamp (Unix seconds) and an id: the order of a stream, and where it goes on.
@@ -28,7 +28,8 @@ pub struct ObjectText {
 
 impl Store {
     /// The objects of a kind in (timestamp, id) order, from just after `from`: `limit` of them at most,
-    /// fewer only at the end.
+    /// fewer only at the end. Ids of one second that begin with the same 8 bytes are in the order of their
+    /// arrival.
     ///
     /// # Errors
     /// When the store cannot be read.
@@ -40,15 +41,20 @@ impl Store {
             Kind::Profile => Listing::Profiles,
         };
         let view = self.view();
-        let start = from.map(|(timestamp, id)| keys::timeline(listing, &Moment { timestamp, id, number: 0 }));
+        // Keys that hold a number are in its order where the beginnings of two ids are the same. An object
+        // that is no longer here would have come before all of these: they come again, and none is missed.
+        let start = from.map(|(timestamp, id)| {
+            let number = if listing.compared() { None } else { number_of(&view, kind, &id)? };
+            Ok::<_, StoreError>(keys::timeline(listing, &Moment { timestamp, id, number: number.unwrap_or_default() }))
+        });
+        let start = start.transpose()?;
         let mut page = Vec::new();
         view.walk(Column::Timeline, &listing.prefix(), start.as_deref(), Way::Up, &mut |key, _| {
             if page.len() >= limit {
                 return Ok(ControlFlow::Break(()));
             }
-            let position = (keys::number_at(key, keys::SCOPE)?, id_in(&view, listing, key)?);
-            if from.is_none_or(|from| position > from) {
-                page.push(position);
+            if start.as_deref() != Some(key) {
+                page.push((keys::number_at(key, keys::SCOPE)?, id_in(&view, listing, key)?));
             }
             Ok(ControlFlow::Continue(()))
         })?;
@@ -61,7 +67,7 @@ impl Store {
     /// When the store cannot be read.
     pub fn record_text(&self, id: &RecordId) -> Result<Option<(RecordSummary, ObjectText)>> {
         let view = self.view();
-        let Some(summary) = super::summary(&view, id)? else { return Ok(None) };
+        let Some(Row { summary, .. }) = row_of(&view, id)? else { return Ok(None) };
         let stored = view.get(Column::Objects, &keys::number(summary.sequence))?;
         let stored = stored.ok_or_else(|| StoreError::corrupt(format!("record {id} is gone")))?;
         let (canonical, signature) = values::stored_text(&stored)?;

@@ -9,7 +9,7 @@ use std::{
 
 use spore_protocol::{Cid, Goal, Kind, ObjectId, Record, Verified, VerifiedObject};
 
-use super::objects::{manifest, profile, record, sign, task_of, verification};
+use super::objects::{identity, manifest, profile, record, sign, task_of, verification};
 use crate::{Store, unwatched};
 
 /// Where the victim works.
@@ -67,6 +67,10 @@ fn work(dir: &str, round: u8) {
     for (number, batch) in batches(round).into_iter().enumerate() {
         let report = store.insert(&batch, 5).unwrap();
         for (object, (id, outcome)) in batch.iter().zip(report.outcomes) {
+            if object.kind() == Kind::Profile {
+                writeln!(out, "profile {}", object.timestamp()).unwrap();
+                continue;
+            }
             let kept = !matches!(outcome, crate::Outcome::Rejected(_));
             assert!(kept, "{outcome:?}");
             writeln!(out, "stored {} {id}", object.kind()).unwrap();
@@ -84,6 +88,8 @@ fn work(dir: &str, round: u8) {
 struct Said {
     objects: Vec<(Kind, ObjectId)>,
     artifacts: Vec<Cid>,
+    /// Timestamp of the newest profile stored; 0 without one.
+    profile: u64,
     ended: bool,
 }
 
@@ -96,7 +102,7 @@ fn kill_one(dir: &std::path::Path, round: u8, until: usize, moment: Duration) ->
         .stdout(Stdio::piped())
         .spawn()
         .unwrap();
-    let mut said = Said { objects: Vec::new(), artifacts: Vec::new(), ended: false };
+    let mut said = Said { objects: Vec::new(), artifacts: Vec::new(), profile: 0, ended: false };
     let mut killed = false;
     for line in BufReader::new(child.stdout.take().unwrap()).lines() {
         // A line that the kill cut short says nothing.
@@ -108,6 +114,7 @@ fn kill_one(dir: &std::path::Path, round: u8, until: usize, moment: Duration) ->
                     said.objects.push((kind, id));
                 }
             }
+            ["profile", timestamp] => said.profile = said.profile.max(timestamp.parse().unwrap_or_default()),
             ["artifact", cid] => said.artifacts.extend(cid.parse::<Cid>()),
             _ => {}
         }
@@ -127,7 +134,7 @@ fn what_was_acknowledged_survives_kill_9_and_the_indexes_agree() {
         return work(&dir, round.parse().unwrap());
     }
     let dir = tempfile::tempdir().unwrap();
-    let (mut objects, mut artifacts, mut interrupted) = (Vec::new(), Vec::new(), 0);
+    let (mut objects, mut artifacts, mut profile, mut interrupted) = (Vec::new(), Vec::new(), 0, 0);
     let mut random = 0x9e37_79b9_7f4a_7c15_u64;
     for round in 0..ROUNDS {
         // Numbers of a fixed sequence: the moments differ, and the same ones come again.
@@ -137,16 +144,19 @@ fn what_was_acknowledged_survives_kill_9_and_the_indexes_agree() {
         interrupted += u32::from(!said.ended);
         objects.extend(said.objects);
         artifacts.extend(said.artifacts);
+        profile = profile.max(said.profile);
 
         let store = Store::open(dir.path()).unwrap();
         assert_eq!(store.lost_changes(), None, "round {round}");
         for (kind, id) in &objects {
-            // Of profiles only the newest is kept; a record may wait for its parent.
-            let here = *kind == Kind::Profile
-                || store.contains(*kind, id).unwrap()
+            // A record may wait for its parent.
+            let here = store.contains(*kind, id).unwrap()
                 || *kind == Kind::Experiment && store.is_pending(&(*id).into()).unwrap();
             assert!(here, "round {round}: {kind} {id} is lost");
         }
+        // Of profiles only the newest is kept.
+        let in_force = store.profile(&identity(203).node_id()).unwrap().map_or(0, |profile| profile.timestamp);
+        assert!(in_force >= profile, "round {round}: profile {profile} is lost, {in_force} is in force");
         assert!(artifacts.iter().all(|cid| store.verify_artifact(cid).unwrap()), "round {round}");
         // Everything again, on a store that grows: at every fifth kill.
         if round % 5 == 4 {

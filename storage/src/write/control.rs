@@ -3,18 +3,31 @@
 //! An event may come before its record: it is stored and indexed by the record's id, and counts
 //! when the record comes.
 
-use spore_protocol::{ControlEvent, EventId, Kind, Signed, SignedObject, Verdict, reputation};
+use std::ops::ControlFlow;
+
+use spore_protocol::{
+    ControlBody, ControlEvent, EventId, Kind, ObjectId, RecordId, Signed, SignedObject, TaskId, Verdict, reputation,
+};
 
 use super::Batch;
 use crate::{
     columns::Column,
-    db::Source,
+    db::{Source, Way},
     error::{Result, StoreError},
-    keys::{self, Listing, Moment},
+    keys::{self, Events, Listing, Moment},
     read,
     types::Outcome,
-    values::{self, Evidence, Row},
+    values::{self, Evidence, LogEntry, Row},
 };
+
+/// Keys of events held in memory at once while a record takes them in: anybody can sign any number of
+/// events about a record that is still to come.
+const ADOPTED_AT_ONCE: usize = 1_000;
+
+/// Whether the event could count in any verdict: by its type and its length, which all nodes see alike.
+fn may_have_a_say(event: &Signed<ControlEvent>) -> bool {
+    event.canonical().len() <= read::MAX_JUDGED_BYTES && !matches!(event.body, ControlBody::Other { .. })
+}
 
 impl Batch<'_> {
     pub(super) fn insert_control(&mut self, event: &Signed<ControlEvent>) -> Result<Outcome> {
@@ -33,36 +46,93 @@ impl Batch<'_> {
             self.enlist(Listing::TaskControls(task), &moment, Vec::new())?;
         }
         if let Some(record) = about {
-            let key = keys::about(&record, event.timestamp, &EventId::from(event.id()));
-            self.view.put(Column::About, key, Vec::new());
+            let key = keys::about(&record, Events::All, event.timestamp, &EventId::from(event.id()));
+            let entry = [number.to_be_bytes().as_slice(), &event.node_id.0].concat();
+            self.view.put(Column::About, key, entry.clone());
+            if may_have_a_say(event) && self.admit(&record, event, entry)? {
+                self.unjudged.extend(subject);
+            }
             self.tally.early += u64::from(subject.is_none());
         }
-        self.unjudged.extend(subject);
         Ok(Outcome::New)
     }
 
+    /// Lets an event into the window of what its record's verdict looks at; false where it comes after.
+    /// The window depends on the set of events alone, since what once left it never returns: those that
+    /// took its place stay, or earlier ones do.
+    fn admit(&mut self, record: &RecordId, event: &Signed<ControlEvent>, entry: Vec<u8>) -> Result<bool> {
+        let key = keys::about(record, Events::Judged, event.timestamp, &EventId::from(event.id()));
+        let (mut count, mut last, mut own) = (0, None, Vec::new());
+        self.view.each(Column::About, &keys::events(record, Events::Judged), &mut |other, value| {
+            count += 1;
+            last = Some(other.to_vec());
+            if keys::event_entry(value)?.1 == event.node_id {
+                own.push(other.to_vec());
+            }
+            Ok(ControlFlow::Continue(()))
+        })?;
+        let leaves = if own.len() >= read::MAX_JUDGED_OF_ONE {
+            own.pop()
+        } else if count >= read::MAX_JUDGED {
+            last
+        } else {
+            None
+        };
+        if leaves.as_ref().is_some_and(|leaves| *leaves < key) {
+            return Ok(false);
+        }
+        if let Some(leaves) = leaves {
+            self.view.delete(Column::About, leaves);
+        }
+        self.view.put(Column::About, key, entry);
+        Ok(true)
+    }
+
     /// Takes in the events that were here before their record: now they count, and belong to the
-    /// record's task, whatever they claimed.
+    /// record's task, whatever they claimed. The log tells what they claimed.
     pub(super) fn adopt_events(&mut self, row: &Row) -> Result<()> {
         if self.tally.early == 0 {
             return Ok(());
         }
-        for event in read::events_about(&self.view, &row.summary.id, usize::MAX)? {
-            self.tally.early = self.tally.early.saturating_sub(1);
-            let number = read::number_of(&self.view, Kind::Control, &event.id())?;
-            let number = number.ok_or_else(|| StoreError::corrupt("an event has no number"))?;
-            let moment = Moment { timestamp: event.timestamp, id: event.id(), number };
+        let (prefix, task) = (keys::events(&row.summary.id, Events::All), row.summary.task_id);
+        let mut from: Option<Vec<u8>> = None;
+        loop {
+            let mut some = Vec::new();
+            self.view.walk(Column::About, &prefix, from.as_deref(), Way::Up, &mut |key, value| {
+                if from.as_deref() != Some(key) {
+                    some.push((key.to_vec(), keys::event_entry(value)?.0));
+                }
+                Ok(if some.len() < ADOPTED_AT_ONCE { ControlFlow::Continue(()) } else { ControlFlow::Break(()) })
+            })?;
+            for (key, number) in &some {
+                let moment = Moment {
+                    timestamp: keys::time_before_id(key)?,
+                    id: ObjectId(keys::last_id(key)?),
+                    number: *number,
+                };
+                let claimed = self.claimed_task(*number)?;
+                if claimed == Some(task) {
+                    continue;
+                }
+                if let Some(claimed) = claimed {
+                    self.delist(Listing::TaskControls(claimed), &moment)?;
+                }
+                self.enlist(Listing::TaskControls(task), &moment, Vec::new())?;
+            }
+            self.tally.early = self.tally.early.saturating_sub(some.len() as u64);
+            let Some((last, _)) = some.pop() else { return Ok(()) };
             self.unjudged.insert(row.number());
-            let claimed = event.claimed_task();
-            if claimed == Some(row.summary.task_id) {
-                continue;
-            }
-            if let Some(claimed) = claimed {
-                self.delist(Listing::TaskControls(claimed), &moment)?;
-            }
-            self.enlist(Listing::TaskControls(row.summary.task_id), &moment, Vec::new())?;
+            from = Some(last);
         }
-        Ok(())
+    }
+
+    /// The task of an event that came before its record.
+    fn claimed_task(&self, number: u64) -> Result<Option<TaskId>> {
+        let line = self.view.get(Column::Log, &keys::number(number))?;
+        match line.map(|line| LogEntry::decode(&line)).transpose()? {
+            Some(LogEntry::Other(Kind::Control, _, task)) => Ok(task),
+            _ => Err(StoreError::corrupt(format!("event number {number} is not in the log"))),
+        }
     }
 
     /// Brings a record's verdict, what counts verdicts and what it is worth up to date.

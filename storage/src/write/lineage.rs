@@ -16,9 +16,8 @@ use crate::{
     columns::Column,
     db::{Source, Way},
     error::{Result, StoreError},
-    keys::{self, Listing},
-    read,
-    values::{Counters, Point, Row, TaskState},
+    keys, read,
+    values::{Counters, Row, TaskState},
 };
 
 /// Which of a task's two kinds of frontier.
@@ -55,8 +54,8 @@ impl Batch<'_> {
         let root = root.map_or_else(|| self.first_root(task, None), |root| Ok(Some(root)))?;
         let before = self.task(task)?.clone();
         let same = before.root == root && before.goal() == known.goal();
-        if before.root.is_some() && !same {
-            self.clear(task)?;
+        if let (Some(root), false) = (before.root, same) {
+            self.clear(task, &root)?;
         }
         let state = self.task(task)?;
         (state.manifest, state.founder, state.root) = (known.manifest, known.founder, root);
@@ -72,10 +71,16 @@ impl Batch<'_> {
     }
 
     fn join_tree(&mut self, root: &RecordId) -> Result<()> {
+        self.each_in_tree(root, |batch, number| batch.join(number))
+    }
+
+    /// Visits the records of a tree, parents before their children: none but those that a better root
+    /// moves, however many strays a task has.
+    fn each_in_tree(&mut self, root: &RecordId, mut visit: impl FnMut(&mut Self, u64) -> Result<()>) -> Result<()> {
         let number = read::number_of(&self.view, Kind::Experiment, &(*root).into())?;
         let mut ahead = vec![number.ok_or_else(|| StoreError::corrupt("a root is gone"))?];
         while let Some(number) = ahead.pop() {
-            self.join(number)?;
+            visit(self, number)?;
             self.view.each(Column::Children, &number.to_be_bytes(), &mut |key, _| {
                 ahead.push(keys::last_number(key)?);
                 Ok(ControlFlow::Continue(()))
@@ -84,21 +89,15 @@ impl Batch<'_> {
         Ok(())
     }
 
-    /// No record of the task descends from its root any more: all are strays.
-    fn clear(&mut self, task: &TaskId) -> Result<()> {
-        let mut numbers = Vec::new();
-        self.view.each(Column::Timeline, &Listing::TaskRecords(*task).prefix(), &mut |_, value| {
-            numbers.push(Point::decode(value)?.number);
-            Ok(ControlFlow::Continue(()))
+    /// No record of the task descends from this, its root, any more: all are strays.
+    fn clear(&mut self, task: &TaskId, root: &RecordId) -> Result<()> {
+        self.each_in_tree(root, |batch, number| {
+            let summary = &mut batch.row_mut(number)?.summary;
+            (summary.stray, summary.on_frontier, summary.on_frontier_blind) = (true, false, false);
+            let class = summary.class.clone();
+            batch.class(task, &class)?.counted = Counters::default();
+            Ok(())
         })?;
-        for number in numbers {
-            if !self.row(number)?.summary.stray {
-                let summary = &mut self.row_mut(number)?.summary;
-                (summary.stray, summary.on_frontier, summary.on_frontier_blind) = (true, false, false);
-                let class = summary.class.clone();
-                self.class(task, &class)?.counted = Counters::default();
-            }
-        }
         for key in self.view.keys(Column::Series, &task.0)? {
             self.credit(keys::last_number(&key)?)?;
         }

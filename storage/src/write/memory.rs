@@ -42,6 +42,10 @@ pub struct Memory {
 impl Memory {
     /// Forgets what is too much. Nothing of it may be unwritten.
     pub(super) fn trim(&mut self) {
+        // Every class and publisher that a batch touches has a row in it.
+        if self.rows.large {
+            *self = Self::default();
+        }
         self.rows.trim(ROWS);
         self.tasks.trim();
         self.classes.trim();
@@ -107,7 +111,13 @@ impl<K: Eq + Hash + Clone, V: Clone> Known<K, V> {
 pub(super) struct Rows {
     by_number: BTreeMap<u64, Row>,
     numbers: HashMap<RecordId, u64>,
+    /// Whether one has a name so long that what is remembered cannot be counted by its number.
+    large: bool,
 }
+
+/// Bytes of a device's name or of a class's beyond which nothing that bears it is remembered: anybody can
+/// sign names of many MiB.
+const MAX_NAME: usize = 256;
 
 impl Rows {
     pub fn get(&self, number: u64) -> Option<&Row> {
@@ -123,6 +133,8 @@ impl Rows {
     }
 
     pub fn insert(&mut self, row: Row) {
+        let s = &row.summary;
+        self.large |= s.class.as_str().len() > MAX_NAME || s.gpu_model.len() > MAX_NAME;
         self.numbers.insert(row.summary.id, row.number());
         self.by_number.insert(row.number(), row);
     }
@@ -144,6 +156,21 @@ impl Rows {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::tests::objects::{record, sign};
+
+    #[test]
+    fn nothing_with_a_name_of_many_bytes_is_remembered() {
+        for (gpu_model, remembered) in [("CPU".to_owned(), true), ("x".repeat(5000), false)] {
+            let mut made = record(1, None, None, 2.0, 1);
+            made.gpu_model = gpu_model;
+            let made = sign(1, &made);
+            let place = spore_protocol::lineage::place(made.id().into(), &made, None).unwrap();
+            let mut memory = Memory::default();
+            memory.rows.insert(Row::of(made.id().into(), &made, place, 1, 7, 0));
+            memory.trim();
+            assert_eq!(memory.rows.get(7).is_some(), remembered);
+        }
+    }
 
     #[test]
     fn what_is_touched_is_read_once_and_written_once_a_batch() {

@@ -19,6 +19,7 @@ mod timeline;
 use std::collections::{BTreeMap, BTreeSet, HashMap};
 
 pub use memory::Memory;
+pub use pending::Unreleased;
 
 use spore_protocol::{HardwareClass, Kind, NodeId, ObjectId, Reject, SignedObject, TaskId};
 
@@ -60,6 +61,8 @@ pub struct Batch<'a> {
     resolved: HashMap<ObjectId, Option<Reject>>,
     late_rejects: Vec<(ObjectId, Reject)>,
     dropped_pending: u64,
+    room: pending::Room,
+    unreleased: Unreleased,
     /// Whether all that waits is kept: see [`Batch::replay`].
     keeps_all: bool,
 }
@@ -74,6 +77,8 @@ pub struct Finished<'a> {
     pub resolved: HashMap<ObjectId, Option<Reject>>,
     pub late_rejects: Vec<(ObjectId, Reject)>,
     pub dropped_pending: u64,
+    /// What the next batch has to go on with.
+    pub unreleased: Unreleased,
     /// Whether anything is to be written.
     pub dirty: bool,
 }
@@ -108,8 +113,17 @@ impl<'a> Batch<'a> {
             resolved: HashMap::new(),
             late_rejects: Vec::new(),
             dropped_pending: 0,
+            room: pending::ALL_AT_ONCE,
+            unreleased: Unreleased::new(),
             keeps_all: false,
         })
+    }
+
+    /// Releases no more waiting records than are quickly written: [`Finished::unreleased`] is for the
+    /// next batch to begin with.
+    #[must_use]
+    pub fn in_steps(self) -> Self {
+        Self { room: pending::ONE_STEP, ..self }
     }
 
     /// Of a replay, in which no waiting record is too old or one too many: those that are here were
@@ -199,6 +213,7 @@ impl<'a> Batch<'a> {
             resolved: self.resolved,
             late_rejects: self.late_rejects,
             dropped_pending: self.dropped_pending,
+            unreleased: self.unreleased,
             dirty: self.dirty,
         })
     }

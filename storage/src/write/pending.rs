@@ -24,6 +24,26 @@ const MAX_PENDING_AGE: u64 = 7 * 24 * 3600;
 /// as may be pending, twice.
 const MAX_REFUSED: u64 = 100_000;
 
+/// Waiting records that one batch releases: a thousand of usual size are half a MiB, so that the bytes below
+/// are the nearer bound for large ones. Bounds the memory and the time that the store is closed to others.
+const MAX_RELEASED: usize = 2_000;
+
+/// Bytes of waiting records that one batch releases; the last one may reach beyond.
+const MAX_RELEASED_BYTES: usize = 16 << 20;
+
+/// Records that are decided, with why they were refused, and others that may still wait for them.
+pub type Unreleased = Vec<(RecordId, Option<Reject>)>;
+
+/// How many records, of how many bytes, a batch may still release.
+pub(super) type Room = (usize, usize);
+
+/// Of a batch after which another can go on.
+pub(super) const ONE_STEP: Room =
+    if cfg!(test) { (50, MAX_RELEASED_BYTES) } else { (MAX_RELEASED, MAX_RELEASED_BYTES) };
+
+/// Of a batch that has to release everything.
+pub(super) const ALL_AT_ONCE: Room = (usize::MAX, usize::MAX);
+
 impl Batch<'_> {
     /// Keeps a record until `parent` comes; the oldest kept ones make room.
     pub(super) fn hold(&mut self, record: &Signed<Record>, parent: RecordId, received_at: u64) -> Result<()> {
@@ -60,7 +80,9 @@ impl Batch<'_> {
 
     /// Drops those that have waited too long, as of the latest arrival told.
     pub(super) fn expire(&mut self) -> Result<()> {
+        // What was about to be released is not too old: its parent came in time.
         while self.tally.pending > 0
+            && self.unreleased.is_empty()
             && !self.keeps_all
             && let Some(oldest) = self.oldest_pending()?
         {
@@ -113,15 +135,22 @@ impl Batch<'_> {
     }
 
     /// Decides what waited for `parent`, and what waited for that, and so on: stored where the
-    /// lineage allows. What descends from a rejected record can never be placed and goes with it.
+    /// lineage allows. What descends from a rejected record can never be placed and goes with it. What
+    /// there is no room for in this batch is left to the next one, see [`Batch::release_left`].
     pub(super) fn release(&mut self, parent: RecordId, reject: Option<Reject>) -> Result<()> {
         let mut decided = vec![(parent, reject)];
         while self.tally.pending > 0
             && let Some((parent, reject)) = decided.pop()
         {
+            let mut full = false;
             for key in self.view.keys(Column::PendingByParent, &parent.0)? {
+                full = self.room.0 == 0 || self.room.1 == 0;
+                if full {
+                    break;
+                }
                 let id = RecordId(keys::last_id(&key)?);
                 let held = self.take(&id)?;
+                self.room = (self.room.0.saturating_sub(1), self.room.1.saturating_sub(held.object.0.len()));
                 let verdict = match &reject {
                     Some(reject) => Some(reject.clone()),
                     None => self.place_held(&held)?,
@@ -133,8 +162,19 @@ impl Batch<'_> {
                 self.resolved.insert(id.into(), verdict.clone());
                 decided.push((id, verdict));
             }
+            if full {
+                self.unreleased.push((parent, reject));
+            }
         }
         Ok(())
+    }
+
+    /// Goes on where the batch before this one had no more room.
+    ///
+    /// # Errors
+    /// When the store cannot be read.
+    pub fn release_left(&mut self, left: Unreleased) -> Result<()> {
+        left.into_iter().try_for_each(|(parent, reject)| self.release(parent, reject))
     }
 
     fn place_held(&mut self, held: &Held) -> Result<Option<Reject>> {

@@ -49,6 +49,7 @@ pub fn dump(store: &Store) -> BTreeMap<(Column, Vec<u8>), Vec<u8>> {
                 Column::Metrics | Column::Frontier | Column::Series => {
                     ([key[..last].to_vec(), named(&key[last..])].concat(), value)
                 }
+                Column::About => (key, [named(&value[..8]), value[8..].to_vec()].concat()),
                 Column::Pending => {
                     let held: Held = values::decode(&value).unwrap();
                     (key, values::encode(&Held { order: 0, received_at: 0, ..held }).unwrap())

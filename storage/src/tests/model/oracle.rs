@@ -3,7 +3,7 @@
 use std::collections::{BTreeMap, BTreeSet};
 
 use spore_protocol::{
-    Goal, HardwareClass, NodeId, ObjectId, Record, RecordId, Status, TaskId, Verdict,
+    ControlEvent, Goal, HardwareClass, NodeId, ObjectId, Record, RecordId, Status, TaskId, Verdict, Verified,
     frontier::{self, Candidate, View},
     lineage::{self, Parent, RootRank},
     reputation,
@@ -11,7 +11,10 @@ use spore_protocol::{
 };
 
 use super::{super::objects::task_of, CLASSES, World};
-use crate::{Store, SyncScope};
+use crate::{
+    Store, SyncScope,
+    read::{MAX_JUDGED, MAX_JUDGED_OF_ONE},
+};
 
 /// What must be so, by definition.
 pub struct Oracle {
@@ -26,6 +29,21 @@ pub struct Oracle {
 
 fn subject(id: RecordId, record: &Record) -> Subject {
     Subject { id, publisher: record.node_id, class: record.class(), status: record.status, metric: record.val_bpb }
+}
+
+/// The first events about a record by (timestamp, id), of each signer the first few.
+fn window<'a>(world: &'a World, id: &RecordId) -> Vec<&'a Verified<ControlEvent>> {
+    let mut events: Vec<_> = world.events.iter().filter(|event| event.experiment_id() == Some(*id)).collect();
+    events.sort_by_key(|event| (event.timestamp, event.id()));
+    events.dedup_by_key(|event| event.id());
+    let mut of_each = BTreeMap::<NodeId, usize>::new();
+    events.retain(|event| {
+        let count = of_each.entry(event.node_id).or_default();
+        *count += 1;
+        *count <= MAX_JUDGED_OF_ONE
+    });
+    events.truncate(MAX_JUDGED);
+    events
 }
 
 impl Oracle {
@@ -60,7 +78,7 @@ impl Oracle {
         }
         oracle.choose_roots(world);
         for (id, (record, _)) in &oracle.places {
-            let events = world.events.iter().map(|e| (e.id().into(), e.object()));
+            let events = window(world, id).into_iter().map(|e| (e.id().into(), e.object()));
             oracle.judgements.insert(*id, verdict::judge(&subject(*id, record), events));
         }
         oracle
