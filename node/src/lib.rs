@@ -25,6 +25,7 @@ pub mod identity_file;
 pub mod import;
 pub mod ingest;
 pub mod mirror;
+pub mod missed;
 pub mod network;
 pub mod peer;
 pub mod progress;

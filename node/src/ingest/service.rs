@@ -20,6 +20,7 @@ use super::{
     trouble::Trouble,
     verification::{BATCHES_AHEAD, Batch, Verification},
 };
+use crate::missed::Missed;
 
 /// Unix seconds, now. Passed in, so that tests own the clock.
 pub type Clock = Arc<dyn Fn() -> u64 + Send + Sync>;
@@ -63,8 +64,15 @@ impl Ingest {
         let trouble = Trouble::default();
         let handle = IngestHandle { inbox, rejections: rejections.clone(), trouble: trouble.clone() };
         let verification = Verification { store: store.clone(), clock };
-        let insertion =
-            Insertion { store, waiting: Waiting::default(), rejections, events: events.clone(), wants, trouble };
+        let insertion = Insertion {
+            store,
+            waiting: Waiting::default(),
+            rejections,
+            events: events.clone(),
+            wants,
+            missed: Missed::default(),
+            trouble,
+        };
         let task = tokio::spawn(async move {
             tokio::join!(verification.run(queue, shutdown, ready), insertion.run(batches));
         });
@@ -79,6 +87,7 @@ pub(super) struct Insertion {
     rejections: Rejections,
     events: broadcast::Sender<StoreEvent>,
     wants: mpsc::Sender<Want>,
+    missed: Missed,
     /// Shared with the handles, which tell it to people.
     pub(super) trouble: Trouble,
 }
@@ -204,8 +213,8 @@ impl Insertion {
 
     /// Asks for parents that are still missed: a want may have been dropped, or no peer had it then.
     async fn ask_for_missed(&self) {
-        let store = self.store.clone();
-        match blocking(move || store.missing_parents(ASKED_AT_ONCE)).await {
+        let (store, missed) = (self.store.clone(), self.missed.clone());
+        match blocking(move || missed.next(&store, ASKED_AT_ONCE)).await {
             Ok(missing) => {
                 missing
                     .into_iter()
@@ -243,6 +252,7 @@ impl Insertion {
             rejections: Rejections::default(),
             events,
             wants,
+            missed: Missed::default(),
             trouble: Trouble::default(),
         };
         (insertion, heard, wanted)

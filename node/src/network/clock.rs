@@ -88,9 +88,9 @@ impl Service {
 
     /// A new peer may have the parents of held records. `ingest` repeats what stays missing.
     pub fn look_for_missing(&mut self) {
-        let (context, store) = (self.context.clone(), self.context.store.clone());
+        let (context, store, missed) = (self.context.clone(), self.context.store.clone(), self.missed.clone());
         self.spawned.spawn(async move {
-            let missing = read(move || store.missing_parents(limits::MISSING)).await.unwrap_or_default();
+            let missing = read(move || missed.next(&store, limits::MISSING)).await.unwrap_or_default();
             for id in missing {
                 context.tell(Work::Want(Want { kind: Kind::Experiment, id: id.into(), from: None })).await;
             }

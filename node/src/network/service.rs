@@ -37,7 +37,10 @@ use super::{
     wants::Wants,
     work::{Context, Verdict, Work, read},
 };
-use crate::ingest::{IngestHandle, Origin, StoreEvent, Want};
+use crate::{
+    ingest::{IngestHandle, Origin, StoreEvent, Want},
+    missed::Missed,
+};
 
 /// Starts the network. Must be called within a tokio runtime. The task ends when `shutdown` turns
 /// true or its sender is gone.
@@ -112,6 +115,7 @@ pub(super) struct Service {
     fetching: Arc<Semaphore>,
     /// Came by gossip and wait for their parents.
     held: HashSet<ObjectId>,
+    pub missed: Missed,
     /// Objects that gossip may not have brought to everybody.
     pub news: bool,
     pub published: usize,
@@ -141,6 +145,7 @@ impl Service {
             fetches: HashMap::new(),
             fetching: Arc::new(Semaphore::new(limits::FETCHING)),
             held: HashSet::new(),
+            missed: Missed::default(),
             news: false,
             published: 0,
             clock: Clock::new(now),

@@ -292,6 +292,9 @@ fn look(
     Ok(Scene { records, disputes, measured })
 }
 
+/// Own events about one record that are looked at: a node measures a record once, and disputes it once.
+const OWN_EVENTS: usize = 64;
+
 /// The frontier of this node's class in each task, whatever its records' publishers say of their
 /// age, then the newest records.
 fn candidates(
@@ -341,7 +344,7 @@ fn answerable(
 
 fn measured_by(store: &Store, record: &RecordId, node: NodeId) -> Result<bool, StoreError> {
     let by_node = |event: &ControlEvent| event.rerun().is_some_and(|rerun| rerun.node_id == node);
-    Ok(store.events_about(record)?.iter().any(|event| by_node(event)))
+    Ok(store.events_of(record, &node, OWN_EVENTS)?.iter().any(|event| by_node(event)))
 }
 
 /// Own challenges that it is time to close: open ones, and settled ones of the newest records.
@@ -361,7 +364,7 @@ fn own_closings(
         let Some(judgement) = store.judgement(&record.id)? else { continue };
         let by_us =
             |e: &ControlEvent| matches!(&e.body, ControlBody::Dispute { challenger_id, .. } if *challenger_id == us);
-        let closed = store.events_about(&record.id)?.iter().any(|event| by_us(event));
+        let closed = store.events_of(&record.id, &us, OWN_EVENTS)?.iter().any(|event| by_us(event));
         closings.extend(closing(record, &judgement, us, closed, now));
     }
     Ok(closings)
