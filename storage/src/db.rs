@@ -150,6 +150,9 @@ impl Db {
         } else {
             DB::open_cf_descriptors(&options, dir, descriptors)?
         };
+        if !read_only && let Some(objects) = inner.cf_handle(Column::Objects.name()) {
+            inner.set_options_cf(objects, tuning::OBJECTS_OPENED)?;
+        }
         Ok(Self { inner, access })
     }
 

@@ -119,4 +119,27 @@ fn after(disk: &Path) {
     assert!(stored.iter().all(|id| store.contains(Kind::Experiment, id).unwrap()));
     fs::remove_file(disk.join("done")).unwrap();
     assert_eq!(store.check().unwrap(), Vec::<String>::new());
+    close_on_a_full_disk(disk, store);
+}
+
+/// What is closed is flushed first, which here cannot be: that ends, and what was told of is in the log.
+fn close_on_a_full_disk(disk: &Path, store: Store) {
+    let (root, ballast) = (root(), disk.join("ballast"));
+    let mut file = fs::File::create(&ballast).unwrap();
+    while file.write_all(&[1; 4096]).is_ok() {}
+    drop(file);
+    let mut stored = Vec::new();
+    let refused = loop {
+        let child = child(&root, 9_000 + stored.len());
+        match store.insert(std::slice::from_ref(&child), 3) {
+            Ok(_) => stored.push(child.id()),
+            Err(error) => break error,
+        }
+    };
+    assert!(matches!(refused, StoreError::DiskFull), "{refused}");
+    drop(store);
+    fs::remove_file(ballast).unwrap();
+    let store = Store::open(&disk.join("node")).unwrap();
+    assert_eq!(store.lost_changes(), None);
+    assert!(stored.iter().all(|id| store.contains(Kind::Experiment, id).unwrap()));
 }
