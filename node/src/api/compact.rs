@@ -5,8 +5,9 @@
 
 use std::{
     convert::Infallible,
+    hash::{BuildHasher, RandomState},
     io::{self, Write},
-    sync::Arc,
+    sync::{Arc, LazyLock},
     time::Duration,
 };
 
@@ -42,6 +43,9 @@ const PIECE: usize = 64 << 10;
 const PIECES: usize = 4;
 /// Of the format, so that a browser asks anew when it changes.
 const FORMAT: u8 = 1;
+/// Of this process: a store that was repaired or restored since the last one may have the same sequence and
+/// another graph.
+static RUN: LazyLock<u64> = LazyLock::new(|| RandomState::new().hash_one(FORMAT));
 
 /// The task whose graph is asked for in this form, by its address or by what the reader takes.
 pub fn wanted(path: &str, headers: &HeaderMap) -> Option<String> {
@@ -72,8 +76,10 @@ pub async fn answer(
         ApiError::unavailable(format!("{MAX_SENT} graphs are being sent already")).hint("try again in a minute")
     })?;
     let known = headers.get(header::IF_NONE_MATCH).cloned();
-    let read = tokio::task::spawn_blocking(move || read(&view, &task, known.as_ref())).await;
-    let (tag, graph) = read.map_err(|_| ApiError::internal("the store's thread ended early"))??;
+    // The turn goes with the work, which does not end when the reader goes away.
+    let read = tokio::task::spawn_blocking(move || (read(&view, &task, known.as_ref()), turn)).await;
+    let (read, turn) = read.map_err(|_| ApiError::internal("the store's thread ended early"))?;
+    let (tag, graph) = read?;
     let mut response = match graph {
         None => {
             let mut response = Response::default();
@@ -98,7 +104,7 @@ pub async fn answer(
 /// The tag of a task's graph; where the reader's is another one, the graph and its length in bytes.
 fn read(view: &View, task: &str, known: Option<&HeaderValue>) -> Result<(String, Option<(Graph, u64)>), ApiError> {
     let task = view.known_task(task)?;
-    let tag = |sequence: u64| format!("\"graph-{FORMAT}-{sequence}\"");
+    let tag = |sequence: u64| format!("\"graph-{FORMAT}-{:x}-{sequence}\"", *RUN);
     let now = tag(view.store().sequence());
     if known.is_some_and(|known| known.as_bytes() == now.as_bytes()) {
         return Ok((now, None));

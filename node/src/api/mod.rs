@@ -74,7 +74,7 @@ struct Shared {
     api: Api,
     bound: SocketAddr,
     readers: Arc<Semaphore>,
-    reads: Semaphore,
+    reads: Arc<Semaphore>,
     graphs: Arc<Semaphore>,
     upkeep: Upkeep,
 }
@@ -90,7 +90,7 @@ pub async fn serve(api: Api, listener: TcpListener) -> std::io::Result<()> {
         api,
         bound,
         readers: Arc::new(Semaphore::new(events::MAX_READERS)),
-        reads: Semaphore::new(MAX_READS),
+        reads: Arc::new(Semaphore::new(MAX_READS)),
         graphs: Arc::new(Semaphore::new(compact::MAX_SENT)),
         upkeep: Upkeep::default(),
     });
@@ -183,13 +183,19 @@ impl Shared {
     }
 
     async fn read(&self, request: &Request) -> Result<Response, ApiError> {
-        let _turn = self.reads.acquire().await.map_err(|_| ApiError::unavailable("the node is shutting down"))?;
+        let turn = self.reads.clone().acquire_owned().await;
+        let turn = turn.map_err(|_| ApiError::unavailable("the node is shutting down"))?;
         let live = match &self.api.node {
             Some(node) if read::needs_live(&request.path) => node.now().await,
             _ => Live::offline(self.api.pinned),
         };
         let (view, path, query) = (self.api.view.clone(), request.path.clone(), request.query.clone());
-        let answer = tokio::task::spawn_blocking(move || read::answer(&view, &live, &path, &query)).await;
+        let answer = tokio::task::spawn_blocking(move || {
+            // It goes with the work, which does not end when the reader goes away.
+            let _turn = turn;
+            read::answer(&view, &live, &path, &query)
+        });
+        let answer = answer.await;
         let answer = answer.map_err(|_| ApiError::internal("the store's thread ended early"))??;
         let mut response = respond(answer.content_type, answer.body.as_ref().clone());
         if answer.content_type == compact::BINARY {

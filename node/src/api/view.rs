@@ -146,7 +146,7 @@ impl View {
             return Ok(name.clone());
         }
         let profile = self.store.profile(node)?;
-        let name = profile.map(|profile| profile.display_name.clone()).filter(|name| !name.is_empty());
+        let name = profile.map(|profile| shown(&profile.display_name, SHOWN_NAME)).filter(|name| !name.is_empty());
         names.0.insert(*node, name.clone());
         Ok(name)
     }
@@ -256,12 +256,12 @@ impl View {
 
     pub(super) fn node_summary(&self, stats: &NodeStats) -> Result<dto::NodeSummary, ApiError> {
         let profile = self.store.profile(&stats.node_id)?;
-        let text = |text: &String| (!text.is_empty()).then(|| text.clone());
+        let text = |text: &String, most| (!text.is_empty()).then(|| shown(text, most));
         Ok(dto::NodeSummary {
             node_id: stats.node_id.to_string(),
-            display_name: profile.as_ref().and_then(|p| text(&p.display_name)),
-            bio: profile.as_ref().and_then(|p| text(&p.bio)),
-            website: profile.as_ref().and_then(|p| text(&p.website)),
+            display_name: profile.as_ref().and_then(|p| text(&p.display_name, SHOWN_NAME)),
+            bio: profile.as_ref().and_then(|p| text(&p.bio, SHOWN_TEXT)),
+            website: profile.as_ref().and_then(|p| text(&p.website, SHOWN_TEXT)),
             experiment_count: stats.experiment_count,
             verification_count: stats.verification_count,
             reputation: stats.reputation.unwrap_or_default(),
@@ -269,6 +269,16 @@ impl View {
             last_activity: stats.last_activity,
         })
     }
+}
+
+/// Bytes of a name in an answer. An object may have 10 MiB, and an answer shows many.
+const SHOWN_NAME: usize = 256;
+/// Bytes of any other text of a profile or a manifest in an answer: the objects themselves have the whole.
+const SHOWN_TEXT: usize = 4096;
+
+/// The beginning of a text.
+fn shown(text: &str, most: usize) -> String {
+    text.get(..text.floor_char_boundary(most)).unwrap_or(text).to_owned()
 }
 
 /// An experiment's detail, its signed object apart: JSON numbers in it keep the spelling that the
@@ -292,14 +302,16 @@ impl ExperimentText {
 
 pub(super) fn task_summary(task: &TaskView) -> dto::TaskSummary {
     let manifest = task.manifest.as_ref().map(|signed| signed.object());
-    let text = |field: fn(&spore_protocol::TaskManifest) -> &String| manifest.map(field).cloned().unwrap_or_default();
+    let text = |field: fn(&spore_protocol::TaskManifest) -> &String| {
+        manifest.map(|manifest| shown(field(manifest), SHOWN_TEXT)).unwrap_or_default()
+    };
     dto::TaskSummary {
         task_id: task.task_id.to_string(),
-        name: task.name.clone(),
+        name: shown(&task.name, SHOWN_NAME),
         description: text(|m| &m.description),
         task_type: text(|m| &m.task_type),
         artifact_type: text(|m| &m.artifact_type),
-        metric: task.metric.clone(),
+        metric: shown(&task.metric, SHOWN_NAME),
         goal: task.goal.name().into(),
         time_budget: manifest.map_or(0, |m| m.time_budget),
         created_by: manifest.map(|m| m.created_by.to_string()).unwrap_or_default(),

@@ -1,9 +1,12 @@
 //! A batch on its way into the store, around what is damaged there.
 
-use std::{collections::HashMap, sync::Arc};
+use std::{
+    collections::{HashMap, HashSet},
+    sync::Arc,
+};
 
 use spore_protocol::{ObjectId, SignedObject, VerifiedObject};
-use spore_storage::{Report, Store, StoreError};
+use spore_storage::{Outcome, Report, Store, StoreError};
 use tracing::warn;
 
 /// What the store did with a batch.
@@ -22,11 +25,27 @@ pub(super) struct Inserted {
 pub(super) fn insert(store: &Store, batch: &[VerifiedObject], now: u64) -> Inserted {
     let mut inserted = Inserted::default();
     inserted.insert(store, batch, now);
+    inserted.settle();
     inserted.objects = changed_objects(store, batch, &inserted.report);
     inserted
 }
 
 impl Inserted {
+    /// What waited for something in a later part came in after all, or is bad.
+    fn settle(&mut self) {
+        let stored: HashSet<ObjectId> = self.report.changes.iter().map(|change| change.id).collect();
+        for (id, outcome) in &mut self.report.outcomes {
+            if !matches!(outcome, Outcome::Pending { .. }) {
+                continue;
+            }
+            if stored.contains(id) {
+                *outcome = Outcome::New;
+            } else if let Some(at) = self.report.late_rejects.iter().position(|(late, _)| late == id) {
+                *outcome = Outcome::Rejected(self.report.late_rejects.remove(at).1);
+            }
+        }
+    }
+
     fn insert(&mut self, store: &Store, objects: &[VerifiedObject], now: u64) {
         match store.insert(objects, now) {
             Ok(report) => {

@@ -35,7 +35,8 @@ impl Store {
     /// When the store cannot be read.
     pub fn tasks_page(&self, span: &Span) -> Result<Page<TaskView>> {
         let view = self.view();
-        by_id().page(&view, span, |key, value| task_view(&view, TaskId(keys::last_id(key)?), values::decode(value)?))
+        let task = |key: &[u8], value: &[u8]| task_view(&view, TaskId(keys::last_id(key)?), values::decode(value)?);
+        by_id().page_of(&view, span, task, bytes_of)
     }
 
     /// The tasks, the most active first.
@@ -45,7 +46,7 @@ impl Store {
     pub fn active_tasks(&self, span: &Span) -> Result<Page<TaskView>> {
         let view = self.view();
         let list = List { column: Column::Activity, prefix: &[], order: Way::Up };
-        list.page(&view, span, |key, _| known(&view, TaskId(keys::last_id(key)?)))
+        list.page_of(&view, span, |key, _| known(&view, TaskId(keys::last_id(key)?)), bytes_of)
     }
 
     /// One task.
@@ -102,6 +103,11 @@ impl Store {
 
 const fn by_id() -> List<'static> {
     List { column: Column::Tasks, prefix: &[], order: Way::Up }
+}
+
+/// What a task takes in a page, of which its manifest may be most.
+fn bytes_of(task: &TaskView) -> usize {
+    task.manifest.as_ref().map_or(0, |manifest| manifest.canonical().len())
 }
 
 /// A task that an index names.
