@@ -276,15 +276,16 @@ impl<'a> Batch<'a> {
             self.words.insert(word.to_owned(), vec![(stretch, vec![low])]);
             return true;
         };
-        match stretches.last_mut() {
-            Some((last, lows)) if *last == stretch => {
+        // Mostly the last one, but a repair gives numbers in any order.
+        match stretches.iter_mut().rev().find(|(other, _)| *other == stretch) {
+            Some((_, lows)) => {
                 let first = lows.last() != Some(&low);
                 if first {
                     lows.push(low);
                 }
                 first
             }
-            _ => {
+            None => {
                 stretches.push((stretch, vec![low]));
                 true
             }
