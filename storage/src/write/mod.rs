@@ -340,7 +340,9 @@ impl<'a> Batch<'a> {
             if state.is_none() {
                 self.tally.tasks += 1;
             }
-            Ok(state.unwrap_or_default())
+            let state = state.unwrap_or_default();
+            self.memory.large |= memory::is_large(&state);
+            Ok(state)
         })
     }
 
