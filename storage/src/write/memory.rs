@@ -19,10 +19,10 @@ use crate::{
     values::{ClassState, NodeState, Publisher, Row, TaskState},
 };
 
-/// Rows remembered, of some 500 bytes each.
-const ROWS: usize = 32_768;
+/// Rows remembered, of some 500 bytes each. The tests know few, and want some to be forgotten.
+const ROWS: usize = if cfg!(test) { 8 } else { 32_768 };
 /// Entries of every other kind, of some 200 bytes each: the nodes of a large network in its busy tasks.
-const ENTRIES: usize = 16_384;
+const ENTRIES: usize = if cfg!(test) { 8 } else { 16_384 };
 
 /// All that is remembered.
 #[derive(Default)]
