@@ -37,7 +37,7 @@ pub struct Store {
 #[derive(Default)]
 struct Writer {
     memory: Memory,
-    /// Nothing between two insertions, unless the disk was full.
+    /// Nothing between two insertions, unless the disk was full or could not be read.
     left: Unreleased,
 }
 
@@ -190,13 +190,13 @@ impl Store {
         let mut writer = self.inner.writer.lock().unwrap_or_else(PoisonError::into_inner);
         // It is put back when all of it is written, and lost where that fails.
         let memory = std::mem::take(&mut writer.memory);
-        let mut batch = Batch::after(&self.inner.db, memory)?.in_steps();
+        let left = !writer.left.is_empty();
+        let mut batch = Batch::after(&self.inner.db, memory)?.in_steps().sparing_waiting(left);
         let mut outcomes = Vec::with_capacity(objects.len());
         for object in objects {
             outcomes.push((object.id(), batch.insert(&object.to_signed(), received_at)?));
         }
         let mut report = Report { outcomes, ..Report::default() };
-        batch.release_left(writer.left.clone())?;
         self.finish(batch, &mut writer, &mut report)?;
         // The objects are stored, whatever becomes of what waited for them: it is gone on with next time.
         if let Err(error) = self.release_rest(&mut writer, &mut report) {
@@ -210,13 +210,16 @@ impl Store {
         while !writer.left.is_empty() {
             let memory = std::mem::take(&mut writer.memory);
             let mut batch = Batch::after(&self.inner.db, memory)?.in_steps();
-            batch.release_left(writer.left.clone())?;
+            let begun = writer.left.clone();
+            let count = begun.len();
+            batch.release_left(begun)?;
             self.finish(batch, writer, report)?;
+            writer.left.drain(..count);
         }
         Ok(())
     }
 
-    /// Writes a batch, and keeps what it leaves to the next one.
+    /// Writes a batch, and keeps what it leaves to the next one, after what was left before.
     fn finish(&self, batch: Batch<'_>, writer: &mut Writer, report: &mut Report) -> Result<()> {
         let finished = batch.finish()?;
         if finished.dirty {
@@ -244,7 +247,8 @@ impl Store {
         report.changes.extend(finished.changes);
         report.late_rejects.extend(late_rejects);
         report.dropped_pending += finished.dropped_pending;
-        (writer.memory, writer.left) = (finished.memory, finished.unreleased);
+        writer.memory = finished.memory;
+        writer.left.extend(finished.unreleased);
         Ok(())
     }
 

@@ -84,8 +84,9 @@ impl Store {
     pub fn missing_parents_after(&self, after: Option<RecordId>, limit: usize) -> Result<Vec<RecordId>> {
         let view = self.view();
         let mut missing = Vec::new();
-        let mut last = None;
         let mut gather = |from: Option<RecordId>, up_to: Option<RecordId>| {
+            // Each pass has its own: the second one begins where the first one may have ended.
+            let mut last = None;
             view.walk(Column::PendingByParent, &[], from.as_ref().map(|id| id.0.as_slice()), Way::Up, &mut |key, _| {
                 let parent = RecordId(keys::id_at(key, 0)?);
                 if missing.len() >= limit || up_to.is_some_and(|end| parent > end) {

@@ -429,3 +429,18 @@ fn check_notices_an_index_that_is_wrong() {
     let findings = store.check().unwrap();
     assert_eq!(findings.len(), 2, "{findings:?}");
 }
+
+#[test]
+fn a_word_is_found_whatever_the_order_of_the_numbers_of_one_batch() {
+    let (_dir, store) = open();
+    let mut batch = Batch::new(store.database()).unwrap();
+    for (number, timestamp) in [(600, 1), (10, 2), (601, 3)] {
+        batch.skip_to(number);
+        let made = sign(1, &record(1, Some(TaskId([1; 32])), None, 2.0, timestamp));
+        batch.insert(&any(&made).to_signed(), 1000).unwrap();
+    }
+    let finished = batch.finish().unwrap();
+    store.database().commit(finished.view.entries()).unwrap();
+    let found = store.search("wider", None, &Span::first(9)).unwrap().items;
+    assert_eq!(found.iter().map(|record| record.timestamp).collect::<Vec<_>>(), [3, 1, 2], "the last number first");
+}

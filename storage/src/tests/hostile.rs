@@ -180,6 +180,10 @@ fn every_missed_parent_is_asked_for_in_its_turn() {
     assert_eq!((ask(None, 2), ask(Some(5), 2), ask(Some(9), 2)), (vec![3, 5], vec![7, 9], vec![3, 5]));
     assert_eq!((ask(Some(7), 2), ask(Some(7), 9)), (vec![9, 3], vec![9, 3, 5, 7]));
     assert_eq!((ask(Some(6), 9), ask(None, 0)), (vec![7, 9, 3, 5], vec![]));
+
+    let (_dir, store) = open(&[&waiting[0]]);
+    let only = Some(RecordId([9; 32]));
+    assert_eq!(store.missing_parents_after(only, 2).unwrap(), only.into_iter().collect::<Vec<_>>());
 }
 
 #[test]

@@ -11,3 +11,4 @@ mod migrate;
 mod model;
 pub mod objects;
 mod stream;
+mod waiting;

@@ -19,10 +19,10 @@ use crate::{
     values::{ClassState, NodeState, Publisher, Row, TaskState},
 };
 
-/// Rows remembered, of some 500 bytes each.
-const ROWS: usize = 32_768;
+/// Rows remembered, of some 500 bytes each. The tests know few, and want some to be forgotten.
+const ROWS: usize = if cfg!(test) { 8 } else { 32_768 };
 /// Entries of every other kind, of some 200 bytes each: the nodes of a large network in its busy tasks.
-const ENTRIES: usize = 16_384;
+const ENTRIES: usize = if cfg!(test) { 8 } else { 16_384 };
 
 /// All that is remembered.
 #[derive(Default)]
@@ -37,13 +37,15 @@ pub struct Memory {
     pub(super) stretches: HashMap<Listing, Stretch>,
     /// A stretch of numbers, and all uses of words in it.
     pub(super) words: Option<(u64, HashMap<String, Vec<u8>>)>,
+    /// Whether a task has a name so long that what is remembered cannot be counted by its number.
+    pub(super) large: bool,
 }
 
 impl Memory {
     /// Forgets what is too much. Nothing of it may be unwritten.
     pub(super) fn trim(&mut self) {
         // Every class and publisher that a batch touches has a row in it.
-        if self.rows.large {
+        if self.rows.large || self.large {
             *self = Self::default();
         }
         self.rows.trim(ROWS);
@@ -115,9 +117,14 @@ pub(super) struct Rows {
     large: bool,
 }
 
-/// Bytes of a device's name or of a class's beyond which nothing that bears it is remembered: anybody can
-/// sign names of many MiB.
+/// Bytes of a device's name, of a class's, or of a task's and its metric's together, beyond which nothing
+/// that bears it is remembered: anybody can sign names of many MiB.
 const MAX_NAME: usize = 256;
+
+/// Whether a task's names are so long that it is not to be remembered.
+pub(super) fn is_large(task: &TaskState) -> bool {
+    task.manifest.as_ref().is_some_and(|manifest| manifest.name.len() + manifest.metric.len() > MAX_NAME)
+}
 
 impl Rows {
     pub fn get(&self, number: u64) -> Option<&Row> {
@@ -155,8 +162,14 @@ impl Rows {
 
 #[cfg(test)]
 mod tests {
+    use spore_protocol::{Goal, TaskManifest, VerifiedObject};
+
     use super::*;
-    use crate::tests::objects::{record, sign};
+    use crate::{
+        store::Store,
+        tests::objects::{identity, manifest, record, sign},
+        write::Batch,
+    };
 
     #[test]
     fn nothing_with_a_name_of_many_bytes_is_remembered() {
@@ -169,6 +182,25 @@ mod tests {
             memory.rows.insert(Row::of(made.id().into(), &made, place, 1, 7, 0));
             memory.trim();
             assert_eq!(memory.rows.get(7).is_some(), remembered);
+        }
+    }
+
+    #[test]
+    fn no_task_with_a_name_of_many_bytes_is_remembered() {
+        for (metric, remembered) in [("val_bpb".to_owned(), 1), ("x".repeat(5000), 0)] {
+            let named = TaskManifest { metric, ..manifest(1, Goal::Minimize).object().clone() };
+            let named: VerifiedObject = identity(1).sign(&named).unwrap().into();
+            let dir = tempfile::tempdir().unwrap();
+            let store = Store::open(dir.path()).unwrap();
+            let mut batch = Batch::new(store.database()).unwrap();
+            batch.insert(&named.to_signed(), 1).unwrap();
+            let finished = batch.finish().unwrap();
+            assert_eq!(finished.memory.tasks.values.len(), remembered, "one that came");
+            store.database().commit(finished.view.entries()).unwrap();
+
+            let mut batch = Batch::new(store.database()).unwrap();
+            assert!(batch.task(&named.id().into()).unwrap().manifest.is_some());
+            assert_eq!(batch.finish().unwrap().memory.tasks.values.len(), remembered, "one that was read");
         }
     }
 

@@ -63,6 +63,8 @@ pub struct Batch<'a> {
     dropped_pending: u64,
     room: pending::Room,
     unreleased: Unreleased,
+    /// Whether nothing that waits is too old: see [`Batch::sparing_waiting`].
+    spares_waiting: bool,
     /// Whether all that waits is kept: see [`Batch::replay`].
     keeps_all: bool,
 }
@@ -115,6 +117,7 @@ impl<'a> Batch<'a> {
             dropped_pending: 0,
             room: pending::ALL_AT_ONCE,
             unreleased: Unreleased::new(),
+            spares_waiting: false,
             keeps_all: false,
         })
     }
@@ -124,6 +127,13 @@ impl<'a> Batch<'a> {
     #[must_use]
     pub fn in_steps(self) -> Self {
         Self { room: pending::ONE_STEP, ..self }
+    }
+
+    /// Drops nothing for its age where `spares` is true: a batch before this one left records that are to be
+    /// released, whose parents came in time.
+    #[must_use]
+    pub fn sparing_waiting(self, spares: bool) -> Self {
+        Self { spares_waiting: spares, ..self }
     }
 
     /// Of a replay, in which no waiting record is too old or one too many: those that are here were
@@ -276,15 +286,16 @@ impl<'a> Batch<'a> {
             self.words.insert(word.to_owned(), vec![(stretch, vec![low])]);
             return true;
         };
-        match stretches.last_mut() {
-            Some((last, lows)) if *last == stretch => {
+        // Mostly the last one, but a repair gives numbers in any order.
+        match stretches.iter_mut().rev().find(|(other, _)| *other == stretch) {
+            Some((_, lows)) => {
                 let first = lows.last() != Some(&low);
                 if first {
                     lows.push(low);
                 }
                 first
             }
-            _ => {
+            None => {
                 stretches.push((stretch, vec![low]));
                 true
             }
@@ -329,7 +340,9 @@ impl<'a> Batch<'a> {
             if state.is_none() {
                 self.tally.tasks += 1;
             }
-            Ok(state.unwrap_or_default())
+            let state = state.unwrap_or_default();
+            self.memory.large |= memory::is_large(&state);
+            Ok(state)
         })
     }
 

@@ -78,11 +78,23 @@ impl Batch<'_> {
         Ok(())
     }
 
-    /// Drops those that have waited too long, as of the latest arrival told.
+    /// Drops those that have waited too long, as of the latest arrival told. An unreadable one holds up this
+    /// alone: nothing after it is dropped for its age until a repair took it away.
     pub(super) fn expire(&mut self) -> Result<()> {
+        match self.drop_old() {
+            Err(error @ StoreError::Corrupt { .. }) => {
+                tracing::warn!(%error, "the record that has waited longest cannot be read: repair the store");
+                Ok(())
+            }
+            dropped => dropped,
+        }
+    }
+
+    fn drop_old(&mut self) -> Result<()> {
         // What was about to be released is not too old: its parent came in time.
         while self.tally.pending > 0
             && self.unreleased.is_empty()
+            && !self.spares_waiting
             && !self.keeps_all
             && let Some(oldest) = self.oldest_pending()?
         {
@@ -136,7 +148,8 @@ impl Batch<'_> {
 
     /// Decides what waited for `parent`, and what waited for that, and so on: stored where the
     /// lineage allows. What descends from a rejected record can never be placed and goes with it. What
-    /// there is no room for in this batch is left to the next one, see [`Batch::release_left`].
+    /// there is no room for in this batch is left to the next one, see [`Batch::release_left`]. What cannot
+    /// be read waits on, until a repair: it holds up neither its parent nor the others.
     pub(super) fn release(&mut self, parent: RecordId, reject: Option<Reject>) -> Result<()> {
         let mut decided = vec![(parent, reject)];
         while self.tally.pending > 0
@@ -149,7 +162,13 @@ impl Batch<'_> {
                     break;
                 }
                 let id = RecordId(keys::last_id(&key)?);
-                let held = self.take(&id)?;
+                let held = match self.take(&id) {
+                    Err(error @ StoreError::Corrupt { .. }) => {
+                        tracing::warn!(%id, %error, "a waiting record cannot be read: repair the store");
+                        continue;
+                    }
+                    held => held?,
+                };
                 self.room = (self.room.0.saturating_sub(1), self.room.1.saturating_sub(held.object.0.len()));
                 let verdict = match &reject {
                     Some(reject) => Some(reject.clone()),

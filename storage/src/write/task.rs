@@ -4,7 +4,7 @@ use std::ops::ControlFlow;
 
 use spore_protocol::{Signed, SignedObject, Status, TaskId, TaskManifest, activity::ACTIVITY_WINDOW};
 
-use super::Batch;
+use super::{Batch, memory::is_large};
 use crate::{
     columns::Column,
     db::{Source, Way},
@@ -29,6 +29,7 @@ impl Batch<'_> {
             created_by: manifest.created_by,
             timestamp: manifest.timestamp,
         });
+        self.memory.large |= is_large(&known);
         self.settle(&task, known)?;
         self.stirred.insert(task);
         Ok(Outcome::New)
