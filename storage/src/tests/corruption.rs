@@ -464,6 +464,19 @@ fn a_block_that_rots_while_the_cache_holds_it_is_named_all_the_same() {
 }
 
 #[test]
+fn a_table_that_is_gone_is_named() {
+    let dir = stored(&history(100));
+    let table = table(dir.path(), Column::Objects);
+    let store = Store::open(dir.path()).unwrap();
+    let artifact = store.put_artifact(b"whole").unwrap();
+    fs::remove_file(&table).unwrap();
+    let files = store.verify_files(&mut unwatched).unwrap();
+    assert_eq!((files.damaged[0].column.as_str(), files.damaged[0].file.clone()), ("objects", Some(name(&table))));
+    assert_eq!((files.artifacts, store.artifact_path(&artifact).is_some()), (1, true), "{files:?}");
+    assert!(!swap::scratch(dir.path()).exists());
+}
+
+#[test]
 fn a_compaction_that_fails_says_so() {
     let objects = history(200);
     let dir = tempfile::tempdir().unwrap();
