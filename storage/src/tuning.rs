@@ -15,7 +15,7 @@ const BLOCK_CACHE: usize = 128 << 20;
 /// Whole entries that were asked for by key, so that a hundred records of a listing, which lie in as many
 /// blocks, do not each need a block kept: some 80 000 records.
 const ROW_CACHE: usize = 96 << 20;
-/// Of a database that is thrown away, which is written and read once, in order.
+/// Of a database that is thrown away, or read as far as it can be: once, in order, and beside an open store.
 const SCRATCH_CACHE: usize = 8 << 20;
 /// All memtables together. The log of writes is the nearer bound.
 const WRITE_BUFFERS: usize = 96 << 20;
@@ -80,16 +80,21 @@ const fn used(column: Column) -> Use {
     }
 }
 
+/// Whether little is asked for twice.
+const fn is_read_once(access: Access) -> bool {
+    matches!(access, Access::Scratch | Access::Salvage)
+}
+
 /// What all columns share.
 pub fn cache(access: Access) -> Cache {
-    Cache::new_lru_cache(if access == Access::Scratch { SCRATCH_CACHE } else { BLOCK_CACHE })
+    Cache::new_lru_cache(if is_read_once(access) { SCRATCH_CACHE } else { BLOCK_CACHE })
 }
 
 /// Options of the whole database.
 pub fn database(access: Access) -> Options {
     let create = matches!(access, Access::Write | Access::Scratch);
     let mut options = Options::default();
-    if access != Access::Scratch {
+    if !is_read_once(access) {
         options.set_row_cache(&Cache::new_lru_cache(ROW_CACHE));
     }
     options.create_if_missing(create);
@@ -160,3 +165,22 @@ const LEVEL: i32 = 3;
 /// What is merged again and again: keys in order, of whose entropy most is that of ids.
 const INDEX_LEVEL: i32 = 1;
 const WINDOW: i32 = -14;
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::db::Db;
+
+    #[test]
+    fn what_is_read_once_takes_little_memory_beside_a_store() {
+        let dir = tempfile::tempdir().unwrap();
+        for (access, expected) in
+            [(Access::Write, BLOCK_CACHE), (Access::Read, BLOCK_CACHE), (Access::Salvage, SCRATCH_CACHE)]
+        {
+            let db = Db::open(dir.path(), access).unwrap();
+            let column = db.column(Column::Objects).unwrap();
+            let capacity = db.raw().property_int_value_cf(column, rocksdb::properties::BLOCK_CACHE_CAPACITY);
+            assert_eq!(capacity.unwrap(), Some(expected as u64), "{access:?}");
+        }
+    }
+}

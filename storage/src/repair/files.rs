@@ -69,6 +69,7 @@ impl Store {
     /// Reads every block of the database and every artifact, and names what is damaged. Can run
     /// beside everything else: of a store open for writing it reads hard links of the tables as they are
     /// now, through a cache of their own, since what the store's cache holds is not read from the disk.
+    /// Where a table is gone, it reads the store itself.
     ///
     /// # Errors
     /// [`crate::StoreError::Cancelled`], [`crate::StoreError::Io`].
@@ -82,8 +83,12 @@ impl Store {
             let scratch = Scratch::new(self)?;
             let copy = scratch.path().join("checkpoint");
             // The log of writes is copied as it is: a flush would also compact what may be damaged.
-            Checkpoint::new(self.database().raw())?.create_checkpoint_with_log_size(&copy, u64::MAX)?;
-            self.scan_blocks(&Db::open(&copy, Access::Salvage)?, &mut report, watch)?;
+            match Checkpoint::new(self.database().raw())?.create_checkpoint_with_log_size(&copy, u64::MAX) {
+                Ok(()) => self.scan_blocks(&Db::open(&copy, Access::Salvage)?, &mut report, watch)?,
+                Err(error) if report.damaged.is_empty() => return Err(error.into()),
+                // A table that is gone cannot be linked, and is named already.
+                Err(_) => self.scan_blocks(&self.view(), &mut report, watch)?,
+            }
         }
         verify_artifacts(self.artifacts(), !self.read_only(), &mut report, watch)?;
         Ok(report)

@@ -148,9 +148,11 @@ impl Damaged {
     /// which drops those that are not. So it is done only where a column is concerned that is
     /// read, and never for the columns that are computed again.
     fn open(dir: &Path) -> Result<Self> {
+        let begun = underway::damaged(dir)?;
         let number = open(dir, Access::Read).and_then(|(db, _)| read::sequence(&db));
-        let sound_until = number.unwrap_or_default();
-        let damaged = match underway::damaged(dir)? {
+        // What a repair began to change opens without complaint, whatever it has lost.
+        let sound_until = if begun.is_some() { 0 } else { number.unwrap_or_default() };
+        let damaged = match begun {
             Some(damaged) => damaged,
             None => match open(dir, Access::Salvage) {
                 Ok((db, format)) => {

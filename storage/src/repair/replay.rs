@@ -318,6 +318,7 @@ impl<'a> Replay<'a> {
     /// The records that wait for their parents, in the order in which they came, then those that are in
     /// no order any more.
     pub fn waiting(&mut self, from: &dyn Scan, watch: &mut Watch<'_>) -> Result<()> {
+        self.flush()?;
         for step in Readable::new(from, Column::PendingByAge) {
             let Some((_, id)) = self.entry(Column::PendingByAge, step?, watch)? else { continue };
             match from.get(Column::Pending, &id) {
@@ -353,12 +354,28 @@ impl<'a> Replay<'a> {
         };
         if self.exact {
             self.batch.replay_held(held.order);
+            return self.hold_still(&object, &held);
         }
         match self.batch.insert(&object, held.received_at)? {
             // Its parent was in the store, or came out of the spare one.
             Outcome::New => self.done.objects += 1,
             Outcome::Known | Outcome::Pending { .. } => {}
             Outcome::Rejected(reject) => self.refuse(Kind::Experiment, object.id(), reject.to_string()),
+        }
+        self.step(held.object.0.len())
+    }
+
+    /// What waits goes on waiting, whatever became of its parent: between two steps of a release that
+    /// one is stored, or refused, and the record not yet.
+    fn hold_still(&mut self, object: &SignedObject, held: &Held) -> Result<()> {
+        let id = object.id();
+        let decided = self.has(Kind::Experiment, &id)? || self.into.has(Column::Refused, &id.0)?;
+        match object {
+            SignedObject::Experiment(record) if !decided && let Some(parent) = record.parent => {
+                self.batch.hold(record, parent, held.received_at)?;
+            }
+            _ if decided => self.refuse(Kind::Experiment, id, "it waits and is decided".into()),
+            _ => self.refuse(Kind::Experiment, id, "it waits for no parent".into()),
         }
         self.step(held.object.0.len())
     }

@@ -50,14 +50,18 @@ fn open(objects: &[VerifiedObject]) -> (tempfile::TempDir, Store) {
 /// A store of `objects` as a crash leaves it: one that is closed has nothing in its log.
 fn crashed(objects: &[VerifiedObject]) -> tempfile::TempDir {
     let (dir, _store) = open(objects);
-    let left = tempfile::tempdir().unwrap();
-    let database = swap::database(left.path());
+    copied(dir.path())
+}
+
+fn copied(dir: &Path) -> tempfile::TempDir {
+    let copy = tempfile::tempdir().unwrap();
+    let database = swap::database(copy.path());
     fs::create_dir_all(&database).unwrap();
-    for file in fs::read_dir(swap::database(dir.path())).unwrap() {
+    for file in fs::read_dir(swap::database(dir)).unwrap() {
         let file = file.unwrap();
         fs::copy(file.path(), database.join(file.file_name())).unwrap();
     }
-    left
+    copy
 }
 
 /// A store of `objects`, closed.
@@ -351,9 +355,16 @@ fn records_of_many_months_wait_when_their_root_is_lost() {
 #[test]
 fn a_repair_that_is_stopped_after_it_changed_the_tables_is_to_be_run_again() {
     let objects = history(300);
-    let dir = stored(&objects);
-    let table = table(dir.path(), Column::Objects);
-    cut(&table, length(&table) / 2);
+    // Two tables of each column, of which the larger ones are cut.
+    let (dir, store) = open(&objects[..100]);
+    store.database().seal().unwrap();
+    store.insert(&objects[100..], 3 * MONTH).unwrap();
+    store.database().seal().unwrap();
+    drop(store);
+    let mut cuts = [Column::Log, Column::Objects].map(|column| table(dir.path(), column));
+    cuts.iter().for_each(|table| cut(table, length(table) / 2));
+    let other = copied(dir.path());
+    let at_once = Store::repair(other.path(), None, NOW, &mut unwatched).unwrap();
     for _ in 0..2 {
         let stopped = Store::repair(dir.path(), None, NOW, &mut |_| std::ops::ControlFlow::Break(()));
         assert!(matches!(stopped, Err(StoreError::Cancelled)));
@@ -363,8 +374,12 @@ fn a_repair_that_is_stopped_after_it_changed_the_tables_is_to_be_run_again() {
         }
     }
     let report = Store::repair(dir.path(), None, NOW, &mut unwatched).unwrap();
-    assert_eq!(report.damaged_files[0].file, Some(name(&table)), "{:?}", report.damaged_files);
-    assert!(report.kept.is_some());
+    let mut named: Vec<_> = report.damaged_files.iter().filter_map(|damaged| damaged.file.clone()).collect();
+    named.sort();
+    cuts.sort();
+    assert_eq!(named, cuts.map(|table| name(&table)), "{:?}", report.damaged_files);
+    assert!(report.kept.is_some() && !report.lost_changes.is_empty());
+    assert_eq!(report.lost_changes, at_once.lost_changes);
     refill(&Store::open(dir.path()).unwrap(), &objects);
 }
 
@@ -445,6 +460,19 @@ fn a_block_that_rots_while_the_cache_holds_it_is_named_all_the_same() {
     let files = store.verify_files(&mut unwatched).unwrap();
     let [damaged] = files.damaged.as_slice() else { panic!("{files:?}") };
     assert_eq!((damaged.column.as_str(), damaged.file.clone()), ("objects", Some(name(&table))));
+    assert!(!swap::scratch(dir.path()).exists());
+}
+
+#[test]
+fn a_table_that_is_gone_is_named() {
+    let dir = stored(&history(100));
+    let table = table(dir.path(), Column::Objects);
+    let store = Store::open(dir.path()).unwrap();
+    let artifact = store.put_artifact(b"whole").unwrap();
+    fs::remove_file(&table).unwrap();
+    let files = store.verify_files(&mut unwatched).unwrap();
+    assert_eq!((files.damaged[0].column.as_str(), files.damaged[0].file.clone()), ("objects", Some(name(&table))));
+    assert_eq!((files.artifacts, store.artifact_path(&artifact).is_some()), (1, true), "{files:?}");
     assert!(!swap::scratch(dir.path()).exists());
 }
 

@@ -46,7 +46,10 @@ pub(super) const ALL_AT_ONCE: Room = (usize::MAX, usize::MAX);
 
 impl Batch<'_> {
     /// Keeps a record until `parent` comes; the oldest kept ones make room.
-    pub(super) fn hold(&mut self, record: &Signed<Record>, parent: RecordId, received_at: u64) -> Result<()> {
+    ///
+    /// # Errors
+    /// When the store cannot be read.
+    pub fn hold(&mut self, record: &Signed<Record>, parent: RecordId, received_at: u64) -> Result<()> {
         let id = RecordId::from(record.id());
         let order = self.tally.next_pending;
         let object = Bytes(values::encode_object(&SignedObject::Experiment(record.clone())));
