@@ -221,3 +221,20 @@ fn open_spare(backup: &Path, dir: &Path, watch: &mut Watch<'_>) -> Result<Db> {
         }
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::tests::objects::profile;
+
+    #[test]
+    fn a_database_that_a_repair_began_to_change_is_sound_up_to_no_number() {
+        let dir = tempfile::tempdir().unwrap();
+        Store::open(dir.path()).unwrap().insert(&[profile(1, "one", 5).into()], 1).unwrap();
+        let database = swap::database(dir.path());
+        let sound_until = || Damaged::open(&database).unwrap().sound_until;
+        assert_eq!(sound_until(), 1);
+        underway::mark(&database, &[]).unwrap();
+        assert_eq!(sound_until(), 0);
+    }
+}
