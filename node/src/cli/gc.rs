@@ -161,7 +161,7 @@ async fn pins(json: bool, context: &mut Context) -> Result<(), CliError> {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::api::upkeep::shapes::DroppedArtifact;
+    use crate::{api::upkeep::shapes::DroppedArtifact, cli::text::told};
 
     #[test]
     fn what_goes_and_what_stays_is_told() {
@@ -177,18 +177,14 @@ mod tests {
             protected_count: 1,
             protected_bytes: 1 << 20,
         };
-        let told = |report: &GcReport| {
-            let mut out = Vec::new();
-            show(&mut out, report).unwrap();
-            String::from_utf8(out).unwrap()
-        };
-        let text = told(&report);
+        let text = told(|out| show(out, &report));
         for part in
             ["abababababab", "1.5 MiB", "1 record", "age", "1 more", "Would drop 2 artifacts, 3.0 MiB", "1 artifact"]
         {
             assert!(text.contains(part), "{part} in {text}");
         }
         (report.dry_run, report.dropped) = (false, Vec::new());
-        assert!(told(&report).starts_with("Dropped 2 artifacts"), "{}", told(&report));
+        let text = told(|out| show(out, &report));
+        assert!(text.starts_with("Dropped 2 artifacts"), "{text}");
     }
 }

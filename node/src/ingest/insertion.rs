@@ -25,13 +25,13 @@ pub(super) struct Inserted {
 pub(super) fn insert(store: &Store, batch: &[VerifiedObject], now: u64) -> Inserted {
     let mut inserted = Inserted::default();
     inserted.insert(store, batch, now);
-    inserted.settle();
     inserted.objects = changed_objects(store, batch, &inserted.report);
     inserted
 }
 
 impl Inserted {
-    /// What waited for something in a later part came in after all, or is bad.
+    /// What waited for something in a later part came in after all, or is bad. Of one batch the store's own
+    /// report says so.
     fn settle(&mut self) {
         let stored: HashSet<ObjectId> = self.report.changes.iter().map(|change| change.id).collect();
         for (id, outcome) in &mut self.report.outcomes {
@@ -58,6 +58,7 @@ impl Inserted {
                 let (first, second) = objects.split_at(objects.len() / 2);
                 self.insert(store, first, now);
                 self.insert(store, second, now);
+                self.settle();
             }
             Err(error) => {
                 let error = Arc::new(error);

@@ -171,13 +171,10 @@ fn show_repair(out: &mut dyn Write, report: &RepairReport) -> std::io::Result<()
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::api::upkeep::shapes::{CheckFinding, DamagedArtifact, DamagedFile};
-
-    fn told(show: impl FnOnce(&mut Vec<u8>) -> std::io::Result<()>) -> String {
-        let mut out = Vec::new();
-        show(&mut out).unwrap();
-        String::from_utf8(out).unwrap()
-    }
+    use crate::{
+        api::upkeep::shapes::{CheckFinding, DamagedArtifact, DamagedFile},
+        cli::text::told,
+    };
 
     #[test]
     fn a_finding_is_told_with_column_key_expectation_and_what_is_there() {

@@ -164,13 +164,10 @@ fn show_pending(out: &mut dyn Write, page: &PendingPage) -> std::io::Result<()> 
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::api::upkeep::shapes::{ColumnStats, LostChanges, PendingRecord};
-
-    fn told(show: impl FnOnce(&mut Vec<u8>) -> std::io::Result<()>) -> String {
-        let mut out = Vec::new();
-        show(&mut out).unwrap();
-        String::from_utf8(out).unwrap()
-    }
+    use crate::{
+        api::upkeep::shapes::{ColumnStats, LostChanges, PendingRecord},
+        cli::text::told,
+    };
 
     #[test]
     fn stats_name_each_column_and_what_was_lost() {
