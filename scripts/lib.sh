@@ -16,10 +16,16 @@ if ! command -v cargo >/dev/null && [ -x "${CARGO_HOME:-$HOME/.cargo}/bin/cargo"
 fi
 export PATH
 
-# The browser that the explorer is tested in.
-for browser in /usr/bin/chromium /usr/bin/google-chrome "$HOME"/.cache/ms-playwright/chromium_headless_shell-*/chrome-*/*headless*shell; do
-    [ -x "$browser" ] && export CHROMIUM="${CHROMIUM:-$browser}"
-done
+# find_browser: the browser that the explorer is tested in. `scripts/setup` calls it again after it installed packages.
+find_browser() {
+    local candidate
+    for candidate in /usr/bin/chromium /usr/bin/google-chrome \
+        "$HOME"/.cache/ms-playwright/chromium_headless_shell-*/chrome-*/*headless*shell; do
+        [ -x "$candidate" ] && export CHROMIUM="${CHROMIUM:-$candidate}"
+    done
+    [ -n "${CHROMIUM:-}" ]
+}
+find_browser || true
 
 # The Python that runs the reference in the interop tests.
 [ -x "$CACHE/reference/bin/python" ] && export SPORE_REFERENCE="${SPORE_REFERENCE:-$CACHE/reference/bin/python}"
