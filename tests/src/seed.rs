@@ -84,12 +84,12 @@ impl History {
 
     /// The task's manifest, as it travels in JSON.
     pub fn manifest(&self) -> String {
-        self.objects.first().map(|object| object.to_signed().to_json()).unwrap_or_default()
+        self.objects.first().map(|object| object.to_json()).unwrap_or_default()
     }
 
     /// All of it, each object after what it builds on.
     pub fn objects(&self) -> impl Iterator<Item = SignedObject> {
-        self.objects.iter().map(VerifiedObject::to_signed)
+        self.objects.iter().map(|object| (**object).clone())
     }
 
     /// The script of the record of this index.
@@ -127,7 +127,7 @@ pub fn legacy_chain_at(publisher: &Identity, timestamps: &[u64]) -> Vec<SignedOb
         let depth = record.depth;
         let signed = publisher.sign(&record).expect("a valid record");
         parent = Some((RecordId::from(signed.id()), depth));
-        made.push(VerifiedObject::from(signed).to_signed());
+        made.push(VerifiedObject::from(signed).into_signed());
     }
     made
 }
@@ -135,7 +135,7 @@ pub fn legacy_chain_at(publisher: &Identity, timestamps: &[u64]) -> Vec<SignedOb
 /// Another root of this task, which is none of its creator's and therefore a stray.
 pub fn stray_root(publisher: &Identity, task: TaskId) -> SignedObject {
     let record = record(task, publisher.node_id(), 0, None, &script(0));
-    VerifiedObject::from(publisher.sign(&record).expect("a valid record")).to_signed()
+    VerifiedObject::from(publisher.sign(&record).expect("a valid record")).into_signed()
 }
 
 fn script(index: usize) -> Vec<u8> {

@@ -109,6 +109,6 @@ impl Tree {
         let mut next = record(self.task, self.publisher.node_id(), 0, Some((root, 5)), &self.script);
         next.timestamp = EPOCH + 1;
         let signed = self.publisher.sign(&next).expect("a well-formed record");
-        VerifiedObject::from(signed).to_signed()
+        VerifiedObject::from(signed).into_signed()
     }
 }

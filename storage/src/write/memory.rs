@@ -193,7 +193,7 @@ mod tests {
             let dir = tempfile::tempdir().unwrap();
             let store = Store::open(dir.path()).unwrap();
             let mut batch = Batch::new(store.database()).unwrap();
-            batch.insert(&named.to_signed(), 1).unwrap();
+            batch.insert(&named, 1).unwrap();
             let finished = batch.finish().unwrap();
             assert_eq!(finished.memory.tasks.values.len(), remembered, "one that came");
             store.database().commit(finished.view.entries()).unwrap();
