@@ -9,6 +9,7 @@
 #![cfg_attr(test, allow(clippy::unwrap_used, clippy::expect_used, clippy::panic, clippy::indexing_slicing))]
 
 pub mod activity;
+pub mod artifact;
 pub mod cbor;
 pub mod class;
 pub mod control;
@@ -32,6 +33,7 @@ pub mod topic;
 pub mod verdict;
 pub mod wire;
 
+pub use artifact::ArtifactType;
 pub use class::HardwareClass;
 pub use control::{ControlBody, ControlEvent};
 pub use id::{Cid, EventId, NodeId, ObjectId, ProfileId, RecordId, TaskId};

@@ -5,7 +5,7 @@ use std::{fmt, str::FromStr};
 use serde::{Deserialize, Serialize};
 
 use crate::{
-    Cid, Kind, NodeId, Object, Reject,
+    ArtifactType, Cid, Kind, NodeId, Object, Reject,
     fields::text_or_empty,
     json::{Map, Value},
     object::FieldReader,
@@ -13,9 +13,6 @@ use crate::{
 
 /// The version that we publish.
 pub const MANIFEST_VERSION: u64 = 1;
-
-/// The artifact type that our trainer runs.
-pub const STARLARK_TRAIN_SCRIPT: &str = "starlark_train_script";
 
 /// Which way the metric improves.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, Serialize, Deserialize)]
@@ -75,8 +72,8 @@ pub struct TaskManifest {
     pub description: String,
     /// Such as `ml_train`.
     pub task_type: String,
-    /// Such as [`STARLARK_TRAIN_SCRIPT`].
-    pub artifact_type: String,
+    /// What kind of script its experiments run.
+    pub artifact_type: ArtifactType,
     /// Such as `val_bpb`.
     pub metric: String,
     pub goal: Goal,
@@ -104,7 +101,7 @@ impl Object for TaskManifest {
             name: f.text("name")?,
             description: f.text("description")?,
             task_type: f.text("task_type")?,
-            artifact_type: f.text("artifact_type")?,
+            artifact_type: f.text("artifact_type")?.into(),
             metric: f.text("metric")?,
             goal: f.word("goal", "minimize or maximize")?,
             base_code_cid: f.optional_id("base_code_cid")?,
@@ -123,7 +120,7 @@ impl Object for TaskManifest {
             ("name".into(), text(&self.name)),
             ("description".into(), text(&self.description)),
             ("task_type".into(), text(&self.task_type)),
-            ("artifact_type".into(), text(&self.artifact_type)),
+            ("artifact_type".into(), self.artifact_type.name().into()),
             ("metric".into(), text(&self.metric)),
             ("goal".into(), self.goal.name().into()),
             ("base_code_cid".into(), text_or_empty(self.base_code_cid)),

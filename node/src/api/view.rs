@@ -310,7 +310,7 @@ pub(super) fn task_summary(task: &TaskView) -> dto::TaskSummary {
         name: shown(&task.name, SHOWN_NAME),
         description: text(|m| &m.description),
         task_type: text(|m| &m.task_type),
-        artifact_type: text(|m| &m.artifact_type),
+        artifact_type: manifest.map(|m| shown(m.artifact_type.name(), SHOWN_TEXT)).unwrap_or_default(),
         metric: shown(&task.metric, SHOWN_NAME),
         goal: task.goal.name().into(),
         time_budget: manifest.map_or(0, |m| m.time_budget),

@@ -112,7 +112,7 @@ pub async fn create_task(
         name: new.name,
         description: new.description,
         task_type: new.task_type,
-        artifact_type: new.artifact_type,
+        artifact_type: new.artifact_type.into(),
         metric: new.metric,
         goal: new.goal.parse().map_err(bad)?,
         base: new.base,

@@ -11,7 +11,7 @@ fn task(seed: u8, timestamp: u64, time_budget: u64) -> TaskView {
         name: "t".into(),
         description: String::new(),
         task_type: "ml_train".into(),
-        artifact_type: STARLARK_TRAIN_SCRIPT.into(),
+        artifact_type: ArtifactType::Starlark,
         metric: "val_bpb".into(),
         goal: Goal::Minimize,
         base_code_cid: Some(Cid([4; 32])),
