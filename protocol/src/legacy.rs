@@ -5,13 +5,10 @@
 //! text that was signed ([`ObjectFrame`]): nothing is parsed or printed again on its way out.
 
 use crate::{
-    Cid, Kind, ObjectId, Reject, Signed, SignedObject, TaskId,
+    Cid, ControlKind, Kind, ObjectId, Reject, Signed, SignedObject, TaskId,
     frame::{Frame, HEADER_BYTES, MAX_BODY_BYTES},
     json::{Map, Value},
 };
-
-/// The types of control events that the reference knows, which are message types too.
-pub const CONTROL_TYPES: [&str; 4] = ["challenge", "challenge_response", "dispute", "verification"];
 
 /// What one node may ask another for all of.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
@@ -82,8 +79,7 @@ pub fn carried(message: &str) -> Option<Kind> {
         "experiment" => Some(Kind::Experiment),
         "task" => Some(Kind::Task),
         "profile" => Some(Kind::Profile),
-        _ if CONTROL_TYPES.contains(&message) => Some(Kind::Control),
-        _ => None,
+        _ => ControlKind::known(message).map(|_| Kind::Control),
     }
 }
 
@@ -164,7 +160,7 @@ fn decode_object(message: &str, kind: Kind, payload: Value) -> Result<SignedObje
         _ => SignedObject::from_value_as(kind, payload)?,
     };
     match &object {
-        SignedObject::Control(event) if event.kind != message => {
+        SignedObject::Control(event) if event.kind.name() != message => {
             Err(Reject::Malformed(format!("a message {message} with an event of another type")))
         }
         _ => Ok(object),
@@ -242,7 +238,7 @@ impl<'a> ObjectFrame<'a> {
     pub fn of(object: &'a SignedObject, derived: Option<TaskId>) -> Option<Self> {
         let (message, task_id) = match object {
             SignedObject::Experiment(record) => (Kind::Experiment.name(), derived.filter(|_| record.version <= 1)),
-            SignedObject::Control(event) => (CONTROL_TYPES.into_iter().find(|known| *known == event.kind)?, None),
+            SignedObject::Control(event) => (event.kind.is_known().then(|| event.kind.name())?, None),
             SignedObject::Task(_) => (Kind::Task.name(), None),
             SignedObject::Profile(_) => (Kind::Profile.name(), None),
         };

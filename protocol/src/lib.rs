@@ -35,7 +35,7 @@ pub mod wire;
 
 pub use artifact::ArtifactType;
 pub use class::HardwareClass;
-pub use control::{ControlBody, ControlEvent};
+pub use control::{ControlBody, ControlEvent, ControlKind};
 pub use id::{Cid, EventId, NodeId, ObjectId, ProfileId, RecordId, TaskId};
 pub use identity::Identity;
 pub use manifest::{Goal, TaskManifest};

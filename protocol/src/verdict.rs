@@ -60,14 +60,46 @@ pub struct Subject {
 #[derive(Clone, Debug, PartialEq)]
 pub struct Measurement {
     pub event_id: EventId,
-    /// The event's type.
-    pub kind: &'static str,
+    pub kind: MeasurementKind,
     pub node: NodeId,
     pub class: HardwareClass,
     pub value: f64,
     /// Unix seconds.
     pub timestamp: u64,
-    pub ignored: Option<&'static str>,
+    /// Why it does not count, if it does not.
+    pub ignored: Option<Ignored>,
+}
+
+/// The type of the event that carries a measurement.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+pub enum MeasurementKind {
+    Verification,
+    Challenge,
+    ChallengeResponse,
+}
+
+impl MeasurementKind {
+    /// The event's type as it is signed.
+    pub const fn name(self) -> &'static str {
+        match self {
+            Self::Verification => "verification",
+            Self::Challenge => "challenge",
+            Self::ChallengeResponse => "challenge_response",
+        }
+    }
+}
+
+/// Why a measurement does not count. The text is shown to users.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, thiserror::Error)]
+pub enum Ignored {
+    #[error("measured by the publisher itself")]
+    OwnRecord,
+    #[error("the record is a crash and has no metric")]
+    Crash,
+    #[error("another hardware class")]
+    OtherClass,
+    #[error("not this node's first measurement")]
+    NotFirst,
 }
 
 /// A challenge outside tolerance, and how it stands.
@@ -114,7 +146,8 @@ pub fn judge<'a>(subject: &Subject, events: impl IntoIterator<Item = (EventId, &
     let measurements = measure(subject, &events);
     let tolerance = subject.class.tolerance();
     let within = |value: f64| (value - subject.metric).abs() <= tolerance;
-    let opening = measurements.iter().find(|m| m.ignored.is_none() && m.kind == "challenge" && !within(m.value));
+    let opening =
+        measurements.iter().find(|m| m.ignored.is_none() && m.kind == MeasurementKind::Challenge && !within(m.value));
     let dispute = opening.map(|challenge| follow(subject, challenge, &measurements, &events));
     let verdict = match &dispute {
         Some(Dispute { ground_truth: Some(truth), .. }) if within(*truth) => Verdict::Upheld,
@@ -131,20 +164,20 @@ fn measure(subject: &Subject, events: &[(EventId, &ControlEvent)]) -> Vec<Measur
     let mut measurements = Vec::new();
     for (event_id, event) in events {
         let (kind, rerun) = match &event.body {
-            ControlBody::Verification(rerun) => ("verification", rerun),
-            ControlBody::Challenge(rerun) => ("challenge", rerun),
-            ControlBody::ChallengeResponse { rerun, .. } => ("challenge_response", rerun),
+            ControlBody::Verification(rerun) => (MeasurementKind::Verification, rerun),
+            ControlBody::Challenge(rerun) => (MeasurementKind::Challenge, rerun),
+            ControlBody::ChallengeResponse { rerun, .. } => (MeasurementKind::ChallengeResponse, rerun),
             _ => continue,
         };
         let class = HardwareClass::of(&rerun.gpu);
         let ignored = if rerun.node_id == subject.publisher {
-            Some("measured by the publisher itself")
+            Some(Ignored::OwnRecord)
         } else if subject.status == Status::Crash {
-            Some("the record is a crash and has no metric")
+            Some(Ignored::Crash)
         } else if class != subject.class {
-            Some("another hardware class")
+            Some(Ignored::OtherClass)
         } else if !seen.insert(rerun.node_id) {
-            Some("not this node's first measurement")
+            Some(Ignored::NotFirst)
         } else {
             None
         };
@@ -169,7 +202,7 @@ fn follow(
     let at = |m: &Measurement| (m.timestamp, m.event_id);
     let all: Vec<_> = measurements
         .iter()
-        .filter(|m| m.ignored.is_none() && m.kind == "challenge_response" && answers_this(&m.event_id))
+        .filter(|m| m.ignored.is_none() && m.kind == MeasurementKind::ChallengeResponse && answers_this(&m.event_id))
         .take(RESPONSES)
         .collect();
     let third = (all.len() == RESPONSES).then(|| all.last().map(|m| at(m))).flatten();
@@ -231,7 +264,7 @@ pub fn assigned(
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::control::{ClosedDispute, Rerun};
+    use crate::control::{ClosedDispute, DisputeOutcome, Rerun};
 
     const PUBLISHER: NodeId = NodeId([1; 32]);
 
@@ -264,7 +297,7 @@ mod tests {
             publisher: PUBLISHER,
             challenger: NodeId([challenger; 32]),
             challenger_value: 1.5,
-            upheld: false,
+            outcome: DisputeOutcome::Rejected,
             ground_truth: 1.5,
             winners: vec![],
             losers: vec![],

@@ -212,7 +212,7 @@ impl LegacyListener {
 /// The frame that carries a signed object.
 pub fn object_frame(object: &SignedObject) -> Vec<u8> {
     let kind = match object {
-        SignedObject::Control(event) => event.kind.clone(),
+        SignedObject::Control(event) => event.kind.name().to_owned(),
         other => other.kind().name().to_owned(),
     };
     let payload = Value::parse(object.to_json().as_bytes()).expect("an object is JSON");

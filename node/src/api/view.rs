@@ -348,12 +348,12 @@ pub(super) fn task_summary(task: &TaskView) -> dto::TaskSummary {
 fn measurement(m: &Measurement, display_name: Option<String>) -> dto::Measurement {
     dto::Measurement {
         event_id: m.event_id.to_string(),
-        kind: m.kind.into(),
+        kind: m.kind.name().into(),
         node_id: m.node.to_string(),
         display_name,
         hardware_class: m.class.to_string(),
         value: m.value,
         timestamp: m.timestamp,
-        ignored: m.ignored.map(str::to_owned),
+        ignored: m.ignored.map(|reason| reason.to_string()),
     }
 }

@@ -7,7 +7,7 @@ use std::collections::{HashMap, HashSet, VecDeque};
 use sha2::{Digest as _, Sha256};
 use spore_protocol::{
     HardwareClass, NodeId, RecordId, Status,
-    control::ClosedDispute,
+    control::{ClosedDispute, DisputeOutcome},
     verdict::{Dispute, Judgement, RESPONSES, Subject, Verdict, assigned},
 };
 use spore_storage::RecordSummary;
@@ -195,7 +195,7 @@ pub fn closing(
         publisher: record.node_id,
         challenger: node,
         challenger_value: dispute.challenger_value,
-        upheld,
+        outcome: if upheld { DisputeOutcome::Upheld } else { DisputeOutcome::Rejected },
         ground_truth: truth,
         winners: nodes(winners),
         losers: nodes(losers),

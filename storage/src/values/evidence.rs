@@ -40,7 +40,7 @@ pub struct Evidence {
 
 impl Evidence {
     pub fn of(judgement: &Judgement, steps: &[Step]) -> Self {
-        let counted = judgement.counted().map(|m| (m.event_id, m.node, m.timestamp, m.kind.to_owned(), m.value));
+        let counted = judgement.counted().map(|m| (m.event_id, m.node, m.timestamp, m.kind.name().to_owned(), m.value));
         let award = |step: &Step| {
             let rank = DEEDS.iter().zip(0..).find(|(deed, _)| **deed == step.deed).map_or(u8::MAX, |(_, rank)| rank);
             Award { node: step.node, at: step.at, rank }

@@ -168,10 +168,10 @@ fn a_challenger_closes_when_settled_or_when_few_answer_for_long() {
     let close = |dispute: Dispute, now| closing(&record(7), &judged(dispute), CHALLENGER, false, now);
     assert_eq!(close(dispute(&[], None), 1_000_000), None, "a challenger alone overturns nothing");
     assert_eq!(close(dispute(&[(5, 2.5)], None), 1100), None);
-    assert!(!close(dispute(&[(5, 2.5)], None), 2201).unwrap().upheld);
+    assert_eq!(close(dispute(&[(5, 2.5)], None), 2201).unwrap().outcome, DisputeOutcome::Rejected);
     let settled = dispute(&[(5, 2.0), (6, 2.5), (9, 2.501)], Some(2.5));
     let closed = close(settled.clone(), 1002).unwrap();
-    assert!(!closed.upheld);
+    assert_eq!(closed.outcome, DisputeOutcome::Rejected);
     assert_eq!((closed.winners, closed.losers), (vec![NodeId([6; 32]), NodeId([9; 32])], vec![NodeId([5; 32])]));
     assert_eq!(closing(&record(7), &judged(settled.clone()), CHALLENGER, true, 1002), None);
     assert_eq!(closing(&record(7), &judged(settled), US, false, 1002), None, "another's challenge");
