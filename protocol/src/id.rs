@@ -66,8 +66,7 @@ macro_rules! id {
                 if d.is_human_readable() {
                     String::deserialize(d)?.parse().map_err(D::Error::custom)
                 } else {
-                    let bytes = crate::cbor::Bytes::deserialize(d)?;
-                    bytes.0.try_into().map(Self).map_err(|_| D::Error::custom("expected 32 bytes"))
+                    crate::cbor::ByteArray::deserialize(d).map(|bytes| Self(bytes.into_array()))
                 }
             }
         }

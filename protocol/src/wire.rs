@@ -3,7 +3,10 @@
 //!
 //! What was signed is what travels: nothing is serialised again.
 
-use crate::{Kind, ObjectId, Reject, SignedObject, cbor, cbor::Bytes};
+use crate::{
+    Kind, ObjectId, Reject, SignedObject,
+    cbor::{self, Bytes},
+};
 
 /// Largest object that a gossip message carries in full. Above it only the id travels.
 pub const MAX_INLINE_BYTES: usize = 64 * 1024;
@@ -48,7 +51,7 @@ impl Message {
         match self {
             Self::Object(object) => encode_object(object),
             Self::Announce { kind, id, size } => {
-                cbor::encode(&(kind.code(), Bytes(id.0.to_vec()), *size)).map_err(|e| Reject::Malformed(e.to_string()))
+                cbor::encode(&(kind.code(), Bytes::new(&id.0), *size)).map_err(|e| Reject::Malformed(e.to_string()))
             }
         }
     }
@@ -59,9 +62,10 @@ impl Message {
         if bytes.len() > MAX_MESSAGE_BYTES {
             return Err(Reject::TooLarge { size: bytes.len(), limit: MAX_MESSAGE_BYTES });
         }
-        if let Ok((kind, id, size)) = cbor::decode::<(u8, Bytes, u64)>(bytes, MAX_MESSAGE_BYTES) {
-            let id = id.0.try_into().map(ObjectId).map_err(|_| Reject::Malformed("an id is 32 bytes".into()))?;
-            return Ok(Self::Announce { kind: kind_of(kind)?, id, size });
+        if let Ok((kind, id, size)) = cbor::decode::<(u8, &Bytes, u64)>(bytes, MAX_MESSAGE_BYTES) {
+            let id = (**id).try_into().map(ObjectId).map_err(|_| Reject::Malformed("an id is 32 bytes".into()))?;
+            let message = Self::Announce { kind: kind_of(kind)?, id, size };
+            return only_encoding(bytes, &message.encode()?).map(|()| message);
         }
         decode_object(bytes, MAX_MESSAGE_BYTES).map(Self::Object)
     }
@@ -72,7 +76,7 @@ impl Message {
 /// # Errors
 /// Never in practice: the parts are plain bytes.
 pub fn encode_object(object: &SignedObject) -> Result<Vec<u8>, Reject> {
-    let parts = (object.kind().code(), Bytes(object.canonical().to_vec()), Bytes(object.signature().to_vec()));
+    let parts = (object.kind().code(), Bytes::new(object.canonical()), Bytes::new(object.signature()));
     cbor::encode(&parts).map_err(|e| Reject::Malformed(e.to_string()))
 }
 
@@ -82,9 +86,16 @@ pub fn encode_object(object: &SignedObject) -> Result<Vec<u8>, Reject> {
 /// [`Reject::Malformed`], or what is wrong with the object.
 pub fn decode_object(bytes: &[u8], limit: usize) -> Result<SignedObject, Reject> {
     let (kind, canonical, signature) =
-        cbor::decode::<(u8, Bytes, Bytes)>(bytes, limit).map_err(|e| Reject::Malformed(e.to_string()))?;
-    let signature = signature.0.try_into().map_err(|_| Reject::Malformed("a signature is 64 bytes".into()))?;
-    SignedObject::from_canonical(kind_of(kind)?, &canonical.0, signature)
+        cbor::decode::<(u8, &Bytes, &Bytes)>(bytes, limit).map_err(|e| Reject::Malformed(e.to_string()))?;
+    let signature = (**signature).try_into().map_err(|_| Reject::Malformed("a signature is 64 bytes".into()))?;
+    let object = SignedObject::from_canonical(kind_of(kind)?, canonical, signature)?;
+    only_encoding(bytes, &encode_object(&object)?).map(|()| object)
+}
+
+/// Gossip forwards a message byte for byte, so that a message must have one form: a stricter node
+/// would punish the forwarder for another one.
+fn only_encoding(bytes: &[u8], expected: &[u8]) -> Result<(), Reject> {
+    if bytes == expected { Ok(()) } else { Err(Reject::Malformed("not the shortest CBOR of the message".into())) }
 }
 
 fn kind_of(code: u8) -> Result<Kind, Reject> {

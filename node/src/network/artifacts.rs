@@ -91,7 +91,7 @@ async fn append(mut writer: ArtifactWriter, piece: Vec<u8>) -> Result<ArtifactWr
 
 async fn chunk(context: &Context, peer: PeerId, cid: Cid, offset: u64) -> Result<(u64, Vec<u8>), Failure> {
     match context.ask_artifact(peer, ArtifactRequest { cid, offset }).await {
-        Ok(ArtifactAnswer::Chunk { total, bytes }) if bytes.0.len() <= CHUNK_BYTES => Ok((total, bytes.0)),
+        Ok(ArtifactAnswer::Chunk { total, bytes }) if bytes.len() <= CHUNK_BYTES => Ok((total, bytes.into_vec())),
         Ok(ArtifactAnswer::Chunk { .. }) => Err(Failure::Bad(Reject::Malformed("a piece that is too large".into()))),
         Ok(ArtifactAnswer::Absent) | Err(_) => Err(Failure::Absent),
     }

@@ -12,7 +12,7 @@ use std::{
 };
 
 use libp2p::PeerId;
-use spore_protocol::{Reject, TaskId, cbor::Bytes};
+use spore_protocol::{Reject, TaskId, cbor::ByteBuf};
 use spore_storage::StoreError;
 
 use super::{
@@ -203,9 +203,9 @@ impl Session<'_> {
     }
 
     async fn ask(&self, scope: Scope, message: Vec<u8>) -> Event {
-        let request = SyncRequest::Reconcile { scope, message: Bytes(message) };
+        let request = SyncRequest::Reconcile { scope, message: ByteBuf::from(message) };
         match self.context.ask_sync(self.peer, request).await {
-            Ok(SyncAnswer::Reconcile(answer)) => Event::Answer(answer.0),
+            Ok(SyncAnswer::Reconcile(answer)) => Event::Answer(answer.into_vec()),
             Ok(_) | Err(Lost) => Event::Lost,
         }
     }

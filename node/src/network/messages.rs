@@ -8,7 +8,7 @@ use libp2p::{StreamProtocol, request_response::Codec};
 use serde::{Deserialize, Serialize, de::DeserializeOwned};
 use spore_protocol::{
     Kind, ObjectId, TaskId,
-    cbor::{self, Bytes},
+    cbor::{self, ByteBuf},
 };
 use spore_storage::SyncScope;
 
@@ -57,7 +57,7 @@ pub enum SyncRequest {
     /// Which tasks do you hold anything of?
     Tasks,
     /// A negentropy message about one scope.
-    Reconcile { scope: Scope, message: Bytes },
+    Reconcile { scope: Scope, message: ByteBuf },
     /// I have objects that gossip may not have brought you: catch up with me.
     News,
 }
@@ -66,7 +66,7 @@ pub enum SyncRequest {
 pub enum SyncAnswer {
     /// The most active first, at most [`limits::MAX_TASKS`].
     Tasks(Vec<TaskId>),
-    Reconcile(Bytes),
+    Reconcile(ByteBuf),
     Heard,
 }
 
@@ -82,7 +82,7 @@ pub struct ObjectsRequest {
 #[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
 pub struct ObjectsAnswer {
     /// Each as [`spore_protocol::wire::encode_object`] writes it, parents before children.
-    pub objects: Vec<Bytes>,
+    pub objects: Vec<ByteBuf>,
     /// Not held here.
     pub absent: Vec<ObjectId>,
 }
@@ -100,7 +100,7 @@ pub enum ArtifactAnswer {
     /// At most [`limits::CHUNK_BYTES`] from the offset on.
     Chunk {
         total: u64,
-        bytes: Bytes,
+        bytes: ByteBuf,
     },
 }
 
@@ -216,7 +216,8 @@ mod tests {
 
     #[test]
     fn messages_round_trip_and_oversize_is_refused() {
-        let request = SyncRequest::Reconcile { scope: Scope::Records(TaskId([3; 32])), message: Bytes(vec![7; 40]) };
+        let request =
+            SyncRequest::Reconcile { scope: Scope::Records(TaskId([3; 32])), message: ByteBuf::from(vec![7; 40]) };
         block_on(async {
             let mut wire = Cursor::new(Vec::new());
             write(&mut wire, &request).await.unwrap();
@@ -235,7 +236,7 @@ mod tests {
         assert!(cbor::encode(&ObjectsRequest { kind: 1, ids }).unwrap().len() <= limits::OBJECTS_REQUEST_BYTES);
         let artifact = ArtifactRequest { cid: spore_protocol::Cid([255; 32]), offset: u64::MAX };
         assert!(cbor::encode(&artifact).unwrap().len() <= 256);
-        let chunk = ArtifactAnswer::Chunk { total: u64::MAX, bytes: Bytes(vec![0; limits::CHUNK_BYTES]) };
+        let chunk = ArtifactAnswer::Chunk { total: u64::MAX, bytes: ByteBuf::from(vec![0; limits::CHUNK_BYTES]) };
         assert!(cbor::encode(&chunk).unwrap().len() <= limits::CHUNK_BYTES + 256);
     }
 }
