@@ -9,7 +9,8 @@ use libfuzzer_sys::fuzz_target;
 use spore_fuzz::{Pieces, bounded};
 use spore_protocol::{
     Reject,
-    frame::{Frame, HEADER_BYTES, MAX_BODY_BYTES, body_length},
+    frame::{Frame, HEADER_BYTES, MAX_BODY_BYTES},
+    oracle::body_length,
 };
 
 fuzz_target!(|bytes: &[u8]| {

@@ -8,9 +8,10 @@ use libfuzzer_sys::fuzz_target;
 use spore_fuzz::bounded;
 use spore_protocol::{
     Kind, Reject, SignedObject, TaskId,
-    frame::{Frame, HEADER_BYTES, body_length},
+    frame::{Frame, HEADER_BYTES},
     json::Value,
     legacy::{LegacyMessage, ObjectFrame, carried},
+    oracle::body_length,
 };
 
 fuzz_target!(|body: &[u8]| {

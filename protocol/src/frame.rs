@@ -19,15 +19,6 @@ pub struct Frame {
     pub payload: Value,
 }
 
-/// The length of the body that follows a header.
-///
-/// # Errors
-/// [`Reject::TooLarge`] above [`MAX_BODY_BYTES`].
-pub fn body_length(header: [u8; HEADER_BYTES]) -> Result<usize, Reject> {
-    let size = usize::try_from(u32::from_be_bytes(header)).unwrap_or(usize::MAX);
-    if size > MAX_BODY_BYTES { Err(Reject::TooLarge { size, limit: MAX_BODY_BYTES }) } else { Ok(size) }
-}
-
 impl Frame {
     /// Reads a frame's body. Without a payload it has an empty one, as in the reference.
     ///

@@ -25,6 +25,8 @@ pub mod legacy;
 pub mod lineage;
 pub mod manifest;
 pub mod object;
+#[doc(hidden)]
+pub mod oracle;
 pub mod profile;
 pub mod record;
 pub mod reject;

@@ -8,7 +8,7 @@ use std::{collections::HashMap, sync::Arc};
 
 use spore_protocol::{
     Cid, Kind, NodeId, RecordId, TaskId, Verdict,
-    verdict::{Judgement, Measurement},
+    verdict::{Assessment, Measurement},
 };
 use spore_storage::{NodeStats, RecordSummary, Store, TaskView};
 
@@ -200,7 +200,7 @@ impl View {
     }
 
     fn evidence(&self, summary: &RecordSummary, names: &mut Names) -> Result<dto::Evidence, ApiError> {
-        let judgement = self.store.judgement(&summary.id)?.unwrap_or(Judgement {
+        let judgement = self.store.judgement(&summary.id)?.unwrap_or(Assessment {
             verdict: Verdict::Unverified,
             measurements: Vec::new(),
             dispute: None,

@@ -14,8 +14,9 @@ use std::{
 use spore_protocol::{
     Cid, Goal, Identity, Kind, NodeProfile, Object, Record, Signed, SignedObject, Status, TaskId, TaskManifest,
     Verified, VerifiedObject,
-    frame::{Frame, HEADER_BYTES, body_length},
+    frame::{Frame, HEADER_BYTES},
     legacy::{History, LegacyMessage},
+    oracle::body_length,
 };
 use spore_storage::Store;
 use tempfile::TempDir;
