@@ -3,5 +3,5 @@
 //! It is the task with the most records among its newest [`ACTIVITY_WINDOW`], then the most keeps
 //! among them, then the newest record, then the lowest id. The store keeps this order.
 
-/// How many of a task's newest records count as its activity. Stray ones take a place and do not count.
+/// How many of a task's newest records are looked at. Stray records are among them and do not count.
 pub const ACTIVITY_WINDOW: usize = 25;

@@ -1,17 +1,17 @@
-//! Control events: signed claims about records, such as a re-run's result or a challenge.
+//! Control events: signed claims about records, such as the result of a re-run or a challenge.
 //!
-//! What they claim is never believed: [`crate::verdict`] computes from the measurements in them.
+//! No node believes a claim. Each node computes [verdicts](crate::verdict) from the measurements in the
+//! events.
 
 use std::fmt;
 
 use crate::{
     Kind, NodeId, Object, RecordId, Reject, TaskId,
-    fields::Fields,
     json::{Map, Value},
     object::FieldReader,
 };
 
-/// The version that we publish.
+/// The version that this program publishes.
 pub const CONTROL_VERSION: u64 = 1;
 
 /// The type of a control event: the text in its signed field `type`.
@@ -84,32 +84,32 @@ impl DisputeOutcome {
     }
 }
 
-/// One re-run of a record: the heart of three of the four types.
+/// One re-run of a record. Events of three of the four known types report one.
 #[derive(Clone, Debug, PartialEq)]
 pub struct Rerun {
     pub experiment_id: RecordId,
-    /// The sender's claim of the record's task, where given.
+    /// The record's task as the signer says. None if the event names no task.
     pub task_id: Option<TaskId>,
-    /// Who ran it; always the event's signer.
+    /// The node that re-ran the record. Always the event's signer.
     pub node_id: NodeId,
-    /// The device as its driver names it; empty where the sender gave none.
+    /// The device's name as its driver gives it. Empty if the event names no device.
     pub gpu: String,
-    /// The metric that came out.
+    /// The metric that the re-run measured.
     pub value: f64,
 }
 
-/// What an event says, by type.
+/// The meaning of an event, by type.
 #[derive(Clone, Debug, PartialEq)]
 pub enum ControlBody {
-    /// The record's result held.
+    /// The signer's re-run confirmed the record.
     Verification(Rerun),
-    /// The record's result did not hold.
+    /// The signer's re-run did not confirm the record.
     Challenge(Rerun),
-    /// A third party's re-run of a challenged record.
+    /// A third node's re-run of a challenged record.
     ChallengeResponse { challenger_id: NodeId, rerun: Rerun },
-    /// The challenger closes its challenge. The outcome that it claims has no effect and is not kept here.
+    /// The challenger closes its challenge. The outcome that it claims has no effect, so it is not here.
     Dispute { experiment_id: RecordId, task_id: Option<TaskId>, challenger_id: NodeId },
-    /// A type that a later version knows: kept and passed on, without effect here.
+    /// An event of a type that this version does not know. It is stored and forwarded without effect.
     Other { experiment_id: Option<RecordId>, task_id: Option<TaskId> },
 }
 
@@ -117,17 +117,18 @@ pub enum ControlBody {
 #[derive(Clone, Debug, PartialEq)]
 pub struct ControlEvent {
     pub kind: ControlKind,
-    /// As signed; [`ControlEvent::body`] is its meaning.
+    /// The signed fields of the payload. `body` is their meaning.
     pub payload: Map,
     pub body: ControlBody,
     pub node_id: NodeId,
-    /// Unix seconds.
+    /// When the event was made, in Unix seconds, as its signer says.
     pub timestamp: u64,
     pub version: u64,
 }
 
 impl ControlEvent {
-    /// `verification`: the record's result held when its signer re-ran it.
+    /// Makes a `verification`: a re-run confirmed the record of `publisher`. `is_frontier` says whether the
+    /// record was on the frontier then.
     pub fn verification(rerun: Rerun, publisher: NodeId, is_frontier: bool, timestamp: u64) -> Self {
         let mut payload = rerun_payload(&rerun, "verifier");
         payload.insert("verified_node_id".into(), text(publisher));
@@ -137,7 +138,7 @@ impl ControlEvent {
         Self::assemble(kind, payload, node, ControlBody::Verification(rerun), timestamp)
     }
 
-    /// `challenge`: the record's result did not hold when its signer re-ran it.
+    /// Makes a `challenge`: a re-run did not confirm the record.
     pub fn challenge(rerun: Rerun, timestamp: u64) -> Self {
         let mut payload = rerun_payload(&rerun, "challenger");
         let (kind, node) = (ControlKind::Challenge, rerun.node_id);
@@ -145,7 +146,7 @@ impl ControlEvent {
         Self::assemble(kind, payload, node, ControlBody::Challenge(rerun), timestamp)
     }
 
-    /// `challenge_response`: what came out when a third node re-ran a challenged record.
+    /// Makes a `challenge_response`: a third node re-ran the record that `challenger_id` challenged.
     pub fn challenge_response(rerun: Rerun, challenger_id: NodeId, timestamp: u64) -> Self {
         let mut payload = rerun_payload(&rerun, "verifier");
         payload.insert("challenger_id".into(), text(challenger_id));
@@ -156,8 +157,8 @@ impl ControlEvent {
         Self::assemble(kind, payload, node, body, timestamp)
     }
 
-    /// `dispute`: the challenger closes its challenge. The facts are those of the verdict that it
-    /// computed; receivers compute their own.
+    /// Makes a `dispute`: the challenger closes its challenge. The facts are those of the verdict that
+    /// the challenger computed. Receivers compute their own.
     pub fn dispute(closed: &ClosedDispute, timestamp: u64) -> Self {
         let list = |nodes: &[NodeId]| Value::Array(nodes.iter().map(text).collect());
         let mut payload = Map::from([
@@ -186,7 +187,7 @@ impl ControlEvent {
         Self { kind, payload, body, node_id, timestamp, version: CONTROL_VERSION }
     }
 
-    /// The record spoken of.
+    /// The record that the event is about.
     pub fn experiment_id(&self) -> Option<RecordId> {
         match &self.body {
             ControlBody::Verification(rerun)
@@ -197,7 +198,7 @@ impl ControlEvent {
         }
     }
 
-    /// The sender's claim of the record's task: good for choosing a topic, not for deciding.
+    /// The record's task as the signer says. It chooses the topic of the event and decides nothing.
     pub fn claimed_task(&self) -> Option<TaskId> {
         match &self.body {
             ControlBody::Verification(rerun)
@@ -207,7 +208,7 @@ impl ControlEvent {
         }
     }
 
-    /// The re-run in it, if it is one.
+    /// The re-run that the event reports.
     pub fn rerun(&self) -> Option<&Rerun> {
         match &self.body {
             ControlBody::Verification(rerun)
@@ -218,7 +219,7 @@ impl ControlEvent {
     }
 }
 
-/// What a `dispute` event tells.
+/// The facts in a `dispute` event.
 #[derive(Clone, Debug, PartialEq)]
 pub struct ClosedDispute {
     pub experiment_id: RecordId,
@@ -227,9 +228,11 @@ pub struct ClosedDispute {
     pub challenger: NodeId,
     pub challenger_value: f64,
     pub outcome: DisputeOutcome,
+    /// Median of record, challenger and responses.
     pub ground_truth: f64,
-    /// Responders on the side of the outcome.
+    /// Nodes whose responses support the outcome.
     pub winners: Vec<NodeId>,
+    /// Nodes whose responses contradict it.
     pub losers: Vec<NodeId>,
 }
 
@@ -251,27 +254,27 @@ fn name_event(payload: &mut Map, kind: &ControlKind, parts: &[&str]) {
     payload.insert("event_id".into(), Value::String(format!("{kind}:{}", parts.join(":"))));
 }
 
-/// The node that a payload says acted, and the field that names it.
+/// The node that acted, as the payload says, and the field that names it.
 type Actor = (NodeId, &'static str);
 
-/// Reads a payload's meaning. Fields that the meaning does not need may be missing or added: the
-/// reference's own versions differ in them.
+/// Reads the meaning of a payload. Other fields than those that the meaning needs may be missing or
+/// added, for the versions of the reference differ in them.
 fn read_body(kind: &ControlKind, payload: &Map) -> Result<(ControlBody, Option<Actor>), Reject> {
-    let mut f = Fields(payload.clone());
-    let task_id = if f.0.contains_key("task_id") { f.optional_id("task_id")? } else { None };
+    let mut f = FieldReader(payload.clone());
+    let task_id = if f.has("task_id") { f.optional_id("task_id")? } else { None };
     let actor = match kind {
         ControlKind::Verification | ControlKind::ChallengeResponse => "verifier",
         ControlKind::Challenge => "challenger",
         ControlKind::Dispute => {
             let challenger_id = f.id("challenger_id")?;
             let body = ControlBody::Dispute { experiment_id: f.id("experiment_id")?, task_id, challenger_id };
-            if f.0.contains_key("outcome") {
+            if f.has("outcome") {
                 f.text("outcome")?;
             }
             return Ok((body, Some((challenger_id, "challenger_id"))));
         }
         ControlKind::Other(_) => {
-            let experiment_id = if f.0.contains_key("experiment_id") { f.optional_id("experiment_id")? } else { None };
+            let experiment_id = if f.has("experiment_id") { f.optional_id("experiment_id")? } else { None };
             return Ok((ControlBody::Other { experiment_id, task_id }, None));
         }
     };
@@ -280,7 +283,7 @@ fn read_body(kind: &ControlKind, payload: &Map) -> Result<(ControlBody, Option<A
         experiment_id: f.id("experiment_id")?,
         task_id,
         node_id: f.id(&format!("{actor}_id"))?,
-        gpu: if f.0.contains_key(&gpu_field) { f.text(&gpu_field)? } else { String::new() },
+        gpu: if f.has(&gpu_field) { f.text(&gpu_field)? } else { String::new() },
         value: f.number(&format!("{actor}_bpb"))?,
     };
     let signer = Some((rerun.node_id, if actor == "verifier" { "verifier_id" } else { "challenger_id" }));
@@ -297,8 +300,7 @@ impl Object for ControlEvent {
     const ID_FIELD: &'static str = "id";
     const SIGNER_FIELD: &'static str = "node_id";
 
-    fn read(reader: &mut FieldReader) -> Result<Self, Reject> {
-        let f = &mut reader.0;
+    fn read(f: &mut FieldReader) -> Result<Self, Reject> {
         let kind = ControlKind::from(f.text("type")?.as_str());
         let payload = f.object("payload")?;
         let node_id = f.id("node_id")?;

@@ -1,9 +1,9 @@
 //! Spore's protocol: identities, canonical bytes, the four signed objects and the rules over them.
 //!
-//! Everything here is a pure function or a plain type. Bytes from outside become a [`Signed`]
-//! object, [`Signed::verify`] makes a [`Verified`] one (nothing else can), and only verified
-//! objects reach the store. The rules ([`lineage`], [`frontier`], [`verdict`], [`reputation`])
-//! depend on the set of objects alone, never on the order in which they came.
+//! This crate has only plain types and pure functions. Bytes from outside are parsed into a [`Signed`]
+//! object. [`Signed::verify`] turns it into a [`Verified`] one, and nothing else does. The store accepts
+//! only verified objects. The rules ([`lineage`], [`frontier`], [`verdict`], [`reputation`]) depend on
+//! the set of objects, never on the order of arrival.
 //!
 //! Never here: clocks, environment, sockets, disks, threads.
 #![cfg_attr(test, allow(clippy::unwrap_used, clippy::expect_used, clippy::panic, clippy::indexing_slicing))]

@@ -1,4 +1,4 @@
-//! The task manifest: what a task's experiments are compared by.
+//! The task manifest: what the experiments of a task try to improve, on which data, in which time.
 
 use std::{fmt, str::FromStr};
 
@@ -11,10 +11,10 @@ use crate::{
     object::FieldReader,
 };
 
-/// The version that we publish.
+/// The version that this program publishes.
 pub const MANIFEST_VERSION: u64 = 1;
 
-/// Which way the metric improves.
+/// The direction in which the metric improves.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case")]
 pub enum Goal {
@@ -38,7 +38,7 @@ impl Goal {
         }
     }
 
-    /// Orders metrics best first.
+    /// Compares two metrics so that sorting puts the best first.
     pub fn order(self, a: f64, b: f64) -> std::cmp::Ordering {
         match self {
             Self::Minimize => a.total_cmp(&b),
@@ -65,27 +65,28 @@ impl FromStr for Goal {
     }
 }
 
-/// The signed content of a task manifest. Its id is the task's id.
+/// The signed content of a task manifest. The id of the manifest is the id of the task.
 #[derive(Clone, Debug, PartialEq)]
 pub struct TaskManifest {
     pub name: String,
     pub description: String,
-    /// Such as `ml_train`.
+    /// Free text, such as `ml_train`. It has no effect.
     pub task_type: String,
-    /// What kind of script its experiments run.
+    /// The type of script that the experiments run.
     pub artifact_type: ArtifactType,
-    /// Such as `val_bpb`.
+    /// Name of the metric, such as `val_bpb`.
     pub metric: String,
     pub goal: Goal,
-    /// The script that the root ran.
+    /// The script of the root.
     pub base_code_cid: Option<Cid>,
-    /// The evaluator.
+    /// The evaluator: a [`Cid`] in hex in our own tasks, any text in legacy tasks.
     pub prepare_cid: String,
+    /// The dataset: a [`Cid`] in hex in our own tasks, any text in legacy tasks.
     pub dataset_cid: String,
     /// Training time of each experiment, in seconds.
     pub time_budget: u64,
     pub created_by: NodeId,
-    /// Unix seconds.
+    /// When the manifest was made, in Unix seconds, as its creator says.
     pub timestamp: u64,
     pub version: u64,
 }
@@ -95,8 +96,7 @@ impl Object for TaskManifest {
     const ID_FIELD: &'static str = "task_id";
     const SIGNER_FIELD: &'static str = "created_by";
 
-    fn read(reader: &mut FieldReader) -> Result<Self, Reject> {
-        let f = &mut reader.0;
+    fn read(f: &mut FieldReader) -> Result<Self, Reject> {
         Ok(Self {
             name: f.text("name")?,
             description: f.text("description")?,
