@@ -132,6 +132,7 @@ impl WebError {
 }
 
 /// What the services that train take from the rest of the node.
+#[cfg_attr(not(feature = "trainer"), expect(dead_code, reason = "a relay trains nothing"))]
 struct Lab<'a> {
     options: &'a Options,
     live: &'a LiveNode,

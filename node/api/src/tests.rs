@@ -304,7 +304,7 @@ async fn an_ambiguous_prefix_names_the_candidates() {
 async fn writing_needs_the_token_and_goes_through_ingest() {
     let server = Server::start().await;
     let next = server.publisher.sign(&record(&server.publisher, server.task, Some(server.records[3]), 4, 1.6)).unwrap();
-    let object = VerifiedObject::from(next.clone()).to_signed().to_json();
+    let object = VerifiedObject::from(next.clone()).into_signed().to_json();
     let post = |path: &str, token: &str, body: String| {
         send(server.request(reqwest::Method::POST, path).bearer_auth(token).body(body))
     };
@@ -389,7 +389,7 @@ async fn events_are_streamed_and_resumed() {
     assert!(seen.contains("event:ready") && !seen.contains("event:activity"), "{seen}");
 
     let next = server.publisher.sign(&record(&server.publisher, server.task, Some(server.records[3]), 4, 1.6)).unwrap();
-    let object = VerifiedObject::from(next.clone()).to_signed();
+    let object = VerifiedObject::from(next.clone()).into_signed();
     server.ingest.submit(spore_ingest::Origin::Local, object).await.unwrap();
     read_until(&mut stream, &mut seen, &next.id().to_string()).await;
 

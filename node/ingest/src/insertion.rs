@@ -22,9 +22,9 @@ pub(super) struct Inserted {
 
 /// Inserts a batch. An object that a damaged part of the store is needed for fails alone: a batch that
 /// meets one is tried by halves.
-pub(super) fn insert(store: &Store, batch: &[VerifiedObject], now: u64) -> Inserted {
+pub(super) fn insert(store: &Store, batch: Vec<VerifiedObject>, now: u64) -> Inserted {
     let mut inserted = Inserted::default();
-    inserted.insert(store, batch, now);
+    inserted.insert(store, &batch, now);
     inserted.objects = changed_objects(store, batch, &inserted.report);
     inserted
 }
@@ -70,12 +70,13 @@ impl Inserted {
 
 /// The objects behind a report's changes: most are in the batch, released ones in the store. What
 /// cannot be read back is stored all the same, and only not told of.
-fn changed_objects(store: &Store, batch: &[VerifiedObject], report: &Report) -> HashMap<ObjectId, SignedObject> {
-    let in_batch: HashMap<ObjectId, &VerifiedObject> = batch.iter().map(|object| (object.id(), object)).collect();
+fn changed_objects(store: &Store, batch: Vec<VerifiedObject>, report: &Report) -> HashMap<ObjectId, SignedObject> {
+    let mut in_batch: HashMap<ObjectId, SignedObject> =
+        batch.into_iter().map(|object| (object.id(), object.into_signed())).collect();
     let mut objects = HashMap::with_capacity(report.changes.len());
     for change in &report.changes {
-        let object = match in_batch.get(&change.id) {
-            Some(object) => Some(object.to_signed()),
+        let object = match in_batch.remove(&change.id) {
+            Some(object) => Some(object),
             None => store.object(change.kind, &change.id).unwrap_or_else(|error| {
                 warn!(%error, id = %change.id.short(), "an object that was released cannot be read");
                 None

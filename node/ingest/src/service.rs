@@ -142,7 +142,7 @@ impl Insertion {
         let given: Vec<_> = checked.iter().map(|c| (c.place, c.origin, c.object.id())).collect();
         let objects: Vec<VerifiedObject> = checked.into_iter().map(|c| c.object).collect();
         let store = self.store.clone();
-        let inserted = match blocking(move || Ok(insertion::insert(&store, &objects, now))).await {
+        let inserted = match blocking(move || Ok(insertion::insert(&store, objects, now))).await {
             Ok(inserted) => inserted,
             Err(ended) => {
                 let failed = given.iter().map(|(_, _, id)| (*id, ended.clone())).collect();

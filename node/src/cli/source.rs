@@ -175,9 +175,11 @@ impl Source {
     /// When it is refused.
     pub async fn submit(&self, object: VerifiedObject) -> Result<(), CliError> {
         match self {
-            Self::Node(client) => client.send("/objects", object.to_signed().to_json().into_bytes()).await.map(|_| ()),
+            Self::Node(client) => {
+                client.send("/objects", object.into_signed().to_json().into_bytes()).await.map(|_| ())
+            }
             Self::Store(offline) => {
-                write::submit(&offline.door()?.ingest, object.to_signed()).await?;
+                write::submit(&offline.door()?.ingest, object.into_signed()).await?;
                 Ok(())
             }
         }

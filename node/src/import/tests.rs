@@ -134,7 +134,7 @@ fn chain(task: Option<TaskId>, length: u64) -> Vec<Verified<Record>> {
 fn text(objects: impl IntoIterator<Item = VerifiedObject>) -> String {
     let mut out = Vec::new();
     for object in objects {
-        lines::write(&object.to_signed(), None, &mut out).unwrap();
+        lines::write(&object, None, &mut out).unwrap();
     }
     String::from_utf8(out).unwrap()
 }

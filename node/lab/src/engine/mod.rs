@@ -323,7 +323,7 @@ impl Engine {
         VerifiedObject: From<Verified<T>>,
     {
         let verified = self.identity.sign(object).map_err(|reject| EngineError::Publish(reject.to_string()))?;
-        let signed: SignedObject = VerifiedObject::from(verified.clone()).to_signed();
+        let signed: SignedObject = VerifiedObject::from(verified.clone()).into_signed();
         let mut attempt = 0;
         loop {
             let reason = match self.ingest.submit(Origin::Local, signed.clone()).await {

@@ -153,7 +153,7 @@ async fn an_answer_with_other_objects_than_asked_for_is_refused() {
     }
     let unasked = record(&victim.identity, task, Some((objects[1].id().into(), 0)), 5);
     let large =
-        verified(&victim.identity, task, Some((objects[1].id().into(), 0)), 6, &"x".repeat(100_000)).to_signed();
+        verified(&victim.identity, task, Some((objects[1].id().into(), 0)), 6, &"x".repeat(100_000)).into_signed();
     let mut hostile = in_the_mesh(9, &victim, Topic::Record(task)).await;
     let announcement = wire::Message::of(large).encode().unwrap();
     hostile.publish(Topic::Record(task), announcement);

@@ -143,7 +143,7 @@ async fn a_large_record_is_announced_and_fetched_and_passed_on() {
     all_have(&everybody, &objects).await;
     let root = Some((objects[1].id().into(), 0));
     let large: Vec<_> =
-        (2..5).map(|n| verified(&a.identity, task, root, n, &"long ".repeat(30_000)).to_signed()).collect();
+        (2..5).map(|n| verified(&a.identity, task, root, n, &"long ".repeat(30_000)).into_signed()).collect();
     for object in &large {
         assert!(object.canonical().len() > spore_protocol::wire::MAX_INLINE_BYTES);
         a.publish(object.clone()).await;

@@ -211,7 +211,7 @@ pub fn verified(
 }
 
 pub fn record(identity: &Identity, task: TaskId, parent: Option<(RecordId, u64)>, n: u64) -> SignedObject {
-    verified(identity, task, parent, n, "a record").to_signed()
+    verified(identity, task, parent, n, "a record").into_signed()
 }
 
 /// A task with a chain of records: the manifest first, then the root and its descendants.
