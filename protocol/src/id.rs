@@ -17,8 +17,8 @@ fn parse_hex(text: &str) -> Option<[u8; 32]> {
 }
 
 macro_rules! id {
-    ($(#[$doc:meta] $name:ident),* $(,)?) => {$(
-        #[$doc]
+    ($($(#[$doc:meta])+ $name:ident),* $(,)?) => {$(
+        $(#[$doc])+
         #[derive(Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord)]
         pub struct $name(pub [u8; 32]);
 

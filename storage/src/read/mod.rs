@@ -196,8 +196,8 @@ pub fn judgement(source: &dyn Source, row: &Row) -> Result<Assessment> {
     let mut events = Vec::new();
     source.each(Column::About, &keys::events(&row.summary.id, Events::Judged), &mut |_, value| {
         let event = event(source, keys::event_entry(value)?.0)?;
-        let ControlEvent { body, node_id, timestamp, version, .. } = event.object();
-        let (body, kind, payload) = (body.clone(), String::new(), Map::new());
+        let ControlEvent { kind, body, node_id, timestamp, version, .. } = event.object();
+        let (kind, body, payload) = (kind.clone(), body.clone(), Map::new());
         let (node_id, timestamp, version) = (*node_id, *timestamp, *version);
         events.push((event.id().into(), ControlEvent { kind, payload, body, node_id, timestamp, version }));
         Ok(ControlFlow::Continue(()))

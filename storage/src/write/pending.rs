@@ -58,7 +58,7 @@ impl Batch<'_> {
         self.dirty = true;
         self.tally.next_pending += 1;
         self.tally.pending += 1;
-        self.tally.pending_bytes += object.0.len() as u64;
+        self.tally.pending_bytes += object.len() as u64;
         self.view.put(Column::Pending, id.0.to_vec(), encode(&Held { order, received_at, parent, object })?);
         self.view.put(Column::PendingByParent, keys::pending_child(&parent, order, &id), Vec::new());
         self.view.put(Column::PendingByAge, order.to_be_bytes().to_vec(), id.0.to_vec());
