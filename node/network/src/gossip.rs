@@ -110,29 +110,15 @@ async fn judge_announcement(
 mod tests {
     use std::sync::Arc;
 
-    use spore_protocol::{Goal, Identity, TaskManifest};
+    use spore_protocol::{TaskManifest, fixtures};
 
     use super::*;
     use spore_ingest::Ingest;
 
     fn manifest() -> SignedObject {
-        let identity = Identity::from_seed(&[1; 32]);
-        let manifest = TaskManifest {
-            name: "t".into(),
-            description: String::new(),
-            task_type: "ml_train".into(),
-            artifact_type: "starlark_train_script".into(),
-            metric: "val_bpb".into(),
-            goal: Goal::Minimize,
-            base_code_cid: None,
-            prepare_cid: String::new(),
-            dataset_cid: String::new(),
-            time_budget: 1,
-            created_by: identity.node_id(),
-            timestamp: 1,
-            version: 1,
-        };
-        SignedObject::Task(identity.sign(&manifest).unwrap().into_signed())
+        let identity = fixtures::identity(1);
+        let manifest = TaskManifest { timestamp: 1, ..fixtures::manifest(&identity) };
+        SignedObject::Task(fixtures::sign(&identity, &manifest).into_signed())
     }
 
     #[tokio::test]

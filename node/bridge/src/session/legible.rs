@@ -94,12 +94,12 @@ fn integers_fit(value: &Value) -> bool {
 
 #[cfg(test)]
 mod tests {
-    use spore_protocol::{ControlEvent, Identity, RecordId, control::Rerun};
+    use spore_protocol::{ControlEvent, RecordId, control::Rerun, fixtures};
 
     use super::*;
 
     fn event(kind: &str, change: impl FnOnce(&mut Map)) -> bool {
-        let identity = Identity::from_seed(&[1; 32]);
+        let identity = fixtures::identity(1);
         let node_id = identity.node_id();
         let rerun = Rerun { experiment_id: RecordId([2; 32]), task_id: None, node_id, gpu: "CPU".into(), value: 1.0 };
         let mut event = ControlEvent::challenge_response(rerun, node_id, 5);

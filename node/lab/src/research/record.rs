@@ -113,28 +113,15 @@ fn unified_diff(file_name: &str, old: &str, new: &str) -> String {
 
 #[cfg(test)]
 mod tests {
-    use spore_protocol::{Identity, manifest::MANIFEST_VERSION};
+    use spore_protocol::fixtures;
 
     use super::*;
 
     fn manifest() -> Signed<TaskManifest> {
-        let identity = Identity::from_seed(&[1; 32]);
-        let manifest = TaskManifest {
-            name: "t".into(),
-            description: String::new(),
-            task_type: "ml_train".into(),
-            artifact_type: "starlark_train_script".into(),
-            metric: "val_bpb".into(),
-            goal: Goal::Minimize,
-            base_code_cid: None,
-            prepare_cid: "p".into(),
-            dataset_cid: "d".into(),
-            time_budget: 20,
-            created_by: identity.node_id(),
-            timestamp: 5,
-            version: MANIFEST_VERSION,
-        };
-        identity.sign(&manifest).unwrap().into_signed()
+        let identity = fixtures::identity(1);
+        let manifest =
+            TaskManifest { prepare_cid: "p".into(), dataset_cid: "d".into(), ..fixtures::manifest(&identity) };
+        fixtures::sign(&identity, &manifest).into_signed()
     }
 
     fn parent(class: &str) -> Parent {

@@ -7,8 +7,7 @@ use futures::StreamExt;
 use libp2p::{Multiaddr, PeerId, Swarm, gossipsub::IdentTopic, kad, swarm::SwarmEvent};
 use spore_ingest::{Disposition, Ingest, IngestHandle, Origin};
 use spore_protocol::{
-    Goal, Identity, Record, RecordId, SignedObject, Status, TaskId, TaskManifest, VerifiedObject,
-    record::RECORD_VERSION, topic::Topic,
+    Identity, Record, RecordId, SignedObject, TaskId, TaskManifest, VerifiedObject, fixtures, topic::Topic,
 };
 use spore_storage::Store;
 use tempfile::TempDir;
@@ -158,22 +157,8 @@ pub async fn all_follow(nodes: &[&Node]) {
 }
 
 pub fn manifest(identity: &Identity, name: &str) -> SignedObject {
-    let manifest = TaskManifest {
-        name: name.into(),
-        description: String::new(),
-        task_type: "ml_train".into(),
-        artifact_type: "starlark_train_script".into(),
-        metric: "val_bpb".into(),
-        goal: Goal::Minimize,
-        base_code_cid: None,
-        prepare_cid: String::new(),
-        dataset_cid: String::new(),
-        time_budget: 1,
-        created_by: identity.node_id(),
-        timestamp: 1_000_000_000,
-        version: 1,
-    };
-    SignedObject::Task(identity.sign(&manifest).unwrap().into_signed())
+    let manifest = TaskManifest { name: name.into(), timestamp: 1_000_000_000, ..fixtures::manifest(identity) };
+    SignedObject::Task(fixtures::sign(identity, &manifest).into_signed())
 }
 
 pub fn verified(
@@ -186,28 +171,13 @@ pub fn verified(
     let record = Record {
         parent: parent.map(|(id, _)| id),
         depth: parent.map_or(0, |(_, depth)| depth + 1),
-        code_cid: None,
-        diff: String::new(),
-        dataset_cid: String::new(),
-        prepare_cid: String::new(),
-        time_budget: 1,
         val_bpb: 2.0 - n as f64 * 1e-5,
-        peak_vram_mb: 1.0,
         num_steps: n,
-        num_params: 10,
-        status: Status::Keep,
         description: description.into(),
-        hypothesis: String::new(),
-        agent_model: "test".into(),
-        gpu_model: "CPU".into(),
-        cuda_version: String::new(),
-        torch_version: String::new(),
-        node_id: identity.node_id(),
-        task_id: Some(task),
         timestamp: 1_000_000_001 + n / 3,
-        version: RECORD_VERSION,
+        ..fixtures::record(identity, Some(task), None)
     };
-    VerifiedObject::from(identity.sign(&record).unwrap())
+    fixtures::sign(identity, &record).into()
 }
 
 pub fn record(identity: &Identity, task: TaskId, parent: Option<(RecordId, u64)>, n: u64) -> SignedObject {
