@@ -6,6 +6,7 @@
 
 pub mod backoff;
 pub mod clock;
+pub mod cooldown;
 pub mod fetch;
 pub mod mode;
 pub mod peer;
