@@ -16,3 +16,4 @@ pub mod private_file;
 pub mod progress;
 pub mod random;
 pub mod shutdown;
+pub mod standing;
