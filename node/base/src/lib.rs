@@ -11,6 +11,7 @@ pub mod fetch;
 pub mod mode;
 pub mod peer;
 pub mod peer_address;
+pub mod peer_book;
 pub mod peer_id;
 pub mod private_file;
 pub mod progress;
