@@ -107,7 +107,7 @@ pub enum ControlBody {
     Challenge(Rerun),
     /// A third node's re-run of a challenged record.
     ChallengeResponse { challenger_id: NodeId, rerun: Rerun },
-    /// The challenger closes its challenge. The outcome that it claims has no effect, so it is not here.
+    /// The challenger closes its challenge. The outcome that it claims has no effect and is not kept here.
     Dispute { experiment_id: RecordId, task_id: Option<TaskId>, challenger_id: NodeId },
     /// An event of a type that this version does not know. It is stored and forwarded without effect.
     Other { experiment_id: Option<RecordId>, task_id: Option<TaskId> },
@@ -329,5 +329,20 @@ impl Object for ControlEvent {
 
     fn timestamp(&self) -> u64 {
         self.timestamp
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn names_of_known_types_round_trip_and_unknown_ones_keep_their_text() {
+        for kind in ControlKind::KNOWN {
+            assert_eq!(ControlKind::from(kind.name()), kind);
+        }
+        let unknown = ControlKind::from("merge");
+        assert_eq!((unknown.name(), unknown.is_known()), ("merge", false));
+        assert_eq!(format!("{unknown:.3}"), "mer", "untrusted text can be shortened");
     }
 }
