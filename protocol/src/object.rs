@@ -1,5 +1,4 @@
-//! What the four kinds of signed objects have in common: canonical bytes, an id that is their hash,
-//! and a signature.
+//! Signed objects of the four kinds: canonical bytes, an id that is their hash, and a signature.
 //!
 //! A [`Signed`] object is well formed, its signature is not checked yet. A [`Verified`] object also has
 //! a valid signature. Only [`Signed::verify`] makes one, so a function that takes a `Verified` object
@@ -302,7 +301,7 @@ pub enum SignedObject {
     Profile(Signed<NodeProfile>),
 }
 
-/// Evaluates one expression on the `Signed<T>` inside a [`SignedObject`], whichever kind it is.
+/// Evaluates one expression on the `Signed<T>` in a [`SignedObject`] of any kind.
 macro_rules! for_each_kind {
     ($object:expr, $signed:ident => $result:expr) => {
         match $object {

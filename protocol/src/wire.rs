@@ -2,7 +2,8 @@
 //! A large object travels by gossip as (kind, id, size), and receivers fetch its body from the peer that
 //! announced it.
 //!
-//! The signed bytes travel as they are. No node serialises an object again.
+//! The signed bytes travel as they are. No node serialises an object again. Each message has one encoding,
+//! the shortest CBOR, and others are refused.
 
 use crate::{
     Kind, ObjectId, Reject, SignedObject,
@@ -102,4 +103,29 @@ fn only_encoding(bytes: &[u8], expected: &[u8]) -> Result<(), Reject> {
 
 fn kind_of(code: u8) -> Result<Kind, Reject> {
     Kind::from_code(code).ok_or_else(|| Reject::Malformed(format!("unknown kind {code}")))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::{VerifiedObject, fixtures};
+
+    #[test]
+    fn message_with_text_or_numbers_in_place_of_bytes_is_refused() {
+        let identity = fixtures::identity(1);
+        let object =
+            VerifiedObject::from(fixtures::sign(&identity, &fixtures::profile(&identity, "one"))).into_signed();
+        let bytes = encode_object(&object).unwrap();
+        assert_eq!(Message::decode(&bytes), Ok(Message::Object(object.clone())));
+        let (kind, signature) = (object.kind().code(), Bytes::new(object.signature()));
+        let text = cbor::encode(&(kind, std::str::from_utf8(object.canonical()).unwrap(), signature)).unwrap();
+        let numbers = cbor::encode(&(kind, object.canonical().to_vec(), signature)).unwrap();
+        for other in [text, numbers] {
+            assert!(matches!(Message::decode(&other), Err(Reject::Malformed(_))));
+        }
+        // 0x18 0x04 is a longer spelling of the kind 4.
+        let longer = [&[0x83, 0x18, 4], &bytes[2..]].concat();
+        assert_eq!(bytes[..2], [0x83, 4]);
+        assert!(matches!(Message::decode(&longer), Err(Reject::Malformed(_))));
+    }
 }

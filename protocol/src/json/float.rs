@@ -45,7 +45,7 @@ fn shortest_digits(x: f64) -> (String, i32) {
     if !odd || last_bit(x) != Some(exponent - length) {
         return (digits, exponent);
     }
-    // Then x has exactly one digit more, a 5. Without it the digits are the lower neighbour.
+    // Then x has exactly one digit more, a 5. Dropping the 5 gives the lower of the two neighbours.
     let (mut lower, exponent_of_lower) = split(format!("{x:.*e}", digits.len()));
     lower.pop();
     // Just below a power of two floats are closer together, and the even digits may be another float.
