@@ -15,4 +15,6 @@ pub mod evaluate;
 pub mod exec;
 pub mod graph;
 pub mod lang;
+pub mod ops;
+mod value;
 pub mod worker;

@@ -1,14 +1,13 @@
 //! Running a graph with burn: forward, gradients, update.
 //!
-//! The way of a step: [`Executor::step`] uploads a batch, a [`pass`] runs the nodes in order, the
-//! cross-entropy's gradient starts the way back, [`optimizer`] changes the parameters. The
-//! [`plan`] made beforehand says when each value is dropped.
+//! One step: [`Executor::step`] uploads a batch, a [`pass`] runs the nodes in order and then,
+//! from the cross-entropy's gradient, backward, and [`optimizer`] changes the parameters. The
+//! [`plan`], made beforehand, says when each value is dropped. What a node computes is its
+//! operation's ([`ops`](crate::ops)).
 //!
-//! Never here: Starlark, files, clocks. The same graph, seed and batches on the CPU give the same
-//! parameters to the bit, whatever the number of threads.
+//! Never here: Starlark, files, and clocks but in [`train`]. The same graph, seed and batches on
+//! the CPU give the same parameters to the bit, whatever the number of threads.
 
-mod backward;
-mod forward;
 mod optimizer;
 mod pass;
 mod plan;
@@ -22,10 +21,12 @@ use rand_chacha::ChaCha8Rng;
 
 use crate::data::Batch;
 use crate::evaluate::{Predictor, VOCAB};
-use crate::graph::{Graph, Op};
+use crate::graph::Graph;
+use crate::ops::tensors::{Value, one_hot, padded, rows, upload, upload_bytes};
+use crate::ops::{Located, Malformed, Operation, Table, TableKey};
 use optimizer::ParamUpdate;
 pub use optimizer::multiplier;
-use pass::{Pass, Setting};
+use pass::{Environment, Pass};
 use plan::Plan;
 use random::{Purpose, stream};
 
@@ -33,9 +34,9 @@ use random::{Purpose, stream};
 #[derive(Debug, Clone, thiserror::Error)]
 pub enum ExecError {
     /// The graph breaks a rule that tracing guarantees.
-    #[error("malformed graph: {0}")]
-    Graph(&'static str),
-    /// burn could not give a value back.
+    #[error(transparent)]
+    Graph(#[from] Malformed),
+    /// burn could not return a value.
     #[error("the device failed: {0}")]
     Device(String),
 }
@@ -46,7 +47,7 @@ pub struct Executor {
     plan: Plan,
     device: Device,
     seed: u64,
-    params: Vec<forward::Value>,
+    params: Vec<Value>,
     update: ParamUpdate,
     tables: Vec<Option<Table>>,
     dropout: ChaCha8Rng,
@@ -74,9 +75,9 @@ impl Executor {
     /// Back to the state of [`Executor::new`].
     pub fn reset(&mut self) {
         let initial = self.graph.params.iter().enumerate().map(|(i, param)| {
-            let dims = forward::padded(&param.shape);
+            let dims = padded(&param.shape);
             let mut rng = stream(self.seed, Purpose::Init(i as u32));
-            forward::upload(random::initial(&param.init, dims.iter().product(), &mut rng), dims, &self.device)
+            upload(random::initial(&param.init, dims.iter().product(), &mut rng), dims, &self.device)
         });
         self.params = initial.collect();
         self.update = ParamUpdate::new(&self.graph);
@@ -118,10 +119,10 @@ impl Executor {
         self.device.memory_pool_usage().map(|usage| usage.bytes_reserved)
     }
 
-    fn loss_and_gradients(&mut self, batch: &Batch) -> Result<(Loss, Vec<Option<forward::Value>>), ExecError> {
-        let inputs = forward::upload_bytes(&batch.inputs, &self.device);
-        let targets = forward::upload_bytes(&batch.targets, &self.device);
-        let mut pass = Pass::new(self.setting(), inputs, true);
+    fn loss_and_gradients(&mut self, batch: &Batch) -> Result<(Loss, Vec<Option<Value>>), ExecError> {
+        let inputs = upload_bytes(&batch.inputs, &self.device);
+        let targets = upload_bytes(&batch.targets, &self.device);
+        let mut pass = Pass::new(self.environment(), inputs, true);
         let mut dropout = self.dropout.clone();
         let logits = pass.forward(&mut dropout)?;
         let (loss, gradient) = cross_entropy(logits, targets);
@@ -130,8 +131,8 @@ impl Executor {
         Ok((loss, grads))
     }
 
-    fn setting(&self) -> Setting<'_> {
-        Setting {
+    fn environment(&self) -> Environment<'_> {
+        Environment {
             graph: &self.graph,
             plan: &self.plan,
             params: &self.params,
@@ -140,9 +141,9 @@ impl Executor {
         }
     }
 
-    fn try_logits(&mut self, inputs: &[u8]) -> Result<Vec<f32>, ExecError> {
-        let inputs = forward::upload_bytes(inputs, &self.device);
-        let logits = Pass::new(self.setting(), inputs, false).forward(&mut self.dropout.clone())?;
+    pub(crate) fn try_logits(&mut self, inputs: &[u8]) -> Result<Vec<f32>, ExecError> {
+        let inputs = upload_bytes(inputs, &self.device);
+        let logits = Pass::new(self.environment(), inputs, false).forward(&mut self.dropout.clone())?;
         logits.try_into_vec_as::<f32>().map_err(|error| ExecError::Device(error.to_string()))
     }
 }
@@ -156,7 +157,7 @@ impl Predictor for Executor {
         self.graph.context
     }
 
-    /// Dropout is off. A device that fails gives NaNs, which the evaluator calls divergence.
+    /// Dropout is off. A device that fails gives NaNs, which the evaluator reports as divergence.
     fn logits(&mut self, inputs: &[u8]) -> Vec<f32> {
         self.try_logits(inputs).unwrap_or_else(|error| {
             tracing::error!(%error, "no logits");
@@ -181,46 +182,50 @@ impl Loss {
 
 /// Mean over all rows of `-ln softmax(logits)[target]`, and its gradient
 /// `(softmax(logits) - one_hot(target)) / rows`, of the logits' shape.
-fn cross_entropy(logits: forward::Value, targets: Tensor<1, Int>) -> (Loss, forward::Value) {
+fn cross_entropy(logits: Value, targets: Tensor<1, Int>) -> (Loss, Value) {
     let dims = logits.dims();
-    let hits = forward::one_hot(targets, VOCAB);
-    let [rows, _] = hits.dims();
-    let p = burn::tensor::activation::softmax(forward::rows(logits), 1);
-    // A probability that underflows to 0 would make the shown loss infinite: the smallest normal
-    // number is added. The gradient does not pass here.
+    let hits = one_hot(targets, VOCAB);
+    let [count, _] = hits.dims();
+    let p = burn::tensor::activation::softmax(rows(logits), 1);
+    // A probability that underflows to 0 would make the reported loss infinite, so the smallest
+    // normal number is added. The gradient is not computed from here.
     let chosen = (p.clone() * hits.clone()).sum_dim(1).add_scalar(f32::MIN_POSITIVE);
     let loss = chosen.log().mean().neg();
-    (Loss(loss), (p - hits).div_scalar(rows as f64).reshape(dims))
+    (Loss(loss), (p - hits).div_scalar(count as f64).reshape(dims))
 }
 
-/// What a table is made from: height, width, bits of the base.
-type TableKey = (usize, usize, u64);
-type Table = (forward::Value, forward::Value);
-
-/// The constant tables of masks and rotations, shared by nodes that need the same.
+/// The constant tensors that the nodes need. Nodes with equal keys share one table.
 fn tables(graph: &Graph, device: &Device) -> Vec<Option<Table>> {
     let mut made: Vec<(TableKey, Table)> = Vec::new();
-    let mut table = |key: TableKey, make: &dyn Fn() -> Table| {
+    let mut table = |operation: &dyn Operation, at: Located<'_>| {
+        let key = operation.table(at)?;
         if let Some((_, found)) = made.iter().find(|(have, _)| *have == key) {
-            return found.clone();
+            return Some(found.clone());
         }
-        made.push((key, make()));
-        made.last().map(|(_, table)| table.clone()).unwrap_or_else(make)
+        let new = operation.make_table(key, device)?;
+        made.push((key, new.clone()));
+        Some(new)
     };
-    let last_two = |shape: &[usize]| match shape {
-        [.., a, b] => (*a, *b),
-        _ => (1, 1),
-    };
-    let of_node = |node: &crate::graph::Node| {
-        let (height, width) = last_two(&node.shape);
-        match node.op {
-            Op::CausalMask(_) => Some(table((height, 0, 0), &|| forward::causal_masks(height, device))),
-            Op::Rope { base, .. } => {
-                let key = (height, width, base.to_bits());
-                Some(table(key, &|| forward::rope_tables(height, width, base, device)))
-            }
-            _ => None,
-        }
-    };
-    graph.nodes.iter().map(of_node).collect()
+    let nodes = graph.nodes.iter().enumerate();
+    nodes.map(|(i, node)| table(node.op.rules(), Located::new(&graph.nodes, i))).collect()
+}
+
+/// For tests of operations.
+#[cfg(test)]
+impl Executor {
+    /// Replaces the values of the parameters.
+    pub(crate) fn set_params(&mut self, params: Vec<Value>) {
+        self.params = params;
+    }
+
+    /// The graph's result in training, and the gradients of `sum(weight * result)` with respect to
+    /// the parameters.
+    pub(crate) fn gradients_of_sum(&self, tokens: &[u8], weights: &[f32]) -> (Value, Vec<Option<Value>>) {
+        let mut pass = Pass::new(self.environment(), upload_bytes(tokens, &self.device), true);
+        let result = pass.forward(&mut stream(1, Purpose::Dropout)).unwrap();
+        let grads = pass.backward(upload(weights.to_vec(), result.dims(), &self.device)).unwrap();
+        assert!(pass.kept.iter().all(Option::is_none), "kept after the backward pass");
+        assert!(pass.values.iter().flatten().count() <= 1, "values outlive their last use");
+        (result, grads)
+    }
 }

@@ -3,12 +3,12 @@
 use burn::optim::{AdamW as BurnAdamW, AdamWConfig, Optimizer as _};
 use burn::tensor::Tensor;
 
-use super::forward::Value;
 use crate::graph::{AdamW, Decay, Graph, Schedule};
+use crate::ops::tensors::Value;
 
 type Moments = <BurnAdamW as burn::optim::Optimizer>::State<5>;
 
-/// AdamW with the graph's settings and one state for each parameter.
+/// AdamW with the graph's options and one state for each parameter.
 ///
 /// burn's step: `m = b1 m + (1 - b1) g`, `v = b2 v + (1 - b2) g^2`,
 /// `w = w (1 - lr decay) - lr (m / (1 - b1^t)) / (sqrt(v / (1 - b2^t)) + eps)`.
@@ -91,7 +91,7 @@ mod tests {
     }
 
     fn row(numbers: &[f32]) -> Value {
-        super::super::forward::upload(numbers.to_vec(), [1, 1, 1, 1, numbers.len()], &Device::flex())
+        crate::ops::tensors::upload(numbers.to_vec(), [1, 1, 1, 1, numbers.len()], &Device::flex())
     }
 
     #[test]

@@ -48,21 +48,6 @@ pub(super) fn initial(init: &Init, len: usize, rng: &mut ChaCha8Rng) -> Vec<f32>
     }
 }
 
-/// A dropout mask of `len` elements: 0 with probability `p` (to 1/65536), else `1/(1-p)`.
-pub(super) fn dropout_mask(p: f64, len: usize, rng: &mut ChaCha8Rng) -> Vec<f32> {
-    let threshold = (p * 65536.0).round() as u32;
-    let keep = if p < 1.0 { (1.0 / (1.0 - p)) as f32 } else { 0.0 };
-    let mut mask = Vec::with_capacity(len + 1);
-    while mask.len() < len {
-        let word = rng.next_u32();
-        for half in [word & 0xffff, word >> 16] {
-            mask.push(if half < threshold { 0.0 } else { keep });
-        }
-    }
-    mask.truncate(len);
-    mask
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -90,14 +75,5 @@ mod tests {
         assert_ne!(draw(1, Purpose::Data), draw(1, Purpose::Dropout));
         assert_ne!(draw(1, Purpose::Init(0)), draw(1, Purpose::Init(1)));
         assert_ne!(draw(1, Purpose::Data), draw(2, Purpose::Data));
-    }
-
-    #[test]
-    fn dropout_keeps_the_mean() {
-        let mask = dropout_mask(0.25, 40_001, &mut stream(9, Purpose::Dropout));
-        assert_eq!(mask.len(), 40_001);
-        let mean = mask.iter().map(|v| f64::from(*v)).sum::<f64>() / mask.len() as f64;
-        assert!((mean - 1.0).abs() < 0.02, "{mean}");
-        assert!(dropout_mask(0.0, 10, &mut stream(9, Purpose::Dropout)).iter().all(|v| *v == 1.0));
     }
 }

@@ -5,6 +5,8 @@
 
 use starlark::codemap::FileSpan;
 
+use crate::ops::Misuse;
+
 /// Why a script gave no graph.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
 pub enum ScriptError {
@@ -70,17 +72,6 @@ impl ScriptError {
             Some(line) => ScriptError::At { line, message },
             None => ScriptError::Whole(message),
         }
-    }
-}
-
-/// A call that the language refuses: what is wrong and what to do. The interpreter adds the line.
-#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
-#[error("{0}")]
-pub(super) struct Misuse(String);
-
-impl Misuse {
-    pub(super) fn new(message: impl Into<String>) -> Misuse {
-        Misuse(message.into())
     }
 }
 

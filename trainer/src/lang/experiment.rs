@@ -9,16 +9,16 @@ use starlark::values::list_or_tuple::UnpackListOrTuple;
 use starlark::values::none::{NoneOr, NoneType};
 use starlark::values::{Heap, UnpackValue, Value, ValueLike};
 
-use super::error::{Misuse, line_of};
-use super::ops::{finite, positive};
+use super::error::line_of;
 use super::running;
 use super::scan::default_literal;
 use super::session::Experiment;
 use super::setting::{Setting, SettingValue};
-use super::shapes::show;
 use super::tensor::TensorValue;
 use super::tunable::{Tunable, TuneKind, TuneValue};
-use crate::graph::{AdamW, Decay, Schedule};
+use crate::graph::{AdamW, Decay, Schedule, ValueId};
+use crate::ops::{Misuse, finite, positive};
+use crate::value::show;
 
 /// Tokens are bytes.
 const VOCABULARY: usize = 256;
@@ -233,7 +233,8 @@ pub(super) fn training(builder: &mut GlobalsBuilder) {
         };
         let schedule = schedule_of(schedule)?;
         let (batch, context) = (batch as usize, context as usize);
-        let tokens = eval.heap().alloc(TensorValue(session.tokens(batch, context)?));
+        let symbol = session.tokens(batch, context)?;
+        let tokens = eval.heap().alloc(TensorValue { symbol, session: session.clone() });
         let logits = eval.eval_function(model, &[tokens], &[])?;
         let logits = logits_of(logits, &[batch, context, VOCABULARY])?;
         let experiment = Experiment { batch, context, logits, optimizer: optimizer.clone(), schedule };
@@ -254,8 +255,8 @@ fn schedule_of(schedule: NoneOr<&SettingValue>) -> Result<Schedule, Misuse> {
 }
 
 /// The node of the logits, if the model returned some of the right shape.
-fn logits_of(value: Value<'_>, wanted: &[usize]) -> Result<crate::graph::ValueId, Misuse> {
-    let Some(TensorValue(logits)) = value.downcast_ref::<TensorValue>() else {
+fn logits_of(value: Value<'_>, wanted: &[usize]) -> Result<ValueId, Misuse> {
+    let Some(TensorValue { symbol: logits, .. }) = value.downcast_ref::<TensorValue>() else {
         return Err(Misuse::new(format!(
             "train: the model must return the logits, a tensor {}; it returned {}",
             show(wanted),

@@ -2,6 +2,7 @@
 //! into one order, so that scripts of one meaning give one graph.
 
 use crate::graph::{Graph, Node, Op, Param, ParamId, ValueId};
+use crate::ops::ReadParam;
 
 use super::session::{Declared, Experiment};
 
@@ -17,20 +18,20 @@ pub(super) fn graph(declared: &Declared, experiment: &Experiment) -> (Graph, Vec
     let mut nodes: Vec<Node> = Vec::with_capacity(order.len());
     for old in order {
         let Some(mut node) = declared.nodes.get(old).cloned() else { continue };
-        if let Op::Param(id) = &mut node.op {
+        if let Op::ReadParam(ReadParam(id)) = &mut node.op {
             let declared_at = id.0 as usize;
-            *id = ParamId(index(params.len()));
+            *id = ParamId(u32::try_from(params.len()).unwrap_or(u32::MAX));
             params.extend(declared.params.get(declared_at).cloned());
             used.iter_mut().skip(declared_at).take(1).for_each(|flag| *flag = true);
         }
-        node.op.for_each_input(|input| {
-            // Depth first: what a node reads was placed before it.
-            if let Some(Some(new)) = place.get(input.0 as usize) {
-                *input = ValueId(*new);
+        for input in node.op.inputs_mut() {
+            // Depth first: the inputs of a node were placed before it.
+            if let Some(Some(new)) = place.get(input.index()) {
+                *input = *new;
             }
-        });
+        }
         if let Some(slot) = place.get_mut(old) {
-            *slot = Some(index(nodes.len()));
+            *slot = Some(ValueId::at(nodes.len()));
         }
         nodes.push(node);
     }
@@ -41,7 +42,7 @@ pub(super) fn graph(declared: &Declared, experiment: &Experiment) -> (Graph, Vec
         .filter(|(_, used)| !**used)
         .map(|(param, _)| format!("parameter '{}' does not affect the logits and was left out", param.name))
         .collect();
-    let logits = ValueId(index(nodes.len().saturating_sub(1)));
+    let logits = ValueId::at(nodes.len().saturating_sub(1));
     let graph = Graph {
         batch: experiment.batch,
         context: experiment.context,
@@ -59,7 +60,7 @@ pub(super) fn graph(declared: &Declared, experiment: &Experiment) -> (Graph, Vec
 fn depth_first(nodes: &[Node], root: ValueId) -> Vec<usize> {
     let mut order = Vec::new();
     let mut seen = vec![false; nodes.len()];
-    let mut stack = vec![(root.0 as usize, false)];
+    let mut stack = vec![(root.index(), false)];
     while let Some((at, inputs_done)) = stack.pop() {
         if inputs_done {
             order.push(at);
@@ -71,12 +72,8 @@ fn depth_first(nodes: &[Node], root: ValueId) -> Vec<usize> {
         }
         stack.push((at, true));
         if let Some(node) = nodes.get(at) {
-            stack.extend(node.op.inputs().into_iter().rev().map(|input| (input.0 as usize, false)));
+            stack.extend(node.op.inputs().into_iter().rev().map(|input| (input.index(), false)));
         }
     }
     order
-}
-
-fn index(position: usize) -> u32 {
-    u32::try_from(position).unwrap_or(u32::MAX)
 }

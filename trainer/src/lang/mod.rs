@@ -11,18 +11,16 @@
 //! that a graph depends on. A script sees nothing of the machine, so its graph is the same
 //! everywhere.
 
-mod arithmetic;
 mod error;
 mod experiment;
 mod finish;
 mod handles;
-mod layers;
+mod library;
 mod limits;
-mod ops;
 mod scan;
+mod sequences;
 mod session;
 mod setting;
-mod shapes;
 mod tensor;
 mod tunable;
 
@@ -30,7 +28,6 @@ use std::cell::RefCell;
 use std::collections::BTreeMap;
 use std::time::{Duration, Instant};
 
-use serde::{Deserialize, Serialize};
 use starlark::PrintHandler;
 use starlark::codemap::FileSpanRef;
 use starlark::environment::{Globals, GlobalsBuilder, LibraryExtension, Module};
@@ -42,10 +39,11 @@ pub use limits::Limits;
 pub use tunable::{Tunable, TuneKind, TuneValue, retune, rewrite};
 
 use crate::graph::Graph;
+use crate::ops::Misuse;
 use session::Session;
 
 /// A script that was run and checked.
-#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+#[derive(Clone, Debug, PartialEq)]
 pub struct Traced {
     /// The experiment that it declares.
     pub graph: Graph,
@@ -187,15 +185,8 @@ fn dialect() -> Dialect {
 fn globals() -> Globals {
     use LibraryExtension::{Filter, Map, Partial, Print, StructType};
     let mut builder = GlobalsBuilder::extended_by(&[StructType, Map, Filter, Partial, Print]);
-    arithmetic::functions_of_one(&mut builder);
-    arithmetic::activations(&mut builder);
-    arithmetic::functions_of_two(&mut builder);
-    arithmetic::sequences(&mut builder);
-    layers::parameters(&mut builder);
-    layers::initial_values(&mut builder);
-    layers::sources(&mut builder);
-    layers::norms(&mut builder);
-    layers::attention_parts(&mut builder);
+    library::register(&mut builder);
+    sequences::sequences(&mut builder);
     experiment::tuning(&mut builder);
     experiment::recipes(&mut builder);
     experiment::training(&mut builder);
@@ -204,9 +195,9 @@ fn globals() -> Globals {
 }
 
 /// The session of the running script, told the line of the call that asks for it.
-fn running(eval: &Evaluator<'_, '_, '_>) -> Result<Session, error::Misuse> {
+fn running(eval: &Evaluator<'_, '_, '_>) -> Result<Session, Misuse> {
     let session = eval.extra.and_then(|extra| extra.downcast_ref::<Session>());
-    let session = session.ok_or_else(|| error::Misuse::new("the script runs outside a session"))?;
+    let session = session.ok_or_else(|| Misuse::new("the script runs outside a session"))?;
     if let Some(call) = eval.call_stack_top_location() {
         session.declared().line = error::line_of(&call);
     }
@@ -231,7 +222,7 @@ impl<'e> BeforeStmtFuncDyn<'e> for BeforeStatement {
     ) -> starlark::Result<()> {
         self.session.declared().line = error::line_of(&span.to_file_span());
         if eval.heap().peak_allocated_bytes() > self.heap_bytes {
-            return Err(error::Misuse::new("out of memory").into());
+            return Err(Misuse::new("out of memory").into());
         }
         Ok(())
     }

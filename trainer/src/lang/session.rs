@@ -7,12 +7,12 @@
 use std::collections::{BTreeMap, HashSet};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
-use super::error::Misuse;
 pub(super) use super::handles::Session;
 use super::limits::{Limits, NAME_BYTES, TUNABLES};
-use super::shapes::{elements, show};
 use super::tunable::{Tunable, TuneValue};
 use crate::graph::{AdamW, Graph, MAX_RANK, Node, Op, Param, ParamId, Schedule, Shape, ValueId};
+use crate::ops::{Misuse, ReadParam, Symbol, Trace};
+use crate::value::{elements, show};
 
 /// The declarations themselves.
 #[derive(Debug)]
@@ -60,12 +60,29 @@ impl Session {
     pub(super) fn declared(&self) -> MutexGuard<'_, Declared> {
         self.0.lock().unwrap_or_else(PoisonError::into_inner)
     }
+
+    /// Adds the input bytes, shape `[batch, context]`.
+    pub(super) fn tokens(&self, batch: usize, context: usize) -> Result<Symbol, Misuse> {
+        let shape = vec![batch, context];
+        let id = self.record(Op::Tokens, shape.clone())?;
+        Ok(Symbol { id, shape, is_tokens: true })
+    }
+}
+
+impl Trace for Session {
+    fn record(&self, op: Op, shape: Shape) -> Result<ValueId, Misuse> {
+        self.declared().push(op, shape)
+    }
+
+    fn declare(&self, param: Param) -> Result<ValueId, Misuse> {
+        self.declared().push_param(param)
+    }
 }
 
 impl Declared {
     /// Adds a value, at the running line, if it keeps within the limits.
     pub(super) fn push(&mut self, op: Op, shape: Shape) -> Result<ValueId, Misuse> {
-        let name = op_name(&op);
+        let name = op.rules().name();
         if shape.len() > MAX_RANK {
             return Err(Misuse::new(format!(
                 "{name}: {} has more than {MAX_RANK} dimensions: reshape() some together",
@@ -92,7 +109,7 @@ impl Declared {
                 self.limits.nodes
             )));
         }
-        if !matches!(op, Op::Param(_) | Op::Reshape(_)) {
+        if op.rules().allocates() {
             self.activation_elements = self.activation_elements.saturating_add(count);
             let limit = self.limits.activation_bytes;
             if self.activation_elements.saturating_mul(4) > limit {
@@ -138,7 +155,7 @@ impl Declared {
             )));
         }
         let id = ParamId(u32::try_from(self.params.len()).map_err(|_| Misuse::new("too many parameters"))?);
-        let value = self.push(Op::Param(id), param.shape.clone())?;
+        let value = self.push(ReadParam(id).into(), param.shape.clone())?;
         self.params.push(param);
         Ok(value)
     }
@@ -195,30 +212,4 @@ fn check_name(what: &str, name: &str) -> Result<(), Misuse> {
         return Err(Misuse::new(format!("{what}: a name has 1 to {NAME_BYTES} printable bytes")));
     }
     Ok(())
-}
-
-/// The name of an operation as the language has it, for messages.
-fn op_name(op: &Op) -> &'static str {
-    match op {
-        Op::Tokens => "train",
-        Op::Param(_) => "param",
-        Op::Scalar(_) => "number",
-        Op::Range(_) => "arange",
-        Op::Embedding { .. } => "embedding",
-        Op::Unary(..) | Op::Binary(..) => "elementwise",
-        Op::Matmul(..) => "matmul",
-        Op::Reshape(_) => "reshape",
-        Op::Permute(..) => "permute",
-        Op::Slice { .. } => "slice",
-        Op::Concat(..) => "concat",
-        Op::Reduce(..) => "reduce",
-        Op::Softmax(..) => "softmax",
-        Op::RmsNorm { .. } => "rms_norm",
-        Op::LayerNorm { .. } => "layer_norm",
-        Op::CausalMask(_) => "causal_mask",
-        Op::Rope { .. } => "rope",
-        Op::Shift { .. } => "shift",
-        Op::Dropout { .. } => "dropout",
-        Op::Detach(_) => "detach",
-    }
 }

@@ -164,10 +164,11 @@ fn nodes_know_their_line() {
     let graph = traced(&around("y = x * 2\nz = relu(y)\nx = -z")).graph;
     let line_of =
         |wanted: fn(&crate::graph::Op) -> bool| graph.nodes.iter().find(|node| wanted(&node.op)).unwrap().line;
-    use crate::graph::{Binary, Op, Unary};
-    assert_eq!(line_of(|op| matches!(op, Op::Binary(Binary::Mul, ..))), 3);
-    assert_eq!(line_of(|op| matches!(op, Op::Unary(Unary::Relu, _))), 4);
-    assert_eq!(line_of(|op| matches!(op, Op::Unary(Unary::Neg, _))), 5);
+    use crate::graph::Op;
+    use crate::ops::{Binary, BinaryFunction, Unary, UnaryFunction};
+    assert_eq!(line_of(|op| matches!(op, Op::Binary(Binary(BinaryFunction::Mul, ..)))), 3);
+    assert_eq!(line_of(|op| matches!(op, Op::Unary(Unary(UnaryFunction::Relu, _)))), 4);
+    assert_eq!(line_of(|op| matches!(op, Op::Unary(Unary(UnaryFunction::Neg, _)))), 5);
 }
 
 #[test]
