@@ -37,7 +37,7 @@ mod made {
         corpus,
         device::DeviceChoice,
         evaluate::EvalSpec,
-        worker::{DatasetSource, Event, Job, Supervisor, threads},
+        worker::{DatasetSource, Event, Job, Script, Supervisor, threads},
     };
 
     pub fn make() -> anyhow::Result<()> {
@@ -53,7 +53,7 @@ mod made {
         let eval = EvalSpec::for_budget(budget);
         let manifest = identity.sign(&manifest(&identity, &script, &eval, budget)?)?.into_signed();
         let job = Job {
-            script: script.clone(),
+            script: Script::Starlark(script.clone()),
             dataset: DatasetSource::Builtin,
             device: DeviceChoice::Flex,
             seed: task_seed(&manifest.id().into()),
@@ -108,8 +108,8 @@ mod made {
             metric: "val_bpb".into(),
             goal: Goal::Minimize,
             base_code_cid: Some(Cid::of(script.as_bytes())),
-            prepare_cid: eval.cid(),
-            dataset_cid: corpus::builtin_cid().into(),
+            prepare_cid: eval.cid().to_string(),
+            dataset_cid: corpus::BUILTIN_CID.to_string(),
             time_budget: budget,
             created_by: identity.node_id(),
             timestamp: now()?,

@@ -9,7 +9,7 @@ use std::path::Path;
 
 use rand_chacha::ChaCha8Rng;
 use rand_chacha::rand_core::Rng as _;
-use sha2::{Digest as _, Sha256};
+use spore_protocol::Cid;
 
 use crate::corpus;
 use crate::evaluate::EvalSpec;
@@ -32,7 +32,7 @@ pub enum DataError {
     Size(u64),
     /// The bytes are not those that the task names.
     #[error("the dataset's id is {found}, the task names {expected}")]
-    Mismatch { expected: String, found: String },
+    Mismatch { expected: Cid, found: Cid },
     /// The held-out part is too small for the evaluation, or what remains too small for a batch.
     #[error("the dataset is too small for this evaluation: {0}")]
     Split(String),
@@ -69,18 +69,18 @@ impl Dataset {
         Ok(Self { bytes })
     }
 
-    /// SHA-256 of the bytes in lower-case hex: the `dataset_cid` of tasks and records.
-    pub fn cid(&self) -> String {
-        hex::encode(Sha256::digest(&self.bytes))
+    /// The id of the bytes: the `dataset_cid` of tasks and records.
+    pub fn cid(&self) -> Cid {
+        Cid::of(&self.bytes)
     }
 
-    /// An error unless the id is `expected`.
-    pub fn check_cid(&self, expected: &str) -> Result<(), DataError> {
+    /// Checks that the dataset is the one that a task names.
+    ///
+    /// # Errors
+    /// [`DataError::Mismatch`] unless the id is `expected`.
+    pub fn check_cid(&self, expected: Cid) -> Result<(), DataError> {
         let found = self.cid();
-        if found == expected {
-            return Ok(());
-        }
-        Err(DataError::Mismatch { expected: expected.to_owned(), found })
+        if found == expected { Ok(()) } else { Err(DataError::Mismatch { expected, found }) }
     }
 
     /// Training bytes and held-out bytes. Errors when `graph` cannot draw a batch from the first
@@ -162,8 +162,8 @@ mod tests {
         assert!(matches!(Dataset::open(file.path()), Err(DataError::Size(_))));
         std::fs::write(file.path(), vec![b'a'; MIN_BYTES]).unwrap();
         let data = Dataset::open(file.path()).unwrap();
-        assert!(data.check_cid(&data.cid()).is_ok());
-        assert!(data.check_cid(corpus::builtin_cid()).is_err());
+        assert!(data.check_cid(data.cid()).is_ok());
+        assert!(data.check_cid(corpus::BUILTIN_CID).is_err());
         assert!(matches!(Dataset::open(Path::new("/nonexistent/file")), Err(DataError::Read { .. })));
     }
 }

@@ -7,7 +7,7 @@
 //! `docs/evaluation.md` tells the definition in full.
 
 use serde::{Deserialize, Serialize};
-use sha2::{Digest as _, Sha256};
+use spore_protocol::Cid;
 
 /// Version of the rules below. Any change that can move a metric needs a new one.
 pub const EVAL_VERSION: u32 = 1;
@@ -67,9 +67,9 @@ impl EvalSpec {
         serde_json::to_vec(self).unwrap_or_default()
     }
 
-    /// SHA-256 of [`Self::to_bytes`] in lower-case hex.
-    pub fn cid(&self) -> String {
-        hex::encode(Sha256::digest(self.to_bytes()))
+    /// The id of [`Self::to_bytes`].
+    pub fn cid(&self) -> Cid {
+        Cid::of(&self.to_bytes())
     }
 
     /// Reads what [`Self::to_bytes`] wrote, and nothing else.
@@ -299,7 +299,7 @@ mod tests {
         let text = r#"{"eval_bytes":245760,"metric":"val_bpb","probes":4,"val_percent":10,"version":1}"#;
         assert_eq!(String::from_utf8(spec.to_bytes()).unwrap(), text);
         assert_eq!(EvalSpec::from_bytes(text.as_bytes()), Ok(spec.clone()));
-        assert_eq!(spec.cid().len(), 64);
+        assert_eq!(spec.cid(), Cid::of(text.as_bytes()));
         assert_eq!(EvalSpec::for_budget(20).eval_bytes, 16 << 10);
         for bad in [text.replace(':', ": "), text.replace("10,", "60,"), text.replace("\"version\":1", "\"version\":2")]
         {

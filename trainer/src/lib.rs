@@ -15,6 +15,7 @@ pub mod evaluate;
 pub mod exec;
 pub mod graph;
 pub mod lang;
+pub mod memory;
 pub mod ops;
 mod value;
 pub mod worker;

@@ -8,7 +8,7 @@ use std::sync::atomic::AtomicBool;
 
 use spore_trainer::device::{Backend, DeviceChoice};
 use spore_trainer::evaluate::EvalSpec;
-use spore_trainer::worker::{DatasetSource, Event, Failure, FailureKind, Job, Outcome, Request, Supervisor};
+use spore_trainer::worker::{DatasetSource, Event, Failure, FailureKind, Job, Request, RunResult, Script, Supervisor};
 
 /// A table of bytes mixed with the byte before: small enough for a test on a busy machine.
 const SMALL: &str = include_str!("../scripts/small.star");
@@ -21,7 +21,7 @@ fn program() -> PathBuf {
 
 fn job(script: &str) -> Job {
     Job {
-        script: script.to_owned(),
+        script: starlark(script),
         dataset: DatasetSource::Builtin,
         device: DeviceChoice::Flex,
         seed: 7,
@@ -33,7 +33,11 @@ fn job(script: &str) -> Job {
     }
 }
 
-fn run(job: &Job) -> (Result<Outcome, Failure>, Vec<Event>) {
+fn starlark(text: &str) -> Script {
+    Script::Starlark(text.to_owned())
+}
+
+fn run(job: &Job) -> (Result<RunResult, Failure>, Vec<Event>) {
     let scratch = tempfile::tempdir().unwrap();
     let supervisor = Supervisor { arguments: vec![], ..Supervisor::new(program(), scratch.path().to_owned()) };
     let mut events = Vec::new();
@@ -104,7 +108,7 @@ fn data_must_be_what_the_job_names() {
     let file = tempfile::NamedTempFile::new().unwrap();
     std::fs::write(file.path(), vec![b'a'; 100_000]).unwrap();
     let path = file.path().to_owned();
-    let dataset = DatasetSource::File { path, cid: "00".repeat(32) };
+    let dataset = DatasetSource::File { path, cid: spore_protocol::Cid([0; 32]) };
     fails(&Job { dataset, ..job(SMALL) }, FailureKind::Data, "the task names 0000");
 }
 
@@ -120,9 +124,9 @@ fn a_probe_names_the_device() {
 fn an_inspection_names_the_tunables() {
     let scratch = tempfile::tempdir().unwrap();
     let supervisor = Supervisor { arguments: vec![], ..Supervisor::new(program(), scratch.path().to_owned()) };
-    let tunables = supervisor.inspect(SMALL, &AtomicBool::new(false)).unwrap();
+    let tunables = supervisor.inspect(starlark(SMALL), &AtomicBool::new(false)).unwrap();
     assert_eq!(tunables.iter().map(|tunable| tunable.name.as_str()).collect::<Vec<_>>(), ["width", "lr"]);
-    assert!(supervisor.inspect("tune(", &AtomicBool::new(false)).unwrap_err().blames_script());
+    assert!(supervisor.inspect(starlark("tune("), &AtomicBool::new(false)).unwrap_err().blames_script());
 }
 
 #[test]

@@ -10,7 +10,7 @@ use std::{
 
 use spore_trainer::{
     device::DeviceProfile,
-    worker::{Event, Failure, FailureKind, Job, Outcome, Supervisor},
+    worker::{Event, Failure, FailureKind, Job, RunResult, Supervisor},
 };
 use tokio::sync::watch;
 
@@ -54,7 +54,7 @@ pub(super) fn run_on(
     device: &DeviceProfile,
     progress: &watch::Sender<Option<RunProgress>>,
     cancel: &AtomicBool,
-) -> Result<Outcome, Failure> {
+) -> Result<RunResult, Failure> {
     let mut other = None;
     let result = supervisor.run(job, cancel, |event| {
         if let Some(failure) = device_changed(device, event) {

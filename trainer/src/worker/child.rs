@@ -4,8 +4,9 @@ use std::io::{BufRead as _, BufReader, Read, Write};
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::process::ExitCode;
 
-use super::{Event, Failure, FailureKind, INSPECT_MEMORY, MAX_REQUEST_BYTES, Request, experiment, limits};
-use crate::{device, lang};
+use super::messages::{Event, Failure, FailureKind, MAX_REQUEST_BYTES, Request};
+use super::{limits, script};
+use crate::device;
 
 /// Exit code of a worker whose parent is gone.
 const ORPHANED: i32 = 3;
@@ -48,15 +49,12 @@ fn answer(request: Request, emit: &mut dyn FnMut(&Event)) -> Event {
             Ok((_, profile)) => Event::Device(profile),
             Err(error) => Event::Failed(Failure::new(FailureKind::Device, error.to_string())),
         },
-        Request::Inspect(script) => {
-            limits::before_script_on_cpu(INSPECT_MEMORY);
-            match lang::trace(&script, &lang::Limits::default()) {
-                Ok(traced) => Event::Tunables(traced.tunables),
-                Err(error) => Event::Failed(error.into()),
-            }
-        }
-        Request::Train(job) => match experiment::run(&job, emit) {
-            Ok(outcome) => Event::Finished(outcome),
+        Request::Inspect(script) => match script::inspect(&script) {
+            Ok(tunables) => Event::Tunables(tunables),
+            Err(failure) => Event::Failed(failure),
+        },
+        Request::Train(job) => match script::run(&job, emit) {
+            Ok(result) => Event::Finished(result),
             Err(failure) => Event::Failed(failure),
         },
     }

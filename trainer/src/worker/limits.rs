@@ -44,24 +44,3 @@ pub(super) fn at_start() {}
 
 #[cfg(not(unix))]
 pub(super) fn before_script_on_cpu(_memory: u64) {}
-
-/// Bytes of a counter of `/proc/<pid>/status`, such as `VmRSS` (now) or `VmHWM` (at the highest),
-/// where the system has that file.
-pub(super) fn memory_counter(pid: &str, name: &str) -> Option<u64> {
-    let status = std::fs::read_to_string(format!("/proc/{pid}/status")).ok()?;
-    let line = status.lines().find_map(|line| line.strip_prefix(name)?.strip_prefix(':'))?;
-    let kib: u64 = line.trim().strip_suffix("kB")?.trim().parse().ok()?;
-    Some(kib * 1024)
-}
-
-#[cfg(all(test, target_os = "linux"))]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn the_high_water_mark_is_not_below_the_present() {
-        let now = memory_counter("self", "VmRSS").unwrap();
-        assert!(now > 0 && memory_counter("self", "VmHWM").unwrap() >= now / 2);
-        assert_eq!(memory_counter("self", "VmNothing"), None);
-    }
-}

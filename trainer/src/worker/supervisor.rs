@@ -10,12 +10,13 @@ use std::time::{Duration, Instant};
 
 use tracing::warn;
 
-use super::limits::memory_counter;
-use super::{
-    BUDGET_OVERRUN, Event, Failure, FailureKind, GRACE, INSPECT_MEMORY, Job, MAX_EVENT_BYTES, Outcome, Request,
+use super::messages::{
+    BUDGET_OVERRUN, Event, Failure, FailureKind, GRACE, INSPECT_MEMORY, Job, MAX_EVENT_BYTES, Request, RunResult,
+    Script,
 };
 use crate::device::{DeviceChoice, DeviceProfile};
 use crate::lang::Tunable;
+use crate::memory::ProcessMemory;
 
 /// Variables of the node's environment that graphics drivers and their loaders may need. A worker
 /// is started with these, if set, and nothing else.
@@ -78,12 +79,12 @@ impl Supervisor {
     ///
     /// # Errors
     /// The [`Failure`] that the worker reported, or what ended it.
-    pub fn run(&self, job: &Job, cancel: &AtomicBool, on_event: impl FnMut(&Event)) -> Result<Outcome, Failure> {
+    pub fn run(&self, job: &Job, cancel: &AtomicBool, on_event: impl FnMut(&Event)) -> Result<RunResult, Failure> {
         let training = if job.steps.is_some() { job.steps_limit() } else { job.budget() * BUDGET_OVERRUN };
         let limit = training + job.budget() + self.grace;
         let request = Request::Train(job.clone());
         match self.converse(&request, job.threads, job.memory_limit, limit, cancel, on_event)? {
-            Event::Finished(outcome) => Ok(outcome),
+            Event::Finished(result) => Ok(result),
             _ => Err(Failure::new(FailureKind::Internal, "the worker gave another answer than asked for")),
         }
     }
@@ -106,8 +107,8 @@ impl Supervisor {
     /// # Errors
     /// What is wrong with the script ([`Failure::blames_script`]), the process died, or
     /// [`FailureKind::Cancelled`].
-    pub fn inspect(&self, script: &str, cancel: &AtomicBool) -> Result<Vec<Tunable>, Failure> {
-        match self.converse(&Request::Inspect(script.to_owned()), 1, INSPECT_MEMORY, self.grace, cancel, |_| {})? {
+    pub fn inspect(&self, script: Script, cancel: &AtomicBool) -> Result<Vec<Tunable>, Failure> {
+        match self.converse(&Request::Inspect(script), 1, INSPECT_MEMORY, self.grace, cancel, |_| {})? {
             Event::Tunables(tunables) => Ok(tunables),
             _ => Err(Failure::new(FailureKind::Internal, "the worker gave another answer than asked for")),
         }
@@ -167,6 +168,7 @@ impl Supervisor {
 /// A started worker. Dropping it kills the process and removes its directory.
 struct Running {
     child: Child,
+    memory: ProcessMemory,
     /// Dropped to end the writer, which holds the child's standard input open.
     hold: Option<SyncSender<()>>,
     events: Receiver<Event>,
@@ -216,11 +218,12 @@ impl Running {
         if let Some(stderr) = stderr {
             std::thread::spawn(move || tail_sender.send(tail(stderr)));
         }
-        Ok(Self { child, hold: Some(hold), events, stderr: tail_receiver, _directory: directory })
+        let memory = ProcessMemory::of(child.id());
+        Ok(Self { child, memory, hold: Some(hold), events, stderr: tail_receiver, _directory: directory })
     }
 
-    fn over(&self, limit: u64) -> Option<Failure> {
-        let used = memory_counter(&self.child.id().to_string(), "VmRSS").filter(|used| *used > limit)?;
+    fn over(&mut self, limit: u64) -> Option<Failure> {
+        let used = self.memory.resident().filter(|used| *used > limit)?;
         let mib = |bytes: u64| bytes >> 20;
         let reason = format!("out of memory: {} MiB used, {} MiB allowed", mib(used), mib(limit));
         Some(Failure::new(FailureKind::Memory, reason))
@@ -364,7 +367,7 @@ mod tests {
 
     fn job(memory_limit: u64) -> Job {
         Job {
-            script: "x".repeat(200_000),
+            script: Script::Starlark("x".repeat(200_000)),
             dataset: DatasetSource::Builtin,
             device: DeviceChoice::Flex,
             seed: 1,
@@ -377,7 +380,7 @@ mod tests {
     }
 
     /// Runs a shell script in place of a worker; a second of grace.
-    fn run(script: &str, job: &Job, cancel: bool) -> (Result<Outcome, Failure>, Vec<Event>) {
+    fn run(script: &str, job: &Job, cancel: bool) -> (Result<RunResult, Failure>, Vec<Event>) {
         let scratch = tempfile::tempdir().unwrap();
         let supervisor = Supervisor {
             program: "/bin/sh".into(),
@@ -458,7 +461,7 @@ mod tests {
         let scratch = tempfile::tempdir().unwrap();
         let mut supervisor = Supervisor::new("/bin/sh".into(), scratch.path().to_owned());
         supervisor.arguments = ["-c", "exec /bin/sleep 600"].map(OsString::from).to_vec();
-        let failure = supervisor.inspect("x = 1", &AtomicBool::new(true)).unwrap_err();
+        let failure = supervisor.inspect(Script::Starlark("x = 1".into()), &AtomicBool::new(true)).unwrap_err();
         assert_eq!(failure.kind, FailureKind::Cancelled);
     }
 
