@@ -37,7 +37,7 @@ mod made {
         corpus,
         device::DeviceChoice,
         evaluate::EvalSpec,
-        worker::{DatasetSource, Event, Job, Script, Supervisor, threads},
+        worker::{DatasetSource, Script, Supervisor, TrainJob, WorkerEvent, threads},
     };
 
     pub fn make() -> anyhow::Result<()> {
@@ -51,7 +51,7 @@ mod made {
 
         let eval = EvalSpec::for_budget(budget);
         let manifest = identity.sign(&manifest(&identity, &script, &eval, budget)?)?.into_signed();
-        let job = Job {
+        let job = TrainJob {
             script: Script::Starlark(script.clone()),
             dataset: DatasetSource::Builtin,
             device: DeviceChoice::Flex,
@@ -116,8 +116,8 @@ mod made {
         })
     }
 
-    fn report(event: &Event) {
-        if let Event::Progress { step, steps, loss, elapsed_seconds } = event
+    fn report(event: &WorkerEvent) {
+        if let WorkerEvent::Progress { step, steps, loss, elapsed_seconds } = event
             && step % 100 == 0
         {
             eprintln!("step {step} of {steps}: loss {loss:.4}, {elapsed_seconds:.0} s");

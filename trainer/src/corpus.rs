@@ -35,7 +35,7 @@ pub fn builtin() -> Vec<u8> {
 
 /// `bytes` bytes of text for `seed`. A shorter corpus of one seed is a prefix of a longer one.
 pub fn generate(seed: u64, bytes: usize) -> Vec<u8> {
-    let mut writer = Writer::new(seed);
+    let mut writer = CorpusWriter::new(seed);
     // A document is at most a few kibibytes; the reserve spares one reallocation of everything.
     writer.text.reserve(bytes + (64 << 10));
     while writer.text.len() < bytes {
@@ -168,7 +168,7 @@ struct Person {
     thing: &'static str,
 }
 
-struct Writer {
+struct CorpusWriter {
     rng: Rng,
     text: String,
     shared: Vocabulary,
@@ -181,7 +181,7 @@ struct Writer {
     subject: usize,
 }
 
-impl Writer {
+impl CorpusWriter {
     fn new(seed: u64) -> Self {
         let mut rng = Rng(seed);
         let shared = Vocabulary::new(&mut rng);

@@ -40,11 +40,11 @@ pub enum DataError {
 
 /// Bytes to train and evaluate on.
 #[derive(Clone, Debug)]
-pub struct Dataset {
+pub struct ByteDataset {
     bytes: Vec<u8>,
 }
 
-impl Dataset {
+impl ByteDataset {
     /// The generated corpus that every node has ([`corpus::builtin`]).
     pub fn builtin() -> Self {
         Self { bytes: corpus::builtin() }
@@ -102,14 +102,14 @@ impl Dataset {
 
 /// One training step's input: `batch * context` bytes, and for each the byte that follows it.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub struct Batch {
+pub struct TrainingBatch {
     pub inputs: Vec<u8>,
     pub targets: Vec<u8>,
 }
 
-impl Batch {
+impl TrainingBatch {
     /// `batch` stretches of `context + 1` bytes at uniformly drawn places of `train`, which must
-    /// be longer than that (see [`Dataset::split`]).
+    /// be longer than that (see [`ByteDataset::split`]).
     pub fn draw(train: &[u8], batch: usize, context: usize, rng: &mut ChaCha8Rng) -> Self {
         let mut drawn =
             Self { inputs: Vec::with_capacity(batch * context), targets: Vec::with_capacity(batch * context) };
@@ -132,7 +132,7 @@ mod tests {
     #[test]
     fn targets_are_the_next_bytes_and_draws_repeat_with_the_seed() {
         let train: Vec<u8> = (0..1000_u32).map(|i| (i % 251) as u8).collect();
-        let draw = |seed| Batch::draw(&train, 3, 16, &mut ChaCha8Rng::seed_from_u64(seed));
+        let draw = |seed| TrainingBatch::draw(&train, 3, 16, &mut ChaCha8Rng::seed_from_u64(seed));
         let batch = draw(5);
         assert_eq!(batch.inputs.len(), 48);
         for (input, target) in batch.inputs.iter().zip(&batch.targets) {
@@ -148,7 +148,7 @@ mod tests {
         let mut rng = ChaCha8Rng::seed_from_u64(1);
         let mut seen = [false; 5];
         for _ in 0..200 {
-            let batch = Batch::draw(&train, 1, 3, &mut rng);
+            let batch = TrainingBatch::draw(&train, 1, 3, &mut rng);
             assert_eq!(batch.targets.len(), 3);
             seen[batch.inputs[0] as usize] = true;
         }
@@ -159,11 +159,11 @@ mod tests {
     fn files_outside_the_size_limits_are_refused() {
         let file = tempfile::NamedTempFile::new().unwrap();
         std::fs::write(file.path(), vec![b'a'; MIN_BYTES - 1]).unwrap();
-        assert!(matches!(Dataset::open(file.path()), Err(DataError::Size(_))));
+        assert!(matches!(ByteDataset::open(file.path()), Err(DataError::Size(_))));
         std::fs::write(file.path(), vec![b'a'; MIN_BYTES]).unwrap();
-        let data = Dataset::open(file.path()).unwrap();
+        let data = ByteDataset::open(file.path()).unwrap();
         assert!(data.check_cid(data.cid()).is_ok());
         assert!(data.check_cid(corpus::BUILTIN_CID).is_err());
-        assert!(matches!(Dataset::open(Path::new("/nonexistent/file")), Err(DataError::Read { .. })));
+        assert!(matches!(ByteDataset::open(Path::new("/nonexistent/file")), Err(DataError::Read { .. })));
     }
 }

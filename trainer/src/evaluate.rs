@@ -208,9 +208,9 @@ mod tests {
     use super::*;
 
     /// Logits by a rule on (inputs, sequence, position, byte).
-    struct Rule<F>(usize, usize, F);
+    struct RulePredictor<F>(usize, usize, F);
 
-    impl<F: Fn(&[u8], usize, usize, usize) -> f32> Predictor for Rule<F> {
+    impl<F: Fn(&[u8], usize, usize, usize) -> f32> Predictor for RulePredictor<F> {
         fn batch(&self) -> usize {
             self.0
         }
@@ -234,7 +234,7 @@ mod tests {
 
     #[test]
     fn a_uniform_model_needs_exactly_eight_bits() {
-        let mut uniform = Rule(3, 5, |_: &[u8], _, _, _| 1.5);
+        let mut uniform = RulePredictor(3, 5, |_: &[u8], _, _, _| 1.5);
         assert_eq!(bits_per_byte(&mut uniform, &text(200), &spec(100)), Ok(8.0));
     }
 
@@ -244,7 +244,7 @@ mod tests {
             let input = inputs[s * 8 + p];
             if (input as usize + 7) % 251 == byte { 30.0 } else { 0.0 }
         };
-        let bits = bits_per_byte(&mut Rule(2, 8, knows), &text(400), &spec(200)).unwrap();
+        let bits = bits_per_byte(&mut RulePredictor(2, 8, knows), &text(400), &spec(200)).unwrap();
         assert!(bits < 1e-9, "{bits}");
     }
 
@@ -252,13 +252,13 @@ mod tests {
     fn windows_that_do_not_fill_the_last_batch_count_once() {
         // Half the probability on byte 0: 1 bit for each zero, and zeros pad the last batch.
         let half = |_: &[u8], _, _, byte: usize| if byte == 0 { 255.0_f32.ln() } else { 0.0 };
-        let bits = bits_per_byte(&mut Rule(4, 4, half), &[0; 50], &spec(21)).unwrap();
+        let bits = bits_per_byte(&mut RulePredictor(4, 4, half), &[0; 50], &spec(21)).unwrap();
         assert!((bits - 1.0).abs() < 1e-6, "{bits}");
     }
 
     #[test]
     fn infinite_logits_are_divergence() {
-        let mut broken = Rule(1, 4, |_: &[u8], _, p, _| if p == 3 { f32::NAN } else { 0.0 });
+        let mut broken = RulePredictor(1, 4, |_: &[u8], _, p, _| if p == 3 { f32::NAN } else { 0.0 });
         assert_eq!(bits_per_byte(&mut broken, &text(100), &spec(50)), Err(EvalError::NotFinite));
         assert_eq!(check_causal(&mut broken, &text(100), &spec(50)), Err(EvalError::NotFinite));
     }
@@ -269,7 +269,7 @@ mod tests {
             let next = inputs[s * 16 + (p + 1).min(15)];
             if next as usize == byte { 1.0 } else { 0.0 }
         };
-        let error = check_causal(&mut Rule(2, 16, peek), &text(500), &spec(50)).unwrap_err();
+        let error = check_causal(&mut RulePredictor(2, 16, peek), &text(500), &spec(50)).unwrap_err();
         assert_eq!(error, EvalError::LooksAhead { changed: 0, moved: 0 });
         assert_eq!(error.to_string(), "not causal: bytes after position 0 change the prediction at 0");
     }
@@ -280,7 +280,7 @@ mod tests {
             |inputs: &[u8], s: usize, p: usize, byte: usize| f32::from(inputs[(1 - s) * 16 + p] as usize == byte);
         let across =
             |i: &[u8], s: usize, p: usize, b: usize| if s == 0 { 0.0 } else { across(i, s, p.saturating_sub(p), b) };
-        let error = check_causal(&mut Rule(2, 16, across), &text(500), &spec(50)).unwrap_err();
+        let error = check_causal(&mut RulePredictor(2, 16, across), &text(500), &spec(50)).unwrap_err();
         assert_eq!(error, EvalError::ReadsAcrossBatch { changed: 0, moved: 1 });
     }
 
@@ -290,7 +290,7 @@ mod tests {
             let seen: u32 = inputs[s * 16..=s * 16 + p].iter().map(|b| u32::from(*b)).sum();
             (seen % 256) as f32 * byte as f32
         };
-        assert_eq!(check_causal(&mut Rule(3, 16, sum), &text(500), &spec(50)), Ok(()));
+        assert_eq!(check_causal(&mut RulePredictor(3, 16, sum), &text(500), &spec(50)), Ok(()));
     }
 
     #[test]

@@ -17,7 +17,7 @@ mod measure;
 
 use serde::Serialize;
 
-pub use crate::ops::{Node, Op};
+pub use crate::ops::{GraphNode, Op};
 pub use crate::value::{Init, MAX_RANK, Param, ParamId, Shape, ValueId};
 
 /// A traced and checked experiment, ready to run.
@@ -31,7 +31,7 @@ pub struct Graph {
     /// ([`ReadParam`](crate::ops::ReadParam)).
     pub params: Vec<Param>,
     /// Values in evaluation order: a node names only earlier nodes.
-    pub nodes: Vec<Node>,
+    pub nodes: Vec<GraphNode>,
     /// The value of shape `[batch, context, 256]`: unnormalised log-probabilities of the next byte.
     pub logits: ValueId,
     /// How the parameters are updated.

@@ -9,7 +9,7 @@ pub const MAX_RANK: usize = 5;
 /// A tensor's extents, outermost dimension first. A scalar has rank 0.
 pub type Shape = Vec<usize>;
 
-/// Index of a [`Node`](crate::ops::Node) in [`Graph::nodes`](crate::graph::Graph::nodes).
+/// Index of a [`GraphNode`](crate::ops::GraphNode) in [`Graph::nodes`](crate::graph::Graph::nodes).
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord, Serialize)]
 pub struct ValueId(pub u32);
 

@@ -19,16 +19,16 @@ pub mod train;
 use burn::tensor::{Device, Int, Tensor};
 use rand_chacha::ChaCha8Rng;
 
-use crate::data::Batch;
+use crate::data::TrainingBatch;
 use crate::evaluate::{Predictor, VOCAB};
 use crate::graph::Graph;
-use crate::ops::tensors::{Value, one_hot, padded, rows, upload, upload_bytes};
-use crate::ops::{Located, Malformed, Operation, Table, TableKey};
+use crate::ops::tensors::{DeviceValue, one_hot, padded, rows, upload, upload_bytes};
+use crate::ops::{ConstantPair, Located, Malformed, Operation, TableKey};
 use optimizer::ParamUpdate;
 pub use optimizer::multiplier;
 use pass::{Environment, Pass};
-use plan::Plan;
-use random::{Purpose, stream};
+use plan::LifetimePlan;
+use random::{StreamPurpose, stream};
 
 /// Why a graph cannot run.
 #[derive(Debug, Clone, thiserror::Error)]
@@ -44,12 +44,12 @@ pub enum ExecError {
 /// A graph with its parameters on a device.
 pub struct Executor {
     graph: Graph,
-    plan: Plan,
+    plan: LifetimePlan,
     device: Device,
     seed: u64,
-    params: Vec<Value>,
+    params: Vec<DeviceValue>,
     update: ParamUpdate,
-    tables: Vec<Option<Table>>,
+    tables: Vec<Option<ConstantPair>>,
     dropout: ChaCha8Rng,
     data: ChaCha8Rng,
 }
@@ -58,12 +58,12 @@ impl Executor {
     /// Parameters at their initial values for `seed`.
     pub fn new(graph: Graph, device: Device, seed: u64) -> Self {
         let mut executor = Self {
-            plan: Plan::new(&graph),
+            plan: LifetimePlan::new(&graph),
             update: ParamUpdate::new(&graph),
             tables: tables(&graph, &device),
             params: Vec::new(),
-            dropout: stream(seed, Purpose::Dropout),
-            data: stream(seed, Purpose::Data),
+            dropout: stream(seed, StreamPurpose::Dropout),
+            data: stream(seed, StreamPurpose::Data),
             graph,
             device,
             seed,
@@ -76,13 +76,13 @@ impl Executor {
     pub fn reset(&mut self) {
         let initial = self.graph.params.iter().enumerate().map(|(i, param)| {
             let dims = padded(&param.shape);
-            let mut rng = stream(self.seed, Purpose::Init(i as u32));
+            let mut rng = stream(self.seed, StreamPurpose::Init(i as u32));
             upload(random::initial(&param.init, dims.iter().product(), &mut rng), dims, &self.device)
         });
         self.params = initial.collect();
         self.update = ParamUpdate::new(&self.graph);
-        self.dropout = stream(self.seed, Purpose::Dropout);
-        self.data = stream(self.seed, Purpose::Data);
+        self.dropout = stream(self.seed, StreamPurpose::Dropout);
+        self.data = stream(self.seed, StreamPurpose::Data);
     }
 
     /// The graph that runs.
@@ -91,8 +91,8 @@ impl Executor {
     }
 
     /// The next training batch of this run out of `train`.
-    pub fn draw(&mut self, train: &[u8]) -> Batch {
-        Batch::draw(train, self.graph.batch, self.graph.context, &mut self.data)
+    pub fn draw(&mut self, train: &[u8]) -> TrainingBatch {
+        TrainingBatch::draw(train, self.graph.batch, self.graph.context, &mut self.data)
     }
 
     /// One training step with the schedule's multiplier of the learning rate. The loss before the
@@ -100,7 +100,7 @@ impl Executor {
     ///
     /// # Errors
     /// [`ExecError::Graph`] for a graph that tracing did not make.
-    pub fn step(&mut self, batch: &Batch, multiplier: f64) -> Result<Loss, ExecError> {
+    pub fn step(&mut self, batch: &TrainingBatch, multiplier: f64) -> Result<Loss, ExecError> {
         let (loss, grads) = self.loss_and_gradients(batch)?;
         self.update.step(&self.graph, &mut self.params, grads, multiplier);
         Ok(loss)
@@ -119,7 +119,7 @@ impl Executor {
         self.device.memory_pool_usage().map(|usage| usage.bytes_reserved)
     }
 
-    fn loss_and_gradients(&mut self, batch: &Batch) -> Result<(Loss, Vec<Option<Value>>), ExecError> {
+    fn loss_and_gradients(&mut self, batch: &TrainingBatch) -> Result<(Loss, Vec<Option<DeviceValue>>), ExecError> {
         let inputs = upload_bytes(&batch.inputs, &self.device);
         let targets = upload_bytes(&batch.targets, &self.device);
         let mut pass = Pass::new(self.environment(), inputs, true);
@@ -182,7 +182,7 @@ impl Loss {
 
 /// Mean over all rows of `-ln softmax(logits)[target]`, and its gradient
 /// `(softmax(logits) - one_hot(target)) / rows`, of the logits' shape.
-fn cross_entropy(logits: Value, targets: Tensor<1, Int>) -> (Loss, Value) {
+fn cross_entropy(logits: DeviceValue, targets: Tensor<1, Int>) -> (Loss, DeviceValue) {
     let dims = logits.dims();
     let hits = one_hot(targets, VOCAB);
     let [count, _] = hits.dims();
@@ -195,8 +195,8 @@ fn cross_entropy(logits: Value, targets: Tensor<1, Int>) -> (Loss, Value) {
 }
 
 /// The constant tensors that the nodes need. Nodes with equal keys share one table.
-fn tables(graph: &Graph, device: &Device) -> Vec<Option<Table>> {
-    let mut made: Vec<(TableKey, Table)> = Vec::new();
+fn tables(graph: &Graph, device: &Device) -> Vec<Option<ConstantPair>> {
+    let mut made: Vec<(TableKey, ConstantPair)> = Vec::new();
     let mut table = |operation: &dyn Operation, at: Located<'_>| {
         let key = operation.table(at)?;
         if let Some((_, found)) = made.iter().find(|(have, _)| *have == key) {
@@ -214,15 +214,15 @@ fn tables(graph: &Graph, device: &Device) -> Vec<Option<Table>> {
 #[cfg(test)]
 impl Executor {
     /// Replaces the values of the parameters.
-    pub(crate) fn set_params(&mut self, params: Vec<Value>) {
+    pub(crate) fn set_params(&mut self, params: Vec<DeviceValue>) {
         self.params = params;
     }
 
     /// The graph's result in training, and the gradients of `sum(weight * result)` with respect to
     /// the parameters.
-    pub(crate) fn gradients_of_sum(&self, tokens: &[u8], weights: &[f32]) -> (Value, Vec<Option<Value>>) {
+    pub(crate) fn gradients_of_sum(&self, tokens: &[u8], weights: &[f32]) -> (DeviceValue, Vec<Option<DeviceValue>>) {
         let mut pass = Pass::new(self.environment(), upload_bytes(tokens, &self.device), true);
-        let result = pass.forward(&mut stream(1, Purpose::Dropout)).unwrap();
+        let result = pass.forward(&mut stream(1, StreamPurpose::Dropout)).unwrap();
         let grads = pass.backward(upload(weights.to_vec(), result.dims(), &self.device)).unwrap();
         assert!(pass.kept.iter().all(Option::is_none), "kept after the backward pass");
         assert!(pass.values.iter().flatten().count() <= 1, "values outlive their last use");

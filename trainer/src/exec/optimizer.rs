@@ -4,7 +4,7 @@ use burn::optim::{AdamW as BurnAdamW, AdamWConfig, Optimizer as _};
 use burn::tensor::Tensor;
 
 use crate::graph::{AdamW, Decay, Graph, Schedule};
-use crate::ops::tensors::Value;
+use crate::ops::tensors::DeviceValue;
 
 type Moments = <BurnAdamW as burn::optim::Optimizer>::State<5>;
 
@@ -35,7 +35,13 @@ impl ParamUpdate {
     }
 
     /// One step on every parameter that has a gradient; `multiplier` is the schedule's.
-    pub fn step(&mut self, graph: &Graph, params: &mut [Value], grads: Vec<Option<Value>>, multiplier: f64) {
+    pub fn step(
+        &mut self,
+        graph: &Graph,
+        params: &mut [DeviceValue],
+        grads: Vec<Option<DeviceValue>>,
+        multiplier: f64,
+    ) {
         let grads = clip(grads, self.settings.clip);
         let slots = params.iter_mut().zip(&mut self.moments).zip(&graph.params);
         for (((param, moments), spec), grad) in slots.zip(grads) {
@@ -49,7 +55,7 @@ impl ParamUpdate {
 }
 
 /// Scales all gradients so that their common Euclidean norm is at most `limit`; 0 is no limit.
-fn clip(grads: Vec<Option<Value>>, limit: f64) -> Vec<Option<Value>> {
+fn clip(grads: Vec<Option<DeviceValue>>, limit: f64) -> Vec<Option<DeviceValue>> {
     let squares = grads.iter().flatten().map(|grad| grad.clone().square().sum());
     let Some(total) = squares.reduce(|a, b| a + b).filter(|_| limit > 0.0) else {
         return grads;
@@ -86,11 +92,11 @@ mod tests {
     use super::*;
     use burn::tensor::Device;
 
-    fn values(value: &Value) -> Vec<f32> {
+    fn values(value: &DeviceValue) -> Vec<f32> {
         value.clone().try_into_vec_as::<f32>().unwrap()
     }
 
-    fn row(numbers: &[f32]) -> Value {
+    fn row(numbers: &[f32]) -> DeviceValue {
         crate::ops::tensors::upload(numbers.to_vec(), [1, 1, 1, 1, numbers.len()], &Device::flex())
     }
 

@@ -2,7 +2,7 @@
 //!
 //! Reverse-mode differentiation is done here, over the graph, instead of by burn's recording
 //! autodiff: the graph is known beforehand, so the backward pass can keep exactly what it reads
-//! again ([`Plan`]), use closed forms (softmax, norms, cross-entropy, rotation) where a recorded
+//! again ([`LifetimePlan`]), use closed forms (softmax, norms, cross-entropy, rotation) where a recorded
 //! chain would keep and walk half a dozen intermediates, and let burn fuse or reuse the rest.
 //! What each operation computes stands in [`ops`](crate::ops), where tests hold every gradient
 //! against finite differences. A pass owns the values and decides when each is dropped.
@@ -11,19 +11,19 @@ use burn::tensor::{Device, Int, Tensor};
 use rand_chacha::ChaCha8Rng;
 
 use super::ExecError;
-use super::plan::Plan;
-use crate::graph::{Graph, Node, Op, ValueId};
-use crate::ops::tensors::Value;
-use crate::ops::{Backward, Forward, GradientSums, Inputs, Located, Malformed, Table};
+use super::plan::LifetimePlan;
+use crate::graph::{Graph, GraphNode, Op, ValueId};
+use crate::ops::tensors::DeviceValue;
+use crate::ops::{Backward, ConstantPair, Forward, GradientSums, InputValues, Located, Malformed};
 
 /// What a pass reads but does not change.
 pub(super) struct Environment<'a> {
     pub graph: &'a Graph,
-    pub plan: &'a Plan,
+    pub plan: &'a LifetimePlan,
     /// The present values of the parameters.
-    pub params: &'a [Value],
+    pub params: &'a [DeviceValue],
     /// For each node the constant tensors that it needs: masks, rotations.
-    pub tables: &'a [Option<Table>],
+    pub tables: &'a [Option<ConstantPair>],
     pub device: &'a Device,
 }
 
@@ -31,9 +31,9 @@ pub(super) struct Environment<'a> {
 pub(super) struct Pass<'a> {
     environment: Environment<'a>,
     tokens: Tensor<1, Int>,
-    pub(super) values: Vec<Option<Value>>,
+    pub(super) values: Vec<Option<DeviceValue>>,
     /// What an operation's gradient needs besides values: a norm's factor, a dropout mask.
-    pub(super) kept: Vec<Option<Value>>,
+    pub(super) kept: Vec<Option<DeviceValue>>,
     /// In training, values that the backward pass reads are kept, and dropout is on.
     training: bool,
 }
@@ -46,7 +46,7 @@ impl<'a> Pass<'a> {
     }
 
     /// Runs all nodes and returns the logits, `[1, 1, batch, context, 256]`.
-    pub fn forward(&mut self, dropout: &mut ChaCha8Rng) -> Result<Value, ExecError> {
+    pub fn forward(&mut self, dropout: &mut ChaCha8Rng) -> Result<DeviceValue, ExecError> {
         let graph = self.environment.graph;
         for (i, node) in graph.nodes.iter().enumerate() {
             // Tokens are integers and kept apart from the values.
@@ -70,10 +70,10 @@ impl<'a> Pass<'a> {
     fn evaluate(
         &mut self,
         i: usize,
-        node: &Node,
+        node: &GraphNode,
         inputs: &[ValueId],
         dropout: &mut ChaCha8Rng,
-    ) -> Result<Value, Malformed> {
+    ) -> Result<DeviceValue, Malformed> {
         let inputs = self.inputs(i, inputs)?;
         let mut run = Forward {
             at: Located::new(&self.environment.graph.nodes, i),
@@ -93,7 +93,7 @@ impl<'a> Pass<'a> {
     }
 
     /// The values that node `reader` reads, without tokens.
-    fn inputs(&mut self, reader: usize, ids: &[ValueId]) -> Result<Inputs, Malformed> {
+    fn inputs(&mut self, reader: usize, ids: &[ValueId]) -> Result<InputValues, Malformed> {
         let mut values = Vec::with_capacity(ids.len());
         let mut rest = ids;
         while let [id, later @ ..] = rest {
@@ -104,11 +104,11 @@ impl<'a> Pass<'a> {
             // A value that the same node reads again must stay for that.
             values.push(if later.contains(id) { self.peek(*id)? } else { self.read(reader, *id)? });
         }
-        Ok(Inputs::new(values))
+        Ok(InputValues::new(values))
     }
 
     /// A value for `reader`: moved out if nobody reads it afterwards, so that burn may write into it.
-    fn read(&mut self, reader: usize, id: ValueId) -> Result<Value, Malformed> {
+    fn read(&mut self, reader: usize, id: ValueId) -> Result<DeviceValue, Malformed> {
         if self.ends_with(reader, id) {
             let slot = self.values.get_mut(id.index());
             return slot.and_then(Option::take).ok_or(Malformed("a value is read before it is made"));
@@ -117,7 +117,7 @@ impl<'a> Pass<'a> {
     }
 
     /// A value that stays.
-    fn peek(&self, id: ValueId) -> Result<Value, Malformed> {
+    fn peek(&self, id: ValueId) -> Result<DeviceValue, Malformed> {
         let value = self.values.get(id.index()).and_then(Option::as_ref);
         value.cloned().ok_or(Malformed("a value is read before it is made"))
     }
@@ -132,7 +132,7 @@ impl<'a> Pass<'a> {
 
     /// Gradients of the parameters, given the loss's gradient with respect to the logits. Frees
     /// the kept values on the way. A parameter that the logits do not depend on has none.
-    pub fn backward(&mut self, logits_gradient: Value) -> Result<Vec<Option<Value>>, ExecError> {
+    pub fn backward(&mut self, logits_gradient: DeviceValue) -> Result<Vec<Option<DeviceValue>>, ExecError> {
         let (graph, plan) = (self.environment.graph, self.environment.plan);
         let mut sums = GradientSums::new(graph.nodes.len(), graph.params.len());
         sums.add(graph.logits, logits_gradient);

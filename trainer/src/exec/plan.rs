@@ -10,7 +10,7 @@ use crate::ops::Located;
 
 /// A graph's schedule. All vectors have one entry for each node.
 #[derive(Debug)]
-pub(super) struct Plan {
+pub(super) struct LifetimePlan {
     /// The node depends on a parameter through operations that pass gradients on.
     pub grad: Vec<bool>,
     /// The backward pass reads this node's value.
@@ -21,7 +21,7 @@ pub(super) struct Plan {
     pub drop_backward: Vec<Vec<ValueId>>,
 }
 
-impl Plan {
+impl LifetimePlan {
     pub fn new(graph: &Graph) -> Self {
         let count = graph.nodes.len();
         let mut plan = Self {

@@ -8,7 +8,7 @@ use crate::graph::Init;
 
 /// What a stream of random numbers is for.
 #[derive(Clone, Copy, Debug)]
-pub(super) enum Purpose {
+pub(super) enum StreamPurpose {
     /// Which bytes each training step sees.
     Data,
     /// Dropout masks.
@@ -18,12 +18,12 @@ pub(super) enum Purpose {
 }
 
 /// The stream of `seed` for one purpose.
-pub(super) fn stream(seed: u64, purpose: Purpose) -> ChaCha8Rng {
+pub(super) fn stream(seed: u64, purpose: StreamPurpose) -> ChaCha8Rng {
     let mut rng = ChaCha8Rng::seed_from_u64(seed);
     rng.set_stream(match purpose {
-        Purpose::Data => 0,
-        Purpose::Dropout => 1,
-        Purpose::Init(param) => 2 + u64::from(param),
+        StreamPurpose::Data => 0,
+        StreamPurpose::Dropout => 1,
+        StreamPurpose::Init(param) => 2 + u64::from(param),
     });
     rng
 }
@@ -54,7 +54,7 @@ mod tests {
 
     #[test]
     fn normal_values_have_the_asked_spread() {
-        let values = initial(&Init::Normal(0.5), 20_000, &mut stream(3, Purpose::Init(0)));
+        let values = initial(&Init::Normal(0.5), 20_000, &mut stream(3, StreamPurpose::Init(0)));
         let n = values.len() as f64;
         let mean = values.iter().map(|v| f64::from(*v)).sum::<f64>() / n;
         let variance = values.iter().map(|v| (f64::from(*v) - mean).powi(2)).sum::<f64>() / n;
@@ -63,7 +63,7 @@ mod tests {
 
     #[test]
     fn uniform_values_stay_within_the_limit() {
-        let values = initial(&Init::Uniform(0.25), 5_000, &mut stream(3, Purpose::Init(1)));
+        let values = initial(&Init::Uniform(0.25), 5_000, &mut stream(3, StreamPurpose::Init(1)));
         assert!(values.iter().all(|v| v.abs() <= 0.25));
         assert!(values.iter().any(|v| *v > 0.24) && values.iter().any(|v| *v < -0.24));
     }
@@ -71,9 +71,9 @@ mod tests {
     #[test]
     fn streams_differ_by_purpose_and_repeat_by_seed() {
         let draw = |seed, purpose| stream(seed, purpose).next_u64();
-        assert_eq!(draw(1, Purpose::Data), draw(1, Purpose::Data));
-        assert_ne!(draw(1, Purpose::Data), draw(1, Purpose::Dropout));
-        assert_ne!(draw(1, Purpose::Init(0)), draw(1, Purpose::Init(1)));
-        assert_ne!(draw(1, Purpose::Data), draw(2, Purpose::Data));
+        assert_eq!(draw(1, StreamPurpose::Data), draw(1, StreamPurpose::Data));
+        assert_ne!(draw(1, StreamPurpose::Data), draw(1, StreamPurpose::Dropout));
+        assert_ne!(draw(1, StreamPurpose::Init(0)), draw(1, StreamPurpose::Init(1)));
+        assert_ne!(draw(1, StreamPurpose::Data), draw(2, StreamPurpose::Data));
     }
 }

@@ -1,7 +1,7 @@
 //! Whole runs. The tests of single operations stand beside them, in `ops`.
 
 use super::*;
-use crate::data::Dataset;
+use crate::data::ByteDataset;
 use crate::evaluate::{EvalError, EvalSpec, check_causal};
 use crate::graph::{Init, Op};
 use crate::ops::testing::Builder;
@@ -66,7 +66,7 @@ fn reading_a_neighbour_in_the_batch_is_caught() {
 fn equal_seeds_give_equal_models_to_the_bit_and_training_learns() {
     let text = text();
     let (dataset, spec) =
-        (Dataset::from_bytes(text).unwrap(), EvalSpec { eval_bytes: 4096, ..EvalSpec::for_budget(1) });
+        (ByteDataset::from_bytes(text).unwrap(), EvalSpec { eval_bytes: 4096, ..EvalSpec::for_budget(1) });
     let run = |seed: u64| {
         let mut executor = Executor::new(attention_model(8, 32, 32, true), Device::flex(), seed);
         let (train, held_out) = dataset.split(&spec, executor.graph()).unwrap();
@@ -86,7 +86,7 @@ fn equal_seeds_give_equal_models_to_the_bit_and_training_learns() {
 
 #[test]
 fn a_budget_becomes_a_number_of_steps_that_gives_the_same_model() {
-    let dataset = Dataset::from_bytes(text()).unwrap();
+    let dataset = ByteDataset::from_bytes(text()).unwrap();
     let spec = EvalSpec { eval_bytes: 1024, ..EvalSpec::for_budget(1) };
     let run = |length| {
         let mut executor = Executor::new(attention_model(2, 16, 16, true), Device::flex(), 5);
@@ -111,7 +111,7 @@ fn a_budget_becomes_a_number_of_steps_that_gives_the_same_model() {
 
 #[test]
 fn a_fixed_number_of_steps_meets_its_deadline() {
-    let dataset = Dataset::from_bytes(text()).unwrap();
+    let dataset = ByteDataset::from_bytes(text()).unwrap();
     let mut executor = Executor::new(attention_model(2, 16, 16, true), Device::flex(), 5);
     let (train, _) =
         dataset.split(&EvalSpec { eval_bytes: 1024, ..EvalSpec::for_budget(1) }, executor.graph()).unwrap();
@@ -131,7 +131,7 @@ fn adamw_follows_its_formula_from_the_first_step() {
     graph.optimizer.clip = 0.0;
     let (lr, decay, eps) = (graph.optimizer.lr, graph.optimizer.weight_decay, graph.optimizer.eps);
     let mut executor = Executor::new(graph, Device::flex(), 1);
-    let batch = Batch { inputs: vec![7], targets: vec![9] };
+    let batch = TrainingBatch { inputs: vec![7], targets: vec![9] };
     let mut expected = [0.5_f64; 256];
     let (mut m, mut v) = ([0.0; 256], [0.0; 256]);
     for t in 1..=3 {

@@ -36,7 +36,7 @@ pub enum Length {
 
 /// Where a run stands.
 #[derive(Clone, Copy, Debug, PartialEq)]
-pub struct Progress {
+pub struct TrainProgress {
     pub step: u64,
     pub steps: u64,
     /// Nats for each byte, of the newest step that was read.
@@ -77,7 +77,7 @@ pub fn train(
     train: &[u8],
     length: Length,
     planned: &mut dyn FnMut(u64),
-    progress: &mut dyn FnMut(Progress, &Executor),
+    progress: &mut dyn FnMut(TrainProgress, &Executor),
 ) -> Result<Trained, TrainError> {
     for _ in 0..WARM_UP_STEPS {
         throw_away_step(executor, train)?;
@@ -107,7 +107,7 @@ pub fn train(
         }
         if now - reported >= REPORT_EVERY || done == steps {
             reported = now;
-            progress(Progress { step: done, steps, loss, elapsed: now - start }, executor);
+            progress(TrainProgress { step: done, steps, loss, elapsed: now - start }, executor);
         }
     }
     executor.sync()?;

@@ -21,7 +21,7 @@ impl Graph {
     pub fn hash(&self) -> [u8; 32] {
         let mut sink = Sink(Sha256::new_with_prefix(DOMAIN));
         // Neither the sink nor these types can fail: there is no I/O and no map.
-        let written = serde_json::to_writer(&mut sink, &Identity::of(self));
+        let written = serde_json::to_writer(&mut sink, &HashedParts::of(self));
         debug_assert!(written.is_ok());
         sink.0.finalize().into()
     }
@@ -29,7 +29,7 @@ impl Graph {
 
 /// The part of a graph that its hash covers.
 #[derive(Serialize)]
-struct Identity<'g> {
+struct HashedParts<'g> {
     batch: usize,
     context: usize,
     params: Vec<(&'g Shape, &'g Init, f64, bool)>,
@@ -39,9 +39,9 @@ struct Identity<'g> {
     schedule: &'g Schedule,
 }
 
-impl<'g> Identity<'g> {
+impl<'g> HashedParts<'g> {
     fn of(graph: &'g Graph) -> Self {
-        Identity {
+        HashedParts {
             batch: graph.batch,
             context: graph.context,
             params: graph.params.iter().map(|param| (&param.shape, &param.init, param.lr_scale, param.decay)).collect(),
@@ -69,7 +69,7 @@ impl io::Write for Sink {
 
 #[cfg(test)]
 mod tests {
-    use super::super::{Decay, Node, Param, ParamId};
+    use super::super::{Decay, GraphNode, Param, ParamId};
     use super::*;
     use crate::ops::{Embedding, ReadParam};
 
@@ -85,9 +85,9 @@ mod tests {
                 decay: true,
             }],
             nodes: vec![
-                Node { op: ReadParam(ParamId(0)).into(), shape: vec![256, 256], line: 1 },
-                Node { op: Op::Tokens, shape: vec![2, 4], line: 1 },
-                Node {
+                GraphNode { op: ReadParam(ParamId(0)).into(), shape: vec![256, 256], line: 1 },
+                GraphNode { op: Op::Tokens, shape: vec![2, 4], line: 1 },
+                GraphNode {
                     op: Embedding { table: ValueId(0), tokens: ValueId(1) }.into(),
                     shape: vec![2, 4, 256],
                     line: 1,
@@ -122,7 +122,7 @@ mod tests {
     #[test]
     fn encoding_is_pinned() {
         // Another text here gives every graph another identity: raise the number in `DOMAIN`.
-        let text = serde_json::to_string(&Identity::of(&graph())).unwrap();
+        let text = serde_json::to_string(&HashedParts::of(&graph())).unwrap();
         assert_eq!(
             text,
             "{\"batch\":2,\"context\":4,\"params\":[[[256,256],{\"normal\":0.02},1.0,true]],\

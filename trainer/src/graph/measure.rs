@@ -72,13 +72,13 @@ impl Graph {
 
 #[cfg(test)]
 mod tests {
-    use super::super::{AdamW, Decay, Init, Node, Op, Param, ParamId, Schedule};
+    use super::super::{AdamW, Decay, GraphNode, Init, Op, Param, ParamId, Schedule};
     use super::*;
     use crate::ops::{Embedding, Matmul, Permute, ReadParam, Reshape, Unary, UnaryFunction};
 
     /// tokens -> embedding [2,4,8] -> reshape [8,8] -> relu -> x table transposed [8,256] -> [2,4,256].
     fn graph() -> Graph {
-        let node = |op: Op, shape: &[usize]| Node { op, shape: shape.to_vec(), line: 1 };
+        let node = |op: Op, shape: &[usize]| GraphNode { op, shape: shape.to_vec(), line: 1 };
         Graph {
             batch: 2,
             context: 4,

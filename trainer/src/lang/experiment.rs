@@ -12,7 +12,7 @@ use starlark::values::{Heap, UnpackValue, Value, ValueLike};
 use super::error::line_of;
 use super::running;
 use super::scan::default_literal;
-use super::session::Experiment;
+use super::session::DeclaredExperiment;
 use super::setting::{Setting, SettingValue};
 use super::tensor::TensorValue;
 use super::tunable::{Tunable, TuneKind, TuneValue};
@@ -237,7 +237,7 @@ pub(super) fn training(builder: &mut GlobalsBuilder) {
         let tokens = eval.heap().alloc(TensorValue { symbol, session: session.clone() });
         let logits = eval.eval_function(model, &[tokens], &[])?;
         let logits = logits_of(logits, &[batch, context, VOCABULARY])?;
-        let experiment = Experiment { batch, context, logits, optimizer: optimizer.clone(), schedule };
+        let experiment = DeclaredExperiment { batch, context, logits, optimizer: optimizer.clone(), schedule };
         let again = session.declared().experiment.replace(experiment).is_some();
         if again {
             return Err(Misuse::new("train: called from within its own model").into());
@@ -307,7 +307,7 @@ mod tests {
             declared.push(tunable(declared.len()));
         }
         assert!((1..64).contains(&declared.len()));
-        assert!(serde_json::to_vec(&crate::worker::Event::Tunables(declared)).unwrap().len() < 64 << 10);
+        assert!(serde_json::to_vec(&crate::worker::WorkerEvent::Tunables(declared)).unwrap().len() < 64 << 10);
         let small = |i: usize| Tunable { kind: TuneKind::Choice(vec![TuneValue::Integer(64); 40]), ..tunable(i) };
         let all: Vec<_> = (0..63).map(small).collect();
         assert_eq!(check_size(&all, &small(63)), Ok(()));

@@ -1,21 +1,21 @@
 //! From what a script declared to the graph that runs: unused values dropped, the rest brought
 //! into one order, so that scripts of one meaning give one graph.
 
-use crate::graph::{Graph, Node, Op, Param, ParamId, ValueId};
+use crate::graph::{Graph, GraphNode, Op, Param, ParamId, ValueId};
 use crate::ops::ReadParam;
 
-use super::session::{Declared, Experiment};
+use super::session::{Declared, DeclaredExperiment};
 
 /// The graph, and a note for each declared parameter that does not affect the logits.
 ///
 /// Nodes come out in depth-first order from the logits, inputs left to right; parameters in
 /// order of first use. Both are independent of the order in which the script made them.
-pub(super) fn graph(declared: &Declared, experiment: &Experiment) -> (Graph, Vec<String>) {
+pub(super) fn graph(declared: &Declared, experiment: &DeclaredExperiment) -> (Graph, Vec<String>) {
     let order = depth_first(&declared.nodes, experiment.logits);
     let mut place = vec![None; declared.nodes.len()];
     let mut params: Vec<Param> = Vec::new();
     let mut used = vec![false; declared.params.len()];
-    let mut nodes: Vec<Node> = Vec::with_capacity(order.len());
+    let mut nodes: Vec<GraphNode> = Vec::with_capacity(order.len());
     for old in order {
         let Some(mut node) = declared.nodes.get(old).cloned() else { continue };
         if let Op::ReadParam(ReadParam(id)) = &mut node.op {
@@ -57,7 +57,7 @@ pub(super) fn graph(declared: &Declared, experiment: &Experiment) -> (Graph, Vec
 
 /// Indices of the nodes that `root` needs, each after what it reads; `root` comes last.
 /// Iterative, since a chain may be as long as the node limit.
-fn depth_first(nodes: &[Node], root: ValueId) -> Vec<usize> {
+fn depth_first(nodes: &[GraphNode], root: ValueId) -> Vec<usize> {
     let mut order = Vec::new();
     let mut seen = vec![false; nodes.len()];
     let mut stack = vec![(root.index(), false)];

@@ -24,7 +24,7 @@ pub(in crate::lang) struct TensorValue {
     #[allocative(skip)]
     pub(in crate::lang) symbol: Symbol,
     #[allocative(skip)]
-    pub(in crate::lang) session: Session,
+    pub(in crate::lang) session: TraceSession,
 }
 
 starlark_simple_value!(TensorValue);
@@ -48,4 +48,4 @@ starlark_simple_value!(SettingValue);
 
 /// A shared handle on what the script declares; cheap to clone.
 #[derive(Clone, Debug, ProvidesStaticType)]
-pub(in crate::lang) struct Session(pub(in crate::lang) Arc<Mutex<Declared>>);
+pub(in crate::lang) struct TraceSession(pub(in crate::lang) Arc<Mutex<Declared>>);

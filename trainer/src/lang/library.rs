@@ -12,13 +12,13 @@ use starlark::values::list_or_tuple::UnpackListOrTuple;
 use starlark::values::{FrozenValue, Heap, StarlarkValue, UnpackValue, Value, ValueLike, starlark_value};
 
 pub(super) use super::handles::FunctionValue;
-use super::handles::{Session, SettingValue};
+use super::handles::{SettingValue, TraceSession};
 use super::running;
 use super::setting::{Setting, init_of};
 use super::tensor::TensorValue;
 use crate::ops::{
-    Answer, Argument, Arguments, Builtin, Call, DefaultValue, Kind, Misuse, Operand, Parameter, Passing, Symbol,
-    builtins,
+    Argument, ArgumentKind, Arguments, Builtin, Call, CallResult, DefaultValue, Misuse, Operand, Parameter, Passing,
+    Symbol, builtins,
 };
 
 /// A builtin and its parameters as the interpreter matches them.
@@ -117,19 +117,19 @@ fn unpack(function: &str, parameter: &Parameter, value: Option<Value<'_>>) -> st
     }
     let name = parameter.name;
     Ok(match parameter.kind {
-        Kind::Tensor => Argument::Tensor(<&TensorValue>::unpack_named_param(value, name)?.symbol.clone()),
-        Kind::Tensors => {
+        ArgumentKind::Tensor => Argument::Tensor(<&TensorValue>::unpack_named_param(value, name)?.symbol.clone()),
+        ArgumentKind::Tensors => {
             let list = UnpackListOrTuple::<&TensorValue>::unpack_named_param(value, name)?;
             Argument::Tensors(list.items.into_iter().map(|tensor| tensor.symbol.clone()).collect())
         }
-        Kind::Operand => Argument::Operand(operand(function, value)?),
-        Kind::Integer => Argument::Integer(i64::unpack_named_param(value, name)?),
-        Kind::Count => Argument::Count(u32::unpack_named_param(value, name)?),
-        Kind::Number => Argument::Number(UnpackFloat::unpack_named_param(value, name)?.0),
-        Kind::Flag => Argument::Flag(bool::unpack_named_param(value, name)?),
-        Kind::Text => Argument::Text(<&str>::unpack_named_param(value, name)?.to_owned()),
-        Kind::Extents => Argument::Extents(UnpackListOrTuple::<i64>::unpack_named_param(value, name)?.items),
-        Kind::Init => Argument::Init(init_of(function, <&SettingValue>::unpack_named_param(value, name)?)?),
+        ArgumentKind::Operand => Argument::Operand(operand(function, value)?),
+        ArgumentKind::Integer => Argument::Integer(i64::unpack_named_param(value, name)?),
+        ArgumentKind::Count => Argument::Count(u32::unpack_named_param(value, name)?),
+        ArgumentKind::Number => Argument::Number(UnpackFloat::unpack_named_param(value, name)?.0),
+        ArgumentKind::Flag => Argument::Flag(bool::unpack_named_param(value, name)?),
+        ArgumentKind::Text => Argument::Text(<&str>::unpack_named_param(value, name)?.to_owned()),
+        ArgumentKind::Extents => Argument::Extents(UnpackListOrTuple::<i64>::unpack_named_param(value, name)?.items),
+        ArgumentKind::Init => Argument::Init(init_of(function, <&SettingValue>::unpack_named_param(value, name)?)?),
     })
 }
 
@@ -151,13 +151,13 @@ pub(super) fn operand(function: &str, value: Value<'_>) -> starlark::Result<Oper
 }
 
 /// An answer as a value of the script.
-fn pack<'v>(answer: Answer, session: &Session, heap: Heap<'v>) -> Value<'v> {
+fn pack<'v>(answer: CallResult, session: &TraceSession, heap: Heap<'v>) -> Value<'v> {
     let tensor = |symbol: Symbol| TensorValue { symbol, session: session.clone() };
     match answer {
-        Answer::Tensor(symbol) => heap.alloc(tensor(symbol)),
-        Answer::Tensors(symbols) => heap.alloc(AllocList(symbols.into_iter().map(tensor))),
-        Answer::Integer(integer) => heap.alloc(integer),
-        Answer::Number(number) => heap.alloc(number),
-        Answer::Init(init) => heap.alloc(SettingValue(Setting::Init(init))),
+        CallResult::Tensor(symbol) => heap.alloc(tensor(symbol)),
+        CallResult::Tensors(symbols) => heap.alloc(AllocList(symbols.into_iter().map(tensor))),
+        CallResult::Integer(integer) => heap.alloc(integer),
+        CallResult::Number(number) => heap.alloc(number),
+        CallResult::Init(init) => heap.alloc(SettingValue(Setting::Init(init))),
     }
 }

@@ -40,7 +40,7 @@ pub use tunable::{Tunable, TuneKind, TuneValue, retune, rewrite};
 
 use crate::graph::Graph;
 use crate::ops::Misuse;
-use session::Session;
+use session::TraceSession;
 
 /// A script that was run and checked.
 #[derive(Clone, Debug, PartialEq)]
@@ -100,7 +100,7 @@ const PRINTED_CHARS: usize = 500;
 
 /// Traces on this thread.
 fn run(script: &str, limits: &Limits, settings: &BTreeMap<String, TuneValue>) -> Result<Traced, ScriptError> {
-    let session = Session::new(limits.clone(), settings.clone());
+    let session = TraceSession::new(limits.clone(), settings.clone());
     let printed = Printed::default();
     interpret(script, limits, &session, &printed)?;
     let declared = session.declared();
@@ -126,7 +126,7 @@ fn run(script: &str, limits: &Limits, settings: &BTreeMap<String, TuneValue>) ->
 }
 
 /// Parses and runs the script; what it declares is left in the session.
-fn interpret(script: &str, limits: &Limits, session: &Session, printed: &Printed) -> Result<(), ScriptError> {
+fn interpret(script: &str, limits: &Limits, session: &TraceSession, printed: &Printed) -> Result<(), ScriptError> {
     let ast = AstModule::parse("train.star", script.to_owned(), &dialect())
         .map_err(|error| ScriptError::from_starlark(&error))?;
     let globals = globals();
@@ -156,7 +156,7 @@ fn interpret(script: &str, limits: &Limits, session: &Session, printed: &Printed
 
 /// The error of a script that ran into a bound of the interpreter, at the statement that it had
 /// reached: the interpreter itself tells no line for these.
-fn exhausted(eval: &Evaluator<'_, '_, '_>, limits: &Limits, session: &Session) -> Option<ScriptError> {
+fn exhausted(eval: &Evaluator<'_, '_, '_>, limits: &Limits, session: &TraceSession) -> Option<ScriptError> {
     let line = session.declared().line;
     let message = if eval.heap().peak_allocated_bytes() > limits.heap_bytes {
         format!("the script's values take more than {} MiB: keep lists and texts short", limits.heap_bytes >> 20)
@@ -195,8 +195,8 @@ fn globals() -> Globals {
 }
 
 /// The session of the running script, told the line of the call that asks for it.
-fn running(eval: &Evaluator<'_, '_, '_>) -> Result<Session, Misuse> {
-    let session = eval.extra.and_then(|extra| extra.downcast_ref::<Session>());
+fn running(eval: &Evaluator<'_, '_, '_>) -> Result<TraceSession, Misuse> {
+    let session = eval.extra.and_then(|extra| extra.downcast_ref::<TraceSession>());
     let session = session.ok_or_else(|| Misuse::new("the script runs outside a session"))?;
     if let Some(call) = eval.call_stack_top_location() {
         session.declared().line = error::line_of(&call);
@@ -209,7 +209,7 @@ fn running(eval: &Evaluator<'_, '_, '_>) -> Result<Session, Misuse> {
 /// in which a list that doubles outgrows any memory. (Its own limit is twice ours: it is for
 /// comprehensions, which have no statements.)
 struct BeforeStatement {
-    session: Session,
+    session: TraceSession,
     heap_bytes: usize,
 }
 

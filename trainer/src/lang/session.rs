@@ -7,10 +7,10 @@
 use std::collections::{BTreeMap, HashSet};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
-pub(super) use super::handles::Session;
+pub(super) use super::handles::TraceSession;
 use super::limits::{Limits, NAME_BYTES, TUNABLES};
 use super::tunable::{Tunable, TuneValue};
-use crate::graph::{AdamW, Graph, MAX_RANK, Node, Op, Param, ParamId, Schedule, Shape, ValueId};
+use crate::graph::{AdamW, Graph, GraphNode, MAX_RANK, Op, Param, ParamId, Schedule, Shape, ValueId};
 use crate::ops::{Misuse, ReadParam, Symbol, Trace};
 use crate::value::{elements, show};
 
@@ -20,19 +20,19 @@ pub(super) struct Declared {
     limits: Limits,
     /// Line of the statement that is running, from 1.
     pub(super) line: u32,
-    pub(super) nodes: Vec<Node>,
+    pub(super) nodes: Vec<GraphNode>,
     pub(super) params: Vec<Param>,
     param_names: HashSet<String>,
     param_elements: u64,
     activation_elements: u64,
     pub(super) tunables: Vec<Tunable>,
     settings: BTreeMap<String, TuneValue>,
-    pub(super) experiment: Option<Experiment>,
+    pub(super) experiment: Option<DeclaredExperiment>,
 }
 
 /// What `train()` was given.
 #[derive(Clone, Debug)]
-pub(super) struct Experiment {
+pub(super) struct DeclaredExperiment {
     pub(super) batch: usize,
     pub(super) context: usize,
     pub(super) logits: ValueId,
@@ -40,9 +40,9 @@ pub(super) struct Experiment {
     pub(super) schedule: Schedule,
 }
 
-impl Session {
-    pub(super) fn new(limits: Limits, settings: BTreeMap<String, TuneValue>) -> Session {
-        Session(Arc::new(Mutex::new(Declared {
+impl TraceSession {
+    pub(super) fn new(limits: Limits, settings: BTreeMap<String, TuneValue>) -> TraceSession {
+        TraceSession(Arc::new(Mutex::new(Declared {
             limits,
             line: 1,
             nodes: Vec::new(),
@@ -69,7 +69,7 @@ impl Session {
     }
 }
 
-impl Trace for Session {
+impl Trace for TraceSession {
     fn record(&self, op: Op, shape: Shape) -> Result<ValueId, Misuse> {
         self.declared().push(op, shape)
     }
@@ -121,7 +121,7 @@ impl Declared {
             }
         }
         let id = ValueId(u32::try_from(self.nodes.len()).map_err(|_| Misuse::new("too many operations"))?);
-        self.nodes.push(Node { op, shape, line: self.line });
+        self.nodes.push(GraphNode { op, shape, line: self.line });
         Ok(id)
     }
 

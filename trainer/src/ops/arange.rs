@@ -2,8 +2,8 @@
 
 use serde::Serialize;
 
-use super::tensors::{Value, upload};
-use super::{Backward, Builtin, Forward, Inputs, Kind, Located, Malformed, Operation, Parameter};
+use super::tensors::{DeviceValue, upload};
+use super::{ArgumentKind, Backward, Builtin, Forward, InputValues, Located, Malformed, Operation, Parameter};
 use crate::value::ValueId;
 
 /// `0, 1, .. len-1` as floats, shape `[len]`.
@@ -23,17 +23,17 @@ impl Operation for Range {
         0
     }
 
-    fn forward(&self, _inputs: Inputs, run: &mut Forward<'_>) -> Result<Value, Malformed> {
+    fn forward(&self, _inputs: InputValues, run: &mut Forward<'_>) -> Result<DeviceValue, Malformed> {
         Ok(upload((0..self.0).map(|k| k as f32).collect(), run.dims(), run.device))
     }
 
-    fn backward(&self, _grad: Value, _run: &mut Backward<'_>) -> Result<(), Malformed> {
+    fn backward(&self, _grad: DeviceValue, _run: &mut Backward<'_>) -> Result<(), Malformed> {
         Ok(())
     }
 }
 
 pub(super) const BUILTINS: &[Builtin] =
-    &[Builtin::function("arange", &[Parameter::new("len", Kind::Count)], |trace, arguments| {
+    &[Builtin::function("arange", &[Parameter::new("len", ArgumentKind::Count)], |trace, arguments| {
         let (len,): (usize,) = arguments.read()?;
         Ok(trace.make(Range(len), vec![len])?.into())
     })

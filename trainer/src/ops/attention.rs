@@ -6,7 +6,7 @@ use super::matmul::matmul;
 use super::permute::transpose;
 use super::shape::Rule;
 use super::softmax::softmax;
-use super::{BinaryFunction, Builtin, DefaultValue, Kind, Misuse, Operand, Parameter, Symbol, Trace};
+use super::{ArgumentKind, BinaryFunction, Builtin, DefaultValue, Misuse, Operand, Parameter, Symbol, Trace};
 use crate::value::show;
 
 /// Causal attention of queries `q` over keys `k` and values `v`, `[batch, heads, context, width]`
@@ -36,10 +36,10 @@ fn attention(trace: &dyn Trace, q: &Symbol, k: &Symbol, v: &Symbol, scale: Optio
 }
 
 const PARAMETERS: &[Parameter] = &[
-    Parameter::new("q", Kind::Tensor),
-    Parameter::new("k", Kind::Tensor),
-    Parameter::new("v", Kind::Tensor),
-    Parameter::new("scale", Kind::Number).or(DefaultValue::Nothing),
+    Parameter::new("q", ArgumentKind::Tensor),
+    Parameter::new("k", ArgumentKind::Tensor),
+    Parameter::new("v", ArgumentKind::Tensor),
+    Parameter::new("scale", ArgumentKind::Number).or(DefaultValue::Nothing),
 ];
 
 pub(super) const BUILTINS: &[Builtin] = &[Builtin::function("attention", PARAMETERS, |trace, arguments| {

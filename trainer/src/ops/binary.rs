@@ -5,11 +5,11 @@ use serde::Serialize;
 
 use super::scalar::scalar;
 use super::shape::{Rule, broadcast};
-use super::tensors::{Value, unbroadcast};
+use super::tensors::{DeviceValue, unbroadcast};
 use super::unary::unary;
 use super::{
-    Answer, Arguments, Backward, Builtin, Forward, Inputs, Kind, Located, Malformed, Operand, Operation, Parameter,
-    Symbol, Trace, UnaryFunction, finite,
+    ArgumentKind, Arguments, Backward, Builtin, CallResult, Forward, InputValues, Located, Malformed, Operand,
+    Operation, Parameter, Symbol, Trace, UnaryFunction, finite,
 };
 use crate::value::ValueId;
 
@@ -32,10 +32,10 @@ pub enum BinaryFunction {
 
 /// The gradients of both operands, before they are summed over broadcast dimensions. None where
 /// no gradient flows.
-type Pair = (Option<Value>, Option<Value>);
+type Pair = (Option<DeviceValue>, Option<DeviceValue>);
 
 impl BinaryFunction {
-    fn of(self, a: Value, b: Value) -> Value {
+    fn of(self, a: DeviceValue, b: DeviceValue) -> DeviceValue {
         match self {
             Self::Add => a + b,
             Self::Sub => a - b,
@@ -48,7 +48,7 @@ impl BinaryFunction {
     }
 
     /// [`Self::of`] with a constant on the right.
-    fn of_constant(self, a: Value, b: f64) -> Value {
+    fn of_constant(self, a: DeviceValue, b: f64) -> DeviceValue {
         match self {
             Self::Add => a.add_scalar(b),
             Self::Sub => a.sub_scalar(b),
@@ -87,7 +87,7 @@ impl Operation for Binary {
         }
     }
 
-    fn forward(&self, inputs: Inputs, run: &mut Forward<'_>) -> Result<Value, Malformed> {
+    fn forward(&self, inputs: InputValues, run: &mut Forward<'_>) -> Result<DeviceValue, Malformed> {
         let Binary(function, a, b) = *self;
         let (x, y) = inputs.two()?;
         Ok(match (run.at.constant(a), run.at.constant(b)) {
@@ -97,7 +97,7 @@ impl Operation for Binary {
         })
     }
 
-    fn backward(&self, grad: Value, run: &mut Backward<'_>) -> Result<(), Malformed> {
+    fn backward(&self, grad: DeviceValue, run: &mut Backward<'_>) -> Result<(), Malformed> {
         let Binary(function, a, b) = *self;
         let (to_a, to_b) = match function {
             BinaryFunction::Add => (Some(grad.clone()), Some(grad)),
@@ -118,9 +118,9 @@ impl Operation for Binary {
 }
 
 impl Binary {
-    fn product_gradients(&self, grad: Value, run: &Backward<'_>) -> Result<Pair, Malformed> {
+    fn product_gradients(&self, grad: DeviceValue, run: &Backward<'_>) -> Result<Pair, Malformed> {
         let Binary(_, a, b) = *self;
-        let scaled = |grad: Value, by: ValueId| -> Result<Value, Malformed> {
+        let scaled = |grad: DeviceValue, by: ValueId| -> Result<DeviceValue, Malformed> {
             Ok(match run.at.constant(by) {
                 Some(factor) => grad.mul_scalar(factor),
                 None => grad * run.value(by)?,
@@ -131,7 +131,7 @@ impl Binary {
         Ok((to_a, to_b))
     }
 
-    fn quotient_gradients(&self, grad: Value, run: &Backward<'_>) -> Result<Pair, Malformed> {
+    fn quotient_gradients(&self, grad: DeviceValue, run: &Backward<'_>) -> Result<Pair, Malformed> {
         let Binary(_, _, b) = *self;
         let quotient = grad / run.value(b)?;
         let to_b = if run.flows(b) { Some((quotient.clone() * run.result()?).neg()) } else { None };
@@ -139,7 +139,7 @@ impl Binary {
     }
 
     /// Of a maximum or minimum: where both are equal, the first operand takes all of it.
-    fn choice_gradients(&self, grad: Value, run: &Backward<'_>) -> Result<Pair, Malformed> {
+    fn choice_gradients(&self, grad: DeviceValue, run: &Backward<'_>) -> Result<Pair, Malformed> {
         let Binary(function, a, b) = *self;
         let dims = grad.dims();
         let (x, y) = (run.value(a)?.expand(dims), run.value(b)?.expand(dims));
@@ -149,7 +149,7 @@ impl Binary {
     }
 
     /// `p x^(p-1)` and `x^p ln x`.
-    fn power_gradients(&self, grad: Value, run: &Backward<'_>) -> Result<Pair, Malformed> {
+    fn power_gradients(&self, grad: DeviceValue, run: &Backward<'_>) -> Result<Pair, Malformed> {
         let Binary(_, a, b) = *self;
         let (mut to_a, mut to_b) = (None, None);
         if run.flows(a) {
@@ -226,16 +226,18 @@ fn apply(
     name: &str,
     function: BinaryFunction,
     plain: fn(f64, f64) -> f64,
-) -> Rule<Answer> {
+) -> Rule<CallResult> {
     let (a, b): (Operand, Operand) = arguments.read()?;
     match (a.number(), b.number()) {
-        (Some(a), Some(b)) => Ok(Answer::Number(finite(&format!("{name}({a}, {b})"), plain(a, b))?)),
+        (Some(a), Some(b)) => Ok(CallResult::Number(finite(&format!("{name}({a}, {b})"), plain(a, b))?)),
         _ => Ok(binary(trace, name, function, &a, &b)?.into()),
     }
 }
 
-const AB: &[Parameter] =
-    &[Parameter::new("a", Kind::Operand).by_position(), Parameter::new("b", Kind::Operand).by_position()];
+const AB: &[Parameter] = &[
+    Parameter::new("a", ArgumentKind::Operand).by_position(),
+    Parameter::new("b", ArgumentKind::Operand).by_position(),
+];
 
 pub(super) const BUILTINS: &[Builtin] = &[
     Builtin::function("maximum", AB, |trace, ab| apply(trace, ab, "maximum", BinaryFunction::Max, f64::max))

@@ -4,10 +4,10 @@ use burn::tensor::Device;
 use serde::Serialize;
 
 use super::shape::Rule;
-use super::tensors::{Value, upload};
+use super::tensors::{DeviceValue, upload};
 use super::{
-    Backward, Builtin, Forward, Inputs, Kind, Located, Malformed, Misuse, Operation, Parameter, Symbol, Table,
-    TableKey, Trace,
+    ArgumentKind, Backward, Builtin, ConstantPair, Forward, InputValues, Located, Malformed, Misuse, Operation,
+    Parameter, Symbol, TableKey, Trace,
 };
 use crate::value::{ValueId, show};
 
@@ -34,7 +34,7 @@ impl Operation for CausalMask {
     }
 
     /// Of shape `[t, t]`: 0 and [`MASKED`] to add to the scores, 1 and 0 to multiply gradients by.
-    fn make_table(&self, key: TableKey, device: &Device) -> Option<Table> {
+    fn make_table(&self, key: TableKey, device: &Device) -> Option<ConstantPair> {
         let t = key.rows;
         let allowed = |i: usize| i % t <= i / t;
         let fill = |yes: f32, no: f32| (0..t * t).map(|i| if allowed(i) { yes } else { no }).collect();
@@ -42,11 +42,11 @@ impl Operation for CausalMask {
         Some((upload(fill(0.0, MASKED), dims, device), upload(fill(1.0, 0.0), dims, device)))
     }
 
-    fn forward(&self, inputs: Inputs, run: &mut Forward<'_>) -> Result<Value, Malformed> {
+    fn forward(&self, inputs: InputValues, run: &mut Forward<'_>) -> Result<DeviceValue, Malformed> {
         Ok(inputs.one()? + run.table()?.0)
     }
 
-    fn backward(&self, grad: Value, run: &mut Backward<'_>) -> Result<(), Malformed> {
+    fn backward(&self, grad: DeviceValue, run: &mut Backward<'_>) -> Result<(), Malformed> {
         let (_, allowed) = run.table()?;
         run.add(self.0, grad * allowed);
         Ok(())
@@ -68,7 +68,7 @@ pub(super) fn causal_mask(trace: &dyn Trace, scores: &Symbol) -> Rule<Symbol> {
 }
 
 pub(super) const BUILTINS: &[Builtin] =
-    &[Builtin::function("causal_mask", &[Parameter::new("scores", Kind::Tensor)], |trace, arguments| {
+    &[Builtin::function("causal_mask", &[Parameter::new("scores", ArgumentKind::Tensor)], |trace, arguments| {
         let (scores,): (Symbol,) = arguments.read()?;
         Ok(causal_mask(trace, &scores)?.into())
     })

@@ -4,9 +4,10 @@ use burn::tensor::Tensor;
 use serde::Serialize;
 
 use super::shape::{self, Rule};
-use super::tensors::{Value, extent};
+use super::tensors::{DeviceValue, extent};
 use super::{
-    Backward, Builtin, DefaultValue, Forward, Inputs, Kind, Malformed, Misuse, Operation, Parameter, Symbol, Trace,
+    ArgumentKind, Backward, Builtin, DefaultValue, Forward, InputValues, Malformed, Misuse, Operation, Parameter,
+    Symbol, Trace,
 };
 use crate::value::{ValueId, show};
 
@@ -23,11 +24,11 @@ impl Operation for Concat {
         self.0.iter_mut().collect()
     }
 
-    fn forward(&self, inputs: Inputs, run: &mut Forward<'_>) -> Result<Value, Malformed> {
+    fn forward(&self, inputs: InputValues, run: &mut Forward<'_>) -> Result<DeviceValue, Malformed> {
         Ok(Tensor::cat(inputs.all(), run.axis(self.1)))
     }
 
-    fn backward(&self, grad: Value, run: &mut Backward<'_>) -> Result<(), Malformed> {
+    fn backward(&self, grad: DeviceValue, run: &mut Backward<'_>) -> Result<(), Malformed> {
         let (axis, mut start) = (run.axis(self.1), 0);
         for part in &self.0 {
             let len = extent(&run.dims_of(*part)?, axis);
@@ -75,8 +76,10 @@ fn concat(trace: &dyn Trace, parts: &[Symbol], axis: i64) -> Rule<Symbol> {
     trace.make(Concat(parts.iter().map(|part| part.id).collect(), axis), shape)
 }
 
-const PARAMETERS: &[Parameter] =
-    &[Parameter::new("tensors", Kind::Tensors), Parameter::new("axis", Kind::Integer).or(DefaultValue::Integer(-1))];
+const PARAMETERS: &[Parameter] = &[
+    Parameter::new("tensors", ArgumentKind::Tensors),
+    Parameter::new("axis", ArgumentKind::Integer).or(DefaultValue::Integer(-1)),
+];
 
 pub(super) const BUILTINS: &[Builtin] = &[Builtin::function("concat", PARAMETERS, |trace, arguments| {
     let (parts, axis): (Vec<Symbol>, i64) = arguments.read()?;

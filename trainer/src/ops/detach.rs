@@ -3,8 +3,10 @@
 use serde::Serialize;
 
 use super::shape::Rule;
-use super::tensors::Value;
-use super::{Backward, Builtin, Forward, Inputs, Kind, Located, Malformed, Operation, Parameter, Symbol, Trace};
+use super::tensors::DeviceValue;
+use super::{
+    ArgumentKind, Backward, Builtin, Forward, InputValues, Located, Malformed, Operation, Parameter, Symbol, Trace,
+};
 use crate::value::ValueId;
 
 /// The value, through which no gradient flows.
@@ -28,11 +30,11 @@ impl Operation for Detach {
         false
     }
 
-    fn forward(&self, inputs: Inputs, _run: &mut Forward<'_>) -> Result<Value, Malformed> {
+    fn forward(&self, inputs: InputValues, _run: &mut Forward<'_>) -> Result<DeviceValue, Malformed> {
         inputs.one()
     }
 
-    fn backward(&self, _grad: Value, _run: &mut Backward<'_>) -> Result<(), Malformed> {
+    fn backward(&self, _grad: DeviceValue, _run: &mut Backward<'_>) -> Result<(), Malformed> {
         Ok(())
     }
 }
@@ -43,7 +45,7 @@ fn detach(trace: &dyn Trace, x: &Symbol) -> Rule<Symbol> {
 }
 
 pub(super) const BUILTINS: &[Builtin] =
-    &[Builtin::function("detach", &[Parameter::new("x", Kind::Tensor)], |trace, arguments| {
+    &[Builtin::function("detach", &[Parameter::new("x", ArgumentKind::Tensor)], |trace, arguments| {
         let (x,): (Symbol,) = arguments.read()?;
         Ok(detach(trace, &x)?.into())
     })

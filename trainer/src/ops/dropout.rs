@@ -5,8 +5,10 @@ use rand_chacha::rand_core::Rng as _;
 use serde::Serialize;
 
 use super::shape::Rule;
-use super::tensors::{Value, upload};
-use super::{Backward, Builtin, Forward, Inputs, Kind, Malformed, Misuse, Operation, Parameter, Symbol, Trace};
+use super::tensors::{DeviceValue, upload};
+use super::{
+    ArgumentKind, Backward, Builtin, Forward, InputValues, Malformed, Misuse, Operation, Parameter, Symbol, Trace,
+};
 use crate::value::ValueId;
 
 /// Elements zeroed with probability `p` in training, the rest scaled by `1/(1-p)`.
@@ -25,7 +27,7 @@ impl Operation for Dropout {
         vec![&mut self.x]
     }
 
-    fn forward(&self, inputs: Inputs, run: &mut Forward<'_>) -> Result<Value, Malformed> {
+    fn forward(&self, inputs: InputValues, run: &mut Forward<'_>) -> Result<DeviceValue, Malformed> {
         let (x, dims) = (inputs.one()?, run.dims());
         let Some(random) = run.dropout.as_deref_mut().filter(|_| self.p > 0.0) else { return Ok(x) };
         let mask = upload(mask(self.p, dims.iter().product(), random), dims, run.device);
@@ -33,7 +35,7 @@ impl Operation for Dropout {
         Ok(x * mask)
     }
 
-    fn backward(&self, grad: Value, run: &mut Backward<'_>) -> Result<(), Malformed> {
+    fn backward(&self, grad: DeviceValue, run: &mut Backward<'_>) -> Result<(), Malformed> {
         let grad = if self.p > 0.0 { grad * run.take_kept()? } else { grad };
         run.add(self.x, grad);
         Ok(())
@@ -69,7 +71,8 @@ fn dropout(trace: &dyn Trace, x: &Symbol, p: f64) -> Rule<Symbol> {
     trace.make(Dropout { x: x.id, p }, x.shape.clone())
 }
 
-const PARAMETERS: &[Parameter] = &[Parameter::new("x", Kind::Tensor), Parameter::new("p", Kind::Number)];
+const PARAMETERS: &[Parameter] =
+    &[Parameter::new("x", ArgumentKind::Tensor), Parameter::new("p", ArgumentKind::Number)];
 
 pub(super) const BUILTINS: &[Builtin] = &[Builtin::function("dropout", PARAMETERS, |trace, arguments| {
     let (x, p): (Symbol, f64) = arguments.read()?;

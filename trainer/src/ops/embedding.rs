@@ -2,9 +2,10 @@
 
 use serde::Serialize;
 
-use super::tensors::{LAST, Value, matrix, one_hot, rows};
+use super::tensors::{DeviceValue, LAST, matrix, one_hot, rows};
 use super::{
-    Backward, Builtin, Forward, Inputs, Kind, Malformed, Misuse, Operation, Parameter, Symbol, Trace, shape::Rule,
+    ArgumentKind, Backward, Builtin, Forward, InputValues, Malformed, Misuse, Operation, Parameter, Symbol, Trace,
+    shape::Rule,
 };
 use crate::value::{ValueId, show};
 
@@ -24,12 +25,12 @@ impl Operation for Embedding {
         vec![&mut self.table, &mut self.tokens]
     }
 
-    fn forward(&self, inputs: Inputs, run: &mut Forward<'_>) -> Result<Value, Malformed> {
+    fn forward(&self, inputs: InputValues, run: &mut Forward<'_>) -> Result<DeviceValue, Malformed> {
         let table = matrix(inputs.one()?);
         Ok(table.select(0, run.tokens.clone()).reshape(run.dims()))
     }
 
-    fn backward(&self, grad: Value, run: &mut Backward<'_>) -> Result<(), Malformed> {
+    fn backward(&self, grad: DeviceValue, run: &mut Backward<'_>) -> Result<(), Malformed> {
         let dims = run.dims_of(self.table)?;
         let picked = one_hot(run.tokens.clone(), dims[LAST - 1]);
         run.add(self.table, picked.transpose().matmul(rows(grad)).reshape(dims));
@@ -60,7 +61,8 @@ fn embedding(trace: &dyn Trace, table: &Symbol, tokens: &Symbol) -> Rule<Symbol>
     trace.make(Embedding { table: table.id, tokens: tokens.id }, shape)
 }
 
-const PARAMETERS: &[Parameter] = &[Parameter::new("table", Kind::Tensor), Parameter::new("tokens", Kind::Tensor)];
+const PARAMETERS: &[Parameter] =
+    &[Parameter::new("table", ArgumentKind::Tensor), Parameter::new("tokens", ArgumentKind::Tensor)];
 
 pub(super) const BUILTINS: &[Builtin] = &[Builtin::function("embedding", PARAMETERS, |trace, arguments| {
     let (table, tokens): (Symbol, Symbol) = arguments.read()?;

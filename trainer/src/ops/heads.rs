@@ -3,7 +3,7 @@
 use super::permute::transpose;
 use super::reshape::reshape;
 use super::shape::Rule;
-use super::{Builtin, Kind, Misuse, Parameter, Symbol, Trace};
+use super::{ArgumentKind, Builtin, Misuse, Parameter, Symbol, Trace};
 use crate::value::show;
 
 /// `[batch, context, heads * width]` to `[batch, heads, context, width]`.
@@ -30,10 +30,10 @@ fn merge_heads(trace: &dyn Trace, x: &Symbol) -> Rule<Symbol> {
     reshape(trace, &parts, &[*batch as i64, *context as i64, -1])
 }
 
-const X: Parameter = Parameter::new("x", Kind::Tensor);
+const X: Parameter = Parameter::new("x", ArgumentKind::Tensor);
 
 pub(super) const BUILTINS: &[Builtin] = &[
-    Builtin::function("split_heads", &[X, Parameter::new("heads", Kind::Count)], |trace, arguments| {
+    Builtin::function("split_heads", &[X, Parameter::new("heads", ArgumentKind::Count)], |trace, arguments| {
         let (x, heads): (Symbol, usize) = arguments.read()?;
         Ok(split_heads(trace, &x, heads)?.into())
     })

@@ -1,7 +1,7 @@
 //! The functions of the language as data: name, parameters, documentation and what a call does.
 //!
 //! Each operation's file lists its functions ([`Builtin`]). The interpreter (`lang`) registers
-//! them, unpacks a script's arguments by [`Kind`] and packs the [`Answer`]; so no operation knows
+//! them, unpacks a script's arguments by [`ArgumentKind`] and packs the [`CallResult`]; so no operation knows
 //! the interpreter, and all of them are checked and documented in one way. The nodes that a call
 //! makes go to a [`Trace`].
 
@@ -25,7 +25,7 @@ pub(crate) struct Builtin {
     #[cfg_attr(not(test), expect(dead_code, reason = "tests trace it"))]
     pub example: &'static str,
     /// Makes the nodes of a call. A method's tensor comes first in the arguments.
-    pub run: fn(&dyn Trace, Arguments) -> Result<Answer, Misuse>,
+    pub run: fn(&dyn Trace, Arguments) -> Result<CallResult, Misuse>,
 }
 
 /// How scripts call a [`Builtin`].
@@ -41,14 +41,14 @@ pub(crate) enum Call {
 #[derive(Clone, Copy, Debug)]
 pub(crate) struct Parameter {
     pub name: &'static str,
-    pub kind: Kind,
+    pub kind: ArgumentKind,
     pub default: DefaultValue,
     pub passing: Passing,
 }
 
 /// Which arguments a parameter takes.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(crate) enum Kind {
+pub(crate) enum ArgumentKind {
     Tensor,
     /// A list or tuple of tensors.
     Tensors,
@@ -104,7 +104,7 @@ pub(crate) enum Argument {
 
 /// What a call gives back.
 #[derive(Clone, Debug)]
-pub(crate) enum Answer {
+pub(crate) enum CallResult {
     Tensor(Symbol),
     Tensors(Vec<Symbol>),
     Integer(i32),
@@ -163,7 +163,7 @@ impl Builtin {
     pub const fn function(
         name: &'static str,
         parameters: &'static [Parameter],
-        run: fn(&dyn Trace, Arguments) -> Result<Answer, Misuse>,
+        run: fn(&dyn Trace, Arguments) -> Result<CallResult, Misuse>,
     ) -> Self {
         Self { name, call: Call::Function, parameters, summary: "", example: "", run }
     }
@@ -172,7 +172,7 @@ impl Builtin {
     pub const fn method(
         name: &'static str,
         parameters: &'static [Parameter],
-        run: fn(&dyn Trace, Arguments) -> Result<Answer, Misuse>,
+        run: fn(&dyn Trace, Arguments) -> Result<CallResult, Misuse>,
     ) -> Self {
         Self { call: Call::Method, ..Self::function(name, parameters, run) }
     }
@@ -223,7 +223,7 @@ impl Builtin {
 
 impl Parameter {
     /// A required parameter, given by position or by name.
-    pub const fn new(name: &'static str, kind: Kind) -> Self {
+    pub const fn new(name: &'static str, kind: ArgumentKind) -> Self {
         Self { name, kind, default: DefaultValue::Required, passing: Passing::Any }
     }
 
@@ -302,7 +302,7 @@ impl Arguments {
     }
 }
 
-/// A Rust type for one [`Kind`].
+/// A Rust type for one [`ArgumentKind`].
 pub(crate) trait FromArgument: Sized {
     fn from_argument(argument: Argument) -> Option<Self>;
 }
@@ -367,9 +367,9 @@ from_arguments! {
     A B C D E F;
 }
 
-impl From<Symbol> for Answer {
+impl From<Symbol> for CallResult {
     fn from(symbol: Symbol) -> Self {
-        Answer::Tensor(symbol)
+        CallResult::Tensor(symbol)
     }
 }
 

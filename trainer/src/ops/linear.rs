@@ -5,7 +5,7 @@ use super::matmul::matmul;
 use super::param::{INIT, LR_SCALE, lr_scale};
 use super::reshape::reshape;
 use super::shape::Rule;
-use super::{BinaryFunction, Builtin, DefaultValue, Kind, Misuse, Parameter, Symbol, Trace};
+use super::{ArgumentKind, BinaryFunction, Builtin, DefaultValue, Misuse, Parameter, Symbol, Trace};
 use crate::value::{Init, Param, Shape};
 
 /// What a call of `linear` gives besides its input.
@@ -43,10 +43,10 @@ fn linear(trace: &dyn Trace, x: &Symbol, layer: &Layer) -> Rule<Symbol> {
 }
 
 const PARAMETERS: &[Parameter] = &[
-    Parameter::new("x", Kind::Tensor),
-    Parameter::new("name", Kind::Text),
-    Parameter::new("out", Kind::Count),
-    Parameter::new("bias", Kind::Flag).or(DefaultValue::Flag(false)),
+    Parameter::new("x", ArgumentKind::Tensor),
+    Parameter::new("name", ArgumentKind::Text),
+    Parameter::new("out", ArgumentKind::Count),
+    Parameter::new("bias", ArgumentKind::Flag).or(DefaultValue::Flag(false)),
     INIT.by_name(),
     LR_SCALE,
 ];

@@ -5,9 +5,10 @@ use serde::Serialize;
 use super::binary::factors;
 use super::reshape::{Reshape, reshape};
 use super::shape::{Rule, broadcast};
-use super::tensors::{Dims, Value, matrix, rows, unbroadcast};
+use super::tensors::{DeviceValue, Dims, matrix, rows, unbroadcast};
 use super::{
-    Backward, Builtin, Forward, Inputs, Kind, Located, Malformed, Misuse, Operation, Parameter, Symbol, Trace,
+    ArgumentKind, Backward, Builtin, Forward, InputValues, Located, Malformed, Misuse, Operation, Parameter, Symbol,
+    Trace,
 };
 use crate::value::{MAX_RANK, ValueId, elements, show};
 
@@ -40,7 +41,7 @@ impl Operation for Matmul {
         factors(self.0, self.1, flows)
     }
 
-    fn forward(&self, inputs: Inputs, _run: &mut Forward<'_>) -> Result<Value, Malformed> {
+    fn forward(&self, inputs: InputValues, _run: &mut Forward<'_>) -> Result<DeviceValue, Malformed> {
         let (a, b) = inputs.two()?;
         let ([d0, d1, d2, d3, _], b_dims) = (a.dims(), b.dims());
         if !folds(&b_dims) {
@@ -51,7 +52,7 @@ impl Operation for Matmul {
     }
 
     /// `grad b^T` and `a^T grad`.
-    fn backward(&self, grad: Value, run: &mut Backward<'_>) -> Result<(), Malformed> {
+    fn backward(&self, grad: DeviceValue, run: &mut Backward<'_>) -> Result<(), Malformed> {
         let Matmul(a, b) = *self;
         let (a_dims, b_dims) = (run.dims_of(a)?, run.dims_of(b)?);
         if folds(&b_dims) {
@@ -113,7 +114,7 @@ pub(super) fn matmul(trace: &dyn Trace, a: &Symbol, b: &Symbol) -> Rule<Symbol> 
 }
 
 const AB: &[Parameter] =
-    &[Parameter::new("a", Kind::Tensor).by_position(), Parameter::new("b", Kind::Tensor).by_position()];
+    &[Parameter::new("a", ArgumentKind::Tensor).by_position(), Parameter::new("b", ArgumentKind::Tensor).by_position()];
 
 pub(super) const BUILTINS: &[Builtin] = &[Builtin::function("matmul", AB, |trace, arguments| {
     let (a, b): (Symbol, Symbol) = arguments.read()?;

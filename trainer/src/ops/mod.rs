@@ -51,14 +51,14 @@ use crate::value::ValueId;
 pub use binary::BinaryFunction;
 pub(crate) use binary::binary;
 pub(crate) use library::{
-    Answer, Argument, Arguments, Builtin, Call, DefaultValue, Kind, Misuse, Operand, Parameter, Passing, Symbol, Trace,
-    finite, positive,
+    Argument, ArgumentKind, Arguments, Builtin, Call, CallResult, DefaultValue, Misuse, Operand, Parameter, Passing,
+    Symbol, Trace, finite, positive,
 };
-pub use operation::Node;
+pub use operation::GraphNode;
 pub(crate) use operation::{HEAVY_FLOPS, Located, Operation, TableKey};
 pub use reduce::Reduction;
 pub use run::Malformed;
-pub(crate) use run::{Backward, Forward, GradientSums, Inputs, Table};
+pub(crate) use run::{Backward, ConstantPair, Forward, GradientSums, InputValues};
 pub use unary::UnaryFunction;
 pub(crate) use unary::unary;
 

@@ -5,10 +5,10 @@ use serde::Serialize;
 use super::binary::of_tensors;
 use super::operation::HEAVY_FLOPS;
 use super::shape::Rule;
-use super::tensors::{LAST, Value};
+use super::tensors::{DeviceValue, LAST};
 use super::{
-    Backward, BinaryFunction, Builtin, DefaultValue, Forward, Inputs, Kind, Located, Malformed, Operation, Parameter,
-    Symbol, Trace, positive,
+    ArgumentKind, Backward, BinaryFunction, Builtin, DefaultValue, Forward, InputValues, Located, Malformed, Operation,
+    Parameter, Symbol, Trace, positive,
 };
 use crate::value::{ValueId, elements};
 
@@ -28,7 +28,7 @@ pub struct LayerNorm {
 }
 
 /// `x / sqrt(mean(x^2) + eps)`; keeps the factor for the backward pass.
-fn normalised(x: Value, eps: f64, run: &mut Forward<'_>) -> Value {
+fn normalised(x: DeviceValue, eps: f64, run: &mut Forward<'_>) -> DeviceValue {
     let scale = x.clone().square().mean_dim(LAST).add_scalar(eps).sqrt().recip();
     run.kept = Some(scale.clone());
     x * scale
@@ -51,12 +51,12 @@ impl Operation for RmsNorm {
         vec![at.id()]
     }
 
-    fn forward(&self, inputs: Inputs, run: &mut Forward<'_>) -> Result<Value, Malformed> {
+    fn forward(&self, inputs: InputValues, run: &mut Forward<'_>) -> Result<DeviceValue, Malformed> {
         Ok(normalised(inputs.one()?, self.eps, run))
     }
 
     /// `r (g - y mean(g y))`, with `y = x r`.
-    fn backward(&self, grad: Value, run: &mut Backward<'_>) -> Result<(), Malformed> {
+    fn backward(&self, grad: DeviceValue, run: &mut Backward<'_>) -> Result<(), Malformed> {
         let y = run.result()?;
         let along = (grad.clone() * y.clone()).mean_dim(LAST);
         let scale = run.take_kept()?;
@@ -82,14 +82,14 @@ impl Operation for LayerNorm {
         vec![at.id()]
     }
 
-    fn forward(&self, inputs: Inputs, run: &mut Forward<'_>) -> Result<Value, Malformed> {
+    fn forward(&self, inputs: InputValues, run: &mut Forward<'_>) -> Result<DeviceValue, Malformed> {
         let x = inputs.one()?;
         let mean = x.clone().mean_dim(LAST);
         Ok(normalised(x - mean, self.eps, run))
     }
 
     /// `r (g - mean(g) - y mean(g y))`, with `y = (x - mean(x)) r`.
-    fn backward(&self, grad: Value, run: &mut Backward<'_>) -> Result<(), Malformed> {
+    fn backward(&self, grad: DeviceValue, run: &mut Backward<'_>) -> Result<(), Malformed> {
         let y = run.result()?;
         let along = (grad.clone() * y.clone()).mean_dim(LAST);
         let mean = grad.clone().mean_dim(LAST);
@@ -122,10 +122,10 @@ fn layer_norm(trace: &dyn Trace, x: &Symbol, weight: Option<Symbol>, bias: Optio
     combined(trace, "layer_norm", BinaryFunction::Add, scaled, bias)
 }
 
-const X: Parameter = Parameter::new("x", Kind::Tensor);
-const WEIGHT: Parameter = Parameter::new("weight", Kind::Tensor).or(DefaultValue::Nothing);
-const BIAS: Parameter = Parameter::new("bias", Kind::Tensor).or(DefaultValue::Nothing);
-const EPS: Parameter = Parameter::new("eps", Kind::Number);
+const X: Parameter = Parameter::new("x", ArgumentKind::Tensor);
+const WEIGHT: Parameter = Parameter::new("weight", ArgumentKind::Tensor).or(DefaultValue::Nothing);
+const BIAS: Parameter = Parameter::new("bias", ArgumentKind::Tensor).or(DefaultValue::Nothing);
+const EPS: Parameter = Parameter::new("eps", ArgumentKind::Number);
 
 pub(super) const BUILTINS: &[Builtin] = &[
     Builtin::function("rms_norm", &[X, WEIGHT, EPS.or(DefaultValue::Number(1e-6))], |trace, arguments| {

@@ -2,8 +2,8 @@
 
 use burn::tensor::Device;
 
-use super::run::{Backward, Forward, Inputs, Malformed, Table};
-use super::tensors::Value;
+use super::run::{Backward, ConstantPair, Forward, InputValues, Malformed};
+use super::tensors::DeviceValue;
 use super::{Op, Scalar};
 use crate::value::{Shape, ValueId, elements};
 
@@ -13,7 +13,7 @@ pub(crate) const HEAVY_FLOPS: u64 = 5;
 
 /// One value of a graph.
 #[derive(Clone, Debug, PartialEq)]
-pub struct Node {
+pub struct GraphNode {
     /// The operation that computes it.
     pub op: Op,
     /// Its shape. Tracing has checked it.
@@ -59,7 +59,7 @@ pub(crate) trait Operation {
     }
 
     /// Makes the table of a key that [`table`](Self::table) gave.
-    fn make_table(&self, _key: TableKey, _device: &Device) -> Option<Table> {
+    fn make_table(&self, _key: TableKey, _device: &Device) -> Option<ConstantPair> {
         None
     }
 
@@ -67,25 +67,25 @@ pub(crate) trait Operation {
     ///
     /// # Errors
     /// [`Malformed`] when the graph breaks a rule of tracing.
-    fn forward(&self, inputs: Inputs, run: &mut Forward<'_>) -> Result<Value, Malformed>;
+    fn forward(&self, inputs: InputValues, run: &mut Forward<'_>) -> Result<DeviceValue, Malformed>;
 
     /// Adds the gradients of the inputs ([`Backward::add`]), given the value's own gradient.
     ///
     /// # Errors
     /// [`Malformed`] when the graph breaks a rule of tracing.
-    fn backward(&self, grad: Value, run: &mut Backward<'_>) -> Result<(), Malformed>;
+    fn backward(&self, grad: DeviceValue, run: &mut Backward<'_>) -> Result<(), Malformed>;
 }
 
 /// Where in a graph an operation stands.
 #[derive(Clone, Copy)]
 pub(crate) struct Located<'a> {
-    nodes: &'a [Node],
+    nodes: &'a [GraphNode],
     index: usize,
 }
 
 impl<'a> Located<'a> {
     /// The node at `index` of `nodes`.
-    pub fn new(nodes: &'a [Node], index: usize) -> Self {
+    pub fn new(nodes: &'a [GraphNode], index: usize) -> Self {
         Self { nodes, index }
     }
 

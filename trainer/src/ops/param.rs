@@ -3,8 +3,8 @@
 use serde::Serialize;
 
 use super::{
-    Answer, Backward, Builtin, DefaultValue, Forward, Inputs, Kind, Located, Malformed, Misuse, Operation, Parameter,
-    finite, positive, shape, tensors::Value,
+    ArgumentKind, Backward, Builtin, CallResult, DefaultValue, Forward, InputValues, Located, Malformed, Misuse,
+    Operation, Parameter, finite, positive, shape, tensors::DeviceValue,
 };
 use crate::value::{Init, Param, ParamId, ValueId};
 
@@ -33,11 +33,11 @@ impl Operation for ReadParam {
         true
     }
 
-    fn forward(&self, _inputs: Inputs, run: &mut Forward<'_>) -> Result<Value, Malformed> {
+    fn forward(&self, _inputs: InputValues, run: &mut Forward<'_>) -> Result<DeviceValue, Malformed> {
         run.params.get(self.0.0 as usize).cloned().ok_or(Malformed("no such parameter"))
     }
 
-    fn backward(&self, grad: Value, run: &mut Backward<'_>) -> Result<(), Malformed> {
+    fn backward(&self, grad: DeviceValue, run: &mut Backward<'_>) -> Result<(), Malformed> {
         run.add_to_param(self.0, grad);
         Ok(())
     }
@@ -54,19 +54,20 @@ pub(super) fn lr_scale(what: &str, value: f64) -> Result<f64, Misuse> {
     Ok(value)
 }
 
-pub(super) const LR_SCALE: Parameter = Parameter::new("lr_scale", Kind::Number).or(DefaultValue::Number(1.0)).by_name();
+pub(super) const LR_SCALE: Parameter =
+    Parameter::new("lr_scale", ArgumentKind::Number).or(DefaultValue::Number(1.0)).by_name();
 
-pub(super) const INIT: Parameter = Parameter::new("init", Kind::Init).or(DefaultValue::Nothing);
+pub(super) const INIT: Parameter = Parameter::new("init", ArgumentKind::Init).or(DefaultValue::Nothing);
 
-const STD: &[Parameter] = &[Parameter::new("std", Kind::Number)];
-const LIMIT: &[Parameter] = &[Parameter::new("limit", Kind::Number)];
-const VALUE: &[Parameter] = &[Parameter::new("value", Kind::Number)];
+const STD: &[Parameter] = &[Parameter::new("std", ArgumentKind::Number)];
+const LIMIT: &[Parameter] = &[Parameter::new("limit", ArgumentKind::Number)];
+const VALUE: &[Parameter] = &[Parameter::new("value", ArgumentKind::Number)];
 const DECLARED: &[Parameter] = &[
-    Parameter::new("name", Kind::Text),
-    Parameter::new("shape", Kind::Extents),
+    Parameter::new("name", ArgumentKind::Text),
+    Parameter::new("shape", ArgumentKind::Extents),
     INIT,
     LR_SCALE,
-    Parameter::new("decay", Kind::Flag).or(DefaultValue::Nothing).by_name(),
+    Parameter::new("decay", ArgumentKind::Flag).or(DefaultValue::Nothing).by_name(),
 ];
 
 pub(super) const BUILTINS: &[Builtin] = &[
@@ -85,21 +86,21 @@ pub(super) const BUILTINS: &[Builtin] = &[
     ),
     Builtin::function("normal", STD, |_, arguments| {
         let (std,): (f64,) = arguments.read()?;
-        Ok(Answer::Init(Init::Normal(positive("normal: std", std)?)))
+        Ok(CallResult::Init(Init::Normal(positive("normal: std", std)?)))
     })
     .documented("for `init=`: normally distributed with mean 0 and standard deviation `std`", "param(\"w\", [6], normal(0.1))"),
     Builtin::function("uniform", LIMIT, |_, arguments| {
         let (limit,): (f64,) = arguments.read()?;
-        Ok(Answer::Init(Init::Uniform(positive("uniform: limit", limit)?)))
+        Ok(CallResult::Init(Init::Uniform(positive("uniform: limit", limit)?)))
     })
     .documented("for `init=`: uniformly distributed between `-limit` and `limit`", "param(\"w\", [6], uniform(0.1))"),
-    Builtin::function("zeros", &[], |_, _| Ok(Answer::Init(Init::Constant(0.0))))
+    Builtin::function("zeros", &[], |_, _| Ok(CallResult::Init(Init::Constant(0.0))))
         .documented("for `init=`: all 0", "param(\"w\", [6], zeros())"),
-    Builtin::function("ones", &[], |_, _| Ok(Answer::Init(Init::Constant(1.0))))
+    Builtin::function("ones", &[], |_, _| Ok(CallResult::Init(Init::Constant(1.0))))
         .documented("for `init=`: all 1", "param(\"w\", [6], ones())"),
     Builtin::function("constant", VALUE, |_, arguments| {
         let (value,): (f64,) = arguments.read()?;
-        Ok(Answer::Init(Init::Constant(finite("constant: value", value)?)))
+        Ok(CallResult::Init(Init::Constant(finite("constant: value", value)?)))
     })
     .documented("for `init=`: all `value`", "param(\"w\", [6], constant(0.5))"),
 ];

@@ -3,9 +3,10 @@
 use serde::Serialize;
 
 use super::shape::{Rule, axis};
-use super::tensors::Value;
+use super::tensors::DeviceValue;
 use super::{
-    Backward, Builtin, DefaultValue, Forward, Inputs, Kind, Malformed, Misuse, Operation, Parameter, Symbol, Trace,
+    ArgumentKind, Backward, Builtin, DefaultValue, Forward, InputValues, Malformed, Misuse, Operation, Parameter,
+    Symbol, Trace,
 };
 use crate::value::{MAX_RANK, Shape, ValueId, show};
 
@@ -34,11 +35,11 @@ impl Operation for Permute {
         vec![&mut self.0]
     }
 
-    fn forward(&self, inputs: Inputs, _run: &mut Forward<'_>) -> Result<Value, Malformed> {
+    fn forward(&self, inputs: InputValues, _run: &mut Forward<'_>) -> Result<DeviceValue, Malformed> {
         Ok(inputs.one()?.permute(self.on_device()))
     }
 
-    fn backward(&self, grad: Value, run: &mut Backward<'_>) -> Result<(), Malformed> {
+    fn backward(&self, grad: DeviceValue, run: &mut Backward<'_>) -> Result<(), Malformed> {
         let mut back = [0_isize; MAX_RANK];
         for (to, from) in self.on_device().iter().enumerate() {
             if let Some(slot) = back.get_mut(*from as usize) {
@@ -83,8 +84,8 @@ pub(super) fn transpose(trace: &dyn Trace, x: &Symbol, a: i64, b: i64) -> Rule<S
 }
 
 const TWO_AXES: &[Parameter] = &[
-    Parameter::new("a", Kind::Integer).or(DefaultValue::Integer(-2)).by_position(),
-    Parameter::new("b", Kind::Integer).or(DefaultValue::Integer(-1)).by_position(),
+    Parameter::new("a", ArgumentKind::Integer).or(DefaultValue::Integer(-2)).by_position(),
+    Parameter::new("b", ArgumentKind::Integer).or(DefaultValue::Integer(-1)).by_position(),
 ];
 
 pub(super) const BUILTINS: &[Builtin] = &[
@@ -93,7 +94,7 @@ pub(super) const BUILTINS: &[Builtin] = &[
         Ok(transpose(trace, &x, a, b)?.into())
     })
     .documented("the dimensions `a` and `b` exchanged", "x.transpose(0, 1)"),
-    Builtin::method("permute", &[Parameter::new("axes", Kind::Extents).by_position()], |trace, arguments| {
+    Builtin::method("permute", &[Parameter::new("axes", ArgumentKind::Extents).by_position()], |trace, arguments| {
         let (x, axes): (Symbol, Vec<i64>) = arguments.read()?;
         Ok(permute(trace, &x, &axes)?.into())
     })

@@ -4,10 +4,10 @@ use serde::Serialize;
 
 use super::reshape::Reshape;
 use super::shape::{self, Rule};
-use super::tensors::{Value, extent};
+use super::tensors::{DeviceValue, extent};
 use super::{
-    Answer, Arguments, Backward, Builtin, DefaultValue, Forward, Inputs, Kind, Located, Malformed, Operation,
-    Parameter, Symbol, Trace,
+    ArgumentKind, Arguments, Backward, Builtin, CallResult, DefaultValue, Forward, InputValues, Located, Malformed,
+    Operation, Parameter, Symbol, Trace,
 };
 use crate::value::{Shape, ValueId, elements};
 
@@ -45,7 +45,7 @@ impl Operation for Reduce {
         }
     }
 
-    fn forward(&self, inputs: Inputs, run: &mut Forward<'_>) -> Result<Value, Malformed> {
+    fn forward(&self, inputs: InputValues, run: &mut Forward<'_>) -> Result<DeviceValue, Malformed> {
         let (x, axis) = (inputs.one()?, run.axis(self.2));
         Ok(match self.0 {
             Reduction::Sum => x.sum_dim(axis),
@@ -54,7 +54,7 @@ impl Operation for Reduce {
         })
     }
 
-    fn backward(&self, grad: Value, run: &mut Backward<'_>) -> Result<(), Malformed> {
+    fn backward(&self, grad: DeviceValue, run: &mut Backward<'_>) -> Result<(), Malformed> {
         let (dims, axis) = (run.dims_of(self.1)?, run.axis(self.2));
         let spread = match self.0 {
             Reduction::Sum => grad.expand(dims),
@@ -91,13 +91,15 @@ fn reduce(trace: &dyn Trace, what: &str, reduction: Reduction, x: &Symbol, axis:
     trace.make(Reshape(kept.id), without(&x.shape, axis))
 }
 
-fn call(trace: &dyn Trace, arguments: Arguments, what: &str, reduction: Reduction) -> Rule<Answer> {
+fn call(trace: &dyn Trace, arguments: Arguments, what: &str, reduction: Reduction) -> Rule<CallResult> {
     let (x, axis, keep): (Symbol, i64, bool) = arguments.read()?;
     Ok(reduce(trace, what, reduction, &x, axis, keep)?.into())
 }
 
-const AXIS: &[Parameter] =
-    &[Parameter::new("axis", Kind::Integer), Parameter::new("keep", Kind::Flag).or(DefaultValue::Flag(false))];
+const AXIS: &[Parameter] = &[
+    Parameter::new("axis", ArgumentKind::Integer),
+    Parameter::new("keep", ArgumentKind::Flag).or(DefaultValue::Flag(false)),
+];
 
 pub(super) const BUILTINS: &[Builtin] = &[
     Builtin::method("sum", AXIS, |trace, arguments| call(trace, arguments, "sum", Reduction::Sum)).documented(

@@ -3,9 +3,10 @@
 use serde::Serialize;
 
 use super::shape::Rule;
-use super::tensors::Value;
+use super::tensors::DeviceValue;
 use super::{
-    Backward, Builtin, Forward, Inputs, Kind, Located, Malformed, Misuse, Operation, Parameter, Symbol, Trace,
+    ArgumentKind, Backward, Builtin, Forward, InputValues, Located, Malformed, Misuse, Operation, Parameter, Symbol,
+    Trace,
 };
 use crate::value::{Shape, ValueId, elements, show};
 
@@ -30,11 +31,11 @@ impl Operation for Reshape {
         false
     }
 
-    fn forward(&self, inputs: Inputs, run: &mut Forward<'_>) -> Result<Value, Malformed> {
+    fn forward(&self, inputs: InputValues, run: &mut Forward<'_>) -> Result<DeviceValue, Malformed> {
         Ok(inputs.one()?.reshape(run.dims()))
     }
 
-    fn backward(&self, grad: Value, run: &mut Backward<'_>) -> Result<(), Malformed> {
+    fn backward(&self, grad: DeviceValue, run: &mut Backward<'_>) -> Result<(), Malformed> {
         let dims = run.dims_of(self.0)?;
         run.add(self.0, grad.reshape(dims));
         Ok(())
@@ -75,15 +76,18 @@ pub(super) fn reshape(trace: &dyn Trace, x: &Symbol, wanted: &[i64]) -> Rule<Sym
     trace.make(Reshape(x.id), shape(&x.shape, wanted)?)
 }
 
-pub(super) const BUILTINS: &[Builtin] =
-    &[Builtin::method("reshape", &[Parameter::new("shape", Kind::Extents).by_position()], |trace, arguments| {
+pub(super) const BUILTINS: &[Builtin] = &[Builtin::method(
+    "reshape",
+    &[Parameter::new("shape", ArgumentKind::Extents).by_position()],
+    |trace, arguments| {
         let (x, wanted): (Symbol, Vec<i64>) = arguments.read()?;
         Ok(reshape(trace, &x, &wanted)?.into())
-    })
-    .documented(
-        "the same elements, in the same order, in another shape. One extent may be -1; it follows from the others",
-        "x.reshape([8, -1])",
-    )];
+    },
+)
+.documented(
+    "the same elements, in the same order, in another shape. One extent may be -1; it follows from the others",
+    "x.reshape([8, -1])",
+)];
 
 #[cfg(test)]
 mod tests {

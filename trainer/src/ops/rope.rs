@@ -5,10 +5,10 @@ use serde::Serialize;
 
 use super::operation::HEAVY_FLOPS;
 use super::shape::Rule;
-use super::tensors::{LAST, Value, upload};
+use super::tensors::{DeviceValue, LAST, upload};
 use super::{
-    Backward, Builtin, DefaultValue, Forward, Inputs, Kind, Located, Malformed, Misuse, Operation, Parameter, Symbol,
-    Table, TableKey, Trace, positive,
+    ArgumentKind, Backward, Builtin, ConstantPair, DefaultValue, Forward, InputValues, Located, Malformed, Misuse,
+    Operation, Parameter, Symbol, TableKey, Trace, positive,
 };
 use crate::value::{ValueId, elements, show};
 
@@ -42,7 +42,7 @@ impl Operation for Rope {
     }
 
     /// Cosines and sines of `position * base^(-2 pair / width)`, `[context, width / 2]`.
-    fn make_table(&self, key: TableKey, device: &Device) -> Option<Table> {
+    fn make_table(&self, key: TableKey, device: &Device) -> Option<ConstantPair> {
         let (context, width, base) = (key.rows, key.columns, f64::from_bits(key.number));
         let half = width / 2;
         let angle = |i: usize| (i / half) as f64 * base.powf(-2.0 * (i % half) as f64 / width as f64);
@@ -51,13 +51,13 @@ impl Operation for Rope {
         Some((upload(table(f64::cos), dims, device), upload(table(f64::sin), dims, device)))
     }
 
-    fn forward(&self, inputs: Inputs, run: &mut Forward<'_>) -> Result<Value, Malformed> {
+    fn forward(&self, inputs: InputValues, run: &mut Forward<'_>) -> Result<DeviceValue, Malformed> {
         let (cos, sin) = run.table()?;
         Ok(turned(inputs.one()?, cos, sin))
     }
 
     /// The gradient turns back.
-    fn backward(&self, grad: Value, run: &mut Backward<'_>) -> Result<(), Malformed> {
+    fn backward(&self, grad: DeviceValue, run: &mut Backward<'_>) -> Result<(), Malformed> {
         let (cos, sin) = run.table()?;
         run.add(self.x, turned(grad, cos, sin.neg()));
         Ok(())
@@ -65,7 +65,7 @@ impl Operation for Rope {
 }
 
 /// Pairs `(i, i + width/2)` turned by their angle; by its opposite with `-sin`.
-fn turned(x: Value, cos: Value, sin: Value) -> Value {
+fn turned(x: DeviceValue, cos: DeviceValue, sin: DeviceValue) -> DeviceValue {
     let [.., width] = x.dims();
     let half = width / 2;
     let (a, b) = (x.clone().narrow(LAST, 0, half), x.narrow(LAST, half, half));
@@ -94,8 +94,10 @@ fn rope(trace: &dyn Trace, x: &Symbol, base: f64) -> Rule<Symbol> {
     trace.make(Rope { x: x.id, base: positive("rope: base", base)? }, x.shape.clone())
 }
 
-const PARAMETERS: &[Parameter] =
-    &[Parameter::new("x", Kind::Tensor), Parameter::new("base", Kind::Number).or(DefaultValue::Number(10_000.0))];
+const PARAMETERS: &[Parameter] = &[
+    Parameter::new("x", ArgumentKind::Tensor),
+    Parameter::new("base", ArgumentKind::Number).or(DefaultValue::Number(10_000.0)),
+];
 
 pub(super) const BUILTINS: &[Builtin] = &[Builtin::function("rope", PARAMETERS, |trace, arguments| {
     let (x, base): (Symbol, f64) = arguments.read()?;

@@ -4,7 +4,8 @@ use burn::tensor::Tensor;
 use serde::Serialize;
 
 use super::{
-    Backward, Builtin, Forward, Inputs, Located, Malformed, Misuse, Operation, Symbol, Trace, finite, tensors::Value,
+    Backward, Builtin, Forward, InputValues, Located, Malformed, Misuse, Operation, Symbol, Trace, finite,
+    tensors::DeviceValue,
 };
 use crate::value::ValueId;
 
@@ -25,11 +26,11 @@ impl Operation for Scalar {
         0
     }
 
-    fn forward(&self, _inputs: Inputs, run: &mut Forward<'_>) -> Result<Value, Malformed> {
+    fn forward(&self, _inputs: InputValues, run: &mut Forward<'_>) -> Result<DeviceValue, Malformed> {
         Ok(Tensor::full([1; 5], self.0, run.device))
     }
 
-    fn backward(&self, _grad: Value, _run: &mut Backward<'_>) -> Result<(), Malformed> {
+    fn backward(&self, _grad: DeviceValue, _run: &mut Backward<'_>) -> Result<(), Malformed> {
         Ok(())
     }
 }

@@ -4,9 +4,10 @@ use burn::tensor::Tensor;
 use serde::Serialize;
 
 use super::shape::{self, Rule};
-use super::tensors::{Value, extent, zeros};
+use super::tensors::{DeviceValue, extent, zeros};
 use super::{
-    Backward, Builtin, DefaultValue, Forward, Inputs, Kind, Malformed, Misuse, Operation, Parameter, Symbol, Trace,
+    ArgumentKind, Backward, Builtin, DefaultValue, Forward, InputValues, Malformed, Misuse, Operation, Parameter,
+    Symbol, Trace,
 };
 use crate::value::{ValueId, show};
 
@@ -27,25 +28,25 @@ impl Operation for Shift {
         vec![&mut self.x]
     }
 
-    fn forward(&self, inputs: Inputs, run: &mut Forward<'_>) -> Result<Value, Malformed> {
-        Ok(moved(inputs.one()?, run.axis(self.axis), self.by, Direction::Later))
+    fn forward(&self, inputs: InputValues, run: &mut Forward<'_>) -> Result<DeviceValue, Malformed> {
+        Ok(moved(inputs.one()?, run.axis(self.axis), self.by, ShiftDirection::Later))
     }
 
-    fn backward(&self, grad: Value, run: &mut Backward<'_>) -> Result<(), Malformed> {
+    fn backward(&self, grad: DeviceValue, run: &mut Backward<'_>) -> Result<(), Malformed> {
         let axis = run.axis(self.axis);
-        run.add(self.x, moved(grad, axis, self.by, Direction::Earlier));
+        run.add(self.x, moved(grad, axis, self.by, ShiftDirection::Earlier));
         Ok(())
     }
 }
 
 /// Where values move. Each direction is the other's transpose.
-enum Direction {
+enum ShiftDirection {
     Later,
     Earlier,
 }
 
 /// Values moved `by` places along `axis`, zeros coming in where they leave.
-fn moved(x: Value, axis: usize, by: usize, direction: Direction) -> Value {
+fn moved(x: DeviceValue, axis: usize, by: usize, direction: ShiftDirection) -> DeviceValue {
     let dims = x.dims();
     let extent = extent(&dims, axis);
     if by == 0 {
@@ -56,8 +57,8 @@ fn moved(x: Value, axis: usize, by: usize, direction: Direction) -> Value {
     }
     let zeros = zeros(dims, axis, by, &x.device());
     match direction {
-        Direction::Later => Tensor::cat(vec![zeros, x.narrow(axis, 0, extent - by)], axis),
-        Direction::Earlier => Tensor::cat(vec![x.narrow(axis, by, extent - by), zeros], axis),
+        ShiftDirection::Later => Tensor::cat(vec![zeros, x.narrow(axis, 0, extent - by)], axis),
+        ShiftDirection::Earlier => Tensor::cat(vec![x.narrow(axis, by, extent - by), zeros], axis),
     }
 }
 
@@ -79,9 +80,9 @@ fn shift(trace: &dyn Trace, x: &Symbol, by: i64, along: i64) -> Rule<Symbol> {
 }
 
 const PARAMETERS: &[Parameter] = &[
-    Parameter::new("x", Kind::Tensor),
-    Parameter::new("by", Kind::Integer).or(DefaultValue::Integer(1)),
-    Parameter::new("axis", Kind::Integer).or(DefaultValue::Integer(1)),
+    Parameter::new("x", ArgumentKind::Tensor),
+    Parameter::new("by", ArgumentKind::Integer).or(DefaultValue::Integer(1)),
+    Parameter::new("axis", ArgumentKind::Integer).or(DefaultValue::Integer(1)),
 ];
 
 pub(super) const BUILTINS: &[Builtin] = &[Builtin::function("shift", PARAMETERS, |trace, arguments| {

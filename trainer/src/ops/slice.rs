@@ -4,10 +4,10 @@ use burn::tensor::Tensor;
 use serde::Serialize;
 
 use super::shape::{Rule, axis};
-use super::tensors::{Value, extent, zeros};
+use super::tensors::{DeviceValue, extent, zeros};
 use super::{
-    Answer, Backward, Builtin, DefaultValue, Forward, Inputs, Kind, Malformed, Misuse, Operation, Parameter, Symbol,
-    Trace,
+    ArgumentKind, Backward, Builtin, CallResult, DefaultValue, Forward, InputValues, Malformed, Misuse, Operation,
+    Parameter, Symbol, Trace,
 };
 use crate::value::{Shape, ValueId, show};
 
@@ -29,12 +29,12 @@ impl Operation for Slice {
         vec![&mut self.x]
     }
 
-    fn forward(&self, inputs: Inputs, run: &mut Forward<'_>) -> Result<Value, Malformed> {
+    fn forward(&self, inputs: InputValues, run: &mut Forward<'_>) -> Result<DeviceValue, Malformed> {
         Ok(inputs.one()?.narrow(run.axis(self.axis), self.start, self.end.saturating_sub(self.start)))
     }
 
     /// The gradient in its place, zeros around it.
-    fn backward(&self, grad: Value, run: &mut Backward<'_>) -> Result<(), Malformed> {
+    fn backward(&self, grad: DeviceValue, run: &mut Backward<'_>) -> Result<(), Malformed> {
         let (dims, axis) = (run.dims_of(self.x)?, run.axis(self.axis));
         let (whole, device) = (extent(&dims, axis), grad.device());
         let mut parts = Vec::with_capacity(3);
@@ -92,13 +92,15 @@ fn split(trace: &dyn Trace, x: &Symbol, parts: usize, along: i64) -> Rule<Vec<Sy
 }
 
 const BOUNDS: &[Parameter] = &[
-    Parameter::new("axis", Kind::Integer),
-    Parameter::new("start", Kind::Integer),
-    Parameter::new("end", Kind::Integer).or(DefaultValue::Nothing),
+    Parameter::new("axis", ArgumentKind::Integer),
+    Parameter::new("start", ArgumentKind::Integer),
+    Parameter::new("end", ArgumentKind::Integer).or(DefaultValue::Nothing),
 ];
 
-const PARTS: &[Parameter] =
-    &[Parameter::new("parts", Kind::Count), Parameter::new("axis", Kind::Integer).or(DefaultValue::Integer(-1))];
+const PARTS: &[Parameter] = &[
+    Parameter::new("parts", ArgumentKind::Count),
+    Parameter::new("axis", ArgumentKind::Integer).or(DefaultValue::Integer(-1)),
+];
 
 pub(super) const BUILTINS: &[Builtin] = &[
     Builtin::method("slice", BOUNDS, |trace, arguments| {
@@ -111,7 +113,7 @@ pub(super) const BUILTINS: &[Builtin] = &[
     ),
     Builtin::method("split", PARTS, |trace, arguments| {
         let (x, parts, axis): (Symbol, usize, i64) = arguments.read()?;
-        Ok(Answer::Tensors(split(trace, &x, parts, axis)?))
+        Ok(CallResult::Tensors(split(trace, &x, parts, axis)?))
     })
     .documented("a list of `parts` equal parts along one dimension", "x.split(2)[0]"),
 ];

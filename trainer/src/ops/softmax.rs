@@ -5,9 +5,10 @@ use serde::Serialize;
 
 use super::operation::HEAVY_FLOPS;
 use super::shape::{self, Rule};
-use super::tensors::Value;
+use super::tensors::DeviceValue;
 use super::{
-    Backward, Builtin, DefaultValue, Forward, Inputs, Kind, Located, Malformed, Operation, Parameter, Symbol, Trace,
+    ArgumentKind, Backward, Builtin, DefaultValue, Forward, InputValues, Located, Malformed, Operation, Parameter,
+    Symbol, Trace,
 };
 use crate::value::{ValueId, elements};
 
@@ -32,12 +33,12 @@ impl Operation for Softmax {
         vec![at.id()]
     }
 
-    fn forward(&self, inputs: Inputs, run: &mut Forward<'_>) -> Result<Value, Malformed> {
+    fn forward(&self, inputs: InputValues, run: &mut Forward<'_>) -> Result<DeviceValue, Malformed> {
         Ok(activation::softmax(inputs.one()?, run.axis(self.1)))
     }
 
     /// `y (g - sum(g y))`.
-    fn backward(&self, grad: Value, run: &mut Backward<'_>) -> Result<(), Malformed> {
+    fn backward(&self, grad: DeviceValue, run: &mut Backward<'_>) -> Result<(), Malformed> {
         let (axis, y) = (run.axis(self.1), run.result()?);
         let weighted = grad * y.clone();
         let total = weighted.clone().sum_dim(axis);
@@ -52,8 +53,10 @@ pub(super) fn softmax(trace: &dyn Trace, x: &Symbol, axis: i64) -> Rule<Symbol> 
     trace.make(Softmax(x.id, axis), x.shape.clone())
 }
 
-const PARAMETERS: &[Parameter] =
-    &[Parameter::new("x", Kind::Tensor), Parameter::new("axis", Kind::Integer).or(DefaultValue::Integer(-1))];
+const PARAMETERS: &[Parameter] = &[
+    Parameter::new("x", ArgumentKind::Tensor),
+    Parameter::new("axis", ArgumentKind::Integer).or(DefaultValue::Integer(-1)),
+];
 
 pub(super) const BUILTINS: &[Builtin] = &[Builtin::function("softmax", PARAMETERS, |trace, arguments| {
     let (x, axis): (Symbol, i64) = arguments.read()?;

@@ -1,6 +1,6 @@
 //! Helpers over burn tensors that several operations and the executor need.
 //!
-//! Every value is a [`Value`], rank 5 with leading extents of 1, whatever rank it has in the graph:
+//! Every value is a [`DeviceValue`], rank 5 with leading extents of 1, whatever rank it has in the graph:
 //! NumPy's alignment at the last dimension is then burn's plain broadcasting, and no operation
 //! needs a version for each rank. An axis of the graph is moved by the same amount ([`axis`]).
 //! Extra dimensions of extent 1 cost nothing in a kernel.
@@ -10,9 +10,9 @@ use burn::tensor::{Device, Int, Tensor, TensorData};
 use crate::value::MAX_RANK;
 
 /// A graph value on a device.
-pub(crate) type Value = Tensor<MAX_RANK>;
+pub(crate) type DeviceValue = Tensor<MAX_RANK>;
 
-/// Extents of a [`Value`].
+/// Extents of a [`DeviceValue`].
 pub(crate) type Dims = [usize; MAX_RANK];
 
 /// The last axis.
@@ -27,7 +27,7 @@ pub(crate) fn padded(shape: &[usize]) -> Dims {
     dims
 }
 
-/// The axis of a [`Value`] that is axis `axis` of a graph value of rank `rank`.
+/// The axis of a [`DeviceValue`] that is axis `axis` of a graph value of rank `rank`.
 pub(crate) fn axis(axis: usize, rank: usize) -> usize {
     (axis + MAX_RANK).saturating_sub(rank).min(LAST)
 }
@@ -38,7 +38,7 @@ pub(crate) fn extent(dims: &Dims, axis: usize) -> usize {
 }
 
 /// Zeros of the extents `dims`, but `len` along `axis`.
-pub(crate) fn zeros(mut dims: Dims, axis: usize, len: usize, device: &Device) -> Value {
+pub(crate) fn zeros(mut dims: Dims, axis: usize, len: usize, device: &Device) -> DeviceValue {
     if let Some(dim) = dims.get_mut(axis) {
         *dim = len;
     }
@@ -46,7 +46,7 @@ pub(crate) fn zeros(mut dims: Dims, axis: usize, len: usize, device: &Device) ->
 }
 
 /// Host numbers as a value.
-pub(crate) fn upload(values: Vec<f32>, dims: Dims, device: &Device) -> Value {
+pub(crate) fn upload(values: Vec<f32>, dims: Dims, device: &Device) -> DeviceValue {
     Tensor::from_data(TensorData::new(values, dims), device)
 }
 
@@ -66,19 +66,19 @@ pub(crate) fn one_hot(ids: Tensor<1, Int>, classes: usize) -> Tensor<2> {
 }
 
 /// All dimensions but the last as one.
-pub(crate) fn rows(x: Value) -> Tensor<2> {
+pub(crate) fn rows(x: DeviceValue) -> Tensor<2> {
     let [d0, d1, d2, d3, width] = x.dims();
     x.reshape([d0 * d1 * d2 * d3, width])
 }
 
 /// The last two dimensions of a value whose others are 1.
-pub(crate) fn matrix(x: Value) -> Tensor<2> {
+pub(crate) fn matrix(x: DeviceValue) -> Tensor<2> {
     let [.., height, width] = x.dims();
     x.reshape([height, width])
 }
 
 /// Sums a gradient over the dimensions along which its value was broadcast.
-pub(crate) fn unbroadcast(grad: Value, dims: Dims) -> Value {
+pub(crate) fn unbroadcast(grad: DeviceValue, dims: Dims) -> DeviceValue {
     let from = grad.dims();
     if from == dims {
         return grad;

@@ -6,7 +6,7 @@ use burn::tensor::Device;
 use super::tensors::{padded, upload};
 use super::{Op, ReadParam};
 use crate::exec::Executor;
-use crate::graph::{AdamW, Decay, Graph, Node, Schedule};
+use crate::graph::{AdamW, Decay, Graph, GraphNode, Schedule};
 use crate::value::{Init, Param, ParamId, Shape, ValueId};
 
 /// Six numbers of both signs, shape `[2, 3]`.
@@ -27,7 +27,7 @@ impl Builder {
     }
 
     pub fn node(&mut self, op: impl Into<Op>, shape: &[usize]) -> ValueId {
-        self.0.nodes.push(Node { op: op.into(), shape: shape.to_vec(), line: 0 });
+        self.0.nodes.push(GraphNode { op: op.into(), shape: shape.to_vec(), line: 0 });
         ValueId::at(self.0.nodes.len() - 1)
     }
 
@@ -88,7 +88,7 @@ impl Case {
     /// parameter.
     pub fn train(&self, weights: &[f32]) -> (Vec<f32>, Vec<Vec<f32>>) {
         let (result, grads) = self.executor().gradients_of_sum(&self.tokens, weights);
-        let numbers = |value: super::tensors::Value| value.try_into_vec_as::<f32>().unwrap();
+        let numbers = |value: super::tensors::DeviceValue| value.try_into_vec_as::<f32>().unwrap();
         (numbers(result), grads.into_iter().map(|grad| numbers(grad.expect("a gradient"))).collect())
     }
 

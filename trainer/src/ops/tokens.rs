@@ -1,6 +1,6 @@
 //! The input bytes, which the model's function gets from `train()`.
 
-use super::{Backward, Forward, Inputs, Located, Malformed, Operation, tensors::Value};
+use super::{Backward, Forward, InputValues, Located, Malformed, Operation, tensors::DeviceValue};
 use crate::value::ValueId;
 
 /// The rules of [`Op::Tokens`](super::Op::Tokens). The executor keeps the bytes as integers apart
@@ -21,11 +21,11 @@ impl Operation for Tokens {
         0
     }
 
-    fn forward(&self, _inputs: Inputs, _run: &mut Forward<'_>) -> Result<Value, Malformed> {
+    fn forward(&self, _inputs: InputValues, _run: &mut Forward<'_>) -> Result<DeviceValue, Malformed> {
         Err(Malformed("tokens used as numbers"))
     }
 
-    fn backward(&self, _grad: Value, _run: &mut Backward<'_>) -> Result<(), Malformed> {
+    fn backward(&self, _grad: DeviceValue, _run: &mut Backward<'_>) -> Result<(), Malformed> {
         Ok(())
     }
 }

@@ -5,10 +5,10 @@ use burn::tensor::activation;
 use serde::Serialize;
 
 use super::operation::HEAVY_FLOPS;
-use super::tensors::Value;
+use super::tensors::DeviceValue;
 use super::{
-    Answer, Arguments, Backward, Builtin, Forward, Inputs, Kind, Located, Malformed, Misuse, Operand, Operation,
-    Parameter, Symbol, Trace, finite,
+    ArgumentKind, Arguments, Backward, Builtin, CallResult, Forward, InputValues, Located, Malformed, Misuse, Operand,
+    Operation, Parameter, Symbol, Trace, finite,
 };
 use crate::value::{ValueId, elements};
 
@@ -53,7 +53,7 @@ impl UnaryFunction {
         }
     }
 
-    fn of(self, x: Value) -> Value {
+    fn of(self, x: DeviceValue) -> DeviceValue {
         match self {
             Self::Neg => x.neg(),
             Self::Exp => x.exp(),
@@ -73,7 +73,7 @@ impl UnaryFunction {
     }
 
     /// The derivative times `grad`; `x` is what [`Self::reads`] says.
-    fn gradient(self, x: Value, grad: Value) -> Value {
+    fn gradient(self, x: DeviceValue, grad: DeviceValue) -> DeviceValue {
         match self {
             Self::Neg => grad.neg(),
             Self::Exp => grad * x,
@@ -102,7 +102,7 @@ impl UnaryFunction {
 }
 
 /// `Phi(x) + x phi(x)` times `grad`, with the normal distribution's cdf and density.
-fn gelu_gradient(x: Value, grad: Value) -> Value {
+fn gelu_gradient(x: DeviceValue, grad: DeviceValue) -> DeviceValue {
     let cdf = x.clone().mul_scalar(std::f64::consts::FRAC_1_SQRT_2).erf().add_scalar(1.0).mul_scalar(0.5);
     let density = x.clone().square().mul_scalar(-0.5).exp();
     let scale = std::f64::consts::FRAC_1_SQRT_2 * std::f64::consts::FRAC_2_SQRT_PI * 0.5;
@@ -130,11 +130,11 @@ impl Operation for Unary {
         }
     }
 
-    fn forward(&self, inputs: Inputs, _run: &mut Forward<'_>) -> Result<Value, Malformed> {
+    fn forward(&self, inputs: InputValues, _run: &mut Forward<'_>) -> Result<DeviceValue, Malformed> {
         Ok(self.0.of(inputs.one()?))
     }
 
-    fn backward(&self, grad: Value, run: &mut Backward<'_>) -> Result<(), Malformed> {
+    fn backward(&self, grad: DeviceValue, run: &mut Backward<'_>) -> Result<(), Malformed> {
         let x = match self.0.reads() {
             Reads::Neither => grad.clone(),
             Reads::Input => run.value(self.1)?,
@@ -158,13 +158,13 @@ fn apply(
     name: &str,
     function: UnaryFunction,
     plain: fn(f64) -> f64,
-) -> Result<Answer, Misuse> {
+) -> Result<CallResult, Misuse> {
     match arguments.read()? {
         (Operand::Tensor(x),) => Ok(unary(trace, name, function, &x)?.into()),
-        (Operand::Integer(x),) if function == UnaryFunction::Abs && x != i32::MIN => Ok(Answer::Integer(x.abs())),
+        (Operand::Integer(x),) if function == UnaryFunction::Abs && x != i32::MIN => Ok(CallResult::Integer(x.abs())),
         (operand,) => {
             let number = operand.number().unwrap_or(f64::NAN);
-            Ok(Answer::Number(finite(&format!("{name}({number})"), plain(number))?))
+            Ok(CallResult::Number(finite(&format!("{name}({number})"), plain(number))?))
         }
     }
 }
@@ -173,7 +173,7 @@ fn sigmoid(x: f64) -> f64 {
     (1.0 + (-x).exp()).recip()
 }
 
-const X: &[Parameter] = &[Parameter::new("x", Kind::Operand).by_position()];
+const X: &[Parameter] = &[Parameter::new("x", ArgumentKind::Operand).by_position()];
 
 pub(super) const BUILTINS: &[Builtin] = &[
     Builtin::function("exp", X, |trace, x| apply(trace, x, "exp", UnaryFunction::Exp, f64::exp))
@@ -193,7 +193,7 @@ pub(super) const BUILTINS: &[Builtin] = &[
     Builtin::function("relu", X, |trace, x| apply(trace, x, "relu", UnaryFunction::Relu, |x| x.max(0.0)))
         .documented("`x` where it is positive, else 0", "relu(x)"),
     // The standard library has no error function, so plain numbers are not offered.
-    Builtin::function("gelu", &[Parameter::new("x", Kind::Tensor)], |trace, arguments| {
+    Builtin::function("gelu", &[Parameter::new("x", ArgumentKind::Tensor)], |trace, arguments| {
         let (x,): (Symbol,) = arguments.read()?;
         Ok(unary(trace, "gelu", UnaryFunction::Gelu, &x)?.into())
     })

@@ -1,17 +1,17 @@
-//! What a worker process takes from itself before it looks at a script.
+//! The limits that a worker process sets for itself before it reads a script.
 //!
-//! Limits that a system does not have are left out silently: the parent watches time everywhere,
-//! and memory where it can.
+//! A limit that the operating system does not offer is left out silently: the parent watches the
+//! time everywhere, and the memory where the system reports it.
 
-/// Open files: enough for a graphics driver, too few to hurt.
+/// Most open files: enough for a graphics driver, too few to exhaust the system's.
 #[cfg(unix)]
 const MAX_FILES: u64 = 256;
-/// Added to the niceness: whatever the user does comes first.
+/// Added to the niceness, so that the user's own programs come first.
 #[cfg(unix)]
 const NICENESS: i32 = 10;
 
-/// First thing in the process: no core dumps (they would hold the user's data), few open files, a
-/// low priority, and on Linux death with the parent.
+/// Called first in the process: no core dumps (they would hold the user's data), few open files, a
+/// low priority. On Linux the kernel also kills the process when its parent ends.
 #[cfg(unix)]
 pub(super) fn at_start() {
     use rustix::process::{Resource, nice};
@@ -22,9 +22,11 @@ pub(super) fn at_start() {
     let _ = rustix::process::set_parent_process_death_signal(Some(rustix::process::Signal::KILL));
 }
 
-/// Before the script, when it runs on the processor: no file can grow, and `memory` bytes of heap
-/// are all there is (an allocation beyond fails, which ends the process). Graphics drivers map
-/// far more than they use and write shader caches, so on a GPU only the parent watches.
+/// Called before a script that runs on the processor: no file can grow, and the heap has at most
+/// `memory` bytes (an allocation beyond that fails, which ends the process).
+///
+/// Not for a GPU: graphics drivers map far more memory than they use and write shader caches. There
+/// the parent alone watches the memory.
 #[cfg(unix)]
 pub(super) fn before_script_on_cpu(memory: u64) {
     use rustix::process::Resource;

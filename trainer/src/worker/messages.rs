@@ -1,4 +1,5 @@
-//! What the node and a worker process say to each other: one [`Request`] line in, [`Event`] lines out.
+//! The messages between the node and a worker process: one [`WorkerRequest`] line in,
+//! [`WorkerEvent`] lines out, each in JSON.
 
 use std::path::PathBuf;
 use std::time::Duration;
@@ -10,33 +11,33 @@ use crate::device::{DeviceChoice, DeviceProfile};
 use crate::evaluate::EvalSpec;
 use crate::lang::Tunable;
 
-/// Most bytes of a request line: a script of the largest size, escaped.
+/// Most bytes of a request line. A script of the largest size fits, with every byte escaped.
 pub(super) const MAX_REQUEST_BYTES: u64 = 8 << 20;
-/// Most bytes of an event line; a reason is cut to fit ([`MAX_REASON_BYTES`]).
+/// Most bytes of an event line. Reasons are cut to fit ([`MAX_REASON_BYTES`]).
 pub(super) const MAX_EVENT_BYTES: usize = 64 << 10;
-/// Most bytes of a failure's reason: it becomes a record's description.
+/// Most bytes of a failure's reason, which becomes a record's description.
 const MAX_REASON_BYTES: usize = 2 << 10;
-/// Most bytes of memory for tracing a script: the interpreter's own limit is far below.
+/// Most bytes of memory for tracing a script. The interpreter's own limit is far below.
 pub(super) const INSPECT_MEMORY: u64 = 1 << 30;
-/// Time for what is not training: starting, compiling kernels, evaluating. One more budget is
-/// added, for a model that is slow to train is slow to evaluate.
+/// Time for everything but training: starting, compiling kernels, evaluating. One more budget is
+/// added, because a model that is slow to train is slow to evaluate.
 pub(super) const GRACE: Duration = Duration::from_secs(120);
-/// Budgets that a run for a budget may take; it gives itself up earlier (`exec::train`).
+/// Budgets that a run for a budget may take. The run ends itself earlier (`exec::train`).
 pub(super) const BUDGET_OVERRUN: u32 = 3;
-/// Budgets that a run of a fixed number of steps may take: the machine may be that much slower
-/// than the one that recorded the number.
+/// Budgets that a run of a fixed number of steps may take, because the machine may be that much
+/// slower than the one that recorded the number.
 const STEPS_OVERRUN: u32 = 4;
 
-/// What a worker process is asked for.
+/// The task of a worker process.
 #[derive(Clone, Debug, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case")]
-pub enum Request {
-    /// Name the device, nothing else.
+pub enum WorkerRequest {
+    /// Open the device and describe it.
     Probe(DeviceChoice),
-    /// Trace this script and name its tunables, nothing else.
+    /// Trace this script and list its tunables.
     Inspect(Script),
     /// Run an experiment.
-    Train(Job),
+    Train(TrainJob),
 }
 
 /// A script, by its artifact type.
@@ -49,15 +50,15 @@ pub enum Script {
 
 /// One experiment.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
-pub struct Job {
+pub struct TrainJob {
     pub script: Script,
     pub dataset: DatasetSource,
     pub device: DeviceChoice,
-    /// Fixes initial weights, the order of data and dropout.
+    /// Determines initial weights, the order of data and dropout.
     pub seed: u64,
     /// Seconds of training, at least 1.
     pub time_budget: u64,
-    /// Exactly this many steps instead of as many as fit: to repeat a recorded run.
+    /// Exactly this many steps, to repeat a recorded run. None for as many as fit into the budget.
     pub steps: Option<u64>,
     pub eval: EvalSpec,
     /// Processor threads, see [`threads`](super::threads).
@@ -66,13 +67,13 @@ pub struct Job {
     pub memory_limit: u64,
 }
 
-impl Job {
-    /// Wall-clock time after which training gives itself up, when the number of steps is fixed.
+impl TrainJob {
+    /// Wall-clock time after which a run of a fixed number of steps ends as too slow.
     pub fn steps_limit(&self) -> Duration {
         self.budget() * STEPS_OVERRUN
     }
 
-    /// The budget as a duration; a day at most, so that sums of it cannot overflow.
+    /// The budget as a duration, at most a day, so that sums cannot overflow.
     pub fn budget(&self) -> Duration {
         Duration::from_secs(self.time_budget.clamp(1, 86_400))
     }
@@ -82,23 +83,25 @@ impl Job {
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case")]
 pub enum DatasetSource {
-    /// The generated corpus.
+    /// The generated corpus ([`corpus::builtin`](crate::corpus::builtin)).
     Builtin,
     /// A file whose bytes must have this id.
     File { path: PathBuf, cid: Cid },
 }
 
-/// What a worker reports, in this order: `Started`, `Planned`, any number of `Progress`, and
-/// `Finished` or, at any point, `Failed`. A probe answers with `Device`
-/// alone, an inspection with `Tunables`.
+/// A report of a worker.
+///
+/// An experiment reports `Started`, `Planned`, any number of `Progress`, and `Finished`, in this
+/// order. A probe reports `Device` alone, an inspection `Tunables` alone. `Failed` may come at any
+/// point and is then the last.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case")]
-pub enum Event {
+pub enum WorkerEvent {
     /// The answer to a probe.
     Device(DeviceProfile),
     /// The answer to an inspection.
     Tunables(Vec<Tunable>),
-    /// The script is traced, the device open.
+    /// The script is traced and the device is open.
     Started {
         device: DeviceProfile,
         num_params: u64,
@@ -109,7 +112,7 @@ pub enum Event {
     Planned {
         steps: u64,
     },
-    /// About four times a second; `loss` in nats for each byte.
+    /// Sent about four times a second. `loss` is in nats for each byte.
     Progress {
         step: u64,
         steps: u64,
@@ -127,12 +130,12 @@ pub struct RunResult {
     pub val_bpb: f64,
     pub num_steps: u64,
     pub num_params: u64,
-    /// Mebibytes at the highest: device memory on a GPU, the process's on a CPU; 0 where the
-    /// system does not tell.
+    /// The most mebibytes that were seen in use: of the device on a GPU, of the process on a CPU.
+    /// 0 where the system does not report it.
     pub peak_memory_mb: f64,
     pub train_seconds: f64,
     pub eval_seconds: f64,
-    /// `Graph::hash` in lower-case hex: equal for scripts of one meaning.
+    /// [`Graph::hash`](crate::graph::Graph::hash) in lower-case hex: equal for scripts of one meaning.
     pub graph_hash: String,
 }
 
@@ -141,33 +144,33 @@ pub struct RunResult {
 #[error("{reason}")]
 pub struct Failure {
     pub kind: FailureKind,
-    /// One or a few lines for people.
+    /// One or a few lines for people. May become part of a public record.
     pub reason: String,
 }
 
-/// What kind of failure; the first group is the script's own doing.
+/// The kind of a failure. [`Failure::blames_script`] says which kinds are the script's own doing.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case")]
 pub enum FailureKind {
-    /// The script is wrong, or asks for more than is allowed.
+    /// The script is wrong, or goes beyond a limit.
     Script,
-    /// The model reads what it must predict.
+    /// The model reads the bytes that it must predict.
     Causality,
-    /// Loss or logits are not finite.
+    /// The loss or a logit is not finite.
     Diverged,
-    /// Too slow.
+    /// The experiment took too long.
     Deadline,
-    /// Too large.
+    /// The experiment took too much memory.
     Memory,
-    /// The process died.
+    /// The process died without a report.
     Crashed,
-    /// No such device, or it failed.
+    /// The device does not exist, or it failed.
     Device,
-    /// The dataset is missing, another, or too small.
+    /// The dataset is missing, has other bytes than the task names, or is too small.
     Data,
-    /// The machine's or this program's fault.
+    /// A fault of this machine or of this program.
     Internal,
-    /// The node asked for it.
+    /// The node cancelled the run.
     Cancelled,
 }
 
@@ -182,8 +185,8 @@ impl Failure {
         Self { kind, reason }
     }
 
-    /// True when the experiment itself failed, which is worth a `crash` record; false when this
-    /// machine did, about which others need not hear.
+    /// True when the experiment itself failed, which is worth a `crash` record. False when this
+    /// machine failed, which is of no interest to other nodes.
     pub fn blames_script(&self) -> bool {
         use FailureKind::{Causality, Crashed, Deadline, Diverged, Memory, Script};
         matches!(self.kind, Script | Causality | Diverged | Deadline | Memory | Crashed)
@@ -195,12 +198,12 @@ mod tests {
     use super::*;
 
     #[test]
-    fn requests_and_events_survive_json() {
-        let event = Event::Progress { step: 3, steps: 9, loss: 2.5, elapsed_seconds: 0.25 };
+    fn requests_and_events_round_trip_through_json() {
+        let event = WorkerEvent::Progress { step: 3, steps: 9, loss: 2.5, elapsed_seconds: 0.25 };
         let line = serde_json::to_string(&event).unwrap();
         assert_eq!(line, r#"{"progress":{"step":3,"steps":9,"loss":2.5,"elapsed_seconds":0.25}}"#);
-        assert_eq!(serde_json::from_str::<Event>(&line).unwrap(), event);
-        assert_eq!(serde_json::to_string(&Request::Probe(DeviceChoice::Auto)).unwrap(), r#"{"probe":"auto"}"#);
+        assert_eq!(serde_json::from_str::<WorkerEvent>(&line).unwrap(), event);
+        assert_eq!(serde_json::to_string(&WorkerRequest::Probe(DeviceChoice::Auto)).unwrap(), r#"{"probe":"auto"}"#);
     }
 
     #[test]

@@ -1,15 +1,14 @@
-//! What a worker can run, by artifact type: one module for each type, behind the two questions
-//! that the node asks.
+//! Running a script by its artifact type: one module for each type that a worker can run.
 //!
-//! To run another artifact type, add a variant to [`Script`] and a module with the same two
-//! functions. Each module limits the process in the way that its kind of script needs.
+//! To run another type, add a variant to [`Script`] and a module with the same two functions. Each
+//! module limits the process in the way that its kind of script needs.
 
 mod starlark;
 
-use super::messages::{Event, Failure, Job, RunResult, Script};
+use super::messages::{Failure, RunResult, Script, TrainJob, WorkerEvent};
 use crate::lang::Tunable;
 
-/// Finds out what a script offers for change.
+/// The tunables of a script.
 pub(super) fn inspect(script: &Script) -> Result<Vec<Tunable>, Failure> {
     match script {
         Script::Starlark(text) => starlark::inspect(text),
@@ -17,7 +16,7 @@ pub(super) fn inspect(script: &Script) -> Result<Vec<Tunable>, Failure> {
 }
 
 /// Runs the experiment of `job`. `emit` receives every event before the result.
-pub(super) fn run(job: &Job, emit: &mut dyn FnMut(&Event)) -> Result<RunResult, Failure> {
+pub(super) fn run(job: &TrainJob, emit: &mut dyn FnMut(&WorkerEvent)) -> Result<RunResult, Failure> {
     match &job.script {
         Script::Starlark(text) => starlark::run(text, job, emit),
     }

@@ -27,7 +27,7 @@ use spore_trainer::{
     evaluate::EvalSpec,
     lang::Tunable,
     memory,
-    worker::{DatasetSource, Failure, FailureKind, Job, RunResult, Script, Supervisor, threads},
+    worker::{DatasetSource, Failure, FailureKind, RunResult, Script, Supervisor, TrainJob, threads},
 };
 use tokio::{
     sync::{Semaphore, broadcast, watch},
@@ -386,8 +386,8 @@ impl Engine {
         }
     }
 
-    fn job(&self, order: &Order<'_>) -> Job {
-        Job {
+    fn job(&self, order: &Order<'_>) -> TrainJob {
+        TrainJob {
             script: Script::Starlark(order.script.clone()),
             dataset: order.terms.dataset.clone(),
             device: self.settings.device,

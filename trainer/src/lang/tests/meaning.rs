@@ -143,11 +143,11 @@ fn example_of_each_builtin_traces() {
 }
 
 /// A statement of a model, and whether an operation is the one that it should make.
-type Case = (&'static str, fn(&Op) -> bool);
+type OperationCase = (&'static str, fn(&Op) -> bool);
 
 #[test]
 fn each_operation_makes_its_node() {
-    let cases: [Case; 13] = [
+    let cases: [OperationCase; 13] = [
         ("x = x.max(-1, keep=True) * x", |op| matches!(op, Op::Reduce(Reduce(Reduction::Max, _, 2)))),
         ("x = x + x.mean(1).reshape([2, 1, 6])", |op| matches!(op, Op::Reduce(Reduce(Reduction::Mean, _, 1)))),
         ("x = concat([x, x], axis=2)", |op| matches!(op, Op::Concat(Concat(parts, 2)) if parts.len() == 2)),

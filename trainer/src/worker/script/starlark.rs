@@ -2,7 +2,7 @@
 
 use std::time::Instant;
 
-use crate::data::{DataError, Dataset};
+use crate::data::{ByteDataset, DataError};
 use crate::device::{self, Backend};
 use crate::evaluate::{EvalError, bits_per_byte, check_causal};
 use crate::exec::train::{Length, TrainError, train};
@@ -10,7 +10,7 @@ use crate::exec::{ExecError, Executor};
 use crate::lang::{self, ScriptError, Tunable};
 use crate::memory::ProcessMemory;
 use crate::worker::limits::before_script_on_cpu;
-use crate::worker::messages::{DatasetSource, Event, Failure, FailureKind, INSPECT_MEMORY, Job, RunResult};
+use crate::worker::messages::{DatasetSource, Failure, FailureKind, INSPECT_MEMORY, RunResult, TrainJob, WorkerEvent};
 
 /// Traces the script and returns its tunables.
 pub(in crate::worker) fn inspect(script: &str) -> Result<Vec<Tunable>, Failure> {
@@ -19,7 +19,11 @@ pub(in crate::worker) fn inspect(script: &str) -> Result<Vec<Tunable>, Failure> 
 }
 
 /// Traces the script, trains and evaluates.
-pub(in crate::worker) fn run(script: &str, job: &Job, emit: &mut dyn FnMut(&Event)) -> Result<RunResult, Failure> {
+pub(in crate::worker) fn run(
+    script: &str,
+    job: &TrainJob,
+    emit: &mut dyn FnMut(&WorkerEvent),
+) -> Result<RunResult, Failure> {
     let (device, profile) =
         device::resolve(job.device).map_err(|error| Failure::new(FailureKind::Device, error.to_string()))?;
     let mut peak = Peak::new(profile.backend);
@@ -30,7 +34,7 @@ pub(in crate::worker) fn run(script: &str, job: &Job, emit: &mut dyn FnMut(&Even
     let graph = lang::trace(script, &lang::Limits::default())?.graph;
     let (num_params, graph_hash) = (graph.num_params(), hex::encode(graph.hash()));
     let flops_per_step = graph.flops_per_step();
-    emit(&Event::Started { device: profile, num_params, flops_per_step, graph_hash: graph_hash.clone() });
+    emit(&WorkerEvent::Started { device: profile, num_params, flops_per_step, graph_hash: graph_hash.clone() });
 
     let (train_bytes, held_out) = dataset.split(&job.eval, &graph)?;
     let mut executor = Executor::new(graph, device, job.seed);
@@ -44,11 +48,16 @@ pub(in crate::worker) fn run(script: &str, job: &Job, emit: &mut dyn FnMut(&Even
         &mut executor,
         train_bytes,
         length,
-        &mut |steps| (emit.borrow_mut())(&Event::Planned { steps }),
+        &mut |steps| (emit.borrow_mut())(&WorkerEvent::Planned { steps }),
         &mut |at, executor| {
             peak.look(executor);
             let elapsed_seconds = at.elapsed.as_secs_f64();
-            (emit.borrow_mut())(&Event::Progress { step: at.step, steps: at.steps, loss: at.loss, elapsed_seconds });
+            (emit.borrow_mut())(&WorkerEvent::Progress {
+                step: at.step,
+                steps: at.steps,
+                loss: at.loss,
+                elapsed_seconds,
+            });
         },
     )?;
     let start = Instant::now();
@@ -66,7 +75,7 @@ pub(in crate::worker) fn run(script: &str, job: &Job, emit: &mut dyn FnMut(&Even
     })
 }
 
-/// The highest memory that was seen: the device's on a GPU, this process's on a CPU.
+/// The most bytes of memory that were seen in use: of the device on a GPU, of this process on a CPU.
 struct Peak {
     bytes: u64,
     process: Option<ProcessMemory>,
@@ -86,11 +95,11 @@ impl Peak {
     }
 }
 
-fn open(source: &DatasetSource) -> Result<Dataset, Failure> {
+fn open(source: &DatasetSource) -> Result<ByteDataset, Failure> {
     match source {
-        DatasetSource::Builtin => Ok(Dataset::builtin()),
+        DatasetSource::Builtin => Ok(ByteDataset::builtin()),
         DatasetSource::File { path, cid } => {
-            let dataset = Dataset::open(path)?;
+            let dataset = ByteDataset::open(path)?;
             dataset.check_cid(*cid)?;
             Ok(dataset)
         }
