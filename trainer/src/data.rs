@@ -1,9 +1,9 @@
-//! Datasets: bytes to learn from, cut into what may be trained on and what is held out.
+//! Datasets: the bytes to learn from, split into a training part and a held-out part.
 //!
-//! A dataset is any file; its bytes are the tokens (vocabulary 256), its id is the SHA-256 of all
-//! of them. The held-out part is the tail, as large as the task's [`EvalSpec`] says, and no
-//! training batch ever touches it. Batches are drawn by a seeded generator, so that a seed and a
-//! number of steps fix exactly which bytes a model has seen.
+//! A dataset is any file. Its bytes are the tokens (256 different ones), and its id is their
+//! SHA-256. The held-out part is the tail, as large as the task's [`EvalSpec`] says. No training
+//! batch reads it. Batches are drawn by a seeded generator, so a seed and a number of steps
+//! determine exactly which bytes a model has seen.
 
 use std::path::Path;
 
@@ -15,10 +15,10 @@ use crate::corpus;
 use crate::evaluate::EvalSpec;
 use crate::graph::Graph;
 
-/// Smallest dataset in bytes: below it the held-out tail says nothing.
+/// Fewest bytes of a dataset. The held-out part of a smaller one would be too short to measure on.
 pub const MIN_BYTES: usize = 64 << 10;
 
-/// Largest dataset in bytes. All of it is held in memory, by each running experiment.
+/// Most bytes of a dataset. Each running experiment holds all of it in memory.
 pub const MAX_BYTES: u64 = 1 << 30;
 
 /// Why a dataset cannot be used.
@@ -27,13 +27,13 @@ pub enum DataError {
     /// The file cannot be read.
     #[error("cannot read the dataset {path}: {source}")]
     Read { path: String, source: std::io::Error },
-    /// Outside [`MIN_BYTES`]`..=`[`MAX_BYTES`].
+    /// The size is outside [`MIN_BYTES`]`..=`[`MAX_BYTES`].
     #[error("the dataset has {0} bytes; between {MIN_BYTES} and {MAX_BYTES} are possible")]
     Size(u64),
     /// The bytes are not those that the task names.
     #[error("the dataset's id is {found}, the task names {expected}")]
     Mismatch { expected: Cid, found: Cid },
-    /// The held-out part is too small for the evaluation, or what remains too small for a batch.
+    /// The held-out part is too small for the evaluation, or the training part for a batch.
     #[error("the dataset is too small for this evaluation: {0}")]
     Split(String),
 }
@@ -50,7 +50,10 @@ impl ByteDataset {
         Self { bytes: corpus::builtin() }
     }
 
-    /// All bytes of a file of any kind.
+    /// All bytes of a file.
+    ///
+    /// # Errors
+    /// [`DataError::Read`] and [`DataError::Size`].
     pub fn open(path: &Path) -> Result<Self, DataError> {
         let read = |source| DataError::Read { path: path.display().to_string(), source };
         let size = std::fs::metadata(path).map_err(read)?.len();
@@ -61,6 +64,9 @@ impl ByteDataset {
     }
 
     /// The given bytes as a dataset.
+    ///
+    /// # Errors
+    /// [`DataError::Size`].
     pub fn from_bytes(bytes: Vec<u8>) -> Result<Self, DataError> {
         let size = bytes.len() as u64;
         if bytes.len() < MIN_BYTES || size > MAX_BYTES {
@@ -83,8 +89,11 @@ impl ByteDataset {
         if found == expected { Ok(()) } else { Err(DataError::Mismatch { expected, found }) }
     }
 
-    /// Training bytes and held-out bytes. Errors when `graph` cannot draw a batch from the first
-    /// or `spec` cannot count its targets in the second.
+    /// The training bytes and the held-out bytes.
+    ///
+    /// # Errors
+    /// [`DataError::Split`] when `graph` cannot draw a batch from the training bytes, or the
+    /// held-out bytes are fewer than `spec` evaluates.
     pub fn split(&self, spec: &EvalSpec, graph: &Graph) -> Result<(&[u8], &[u8]), DataError> {
         let held_out = self.bytes.len() / 100 * spec.val_percent as usize;
         let (train, val) = self.bytes.split_at(self.bytes.len() - held_out);
@@ -100,7 +109,7 @@ impl ByteDataset {
     }
 }
 
-/// One training step's input: `batch * context` bytes, and for each the byte that follows it.
+/// The input of one training step: `batch * context` bytes, and for each the byte that follows it.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct TrainingBatch {
     pub inputs: Vec<u8>,
@@ -108,14 +117,15 @@ pub struct TrainingBatch {
 }
 
 impl TrainingBatch {
-    /// `batch` stretches of `context + 1` bytes at uniformly drawn places of `train`, which must
-    /// be longer than that (see [`ByteDataset::split`]).
+    /// Draws `batch` sequences of `context + 1` bytes at uniformly distributed places of `train`,
+    /// which must be longer than that (see [`ByteDataset::split`]).
     pub fn draw(train: &[u8], batch: usize, context: usize, rng: &mut ChaCha8Rng) -> Self {
         let mut drawn =
             Self { inputs: Vec::with_capacity(batch * context), targets: Vec::with_capacity(batch * context) };
         let places = train.len().saturating_sub(context) as u64;
         for _ in 0..batch {
             // The high half of a product maps 64 random bits to 0..places without a division.
+            // `rand` maps them in another way, which would change every recorded result.
             let start = ((u128::from(rng.next_u64()) * u128::from(places)) >> 64) as usize;
             drawn.inputs.extend_from_slice(train.get(start..start + context).unwrap_or_default());
             drawn.targets.extend_from_slice(train.get(start + 1..=start + context).unwrap_or_default());

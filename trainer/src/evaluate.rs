@@ -1,26 +1,26 @@
-//! The metric: bits per byte on held-out bytes, computed by the host out of a model's logits.
+//! The metric: bits per byte on held-out bytes, computed by the host from a model's logits.
 //!
-//! A script never sees the held-out targets, prints nothing and counts nothing: it only maps bytes
-//! to logits. Two checks keep those honest, at the initial weights and again at the trained ones:
-//! later bytes must not move earlier predictions (else the answer could be read off the input),
-//! and one sequence must not move another's (else it could be read off a neighbour).
-//! `docs/evaluation.md` tells the definition in full.
+//! A script never sees the held-out targets. It only maps bytes to logits. Two checks make sure
+//! that the logits do not read the targets, at the initial weights and again at the trained ones:
+//! a later byte must not change an earlier prediction, since a position's input holds the targets
+//! of the positions before it, and one sequence must not change the predictions of another.
+//! `docs/evaluation.md` has the full definition.
 
 use serde::{Deserialize, Serialize};
 use spore_protocol::Cid;
 
-/// Version of the rules below. Any change that can move a metric needs a new one.
+/// Version of the rules below. A change that can change a metric needs a new version.
 pub const EVAL_VERSION: u32 = 1;
 
-/// Possible next bytes.
+/// Number of possible next bytes.
 pub const VOCAB: usize = 256;
 
-/// How far a logit may move, relative to its size plus one, when bytes change that it must not
-/// depend on. Equal shapes run equal kernels, so an honest model moves by nothing or, on devices
-/// that reorder sums, by rounding; a leak too small to see here is too small to win by.
+/// How far a logit may move, relative to its size plus one, when bytes change on which it must not
+/// depend. Equal shapes run equal kernels, so an honest model's logits do not move, or by rounding
+/// on devices that reorder sums. A leak below this is too small to gain anything.
 const TOLERANCE: f64 = 1e-5;
 
-/// Why no metric came out.
+/// Why a model has no metric.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 pub enum EvalError {
     /// A later byte changes an earlier prediction.
@@ -29,10 +29,10 @@ pub enum EvalError {
     /// A sequence of the batch changes another's predictions.
     #[error("not causal: sequence {changed} of the batch changes the predictions of sequence {moved}")]
     ReadsAcrossBatch { changed: usize, moved: usize },
-    /// A logit is infinite or no number.
+    /// A logit is infinite or not a number.
     #[error("diverged: the model's output is not finite")]
     NotFinite,
-    /// Bytes that are no canonical evaluation spec.
+    /// The bytes are no canonical evaluation spec.
     #[error("not an evaluation spec: {0}")]
     BadSpec(String),
 }
@@ -41,21 +41,21 @@ pub enum EvalError {
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub struct EvalSpec {
-    // Fields in alphabetical order: that makes serde's output canonical JSON.
-    /// Bytes predicted, counted from the beginning of the held-out part.
+    // The fields stand in alphabetical order, which makes serde's output canonical JSON.
+    /// Number of bytes that are predicted, from the beginning of the held-out part.
     pub eval_bytes: u64,
     /// Always `val_bpb`.
     pub metric: String,
-    /// Places in the context at which the causality checks change all later bytes.
+    /// Number of places in the context at which the causality check changes all later bytes.
     pub probes: u32,
-    /// Percent of the dataset, at its end, that is held out.
+    /// Percentage of the dataset, at its end, that is held out.
     pub val_percent: u32,
     /// [`EVAL_VERSION`].
     pub version: u32,
 }
 
 impl EvalSpec {
-    /// The spec for a training budget in seconds: evaluating should cost a small part of it.
+    /// The spec for a training budget in seconds, such that evaluating takes a small part of it.
     pub fn for_budget(seconds: u64) -> Self {
         let kib = (seconds * 4 / 5).clamp(16, 256);
         Self { eval_bytes: kib << 10, metric: "val_bpb".to_owned(), probes: 4, val_percent: 10, version: EVAL_VERSION }
@@ -63,7 +63,7 @@ impl EvalSpec {
 
     /// Canonical JSON: keys sorted, no blanks, ASCII.
     pub fn to_bytes(&self) -> Vec<u8> {
-        // Five plain fields always serialise.
+        // Five plain fields cannot fail to serialise.
         serde_json::to_vec(self).unwrap_or_default()
     }
 
@@ -72,7 +72,7 @@ impl EvalSpec {
         Cid::of(&self.to_bytes())
     }
 
-    /// Reads what [`Self::to_bytes`] wrote, and nothing else.
+    /// The spec whose [`Self::to_bytes`] these are.
     ///
     /// # Errors
     /// [`EvalError::BadSpec`] for other bytes, another version or values out of range.
@@ -93,22 +93,22 @@ impl EvalSpec {
     }
 }
 
-/// Whatever predicts: a traced model on its device, or a counting model in a test.
+/// A model that predicts bytes: a traced graph on its device, or a rule in a test.
 pub trait Predictor {
-    /// Sequences of one call.
+    /// Number of sequences in one call.
     fn batch(&self) -> usize;
-    /// Bytes of one sequence.
+    /// Number of bytes in one sequence.
     fn context(&self) -> usize;
     /// Logits of the next byte, `[batch, context, 256]` flattened, for `batch * context` inputs.
     fn logits(&mut self, inputs: &[u8]) -> Vec<f32>;
 }
 
-/// Mean bits for each of the first `spec.eval_bytes` targets of `held_out`: non-overlapping
-/// windows of the model's own context length, each byte predicted from those before it in its
-/// window.
+/// Mean bits for each of the first `spec.eval_bytes` targets of `held_out`, in windows of the
+/// model's own context length that do not overlap. Each byte is predicted from the bytes before it
+/// in its window.
 ///
 /// # Errors
-/// [`EvalError::NotFinite`] when any counted logit is.
+/// [`EvalError::NotFinite`] when a counted logit is not finite.
 pub fn bits_per_byte(model: &mut dyn Predictor, held_out: &[u8], spec: &EvalSpec) -> Result<f64, EvalError> {
     let wanted = spec.eval_bytes as usize;
     let step = model.batch() * model.context();
@@ -138,16 +138,16 @@ fn surprise(logits: &[f32], target: u8) -> f64 {
     sum.log2() - chosen / std::f64::consts::LN_2
 }
 
-/// Checks that predictions depend on earlier bytes of the same sequence only, on real held-out
-/// text: at `spec.probes` places all later bytes of every sequence are replaced by other text, and
-/// then every sequence but the first, and the first alone.
+/// Checks, on held-out text, that predictions depend only on earlier bytes of the same sequence. At
+/// `spec.probes` places, all later bytes of every sequence are replaced by other text. Then every
+/// sequence but the first is replaced, and then the first alone.
 ///
 /// # Errors
 /// [`EvalError::LooksAhead`], [`EvalError::ReadsAcrossBatch`], or [`EvalError::NotFinite`].
 pub fn check_causal(model: &mut dyn Predictor, held_out: &[u8], spec: &EvalSpec) -> Result<(), EvalError> {
     let (batch, context) = (model.batch(), model.context());
     let size = batch * context;
-    // Two different texts: the beginning of the held-out part, and the same shifted.
+    // Two different texts: the beginning of the held-out part, and the same text shifted.
     let text = |shift: usize| -> Vec<u8> { held_out.iter().cycle().skip(shift).take(size).copied().collect() };
     let base_inputs = text(0);
     let others: Vec<u8> = text(size / 2 + 1)
@@ -164,7 +164,7 @@ pub fn check_causal(model: &mut dyn Predictor, held_out: &[u8], spec: &EvalSpec)
         return Err(EvalError::NotFinite);
     }
     for probe in 0..spec.probes as usize {
-        // Position `changed` is the last that stays: the first, the last but one, and between.
+        // `changed` is the last position that stays. It goes from the first to the last but one.
         let last = context.saturating_sub(2);
         let changed = last * probe / (spec.probes as usize - 1).max(1);
         let logits = model.logits(&mixed(&|_, position| position > changed));

@@ -1,8 +1,7 @@
-//! How much main memory the machine has, and how much of it a process uses: the one place that
-//! asks the operating system.
+//! Main memory of the machine and of a process. No other file asks the operating system.
 //!
-//! Every figure is optional, since not every system says. On Linux the first question about a
-//! process also raises this process's soft limit of open files to its hard one (`sysinfo` does).
+//! Every figure is optional, because not every system reports it. On Linux, `sysinfo` raises this
+//! process's soft limit of open files to the hard limit when it first reads a process.
 
 use sysinfo::{MemoryRefreshKind, Pid, ProcessRefreshKind, ProcessesToUpdate, System};
 
@@ -13,7 +12,7 @@ pub fn total() -> Option<u64> {
     Some(system.total_memory()).filter(|bytes| *bytes > 0)
 }
 
-/// Reads the memory of one process again and again.
+/// Reads the memory of one process, any number of times.
 #[derive(Debug)]
 pub struct ProcessMemory {
     system: System,
@@ -26,12 +25,12 @@ impl ProcessMemory {
         Self { system: System::new(), process: Pid::from_u32(process) }
     }
 
-    /// The process that asks.
+    /// The process that calls this.
     pub fn of_this_process() -> Self {
         Self::of(std::process::id())
     }
 
-    /// Bytes that are resident now. None when the process is gone.
+    /// Bytes that are resident now. None when the process has ended.
     pub fn resident(&mut self) -> Option<u64> {
         let wanted = [self.process];
         let what = ProcessRefreshKind::nothing().with_memory().without_tasks();

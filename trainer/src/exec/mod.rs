@@ -1,11 +1,11 @@
 //! Running a graph with burn: forward, gradients, update.
 //!
-//! One step: [`Executor::step`] uploads a batch, a [`pass`] runs the nodes in order and then,
-//! from the cross-entropy's gradient, backward, and [`optimizer`] changes the parameters. The
-//! [`plan`], made beforehand, says when each value is dropped. What a node computes is its
-//! operation's ([`ops`](crate::ops)).
+//! In one step, [`Executor::step`] uploads a batch. A [`pass`] runs the nodes forward, then
+//! backward from the gradient of the cross-entropy. [`optimizer`] changes the parameters. The
+//! [`plan`], made beforehand, says when each value is dropped. Each operation computes its own
+//! node ([`ops`](crate::ops)).
 //!
-//! Never here: Starlark, files, and clocks but in [`train`]. The same graph, seed and batches on
+//! Never here: Starlark, files, or a clock outside [`train`]. The same graph, seed and batches on
 //! the CPU give the same parameters to the bit, whatever the number of threads.
 
 mod optimizer;
@@ -25,7 +25,7 @@ use crate::graph::Graph;
 use crate::ops::tensors::{DeviceValue, one_hot, padded, rows, upload, upload_bytes};
 use crate::ops::{ConstantPair, Located, Malformed, Operation, TableKey};
 use optimizer::ParamUpdate;
-pub use optimizer::multiplier;
+use optimizer::multiplier;
 use pass::{Environment, Pass};
 use plan::LifetimePlan;
 use random::{StreamPurpose, stream};
@@ -55,7 +55,7 @@ pub struct Executor {
 }
 
 impl Executor {
-    /// Parameters at their initial values for `seed`.
+    /// An executor whose parameters have their initial values for `seed`.
     pub fn new(graph: Graph, device: Device, seed: u64) -> Self {
         let mut executor = Self {
             plan: LifetimePlan::new(&graph),
@@ -72,7 +72,7 @@ impl Executor {
         executor
     }
 
-    /// Back to the state of [`Executor::new`].
+    /// Returns to the state after [`Executor::new`].
     pub fn reset(&mut self) {
         let initial = self.graph.params.iter().enumerate().map(|(i, param)| {
             let dims = padded(&param.shape);
@@ -90,13 +90,13 @@ impl Executor {
         &self.graph
     }
 
-    /// The next training batch of this run out of `train`.
+    /// Draws the next training batch of this run from `train`.
     pub fn draw(&mut self, train: &[u8]) -> TrainingBatch {
         TrainingBatch::draw(train, self.graph.batch, self.graph.context, &mut self.data)
     }
 
-    /// One training step with the schedule's multiplier of the learning rate. The loss before the
-    /// step stays on the device until [`Loss::read`].
+    /// Makes one training step. `multiplier` is the schedule's for the learning rate. Returns the
+    /// loss before the step, which stays on the device until [`Loss::read`].
     ///
     /// # Errors
     /// [`ExecError::Graph`] for a graph that tracing did not make.
@@ -106,7 +106,7 @@ impl Executor {
         Ok(loss)
     }
 
-    /// Waits until the device has done all that was asked of it.
+    /// Waits until the device has finished its queue.
     ///
     /// # Errors
     /// [`ExecError::Device`] when it failed.
@@ -170,7 +170,7 @@ impl Predictor for Executor {
 pub struct Loss(Tensor<1>);
 
 impl Loss {
-    /// Nats for each byte; waits for the device.
+    /// The loss in nats for each byte. Waits for the device.
     ///
     /// # Errors
     /// [`ExecError::Device`] when it failed.

@@ -60,15 +60,15 @@ fn clip(grads: Vec<Option<DeviceValue>>, limit: f64) -> Vec<Option<DeviceValue>>
     let Some(total) = squares.reduce(|a, b| a + b).filter(|_| limit > 0.0) else {
         return grads;
     };
-    // Stays on the device: reading the norm would stall a GPU's queue each step.
+    // The norm stays on the device: reading it would stall a GPU's queue in each step.
     let scale = total.sqrt().recip().mul_scalar(limit).clamp_max(1.0).reshape([1; 5]);
     grads.into_iter().map(|grad| grad.map(|grad| grad * scale.clone())).collect()
 }
 
-/// The learning rate's multiplier for step `step` of `total`, both counted in steps and `step`
-/// from 0: a linear rise over the first `warmup` of the run, 1, and over the last `cooldown` the
-/// fall to `floor`.
-pub fn multiplier(schedule: &Schedule, step: u64, total: u64) -> f64 {
+/// The multiplier of the learning rate for step `step`, from 0, of `total` steps: rises linearly
+/// over the share `warmup` at the beginning, then is 1, and falls to `floor` over the share
+/// `cooldown` at the end.
+pub(super) fn multiplier(schedule: &Schedule, step: u64, total: u64) -> f64 {
     let (done, total) = ((step + 1) as f64, total.max(1) as f64);
     let (rise, fall) = ((schedule.warmup * total).ceil(), (schedule.cooldown * total).floor());
     if done < rise {

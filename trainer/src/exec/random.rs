@@ -1,15 +1,20 @@
-//! Random numbers of a run: every stream is fixed by the seed and what it is for, so that adding
-//! one draw somewhere never shifts the numbers of another place.
+//! The random numbers of a run. Each purpose has a stream of its own, which the seed determines, so
+//! that one more draw for one purpose does not change the numbers of another.
+//!
+//! The streams come from `rand_chacha`. The distributions are our own, because verification repeats
+//! a run to the bit: `rand` and `rand_distr` draw in other ways (the ziggurat for normal numbers,
+//! other bits for uniform ones) and may change them in any release. Every recorded result depends
+//! on these few lines.
 
 use rand_chacha::ChaCha8Rng;
 use rand_chacha::rand_core::{Rng as _, SeedableRng as _};
 
 use crate::graph::Init;
 
-/// What a stream of random numbers is for.
+/// The purpose of a stream of random numbers.
 #[derive(Clone, Copy, Debug)]
 pub(super) enum StreamPurpose {
-    /// Which bytes each training step sees.
+    /// The places of the training text that each step sees.
     Data,
     /// Dropout masks.
     Dropout,
@@ -38,7 +43,7 @@ pub(super) fn initial(init: &Init, len: usize, rng: &mut ChaCha8Rng) -> Vec<f32>
     match init {
         Init::Constant(value) => vec![*value as f32; len],
         Init::Uniform(limit) => (0..len).map(|_| ((2.0 * unit(rng) - 1.0) * limit) as f32).collect(),
-        // Box & Muller 1958, of each pair only the cosine.
+        // Box & Muller 1958; only the cosine of each pair is used.
         Init::Normal(std) => (0..len)
             .map(|_| {
                 let radius = (-2.0 * unit(rng).ln()).sqrt();

@@ -1,5 +1,5 @@
-//! From what a script declared to the graph that runs: unused values dropped, the rest brought
-//! into one order, so that scripts of one meaning give one graph.
+//! Makes the graph out of a script's declarations: unused values are dropped, and the rest is
+//! brought into one order, so that scripts with one meaning have one graph.
 
 use crate::graph::{Graph, GraphNode, Op, Param, ParamId, ValueId};
 use crate::ops::ReadParam;
@@ -8,8 +8,8 @@ use super::session::{Declared, DeclaredExperiment};
 
 /// The graph, and a note for each declared parameter that does not affect the logits.
 ///
-/// Nodes come out in depth-first order from the logits, inputs left to right; parameters in
-/// order of first use. Both are independent of the order in which the script made them.
+/// Nodes stand in depth-first order from the logits, inputs from left to right. Parameters stand in
+/// the order of their first use. Neither depends on the order in which the script made them.
 pub(super) fn graph(declared: &Declared, experiment: &DeclaredExperiment) -> (Graph, Vec<String>) {
     let order = depth_first(&declared.nodes, experiment.logits);
     let mut place = vec![None; declared.nodes.len()];
@@ -55,8 +55,8 @@ pub(super) fn graph(declared: &Declared, experiment: &DeclaredExperiment) -> (Gr
     (graph, notes)
 }
 
-/// Indices of the nodes that `root` needs, each after what it reads; `root` comes last.
-/// Iterative, since a chain may be as long as the node limit.
+/// Indices of the nodes that `root` depends on, each after its inputs; `root` comes last.
+/// Iterative, because a chain of nodes may be as long as the limit allows.
 fn depth_first(nodes: &[GraphNode], root: ValueId) -> Vec<usize> {
     let mut order = Vec::new();
     let mut seen = vec![false; nodes.len()];

@@ -1,6 +1,6 @@
-//! The types of ours that the interpreter holds: a tensor, a function, a setting, and the session
-//! behind them. Only their declarations; what they do is in `tensor`, `library`, `setting` and
-//! `session`.
+//! Our types that the interpreter holds: a tensor, a function, a setting, and the session behind
+//! them. This file has only the declarations. The behaviour is in `tensor`, `library`, `setting`
+//! and `session`.
 #![allow(
     unsafe_code,
     reason = "Starlark's derive of ProvidesStaticType writes `unsafe impl`; these types have no lifetimes, for which it is trivially right"
@@ -46,6 +46,6 @@ pub(in crate::lang) struct SettingValue(#[allocative(skip)] pub(in crate::lang) 
 
 starlark_simple_value!(SettingValue);
 
-/// A shared handle on what the script declares; cheap to clone.
+/// Handle to the script's declarations. Cheap to clone.
 #[derive(Clone, Debug, ProvidesStaticType)]
 pub(in crate::lang) struct TraceSession(pub(in crate::lang) Arc<Mutex<Declared>>);

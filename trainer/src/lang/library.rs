@@ -1,5 +1,5 @@
-//! The functions of [`ops`](crate::ops) as values of the interpreter: registered, their arguments
-//! unpacked, their answers packed.
+//! The functions of [`ops`](crate::ops) as values of the interpreter: registers them, unpacks the
+//! arguments of a call and packs its result.
 
 use std::fmt;
 use std::sync::LazyLock;
@@ -21,7 +21,7 @@ use crate::ops::{
     Symbol, builtins,
 };
 
-/// A builtin and its parameters as the interpreter matches them.
+/// A builtin, with its parameters in the interpreter's form.
 pub(super) struct Registered {
     builtin: &'static Builtin,
     signature: ParametersSpec<FrozenValue>,
@@ -49,14 +49,14 @@ fn signature(builtin: &Builtin) -> ParametersSpec<FrozenValue> {
     ParametersSpec::new_parts(builtin.name, by_position, any, false, by_name, false)
 }
 
-/// Adds all functions to what scripts can name.
+/// Makes all functions available to scripts.
 pub(super) fn register(globals: &mut GlobalsBuilder) {
     for registered in REGISTERED.iter().filter(|registered| registered.builtin.call == Call::Function) {
         globals.set(registered.builtin.name, FunctionValue { registered, receiver: None });
     }
 }
 
-/// A method of tensors by its name, bound to a tensor.
+/// The method of tensors with this name, bound to a tensor.
 pub(super) fn method(name: &str, receiver: &Symbol) -> Option<FunctionValue> {
     let registered = REGISTERED.iter().find(|one| one.builtin.call == Call::Method && one.builtin.name == name)?;
     Some(FunctionValue { registered, receiver: Some(receiver.clone()) })
@@ -96,7 +96,7 @@ impl<'v> StarlarkValue<'v> for FunctionValue {
     }
 }
 
-/// The error of a call whose arguments do not match the parameters, with the parameters.
+/// The error of a call whose arguments do not match the parameters. The message names them.
 fn misfit(builtin: &Builtin, error: &starlark::Error) -> starlark::Error {
     let message = error.without_diagnostic().to_string();
     Misuse::new(format!("{}; the call is {}", message.trim_end(), builtin.signature())).into()
@@ -150,7 +150,7 @@ pub(super) fn operand(function: &str, value: Value<'_>) -> starlark::Result<Oper
     }
 }
 
-/// An answer as a value of the script.
+/// The result of a call as a value of the script.
 fn pack<'v>(answer: CallResult, session: &TraceSession, heap: Heap<'v>) -> Value<'v> {
     let tensor = |symbol: Symbol| TensorValue { symbol, session: session.clone() };
     match answer {

@@ -1,5 +1,4 @@
-//! Functions of the language over plain numbers that the standard library of Starlark lacks or
-//! does not bound.
+//! Functions over plain numbers that replace those of Starlark's standard library, with bounds.
 
 use std::num::NonZeroI32;
 
@@ -12,7 +11,7 @@ use crate::ops::Misuse;
 
 #[starlark_module]
 pub(super) fn sequences(builder: &mut GlobalsBuilder) {
-    /// The standard `range`, bounded: `list(range(n))` must not fill the memory at one stroke.
+    /// The standard `range` with a bound, so that `list(range(n))` cannot fill the memory at once.
     fn range(
         #[starlark(require = pos)] first: i32,
         #[starlark(require = pos)] second: Option<i32>,

@@ -1,15 +1,15 @@
-//! What a running script has declared so far: nodes, parameters, tunables and, once `train()`
-//! was called, the experiment. Every value of the script's tensors points here.
+//! The declarations of a running script so far: nodes, parameters, tunables and, after the call of
+//! `train()`, the experiment. Every tensor of the script has a handle to them.
 //!
-//! Limits are enforced here, as each node is made, so that a script that asks for too much ends
+//! The limits are enforced here, as each node is made, so that a script that goes beyond one ends
 //! at the line that does.
 
-use std::collections::{BTreeMap, HashSet};
+use std::collections::HashSet;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 pub(super) use super::handles::TraceSession;
 use super::limits::{Limits, NAME_BYTES, TUNABLES};
-use super::tunable::{Tunable, TuneValue};
+use super::tunable::Tunable;
 use crate::graph::{AdamW, Graph, GraphNode, MAX_RANK, Op, Param, ParamId, Schedule, Shape, ValueId};
 use crate::ops::{Misuse, ReadParam, Symbol, Trace};
 use crate::value::{elements, show};
@@ -26,11 +26,10 @@ pub(super) struct Declared {
     param_elements: u64,
     activation_elements: u64,
     pub(super) tunables: Vec<Tunable>,
-    settings: BTreeMap<String, TuneValue>,
     pub(super) experiment: Option<DeclaredExperiment>,
 }
 
-/// What `train()` was given.
+/// The arguments of `train()`, and the logits that its model returned.
 #[derive(Clone, Debug)]
 pub(super) struct DeclaredExperiment {
     pub(super) batch: usize,
@@ -41,7 +40,7 @@ pub(super) struct DeclaredExperiment {
 }
 
 impl TraceSession {
-    pub(super) fn new(limits: Limits, settings: BTreeMap<String, TuneValue>) -> TraceSession {
+    pub(super) fn new(limits: Limits) -> TraceSession {
         TraceSession(Arc::new(Mutex::new(Declared {
             limits,
             line: 1,
@@ -51,7 +50,6 @@ impl TraceSession {
             param_elements: 0,
             activation_elements: 0,
             tunables: Vec::new(),
-            settings,
             experiment: None,
         })))
     }
@@ -160,15 +158,14 @@ impl Declared {
         Ok(value)
     }
 
-    /// Adds a tunable and gives the value that the script shall see: the caller's setting if
-    /// there is one, else the default.
-    pub(super) fn push_tunable(&mut self, tunable: Tunable) -> Result<TuneValue, Misuse> {
-        let name = tunable.name.clone();
-        check_name("tune", &name)?;
+    /// Adds a tunable, if its name and its call are new.
+    pub(super) fn push_tunable(&mut self, tunable: Tunable) -> Result<(), Misuse> {
+        let name = &tunable.name;
+        check_name("tune", name)?;
         if self.tunables.len() >= TUNABLES {
             return Err(Misuse::new(format!("tune '{name}': more than {TUNABLES} tunables: keep those that matter")));
         }
-        if self.tunables.iter().any(|other| other.name == name) {
+        if self.tunables.iter().any(|other| other.name == *name) {
             return Err(Misuse::new(format!(
                 "tune '{name}': the name is taken; call tune() once for each and keep the result in a variable"
             )));
@@ -178,19 +175,8 @@ impl Declared {
                 "tune '{name}': this call declared another name before; write one tune() call for each tunable"
             )));
         }
-        let value = match self.settings.get(&name) {
-            Some(setting) => {
-                tunable.kind.accept(setting).map_err(|message| Misuse::new(format!("tune '{name}': {message}")))?
-            }
-            None => tunable.value.clone(),
-        };
         self.tunables.push(tunable);
-        Ok(value)
-    }
-
-    /// The first setting that no tunable took, if any.
-    pub(super) fn unused_setting(&self) -> Option<&str> {
-        self.settings.keys().map(String::as_str).find(|name| !self.tunables.iter().any(|tunable| tunable.name == *name))
+        Ok(())
     }
 
     /// Refuses a finished graph whose training step costs more than the limit.

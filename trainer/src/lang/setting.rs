@@ -1,5 +1,5 @@
-//! The values that a script makes besides tensors and only hands on: initial values, an
-//! optimizer, a schedule.
+//! The values besides tensors that a script makes and passes on: initial values, an optimizer, a
+//! schedule.
 
 use std::fmt;
 
@@ -9,7 +9,7 @@ pub(super) use super::handles::SettingValue;
 use crate::graph::{AdamW, Init, Schedule};
 use crate::ops::Misuse;
 
-/// A value that the script passes on without looking into it.
+/// A value that a script can pass on but not look into.
 #[derive(Clone, Debug)]
 pub(super) enum Setting {
     /// Made by `normal`, `uniform`, `zeros`, `ones` or `constant`.

@@ -1,6 +1,6 @@
 //! A symbolic tensor as the script sees it: operators, `x.shape` and methods.
 //!
-//! The work is in [`ops`](crate::ops); here operands are unpacked and results handed back.
+//! [`ops`](crate::ops) does the work. This file unpacks operands and packs results.
 
 use std::fmt;
 
@@ -12,7 +12,7 @@ use super::library::{method, methods, operand};
 use crate::ops::{BinaryFunction, Misuse, Operand, Symbol, UnaryFunction, binary, unary};
 use crate::value::show;
 
-/// The attribute that is no method.
+/// The name of the one attribute that is no method.
 const SHAPE: &str = "shape";
 
 impl fmt::Display for TensorValue {

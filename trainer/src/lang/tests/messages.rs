@@ -1,4 +1,4 @@
-//! Every refusal tells the line, what is wrong and what to do.
+//! Every refusal names the line, says what is wrong and what to do.
 
 use super::*;
 
@@ -121,7 +121,7 @@ fn starlarks_own_errors_keep_their_line() {
 }
 
 #[test]
-fn a_number_left_of_minus_gets_the_remedy() {
+fn number_left_of_minus_gets_the_remedy() {
     let message = complaint("y = 1.0 - x");
     assert!(
         message.starts_with("line 3: ") && message.ends_with("with a number on the left use sub(a, b) or div(a, b)"),
