@@ -34,7 +34,7 @@ mod made {
         corpus,
         device::DeviceChoice,
         evaluate::EvalSpec,
-        worker::{DatasetSource, Event, Job, Supervisor, threads},
+        worker::{DatasetSource, Script, Supervisor, TrainJob, WorkerEvent, threads},
     };
 
     pub fn make() -> anyhow::Result<()> {
@@ -48,8 +48,8 @@ mod made {
 
         let eval = EvalSpec::for_budget(budget);
         let manifest = identity.sign(&manifest(&identity, &script, &eval, budget)?)?.into_signed();
-        let job = Job {
-            script: script.clone(),
+        let job = TrainJob {
+            script: Script::Starlark(script.clone()),
             dataset: DatasetSource::Builtin,
             device: DeviceChoice::Flex,
             seed: task_seed(&manifest.id().into()),
@@ -104,8 +104,8 @@ mod made {
             metric: "val_bpb".into(),
             goal: Goal::Minimize,
             base_code_cid: Some(Cid::of(script.as_bytes())),
-            prepare_cid: eval.cid(),
-            dataset_cid: corpus::builtin_cid().into(),
+            prepare_cid: eval.cid().to_string(),
+            dataset_cid: corpus::BUILTIN_CID.to_string(),
             time_budget: budget,
             created_by: identity.node_id(),
             timestamp: now()?,
@@ -113,8 +113,8 @@ mod made {
         })
     }
 
-    fn report(event: &Event) {
-        if let Event::Progress { step, steps, loss, elapsed_seconds } = event
+    fn report(event: &WorkerEvent) {
+        if let WorkerEvent::Progress { step, steps, loss, elapsed_seconds } = event
             && step % 100 == 0
         {
             eprintln!("step {step} of {steps}: loss {loss:.4}, {elapsed_seconds:.0} s");

@@ -118,7 +118,7 @@ pub fn prepare(
         )));
     }
     let dataset_cid = match draft.dataset {
-        None => corpus::builtin_cid().to_owned(),
+        None => corpus::BUILTIN_CID.to_string(),
         Some(cid) => {
             check_dataset(store, cid, draft.time_budget)?;
             cid.to_string()
@@ -160,7 +160,7 @@ fn check_texts(draft: &TaskDraft) -> Result<(), CreateError> {
 
 fn check_dataset(store: &Store, cid: Cid, budget: u64) -> Result<(), CreateError> {
     // Every trainer makes this one itself.
-    if cid.to_string() == corpus::builtin_cid() {
+    if cid == corpus::BUILTIN_CID {
         return Ok(());
     }
     let size = store.artifact_size(&cid)?.ok_or(CreateError::Dataset(cid))?;

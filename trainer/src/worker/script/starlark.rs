@@ -1,30 +1,40 @@
-//! One experiment from script to metric, in the worker process.
+//! Train scripts in Starlark: traced to a graph ([`lang`]), run by burn ([`exec`](crate::exec)).
 
 use std::time::Instant;
 
-use super::limits::{before_script_on_cpu, memory_counter};
-use super::{DatasetSource, Event, Failure, FailureKind, Job, Outcome};
-use crate::data::{DataError, Dataset};
+use crate::data::{ByteDataset, DataError};
 use crate::device::{self, Backend};
 use crate::evaluate::{EvalError, bits_per_byte, check_causal};
 use crate::exec::train::{Length, TrainError, train};
 use crate::exec::{ExecError, Executor};
-use crate::lang::{self, ScriptError};
+use crate::lang::{self, ScriptError, Tunable};
+use crate::memory::ProcessMemory;
+use crate::worker::limits::before_script_on_cpu;
+use crate::worker::messages::{DatasetSource, Failure, FailureKind, INSPECT_MEMORY, RunResult, TrainJob, WorkerEvent};
 
-/// Runs `job` and returns its outcome; `emit` gets everything that comes before it.
-pub(super) fn run(job: &Job, emit: &mut dyn FnMut(&Event)) -> Result<Outcome, Failure> {
+/// Traces the script and returns its tunables.
+pub(in crate::worker) fn inspect(script: &str) -> Result<Vec<Tunable>, Failure> {
+    before_script_on_cpu(INSPECT_MEMORY);
+    Ok(lang::trace(script, &lang::Limits::default())?.tunables)
+}
+
+/// Traces the script, trains and evaluates.
+pub(in crate::worker) fn run(
+    script: &str,
+    job: &TrainJob,
+    emit: &mut dyn FnMut(&WorkerEvent),
+) -> Result<RunResult, Failure> {
     let (device, profile) =
         device::resolve(job.device).map_err(|error| Failure::new(FailureKind::Device, error.to_string()))?;
-    let backend = profile.backend;
+    let mut peak = Peak::new(profile.backend);
     let dataset = open(&job.dataset)?;
-    if backend == Backend::Flex {
+    if profile.backend == Backend::Flex {
         before_script_on_cpu(job.memory_limit);
     }
-    let traced = lang::trace(&job.script, &lang::Limits::default())?;
-    let graph = traced.graph;
+    let graph = lang::trace(script, &lang::Limits::default())?.graph;
     let (num_params, graph_hash) = (graph.num_params(), hex::encode(graph.hash()));
     let flops_per_step = graph.flops_per_step();
-    emit(&Event::Started { device: profile, num_params, flops_per_step, graph_hash: graph_hash.clone() });
+    emit(&WorkerEvent::Started { device: profile, num_params, flops_per_step, graph_hash: graph_hash.clone() });
 
     let (train_bytes, held_out) = dataset.split(&job.eval, &graph)?;
     let mut executor = Executor::new(graph, device, job.seed);
@@ -33,42 +43,64 @@ pub(super) fn run(job: &Job, emit: &mut dyn FnMut(&Event)) -> Result<Outcome, Fa
         Some(steps) => Length::Steps { steps, limit: job.steps_limit() },
         None => Length::Budget(job.budget()),
     };
-    let mut peak = 0;
     let emit = std::cell::RefCell::new(emit);
     let trained = train(
         &mut executor,
         train_bytes,
         length,
-        &mut |steps| (emit.borrow_mut())(&Event::Planned { steps }),
+        &mut |steps| (emit.borrow_mut())(&WorkerEvent::Planned { steps }),
         &mut |at, executor| {
-            peak = peak.max(executor.device_bytes().unwrap_or(0));
+            peak.look(executor);
             let elapsed_seconds = at.elapsed.as_secs_f64();
-            (emit.borrow_mut())(&Event::Progress { step: at.step, steps: at.steps, loss: at.loss, elapsed_seconds });
+            (emit.borrow_mut())(&WorkerEvent::Progress {
+                step: at.step,
+                steps: at.steps,
+                loss: at.loss,
+                elapsed_seconds,
+            });
         },
     )?;
     let start = Instant::now();
     check_causal(&mut executor, held_out, &job.eval)?;
     let val_bpb = bits_per_byte(&mut executor, held_out, &job.eval)?;
-    if backend == Backend::Flex {
-        peak = memory_counter("self", "VmHWM").unwrap_or(0);
-    }
-    Ok(Outcome {
+    peak.look(&executor);
+    Ok(RunResult {
         val_bpb,
         num_steps: trained.steps,
         num_params,
-        peak_memory_mb: peak as f64 / f64::from(1 << 20),
+        peak_memory_mb: peak.bytes as f64 / f64::from(1 << 20),
         train_seconds: trained.seconds,
         eval_seconds: start.elapsed().as_secs_f64(),
         graph_hash,
     })
 }
 
-fn open(source: &DatasetSource) -> Result<Dataset, Failure> {
+/// The most bytes of memory that were seen in use: of the device on a GPU, of this process on a CPU.
+struct Peak {
+    bytes: u64,
+    process: Option<ProcessMemory>,
+}
+
+impl Peak {
+    fn new(backend: Backend) -> Self {
+        Self { bytes: 0, process: (backend == Backend::Flex).then(ProcessMemory::of_this_process) }
+    }
+
+    fn look(&mut self, executor: &Executor) {
+        let now = match &mut self.process {
+            Some(process) => process.resident(),
+            None => executor.device_bytes(),
+        };
+        self.bytes = self.bytes.max(now.unwrap_or(0));
+    }
+}
+
+fn open(source: &DatasetSource) -> Result<ByteDataset, Failure> {
     match source {
-        DatasetSource::Builtin => Ok(Dataset::builtin()),
+        DatasetSource::Builtin => Ok(ByteDataset::builtin()),
         DatasetSource::File { path, cid } => {
-            let dataset = Dataset::open(path)?;
-            dataset.check_cid(cid)?;
+            let dataset = ByteDataset::open(path)?;
+            dataset.check_cid(*cid)?;
             Ok(dataset)
         }
     }
@@ -122,7 +154,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn a_machine_without_threads_blames_no_script() {
+    fn machine_without_threads_blames_no_script() {
         let failure = Failure::from(ScriptError::NoThread("limit reached".into()));
         assert_eq!((failure.kind, failure.blames_script()), (FailureKind::Internal, false));
         assert!(Failure::from(ScriptError::Whole("wrong".into())).blames_script());
