@@ -19,10 +19,9 @@ use spore_storage::StoreError;
 use super::{
     exchange::Lost,
     fetch,
-    items::Items,
     limits::{MAX_TASKS, SESSION_LIMIT, SESSION_PAUSE, SESSION_TASKS, SESSIONS, SETTLE},
     messages::{Scope, SyncAnswer, SyncRequest},
-    sync::{Effect, End, Event, Reconciliation},
+    reconcile::{Comparison, ReconcileEffect, ReconcileEnd, ReconcileEvent, Reconciliation},
     work::{Context, Work, read},
 };
 
@@ -178,46 +177,46 @@ impl Session<'_> {
     /// Drives the state machine for one scope.
     async fn scope(&mut self, scope: Scope) -> Result<(), Lost> {
         let store = self.context.store.clone();
-        let start = move || Reconciliation::start(&Items::new(store.sync_set(scope.stored())?));
+        let start = move || Reconciliation::start(&Comparison::new(store.sync_set(scope.stored())?));
         let (mut machine, mut effect) = read(start).await.ok_or(Lost)?;
         loop {
             let event = match effect {
-                Effect::Ask(message) => self.ask(scope, message).await,
-                Effect::Fetch(batch) => self.fetch(scope, batch).await?,
-                Effect::Done(End::Complete) => return Ok(()),
-                Effect::Done(End::Lost) => return Err(Lost),
-                Effect::Done(End::Bad(bad)) => return self.bad(&bad.to_string()).await,
-                Effect::Done(End::Endless) => return self.bad("catch-up without an end").await,
-                Effect::Done(End::Failed(error)) => {
+                ReconcileEffect::Ask(message) => self.ask(scope, message).await,
+                ReconcileEffect::Fetch(batch) => self.fetch(scope, batch).await?,
+                ReconcileEffect::Done(ReconcileEnd::Complete) => return Ok(()),
+                ReconcileEffect::Done(ReconcileEnd::Lost) => return Err(Lost),
+                ReconcileEffect::Done(ReconcileEnd::Bad(bad)) => return self.bad(&bad.to_string()).await,
+                ReconcileEffect::Done(ReconcileEnd::Endless) => return self.bad("catch-up without an end").await,
+                ReconcileEffect::Done(ReconcileEnd::Failed(error)) => {
                     tracing::error!(%error, "cannot read the store");
                     return Err(Lost);
                 }
             };
             let store = self.context.store.clone();
             let handle = move || {
-                let effect = machine.handle(event, &Items::new(store.sync_set(scope.stored())?));
+                let effect = machine.handle(event, &Comparison::new(store.sync_set(scope.stored())?));
                 Ok::<_, StoreError>((machine, effect))
             };
             (machine, effect) = read(handle).await.ok_or(Lost)?;
         }
     }
 
-    async fn ask(&self, scope: Scope, message: Vec<u8>) -> Event {
+    async fn ask(&self, scope: Scope, message: Vec<u8>) -> ReconcileEvent {
         let request = SyncRequest::Reconcile { scope, message: Bytes(message) };
         match self.context.ask_sync(self.peer, request).await {
-            Ok(SyncAnswer::Reconcile(answer)) => Event::Answer(answer.0),
-            Ok(_) | Err(Lost) => Event::Lost,
+            Ok(SyncAnswer::Reconcile(answer)) => ReconcileEvent::Answer(answer.0),
+            Ok(_) | Err(Lost) => ReconcileEvent::Lost,
         }
     }
 
-    async fn fetch(&mut self, scope: Scope, batch: Vec<spore_protocol::ObjectId>) -> Result<Event, Lost> {
+    async fn fetch(&mut self, scope: Scope, batch: Vec<spore_protocol::ObjectId>) -> Result<ReconcileEvent, Lost> {
         let missing = fetch::not_had(self.context, scope.kind(), batch).await;
         if missing.is_empty() {
-            return Ok(Event::Fetched { left: Vec::new() });
+            return Ok(ReconcileEvent::Fetched { left: Vec::new() });
         }
         let origin = Origin::Sync(self.peer);
         let Ok(fetched) = fetch::objects(self.context, self.peer, scope.kind(), missing, origin).await else {
-            return if self.context.work.is_closed() { Err(Lost) } else { Ok(Event::Lost) };
+            return if self.context.work.is_closed() { Err(Lost) } else { Ok(ReconcileEvent::Lost) };
         };
         for (_, disposition) in &fetched.came {
             match disposition {
@@ -226,7 +225,7 @@ impl Session<'_> {
                 _ => {}
             }
         }
-        Ok(Event::Fetched { left: fetched.left })
+        Ok(ReconcileEvent::Fetched { left: fetched.left })
     }
 }
 

@@ -11,7 +11,7 @@
 //! | `handle`, `config` | the border to the rest of the node |
 //! | `behaviour`, `messages`, `exchange` | protocols, their settings and messages |
 //! | `gossip` | topics and the judgement on messages |
-//! | `sync`, `items`, `catchup`, `fetch`, `wants` | learning what is missing |
+//! | `reconcile`, `catchup`, `fetch`, `wants` | learning what is missing |
 //! | `serve`, `artifacts` | answering others; fetching artifacts |
 //! | `peers`, `bootstrap` | penalties; staying connected |
 //! | `limits` | every bound and interval |
@@ -30,13 +30,12 @@ mod exchange;
 mod fetch;
 mod gossip;
 mod handle;
-mod items;
 mod limits;
 mod messages;
 mod peers;
+mod reconcile;
 mod serve;
 mod service;
-mod sync;
 mod wants;
 mod work;
 

@@ -4,9 +4,9 @@ use spore_protocol::{Kind, SignedObject, cbor::Bytes, wire};
 use spore_storage::{Span, Store, StoreError};
 
 use super::{
-    items::{BadMessage, CompareError, Items},
     limits::{CHUNK_BYTES, MAX_TASKS, OBJECTS_BYTES, OBJECTS_PER_REQUEST},
     messages::{ArtifactAnswer, ArtifactRequest, ObjectsAnswer, ObjectsRequest, SyncAnswer, SyncRequest},
+    reconcile::{BadMessage, CompareError, Comparison},
 };
 
 /// Answers a catch-up request.
@@ -17,7 +17,7 @@ pub fn sync(store: &Store, request: &SyncRequest) -> Result<SyncAnswer, CompareE
     Ok(match request {
         SyncRequest::Tasks => SyncAnswer::Tasks(known_tasks(store)?),
         SyncRequest::Reconcile { scope, message } => {
-            let items = Items::new(store.sync_set(scope.stored())?);
+            let items = Comparison::new(store.sync_set(scope.stored())?);
             SyncAnswer::Reconcile(Bytes(items.answer(&message.0)?))
         }
         SyncRequest::News => SyncAnswer::Heard,
