@@ -1,74 +1,11 @@
-//! Who is connected, and who has misbehaved.
+//! Penalty points, and the peers that are refused for them.
 
-use std::{
-    collections::{BTreeMap, HashMap},
-    time::Instant,
-};
+use std::{collections::HashMap, time::Instant};
 
-use libp2p::{Multiaddr, PeerId};
+use libp2p::PeerId;
 use spore_protocol::reject::PENALTY_LIMIT;
 
-use super::limits::{AGENT_LENGTH, FORGIVE_INTERVAL, PENALTIES, REFUSED, REFUSED_FOR, UNANSWERED_PINGS};
-
-/// A connected peer.
-#[derive(Clone, Debug)]
-pub struct Peer {
-    pub address: Multiaddr,
-    pub agent: Option<String>,
-    pub since: Instant,
-    /// Pings in a row without an answer.
-    silent: u32,
-}
-
-/// The connected peers.
-#[derive(Debug, Default)]
-pub struct Peers(BTreeMap<PeerId, Peer>);
-
-impl Peers {
-    /// Notes a connection; true for the first one to that peer.
-    pub fn connected(&mut self, peer: PeerId, address: Multiaddr, now: Instant) -> bool {
-        let known = self.0.contains_key(&peer);
-        self.0.entry(peer).or_insert(Peer { address, agent: None, since: now, silent: 0 });
-        !known
-    }
-
-    pub fn disconnected(&mut self, peer: &PeerId) {
-        self.0.remove(peer);
-    }
-
-    /// What the peer says of itself, cut to what is shown.
-    pub fn identified(&mut self, peer: &PeerId, agent: &str) {
-        if let Some(peer) = self.0.get_mut(peer) {
-            peer.agent = Some(agent.chars().filter(|c| !c.is_control()).take(AGENT_LENGTH).collect());
-        }
-    }
-
-    /// Notes how a ping went; true when the peer must be taken for dead.
-    pub fn pinged(&mut self, peer: &PeerId, answered: bool) -> bool {
-        let Some(peer) = self.0.get_mut(peer) else { return false };
-        peer.silent = if answered { 0 } else { peer.silent + 1 };
-        peer.silent >= UNANSWERED_PINGS
-    }
-
-    pub fn contains(&self, peer: &PeerId) -> bool {
-        self.0.contains_key(peer)
-    }
-
-    pub fn len(&self) -> usize {
-        self.0.len()
-    }
-
-    pub fn iter(&self) -> impl Iterator<Item = (&PeerId, &Peer)> {
-        self.0.iter()
-    }
-
-    /// All of them, in an order of `random`'s choosing.
-    pub fn shuffled(&self, mut random: impl FnMut() -> u64) -> Vec<PeerId> {
-        let mut keyed: Vec<_> = self.0.keys().map(|peer| (random(), *peer)).collect();
-        keyed.sort_unstable_by_key(|(key, _)| *key);
-        keyed.into_iter().map(|(_, peer)| peer).collect()
-    }
-}
+use crate::limits::{FORGIVE_INTERVAL, PENALTIES, REFUSED, REFUSED_FOR};
 
 /// Penalty points, and the peers that are refused for them.
 #[derive(Debug)]
@@ -80,7 +17,7 @@ pub struct Penalties {
 
 /// What a penalty led to.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub enum Consequence {
+pub enum Sentence {
     /// The peer has this many points.
     Points(u32),
     /// Disconnect it and refuse it; let this other one go, where the table was full.
@@ -97,7 +34,7 @@ impl Penalties {
     }
 
     /// Adds points.
-    pub fn add(&mut self, peer: PeerId, points: u32, now: Instant) -> Consequence {
+    pub fn add(&mut self, peer: PeerId, points: u32, now: Instant) -> Sentence {
         let total = self.points(&peer).saturating_add(points);
         if total < PENALTY_LIMIT {
             if self.points.len() >= PENALTIES && !self.points.contains_key(&peer) {
@@ -105,7 +42,7 @@ impl Penalties {
                 least.map(|least| self.points.remove(&least));
             }
             self.points.insert(peer, total);
-            return Consequence::Points(total);
+            return Sentence::Points(total);
         }
         self.points.remove(&peer);
         let mut instead_of = None;
@@ -114,7 +51,7 @@ impl Penalties {
             instead_of.map(|oldest| self.refused.remove(&oldest));
         }
         self.refused.insert(peer, now);
-        Consequence::Refuse { instead_of }
+        Sentence::Refuse { instead_of }
     }
 
     /// Forgives a point every [`FORGIVE_INTERVAL`]: the peers whose points changed, with what is left.
@@ -152,9 +89,9 @@ mod tests {
         let start = Instant::now();
         let mut penalties = Penalties::new(start);
         let peer = PeerId::random();
-        assert_eq!(penalties.add(peer, PENALTY_LIMIT - 1, start), Consequence::Points(PENALTY_LIMIT - 1));
+        assert_eq!(penalties.add(peer, PENALTY_LIMIT - 1, start), Sentence::Points(PENALTY_LIMIT - 1));
         assert_eq!(penalties.forgive(start + FORGIVE_INTERVAL), [(peer, PENALTY_LIMIT - 2)]);
-        assert_eq!(penalties.add(peer, 2, start), Consequence::Refuse { instead_of: None });
+        assert_eq!(penalties.add(peer, 2, start), Sentence::Refuse { instead_of: None });
         assert_eq!(penalties.points(&peer), 0);
         assert!(penalties.served(start).is_empty());
         assert_eq!(penalties.served(start + REFUSED_FOR), [peer]);
@@ -169,7 +106,7 @@ mod tests {
         }
         assert_eq!(penalties.points.len(), PENALTIES);
         let refusals = (0..REFUSED + 10).map(|_| penalties.add(PeerId::random(), PENALTY_LIMIT, now));
-        let let_go = refusals.filter(|one| matches!(one, Consequence::Refuse { instead_of: Some(_) })).count();
+        let let_go = refusals.filter(|one| matches!(one, Sentence::Refuse { instead_of: Some(_) })).count();
         assert_eq!((penalties.refused.len(), let_go), (REFUSED, 10));
     }
 }
