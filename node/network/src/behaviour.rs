@@ -15,9 +15,9 @@ use libp2p::{
     tcp, yamux,
 };
 use sha2::{Digest, Sha256};
+use spore_base::standing::PENALTY_LIMIT;
 use spore_protocol::{
     cbor::{self, Bytes},
-    reject::PENALTY_LIMIT,
     wire::MAX_MESSAGE_BYTES,
 };
 
@@ -187,12 +187,16 @@ pub fn message_id(data: &[u8]) -> MessageId {
     }
 }
 
+/// Score that the penalty points of a banned peer amount to. gossipsub's own penalties, a few points each, weigh against
+/// this number.
+const BAN_SCORE: f64 = 100.0;
+
 /// How gossipsub scores peers. Topics are quiet: minutes without a message are normal, so silence (P3) costs nothing and
 /// time in the mesh earns little. What counts are penalty points (P5), which [`super::state`] keeps, broken promises (P7),
 /// and many peers at one address (P6), except at this machine's own.
 fn score_params() -> gossipsub::PeerScoreParams {
     gossipsub::PeerScoreParams {
-        app_specific_weight: 1.0,
+        app_specific_weight: BAN_SCORE / f64::from(PENALTY_LIMIT),
         ip_colocation_factor_weight: -5.0,
         ip_colocation_factor_threshold: 16.0,
         ip_colocation_factor_whitelist: HashSet::from([
@@ -207,12 +211,12 @@ fn score_params() -> gossipsub::PeerScoreParams {
 }
 
 fn score_thresholds() -> gossipsub::PeerScoreThresholds {
-    let limit = f64::from(PENALTY_LIMIT);
     gossipsub::PeerScoreThresholds {
-        gossip_threshold: -limit / 4.0,
-        publish_threshold: -limit / 2.0,
-        graylist_threshold: -limit,
-        accept_px_threshold: limit,
+        // Below these, after the second and the third heavy offence.
+        gossip_threshold: -0.3 * BAN_SCORE,
+        publish_threshold: -0.6 * BAN_SCORE,
+        graylist_threshold: -BAN_SCORE,
+        accept_px_threshold: BAN_SCORE,
         opportunistic_graft_threshold: 2.0,
     }
 }

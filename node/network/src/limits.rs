@@ -30,25 +30,15 @@ pub const KAD_BOOTSTRAP_INTERVAL: Duration = Duration::from_secs(5 * 60);
 pub const ADDRESSES_PER_PEER: usize = 16;
 /// Characters kept of a peer's name for its program, which people see.
 pub const AGENT_LENGTH: usize = 64;
-/// First backoff before a named peer is dialled again.
-pub const BACKOFF_FIRST: Duration = Duration::from_secs(1);
-/// Longest backoff. A relay that was down for a day is found again within a minute.
+/// Longest backoff before a named peer is dialled again. A relay that was down for a day is found again within a minute.
 pub const BACKOFF_MOST: Duration = Duration::from_secs(60);
 /// Interval of [`crate::state::NetworkEvent::Tick`]. Short, because wants and sessions wait for it.
 pub const TICK: Duration = Duration::from_millis(250);
 
-// --- misbehaviour ------------------------------------------------------------------------
+// --- silent peers ------------------------------------------------------------------------
 
-/// Peers with penalty points that are remembered, connected or not.
-pub const PENALTIES: usize = 4096;
-/// Peers refused at one time; the one refused longest ago is let go when it is full.
-pub const REFUSED: usize = 1024;
 /// Pings in a row without an answer after which a peer is taken for dead. They are 15 s apart.
 pub const UNANSWERED_PINGS: u32 = 3;
-/// How long a peer at the penalty limit is refused.
-pub const REFUSED_FOR: Duration = Duration::from_secs(60 * 60);
-/// One point is forgiven each time, so that rare mistakes of a long-lived peer do not add up.
-pub const FORGIVE_INTERVAL: Duration = Duration::from_secs(60);
 
 // --- gossip ------------------------------------------------------------------------------
 

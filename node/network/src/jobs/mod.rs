@@ -29,7 +29,7 @@ use tokio::sync::{mpsc, oneshot};
 use crate::{
     exchange::{AnswerSender, NoAnswer},
     messages::{ArtifactAnswer, ArtifactRequest, ObjectsAnswer, ObjectsRequest, SyncAnswer, SyncRequest},
-    state::{FetchEvent, NetworkEvent, StandingEvent},
+    state::{FetchEvent, NetworkEvent, PeerEvent},
 };
 
 /// From a job to the network task.
@@ -75,7 +75,7 @@ impl JobContext {
 
     /// Counts a refusal and takes points from the peer.
     pub async fn penalise(&self, peer: PeerId, reject: Reject) {
-        self.send(JobMessage::Event(NetworkEvent::Standing(StandingEvent::Misbehaved(peer, reject)))).await;
+        self.send(JobMessage::Event(NetworkEvent::Peer(PeerEvent::Misbehaved(peer, reject)))).await;
     }
 
     /// Asks the network for an object.

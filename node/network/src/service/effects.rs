@@ -17,15 +17,14 @@ use crate::{
     limits,
     messages::SyncRequest,
     state::{
-        Acceptance, CatchupEvent, DiscoveryEvent, FetchEvent, GossipEvent, GossipMessage, NamedDial, NetworkEffect,
-        NetworkEvent,
+        Acceptance, CatchupEvent, DiscoveryEvent, FetchEvent, GossipEvent, GossipMessage, NetworkEffect, NetworkEvent,
     },
 };
 
 impl NetworkService {
     pub(super) fn apply(&mut self, effect: NetworkEffect) {
         match effect {
-            NetworkEffect::DialNamed { dial, address } => self.dial_named(dial, address),
+            NetworkEffect::DialNamed(address) => self.dial_named(address),
             NetworkEffect::Dial { peer, addresses } => self.dial_peer(peer, addresses),
             NetworkEffect::Disconnect(peer) => {
                 // An error means that the peer is no longer connected, as is wanted.
@@ -82,16 +81,16 @@ impl NetworkService {
 
     // --- peers -----------------------------------------------------------------------------
 
-    fn dial_named(&mut self, dial: NamedDial, address: Multiaddr) {
+    fn dial_named(&mut self, address: Multiaddr) {
         let options = DialOpts::from(address.clone());
         let connection = options.connection_id();
         match self.swarm.dial(options) {
             Ok(()) => {
-                self.dials.insert(connection, DialPurpose::Named(dial));
+                self.dials.insert(connection, DialPurpose::Named(address));
             }
             Err(error) => {
                 tracing::debug!(%address, %error, "cannot dial a named peer");
-                self.handle(NetworkEvent::Discovery(DiscoveryEvent::DialFailed(dial)));
+                self.handle(NetworkEvent::Discovery(DiscoveryEvent::DialFailed(address)));
             }
         }
     }

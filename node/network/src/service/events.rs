@@ -17,7 +17,7 @@ use crate::{
     jobs::{JobContext, JobMessage, serve},
     messages::{ArtifactAnswer, ArtifactRequest, KAD_PROTOCOL, ObjectsAnswer, ObjectsRequest, SyncAnswer, SyncRequest},
     reconcile::CompareError,
-    state::{CatchupEvent, DiscoveryEvent, GossipEvent, GossipMessage, NetworkEvent, StandingEvent},
+    state::{CatchupEvent, DiscoveryEvent, GossipEvent, GossipMessage, NetworkEvent, PeerEvent},
 };
 
 impl NetworkService {
@@ -50,8 +50,8 @@ impl NetworkService {
     fn on_connected(&mut self, peer: PeerId, connection: ConnectionId, endpoint: &ConnectedPoint) {
         let address = endpoint.get_remote_address().clone();
         tracing::debug!(%peer, %address, "new connection");
-        let dial = match self.dials.remove(&connection) {
-            Some(DialPurpose::Named(dial)) => Some(dial),
+        let dialled = match self.dials.remove(&connection) {
+            Some(DialPurpose::Named(address)) => Some(address),
             Some(DialPurpose::Command(reply)) => {
                 // The caller may have given up.
                 let _ = reply.send(Ok(()));
@@ -59,14 +59,14 @@ impl NetworkService {
             }
             None => None,
         };
-        self.handle(NetworkEvent::Connected { peer, address, dial });
+        self.handle(NetworkEvent::Connected { peer, address, dialled });
     }
 
     fn on_dial_failed(&mut self, connection: ConnectionId, error: &DialError) {
         match self.dials.remove(&connection) {
-            Some(DialPurpose::Named(dial)) => {
-                tracing::warn!(%error, "cannot reach a named peer; it will be dialled again");
-                self.handle(NetworkEvent::Discovery(DiscoveryEvent::DialFailed(dial)));
+            Some(DialPurpose::Named(address)) => {
+                tracing::warn!(%address, %error, "cannot reach a named peer; it will be dialled again");
+                self.handle(NetworkEvent::Discovery(DiscoveryEvent::DialFailed(address)));
             }
             Some(DialPurpose::Command(reply)) => {
                 tracing::debug!(%error, "a dial failed");
@@ -108,7 +108,7 @@ impl NetworkService {
             }
             BehaviourEvent::Ping(ping::Event { peer, result, .. }) => {
                 let answered = !matches!(result, Err(ping::Failure::Timeout));
-                self.handle(NetworkEvent::Standing(StandingEvent::Ping { peer, answered }));
+                self.handle(NetworkEvent::Peer(PeerEvent::Ping { peer, answered }));
             }
             BehaviourEvent::Mdns(mdns::Event::Discovered(found)) => {
                 self.handle(NetworkEvent::Discovery(DiscoveryEvent::FoundLocally(found)));
@@ -160,7 +160,7 @@ impl NetworkService {
         match incoming {
             IncomingRequest::Serve { peer, request, channel } => Some((peer, request, channel)),
             IncomingRequest::Bad(peer, reject) => {
-                self.handle(NetworkEvent::Standing(StandingEvent::Misbehaved(peer, reject)));
+                self.handle(NetworkEvent::Peer(PeerEvent::Misbehaved(peer, reject)));
                 None
             }
         }

@@ -20,7 +20,6 @@ use libp2p::{
     Multiaddr, Swarm,
     swarm::{ConnectionId, DialError, dial_opts::DialOpts},
 };
-use rand::{SeedableRng, rngs::StdRng};
 use spore_base::{fetch::FetchError, peer_id::node_of, random};
 use spore_ingest::{IngestHandle, StoreEvent, Want, missed::Missed};
 use spore_storage::Store;
@@ -37,7 +36,7 @@ use super::{
     jobs::{JobContext, JobMessage, serve},
     limits,
     messages::{ArtifactAnswer, ObjectsAnswer, SyncAnswer},
-    state::{CallerId, FetchEvent, GossipEvent, NamedDial, NetworkEffect, NetworkEvent, State},
+    state::{CallerId, FetchEvent, GossipEvent, NetworkEffect, NetworkEvent, State},
 };
 
 /// Starts the network over TCP and QUIC. Must be called within a tokio runtime. The task ends when `shutdown` turns
@@ -83,7 +82,7 @@ pub fn start_over(
     }
     let (handle, commands) = NetworkHandle::channel();
     let (messages, from_jobs) = mpsc::channel(limits::JOB_MESSAGES);
-    let random = StdRng::seed_from_u64(random::number());
+    let random = random::seeded(random::number());
     let (state, first) = State::start(&config.bootstrap, tasks, random, Instant::now());
     let mut service = NetworkService {
         swarm,
@@ -129,7 +128,8 @@ struct NetworkService {
 
 /// What a dial is for.
 enum DialPurpose {
-    Named(NamedDial),
+    /// To stay connected with a peer at an address that the operator named.
+    Named(Multiaddr),
     /// A command, whose caller waits.
     Command(oneshot::Sender<Result<(), String>>),
 }
@@ -251,7 +251,7 @@ impl NetworkService {
 
     fn snapshot(&self) -> Snapshot {
         let gossip = &self.swarm.behaviour().gossip;
-        let peers = self.state.peers().iter().map(|(id, peer)| PeerInfo {
+        let peers = self.state.connected().iter().map(|(id, peer)| PeerInfo {
             peer_id: *id,
             node_id: node_of(id),
             address: peer.address.clone(),
@@ -269,7 +269,7 @@ impl NetworkService {
     }
 
     fn on_job_message(&mut self, message: JobMessage) {
-        let (behaviour, peers) = (self.swarm.behaviour_mut(), self.state.peers());
+        let (behaviour, peers) = (self.swarm.behaviour_mut(), self.state.connected());
         match message {
             // libp2p would dial a peer that is not connected, perhaps one that the user has just disconnected.
             JobMessage::AskSync(peer, _, sender) if !peers.contains(&peer) => drop(sender.send(Err(NoAnswer))),

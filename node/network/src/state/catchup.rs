@@ -13,10 +13,10 @@ use std::{
 };
 
 use libp2p::PeerId;
-use rand::rngs::StdRng;
+use rand_chacha::ChaCha8Rng;
 use spore_protocol::TaskId;
 
-use super::peers::ConnectedPeers;
+use super::connected::ConnectedPeers;
 use crate::limits::{
     NEWS_BUSY_INTERVAL, NEWS_INTERVAL, RECONCILE_INTERVAL, SESSION_PAUSE, SESSION_TASKS, SESSIONS, SETTLE, WANT_PEERS,
 };
@@ -86,7 +86,7 @@ impl Catchup {
         &mut self,
         event: CatchupEvent,
         peers: &ConnectedPeers,
-        random: &mut StdRng,
+        random: &mut ChaCha8Rng,
         now: Instant,
     ) -> Vec<CatchupEffect> {
         match event {
@@ -105,7 +105,7 @@ impl Catchup {
         Vec::new()
     }
 
-    fn tick(&mut self, peers: &ConnectedPeers, random: &mut StdRng, now: Instant) -> Vec<CatchupEffect> {
+    fn tick(&mut self, peers: &ConnectedPeers, random: &mut ChaCha8Rng, now: Instant) -> Vec<CatchupEffect> {
         let mut effects = Vec::new();
         if now.duration_since(self.reconciled) >= RECONCILE_INTERVAL {
             self.reconciled = now;
@@ -205,7 +205,7 @@ impl Sessions {
 
 #[cfg(test)]
 mod tests {
-    use rand::SeedableRng;
+    use spore_base::random;
 
     use super::*;
 
@@ -213,7 +213,7 @@ mod tests {
     struct Driven {
         catchup: Catchup,
         peers: ConnectedPeers,
-        random: StdRng,
+        random: ChaCha8Rng,
         now: Instant,
     }
 
@@ -221,7 +221,7 @@ mod tests {
         fn with(peers: &[PeerId]) -> Self {
             let now = Instant::now();
             let peers = ConnectedPeers::of(peers, now);
-            Self { catchup: Catchup::new(now), peers, random: StdRng::seed_from_u64(1), now }
+            Self { catchup: Catchup::new(now), peers, random: random::seeded(1), now }
         }
 
         fn handle(&mut self, event: CatchupEvent) -> Vec<CatchupEffect> {

@@ -6,26 +6,24 @@
 use std::time::Instant;
 
 use libp2p::{Multiaddr, PeerId, multiaddr::Protocol};
-use rand::{rngs::StdRng, seq::SliceRandom};
+use rand_chacha::ChaCha8Rng;
+use spore_base::random;
 
-use super::{
-    named::{NamedDial, NamedPeers},
-    peers::ConnectedPeers,
-};
+use super::{connected::ConnectedPeers, named::NamedPeers};
 use crate::limits::{ADDRESSES_PER_PEER, DISCOVERY_DIALS, DISCOVERY_INTERVAL, TARGET_PEERS};
 
 /// What happened.
 #[derive(Clone, Debug)]
 pub enum DiscoveryEvent {
-    /// A connection. `dial`: the dial of a named peer that it came from.
+    /// A connection. `dialled`: the address of a named peer, if its dial led to the connection.
     Connected {
         peer: PeerId,
-        dial: Option<NamedDial>,
+        dialled: Option<Multiaddr>,
     },
     /// The last connection to a peer closed.
     Disconnected(PeerId),
     /// A named peer could not be reached.
-    DialFailed(NamedDial),
+    DialFailed(Multiaddr),
     /// mDNS found these peers on the local network.
     FoundLocally(Vec<(PeerId, Multiaddr)>),
     /// The peers that Kademlia knows, after [`DiscoveryEffect::Search`].
@@ -43,7 +41,7 @@ pub enum DiscoveryEvent {
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum DiscoveryEffect {
     /// Dial a named peer. The result is a [`DiscoveryEvent::Connected`] or a [`DiscoveryEvent::DialFailed`].
-    DialNamed { dial: NamedDial, address: Multiaddr },
+    DialNamed(Multiaddr),
     /// Dial a peer, unless it is connected or being dialled.
     Dial { peer: PeerId, addresses: Vec<Multiaddr> },
     /// Tell Kademlia an address of a peer.
@@ -70,20 +68,20 @@ impl Discovery {
         &mut self,
         event: DiscoveryEvent,
         peers: &ConnectedPeers,
-        random: &mut StdRng,
+        random: &mut ChaCha8Rng,
         now: Instant,
     ) -> Vec<DiscoveryEffect> {
         match event {
-            DiscoveryEvent::Connected { peer, dial } => {
-                self.named.connected(peer, dial, now);
+            DiscoveryEvent::Connected { peer, dialled } => {
+                self.named.connected(peer, dialled.as_ref(), now);
                 Vec::new()
             }
             DiscoveryEvent::Disconnected(peer) => {
                 self.named.disconnected(peer, random, now);
                 Vec::new()
             }
-            DiscoveryEvent::DialFailed(dial) => {
-                self.named.failed(dial, random, now);
+            DiscoveryEvent::DialFailed(address) => {
+                self.named.failed(&address, random, now);
                 Vec::new()
             }
             DiscoveryEvent::FoundLocally(found) => {
@@ -94,9 +92,8 @@ impl Discovery {
             DiscoveryEvent::Identified { speaks_kademlia: false, .. } => Vec::new(),
             DiscoveryEvent::Identified { peer, addresses, .. } => usable(peer, addresses, peers),
             DiscoveryEvent::Tick => {
-                let due = self.named.due(now).into_iter();
-                let mut effects: Vec<_> =
-                    due.map(|(dial, address)| DiscoveryEffect::DialNamed { dial, address }).collect();
+                let due = self.named.due(random, now).into_iter();
+                let mut effects: Vec<_> = due.map(DiscoveryEffect::DialNamed).collect();
                 if peers.len() < TARGET_PEERS && now.duration_since(self.searched) >= DISCOVERY_INTERVAL {
                     self.searched = now;
                     effects.push(DiscoveryEffect::Search);
@@ -108,9 +105,12 @@ impl Discovery {
 }
 
 /// Some of the known peers that are not connected, at random.
-fn choose(known: Vec<(PeerId, Vec<Multiaddr>)>, peers: &ConnectedPeers, random: &mut StdRng) -> Vec<DiscoveryEffect> {
-    let mut others: Vec<_> = known.into_iter().filter(|(peer, _)| !peers.contains(peer)).collect();
-    others.shuffle(random);
+fn choose(
+    known: Vec<(PeerId, Vec<Multiaddr>)>,
+    peers: &ConnectedPeers,
+    random: &mut ChaCha8Rng,
+) -> Vec<DiscoveryEffect> {
+    let others = random::shuffled(known.into_iter().filter(|(peer, _)| !peers.contains(peer)), random);
     let dial = |(peer, addresses)| DiscoveryEffect::Dial { peer, addresses };
     others.into_iter().take(DISCOVERY_DIALS).map(dial).collect()
 }
@@ -134,8 +134,6 @@ fn is_loopback(address: &Multiaddr) -> bool {
 mod tests {
     use std::collections::BTreeSet;
 
-    use rand::SeedableRng;
-
     use super::*;
 
     fn address(text: &str) -> Multiaddr {
@@ -143,9 +141,9 @@ mod tests {
     }
 
     /// A discovery without named peers, and its time and randomness.
-    fn alone() -> (Discovery, Instant, StdRng) {
+    fn alone() -> (Discovery, Instant, ChaCha8Rng) {
         let now = Instant::now();
-        (Discovery::new(&[], now), now, StdRng::seed_from_u64(1))
+        (Discovery::new(&[], now), now, random::seeded(1))
     }
 
     #[test]

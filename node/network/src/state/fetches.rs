@@ -5,12 +5,12 @@
 use std::collections::{BTreeMap, BTreeSet, HashMap, VecDeque};
 
 use libp2p::PeerId;
-use rand::rngs::StdRng;
+use rand_chacha::ChaCha8Rng;
 use spore_base::{fetch::FetchError, peer_id::node_of};
 use spore_ingest::Want;
 use spore_protocol::{Cid, Kind, NodeId, ObjectId};
 
-use super::peers::ConnectedPeers;
+use super::connected::ConnectedPeers;
 use crate::limits::{FETCH_PEERS, FETCHES, FETCHING, OBJECTS_PER_REQUEST, WANT_PEERS, WANT_TASKS, WANTED};
 
 /// Who waits for an artifact. The network task knows the caller behind it.
@@ -68,7 +68,7 @@ pub struct Fetches {
 
 impl Fetches {
     /// Takes in what happened. `peers`: the connected ones.
-    pub fn handle(&mut self, event: FetchEvent, peers: &ConnectedPeers, random: &mut StdRng) -> Vec<FetchEffect> {
+    pub fn handle(&mut self, event: FetchEvent, peers: &ConnectedPeers, random: &mut ChaCha8Rng) -> Vec<FetchEffect> {
         match event {
             FetchEvent::Want(want) => {
                 self.wanted.add(want);
@@ -106,7 +106,7 @@ impl Fetches {
         }
     }
 
-    fn request_wanted(&mut self, peers: &ConnectedPeers, random: &mut StdRng) -> Vec<FetchEffect> {
+    fn request_wanted(&mut self, peers: &ConnectedPeers, random: &mut ChaCha8Rng) -> Vec<FetchEffect> {
         let mut effects = Vec::new();
         if peers.len() == 0 {
             return effects;
@@ -165,8 +165,7 @@ impl Wanted {
 mod tests {
     use std::time::Instant;
 
-    use rand::SeedableRng;
-    use spore_base::peer_id::peer_id;
+    use spore_base::{peer_id::peer_id, random};
     use spore_protocol::Identity;
 
     use super::*;
@@ -201,7 +200,7 @@ mod tests {
     #[test]
     fn wanted_object_is_asked_of_its_source_first_and_of_few_others() {
         let ids: Vec<_> = (0..10).map(|_| PeerId::random()).collect();
-        let (peers, mut random) = (ConnectedPeers::of(&ids, Instant::now()), StdRng::seed_from_u64(1));
+        let (peers, mut random) = (ConnectedPeers::of(&ids, Instant::now()), random::seeded(1));
         let mut fetches = Fetches::default();
         fetches.handle(FetchEvent::Want(want(1, Some(ids[3]))), &peers, &mut random);
         assert!(fetches.handle(FetchEvent::Tick, &ConnectedPeers::default(), &mut random).is_empty(), "nobody to ask");
@@ -216,7 +215,7 @@ mod tests {
     #[test]
     fn requests_for_wanted_objects_are_bounded() {
         let sources: Vec<_> = (0..2 * WANT_TASKS).map(|_| PeerId::random()).collect();
-        let (peers, mut random) = (ConnectedPeers::of(&sources, Instant::now()), StdRng::seed_from_u64(1));
+        let (peers, mut random) = (ConnectedPeers::of(&sources, Instant::now()), random::seeded(1));
         let mut fetches = Fetches::default();
         for peer in &sources {
             fetches.handle(FetchEvent::Want(want(1, Some(*peer))), &peers, &mut random);
@@ -233,7 +232,7 @@ mod tests {
         let hinted = peer_id(&hint).unwrap();
         let mut ids: Vec<_> = (0..2 * FETCH_PEERS).map(|_| PeerId::random()).collect();
         ids.push(hinted);
-        let (peers, mut random) = (ConnectedPeers::of(&ids, Instant::now()), StdRng::seed_from_u64(1));
+        let (peers, mut random) = (ConnectedPeers::of(&ids, Instant::now()), random::seeded(1));
         let event = FetchEvent::Artifact { cid: Cid([1; 32]), hint: Some(hint), limit: 5, caller: CallerId(1) };
         match Fetches::default().handle(event, &peers, &mut random).as_slice() {
             [FetchEffect::FetchArtifact { peers, limit: 5, .. }] => {
@@ -245,7 +244,7 @@ mod tests {
 
     #[test]
     fn callers_share_one_fetch_and_fetches_are_bounded() {
-        let (peers, mut random) = (ConnectedPeers::default(), StdRng::seed_from_u64(1));
+        let (peers, mut random) = (ConnectedPeers::default(), random::seeded(1));
         let mut fetches = Fetches::default();
         let mut ask = |fetches: &mut Fetches, cid: u8, caller| {
             let event = FetchEvent::Artifact { cid: Cid([cid; 32]), hint: None, limit: 5, caller: CallerId(caller) };

@@ -11,6 +11,7 @@ use libp2p::{
     PeerId,
     gossipsub::{MessageAcceptance, MessageId},
 };
+use spore_base::standing::Offence;
 use spore_ingest::{Origin, StoreEvent};
 use spore_protocol::{Kind, ObjectId, Reject, SignedObject, TaskId, topic::Topic, wire::Message};
 
@@ -153,7 +154,7 @@ impl Gossip {
         let told = match &acceptance {
             Acceptance::Accept => MessageAcceptance::Accept,
             // An honest peer with another clock may forward what is too early for this node.
-            Acceptance::Reject(reject) if reject.penalty() > 1 => MessageAcceptance::Reject,
+            Acceptance::Reject(reject) if Offence::of(reject) != Offence::FromTheFuture => MessageAcceptance::Reject,
             Acceptance::Ignore | Acceptance::Held(_) | Acceptance::Reject(_) => MessageAcceptance::Ignore,
         };
         effects.push(GossipEffect::Report { message, from, acceptance: told });

@@ -7,7 +7,7 @@
 //!
 //! ```text
 //!              Joined, Left          NotEverywhere, Followed
-//! standing ------------------> catchup <------------------ gossip
+//! peers ---------------------> catchup <------------------ gossip
 //!    |  ^                                                     |
 //!    |  +-------------------------- Misbehaved ---------------+
 //!    +-- Joined --> fetches                 discovery (reads who is connected)
@@ -15,7 +15,7 @@
 //!
 //! | machine | decides |
 //! |---|---|
-//! | `standing` (`peers`, `penalties`) | who is connected, silent, or banned |
+//! | `peers` (`connected`) | who is connected, silent, or banned |
 //! | `discovery` (`named`) | whom to dial |
 //! | `gossip` | which topics to follow, what to publish, what gossipsub is told about a message |
 //! | `catchup` | with whom to reconcile, when, and about what |
@@ -27,13 +27,12 @@
 //! Never here: sockets, channels, the store, the clock.
 
 mod catchup;
+mod connected;
 mod discovery;
 mod fetches;
 mod gossip;
 mod named;
 mod peers;
-mod penalties;
-mod standing;
 
 use std::{collections::BTreeMap, time::Instant};
 
@@ -41,31 +40,31 @@ use libp2p::{
     Multiaddr, PeerId,
     gossipsub::{MessageAcceptance, MessageId},
 };
-use rand::rngs::StdRng;
+use rand_chacha::ChaCha8Rng;
 use spore_base::fetch::FetchError;
 use spore_protocol::{Cid, Kind, ObjectId, TaskId, topic::Topic};
 
 use catchup::{Catchup, CatchupEffect};
 pub use catchup::{CatchupEvent, SessionPlan};
+pub use connected::ConnectedPeers;
 pub use discovery::DiscoveryEvent;
 use discovery::{Discovery, DiscoveryEffect};
 pub use fetches::{CallerId, FetchEvent};
 use fetches::{FetchEffect, Fetches};
 pub use gossip::{Acceptance, GossipEvent, GossipMessage};
 use gossip::{Gossip, GossipEffect};
-pub use named::{NamedDial, peer_of};
-pub use peers::ConnectedPeers;
-pub use standing::StandingEvent;
-use standing::{Standing, StandingEffect};
+pub use named::peer_of;
+pub use peers::PeerEvent;
+use peers::{PeerEffect, Peers};
 
 /// What happened: an event that concerns several machines, or one of a single machine.
 #[derive(Clone, Debug)]
 pub enum NetworkEvent {
-    /// One more connection to a peer. `dial`: the dial of a named peer that it came from.
+    /// One more connection to a peer. `dialled`: the address of a named peer, if its dial led to the connection.
     Connected {
         peer: PeerId,
         address: Multiaddr,
-        dial: Option<NamedDial>,
+        dialled: Option<Multiaddr>,
     },
     /// The last connection to a peer closed.
     Disconnected(PeerId),
@@ -78,7 +77,7 @@ pub enum NetworkEvent {
     },
     /// [`crate::limits::TICK`] has passed.
     Tick,
-    Standing(StandingEvent),
+    Peer(PeerEvent),
     Discovery(DiscoveryEvent),
     Gossip(GossipEvent),
     Catchup(CatchupEvent),
@@ -90,10 +89,7 @@ pub enum NetworkEvent {
 pub enum NetworkEffect {
     // --- peers
     /// Dial a named peer: [`NetworkEvent::Connected`] or [`DiscoveryEvent::DialFailed`].
-    DialNamed {
-        dial: NamedDial,
-        address: Multiaddr,
-    },
+    DialNamed(Multiaddr),
     /// Dial a peer, unless it is connected or being dialled.
     Dial {
         peer: PeerId,
@@ -153,22 +149,27 @@ pub enum NetworkEffect {
 /// All machines of the network, and the randomness that they draw from.
 #[derive(Debug)]
 pub struct State {
-    standing: Standing,
+    peers: Peers,
     discovery: Discovery,
     gossip: Gossip,
     catchup: Catchup,
     fetches: Fetches,
-    random: StdRng,
+    random: ChaCha8Rng,
     /// Effects of the event being handled. Empty between two events.
     effects: Vec<NetworkEffect>,
 }
 
 impl State {
     /// `named`: the addresses of peers to stay connected with. `tasks`: those that the store holds anything of.
-    pub fn start(named: &[Multiaddr], tasks: Vec<TaskId>, random: StdRng, now: Instant) -> (Self, Vec<NetworkEffect>) {
+    pub fn start(
+        named: &[Multiaddr],
+        tasks: Vec<TaskId>,
+        random: ChaCha8Rng,
+        now: Instant,
+    ) -> (Self, Vec<NetworkEffect>) {
         let (gossip, first) = Gossip::start(tasks);
         let mut state = Self {
-            standing: Standing::new(now),
+            peers: Peers::new(),
             discovery: Discovery::new(named, now),
             gossip,
             catchup: Catchup::new(now),
@@ -184,27 +185,27 @@ impl State {
     /// Takes in what happened, and says what to do, in this order.
     pub fn handle(&mut self, event: NetworkEvent, now: Instant) -> Vec<NetworkEffect> {
         match event {
-            NetworkEvent::Connected { peer, address, dial } => {
-                self.discovery(DiscoveryEvent::Connected { peer, dial }, now);
-                self.standing(StandingEvent::Connected { peer, address }, now);
+            NetworkEvent::Connected { peer, address, dialled } => {
+                self.discovery(DiscoveryEvent::Connected { peer, dialled }, now);
+                self.peers(PeerEvent::Connected { peer, address }, now);
             }
             NetworkEvent::Disconnected(peer) => {
-                self.standing(StandingEvent::Disconnected(peer), now);
+                self.peers(PeerEvent::Disconnected(peer), now);
                 self.catchup(CatchupEvent::Left(peer), now);
                 self.discovery(DiscoveryEvent::Disconnected(peer), now);
             }
             NetworkEvent::Identified { peer, agent, addresses, speaks_kademlia } => {
-                self.standing(StandingEvent::Identified { peer, agent }, now);
+                self.peers(PeerEvent::Identified { peer, agent }, now);
                 self.discovery(DiscoveryEvent::Identified { peer, addresses, speaks_kademlia }, now);
             }
             NetworkEvent::Tick => {
                 self.gossip(GossipEvent::Tick, now);
-                self.standing(StandingEvent::Tick, now);
+                self.peers(PeerEvent::Tick, now);
                 self.discovery(DiscoveryEvent::Tick, now);
                 self.fetches(FetchEvent::Tick);
                 self.catchup(CatchupEvent::Tick, now);
             }
-            NetworkEvent::Standing(event) => self.standing(event, now),
+            NetworkEvent::Peer(event) => self.peers(event, now),
             NetworkEvent::Discovery(event) => self.discovery(event, now),
             NetworkEvent::Gossip(event) => self.gossip(event, now),
             NetworkEvent::Catchup(event) => self.catchup(event, now),
@@ -214,13 +215,13 @@ impl State {
     }
 
     /// The connected peers.
-    pub fn peers(&self) -> &ConnectedPeers {
-        self.standing.peers()
+    pub fn connected(&self) -> &ConnectedPeers {
+        self.peers.connected()
     }
 
     /// Refusals since the start, by [`spore_protocol::Reject::code`].
     pub fn rejected(&self) -> &BTreeMap<&'static str, u64> {
-        self.standing.rejected()
+        self.peers.rejected()
     }
 
     /// Number of followed tasks.
@@ -228,25 +229,25 @@ impl State {
         self.gossip.followed()
     }
 
-    fn standing(&mut self, event: StandingEvent, now: Instant) {
-        for effect in self.standing.handle(event, now) {
+    fn peers(&mut self, event: PeerEvent, now: Instant) {
+        for effect in self.peers.handle(event, now) {
             match effect {
-                StandingEffect::Joined(peer) => {
+                PeerEffect::Joined(peer) => {
                     self.catchup(CatchupEvent::Joined(peer), now);
                     self.fetches(FetchEvent::Joined);
                 }
-                StandingEffect::Points(peer, points) => self.effects.push(NetworkEffect::Points(peer, points)),
-                StandingEffect::Disconnect(peer) => self.effects.push(NetworkEffect::Disconnect(peer)),
-                StandingEffect::Ban(peer) => self.effects.push(NetworkEffect::Ban(peer)),
-                StandingEffect::Unban(peer) => self.effects.push(NetworkEffect::Unban(peer)),
+                PeerEffect::Points(peer, points) => self.effects.push(NetworkEffect::Points(peer, points)),
+                PeerEffect::Disconnect(peer) => self.effects.push(NetworkEffect::Disconnect(peer)),
+                PeerEffect::Ban(peer) => self.effects.push(NetworkEffect::Ban(peer)),
+                PeerEffect::Unban(peer) => self.effects.push(NetworkEffect::Unban(peer)),
             }
         }
     }
 
     fn discovery(&mut self, event: DiscoveryEvent, now: Instant) {
-        let effects = self.discovery.handle(event, self.standing.peers(), &mut self.random, now);
+        let effects = self.discovery.handle(event, self.peers.connected(), &mut self.random, now);
         self.effects.extend(effects.into_iter().map(|effect| match effect {
-            DiscoveryEffect::DialNamed { dial, address } => NetworkEffect::DialNamed { dial, address },
+            DiscoveryEffect::DialNamed(address) => NetworkEffect::DialNamed(address),
             DiscoveryEffect::Dial { peer, addresses } => NetworkEffect::Dial { peer, addresses },
             DiscoveryEffect::AddAddress(peer, address) => NetworkEffect::AddAddress(peer, address),
             DiscoveryEffect::Search => NetworkEffect::Search,
@@ -263,7 +264,7 @@ impl State {
             match effect {
                 GossipEffect::NotEverywhere => self.catchup(CatchupEvent::NotEverywhere, now),
                 GossipEffect::Followed(task) => self.catchup(CatchupEvent::TaskFollowed(task), now),
-                GossipEffect::Misbehaved(peer, reject) => self.standing(StandingEvent::Misbehaved(peer, reject), now),
+                GossipEffect::Misbehaved(peer, reject) => self.peers(PeerEvent::Misbehaved(peer, reject), now),
                 GossipEffect::Subscribe(topic) => self.effects.push(NetworkEffect::Subscribe(topic)),
                 GossipEffect::Judge(message) => self.effects.push(NetworkEffect::Judge(message)),
                 GossipEffect::Report { message, from, acceptance } => {
@@ -278,7 +279,7 @@ impl State {
     }
 
     fn catchup(&mut self, event: CatchupEvent, now: Instant) {
-        let effects = self.catchup.handle(event, self.standing.peers(), &mut self.random, now);
+        let effects = self.catchup.handle(event, self.peers.connected(), &mut self.random, now);
         self.effects.extend(effects.into_iter().map(|effect| match effect {
             CatchupEffect::StartSession(peer, plan) => NetworkEffect::StartSession(peer, plan),
             CatchupEffect::AnnounceNews(peers) => NetworkEffect::AnnounceNews(peers),
@@ -286,7 +287,7 @@ impl State {
     }
 
     fn fetches(&mut self, event: FetchEvent) {
-        let effects = self.fetches.handle(event, self.standing.peers(), &mut self.random);
+        let effects = self.fetches.handle(event, self.peers.connected(), &mut self.random);
         self.effects.extend(effects.into_iter().map(|effect| match effect {
             FetchEffect::FetchObjects { kind, ids, peers } => NetworkEffect::FetchObjects { kind, ids, peers },
             FetchEffect::LookForMissing => NetworkEffect::LookForMissing,

@@ -1,16 +1,13 @@
-//! The peers that the operator named, and when each of them is dialled again.
+//! The peers that the operator named: this node stays connected with them.
 
-use std::time::Instant;
+use std::time::{Duration, Instant};
 
 use libp2p::{Multiaddr, PeerId, multiaddr::Protocol};
-use rand::{Rng as _, rngs::StdRng};
-use spore_base::backoff::backoff;
+use rand::Rng as _;
+use rand_chacha::ChaCha8Rng;
+use spore_base::peer_book::{DialSource, PeerBook};
 
-use crate::limits::{BACKOFF_FIRST, BACKOFF_MOST};
-
-/// Which of the named peers a dial is for.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
-pub struct NamedDial(usize);
+use crate::limits::BACKOFF_MOST;
 
 /// The peer id in an address that contains one.
 pub fn peer_of(address: &Multiaddr) -> Option<PeerId> {
@@ -20,120 +17,107 @@ pub fn peer_of(address: &Multiaddr) -> Option<PeerId> {
     })
 }
 
-/// The named peers. As many as the operator named.
+/// The addresses that the operator named, and which peer listens at each.
 #[derive(Debug)]
-pub struct NamedPeers(Vec<NamedPeer>);
+pub struct NamedPeers(PeerBook<Multiaddr, NamedPeer>);
 
+/// A peer that the operator named.
 #[derive(Debug)]
 struct NamedPeer {
-    address: Multiaddr,
     /// From the address, or learned when the peer answered.
-    peer: Option<PeerId>,
-    /// Dials in a row that failed.
-    failures: u32,
-    /// When to dial it. None while it is dialled or connected.
-    next: Option<Instant>,
-    /// Since when it is connected.
-    since: Option<Instant>,
+    id: Option<PeerId>,
+}
+
+impl DialSource for NamedPeer {
+    fn longest_wait(&self) -> Duration {
+        BACKOFF_MOST
+    }
 }
 
 impl NamedPeers {
     pub fn new(addresses: &[Multiaddr], now: Instant) -> Self {
-        let named = |address: &Multiaddr| NamedPeer {
-            address: address.clone(),
-            peer: peer_of(address),
-            failures: 0,
-            next: Some(now),
-            since: None,
-        };
-        Self(addresses.iter().map(named).collect())
+        let mut book = PeerBook::new(addresses.len());
+        for address in addresses {
+            book.add(address.clone(), NamedPeer { id: peer_of(address) }, now);
+        }
+        Self(book)
     }
 
-    /// The peers to dial now. Each dial is reported back by [`NamedPeers::connected`] or [`NamedPeers::failed`].
-    pub fn due(&mut self, now: Instant) -> Vec<(NamedDial, Multiaddr)> {
-        let due = self.0.iter_mut().enumerate().filter(|(_, one)| one.next.is_some_and(|next| next <= now));
-        due.map(|(at, one)| {
-            one.next = None;
-            (NamedDial(at), one.address.clone())
-        })
-        .collect()
+    /// The addresses to dial now. Each dial is reported back by [`NamedPeers::connected`] or [`NamedPeers::failed`].
+    pub fn due(&mut self, random: &mut ChaCha8Rng, now: Instant) -> Vec<Multiaddr> {
+        let due = self.0.due(now, random);
+        for address in &due {
+            self.0.dialling(address);
+        }
+        due
     }
 
-    /// A peer is connected, perhaps by this dial.
-    pub fn connected(&mut self, peer: PeerId, dial: Option<NamedDial>, now: Instant) {
-        for (at, one) in self.0.iter_mut().enumerate() {
-            if dial == Some(NamedDial(at)) || one.peer == Some(peer) {
-                one.peer = Some(peer);
-                one.next = None;
-                one.since.get_or_insert(now);
+    /// A peer is connected. `dialled`: the address, if it was a dial of a named peer.
+    pub fn connected(&mut self, peer: PeerId, dialled: Option<&Multiaddr>, now: Instant) {
+        if let Some(named) = dialled.and_then(|address| self.0.source_mut(address)) {
+            named.id = Some(peer);
+        }
+        for address in self.addresses_of(peer) {
+            // A second connection does not make the first one younger.
+            if self.0.get(&address).is_some_and(|entry| !entry.is_connected()) {
+                self.0.connected(&address, now);
             }
         }
     }
 
-    pub fn failed(&mut self, dial: NamedDial, random: &mut StdRng, now: Instant) {
-        if let Some(one) = self.0.get_mut(dial.0) {
-            one.failed(random, now);
+    pub fn failed(&mut self, address: &Multiaddr, random: &mut ChaCha8Rng, now: Instant) {
+        self.0.failed(address, now, random.next_u64());
+    }
+
+    /// The last connection to a peer closed.
+    pub fn disconnected(&mut self, peer: PeerId, random: &mut ChaCha8Rng, now: Instant) {
+        for address in self.addresses_of(peer) {
+            self.0.closed(&address, now, random.next_u64());
         }
     }
 
-    /// The last connection to a peer closed. After a connection that lasted, the backoff starts afresh. A peer that
-    /// closed it at once, because it is full or refuses this node, counts as a failed dial.
-    pub fn disconnected(&mut self, peer: PeerId, random: &mut StdRng, now: Instant) {
-        for one in self.0.iter_mut().filter(|one| one.peer == Some(peer)) {
-            if one.since.take().is_some_and(|since| now.duration_since(since) >= BACKOFF_MOST) {
-                one.failures = 0;
-            }
-            one.failed(random, now);
-        }
-    }
-}
-
-impl NamedPeer {
-    fn failed(&mut self, random: &mut StdRng, now: Instant) {
-        self.next = Some(now + backoff(BACKOFF_FIRST, BACKOFF_MOST, self.failures, random.next_u64()));
-        self.failures = self.failures.saturating_add(1);
+    fn addresses_of(&self, peer: PeerId) -> Vec<Multiaddr> {
+        let of_peer = self.0.iter().filter(|(_, entry)| entry.source().id == Some(peer));
+        of_peer.map(|(address, _)| address.clone()).collect()
     }
 }
 
 #[cfg(test)]
 mod tests {
-    use rand::SeedableRng;
+    use spore_base::{peer_book::STEADY_AFTER, random};
 
     use super::*;
 
-    #[test]
-    fn lost_peer_is_dialled_again() {
-        let (now, mut random) = (Instant::now(), StdRng::seed_from_u64(1));
-        let mut named = NamedPeers::new(&["/ip4/127.0.0.1/tcp/1".parse().unwrap()], now);
-        let (dial, _) = named.due(now).remove(0);
-        assert!(named.due(now).is_empty(), "it is being dialled");
-        named.failed(dial, &mut random, now);
-        assert!(named.due(now).is_empty(), "the backoff has not passed");
-        let later = now + BACKOFF_MOST;
-        assert_eq!(named.due(later).len(), 1);
-        let peer = PeerId::random();
-        named.connected(peer, Some(dial), later);
-        assert!(named.due(later + BACKOFF_MOST).is_empty(), "it is connected");
-        named.disconnected(peer, &mut random, later);
-        assert_eq!(named.due(later + BACKOFF_MOST).len(), 1);
+    fn named(addresses: &[&str]) -> (NamedPeers, ChaCha8Rng, Instant) {
+        let addresses: Vec<Multiaddr> = addresses.iter().map(|address| address.parse().unwrap()).collect();
+        let now = Instant::now();
+        (NamedPeers::new(&addresses, now), random::seeded(1), now)
     }
 
     #[test]
-    fn peer_that_hangs_up_at_once_is_dialled_ever_more_rarely() {
-        let (mut now, mut random) = (Instant::now(), StdRng::seed_from_u64(1));
-        let mut named = NamedPeers::new(&["/ip4/127.0.0.1/tcp/1".parse().unwrap()], now);
+    fn lost_peer_is_dialled_again() {
+        let (mut named, mut random, now) = named(&["/ip4/127.0.0.1/tcp/1"]);
+        let address = named.due(&mut random, now).remove(0);
+        assert!(named.due(&mut random, now).is_empty(), "it is being dialled");
+        named.failed(&address, &mut random, now);
+        assert!(named.due(&mut random, now).is_empty(), "the backoff has not passed");
+        let later = now + BACKOFF_MOST;
+        assert_eq!(named.due(&mut random, later), std::slice::from_ref(&address));
         let peer = PeerId::random();
-        for _ in 0..10 {
-            let (dial, _) = named.due(now).remove(0);
-            named.connected(peer, Some(dial), now);
-            named.disconnected(peer, &mut random, now);
-            assert!(named.due(now).is_empty());
-            now += BACKOFF_MOST;
-        }
-        assert_eq!(named.0[0].failures, 10);
-        let (dial, _) = named.due(now).remove(0);
-        named.connected(peer, Some(dial), now);
-        named.disconnected(peer, &mut random, now + BACKOFF_MOST);
-        assert_eq!(named.0[0].failures, 1, "a connection that lasted starts the backoff afresh");
+        named.connected(peer, Some(&address), later);
+        assert!(named.due(&mut random, later + BACKOFF_MOST).is_empty(), "it is connected");
+        named.disconnected(peer, &mut random, later);
+        assert_eq!(named.due(&mut random, later + BACKOFF_MOST), [address]);
+    }
+
+    #[test]
+    fn named_peer_that_dialled_this_node_is_not_dialled() {
+        let peer = PeerId::random();
+        let (mut named, mut random, now) = named(&[&format!("/ip4/127.0.0.1/tcp/1/p2p/{peer}")]);
+        named.connected(peer, None, now);
+        named.connected(peer, None, now + STEADY_AFTER / 2);
+        assert!(named.due(&mut random, now).is_empty());
+        named.disconnected(peer, &mut random, now + STEADY_AFTER);
+        assert_eq!(named.due(&mut random, now + STEADY_AFTER + Duration::from_secs(1)).len(), 1, "it was a good one");
     }
 }

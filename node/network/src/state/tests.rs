@@ -1,19 +1,22 @@
 //! All machines together: the arrows between them.
 
-use rand::SeedableRng;
-use spore_protocol::{Reject, reject::PENALTY_LIMIT};
+use spore_base::{
+    random,
+    standing::{Offence, PENALTY_LIMIT},
+};
+use spore_protocol::Reject;
 
 use super::*;
 use crate::limits::{NEWS_INTERVAL, TICK};
 
 fn state() -> (State, Instant) {
     let now = Instant::now();
-    (State::start(&[], Vec::new(), StdRng::seed_from_u64(1), now).0, now)
+    (State::start(&[], Vec::new(), random::seeded(1), now).0, now)
 }
 
 fn connect(state: &mut State, peer: PeerId, now: Instant) -> Vec<NetworkEffect> {
     let address = "/ip4/192.0.2.1/tcp/1".parse().unwrap();
-    state.handle(NetworkEvent::Connected { peer, address, dial: None }, now)
+    state.handle(NetworkEvent::Connected { peer, address, dialled: None }, now)
 }
 
 #[test]
@@ -36,7 +39,7 @@ fn peer_with_too_many_bad_messages_is_banned() {
     let peer = PeerId::random();
     connect(&mut state, peer, now);
     let mut effects = Vec::new();
-    for n in 0..PENALTY_LIMIT / Reject::BadSignature.penalty() {
+    for n in 0..PENALTY_LIMIT.div_ceil(Offence::Forged.points()) {
         let (message, acceptance) = (MessageId::new(&[n as u8]), Acceptance::Reject(Reject::BadSignature));
         effects = state.handle(NetworkEvent::Gossip(GossipEvent::Judged { message, from: peer, acceptance }), now);
     }
