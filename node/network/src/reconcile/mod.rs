@@ -22,7 +22,7 @@ mod set;
 mod wire;
 
 #[cfg(test)]
-mod oracle;
+mod tests;
 
 use spore_storage::StoreError;
 

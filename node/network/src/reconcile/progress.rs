@@ -149,7 +149,7 @@ mod tests {
     use proptest::prelude::*;
 
     use super::{
-        super::oracle::{comparison, id},
+        super::tests::{comparison, id},
         *,
     };
     use crate::limits::FRAME_BYTES;
