@@ -29,10 +29,7 @@ mod made {
             record::{Measured, Runner, record},
         },
     };
-    use spore_protocol::{
-        Cid, Goal, Identity, TaskManifest,
-        manifest::{MANIFEST_VERSION, STARLARK_TRAIN_SCRIPT},
-    };
+    use spore_protocol::{ArtifactType, Cid, Goal, Identity, TaskManifest, manifest::MANIFEST_VERSION};
     use spore_trainer::{
         corpus,
         device::DeviceChoice,
@@ -103,7 +100,7 @@ mod made {
                 "Lower the bits per byte that a small byte-level language model needs on held-out text, with {budget} s of training."
             ),
             task_type: "ml_train".into(),
-            artifact_type: STARLARK_TRAIN_SCRIPT.into(),
+            artifact_type: ArtifactType::Starlark,
             metric: "val_bpb".into(),
             goal: Goal::Minimize,
             base_code_cid: Some(Cid::of(script.as_bytes())),

@@ -17,7 +17,7 @@ use libp2p::{
 use sha2::{Digest, Sha256};
 use spore_base::standing::PENALTY_LIMIT;
 use spore_protocol::{
-    cbor::{self, Bytes},
+    cbor::{self, ByteBuf},
     wire::MAX_MESSAGE_BYTES,
 };
 
@@ -178,11 +178,11 @@ fn gossip() -> Result<gossipsub::Behaviour<gossipsub::IdentityTransform, Subscri
 /// The id of the object in a message, so that an object and its announcement are one message to gossipsub. For bytes that
 /// are no message it is a hash of them; such a message is refused anyway.
 pub fn message_id(data: &[u8]) -> MessageId {
-    if let Ok((_, canonical, _)) = cbor::decode::<(u8, Bytes, Bytes)>(data, MAX_MESSAGE_BYTES) {
-        return MessageId::new(&Sha256::digest(&canonical.0));
+    if let Ok((_, canonical, _)) = cbor::decode::<(u8, ByteBuf, ByteBuf)>(data, MAX_MESSAGE_BYTES) {
+        return MessageId::new(&Sha256::digest(&canonical));
     }
-    match cbor::decode::<(u8, Bytes, u64)>(data, MAX_MESSAGE_BYTES) {
-        Ok((_, id, _)) if id.0.len() == 32 => MessageId::new(&id.0),
+    match cbor::decode::<(u8, ByteBuf, u64)>(data, MAX_MESSAGE_BYTES) {
+        Ok((_, id, _)) if id.len() == 32 => MessageId::new(&id),
         _ => MessageId::new(&Sha256::digest(data)),
     }
 }
@@ -277,9 +277,9 @@ mod tests {
 
     #[test]
     fn announcement_and_its_object_are_one_message() {
-        let canonical = Bytes(vec![b'x'; 50]);
-        let id = Bytes(Sha256::digest(&canonical.0).to_vec());
-        let object = cbor::encode(&(1u8, canonical, Bytes(vec![0; 64]))).unwrap();
+        let canonical = ByteBuf::from(vec![b'x'; 50]);
+        let id = ByteBuf::from(Sha256::digest(&canonical).to_vec());
+        let object = cbor::encode(&(1u8, canonical, ByteBuf::from(vec![0; 64]))).unwrap();
         let announce = cbor::encode(&(1u8, id, 50u64)).unwrap();
         assert_eq!(message_id(&object), message_id(&announce));
         assert_ne!(message_id(b"garbage"), message_id(b"other garbage"));

@@ -8,7 +8,7 @@ use libp2p::{StreamProtocol, request_response::Codec};
 use serde::{Deserialize, Serialize, de::DeserializeOwned};
 use spore_protocol::{
     Kind, ObjectId, TaskId,
-    cbor::{self, Bytes},
+    cbor::{self, ByteBuf},
 };
 use spore_storage::SyncScope;
 
@@ -58,7 +58,7 @@ pub enum SyncRequest {
     /// Asks for the tasks that the peer holds anything of.
     Tasks,
     /// A message of a reconciliation, about one scope.
-    Reconcile { scope: ReconcileScope, message: Bytes },
+    Reconcile { scope: ReconcileScope, message: ByteBuf },
     /// The sender has objects that gossip may not have brought to the peer: the peer should catch up.
     News,
 }
@@ -69,7 +69,7 @@ pub enum SyncAnswer {
     /// The most active task first, at most [`limits::MAX_TASKS`].
     Tasks(Vec<TaskId>),
     /// The answer to [`SyncRequest::Reconcile`].
-    Reconcile(Bytes),
+    Reconcile(ByteBuf),
     /// The answer to [`SyncRequest::News`].
     Heard,
 }
@@ -86,7 +86,7 @@ pub struct ObjectsRequest {
 #[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
 pub struct ObjectsAnswer {
     /// Each as [`spore_protocol::wire::encode_object`] writes it, parents before children.
-    pub objects: Vec<Bytes>,
+    pub objects: Vec<ByteBuf>,
     /// Ids of objects that the answering node does not have.
     pub absent: Vec<ObjectId>,
 }
@@ -105,7 +105,7 @@ pub enum ArtifactAnswer {
     /// The answering node does not have the artifact, or not so many bytes of it.
     Absent,
     /// The bytes from the offset on, at most [`limits::CHUNK_BYTES`], and the artifact's size in bytes.
-    Chunk { total: u64, bytes: Bytes },
+    Chunk { total: u64, bytes: ByteBuf },
 }
 
 /// Reads and writes one CBOR value in each direction of a stream.
@@ -220,8 +220,10 @@ mod tests {
 
     #[test]
     fn messages_round_trip_and_oversize_is_refused() {
-        let request =
-            SyncRequest::Reconcile { scope: ReconcileScope::Records(TaskId([3; 32])), message: Bytes(vec![7; 40]) };
+        let request = SyncRequest::Reconcile {
+            scope: ReconcileScope::Records(TaskId([3; 32])),
+            message: ByteBuf::from(vec![7; 40]),
+        };
         block_on(async {
             let mut wire = Cursor::new(Vec::new());
             write(&mut wire, &request).await.unwrap();
@@ -240,7 +242,7 @@ mod tests {
         assert!(cbor::encode(&ObjectsRequest { kind: 1, ids }).unwrap().len() <= limits::OBJECTS_REQUEST_BYTES);
         let artifact = ArtifactRequest { cid: spore_protocol::Cid([255; 32]), offset: u64::MAX };
         assert!(cbor::encode(&artifact).unwrap().len() <= 256);
-        let chunk = ArtifactAnswer::Chunk { total: u64::MAX, bytes: Bytes(vec![0; limits::CHUNK_BYTES]) };
+        let chunk = ArtifactAnswer::Chunk { total: u64::MAX, bytes: ByteBuf::from(vec![0; limits::CHUNK_BYTES]) };
         assert!(cbor::encode(&chunk).unwrap().len() <= limits::CHUNK_BYTES + 256);
     }
 }

@@ -17,8 +17,8 @@ use spore_base::{
 };
 use spore_ingest::{Disposition, IngestHandle, Origin, StoreEvent};
 use spore_protocol::{
-    Cid, HardwareClass, Identity, NodeId, Object, RecordId, Signed, SignedObject, TaskId, TaskManifest, Verified,
-    VerifiedObject, manifest::STARLARK_TRAIN_SCRIPT,
+    ArtifactType, Cid, HardwareClass, Identity, NodeId, Object, RecordId, Signed, SignedObject, TaskId, TaskManifest,
+    Verified, VerifiedObject,
 };
 use spore_storage::{Store, StoreError, TaskView};
 use spore_trainer::{
@@ -135,9 +135,8 @@ pub struct Order<'a> {
 /// than an hour, or a person asked for them by making the task here or pinning it.
 pub fn runnable(task: &TaskView, pinned: Option<TaskId>, us: NodeId) -> bool {
     task.manifest.as_ref().is_some_and(|m| {
-        m.artifact_type == STARLARK_TRAIN_SCRIPT
+        m.artifact_type.measures(&m.metric)
             && m.base_code_cid.is_some()
-            && m.metric == "val_bpb"
             && (pinned == Some(task.task_id) || m.created_by == us || BUDGETS.contains(&m.time_budget))
     })
 }
@@ -241,10 +240,11 @@ impl Engine {
         let manifest = view.manifest.clone().ok_or_else(|| refuse("it has no manifest"))?;
         if !runnable(&view, *self.settings.pinned.borrow(), self.node_id()) {
             let reason = format!(
-                "its artifact type is {} with metric {} and {} s of training; this node runs {STARLARK_TRAIN_SCRIPT} with metric val_bpb, and more than {} s only where the task is pinned or its own",
+                "its artifact type is {} with metric {} and {} s of training; this node runs {} with metric val_bpb, and more than {} s only where the task is pinned or its own",
                 manifest.artifact_type,
                 manifest.metric,
                 manifest.time_budget,
+                ArtifactType::Starlark,
                 BUDGETS.end()
             );
             return Err(refuse(&reason));

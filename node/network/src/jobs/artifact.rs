@@ -101,7 +101,7 @@ async fn append(mut writer: ArtifactWriter, bytes: Vec<u8>) -> Result<ArtifactWr
 /// The artifact's size in bytes, and its chunk at `offset`.
 async fn chunk(context: &JobContext, peer: PeerId, cid: Cid, offset: u64) -> Result<(u64, Vec<u8>), ArtifactFailure> {
     match context.ask_artifact(peer, ArtifactRequest { cid, offset }).await {
-        Ok(ArtifactAnswer::Chunk { total, bytes }) if bytes.0.len() <= CHUNK_BYTES => Ok((total, bytes.0)),
+        Ok(ArtifactAnswer::Chunk { total, bytes }) if bytes.len() <= CHUNK_BYTES => Ok((total, bytes.into_vec())),
         Ok(ArtifactAnswer::Chunk { .. }) => Err(malformed("a chunk that is too large")),
         Ok(ArtifactAnswer::Absent) | Err(_) => Err(ArtifactFailure::Absent),
     }

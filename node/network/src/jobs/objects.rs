@@ -85,7 +85,7 @@ fn decode(answer: &ObjectsAnswer, kind: Kind, asked: &HashSet<ObjectId>) -> Deco
     let mut objects: Vec<SignedObject> = Vec::new();
     let mut fault = None;
     for bytes in &answer.objects {
-        match wire::decode_object(&bytes.0, OBJECTS_ANSWER_BYTES) {
+        match wire::decode_object(bytes, OBJECTS_ANSWER_BYTES) {
             Ok(object) if object.kind() == kind && asked.contains(&object.id()) && objects.len() < asked.len() => {
                 objects.push(object);
             }

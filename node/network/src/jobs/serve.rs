@@ -1,6 +1,6 @@
 //! Answers to other peers: plain reads of the store, on blocking threads.
 
-use spore_protocol::{Kind, SignedObject, TaskId, cbor::Bytes, wire};
+use spore_protocol::{Kind, SignedObject, TaskId, cbor::ByteBuf, wire};
 use spore_storage::{Span, Store, StoreError};
 
 use crate::{
@@ -18,7 +18,7 @@ pub fn sync(store: &Store, request: &SyncRequest) -> Result<SyncAnswer, CompareE
         SyncRequest::Tasks => SyncAnswer::Tasks(known_tasks(store)?),
         SyncRequest::Reconcile { scope, message } => {
             let set = Comparison::new(store.sync_set(scope.stored())?);
-            SyncAnswer::Reconcile(Bytes(set.answer(&message.0)?))
+            SyncAnswer::Reconcile(ByteBuf::from(set.answer(message)?))
         }
         SyncRequest::News => SyncAnswer::Heard,
     })
@@ -57,7 +57,7 @@ pub fn objects(store: &Store, request: &ObjectsRequest) -> Result<ObjectsAnswer,
         }
     }
     found.sort_by_key(|object| (depth(object), object.timestamp()));
-    let objects = found.iter().filter_map(|object| wire::encode_object(object).ok()).map(Bytes).collect();
+    let objects = found.iter().filter_map(|object| wire::encode_object(object).ok()).map(ByteBuf::from).collect();
     Ok(ObjectsAnswer { objects, absent })
 }
 
@@ -75,7 +75,7 @@ fn depth(object: &SignedObject) -> u64 {
 pub fn artifact(store: &Store, request: &ArtifactRequest) -> Result<ArtifactAnswer, CompareError> {
     let Some(total) = store.artifact_size(&request.cid)? else { return Ok(ArtifactAnswer::Absent) };
     Ok(match store.read_artifact_range(&request.cid, request.offset, CHUNK_BYTES)? {
-        Some(bytes) => ArtifactAnswer::Chunk { total, bytes: Bytes(bytes) },
+        Some(bytes) => ArtifactAnswer::Chunk { total, bytes: ByteBuf::from(bytes) },
         None => ArtifactAnswer::Absent,
     })
 }

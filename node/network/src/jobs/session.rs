@@ -5,7 +5,7 @@ use std::time::Instant;
 
 use libp2p::PeerId;
 use spore_ingest::{Disposition, Origin};
-use spore_protocol::{ObjectId, Reject, TaskId, cbor::Bytes};
+use spore_protocol::{ObjectId, Reject, TaskId, cbor::ByteBuf};
 use spore_storage::StoreError;
 
 use super::{JobContext, objects, read};
@@ -101,9 +101,9 @@ impl CatchupSession<'_> {
     }
 
     async fn ask(&self, scope: ReconcileScope, message: Vec<u8>) -> ReconcileEvent {
-        let request = SyncRequest::Reconcile { scope, message: Bytes(message) };
+        let request = SyncRequest::Reconcile { scope, message: ByteBuf::from(message) };
         match self.context.ask_sync(self.peer, request).await {
-            Ok(SyncAnswer::Reconcile(answer)) => ReconcileEvent::Answer(answer.0),
+            Ok(SyncAnswer::Reconcile(answer)) => ReconcileEvent::Answer(answer.into_vec()),
             Ok(_) | Err(NoAnswer) => ReconcileEvent::Lost,
         }
     }

@@ -3,7 +3,7 @@
 use libp2p::{gossipsub, request_response, swarm::SwarmEvent};
 use spore_protocol::{
     Identity, SignedObject,
-    cbor::{self, Bytes},
+    cbor::{self, ByteBuf},
     fixtures,
     topic::Topic,
     wire,
@@ -79,7 +79,7 @@ async fn garbage_wrong_topics_and_empty_announcements_are_refused() {
     let other = chain(&victim.identity, "other", 1).1;
     hostile.publish(Topic::Record(task), b"no message at all".to_vec());
     hostile.publish(Topic::Record(task), wire::encode_object(&other[1]).unwrap());
-    hostile.publish(Topic::Record(task), cbor::encode(&(1u8, Bytes(vec![5; 32]), u64::MAX)).unwrap());
+    hostile.publish(Topic::Record(task), cbor::encode(&(1u8, ByteBuf::from(vec![5; 32]), u64::MAX)).unwrap());
     let refused = |victim: &Node| {
         let network = victim.network.clone();
         async move {
@@ -101,7 +101,7 @@ async fn malformed_catch_up_requests_cost_the_peer_its_connection() {
     let peer = victim.peer();
     hostile.until(|_, event| matches!(event, SwarmEvent::ConnectionEstablished { .. }).then_some(())).await;
     for n in 0..4u8 {
-        let request = SyncRequest::Reconcile { scope: ReconcileScope::Tasks, message: Bytes(vec![n]) };
+        let request = SyncRequest::Reconcile { scope: ReconcileScope::Tasks, message: ByteBuf::from(vec![n]) };
         hostile.swarm.behaviour_mut().sync.send_request(&peer, request);
     }
     hostile.disconnected().await;
@@ -125,7 +125,7 @@ async fn artifact_with_a_wrong_hash_is_refused_and_fetched_elsewhere() {
             ..
         })) = event
         {
-            let answer = ArtifactAnswer::Chunk { total: 100_000, bytes: Bytes(vec![8; 100_000]) };
+            let answer = ArtifactAnswer::Chunk { total: 100_000, bytes: ByteBuf::from(vec![8; 100_000]) };
             let _ = swarm.behaviour_mut().artifact.send_response(channel, answer);
         }
         None::<()>
@@ -159,7 +159,7 @@ async fn answer_with_other_objects_than_asked_for_is_refused() {
     let mut hostile = in_the_mesh(9, &victim, Topic::Record(task)).await;
     let announcement = wire::Message::of(large).encode().unwrap();
     hostile.publish(Topic::Record(task), announcement);
-    let body = Bytes(wire::encode_object(&unasked).unwrap());
+    let body = ByteBuf::from(wire::encode_object(&unasked).unwrap());
     let answering = hostile.until(|swarm, event| {
         if let SwarmEvent::Behaviour(BehaviourEvent::Objects(libp2p::request_response::Event::Message {
             message: libp2p::request_response::Message::Request { channel, .. },
