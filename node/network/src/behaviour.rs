@@ -76,7 +76,7 @@ pub fn swarm(config: &NetworkConfig, transport: Transport) -> Result<Swarm<Behav
             .map_err(|e| setup(&e))?
             .with_quic()
             .with_dns()
-            .map_err(|e| NetworkError::Setup(format!("the system's DNS configuration: {e}")))?
+            .map_err(|e| NetworkError::Setup(format!("cannot read the system's DNS configuration: {e}")))?
             .with_behaviour(|key| behaviour(key, config))
             .map_err(|e| setup(&e))?
             .with_swarm_config(|swarm| swarm.with_idle_connection_timeout(limits::IDLE_TIMEOUT))
@@ -267,12 +267,23 @@ fn local_discovery(peer: PeerId, config: &NetworkConfig) -> Toggle<mdns::tokio::
 
 #[cfg(test)]
 mod tests {
+    use spore_base::standing::Offence;
+
     use super::*;
 
     #[test]
     fn gossip_settings_agree_with_each_other() {
         gossip().unwrap();
         topic_score().validate().unwrap();
+    }
+
+    #[test]
+    fn heavy_offences_cross_one_threshold_after_the_other() {
+        let score = |offences| -f64::from(offences * Offence::Forged.points()) * score_params().app_specific_weight;
+        let thresholds = score_thresholds();
+        assert!(score(1) >= thresholds.gossip_threshold && score(2) < thresholds.gossip_threshold);
+        assert!(score(2) >= thresholds.publish_threshold && score(3) < thresholds.publish_threshold);
+        assert!(score(3) >= thresholds.graylist_threshold && score(4) < thresholds.graylist_threshold);
     }
 
     #[test]

@@ -11,7 +11,7 @@ use spore_protocol::ObjectId;
 use super::{
     BadMessage, CompareError,
     set::ItemSet,
-    wire::{Bound, Content, FINGERPRINT_BYTES, Fingerprint, RangeWriter, Ranges, VERSION, VERSIONS, write_number},
+    wire::{Content, FINGERPRINT_BYTES, Fingerprint, RangeBound, RangeWriter, Ranges, VERSION, VERSIONS, write_number},
 };
 use crate::limits::FRAME_BYTES;
 
@@ -59,8 +59,8 @@ impl<S: ItemSet> Comparison<S> {
     /// # Errors
     /// When the set cannot be read.
     pub fn initiate(&self) -> Result<Vec<u8>, CompareError> {
-        let mut reply = Reply::new(&self.set, self.frame);
-        reply.split(0, self.set.len(), Bound::END)?;
+        let mut reply = RangeReply::new(&self.set, self.frame);
+        reply.split(0, self.set.len(), RangeBound::END)?;
         Ok(reply.message.finish())
     }
 
@@ -97,7 +97,7 @@ impl<S: ItemSet> Comparison<S> {
     }
 
     fn read(&self, body: &[u8], mut side: Side<'_>) -> Result<Vec<u8>, CompareError> {
-        let mut reply = Reply::new(&self.set, self.frame);
+        let mut reply = RangeReply::new(&self.set, self.frame);
         let mut begin = 0;
         for range in Ranges::new(body) {
             let (bound, content) = range?;
@@ -127,7 +127,7 @@ impl<S: ItemSet> Comparison<S> {
     }
 
     /// The place at which a range ends that begins at `begin`.
-    fn place(&self, begin: usize, bound: &Bound) -> Result<usize, CompareError> {
+    fn place(&self, begin: usize, bound: &RangeBound) -> Result<usize, CompareError> {
         let size = self.set.len();
         if bound.timestamp == u64::MAX {
             return Ok(size);
@@ -149,27 +149,27 @@ impl<S: ItemSet> Comparison<S> {
 }
 
 /// A message being written.
-struct Reply<'a, S> {
+struct RangeReply<'a, S> {
     set: &'a S,
     message: RangeWriter,
     /// Bytes of the message after which nothing but its end may follow.
     room: usize,
     /// End of the ranges that need no answer and stand between the last range written and the next one. They are
     /// written as one range, and not at all at the end of a message.
-    skipped: Option<Bound>,
+    skipped: Option<RangeBound>,
     /// Place of the last bound written.
     written: usize,
     /// The message has its end.
     full: bool,
 }
 
-impl<'a, S: ItemSet> Reply<'a, S> {
+impl<'a, S: ItemSet> RangeReply<'a, S> {
     fn new(set: &'a S, frame: usize) -> Self {
         let room = frame.saturating_sub(RESERVED);
         Self { set, message: RangeWriter::new(), room, skipped: None, written: 0, full: false }
     }
 
-    fn skip(&mut self, bound: Bound) {
+    fn skip(&mut self, bound: RangeBound) {
         self.skipped = Some(bound);
     }
 
@@ -180,7 +180,7 @@ impl<'a, S: ItemSet> Reply<'a, S> {
     }
 
     /// Describes a range that differs: by the ids of a small range, otherwise by fingerprints of its parts.
-    fn split(&mut self, begin: usize, end: usize, bound: Bound) -> Result<(), CompareError> {
+    fn split(&mut self, begin: usize, end: usize, bound: RangeBound) -> Result<(), CompareError> {
         let before = self.message.len();
         self.write_skipped();
         if end - begin < LISTED {
@@ -197,7 +197,7 @@ impl<'a, S: ItemSet> Reply<'a, S> {
         Ok(())
     }
 
-    fn parts(&mut self, begin: usize, end: usize, bound: Bound) -> Result<(), CompareError> {
+    fn parts(&mut self, begin: usize, end: usize, bound: RangeBound) -> Result<(), CompareError> {
         let (each, longer) = ((end - begin) / SPLIT, (end - begin) % SPLIT);
         let mut from = begin;
         for part in 0..SPLIT {
@@ -211,16 +211,16 @@ impl<'a, S: ItemSet> Reply<'a, S> {
     }
 
     /// The bound between the item before a place and the one at it.
-    fn bound_at(&self, place: usize) -> Result<Bound, CompareError> {
+    fn bound_at(&self, place: usize) -> Result<RangeBound, CompareError> {
         let mut pair = Vec::with_capacity(2);
         self.set.each(place.saturating_sub(1), place + 1, &mut |timestamp, id| {
             pair.push((timestamp, id));
             true
         })?;
         match pair.as_slice() {
-            [last, next] => Ok(Bound::between(*last, *next)),
+            [last, next] => Ok(RangeBound::between(*last, *next)),
             // The set is shorter than it said: its end is the only bound that is right for certain.
-            _ => Ok(Bound::END),
+            _ => Ok(RangeBound::END),
         }
     }
 
@@ -234,7 +234,7 @@ impl<'a, S: ItemSet> Reply<'a, S> {
     }
 
     /// Lists the ids of a range, as many as there is room for. The rest of the range belongs to what is left.
-    fn list(&mut self, begin: usize, end: usize, bound: Bound) -> Result<(), CompareError> {
+    fn list(&mut self, begin: usize, end: usize, bound: RangeBound) -> Result<(), CompareError> {
         let before = self.message.len();
         let room = self.room.saturating_sub(before) / 32 + usize::from(before <= self.room);
         self.write_skipped();
@@ -248,14 +248,14 @@ impl<'a, S: ItemSet> Reply<'a, S> {
             next.is_none()
         })?;
         self.written = begin + ids.len();
-        self.message.ids(&next.map_or(bound, Bound::before), &ids);
+        self.message.ids(&next.map_or(bound, RangeBound::before), &ids);
         if self.message.len() > self.room { self.end() } else { Ok(()) }
     }
 
     /// Ends the message with the fingerprint of all items that no range describes.
     fn end(&mut self) -> Result<(), CompareError> {
         let left = fingerprint(self.set, self.written, self.set.len())?;
-        self.message.fingerprint(&Bound::END, &left);
+        self.message.fingerprint(&RangeBound::END, &left);
         self.full = true;
         Ok(())
     }

@@ -53,7 +53,7 @@ pub enum ReconcileEnd {
 /// One scope being reconciled with one peer.
 #[derive(Debug)]
 pub struct Reconciliation {
-    stage: Stage,
+    stage: ReconcileStage,
     /// Ids named and not yet asked for: at most one answer's.
     needed: VecDeque<ObjectId>,
     rounds: u32,
@@ -62,7 +62,7 @@ pub struct Reconciliation {
 }
 
 #[derive(Debug)]
-enum Stage {
+enum ReconcileStage {
     /// This message waits for its answer.
     Asking(Vec<u8>),
     /// These objects are being fetched. The message follows once nothing more is needed.
@@ -77,27 +77,27 @@ impl Reconciliation {
     /// When the set cannot be read.
     pub fn start<S: ItemSet>(set: &Comparison<S>) -> Result<(Self, ReconcileEffect), CompareError> {
         let first = set.initiate()?;
-        let stage = Stage::Asking(first.clone());
+        let stage = ReconcileStage::Asking(first.clone());
         let machine = Self { stage, needed: VecDeque::new(), rounds: 0, idle_rounds: 0, losses: 0 };
         Ok((machine, ReconcileEffect::Ask(first)))
     }
 
     /// Takes in what happened, with the set as it is now, and says what to do next.
     pub fn handle<S: ItemSet>(&mut self, event: ReconcileEvent, set: &Comparison<S>) -> ReconcileEffect {
-        match (std::mem::replace(&mut self.stage, Stage::Over), event) {
-            (Stage::Asking(_), ReconcileEvent::Answer(answer)) => match self.read(&answer, set) {
+        match (std::mem::replace(&mut self.stage, ReconcileStage::Over), event) {
+            (ReconcileStage::Asking(_), ReconcileEvent::Answer(answer)) => match self.read(&answer, set) {
                 Ok(next) => self.proceed(next),
                 Err(CompareError::Bad(bad)) => ReconcileEffect::Done(ReconcileEnd::Bad(bad)),
                 Err(CompareError::Store(error)) => ReconcileEffect::Done(ReconcileEnd::Failed(error.to_string())),
             },
-            (Stage::Fetching(asked, next), ReconcileEvent::Fetched { left }) if left.len() < asked.len() => {
+            (ReconcileStage::Fetching(asked, next), ReconcileEvent::Fetched { left }) if left.len() < asked.len() => {
                 self.losses = 0;
                 for id in left.into_iter().rev() {
                     self.needed.push_front(id);
                 }
                 self.proceed(next)
             }
-            (Stage::Over, _) => ReconcileEffect::Done(ReconcileEnd::Lost),
+            (ReconcileStage::Over, _) => ReconcileEffect::Done(ReconcileEnd::Lost),
             // Nothing came, or an answer that brought nothing: ask again, a few times.
             (stage, _) => self.again(stage),
         }
@@ -116,26 +116,26 @@ impl Reconciliation {
     fn proceed(&mut self, next: Option<Vec<u8>>) -> ReconcileEffect {
         if !self.needed.is_empty() {
             let batch: Vec<_> = self.needed.drain(..self.needed.len().min(OBJECTS_PER_REQUEST)).collect();
-            self.stage = Stage::Fetching(batch.clone(), next);
+            self.stage = ReconcileStage::Fetching(batch.clone(), next);
             return ReconcileEffect::Fetch(batch);
         }
         let Some(message) = next else { return ReconcileEffect::Done(ReconcileEnd::Complete) };
         if self.rounds >= ROUNDS || self.idle_rounds >= IDLE_ROUNDS {
             return ReconcileEffect::Done(ReconcileEnd::Endless);
         }
-        self.stage = Stage::Asking(message.clone());
+        self.stage = ReconcileStage::Asking(message.clone());
         ReconcileEffect::Ask(message)
     }
 
-    fn again(&mut self, stage: Stage) -> ReconcileEffect {
+    fn again(&mut self, stage: ReconcileStage) -> ReconcileEffect {
         self.losses += 1;
         if self.losses > RETRIES {
             return ReconcileEffect::Done(ReconcileEnd::Lost);
         }
         let effect = match &stage {
-            Stage::Asking(message) => ReconcileEffect::Ask(message.clone()),
-            Stage::Fetching(batch, _) => ReconcileEffect::Fetch(batch.clone()),
-            Stage::Over => ReconcileEffect::Done(ReconcileEnd::Lost),
+            ReconcileStage::Asking(message) => ReconcileEffect::Ask(message.clone()),
+            ReconcileStage::Fetching(batch, _) => ReconcileEffect::Fetch(batch.clone()),
+            ReconcileStage::Over => ReconcileEffect::Done(ReconcileEnd::Lost),
         };
         self.stage = stage;
         effect

@@ -69,12 +69,12 @@ impl ItemSet for Vec<(u64, ObjectId)> {
 }
 
 /// The crate, over the same items.
-struct Oracle {
+struct CrateNegentropy {
     items: NegentropyStorageVector,
     frame: u64,
 }
 
-impl Oracle {
+impl CrateNegentropy {
     fn new(set: &BTreeSet<u32>, frame: usize) -> Self {
         let mut items = NegentropyStorageVector::new();
         for (timestamp, id) in sorted(set) {
@@ -140,7 +140,7 @@ proptest! {
         theirs in proptest::collection::btree_set(0u32..6000, 0..2500),
         frame in prop_oneof![Just(FRAME_BYTES), SHORTEST_FRAME..2 * SHORTEST_FRAME],
     ) {
-        let (client, server) = (Oracle::new(&mine, frame), Oracle::new(&theirs, frame));
+        let (client, server) = (CrateNegentropy::new(&mine, frame), CrateNegentropy::new(&theirs, frame));
         let (our_client, our_server) = (framed(&mine, frame), framed(&theirs, frame));
         let mut message = client.initiate();
         prop_assert_eq!(&our_client.initiate().unwrap(), &message);
@@ -171,12 +171,12 @@ proptest! {
         // A client of the crate may send more than our server's frame: the longer frame is what both agree on.
         let served = of_client.max(of_server);
 
-        let (client, server) = (framed(&mine, of_client), Oracle::new(&theirs, of_server));
+        let (client, server) = (framed(&mine, of_client), CrateNegentropy::new(&theirs, of_server));
         let learn = |answer: &[u8], needed: &mut Vec<_>| client.learn(answer, needed).unwrap();
         let found = run(client.initiate().unwrap(), frames, |message| server.answer(message), learn);
         prop_assert_eq!(&found, &expected, "our client, the crate's server");
 
-        let (client, server) = (Oracle::new(&mine, of_client), framed(&theirs, served));
+        let (client, server) = (CrateNegentropy::new(&mine, of_client), framed(&theirs, served));
         let answer = |message: &[u8]| server.answer(message).unwrap();
         let learn = |answer: &[u8], needed: &mut Vec<_>| client.learn(answer, needed);
         let found = run(client.initiate(), (of_client, served), answer, learn);
@@ -204,7 +204,7 @@ proptest! {
         other in proptest::collection::btree_set(0u32..2000, 0..600),
         changes in proptest::collection::vec((any::<prop::sample::Index>(), any::<u8>()), 1..4),
     ) {
-        let (ours, oracle) = (comparison(&set), Oracle::new(&set, FRAME_BYTES));
+        let (ours, oracle) = (comparison(&set), CrateNegentropy::new(&set, FRAME_BYTES));
         let mut message = comparison(&other).initiate().unwrap();
         for (at, byte) in changes {
             let at = at.index(message.len());

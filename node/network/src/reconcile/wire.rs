@@ -1,7 +1,7 @@
 //! The bytes of a negentropy message, protocol version 1.
 //!
 //! A message is a version byte and a list of ranges. The ranges follow each other without a gap, so each names only its
-//! end. An end is a [`Bound`], followed by what the sender states about its own items in that range:
+//! end. An end is a [`RangeBound`], followed by what the sender states about its own items in that range:
 //!
 //! ```text
 //! message   = version (1 byte) range*
@@ -37,7 +37,7 @@ const NUMBER_BYTES: usize = 10;
 
 /// The exclusive end of a range: all (timestamp, id) pairs before it belong to the range.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub struct Bound {
+pub struct RangeBound {
     pub timestamp: u64,
     /// The prefix, filled up with zeros.
     pub id: ObjectId,
@@ -45,7 +45,7 @@ pub struct Bound {
     length: usize,
 }
 
-impl Bound {
+impl RangeBound {
     /// Behind every item.
     pub const END: Self = Self { timestamp: u64::MAX, id: ObjectId([0; ID_BYTES]), length: 0 };
 
@@ -95,7 +95,7 @@ impl<'a> Ranges<'a> {
         Self { rest: body, timestamp: 0 }
     }
 
-    fn range(&mut self) -> Result<(Bound, Content<'a>), BadMessage> {
+    fn range(&mut self) -> Result<(RangeBound, Content<'a>), BadMessage> {
         let end = self.bound()?;
         let content = match self.number()? {
             SKIP => Content::Skip,
@@ -113,7 +113,7 @@ impl<'a> Ranges<'a> {
         Ok((end, content))
     }
 
-    fn bound(&mut self) -> Result<Bound, BadMessage> {
+    fn bound(&mut self) -> Result<RangeBound, BadMessage> {
         self.timestamp = match self.number()? {
             0 => u64::MAX,
             more => self.timestamp.saturating_add(more - 1),
@@ -124,7 +124,7 @@ impl<'a> Ranges<'a> {
         for (to, from) in id.iter_mut().zip(self.bytes(length)?) {
             *to = *from;
         }
-        Ok(Bound { timestamp: self.timestamp, id: ObjectId(id), length })
+        Ok(RangeBound { timestamp: self.timestamp, id: ObjectId(id), length })
     }
 
     fn number(&mut self) -> Result<u64, BadMessage> {
@@ -149,7 +149,7 @@ impl<'a> Ranges<'a> {
 }
 
 impl<'a> Iterator for Ranges<'a> {
-    type Item = Result<(Bound, Content<'a>), BadMessage>;
+    type Item = Result<(RangeBound, Content<'a>), BadMessage>;
 
     fn next(&mut self) -> Option<Self::Item> {
         if self.rest.is_empty() {
@@ -182,24 +182,24 @@ impl RangeWriter {
         self.bytes.len()
     }
 
-    /// Removes what was written since the message had `length` bytes. Only a range that ends at [`Bound::END`] may
+    /// Removes what was written since the message had `length` bytes. Only a range that ends at [`RangeBound::END`] may
     /// follow: its timestamp is not relative to the bound before.
     pub fn truncate(&mut self, length: usize) {
         self.bytes.truncate(length);
     }
 
-    pub fn skip(&mut self, end: &Bound) {
+    pub fn skip(&mut self, end: &RangeBound) {
         self.bound(end);
         self.number(SKIP);
     }
 
-    pub fn fingerprint(&mut self, end: &Bound, fingerprint: &Fingerprint) {
+    pub fn fingerprint(&mut self, end: &RangeBound, fingerprint: &Fingerprint) {
         self.bound(end);
         self.number(FINGERPRINT);
         self.bytes.extend_from_slice(fingerprint);
     }
 
-    pub fn ids(&mut self, end: &Bound, ids: &[ObjectId]) {
+    pub fn ids(&mut self, end: &RangeBound, ids: &[ObjectId]) {
         self.bound(end);
         self.number(IDS);
         self.number(ids.len() as u64);
@@ -213,7 +213,7 @@ impl RangeWriter {
         self.bytes
     }
 
-    fn bound(&mut self, bound: &Bound) {
+    fn bound(&mut self, bound: &RangeBound) {
         let timestamp = match bound.timestamp {
             u64::MAX => 0,
             // Bounds come in order, and no finite one is the largest number.
@@ -255,9 +255,9 @@ mod tests {
     #[test]
     fn message_is_written_byte_for_byte_as_the_protocol_says() {
         let mut writer = RangeWriter::new();
-        writer.skip(&Bound::between((99, id(1, 1)), (200, id(2, 2))));
-        writer.fingerprint(&Bound::between((200, id(2, 2)), (200, id(2, 3))), &[9; FINGERPRINT_BYTES]);
-        writer.ids(&Bound::END, &[id(5, 5)]);
+        writer.skip(&RangeBound::between((99, id(1, 1)), (200, id(2, 2))));
+        writer.fingerprint(&RangeBound::between((200, id(2, 2)), (200, id(2, 3))), &[9; FINGERPRINT_BYTES]);
+        writer.ids(&RangeBound::END, &[id(5, 5)]);
         let fingerprint = [9; FINGERPRINT_BYTES];
         let expected: Vec<u8> =
             [&[0x61, 0x81, 0x49, 0, 0][..], &[1, 2, 2, 3, 1], &fingerprint, &[0, 0, 2, 1], &id(5, 5).0].concat();
@@ -267,9 +267,12 @@ mod tests {
     #[test]
     fn bound_between_two_items_separates_them() {
         let (a, b) = ((5, id(1, 1)), (5, id(1, 2)));
-        assert_eq!(Bound::between(a, b), Bound { timestamp: 5, id: ObjectId(prefix(&[1, 2])), length: 2 });
-        assert_eq!(Bound::between((4, id(1, 1)), a), Bound { timestamp: 5, id: ObjectId([0; 32]), length: 0 });
-        assert!(Bound::before((u64::MAX, id(1, 1))).timestamp < Bound::END.timestamp);
+        assert_eq!(RangeBound::between(a, b), RangeBound { timestamp: 5, id: ObjectId(prefix(&[1, 2])), length: 2 });
+        assert_eq!(
+            RangeBound::between((4, id(1, 1)), a),
+            RangeBound { timestamp: 5, id: ObjectId([0; 32]), length: 0 }
+        );
+        assert!(RangeBound::before((u64::MAX, id(1, 1))).timestamp < RangeBound::END.timestamp);
     }
 
     fn prefix(bytes: &[u8]) -> [u8; ID_BYTES] {
@@ -314,8 +317,8 @@ mod tests {
         ) {
             let items: Vec<_> = items.into_iter().map(|(timestamp, id)| (timestamp, ObjectId(id))).collect();
             let mut writer = RangeWriter::new();
-            let mut bounds: Vec<_> = items.windows(2).map(|pair| Bound::between(pair[0], pair[1])).collect();
-            bounds.push(Bound::END);
+            let mut bounds: Vec<_> = items.windows(2).map(|pair| RangeBound::between(pair[0], pair[1])).collect();
+            bounds.push(RangeBound::END);
             let listed = [items[0].1, items[1].1];
             let raw = listed.map(|id| id.0);
             for (bound, mode) in bounds.iter().zip(&modes) {

@@ -36,7 +36,7 @@ use super::{
     jobs::{JobContext, JobMessage, serve},
     limits,
     messages::{ArtifactAnswer, ObjectsAnswer, SyncAnswer},
-    state::{CallerId, FetchEvent, GossipEvent, NetworkEffect, NetworkEvent, State},
+    state::{CallerId, FetchEvent, GossipEvent, NetworkEffect, NetworkEvent, NetworkState},
 };
 
 /// Starts the network over TCP and QUIC. Must be called within a tokio runtime. The task ends when `shutdown` turns
@@ -83,7 +83,7 @@ pub fn start_over(
     let (handle, commands) = NetworkHandle::channel();
     let (messages, from_jobs) = mpsc::channel(limits::JOB_MESSAGES);
     let random = random::seeded(random::number());
-    let (state, first) = State::start(&config.bootstrap, tasks, random, Instant::now());
+    let (state, first) = NetworkState::start(&config.bootstrap, tasks, random, Instant::now());
     let mut service = NetworkService {
         swarm,
         state,
@@ -113,7 +113,7 @@ struct ServiceInputs {
 
 struct NetworkService {
     swarm: Swarm<Behaviour>,
-    state: State,
+    state: NetworkState,
     context: JobContext,
     sync: Exchange<SyncAnswer>,
     objects: Exchange<ObjectsAnswer>,

@@ -1,7 +1,7 @@
 //! What the network task knows and decides, as state machines without I/O.
 //!
 //! Each machine has state of its own and takes in one event after the other; effects come out. Time and randomness are
-//! passed in, so a test or a simulation drives any of them without sockets. [`State`] holds all of them: it hands an
+//! passed in, so a test or a simulation drives any of them without sockets. [`NetworkState`] holds all of them: it hands an
 //! event to each machine that it concerns, and turns the effects of one machine that concern another one into events of
 //! that one. All other effects are for the network task, which holds the swarm ([`crate::service`]).
 //!
@@ -148,7 +148,7 @@ pub enum NetworkEffect {
 
 /// All machines of the network, and the randomness that they draw from.
 #[derive(Debug)]
-pub struct State {
+pub struct NetworkState {
     peers: Peers,
     discovery: Discovery,
     gossip: Gossip,
@@ -159,7 +159,7 @@ pub struct State {
     effects: Vec<NetworkEffect>,
 }
 
-impl State {
+impl NetworkState {
     /// `named`: the addresses of peers to stay connected with. `tasks`: those that the store holds anything of.
     pub fn start(
         named: &[Multiaddr],

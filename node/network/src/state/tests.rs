@@ -9,12 +9,12 @@ use spore_protocol::Reject;
 use super::*;
 use crate::limits::{NEWS_INTERVAL, TICK};
 
-fn state() -> (State, Instant) {
+fn state() -> (NetworkState, Instant) {
     let now = Instant::now();
-    (State::start(&[], Vec::new(), random::seeded(1), now).0, now)
+    (NetworkState::start(&[], Vec::new(), random::seeded(1), now).0, now)
 }
 
-fn connect(state: &mut State, peer: PeerId, now: Instant) -> Vec<NetworkEffect> {
+fn connect(state: &mut NetworkState, peer: PeerId, now: Instant) -> Vec<NetworkEffect> {
     let address = "/ip4/192.0.2.1/tcp/1".parse().unwrap();
     state.handle(NetworkEvent::Connected { peer, address, dialled: None }, now)
 }

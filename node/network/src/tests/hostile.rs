@@ -11,7 +11,7 @@ use spore_protocol::{
 
 use super::{
     objects::{chain, record, verified},
-    support::{Hostile, Node, all_have, eventually},
+    support::{Hostile, SwarmNode, all_have, eventually},
 };
 use crate::{
     behaviour::BehaviourEvent,
@@ -24,7 +24,7 @@ fn forged(object: &SignedObject) -> Vec<u8> {
 }
 
 /// A hostile peer that the victim's gossip knows to follow these topics.
-async fn in_the_mesh(seed: u8, victim: &Node, topic: Topic) -> Hostile {
+async fn in_the_mesh(seed: u8, victim: &SwarmNode, topic: Topic) -> Hostile {
     let mut hostile = Hostile::connect(seed, victim, &[topic]).await;
     hostile
         .until(|_, event| match event {
@@ -39,8 +39,8 @@ async fn in_the_mesh(seed: u8, victim: &Node, topic: Topic) -> Hostile {
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn forged_records_are_refused_and_their_sender_is_banned() {
-    let victim = Node::start(1, &[]).await;
-    let bystander = Node::start(2, &[&victim]).await;
+    let victim = SwarmNode::start(1, &[]).await;
+    let bystander = SwarmNode::start(2, &[&victim]).await;
     let (task, objects) = chain(&victim.identity, "forged", 1);
     for object in &objects {
         victim.publish(object.clone()).await;
@@ -70,7 +70,7 @@ async fn forged_records_are_refused_and_their_sender_is_banned() {
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn garbage_wrong_topics_and_empty_announcements_are_refused() {
-    let victim = Node::start(1, &[]).await;
+    let victim = SwarmNode::start(1, &[]).await;
     let (task, objects) = chain(&victim.identity, "garbage", 1);
     for object in &objects {
         victim.publish(object.clone()).await;
@@ -80,7 +80,7 @@ async fn garbage_wrong_topics_and_empty_announcements_are_refused() {
     hostile.publish(Topic::Record(task), b"no message at all".to_vec());
     hostile.publish(Topic::Record(task), wire::encode_object(&other[1]).unwrap());
     hostile.publish(Topic::Record(task), cbor::encode(&(1u8, ByteBuf::from(vec![5; 32]), u64::MAX)).unwrap());
-    let refused = |victim: &Node| {
+    let refused = |victim: &SwarmNode| {
         let network = victim.network.clone();
         async move {
             let rejected = network.snapshot().await.unwrap().rejected;
@@ -96,7 +96,7 @@ async fn garbage_wrong_topics_and_empty_announcements_are_refused() {
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn malformed_catch_up_requests_cost_the_peer_its_connection() {
-    let victim = Node::start(1, &[]).await;
+    let victim = SwarmNode::start(1, &[]).await;
     let mut hostile = Hostile::connect(9, &victim, &[]).await;
     let peer = victim.peer();
     hostile.until(|_, event| matches!(event, SwarmEvent::ConnectionEstablished { .. }).then_some(())).await;
@@ -111,8 +111,8 @@ async fn malformed_catch_up_requests_cost_the_peer_its_connection() {
 /// The peer that is asked first serves other bytes. It loses points, and the next one is asked.
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn artifact_with_a_wrong_hash_is_refused_and_fetched_elsewhere() {
-    let honest = Node::start(1, &[]).await;
-    let client = Node::start(2, &[&honest]).await;
+    let honest = SwarmNode::start(1, &[]).await;
+    let client = SwarmNode::start(2, &[&honest]).await;
     client.connected_to(1).await;
     let mut liar = Hostile::connect(9, &client, &[]).await;
     let (liar_peer, liar_node) = (*liar.swarm.local_peer_id(), Identity::from_seed(&[9; 32]).node_id());
@@ -148,7 +148,7 @@ async fn artifact_with_a_wrong_hash_is_refused_and_fetched_elsewhere() {
 /// A peer that answers a request for one object with another one.
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn answer_with_other_objects_than_asked_for_is_refused() {
-    let victim = Node::start(1, &[]).await;
+    let victim = SwarmNode::start(1, &[]).await;
     let (task, objects) = chain(&victim.identity, "answers", 1);
     for object in &objects {
         victim.publish(object.clone()).await;

@@ -61,7 +61,7 @@ async fn open(dir: &TempDir) -> Store {
     Store::open(dir.path()).unwrap()
 }
 
-pub struct Node {
+pub struct SwarmNode {
     pub identity: Identity,
     pub store: Store,
     pub ingest: IngestHandle,
@@ -72,8 +72,8 @@ pub struct Node {
     dir: TempDir,
 }
 
-impl Node {
-    pub async fn start(seed: u8, bootstrap: &[&Node]) -> Self {
+impl SwarmNode {
+    pub async fn start(seed: u8, bootstrap: &[&SwarmNode]) -> Self {
         Self::start_in(
             tempfile::tempdir().unwrap(),
             config(seed, bootstrap.iter().map(|node| node.address.clone()).collect()),
@@ -143,7 +143,7 @@ impl Node {
 }
 
 /// Waits until all of these nodes have all of these objects.
-pub async fn all_have(nodes: &[&Node], objects: &[SignedObject]) {
+pub async fn all_have(nodes: &[&SwarmNode], objects: &[SignedObject]) {
     eventually("all nodes have all objects", || async {
         nodes.iter().all(|node| objects.iter().all(|object| node.has(object)))
     })
@@ -151,7 +151,7 @@ pub async fn all_have(nodes: &[&Node], objects: &[SignedObject]) {
 }
 
 /// Waits until a gossip mesh can have formed: everybody follows the task.
-pub async fn all_follow(nodes: &[&Node]) {
+pub async fn all_follow(nodes: &[&SwarmNode]) {
     eventually("all nodes follow the task", || async {
         for node in nodes {
             if node.snapshot().await.tasks_followed == 0 {
@@ -169,7 +169,7 @@ pub struct Hostile {
 }
 
 impl Hostile {
-    pub async fn connect(seed: u8, victim: &Node, topics: &[Topic]) -> Self {
+    pub async fn connect(seed: u8, victim: &SwarmNode, topics: &[Topic]) -> Self {
         let config = NetworkConfig { listen: Vec::new(), ..config(seed, Vec::new()) };
         let mut swarm = behaviour::swarm(&config, Transport::Memory).unwrap();
         for topic in topics {
