@@ -175,8 +175,8 @@ fn gossip() -> Result<gossipsub::Behaviour<gossipsub::IdentityTransform, Subscri
     Ok(gossip)
 }
 
-/// The id of the object in a message, so that an object and its announcement are one message to gossipsub. For bytes that
-/// are no message it is a hash of them; such a message is refused anyway.
+/// The id of the object in a message, so that an object and its announcement are one message to gossipsub. For bytes
+/// that are no message it is a hash of them; such a message is refused anyway.
 pub fn message_id(data: &[u8]) -> MessageId {
     if let Ok((_, canonical, _)) = cbor::decode::<(u8, ByteBuf, ByteBuf)>(data, MAX_MESSAGE_BYTES) {
         return MessageId::new(&Sha256::digest(&canonical));
@@ -187,13 +187,13 @@ pub fn message_id(data: &[u8]) -> MessageId {
     }
 }
 
-/// Score that the penalty points of a banned peer amount to. gossipsub's own penalties, a few points each, weigh against
-/// this number.
+/// Score that the penalty points of a banned peer amount to. gossipsub's own penalties, a few points each, weigh
+/// against this number.
 const BAN_SCORE: f64 = 100.0;
 
-/// How gossipsub scores peers. Topics are quiet: minutes without a message are normal, so silence (P3) costs nothing and
-/// time in the mesh earns little. What counts are penalty points (P5), which [`super::state`] keeps, broken promises (P7),
-/// and many peers at one address (P6), except at this machine's own.
+/// How gossipsub scores peers. Topics are quiet: minutes without a message are normal, so silence (P3) costs nothing
+/// and time in the mesh earns little. What counts are penalty points (P5), which [`super::state`] keeps, broken
+/// promises (P7), and many peers at one address (P6), except at this machine's own.
 fn score_params() -> gossipsub::PeerScoreParams {
     gossipsub::PeerScoreParams {
         app_specific_weight: BAN_SCORE / f64::from(PENALTY_LIMIT),
@@ -246,8 +246,8 @@ fn kademlia(peer: PeerId, config: &NetworkConfig) -> kad::Behaviour<kad::store::
     // Kademlia only finds peers here. Records that others want to store are refused.
     settings.set_record_filtering(kad::StoreInserts::FilterBoth);
     let mut kad = kad::Behaviour::with_config(peer, kad::store::MemoryStore::new(peer), settings);
-    // Nodes behind a router, and nodes of one machine, never have a confirmed external address. Without one libp2p would
-    // leave all of them clients, which no node reports to others.
+    // Nodes behind a router, and nodes of one machine, never have a confirmed external address. Without one libp2p
+    // would leave all of them clients, which no node reports to others.
     kad.set_mode(Some(if config.listen.is_empty() { kad::Mode::Client } else { kad::Mode::Server }));
     kad
 }

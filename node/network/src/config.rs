@@ -4,8 +4,8 @@ use std::net::{IpAddr, SocketAddr, TcpListener, UdpSocket};
 
 use libp2p::{Multiaddr, multiaddr::Protocol};
 
-/// The settings of the network. The command line reads them; the network reads no environment. Not `Debug`: it holds the
-/// secret seed.
+/// The settings of the network. The command line reads them; the network reads no environment. Not `Debug`: it holds
+/// the secret seed.
 #[derive(Clone)]
 pub struct NetworkConfig {
     /// The node's Ed25519 seed. The node id and the peer id are of the same key.
@@ -36,8 +36,8 @@ pub enum NetworkError {
     Store(#[from] spore_storage::StoreError),
 }
 
-/// Checks that no other program uses an address. libp2p shares TCP ports on purpose (SO_REUSEPORT), so a second node would
-/// start without an error and take half of the first one's connections.
+/// Checks that no other program uses an address. libp2p shares TCP ports on purpose (SO_REUSEPORT), so a second node
+/// would start without an error and take half of the first one's connections.
 pub(super) fn check_free(address: &Multiaddr) -> Result<(), NetworkError> {
     let mut parts = address.iter();
     let ip = match parts.next() {

@@ -1,7 +1,8 @@
 //! The libp2p side of the node: transports, discovery, gossip, catch-up and artifacts.
 //!
-//! Objects arrive by gossip, by catch-up or by id. They are decoded and go to `ingest`, and what `ingest` decides about a
-//! gossip message decides whether gossipsub forwards it and what its sender pays. New objects of this node are published.
+//! Objects arrive by gossip, by catch-up or by id. They are decoded and go to `ingest`, and what `ingest` decides about
+//! a gossip message decides whether gossipsub forwards it and what its sender pays. New objects of this node are
+//! published.
 //!
 //! One task holds the swarm (`service`). All decisions are in state machines without I/O (`state`): the task turns what
 //! happens into their events and carries out their effects. Whatever reads the store or computes runs beside the task

@@ -15,8 +15,8 @@ pub const MAX_OUTGOING: u32 = 64;
 pub const MAX_PENDING: u32 = 64;
 /// Connections to one peer: two when both sides dial at once, and one more while QUIC replaces TCP.
 pub const MAX_PER_PEER: u32 = 3;
-/// A connection without any stream is closed after this time. Connections are bounded by their number, so this only clears
-/// forgotten ones. It is longer than identify's interval of five minutes, which keeps a healthy connection open.
+/// A connection without any stream is closed after this time. Connections are bounded by their number, so this only
+/// clears forgotten ones. It is longer than identify's interval of five minutes, which keeps a healthy connection open.
 pub const IDLE_TIMEOUT: Duration = Duration::from_secs(15 * 60);
 /// Below this many connected peers, peers that Kademlia knows are dialled. A gossip mesh has 6 to 12.
 pub const TARGET_PEERS: usize = 8;
@@ -30,7 +30,8 @@ pub const KAD_BOOTSTRAP_INTERVAL: Duration = Duration::from_secs(5 * 60);
 pub const ADDRESSES_PER_PEER: usize = 16;
 /// Characters kept of a peer's name for its program, which people see.
 pub const AGENT_LENGTH: usize = 64;
-/// Longest backoff before a named peer is dialled again. A relay that was down for a day is found again within a minute.
+/// Longest backoff before a named peer is dialled again. A relay that was down for a day is found again within a
+/// minute.
 pub const BACKOFF_MOST: Duration = Duration::from_secs(60);
 /// Interval of [`crate::state::NetworkEvent::Tick`]. Short, because wants and sessions wait for it.
 pub const TICK: Duration = Duration::from_millis(250);
@@ -42,10 +43,11 @@ pub const UNANSWERED_PINGS: u32 = 3;
 
 // --- gossip ------------------------------------------------------------------------------
 
-/// Tasks whose topics are followed, the most active first. Each costs three subscriptions with every peer. Further tasks
-/// come by catch-up alone.
+/// Tasks whose topics are followed, the most active first. Each costs three subscriptions with every peer. Further
+/// tasks come by catch-up alone.
 pub const MAX_TASKS: usize = 1024;
-/// Subscriptions accepted from one peer: those of a node with [`MAX_TASKS`] tasks, the two that everybody has, and some room.
+/// Subscriptions accepted from one peer: those of a node with [`MAX_TASKS`] tasks, the two that everybody has, and some
+/// room.
 pub const MAX_SUBSCRIPTIONS: usize = 3 * MAX_TASKS + 64;
 /// Gossip messages being judged. Further ones are ignored, and come by catch-up.
 pub const VALIDATING: usize = 1024;
@@ -54,8 +56,8 @@ pub const HELD: usize = 4096;
 /// Objects published between two ticks. An import of thousands would fill every peer's queue. The rest is announced as
 /// news, and peers fetch it by catch-up.
 pub const PUBLISH_BURST: usize = 128;
-/// How long gossipsub keeps messages for forwarding, in heartbeats of a second. A busy `ingest` may take some seconds to
-/// decide.
+/// How long gossipsub keeps messages for forwarding, in heartbeats of a second. A busy `ingest` may take some seconds
+/// to decide.
 pub const HISTORY: usize = 12;
 /// How long gossipsub remembers a message's id, so that the message is not handled twice.
 pub const DUPLICATE_TIME: Duration = Duration::from_secs(120);
@@ -68,8 +70,8 @@ pub const REQUEST_TIMEOUT: Duration = Duration::from_secs(30);
 pub const STREAMS: usize = 16;
 /// Requests of others being answered, for each protocol. At 1 MiB an answer they take 64 MiB of memory.
 pub const ANSWERING: usize = 64;
-/// Requests of one peer being answered, for each protocol, so that one peer cannot take up [`ANSWERING`]. A peer needs a
-/// session and a few wanted objects or artifacts at a time.
+/// Requests of one peer being answered, for each protocol, so that one peer cannot take up [`ANSWERING`]. A peer needs
+/// a session and a few wanted objects or artifacts at a time.
 pub const ANSWERING_PER_PEER: usize = 8;
 /// Messages from jobs that wait for the network task. A job waits while the queue is full.
 pub const JOB_MESSAGES: usize = 1024;
@@ -89,8 +91,8 @@ pub const SETTLE: Duration = Duration::from_secs(4);
 pub const SESSION_PAUSE: Duration = Duration::from_secs(2);
 /// Sessions running. Each uses a thread now and then, and holds one answer in memory.
 pub const SESSIONS: usize = 8;
-/// Longest session. Each request has its own timeout; this limit stops a peer that answers each one just in time and would
-/// hold one of [`SESSIONS`] for hours. The objects that came are kept, so a later session has less to do.
+/// Longest session. Each request has its own timeout; this limit stops a peer that answers each one just in time and
+/// would hold one of [`SESSIONS`] for hours. The objects that came are kept, so a later session has less to do.
 pub const SESSION_LIMIT: Duration = Duration::from_secs(10 * 60);
 /// Tasks in the plan of one session. With more, the session compares everything.
 pub const SESSION_TASKS: usize = 32;

@@ -1,7 +1,7 @@
 //! Jobs: everything that reads the store, waits for a peer or computes runs beside the network task.
 //!
-//! A job reaches the swarm only through [`JobContext`], which sends a [`JobMessage`] to the network task. A job's result
-//! is an event of the machines ([`crate::state`]).
+//! A job reaches the swarm only through [`JobContext`], which sends a [`JobMessage`] to the network task. A job's
+//! result is an event of the machines ([`crate::state`]).
 //!
 //! | file | holds |
 //! |---|---|

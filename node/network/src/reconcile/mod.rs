@@ -1,8 +1,8 @@
 //! Range-based set reconciliation: what does another node have that this one lacks?
 //!
-//! Both sides hold (timestamp, id) pairs in the same order. The side that wants to learn sends fingerprints of ranges of
-//! its set. The other side answers for each range whose fingerprint differs: with the fingerprints of sixteen smaller
-//! ranges, or with its ids once a range is small. The messages are those of negentropy, version 1
+//! Both sides hold (timestamp, id) pairs in the same order. The side that wants to learn sends fingerprints of ranges
+//! of its set. The other side answers for each range whose fingerprint differs: with the fingerprints of sixteen
+//! smaller ranges, or with its ids once a range is small. The messages are those of negentropy, version 1
 //! (<https://github.com/hoytech/negentropy>); the crate `negentropy` is the oracle in the tests. We have our own
 //! implementation because the store keeps sums of its ids: [`ItemSet::sum`] gives the fingerprint of a range without
 //! reading the range, and the crate has no hook for that.

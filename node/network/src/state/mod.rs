@@ -1,9 +1,9 @@
 //! What the network task knows and decides, as state machines without I/O.
 //!
 //! Each machine has state of its own and takes in one event after the other; effects come out. Time and randomness are
-//! passed in, so a test or a simulation drives any of them without sockets. [`NetworkState`] holds all of them: it hands an
-//! event to each machine that it concerns, and turns the effects of one machine that concern another one into events of
-//! that one. All other effects are for the network task, which holds the swarm ([`crate::service`]).
+//! passed in, so a test or a simulation drives any of them without sockets. [`NetworkState`] holds all of them: it
+//! hands an event to each machine that it concerns, and turns the effects of one machine that concern another one into
+//! events of that one. All other effects are for the network task, which holds the swarm ([`crate::service`]).
 //!
 //! ```text
 //!              Joined, Left          NotEverywhere, Followed

@@ -187,7 +187,8 @@ impl Hostile {
         let running = async {
             loop {
                 let event = self.swarm.select_next_some().await;
-                // The hostile peer forgets all other nodes, so that it sends nothing to a node that the test does not mean.
+                // The hostile peer forgets all other nodes, so that it sends nothing to a node that the test does not
+                // mean.
                 if let SwarmEvent::Behaviour(BehaviourEvent::Kad(kad::Event::RoutingUpdated { peer, .. })) = &event {
                     self.swarm.behaviour_mut().kad.remove_peer(peer);
                 }
