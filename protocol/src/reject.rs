@@ -1,4 +1,4 @@
-//! Reasons to refuse an object or a message, and what each one costs the sender.
+//! Reasons to refuse an object or a message.
 
 /// A reason to refuse an object or a message. [`Reject::code`] is its stable name, the text is for users.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
@@ -80,19 +80,4 @@ impl Reject {
             Self::WrongTopic => "wrong_topic",
         }
     }
-
-    /// Penalty points for the sender, which is disconnected at [`PENALTY_LIMIT`]. An honest node may
-    /// forward a record with a wrong timestamp or lineage, so these cost little. It never forwards one
-    /// with wrong bytes or a wrong signature, because it checks both itself.
-    pub const fn penalty(&self) -> u32 {
-        match self {
-            Self::FromTheFuture { .. } => 1,
-            Self::TaskMismatch | Self::DepthMismatch { .. } => 10,
-            Self::UnknownField(_) | Self::UnknownKind | Self::WrongTopic => 10,
-            _ => 25,
-        }
-    }
 }
-
-/// Penalty points at which a peer is disconnected and banned for some time.
-pub const PENALTY_LIMIT: u32 = 100;

@@ -2,7 +2,7 @@
 
 use std::sync::{Arc, Mutex};
 
-use spore_network::{Command, NetworkHandle};
+use spore_network::{NetworkCommand, NetworkHandle};
 use spore_protocol::{Record, TaskManifest, VerifiedObject, fixtures};
 use spore_storage::{GcPlan, unwatched};
 use tempfile::TempDir;
@@ -35,7 +35,7 @@ fn start(objects: &[VerifiedObject], peers: Vec<Vec<u8>>, refusals: usize) -> Ke
     let (noted, into) = (asked.clone(), store.clone());
     tokio::spawn(async move {
         while let Some(command) = commands.recv().await {
-            let Command::FetchArtifact { cid, limit, reply, .. } = command else { continue };
+            let NetworkCommand::FetchArtifact { cid, limit, reply, .. } = command else { continue };
             let times = {
                 let mut noted = noted.lock().unwrap();
                 noted.push((cid, limit));

@@ -7,42 +7,42 @@ use libp2p::PeerId;
 use spore_ingest::{Disposition, Origin};
 use spore_protocol::{Kind, ObjectId, Reject, SignedObject, wire};
 
-use super::{
-    exchange::Lost,
+use super::{JobContext, read};
+use crate::{
+    exchange::NoAnswer,
     limits::OBJECTS_ANSWER_BYTES,
     messages::{ObjectsAnswer, ObjectsRequest},
-    work::{Context, read},
 };
 
 /// What one request for objects brought.
 #[derive(Debug, Default)]
-pub struct Fetched {
-    /// What became of each object that came.
+pub struct FetchedObjects {
+    /// The disposition of each object that came.
     pub came: Vec<(ObjectId, Disposition)>,
-    /// The peer does not have them.
+    /// Objects that the peer does not have.
     pub absent: Vec<ObjectId>,
-    /// Did not fit the answer.
+    /// Objects that did not fit the answer.
     pub left: Vec<ObjectId>,
 }
 
-/// Asks a peer for objects and submits what comes, in the order of the answer. Whatever is wrong
-/// with it costs the peer points.
+/// Asks a peer for objects and submits them to `ingest`, in the order of the answer. Each fault of the answer costs
+/// the peer points.
 ///
 /// # Errors
-/// [`Lost`] when no answer came, or the node cannot take objects now.
-pub async fn objects(
-    context: &Context,
+/// [`NoAnswer`] when no answer came, or the node cannot take objects now.
+pub async fn fetch(
+    context: &JobContext,
     peer: PeerId,
     kind: Kind,
     ids: Vec<ObjectId>,
     origin: Origin,
-) -> Result<Fetched, Lost> {
+) -> Result<FetchedObjects, NoAnswer> {
     let request = ObjectsRequest { kind: kind.code(), ids: ids.clone() };
     let answer = context.ask_objects(peer, request).await?;
     let asked: HashSet<ObjectId> = ids.iter().copied().collect();
-    let decoded = tokio::task::spawn_blocking(move || decode(&answer, kind, &asked)).await.map_err(|_| Lost)?;
-    let Decoded { objects, absent, bad } = decoded;
-    if let Some(reject) = bad {
+    let decoded = tokio::task::spawn_blocking(move || decode(&answer, kind, &asked)).await.map_err(|_| NoAnswer)?;
+    let DecodedAnswer { objects, absent, fault } = decoded;
+    if let Some(reject) = fault {
         context.penalise(peer, reject).await;
     }
     let answered: HashSet<ObjectId> = objects.iter().map(SignedObject::id).chain(absent.iter().copied()).collect();
@@ -51,59 +51,59 @@ pub async fn objects(
         let ingest = &context.ingest;
         async move { ingest.submit(origin, object).await.map(|disposition| (id, disposition)) }
     });
-    // Polled in order at first, and the inbox is fair: parents keep their place before children.
+    // The first poll goes in order and the inbox is fair: parents keep their place before children.
     let (mut came, mut failed) = (Vec::new(), 0);
     for result in join_all(submitted).await {
-        let (id, disposition) = result.map_err(|_| Lost)?;
+        let (id, disposition) = result.map_err(|_| NoAnswer)?;
         match &disposition {
             Disposition::Rejected(reject) => context.penalise(peer, reject.clone()).await,
             Disposition::Failed(reason) => {
-                tracing::warn!(%reason, "cannot store what catch-up brought");
+                tracing::warn!(%peer, %reason, "cannot store a fetched object");
                 failed += 1;
             }
             _ => {}
         }
         came.push((id, disposition));
     }
-    // Where a damaged part of the store keeps some out, the others still come.
+    // A damaged part of the store keeps some objects out. The others still come.
     if failed > 0 && failed == came.len() {
-        return Err(Lost);
+        return Err(NoAnswer);
     }
     let left = ids.into_iter().filter(|id| !answered.contains(id)).collect();
-    Ok(Fetched { came, absent, left })
+    Ok(FetchedObjects { came, absent, left })
 }
 
-struct Decoded {
+struct DecodedAnswer {
     objects: Vec<SignedObject>,
     absent: Vec<ObjectId>,
-    bad: Option<Reject>,
+    fault: Option<Reject>,
 }
 
-/// Reads an answer up to the first thing wrong with it.
-fn decode(answer: &ObjectsAnswer, kind: Kind, asked: &HashSet<ObjectId>) -> Decoded {
+/// Reads an answer up to its first fault.
+fn decode(answer: &ObjectsAnswer, kind: Kind, asked: &HashSet<ObjectId>) -> DecodedAnswer {
     let absent = answer.absent.iter().copied().filter(|id| asked.contains(id)).collect();
     let mut objects: Vec<SignedObject> = Vec::new();
-    let mut bad = None;
+    let mut fault = None;
     for bytes in &answer.objects {
         match wire::decode_object(bytes, OBJECTS_ANSWER_BYTES) {
             Ok(object) if object.kind() == kind && asked.contains(&object.id()) && objects.len() < asked.len() => {
                 objects.push(object);
             }
             Ok(_) => {
-                bad = Some(Reject::Malformed("an object that was not asked for".into()));
+                fault = Some(Reject::Malformed("an object that was not asked for".into()));
                 break;
             }
             Err(reject) => {
-                bad = Some(reject);
+                fault = Some(reject);
                 break;
             }
         }
     }
-    Decoded { objects, absent, bad }
+    DecodedAnswer { objects, absent, fault }
 }
 
-/// Of these ids, the ones that the store neither has nor holds back.
-pub async fn not_had(context: &Context, kind: Kind, ids: Vec<ObjectId>) -> Vec<ObjectId> {
+/// The objects of a list that the store neither has nor holds as pending.
+pub async fn missing(context: &JobContext, kind: Kind, ids: Vec<ObjectId>) -> Vec<ObjectId> {
     let store = context.store.clone();
     let missing = read(move || {
         let mut missing = Vec::new();

@@ -1,12 +1,12 @@
-//! Answers to other peers: plain reads of the store, run on blocking threads.
+//! Answers to other peers: plain reads of the store, on blocking threads.
 
-use spore_protocol::{Kind, SignedObject, cbor::ByteBuf, wire};
+use spore_protocol::{Kind, SignedObject, TaskId, cbor::ByteBuf, wire};
 use spore_storage::{Span, Store, StoreError};
 
-use super::{
-    items::{BadMessage, CompareError, Items},
+use crate::{
     limits::{CHUNK_BYTES, MAX_TASKS, OBJECTS_BYTES, OBJECTS_PER_REQUEST},
     messages::{ArtifactAnswer, ArtifactRequest, ObjectsAnswer, ObjectsRequest, SyncAnswer, SyncRequest},
+    reconcile::{BadMessage, CompareError, Comparison},
 };
 
 /// Answers a catch-up request.
@@ -17,8 +17,8 @@ pub fn sync(store: &Store, request: &SyncRequest) -> Result<SyncAnswer, CompareE
     Ok(match request {
         SyncRequest::Tasks => SyncAnswer::Tasks(known_tasks(store)?),
         SyncRequest::Reconcile { scope, message } => {
-            let items = Items::new(store.sync_set(scope.stored())?);
-            SyncAnswer::Reconcile(ByteBuf::from(items.answer(message)?))
+            let set = Comparison::new(store.sync_set(scope.stored())?);
+            SyncAnswer::Reconcile(ByteBuf::from(set.answer(message)?))
         }
         SyncRequest::News => SyncAnswer::Heard,
     })
@@ -28,17 +28,18 @@ pub fn sync(store: &Store, request: &SyncRequest) -> Result<SyncAnswer, CompareE
 ///
 /// # Errors
 /// When the store cannot be read.
-pub fn known_tasks(store: &Store) -> Result<Vec<spore_protocol::TaskId>, StoreError> {
+pub fn known_tasks(store: &Store) -> Result<Vec<TaskId>, StoreError> {
     let tasks = store.active_tasks(&Span::first(MAX_TASKS))?;
     Ok(tasks.items.into_iter().map(|task| task.task_id).collect())
 }
 
-/// Answers a request for objects: as many as fit, in the order asked, parents before children.
+/// Answers a request for objects: as many as fit, in the order of the request, then sorted so that parents come before
+/// children.
 ///
 /// # Errors
 /// [`CompareError::Bad`] is the peer's fault.
 pub fn objects(store: &Store, request: &ObjectsRequest) -> Result<ObjectsAnswer, CompareError> {
-    let kind = Kind::from_code(request.kind).ok_or_else(|| BadMessage::new("unknown kind"))?;
+    let kind = Kind::from_code(request.kind).ok_or(BadMessage::new("unknown kind"))?;
     if request.ids.len() > OBJECTS_PER_REQUEST {
         return Err(BadMessage::new("too many ids").into());
     }
@@ -67,7 +68,7 @@ fn depth(object: &SignedObject) -> u64 {
     }
 }
 
-/// Answers a request for a piece of an artifact.
+/// Answers a request for one chunk of an artifact.
 ///
 /// # Errors
 /// When the store cannot be read.
