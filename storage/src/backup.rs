@@ -19,7 +19,7 @@ use crate::{
     db::{Access, Db},
     error::{Result, StoreError},
     lock::DirLock,
-    mark, migrate,
+    mark,
     progress::{Stage, Watch, tell},
     read,
     repair::{Readable, Step, swap},
@@ -156,11 +156,7 @@ pub fn unpack(folder: &Path, id: Option<u32>, into: &Path, watch: &mut Watch<'_>
 
 /// Reads every block of a database that was restored; the number of its last change.
 fn prove(dir: &Path, watch: &mut Watch<'_>) -> Result<u64> {
-    let db = match Db::open(dir, Access::Salvage) {
-        // It is upgraded when the store is opened.
-        Err(StoreError::OlderSchema { .. }) => migrate::open(dir, Access::Salvage)?,
-        db => db?,
-    };
+    let db = Db::open(dir, Access::Salvage)?;
     for (done, column) in Column::ALL.into_iter().enumerate() {
         tell(watch, Stage::Scan, done as u64, Column::ALL.len() as u64)?;
         for step in Readable::new(&db, column) {

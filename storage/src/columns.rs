@@ -1,7 +1,7 @@
 //! Every column family, with its key and value. The builders of the keys are in [`crate::keys`],
 //! the values in [`crate::values`].
 //!
-//! A change of any key or value is a new [`SCHEMA`], with a migration in [`crate::migrate`].
+//! A change of any key or value is a new [`SCHEMA`], and then needs an upgrade of existing stores.
 
 /// Format of what is on disk, under [`Column::Meta`].
 pub const SCHEMA: u32 = 2;

@@ -10,7 +10,7 @@ use rocksdb::{
 use crate::{
     columns::{Column, SCHEMA},
     error::{Result, StoreError},
-    keys, migrate, tuning,
+    keys, tuning,
     values::{self, Tally},
 };
 
@@ -115,22 +115,10 @@ impl Db {
     /// Opens the database in `dir`, and makes it where `access` allows that.
     pub fn open(dir: &Path, access: Access) -> Result<Self> {
         let exists = dir.join("CURRENT").exists();
+        let read_only = access.reads_only();
         if exists {
             check_columns(dir)?;
-        }
-        let db = Self::open_columns(dir, access, &Column::ALL)?;
-        if access != Access::Salvage {
-            db.check_schema(exists)?;
-        }
-        Ok(db)
-    }
-
-    /// Opens a database with these columns, of this program's schema or another. Where it has more, `access`
-    /// is for reading.
-    pub fn open_columns(dir: &Path, access: Access, columns: &[Column]) -> Result<Self> {
-        let exists = dir.join("CURRENT").exists();
-        let read_only = access.reads_only();
-        if read_only && !exists {
+        } else if read_only {
             return Err(StoreError::NotFound(dir.to_path_buf()));
         }
         let cache = tuning::cache(access);
@@ -139,10 +127,10 @@ impl Db {
             options.set_paranoid_checks(false);
             options.set_wal_recovery_mode(DBRecoveryMode::SkipAnyCorruptedRecord);
         }
-        let mut descriptors: Vec<_> = columns.iter().map(|column| tuning::column(*column, &cache)).collect();
+        let mut descriptors: Vec<_> = Column::ALL.iter().map(|column| tuning::column(*column, &cache)).collect();
         descriptors.push(unused_column());
-        if exists && access == Access::Salvage {
-            let there = Self::columns_of(dir)?;
+        if access == Access::Salvage {
+            let there = column_names(dir)?;
             descriptors.retain(|column| there.iter().any(|name| name == column.name()));
         }
         let inner = if read_only {
@@ -153,24 +141,24 @@ impl Db {
         if !read_only && let Some(objects) = inner.cf_handle(Column::Objects.name()) {
             inner.set_options_cf(objects, tuning::OBJECTS_OPENED)?;
         }
-        Ok(Self { inner, access })
+        let db = Self { inner, access };
+        db.check_schema(exists)?;
+        Ok(db)
     }
 
-    /// The names of the columns of the database in `dir`.
-    pub fn columns_of(dir: &Path) -> Result<Vec<String>> {
-        Ok(DB::list_cf(&Options::default(), dir)?)
-    }
-
+    /// Refuses a database of another schema. Damage does not matter in a database that is salvaged: where the
+    /// schema's number cannot be read, it is taken for this program's.
     fn check_schema(&self, existed: bool) -> Result<()> {
-        match self.get(Column::Meta, keys::SCHEMA)? {
-            Some(bytes) => {
-                let found = bytes.as_slice().try_into().map(u32::from_be_bytes);
-                match found.map_err(|_| StoreError::corrupt("the format number is not 4 bytes"))? {
-                    SCHEMA => Ok(()),
-                    found if found > SCHEMA => Err(StoreError::NewerSchema { found, supported: SCHEMA }),
-                    found => Err(StoreError::corrupt(format!("format {found} was never released"))),
-                }
-            }
+        let number = self.get(Column::Meta, keys::SCHEMA);
+        let found = match (number, self.access) {
+            (Ok(None) | Err(_), Access::Salvage) => return Ok(()),
+            (number, _) => number?,
+        };
+        match found.map(|bytes| decode_schema(&bytes)) {
+            Some(Some(SCHEMA)) => Ok(()),
+            Some(Some(found)) => Err(unsupported(found)),
+            Some(None) if self.access == Access::Salvage => Ok(()),
+            Some(None) => Err(StoreError::corrupt("the format number is not 4 bytes")),
             None if self.read_only() => Err(StoreError::corrupt("it has no format number")),
             // A crash between making the database and this write leaves it without one.
             None if existed && self.has(Column::Meta, keys::SEQUENCE)? => {
@@ -360,12 +348,37 @@ fn unused_column() -> ColumnFamilyDescriptor {
     ColumnFamilyDescriptor::new("default", options)
 }
 
-/// A column that this program does not know was written by a newer one, or by an older one.
+/// Refuses a database with a column that this program does not know: a newer program wrote it, or an older one.
+/// RocksDB does not open it for writing without that column.
 fn check_columns(dir: &Path) -> Result<()> {
     let known = |name: &String| name == "default" || Column::ALL.iter().any(|column| column.name() == name);
-    let columns = Db::columns_of(dir)?;
-    if columns.iter().all(known) {
+    if column_names(dir)?.iter().all(known) {
         return Ok(());
     }
-    Err(migrate::older(&columns).unwrap_or(StoreError::NewerSchema { found: SCHEMA + 1, supported: SCHEMA }))
+    Err(unsupported(schema_of(dir).filter(|found| *found != SCHEMA).unwrap_or(SCHEMA + 1)))
+}
+
+/// The names of the columns of the database in `dir`.
+fn column_names(dir: &Path) -> Result<Vec<String>> {
+    Ok(DB::list_cf(&Options::default(), dir)?)
+}
+
+/// The schema's number of the database in `dir`, whatever columns it has. None where it cannot be read.
+fn schema_of(dir: &Path) -> Option<u32> {
+    let meta = Column::Meta.name();
+    let db = DB::open_cf_for_read_only(&Options::default(), dir, ["default", meta], false).ok()?;
+    let bytes = db.get_cf(db.cf_handle(meta)?, keys::SCHEMA).ok()??;
+    decode_schema(&bytes)
+}
+
+fn decode_schema(bytes: &[u8]) -> Option<u32> {
+    bytes.try_into().ok().map(u32::from_be_bytes)
+}
+
+fn unsupported(found: u32) -> StoreError {
+    if found > SCHEMA {
+        StoreError::NewerSchema { found, supported: SCHEMA }
+    } else {
+        StoreError::OlderSchema { found, supported: SCHEMA }
+    }
 }

@@ -20,7 +20,9 @@ pub enum StoreError {
     Corrupt { what: String },
     #[error("the store has format {found}, this program knows up to {supported}: use a newer spore")]
     NewerSchema { found: u32, supported: u32 },
-    #[error("the store has format {found}, this program reads {supported}: start a node there once, which upgrades it")]
+    #[error(
+        "the store has format {found}, this program reads {supported}: write its records to a file with the spore that made it (`spore export`), and import that"
+    )]
     OlderSchema { found: u32, supported: u32 },
     #[error("artifact {expected}: the bytes hash to {actual}; fetch it again from another peer")]
     HashMismatch { expected: Cid, actual: Cid },

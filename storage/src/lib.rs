@@ -18,7 +18,6 @@ mod gc;
 mod keys;
 mod lock;
 mod mark;
-mod migrate;
 mod overlay;
 mod progress;
 mod read;

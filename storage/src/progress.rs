@@ -18,8 +18,6 @@ pub struct Progress {
 /// What is being done, which says what the numbers count.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Stage {
-    /// An older format is brought up to date; counts objects.
-    Upgrade,
     /// Objects are verified and inserted again; counts objects.
     Replay,
     /// Two databases are compared; counts columns.
@@ -39,7 +37,6 @@ pub enum Stage {
 impl fmt::Display for Stage {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.write_str(match self {
-            Self::Upgrade => "objects upgraded",
             Self::Replay => "objects inserted again",
             Self::Compare => "columns compared",
             Self::Scan => "columns read",

@@ -1,7 +1,7 @@
 //! The store itself: who may open it, the one way in, and the views that answer questions.
 
 use std::{
-    ops::{ControlFlow, RangeInclusive},
+    ops::RangeInclusive,
     path::{Path, PathBuf},
     sync::{
         Arc, Mutex, PoisonError,
@@ -19,8 +19,6 @@ use crate::{
     keys,
     lock::DirLock,
     mark::{self, Mark},
-    migrate,
-    progress::{Progress, Watch},
     read,
     repair::{swap, underway},
     types::{Outcome, Report},
@@ -74,30 +72,17 @@ impl std::fmt::Debug for Store {
 
 impl Store {
     /// Opens the store in a data directory for reading and writing, and makes both where missing:
-    /// the database in `store/`, artifacts in `artifacts/`, the lock in `LOCK`. A store of an older
-    /// program is upgraded first, which the log tells of.
+    /// the database in `store/`, artifacts in `artifacts/`, the lock in `LOCK`.
     ///
     /// # Errors
     /// [`StoreError::Locked`] while another process has it open, [`StoreError::NewerSchema`],
-    /// [`StoreError::Corrupt`], [`StoreError::DiskFull`], [`StoreError::Io`].
+    /// [`StoreError::OlderSchema`], [`StoreError::Corrupt`], [`StoreError::DiskFull`], [`StoreError::Io`].
     pub fn open(dir: &Path) -> Result<Self> {
-        Self::open_with(dir, &mut |Progress { stage, done, total }| {
-            tracing::info!(done, total, "{stage}");
-            ControlFlow::Continue(())
-        })
-    }
-
-    /// As [`Store::open`], telling how far an upgrade is.
-    ///
-    /// # Errors
-    /// As [`Store::open`], and [`StoreError::Cancelled`].
-    pub fn open_with(dir: &Path, watch: &mut Watch<'_>) -> Result<Self> {
         let is_new = !swap::exists(dir);
         swap::create(dir)?;
         let lock = DirLock::exclusive(dir)?;
         swap::recover(dir)?;
         underway::refuse(&swap::database(dir))?;
-        migrate::upgrade(dir, watch)?;
         let store = Self::assemble(dir, Some(lock), Access::Write)?;
         store.inner.artifacts.sweep()?;
         if is_new {
@@ -116,7 +101,7 @@ impl Store {
     /// Opens the store for reading. Creates nothing.
     ///
     /// # Errors
-    /// [`StoreError::NotFound`] where there is none, [`StoreError::OlderSchema`], and as [`Store::open`].
+    /// [`StoreError::NotFound`] where there is none, and as [`Store::open`].
     pub fn open_read_only(dir: &Path) -> Result<Self> {
         if !swap::database(dir).join("CURRENT").is_file() {
             return Err(StoreError::NotFound(dir.to_path_buf()));

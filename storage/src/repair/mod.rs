@@ -14,14 +14,10 @@ pub(crate) mod swap;
 pub(crate) mod underway;
 mod walk;
 
+pub(crate) use self::readable::{Readable, Step};
 pub use self::{
     check::{CheckReport, Finding},
     files::{DamagedFile, FilesReport},
     rebuild::RepairReport,
     replay::Fault,
-};
-pub(crate) use self::{
-    readable::{Readable, Step},
-    replay::{Replay, Replayed},
-    walk::Known,
 };

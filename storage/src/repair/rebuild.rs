@@ -17,12 +17,11 @@ use super::{
 use crate::{
     artifacts::Artifacts,
     backup,
-    columns::{Column, SCHEMA},
-    db::{Access, Db, Scan, Source},
+    columns::Column,
+    db::{Access, Db, Scan},
     error::{Result, StoreError},
-    keys,
     lock::DirLock,
-    mark, migrate,
+    mark,
     progress::Watch,
     read,
     store::Store,
@@ -58,12 +57,13 @@ impl Store {
     /// Builds the store in `dir` anew: every object that can be read and verifies, in its order, with
     /// its number, and every column from these. What cannot be read is taken from the newest backup in
     /// `backup`, where one is named. The node must not run. Needs as much free disk as the database
-    /// takes. A store of an older schema is upgraded by it. Records whose parents are lost wait for them
-    /// from `now` on (Unix seconds), as the store has no clock.
+    /// takes. Records whose parents are lost wait for them from `now` on (Unix seconds), as the store has no
+    /// clock.
     ///
     /// # Errors
     /// [`StoreError::Locked`] beside a node, [`StoreError::NotFound`], [`StoreError::NewerSchema`],
-    /// [`StoreError::Cancelled`]; what could be read of the store still can be then, by another repair.
+    /// [`StoreError::OlderSchema`], [`StoreError::Cancelled`]; what could be read of the store still can be then,
+    /// by another repair.
     pub fn repair(dir: &Path, backup: Option<&Path>, now: u64, watch: &mut Watch<'_>) -> Result<RepairReport> {
         if !swap::exists(dir) {
             return Err(StoreError::NotFound(dir.to_path_buf()));
@@ -113,10 +113,7 @@ fn rebuild(dir: &Path, spare: Option<&dyn Scan>, now: u64, watch: &mut Watch<'_>
     swap::create(&building)?;
     let new = Db::open(&building, Access::Scratch)?;
     let known = Known { acknowledged, sound_until: old.sound_until, now };
-    let mut replayed = match old.format {
-        Format::Todays => walk::mending(&old.db, spare, &new, known, watch)?,
-        Format::Older => migrate::mending(&old.db, spare, &new, known, watch)?,
-    };
+    let mut replayed = walk::mending(&old.db, spare, &new, known, watch)?;
     replayed.damaged.splice(..0, old.damaged);
     new.seal()?;
     mark::write(&building, read::sequence(&new)?)?;
@@ -124,17 +121,9 @@ fn rebuild(dir: &Path, spare: Option<&dyn Scan>, now: u64, watch: &mut Watch<'_>
     Ok((replayed, whole))
 }
 
-/// Which program's columns a database has.
-#[derive(Clone, Copy, PartialEq, Eq)]
-enum Format {
-    Todays,
-    Older,
-}
-
 /// A database that may be damaged, open for reading what is not.
 struct Damaged {
     db: Db,
-    format: Format,
     /// The number up to which it opens as a store: after it the log of writes is damaged, or at its end. 0
     /// where it does not open so at all.
     sound_until: u64,
@@ -149,20 +138,22 @@ impl Damaged {
     /// read, and never for the columns that are computed again.
     fn open(dir: &Path) -> Result<Self> {
         let begun = underway::damaged(dir)?;
-        let number = open(dir, Access::Read).and_then(|(db, _)| read::sequence(&db));
+        let number = Db::open(dir, Access::Read).and_then(|db| read::sequence(&db));
         // What a repair began to change opens without complaint, whatever it has lost.
         let sound_until = if begun.is_some() { 0 } else { number.unwrap_or_default() };
         let damaged = match begun {
             Some(damaged) => damaged,
-            None => match open(dir, Access::Salvage) {
-                Ok((db, format)) => {
+            None => match Db::open(dir, Access::Salvage) {
+                Ok(db) => {
                     let (_, damaged) = cut_files(&db, dir)?;
                     if !damaged.iter().any(is_read) {
-                        return Ok(Self { db, format, sound_until, damaged });
+                        return Ok(Self { db, sound_until, damaged });
                     }
                     damaged
                 }
-                Err(error @ (StoreError::NewerSchema { .. } | StoreError::DiskFull)) => return Err(error),
+                Err(
+                    error @ (StoreError::NewerSchema { .. } | StoreError::OlderSchema { .. } | StoreError::DiskFull),
+                ) => return Err(error),
                 Err(error) => vec![DamagedFile::of_database(error.into_reason())],
             },
         };
@@ -170,8 +161,7 @@ impl Damaged {
         let mut options = Options::default();
         options.set_log_level(rocksdb::LogLevel::Warn);
         DB::repair(&options, dir)?;
-        let (db, format) = open(dir, Access::Salvage)?;
-        Ok(Self { db, format, sound_until, damaged })
+        Ok(Self { db: Db::open(dir, Access::Salvage)?, sound_until, damaged })
     }
 }
 
@@ -191,35 +181,11 @@ fn is_read(damaged: &DamagedFile) -> bool {
     READ.iter().any(|column| column.name() == damaged.column)
 }
 
-/// A format's number that cannot be read is taken for this program's: another one would have been
-/// noticed before the damage came.
-fn open(dir: &Path, access: Access) -> Result<(Db, Format)> {
-    let older = |dir| Ok((migrate::open(dir, access)?, Format::Older));
-    let db = match Db::open(dir, access) {
-        Err(StoreError::OlderSchema { .. }) => return older(dir),
-        db => db?,
-    };
-    let number = db.get(Column::Meta, keys::SCHEMA).ok().flatten().and_then(|bytes| bytes.try_into().ok());
-    match number.map(u32::from_be_bytes) {
-        Some(found) if found > SCHEMA => Err(StoreError::NewerSchema { found, supported: SCHEMA }),
-        Some(found) if found < SCHEMA => older(dir),
-        _ => Ok((db, Format::Todays)),
-    }
-}
-
-/// The newest backup, unpacked beside the store, and upgraded where it is older.
+/// The newest backup, unpacked beside the store.
 fn open_spare(backup: &Path, dir: &Path, watch: &mut Watch<'_>) -> Result<Db> {
     let spare = swap::scratch(dir).join("backup");
     backup::unpack(backup, None, &spare, watch)?;
-    match open(&spare, Access::Salvage)? {
-        (db, Format::Todays) => Ok(db),
-        (db, Format::Older) => {
-            drop(db);
-            let upgraded = swap::scratch(dir).join("upgraded");
-            migrate::convert(&spare, &upgraded, watch)?;
-            Db::open(&upgraded, Access::Salvage)
-        }
-    }
+    Db::open(&spare, Access::Salvage)
 }
 
 #[cfg(test)]

@@ -1,10 +1,10 @@
 //! Objects going into an empty database again, under their numbers: what the columns should be.
 //! Whatever does not verify is named and left out. What is read of a store for it, and in which
-//! order, is [`super::walk`]'s; of a store of the first schema, [`crate::migrate`]'s.
+//! order, is [`super::walk`]'s.
 
 use std::{collections::HashSet, fmt, ops::RangeInclusive};
 
-use spore_protocol::{Kind, ObjectId, RecordId, Reject, SignedObject};
+use spore_protocol::{Kind, ObjectId, RecordId, SignedObject};
 
 use super::{
     files::DamagedFile,
@@ -85,12 +85,11 @@ pub struct Replay<'a> {
     batch: Batch<'a>,
     in_batch: u64,
     bytes_in_batch: usize,
-    stage: Stage,
+
     /// Whether the result is to be what the old database should be, faults included: waiting records keep
     /// their numbers, and nothing is mended.
     exact: bool,
-    /// Whether signatures are taken for good: they were verified once.
-    trusting: bool,
+
     /// The highest number given, and the one above which new numbers are given.
     highest: u64,
     last: u64,
@@ -110,9 +109,9 @@ impl<'a> Replay<'a> {
             batch: Batch::replay(into)?,
             in_batch: 0,
             bytes_in_batch: 0,
-            stage: Stage::Replay,
+
             exact: false,
-            trusting: false,
+
             highest: 0,
             last,
             received_at: 0,
@@ -125,11 +124,6 @@ impl<'a> Replay<'a> {
     /// Mends nothing: for comparing.
     pub fn exactly(self) -> Self {
         Self { exact: true, ..self }
-    }
-
-    /// Mends nothing and verifies no signature: for a store that is sound and only older.
-    pub fn upgrading(self) -> Self {
-        Self { trusting: true, stage: Stage::Upgrade, ..self.exactly() }
     }
 
     pub fn is_exact(&self) -> bool {
@@ -190,7 +184,7 @@ impl<'a> Replay<'a> {
 
     fn seen(&mut self, watch: &mut Watch<'_>) -> Result<()> {
         if self.seen.is_multiple_of(REPORT) {
-            tell(watch, self.stage, self.done.objects, self.last.max(self.done.objects))?;
+            tell(watch, Stage::Replay, self.done.objects, self.last.max(self.done.objects))?;
         }
         self.seen += 1;
         Ok(())
@@ -269,7 +263,7 @@ impl<'a> Replay<'a> {
             self.refuse(kind, id, why);
             return Ok(false);
         }
-        let object = match self.verified(object) {
+        let object = match object.verify() {
             Ok(object) => object,
             Err(reject) => {
                 self.refuse(kind, id, reject.to_string());
@@ -301,10 +295,6 @@ impl<'a> Replay<'a> {
         };
         self.step(size)?;
         Ok(taken)
-    }
-
-    fn verified(&self, object: SignedObject) -> std::result::Result<SignedObject, Reject> {
-        if self.trusting { Ok(object) } else { Ok(object.verify()?.into_signed()) }
     }
 
     /// Remembers a refused record.
@@ -342,7 +332,7 @@ impl<'a> Replay<'a> {
 
     fn hold(&mut self, id: &[u8], held: &[u8]) -> Result<()> {
         let found = values::decode::<Held>(held).and_then(|held| {
-            let object = self.verified(values::decode_object(Kind::Experiment, &held.object.0)?)?;
+            let object = values::decode_object(Kind::Experiment, &held.object.0)?.verify()?;
             Ok((held, object))
         });
         let (held, object) = match found {

@@ -407,11 +407,45 @@ fn a_damaged_artifact_is_missing_from_then_on() {
 }
 
 #[test]
-fn a_store_of_a_newer_program_is_refused() {
+fn a_store_of_another_schema_is_refused() {
     let (dir, store) = open();
-    store.database().commit([(Column::Meta, crate::keys::SCHEMA, Some(&99u32.to_be_bytes()[..]))]).unwrap();
+    let claim = |store: &Store, schema: u32| {
+        store.database().commit([(Column::Meta, crate::keys::SCHEMA, Some(&schema.to_be_bytes()[..]))]).unwrap();
+    };
+    claim(&store, 99);
     drop(store);
     assert!(matches!(Store::open(dir.path()), Err(StoreError::NewerSchema { found: 99, supported: 2 })));
+    let repaired = Store::repair(dir.path(), None, 1, &mut crate::unwatched);
+    assert!(matches!(repaired, Err(StoreError::NewerSchema { found: 99, .. })), "{repaired:?}");
+
+    let (dir, store) = open();
+    claim(&store, 1);
+    drop(store);
+    assert!(matches!(Store::open(dir.path()), Err(StoreError::OlderSchema { found: 1, supported: 2 })));
+    assert!(matches!(Store::open_read_only(dir.path()), Err(StoreError::OlderSchema { found: 1, .. })));
+    let repaired = Store::repair(dir.path(), None, 1, &mut crate::unwatched);
+    assert!(matches!(repaired, Err(StoreError::OlderSchema { found: 1, .. })), "{repaired:?}");
+}
+
+/// As a store of schema 1 was: it has columns that this program does not know.
+#[test]
+fn a_store_with_unknown_columns_is_refused_by_its_schema() {
+    for (schema, older) in [(1u32, true), (3, false)] {
+        let dir = tempfile::tempdir().unwrap();
+        let mut options = rocksdb::Options::default();
+        options.create_if_missing(true);
+        options.create_missing_column_families(true);
+        let db = rocksdb::DB::open_cf(&options, dir.path().join("store"), ["meta", "standing"]).unwrap();
+        db.put_cf(db.cf_handle("meta").unwrap(), crate::keys::SCHEMA, schema.to_be_bytes()).unwrap();
+        drop(db);
+        let refused = Store::open(dir.path());
+        let fits = match refused {
+            Err(StoreError::OlderSchema { found, supported: 2 }) => older && found == schema,
+            Err(StoreError::NewerSchema { found, supported: 2 }) => !older && found == schema,
+            _ => false,
+        };
+        assert!(fits, "{refused:?}");
+    }
 }
 
 #[test]

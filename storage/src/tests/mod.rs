@@ -7,7 +7,6 @@ mod disk_full;
 mod gc;
 mod hostile;
 mod kill;
-mod migrate;
 mod model;
 pub mod objects;
 mod stream;
