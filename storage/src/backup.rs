@@ -16,14 +16,15 @@ use spore_protocol::Cid;
 use crate::{
     artifacts::Artifacts,
     columns::Column,
-    db::{Access, Db},
+    db::Db,
     error::{Result, StoreError},
+    layout::{self, swap},
     lock::DirLock,
-    mark,
+    lookup, mark,
     progress::{Stage, Watch, tell},
-    read,
-    repair::{Readable, Step, swap},
+    salvage::{Readable, Step},
     store::Store,
+    tuning::Access,
 };
 
 /// One backup of the database in a backup folder.
@@ -80,7 +81,7 @@ impl Store {
         if self.read_only() {
             return Err(StoreError::ReadOnly);
         }
-        swap::create(&to.join(DATABASE))?;
+        layout::create(&to.join(DATABASE))?;
         let _lock = DirLock::exclusive(to)?;
         tell(watch, Stage::Copy, 0, 0)?;
         let mut engine = engine(to)?;
@@ -120,15 +121,15 @@ impl Store {
     pub fn restore(folder: &Path, dir: &Path, plan: RestorePlan, watch: &mut Watch<'_>) -> Result<RestoreReport> {
         let _reading = DirLock::shared(folder)?;
         let backup = find(&list(&open(folder)?), plan.id, folder)?;
-        swap::create(dir)?;
+        layout::create(dir)?;
         let lock = DirLock::exclusive(dir)?;
         swap::recover(dir)?;
-        if swap::exists(dir) && !plan.replace {
+        if layout::exists(dir) && !plan.replace {
             return Err(StoreError::NotEmpty(dir.to_path_buf()));
         }
-        let building = swap::building(dir);
+        let building = layout::building(dir);
         unpack(folder, Some(backup.id), &building, watch)?;
-        let sequence = prove(&building, watch)?.max(mark::read(&swap::database(dir)));
+        let sequence = prove(&building, watch)?.max(mark::read(&layout::database(dir)));
         mark::write(&building, sequence)?;
         let artifacts = Artifacts::new(dir.join(ARTIFACTS), false);
         artifacts.sweep()?;
@@ -149,8 +150,8 @@ pub fn unpack(folder: &Path, id: Option<u32>, into: &Path, watch: &mut Watch<'_>
     let mut engine = open(folder)?;
     let backup = find(&list(&engine), id, folder)?;
     tell(watch, Stage::Copy, 0, 0)?;
-    swap::clear(into)?;
-    swap::create(into)?;
+    layout::clear(into)?;
+    layout::create(into)?;
     Ok(engine.restore_from_backup(into, into, &RestoreOptions::default(), backup.id)?)
 }
 
@@ -165,7 +166,7 @@ fn prove(dir: &Path, watch: &mut Watch<'_>) -> Result<u64> {
             }
         }
     }
-    read::sequence(&db)
+    lookup::sequence(&db)
 }
 
 fn open(folder: &Path) -> Result<BackupEngine> {

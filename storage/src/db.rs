@@ -10,7 +10,8 @@ use rocksdb::{
 use crate::{
     columns::{Column, SCHEMA},
     error::{Result, StoreError},
-    keys, tuning,
+    keys,
+    tuning::{self, Access},
     values::{self, Tally},
 };
 
@@ -83,26 +84,6 @@ pub type Entries<'a> = Box<dyn Iterator<Item = Result<Entry>> + 'a>;
 pub trait Scan: Source {
     /// The entries from `from` on, up to the end or the first damage.
     fn scan<'a>(&'a self, column: Column, from: &[u8]) -> Result<Entries<'a>>;
-}
-
-/// What a database is opened for.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Access {
-    /// Made where it is missing.
-    Write,
-    Read,
-    /// Read as far as it can be: beside files that are cut short, and behind damaged records of the log,
-    /// which ends at the first such record when it is opened otherwise. What is read is to be verified.
-    Salvage,
-    /// Made to be thrown away, or to be complete only once [`Db::seal`] was called: its batches are
-    /// not logged.
-    Scratch,
-}
-
-impl Access {
-    fn reads_only(self) -> bool {
-        matches!(self, Self::Read | Self::Salvage)
-    }
 }
 
 /// An open database.

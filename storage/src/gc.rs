@@ -14,9 +14,8 @@ use crate::{
     columns::Column,
     db::{Source, View},
     error::{Result, StoreError},
-    keys,
+    keys, lookup,
     progress::{Stage, Watch, tell},
-    read,
     store::Store,
     values::{self, Held, TaskState},
 };
@@ -222,11 +221,11 @@ impl Cache {
         let mut needed = HashSet::new();
         view.each(Column::Tasks, &[], &mut |key, value| {
             let task = TaskId(keys::last_id(key)?);
-            if let Some(manifest) = read::manifest(view, &task)? {
+            if let Some(manifest) = lookup::manifest(view, &task)? {
                 named_by_manifest(&manifest).for_each(|cid| self.protect(&cid));
             }
             if let Some(root) = values::decode::<TaskState>(value)?.root {
-                needed.extend(read::number_of(view, Kind::Experiment, &root.into())?);
+                needed.extend(lookup::number_of(view, Kind::Experiment, &root.into())?);
             }
             Ok(ControlFlow::Continue(()))
         })?;

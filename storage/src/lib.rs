@@ -16,12 +16,15 @@ mod db;
 mod error;
 mod gc;
 mod keys;
+mod layout;
 mod lock;
+mod lookup;
 mod mark;
 mod overlay;
 mod progress;
 mod read;
 mod repair;
+mod salvage;
 pub mod sporemesh;
 mod store;
 #[cfg(test)]
@@ -30,6 +33,7 @@ mod tuning;
 mod types;
 mod upkeep;
 mod values;
+mod words;
 mod write;
 
 pub use artifacts::{ArtifactReader, ArtifactWriter};
@@ -38,10 +42,10 @@ pub use error::StoreError;
 pub use gc::{DropReason, Dropped, GcPlan, GcReport};
 pub use progress::{Progress, Stage, Watch, unwatched};
 pub use read::{Graph, ObjectText, Position, SyncSet};
-pub use repair::{CheckReport, DamagedFile, Fault, FilesReport, Finding, RepairReport};
+pub use repair::{CheckReport, Fault, FilesReport, Finding, RepairReport};
 pub use store::Store;
 pub use types::{
-    BadCursor, Change, ClassView, Counts, Cursor, Direction, Improvement, MAX_PAGE, Measured, NodeStats, Outcome, Page,
-    PendingView, RecordSummary, RecordView, Report, Scope, Span, SyncScope, TaskView,
+    BadCursor, Change, ClassView, Counts, Cursor, DamagedFile, Direction, Improvement, MAX_PAGE, Measured, NodeStats,
+    Outcome, Page, PendingView, RecordSummary, RecordView, Report, Scope, Span, SyncScope, TaskView,
 };
 pub use upkeep::{ColumnStats, StoreStats};

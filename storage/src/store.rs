@@ -14,15 +14,16 @@ use spore_protocol::{Cid, VerifiedObject};
 use crate::{
     artifacts::{ArtifactReader, ArtifactWriter, Artifacts, sync_folder},
     columns::Column,
-    db::{Access, Db, Source, View},
+    db::{Db, Source, View},
     error::{Result, StoreError},
     keys,
+    layout::{self, repair_mark, swap},
     lock::DirLock,
+    lookup,
     mark::{self, Mark},
-    read,
-    repair::{swap, underway},
+    tuning::Access,
     types::{Outcome, Report},
-    write::{Batch, Memory, Unreleased},
+    write::{Batch, Memory},
 };
 
 /// The record graph of one data directory. Clones share it.
@@ -36,7 +37,7 @@ pub struct Store {
 struct Writer {
     memory: Memory,
     /// Nothing between two insertions, unless the disk was full or could not be read.
-    left: Unreleased,
+    left: lookup::Unreleased,
 }
 
 struct Inner {
@@ -78,11 +79,11 @@ impl Store {
     /// [`StoreError::Locked`] while another process has it open, [`StoreError::NewerSchema`],
     /// [`StoreError::OlderSchema`], [`StoreError::Corrupt`], [`StoreError::DiskFull`], [`StoreError::Io`].
     pub fn open(dir: &Path) -> Result<Self> {
-        let is_new = !swap::exists(dir);
-        swap::create(dir)?;
+        let is_new = !layout::exists(dir);
+        layout::create(dir)?;
         let lock = DirLock::exclusive(dir)?;
         swap::recover(dir)?;
-        underway::refuse(&swap::database(dir))?;
+        repair_mark::refuse(&layout::database(dir))?;
         let store = Self::assemble(dir, Some(lock), Access::Write)?;
         store.inner.artifacts.sweep()?;
         if is_new {
@@ -95,7 +96,7 @@ impl Store {
 
     /// Whether a store is in `dir`, open or not, sound or not.
     pub fn exists(dir: &Path) -> bool {
-        swap::exists(dir)
+        layout::exists(dir)
     }
 
     /// Opens the store for reading. Creates nothing.
@@ -103,19 +104,19 @@ impl Store {
     /// # Errors
     /// [`StoreError::NotFound`] where there is none, and as [`Store::open`].
     pub fn open_read_only(dir: &Path) -> Result<Self> {
-        if !swap::database(dir).join("CURRENT").is_file() {
+        if !layout::database(dir).join("CURRENT").is_file() {
             return Err(StoreError::NotFound(dir.to_path_buf()));
         }
         let lock = DirLock::shared(dir)?;
-        underway::refuse(&swap::database(dir))?;
+        repair_mark::refuse(&layout::database(dir))?;
         Self::assemble(dir, lock, Access::Read)
     }
 
     fn assemble(dir: &Path, lock: Option<DirLock>, access: Access) -> Result<Self> {
-        let database = swap::database(dir);
+        let database = layout::database(dir);
         let acknowledged = mark::read(&database);
         let db = Db::open(&database, access)?;
-        let found = read::sequence(&db)?;
+        let found = lookup::sequence(&db)?;
         let lost = (acknowledged > found).then(|| found + 1..=acknowledged);
         let mark = if db.read_only() { None } else { Some(Mark::open(&database)?) };
         if let (Some(lost), Some(_)) = (&lost, &mark) {
@@ -131,7 +132,7 @@ impl Store {
         if let Some(mark) = &mark {
             mark.set(found.max(acknowledged));
         }
-        let artifacts = Artifacts::new(dir.join("artifacts"), db.read_only());
+        let artifacts = Artifacts::new(layout::artifacts(dir), db.read_only());
         let inner = Inner {
             db,
             dir: dir.to_path_buf(),
@@ -156,7 +157,7 @@ impl Store {
     /// of one insertion. No report tells of them, the log does.
     fn go_on(&self) -> Result<()> {
         let mut writer = self.inner.writer.lock().unwrap_or_else(PoisonError::into_inner);
-        writer.left = read::unreleased(&self.inner.db)?;
+        writer.left = lookup::unreleased(&self.inner.db)?;
         if let Err(error) = self.release_rest(&mut writer, &mut Report::default()) {
             tracing::warn!(%error, "records whose parents are here could not be taken in yet");
         }

@@ -7,7 +7,27 @@ use rocksdb::{
     WriteOptions,
 };
 
-use crate::{columns::Column, db::Access};
+use crate::columns::Column;
+
+/// What a database is opened for.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Access {
+    /// Made where it is missing.
+    Write,
+    Read,
+    /// Read as far as it can be: beside files that are cut short, and behind damaged records of the log,
+    /// which ends at the first such record when it is opened otherwise. What is read is to be verified.
+    Salvage,
+    /// Made to be thrown away, or to be complete only once [`Db::seal`] was called: its batches are
+    /// not logged.
+    Scratch,
+}
+
+impl Access {
+    pub fn reads_only(self) -> bool {
+        matches!(self, Self::Read | Self::Salvage)
+    }
+}
 
 /// One block cache for all columns, indexes and filters included: what is asked for often of a
 /// million records fits, and a relay stays below 400 MiB.

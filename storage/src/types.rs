@@ -1,12 +1,14 @@
 //! What the store answers: plain values, made afresh from a snapshot, never written back.
 
-use std::{fmt, str::FromStr};
+use std::{fmt, path::Path, str::FromStr};
 
 use serde::{Deserialize, Serialize};
 use spore_protocol::{
     Cid, EventId, Goal, HardwareClass, Kind, NodeId, ObjectId, Record, RecordId, Reject, Signed, Status, TaskId,
     TaskManifest, Verdict,
 };
+
+use crate::columns::Column;
 
 /// One object that became part of the store.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, Serialize, Deserialize)]
@@ -323,4 +325,49 @@ pub struct Counts {
     pub pending: u64,
     /// Sum of the class-blind frontiers of all tasks.
     pub frontier: u64,
+}
+
+/// A file of the database that is not what was written.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct DamagedFile {
+    pub column: String,
+    /// Its name in the store's folder, where RocksDB tells it.
+    pub file: Option<String>,
+    pub why: String,
+}
+
+impl DamagedFile {
+    /// Of a reason for which a part of a column cannot be read.
+    pub(crate) fn in_column(column: Column, why: String) -> Self {
+        Self { column: column.name().into(), file: file_in(&why), why }
+    }
+
+    /// Of a reason for which the database does not open.
+    pub(crate) fn of_database(why: String) -> Self {
+        Self { column: "(all)".into(), file: file_in(&why), why }
+    }
+}
+
+impl fmt::Display for DamagedFile {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "column {}, file {}: {}", self.column, self.file.as_deref().unwrap_or("unknown"), self.why)
+    }
+}
+
+/// The file that a message of RocksDB is about.
+fn file_in(message: &str) -> Option<String> {
+    let words = message.split(|c: char| c.is_whitespace() || "(),:;".contains(c));
+    let paths = words.filter(|word| [".sst", ".log"].iter().any(|end| word.ends_with(end)));
+    paths.filter_map(|path| Path::new(path).file_name()?.to_str()).map(str::to_owned).next()
+}
+
+#[cfg(test)]
+mod tests {
+    #[test]
+    fn file_is_found_in_a_message_of_rocksdb() {
+        let message =
+            "block checksum mismatch: stored = 1, computed = 2, type = 4  in /x/store/000012.sst offset 0 size 9";
+        assert_eq!(super::file_in(message).as_deref(), Some("000012.sst"));
+        assert_eq!(super::file_in("no file at all"), None);
+    }
 }

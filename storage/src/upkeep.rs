@@ -7,8 +7,8 @@ use rocksdb::properties;
 use crate::{
     columns::Column,
     error::{Result, StoreError},
+    layout,
     progress::{Stage, Watch, tell},
-    repair::swap,
     store::Store,
 };
 
@@ -64,7 +64,7 @@ impl Store {
                 memtable_bytes: number(properties::CUR_SIZE_ALL_MEM_TABLES)?,
             });
         }
-        stats.log_bytes = bytes_of(&swap::database(self.dir()), ".log")?;
+        stats.log_bytes = bytes_of(&layout::database(self.dir()), ".log")?;
         self.artifacts().each(&mut |stored| {
             stats.artifacts += 1;
             stats.artifact_bytes += stored.size;

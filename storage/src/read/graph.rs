@@ -27,6 +27,7 @@ use crate::{
     db::Source,
     error::{Result, StoreError},
     keys::{self, Listing},
+    lookup,
     store::Store,
     values::{self, ClassState, Point},
 };
@@ -64,7 +65,7 @@ impl Store {
     /// When the store cannot be read.
     pub fn graph(&self, task: &TaskId) -> Result<Graph> {
         let view = self.view();
-        let mut graph = Graph { sequence: super::sequence(&view)?, ..Graph::default() };
+        let mut graph = Graph { sequence: lookup::sequence(&view)?, ..Graph::default() };
         let mut classes = HashMap::new();
         view.each(Column::Classes, &task.0, &mut |key, value| {
             let head = keys::id_at(key, 32)?.first_chunk::<8>().copied().unwrap_or_default();

@@ -7,12 +7,13 @@ use std::{
 
 use spore_protocol::{NodeId, NodeProfile, ObjectId, Signed, SignedObject, TaskId};
 
-use super::{listing::List, object, whole::Prefix};
+use super::{listing::List, whole::Prefix};
 use crate::{
     columns::Column,
     db::{Source, Way},
     error::{Result, StoreError},
     keys,
+    lookup::object,
     store::Store,
     types::{NodeStats, Page, Span},
     values::{self, NodeState, Publisher},

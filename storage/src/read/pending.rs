@@ -2,37 +2,19 @@
 
 use std::ops::ControlFlow;
 
-use spore_protocol::{Kind, RecordId};
+use spore_protocol::RecordId;
 
-use super::{listing::List, number_of, refusal, tally};
+use super::listing::List;
 use crate::{
     columns::Column,
     db::{Source, Way},
     error::{Result, StoreError},
     keys,
+    lookup::tally,
     store::Store,
     types::{Page, PendingView, Span},
-    values::{self, Flaw, Held},
-    write::Unreleased,
+    values::{self, Held},
 };
-
-/// The decided records that others wait for all the same, with why they were refused.
-pub fn unreleased(source: &dyn Source) -> Result<Unreleased> {
-    let mut unreleased = Unreleased::new();
-    let mut last = None;
-    source.each(Column::PendingByParent, &[], &mut |key, _| {
-        let parent = RecordId(keys::id_at(key, 0)?);
-        if last.replace(parent) == Some(parent) {
-            return Ok(ControlFlow::Continue(()));
-        }
-        let flaw = refusal(source, &parent)?;
-        if flaw.is_some() || number_of(source, Kind::Experiment, &parent.into())?.is_some() {
-            unreleased.push((parent, flaw.map(Flaw::reject)));
-        }
-        Ok(ControlFlow::Continue(()))
-    })?;
-    Ok(unreleased)
-}
 
 impl Store {
     /// Whether the record waits here for its parent.

@@ -5,12 +5,13 @@ use std::ops::ControlFlow;
 
 use spore_protocol::{ControlEvent, HardwareClass, Kind, NodeId, RecordId, Signed, TaskId, verdict::Judgement};
 
-use super::{cut, event, listing::List, number_of, placing, row_of, summaries};
+use super::listing::List;
 use crate::{
     columns::Column,
     db::{Source, Way},
     error::Result,
     keys::{self, Events, Listing},
+    lookup::{self, cut, event, number_of, placing, row_of, summaries},
     store::Store,
     types::{Cursor, MAX_PAGE, Measured, Page, RecordSummary, RecordView, Scope, Span},
     values::{self, Evidence, Point, Publisher},
@@ -23,7 +24,7 @@ impl Store {
     /// When the store cannot be read, as for all questions here.
     pub fn record(&self, id: &RecordId) -> Result<Option<RecordView>> {
         let view = self.view();
-        let Some(signed) = super::record(&view, id)? else { return Ok(None) };
+        let Some(signed) = lookup::record(&view, id)? else { return Ok(None) };
         Ok(row_of(&view, id)?.map(|row| RecordView { signed, summary: row.summary }))
     }
 
@@ -153,7 +154,7 @@ impl Store {
     /// When the store cannot be read.
     pub fn judgement(&self, id: &RecordId) -> Result<Option<Judgement>> {
         let view = self.view();
-        row_of(&view, id)?.map(|row| super::judgement(&view, &row)).transpose()
+        row_of(&view, id)?.map(|row| lookup::judgement(&view, &row)).transpose()
     }
 
     /// The measurements that count in a record's verdict, in (timestamp, id) order: one read.

@@ -1,27 +1,21 @@
-//! Looking for records by the words of their description and hypothesis.
-//!
-//! A word is a run of letters and digits (of any script), in lower case, cut to [`MAX_WORD`] bytes;
-//! the first [`MAX_WORDS`] different words of a record are indexed.
+//! Looking for records by the words ([`crate::words`]) of their description and hypothesis.
 
 use std::{borrow::Cow, ops::ControlFlow};
 
 use spore_protocol::TaskId;
 
-use super::{listed, listing::List, placing};
+use super::listing::List;
 use crate::{
     columns::Column,
     db::{Source, View, Way},
     error::Result,
     keys,
+    lookup::{listed, placing},
     store::Store,
     types::{Cursor, MAX_PAGE, Page, RecordSummary, Span},
+    words::words,
 };
 
-/// Different words indexed of one record: a few sentences. A record that is all words would
-/// otherwise cost more index than text.
-pub const MAX_WORDS: usize = 32;
-/// Bytes of a word that count: longer ones are mostly hashes and runs of nonsense.
-const MAX_WORD: usize = 24;
 /// Words of a question that are looked at.
 const MAX_QUESTION: usize = 8;
 /// Records and stretches of words looked at for one page, so that common words with nothing in common
@@ -29,11 +23,6 @@ const MAX_QUESTION: usize = 8;
 const MAX_LOOKED_AT: usize = 20_000;
 /// Uses counted to tell which word of a question is the rarest.
 const MAX_COUNTED: usize = 1_000;
-
-/// The words of a text, each as often as it is there.
-pub fn words(text: &str) -> impl Iterator<Item = Cow<'_, str>> {
-    text.split(|c: char| !c.is_alphanumeric()).filter(|word| !word.is_empty()).map(lower)
-}
 
 /// The different words of a question.
 fn asked(text: &str) -> Vec<Cow<'_, str>> {
@@ -47,16 +36,6 @@ fn asked(text: &str) -> Vec<Cow<'_, str>> {
         }
     }
     asked
-}
-
-/// Most words are in lower case and short already.
-fn lower(word: &str) -> Cow<'_, str> {
-    if word.len() <= MAX_WORD && word.bytes().all(|byte| byte.is_ascii_lowercase() || byte.is_ascii_digit()) {
-        return word.into();
-    }
-    let mut word = word.to_lowercase();
-    word.truncate(word.floor_char_boundary(MAX_WORD));
-    word.into()
 }
 
 impl Store {
@@ -140,14 +119,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn words_are_lower_case_runs_of_letters_and_digits_of_bounded_length() {
-        let nonsense = "x".repeat(99);
-        let mut found: Vec<_> = words("Ein größerer ÄRMEL, lr=0.003").chain(words(&nonsense)).collect();
-        let long = "x".repeat(MAX_WORD);
-        let expected = ["0", "003", "ein", "größerer", "lr", long.as_str(), "ärmel"];
-        found.sort();
-        assert_eq!(found, expected);
-        assert!(words(&"数学".repeat(20)).all(|word| word.len() <= MAX_WORD));
+    fn question_keeps_each_word_once() {
         assert_eq!(asked("to be or not to be"), ["to", "be", "or", "not"]);
     }
 }

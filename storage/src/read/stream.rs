@@ -5,12 +5,12 @@ use std::ops::ControlFlow;
 
 use spore_protocol::{Kind, ObjectId, RecordId};
 
-use super::{change, number_of, placing, row_of};
 use crate::{
     columns::Column,
     db::{Source, View, Way},
     error::{Result, StoreError},
     keys::{self, Listing, Moment},
+    lookup::{change, number_of, placing, row_of},
     store::Store,
     types::RecordSummary,
     values::{self, Row},

@@ -4,12 +4,13 @@ use std::ops::ControlFlow;
 
 use spore_protocol::{HardwareClass, RecordId, TaskId};
 
-use super::{listing::List, manifest, placing, row, task_state};
+use super::listing::List;
 use crate::{
     columns::Column,
     db::{Source, View, Way},
     error::{Result, StoreError},
     keys,
+    lookup::{manifest, placing, row, task_state},
     store::Store,
     types::{ClassView, Improvement, Page, Span, TaskView},
     values::{self, ClassState, TaskState},

@@ -4,12 +4,12 @@ use std::ops::ControlFlow;
 
 use spore_protocol::{Kind, ObjectId, SignedObject, TaskId};
 
-use super::{change, object, tally};
 use crate::{
     columns::Column,
     db::{Source, View, Way},
     error::{Result, StoreError},
     keys,
+    lookup::{change, object, tally},
     store::Store,
     types::{Change, Counts},
     values::{LogEntry, Placing},

@@ -1,24 +1,18 @@
 //! A store that checks itself: everything but the objects is a function of the objects, so it is
 //! computed again, into a database beside the store, and compared entry by entry.
 
-use std::{
-    fmt, fs,
-    iter::Peekable,
-    path::{Path, PathBuf},
-    sync::atomic::{AtomicU64, Ordering},
-};
+use std::{fmt, iter::Peekable};
 
-use super::{
-    readable::{Readable, Step},
-    replay::Fault,
-    swap, walk,
-};
+use super::{replay::Fault, walk};
 use crate::{
     columns::Column,
-    db::{Access, Db, Entry, Scan},
+    db::{Db, Entry, Scan},
     error::Result,
+    layout::Scratch,
     progress::{Stage, Watch, tell, unwatched},
+    salvage::{Readable, Step},
     store::Store,
+    tuning::Access,
 };
 
 /// Findings kept; the rest is counted.
@@ -26,8 +20,6 @@ const MAX_FINDINGS: usize = 100;
 
 /// Bytes of a value shown.
 const SHOWN: usize = 48;
-
-static NEXT: AtomicU64 = AtomicU64::new(0);
 
 /// One entry that is not what follows from the objects.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -64,8 +56,8 @@ impl Store {
     /// # Errors
     /// [`crate::StoreError::Cancelled`]; when the database for comparison cannot be written.
     pub fn check_with(&self, watch: &mut Watch<'_>) -> Result<CheckReport> {
-        let scratch = Scratch::new(self)?;
-        let expected = Db::open(&scratch.dir, Access::Scratch)?;
+        let scratch = Scratch::new(self.dir())?;
+        let expected = Db::open(scratch.path(), Access::Scratch)?;
         let view = self.view();
         let replayed = walk::strictly(&view, &expected, watch)?;
         let mut report = CheckReport { objects: replayed.objects, pending: replayed.pending, ..CheckReport::default() };
@@ -90,35 +82,6 @@ impl Store {
     pub fn check(&self) -> Result<Vec<String>> {
         let report = self.check_with(&mut unwatched)?;
         Ok(report.findings.iter().map(Finding::to_string).collect())
-    }
-}
-
-/// A folder for a database to compare with, gone when this is.
-pub struct Scratch {
-    dir: PathBuf,
-}
-
-impl Scratch {
-    pub fn path(&self) -> &Path {
-        &self.dir
-    }
-
-    pub fn new(store: &Store) -> Result<Self> {
-        let number = NEXT.fetch_add(1, Ordering::Relaxed);
-        let dir = swap::scratch(store.dir()).join(format!("{}-{number}", std::process::id()));
-        swap::clear(&dir)?;
-        swap::create(&dir)?;
-        Ok(Self { dir })
-    }
-}
-
-impl Drop for Scratch {
-    fn drop(&mut self) {
-        if let Err(error) = swap::clear(&self.dir) {
-            tracing::warn!(%error, "what a check worked with stays behind until the next start");
-        }
-        // Not empty where another check is under way.
-        drop(self.dir.parent().map(fs::remove_dir));
     }
 }
 

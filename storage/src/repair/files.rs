@@ -1,23 +1,22 @@
 //! Every byte on disk read once against its checksum: the blocks of the database's tables, and the
 //! artifacts against their addresses.
 
-use std::{fmt, path::Path};
+use std::path::Path;
 
 use rocksdb::{LiveFile, checkpoint::Checkpoint};
 use spore_protocol::Cid;
 
-use super::{
-    check::Scratch,
-    readable::{Readable, Step},
-    swap,
-};
 use crate::{
     artifacts::Artifacts,
     columns::Column,
-    db::{Access, Db, Scan},
+    db::{Db, Scan},
     error::Result,
+    layout::{self, Scratch},
     progress::{Stage, Watch, tell},
+    salvage::{Readable, Step},
     store::Store,
+    tuning::Access,
+    types::DamagedFile,
 };
 
 /// Damages told of one by one; each names a file, and a store has some thousands at most.
@@ -25,33 +24,6 @@ const MAX_DAMAGES: usize = 1000;
 
 /// Artifacts between two reports of progress.
 const REPORT: u64 = 50;
-
-/// A file of the database that is not what was written.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub struct DamagedFile {
-    pub column: String,
-    /// Its name in the store's folder, where RocksDB tells it.
-    pub file: Option<String>,
-    pub why: String,
-}
-
-impl DamagedFile {
-    /// Of a reason for which a part of a column cannot be read.
-    pub(super) fn in_column(column: Column, why: String) -> Self {
-        Self { column: column.name().into(), file: file_in(&why), why }
-    }
-
-    /// Of a reason for which the database does not open.
-    pub(super) fn of_database(why: String) -> Self {
-        Self { column: "(all)".into(), file: file_in(&why), why }
-    }
-}
-
-impl fmt::Display for DamagedFile {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        write!(f, "column {}, file {}: {}", self.column, self.file.as_deref().unwrap_or("unknown"), self.why)
-    }
-}
 
 /// What reading everything came to.
 #[derive(Clone, Debug, Default)]
@@ -75,12 +47,12 @@ impl Store {
     /// [`crate::StoreError::Cancelled`], [`crate::StoreError::Io`].
     pub fn verify_files(&self, watch: &mut Watch<'_>) -> Result<FilesReport> {
         let mut report = FilesReport::default();
-        let (files, cut) = cut_files(self.database(), &swap::database(self.dir()))?;
+        let (files, cut) = cut_files(self.database(), &layout::database(self.dir()))?;
         (report.files, report.damaged) = (files, cut);
         if self.read_only() {
             self.scan_blocks(&self.view(), &mut report, watch)?;
         } else {
-            let scratch = Scratch::new(self)?;
+            let scratch = Scratch::new(self.dir())?;
             let copy = scratch.path().join("checkpoint");
             // The log of writes is copied as it is: a flush would also compact what may be damaged.
             match Checkpoint::new(self.database().raw())?.create_checkpoint_with_log_size(&copy, u64::MAX) {
@@ -156,22 +128,4 @@ fn cut_file(file: &LiveFile, dir: &Path) -> Option<DamagedFile> {
 
 fn table_name(file: &LiveFile) -> &str {
     file.name.trim_start_matches('/')
-}
-
-/// The file that a message of RocksDB is about.
-fn file_in(message: &str) -> Option<String> {
-    let words = message.split(|c: char| c.is_whitespace() || "(),:;".contains(c));
-    let paths = words.filter(|word| [".sst", ".log"].iter().any(|end| word.ends_with(end)));
-    paths.filter_map(|path| Path::new(path).file_name()?.to_str()).map(str::to_owned).next()
-}
-
-#[cfg(test)]
-mod tests {
-    #[test]
-    fn a_message_of_the_database_names_its_file() {
-        let message =
-            "block checksum mismatch: stored = 1, computed = 2, type = 4  in /x/store/000012.sst offset 0 size 9";
-        assert_eq!(super::file_in(message).as_deref(), Some("000012.sst"));
-        assert_eq!(super::file_in("no file at all"), None);
-    }
 }

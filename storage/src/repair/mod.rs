@@ -7,17 +7,13 @@
 
 mod check;
 mod files;
-mod readable;
 mod rebuild;
 mod replay;
-pub(crate) mod swap;
-pub(crate) mod underway;
 mod walk;
 
-pub(crate) use self::readable::{Readable, Step};
 pub use self::{
     check::{CheckReport, Finding},
-    files::{DamagedFile, FilesReport},
+    files::FilesReport,
     rebuild::RepairReport,
     replay::Fault,
 };

@@ -9,22 +9,23 @@ use rocksdb::{DB, Options};
 use spore_protocol::Cid;
 
 use super::{
-    files::{DamagedFile, FilesReport, cut_files, verify_artifacts},
+    files::{FilesReport, cut_files, verify_artifacts},
     replay::{Fault, Replayed},
-    swap, underway,
     walk::{self, Known},
 };
 use crate::{
     artifacts::Artifacts,
     backup,
     columns::Column,
-    db::{Access, Db, Scan},
+    db::{Db, Scan},
     error::{Result, StoreError},
+    layout::{self, repair_mark, swap},
     lock::DirLock,
-    mark,
+    lookup, mark,
     progress::Watch,
-    read,
     store::Store,
+    tuning::Access,
+    types::DamagedFile,
 };
 
 /// What a repair came to.
@@ -65,7 +66,7 @@ impl Store {
     /// [`StoreError::OlderSchema`], [`StoreError::Cancelled`]; what could be read of the store still can be then,
     /// by another repair.
     pub fn repair(dir: &Path, backup: Option<&Path>, now: u64, watch: &mut Watch<'_>) -> Result<RepairReport> {
-        if !swap::exists(dir) {
+        if !layout::exists(dir) {
             return Err(StoreError::NotFound(dir.to_path_buf()));
         }
         let lock = DirLock::exclusive(dir)?;
@@ -82,7 +83,7 @@ impl Store {
             objects: replayed.objects,
             pending: replayed.pending,
             from_backup: replayed.from_spare,
-            kept: (!whole).then(|| swap::replaced(dir)),
+            kept: (!whole).then(|| layout::replaced(dir)),
             damaged_files: replayed.damaged,
             faults: replayed.faults,
             fault_count: replayed.fault_count,
@@ -95,7 +96,7 @@ impl Store {
 
 /// Removes the damaged artifacts; names them, and why some could not be looked at.
 fn look_at_artifacts(dir: &Path, watch: &mut Watch<'_>) -> Result<(Vec<Cid>, Option<String>)> {
-    let artifacts = Artifacts::new(dir.join("artifacts"), false);
+    let artifacts = Artifacts::new(layout::artifacts(dir), false);
     let mut files = FilesReport::default();
     let unread = match artifacts.sweep().and_then(|()| verify_artifacts(&artifacts, true, &mut files, watch)) {
         Err(StoreError::Cancelled) => return Err(StoreError::Cancelled),
@@ -104,19 +105,19 @@ fn look_at_artifacts(dir: &Path, watch: &mut Watch<'_>) -> Result<(Vec<Cid>, Opt
     Ok((files.damaged_artifacts, unread))
 }
 
-/// Builds in [`swap::building`] what [`swap::install`] puts in place, and tells whether it has everything
+/// Builds in [`layout::building`] what [`swap::install`] puts in place, and tells whether it has everything
 /// that was in the old one.
 fn rebuild(dir: &Path, spare: Option<&dyn Scan>, now: u64, watch: &mut Watch<'_>) -> Result<(Replayed, bool)> {
-    let acknowledged = mark::read(&swap::database(dir));
-    let old = Damaged::open(&swap::database(dir))?;
-    let building = swap::building(dir);
-    swap::create(&building)?;
+    let acknowledged = mark::read(&layout::database(dir));
+    let old = Damaged::open(&layout::database(dir))?;
+    let building = layout::building(dir);
+    layout::create(&building)?;
     let new = Db::open(&building, Access::Scratch)?;
     let known = Known { acknowledged, sound_until: old.sound_until, now };
     let mut replayed = walk::mending(&old.db, spare, &new, known, watch)?;
     replayed.damaged.splice(..0, old.damaged);
     new.seal()?;
-    mark::write(&building, read::sequence(&new)?)?;
+    mark::write(&building, lookup::sequence(&new)?)?;
     let whole = replayed.fault_count == 0 && replayed.damaged.is_empty() && replayed.lost_changes.is_empty();
     Ok((replayed, whole))
 }
@@ -137,8 +138,8 @@ impl Damaged {
     /// which drops those that are not. So it is done only where a column is concerned that is
     /// read, and never for the columns that are computed again.
     fn open(dir: &Path) -> Result<Self> {
-        let begun = underway::damaged(dir)?;
-        let number = Db::open(dir, Access::Read).and_then(|db| read::sequence(&db));
+        let begun = repair_mark::read(dir)?;
+        let number = Db::open(dir, Access::Read).and_then(|db| lookup::sequence(&db));
         // What a repair began to change opens without complaint, whatever it has lost.
         let sound_until = if begun.is_some() { 0 } else { number.unwrap_or_default() };
         let damaged = match begun {
@@ -157,7 +158,7 @@ impl Damaged {
                 Err(error) => vec![DamagedFile::of_database(error.into_reason())],
             },
         };
-        underway::mark(dir, &damaged)?;
+        repair_mark::write(dir, &damaged)?;
         let mut options = Options::default();
         options.set_log_level(rocksdb::LogLevel::Warn);
         DB::repair(&options, dir)?;
@@ -183,7 +184,7 @@ fn is_read(damaged: &DamagedFile) -> bool {
 
 /// The newest backup, unpacked beside the store.
 fn open_spare(backup: &Path, dir: &Path, watch: &mut Watch<'_>) -> Result<Db> {
-    let spare = swap::scratch(dir).join("backup");
+    let spare = layout::scratch(dir).join("backup");
     backup::unpack(backup, None, &spare, watch)?;
     Db::open(&spare, Access::Salvage)
 }
@@ -197,10 +198,10 @@ mod tests {
     fn a_database_that_a_repair_began_to_change_is_sound_up_to_no_number() {
         let dir = tempfile::tempdir().unwrap();
         Store::open(dir.path()).unwrap().insert(&[profile(1, "one", 5).into()], 1).unwrap();
-        let database = swap::database(dir.path());
+        let database = layout::database(dir.path());
         let sound_until = || Damaged::open(&database).unwrap().sound_until;
         assert_eq!(sound_until(), 1);
-        underway::mark(&database, &[]).unwrap();
+        repair_mark::write(&database, &[]).unwrap();
         assert_eq!(sound_until(), 0);
     }
 }

@@ -6,18 +6,14 @@ use std::{collections::HashSet, fmt, ops::RangeInclusive};
 
 use spore_protocol::{Kind, ObjectId, RecordId, SignedObject};
 
-use super::{
-    files::DamagedFile,
-    readable::{Readable, Step},
-};
 use crate::{
     columns::Column,
     db::{Db, Entry, Scan, Source},
     error::{Result, StoreError},
-    keys,
+    keys, lookup,
     progress::{Stage, Watch, tell},
-    read,
-    types::{Change, Outcome},
+    salvage::{Readable, Step},
+    types::{Change, DamagedFile, Outcome},
     values::{self, Flaw, Held},
     write::Batch,
 };
@@ -138,7 +134,7 @@ impl<'a> Replay<'a> {
     pub fn finish(mut self, last: u64) -> Result<Replayed> {
         self.highest = self.highest.max(last);
         self.flush()?;
-        self.done.pending = read::tally(self.into)?.pending;
+        self.done.pending = lookup::tally(self.into)?.pending;
         Ok(self.done)
     }
 
@@ -223,14 +219,15 @@ impl<'a> Replay<'a> {
     /// Inserts the spare database's copy; false where it has none.
     pub fn take_spare(&mut self, kind: Kind, id: ObjectId, received_at: Option<u64>) -> Result<bool> {
         let Some(spare) = self.spare else { return Ok(false) };
-        let Ok(Some(number)) = read::number_of(spare, kind, &id) else { return Ok(false) };
-        let Ok(Some(object)) = read::object(spare, kind, &id) else { return Ok(false) };
+        let Ok(Some(number)) = lookup::number_of(spare, kind, &id) else { return Ok(false) };
+        let Ok(Some(object)) = lookup::object(spare, kind, &id) else { return Ok(false) };
         self.take_copy(object, number, received_at)
     }
 
     /// Inserts what the spare database has under a number of its own, and tells whether it was not here.
     pub fn take_copy(&mut self, object: SignedObject, number: u64, received_at: Option<u64>) -> Result<bool> {
-        let own = || self.spare.and_then(|spare| read::placing(spare, number).ok()).map(|placing| placing.received_at);
+        let own =
+            || self.spare.and_then(|spare| lookup::placing(spare, number).ok()).map(|placing| placing.received_at);
         let received_at = received_at.or_else(own);
         let id = object.id();
         let taken = self.take(object, id, received_at)?;
@@ -423,8 +420,8 @@ mod tests {
 
     use super::*;
     use crate::{
-        db::Access,
         tests::objects::{record, sign},
+        tuning::Access,
     };
 
     #[test]

@@ -5,17 +5,14 @@ use std::collections::HashMap;
 
 use spore_protocol::{Kind, ObjectId, RecordId};
 
-use super::{
-    readable::{Readable, Step},
-    replay::{Replay, Replayed},
-};
+use super::replay::{Replay, Replayed};
 use crate::{
     columns::Column,
     db::{Db, Scan, Way},
     error::Result,
-    keys,
+    keys, lookup,
     progress::Watch,
-    read,
+    salvage::{Readable, Step},
     types::Change,
     values::{self, LogEntry},
 };
@@ -45,12 +42,12 @@ pub struct Walk<'a> {
 /// Inserts what the log names and what waits into the empty database `into`: for comparing, where
 /// nothing may be mended.
 pub fn strictly(from: &dyn Scan, into: &Db, watch: &mut Watch<'_>) -> Result<Replayed> {
-    let total = read::sequence(from).unwrap_or_default();
+    let total = lookup::sequence(from).unwrap_or_default();
     let mut walk = Walk::new(from, Replay::new(into, None, total)?.exactly(), 0);
     walk.logged(watch)?;
     walk.replay.orphans(None)?;
     walk.waiting(watch)?;
-    let tally = read::tally(from).unwrap_or_default();
+    let tally = lookup::tally(from).unwrap_or_default();
     walk.replay.orders(tally.next_pending, tally.next_refused);
     walk.replay.finish(total)
 }
@@ -81,7 +78,7 @@ fn last_number(from: &dyn Scan) -> u64 {
         keys::number_at(&key, 0).ok()
     };
     let used = [Column::Log, Column::Objects].into_iter().filter_map(last);
-    used.max().unwrap_or_default().max(read::sequence(from).unwrap_or_default())
+    used.max().unwrap_or_default().max(lookup::sequence(from).unwrap_or_default())
 }
 
 impl<'a> Walk<'a> {
@@ -148,13 +145,13 @@ impl<'a> Walk<'a> {
     }
 
     fn received_at(&self, number: u64) -> Option<u64> {
-        read::placing(self.from, number).ok().map(|placing| placing.received_at)
+        lookup::placing(self.from, number).ok().map(|placing| placing.received_at)
     }
 
     /// The id of a record by its number: from its placing, or else from the column of ids, which is then
     /// read once and kept (40 bytes for each object, in a damaged store only).
     fn name_of(&mut self, number: u64) -> Option<ObjectId> {
-        if let Ok(placing) = read::placing(self.from, number) {
+        if let Ok(placing) = lookup::placing(self.from, number) {
             return Some(placing.id.into());
         }
         if self.names.is_none() {
@@ -211,7 +208,7 @@ impl<'a> Walk<'a> {
                 }
                 let Ok(object) = values::decode_stored(&value) else { continue };
                 // One that has another number here comes under that, or after all others.
-                let here = read::number_of(self.from, object.kind(), &object.id());
+                let here = lookup::number_of(self.from, object.kind(), &object.id());
                 if here.is_ok_and(|here| here.is_some_and(|here| here != number)) {
                     continue;
                 }
@@ -242,7 +239,7 @@ impl<'a> Walk<'a> {
             let Some((key, id)) = self.replay.entry(Column::RefusedByAge, step?, watch)? else { continue };
             let id = RecordId(keys::last_id(&id)?);
             // One that cannot be read is only forgotten, which the comparison tells of.
-            if let Ok(Some(flaw)) = read::refusal(from, &id) {
+            if let Ok(Some(flaw)) = lookup::refusal(from, &id) {
                 self.replay.remember(keys::number_at(&key, 0)?, &id, flaw)?;
             }
         }

@@ -9,7 +9,7 @@ use std::{
 use spore_protocol::{Goal, Kind, ObjectId, Record, RecordId, Verified, VerifiedObject};
 
 use super::objects::{manifest, profile, record, sign, task_of, verification};
-use crate::{Fault, Store, StoreError, columns::Column, repair::swap, unwatched};
+use crate::{Fault, Store, StoreError, columns::Column, layout, unwatched};
 
 /// Seconds between two batches of a [`stored`] store.
 const MONTH: u64 = 30 * 24 * 3600;
@@ -55,9 +55,9 @@ fn crashed(objects: &[VerifiedObject]) -> tempfile::TempDir {
 
 fn copied(dir: &Path) -> tempfile::TempDir {
     let copy = tempfile::tempdir().unwrap();
-    let database = swap::database(copy.path());
+    let database = layout::database(copy.path());
     fs::create_dir_all(&database).unwrap();
-    for file in fs::read_dir(swap::database(dir)).unwrap() {
+    for file in fs::read_dir(layout::database(dir)).unwrap() {
         let file = file.unwrap();
         fs::copy(file.path(), database.join(file.file_name())).unwrap();
     }
@@ -77,14 +77,14 @@ fn table(dir: &Path, column: Column) -> PathBuf {
     let files = store.database().raw().live_files().unwrap();
     let of_column = files.into_iter().filter(|file| file.column_family_name == column.name());
     let name = of_column.max_by_key(|file| file.size).unwrap().name;
-    swap::database(dir).join(name.trim_start_matches('/'))
+    layout::database(dir).join(name.trim_start_matches('/'))
 }
 
 /// The newest file of a kind in the database's folder.
 fn newest(dir: &Path, fits: impl Fn(&str) -> bool) -> PathBuf {
     let names =
-        fs::read_dir(swap::database(dir)).unwrap().map(|entry| entry.unwrap().file_name().into_string().unwrap());
-    swap::database(dir).join(names.filter(|name| fits(name)).max().unwrap())
+        fs::read_dir(layout::database(dir)).unwrap().map(|entry| entry.unwrap().file_name().into_string().unwrap());
+    layout::database(dir).join(names.filter(|name| fits(name)).max().unwrap())
 }
 
 fn flip(path: &Path, at: u64) {
@@ -263,7 +263,7 @@ fn an_object_that_is_not_what_was_signed_is_dropped_by_name() {
     let dir = stored(&objects);
     let store = Store::open(dir.path()).unwrap();
     let leaf = objects.last().unwrap();
-    let number = crate::read::number_of(store.database(), leaf.kind(), &leaf.id()).unwrap().unwrap();
+    let number = crate::lookup::number_of(store.database(), leaf.kind(), &leaf.id()).unwrap().unwrap();
     let key = crate::keys::number(number);
     let mut forged = crate::values::encode_stored(leaf);
     forged[5] ^= 1;
@@ -301,13 +301,13 @@ fn a_check_can_be_stopped_and_leaves_nothing() {
     let store = Store::open(dir.path()).unwrap();
     let stopped = store.check_with(&mut |_| std::ops::ControlFlow::Break(()));
     assert!(matches!(stopped, Err(StoreError::Cancelled)));
-    assert!(!swap::scratch(dir.path()).exists());
+    assert!(!layout::scratch(dir.path()).exists());
 }
 
 /// Takes entries out of a store, as if their blocks could not be read and nobody knew.
 fn forget(dir: &Path, object: &VerifiedObject, columns: &[Column]) {
     let store = Store::open(dir).unwrap();
-    let number = crate::read::number_of(store.database(), object.kind(), &object.id()).unwrap().unwrap();
+    let number = crate::lookup::number_of(store.database(), object.kind(), &object.id()).unwrap().unwrap();
     let (id, number) = (crate::keys::id(object.kind(), &object.id()), crate::keys::number(number));
     let key = |column| if column == Column::Ids { &id[..] } else { &number[..] };
     store.database().commit(columns.iter().map(|column| (*column, key(*column), None))).unwrap();
@@ -460,7 +460,7 @@ fn a_block_that_rots_while_the_cache_holds_it_is_named_all_the_same() {
     let files = store.verify_files(&mut unwatched).unwrap();
     let [damaged] = files.damaged.as_slice() else { panic!("{files:?}") };
     assert_eq!((damaged.column.as_str(), damaged.file.clone()), ("objects", Some(name(&table))));
-    assert!(!swap::scratch(dir.path()).exists());
+    assert!(!layout::scratch(dir.path()).exists());
 }
 
 #[test]
@@ -473,7 +473,7 @@ fn a_table_that_is_gone_is_named() {
     let files = store.verify_files(&mut unwatched).unwrap();
     assert_eq!((files.damaged[0].column.as_str(), files.damaged[0].file.clone()), ("objects", Some(name(&table))));
     assert_eq!((files.artifacts, store.artifact_path(&artifact).is_some()), (1, true), "{files:?}");
-    assert!(!swap::scratch(dir.path()).exists());
+    assert!(!layout::scratch(dir.path()).exists());
 }
 
 #[test]
@@ -487,7 +487,7 @@ fn a_compaction_that_fails_says_so() {
     }
     let files = store.database().raw().live_files().unwrap();
     let ids = files.iter().find(|file| file.column_family_name == Column::Ids.name()).unwrap();
-    flip(&swap::database(dir.path()).join(ids.name.trim_start_matches('/')), 100);
+    flip(&layout::database(dir.path()).join(ids.name.trim_start_matches('/')), 100);
     let failed = store.compact(&mut unwatched).unwrap_err();
     assert!(matches!(&failed, StoreError::Rocks(what) if what.contains("column ids")), "{failed}");
 }

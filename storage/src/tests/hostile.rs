@@ -115,7 +115,7 @@ fn one_signer_cannot_fill_the_window_of_a_verdict() {
         }
         let judgement = store.judgement(&root.id().into()).unwrap().unwrap();
         assert_eq!(judgement.verdict, Verdict::Verified);
-        assert_eq!(judgement.measurements.len(), crate::read::MAX_JUDGED_OF_ONE + 1);
+        assert_eq!(judgement.measurements.len(), crate::lookup::MAX_JUDGED_OF_ONE + 1);
         assert_eq!(store.summary(&root.id().into()).unwrap().unwrap().verdict, Verdict::Verified);
         assert_eq!(store.events_about(&root.id().into()).unwrap().len(), 41);
         let of_one = store.events_of(&root.id().into(), &identity(2).node_id(), 9).unwrap();
@@ -145,7 +145,7 @@ fn events_that_came_before_their_record_are_taken_in_without_being_read() {
     let root = sign(1, &record(1, Some(TASK), None, 2.0, 1));
     let early: Vec<_> = (0..100).map(|i| measured(3, &root, "CPU", 2.0, i)).collect();
     let (_dir, store) = open(&early.iter().collect::<Vec<_>>());
-    assert_eq!(objects_read_for(&store, &any(&root)), crate::read::MAX_JUDGED_OF_ONE, "those that it is judged by");
+    assert_eq!(objects_read_for(&store, &any(&root)), crate::lookup::MAX_JUDGED_OF_ONE, "those that it is judged by");
 }
 
 #[test]
@@ -295,7 +295,7 @@ fn the_events_of_a_window_are_the_first_of_all_whatever_came_first() {
         store.database().each(Column::About, &prefix, &mut visit).unwrap();
         ids
     };
-    let expected: Vec<_> = many.iter().take(crate::read::MAX_JUDGED).map(|event| EventId::from(event.id())).collect();
+    let expected: Vec<_> = many.iter().take(crate::lookup::MAX_JUDGED).map(|event| EventId::from(event.id())).collect();
     let (_a, forward) = open(&many.iter().collect::<Vec<_>>());
     let (_b, backward) = open(&many.iter().rev().collect::<Vec<_>>());
     assert_eq!((window(&forward), window(&backward)), (expected.clone(), expected));

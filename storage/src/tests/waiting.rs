@@ -11,8 +11,7 @@ use crate::{
     columns::Column,
     db::{Source, Visit, Way},
     error::Result,
-    repair::swap,
-    unwatched,
+    layout, unwatched,
     write::Batch,
 };
 
@@ -44,7 +43,7 @@ fn rot(dir: &std::path::Path) {
     let files = store.database().raw().live_files().unwrap();
     let file = files.into_iter().find(|file| file.column_family_name == Column::Pending.name()).unwrap();
     drop(store);
-    let path = swap::database(dir).join(file.name.trim_start_matches('/'));
+    let path = layout::database(dir).join(file.name.trim_start_matches('/'));
     let mut bytes = fs::read(&path).unwrap();
     bytes[100..108].iter_mut().for_each(|byte| *byte ^= 0x55);
     fs::write(path, bytes).unwrap();

@@ -15,7 +15,7 @@ use crate::{
     db::{Source, Way},
     error::{Result, StoreError},
     keys::{self, Events, Listing, Moment},
-    read,
+    lookup,
     types::Outcome,
     values::{self, Evidence, LogEntry, Row},
 };
@@ -26,14 +26,14 @@ const ADOPTED_AT_ONCE: usize = 1_000;
 
 /// Whether the event could count in any verdict: by its type and its length, which all nodes see alike.
 fn may_have_a_say(event: &Signed<ControlEvent>) -> bool {
-    event.canonical().len() <= read::MAX_JUDGED_BYTES && !matches!(event.body, ControlBody::Other { .. })
+    event.canonical().len() <= lookup::MAX_JUDGED_BYTES && !matches!(event.body, ControlBody::Other { .. })
 }
 
 impl Batch<'_> {
     pub(super) fn insert_control(&mut self, event: &Signed<ControlEvent>) -> Result<Outcome> {
         let about = event.experiment_id();
         let subject =
-            about.map(|record| read::number_of(&self.view, Kind::Experiment, &record.into())).transpose()?.flatten();
+            about.map(|record| lookup::number_of(&self.view, Kind::Experiment, &record.into())).transpose()?.flatten();
         let task = match subject {
             Some(number) => Some(self.row(number)?.summary.task_id),
             None => event.claimed_task(),
@@ -71,9 +71,9 @@ impl Batch<'_> {
             }
             Ok(ControlFlow::Continue(()))
         })?;
-        let leaves = if own.len() >= read::MAX_JUDGED_OF_ONE {
+        let leaves = if own.len() >= lookup::MAX_JUDGED_OF_ONE {
             own.pop()
-        } else if count >= read::MAX_JUDGED {
+        } else if count >= lookup::MAX_JUDGED {
             last
         } else {
             None
@@ -138,7 +138,7 @@ impl Batch<'_> {
     /// Brings a record's verdict, what counts verdicts and what it is worth up to date.
     pub(super) fn judge(&mut self, number: u64) -> Result<()> {
         let row = self.row(number)?.clone();
-        let judgement = read::judgement(&self.view, &row)?;
+        let judgement = lookup::judgement(&self.view, &row)?;
         let s = &row.summary;
         let class = keys::class(&s.class);
         let series = keys::series(&s.task_id, Some(&class), &row.moment());

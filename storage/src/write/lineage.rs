@@ -16,7 +16,7 @@ use crate::{
     columns::Column,
     db::{Source, Way},
     error::{Result, StoreError},
-    keys, read,
+    keys, lookup,
     values::{Counters, Row, TaskState},
 };
 
@@ -77,7 +77,7 @@ impl Batch<'_> {
     /// Visits the records of a tree, parents before their children: none but those that a better root
     /// moves, however many strays a task has.
     fn each_in_tree(&mut self, root: &RecordId, mut visit: impl FnMut(&mut Self, u64) -> Result<()>) -> Result<()> {
-        let number = read::number_of(&self.view, Kind::Experiment, &(*root).into())?;
+        let number = lookup::number_of(&self.view, Kind::Experiment, &(*root).into())?;
         let mut ahead = vec![number.ok_or_else(|| StoreError::corrupt("a root is gone"))?];
         while let Some(number) = ahead.pop() {
             visit(self, number)?;

@@ -19,7 +19,6 @@ mod timeline;
 use std::collections::{BTreeMap, BTreeSet, HashMap};
 
 pub use memory::Memory;
-pub use pending::Unreleased;
 
 use spore_protocol::{HardwareClass, Kind, NodeId, ObjectId, Reject, SignedObject, TaskId};
 
@@ -27,9 +26,8 @@ use crate::{
     columns::Column,
     db::Source,
     error::Result,
-    keys,
+    keys, lookup,
     overlay::Overlay,
-    read,
     types::{Change, Outcome},
     values::{self, ClassState, LogEntry, NodeState, Row, Tally, TaskState, encode},
 };
@@ -62,7 +60,7 @@ pub struct Batch<'a> {
     late_rejects: Vec<(ObjectId, Reject)>,
     dropped_pending: u64,
     room: pending::Room,
-    unreleased: Unreleased,
+    unreleased: lookup::Unreleased,
     /// Whether nothing that waits is too old: see [`Batch::sparing_waiting`].
     spares_waiting: bool,
     /// Whether all that waits is kept: see [`Batch::replay`].
@@ -80,7 +78,7 @@ pub struct Finished<'a> {
     pub late_rejects: Vec<(ObjectId, Reject)>,
     pub dropped_pending: u64,
     /// What the next batch has to go on with.
-    pub unreleased: Unreleased,
+    pub unreleased: lookup::Unreleased,
     /// Whether anything is to be written.
     pub dirty: bool,
 }
@@ -97,10 +95,10 @@ impl<'a> Batch<'a> {
     /// # Errors
     /// When the store cannot be read.
     pub fn after(below: &'a dyn Source, memory: Memory) -> Result<Self> {
-        let sequence = read::sequence(below)?;
+        let sequence = lookup::sequence(below)?;
         Ok(Self {
             view: Overlay::new(below),
-            tally: read::tally(below)?,
+            tally: lookup::tally(below)?,
             sequence,
             begun_at: sequence,
             now: 0,
@@ -116,7 +114,7 @@ impl<'a> Batch<'a> {
             late_rejects: Vec::new(),
             dropped_pending: 0,
             room: pending::ALL_AT_ONCE,
-            unreleased: Unreleased::new(),
+            unreleased: lookup::Unreleased::new(),
             spares_waiting: false,
             keeps_all: false,
         })
@@ -256,7 +254,7 @@ impl<'a> Batch<'a> {
     /// A record's row, as it is by now.
     fn row(&mut self, number: u64) -> Result<&mut Row> {
         if self.memory.rows.get(number).is_none() {
-            self.memory.rows.insert(read::row(&self.view, number)?.without_texts());
+            self.memory.rows.insert(lookup::row(&self.view, number)?.without_texts());
         }
         // It was put there just now where it was not before.
         self.memory.rows.get_mut(number).ok_or_else(|| crate::StoreError::corrupt("a row is gone"))
@@ -336,7 +334,7 @@ impl<'a> Batch<'a> {
     /// A task's state, which exists from the first thing known of it.
     fn task(&mut self, id: &TaskId) -> Result<&mut TaskState> {
         self.memory.tasks.touch(*id, |id| {
-            let state = read::task_state(&self.view, id)?;
+            let state = lookup::task_state(&self.view, id)?;
             if state.is_none() {
                 self.tally.tasks += 1;
             }

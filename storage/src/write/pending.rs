@@ -8,6 +8,7 @@ use crate::{
     db::{Source, Way},
     error::{Result, StoreError},
     keys,
+    lookup::Unreleased,
     values::{self, Flaw, Held, encode},
 };
 
@@ -30,9 +31,6 @@ const MAX_RELEASED: usize = 2_000;
 
 /// Bytes of waiting records that one batch releases; the last one may reach beyond.
 const MAX_RELEASED_BYTES: usize = 16 << 20;
-
-/// Records that are decided, with why they were refused, and others that may still wait for them.
-pub type Unreleased = Vec<(RecordId, Option<Reject>)>;
 
 /// How many records, of how many bytes, a batch may still release.
 pub(super) type Room = (usize, usize);

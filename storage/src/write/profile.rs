@@ -8,7 +8,7 @@ use crate::{
     db::Source,
     error::{Result, StoreError},
     keys::{self, Listing, Moment},
-    read,
+    lookup,
     types::Outcome,
 };
 
@@ -20,7 +20,7 @@ impl Batch<'_> {
             if (timestamp, id) > (profile.timestamp, profile.id()) {
                 return Ok(Outcome::Known);
             }
-            let number = read::number_of(&self.view, Kind::Profile, &id)?;
+            let number = lookup::number_of(&self.view, Kind::Profile, &id)?;
             let number = number.ok_or_else(|| StoreError::corrupt(format!("profile {id} has no number")))?;
             self.view.delete(Column::Ids, keys::id(Kind::Profile, &id));
             self.view.delete(Column::Objects, keys::number(number));

@@ -8,9 +8,10 @@ use crate::{
     db::Source,
     error::Result,
     keys::{self, Listing},
-    read,
+    lookup,
     types::Outcome,
     values::{self, Flaw, Publisher, Row, encode_record},
+    words,
 };
 
 /// What placing a record came to.
@@ -29,7 +30,7 @@ impl Batch<'_> {
             return Ok(Outcome::Pending { missing: values::decode::<values::Held>(&held)?.parent });
         }
         if self.tally.refused > 0
-            && let Some(flaw) = read::refusal(&self.view, &id)?
+            && let Some(flaw) = lookup::refusal(&self.view, &id)?
         {
             return Ok(Outcome::Rejected(flaw.reject()));
         }
@@ -57,7 +58,7 @@ impl Batch<'_> {
         let (mut parent, mut parent_number, mut joins) = (None, 0, false);
         if let Some(parent_id) = record.parent {
             let Some(number) = self.number_of(&parent_id)? else {
-                let flaw = read::refusal(&self.view, &parent_id)?;
+                let flaw = lookup::refusal(&self.view, &parent_id)?;
                 return Ok(flaw.map(Flaw::reject).map_or(Placed::Missing(parent_id), Placed::Bad));
             };
             let row = self.row(number)?;
@@ -103,8 +104,8 @@ impl Batch<'_> {
     }
 
     fn index_words(&mut self, record: &Record, number: u64) {
-        let mut left = read::MAX_WORDS;
-        for word in [&record.description, &record.hypothesis].into_iter().flat_map(|text| read::words(text)) {
+        let mut left = words::MAX_WORDS;
+        for word in [&record.description, &record.hypothesis].into_iter().flat_map(|text| words::words(text)) {
             if left == 0 {
                 break;
             }
@@ -116,7 +117,7 @@ impl Batch<'_> {
     fn number_of(&self, id: &RecordId) -> Result<Option<u64>> {
         match self.memory.rows.number_of(id) {
             Some(number) => Ok(Some(number)),
-            None => read::number_of(&self.view, Kind::Experiment, &(*id).into()),
+            None => lookup::number_of(&self.view, Kind::Experiment, &(*id).into()),
         }
     }
 

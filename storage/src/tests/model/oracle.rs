@@ -13,7 +13,7 @@ use spore_protocol::{
 use super::{super::objects::task_of, CLASSES, World};
 use crate::{
     Store, SyncScope,
-    read::{MAX_JUDGED, MAX_JUDGED_OF_ONE},
+    lookup::{MAX_JUDGED, MAX_JUDGED_OF_ONE},
 };
 
 /// What must be so, by definition.
