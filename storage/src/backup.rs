@@ -17,7 +17,7 @@ use crate::{
     artifacts::Artifacts,
     columns::Column,
     db::Db,
-    error::{Result, StoreError},
+    error::{Damage, Result, StoreError},
     layout::{self, swap},
     lock::DirLock,
     lookup, mark,
@@ -162,7 +162,7 @@ fn prove(dir: &Path, watch: &mut Watch<'_>) -> Result<u64> {
         tell(watch, Stage::Scan, done as u64, Column::ALL.len() as u64)?;
         for step in Readable::new(&db, column) {
             if let Step::Damage(why) = step? {
-                return Err(StoreError::corrupt(format!("the backup's column {}: {why}", column.name())));
+                return Err(Damage::Backup { column: column.name(), why }.into());
             }
         }
     }
@@ -236,7 +236,7 @@ fn copy_artifacts(from: &Artifacts, to: &Artifacts, watch: &mut Watch<'_>) -> Re
 }
 
 fn copy_artifact(from: &Artifacts, to: &Artifacts, cid: &Cid) -> Result<Option<u64>> {
-    let Some(reader) = from.open_unused(cid)? else { return Ok(None) };
+    let Some(reader) = from.open(cid)? else { return Ok(None) };
     let mut writer = to.begin(*cid, reader.size())?;
     for piece in reader {
         writer.append(&piece?)?;

@@ -9,7 +9,7 @@ use rocksdb::{
 
 use crate::{
     columns::{Column, SCHEMA},
-    error::{Result, StoreError},
+    error::{Damage, Result, StoreError},
     keys,
     tuning::{self, Access},
     values::{self, Tally},
@@ -139,12 +139,10 @@ impl Db {
             Some(Some(SCHEMA)) => Ok(()),
             Some(Some(found)) => Err(unsupported(found)),
             Some(None) if self.access == Access::Salvage => Ok(()),
-            Some(None) => Err(StoreError::corrupt("the format number is not 4 bytes")),
-            None if self.read_only() => Err(StoreError::corrupt("it has no format number")),
+            Some(None) => Err(Damage::BadSchema.into()),
+            None if self.read_only() => Err(Damage::NoSchema.into()),
             // A crash between making the database and this write leaves it without one.
-            None if existed && self.has(Column::Meta, keys::SEQUENCE)? => {
-                Err(StoreError::corrupt("it has objects but no format number"))
-            }
+            None if existed && self.has(Column::Meta, keys::SEQUENCE)? => Err(Damage::NoSchema.into()),
             None => {
                 let mut batch = WriteBatch::default();
                 let meta = self.column(Column::Meta)?;
@@ -157,9 +155,7 @@ impl Db {
     }
 
     pub fn column(&self, column: Column) -> Result<&ColumnFamily> {
-        self.inner
-            .cf_handle(column.name())
-            .ok_or_else(|| StoreError::corrupt(format!("column {} is missing", column.name())))
+        self.inner.cf_handle(column.name()).ok_or_else(|| Damage::NoColumn(column.name()).into())
     }
 
     /// Whether a column is gone from a database that is read as far as it can be: RocksDB's repair

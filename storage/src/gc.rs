@@ -10,10 +10,10 @@ use std::{cmp::Reverse, collections::HashSet, ops::ControlFlow};
 use spore_protocol::{Cid, Kind, Record, SignedObject, TaskId, TaskManifest};
 
 use crate::{
-    artifacts::Stored,
+    artifacts::ArtifactFileStat,
     columns::Column,
     db::{Source, View},
-    error::{Result, StoreError},
+    error::{Damage, Result, StoreError},
     keys, lookup,
     progress::{Stage, Watch, tell},
     store::Store,
@@ -161,7 +161,7 @@ impl Store {
 }
 
 struct Entry {
-    stored: Stored,
+    stored: ArtifactFileStat,
     references: u64,
     protected: bool,
 }
@@ -235,7 +235,7 @@ impl Cache {
         })?;
         for (seen, number) in (1u64..).zip(needed) {
             let stored = view.get(Column::Objects, &keys::number(number))?;
-            let stored = stored.ok_or_else(|| StoreError::corrupt(format!("record number {number} is gone")))?;
+            let stored = stored.ok_or(Damage::NoEntry { column: Column::Objects.name(), number })?;
             if let SignedObject::Experiment(record) = values::decode_stored(&stored)? {
                 named_by_record(&record).for_each(|cid| self.protect(&cid));
             }
@@ -298,7 +298,7 @@ impl Cache {
     }
 }
 
-fn is_old(stored: &Stored, plan: &GcPlan) -> bool {
+fn is_old(stored: &ArtifactFileStat, plan: &GcPlan) -> bool {
     plan.max_age.is_some_and(|age| stored.last_used.saturating_add(age) < plan.now)
 }
 

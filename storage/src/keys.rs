@@ -4,7 +4,7 @@ use sha2::{Digest, Sha256};
 use spore_protocol::{EventId, Goal, HardwareClass, Kind, NodeId, ObjectId, RecordId, TaskId};
 
 use crate::{
-    error::{Result, StoreError},
+    error::{Damage, Result},
     types::{Scope, SyncScope},
 };
 
@@ -250,34 +250,32 @@ pub fn pending_child(parent: &RecordId, order: u64, id: &RecordId) -> Vec<u8> {
     join(&[&parent.0, &order.to_be_bytes(), &id.0])
 }
 
-fn short() -> StoreError {
-    StoreError::corrupt("a key is too short")
-}
+const SHORT: Damage = Damage::Value("a key is too short");
 
 /// The last 32 bytes of a key: an id.
 pub fn last_id(key: &[u8]) -> Result<[u8; 32]> {
-    key.last_chunk::<32>().copied().ok_or_else(short)
+    Ok(key.last_chunk::<32>().copied().ok_or(SHORT)?)
 }
 
 /// The 32 bytes at `at`.
 pub fn id_at(key: &[u8], at: usize) -> Result<[u8; 32]> {
-    key.get(at..).and_then(|rest| rest.first_chunk::<32>()).copied().ok_or_else(short)
+    Ok(key.get(at..).and_then(|rest| rest.first_chunk::<32>()).copied().ok_or(SHORT)?)
 }
 
 /// The integer at `at`.
 pub fn number_at(key: &[u8], at: usize) -> Result<u64> {
     let rest = key.get(at..).and_then(|rest| rest.first_chunk::<8>());
-    rest.copied().map(u64::from_be_bytes).ok_or_else(short)
+    Ok(rest.copied().map(u64::from_be_bytes).ok_or(SHORT)?)
 }
 
 /// The last 8 bytes of a key: the number that a moment ends with.
 pub fn last_number(key: &[u8]) -> Result<u64> {
-    key.last_chunk::<8>().copied().map(u64::from_be_bytes).ok_or_else(short)
+    Ok(key.last_chunk::<8>().copied().map(u64::from_be_bytes).ok_or(SHORT)?)
 }
 
 /// The timestamp before the id at a key's end.
 pub fn time_before_id(key: &[u8]) -> Result<u64> {
-    number_at(key, key.len().checked_sub(40).ok_or_else(short)?)
+    number_at(key, key.len().checked_sub(40).ok_or(SHORT)?)
 }
 
 #[cfg(test)]

@@ -14,6 +14,7 @@ mod backup;
 mod columns;
 mod db;
 mod error;
+mod files;
 mod gc;
 mod keys;
 mod layout;
@@ -36,16 +37,16 @@ mod values;
 mod words;
 mod write;
 
-pub use artifacts::{ArtifactReader, ArtifactWriter};
+pub use artifacts::ArtifactWriter;
 pub use backup::{Backup, BackupReport, RestorePlan, RestoreReport};
-pub use error::StoreError;
+pub use error::{Damage, PinsFault, StoreError};
 pub use gc::{DropReason, Dropped, GcPlan, GcReport};
 pub use progress::{Progress, Stage, Watch, unwatched};
 pub use read::{Graph, ObjectText, Position, SyncSet};
 pub use repair::{CheckReport, Fault, FilesReport, Finding, RepairReport};
 pub use store::Store;
 pub use types::{
-    BadCursor, Change, ClassView, Counts, Cursor, DamagedFile, Direction, Improvement, MAX_PAGE, Measured, NodeStats,
-    Outcome, Page, PendingView, RecordSummary, RecordView, Report, Scope, Span, SyncScope, TaskView,
+    BadCursor, Change, ClassView, Counts, Cursor, DamagedFile, Direction, Improvement, InsertOutcome, InsertReport,
+    MAX_PAGE, Measured, NodeStats, Page, PendingView, RecordSummary, RecordView, Scope, Span, SyncScope, TaskView,
 };
 pub use upkeep::{ColumnStats, StoreStats};

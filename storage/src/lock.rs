@@ -25,7 +25,7 @@ impl DirLock {
     /// Takes the directory for writing.
     pub fn exclusive(dir: &Path) -> Result<Self> {
         let path = dir.join(NAME);
-        let fail = |source| StoreError::io(format!("cannot lock {}", path.display()), source);
+        let fail = |source: std::io::Error| StoreError::io("lock", &path, &source);
         let mut file =
             OpenOptions::new().read(true).write(true).create(true).truncate(false).open(&path).map_err(fail)?;
         acquire(&mut file, File::try_lock, &path)?;
@@ -42,7 +42,7 @@ impl DirLock {
         let mut file = match File::open(&path) {
             Ok(file) => file,
             Err(error) if error.kind() == std::io::ErrorKind::NotFound => return Ok(None),
-            Err(error) => return Err(StoreError::io(format!("cannot lock {}", path.display()), error)),
+            Err(error) => return Err(StoreError::io("lock", &path, &error)),
         };
         acquire(&mut file, File::try_lock_shared, &path)?;
         Ok(Some(Self { _file: file }))
@@ -52,7 +52,7 @@ impl DirLock {
 fn acquire(file: &mut File, lock: fn(&File) -> std::result::Result<(), TryLockError>, path: &Path) -> Result<()> {
     match lock(file) {
         Ok(()) => Ok(()),
-        Err(TryLockError::Error(source)) => Err(StoreError::io(format!("cannot lock {}", path.display()), source)),
+        Err(TryLockError::Error(source)) => Err(StoreError::io("lock", path, &source)),
         // The text is that of the last writer, and readers write none.
         Err(TryLockError::WouldBlock) if file.try_lock_shared().is_ok() => {
             Err(StoreError::Locked { holder: "one or more processes that only read it".to_owned() })

@@ -11,7 +11,7 @@ use spore_protocol::{
 use crate::{
     columns::Column,
     db::Source,
-    error::{Result, StoreError},
+    error::{Damage, Result},
     keys::{self, Events},
     types::{Change, RecordSummary},
     values::{self, Flaw, LogEntry, Placing, Row, Tally, TaskState},
@@ -54,10 +54,10 @@ pub fn number_of(source: &dyn Source, kind: Kind, id: &ObjectId) -> Result<Optio
 pub fn object(source: &dyn Source, kind: Kind, id: &ObjectId) -> Result<Option<SignedObject>> {
     let Some(number) = number_of(source, kind, id)? else { return Ok(None) };
     let bytes = source.get(Column::Objects, &keys::number(number))?;
-    let bytes = bytes.ok_or_else(|| StoreError::corrupt(format!("{kind} {id} is gone")))?;
+    let bytes = bytes.ok_or(Damage::NoObject { kind, id: *id })?;
     let object = values::decode_stored(&bytes)?;
     if object.id() != *id {
-        return Err(StoreError::corrupt(format!("under {kind} {id} lies {}", object.id())));
+        return Err(Damage::WrongObject { kind, id: *id, found: object.id() }.into());
     }
     Ok(Some(object))
 }
@@ -79,14 +79,14 @@ pub fn manifest(source: &dyn Source, id: &TaskId) -> Result<Option<Signed<TaskMa
 /// What is known here of a record that an index names by its number.
 pub fn placing(source: &dyn Source, number: u64) -> Result<Placing> {
     let bytes = source.get(Column::Records, &keys::number(number))?;
-    Placing::decode(&bytes.ok_or_else(|| StoreError::corrupt(format!("record number {number} is gone")))?)
+    Placing::decode(&bytes.ok_or(Damage::NoEntry { column: Column::Records.name(), number })?)
 }
 
 /// The row of a record that an index names by its number.
 pub fn row(source: &dyn Source, number: u64) -> Result<Row> {
     let placing = placing(source, number)?;
     let object = source.get(Column::Objects, &keys::number(number))?;
-    let object = object.ok_or_else(|| StoreError::corrupt(format!("the object of record number {number} is gone")))?;
+    let object = object.ok_or(Damage::NoEntry { column: Column::Objects.name(), number })?;
     Ok(Row::new(values::stored_record(&object)?, placing, number))
 }
 
@@ -102,7 +102,7 @@ pub fn summaries(source: &dyn Source, numbers: &[u64]) -> Result<Vec<RecordSumma
         let objects = source.get_all(Column::Objects, &keys)?;
         for ((number, placing), object) in numbers.iter().zip(placings).zip(objects) {
             let (Some(placing), Some(object)) = (placing, object) else {
-                return Err(StoreError::corrupt(format!("record number {number} is gone")));
+                return Err(Damage::NoEntry { column: Column::Records.name(), number: *number }.into());
             };
             let row = Row::new(values::stored_record(&object)?, Placing::decode(&placing)?, *number);
             summaries.push(cut(row.summary));
@@ -146,7 +146,7 @@ fn shorten(text: &mut String, most: usize) {
 /// A line of the log.
 pub fn change(source: &dyn Source, sequence: u64) -> Result<Change> {
     let line = source.get(Column::Log, &keys::number(sequence))?;
-    let line = line.ok_or_else(|| StoreError::corrupt(format!("change {sequence} is not in the log")))?;
+    let line = line.ok_or(Damage::NoEntry { column: Column::Log.name(), number: sequence })?;
     Ok(match LogEntry::decode(&line)? {
         LogEntry::Other(kind, id, task_id) => Change { sequence, kind, id, task_id },
         LogEntry::Record => placing(source, sequence)?.change(sequence),
@@ -166,10 +166,10 @@ pub fn refusal(source: &dyn Source, id: &RecordId) -> Result<Option<Flaw>> {
 /// A control event that an index names by its number.
 pub fn event(source: &dyn Source, number: u64) -> Result<Signed<ControlEvent>> {
     let bytes = source.get(Column::Objects, &keys::number(number))?;
-    let bytes = bytes.ok_or_else(|| StoreError::corrupt(format!("event number {number} is gone")))?;
+    let bytes = bytes.ok_or(Damage::NoEntry { column: Column::Objects.name(), number })?;
     match values::decode_stored(&bytes)? {
         SignedObject::Control(event) => Ok(event),
-        _ => Err(StoreError::corrupt(format!("number {number} is no event"))),
+        _ => Err(Damage::WrongKind { number, expected: Kind::Control }.into()),
     }
 }
 

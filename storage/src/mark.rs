@@ -54,7 +54,7 @@ pub fn write(dir: &Path, sequence: u64) -> Result<()> {
         file.write_all(&encode(sequence))?;
         file.sync_all()
     };
-    write().map_err(|e| StoreError::io(format!("cannot write {}", path.display()), e))
+    write().map_err(|e| StoreError::io("write", &path, &e))
 }
 
 /// The mark of a database open for writing.
@@ -66,7 +66,7 @@ impl Mark {
     pub fn open(dir: &Path) -> Result<Self> {
         let path = dir.join(NAME);
         let file = OpenOptions::new().write(true).create(true).truncate(false).open(&path);
-        let file = file.map_err(|e| StoreError::io(format!("cannot open {}", path.display()), e))?;
+        let file = file.map_err(|e| StoreError::io("open", &path, &e))?;
         Ok(Self { file: Mutex::new(file) })
     }
 

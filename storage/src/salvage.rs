@@ -120,7 +120,7 @@ fn middle(a: &Wide, b: &Wide) -> Wide {
 
 /// Whether the failure is the disk's, and not that of the program or a full disk.
 fn is_damage(error: &StoreError) -> bool {
-    matches!(error, StoreError::Corrupt { .. } | StoreError::Rocks(_))
+    matches!(error, StoreError::Corrupt(_) | StoreError::Rocks(_))
 }
 
 impl Iterator for Readable<'_> {
@@ -175,7 +175,11 @@ mod tests {
         fn scan<'a>(&'a self, _: Column, from: &[u8]) -> Result<Entries<'a>> {
             let entries = self.entries.range(from.to_vec()..).map(|(key, value)| {
                 let bad = self.bad.iter().any(|(first, last)| first <= key && key <= last);
-                if bad { Err(StoreError::corrupt("rot")) } else { Ok((key.as_slice().into(), value.as_slice().into())) }
+                if bad {
+                    Err(crate::error::Damage::Value("rot").into())
+                } else {
+                    Ok((key.as_slice().into(), value.as_slice().into()))
+                }
             });
             Ok(Box::new(entries))
         }

@@ -1,14 +1,14 @@
 //! What the store answers: plain values, made afresh from a snapshot, never written back.
 
-use std::{fmt, path::Path, str::FromStr};
+use std::{collections::HashMap, fmt, path::Path, str::FromStr};
 
 use serde::{Deserialize, Serialize};
 use spore_protocol::{
     Cid, EventId, Goal, HardwareClass, Kind, NodeId, ObjectId, Record, RecordId, Reject, Signed, Status, TaskId,
-    TaskManifest, Verdict,
+    TaskManifest, Verdict, VerifiedObject,
 };
 
-use crate::columns::Column;
+use crate::{columns::Column, error::StoreError};
 
 /// One object that became part of the store.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, Serialize, Deserialize)]
@@ -21,31 +21,57 @@ pub struct Change {
     pub task_id: Option<TaskId>,
 }
 
-/// What became of one object given to [`crate::Store::insert`].
+/// What [`crate::Store::insert`] did with one object.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub enum Outcome {
+pub enum InsertOutcome {
     /// Stored now.
     New,
-    /// Was here already, or is a profile older than the one in force.
+    /// The object was stored already, or it is a profile older than the one in force.
     Known,
-    /// Kept aside until its parent comes.
-    Pending {
-        missing: RecordId,
-    },
+    /// Kept on disk until its parent is stored.
+    Pending { missing: RecordId },
+    /// Invalid by the lineage rules.
     Rejected(Reject),
+    /// Not stored, and not decided: the store could not be read or written for this object.
+    Failed(StoreError),
 }
 
 /// What one insertion did.
 #[derive(Clone, Debug, Default, PartialEq)]
-pub struct Report {
+pub struct InsertReport {
     /// One for each object given, in the same order.
-    pub outcomes: Vec<(ObjectId, Outcome)>,
-    /// Everything now stored, also what was pending before.
+    pub outcomes: Vec<(ObjectId, InsertOutcome)>,
+    /// Every object stored now, also those that were pending before.
     pub changes: Vec<Change>,
-    /// Objects that were pending from earlier insertions and turned out bad.
+    /// Objects pending from earlier insertions that turned out to be invalid.
     pub late_rejects: Vec<(ObjectId, Reject)>,
-    /// Pending objects dropped, oldest first, to keep within the bounds.
+    /// Pending objects that were dropped, oldest first, to keep within the bounds.
     pub dropped_pending: u64,
+}
+
+impl InsertReport {
+    /// Corrects the outcome of each object that was reported as pending and is decided by now: its parent came later in
+    /// the same insertion. `resolved` has the decided records, with why they were refused.
+    pub(crate) fn settle(&mut self, resolved: &HashMap<ObjectId, Option<Reject>>) {
+        for (id, outcome) in &mut self.outcomes {
+            if !matches!(outcome, InsertOutcome::Pending { .. }) {
+                continue;
+            }
+            match resolved.get(id) {
+                Some(None) => *outcome = InsertOutcome::New,
+                Some(Some(reject)) => {
+                    *outcome = InsertOutcome::Rejected(reject.clone());
+                    self.late_rejects.retain(|(late, _)| late != id);
+                }
+                None => {}
+            }
+        }
+    }
+
+    /// Adds objects that could not be inserted.
+    pub(crate) fn fail(&mut self, objects: &[VerifiedObject], error: &StoreError) {
+        self.outcomes.extend(objects.iter().map(|object| (object.id(), InsertOutcome::Failed(error.clone()))));
+    }
 }
 
 /// Which records.

@@ -78,8 +78,7 @@ impl Store {
     /// largest column, and some minutes for a million records.
     ///
     /// # Errors
-    /// [`StoreError::ReadOnly`]; [`StoreError::Cancelled`] between two columns; [`StoreError::Rocks`] where a
-    /// column could not be rewritten.
+    /// [`StoreError::ReadOnly`]; [`StoreError::Cancelled`] between two columns; [`StoreError::CompactionFailed`].
     pub fn compact(&self, watch: &mut Watch<'_>) -> Result<()> {
         if self.read_only() {
             return Err(StoreError::ReadOnly);
@@ -91,8 +90,7 @@ impl Store {
             self.database().raw().compact_range_cf(handle, None::<&[u8]>, None::<&[u8]>);
             // What the call itself came to is not told.
             if self.background_errors()? > before {
-                let what = format!("column {} cannot be rewritten, for a reason that store/LOG tells", column.name());
-                return Err(StoreError::Rocks(what));
+                return Err(StoreError::CompactionFailed { column: column.name() });
             }
         }
         tell(watch, Stage::Compact, Column::ALL.len() as u64, Column::ALL.len() as u64)
@@ -105,7 +103,7 @@ impl Store {
 
 /// The bytes of a folder's files whose names end so.
 fn bytes_of(folder: &Path, end: &str) -> Result<u64> {
-    let failed = |e| StoreError::io(format!("cannot list {}", folder.display()), e);
+    let failed = |e: std::io::Error| StoreError::io("list", folder, &e);
     let mut bytes = 0;
     for entry in fs::read_dir(folder).map_err(failed)? {
         let entry = entry.map_err(failed)?;

@@ -141,7 +141,8 @@ fn removing_takes_the_list_along_and_uses_are_noted_together() {
     fs::write(artifacts.list_of(&big), b"alone").unwrap();
     artifacts.sweep_lists().unwrap();
     assert!(!artifacts.list_of(&big).exists() && artifacts.path(&small).is_some());
-    assert!(artifacts.remove(&small).unwrap() && !artifacts.remove(&small).unwrap());
+    artifacts.note_uses(3000).unwrap();
+    assert!(artifacts.remove_unused(&small).unwrap() && !artifacts.remove_unused(&small).unwrap());
 }
 
 #[test]

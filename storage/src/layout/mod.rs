@@ -58,15 +58,13 @@ pub fn exists(dir: &Path) -> bool {
 }
 
 pub fn create(path: &Path) -> Result<()> {
-    fs::create_dir_all(path).map_err(|e| StoreError::io(format!("cannot create {}", path.display()), e))
+    fs::create_dir_all(path).map_err(|e| StoreError::io("create", path, &e))
 }
 
 /// Removes a folder with everything in it. Succeeds where there is none.
 pub fn clear(path: &Path) -> Result<()> {
     match fs::remove_dir_all(path) {
-        Err(error) if error.kind() != ErrorKind::NotFound => {
-            Err(StoreError::io(format!("cannot remove {}", path.display()), error))
-        }
+        Err(error) if error.kind() != ErrorKind::NotFound => Err(StoreError::io("remove", path, &error)),
         _ => Ok(()),
     }
 }

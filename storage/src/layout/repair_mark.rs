@@ -8,8 +8,8 @@
 use std::{fs, io::ErrorKind, path::Path};
 
 use crate::{
-    artifacts::{replace, sync_folder},
-    error::{Result, StoreError},
+    error::{Damage, Result, StoreError},
+    files::{replace, sync_folder},
     types::DamagedFile,
 };
 
@@ -33,7 +33,7 @@ pub fn read(dir: &Path) -> Result<Option<Vec<DamagedFile>>> {
     let text = match fs::read(&path) {
         Ok(text) => text,
         Err(error) if error.kind() == ErrorKind::NotFound => return Ok(None),
-        Err(error) => return Err(StoreError::io(format!("cannot read {}", path.display()), error)),
+        Err(error) => return Err(StoreError::io("read", &path, &error)),
     };
     let text = String::from_utf8_lossy(&text);
     let parse = |line: &str| {
@@ -49,7 +49,7 @@ pub fn read(dir: &Path) -> Result<Option<Vec<DamagedFile>>> {
 pub fn refuse(dir: &Path) -> Result<()> {
     match read(dir)? {
         None => Ok(()),
-        Some(_) => Err(StoreError::corrupt("a repair of it did not come to its end, and is to be run again")),
+        Some(_) => Err(Damage::UnfinishedRepair.into()),
     }
 }
 
@@ -68,7 +68,7 @@ mod tests {
         ];
         write(dir.path(), &found).unwrap();
         let mut kept = read(dir.path()).unwrap().unwrap();
-        assert!(matches!(refuse(dir.path()), Err(StoreError::Corrupt { .. })));
+        assert!(matches!(refuse(dir.path()), Err(StoreError::Corrupt(Damage::UnfinishedRepair))));
         assert_eq!(kept.remove(0), found[0]);
         assert_eq!((kept[0].file.clone(), kept[0].why.as_str()), (None, "no list of tables"));
     }

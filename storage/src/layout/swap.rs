@@ -7,8 +7,8 @@ use std::{fs, path::Path};
 
 use super::{building, clear, database, ready, replaced, scratch};
 use crate::{
-    artifacts::sync_folder,
     error::{Result, StoreError},
+    files::sync_folder,
 };
 
 /// What happens to the database that is replaced.
@@ -28,7 +28,7 @@ const SPENDS: &str = "REPLACES-ALL";
 pub fn install(dir: &Path, old: Old) -> Result<()> {
     if old == Old::Spent {
         let path = building(dir).join(SPENDS);
-        fs::write(&path, []).map_err(|e| StoreError::io(format!("cannot write {}", path.display()), e))?;
+        fs::write(&path, []).map_err(|e| StoreError::io("write", &path, &e))?;
     }
     sync_folder(&building(dir))?;
     rename(&building(dir), &ready(dir))?;
@@ -52,13 +52,13 @@ pub fn recover(dir: &Path) -> Result<()> {
     let spends = database(dir).join(SPENDS);
     if spends.exists() {
         clear(&replaced(dir))?;
-        fs::remove_file(&spends).map_err(|e| StoreError::io(format!("cannot remove {}", spends.display()), e))?;
+        fs::remove_file(&spends).map_err(|e| StoreError::io("remove", &spends, &e))?;
     }
     Ok(())
 }
 
 fn rename(from: &Path, to: &Path) -> Result<()> {
-    fs::rename(from, to).map_err(|e| StoreError::io(format!("cannot rename {} to {}", from.display(), to.display()), e))
+    fs::rename(from, to).map_err(|e| StoreError::io("rename", from, &e))
 }
 
 #[cfg(test)]

@@ -25,7 +25,7 @@ use spore_protocol::{HardwareClass, RecordId, Status, TaskId};
 use crate::{
     columns::Column,
     db::Source,
-    error::{Result, StoreError},
+    error::{Damage, Result},
     keys::{self, Listing},
     lookup,
     store::Store,
@@ -79,7 +79,7 @@ impl Store {
             places.insert(point.number, place(graph.ids.len())?);
             parents.push(point.parent);
             let class = classes.get(&point.class).copied();
-            graph.push(key, &point, class.ok_or_else(|| StoreError::corrupt("a record's class is unknown"))?)?;
+            graph.push(key, &point, class.ok_or(Damage::Value("a record's class is unknown"))?)?;
             Ok(ControlFlow::Continue(()))
         })?;
         graph.parents = parents.iter().map(|parent| places.get(parent).copied()).collect();
@@ -88,7 +88,7 @@ impl Store {
 }
 
 fn place(count: usize) -> Result<u32> {
-    u32::try_from(count).map_err(|_| StoreError::corrupt("a task has over four thousand million records"))
+    Ok(u32::try_from(count).map_err(|_| Damage::Value("a task has more than 2^32 records"))?)
 }
 
 impl Graph {

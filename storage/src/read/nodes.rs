@@ -1,17 +1,14 @@
 //! Questions about nodes: each answered from what the batches keep of that node.
 
-use std::{
-    collections::{BTreeMap, BTreeSet},
-    ops::ControlFlow,
-};
+use std::{collections::BTreeSet, ops::ControlFlow};
 
-use spore_protocol::{NodeId, NodeProfile, ObjectId, Signed, SignedObject, TaskId};
+use spore_protocol::{Kind, NodeId, NodeProfile, ObjectId, Signed, SignedObject, TaskId};
 
 use super::{listing::List, whole::Prefix};
 use crate::{
     columns::Column,
     db::{Source, Way},
-    error::{Result, StoreError},
+    error::{Damage, Result},
     keys,
     lookup::object,
     store::Store,
@@ -28,9 +25,9 @@ impl Store {
         let view = self.view();
         let Some(held) = view.get(Column::Profiles, &node.0)? else { return Ok(None) };
         let id = ObjectId(keys::last_id(&held)?);
-        match object(&view, spore_protocol::Kind::Profile, &id)? {
+        match object(&view, Kind::Profile, &id)? {
             Some(SignedObject::Profile(profile)) => Ok(Some(profile)),
-            _ => Err(StoreError::corrupt(format!("profile {id} is not here"))),
+            _ => Err(Damage::NoObject { kind: Kind::Profile, id }.into()),
         }
     }
 
@@ -78,30 +75,6 @@ impl Store {
             nodes.extend(prefix.find(&view, column, before, limit)?.into_iter().map(NodeId));
         }
         Ok(nodes.into_iter().take(limit).collect())
-    }
-
-    /// Every node's reputation, from -100 to 100; a node without deeds is not in it.
-    ///
-    /// # Errors
-    /// When the store cannot be read.
-    pub fn reputation(&self) -> Result<BTreeMap<NodeId, f64>> {
-        let mut reputation = BTreeMap::new();
-        self.view().each(Column::Nodes, &keys::participants(None), &mut |key, value| {
-            if let Some(known) = values::decode::<NodeState>(value)?.reputation {
-                reputation.insert(NodeId(keys::last_id(key)?), known);
-            }
-            Ok(ControlFlow::Continue(()))
-        })?;
-        Ok(reputation)
-    }
-
-    /// One node's reputation, from -100 to 100; none for a node without deeds.
-    ///
-    /// # Errors
-    /// When the store cannot be read.
-    pub fn reputation_of(&self, node: &NodeId) -> Result<Option<f64>> {
-        let state = self.database().get(Column::Nodes, &keys::participant(None, node))?;
-        Ok(state.map(|value| values::decode::<NodeState>(&value)).transpose()?.and_then(|state| state.reputation))
     }
 }
 

@@ -8,7 +8,7 @@ use super::listing::List;
 use crate::{
     columns::Column,
     db::{Source, Way},
-    error::{Result, StoreError},
+    error::{Damage, Result},
     keys,
     lookup::tally,
     store::Store,
@@ -43,23 +43,15 @@ impl Store {
         list.page(&view, span, |_, value| {
             let id = RecordId(keys::last_id(value)?);
             let bytes = view.get(Column::Pending, &id.0)?;
-            let bytes = bytes.ok_or_else(|| StoreError::corrupt("a pending record is gone"))?;
+            let bytes = bytes.ok_or(Damage::NoPending(id))?;
             let held: Held = values::decode(&bytes)?;
             Ok(PendingView { id, waits_for: held.parent, since: held.received_at, size: held.object.0.len() as u64 })
         })
     }
 
-    /// The parents that pending records wait for and that are not pending themselves: what to ask
-    /// other nodes for. The least ids; [`Store::missing_parents_after`] comes round to all.
-    ///
-    /// # Errors
-    /// When the store cannot be read.
-    pub fn missing_parents(&self, limit: usize) -> Result<Vec<RecordId>> {
-        self.missing_parents_after(None, limit)
-    }
-
-    /// As [`Store::missing_parents`], by id from just above `after` on, and round to it again from the least
-    /// on. Who asks with the last one given asks for all in turn, whatever ids others make up.
+    /// At most `limit` parents that pending records wait for and that are not pending themselves: what to ask other nodes
+    /// for. In the order of their ids, from just above `after` on; after the highest id, the lowest follows. A caller that
+    /// passes the last id of the previous answer gets every parent in turn, whatever ids untrusted records name.
     ///
     /// # Errors
     /// When the store cannot be read.

@@ -13,7 +13,7 @@ use crate::{
     keys::{self, Events, Listing},
     lookup::{self, cut, event, number_of, placing, row_of, summaries},
     store::Store,
-    types::{Cursor, MAX_PAGE, Measured, Page, RecordSummary, RecordView, Scope, Span},
+    types::{Cursor, Measured, Page, RecordSummary, RecordView, Scope, Span},
     values::{self, Evidence, Point, Publisher},
 };
 
@@ -168,15 +168,6 @@ impl Store {
         Ok(values::decode::<Evidence>(&bytes)?.measured())
     }
 
-    /// The first control events about a record, which need not be here, in (timestamp, id) order: a page
-    /// of [`Store::events_page`] as long as there are. For one node's there is [`Store::events_of`].
-    ///
-    /// # Errors
-    /// When the store cannot be read.
-    pub fn events_about(&self, id: &RecordId) -> Result<Vec<Signed<ControlEvent>>> {
-        Ok(self.events_page(id, &Span::first(MAX_PAGE))?.items)
-    }
-
     /// The first `limit` control events about a record that a node signed, in (timestamp, id) order. Those
     /// of others are passed over unread.
     ///
@@ -196,17 +187,6 @@ impl Store {
             Ok(ControlFlow::Continue(()))
         })?;
         Ok(events)
-    }
-
-    /// The control events about a record, in (timestamp, id) order. A page ends at 16 MiB, too.
-    ///
-    /// # Errors
-    /// When the store cannot be read.
-    pub fn events_page(&self, id: &RecordId, span: &Span) -> Result<Page<Signed<ControlEvent>>> {
-        let view = self.view();
-        let prefix = keys::events(id, Events::All);
-        let list = List { column: Column::About, prefix: &prefix, order: Way::Up };
-        list.page_of(&view, span, |_, value| event(&view, keys::event_entry(value)?.0), |event| event.canonical().len())
     }
 
     /// Records with an open dispute, by id.

@@ -8,7 +8,7 @@ use spore_protocol::{Kind, ObjectId, RecordId};
 use crate::{
     columns::Column,
     db::{Source, View, Way},
-    error::{Result, StoreError},
+    error::{Damage, Result, StoreError},
     keys::{self, Listing, Moment},
     lookup::{change, number_of, placing, row_of},
     store::Store,
@@ -69,7 +69,7 @@ impl Store {
         let view = self.view();
         let Some(Row { summary, .. }) = row_of(&view, id)? else { return Ok(None) };
         let stored = view.get(Column::Objects, &keys::number(summary.sequence))?;
-        let stored = stored.ok_or_else(|| StoreError::corrupt(format!("record {id} is gone")))?;
+        let stored = stored.ok_or(Damage::NoObject { kind: Kind::Experiment, id: (*id).into() })?;
         let (canonical, signature) = values::stored_text(&stored)?;
         Ok(Some((summary, ObjectText { canonical, signature })))
     }

@@ -2,13 +2,13 @@
 
 use std::ops::ControlFlow;
 
-use spore_protocol::{HardwareClass, RecordId, TaskId};
+use spore_protocol::{HardwareClass, Kind, RecordId, TaskId};
 
 use super::listing::List;
 use crate::{
     columns::Column,
     db::{Source, View, Way},
-    error::{Result, StoreError},
+    error::{Damage, Result},
     keys,
     lookup::{manifest, placing, row, task_state},
     store::Store,
@@ -114,7 +114,7 @@ fn bytes_of(task: &TaskView) -> usize {
 /// A task that an index names.
 fn known(view: &View<'_>, id: TaskId) -> Result<TaskView> {
     let state = task_state(view, &id)?;
-    task_view(view, id, state.ok_or_else(|| StoreError::corrupt(format!("an index names task {id}")))?)
+    task_view(view, id, state.ok_or(Damage::NoObject { kind: Kind::Task, id: id.into() })?)
 }
 
 fn task_view(view: &View<'_>, id: TaskId, state: TaskState) -> Result<TaskView> {

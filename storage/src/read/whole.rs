@@ -7,7 +7,7 @@ use spore_protocol::{Kind, ObjectId, SignedObject, TaskId};
 use crate::{
     columns::Column,
     db::{Source, View, Way},
-    error::{Result, StoreError},
+    error::{Damage, Result},
     keys,
     lookup::{change, object, tally},
     store::Store,
@@ -93,13 +93,15 @@ impl Store {
         })?;
         let of_records = lines.iter().filter(|(_, line)| *line == LogEntry::Record).map(|(number, _)| *number);
         let mut placings = placings(&view, of_records, way)?.into_iter();
-        let gone = || StoreError::corrupt("the log names a record that is gone");
         lines
             .into_iter()
             .map(|(sequence, line)| {
                 Ok(match line {
                     LogEntry::Other(kind, id, task_id) => Change { sequence, kind, id, task_id },
-                    LogEntry::Record => placings.next().ok_or_else(gone)?.change(sequence),
+                    LogEntry::Record => placings
+                        .next()
+                        .ok_or(Damage::NoEntry { column: Column::Records.name(), number: sequence })?
+                        .change(sequence),
                 })
             })
             .collect()
@@ -126,7 +128,7 @@ fn placings(view: &View<'_>, numbers: impl Iterator<Item = u64>, way: Way) -> Re
     view.walk(Column::Records, &[], Some(&first), way, &mut |key, value| {
         let Some(number) = numbers.next() else { return Ok(ControlFlow::Break(())) };
         if keys::last_number(key)? != number {
-            return Err(StoreError::corrupt(format!("record number {number} is gone, or not in the log")));
+            return Err(Damage::NoEntry { column: Column::Records.name(), number }.into());
         }
         placings.push(Placing::decode(value)?);
         Ok(ControlFlow::Continue(()))

@@ -9,11 +9,11 @@ use spore_protocol::{Kind, ObjectId, RecordId, SignedObject};
 use crate::{
     columns::Column,
     db::{Db, Entry, Scan, Source},
-    error::{Result, StoreError},
+    error::{Damage, Result},
     keys, lookup,
     progress::{Stage, Watch, tell},
     salvage::{Readable, Step},
-    types::{Change, DamagedFile, Outcome},
+    types::{Change, DamagedFile, InsertOutcome},
     values::{self, Flaw, Held},
     write::Batch,
 };
@@ -273,22 +273,23 @@ impl<'a> Replay<'a> {
             self.beyond();
         }
         let taken = match self.batch.insert(&object, self.received_at)? {
-            Outcome::New => {
+            InsertOutcome::New => {
                 self.done.objects += 1;
                 true
             }
             // Counted when its parent comes, told of when that does not.
-            Outcome::Pending { .. } => true,
-            Outcome::Known => {
+            InsertOutcome::Pending { .. } => true,
+            InsertOutcome::Known => {
                 if self.exact {
                     self.refuse(kind, id, "it is there twice".into());
                 }
                 false
             }
-            Outcome::Rejected(reject) => {
+            InsertOutcome::Rejected(reject) => {
                 self.refuse(kind, id, reject.to_string());
                 false
             }
+            InsertOutcome::Failed(error) => return Err(error),
         };
         self.step(size)?;
         Ok(taken)
@@ -345,9 +346,10 @@ impl<'a> Replay<'a> {
         }
         match self.batch.insert(&object, held.received_at)? {
             // Its parent was in the store, or came out of the spare one.
-            Outcome::New => self.done.objects += 1,
-            Outcome::Known | Outcome::Pending { .. } => {}
-            Outcome::Rejected(reject) => self.refuse(Kind::Experiment, object.id(), reject.to_string()),
+            InsertOutcome::New => self.done.objects += 1,
+            InsertOutcome::Known | InsertOutcome::Pending { .. } => {}
+            InsertOutcome::Rejected(reject) => self.refuse(Kind::Experiment, object.id(), reject.to_string()),
+            InsertOutcome::Failed(error) => return Err(error),
         }
         self.step(held.object.0.len())
     }
@@ -374,7 +376,7 @@ impl<'a> Replay<'a> {
         for entry in self.into.scan(Column::PendingByAge, &[])? {
             let (_, id) = entry?;
             let bytes = self.into.get(Column::Pending, &id)?;
-            let bytes = bytes.ok_or_else(|| StoreError::corrupt("a pending record is gone"))?;
+            let bytes = bytes.ok_or(Damage::NoPending(RecordId(keys::last_id(&id)?)))?;
             let mut held: Held = values::decode(&bytes)?;
             self.fault(Fault::Orphaned { id: ObjectId(keys::last_id(&id)?), missing: held.parent });
             if let Some(now) = now.filter(|now| *now > held.received_at) {

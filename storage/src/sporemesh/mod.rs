@@ -25,11 +25,11 @@ use database::Database;
 /// A source could not be read.
 #[derive(Debug, thiserror::Error)]
 pub enum SporemeshError {
-    #[error("there is no data of a sporemesh node in {path}: name the directory that holds its `db` folder", path = .0.display())]
+    #[error("there is no data of a sporemesh node in {0}")]
     NotFound(PathBuf),
-    #[error("{path} cannot be read: {what}", path = path.display())]
+    #[error("{path} cannot be read: {what}")]
     Database { path: PathBuf, what: String },
-    #[error("{path} was being written: import again, which goes on where this ended", path = .0.display())]
+    #[error("{0} changed while it was read")]
     Busy(PathBuf),
     #[error("{what}: {source}")]
     Io { what: String, source: std::io::Error },

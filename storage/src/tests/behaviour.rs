@@ -5,7 +5,9 @@ use std::{collections::BTreeSet, fs, path::Path};
 use spore_protocol::{Goal, HardwareClass, Kind, Record, RecordId, Status, TaskId, Verdict, Verified, VerifiedObject};
 
 use super::objects::{identity, manifest, profile, record, rerun, sign, task_of, verification};
-use crate::{Cursor, Outcome, Scope, Span, Store, StoreError, SyncScope, columns::Column, db::Source, write::Batch};
+use crate::{
+    Cursor, InsertOutcome, Scope, Span, Store, StoreError, SyncScope, columns::Column, db::Source, keys, write::Batch,
+};
 
 fn open() -> (tempfile::TempDir, Store) {
     let dir = tempfile::tempdir().unwrap();
@@ -13,7 +15,7 @@ fn open() -> (tempfile::TempDir, Store) {
     (dir, store)
 }
 
-fn insert(store: &Store, objects: &[&VerifiedObject]) -> crate::Report {
+fn insert(store: &Store, objects: &[&VerifiedObject]) -> crate::InsertReport {
     store.insert(&objects.iter().map(|o| (*o).clone()).collect::<Vec<_>>(), 1000).unwrap()
 }
 
@@ -23,6 +25,15 @@ fn any(record: &Verified<Record>) -> VerifiedObject {
 
 fn sound(store: &Store) {
     assert_eq!(store.check().unwrap(), Vec::<String>::new());
+}
+
+fn reputation(store: &Store, node: u8) -> Option<f64> {
+    store.node(None, &identity(node).node_id()).unwrap().and_then(|stats| stats.reputation)
+}
+
+/// How many events about a record are stored.
+fn events_about(store: &Store, id: &RecordId) -> usize {
+    store.database().keys(Column::About, &keys::events(id, keys::Events::All)).unwrap().len()
 }
 
 fn files(dir: &Path) -> BTreeSet<String> {
@@ -57,16 +68,16 @@ fn a_long_chain_that_comes_backwards_is_released_when_its_root_comes() {
     let backwards: Vec<_> = chain.iter().skip(1).rev().map(any).collect();
     let report = store.insert(&backwards, 1).unwrap();
     assert!(report.changes.is_empty());
-    assert!(report.outcomes.iter().all(|(_, outcome)| matches!(outcome, Outcome::Pending { .. })));
+    assert!(report.outcomes.iter().all(|(_, outcome)| matches!(outcome, InsertOutcome::Pending { .. })));
     assert_eq!((store.pending_count().unwrap(), store.counts().unwrap().experiments), (299, 0));
-    assert_eq!(store.missing_parents(9).unwrap(), [RecordId::from(chain[0].id())]);
+    assert_eq!(store.missing_parents_after(None, 9).unwrap(), [RecordId::from(chain[0].id())]);
     drop(store);
 
     let store = Store::open(dir.path()).unwrap();
     assert!(store.is_pending(&chain[5].id().into()).unwrap());
     assert!(!store.contains(Kind::Experiment, &chain[5].id()).unwrap());
     let report = insert(&store, &[&any(&chain[0])]);
-    assert_eq!(report.outcomes, [(chain[0].id(), Outcome::New)]);
+    assert_eq!(report.outcomes, [(chain[0].id(), InsertOutcome::New)]);
     assert_eq!(report.changes.len(), 300);
     assert_eq!(store.pending_count().unwrap(), 0);
     let frontier = store.frontier(&task, None, 9).unwrap();
@@ -83,10 +94,10 @@ fn a_child_and_its_parent_may_come_in_one_batch_in_either_order() {
     let child = sign(2, &record(2, Some(task), Some(&root), 1.0, 2));
     let report = insert(&store, &[&any(&child), &any(&root), &any(&root)]);
     let outcomes: Vec<_> = report.outcomes.into_iter().map(|(_, outcome)| outcome).collect();
-    assert_eq!(outcomes, [Outcome::New, Outcome::New, Outcome::Known]);
+    assert_eq!(outcomes, [InsertOutcome::New, InsertOutcome::New, InsertOutcome::Known]);
     assert_eq!(report.changes.iter().map(|c| c.id).collect::<Vec<_>>(), [root.id(), child.id()]);
     assert_eq!(store.sequence(), 2);
-    assert_eq!(insert(&store, &[&any(&root)]).outcomes, [(root.id(), Outcome::Known)]);
+    assert_eq!(insert(&store, &[&any(&root)]).outcomes, [(root.id(), InsertOutcome::Known)]);
     assert_eq!(store.sequence(), 2);
     sound(&store);
 }
@@ -103,7 +114,7 @@ fn a_pending_record_that_turns_out_bad_takes_its_descendants_with_it() {
     let late: Vec<_> = report.late_rejects.iter().map(|(id, reject)| (*id, reject.code())).collect();
     assert_eq!(late, [(other.id(), "task_mismatch"), (grandchild.id(), "task_mismatch")]);
     assert_eq!((report.changes.len(), store.pending_count().unwrap()), (1, 0));
-    assert!(matches!(insert(&store, &[&any(&other)]).outcomes[0].1, Outcome::Rejected(_)));
+    assert!(matches!(insert(&store, &[&any(&other)]).outcomes[0].1, InsertOutcome::Rejected(_)));
     sound(&store);
 }
 
@@ -115,12 +126,12 @@ fn what_descends_from_a_refused_record_does_not_wait() {
     let bad = sign(2, &record(2, Some(TaskId([7; 32])), Some(&root), 1.0, 2));
     let child = sign(2, &record(2, Some(TaskId([7; 32])), Some(&bad), 1.0, 3));
     let grandchild = sign(2, &record(2, Some(TaskId([7; 32])), Some(&child), 1.0, 4));
-    assert!(matches!(insert(&store, &[&any(&root), &any(&bad)]).outcomes[1].1, Outcome::Rejected(_)));
+    assert!(matches!(insert(&store, &[&any(&root), &any(&bad)]).outcomes[1].1, InsertOutcome::Rejected(_)));
     drop(store);
     let store = Store::open(dir.path()).unwrap();
     for late in [&child, &grandchild] {
         let outcome = &insert(&store, &[&any(late)]).outcomes[0].1;
-        assert!(matches!(outcome, Outcome::Rejected(reject) if reject.code() == "task_mismatch"), "{outcome:?}");
+        assert!(matches!(outcome, InsertOutcome::Rejected(reject) if reject.code() == "task_mismatch"), "{outcome:?}");
     }
     assert_eq!(store.pending_count().unwrap(), 0);
     sound(&store);
@@ -182,10 +193,10 @@ fn the_best_so_far_follows_a_record_that_comes_late() {
     };
     assert_eq!(series(), [(1, 2.0), (10, 1.8), (20, 1.6)]);
     insert(&store, &[&verification(3, &a, 1.8, 30)]);
-    assert_eq!(store.reputation_of(&identity(2).node_id()).unwrap(), Some(3.0), "a verified keep that advanced");
+    assert_eq!(reputation(&store, 2), Some(3.0), "a verified keep that advanced");
     insert(&store, &[&any(&early)]);
     assert_eq!(series(), [(1, 2.0), (5, 1.7), (20, 1.6)]);
-    assert_eq!(store.reputation_of(&identity(2).node_id()).unwrap(), Some(1.0), "it no longer advanced anything");
+    assert_eq!(reputation(&store, 2), Some(1.0), "it no longer advanced anything");
     assert_eq!(store.evidence(&a.id().into()).unwrap()[0].value, 1.8);
     sound(&store);
 }
@@ -265,9 +276,8 @@ fn an_event_before_its_record_counts_when_the_record_comes() {
     assert_eq!(store.sync_items(SyncScope::Controls(task)).unwrap(), [(5, event.id())]);
     assert_eq!(store.summary(&root.id().into()).unwrap().unwrap().verdict, Verdict::Verified);
     assert_eq!(store.counts().unwrap().verified, 1);
-    let reputation = store.reputation().unwrap();
-    assert_eq!(reputation.get(&identity(1).node_id()), Some(&3.0), "a verified keep that advanced the frontier");
-    assert_eq!(reputation.get(&identity(3).node_id()), Some(&0.5));
+    assert_eq!(reputation(&store, 1), Some(3.0), "a verified keep that advanced the frontier");
+    assert_eq!(reputation(&store, 3), Some(0.5));
     let nodes = store.nodes(Some(&task)).unwrap();
     let verifier = nodes.iter().find(|stats| stats.node_id == identity(3).node_id()).unwrap();
     assert_eq!((verifier.verification_count, verifier.experiment_count, verifier.last_activity), (1, 0, 5));
@@ -295,7 +305,7 @@ fn a_challenge_opens_a_dispute_and_responses_close_it() {
     assert_eq!(store.judgement(&id).unwrap().unwrap().verdict, Verdict::Upheld);
     assert!(store.open_disputes().unwrap().is_empty());
     assert_eq!(store.counts().unwrap().verified, 1);
-    assert_eq!(store.events_about(&id).unwrap().len(), 5);
+    assert_eq!(events_about(&store, &id), 5);
     sound(&store);
 }
 
@@ -305,7 +315,7 @@ fn only_a_nodes_newest_profile_is_kept() {
     let (old, new) = (profile(1, "old", 5), profile(1, "new", 6));
     insert(&store, &[&old.clone().into()]);
     insert(&store, &[&new.clone().into()]);
-    assert_eq!(insert(&store, &[&old.clone().into()]).outcomes, [(old.id(), Outcome::Known)]);
+    assert_eq!(insert(&store, &[&old.clone().into()]).outcomes, [(old.id(), InsertOutcome::Known)]);
     assert_eq!(store.profile(&identity(1).node_id()).unwrap().unwrap().display_name, "new");
     assert_eq!(store.sync_items(SyncScope::Profiles).unwrap(), [(6, new.id())]);
     assert_eq!(store.counts().unwrap().profiles, 1);
@@ -385,7 +395,7 @@ fn reading_beside_nobody_creates_nothing_and_one_writer_is_enough() {
     sound(&store);
     let another = sign(1, &record(1, None, None, 2.0, 51));
     assert!(matches!(store.insert(&[any(&another)], 1), Err(StoreError::ReadOnly)));
-    assert!(matches!(store.remove_artifact(&cid), Err(StoreError::ReadOnly)));
+    assert!(matches!(store.pin(&cid), Err(StoreError::ReadOnly)));
     std::fs::write(store.artifact_path(&cid).unwrap(), b"bites").unwrap();
     assert!(matches!(store.artifact(&cid), Err(StoreError::DamagedArtifact { .. })));
     drop((store, beside));
@@ -402,15 +412,13 @@ fn a_damaged_artifact_is_missing_from_then_on() {
     assert!(store.artifact_path(&cid).is_none());
     store.put_artifact(b"bytes").unwrap();
     assert_eq!(store.artifact(&cid).unwrap().unwrap(), b"bytes");
-    assert!(store.remove_artifact(&cid).unwrap());
-    assert!(!store.remove_artifact(&cid).unwrap());
 }
 
 #[test]
 fn a_store_of_another_schema_is_refused() {
     let (dir, store) = open();
     let claim = |store: &Store, schema: u32| {
-        store.database().commit([(Column::Meta, crate::keys::SCHEMA, Some(&schema.to_be_bytes()[..]))]).unwrap();
+        store.database().commit([(Column::Meta, keys::SCHEMA, Some(&schema.to_be_bytes()[..]))]).unwrap();
     };
     claim(&store, 99);
     drop(store);
@@ -436,7 +444,7 @@ fn a_store_with_unknown_columns_is_refused_by_its_schema() {
         options.create_if_missing(true);
         options.create_missing_column_families(true);
         let db = rocksdb::DB::open_cf(&options, dir.path().join("store"), ["meta", "standing"]).unwrap();
-        db.put_cf(db.cf_handle("meta").unwrap(), crate::keys::SCHEMA, schema.to_be_bytes()).unwrap();
+        db.put_cf(db.cf_handle("meta").unwrap(), keys::SCHEMA, schema.to_be_bytes()).unwrap();
         drop(db);
         let refused = Store::open(dir.path());
         let fits = match refused {

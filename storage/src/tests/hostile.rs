@@ -3,12 +3,13 @@
 use std::{cell::Cell, ops::ControlFlow};
 
 use spore_protocol::{
-    ControlEvent, EventId, HardwareClass, Kind, ObjectId, Record, RecordId, TaskId, Verdict, Verified, VerifiedObject,
+    ControlEvent, EventId, Goal, HardwareClass, Kind, ObjectId, Record, RecordId, TaskId, TaskManifest, Verdict,
+    Verified, VerifiedObject,
 };
 
-use super::objects::{identity, record, rerun, sign, verification};
+use super::objects::{identity, manifest, record, rerun, sign, verification};
 use crate::{
-    Outcome, Scope, Span, Store,
+    InsertOutcome, Page, Scope, Span, Store, TaskView,
     columns::Column,
     db::{Source, Visit, Way},
     error::Result,
@@ -26,7 +27,7 @@ fn open(objects: &[&VerifiedObject]) -> (tempfile::TempDir, Store) {
     (dir, store)
 }
 
-fn insert(store: &Store, objects: &[&VerifiedObject]) -> crate::Report {
+fn insert(store: &Store, objects: &[&VerifiedObject]) -> crate::InsertReport {
     store.insert(&objects.iter().map(|object| (*object).clone()).collect::<Vec<_>>(), 1000).unwrap()
 }
 
@@ -65,7 +66,7 @@ impl Source for Counting<'_> {
 fn objects_read_for(store: &Store, object: &VerifiedObject) -> usize {
     let counting = Counting { store, objects: Cell::new(0) };
     let mut batch = Batch::new(&counting).unwrap();
-    assert_eq!(batch.insert(object, 1000).unwrap(), Outcome::New);
+    assert_eq!(batch.insert(object, 1000).unwrap(), InsertOutcome::New);
     drop(batch.finish().unwrap());
     counting.objects.get()
 }
@@ -117,7 +118,8 @@ fn one_signer_cannot_fill_the_window_of_a_verdict() {
         assert_eq!(judgement.verdict, Verdict::Verified);
         assert_eq!(judgement.measurements.len(), crate::lookup::MAX_JUDGED_OF_ONE + 1);
         assert_eq!(store.summary(&root.id().into()).unwrap().unwrap().verdict, Verdict::Verified);
-        assert_eq!(store.events_about(&root.id().into()).unwrap().len(), 41);
+        let about = keys::events(&root.id().into(), keys::Events::All);
+        assert_eq!(store.database().keys(Column::About, &about).unwrap().len(), 41);
         let of_one = store.events_of(&root.id().into(), &identity(2).node_id(), 9).unwrap();
         assert_eq!(of_one.iter().map(|event| event.id()).collect::<Vec<_>>(), [honest.id()]);
         assert_eq!(objects_read_for(&store, &measured(3, &root, "CPU", 9.0, 500)), 1, "its record alone");
@@ -149,16 +151,22 @@ fn events_that_came_before_their_record_are_taken_in_without_being_read() {
 }
 
 #[test]
-fn a_page_of_events_ends_before_it_takes_much_memory() {
-    let root = sign(1, &record(1, Some(TASK), None, 2.0, 1));
-    let device = "x".repeat(9 << 20);
-    let large: Vec<_> = (0..3).map(|i| measured(2, &root, &device, 2.0, i)).collect();
+fn page_of_tasks_ends_before_it_takes_much_memory() {
+    let described = |name: String| TaskManifest {
+        name,
+        description: "x".repeat(9 << 20),
+        ..manifest(1, Goal::Minimize).object().clone()
+    };
+    let large = (0..3).map(|i| identity(1).sign(&described(format!("task {i}"))).unwrap());
+    let mut large: Vec<VerifiedObject> = large.map(VerifiedObject::from).collect();
+    large.sort_by_key(|task| task.id());
     let (_dir, store) = open(&large.iter().collect::<Vec<_>>());
-    let page = |span: &Span| store.events_page(&root.id().into(), span).unwrap();
+    let page = |span: &Span| store.tasks_page(span).unwrap();
+    let ids = |page: &Page<TaskView>| page.items.iter().map(|task| ObjectId::from(task.task_id)).collect::<Vec<_>>();
     let first = page(&Span::first(9));
-    assert_eq!(first.items.iter().map(|event| event.id()).collect::<Vec<_>>(), [large[0].id(), large[1].id()]);
+    assert_eq!(ids(&first), [large[0].id(), large[1].id()]);
     let rest = page(&Span::after(first.next.unwrap(), 9));
-    assert_eq!((rest.items[0].id(), rest.items.len(), rest.next), (large[2].id(), 1, None));
+    assert_eq!((ids(&rest), rest.next), (vec![large[2].id()], None));
 }
 
 #[test]
@@ -204,8 +212,8 @@ fn what_waited_is_released_in_steps_of_which_a_crash_loses_none() {
     let one_batch: Vec<_> = waiting.iter().cloned().chain([any(&root)]).collect();
     let (_other, other) = open(&[]);
     let report = other.insert(&one_batch, 1000).unwrap();
-    let of = |wanted: fn(&Outcome) -> bool| report.outcomes.iter().filter(|(_, outcome)| wanted(outcome)).count();
-    assert_eq!((of(|o| *o == Outcome::New), of(|o| matches!(o, Outcome::Rejected(_)))), (121, 121));
+    let of = |wanted: fn(&InsertOutcome) -> bool| report.outcomes.iter().filter(|(_, outcome)| wanted(outcome)).count();
+    assert_eq!((of(|o| *o == InsertOutcome::New), of(|o| matches!(o, InsertOutcome::Rejected(_)))), (121, 121));
     assert!(report.late_rejects.is_empty());
     assert_eq!(super::model::dump(&store), super::model::dump(&other));
 

@@ -71,7 +71,7 @@ fn work(dir: &str, round: u8) {
                 writeln!(out, "profile {}", object.timestamp()).unwrap();
                 continue;
             }
-            let kept = !matches!(outcome, crate::Outcome::Rejected(_));
+            let kept = !matches!(outcome, crate::InsertOutcome::Rejected(_));
             assert!(kept, "{outcome:?}");
             writeln!(out, "stored {} {id}", object.kind()).unwrap();
         }

@@ -7,7 +7,7 @@ use spore_protocol::{Goal, Record, RecordId, TaskId, Verified, VerifiedObject};
 
 use super::objects::{manifest, record, sign};
 use crate::{
-    Outcome, Store, StoreError,
+    Damage, InsertOutcome, Store, StoreError,
     columns::Column,
     db::{Source, Visit, Way},
     error::Result,
@@ -49,7 +49,7 @@ fn rot(dir: &std::path::Path) {
     fs::write(path, bytes).unwrap();
 }
 
-fn outcome(store: &Store, object: VerifiedObject, at: u64) -> Outcome {
+fn outcome(store: &Store, object: VerifiedObject, at: u64) -> InsertOutcome {
     store.insert(&[object], at).unwrap().outcomes.remove(0).1
 }
 
@@ -60,9 +60,9 @@ fn others_are_taken_in_while_a_block_of_waiting_records_is_unreadable() {
     let store = Store::open(dir.path()).unwrap();
     let unreadable = store.database().get(Column::Pending, &children[0].id().0);
     assert!(matches!(unreadable, Err(StoreError::Corrupt { .. })), "{unreadable:?}");
-    assert_eq!(outcome(&store, manifest(1, Goal::Minimize).into(), TOO_LATE), Outcome::New);
-    assert_eq!(outcome(&store, any(&root), CAME), Outcome::New);
-    assert_eq!(outcome(&store, manifest(2, Goal::Minimize).into(), CAME), Outcome::New);
+    assert_eq!(outcome(&store, manifest(1, Goal::Minimize).into(), TOO_LATE), InsertOutcome::New);
+    assert_eq!(outcome(&store, any(&root), CAME), InsertOutcome::New);
+    assert_eq!(outcome(&store, manifest(2, Goal::Minimize).into(), CAME), InsertOutcome::New);
     assert_eq!((store.sequence(), store.pending_count().unwrap()), (3, 5));
 }
 
@@ -75,7 +75,7 @@ struct Rotten<'a> {
 impl Source for Rotten<'_> {
     fn get(&self, column: Column, key: &[u8]) -> Result<Option<Vec<u8>>> {
         if column == Column::Pending && key == self.record.0 {
-            return Err(StoreError::corrupt("a block"));
+            return Err(Damage::Value("a block").into());
         }
         self.store.database().get(column, key)
     }
@@ -91,7 +91,7 @@ fn an_unreadable_record_waits_on_when_its_parent_comes_and_the_others_do_not() {
     let store = Store::open(dir.path()).unwrap();
     let rotten = Rotten { store: &store, record: children[2].id().into() };
     let mut batch = Batch::new(&rotten).unwrap();
-    assert_eq!(batch.insert(&any(&root), CAME).unwrap(), Outcome::New);
+    assert_eq!(batch.insert(&any(&root), CAME).unwrap(), InsertOutcome::New);
     let finished = batch.finish().unwrap();
     assert_eq!((finished.changes.len(), finished.unreleased.len()), (5, 0));
     store.database().commit(finished.view.entries()).unwrap();

@@ -20,7 +20,7 @@ pub use object::{
 pub use row::{Placing, Point, Row};
 
 use crate::{
-    error::{Result, StoreError},
+    error::{Damage, Result},
     types::Counts,
 };
 
@@ -37,7 +37,7 @@ pub fn decode<T: DeserializeOwned>(bytes: &[u8]) -> Result<T> {
 
 /// A number of eight bytes.
 pub fn number(bytes: &[u8]) -> Result<u64> {
-    bytes.try_into().map(u64::from_be_bytes).map_err(|_| StoreError::corrupt("a number is not 8 bytes"))
+    Ok(bytes.try_into().map(u64::from_be_bytes).map_err(|_| Damage::Value("a number is not 8 bytes"))?)
 }
 
 /// A line of the log, whose key is its number. Of a record the kind alone: the row tells the rest.
@@ -70,7 +70,7 @@ impl LogEntry {
         match Kind::from_code(r.byte()?) {
             Some(Kind::Experiment) => Ok(Self::Record),
             Some(kind) => Ok(Self::Other(kind, ObjectId(r.fixed()?), r.optional()?.map(TaskId))),
-            None => Err(StoreError::corrupt("the log names an unknown kind")),
+            None => Err(Damage::Value("the change log names an unknown kind").into()),
         }
     }
 }

@@ -8,7 +8,7 @@
 use spore_protocol::{Cid, Kind, NodeId, Object, Record, RecordId, Signed, SignedObject, Status, TaskId};
 
 use super::bytes::{Reader, Writer};
-use crate::error::{Result, StoreError};
+use crate::error::{Damage, Result};
 
 /// Set in the first byte of an object that is kept as its fields.
 const FIELDS: u8 = 0x80;
@@ -19,7 +19,7 @@ pub fn encode_object(object: &SignedObject) -> Vec<u8> {
 }
 
 pub fn decode_object(kind: Kind, bytes: &[u8]) -> Result<SignedObject> {
-    let (signature, canonical) = bytes.split_first_chunk::<64>().ok_or_else(cut_short)?;
+    let (signature, canonical) = bytes.split_first_chunk::<64>().ok_or(CUT_SHORT)?;
     Ok(SignedObject::from_canonical(kind, canonical, *signature)?)
 }
 
@@ -64,7 +64,7 @@ pub fn stored_text(bytes: &[u8]) -> Result<(Vec<u8>, [u8; 64])> {
     match split(bytes)? {
         (_, true, rest) => read_record(rest).map(|(record, signature)| (record.canonical().into_bytes(), signature)),
         (_, false, rest) => {
-            let (signature, canonical) = rest.split_first_chunk::<64>().ok_or_else(cut_short)?;
+            let (signature, canonical) = rest.split_first_chunk::<64>().ok_or(CUT_SHORT)?;
             Ok((canonical.to_vec(), *signature))
         }
     }
@@ -82,19 +82,18 @@ pub fn stored_record(bytes: &[u8]) -> Result<Record> {
         (Kind::Experiment, true, rest) => read_fields(&mut Reader(rest), false),
         (kind, false, rest) => match decode_object(kind, rest)? {
             SignedObject::Experiment(record) => Ok(record.object().clone()),
-            _ => Err(StoreError::corrupt("an object is no record")),
+            _ => Err(NO_RECORD.into()),
         },
-        _ => Err(StoreError::corrupt("an object is no record")),
+        _ => Err(NO_RECORD.into()),
     }
 }
 
-fn cut_short() -> StoreError {
-    StoreError::corrupt("an object is cut short")
-}
+const NO_RECORD: Damage = Damage::Value("an object is no record");
+const CUT_SHORT: Damage = Damage::Value("an object is cut short");
 
 fn split(bytes: &[u8]) -> Result<(Kind, bool, &[u8])> {
-    let (code, rest) = bytes.split_first().ok_or_else(cut_short)?;
-    let kind = Kind::from_code(code & !FIELDS).ok_or_else(|| StoreError::corrupt("an object is of no known kind"))?;
+    let (code, rest) = bytes.split_first().ok_or(CUT_SHORT)?;
+    let kind = Kind::from_code(code & !FIELDS).ok_or(Damage::Value("an object is of no known kind"))?;
     Ok((kind, code & FIELDS != 0, rest))
 }
 
@@ -102,7 +101,7 @@ fn read_record(bytes: &[u8]) -> Result<(Record, [u8; 64])> {
     let mut r = Reader(bytes);
     let mut record = read_fields(&mut r, true)?;
     let signature = r.fixed()?;
-    record.diff = String::from_utf8(r.0.to_vec()).map_err(|_| StoreError::corrupt("a diff is not UTF-8"))?;
+    record.diff = String::from_utf8(r.0.to_vec()).map_err(|_| Damage::Value("a diff is not UTF-8"))?;
     Ok((record, signature))
 }
 
@@ -133,7 +132,7 @@ fn write_fields(w: &mut Writer, record: &Record) {
 /// to spell out as everything else.
 fn read_fields(r: &mut Reader<'_>, named: bool) -> Result<Record> {
     let status = STATUSES.get(usize::from(r.byte()?)).copied();
-    let status = status.ok_or_else(|| StoreError::corrupt("an unknown status"))?;
+    let status = status.ok_or(Damage::Value("a status is unknown"))?;
     let node_id = NodeId(r.fixed()?);
     let task_id = r.optional()?.map(TaskId);
     let (parent, code_cid) = (r.optional()?.map(RecordId), r.optional()?.map(Cid));

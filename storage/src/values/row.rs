@@ -10,7 +10,7 @@ use spore_protocol::{
 
 use super::bytes::{Reader, Writer};
 use crate::{
-    error::{Result, StoreError},
+    error::{Damage, Result},
     keys::{ClassKey, Moment},
     types::{Change, RecordSummary},
 };
@@ -93,7 +93,7 @@ fn status_code(status: Status) -> u8 {
 }
 
 fn of_code<T: Copy>(all: &[T], code: u8) -> Result<T> {
-    all.get(usize::from(code)).copied().ok_or_else(|| StoreError::corrupt("an unknown verdict or status"))
+    Ok(all.get(usize::from(code)).copied().ok_or(Damage::Value("a verdict or status is unknown"))?)
 }
 
 impl Row {

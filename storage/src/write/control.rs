@@ -13,10 +13,10 @@ use super::Batch;
 use crate::{
     columns::Column,
     db::{Source, Way},
-    error::{Result, StoreError},
+    error::{Damage, Result},
     keys::{self, Events, Listing, Moment},
     lookup,
-    types::Outcome,
+    types::InsertOutcome,
     values::{self, Evidence, LogEntry, Row},
 };
 
@@ -30,7 +30,7 @@ fn may_have_a_say(event: &Signed<ControlEvent>) -> bool {
 }
 
 impl Batch<'_> {
-    pub(super) fn insert_control(&mut self, event: &Signed<ControlEvent>) -> Result<Outcome> {
+    pub(super) fn insert_control(&mut self, event: &Signed<ControlEvent>) -> Result<InsertOutcome> {
         let about = event.experiment_id();
         let subject =
             about.map(|record| lookup::number_of(&self.view, Kind::Experiment, &record.into())).transpose()?.flatten();
@@ -54,7 +54,7 @@ impl Batch<'_> {
             }
             self.tally.early += u64::from(subject.is_none());
         }
-        Ok(Outcome::New)
+        Ok(InsertOutcome::New)
     }
 
     /// Lets an event into the window of what its record's verdict looks at; false where it comes after.
@@ -131,7 +131,7 @@ impl Batch<'_> {
         let line = self.view.get(Column::Log, &keys::number(number))?;
         match line.map(|line| LogEntry::decode(&line)).transpose()? {
             Some(LogEntry::Other(Kind::Control, _, task)) => Ok(task),
-            _ => Err(StoreError::corrupt(format!("event number {number} is not in the log"))),
+            _ => Err(Damage::NoEntry { column: Column::Log.name(), number }.into()),
         }
     }
 

@@ -15,7 +15,7 @@ use super::Batch;
 use crate::{
     columns::Column,
     db::{Source, Way},
-    error::{Result, StoreError},
+    error::{Damage, Result},
     keys,
     values::{Award, deed_of_rank},
 };
@@ -92,6 +92,6 @@ impl Batch<'_> {
 
 /// A reputation after one more deed.
 fn after(reputation: f64, key: &[u8]) -> Result<f64> {
-    let deed = key.last().copied().and_then(deed_of_rank).ok_or_else(|| StoreError::corrupt("an unknown deed"))?;
+    let deed = key.last().copied().and_then(deed_of_rank).ok_or(Damage::Value("a deed is unknown"))?;
     Ok((reputation + deed.delta()).clamp(LIMITS.0, LIMITS.1))
 }

@@ -15,7 +15,7 @@ use super::Batch;
 use crate::{
     columns::Column,
     db::{Source, Way},
-    error::{Result, StoreError},
+    error::{Damage, Result},
     keys, lookup,
     values::{Counters, Row, TaskState},
 };
@@ -78,7 +78,7 @@ impl Batch<'_> {
     /// moves, however many strays a task has.
     fn each_in_tree(&mut self, root: &RecordId, mut visit: impl FnMut(&mut Self, u64) -> Result<()>) -> Result<()> {
         let number = lookup::number_of(&self.view, Kind::Experiment, &(*root).into())?;
-        let mut ahead = vec![number.ok_or_else(|| StoreError::corrupt("a root is gone"))?];
+        let mut ahead = vec![number.ok_or(Damage::NoObject { kind: Kind::Experiment, id: (*root).into() })?];
         while let Some(number) = ahead.pop() {
             visit(self, number)?;
             self.view.each(Column::Children, &number.to_be_bytes(), &mut |key, _| {

@@ -14,7 +14,7 @@ use spore_protocol::{NodeId, RecordId, Status, TaskId};
 
 use super::{series::Tails, timeline::Stretch};
 use crate::{
-    error::{Result, StoreError},
+    error::{Damage, Result},
     keys::{ClassKey, Listing},
     values::{ClassState, NodeState, Publisher, Row, TaskState},
 };
@@ -81,7 +81,7 @@ impl<K: Eq + Hash + Clone, V: Clone> Known<K, V> {
             let value = read(&key)?;
             self.values.insert(key.clone(), (value, false));
         }
-        let (value, touched) = self.values.get_mut(&key).ok_or_else(|| StoreError::corrupt("it was just read"))?;
+        let (value, touched) = self.values.get_mut(&key).ok_or(Damage::Value("a value that was just read is gone"))?;
         if !*touched {
             *touched = true;
             self.touched.push(key);

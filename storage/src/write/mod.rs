@@ -25,10 +25,10 @@ use spore_protocol::{HardwareClass, Kind, NodeId, ObjectId, Reject, SignedObject
 use crate::{
     columns::Column,
     db::Source,
-    error::Result,
+    error::{Damage, Result},
     keys, lookup,
     overlay::Overlay,
-    types::{Change, Outcome},
+    types::{Change, InsertOutcome},
     values::{self, ClassState, LogEntry, NodeState, Row, Tally, TaskState, encode},
 };
 
@@ -151,11 +151,11 @@ impl<'a> Batch<'a> {
     /// Adds one object, whose signature the caller vouches for.
     ///
     /// # Errors
-    /// When the store cannot be read. What is wrong with the object is an [`Outcome`].
-    pub fn insert(&mut self, object: &SignedObject, received_at: u64) -> Result<Outcome> {
+    /// When the store cannot be read. What is wrong with the object is an [`InsertOutcome`].
+    pub fn insert(&mut self, object: &SignedObject, received_at: u64) -> Result<InsertOutcome> {
         self.now = self.now.max(received_at);
         if self.view.has(Column::Ids, &keys::id(object.kind(), &object.id()))? {
-            return Ok(Outcome::Known);
+            return Ok(InsertOutcome::Known);
         }
         match object {
             SignedObject::Experiment(record) => self.insert_record(record, received_at),
@@ -257,7 +257,10 @@ impl<'a> Batch<'a> {
             self.memory.rows.insert(lookup::row(&self.view, number)?.without_texts());
         }
         // It was put there just now where it was not before.
-        self.memory.rows.get_mut(number).ok_or_else(|| crate::StoreError::corrupt("a row is gone"))
+        self.memory
+            .rows
+            .get_mut(number)
+            .ok_or_else(|| Damage::NoEntry { column: Column::Records.name(), number }.into())
     }
 
     /// A record's row, to be changed.

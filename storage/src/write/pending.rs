@@ -6,7 +6,7 @@ use super::{Batch, record::Placed};
 use crate::{
     columns::Column,
     db::{Source, Way},
-    error::{Result, StoreError},
+    error::{Damage, Result, StoreError},
     keys,
     lookup::Unreleased,
     values::{self, Flaw, Held, encode},
@@ -72,7 +72,7 @@ impl Batch<'_> {
     pub(crate) fn shed(&mut self, max_count: u64, max_bytes: u64) -> Result<()> {
         while self.tally.pending > max_count || self.tally.pending_bytes > max_bytes {
             let oldest = self.oldest_pending()?;
-            let oldest = oldest.ok_or_else(|| StoreError::corrupt("the count of pending records is wrong"))?;
+            let oldest = oldest.ok_or(Damage::PendingCount)?;
             self.take(&oldest)?;
             self.dropped_pending += 1;
         }
@@ -83,7 +83,7 @@ impl Batch<'_> {
     /// alone: nothing after it is dropped for its age until a repair took it away.
     pub(super) fn expire(&mut self) -> Result<()> {
         match self.drop_old() {
-            Err(error @ StoreError::Corrupt { .. }) => {
+            Err(error @ StoreError::Corrupt(_)) => {
                 tracing::warn!(%error, "the record that has waited longest cannot be read: repair the store");
                 Ok(())
             }
@@ -100,7 +100,7 @@ impl Batch<'_> {
             && let Some(oldest) = self.oldest_pending()?
         {
             let bytes = self.view.get(Column::Pending, &oldest.0)?;
-            let held: Held = values::decode(&bytes.ok_or_else(gone)?)?;
+            let held: Held = values::decode(&bytes.ok_or(Damage::NoPending(oldest))?)?;
             if held.received_at.saturating_add(MAX_PENDING_AGE) >= self.now {
                 break;
             }
@@ -137,7 +137,7 @@ impl Batch<'_> {
     /// Removes a record from what is kept aside.
     fn take(&mut self, id: &RecordId) -> Result<Held> {
         let bytes = self.view.get(Column::Pending, &id.0)?;
-        let held: Held = values::decode(&bytes.ok_or_else(gone)?)?;
+        let held: Held = values::decode(&bytes.ok_or(Damage::NoPending(*id))?)?;
         self.dirty = true;
         self.view.delete(Column::Pending, id.0.to_vec());
         self.view.delete(Column::PendingByParent, keys::pending_child(&held.parent, held.order, id));
@@ -164,7 +164,7 @@ impl Batch<'_> {
                 }
                 let id = RecordId(keys::last_id(&key)?);
                 let held = match self.take(&id) {
-                    Err(error @ StoreError::Corrupt { .. }) => {
+                    Err(error @ StoreError::Corrupt(_)) => {
                         tracing::warn!(%id, %error, "a waiting record cannot be read: repair the store");
                         continue;
                     }
@@ -199,16 +199,12 @@ impl Batch<'_> {
 
     fn place_held(&mut self, held: &Held) -> Result<Option<Reject>> {
         let SignedObject::Experiment(record) = values::decode_object(Kind::Experiment, &held.object.0)? else {
-            return Err(StoreError::corrupt("a pending object is no record"));
+            return Err(Damage::Value("a pending object is no record").into());
         };
         match self.place(&record, held.received_at)? {
             Placed::Stored => Ok(None),
             Placed::Bad(reject) => Ok(Some(reject)),
-            Placed::Missing(_) => Err(StoreError::corrupt("a record was released before its parent")),
+            Placed::Missing(_) => Err(Damage::EarlyRelease(record.id().into()).into()),
         }
     }
-}
-
-fn gone() -> StoreError {
-    StoreError::corrupt("a pending record is gone")
 }

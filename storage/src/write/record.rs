@@ -9,7 +9,7 @@ use crate::{
     error::Result,
     keys::{self, Listing},
     lookup,
-    types::Outcome,
+    types::InsertOutcome,
     values::{self, Flaw, Publisher, Row, encode_record},
     words,
 };
@@ -22,31 +22,31 @@ pub(super) enum Placed {
 }
 
 impl Batch<'_> {
-    pub(super) fn insert_record(&mut self, record: &Signed<Record>, received_at: u64) -> Result<Outcome> {
+    pub(super) fn insert_record(&mut self, record: &Signed<Record>, received_at: u64) -> Result<InsertOutcome> {
         let id = RecordId::from(record.id());
         if self.tally.pending > 0
             && let Some(held) = self.view.get(Column::Pending, &id.0)?
         {
-            return Ok(Outcome::Pending { missing: values::decode::<values::Held>(&held)?.parent });
+            return Ok(InsertOutcome::Pending { missing: values::decode::<values::Held>(&held)?.parent });
         }
         if self.tally.refused > 0
             && let Some(flaw) = lookup::refusal(&self.view, &id)?
         {
-            return Ok(Outcome::Rejected(flaw.reject()));
+            return Ok(InsertOutcome::Rejected(flaw.reject()));
         }
         let outcome = match self.place(record, received_at)? {
             Placed::Missing(missing) => {
                 self.hold(record, missing, received_at)?;
-                return Ok(Outcome::Pending { missing });
+                return Ok(InsertOutcome::Pending { missing });
             }
             Placed::Stored => {
                 self.release(id, None)?;
-                Outcome::New
+                InsertOutcome::New
             }
             Placed::Bad(reject) => {
                 self.refuse(&id, &reject)?;
                 self.release(id, Some(reject.clone()))?;
-                Outcome::Rejected(reject)
+                InsertOutcome::Rejected(reject)
             }
         };
         Ok(outcome)

@@ -10,13 +10,13 @@ use crate::{
     db::{Source, Way},
     error::Result,
     keys::{self, Listing, Moment},
-    types::Outcome,
+    types::InsertOutcome,
     values::{Activity, ManifestFacts, Point},
 };
 
 impl Batch<'_> {
     /// The manifest decides the goal and whose root precedes: what was assumed before is redone.
-    pub(super) fn insert_manifest(&mut self, manifest: &Signed<TaskManifest>) -> Result<Outcome> {
+    pub(super) fn insert_manifest(&mut self, manifest: &Signed<TaskManifest>) -> Result<InsertOutcome> {
         let task = TaskId::from(manifest.id());
         let number = self.store_object(&SignedObject::Task(manifest.clone()), Some(task))?;
         let moment = Moment { timestamp: manifest.timestamp, id: manifest.id(), number };
@@ -32,7 +32,7 @@ impl Batch<'_> {
         self.memory.large |= is_large(&known);
         self.settle(&task, known)?;
         self.stirred.insert(task);
-        Ok(Outcome::New)
+        Ok(InsertOutcome::New)
     }
 
     /// Brings the order of the tasks by activity up to date. The rows are written before.

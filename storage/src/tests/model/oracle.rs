@@ -162,11 +162,13 @@ impl Oracle {
         assert_eq!(counts.frontier, frontiers as u64);
         let disputed = self.judgements.iter().filter(|(_, j)| j.verdict == Verdict::Disputed).map(|(id, _)| *id);
         assert_eq!(store.open_disputes().unwrap(), disputed.collect::<Vec<_>>());
-        assert_eq!(store.reputation().unwrap(), self.reputation());
+        let stats = store.nodes(None).unwrap().into_iter();
+        let reputation: BTreeMap<_, _> = stats.filter_map(|node| Some((node.node_id, node.reputation?))).collect();
+        assert_eq!(reputation, self.reputation());
         assert_eq!(counts.pending, self.pending.len() as u64);
         let parents = world.records.iter().filter(|r| self.pending.contains(&r.id().into())).filter_map(|r| r.parent);
         let missing: BTreeSet<_> = parents.filter(|parent| !self.pending.contains(parent)).collect();
-        assert_eq!(store.missing_parents(99).unwrap(), missing.into_iter().collect::<Vec<_>>());
+        assert_eq!(store.missing_parents_after(None, 99).unwrap(), missing.into_iter().collect::<Vec<_>>());
         self.compare_controls(world, &tasks, store);
     }
 
