@@ -22,7 +22,7 @@ use crate::{
     lock::DirLock,
     lookup, mark,
     progress::{Stage, Watch, tell},
-    salvage::{Readable, Step},
+    salvage::{SalvageScan, ScanStep},
     store::Store,
     tuning::Access,
 };
@@ -160,8 +160,8 @@ fn prove(dir: &Path, watch: &mut Watch<'_>) -> Result<u64> {
     let db = Db::open(dir, Access::Salvage)?;
     for (done, column) in Column::ALL.into_iter().enumerate() {
         tell(watch, Stage::Scan, done as u64, Column::ALL.len() as u64)?;
-        for step in Readable::new(&db, column) {
-            if let Step::Damage(why) = step? {
+        for step in SalvageScan::new(&db, column) {
+            if let ScanStep::Damage(why) = step? {
                 return Err(Damage::Backup { column: column.name(), why }.into());
             }
         }

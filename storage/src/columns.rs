@@ -9,11 +9,11 @@ pub const SCHEMA: u32 = 2;
 /// `A ++ B` is concatenation; integers are big-endian; ids are 32 bytes; `number` is an object's
 /// sequence number here (8), which stands for it in most indexes because it is short; `class` is
 /// the SHA-256 of the class's name, so that keys stay short whatever a device is called; `scope`
-/// is a tag and 32 bytes ([`crate::keys::Listing`]); `view` is 0, or 1 ++ class; `moment` is
+/// is a tag and 32 bytes ([`crate::keys::TimeList`]); `view` is 0, or 1 ++ class; `moment` is
 /// timestamp ++ the id's first 8 bytes ++ number, which sorts as (timestamp, id) does.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub enum Column {
-    /// Name (text) -> `schema`: u32; `sequence`: u64 last given; `tally`: CBOR [`crate::values::Tally`].
+    /// Name (text) -> `schema`: u32; `sequence`: u64 last given; `tally`: CBOR [`crate::values::Totals`].
     Meta,
     /// Kind code ++ object id -> number. Of profiles the newest only.
     Ids,
@@ -28,7 +28,7 @@ pub enum Column {
     Records,
     /// Number of the parent ++ moment -> nothing.
     Children,
-    /// Scope ++ timestamp ++ id -> a task's records: [`crate::values::Point`]; a task's events,
+    /// Scope ++ timestamp ++ id -> a task's records: [`crate::values::GraphPoint`]; a task's events,
     /// manifests, profiles: nothing. Scope ++ moment -> nothing: all records, a node's, all events.
     Timeline,
     /// Scope ++ timestamp ++ id of a bucket's first item -> [`crate::values::Bucket`]: count and
@@ -69,13 +69,13 @@ pub enum Column {
     Disputes,
     /// Node id -> timestamp ++ profile id, of the profile in force.
     Profiles,
-    /// Record id -> CBOR [`crate::values::Held`]: waits for its parent.
+    /// Record id -> CBOR [`crate::values::PendingEntry`]: waits for its parent.
     Pending,
     /// Parent id ++ arrival number ++ record id -> nothing.
     PendingByParent,
     /// Arrival number -> record id. The least is dropped first.
     PendingByAge,
-    /// Record id -> arrival number ++ [`crate::values::Flaw`]. Refused for its lineage: what comes later
+    /// Record id -> arrival number ++ [`crate::values::LineageFault`]. Refused for its lineage: what comes later
     /// and descends from it is refused as well.
     Refused,
     /// Arrival number -> record id. The least is forgotten first.

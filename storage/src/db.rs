@@ -12,7 +12,7 @@ use crate::{
     error::{Damage, Result, StoreError},
     keys,
     tuning::{self, Access},
-    values::{self, Tally},
+    values::{self, Totals},
 };
 
 /// Is told each key and value; breaks to stop.
@@ -20,13 +20,13 @@ pub type Visit<'a> = dyn FnMut(&[u8], &[u8]) -> Result<ControlFlow<()>> + 'a;
 
 /// Which way keys are visited.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Way {
+pub enum KeyOrder {
     Up,
     Down,
 }
 
 /// Something that can be read by key and by prefix.
-pub trait Source {
+pub trait KeyReader {
     fn get(&self, column: Column, key: &[u8]) -> Result<Option<Vec<u8>>>;
 
     /// The values under these keys, in the keys' order.
@@ -36,11 +36,18 @@ pub trait Source {
 
     /// Visits the keys that start with `prefix`, from `from` on (included) or from the end of them
     /// where the way begins, in order.
-    fn walk(&self, column: Column, prefix: &[u8], from: Option<&[u8]>, way: Way, visit: &mut Visit<'_>) -> Result<()>;
+    fn walk(
+        &self,
+        column: Column,
+        prefix: &[u8],
+        from: Option<&[u8]>,
+        way: KeyOrder,
+        visit: &mut Visit<'_>,
+    ) -> Result<()>;
 
     /// Visits the keys that start with `prefix`, in order.
     fn each(&self, column: Column, prefix: &[u8], visit: &mut Visit<'_>) -> Result<()> {
-        self.walk(column, prefix, None, Way::Up, visit)
+        self.walk(column, prefix, None, KeyOrder::Ascending, visit)
     }
 
     fn has(&self, column: Column, key: &[u8]) -> Result<bool> {
@@ -63,7 +70,7 @@ pub trait Source {
         column: Column,
         prefix: &[u8],
         from: Option<&[u8]>,
-        way: Way,
+        way: KeyOrder,
     ) -> Result<Option<(Vec<u8>, Vec<u8>)>> {
         let mut first = None;
         self.walk(column, prefix, from, way, &mut |key, value| {
@@ -75,15 +82,15 @@ pub trait Source {
 }
 
 /// A key and its value.
-pub type Entry = (Box<[u8]>, Box<[u8]>);
+pub type KeyValue = (Box<[u8]>, Box<[u8]>);
 
-/// Entries of a column in order, of a scan that leaves the block cache alone.
-pub type Entries<'a> = Box<dyn Iterator<Item = Result<Entry>> + 'a>;
+/// KeyValues of a column in order, of a scan that leaves the block cache alone.
+pub type KeyValues<'a> = Box<dyn Iterator<Item = Result<KeyValue>> + 'a>;
 
 /// Something that can also be read from end to end.
-pub trait Scan: Source {
+pub trait KeyScanner: KeyReader {
     /// The entries from `from` on, up to the end or the first damage.
-    fn scan<'a>(&'a self, column: Column, from: &[u8]) -> Result<Entries<'a>>;
+    fn scan<'a>(&'a self, column: Column, from: &[u8]) -> Result<KeyValues<'a>>;
 }
 
 /// An open database.
@@ -148,7 +155,7 @@ impl Db {
                 let meta = self.column(Column::Meta)?;
                 batch.put_cf(meta, keys::SCHEMA, SCHEMA.to_be_bytes());
                 batch.put_cf(meta, keys::SEQUENCE, 0_u64.to_be_bytes());
-                batch.put_cf(meta, keys::TALLY, values::encode(&Tally::default())?);
+                batch.put_cf(meta, keys::TALLY, values::encode(&Totals::default())?);
                 self.write(batch)
             }
         }
@@ -182,8 +189,8 @@ impl Db {
         Ok(self.inner.flush_cfs_opt(&columns, &options)?)
     }
 
-    pub fn snapshot(&self) -> View<'_> {
-        View { db: self, snapshot: self.inner.snapshot() }
+    pub fn snapshot(&self) -> Snapshot<'_> {
+        Snapshot { db: self, snapshot: self.inner.snapshot() }
     }
 
     /// Applies all entries at once, on disk when this returns.
@@ -213,7 +220,7 @@ impl Db {
 }
 
 /// The database as it is now. Only the writer may decide by this: it alone changes it.
-impl Source for Db {
+impl KeyReader for Db {
     fn get(&self, column: Column, key: &[u8]) -> Result<Option<Vec<u8>>> {
         if self.lacks(column) {
             return Ok(None);
@@ -221,7 +228,14 @@ impl Source for Db {
         Ok(self.inner.get_cf(self.column(column)?, key)?)
     }
 
-    fn walk(&self, column: Column, prefix: &[u8], from: Option<&[u8]>, way: Way, visit: &mut Visit<'_>) -> Result<()> {
+    fn walk(
+        &self,
+        column: Column,
+        prefix: &[u8],
+        from: Option<&[u8]>,
+        way: KeyOrder,
+        visit: &mut Visit<'_>,
+    ) -> Result<()> {
         let options = read_options(column, prefix, way);
         run(self.inner.raw_iterator_cf_opt(self.column(column)?, options), from, way, visit)
     }
@@ -231,12 +245,12 @@ impl Source for Db {
 const HEAD: usize = 12;
 
 /// The database at one moment: what several reads must agree on.
-pub struct View<'a> {
+pub struct Snapshot<'a> {
     db: &'a Db,
     snapshot: SnapshotWithThreadMode<'a, DB>,
 }
 
-impl Source for View<'_> {
+impl KeyReader for Snapshot<'_> {
     fn get(&self, column: Column, key: &[u8]) -> Result<Option<Vec<u8>>> {
         Ok(self.snapshot.get_cf(self.db.column(column)?, key)?)
     }
@@ -249,7 +263,14 @@ impl Source for View<'_> {
         values.into_iter().map(|value| Ok(value?.map(|value| value.to_vec()))).collect()
     }
 
-    fn walk(&self, column: Column, prefix: &[u8], from: Option<&[u8]>, way: Way, visit: &mut Visit<'_>) -> Result<()> {
+    fn walk(
+        &self,
+        column: Column,
+        prefix: &[u8],
+        from: Option<&[u8]>,
+        way: KeyOrder,
+        visit: &mut Visit<'_>,
+    ) -> Result<()> {
         let options = read_options(column, prefix, way);
         run(self.snapshot.raw_iterator_cf_opt(self.db.column(column)?, options), from, way, visit)
     }
@@ -259,30 +280,30 @@ impl Source for View<'_> {
 fn run<D: DBAccess>(
     mut iterator: DBRawIteratorWithThreadMode<'_, D>,
     from: Option<&[u8]>,
-    way: Way,
+    way: KeyOrder,
     visit: &mut Visit<'_>,
 ) -> Result<()> {
     match (from, way) {
-        (None, Way::Up) => iterator.seek_to_first(),
-        (None, Way::Down) => iterator.seek_to_last(),
-        (Some(from), Way::Up) => iterator.seek(from),
-        (Some(from), Way::Down) => iterator.seek_for_prev(from),
+        (None, KeyOrder::Ascending) => iterator.seek_to_first(),
+        (None, KeyOrder::Descending) => iterator.seek_to_last(),
+        (Some(from), KeyOrder::Ascending) => iterator.seek(from),
+        (Some(from), KeyOrder::Descending) => iterator.seek_for_prev(from),
     }
     while let Some((key, value)) = iterator.item() {
         if visit(key, value)?.is_break() {
             return Ok(());
         }
         match way {
-            Way::Up => iterator.next(),
-            Way::Down => iterator.prev(),
+            KeyOrder::Ascending => iterator.next(),
+            KeyOrder::Descending => iterator.prev(),
         }
     }
     // Past the last entry, or stopped by an error.
     Ok(iterator.status()?)
 }
 
-impl Scan for Db {
-    fn scan<'a>(&'a self, column: Column, from: &[u8]) -> Result<Entries<'a>> {
+impl KeyScanner for Db {
+    fn scan<'a>(&'a self, column: Column, from: &[u8]) -> Result<KeyValues<'a>> {
         if self.lacks(column) {
             return Ok(Box::new(std::iter::empty()));
         }
@@ -292,8 +313,8 @@ impl Scan for Db {
     }
 }
 
-impl Scan for View<'_> {
-    fn scan<'a>(&'a self, column: Column, from: &[u8]) -> Result<Entries<'a>> {
+impl KeyScanner for Snapshot<'_> {
+    fn scan<'a>(&'a self, column: Column, from: &[u8]) -> Result<KeyValues<'a>> {
         let mode = IteratorMode::From(from, Direction::Forward);
         let entries = self.snapshot.iterator_cf_opt(self.db.column(column)?, scan_options(), mode);
         Ok(Box::new(entries.map(|entry| Ok(entry?))))
@@ -307,10 +328,10 @@ fn scan_options() -> ReadOptions {
     options
 }
 
-fn read_options(column: Column, prefix: &[u8], way: Way) -> ReadOptions {
+fn read_options(column: Column, prefix: &[u8], way: KeyOrder) -> ReadOptions {
     let mut options = ReadOptions::default();
     match column.prefix() {
-        Some(length) if prefix.len() >= length && way == Way::Up => options.set_prefix_same_as_start(true),
+        Some(length) if prefix.len() >= length && way == KeyOrder::Ascending => options.set_prefix_same_as_start(true),
         _ => options.set_total_order_seek(true),
     }
     options.set_iterate_range(PrefixRange(prefix));

@@ -12,12 +12,12 @@ use spore_protocol::{Cid, Kind, Record, SignedObject, TaskId, TaskManifest};
 use crate::{
     artifacts::ArtifactFileStat,
     columns::Column,
-    db::{Source, View},
+    db::{KeyReader, Snapshot},
     error::{Damage, Result, StoreError},
     keys, lookup,
     progress::{Stage, Watch, tell},
     store::Store,
-    values::{self, Held, TaskState},
+    values::{self, PendingEntry, TaskState},
 };
 
 /// Seconds for which an artifact is kept after its last use, whatever the limits: its record may be
@@ -90,7 +90,7 @@ impl Store {
         if !self.read_only() {
             self.artifacts().note_uses(plan.now)?;
         }
-        let mut cache = Cache::of(self, plan.now)?;
+        let mut cache = ArtifactCache::of(self, plan.now)?;
         if cache.could_drop(plan) {
             cache.protect_needed(&self.view(), watch)?;
             cache.count_references(&self.view(), watch)?;
@@ -160,24 +160,24 @@ impl Store {
     }
 }
 
-struct Entry {
+struct CachedArtifact {
     stored: ArtifactFileStat,
     references: u64,
     protected: bool,
 }
 
 /// Every artifact here, by address.
-struct Cache {
-    entries: Vec<Entry>,
+struct ArtifactCache {
+    entries: Vec<CachedArtifact>,
 }
 
-impl Cache {
+impl ArtifactCache {
     fn of(store: &Store, now: u64) -> Result<Self> {
         let mut entries = Vec::new();
         store.artifacts().each(&mut |stored| {
             // Also what the clock says comes from the future.
             let protected = stored.last_used.saturating_add(GRACE) > now;
-            entries.push(Entry { stored, references: 0, protected });
+            entries.push(CachedArtifact { stored, references: 0, protected });
             Ok(())
         })?;
         entries.sort_unstable_by_key(|entry| entry.stored.cid);
@@ -198,7 +198,7 @@ impl Cache {
         too_large || self.entries.iter().any(|entry| !entry.protected && is_old(&entry.stored, plan))
     }
 
-    fn find(&mut self, cid: &Cid) -> Option<&mut Entry> {
+    fn find(&mut self, cid: &Cid) -> Option<&mut CachedArtifact> {
         let at = self.entries.binary_search_by_key(cid, |entry| entry.stored.cid).ok()?;
         self.entries.get_mut(at)
     }
@@ -216,7 +216,7 @@ impl Cache {
     }
 
     /// What the tasks and their frontiers name. A frontier is protected whole, however long it is.
-    fn protect_needed(&mut self, view: &View<'_>, watch: &mut Watch<'_>) -> Result<()> {
+    fn protect_needed(&mut self, view: &Snapshot<'_>, watch: &mut Watch<'_>) -> Result<()> {
         // Those on a class's frontier are mostly on the class-blind one too: 8 bytes each to ask once.
         let mut needed = HashSet::new();
         view.each(Column::Tasks, &[], &mut |key, value| {
@@ -247,7 +247,7 @@ impl Cache {
     }
 
     /// Asks every object, waiting ones too.
-    fn count_references(&mut self, view: &View<'_>, watch: &mut Watch<'_>) -> Result<()> {
+    fn count_references(&mut self, view: &Snapshot<'_>, watch: &mut Watch<'_>) -> Result<()> {
         let mut seen = 0;
         view.each(Column::Objects, &[], &mut |_, value| {
             if matches!(values::stored_kind(value)?, Kind::Task | Kind::Experiment) {
@@ -264,7 +264,7 @@ impl Cache {
             Ok(ControlFlow::Continue(()))
         })?;
         view.each(Column::Pending, &[], &mut |_, value| {
-            let held: Held = values::decode(value)?;
+            let held: PendingEntry = values::decode(value)?;
             if let SignedObject::Experiment(record) = values::decode_object(Kind::Experiment, &held.object.0)? {
                 named_by_record(&record).for_each(|cid| self.refer(&cid));
             }
@@ -274,7 +274,7 @@ impl Cache {
 
     /// What goes, in its order: what is too old first, then what there is no room for.
     fn choose(&self, plan: &GcPlan) -> Vec<Dropped> {
-        let mut candidates: Vec<&Entry> = self.entries.iter().filter(|entry| !entry.protected).collect();
+        let mut candidates: Vec<&CachedArtifact> = self.entries.iter().filter(|entry| !entry.protected).collect();
         candidates.sort_by_key(|entry| {
             let reason = if is_old(&entry.stored, plan) { 0 } else { 1 };
             // Among equals the largest first, so that fewest go.
@@ -282,7 +282,7 @@ impl Cache {
         });
         let mut left = self.bytes();
         let mut chosen = Vec::new();
-        for Entry { stored, references, .. } in candidates {
+        for CachedArtifact { stored, references, .. } in candidates {
             let reason = if is_old(stored, plan) {
                 DropReason::Age
             } else if plan.max_bytes.is_some_and(|limit| left > limit) {

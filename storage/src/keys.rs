@@ -44,7 +44,7 @@ impl Moment {
 
 /// A list kept in order of time.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
-pub enum Listing {
+pub enum TimeList {
     Records,
     TaskRecords(TaskId),
     NodeRecords(NodeId),
@@ -57,7 +57,7 @@ pub enum Listing {
 /// Bytes of a scope in a key.
 pub const SCOPE: usize = 33;
 
-impl Listing {
+impl TimeList {
     pub fn prefix(self) -> [u8; SCOPE] {
         let (tag, id) = match self {
             Self::Records => (0, [0; 32]),
@@ -79,7 +79,7 @@ impl Listing {
     }
 }
 
-impl From<Scope> for Listing {
+impl From<Scope> for TimeList {
     fn from(scope: Scope) -> Self {
         match scope {
             Scope::All => Self::Records,
@@ -89,7 +89,7 @@ impl From<Scope> for Listing {
     }
 }
 
-impl From<SyncScope> for Listing {
+impl From<SyncScope> for TimeList {
     fn from(scope: SyncScope) -> Self {
         match scope {
             SyncScope::Records(task) => Self::TaskRecords(task),
@@ -116,7 +116,7 @@ pub fn child(parent: u64, moment: &Moment) -> Vec<u8> {
     join(&[&parent.to_be_bytes(), &moment.bytes()])
 }
 
-pub fn timeline(listing: Listing, moment: &Moment) -> Vec<u8> {
+pub fn timeline(listing: TimeList, moment: &Moment) -> Vec<u8> {
     if listing.compared() {
         item(listing, moment.timestamp, &moment.id)
     } else {
@@ -125,13 +125,13 @@ pub fn timeline(listing: Listing, moment: &Moment) -> Vec<u8> {
 }
 
 /// An item of a listing that nodes compare, or the first one of a bucket.
-pub fn item(listing: Listing, timestamp: u64, id: &ObjectId) -> Vec<u8> {
+pub fn item(listing: TimeList, timestamp: u64, id: &ObjectId) -> Vec<u8> {
     join(&[&listing.prefix(), &timestamp.to_be_bytes(), &id.0])
 }
 
 /// What nodes or a node did in a task, or at all.
 pub fn participants(task: Option<&TaskId>) -> [u8; SCOPE] {
-    task.map_or(Listing::Records, |task| Listing::TaskRecords(*task)).prefix()
+    task.map_or(TimeList::Records, |task| TimeList::TaskRecords(*task)).prefix()
 }
 
 pub fn participant(task: Option<&TaskId>, node: &NodeId) -> Vec<u8> {
@@ -222,18 +222,18 @@ pub fn word_uses(text: &str, stretch: u64) -> Vec<u8> {
 
 /// Which of the events about a record.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Events {
+pub enum EventSet {
     All,
     /// Those that its verdict looks at.
     Judged,
 }
 
 /// The events about a record, in (timestamp, id) order.
-pub fn events(record: &RecordId, events: Events) -> Vec<u8> {
-    join(&[&record.0, &[u8::from(events == Events::Judged)]])
+pub fn events(record: &RecordId, events: EventSet) -> Vec<u8> {
+    join(&[&record.0, &[u8::from(events == EventSet::Judged)]])
 }
 
-pub fn about(record: &RecordId, which: Events, timestamp: u64, event: &EventId) -> Vec<u8> {
+pub fn about(record: &RecordId, which: EventSet, timestamp: u64, event: &EventId) -> Vec<u8> {
     join(&[&events(record, which), &timestamp.to_be_bytes(), &event.0])
 }
 

@@ -16,7 +16,7 @@ const NAME: &str = "LOCK";
 /// Longest text read from the lock file: a foreign file there must not fill the memory.
 const MAX_HOLDER: u64 = 200;
 
-/// Held as long as it lives.
+/// PendingEntry as long as it lives.
 pub struct DirLock {
     _file: File,
 }

@@ -10,14 +10,14 @@ use spore_protocol::{
 
 use crate::{
     columns::Column,
-    db::Source,
+    db::KeyReader,
     error::{Damage, Result},
-    keys::{self, Events},
+    keys::{self, EventSet},
     types::{Change, RecordSummary},
-    values::{self, Flaw, LogEntry, Placing, Row, Tally, TaskState},
+    values::{self, LineageFault, LogEntry, Placing, RecordRow, TaskState, Totals},
 };
 
-/// Events about one record that its verdict looks at, its window: the earliest by (timestamp, id) of those
+/// EventSet about one record that its verdict looks at, its window: the earliest by (timestamp, id) of those
 /// that may have a say. What comes after so many has none, so that nobody makes every further event cost
 /// more and more. The tests know few events.
 pub const MAX_JUDGED: usize = if cfg!(test) { 12 } else { 512 };
@@ -37,21 +37,21 @@ const MAX_SHOWN_TEXT: usize = 2 << 10;
 /// Bytes of a device's, a class's or an agent's name in a listing: a real one has under a hundred.
 const MAX_SHOWN_NAME: usize = 256;
 
-pub fn tally(source: &dyn Source) -> Result<Tally> {
-    source.get(Column::Meta, keys::TALLY)?.map_or_else(|| Ok(Tally::default()), |bytes| values::decode(&bytes))
+pub fn tally(source: &dyn KeyReader) -> Result<Totals> {
+    source.get(Column::Meta, keys::TALLY)?.map_or_else(|| Ok(Totals::default()), |bytes| values::decode(&bytes))
 }
 
 /// The last one given; 0 in an empty store.
-pub fn sequence(source: &dyn Source) -> Result<u64> {
+pub fn sequence(source: &dyn KeyReader) -> Result<u64> {
     source.get(Column::Meta, keys::SEQUENCE)?.map_or(Ok(0), |bytes| values::number(&bytes))
 }
 
 /// The sequence number of an object that is here.
-pub fn number_of(source: &dyn Source, kind: Kind, id: &ObjectId) -> Result<Option<u64>> {
+pub fn number_of(source: &dyn KeyReader, kind: Kind, id: &ObjectId) -> Result<Option<u64>> {
     source.get(Column::Ids, &keys::id(kind, id))?.map(|bytes| values::number(&bytes)).transpose()
 }
 
-pub fn object(source: &dyn Source, kind: Kind, id: &ObjectId) -> Result<Option<SignedObject>> {
+pub fn object(source: &dyn KeyReader, kind: Kind, id: &ObjectId) -> Result<Option<SignedObject>> {
     let Some(number) = number_of(source, kind, id)? else { return Ok(None) };
     let bytes = source.get(Column::Objects, &keys::number(number))?;
     let bytes = bytes.ok_or(Damage::NoObject { kind, id: *id })?;
@@ -62,14 +62,14 @@ pub fn object(source: &dyn Source, kind: Kind, id: &ObjectId) -> Result<Option<S
     Ok(Some(object))
 }
 
-pub fn record(source: &dyn Source, id: &RecordId) -> Result<Option<Signed<Record>>> {
+pub fn record(source: &dyn KeyReader, id: &RecordId) -> Result<Option<Signed<Record>>> {
     Ok(match object(source, Kind::Experiment, &(*id).into())? {
         Some(SignedObject::Experiment(record)) => Some(record),
         _ => None,
     })
 }
 
-pub fn manifest(source: &dyn Source, id: &TaskId) -> Result<Option<Signed<TaskManifest>>> {
+pub fn manifest(source: &dyn KeyReader, id: &TaskId) -> Result<Option<Signed<TaskManifest>>> {
     Ok(match object(source, Kind::Task, &(*id).into())? {
         Some(SignedObject::Task(manifest)) => Some(manifest),
         _ => None,
@@ -77,24 +77,24 @@ pub fn manifest(source: &dyn Source, id: &TaskId) -> Result<Option<Signed<TaskMa
 }
 
 /// What is known here of a record that an index names by its number.
-pub fn placing(source: &dyn Source, number: u64) -> Result<Placing> {
+pub fn placing(source: &dyn KeyReader, number: u64) -> Result<Placing> {
     let bytes = source.get(Column::Records, &keys::number(number))?;
     Placing::decode(&bytes.ok_or(Damage::NoEntry { column: Column::Records.name(), number })?)
 }
 
 /// The row of a record that an index names by its number.
-pub fn row(source: &dyn Source, number: u64) -> Result<Row> {
+pub fn row(source: &dyn KeyReader, number: u64) -> Result<RecordRow> {
     let placing = placing(source, number)?;
     let object = source.get(Column::Objects, &keys::number(number))?;
     let object = object.ok_or(Damage::NoEntry { column: Column::Objects.name(), number })?;
-    Ok(Row::new(values::stored_record(&object)?, placing, number))
+    Ok(RecordRow::new(values::stored_record(&object)?, placing, number))
 }
 
 /// Objects read at once. Usual ones are a few KiB together, the largest that can be signed 160 MiB.
 const OBJECTS_AT_ONCE: usize = 16;
 
 /// Records as listings show them, in the order in which their numbers are given.
-pub fn summaries(source: &dyn Source, numbers: &[u64]) -> Result<Vec<RecordSummary>> {
+pub fn summaries(source: &dyn KeyReader, numbers: &[u64]) -> Result<Vec<RecordSummary>> {
     let mut summaries = Vec::with_capacity(numbers.len());
     for numbers in numbers.chunks(OBJECTS_AT_ONCE) {
         let keys: Vec<_> = numbers.iter().map(|number| number.to_be_bytes()).collect();
@@ -104,20 +104,20 @@ pub fn summaries(source: &dyn Source, numbers: &[u64]) -> Result<Vec<RecordSumma
             let (Some(placing), Some(object)) = (placing, object) else {
                 return Err(Damage::NoEntry { column: Column::Records.name(), number: *number }.into());
             };
-            let row = Row::new(values::stored_record(&object)?, Placing::decode(&placing)?, *number);
+            let row = RecordRow::new(values::stored_record(&object)?, Placing::decode(&placing)?, *number);
             summaries.push(cut(row.summary));
         }
     }
     Ok(summaries)
 }
 
-pub fn row_of(source: &dyn Source, id: &RecordId) -> Result<Option<Row>> {
+pub fn row_of(source: &dyn KeyReader, id: &RecordId) -> Result<Option<RecordRow>> {
     number_of(source, Kind::Experiment, &(*id).into())?.map(|number| row(source, number)).transpose()
 }
 
 /// A record as listings show it: with the beginnings of its texts alone, so that a page is bounded in
 /// bytes whatever was signed.
-pub fn listed(source: &dyn Source, number: u64) -> Result<RecordSummary> {
+pub fn listed(source: &dyn KeyReader, number: u64) -> Result<RecordSummary> {
     Ok(cut(row(source, number)?.summary))
 }
 
@@ -144,7 +144,7 @@ fn shorten(text: &mut String, most: usize) {
 }
 
 /// A line of the log.
-pub fn change(source: &dyn Source, sequence: u64) -> Result<Change> {
+pub fn change(source: &dyn KeyReader, sequence: u64) -> Result<Change> {
     let line = source.get(Column::Log, &keys::number(sequence))?;
     let line = line.ok_or(Damage::NoEntry { column: Column::Log.name(), number: sequence })?;
     Ok(match LogEntry::decode(&line)? {
@@ -153,18 +153,18 @@ pub fn change(source: &dyn Source, sequence: u64) -> Result<Change> {
     })
 }
 
-pub fn task_state(source: &dyn Source, id: &TaskId) -> Result<Option<TaskState>> {
+pub fn task_state(source: &dyn KeyReader, id: &TaskId) -> Result<Option<TaskState>> {
     source.get(Column::Tasks, &id.0)?.map(|bytes| values::decode(&bytes)).transpose()
 }
 
 /// Why a record was refused, if it is remembered.
-pub fn refusal(source: &dyn Source, id: &RecordId) -> Result<Option<Flaw>> {
+pub fn refusal(source: &dyn KeyReader, id: &RecordId) -> Result<Option<LineageFault>> {
     let Some(bytes) = source.get(Column::Refused, &id.0)? else { return Ok(None) };
     bytes.get(8..).map(values::decode).transpose()
 }
 
 /// A control event that an index names by its number.
-pub fn event(source: &dyn Source, number: u64) -> Result<Signed<ControlEvent>> {
+pub fn event(source: &dyn KeyReader, number: u64) -> Result<Signed<ControlEvent>> {
     let bytes = source.get(Column::Objects, &keys::number(number))?;
     let bytes = bytes.ok_or(Damage::NoEntry { column: Column::Objects.name(), number })?;
     match values::decode_stored(&bytes)? {
@@ -175,9 +175,9 @@ pub fn event(source: &dyn Source, number: u64) -> Result<Signed<ControlEvent>> {
 
 /// Judges a record by the events in its window, which are read one at a time and kept without what only
 /// others look at.
-pub fn judgement(source: &dyn Source, row: &Row) -> Result<Judgement> {
+pub fn judgement(source: &dyn KeyReader, row: &RecordRow) -> Result<Judgement> {
     let mut events = Vec::new();
-    source.each(Column::About, &keys::events(&row.summary.id, Events::Judged), &mut |_, value| {
+    source.each(Column::About, &keys::events(&row.summary.id, EventSet::Judged), &mut |_, value| {
         let event = event(source, keys::event_entry(value)?.0)?;
         let ControlEvent { body, node_id, timestamp, version, .. } = event.object();
         let (body, kind, payload) = (body.clone(), String::new(), Map::new());
@@ -192,7 +192,7 @@ pub fn judgement(source: &dyn Source, row: &Row) -> Result<Judgement> {
 pub type Unreleased = Vec<(RecordId, Option<Reject>)>;
 
 /// The decided records that others wait for all the same, with why they were refused.
-pub fn unreleased(source: &dyn Source) -> Result<Unreleased> {
+pub fn unreleased(source: &dyn KeyReader) -> Result<Unreleased> {
     let mut unreleased = Unreleased::new();
     let mut last = None;
     source.each(Column::PendingByParent, &[], &mut |key, _| {
@@ -202,7 +202,7 @@ pub fn unreleased(source: &dyn Source) -> Result<Unreleased> {
         }
         let flaw = refusal(source, &parent)?;
         if flaw.is_some() || number_of(source, Kind::Experiment, &parent.into())?.is_some() {
-            unreleased.push((parent, flaw.map(Flaw::reject)));
+            unreleased.push((parent, flaw.map(LineageFault::reject)));
         }
         Ok(ControlFlow::Continue(()))
     })?;

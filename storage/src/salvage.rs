@@ -5,33 +5,33 @@
 
 use crate::{
     columns::Column,
-    db::{Entries, Scan},
+    db::{KeyScanner, KeyValues},
     error::{Result, StoreError},
 };
 
 /// What comes next in a column.
-pub enum Step {
+pub enum ScanStep {
     Entry(Box<[u8]>, Box<[u8]>),
     /// Here nothing can be read, for this reason; the next step is behind it.
     Damage(String),
 }
 
 /// A scan of a column that ends at its end only.
-pub struct Readable<'a> {
-    source: &'a dyn Scan,
+pub struct SalvageScan<'a> {
+    source: &'a dyn KeyScanner,
     column: Column,
-    entries: Option<Entries<'a>>,
+    entries: Option<KeyValues<'a>>,
     /// No entry below this has yet to come.
     from: Vec<u8>,
 }
 
-impl<'a> Readable<'a> {
-    pub fn new(source: &'a dyn Scan, column: Column) -> Self {
+impl<'a> SalvageScan<'a> {
+    pub fn new(source: &'a dyn KeyScanner, column: Column) -> Self {
         Self::from(source, column, &[])
     }
 
     /// Only what lies from this key on.
-    pub fn from(source: &'a dyn Scan, column: Column, from: &[u8]) -> Self {
+    pub fn from(source: &'a dyn KeyScanner, column: Column, from: &[u8]) -> Self {
         // A scan that cannot even begin has that as its first step.
         let entries = source.scan(column, from).unwrap_or_else(|error| Box::new(std::iter::once(Err(error))));
         Self { source, column, entries: Some(entries), from: from.to_vec() }
@@ -123,8 +123,8 @@ fn is_damage(error: &StoreError) -> bool {
     matches!(error, StoreError::Corrupt(_) | StoreError::Rocks(_))
 }
 
-impl Iterator for Readable<'_> {
-    type Item = Result<Step>;
+impl Iterator for SalvageScan<'_> {
+    type Item = Result<ScanStep>;
 
     fn next(&mut self) -> Option<Self::Item> {
         match self.entries.as_mut()?.next()? {
@@ -133,11 +133,11 @@ impl Iterator for Readable<'_> {
                 self.from.extend_from_slice(&key);
                 // The least key above.
                 self.from.push(0);
-                Some(Ok(Step::Entry(key, value)))
+                Some(Ok(ScanStep::Entry(key, value)))
             }
             Err(error) if is_damage(&error) => {
                 self.skip();
-                Some(Ok(Step::Damage(error.into_reason())))
+                Some(Ok(ScanStep::Damage(error.into_reason())))
             }
             Err(error) => {
                 self.entries = None;
@@ -152,27 +152,27 @@ mod tests {
     use std::{collections::BTreeMap, ops::ControlFlow};
 
     use super::*;
-    use crate::db::{Source, Visit, Way};
+    use crate::db::{KeyOrder, KeyReader, Visit};
 
-    /// Entries, and stretches of keys that cannot be read.
+    /// KeyValues, and stretches of keys that cannot be read.
     struct Rotten {
         entries: BTreeMap<Vec<u8>, Vec<u8>>,
         bad: Vec<(Vec<u8>, Vec<u8>)>,
     }
 
-    impl Source for Rotten {
+    impl KeyReader for Rotten {
         fn get(&self, _: Column, key: &[u8]) -> Result<Option<Vec<u8>>> {
             Ok(self.entries.get(key).cloned())
         }
 
-        fn walk(&self, _: Column, _: &[u8], _: Option<&[u8]>, _: Way, visit: &mut Visit<'_>) -> Result<()> {
+        fn walk(&self, _: Column, _: &[u8], _: Option<&[u8]>, _: KeyOrder, visit: &mut Visit<'_>) -> Result<()> {
             let _: ControlFlow<()> = visit(&[], &[])?;
             Ok(())
         }
     }
 
-    impl Scan for Rotten {
-        fn scan<'a>(&'a self, _: Column, from: &[u8]) -> Result<Entries<'a>> {
+    impl KeyScanner for Rotten {
+        fn scan<'a>(&'a self, _: Column, from: &[u8]) -> Result<KeyValues<'a>> {
             let entries = self.entries.range(from.to_vec()..).map(|(key, value)| {
                 let bad = self.bad.iter().any(|(first, last)| first <= key && key <= last);
                 if bad {
@@ -187,10 +187,10 @@ mod tests {
 
     fn read(rotten: &Rotten) -> (Vec<Vec<u8>>, usize) {
         let (mut keys, mut damages) = (Vec::new(), 0);
-        for step in Readable::new(rotten, Column::Log) {
+        for step in SalvageScan::new(rotten, Column::Log) {
             match step.unwrap() {
-                Step::Entry(key, _) => keys.push(key.to_vec()),
-                Step::Damage(_) => damages += 1,
+                ScanStep::Entry(key, _) => keys.push(key.to_vec()),
+                ScanStep::Damage(_) => damages += 1,
             }
         }
         (keys, damages)

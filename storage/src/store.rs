@@ -14,7 +14,7 @@ use spore_protocol::{Cid, VerifiedObject};
 use crate::{
     artifacts::{ArtifactWriter, Artifacts},
     columns::Column,
-    db::{Db, Source, View},
+    db::{Db, KeyReader, Snapshot},
     error::{Result, StoreError},
     files::sync_folder,
     keys,
@@ -24,7 +24,7 @@ use crate::{
     mark::{self, Mark},
     tuning::Access,
     types::{InsertOutcome, InsertReport},
-    write::{Batch, Memory},
+    write::{InsertBatch, Memory},
 };
 
 /// The record graph of one data directory. Clones share it.
@@ -227,7 +227,7 @@ impl Store {
         // Put back when the batch is written. When the batch fails, its unwritten values must be forgotten.
         let memory = std::mem::take(&mut writer.memory);
         let left = !writer.unreleased.is_empty();
-        let mut batch = Batch::after(&self.inner.db, memory)?.in_steps().sparing_waiting(left);
+        let mut batch = InsertBatch::after(&self.inner.db, memory)?.in_steps().sparing_waiting(left);
         let mut outcomes = Vec::with_capacity(objects.len());
         for object in objects {
             outcomes.push((object.id(), batch.insert(object, received_at)?));
@@ -244,7 +244,7 @@ impl Store {
     fn release_rest(&self, writer: &mut WriterState, report: &mut InsertReport) -> Result<()> {
         while !writer.unreleased.is_empty() {
             let memory = std::mem::take(&mut writer.memory);
-            let mut batch = Batch::after(&self.inner.db, memory)?.in_steps();
+            let mut batch = InsertBatch::after(&self.inner.db, memory)?.in_steps();
             let begun = writer.unreleased.clone();
             let count = begun.len();
             batch.release_left(begun)?;
@@ -257,7 +257,7 @@ impl Store {
     /// Writes a batch, reports its outcomes, and keeps what it leaves for the next batch.
     fn finish(
         &self,
-        batch: Batch<'_>,
+        batch: InsertBatch<'_>,
         outcomes: Vec<(spore_protocol::ObjectId, InsertOutcome)>,
         writer: &mut WriterState,
         report: &mut InsertReport,
@@ -297,7 +297,7 @@ impl Store {
     }
 
     /// A snapshot of the database.
-    pub(crate) fn view(&self) -> View<'_> {
+    pub(crate) fn view(&self) -> Snapshot<'_> {
         self.inner.db.snapshot()
     }
 

@@ -81,7 +81,7 @@ pub const OBJECTS_OPENED: &[(&str, &str)] = &[("bottommost_file_compaction_delay
 
 /// How a column is used, which decides how it is stored.
 #[derive(Clone, Copy, PartialEq, Eq)]
-enum Use {
+enum AccessPattern {
     /// Large values in the order of arrival: what is flushed is never merged again.
     Bulk,
     /// Also asked for by whole keys: a filter spares looking into most files.
@@ -90,13 +90,13 @@ enum Use {
     Range,
 }
 
-const fn used(column: Column) -> Use {
+const fn used(column: Column) -> AccessPattern {
     match column {
-        Column::Objects => Use::Bulk,
+        Column::Objects => AccessPattern::Bulk,
         Column::Log | Column::LogByTask | Column::Timeline | Column::Metrics | Column::Frontier | Column::Activity => {
-            Use::Range
+            AccessPattern::Range
         }
-        _ => Use::Lookup,
+        _ => AccessPattern::Lookup,
     }
 }
 
@@ -151,20 +151,20 @@ pub fn column(column: Column, cache: &Cache) -> ColumnFamilyDescriptor {
     options.set_arena_block_size(ARENA);
     options.set_compression_type(DBCompressionType::Zstd);
     match used(column) {
-        Use::Bulk => {
+        AccessPattern::Bulk => {
             table.set_block_size(BULK_BLOCK);
             options.set_write_buffer_size(BULK_BUFFER);
             options.set_target_file_size_base(BULK_FILE);
             options.set_compression_options(WINDOW, LEVEL, 0, DICTIONARY);
         }
-        Use::Lookup | Use::Range => {
+        AccessPattern::Lookup | AccessPattern::Range => {
             table.set_block_size(BLOCK);
             options.set_write_buffer_size(BUFFER);
             options.set_level_zero_file_num_compaction_trigger(FILES_TO_MERGE);
             options.set_compression_options(WINDOW, INDEX_LEVEL, 0, 0);
         }
     }
-    if used(column) == Use::Lookup || column.prefix().is_some() {
+    if used(column) == AccessPattern::Lookup || column.prefix().is_some() {
         table.set_bloom_filter(BLOOM_BITS, false);
     }
     if column == Column::Ids {

@@ -21,7 +21,7 @@ use std::{
     path::{Path, PathBuf},
 };
 
-pub use scratch::Scratch;
+pub use scratch::ScratchFolder;
 
 use crate::error::{Result, StoreError};
 

@@ -12,11 +12,11 @@ use crate::error::Result;
 static NEXT: AtomicU64 = AtomicU64::new(0);
 
 /// A folder of its own in `store.scratch`. Dropping this value removes the folder.
-pub struct Scratch {
+pub struct ScratchFolder {
     path: PathBuf,
 }
 
-impl Scratch {
+impl ScratchFolder {
     pub fn new(dir: &Path) -> Result<Self> {
         let number = NEXT.fetch_add(1, Ordering::Relaxed);
         let path = scratch(dir).join(format!("{}-{number}", std::process::id()));
@@ -30,7 +30,7 @@ impl Scratch {
     }
 }
 
-impl Drop for Scratch {
+impl Drop for ScratchFolder {
     fn drop(&mut self) {
         if let Err(error) = clear(&self.path) {
             tracing::warn!(%error, "a scratch folder stays behind until the next start");

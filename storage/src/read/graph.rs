@@ -24,12 +24,12 @@ use spore_protocol::{HardwareClass, RecordId, Status, TaskId};
 
 use crate::{
     columns::Column,
-    db::Source,
+    db::KeyReader,
     error::{Damage, Result},
-    keys::{self, Listing},
+    keys::{self, TimeList},
     lookup,
     store::Store,
-    values::{self, ClassState, Point},
+    values::{self, ClassState, GraphPoint},
 };
 
 const MAGIC: &[u8; 4] = b"SPGR";
@@ -74,8 +74,8 @@ impl Store {
             Ok(ControlFlow::Continue(()))
         })?;
         let (mut places, mut parents) = (HashMap::new(), Vec::new());
-        view.each(Column::Timeline, &Listing::TaskRecords(*task).prefix(), &mut |key, value| {
-            let point = Point::decode(value)?;
+        view.each(Column::Timeline, &TimeList::TaskRecords(*task).prefix(), &mut |key, value| {
+            let point = GraphPoint::decode(value)?;
             places.insert(point.number, place(graph.ids.len())?);
             parents.push(point.parent);
             let class = classes.get(&point.class).copied();
@@ -92,7 +92,7 @@ fn place(count: usize) -> Result<u32> {
 }
 
 impl Graph {
-    fn push(&mut self, key: &[u8], point: &Point, class: u32) -> Result<()> {
+    fn push(&mut self, key: &[u8], point: &GraphPoint, class: u32) -> Result<()> {
         self.ids.push(RecordId(keys::last_id(key)?));
         self.timestamps.push(keys::time_before_id(key)?);
         self.metrics.push(point.metric);

@@ -4,10 +4,10 @@ use std::{collections::BTreeSet, ops::ControlFlow};
 
 use spore_protocol::{Kind, NodeId, NodeProfile, ObjectId, Signed, SignedObject, TaskId};
 
-use super::{listing::List, whole::Prefix};
+use super::{listing::IndexListing, whole::HexPrefix};
 use crate::{
     columns::Column,
-    db::{Source, Way},
+    db::{KeyOrder, KeyReader},
     error::{Damage, Result},
     keys,
     lookup::object,
@@ -38,7 +38,7 @@ impl Store {
     pub fn nodes(&self, task: Option<&TaskId>) -> Result<Vec<NodeStats>> {
         let view = self.view();
         let prefix = keys::participants(task);
-        let list = List { column: Column::Nodes, prefix: &prefix, order: Way::Up };
+        let list = IndexListing { column: Column::Nodes, prefix: &prefix, order: KeyOrder::Ascending };
         list.head(&view, usize::MAX, |key, value| stats(&view, task, NodeId(keys::last_id(key)?), value))
     }
 
@@ -49,7 +49,7 @@ impl Store {
     pub fn nodes_page(&self, task: Option<&TaskId>, span: &Span) -> Result<Page<NodeStats>> {
         let view = self.view();
         let prefix = keys::participants(task);
-        let list = List { column: Column::Nodes, prefix: &prefix, order: Way::Up };
+        let list = IndexListing { column: Column::Nodes, prefix: &prefix, order: KeyOrder::Ascending };
         list.page(&view, span, |key, value| stats(&view, task, NodeId(keys::last_id(key)?), value))
     }
 
@@ -68,7 +68,7 @@ impl Store {
     /// # Errors
     /// When the store cannot be read.
     pub fn resolve_node(&self, prefix: &str, limit: usize) -> Result<Vec<NodeId>> {
-        let Some(prefix) = Prefix::parse(prefix) else { return Ok(Vec::new()) };
+        let Some(prefix) = HexPrefix::parse(prefix) else { return Ok(Vec::new()) };
         let view = self.view();
         let mut nodes = BTreeSet::new();
         for (column, before) in [(Column::Nodes, keys::participants(None).as_slice()), (Column::Profiles, &[])] {
@@ -78,7 +78,7 @@ impl Store {
     }
 }
 
-fn stats(source: &dyn Source, task: Option<&TaskId>, node_id: NodeId, value: &[u8]) -> Result<NodeStats> {
+fn stats(source: &dyn KeyReader, task: Option<&TaskId>, node_id: NodeId, value: &[u8]) -> Result<NodeStats> {
     let state: NodeState = values::decode(value)?;
     let key = keys::participant(task, &node_id);
     let (mut classes, mut last_activity) = (BTreeSet::new(), 0);
@@ -89,7 +89,7 @@ fn stats(source: &dyn Source, task: Option<&TaskId>, node_id: NodeId, value: &[u
         Ok(ControlFlow::Continue(()))
     })?;
     if state.verifications > 0
-        && let Some((newest, _)) = source.first(Column::Measured, &key, None, Way::Down)?
+        && let Some((newest, _)) = source.first(Column::Measured, &key, None, KeyOrder::Descending)?
     {
         last_activity = last_activity.max(keys::time_before_id(&newest)?);
     }

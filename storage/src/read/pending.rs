@@ -4,16 +4,16 @@ use std::ops::ControlFlow;
 
 use spore_protocol::RecordId;
 
-use super::listing::List;
+use super::listing::IndexListing;
 use crate::{
     columns::Column,
-    db::{Source, Way},
+    db::{KeyOrder, KeyReader},
     error::{Damage, Result},
     keys,
     lookup::tally,
     store::Store,
     types::{Page, PendingView, Span},
-    values::{self, Held},
+    values::{self, PendingEntry},
 };
 
 impl Store {
@@ -39,12 +39,12 @@ impl Store {
     /// When the store cannot be read.
     pub fn pending(&self, span: &Span) -> Result<Page<PendingView>> {
         let view = self.view();
-        let list = List { column: Column::PendingByAge, prefix: &[], order: Way::Up };
+        let list = IndexListing { column: Column::PendingByAge, prefix: &[], order: KeyOrder::Ascending };
         list.page(&view, span, |_, value| {
             let id = RecordId(keys::last_id(value)?);
             let bytes = view.get(Column::Pending, &id.0)?;
             let bytes = bytes.ok_or(Damage::NoPending(id))?;
-            let held: Held = values::decode(&bytes)?;
+            let held: PendingEntry = values::decode(&bytes)?;
             Ok(PendingView { id, waits_for: held.parent, since: held.received_at, size: held.object.0.len() as u64 })
         })
     }
@@ -61,17 +61,23 @@ impl Store {
         let mut gather = |from: Option<RecordId>, up_to: Option<RecordId>| {
             // Each pass has its own: the second one begins where the first one may have ended.
             let mut last = None;
-            view.walk(Column::PendingByParent, &[], from.as_ref().map(|id| id.0.as_slice()), Way::Up, &mut |key, _| {
-                let parent = RecordId(keys::id_at(key, 0)?);
-                if missing.len() >= limit || up_to.is_some_and(|end| parent > end) {
-                    return Ok(ControlFlow::Break(()));
-                }
-                if last != Some(parent) && from != Some(parent) && !view.has(Column::Pending, &parent.0)? {
-                    missing.push(parent);
-                }
-                last = Some(parent);
-                Ok(ControlFlow::Continue(()))
-            })
+            view.walk(
+                Column::PendingByParent,
+                &[],
+                from.as_ref().map(|id| id.0.as_slice()),
+                KeyOrder::Ascending,
+                &mut |key, _| {
+                    let parent = RecordId(keys::id_at(key, 0)?);
+                    if missing.len() >= limit || up_to.is_some_and(|end| parent > end) {
+                        return Ok(ControlFlow::Break(()));
+                    }
+                    if last != Some(parent) && from != Some(parent) && !view.has(Column::Pending, &parent.0)? {
+                        missing.push(parent);
+                    }
+                    last = Some(parent);
+                    Ok(ControlFlow::Continue(()))
+                },
+            )
         };
         gather(after, None)?;
         if after.is_some() {

@@ -5,16 +5,16 @@ use std::ops::ControlFlow;
 
 use spore_protocol::{ControlEvent, HardwareClass, Kind, NodeId, RecordId, Signed, TaskId, verdict::Judgement};
 
-use super::listing::List;
+use super::listing::IndexListing;
 use crate::{
     columns::Column,
-    db::{Source, Way},
+    db::{KeyOrder, KeyReader},
     error::Result,
-    keys::{self, Events, Listing},
+    keys::{self, EventSet, TimeList},
     lookup::{self, cut, event, number_of, placing, row_of, summaries},
     store::Store,
     types::{Cursor, Measured, Page, RecordSummary, RecordView, Scope, Span},
-    values::{self, Evidence, Point, Publisher},
+    values::{self, Evidence, GraphPoint, Publisher},
 };
 
 impl Store {
@@ -43,7 +43,7 @@ impl Store {
     pub fn children(&self, id: &RecordId, limit: usize) -> Result<Vec<RecordId>> {
         let view = self.view();
         let Some(parent) = number_of(&view, Kind::Experiment, &(*id).into())? else { return Ok(Vec::new()) };
-        let list = List { column: Column::Children, prefix: &parent.to_be_bytes(), order: Way::Up };
+        let list = IndexListing { column: Column::Children, prefix: &parent.to_be_bytes(), order: KeyOrder::Ascending };
         list.head(&view, limit, |key, _| Ok(placing(&view, keys::last_number(key)?)?.id))
     }
 
@@ -54,7 +54,7 @@ impl Store {
     pub fn children_page(&self, id: &RecordId, span: &Span) -> Result<Page<RecordSummary>> {
         let view = self.view();
         let Some(parent) = number_of(&view, Kind::Experiment, &(*id).into())? else { return Ok(Page::default()) };
-        listed(&view, Column::Children, &parent.to_be_bytes(), Way::Up, span)
+        listed(&view, Column::Children, &parent.to_be_bytes(), KeyOrder::Ascending, span)
     }
 
     /// The parent, its parent, and so on to the root. To go on, ask with the last one given.
@@ -95,12 +95,12 @@ impl Store {
     /// When the store cannot be read.
     pub fn recent_page(&self, scope: Scope, span: &Span) -> Result<Page<RecordSummary>> {
         let view = self.view();
-        let prefix = Listing::from(scope).prefix();
+        let prefix = TimeList::from(scope).prefix();
         if let Scope::Task(_) = scope {
-            let list = List { column: Column::Timeline, prefix: &prefix, order: Way::Down };
-            return shown(&view, list.page(&view, span, |_, value| Ok(Point::decode(value)?.number))?);
+            let list = IndexListing { column: Column::Timeline, prefix: &prefix, order: KeyOrder::Descending };
+            return shown(&view, list.page(&view, span, |_, value| Ok(GraphPoint::decode(value)?.number))?);
         }
-        listed(&view, Column::Timeline, &prefix, Way::Down, span)
+        listed(&view, Column::Timeline, &prefix, KeyOrder::Descending, span)
     }
 
     /// A task's records that have a metric, the best first, strays left out.
@@ -108,7 +108,7 @@ impl Store {
     /// # Errors
     /// When the store cannot be read.
     pub fn by_metric(&self, task: &TaskId, span: &Span) -> Result<Page<RecordSummary>> {
-        listed(&self.view(), Column::Metrics, &task.0, Way::Up, span)
+        listed(&self.view(), Column::Metrics, &task.0, KeyOrder::Ascending, span)
     }
 
     /// All records of a task, strays too, in (timestamp, id) order. For charts there is
@@ -118,9 +118,9 @@ impl Store {
     /// When the store cannot be read.
     pub fn task_summaries(&self, task: &TaskId) -> Result<Vec<RecordSummary>> {
         let view = self.view();
-        let prefix = Listing::TaskRecords(*task).prefix();
-        let list = List { column: Column::Timeline, prefix: &prefix, order: Way::Up };
-        summaries(&view, &list.head(&view, usize::MAX, |_, value| Ok(Point::decode(value)?.number))?)
+        let prefix = TimeList::TaskRecords(*task).prefix();
+        let list = IndexListing { column: Column::Timeline, prefix: &prefix, order: KeyOrder::Ascending };
+        summaries(&view, &list.head(&view, usize::MAX, |_, value| Ok(GraphPoint::decode(value)?.number))?)
     }
 
     /// The first of a class's frontier, or of the class-blind one, best first.
@@ -130,7 +130,7 @@ impl Store {
     pub fn frontier(&self, task: &TaskId, class: Option<&HardwareClass>, limit: usize) -> Result<Vec<RecordSummary>> {
         let view = self.view();
         let prefix = keys::view(task, class.map(keys::class).as_ref());
-        let list = List { column: Column::Frontier, prefix: &prefix, order: Way::Up };
+        let list = IndexListing { column: Column::Frontier, prefix: &prefix, order: KeyOrder::Ascending };
         summaries(&view, &list.head(&view, limit, |key, _| keys::last_number(key))?)
     }
 
@@ -145,7 +145,7 @@ impl Store {
         span: &Span,
     ) -> Result<Page<RecordSummary>> {
         let prefix = keys::view(task, class.map(keys::class).as_ref());
-        listed(&self.view(), Column::Frontier, &prefix, Way::Up, span)
+        listed(&self.view(), Column::Frontier, &prefix, KeyOrder::Ascending, span)
     }
 
     /// The verdict on a record, with what led to it.
@@ -176,7 +176,7 @@ impl Store {
     pub fn events_of(&self, id: &RecordId, node: &NodeId, limit: usize) -> Result<Vec<Signed<ControlEvent>>> {
         let view = self.view();
         let mut events = Vec::new();
-        view.each(Column::About, &keys::events(id, Events::All), &mut |_, value| {
+        view.each(Column::About, &keys::events(id, EventSet::All), &mut |_, value| {
             if events.len() >= limit {
                 return Ok(ControlFlow::Break(()));
             }
@@ -194,7 +194,7 @@ impl Store {
     /// # Errors
     /// When the store cannot be read.
     pub fn open_disputes(&self) -> Result<Vec<RecordId>> {
-        let list = List { column: Column::Disputes, prefix: &[], order: Way::Up };
+        let list = IndexListing { column: Column::Disputes, prefix: &[], order: KeyOrder::Ascending };
         list.head(&self.view(), usize::MAX, |key, _| keys::last_id(key).map(RecordId))
     }
 
@@ -217,12 +217,18 @@ impl Store {
 }
 
 /// A page of records out of an index whose keys end with moments.
-fn listed(source: &dyn Source, column: Column, prefix: &[u8], order: Way, span: &Span) -> Result<Page<RecordSummary>> {
-    shown(source, List { column, prefix, order }.page(source, span, |key, _| keys::last_number(key))?)
+fn listed(
+    source: &dyn KeyReader,
+    column: Column,
+    prefix: &[u8],
+    order: KeyOrder,
+    span: &Span,
+) -> Result<Page<RecordSummary>> {
+    shown(source, IndexListing { column, prefix, order }.page(source, span, |key, _| keys::last_number(key))?)
 }
 
 /// A page of records whose numbers are known.
-fn shown(source: &dyn Source, page: Page<u64>) -> Result<Page<RecordSummary>> {
+fn shown(source: &dyn KeyReader, page: Page<u64>) -> Result<Page<RecordSummary>> {
     let Page { items, first, next } = page;
     Ok(Page { items: summaries(source, &items)?, first, next })
 }

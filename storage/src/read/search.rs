@@ -4,10 +4,10 @@ use std::{borrow::Cow, ops::ControlFlow};
 
 use spore_protocol::TaskId;
 
-use super::listing::List;
+use super::listing::IndexListing;
 use crate::{
     columns::Column,
-    db::{Source, View, Way},
+    db::{KeyOrder, KeyReader, Snapshot},
     error::Result,
     keys,
     lookup::{listed, placing},
@@ -49,7 +49,8 @@ impl Store {
         let mut words = asked(text);
         let Some(rarest) = take_rarest(&view, &mut words)? else { return Ok(Page::default()) };
         let prefix = keys::word(&rarest);
-        let way = List { column: Column::Words, prefix: &prefix, order: Way::Down }.way(span.direction);
+        let way =
+            IndexListing { column: Column::Words, prefix: &prefix, order: KeyOrder::Descending }.way(span.direction);
         let after = span.after.and_then(|cursor| keys::number_at(cursor.bytes(), 0).ok());
         let from = after.map(|number| keys::word_uses(&rarest, keys::word_use(number).0));
         let mut page = Page::default();
@@ -87,11 +88,11 @@ impl Store {
 }
 
 /// The numbers of a stretch behind `after`, this way, each with its last byte.
-fn numbers(stretch: u64, uses: &[u8], after: Option<u64>, way: Way) -> impl Iterator<Item = (u64, u8)> {
+fn numbers(stretch: u64, uses: &[u8], after: Option<u64>, way: KeyOrder) -> impl Iterator<Item = (u64, u8)> {
     let mut numbers: Vec<_> = uses.iter().map(|low| (stretch << 8 | u64::from(*low), *low)).collect();
     match way {
-        Way::Up => numbers.retain(|(number, _)| after.is_none_or(|after| *number > after)),
-        Way::Down => {
+        KeyOrder::Ascending => numbers.retain(|(number, _)| after.is_none_or(|after| *number > after)),
+        KeyOrder::Descending => {
             numbers.retain(|(number, _)| after.is_none_or(|after| *number < after));
             numbers.reverse();
         }
@@ -100,11 +101,11 @@ fn numbers(stretch: u64, uses: &[u8], after: Option<u64>, way: Way) -> impl Iter
 }
 
 /// Takes the word out that the fewest records use, as far as is counted.
-fn take_rarest<'a>(view: &View<'_>, words: &mut Vec<Cow<'a, str>>) -> Result<Option<Cow<'a, str>>> {
+fn take_rarest<'a>(view: &Snapshot<'_>, words: &mut Vec<Cow<'a, str>>) -> Result<Option<Cow<'a, str>>> {
     let mut counts = Vec::with_capacity(words.len());
     for word in words.iter() {
         let mut count = 0;
-        view.walk(Column::Words, &keys::word(word), None, Way::Down, &mut |_, uses| {
+        view.walk(Column::Words, &keys::word(word), None, KeyOrder::Descending, &mut |_, uses| {
             count += uses.len();
             Ok(if count < MAX_COUNTED { ControlFlow::Continue(()) } else { ControlFlow::Break(()) })
         })?;

@@ -7,13 +7,13 @@ use spore_protocol::{Kind, ObjectId, RecordId};
 
 use crate::{
     columns::Column,
-    db::{Source, View, Way},
+    db::{KeyOrder, KeyReader, Snapshot},
     error::{Damage, Result, StoreError},
-    keys::{self, Listing, Moment},
+    keys::{self, Moment, TimeList},
     lookup::{change, number_of, placing, row_of},
     store::Store,
     types::RecordSummary,
-    values::{self, Row},
+    values::{self, RecordRow},
 };
 
 /// A timestamp (Unix seconds) and an id: the order of a stream, and where it goes on.
@@ -35,10 +35,10 @@ impl Store {
     /// When the store cannot be read.
     pub fn page(&self, kind: Kind, from: Option<Position>, limit: usize) -> Result<Vec<Position>> {
         let listing = match kind {
-            Kind::Experiment => Listing::Records,
-            Kind::Control => Listing::Controls,
-            Kind::Task => Listing::Manifests,
-            Kind::Profile => Listing::Profiles,
+            Kind::Experiment => TimeList::Records,
+            Kind::Control => TimeList::Controls,
+            Kind::Task => TimeList::Manifests,
+            Kind::Profile => TimeList::Profiles,
         };
         let view = self.view();
         // Keys that hold a number are in its order where the beginnings of two ids are the same. An object
@@ -49,7 +49,7 @@ impl Store {
         });
         let start = start.transpose()?;
         let mut page = Vec::new();
-        view.walk(Column::Timeline, &listing.prefix(), start.as_deref(), Way::Up, &mut |key, _| {
+        view.walk(Column::Timeline, &listing.prefix(), start.as_deref(), KeyOrder::Ascending, &mut |key, _| {
             if page.len() >= limit {
                 return Ok(ControlFlow::Break(()));
             }
@@ -67,7 +67,7 @@ impl Store {
     /// When the store cannot be read.
     pub fn record_text(&self, id: &RecordId) -> Result<Option<(RecordSummary, ObjectText)>> {
         let view = self.view();
-        let Some(Row { summary, .. }) = row_of(&view, id)? else { return Ok(None) };
+        let Some(RecordRow { summary, .. }) = row_of(&view, id)? else { return Ok(None) };
         let stored = view.get(Column::Objects, &keys::number(summary.sequence))?;
         let stored = stored.ok_or(Damage::NoObject { kind: Kind::Experiment, id: (*id).into() })?;
         let (canonical, signature) = values::stored_text(&stored)?;
@@ -76,12 +76,12 @@ impl Store {
 }
 
 /// The id that an entry of a listing stands for.
-fn id_in(view: &View<'_>, listing: Listing, key: &[u8]) -> Result<ObjectId> {
+fn id_in(view: &Snapshot<'_>, listing: TimeList, key: &[u8]) -> Result<ObjectId> {
     if listing.compared() {
         return keys::last_id(key).map(ObjectId);
     }
     let number = keys::last_number(key)?;
-    if listing == Listing::Records {
+    if listing == TimeList::Records {
         return Ok(placing(view, number)?.id.into());
     }
     change(view, number).map(|change| change.id)

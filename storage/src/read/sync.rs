@@ -11,9 +11,9 @@ use spore_protocol::ObjectId;
 
 use crate::{
     columns::Column,
-    db::{Source, View, Way},
+    db::{KeyOrder, KeyReader, Snapshot},
     error::{Result, StoreError},
-    keys::{self, Listing},
+    keys::{self, TimeList},
     store::Store,
     types::SyncScope,
     values::Bucket,
@@ -22,7 +22,7 @@ use crate::{
 /// The items of one scope at one moment, in (timestamp, id) order. Holds a snapshot: keep it for
 /// one message, not for a session, between whose messages the set may change anyway.
 pub struct SyncSet<'a> {
-    view: View<'a>,
+    view: Snapshot<'a>,
     prefix: [u8; keys::SCOPE],
     /// First key of each bucket, how many items come before it, and their sum.
     buckets: Vec<(Vec<u8>, usize, Bucket)>,
@@ -36,7 +36,7 @@ impl Store {
     /// When the store cannot be read.
     pub fn sync_set(&self, scope: SyncScope) -> Result<SyncSet<'_>> {
         let view = self.view();
-        let prefix = Listing::from(scope).prefix();
+        let prefix = TimeList::from(scope).prefix();
         let (mut buckets, mut all) = (Vec::new(), Bucket::default());
         view.each(Column::Buckets, &prefix, &mut |key, value| {
             buckets.push((key.to_vec(), size(all.count), all));
@@ -100,7 +100,7 @@ impl SyncSet<'_> {
             return Ok(());
         }
         let mut place = *before;
-        self.view.walk(Column::Timeline, &self.prefix, Some(start), Way::Up, &mut |key, _| {
+        self.view.walk(Column::Timeline, &self.prefix, Some(start), KeyOrder::Ascending, &mut |key, _| {
             let at = place;
             place += 1;
             let wanted = at >= begin;
@@ -122,7 +122,7 @@ impl SyncSet<'_> {
         let Some((start, before, _)) = self.buckets.get(bucket) else { return Ok(0) };
         let end = self.buckets.get(bucket + 1).map_or(self.len(), |(_, before, _)| *before);
         let mut place = *before;
-        self.view.walk(Column::Timeline, &self.prefix, Some(start), Way::Up, &mut |item, _| {
+        self.view.walk(Column::Timeline, &self.prefix, Some(start), KeyOrder::Ascending, &mut |item, _| {
             if item >= key.as_slice() || place >= end {
                 return Ok(ControlFlow::Break(()));
             }

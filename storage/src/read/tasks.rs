@@ -4,10 +4,10 @@ use std::ops::ControlFlow;
 
 use spore_protocol::{HardwareClass, Kind, RecordId, TaskId};
 
-use super::listing::List;
+use super::listing::IndexListing;
 use crate::{
     columns::Column,
-    db::{Source, View, Way},
+    db::{KeyOrder, KeyReader, Snapshot},
     error::{Damage, Result},
     keys,
     lookup::{manifest, placing, row, task_state},
@@ -46,7 +46,7 @@ impl Store {
     /// When the store cannot be read.
     pub fn active_tasks(&self, span: &Span) -> Result<Page<TaskView>> {
         let view = self.view();
-        let list = List { column: Column::Activity, prefix: &[], order: Way::Up };
+        let list = IndexListing { column: Column::Activity, prefix: &[], order: KeyOrder::Ascending };
         list.page_of(&view, span, |key, _| known(&view, TaskId(keys::last_id(key)?)), bytes_of)
     }
 
@@ -64,7 +64,7 @@ impl Store {
     /// # Errors
     /// When the store cannot be read.
     pub fn most_active_task(&self) -> Result<Option<TaskId>> {
-        let first = self.view().first(Column::Activity, &[], None, Way::Up)?;
+        let first = self.view().first(Column::Activity, &[], None, KeyOrder::Ascending)?;
         first.map(|(key, _)| keys::last_id(&key).map(TaskId)).transpose()
     }
 
@@ -93,7 +93,7 @@ impl Store {
     pub fn improvements(&self, task: &TaskId, class: Option<&HardwareClass>, span: &Span) -> Result<Page<Improvement>> {
         let view = self.view();
         let prefix = keys::view(task, class.map(keys::class).as_ref());
-        let list = List { column: Column::Series, prefix: &prefix, order: Way::Up };
+        let list = IndexListing { column: Column::Series, prefix: &prefix, order: KeyOrder::Ascending };
         list.page(&view, span, |key, value| {
             let metric = f64::from_bits(values::number(value)?);
             let timestamp = keys::number_at(key, prefix.len())?;
@@ -102,8 +102,8 @@ impl Store {
     }
 }
 
-const fn by_id() -> List<'static> {
-    List { column: Column::Tasks, prefix: &[], order: Way::Up }
+const fn by_id() -> IndexListing<'static> {
+    IndexListing { column: Column::Tasks, prefix: &[], order: KeyOrder::Ascending }
 }
 
 /// What a task takes in a page, of which its manifest may be most.
@@ -112,12 +112,12 @@ fn bytes_of(task: &TaskView) -> usize {
 }
 
 /// A task that an index names.
-fn known(view: &View<'_>, id: TaskId) -> Result<TaskView> {
+fn known(view: &Snapshot<'_>, id: TaskId) -> Result<TaskView> {
     let state = task_state(view, &id)?;
     task_view(view, id, state.ok_or(Damage::NoObject { kind: Kind::Task, id: id.into() })?)
 }
 
-fn task_view(view: &View<'_>, id: TaskId, state: TaskState) -> Result<TaskView> {
+fn task_view(view: &Snapshot<'_>, id: TaskId, state: TaskState) -> Result<TaskView> {
     let legacy = state.founder.is_some();
     let goal = state.goal();
     let prefix = if legacy { "legacy" } else { "task" };
@@ -147,7 +147,7 @@ fn task_view(view: &View<'_>, id: TaskId, state: TaskState) -> Result<TaskView> 
     })
 }
 
-fn classes(view: &View<'_>, task: &TaskId) -> Result<Vec<ClassView>> {
+fn classes(view: &Snapshot<'_>, task: &TaskId) -> Result<Vec<ClassView>> {
     let mut classes = Vec::new();
     view.each(Column::Classes, &task.0, &mut |_, value| {
         let ClassState { class, counted } = values::decode(value)?;
@@ -171,8 +171,8 @@ fn classes(view: &View<'_>, task: &TaskId) -> Result<Vec<ClassView>> {
 }
 
 /// The first of a frontier, which is in the goal's order already.
-fn best(view: &View<'_>, prefix: &[u8]) -> Result<Option<(RecordId, f64)>> {
-    let Some((key, _)) = view.first(Column::Frontier, prefix, None, Way::Up)? else { return Ok(None) };
+fn best(view: &Snapshot<'_>, prefix: &[u8]) -> Result<Option<(RecordId, f64)>> {
+    let Some((key, _)) = view.first(Column::Frontier, prefix, None, KeyOrder::Ascending)? else { return Ok(None) };
     let best = row(view, keys::last_number(&key)?)?.summary;
     Ok(Some((best.id, best.metric)))
 }

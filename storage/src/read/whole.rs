@@ -6,7 +6,7 @@ use spore_protocol::{Kind, ObjectId, SignedObject, TaskId};
 
 use crate::{
     columns::Column,
-    db::{Source, View, Way},
+    db::{KeyOrder, KeyReader, Snapshot},
     error::{Damage, Result},
     keys,
     lookup::{change, object, tally},
@@ -39,7 +39,7 @@ impl Store {
     /// # Errors
     /// When the store cannot be read.
     pub fn resolve(&self, prefix: &str, limit: usize) -> Result<Vec<(Kind, ObjectId)>> {
-        let Some(prefix) = Prefix::parse(prefix) else { return Ok(Vec::new()) };
+        let Some(prefix) = HexPrefix::parse(prefix) else { return Ok(Vec::new()) };
         let view = self.view();
         let mut found = Vec::new();
         let records: &[u8] = &[Kind::Experiment.code()];
@@ -64,7 +64,7 @@ impl Store {
     /// When the store cannot be read.
     pub fn changes_since(&self, sequence: u64, limit: usize) -> Result<Vec<Change>> {
         let Some(from) = sequence.checked_add(1) else { return Ok(Vec::new()) };
-        self.log(from, Way::Up, limit)
+        self.log(from, KeyOrder::Ascending, limit)
     }
 
     /// What was stored before `before`, newest first, in one task or at all.
@@ -75,13 +75,13 @@ impl Store {
         let Some(from) = before.checked_sub(1) else { return Ok(Vec::new()) };
         match task {
             Some(task) => self.log_of_task(task, from, limit),
-            None => self.log(from, Way::Down, limit),
+            None => self.log(from, KeyOrder::Descending, limit),
         }
     }
 
     /// Of every record's line the placing tells the rest. Both lie in the same order, and so take two scans
     /// instead of a read for each line.
-    fn log(&self, from: u64, way: Way, limit: usize) -> Result<Vec<Change>> {
+    fn log(&self, from: u64, way: KeyOrder, limit: usize) -> Result<Vec<Change>> {
         let view = self.view();
         let mut lines = Vec::new();
         view.walk(Column::Log, &[], Some(&from.to_be_bytes()), way, &mut |key, line| {
@@ -110,19 +110,25 @@ impl Store {
     fn log_of_task(&self, task: &TaskId, from: u64, limit: usize) -> Result<Vec<Change>> {
         let view = self.view();
         let mut changes = Vec::new();
-        view.walk(Column::LogByTask, &task.0, Some(&keys::task_sequence(task, from)), Way::Down, &mut |key, _| {
-            if changes.len() >= limit {
-                return Ok(ControlFlow::Break(()));
-            }
-            changes.push(change(&view, keys::last_number(key)?)?);
-            Ok(ControlFlow::Continue(()))
-        })?;
+        view.walk(
+            Column::LogByTask,
+            &task.0,
+            Some(&keys::task_sequence(task, from)),
+            KeyOrder::Descending,
+            &mut |key, _| {
+                if changes.len() >= limit {
+                    return Ok(ControlFlow::Break(()));
+                }
+                changes.push(change(&view, keys::last_number(key)?)?);
+                Ok(ControlFlow::Continue(()))
+            },
+        )?;
         Ok(changes)
     }
 }
 
 /// The placings of these records, which are all there are between the first and the last of them.
-fn placings(view: &View<'_>, numbers: impl Iterator<Item = u64>, way: Way) -> Result<Vec<Placing>> {
+fn placings(view: &Snapshot<'_>, numbers: impl Iterator<Item = u64>, way: KeyOrder) -> Result<Vec<Placing>> {
     let (mut numbers, mut placings) = (numbers.peekable(), Vec::new());
     let Some(first) = numbers.peek().map(|first| first.to_be_bytes()) else { return Ok(placings) };
     view.walk(Column::Records, &[], Some(&first), way, &mut |key, value| {
@@ -137,12 +143,12 @@ fn placings(view: &View<'_>, numbers: impl Iterator<Item = u64>, way: Way) -> Re
 }
 
 /// The first hex digits of an id: whole bytes and perhaps half a one.
-pub struct Prefix {
+pub struct HexPrefix {
     bytes: Vec<u8>,
     half: Option<u8>,
 }
 
-impl Prefix {
+impl HexPrefix {
     /// None where the text is not lower-case hex, or longer than an id.
     pub fn parse(text: &str) -> Option<Self> {
         if text.len() > 64 || !text.bytes().all(|b| matches!(b, b'0'..=b'9' | b'a'..=b'f')) {
@@ -154,12 +160,12 @@ impl Prefix {
     }
 
     /// The first `limit` ids that start so, in a column whose keys are ids behind `before`.
-    pub fn find(&self, source: &dyn Source, column: Column, before: &[u8], limit: usize) -> Result<Vec<[u8; 32]>> {
+    pub fn find(&self, source: &dyn KeyReader, column: Column, before: &[u8], limit: usize) -> Result<Vec<[u8; 32]>> {
         let start = [before, &self.bytes].concat();
         // Half a byte is 16 values of the next one, all side by side.
         let from = self.half.map(|half| [start.as_slice(), &[half << 4]].concat());
         let mut found = Vec::new();
-        source.walk(column, &start, from.as_deref(), Way::Up, &mut |key, _| {
+        source.walk(column, &start, from.as_deref(), KeyOrder::Ascending, &mut |key, _| {
             let fits = self.half.is_none_or(|half| key.get(start.len()).is_some_and(|byte| byte >> 4 == half));
             if !fits || found.len() >= limit {
                 return Ok(ControlFlow::Break(()));

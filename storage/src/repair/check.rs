@@ -6,11 +6,11 @@ use std::{fmt, iter::Peekable};
 use super::{replay::Fault, walk};
 use crate::{
     columns::Column,
-    db::{Db, Entry, Scan},
+    db::{Db, KeyScanner, KeyValue},
     error::Result,
-    layout::Scratch,
+    layout::ScratchFolder,
     progress::{Stage, Watch, tell, unwatched},
-    salvage::{Readable, Step},
+    salvage::{SalvageScan, ScanStep},
     store::Store,
     tuning::Access,
 };
@@ -56,7 +56,7 @@ impl Store {
     /// # Errors
     /// [`crate::StoreError::Cancelled`]; when the database for comparison cannot be written.
     pub fn check_with(&self, watch: &mut Watch<'_>) -> Result<CheckReport> {
-        let scratch = Scratch::new(self.dir())?;
+        let scratch = ScratchFolder::new(self.dir())?;
         let expected = Db::open(scratch.path(), Access::Scratch)?;
         let view = self.view();
         let replayed = walk::strictly(&view, &expected, watch)?;
@@ -111,13 +111,13 @@ fn unreadable(column: String, why: String) -> Finding {
 
 /// One side of the comparison: its entries, and what of it cannot be read.
 fn entries<'a>(
-    source: &'a dyn Scan,
+    source: &'a dyn KeyScanner,
     column: Column,
     damages: &'a mut Vec<String>,
-) -> impl Iterator<Item = Result<Entry>> {
-    Readable::new(source, column).filter_map(|step| match step {
-        Ok(Step::Entry(key, value)) => Some(Ok((key, value))),
-        Ok(Step::Damage(why)) => {
+) -> impl Iterator<Item = Result<KeyValue>> {
+    SalvageScan::new(source, column).filter_map(|step| match step {
+        Ok(ScanStep::KeyValue(key, value)) => Some(Ok((key, value))),
+        Ok(ScanStep::Damage(why)) => {
             damages.push(why);
             None
         }
@@ -125,7 +125,7 @@ fn entries<'a>(
     })
 }
 
-fn compare(column: Column, expected: &Db, found: &dyn Scan, report: &mut CheckReport) -> Result<()> {
+fn compare(column: Column, expected: &Db, found: &dyn KeyScanner, report: &mut CheckReport) -> Result<()> {
     let (mut damages, mut own) = (Vec::new(), Vec::new());
     let mut expected = entries(expected, column, &mut own).peekable();
     let mut found = entries(found, column, &mut damages).peekable();
@@ -138,7 +138,7 @@ fn compare(column: Column, expected: &Db, found: &dyn Scan, report: &mut CheckRe
             _ => (None, found.next()),
         };
         let (left, right) = (left.transpose()?, right.transpose()?);
-        let value = |entry: &Option<Entry>| entry.as_ref().map(|(_, value)| value.clone());
+        let value = |entry: &Option<KeyValue>| entry.as_ref().map(|(_, value)| value.clone());
         if value(&left) != value(&right) {
             let key = left.as_ref().or(right.as_ref()).map(|(key, _)| hex::encode(key)).unwrap_or_default();
             let column = column.name().to_owned();
@@ -153,14 +153,14 @@ fn compare(column: Column, expected: &Db, found: &dyn Scan, report: &mut CheckRe
 }
 
 /// The next entry, not yet taken.
-fn front(entries: &mut Peekable<impl Iterator<Item = Result<Entry>>>) -> Result<Option<&Entry>> {
+fn front(entries: &mut Peekable<impl Iterator<Item = Result<KeyValue>>>) -> Result<Option<&KeyValue>> {
     if let Some(Err(error)) = entries.next_if(Result::is_err) {
         return Err(error);
     }
     Ok(entries.peek().and_then(|entry| entry.as_ref().ok()))
 }
 
-fn shown(entry: &Option<Entry>) -> String {
+fn shown(entry: &Option<KeyValue>) -> String {
     match entry {
         None => "nothing".to_owned(),
         Some((_, value)) if value.is_empty() => "an entry".to_owned(),

@@ -9,11 +9,11 @@ use spore_protocol::Cid;
 use crate::{
     artifacts::Artifacts,
     columns::Column,
-    db::{Db, Scan},
+    db::{Db, KeyScanner},
     error::Result,
-    layout::{self, Scratch},
+    layout::{self, ScratchFolder},
     progress::{Stage, Watch, tell},
-    salvage::{Readable, Step},
+    salvage::{SalvageScan, ScanStep},
     store::Store,
     tuning::Access,
     types::DamagedFile,
@@ -52,7 +52,7 @@ impl Store {
         if self.read_only() {
             self.scan_blocks(&self.view(), &mut report, watch)?;
         } else {
-            let scratch = Scratch::new(self.dir())?;
+            let scratch = ScratchFolder::new(self.dir())?;
             let copy = scratch.path().join("checkpoint");
             // The log of writes is copied as it is: a flush would also compact what may be damaged.
             match Checkpoint::new(self.database().raw())?.create_checkpoint_with_log_size(&copy, u64::MAX) {
@@ -66,11 +66,11 @@ impl Store {
         Ok(report)
     }
 
-    fn scan_blocks(&self, source: &dyn Scan, report: &mut FilesReport, watch: &mut Watch<'_>) -> Result<()> {
+    fn scan_blocks(&self, source: &dyn KeyScanner, report: &mut FilesReport, watch: &mut Watch<'_>) -> Result<()> {
         for (done, column) in Column::ALL.into_iter().enumerate() {
             tell(watch, Stage::Scan, done as u64, Column::ALL.len() as u64)?;
-            for step in Readable::new(source, column) {
-                if let Step::Damage(why) = step?
+            for step in SalvageScan::new(source, column) {
+                if let ScanStep::Damage(why) = step?
                     && report.damaged.len() < MAX_DAMAGES
                 {
                     report.damaged.push(DamagedFile::in_column(column, why));

@@ -10,14 +10,14 @@ use spore_protocol::Cid;
 
 use super::{
     files::{FilesReport, cut_files, verify_artifacts},
-    replay::{Fault, Replayed},
-    walk::{self, Known},
+    replay::{Fault, ReplayReport},
+    walk::{self, RepairContext},
 };
 use crate::{
     artifacts::Artifacts,
     backup,
     columns::Column,
-    db::{Db, Scan},
+    db::{Db, KeyScanner},
     error::{Result, StoreError},
     layout::{self, repair_mark, swap},
     lock::DirLock,
@@ -72,7 +72,7 @@ impl Store {
         let lock = DirLock::exclusive(dir)?;
         swap::recover(dir)?;
         let spare = backup.map(|backup| open_spare(backup, dir, watch)).transpose()?;
-        let (replayed, whole) = rebuild(dir, spare.as_ref().map(|spare| spare as &dyn Scan), now, watch)?;
+        let (replayed, whole) = rebuild(dir, spare.as_ref().map(|spare| spare as &dyn KeyScanner), now, watch)?;
         drop(spare);
         // Before the new database is in place: whoever stops it here has the old one still.
         let (damaged_artifacts, artifacts_unread) = look_at_artifacts(dir, watch)?;
@@ -107,13 +107,18 @@ fn look_at_artifacts(dir: &Path, watch: &mut Watch<'_>) -> Result<(Vec<Cid>, Opt
 
 /// Builds in [`layout::building`] what [`swap::install`] puts in place, and tells whether it has everything
 /// that was in the old one.
-fn rebuild(dir: &Path, spare: Option<&dyn Scan>, now: u64, watch: &mut Watch<'_>) -> Result<(Replayed, bool)> {
+fn rebuild(
+    dir: &Path,
+    spare: Option<&dyn KeyScanner>,
+    now: u64,
+    watch: &mut Watch<'_>,
+) -> Result<(ReplayReport, bool)> {
     let acknowledged = mark::read(&layout::database(dir));
-    let old = Damaged::open(&layout::database(dir))?;
+    let old = DamagedDatabase::open(&layout::database(dir))?;
     let building = layout::building(dir);
     layout::create(&building)?;
     let new = Db::open(&building, Access::Scratch)?;
-    let known = Known { acknowledged, sound_until: old.sound_until, now };
+    let known = RepairContext { acknowledged, sound_until: old.sound_until, now };
     let mut replayed = walk::mending(&old.db, spare, &new, known, watch)?;
     replayed.damaged.splice(..0, old.damaged);
     new.seal()?;
@@ -123,7 +128,7 @@ fn rebuild(dir: &Path, spare: Option<&dyn Scan>, now: u64, watch: &mut Watch<'_>
 }
 
 /// A database that may be damaged, open for reading what is not.
-struct Damaged {
+struct DamagedDatabase {
     db: Db,
     /// The number up to which it opens as a store: after it the log of writes is damaged, or at its end. 0
     /// where it does not open so at all.
@@ -132,7 +137,7 @@ struct Damaged {
     damaged: Vec<DamagedFile>,
 }
 
-impl Damaged {
+impl DamagedDatabase {
     /// A table that is cut short hides what lies in older ones, and a database without its lists does not
     /// open: then RocksDB's own repair first makes a database of the tables that are whole, in place,
     /// which drops those that are not. So it is done only where a column is concerned that is
@@ -199,7 +204,7 @@ mod tests {
         let dir = tempfile::tempdir().unwrap();
         Store::open(dir.path()).unwrap().insert(&[profile(1, "one", 5).into()], 1).unwrap();
         let database = layout::database(dir.path());
-        let sound_until = || Damaged::open(&database).unwrap().sound_until;
+        let sound_until = || DamagedDatabase::open(&database).unwrap().sound_until;
         assert_eq!(sound_until(), 1);
         repair_mark::write(&database, &[]).unwrap();
         assert_eq!(sound_until(), 0);

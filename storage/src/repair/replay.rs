@@ -8,14 +8,14 @@ use spore_protocol::{Kind, ObjectId, RecordId, SignedObject};
 
 use crate::{
     columns::Column,
-    db::{Db, Entry, Scan, Source},
+    db::{Db, KeyReader, KeyScanner, KeyValue},
     error::{Damage, Result},
     keys, lookup,
     progress::{Stage, Watch, tell},
-    salvage::{Readable, Step},
+    salvage::{SalvageScan, ScanStep},
     types::{Change, DamagedFile, InsertOutcome},
-    values::{self, Flaw, Held},
-    write::Batch,
+    values::{self, LineageFault, PendingEntry},
+    write::InsertBatch,
 };
 
 /// Objects in one batch: bounds the memory, some MiB of records.
@@ -58,7 +58,7 @@ impl fmt::Display for Fault {
 
 /// What a replay came to.
 #[derive(Clone, Debug, Default)]
-pub struct Replayed {
+pub struct ReplayReport {
     /// Objects inserted, pending ones left out.
     pub objects: u64,
     pub pending: u64,
@@ -77,8 +77,8 @@ pub struct Replayed {
 /// A replay under way.
 pub struct Replay<'a> {
     into: &'a Db,
-    spare: Option<&'a dyn Scan>,
-    batch: Batch<'a>,
+    spare: Option<&'a dyn KeyScanner>,
+    batch: InsertBatch<'a>,
     in_batch: u64,
     bytes_in_batch: usize,
 
@@ -93,16 +93,16 @@ pub struct Replay<'a> {
     received_at: u64,
     told: HashSet<ObjectId>,
     seen: u64,
-    done: Replayed,
+    done: ReplayReport,
 }
 
 impl<'a> Replay<'a> {
     /// `into` is empty. Objects that are lost are looked for in `spare`. New numbers are given above `last`.
-    pub fn new(into: &'a Db, spare: Option<&'a dyn Scan>, last: u64) -> Result<Self> {
+    pub fn new(into: &'a Db, spare: Option<&'a dyn KeyScanner>, last: u64) -> Result<Self> {
         Ok(Self {
             into,
             spare,
-            batch: Batch::replay(into)?,
+            batch: InsertBatch::replay(into)?,
             in_batch: 0,
             bytes_in_batch: 0,
 
@@ -113,7 +113,7 @@ impl<'a> Replay<'a> {
             received_at: 0,
             told: HashSet::new(),
             seen: 0,
-            done: Replayed::default(),
+            done: ReplayReport::default(),
         })
     }
 
@@ -126,12 +126,12 @@ impl<'a> Replay<'a> {
         self.exact
     }
 
-    pub fn spare(&self) -> Option<&'a dyn Scan> {
+    pub fn spare(&self) -> Option<&'a dyn KeyScanner> {
         self.spare
     }
 
     /// Ends with this number as the last given, if none above it was.
-    pub fn finish(mut self, last: u64) -> Result<Replayed> {
+    pub fn finish(mut self, last: u64) -> Result<ReplayReport> {
         self.highest = self.highest.max(last);
         self.flush()?;
         self.done.pending = lookup::tally(self.into)?.pending;
@@ -167,11 +167,11 @@ impl<'a> Replay<'a> {
     }
 
     /// The entry that a step came to, if it is none of damage, which is named. Tells of progress.
-    pub fn entry(&mut self, column: Column, step: Step, watch: &mut Watch<'_>) -> Result<Option<Entry>> {
+    pub fn entry(&mut self, column: Column, step: ScanStep, watch: &mut Watch<'_>) -> Result<Option<KeyValue>> {
         self.seen(watch)?;
         Ok(match step {
-            Step::Entry(key, value) => Some((key, value)),
-            Step::Damage(why) => {
+            ScanStep::KeyValue(key, value) => Some((key, value)),
+            ScanStep::Damage(why) => {
                 self.unreadable(column, why);
                 None
             }
@@ -240,10 +240,10 @@ impl<'a> Replay<'a> {
         let Some(spare) = self.spare else { return Ok(()) };
         self.flush()?;
         self.beyond();
-        for step in Readable::new(spare, Column::Objects) {
+        for step in SalvageScan::new(spare, Column::Objects) {
             self.seen(watch)?;
             // What the spare one itself lost is no loss of this store.
-            let Step::Entry(key, value) = step? else { continue };
+            let ScanStep::KeyValue(key, value) = step? else { continue };
             let (Ok(number), Ok(object)) = (keys::number_at(&key, 0), values::decode_stored(&value)) else { continue };
             if !self.has(object.kind(), &object.id())? {
                 self.take_copy(object, number, None)?;
@@ -296,7 +296,7 @@ impl<'a> Replay<'a> {
     }
 
     /// Remembers a refused record.
-    pub fn remember(&mut self, order: u64, id: &RecordId, flaw: Flaw) -> Result<()> {
+    pub fn remember(&mut self, order: u64, id: &RecordId, flaw: LineageFault) -> Result<()> {
         if self.exact {
             self.batch.replay_refused(order);
         }
@@ -305,9 +305,9 @@ impl<'a> Replay<'a> {
 
     /// The records that wait for their parents, in the order in which they came, then those that are in
     /// no order any more.
-    pub fn waiting(&mut self, from: &dyn Scan, watch: &mut Watch<'_>) -> Result<()> {
+    pub fn waiting(&mut self, from: &dyn KeyScanner, watch: &mut Watch<'_>) -> Result<()> {
         self.flush()?;
-        for step in Readable::new(from, Column::PendingByAge) {
+        for step in SalvageScan::new(from, Column::PendingByAge) {
             let Some((_, id)) = self.entry(Column::PendingByAge, step?, watch)? else { continue };
             match from.get(Column::Pending, &id) {
                 Ok(Some(held)) => self.hold(&id, &held)?,
@@ -319,7 +319,7 @@ impl<'a> Replay<'a> {
             return Ok(());
         }
         self.flush()?;
-        for step in Readable::new(from, Column::Pending) {
+        for step in SalvageScan::new(from, Column::Pending) {
             let Some((id, held)) = self.entry(Column::Pending, step?, watch)? else { continue };
             if !self.into.has(Column::Pending, &id)? {
                 self.hold(&id, &held)?;
@@ -329,7 +329,7 @@ impl<'a> Replay<'a> {
     }
 
     fn hold(&mut self, id: &[u8], held: &[u8]) -> Result<()> {
-        let found = values::decode::<Held>(held).and_then(|held| {
+        let found = values::decode::<PendingEntry>(held).and_then(|held| {
             let object = values::decode_object(Kind::Experiment, &held.object.0)?.verify()?;
             Ok((held, object))
         });
@@ -356,7 +356,7 @@ impl<'a> Replay<'a> {
 
     /// What waits goes on waiting, whatever became of its parent: between two steps of a release that
     /// one is stored, or refused, and the record not yet.
-    fn hold_still(&mut self, object: &SignedObject, held: &Held) -> Result<()> {
+    fn hold_still(&mut self, object: &SignedObject, held: &PendingEntry) -> Result<()> {
         let id = object.id();
         let decided = self.has(Kind::Experiment, &id)? || self.into.has(Column::Refused, &id.0)?;
         match object {
@@ -377,7 +377,7 @@ impl<'a> Replay<'a> {
             let (_, id) = entry?;
             let bytes = self.into.get(Column::Pending, &id)?;
             let bytes = bytes.ok_or(Damage::NoPending(RecordId(keys::last_id(&id)?)))?;
-            let mut held: Held = values::decode(&bytes)?;
+            let mut held: PendingEntry = values::decode(&bytes)?;
             self.fault(Fault::Orphaned { id: ObjectId(keys::last_id(&id)?), missing: held.parent });
             if let Some(now) = now.filter(|now| *now > held.received_at) {
                 held.received_at = now;
@@ -405,13 +405,13 @@ impl<'a> Replay<'a> {
         (self.in_batch, self.bytes_in_batch) = (0, 0);
         // The number that is written is above all that were given.
         self.batch.skip_to(self.highest.saturating_add(1));
-        let finished = std::mem::replace(&mut self.batch, Batch::replay(self.into)?).finish()?;
+        let finished = std::mem::replace(&mut self.batch, InsertBatch::replay(self.into)?).finish()?;
         self.into.commit(finished.view.entries())?;
         self.done.objects += finished.resolved.values().filter(|reject| reject.is_none()).count() as u64;
         for (id, reject) in finished.late_rejects {
             self.refuse(Kind::Experiment, id, reject.to_string());
         }
-        self.batch = Batch::replay(self.into)?;
+        self.batch = InsertBatch::replay(self.into)?;
         Ok(())
     }
 }

@@ -5,21 +5,21 @@ use std::collections::HashMap;
 
 use spore_protocol::{Kind, ObjectId, RecordId};
 
-use super::replay::{Replay, Replayed};
+use super::replay::{Replay, ReplayReport};
 use crate::{
     columns::Column,
-    db::{Db, Scan, Way},
+    db::{Db, KeyOrder, KeyScanner},
     error::Result,
     keys, lookup,
     progress::Watch,
-    salvage::{Readable, Step},
+    salvage::{SalvageScan, ScanStep},
     types::Change,
     values::{self, LogEntry},
 };
 
 /// What is known of a store that is to be mended, beside what is in it.
 #[derive(Clone, Copy, Debug)]
-pub struct Known {
+pub struct RepairContext {
     /// The last number that anybody was told of.
     pub acknowledged: u64,
     /// The number up to which the database opens as a store: only above it are changes lost that nobody knows to be.
@@ -29,8 +29,8 @@ pub struct Known {
 }
 
 /// The walk through a store.
-pub struct Walk<'a> {
-    from: &'a dyn Scan,
+pub struct StoreWalk<'a> {
+    from: &'a dyn KeyScanner,
     replay: Replay<'a>,
     names: Option<HashMap<u64, ObjectId>>,
     /// No number below this is still to come.
@@ -41,9 +41,9 @@ pub struct Walk<'a> {
 
 /// Inserts what the log names and what waits into the empty database `into`: for comparing, where
 /// nothing may be mended.
-pub fn strictly(from: &dyn Scan, into: &Db, watch: &mut Watch<'_>) -> Result<Replayed> {
+pub fn strictly(from: &dyn KeyScanner, into: &Db, watch: &mut Watch<'_>) -> Result<ReplayReport> {
     let total = lookup::sequence(from).unwrap_or_default();
-    let mut walk = Walk::new(from, Replay::new(into, None, total)?.exactly(), 0);
+    let mut walk = StoreWalk::new(from, Replay::new(into, None, total)?.exactly(), 0);
     walk.logged(watch)?;
     walk.replay.orphans(None)?;
     walk.waiting(watch)?;
@@ -54,14 +54,14 @@ pub fn strictly(from: &dyn Scan, into: &Db, watch: &mut Watch<'_>) -> Result<Rep
 
 /// Inserts everything that can be read, also what the log has lost and what only the spare one has.
 pub fn mending(
-    from: &dyn Scan,
-    spare: Option<&dyn Scan>,
+    from: &dyn KeyScanner,
+    spare: Option<&dyn KeyScanner>,
     into: &Db,
-    known: Known,
+    known: RepairContext,
     watch: &mut Watch<'_>,
-) -> Result<Replayed> {
+) -> Result<ReplayReport> {
     let last = last_number(from).max(known.acknowledged);
-    let mut walk = Walk::new(from, Replay::new(into, spare, last)?, known.sound_until);
+    let mut walk = StoreWalk::new(from, Replay::new(into, spare, last)?, known.sound_until);
     walk.logged(watch)?;
     walk.unlogged(last.saturating_add(1), watch)?;
     walk.replay.rest_of_spare(watch)?;
@@ -72,23 +72,23 @@ pub fn mending(
 }
 
 /// The highest number that is in use, as far as it can be read.
-fn last_number(from: &dyn Scan) -> u64 {
+fn last_number(from: &dyn KeyScanner) -> u64 {
     let last = |column| {
-        let (key, _) = from.first(column, &[], None, Way::Down).ok()??;
+        let (key, _) = from.first(column, &[], None, KeyOrder::Descending).ok()??;
         keys::number_at(&key, 0).ok()
     };
     let used = [Column::Log, Column::Objects].into_iter().filter_map(last);
     used.max().unwrap_or_default().max(lookup::sequence(from).unwrap_or_default())
 }
 
-impl<'a> Walk<'a> {
-    fn new(from: &'a dyn Scan, replay: Replay<'a>, sound_until: u64) -> Self {
+impl<'a> StoreWalk<'a> {
+    fn new(from: &'a dyn KeyScanner, replay: Replay<'a>, sound_until: u64) -> Self {
         Self { from, replay, names: None, next: 1, sound_until }
     }
 
     fn logged(&mut self, watch: &mut Watch<'_>) -> Result<()> {
         let from = self.from;
-        for step in Readable::new(from, Column::Log) {
+        for step in SalvageScan::new(from, Column::Log) {
             let Some((key, value)) = self.replay.entry(Column::Log, step?, watch)? else { continue };
             let line = keys::number_at(&key, 0).and_then(|number| Ok((number, LogEntry::decode(&value)?)));
             match line {
@@ -155,8 +155,8 @@ impl<'a> Walk<'a> {
             return Some(placing.id.into());
         }
         if self.names.is_none() {
-            let ids = Readable::new(self.from, Column::Ids).filter_map(|step| match step {
-                Ok(Step::Entry(key, value)) => {
+            let ids = SalvageScan::new(self.from, Column::Ids).filter_map(|step| match step {
+                Ok(ScanStep::Entry(key, value)) => {
                     Some((values::number(&value).ok()?, ObjectId(keys::last_id(&key).ok()?)))
                 }
                 _ => None,
@@ -172,7 +172,7 @@ impl<'a> Walk<'a> {
             return Ok(());
         }
         let from = self.from;
-        for step in Readable::from(from, Column::Objects, &keys::number(self.next)) {
+        for step in SalvageScan::from(from, Column::Objects, &keys::number(self.next)) {
             let Some((key, value)) = self.replay.entry(Column::Objects, step?, watch)? else { continue };
             let number = keys::number_at(&key, 0)?;
             if number >= end {
@@ -200,8 +200,8 @@ impl<'a> Walk<'a> {
         if self.next < end
             && let Some(spare) = self.replay.spare()
         {
-            for step in Readable::from(spare, Column::Objects, &keys::number(self.next)) {
-                let Step::Entry(key, value) = step? else { continue };
+            for step in SalvageScan::from(spare, Column::Objects, &keys::number(self.next)) {
+                let ScanStep::Entry(key, value) = step? else { continue };
                 let number = keys::number_at(&key, 0)?;
                 if number >= end {
                     break;
@@ -235,7 +235,7 @@ impl<'a> Walk<'a> {
     /// Records that were refused, which is a memory of what came, and those that wait for their parents.
     fn waiting(&mut self, watch: &mut Watch<'_>) -> Result<()> {
         let from = self.from;
-        for step in Readable::new(from, Column::RefusedByAge) {
+        for step in SalvageScan::new(from, Column::RefusedByAge) {
             let Some((key, id)) = self.replay.entry(Column::RefusedByAge, step?, watch)? else { continue };
             let id = RecordId(keys::last_id(&id)?);
             // One that cannot be read is only forgotten, which the comparison tells of.

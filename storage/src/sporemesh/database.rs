@@ -44,7 +44,7 @@ pub struct Database {
     pub path: PathBuf,
     /// Its state when it was opened in place; none for a copy, which nobody changes.
     opened: Option<Stamp>,
-    _copy: Option<Scratch>,
+    _copy: Option<DatabaseCopy>,
 }
 
 impl Database {
@@ -64,7 +64,7 @@ impl Database {
             if !stamp.in_use() {
                 return Self::in_place(path, stamp).map(Some);
             }
-            let copy = Scratch::new(scratch)?;
+            let copy = DatabaseCopy::new(scratch)?;
             let Some(copied) = copy.take(&path, &stamp)? else { continue };
             let flags = OpenFlags::SQLITE_OPEN_READ_WRITE | OpenFlags::SQLITE_OPEN_NO_MUTEX;
             let connection = Connection::open_with_flags(copied, flags).map_err(SporemeshError::sqlite(&path))?;
@@ -158,9 +158,9 @@ fn immutable(path: &Path) -> PathBuf {
 }
 
 /// A folder for a copy, readable by its owner alone, that goes with it.
-struct Scratch(PathBuf);
+struct DatabaseCopy(PathBuf);
 
-impl Scratch {
+impl DatabaseCopy {
     fn new(within: &Path) -> Result<Self> {
         loop {
             let number = NEXT.fetch_add(1, Ordering::Relaxed);
@@ -192,7 +192,7 @@ impl Scratch {
     }
 }
 
-impl Drop for Scratch {
+impl Drop for DatabaseCopy {
     fn drop(&mut self) {
         if let Err(error) = fs::remove_dir_all(&self.0) {
             tracing::warn!(path = %self.0.display(), %error, "a copied database stays behind");

@@ -18,7 +18,7 @@ use std::path::{Path, PathBuf};
 use spore_protocol::{Kind, Reject, SignedObject};
 
 pub use artifacts::{ArtifactFile, ArtifactFiles};
-pub use rows::Rows;
+pub use rows::SourceRows;
 
 use database::Database;
 
@@ -73,7 +73,7 @@ impl BadRow {
 
 /// One row of one table.
 #[derive(Debug)]
-pub struct Row {
+pub struct SourceRow {
     /// What the table calls the object; a claim.
     pub id: String,
     pub object: std::result::Result<SignedObject, BadRow>,
@@ -109,7 +109,7 @@ impl Sporemesh {
     ///
     /// # Errors
     /// When the database cannot be read.
-    pub fn rows(&self, kind: Kind) -> Result<Option<Rows>> {
+    pub fn rows(&self, kind: Kind) -> Result<Option<SourceRows>> {
         let file = match kind {
             Kind::Experiment => "graph.sqlite",
             Kind::Task => "task.sqlite",
@@ -117,7 +117,7 @@ impl Sporemesh {
             Kind::Profile => "profile.sqlite",
         };
         let database = Database::open(&self.root.join("db").join(file), &self.scratch)?;
-        database.map(|database| Rows::new(database, kind)).transpose().map(Option::flatten)
+        database.map(|database| SourceRows::new(database, kind)).transpose().map(Option::flatten)
     }
 
     /// Tasks that the source's node derived from a root record, without a manifest. Our lineage

@@ -1,6 +1,6 @@
 //! The tables' rows as signed objects.
 //!
-//! Rows come in pages of bounded size, ordered so that parents mostly precede their children: the
+//! SourceRows come in pages of bounded size, ordered so that parents mostly precede their children: the
 //! order is worked out once, in a temporary table of row numbers that SQLite keeps on disk. Each
 //! row is then read by its number, so that one that is damaged harms no other.
 
@@ -13,7 +13,7 @@ use spore_protocol::{
     object::MAX_OBJECT_BYTES,
 };
 
-use super::{BadRow, Result, Row, SporemeshError, database::Database};
+use super::{BadRow, Result, SourceRow, SporemeshError, database::Database};
 
 /// Most rows read at once.
 const PAGE_ROWS: usize = 256;
@@ -67,7 +67,7 @@ const PROFILE: [&str; 10] = [
 const LATER: [(&str, Cell); 2] = [("task_id", Cell::Text(String::new())), ("version", Cell::Integer(1))];
 
 /// How a table tells of its objects.
-struct Table {
+struct SourceTable {
     name: &'static str,
     filter: &'static str,
     order: &'static str,
@@ -80,7 +80,7 @@ struct Table {
 /// A row's columns by name.
 type Cells = BTreeMap<&'static str, Cell>;
 
-impl Table {
+impl SourceTable {
     const fn of(kind: Kind) -> Self {
         match kind {
             Kind::Experiment => Self {
@@ -120,22 +120,22 @@ impl Table {
 }
 
 /// The rows of one table. An error ends it.
-pub struct Rows {
+pub struct SourceRows {
     database: Database,
-    table: Table,
+    table: SourceTable,
     /// The columns that are there.
     columns: Vec<&'static str>,
     total: u64,
     /// The number, in the order, of the last row read.
     last: i64,
-    page: VecDeque<Row>,
+    page: VecDeque<SourceRow>,
     ended: bool,
 }
 
-impl Rows {
+impl SourceRows {
     /// None where the database has no such table: its node never opened it.
     pub(super) fn new(database: Database, kind: Kind) -> Result<Option<Self>> {
-        let table = Table::of(kind);
+        let table = SourceTable::of(kind);
         let failed = || SporemeshError::sqlite(&database.path);
         let present = columns_of(&database.connection, table.name).map_err(failed())?;
         if present.is_empty() {
@@ -185,7 +185,7 @@ impl Rows {
                 Ok(taken) => (self.read_cells(&mut cells, number).and_then(self.table.read), taken),
                 Err(bad) => (Err(bad), 0),
             };
-            self.page.push_back(Row { id: name_of(&mut named, number), object });
+            self.page.push_back(SourceRow { id: name_of(&mut named, number), object });
             self.last = place;
             bytes += taken;
             if bytes >= PAGE_BYTES {
@@ -210,8 +210,8 @@ impl Rows {
     }
 }
 
-impl Iterator for Rows {
-    type Item = Result<Row>;
+impl Iterator for SourceRows {
+    type Item = Result<SourceRow>;
 
     fn next(&mut self) -> Option<Self::Item> {
         if self.page.is_empty() && !self.ended {

@@ -12,7 +12,7 @@ use sha2::{Digest, Sha256};
 use spore_protocol::{Cid, Goal, Kind, Record, Signed, SignedObject, Verified, json::Value};
 use tempfile::TempDir;
 
-use super::{Row, Sporemesh, SporemeshError};
+use super::{SourceRow, Sporemesh, SporemeshError};
 use crate::tests::objects::{identity, manifest, profile, record, sign, task_of, verification};
 
 const EXPERIMENT: &str = "CREATE TABLE IF NOT EXISTS experiment (
@@ -41,12 +41,12 @@ const PROFILE: &str = "CREATE TABLE IF NOT EXISTS node_profile (
     schema_version INTEGER NOT NULL DEFAULT 1);";
 
 /// A data directory being written, and a folder for copies.
-struct Source {
+struct SourceDir {
     dir: TempDir,
     scratch: TempDir,
 }
 
-impl Source {
+impl SourceDir {
     fn new() -> Self {
         let source = Self { dir: tempfile::tempdir().unwrap(), scratch: tempfile::tempdir().unwrap() };
         fs::create_dir(source.dir.path().join("db")).unwrap();
@@ -75,7 +75,7 @@ impl Source {
         Sporemesh::open(self.dir.path(), self.scratch.path()).unwrap()
     }
 
-    fn rows(&self, kind: Kind) -> Vec<Row> {
+    fn rows(&self, kind: Kind) -> Vec<SourceRow> {
         self.open().rows(kind).unwrap().unwrap().map(Result::unwrap).collect()
     }
 
@@ -152,7 +152,7 @@ fn spelled(metric: &Value, memory: &Value) -> Signed<Record> {
     map.insert("val_bpb".into(), metric.clone());
     map.insert("peak_vram_mb".into(), memory.clone());
     let canonical = Value::Object(map).canonical();
-    // Rows are not verified here, so any signature serves.
+    // SourceRows are not verified here, so any signature serves.
     Signed::from_canonical(canonical.as_bytes(), [7; 64]).unwrap()
 }
 
@@ -164,7 +164,7 @@ fn family() -> (Verified<Record>, Verified<Record>) {
 
 #[test]
 fn records_come_back_as_they_were_signed() {
-    let source = Source::new();
+    let source = SourceDir::new();
     let manifest = manifest(1, Goal::Minimize);
     let task = task_of(&manifest);
     let (old, _) = family();
@@ -181,7 +181,7 @@ fn records_come_back_as_they_were_signed() {
 
 #[test]
 fn a_number_is_spelled_as_the_id_wants_it() {
-    let source = Source::new();
+    let source = SourceDir::new();
     let graph = source.graph();
     let spellings = [Value::Float(2.0), Value::Int(2)];
     let mut made: Vec<_> =
@@ -201,7 +201,7 @@ fn a_number_is_spelled_as_the_id_wants_it() {
 
 #[test]
 fn a_database_from_before_there_were_tasks_is_read() {
-    let source = Source::new();
+    let source = SourceDir::new();
     let (root, child) = family();
     let graph = source.graph();
     put(&graph, &root, "");
@@ -216,7 +216,7 @@ fn a_database_from_before_there_were_tasks_is_read() {
 
 #[test]
 fn parents_come_before_children_over_many_pages() {
-    let source = Source::new();
+    let source = SourceDir::new();
     let graph = source.graph();
     let mut chain = vec![sign(1, &record(1, None, None, 4.0, 1000))];
     for number in 1..600 {
@@ -236,7 +236,7 @@ fn parents_come_before_children_over_many_pages() {
 
 #[test]
 fn tasks_events_and_profiles_come_from_their_own_tables() {
-    let source = Source::new();
+    let source = SourceDir::new();
     let manifest = manifest(1, Goal::Maximize);
     let tasks = source.database("task.sqlite", TASK);
     let insert = "INSERT INTO task (task_id, name, source, manifest_json) VALUES (?, ?, ?, ?)";
@@ -271,7 +271,7 @@ fn tasks_events_and_profiles_come_from_their_own_tables() {
 
 #[test]
 fn each_bad_row_is_named_and_harms_no_other() {
-    let source = Source::new();
+    let source = SourceDir::new();
     let (root, child) = family();
     let graph = source.graph();
     put(&graph, &root, "");
@@ -304,7 +304,7 @@ fn each_bad_row_is_named_and_harms_no_other() {
 
 #[test]
 fn a_changed_row_is_told_with_the_hash_that_it_has() {
-    let source = Source::new();
+    let source = SourceDir::new();
     let (root, _) = family();
     let graph = source.graph();
     put(&graph, &root, "");
@@ -317,7 +317,7 @@ fn a_changed_row_is_told_with_the_hash_that_it_has() {
 
 #[test]
 fn nothing_is_written_beside_a_database_at_rest() {
-    let source = Source::new();
+    let source = SourceDir::new();
     let (root, _) = family();
     put(&source.graph(), &root, "");
     let before = source.state();
@@ -332,7 +332,7 @@ fn nothing_is_written_beside_a_database_at_rest() {
 
 #[test]
 fn a_running_nodes_newest_rows_are_read_and_its_files_left_alone() {
-    let source = Source::new();
+    let source = SourceDir::new();
     let (root, child) = family();
     put(&source.graph(), &root, "");
     let running = source.graph();
@@ -356,7 +356,7 @@ fn a_running_nodes_newest_rows_are_read_and_its_files_left_alone() {
 
 #[test]
 fn a_database_that_changes_while_it_is_read_in_place_is_told_of() {
-    let source = Source::new();
+    let source = SourceDir::new();
     let (root, child) = family();
     put(&source.graph(), &root, "");
     let mut rows = source.open().rows(Kind::Experiment).unwrap().unwrap();
@@ -368,7 +368,7 @@ fn a_database_that_changes_while_it_is_read_in_place_is_told_of() {
 
 #[test]
 fn what_is_no_database_is_named() {
-    let source = Source::new();
+    let source = SourceDir::new();
     fs::write(source.file("graph.sqlite"), "no database at all, but long enough to look at").unwrap();
     let error = source.open().rows(Kind::Experiment).err().unwrap().to_string();
     assert!(error.contains("graph.sqlite"), "{error}");
@@ -395,7 +395,7 @@ fn a_directory_may_have_any_name() {
 
 #[test]
 fn artifacts_are_found_where_the_reference_looks_for_them() {
-    let source = Source::new();
+    let source = SourceDir::new();
     let root = source.dir.path().join("artifact");
     let cid = Cid::of(b"script").to_string();
     let folder = root.join(&cid[..2]).join(&cid[2..4]);

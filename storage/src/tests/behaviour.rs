@@ -6,7 +6,8 @@ use spore_protocol::{Goal, HardwareClass, Kind, Record, RecordId, Status, TaskId
 
 use super::objects::{identity, manifest, profile, record, rerun, sign, task_of, verification};
 use crate::{
-    Cursor, InsertOutcome, Scope, Span, Store, StoreError, SyncScope, columns::Column, db::Source, keys, write::Batch,
+    Cursor, InsertOutcome, Scope, Span, Store, StoreError, SyncScope, columns::Column, db::KeyReader, keys,
+    write::InsertBatch,
 };
 
 fn open() -> (tempfile::TempDir, Store) {
@@ -33,7 +34,7 @@ fn reputation(store: &Store, node: u8) -> Option<f64> {
 
 /// How many events about a record are stored.
 fn events_about(store: &Store, id: &RecordId) -> usize {
-    store.database().keys(Column::About, &keys::events(id, keys::Events::All)).unwrap().len()
+    store.database().keys(Column::About, &keys::events(id, keys::EventSet::All)).unwrap().len()
 }
 
 fn files(dir: &Path) -> BTreeSet<String> {
@@ -208,7 +209,7 @@ fn the_oldest_pending_records_make_room() {
     let root = sign(1, &record(1, Some(task), None, 2.0, 1));
     let children: Vec<_> = (0..4).map(|i| sign(2, &record(2, Some(task), Some(&root), 1.0, i))).collect();
     insert(&store, &children.iter().map(any).collect::<Vec<_>>().iter().collect::<Vec<_>>());
-    let mut batch = Batch::new(store.database()).unwrap();
+    let mut batch = InsertBatch::new(store.database()).unwrap();
     batch.shed(3, u64::MAX).unwrap();
     batch.shed(9, 1000).unwrap();
     let finished = batch.finish().unwrap();
@@ -475,7 +476,7 @@ fn check_notices_an_index_that_is_wrong() {
 #[test]
 fn a_word_is_found_whatever_the_order_of_the_numbers_of_one_batch() {
     let (_dir, store) = open();
-    let mut batch = Batch::new(store.database()).unwrap();
+    let mut batch = InsertBatch::new(store.database()).unwrap();
     for (number, timestamp) in [(600, 1), (10, 2), (601, 3)] {
         batch.skip_to(number);
         let made = sign(1, &record(1, Some(TaskId([1; 32])), None, 2.0, timestamp));

@@ -11,11 +11,11 @@ use super::objects::{identity, manifest, record, rerun, sign, verification};
 use crate::{
     InsertOutcome, Page, Scope, Span, Store, TaskView,
     columns::Column,
-    db::{Source, Visit, Way},
+    db::{KeyOrder, KeyReader, Visit},
     error::Result,
-    keys::{self, Listing, Moment},
-    values::Row,
-    write::Batch,
+    keys::{self, Moment, TimeList},
+    values::RecordRow,
+    write::InsertBatch,
 };
 
 const TASK: TaskId = TaskId([1; 32]);
@@ -51,13 +51,20 @@ struct Counting<'a> {
     objects: Cell<usize>,
 }
 
-impl Source for Counting<'_> {
+impl KeyReader for Counting<'_> {
     fn get(&self, column: Column, key: &[u8]) -> Result<Option<Vec<u8>>> {
         self.objects.set(self.objects.get() + usize::from(column == Column::Objects));
         self.store.database().get(column, key)
     }
 
-    fn walk(&self, column: Column, prefix: &[u8], from: Option<&[u8]>, way: Way, visit: &mut Visit<'_>) -> Result<()> {
+    fn walk(
+        &self,
+        column: Column,
+        prefix: &[u8],
+        from: Option<&[u8]>,
+        way: KeyOrder,
+        visit: &mut Visit<'_>,
+    ) -> Result<()> {
         self.store.database().walk(column, prefix, from, way, visit)
     }
 }
@@ -65,7 +72,7 @@ impl Source for Counting<'_> {
 /// How many objects are read to insert this one, which is not written.
 fn objects_read_for(store: &Store, object: &VerifiedObject) -> usize {
     let counting = Counting { store, objects: Cell::new(0) };
-    let mut batch = Batch::new(&counting).unwrap();
+    let mut batch = InsertBatch::new(&counting).unwrap();
     assert_eq!(batch.insert(object, 1000).unwrap(), InsertOutcome::New);
     drop(batch.finish().unwrap());
     counting.objects.get()
@@ -118,7 +125,7 @@ fn one_signer_cannot_fill_the_window_of_a_verdict() {
         assert_eq!(judgement.verdict, Verdict::Verified);
         assert_eq!(judgement.measurements.len(), crate::lookup::MAX_JUDGED_OF_ONE + 1);
         assert_eq!(store.summary(&root.id().into()).unwrap().unwrap().verdict, Verdict::Verified);
-        let about = keys::events(&root.id().into(), keys::Events::All);
+        let about = keys::events(&root.id().into(), keys::EventSet::All);
         assert_eq!(store.database().keys(Column::About, &about).unwrap().len(), 41);
         let of_one = store.events_of(&root.id().into(), &identity(2).node_id(), 9).unwrap();
         assert_eq!(of_one.iter().map(|event| event.id()).collect::<Vec<_>>(), [honest.id()]);
@@ -218,7 +225,7 @@ fn what_waited_is_released_in_steps_of_which_a_crash_loses_none() {
     assert_eq!(super::model::dump(&store), super::model::dump(&other));
 
     let (dir, crashed) = open(&all);
-    let mut batch = Batch::new(crashed.database()).unwrap().in_steps();
+    let mut batch = InsertBatch::new(crashed.database()).unwrap().in_steps();
     batch.insert(&any(&root), 1000).unwrap();
     let finished = batch.finish().unwrap();
     assert!(!finished.unreleased.is_empty());
@@ -273,9 +280,9 @@ fn pages_skip_no_id_that_begins_like_another() {
     let place = spore_protocol::lineage::place(made.id().into(), &made, None).unwrap();
     let mut entries = Vec::new();
     for (number, id) in (1..).zip(ALIKE) {
-        let row = Row::of(id.into(), &made, place, 1, number, 0);
+        let row = RecordRow::of(id.into(), &made, place, 1, number, 0);
         let moment = Moment { timestamp: 5, id, number };
-        entries.push((Column::Timeline, keys::timeline(Listing::Records, &moment), Vec::new()));
+        entries.push((Column::Timeline, keys::timeline(TimeList::Records, &moment), Vec::new()));
         entries.push((Column::Records, keys::number(number), row.placing().encode()));
         entries.push((Column::Ids, keys::id(Kind::Experiment, &id), keys::number(number)));
     }
@@ -295,7 +302,7 @@ fn the_events_of_a_window_are_the_first_of_all_whatever_came_first() {
     let many: Vec<_> = (0..60).map(|i| measured(10 + i % 20, &root, "CPU", 2.0, u64::from(i))).collect();
     let window = |store: &Store| {
         let mut ids = Vec::new();
-        let prefix = keys::events(&root.id().into(), keys::Events::Judged);
+        let prefix = keys::events(&root.id().into(), keys::EventSet::Judged);
         let mut visit = |key: &[u8], _: &[u8]| {
             ids.push(EventId(keys::last_id(key)?));
             Ok(ControlFlow::Continue(()))

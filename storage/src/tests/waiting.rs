@@ -9,10 +9,10 @@ use super::objects::{manifest, record, sign};
 use crate::{
     Damage, InsertOutcome, Store, StoreError,
     columns::Column,
-    db::{Source, Visit, Way},
+    db::{KeyOrder, KeyReader, Visit},
     error::Result,
     layout, unwatched,
-    write::Batch,
+    write::InsertBatch,
 };
 
 const TASK: TaskId = TaskId([1; 32]);
@@ -72,7 +72,7 @@ struct Rotten<'a> {
     record: RecordId,
 }
 
-impl Source for Rotten<'_> {
+impl KeyReader for Rotten<'_> {
     fn get(&self, column: Column, key: &[u8]) -> Result<Option<Vec<u8>>> {
         if column == Column::Pending && key == self.record.0 {
             return Err(Damage::Value("a block").into());
@@ -80,7 +80,14 @@ impl Source for Rotten<'_> {
         self.store.database().get(column, key)
     }
 
-    fn walk(&self, column: Column, prefix: &[u8], from: Option<&[u8]>, way: Way, visit: &mut Visit<'_>) -> Result<()> {
+    fn walk(
+        &self,
+        column: Column,
+        prefix: &[u8],
+        from: Option<&[u8]>,
+        way: KeyOrder,
+        visit: &mut Visit<'_>,
+    ) -> Result<()> {
         self.store.database().walk(column, prefix, from, way, visit)
     }
 }
@@ -90,7 +97,7 @@ fn an_unreadable_record_waits_on_when_its_parent_comes_and_the_others_do_not() {
     let (dir, root, children) = waiting(5);
     let store = Store::open(dir.path()).unwrap();
     let rotten = Rotten { store: &store, record: children[2].id().into() };
-    let mut batch = Batch::new(&rotten).unwrap();
+    let mut batch = InsertBatch::new(&rotten).unwrap();
     assert_eq!(batch.insert(&any(&root), CAME).unwrap(), InsertOutcome::New);
     let finished = batch.finish().unwrap();
     assert_eq!((finished.changes.len(), finished.unreleased.len()), (5, 0));
@@ -110,7 +117,7 @@ fn what_a_batch_left_to_be_released_is_not_too_old_for_the_next() {
     let (dir, _root, _children) = waiting(5);
     let store = Store::open(dir.path()).unwrap();
     for (spares, dropped) in [(true, 0), (false, 5)] {
-        let mut batch = Batch::new(store.database()).unwrap().in_steps().sparing_waiting(spares);
+        let mut batch = InsertBatch::new(store.database()).unwrap().in_steps().sparing_waiting(spares);
         let unrelated: VerifiedObject = manifest(1, Goal::Minimize).into();
         batch.insert(&unrelated, TOO_LATE).unwrap();
         assert_eq!(batch.finish().unwrap().dropped_pending, dropped);

@@ -5,9 +5,9 @@ use crate::error::{Damage, Result};
 
 /// Bytes being written.
 #[derive(Default)]
-pub struct Writer(pub Vec<u8>);
+pub struct ValueWriter(pub Vec<u8>);
 
-impl Writer {
+impl ValueWriter {
     pub fn byte(&mut self, byte: u8) {
         self.0.push(byte);
     }
@@ -41,11 +41,11 @@ impl Writer {
 }
 
 /// Bytes being read.
-pub struct Reader<'a>(pub &'a [u8]);
+pub struct ValueReader<'a>(pub &'a [u8]);
 
 const CUT_SHORT: Damage = Damage::Value("a value is cut short");
 
-impl Reader<'_> {
+impl ValueReader<'_> {
     pub fn fixed<const N: usize>(&mut self) -> Result<[u8; N]> {
         let (bytes, rest) = self.0.split_first_chunk::<N>().ok_or(CUT_SHORT)?;
         self.0 = rest;

@@ -17,7 +17,7 @@ pub use evidence::{Award, Evidence, deed_of_rank};
 pub use object::{
     decode_object, decode_stored, encode_object, encode_record, encode_stored, stored_kind, stored_record, stored_text,
 };
-pub use row::{Placing, Point, Row};
+pub use row::{GraphPoint, Placing, RecordRow};
 
 use crate::{
     error::{Damage, Result},
@@ -53,7 +53,7 @@ impl LogEntry {
     }
 
     pub fn encode(self) -> Vec<u8> {
-        let mut w = bytes::Writer::default();
+        let mut w = bytes::ValueWriter::default();
         match self {
             Self::Record => w.byte(Kind::Experiment.code()),
             Self::Other(kind, id, task) => {
@@ -66,7 +66,7 @@ impl LogEntry {
     }
 
     pub fn decode(bytes: &[u8]) -> Result<Self> {
-        let mut r = bytes::Reader(bytes);
+        let mut r = bytes::ValueReader(bytes);
         match Kind::from_code(r.byte()?) {
             Some(Kind::Experiment) => Ok(Self::Record),
             Some(kind) => Ok(Self::Other(kind, ObjectId(r.fixed()?), r.optional()?.map(TaskId))),
@@ -122,7 +122,7 @@ pub fn recount(count: u64, before: bool, after: bool) -> u64 {
 /// What a task's newest records show: how many are no strays, how many of these are keeps, and
 /// the newest one's timestamp.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
-pub struct Activity {
+pub struct ActivityRank {
     pub recent: u8,
     pub keeps: u8,
     pub newest: u64,
@@ -140,7 +140,7 @@ pub struct TaskState {
     pub strays: u64,
     /// Nodes that published, strays too.
     pub nodes: u64,
-    pub activity: Option<Activity>,
+    pub activity: Option<ActivityRank>,
 }
 
 impl TaskState {
@@ -185,7 +185,7 @@ pub struct NodeState {
 
 /// Totals, and the numbers given out to pending and refused records.
 #[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
-pub struct Tally {
+pub struct Totals {
     /// All records, strays too; the frontier is the sum of the tasks' class-blind ones.
     pub counted: Counters,
     pub tasks: u64,
@@ -201,7 +201,7 @@ pub struct Tally {
     pub next_refused: u64,
 }
 
-impl Tally {
+impl Totals {
     pub fn counts(&self) -> Counts {
         Counts {
             experiments: self.counted.experiments,
@@ -255,14 +255,14 @@ impl Bucket {
     }
 
     pub fn decode(bytes: &[u8]) -> Result<Self> {
-        let mut r = bytes::Reader(bytes);
+        let mut r = bytes::ValueReader(bytes);
         Ok(Self { count: r.whole()?, sum: r.fixed()? })
     }
 }
 
 /// A record that waits for its parent.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
-pub struct Held {
+pub struct PendingEntry {
     pub order: u64,
     pub received_at: u64,
     pub parent: RecordId,
@@ -272,12 +272,12 @@ pub struct Held {
 
 /// Why a record was refused for its lineage.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
-pub enum Flaw {
+pub enum LineageFault {
     Task,
     Depth { expected: u64, actual: u64 },
 }
 
-impl Flaw {
+impl LineageFault {
     /// None where the reason is not the lineage.
     pub fn of(reject: &Reject) -> Option<Self> {
         match reject {

@@ -7,7 +7,7 @@
 
 use spore_protocol::{Cid, Kind, NodeId, Object, Record, RecordId, Signed, SignedObject, Status, TaskId};
 
-use super::bytes::{Reader, Writer};
+use super::bytes::{ValueReader, ValueWriter};
 use crate::error::{Damage, Result};
 
 /// Set in the first byte of an object that is kept as its fields.
@@ -37,7 +37,7 @@ pub fn encode_record(record: &Signed<Record>) -> Vec<u8> {
     if record.object().canonical().as_bytes() != &**record.canonical() {
         return as_it_is(Kind::Experiment, record.signature(), record.canonical());
     }
-    let mut w = Writer(Vec::with_capacity(record.canonical().len()));
+    let mut w = ValueWriter(Vec::with_capacity(record.canonical().len()));
     w.byte(Kind::Experiment.code() | FIELDS);
     write_fields(&mut w, record);
     w.fixed(record.signature());
@@ -79,7 +79,7 @@ pub fn stored_kind(bytes: &[u8]) -> Result<Kind> {
 /// listing shows.
 pub fn stored_record(bytes: &[u8]) -> Result<Record> {
     match split(bytes)? {
-        (Kind::Experiment, true, rest) => read_fields(&mut Reader(rest), false),
+        (Kind::Experiment, true, rest) => read_fields(&mut ValueReader(rest), false),
         (kind, false, rest) => match decode_object(kind, rest)? {
             SignedObject::Experiment(record) => Ok(record.object().clone()),
             _ => Err(NO_RECORD.into()),
@@ -98,7 +98,7 @@ fn split(bytes: &[u8]) -> Result<(Kind, bool, &[u8])> {
 }
 
 fn read_record(bytes: &[u8]) -> Result<(Record, [u8; 64])> {
-    let mut r = Reader(bytes);
+    let mut r = ValueReader(bytes);
     let mut record = read_fields(&mut r, true)?;
     let signature = r.fixed()?;
     record.diff = String::from_utf8(r.0.to_vec()).map_err(|_| Damage::Value("a diff is not UTF-8"))?;
@@ -107,7 +107,7 @@ fn read_record(bytes: &[u8]) -> Result<(Record, [u8; 64])> {
 
 const STATUSES: [Status; 3] = Status::ALL;
 
-fn write_fields(w: &mut Writer, record: &Record) {
+fn write_fields(w: &mut ValueWriter, record: &Record) {
     w.byte(STATUSES.iter().zip(0..).find(|(status, _)| **status == record.status).map_or(0, |(_, code)| code));
     w.fixed(&record.node_id.0);
     w.optional(record.task_id.map(|id| id.0));
@@ -130,7 +130,7 @@ fn write_fields(w: &mut Writer, record: &Record) {
 
 /// All but the diff; and the names of dataset and evaluator only if `named`, for they take as long
 /// to spell out as everything else.
-fn read_fields(r: &mut Reader<'_>, named: bool) -> Result<Record> {
+fn read_fields(r: &mut ValueReader<'_>, named: bool) -> Result<Record> {
     let status = STATUSES.get(usize::from(r.byte()?)).copied();
     let status = status.ok_or(Damage::Value("a status is unknown"))?;
     let node_id = NodeId(r.fixed()?);
@@ -169,7 +169,7 @@ fn read_fields(r: &mut Reader<'_>, named: bool) -> Result<Record> {
 }
 
 /// A text that mostly is an address in hex, which is kept as its bytes.
-fn write_name(w: &mut Writer, name: &str) {
+fn write_name(w: &mut ValueWriter, name: &str) {
     // In capital letters it would come back in small ones.
     let cid = name.parse::<Cid>().ok().filter(|_| !name.bytes().any(|byte| byte.is_ascii_uppercase()));
     w.optional(cid.map(|cid| cid.0));
@@ -178,7 +178,7 @@ fn write_name(w: &mut Writer, name: &str) {
     }
 }
 
-fn read_name(r: &mut Reader<'_>, named: bool) -> Result<String> {
+fn read_name(r: &mut ValueReader<'_>, named: bool) -> Result<String> {
     match r.optional()? {
         Some(cid) if named => Ok(Cid(cid).to_string()),
         Some(_) => Ok(String::new()),

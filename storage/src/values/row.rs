@@ -8,7 +8,7 @@ use spore_protocol::{
     verdict::Subject,
 };
 
-use super::bytes::{Reader, Writer};
+use super::bytes::{ValueReader, ValueWriter};
 use crate::{
     error::{Damage, Result},
     keys::{ClassKey, Moment},
@@ -17,7 +17,7 @@ use crate::{
 
 /// A record as it is listed: its object's fields, and its [`Placing`].
 #[derive(Clone, Debug, PartialEq)]
-pub struct Row {
+pub struct RecordRow {
     /// Without the diff.
     pub summary: RecordSummary,
     /// The parent's sequence number here; 0 without one.
@@ -42,7 +42,7 @@ pub struct Placing {
 
 impl Placing {
     pub fn encode(&self) -> Vec<u8> {
-        let mut w = Writer(Vec::with_capacity(80));
+        let mut w = ValueWriter(Vec::with_capacity(80));
         w.byte(verdict_code(self.verdict));
         w.byte(self.flags);
         w.fixed(&self.id.0);
@@ -53,7 +53,7 @@ impl Placing {
     }
 
     pub fn decode(bytes: &[u8]) -> Result<Self> {
-        let mut r = Reader(bytes);
+        let mut r = ValueReader(bytes);
         Ok(Self {
             verdict: of_code(&VERDICTS, r.byte()?)?,
             flags: r.byte()?,
@@ -96,7 +96,7 @@ fn of_code<T: Copy>(all: &[T], code: u8) -> Result<T> {
     Ok(all.get(usize::from(code)).copied().ok_or(Damage::Value("a verdict or status is unknown"))?)
 }
 
-impl Row {
+impl RecordRow {
     /// A record not yet joined to its task's tree, without its texts.
     pub fn of(
         id: RecordId,
@@ -229,9 +229,9 @@ impl Row {
         Subject { id: s.id, publisher: s.node_id, class: s.class.clone(), status: s.status, metric: s.metric }
     }
 
-    pub fn point(&self, class: &ClassKey) -> Point {
+    pub fn point(&self, class: &ClassKey) -> GraphPoint {
         let s = &self.summary;
-        Point {
+        GraphPoint {
             number: s.sequence,
             parent: self.parent_number,
             metric: s.metric,
@@ -244,9 +244,9 @@ impl Row {
 }
 
 /// What a task's graph shows of a record, in 35 bytes: number, parent's number (0 without one),
-/// metric's bits, the first 8 bytes of the class's key, status, verdict, flags as in a [`Row`].
+/// metric's bits, the first 8 bytes of the class's key, status, verdict, flags as in a [`RecordRow`].
 #[derive(Clone, Copy, Debug, PartialEq)]
-pub struct Point {
+pub struct GraphPoint {
     pub number: u64,
     pub parent: u64,
     pub metric: f64,
@@ -256,9 +256,9 @@ pub struct Point {
     flags: u8,
 }
 
-impl Point {
+impl GraphPoint {
     pub fn encode(&self) -> Vec<u8> {
-        let mut w = Writer(Vec::with_capacity(35));
+        let mut w = ValueWriter(Vec::with_capacity(35));
         w.fixed(&self.number.to_be_bytes());
         w.fixed(&self.parent.to_be_bytes());
         w.float(self.metric);
@@ -268,7 +268,7 @@ impl Point {
     }
 
     pub fn decode(bytes: &[u8]) -> Result<Self> {
-        let mut r = Reader(bytes);
+        let mut r = ValueReader(bytes);
         Ok(Self {
             number: r.whole()?,
             parent: r.whole()?,

@@ -9,15 +9,15 @@ use spore_protocol::{
     ControlBody, ControlEvent, EventId, Kind, ObjectId, RecordId, Signed, SignedObject, TaskId, Verdict, reputation,
 };
 
-use super::Batch;
+use super::InsertBatch;
 use crate::{
     columns::Column,
-    db::{Source, Way},
+    db::{KeyOrder, KeyReader},
     error::{Damage, Result},
-    keys::{self, Events, Listing, Moment},
+    keys::{self, EventSet, Moment, TimeList},
     lookup,
     types::InsertOutcome,
-    values::{self, Evidence, LogEntry, Row},
+    values::{self, Evidence, LogEntry, RecordRow},
 };
 
 /// Keys of events held in memory at once while a record takes them in: anybody can sign any number of
@@ -29,7 +29,7 @@ fn may_have_a_say(event: &Signed<ControlEvent>) -> bool {
     event.canonical().len() <= lookup::MAX_JUDGED_BYTES && !matches!(event.body, ControlBody::Other { .. })
 }
 
-impl Batch<'_> {
+impl InsertBatch<'_> {
     pub(super) fn insert_control(&mut self, event: &Signed<ControlEvent>) -> Result<InsertOutcome> {
         let about = event.experiment_id();
         let subject =
@@ -41,12 +41,12 @@ impl Batch<'_> {
         let number = self.store_object(&SignedObject::Control(event.clone()), task)?;
         self.tally.controls += 1;
         let moment = Moment { timestamp: event.timestamp, id: event.id(), number };
-        self.enlist(Listing::Controls, &moment, Vec::new())?;
+        self.enlist(TimeList::Controls, &moment, Vec::new())?;
         if let Some(task) = task {
-            self.enlist(Listing::TaskControls(task), &moment, Vec::new())?;
+            self.enlist(TimeList::TaskControls(task), &moment, Vec::new())?;
         }
         if let Some(record) = about {
-            let key = keys::about(&record, Events::All, event.timestamp, &EventId::from(event.id()));
+            let key = keys::about(&record, EventSet::All, event.timestamp, &EventId::from(event.id()));
             let entry = [number.to_be_bytes().as_slice(), &event.node_id.0].concat();
             self.view.put(Column::About, key, entry.clone());
             if may_have_a_say(event) && self.admit(&record, event, entry)? {
@@ -61,9 +61,9 @@ impl Batch<'_> {
     /// The window depends on the set of events alone, since what once left it never returns: those that
     /// took its place stay, or earlier ones do.
     fn admit(&mut self, record: &RecordId, event: &Signed<ControlEvent>, entry: Vec<u8>) -> Result<bool> {
-        let key = keys::about(record, Events::Judged, event.timestamp, &EventId::from(event.id()));
+        let key = keys::about(record, EventSet::Judged, event.timestamp, &EventId::from(event.id()));
         let (mut count, mut last, mut own) = (0, None, Vec::new());
-        self.view.each(Column::About, &keys::events(record, Events::Judged), &mut |other, value| {
+        self.view.each(Column::About, &keys::events(record, EventSet::Judged), &mut |other, value| {
             count += 1;
             last = Some(other.to_vec());
             if keys::event_entry(value)?.1 == event.node_id {
@@ -90,15 +90,15 @@ impl Batch<'_> {
 
     /// Takes in the events that were here before their record: now they count, and belong to the
     /// record's task, whatever they claimed. The log tells what they claimed.
-    pub(super) fn adopt_events(&mut self, row: &Row) -> Result<()> {
+    pub(super) fn adopt_events(&mut self, row: &RecordRow) -> Result<()> {
         if self.tally.early == 0 {
             return Ok(());
         }
-        let (prefix, task) = (keys::events(&row.summary.id, Events::All), row.summary.task_id);
+        let (prefix, task) = (keys::events(&row.summary.id, EventSet::All), row.summary.task_id);
         let mut from: Option<Vec<u8>> = None;
         loop {
             let mut some = Vec::new();
-            self.view.walk(Column::About, &prefix, from.as_deref(), Way::Up, &mut |key, value| {
+            self.view.walk(Column::About, &prefix, from.as_deref(), KeyOrder::Ascending, &mut |key, value| {
                 if from.as_deref() != Some(key) {
                     some.push((key.to_vec(), keys::event_entry(value)?.0));
                 }
@@ -115,9 +115,9 @@ impl Batch<'_> {
                     continue;
                 }
                 if let Some(claimed) = claimed {
-                    self.delist(Listing::TaskControls(claimed), &moment)?;
+                    self.delist(TimeList::TaskControls(claimed), &moment)?;
                 }
-                self.enlist(Listing::TaskControls(task), &moment, Vec::new())?;
+                self.enlist(TimeList::TaskControls(task), &moment, Vec::new())?;
             }
             self.tally.early = self.tally.early.saturating_sub(some.len() as u64);
             let Some((last, _)) = some.pop() else { return Ok(()) };
@@ -164,7 +164,7 @@ impl Batch<'_> {
     }
 
     /// Replaces what a record's verdict rests on.
-    fn prove(&mut self, row: &Row, new: Evidence) -> Result<()> {
+    fn prove(&mut self, row: &RecordRow, new: Evidence) -> Result<()> {
         let key = keys::number(row.number());
         let old = self.view.get(Column::Evidence, &key)?;
         let old: Evidence = old.map(|bytes| values::decode(&bytes)).transpose()?.unwrap_or_default();

@@ -11,31 +11,31 @@ use spore_protocol::{
     reputation::{Deed, LIMITS},
 };
 
-use super::Batch;
+use super::InsertBatch;
 use crate::{
     columns::Column,
-    db::{Source, Way},
+    db::{KeyOrder, KeyReader},
     error::{Damage, Result},
     keys,
     values::{Award, deed_of_rank},
 };
 
 /// What became of a node's deeds in this batch.
-pub(super) enum Unfolded {
+pub(super) enum DeedChanges {
     /// These came after all others.
     Added(Vec<Vec<u8>>),
     /// Fold all of them again.
     All,
 }
 
-impl Batch<'_> {
+impl InsertBatch<'_> {
     pub(super) fn give_award(&mut self, award: &Award, task: TaskId) -> Result<()> {
         let key = keys::deed(&award.node, award.at, award.rank);
-        let later = self.view.first(Column::Deeds, &award.node.0, Some(&key), Way::Up)?;
-        let unfolded = self.unfolded.entry(award.node).or_insert_with(|| Unfolded::Added(Vec::new()));
+        let later = self.view.first(Column::Deeds, &award.node.0, Some(&key), KeyOrder::Ascending)?;
+        let unfolded = self.unfolded.entry(award.node).or_insert_with(|| DeedChanges::Added(Vec::new()));
         match unfolded {
-            Unfolded::Added(keys) if later.is_none() => keys.push(key.clone()),
-            _ => *unfolded = Unfolded::All,
+            DeedChanges::Added(keys) if later.is_none() => keys.push(key.clone()),
+            _ => *unfolded = DeedChanges::All,
         }
         self.view.put(Column::Deeds, key, Vec::new());
         if deed_of_rank(award.rank) == Some(Deed::VerificationPerformed) {
@@ -50,7 +50,7 @@ impl Batch<'_> {
 
     pub(super) fn take_award(&mut self, award: &Award, task: TaskId) -> Result<()> {
         self.view.delete(Column::Deeds, keys::deed(&award.node, award.at, award.rank));
-        self.unfolded.insert(award.node, Unfolded::All);
+        self.unfolded.insert(award.node, DeedChanges::All);
         if deed_of_rank(award.rank) == Some(Deed::VerificationPerformed) {
             for task in [None, Some(task)] {
                 let node = self.node(task, award.node)?;
@@ -66,14 +66,14 @@ impl Batch<'_> {
     pub(super) fn fold_deeds(&mut self) -> Result<()> {
         for (node, unfolded) in std::mem::take(&mut self.unfolded) {
             let reputation = match unfolded {
-                Unfolded::Added(keys) => {
+                DeedChanges::Added(keys) => {
                     let mut reputation = self.node(None, node)?.reputation.unwrap_or_default();
                     for key in keys {
                         reputation = after(reputation, &key)?;
                     }
                     Some(reputation)
                 }
-                Unfolded::All => self.fold_all(&node)?,
+                DeedChanges::All => self.fold_all(&node)?,
             };
             self.node(None, node)?.reputation = reputation;
         }

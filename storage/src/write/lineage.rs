@@ -11,13 +11,13 @@ use spore_protocol::{
     frontier::{View, beats, share_view},
 };
 
-use super::Batch;
+use super::InsertBatch;
 use crate::{
     columns::Column,
-    db::{Source, Way},
+    db::{KeyOrder, KeyReader},
     error::{Damage, Result},
     keys, lookup,
-    values::{Counters, Row, TaskState},
+    values::{Counters, RecordRow, TaskState},
 };
 
 /// Which of a task's two kinds of frontier.
@@ -27,7 +27,7 @@ enum Frontier {
     Blind,
 }
 
-impl Batch<'_> {
+impl InsertBatch<'_> {
     /// A parentless record came: it may be the task's root from now on.
     pub(super) fn plant(&mut self, number: u64) -> Result<()> {
         let s = &self.row(number)?.summary;
@@ -66,7 +66,7 @@ impl Batch<'_> {
     }
 
     fn first_root(&self, task: &TaskId, signer: Option<&NodeId>) -> Result<Option<RecordId>> {
-        let first = self.view.first(Column::Roots, &keys::roots(task, signer), None, Way::Up)?;
+        let first = self.view.first(Column::Roots, &keys::roots(task, signer), None, KeyOrder::Ascending)?;
         first.map(|(key, _)| keys::last_id(&key).map(RecordId)).transpose()
     }
 
@@ -153,7 +153,7 @@ impl Batch<'_> {
         Ok(())
     }
 
-    fn enter(&mut self, frontier: Frontier, row: &Row) -> Result<()> {
+    fn enter(&mut self, frontier: Frontier, row: &RecordRow) -> Result<()> {
         let key = self.frontier_key(frontier, row)?;
         self.view.put(Column::Frontier, key, Vec::new());
         *self.flag(frontier, row.number())? = true;
@@ -165,7 +165,7 @@ impl Batch<'_> {
     }
 
     /// Takes a record off a frontier, if it is on it.
-    fn quit(&mut self, frontier: Frontier, row: &Row) -> Result<()> {
+    fn quit(&mut self, frontier: Frontier, row: &RecordRow) -> Result<()> {
         if !std::mem::take(self.flag(frontier, row.number())?) {
             return Ok(());
         }
@@ -187,7 +187,7 @@ impl Batch<'_> {
         })
     }
 
-    fn frontier_size(&mut self, frontier: Frontier, row: &Row) -> Result<&mut u64> {
+    fn frontier_size(&mut self, frontier: Frontier, row: &RecordRow) -> Result<&mut u64> {
         let s = &row.summary;
         Ok(match frontier {
             Frontier::Class => &mut self.class(&s.task_id, &s.class)?.counted.frontier,
@@ -195,7 +195,7 @@ impl Batch<'_> {
         })
     }
 
-    fn frontier_key(&mut self, frontier: Frontier, row: &Row) -> Result<Vec<u8>> {
+    fn frontier_key(&mut self, frontier: Frontier, row: &RecordRow) -> Result<Vec<u8>> {
         let s = &row.summary;
         let goal = self.task(&s.task_id)?.goal();
         let class = (frontier == Frontier::Class).then(|| keys::class(&s.class));

@@ -1,7 +1,7 @@
 //! One insertion: objects in, one batch out.
 //!
-//! A [`Batch`] reads its own writes, so parents, children and events may come together in any
-//! order. Rows and counters are kept decoded until [`Batch::finish`], which also judges each record
+//! A [`InsertBatch`] reads its own writes, so parents, children and events may come together in any
+//! order. Rows and counters are kept decoded until [`InsertBatch::finish`], which also judges each record
 //! that something was said about, once, and after it, in the [`Memory`] that the next batch begins
 //! with. Nothing is on disk before the store commits the overlay.
 
@@ -24,18 +24,18 @@ use spore_protocol::{HardwareClass, Kind, NodeId, ObjectId, Reject, SignedObject
 
 use crate::{
     columns::Column,
-    db::Source,
+    db::KeyReader,
     error::{Damage, Result},
     keys, lookup,
     overlay::Overlay,
     types::{Change, InsertOutcome},
-    values::{self, ClassState, LogEntry, NodeState, Row, Tally, TaskState, encode},
+    values::{self, ClassState, LogEntry, NodeState, RecordRow, TaskState, Totals, encode},
 };
 
 /// An insertion under way.
-pub struct Batch<'a> {
+pub struct InsertBatch<'a> {
     view: Overlay<'a>,
-    tally: Tally,
+    tally: Totals,
     /// The last one given, and the last one given before this batch.
     sequence: u64,
     begun_at: u64,
@@ -51,7 +51,7 @@ pub struct Batch<'a> {
     words: HashMap<String, Vec<(u64, Vec<u8>)>>,
     /// Tasks whose newest records changed.
     stirred: BTreeSet<TaskId>,
-    unfolded: BTreeMap<NodeId, deeds::Unfolded>,
+    unfolded: BTreeMap<NodeId, deeds::DeedChanges>,
     changes: Vec<Change>,
     /// Whether anything is to be written.
     dirty: bool,
@@ -59,11 +59,11 @@ pub struct Batch<'a> {
     resolved: HashMap<ObjectId, Option<Reject>>,
     late_rejects: Vec<(ObjectId, Reject)>,
     dropped_pending: u64,
-    room: pending::Room,
+    room: pending::ReleaseBudget,
     unreleased: lookup::Unreleased,
-    /// Whether nothing that waits is too old: see [`Batch::sparing_waiting`].
+    /// Whether nothing that waits is too old: see [`InsertBatch::sparing_waiting`].
     spares_waiting: bool,
-    /// Whether all that waits is kept: see [`Batch::replay`].
+    /// Whether all that waits is kept: see [`InsertBatch::replay`].
     keeps_all: bool,
 }
 
@@ -83,10 +83,10 @@ pub struct Finished<'a> {
     pub dirty: bool,
 }
 
-impl<'a> Batch<'a> {
+impl<'a> InsertBatch<'a> {
     /// # Errors
     /// When the store cannot be read.
-    pub fn new(below: &'a dyn Source) -> Result<Self> {
+    pub fn new(below: &'a dyn KeyReader) -> Result<Self> {
         Self::after(below, Memory::default())
     }
 
@@ -94,7 +94,7 @@ impl<'a> Batch<'a> {
     ///
     /// # Errors
     /// When the store cannot be read.
-    pub fn after(below: &'a dyn Source, memory: Memory) -> Result<Self> {
+    pub fn after(below: &'a dyn KeyReader, memory: Memory) -> Result<Self> {
         let sequence = lookup::sequence(below)?;
         Ok(Self {
             view: Overlay::new(below),
@@ -138,8 +138,8 @@ impl<'a> Batch<'a> {
     /// acknowledged, and a parent that was lost may come later in the same replay.
     ///
     /// # Errors
-    /// As [`Batch::new`].
-    pub fn replay(below: &'a dyn Source) -> Result<Self> {
+    /// As [`InsertBatch::new`].
+    pub fn replay(below: &'a dyn KeyReader) -> Result<Self> {
         Ok(Self { keeps_all: true, ..Self::new(below)? })
     }
 
@@ -231,7 +231,7 @@ impl<'a> Batch<'a> {
         self.store(object.kind(), object.id(), values::encode_stored(object), task_id)
     }
 
-    /// As [`Batch::store_object`], of an object as it is to lie on disk.
+    /// As [`InsertBatch::store_object`], of an object as it is to lie on disk.
     fn store(&mut self, kind: Kind, id: ObjectId, stored: Vec<u8>, task_id: Option<TaskId>) -> Result<u64> {
         let number = self.log(kind, id, task_id)?;
         self.view.put(Column::Ids, keys::id(kind, &id), keys::number(number));
@@ -252,7 +252,7 @@ impl<'a> Batch<'a> {
     }
 
     /// A record's row, as it is by now.
-    fn row(&mut self, number: u64) -> Result<&mut Row> {
+    fn row(&mut self, number: u64) -> Result<&mut RecordRow> {
         if self.memory.rows.get(number).is_none() {
             self.memory.rows.insert(lookup::row(&self.view, number)?.without_texts());
         }
@@ -264,7 +264,7 @@ impl<'a> Batch<'a> {
     }
 
     /// A record's row, to be changed.
-    fn row_mut(&mut self, number: u64) -> Result<&mut Row> {
+    fn row_mut(&mut self, number: u64) -> Result<&mut RecordRow> {
         self.changed_rows.insert(number);
         self.row(number)
     }
@@ -273,7 +273,7 @@ impl<'a> Batch<'a> {
         for number in std::mem::take(&mut self.changed_rows) {
             let Some(row) = self.memory.rows.get(number) else { continue };
             let point = row.point(&keys::class(&row.summary.class)).encode();
-            let key = keys::timeline(keys::Listing::TaskRecords(row.summary.task_id), &row.moment());
+            let key = keys::timeline(keys::TimeList::TaskRecords(row.summary.task_id), &row.moment());
             self.view.put(Column::Records, keys::number(number), row.placing().encode());
             self.view.put(Column::Timeline, key, point);
         }

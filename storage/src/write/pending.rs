@@ -2,14 +2,14 @@
 
 use spore_protocol::{Kind, Record, RecordId, Reject, Signed, SignedObject, cbor::Bytes};
 
-use super::{Batch, record::Placed};
+use super::{InsertBatch, record::Placed};
 use crate::{
     columns::Column,
-    db::{Source, Way},
+    db::{KeyOrder, KeyReader},
     error::{Damage, Result, StoreError},
     keys,
     lookup::Unreleased,
-    values::{self, Flaw, Held, encode},
+    values::{self, LineageFault, PendingEntry, encode},
 };
 
 /// Most records kept aside: some minutes of a busy network, or a whole task whose root comes last.
@@ -33,16 +33,16 @@ const MAX_RELEASED: usize = 2_000;
 const MAX_RELEASED_BYTES: usize = 16 << 20;
 
 /// How many records, of how many bytes, a batch may still release.
-pub(super) type Room = (usize, usize);
+pub(super) type ReleaseBudget = (usize, usize);
 
 /// Of a batch after which another can go on.
-pub(super) const ONE_STEP: Room =
+pub(super) const ONE_STEP: ReleaseBudget =
     if cfg!(test) { (50, MAX_RELEASED_BYTES) } else { (MAX_RELEASED, MAX_RELEASED_BYTES) };
 
 /// Of a batch that has to release everything.
-pub(super) const ALL_AT_ONCE: Room = (usize::MAX, usize::MAX);
+pub(super) const ALL_AT_ONCE: ReleaseBudget = (usize::MAX, usize::MAX);
 
-impl Batch<'_> {
+impl InsertBatch<'_> {
     /// Keeps a record until `parent` comes; the oldest kept ones make room.
     ///
     /// # Errors
@@ -57,7 +57,7 @@ impl Batch<'_> {
         self.tally.next_pending += 1;
         self.tally.pending += 1;
         self.tally.pending_bytes += object.0.len() as u64;
-        self.view.put(Column::Pending, id.0.to_vec(), encode(&Held { order, received_at, parent, object })?);
+        self.view.put(Column::Pending, id.0.to_vec(), encode(&PendingEntry { order, received_at, parent, object })?);
         self.view.put(Column::PendingByParent, keys::pending_child(&parent, order, &id), Vec::new());
         self.view.put(Column::PendingByAge, order.to_be_bytes().to_vec(), id.0.to_vec());
         if self.keeps_all { Ok(()) } else { self.shed(most.0, most.1) }
@@ -65,7 +65,8 @@ impl Batch<'_> {
 
     /// Whether a record waits for this one.
     pub fn is_awaited(&self, id: &RecordId) -> Result<bool> {
-        Ok(self.tally.pending > 0 && self.view.first(Column::PendingByParent, &id.0, None, Way::Up)?.is_some())
+        Ok(self.tally.pending > 0
+            && self.view.first(Column::PendingByParent, &id.0, None, KeyOrder::Ascending)?.is_some())
     }
 
     /// Drops the oldest until the rest is within the bounds.
@@ -100,7 +101,7 @@ impl Batch<'_> {
             && let Some(oldest) = self.oldest_pending()?
         {
             let bytes = self.view.get(Column::Pending, &oldest.0)?;
-            let held: Held = values::decode(&bytes.ok_or(Damage::NoPending(oldest))?)?;
+            let held: PendingEntry = values::decode(&bytes.ok_or(Damage::NoPending(oldest))?)?;
             if held.received_at.saturating_add(MAX_PENDING_AGE) >= self.now {
                 break;
             }
@@ -111,13 +112,13 @@ impl Batch<'_> {
     }
 
     fn oldest_pending(&self) -> Result<Option<RecordId>> {
-        let oldest = self.view.first(Column::PendingByAge, &[], None, Way::Up)?;
+        let oldest = self.view.first(Column::PendingByAge, &[], None, KeyOrder::Ascending)?;
         oldest.map(|(_, value)| keys::last_id(&value).map(RecordId)).transpose()
     }
 
     /// Remembers a record that breaks the lineage rules, which it will for ever.
     pub fn refuse(&mut self, id: &RecordId, reject: &Reject) -> Result<()> {
-        let Some(flaw) = Flaw::of(reject) else { return Ok(()) };
+        let Some(flaw) = LineageFault::of(reject) else { return Ok(()) };
         self.dirty = true;
         let order = keys::number(self.tally.next_refused);
         self.tally.next_refused += 1;
@@ -125,7 +126,7 @@ impl Batch<'_> {
         self.view.put(Column::Refused, id.0.to_vec(), [order.as_slice(), &encode(&flaw)?].concat());
         self.view.put(Column::RefusedByAge, order, id.0.to_vec());
         while self.tally.refused > MAX_REFUSED
-            && let Some((order, id)) = self.view.first(Column::RefusedByAge, &[], None, Way::Up)?
+            && let Some((order, id)) = self.view.first(Column::RefusedByAge, &[], None, KeyOrder::Ascending)?
         {
             self.view.delete(Column::RefusedByAge, order);
             self.view.delete(Column::Refused, id);
@@ -135,9 +136,9 @@ impl Batch<'_> {
     }
 
     /// Removes a record from what is kept aside.
-    fn take(&mut self, id: &RecordId) -> Result<Held> {
+    fn take(&mut self, id: &RecordId) -> Result<PendingEntry> {
         let bytes = self.view.get(Column::Pending, &id.0)?;
-        let held: Held = values::decode(&bytes.ok_or(Damage::NoPending(*id))?)?;
+        let held: PendingEntry = values::decode(&bytes.ok_or(Damage::NoPending(*id))?)?;
         self.dirty = true;
         self.view.delete(Column::Pending, id.0.to_vec());
         self.view.delete(Column::PendingByParent, keys::pending_child(&held.parent, held.order, id));
@@ -149,7 +150,7 @@ impl Batch<'_> {
 
     /// Decides what waited for `parent`, and what waited for that, and so on: stored where the
     /// lineage allows. What descends from a rejected record can never be placed and goes with it. What
-    /// there is no room for in this batch is left to the next one, see [`Batch::release_left`]. What cannot
+    /// there is no room for in this batch is left to the next one, see [`InsertBatch::release_left`]. What cannot
     /// be read waits on, until a repair: it holds up neither its parent nor the others.
     pub(super) fn release(&mut self, parent: RecordId, reject: Option<Reject>) -> Result<()> {
         let mut decided = vec![(parent, reject)];
@@ -197,7 +198,7 @@ impl Batch<'_> {
         left.into_iter().try_for_each(|(parent, reject)| self.release(parent, reject))
     }
 
-    fn place_held(&mut self, held: &Held) -> Result<Option<Reject>> {
+    fn place_held(&mut self, held: &PendingEntry) -> Result<Option<Reject>> {
         let SignedObject::Experiment(record) = values::decode_object(Kind::Experiment, &held.object.0)? else {
             return Err(Damage::Value("a pending object is no record").into());
         };

@@ -2,17 +2,17 @@
 
 use spore_protocol::{Kind, NodeProfile, ObjectId, Signed, SignedObject};
 
-use super::Batch;
+use super::InsertBatch;
 use crate::{
     columns::Column,
-    db::Source,
+    db::KeyReader,
     error::{Damage, Result},
-    keys::{self, Listing, Moment},
+    keys::{self, Moment, TimeList},
     lookup,
     types::InsertOutcome,
 };
 
-impl Batch<'_> {
+impl InsertBatch<'_> {
     pub(super) fn insert_profile(&mut self, profile: &Signed<NodeProfile>) -> Result<InsertOutcome> {
         let key = profile.node_id.0.to_vec();
         if let Some(held) = self.view.get(Column::Profiles, &key)? {
@@ -24,13 +24,17 @@ impl Batch<'_> {
             let number = number.ok_or(Damage::NoObject { kind: Kind::Profile, id })?;
             self.view.delete(Column::Ids, keys::id(Kind::Profile, &id));
             self.view.delete(Column::Objects, keys::number(number));
-            self.delist(Listing::Profiles, &Moment { timestamp, id, number })?;
+            self.delist(TimeList::Profiles, &Moment { timestamp, id, number })?;
         } else {
             self.tally.profiles += 1;
         }
         self.view.put(Column::Profiles, key, [profile.timestamp.to_be_bytes().as_slice(), &profile.id().0].concat());
         let number = self.store_object(&SignedObject::Profile(profile.clone()), None)?;
-        self.enlist(Listing::Profiles, &Moment { timestamp: profile.timestamp, id: profile.id(), number }, Vec::new())?;
+        self.enlist(
+            TimeList::Profiles,
+            &Moment { timestamp: profile.timestamp, id: profile.id(), number },
+            Vec::new(),
+        )?;
         Ok(InsertOutcome::New)
     }
 }

@@ -2,15 +2,15 @@
 
 use spore_protocol::{HardwareClass, Kind, Record, RecordId, Reject, Signed, lineage};
 
-use super::Batch;
+use super::InsertBatch;
 use crate::{
     columns::Column,
-    db::Source,
+    db::KeyReader,
     error::Result,
-    keys::{self, Listing},
+    keys::{self, TimeList},
     lookup,
     types::InsertOutcome,
-    values::{self, Flaw, Publisher, Row, encode_record},
+    values::{self, LineageFault, Publisher, RecordRow, encode_record},
     words,
 };
 
@@ -21,13 +21,13 @@ pub(super) enum Placed {
     Bad(Reject),
 }
 
-impl Batch<'_> {
+impl InsertBatch<'_> {
     pub(super) fn insert_record(&mut self, record: &Signed<Record>, received_at: u64) -> Result<InsertOutcome> {
         let id = RecordId::from(record.id());
         if self.tally.pending > 0
             && let Some(held) = self.view.get(Column::Pending, &id.0)?
         {
-            return Ok(InsertOutcome::Pending { missing: values::decode::<values::Held>(&held)?.parent });
+            return Ok(InsertOutcome::Pending { missing: values::decode::<values::PendingEntry>(&held)?.parent });
         }
         if self.tally.refused > 0
             && let Some(flaw) = lookup::refusal(&self.view, &id)?
@@ -59,7 +59,7 @@ impl Batch<'_> {
         if let Some(parent_id) = record.parent {
             let Some(number) = self.number_of(&parent_id)? else {
                 let flaw = lookup::refusal(&self.view, &parent_id)?;
-                return Ok(flaw.map(Flaw::reject).map_or(Placed::Missing(parent_id), Placed::Bad));
+                return Ok(flaw.map(LineageFault::reject).map_or(Placed::Missing(parent_id), Placed::Bad));
             };
             let row = self.row(number)?;
             (parent, parent_number, joins) = (Some(row.as_parent()), number, !row.summary.stray);
@@ -69,7 +69,7 @@ impl Batch<'_> {
             Err(reject) => return Ok(Placed::Bad(reject)),
         };
         let number = self.store(Kind::Experiment, record.id(), encode_record(record), Some(place.task_id))?;
-        let row = Row::of(id, record, place, received_at, number, parent_number);
+        let row = RecordRow::of(id, record, place, received_at, number, parent_number);
         self.index(&row)?;
         self.index_words(record, number);
         self.adopt_events(&row)?;
@@ -84,16 +84,16 @@ impl Batch<'_> {
     }
 
     /// The indexes that depend on this record alone. It stands apart until it is joined.
-    fn index(&mut self, row: &Row) -> Result<()> {
+    fn index(&mut self, row: &RecordRow) -> Result<()> {
         let (s, moment) = (&row.summary, row.moment());
         if row.parent_number > 0 {
             self.view.put(Column::Children, keys::child(row.parent_number, &moment), Vec::new());
         }
-        for listing in [Listing::Records, Listing::NodeRecords(s.node_id)] {
+        for listing in [TimeList::Records, TimeList::NodeRecords(s.node_id)] {
             self.enlist(listing, &moment, Vec::new())?;
         }
         let point = row.point(&keys::class(&s.class)).encode();
-        self.enlist(Listing::TaskRecords(s.task_id), &moment, point)?;
+        self.enlist(TimeList::TaskRecords(s.task_id), &moment, point)?;
         self.tally.counted.add(s.status);
         self.count_publisher(row)?;
         // Also makes the class known where only strays have it.
@@ -121,7 +121,7 @@ impl Batch<'_> {
         }
     }
 
-    fn count_publisher(&mut self, row: &Row) -> Result<()> {
+    fn count_publisher(&mut self, row: &RecordRow) -> Result<()> {
         let (s, class) = (&row.summary, keys::class(&row.summary.class));
         for task in [None, Some(s.task_id)] {
             let key = keys::publisher(task.as_ref(), &s.node_id, &class);

@@ -6,22 +6,22 @@
 
 use std::{collections::HashMap, ops::ControlFlow};
 
-use super::Batch;
+use super::InsertBatch;
 use crate::{
     columns::Column,
-    db::{Source, Way},
+    db::{KeyOrder, KeyReader},
     error::Result,
     keys::{self, ClassKey},
-    values::{self, Row},
+    values::{self, RecordRow},
 };
 
 /// The last entry of each series looked at, as moment and metric: most records come in order, and
 /// are compared with it alone.
 pub(super) type Tails = HashMap<Vec<u8>, Option<(Vec<u8>, f64)>>;
 
-impl Batch<'_> {
+impl InsertBatch<'_> {
     /// A keep joined its task's tree.
-    pub(super) fn improve(&mut self, row: &Row, class: Option<&ClassKey>) -> Result<()> {
+    pub(super) fn improve(&mut self, row: &RecordRow, class: Option<&ClassKey>) -> Result<()> {
         let (s, moment) = (&row.summary, row.moment());
         let goal = self.task(&s.task_id)?.goal();
         let view = keys::view(&s.task_id, class);
@@ -36,7 +36,7 @@ impl Batch<'_> {
         }
         let mut beaten = Vec::new();
         if !after_tail {
-            self.view.walk(Column::Series, &view, Some(&key), Way::Up, &mut |later, value| {
+            self.view.walk(Column::Series, &view, Some(&key), KeyOrder::Ascending, &mut |later, value| {
                 if goal.better(f64::from_bits(values::number(value)?), s.metric) {
                     return Ok(ControlFlow::Break(()));
                 }
@@ -75,7 +75,7 @@ impl Batch<'_> {
         if let Some(tail) = self.memory.tails.get(view) {
             return Ok(tail.clone());
         }
-        let tail = match self.view.first(Column::Series, view, None, Way::Down)? {
+        let tail = match self.view.first(Column::Series, view, None, KeyOrder::Descending)? {
             Some((key, value)) => Some((key, f64::from_bits(values::number(&value)?))),
             None => None,
         };
@@ -84,7 +84,7 @@ impl Batch<'_> {
     }
 
     fn metric_before(&self, view: &[u8], key: &[u8]) -> Result<Option<f64>> {
-        let before = self.view.first(Column::Series, view, Some(key), Way::Down)?;
+        let before = self.view.first(Column::Series, view, Some(key), KeyOrder::Descending)?;
         before.map(|(_, value)| values::number(&value).map(f64::from_bits)).transpose()
     }
 }

@@ -4,23 +4,23 @@ use std::ops::ControlFlow;
 
 use spore_protocol::{Signed, SignedObject, Status, TaskId, TaskManifest, activity::ACTIVITY_WINDOW};
 
-use super::{Batch, memory::is_large};
+use super::{InsertBatch, memory::is_large};
 use crate::{
     columns::Column,
-    db::{Source, Way},
+    db::{KeyOrder, KeyReader},
     error::Result,
-    keys::{self, Listing, Moment},
+    keys::{self, Moment, TimeList},
     types::InsertOutcome,
-    values::{Activity, ManifestFacts, Point},
+    values::{ActivityRank, GraphPoint, ManifestFacts},
 };
 
-impl Batch<'_> {
+impl InsertBatch<'_> {
     /// The manifest decides the goal and whose root precedes: what was assumed before is redone.
     pub(super) fn insert_manifest(&mut self, manifest: &Signed<TaskManifest>) -> Result<InsertOutcome> {
         let task = TaskId::from(manifest.id());
         let number = self.store_object(&SignedObject::Task(manifest.clone()), Some(task))?;
         let moment = Moment { timestamp: manifest.timestamp, id: manifest.id(), number };
-        self.enlist(Listing::Manifests, &moment, Vec::new())?;
+        self.enlist(TimeList::Manifests, &moment, Vec::new())?;
         let mut known = self.task(&task)?.clone();
         known.manifest = Some(ManifestFacts {
             name: manifest.name.clone(),
@@ -39,10 +39,10 @@ impl Batch<'_> {
     pub(super) fn weigh_tasks(&mut self) -> Result<()> {
         for task in std::mem::take(&mut self.stirred) {
             let (mut newest, mut seen, mut recent, mut keeps) = (None, 0, 0, 0);
-            let prefix = Listing::TaskRecords(task).prefix();
-            self.view.walk(Column::Timeline, &prefix, None, Way::Down, &mut |key, value| {
+            let prefix = TimeList::TaskRecords(task).prefix();
+            self.view.walk(Column::Timeline, &prefix, None, KeyOrder::Descending, &mut |key, value| {
                 newest = Some(newest.unwrap_or(keys::time_before_id(key)?));
-                let point = Point::decode(value)?;
+                let point = GraphPoint::decode(value)?;
                 seen += 1;
                 recent += u8::from(!point.stray());
                 keeps += u8::from(!point.stray() && point.status == Status::Keep);
@@ -50,7 +50,7 @@ impl Batch<'_> {
             })?;
             let state = self.task(&task)?;
             let newest = newest.or(state.manifest.as_ref().map(|manifest| manifest.timestamp)).unwrap_or_default();
-            let now = Activity { recent, keeps, newest };
+            let now = ActivityRank { recent, keeps, newest };
             if let Some(old) = state.activity.replace(now).filter(|old| *old != now) {
                 self.view.delete(Column::Activity, keys::activity(old.recent, old.keeps, old.newest, &task));
             }

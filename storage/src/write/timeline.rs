@@ -9,12 +9,12 @@ use std::ops::ControlFlow;
 
 use spore_protocol::ObjectId;
 
-use super::Batch;
+use super::InsertBatch;
 use crate::{
     columns::Column,
-    db::{Source, Way},
+    db::{KeyOrder, KeyReader},
     error::{Result, StoreError},
-    keys::{self, Listing, Moment},
+    keys::{self, Moment, TimeList},
     values::Bucket,
 };
 
@@ -41,12 +41,12 @@ impl Stretch {
 }
 
 /// Where the first bucket of a list begins.
-fn beginning(listing: Listing) -> Vec<u8> {
+fn beginning(listing: TimeList) -> Vec<u8> {
     keys::item(listing, 0, &ObjectId([0; 32]))
 }
 
-impl Batch<'_> {
-    pub(super) fn enlist(&mut self, listing: Listing, moment: &Moment, value: Vec<u8>) -> Result<()> {
+impl InsertBatch<'_> {
+    pub(super) fn enlist(&mut self, listing: TimeList, moment: &Moment, value: Vec<u8>) -> Result<()> {
         let key = keys::timeline(listing, moment);
         self.view.put(Column::Timeline, key.clone(), value);
         if !listing.compared() {
@@ -69,7 +69,7 @@ impl Batch<'_> {
         Ok(())
     }
 
-    pub(super) fn delist(&mut self, listing: Listing, moment: &Moment) -> Result<()> {
+    pub(super) fn delist(&mut self, listing: TimeList, moment: &Moment) -> Result<()> {
         let key = keys::timeline(listing, moment);
         self.view.delete(Column::Timeline, key.clone());
         if !listing.compared() {
@@ -90,7 +90,7 @@ impl Batch<'_> {
     }
 
     /// The bucket that a key belongs to, with its first key.
-    fn bucket_at(&mut self, listing: Listing, key: &[u8]) -> Result<(Vec<u8>, Bucket)> {
+    fn bucket_at(&mut self, listing: TimeList, key: &[u8]) -> Result<(Vec<u8>, Bucket)> {
         let known = self.memory.stretches.get(&listing).filter(|stretch| stretch.holds(key));
         let stretch = match known {
             Some(stretch) => stretch.clone(),
@@ -103,12 +103,12 @@ impl Batch<'_> {
         Ok((start, bucket))
     }
 
-    fn stretch_around(&self, listing: Listing, key: &[u8]) -> Result<Stretch> {
+    fn stretch_around(&self, listing: TimeList, key: &[u8]) -> Result<Stretch> {
         let prefix = listing.prefix();
-        let start = self.view.first(Column::Buckets, &prefix, Some(key), Way::Down)?;
+        let start = self.view.first(Column::Buckets, &prefix, Some(key), KeyOrder::Descending)?;
         let start = start.map_or_else(|| beginning(listing), |(start, _)| start);
         let mut end = None;
-        self.view.walk(Column::Buckets, &prefix, Some(key), Way::Up, &mut |next, _| {
+        self.view.walk(Column::Buckets, &prefix, Some(key), KeyOrder::Ascending, &mut |next, _| {
             if next == start {
                 return Ok(ControlFlow::Continue(()));
             }
@@ -128,9 +128,9 @@ impl Batch<'_> {
     }
 
     /// The items from a key on, up to the next bucket.
-    fn sum_from(&self, listing: Listing, from: &[u8]) -> Result<Bucket> {
+    fn sum_from(&self, listing: TimeList, from: &[u8]) -> Result<Bucket> {
         let mut sum = Bucket::default();
-        self.view.walk(Column::Timeline, &listing.prefix(), Some(from), Way::Up, &mut |key, _| {
+        self.view.walk(Column::Timeline, &listing.prefix(), Some(from), KeyOrder::Ascending, &mut |key, _| {
             let id = ObjectId(keys::last_id(key)?);
             if key != from && begins(&id) {
                 return Ok(ControlFlow::Break(()));
