@@ -1,4 +1,4 @@
-//! The database itself: opening it with bounded memory, and reading it by key and by prefix.
+//! The database: opening it with bounded memory, and reading it by key and by prefix.
 
 use std::{ops::ControlFlow, path::Path};
 
@@ -15,27 +15,27 @@ use crate::{
     values::{self, Totals},
 };
 
-/// Is told each key and value; breaks to stop.
+/// Receives each key and value. Returns `Break` to stop the walk.
 pub type Visit<'a> = dyn FnMut(&[u8], &[u8]) -> Result<ControlFlow<()>> + 'a;
 
-/// Which way keys are visited.
+/// The order in which keys are visited.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum KeyOrder {
-    Up,
-    Down,
+    Ascending,
+    Descending,
 }
 
 /// Something that can be read by key and by prefix.
 pub trait KeyReader {
     fn get(&self, column: Column, key: &[u8]) -> Result<Option<Vec<u8>>>;
 
-    /// The values under these keys, in the keys' order.
+    /// The values under these keys, in the order of the keys.
     fn get_all(&self, column: Column, keys: &[[u8; 8]]) -> Result<Vec<Option<Vec<u8>>>> {
         keys.iter().map(|key| self.get(column, key)).collect()
     }
 
-    /// Visits the keys that start with `prefix`, from `from` on (included) or from the end of them
-    /// where the way begins, in order.
+    /// Visits the keys that start with `prefix`, in order. Begins at `from` (included), or else at the first key in
+    /// that order.
     fn walk(
         &self,
         column: Column,
@@ -45,7 +45,7 @@ pub trait KeyReader {
         visit: &mut Visit<'_>,
     ) -> Result<()>;
 
-    /// Visits the keys that start with `prefix`, in order.
+    /// Visits the keys that start with `prefix`, in ascending order.
     fn each(&self, column: Column, prefix: &[u8], visit: &mut Visit<'_>) -> Result<()> {
         self.walk(column, prefix, None, KeyOrder::Ascending, visit)
     }
@@ -54,7 +54,7 @@ pub trait KeyReader {
         Ok(self.get(column, key)?.is_some())
     }
 
-    /// The keys that start with `prefix`, where they are known to be few.
+    /// The keys that start with `prefix`. Only for prefixes with few keys.
     fn keys(&self, column: Column, prefix: &[u8]) -> Result<Vec<Vec<u8>>> {
         let mut keys = Vec::new();
         self.each(column, prefix, &mut |key, _| {
@@ -84,10 +84,10 @@ pub trait KeyReader {
 /// A key and its value.
 pub type KeyValue = (Box<[u8]>, Box<[u8]>);
 
-/// KeyValues of a column in order, of a scan that leaves the block cache alone.
+/// Entries of a column in ascending order, read without filling the block cache.
 pub type KeyValues<'a> = Box<dyn Iterator<Item = Result<KeyValue>> + 'a>;
 
-/// Something that can also be read from end to end.
+/// Something that can also be scanned from end to end.
 pub trait KeyScanner: KeyReader {
     /// The entries from `from` on, up to the end or the first damage.
     fn scan<'a>(&'a self, column: Column, from: &[u8]) -> Result<KeyValues<'a>>;
@@ -100,7 +100,7 @@ pub struct Db {
 }
 
 impl Db {
-    /// Opens the database in `dir`, and makes it where `access` allows that.
+    /// Opens the database in `dir`, and creates it where `access` allows that.
     pub fn open(dir: &Path, access: Access) -> Result<Self> {
         let exists = dir.join("CURRENT").exists();
         let read_only = access.reads_only();
@@ -134,22 +134,25 @@ impl Db {
         Ok(db)
     }
 
-    /// Refuses a database of another schema. Damage does not matter in a database that is salvaged: where the
-    /// schema's number cannot be read, it is taken for this program's.
+    /// Refuses a database of another schema. A database that is being salvaged may have lost the schema's number;
+    /// then it is assumed to be this program's.
     fn check_schema(&self, existed: bool) -> Result<()> {
-        let number = self.get(Column::Meta, keys::SCHEMA);
-        let found = match (number, self.access) {
-            (Ok(None) | Err(_), Access::Salvage) => return Ok(()),
-            (number, _) => number?,
+        let salvage = self.access == Access::Salvage;
+        let number = match self.get(Column::Meta, keys::SCHEMA) {
+            Err(_) if salvage => return Ok(()),
+            number => number?,
         };
-        match found.map(|bytes| decode_schema(&bytes)) {
-            Some(Some(SCHEMA)) => Ok(()),
-            Some(Some(found)) => Err(unsupported(found)),
-            Some(None) if self.access == Access::Salvage => Ok(()),
-            Some(None) => Err(Damage::BadSchema.into()),
+        match number {
+            Some(bytes) => match decode_schema(&bytes) {
+                Some(SCHEMA) => Ok(()),
+                Some(found) => Err(unsupported(found)),
+                None if salvage => Ok(()),
+                None => Err(Damage::BadSchema.into()),
+            },
+            None if salvage => Ok(()),
             None if self.read_only() => Err(Damage::NoSchema.into()),
-            // A crash between making the database and this write leaves it without one.
             None if existed && self.has(Column::Meta, keys::SEQUENCE)? => Err(Damage::NoSchema.into()),
+            // The database is new, or a crash came between its creation and this write.
             None => {
                 let mut batch = WriteBatch::default();
                 let meta = self.column(Column::Meta)?;
@@ -165,8 +168,8 @@ impl Db {
         self.inner.cf_handle(column.name()).ok_or_else(|| Damage::NoColumn(column.name()).into())
     }
 
-    /// Whether a column is gone from a database that is read as far as it can be: RocksDB's repair
-    /// knows a column by its tables alone.
+    /// Whether a column is missing from a database that is being salvaged. RocksDB's repair knows a column only by
+    /// its tables.
     fn lacks(&self, column: Column) -> bool {
         self.access == Access::Salvage && self.inner.cf_handle(column.name()).is_none()
     }
@@ -176,12 +179,12 @@ impl Db {
         self.access.reads_only()
     }
 
-    /// RocksDB's own handle, for what concerns files and not entries.
+    /// RocksDB's own handle, for questions about files.
     pub fn raw(&self) -> &DB {
         &self.inner
     }
 
-    /// Puts everything written without a log on disk.
+    /// Flushes all memtables, so that writes without a write-ahead log are on disk too.
     pub fn seal(&self) -> Result<()> {
         let columns = Column::ALL.iter().map(|column| self.column(*column)).collect::<Result<Vec<_>>>()?;
         let mut options = FlushOptions::default();
@@ -193,7 +196,7 @@ impl Db {
         Snapshot { db: self, snapshot: self.inner.snapshot() }
     }
 
-    /// Applies all entries at once, on disk when this returns.
+    /// Applies all edits in one atomic write. A value of None deletes the key. On disk when this returns.
     pub fn commit<'a>(
         &self,
         entries: impl IntoIterator<Item = (Column, &'a [u8], Option<&'a [u8]>)> + Clone,
@@ -202,7 +205,7 @@ impl Db {
             return Err(StoreError::ReadOnly);
         }
         let sizes = entries.clone().into_iter().map(|(_, key, value)| key.len() + value.map_or(0, <[u8]>::len) + HEAD);
-        // At once, for growing it would copy it again and again.
+        // Allocated at its final size: a growing batch would be copied again and again.
         let mut batch = WriteBatch::with_capacity_bytes(sizes.sum());
         for (column, key, value) in entries {
             let column = self.column(column)?;
@@ -219,7 +222,7 @@ impl Db {
     }
 }
 
-/// The database as it is now. Only the writer may decide by this: it alone changes it.
+/// The database as it is now. Only the writer may decide by this, because only the writer changes it.
 impl KeyReader for Db {
     fn get(&self, column: Column, key: &[u8]) -> Result<Option<Vec<u8>>> {
         if self.lacks(column) {
@@ -241,10 +244,10 @@ impl KeyReader for Db {
     }
 }
 
-/// Bytes that an entry of a batch takes beside its key and value, at most: kind, column, two lengths.
+/// Most bytes that an entry of a batch takes besides its key and value: kind, column, two lengths.
 const HEAD: usize = 12;
 
-/// The database at one moment: what several reads must agree on.
+/// The database at one moment, for reads that must agree with each other.
 pub struct Snapshot<'a> {
     db: &'a Db,
     snapshot: SnapshotWithThreadMode<'a, DB>,
@@ -255,7 +258,7 @@ impl KeyReader for Snapshot<'_> {
         Ok(self.snapshot.get_cf(self.db.column(column)?, key)?)
     }
 
-    /// Looks for all of them at once in each file, and reads a block that has several of them once.
+    /// Searches each file for all keys at once, and reads a block with several of them once.
     fn get_all(&self, column: Column, keys: &[[u8; 8]]) -> Result<Vec<Option<Vec<u8>>>> {
         let mut options = ReadOptions::default();
         options.set_snapshot(&self.snapshot);
@@ -276,7 +279,7 @@ impl KeyReader for Snapshot<'_> {
     }
 }
 
-/// The iterator is bounded by the prefix already.
+/// Walks an iterator that is bounded by the prefix already.
 fn run<D: DBAccess>(
     mut iterator: DBRawIteratorWithThreadMode<'_, D>,
     from: Option<&[u8]>,
@@ -338,16 +341,16 @@ fn read_options(column: Column, prefix: &[u8], way: KeyOrder) -> ReadOptions {
     options
 }
 
-/// The column that every database has and that holds nothing here. Its memtable counts all the same:
-/// RocksDB goes on after a full disk when there is room for the largest.
+/// The column that every RocksDB database has. It holds nothing here, but the size of its memtable matters: after a
+/// full disk, RocksDB continues only when there is room for the largest memtable.
 fn unused_column() -> ColumnFamilyDescriptor {
     let mut options = Options::default();
     options.set_write_buffer_size(1 << 20);
     ColumnFamilyDescriptor::new("default", options)
 }
 
-/// Refuses a database with a column that this program does not know: a newer program wrote it, or an older one.
-/// RocksDB does not open it for writing without that column.
+/// Refuses a database with a column that this program does not know, because an older or a newer program wrote it.
+/// RocksDB cannot open it for writing without that column.
 fn check_columns(dir: &Path) -> Result<()> {
     let known = |name: &String| name == "default" || Column::ALL.iter().any(|column| column.name() == name);
     if column_names(dir)?.iter().all(known) {
@@ -361,7 +364,7 @@ fn column_names(dir: &Path) -> Result<Vec<String>> {
     Ok(DB::list_cf(&Options::default(), dir)?)
 }
 
-/// The schema's number of the database in `dir`, whatever columns it has. None where it cannot be read.
+/// The number of the schema of the database in `dir`, whatever columns it has. None where it cannot be read.
 fn schema_of(dir: &Path) -> Option<u32> {
     let meta = Column::Meta.name();
     let db = DB::open_cf_for_read_only(&Options::default(), dir, ["default", meta], false).ok()?;

@@ -1,10 +1,9 @@
 //! Spore's store: the record graph, its indexes and the artifacts, on one disk.
 //!
-//! Verified objects come in through [`Store::insert`], which writes them, every index, the
-//! frontiers, the verdicts and the counters in one atomic, durable batch, and tells what is new.
-//! Readers look through snapshots and never wait for the writer. What is a valid lineage, a
-//! better record or a verdict is `spore-protocol`'s to say: this crate only keeps the answers
-//! up to date.
+//! [`Store::insert`] takes verified objects. It writes them, every index, the frontiers, the verdicts and the
+//! counters in one atomic, durable batch, and reports what is new. Readers use snapshots and never wait for the
+//! writer. `spore-protocol` decides what is a valid lineage, a better record or a verdict; this crate keeps the
+//! results up to date.
 //!
 //! Never here: the network, training, clocks, the environment.
 #![cfg_attr(test, allow(clippy::unwrap_used, clippy::expect_used, clippy::panic, clippy::indexing_slicing))]

@@ -1,4 +1,5 @@
-//! Reading what the batches wrote: the pieces here, the store's questions in the files below.
+//! Single reads of what batches wrote: the pieces that questions ([`crate::read`]), batches ([`crate::write`]) and
+//! repairs are made of.
 
 use std::ops::ControlFlow;
 
@@ -17,36 +18,36 @@ use crate::{
     values::{self, LineageFault, LogEntry, Placing, RecordRow, TaskState, Totals},
 };
 
-/// EventSet about one record that its verdict looks at, its window: the earliest by (timestamp, id) of those
-/// that may have a say. What comes after so many has none, so that nobody makes every further event cost
-/// more and more. The tests know few events.
+/// Most events about one record that its verdict considers: its window. These are the earliest by (timestamp, id) of
+/// those that may count. Later events do not count, so that nobody can make each further event cost more. Smaller in
+/// tests.
 pub const MAX_JUDGED: usize = if cfg!(test) { 12 } else { 512 };
 
-/// Of them by one signer: a measurement and the end of a dispute have a say, and the rest is room for
-/// other devices. So one identity cannot fill the window.
+/// Most of these events by one signer, so that one identity cannot fill the window. A measurement and the end of a
+/// dispute count; the rest is room for other devices. Smaller in tests.
 pub const MAX_JUDGED_OF_ONE: usize = if cfg!(test) { 3 } else { 8 };
 
-/// Canonical bytes of an event that has a say. Those that nodes sign have under one KiB, and longer ones
-/// than this do not travel in a message of their topic either.
+/// Most canonical bytes of an event that counts. Events that nodes sign have less than one KiB, and longer ones than
+/// this do not fit into a message of their topic.
 pub const MAX_JUDGED_BYTES: usize = 64 << 10;
 
-/// Bytes of a record's description, and of its hypothesis, in a listing: some thirty lines each. The
-/// longest page is 25 MB of them; the whole text is in the record.
+/// Bytes of a record's description, and of its hypothesis, in a listing: some thirty lines each, and 25 MB for the
+/// longest page. The record itself has the whole text.
 const MAX_SHOWN_TEXT: usize = 2 << 10;
 
-/// Bytes of a device's, a class's or an agent's name in a listing: a real one has under a hundred.
+/// Bytes of the name of a device, a class or an agent in a listing. A real name has less than a hundred.
 const MAX_SHOWN_NAME: usize = 256;
 
 pub fn tally(source: &dyn KeyReader) -> Result<Totals> {
     source.get(Column::Meta, keys::TALLY)?.map_or_else(|| Ok(Totals::default()), |bytes| values::decode(&bytes))
 }
 
-/// The last one given; 0 in an empty store.
+/// The last sequence number used; 0 in an empty store.
 pub fn sequence(source: &dyn KeyReader) -> Result<u64> {
     source.get(Column::Meta, keys::SEQUENCE)?.map_or(Ok(0), |bytes| values::number(&bytes))
 }
 
-/// The sequence number of an object that is here.
+/// The sequence number of a stored object.
 pub fn number_of(source: &dyn KeyReader, kind: Kind, id: &ObjectId) -> Result<Option<u64>> {
     source.get(Column::Ids, &keys::id(kind, id))?.map(|bytes| values::number(&bytes)).transpose()
 }
@@ -76,7 +77,7 @@ pub fn manifest(source: &dyn KeyReader, id: &TaskId) -> Result<Option<Signed<Tas
     })
 }
 
-/// What is known here of a record that an index names by its number.
+/// The placing of a record that an index names by its number.
 pub fn placing(source: &dyn KeyReader, number: u64) -> Result<Placing> {
     let bytes = source.get(Column::Records, &keys::number(number))?;
     Placing::decode(&bytes.ok_or(Damage::NoEntry { column: Column::Records.name(), number })?)
@@ -90,10 +91,10 @@ pub fn row(source: &dyn KeyReader, number: u64) -> Result<RecordRow> {
     Ok(RecordRow::new(values::stored_record(&object)?, placing, number))
 }
 
-/// Objects read at once. Usual ones are a few KiB together, the largest that can be signed 160 MiB.
+/// Objects read at once. Usual ones have a few KiB together, the largest possible ones 160 MiB.
 const OBJECTS_AT_ONCE: usize = 16;
 
-/// Records as listings show them, in the order in which their numbers are given.
+/// Records as listings show them, in the order of their numbers given.
 pub fn summaries(source: &dyn KeyReader, numbers: &[u64]) -> Result<Vec<RecordSummary>> {
     let mut summaries = Vec::with_capacity(numbers.len());
     for numbers in numbers.chunks(OBJECTS_AT_ONCE) {
@@ -115,8 +116,7 @@ pub fn row_of(source: &dyn KeyReader, id: &RecordId) -> Result<Option<RecordRow>
     number_of(source, Kind::Experiment, &(*id).into())?.map(|number| row(source, number)).transpose()
 }
 
-/// A record as listings show it: with the beginnings of its texts alone, so that a page is bounded in
-/// bytes whatever was signed.
+/// A record as listings show it, with shortened texts, so that a page is bounded in bytes whatever was signed.
 pub fn listed(source: &dyn KeyReader, number: u64) -> Result<RecordSummary> {
     Ok(cut(row(source, number)?.summary))
 }
@@ -129,7 +129,7 @@ pub fn cut(mut summary: RecordSummary) -> RecordSummary {
     if summary.class.as_str().len() > MAX_SHOWN_NAME {
         let mut name = summary.class.as_str().to_owned();
         shorten(&mut name, MAX_SHOWN_NAME);
-        // Not the class of a device that has the short name.
+        // So that it is not the class of a device that has the short name.
         name.push('…');
         summary.class = HardwareClass::of(&name);
     }
@@ -143,7 +143,7 @@ fn shorten(text: &mut String, most: usize) {
     }
 }
 
-/// A line of the log.
+/// An entry of the change log.
 pub fn change(source: &dyn KeyReader, sequence: u64) -> Result<Change> {
     let line = source.get(Column::Log, &keys::number(sequence))?;
     let line = line.ok_or(Damage::NoEntry { column: Column::Log.name(), number: sequence })?;
@@ -157,7 +157,7 @@ pub fn task_state(source: &dyn KeyReader, id: &TaskId) -> Result<Option<TaskStat
     source.get(Column::Tasks, &id.0)?.map(|bytes| values::decode(&bytes)).transpose()
 }
 
-/// Why a record was refused, if it is remembered.
+/// Why a record was refused, if that is remembered.
 pub fn refusal(source: &dyn KeyReader, id: &RecordId) -> Result<Option<LineageFault>> {
     let Some(bytes) = source.get(Column::Refused, &id.0)? else { return Ok(None) };
     bytes.get(8..).map(values::decode).transpose()
@@ -173,8 +173,8 @@ pub fn event(source: &dyn KeyReader, number: u64) -> Result<Signed<ControlEvent>
     }
 }
 
-/// Judges a record by the events in its window, which are read one at a time and kept without what only
-/// others look at.
+/// Judges a record by the events in its window. They are read one at a time, and only the fields that the rules need
+/// are kept.
 pub fn judgement(source: &dyn KeyReader, row: &RecordRow) -> Result<Judgement> {
     let mut events = Vec::new();
     source.each(Column::About, &keys::events(&row.summary.id, EventSet::Judged), &mut |_, value| {
@@ -188,10 +188,10 @@ pub fn judgement(source: &dyn KeyReader, row: &RecordRow) -> Result<Judgement> {
     Ok(verdict::judge(&row.subject(), events.iter().map(|(id, event)| (*id, event))))
 }
 
-/// Records that are decided, with why they were refused, and others that may still wait for them.
+/// Records that are decided, with why they were refused, and that other records may still wait for.
 pub type Unreleased = Vec<(RecordId, Option<Reject>)>;
 
-/// The decided records that others wait for all the same, with why they were refused.
+/// The decided records that other records still wait for, with why they were refused.
 pub fn unreleased(source: &dyn KeyReader) -> Result<Unreleased> {
     let mut unreleased = Unreleased::new();
     let mut last = None;

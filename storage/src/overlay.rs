@@ -1,4 +1,5 @@
-//! A batch being made, which reads its own writes: what lets a parent and its child come together.
+//! The writes of a batch over the database below. A batch reads its own writes through it, so that a parent and its
+//! child may come in one batch.
 
 use std::{
     cmp::Ordering,
@@ -12,9 +13,10 @@ use crate::{
     error::Result,
 };
 
+/// The edits of a column: a value, or none for a deletion.
 type Edits = BTreeMap<Vec<u8>, Option<Vec<u8>>>;
 
-/// Puts and deletions over what lies below. Nothing reaches the disk from here.
+/// Writes and deletions over a reader. Nothing reaches the disk from here.
 pub struct Overlay<'a> {
     below: &'a dyn KeyReader,
     columns: BTreeMap<Column, Edits>,
@@ -33,14 +35,14 @@ impl<'a> Overlay<'a> {
         self.columns.entry(column).or_default().insert(key, None);
     }
 
-    /// Every entry, for the database to apply: a deletion has no value.
+    /// Every edit, for the database to apply. A deletion has no value.
     pub fn entries(&self) -> impl Iterator<Item = (Column, &[u8], Option<&[u8]>)> + Clone {
         self.columns.iter().flat_map(|(column, entries)| {
             entries.iter().map(|(key, value)| (*column, key.as_slice(), value.as_deref()))
         })
     }
 
-    /// The column's own entries of a walk, in its order.
+    /// The column's own edits within a walk, in the walk's order.
     fn above<'b>(
         &'b self,
         column: Column,
@@ -72,10 +74,10 @@ impl<'a> Overlay<'a> {
     }
 }
 
-/// A key, with no value where it is deleted.
+/// A key, without a value where it is deleted.
 type Edit<'b> = (&'b [u8], Option<&'b [u8]>);
 
-/// The least key above all that start with `prefix`; none when there is no such key.
+/// The lowest key above all keys that start with `prefix`. None when there is no such key.
 fn after(prefix: &[u8]) -> Option<Vec<u8>> {
     let mut end = prefix.to_vec();
     while let Some(last) = end.pop() {

@@ -227,7 +227,7 @@ impl Store {
         // Put back when the batch is written. When the batch fails, its unwritten values must be forgotten.
         let memory = std::mem::take(&mut writer.memory);
         let left = !writer.unreleased.is_empty();
-        let mut batch = InsertBatch::after(&self.inner.db, memory)?.in_steps().sparing_waiting(left);
+        let mut batch = InsertBatch::after(&self.inner.db, memory)?.in_steps().keeping_expired(left);
         let mut outcomes = Vec::with_capacity(objects.len());
         for object in objects {
             outcomes.push((object.id(), batch.insert(object, received_at)?));

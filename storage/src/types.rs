@@ -1,4 +1,4 @@
-//! What the store answers: plain values, made afresh from a snapshot, never written back.
+//! What the store answers: plain values made from a snapshot, never written back.
 
 use std::{collections::HashMap, fmt, path::Path, str::FromStr};
 
@@ -13,11 +13,11 @@ use crate::{columns::Column, error::StoreError};
 /// One object that became part of the store.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, Serialize, Deserialize)]
 pub struct Change {
-    /// Grows by one with each object stored here; a local fact.
+    /// Grows by one with each object that is stored. Differs from node to node.
     pub sequence: u64,
     pub kind: Kind,
     pub id: ObjectId,
-    /// None for profiles, and for control events that name no task and no known record.
+    /// None for profiles, and for control events that name no task and no stored record.
     pub task_id: Option<TaskId>,
 }
 
@@ -79,11 +79,11 @@ impl InsertReport {
 pub enum Scope {
     All,
     Task(TaskId),
-    /// Published by this node.
+    /// Records published by this node.
     Node(NodeId),
 }
 
-/// Which set two nodes compare.
+/// Which set of objects two nodes compare.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 pub enum SyncScope {
     Records(TaskId),
@@ -92,7 +92,7 @@ pub enum SyncScope {
     Profiles,
 }
 
-/// Where a listing goes on. Opaque text to everybody else.
+/// A place in a listing. Opaque text to callers.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Cursor {
     length: u8,
@@ -100,10 +100,10 @@ pub struct Cursor {
 }
 
 impl Cursor {
-    /// Bytes in the longest one: of a series, timestamp, id and number.
+    /// Bytes of the longest cursor, that of a series: timestamp, id and number.
     const MOST: usize = 48;
 
-    /// From a key's bytes behind its prefix; longer ones than any listing has are none.
+    /// The bytes of a key after its prefix. None when they are longer than those of any listing.
     pub(crate) fn of(rest: &[u8]) -> Option<Self> {
         let mut bytes = [0; Self::MOST];
         bytes.get_mut(..rest.len())?.copy_from_slice(rest);
@@ -121,9 +121,9 @@ impl fmt::Display for Cursor {
     }
 }
 
-/// Text that no listing gave out as a cursor.
+/// The text is no cursor.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
-#[error("not a cursor of this program: take the one that the previous page gave")]
+#[error("not a cursor of a listing")]
 pub struct BadCursor;
 
 impl FromStr for Cursor {
@@ -135,27 +135,27 @@ impl FromStr for Cursor {
     }
 }
 
-/// Which way to go through a listing.
+/// The direction of a page in its listing.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub enum Direction {
-    /// From its beginning on: the best, the newest, or the least id.
+    /// From the beginning of the listing: the best, the newest, or the lowest id first.
     #[default]
     Forward,
     Backward,
 }
 
-/// Which part of a listing.
+/// Which part of a listing to return.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Span {
-    /// What was seen last: the page begins behind it, in this direction. None: from the end of the
+    /// The last item seen. The page begins with the next item in this direction. None begins at the end of the
     /// listing where the direction begins.
     pub after: Option<Cursor>,
     pub direction: Direction,
-    /// At most [`MAX_PAGE`] are given.
+    /// A page has at most [`MAX_PAGE`] items.
     pub limit: usize,
 }
 
-/// Longest page: one that takes some 10 ms to read.
+/// Most items of a page, which takes some 10 ms to read.
 pub const MAX_PAGE: usize = 5_000;
 
 impl Span {
@@ -164,24 +164,24 @@ impl Span {
         Self { after: None, direction: Direction::Forward, limit }
     }
 
-    /// The page behind a cursor.
+    /// The page after a cursor.
     pub const fn after(cursor: Cursor, limit: usize) -> Self {
         Self { after: Some(cursor), direction: Direction::Forward, limit }
     }
 
-    /// The page before a cursor, nearest first.
+    /// The page before a cursor, the nearest item first.
     pub const fn before(cursor: Cursor, limit: usize) -> Self {
         Self { after: Some(cursor), direction: Direction::Backward, limit }
     }
 }
 
-/// Part of a listing, in the order of the direction asked for.
+/// A part of a listing, in the direction of the request.
 #[derive(Clone, Debug, PartialEq)]
 pub struct Page<T> {
     pub items: Vec<T>,
-    /// Of the first item: where to turn round.
+    /// Cursor of the first item, for the previous page.
     pub first: Option<Cursor>,
-    /// Of the last item, where there is more behind it.
+    /// Cursor of the last item, if there are more items after it.
     pub next: Option<Cursor>,
 }
 
@@ -191,11 +191,11 @@ impl<T> Default for Page<T> {
     }
 }
 
-/// A record without its diff, with what is known of it here.
+/// A record without its diff, with what the store knows about it.
 #[derive(Clone, Debug, PartialEq)]
 pub struct RecordSummary {
     pub id: RecordId,
-    /// Derived from the lineage for version 1 records.
+    /// From the lineage for version 1 records.
     pub task_id: TaskId,
     pub parent: Option<RecordId>,
     pub depth: u64,
@@ -204,9 +204,9 @@ pub struct RecordSummary {
     /// The task's metric; 0 in crash records.
     pub metric: f64,
     pub node_id: NodeId,
-    /// Unix seconds, the signer's claim.
+    /// Unix seconds, as the signer claims.
     pub timestamp: u64,
-    /// Unix seconds, when it came here.
+    /// Unix seconds of its arrival here.
     pub received_at: u64,
     pub sequence: u64,
     pub num_steps: u64,
@@ -223,22 +223,22 @@ pub struct RecordSummary {
     pub verdict: Verdict,
     /// On the frontier of its hardware class.
     pub on_frontier: bool,
-    /// On the frontier where a child of any class counts.
+    /// On the class-blind frontier, where children of any class count.
     pub on_frontier_blind: bool,
     /// Descends from a root that is not the task's.
     pub stray: bool,
-    /// A legacy record whose depth is not its parent's plus one.
+    /// A legacy record whose depth is not its parent's depth plus one.
     pub odd_depth: bool,
 }
 
-/// A record in full.
+/// A whole record.
 #[derive(Clone, Debug, PartialEq)]
 pub struct RecordView {
     pub signed: Signed<Record>,
     pub summary: RecordSummary,
 }
 
-/// One hardware class of a task. Stray records are not counted.
+/// One hardware class of a task, without stray records.
 #[derive(Clone, Debug, PartialEq)]
 pub struct ClassView {
     pub class: HardwareClass,
@@ -252,11 +252,11 @@ pub struct ClassView {
     pub best: Option<(RecordId, f64)>,
 }
 
-/// A task. Counts leave stray records out, except `node_count` and `stray_count`.
+/// A task. Counts are without stray records, except `node_count` and `stray_count`.
 #[derive(Clone, Debug, PartialEq)]
 pub struct TaskView {
     pub task_id: TaskId,
-    /// None for legacy tasks, and while it has not come yet.
+    /// None in legacy tasks, and while the manifest has not arrived.
     pub manifest: Option<Signed<TaskManifest>>,
     /// Founded by a version 1 record without a parent.
     pub legacy: bool,
@@ -271,17 +271,17 @@ pub struct TaskView {
     pub crash_count: u64,
     /// Records whose result holds: verified or upheld.
     pub verified_count: u64,
-    /// Records under another root than the task's.
+    /// Records that descend from another root than the task's.
     pub stray_count: u64,
     /// Nodes that published any record of the task.
     pub node_count: u64,
-    /// Unix seconds of the newest record, or of the manifest where there is none.
+    /// Unix seconds of the newest record, or of the manifest when there is no record.
     pub last_activity: u64,
-    /// In order of their names.
+    /// In the order of their names.
     pub classes: Vec<ClassView>,
-    /// Of the class-blind frontier.
+    /// Records on the class-blind frontier.
     pub frontier_size: u64,
-    /// Of the class-blind frontier.
+    /// The best record of the class-blind frontier, with its metric.
     pub best: Option<(RecordId, f64)>,
 }
 
@@ -291,13 +291,13 @@ pub struct NodeStats {
     pub node_id: NodeId,
     /// Records published.
     pub experiment_count: u64,
-    /// Its measurements of others' records that count.
+    /// Its measurements of other nodes' records that count.
     pub verification_count: u64,
-    /// Classes that it published in.
+    /// Hardware classes of its records.
     pub classes: Vec<HardwareClass>,
     /// Unix seconds of its newest record or counted measurement; 0 without any.
     pub last_activity: u64,
-    /// From -100 to 100, over all tasks; none for a node without deeds.
+    /// From -100 to 100, over all tasks. None for a node without deeds.
     pub reputation: Option<f64>,
 }
 
@@ -327,16 +327,16 @@ pub struct Measured {
 pub struct PendingView {
     pub id: RecordId,
     pub waits_for: RecordId,
-    /// Unix seconds, when it came here.
+    /// Unix seconds of its arrival.
     pub since: u64,
-    /// Bytes kept of it.
+    /// Bytes stored.
     pub size: u64,
 }
 
 /// Totals over the whole store.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct Counts {
-    /// All records, strays too.
+    /// All records, with strays.
     pub experiments: u64,
     pub keeps: u64,
     pub discards: u64,
@@ -345,30 +345,30 @@ pub struct Counts {
     pub verified: u64,
     pub tasks: u64,
     pub controls: u64,
-    /// Nodes whose profile is known.
+    /// Nodes whose profile is stored.
     pub profiles: u64,
-    /// Records kept aside until their parents come.
+    /// Records that wait for their parents.
     pub pending: u64,
     /// Sum of the class-blind frontiers of all tasks.
     pub frontier: u64,
 }
 
-/// A file of the database that is not what was written.
+/// A file of the database that is not as it was written.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct DamagedFile {
     pub column: String,
-    /// Its name in the store's folder, where RocksDB tells it.
+    /// The file's name in the store's folder, if RocksDB reports it.
     pub file: Option<String>,
     pub why: String,
 }
 
 impl DamagedFile {
-    /// Of a reason for which a part of a column cannot be read.
+    /// For the reason why a part of a column cannot be read.
     pub(crate) fn in_column(column: Column, why: String) -> Self {
         Self { column: column.name().into(), file: file_in(&why), why }
     }
 
-    /// Of a reason for which the database does not open.
+    /// For the reason why the database cannot be opened.
     pub(crate) fn of_database(why: String) -> Self {
         Self { column: "(all)".into(), file: file_in(&why), why }
     }
@@ -380,7 +380,7 @@ impl fmt::Display for DamagedFile {
     }
 }
 
-/// The file that a message of RocksDB is about.
+/// The file that a message of RocksDB names.
 fn file_in(message: &str) -> Option<String> {
     let words = message.split(|c: char| c.is_whitespace() || "(),:;".contains(c));
     let paths = words.filter(|word| [".sst", ".log"].iter().any(|end| word.ends_with(end)));

@@ -5,18 +5,18 @@
 
 use std::borrow::Cow;
 
-/// Different words indexed of one record: a few sentences. A record that is all words would
-/// otherwise cost more index than text.
+/// Most different words of a record that are indexed: a few sentences. Otherwise a record of words only would need
+/// more index than text.
 pub const MAX_WORDS: usize = 32;
-/// Bytes of a word that count: longer ones are mostly hashes and runs of nonsense.
+/// Most bytes of a word. Longer ones are mostly hashes and random text.
 const MAX_WORD: usize = 24;
 
-/// The words of a text, each as often as it is there.
+/// The words of a text, each as often as it occurs.
 pub fn words(text: &str) -> impl Iterator<Item = Cow<'_, str>> {
     text.split(|c: char| !c.is_alphanumeric()).filter(|word| !word.is_empty()).map(lower)
 }
 
-/// Most words are in lower case and short already.
+/// Most words are short and in lower case already, and are not copied.
 fn lower(word: &str) -> Cow<'_, str> {
     if word.len() <= MAX_WORD && word.bytes().all(|byte| byte.is_ascii_lowercase() || byte.is_ascii_digit()) {
         return word.into();

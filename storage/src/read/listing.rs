@@ -1,4 +1,4 @@
-//! Pages of any index: keyset cursors, both ways.
+//! Pages of any index, with keyset cursors in both directions.
 
 use std::ops::ControlFlow;
 
@@ -9,15 +9,16 @@ use crate::{
     types::{Cursor, Direction, MAX_PAGE, Page, Span},
 };
 
-/// Bytes of a page of objects, of which the last one may reach beyond: one object has at most 10 MiB.
+/// Bytes of objects after which a page ends. Its last object may exceed that by at most 10 MiB.
 const MAX_PAGE_BYTES: usize = 16 << 20;
 
-/// An index, or the part of one under a prefix, that is listed.
+/// A listing of an index, or of the part of an index under a prefix.
 #[derive(Clone, Copy)]
 pub struct IndexListing<'a> {
     pub column: Column,
     pub prefix: &'a [u8],
-    /// The way that its order takes: upwards the best or least first, downwards the newest.
+    /// Order of the keys in the forward direction: ascending when the best or lowest key comes first, descending when
+    /// the newest does.
     pub order: KeyOrder,
 }
 
@@ -31,7 +32,7 @@ impl IndexListing<'_> {
         }
     }
 
-    /// One page, each item made from its key and value.
+    /// One page. Each item is made from its key and value.
     pub fn page<T>(
         &self,
         source: &dyn KeyReader,
@@ -41,7 +42,7 @@ impl IndexListing<'_> {
         self.page_of(source, span, item, |_| 0)
     }
 
-    /// As [`IndexListing::page`], of items that may be large: it also ends once they have [`MAX_PAGE_BYTES`].
+    /// As [`IndexListing::page`], for items that may be large: a page also ends after [`MAX_PAGE_BYTES`].
     pub fn page_of<T>(
         &self,
         source: &dyn KeyReader,
@@ -73,7 +74,7 @@ impl IndexListing<'_> {
         Ok(page)
     }
 
-    /// The first `limit` items, however many that is.
+    /// The first `limit` items, without a maximum.
     pub fn head<T>(
         &self,
         source: &dyn KeyReader,

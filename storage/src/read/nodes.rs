@@ -1,4 +1,4 @@
-//! Questions about nodes: each answered from what the batches keep of that node.
+//! Questions about nodes. Each is answered from the state that batches keep of a node.
 
 use std::{collections::BTreeSet, ops::ControlFlow};
 
@@ -17,7 +17,7 @@ use crate::{
 };
 
 impl Store {
-    /// The profile in force.
+    /// The node's profile in force.
     ///
     /// # Errors
     /// When the store cannot be read, as for all questions here.
@@ -53,7 +53,7 @@ impl Store {
         list.page(&view, span, |key, value| stats(&view, task, NodeId(keys::last_id(key)?), value))
     }
 
-    /// What one node did in a task, or at all.
+    /// What one node did in a task, or in all tasks.
     ///
     /// # Errors
     /// When the store cannot be read.
@@ -63,7 +63,7 @@ impl Store {
         state.map(|value| stats(&view, task, *node, &value)).transpose()
     }
 
-    /// The nodes whose id starts with these hex digits: publishers, verifiers and owners of profiles.
+    /// The nodes whose id starts with these hex digits: publishers, verifiers and nodes with a profile.
     ///
     /// # Errors
     /// When the store cannot be read.

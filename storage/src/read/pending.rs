@@ -17,7 +17,7 @@ use crate::{
 };
 
 impl Store {
-    /// Whether the record waits here for its parent.
+    /// Whether the record waits for its parent.
     ///
     /// # Errors
     /// When the store cannot be read, as for all questions here.
@@ -25,7 +25,7 @@ impl Store {
         self.database().has(Column::Pending, &id.0)
     }
 
-    /// Records that wait for their parents.
+    /// How many records wait for their parents.
     ///
     /// # Errors
     /// When the store cannot be read.
@@ -33,7 +33,7 @@ impl Store {
         Ok(tally(self.database())?.pending)
     }
 
-    /// The records that wait, in the order in which they came: the first is dropped first.
+    /// The pending records in the order of their arrival. The first one is dropped first.
     ///
     /// # Errors
     /// When the store cannot be read.
@@ -59,7 +59,7 @@ impl Store {
         let view = self.view();
         let mut missing = Vec::new();
         let mut gather = |from: Option<RecordId>, up_to: Option<RecordId>| {
-            // Each pass has its own: the second one begins where the first one may have ended.
+            // Each pass has its own: the second one may begin at the id where the first one ended.
             let mut last = None;
             view.walk(
                 Column::PendingByParent,

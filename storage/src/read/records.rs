@@ -18,7 +18,7 @@ use crate::{
 };
 
 impl Store {
-    /// A record in full: also its summary has the whole texts, which others show the beginnings of.
+    /// A whole record. Its summary has the whole texts, too, which other summaries shorten.
     ///
     /// # Errors
     /// When the store cannot be read, as for all questions here.
@@ -28,7 +28,7 @@ impl Store {
         Ok(row_of(&view, id)?.map(|row| RecordView { signed, summary: row.summary }))
     }
 
-    /// A record without its diff and signature: two small reads.
+    /// A record without its diff and signature, from two small reads.
     ///
     /// # Errors
     /// When the store cannot be read.
@@ -36,7 +36,7 @@ impl Store {
         Ok(row_of(&self.view(), id)?.map(|row| cut(row.summary)))
     }
 
-    /// The first of the records built on this one, in (timestamp, id) order.
+    /// The first `limit` children of a record, in (timestamp, id) order.
     ///
     /// # Errors
     /// When the store cannot be read.
@@ -47,7 +47,7 @@ impl Store {
         list.head(&view, limit, |key, _| Ok(placing(&view, keys::last_number(key)?)?.id))
     }
 
-    /// The records built on this one, in (timestamp, id) order.
+    /// The children of a record, in (timestamp, id) order.
     ///
     /// # Errors
     /// When the store cannot be read.
@@ -57,7 +57,8 @@ impl Store {
         listed(&view, Column::Children, &parent.to_be_bytes(), KeyOrder::Ascending, span)
     }
 
-    /// The parent, its parent, and so on to the root. To go on, ask with the last one given.
+    /// At most `limit` ancestors of a record: its parent, the parent's parent, and so on to the root. The last one
+    /// returned continues the list.
     ///
     /// # Errors
     /// When the store cannot be read.
@@ -74,8 +75,8 @@ impl Store {
         Ok(ancestors)
     }
 
-    /// Newest first by (timestamp, id), from just below `before` on; with the cursor of the next
-    /// page where there is one.
+    /// Records in descending order of (timestamp, id), from just below `before` on, and the cursor of the next page
+    /// if there is one.
     ///
     /// # Errors
     /// When the store cannot be read.
@@ -89,7 +90,7 @@ impl Store {
         Ok((page.items, page.next))
     }
 
-    /// All records, a task's or a node's, the newest first by (timestamp, id).
+    /// All records, a task's or a node's, in descending order of (timestamp, id).
     ///
     /// # Errors
     /// When the store cannot be read.
@@ -103,7 +104,7 @@ impl Store {
         listed(&view, Column::Timeline, &prefix, KeyOrder::Descending, span)
     }
 
-    /// A task's records that have a metric, the best first, strays left out.
+    /// A task's records that have a metric, the best first, without strays.
     ///
     /// # Errors
     /// When the store cannot be read.
@@ -111,8 +112,7 @@ impl Store {
         listed(&self.view(), Column::Metrics, &task.0, KeyOrder::Ascending, span)
     }
 
-    /// All records of a task, strays too, in (timestamp, id) order. For charts there is
-    /// [`Store::graph`], which is far cheaper.
+    /// All records of a task, with strays, in (timestamp, id) order. [`Store::graph`] is much cheaper for charts.
     ///
     /// # Errors
     /// When the store cannot be read.
@@ -123,7 +123,7 @@ impl Store {
         summaries(&view, &list.head(&view, usize::MAX, |_, value| Ok(GraphPoint::decode(value)?.number))?)
     }
 
-    /// The first of a class's frontier, or of the class-blind one, best first.
+    /// The first `limit` records of a class's frontier, or of the class-blind one, the best first.
     ///
     /// # Errors
     /// When the store cannot be read.
@@ -134,7 +134,7 @@ impl Store {
         summaries(&view, &list.head(&view, limit, |key, _| keys::last_number(key))?)
     }
 
-    /// A class's frontier, or the class-blind one, best first.
+    /// A class's frontier, or the class-blind one, the best record first.
     ///
     /// # Errors
     /// When the store cannot be read.
@@ -157,7 +157,7 @@ impl Store {
         row_of(&view, id)?.map(|row| lookup::judgement(&view, &row)).transpose()
     }
 
-    /// The measurements that count in a record's verdict, in (timestamp, id) order: one read.
+    /// The measurements that count in a record's verdict, in (timestamp, id) order, from one read.
     ///
     /// # Errors
     /// When the store cannot be read.
@@ -168,8 +168,8 @@ impl Store {
         Ok(values::decode::<Evidence>(&bytes)?.measured())
     }
 
-    /// The first `limit` control events about a record that a node signed, in (timestamp, id) order. Those
-    /// of others are passed over unread.
+    /// The first `limit` control events about a record that a node signed, in (timestamp, id) order. The events of
+    /// other signers are not read.
     ///
     /// # Errors
     /// When the store cannot be read.
@@ -216,7 +216,7 @@ impl Store {
     }
 }
 
-/// A page of records out of an index whose keys end with moments.
+/// A page of records from an index whose keys end with moments.
 fn listed(
     source: &dyn KeyReader,
     column: Column,
@@ -227,7 +227,7 @@ fn listed(
     shown(source, IndexListing { column, prefix, order }.page(source, span, |key, _| keys::last_number(key))?)
 }
 
-/// A page of records whose numbers are known.
+/// A page of records from a page of their numbers.
 fn shown(source: &dyn KeyReader, page: Page<u64>) -> Result<Page<RecordSummary>> {
     let Page { items, first, next } = page;
     Ok(Page { items: summaries(source, &items)?, first, next })

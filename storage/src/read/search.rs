@@ -1,4 +1,4 @@
-//! Looking for records by the words ([`crate::words`]) of their description and hypothesis.
+//! Finding records by the words ([`crate::words`]) of their description and hypothesis.
 
 use std::{borrow::Cow, ops::ControlFlow};
 
@@ -16,37 +16,37 @@ use crate::{
     words::words,
 };
 
-/// Words of a question that are looked at.
-const MAX_QUESTION: usize = 8;
-/// Records and stretches of words looked at for one page, so that common words with nothing in common
-/// take some 50 ms at most. The page is short then, and its cursor goes on.
-const MAX_LOOKED_AT: usize = 20_000;
-/// Uses counted to tell which word of a question is the rarest.
+/// Most words of a query that are searched for.
+const MAX_QUERY_WORDS: usize = 8;
+/// Most records and blocks of word uses that are read for one page, so that common words that never occur together
+/// take some 50 ms at most. The page is short then, and its cursor continues.
+const MAX_READ: usize = 20_000;
+/// Most uses of a word that are counted to find the rarest word of a query.
 const MAX_COUNTED: usize = 1_000;
 
-/// The different words of a question.
-fn asked(text: &str) -> Vec<Cow<'_, str>> {
-    let mut asked = Vec::with_capacity(MAX_QUESTION);
+/// The different words of a query.
+fn query_words(text: &str) -> Vec<Cow<'_, str>> {
+    let mut query_words = Vec::with_capacity(MAX_QUERY_WORDS);
     for word in words(text) {
-        if asked.len() >= MAX_QUESTION {
+        if query_words.len() >= MAX_QUERY_WORDS {
             break;
         }
-        if !asked.contains(&word) {
-            asked.push(word);
+        if !query_words.contains(&word) {
+            query_words.push(word);
         }
     }
-    asked
+    query_words
 }
 
 impl Store {
-    /// The records whose description and hypothesis hold every one of these words, of a task or of
-    /// all, the last to arrive first. A page may be short, even empty, and yet have a next one.
+    /// The records whose description and hypothesis contain every one of these words, in a task or in all tasks, the
+    /// last to arrive first. A page may be short, even empty, and still have a next page.
     ///
     /// # Errors
     /// When the store cannot be read.
     pub fn search(&self, text: &str, task: Option<&TaskId>, span: &Span) -> Result<Page<RecordSummary>> {
         let view = self.view();
-        let mut words = asked(text);
+        let mut words = query_words(text);
         let Some(rarest) = take_rarest(&view, &mut words)? else { return Ok(Page::default()) };
         let prefix = keys::word(&rarest);
         let way =
@@ -54,20 +54,20 @@ impl Store {
         let after = span.after.and_then(|cursor| keys::number_at(cursor.bytes(), 0).ok());
         let from = after.map(|number| keys::word_uses(&rarest, keys::word_use(number).0));
         let mut page = Page::default();
-        let (mut last, mut more, mut looked_at) = (None, false, 0);
+        let (mut last, mut more, mut reads) = (None, false, 0);
         view.walk(Column::Words, &prefix, from.as_deref(), way, &mut |key, uses| {
-            let stretch = keys::last_number(key)?;
-            looked_at += words.len();
+            let block = keys::last_number(key)?;
+            reads += words.len();
             let mut others = Vec::with_capacity(words.len());
             for word in &words {
-                others.push(view.get(Column::Words, &keys::word_uses(word, stretch))?.unwrap_or_default());
+                others.push(view.get(Column::Words, &keys::word_uses(word, block))?.unwrap_or_default());
             }
-            for (number, low) in numbers(stretch, uses, after, way) {
-                if page.items.len() >= span.limit.min(MAX_PAGE) || looked_at >= MAX_LOOKED_AT {
+            for (number, low) in numbers(block, uses, after, way) {
+                if page.items.len() >= span.limit.min(MAX_PAGE) || reads >= MAX_READ {
                     more = true;
                     return Ok(ControlFlow::Break(()));
                 }
-                looked_at += 1;
+                reads += 1;
                 last = Cursor::of(&number.to_be_bytes());
                 if !others.iter().all(|uses| uses.contains(&low)) {
                     continue;
@@ -87,9 +87,9 @@ impl Store {
     }
 }
 
-/// The numbers of a stretch behind `after`, this way, each with its last byte.
-fn numbers(stretch: u64, uses: &[u8], after: Option<u64>, way: KeyOrder) -> impl Iterator<Item = (u64, u8)> {
-    let mut numbers: Vec<_> = uses.iter().map(|low| (stretch << 8 | u64::from(*low), *low)).collect();
+/// The numbers of a block after `after`, in this order, each with its last byte.
+fn numbers(block: u64, uses: &[u8], after: Option<u64>, way: KeyOrder) -> impl Iterator<Item = (u64, u8)> {
+    let mut numbers: Vec<_> = uses.iter().map(|low| (block << 8 | u64::from(*low), *low)).collect();
     match way {
         KeyOrder::Ascending => numbers.retain(|(number, _)| after.is_none_or(|after| *number > after)),
         KeyOrder::Descending => {
@@ -100,7 +100,7 @@ fn numbers(stretch: u64, uses: &[u8], after: Option<u64>, way: KeyOrder) -> impl
     numbers.into_iter()
 }
 
-/// Takes the word out that the fewest records use, as far as is counted.
+/// Removes and returns the word that the fewest records use, as far as uses are counted.
 fn take_rarest<'a>(view: &Snapshot<'_>, words: &mut Vec<Cow<'a, str>>) -> Result<Option<Cow<'a, str>>> {
     let mut counts = Vec::with_capacity(words.len());
     for word in words.iter() {
@@ -120,7 +120,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn question_keeps_each_word_once() {
-        assert_eq!(asked("to be or not to be"), ["to", "be", "or", "not"]);
+    fn query_keeps_each_word_once() {
+        assert_eq!(query_words("to be or not to be"), ["to", "be", "or", "not"]);
     }
 }

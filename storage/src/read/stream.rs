@@ -1,5 +1,5 @@
-//! Everything of one kind, page by page, across tasks: how a whole store is passed on or written out
-//! without being held in memory. A page is one short read of a snapshot, so that writers never wait.
+//! All objects of one kind, page by page, across tasks. So a whole store is sent or exported without being held in
+//! memory. A page is one short read of a snapshot, and does not block writers.
 
 use std::ops::ControlFlow;
 
@@ -16,10 +16,10 @@ use crate::{
     values::{self, RecordRow},
 };
 
-/// A timestamp (Unix seconds) and an id: the order of a stream, and where it goes on.
+/// A timestamp (Unix seconds) and an id: the order of a stream, and where it continues.
 pub type Position = (u64, ObjectId);
 
-/// An object as it lies in the store: what was signed, not parsed.
+/// A stored object as it was signed, not parsed.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct ObjectText {
     pub canonical: Vec<u8>,
@@ -27,9 +27,8 @@ pub struct ObjectText {
 }
 
 impl Store {
-    /// The objects of a kind in (timestamp, id) order, from just after `from`: `limit` of them at most,
-    /// fewer only at the end. Ids of one second that begin with the same 8 bytes are in the order of their
-    /// arrival.
+    /// The objects of a kind in (timestamp, id) order, from just after `from`: at most `limit`, and fewer only at the
+    /// end. Ids of one second that begin with the same 8 bytes are in the order of their arrival.
     ///
     /// # Errors
     /// When the store cannot be read.
@@ -41,8 +40,8 @@ impl Store {
             Kind::Profile => TimeList::Profiles,
         };
         let view = self.view();
-        // Keys that hold a number are in its order where the beginnings of two ids are the same. An object
-        // that is no longer here would have come before all of these: they come again, and none is missed.
+        // Keys that contain a number are in its order where the first bytes of two ids are equal. An object that is
+        // no longer stored sorts before all of these: they are returned again, and none is missed.
         let start = from.map(|(timestamp, id)| {
             let number = if listing.compared() { None } else { number_of(&view, kind, &id)? };
             Ok::<_, StoreError>(keys::timeline(listing, &Moment { timestamp, id, number: number.unwrap_or_default() }))
@@ -61,7 +60,7 @@ impl Store {
         Ok(page)
     }
 
-    /// A record as it was signed, with where it stands; none where it is not here.
+    /// A record as it was signed, with its summary. None when it is not stored.
     ///
     /// # Errors
     /// When the store cannot be read.
@@ -75,7 +74,7 @@ impl Store {
     }
 }
 
-/// The id that an entry of a listing stands for.
+/// The id that an entry of a list stands for.
 fn id_in(view: &Snapshot<'_>, listing: TimeList, key: &[u8]) -> Result<ObjectId> {
     if listing.compared() {
         return keys::last_id(key).map(ObjectId);

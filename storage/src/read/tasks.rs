@@ -16,11 +16,11 @@ use crate::{
     values::{self, ClassState, TaskState},
 };
 
-/// The metric of version 1 records, and what is assumed while a manifest is unknown.
+/// The metric of version 1 records, and of tasks whose manifest is unknown.
 const DEFAULT_METRIC: &str = "val_bpb";
 
 impl Store {
-    /// Every task of which a manifest or a record is here, by id.
+    /// Every task with a stored manifest or record, by id.
     ///
     /// # Errors
     /// When the store cannot be read.
@@ -59,7 +59,7 @@ impl Store {
         task_state(&view, id)?.map(|state| task_view(&view, *id, state)).transpose()
     }
 
-    /// The task that a node follows when none is pinned.
+    /// The task that a node works on when no task is pinned.
     ///
     /// # Errors
     /// When the store cannot be read.
@@ -68,7 +68,7 @@ impl Store {
         first.map(|(key, _)| keys::last_id(&key).map(TaskId)).transpose()
     }
 
-    /// As [`Store::most_active_task`], out of the tasks that a node can work on.
+    /// As [`Store::most_active_task`], among the tasks for which `fit` is true.
     ///
     /// # Errors
     /// When the store cannot be read.
@@ -86,7 +86,7 @@ impl Store {
         Ok(found)
     }
 
-    /// The records that beat all before them, by (timestamp, id): of a class, or of all.
+    /// The records that are better than all before them by (timestamp, id), in a class or in all classes.
     ///
     /// # Errors
     /// When the store cannot be read.
@@ -106,7 +106,7 @@ const fn by_id() -> IndexListing<'static> {
     IndexListing { column: Column::Tasks, prefix: &[], order: KeyOrder::Ascending }
 }
 
-/// What a task takes in a page, of which its manifest may be most.
+/// Bytes of a task in a page. Most of them may be its manifest.
 fn bytes_of(task: &TaskView) -> usize {
     task.manifest.as_ref().map_or(0, |manifest| manifest.canonical().len())
 }
@@ -170,7 +170,7 @@ fn classes(view: &Snapshot<'_>, task: &TaskId) -> Result<Vec<ClassView>> {
     Ok(classes)
 }
 
-/// The first of a frontier, which is in the goal's order already.
+/// The first record of a frontier, whose keys are in the order of the goal.
 fn best(view: &Snapshot<'_>, prefix: &[u8]) -> Result<Option<(RecordId, f64)>> {
     let Some((key, _)) = view.first(Column::Frontier, prefix, None, KeyOrder::Ascending)? else { return Ok(None) };
     let best = row(view, keys::last_number(&key)?)?.summary;

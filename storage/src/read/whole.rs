@@ -1,4 +1,4 @@
-//! Questions about the store as a whole: objects by id, totals, the log.
+//! Questions about the whole store: objects by id, totals, the change log.
 
 use std::ops::ControlFlow;
 
@@ -16,7 +16,7 @@ use crate::{
 };
 
 impl Store {
-    /// Whether the object is stored. Pending ones are not: see [`Store::is_pending`].
+    /// Whether the object is stored. Pending records are not: see [`Store::is_pending`].
     ///
     /// # Errors
     /// When the store cannot be read, as for all questions here.
@@ -29,12 +29,12 @@ impl Store {
     /// # Errors
     /// When the store cannot be read.
     pub fn object(&self, kind: Kind, id: &ObjectId) -> Result<Option<SignedObject>> {
-        // A profile may be replaced between the two reads, so these are of one moment.
+        // Both reads use one snapshot, because a profile may be replaced between them.
         object(&self.view(), kind, id)
     }
 
-    /// Records, then tasks, whose id starts with these hex digits; a legacy task bears its
-    /// founder's id, so that both come. Nothing where `prefix` is no hex.
+    /// The records, then the tasks, whose id starts with these hex digits. A legacy task has its founder's id, so
+    /// both are returned. Empty when `prefix` is not hex.
     ///
     /// # Errors
     /// When the store cannot be read.
@@ -58,7 +58,7 @@ impl Store {
         Ok(tally(self.database())?.counts())
     }
 
-    /// What was stored after `sequence`, oldest first. A profile since replaced is still told of.
+    /// The changes after `sequence`, the oldest first. They include profiles that were replaced since.
     ///
     /// # Errors
     /// When the store cannot be read.
@@ -67,7 +67,7 @@ impl Store {
         self.log(from, KeyOrder::Ascending, limit)
     }
 
-    /// What was stored before `before`, newest first, in one task or at all.
+    /// The changes before `before`, the newest first, in one task or in all.
     ///
     /// # Errors
     /// When the store cannot be read.
@@ -79,8 +79,8 @@ impl Store {
         }
     }
 
-    /// Of every record's line the placing tells the rest. Both lie in the same order, and so take two scans
-    /// instead of a read for each line.
+    /// An entry for a record has its kind only; its placing has the rest. Both columns are in the same order, so two
+    /// scans replace one read for each entry.
     fn log(&self, from: u64, way: KeyOrder, limit: usize) -> Result<Vec<Change>> {
         let view = self.view();
         let mut lines = Vec::new();
@@ -127,7 +127,7 @@ impl Store {
     }
 }
 
-/// The placings of these records, which are all there are between the first and the last of them.
+/// The placings of these records. They are all placings between the first and the last of them.
 fn placings(view: &Snapshot<'_>, numbers: impl Iterator<Item = u64>, way: KeyOrder) -> Result<Vec<Placing>> {
     let (mut numbers, mut placings) = (numbers.peekable(), Vec::new());
     let Some(first) = numbers.peek().map(|first| first.to_be_bytes()) else { return Ok(placings) };
@@ -142,14 +142,14 @@ fn placings(view: &Snapshot<'_>, numbers: impl Iterator<Item = u64>, way: KeyOrd
     Ok(placings)
 }
 
-/// The first hex digits of an id: whole bytes and perhaps half a one.
+/// The first hex digits of an id: whole bytes, and perhaps half of one.
 pub struct HexPrefix {
     bytes: Vec<u8>,
     half: Option<u8>,
 }
 
 impl HexPrefix {
-    /// None where the text is not lower-case hex, or longer than an id.
+    /// None when the text is not lower-case hex, or longer than an id.
     pub fn parse(text: &str) -> Option<Self> {
         if text.len() > 64 || !text.bytes().all(|b| matches!(b, b'0'..=b'9' | b'a'..=b'f')) {
             return None;
@@ -159,10 +159,10 @@ impl HexPrefix {
         Some(Self { bytes: hex::decode(whole).ok()?, half })
     }
 
-    /// The first `limit` ids that start so, in a column whose keys are ids behind `before`.
+    /// The first `limit` ids with this prefix, in a column whose keys are ids after `before`.
     pub fn find(&self, source: &dyn KeyReader, column: Column, before: &[u8], limit: usize) -> Result<Vec<[u8; 32]>> {
         let start = [before, &self.bytes].concat();
-        // Half a byte is 16 values of the next one, all side by side.
+        // Half a byte is a range of 16 values of the next byte.
         let from = self.half.map(|half| [start.as_slice(), &[half << 4]].concat());
         let mut found = Vec::new();
         source.walk(column, &start, from.as_deref(), KeyOrder::Ascending, &mut |key, _| {

@@ -1,4 +1,4 @@
-//! Every byte on disk read once against its checksum: the blocks of the database's tables, and the
+//! Reads every byte on disk once and checks it: the blocks of the database's tables against their checksums, and the
 //! artifacts against their addresses.
 
 use std::path::Path;
@@ -12,36 +12,35 @@ use crate::{
     db::{Db, KeyScanner},
     error::Result,
     layout::{self, ScratchFolder},
-    progress::{Stage, Watch, tell},
+    progress::{Stage, Watch, notify},
     salvage::{SalvageScan, ScanStep},
     store::Store,
     tuning::Access,
     types::DamagedFile,
 };
 
-/// Damages told of one by one; each names a file, and a store has some thousands at most.
+/// Most damaged files that a report lists. A store has some thousand files at most.
 const MAX_DAMAGES: usize = 1000;
 
-/// Artifacts between two reports of progress.
+/// Artifacts between two progress reports.
 const REPORT: u64 = 50;
 
-/// What reading everything came to.
+/// The result of reading all files.
 #[derive(Clone, Debug, Default)]
 pub struct FilesReport {
-    /// Table files and artifacts looked at.
+    /// Table files and artifacts that were read.
     pub files: u64,
     pub artifacts: u64,
     pub damaged: Vec<DamagedFile>,
-    /// Artifacts that are not what their address says. In a store open for writing they are gone, and
-    /// can be fetched again.
+    /// Artifacts that do not match their address. In a store open for writing they were removed, and can be fetched
+    /// again.
     pub damaged_artifacts: Vec<Cid>,
 }
 
 impl Store {
-    /// Reads every block of the database and every artifact, and names what is damaged. Can run
-    /// beside everything else: of a store open for writing it reads hard links of the tables as they are
-    /// now, through a cache of their own, since what the store's cache holds is not read from the disk.
-    /// Where a table is gone, it reads the store itself.
+    /// Reads every block of the database and every artifact, and reports what is damaged. Can run while the store is
+    /// in use. In a store open for writing it reads hard links of the tables with a cache of its own, because the
+    /// store's cache would hide damage on the disk. Where a table is missing, it reads the store itself.
     ///
     /// # Errors
     /// [`crate::StoreError::Cancelled`], [`crate::StoreError::Io`].
@@ -54,11 +53,12 @@ impl Store {
         } else {
             let scratch = ScratchFolder::new(self.dir())?;
             let copy = scratch.path().join("checkpoint");
-            // The log of writes is copied as it is: a flush would also compact what may be damaged.
+            // The write-ahead log is copied instead of flushed: a flush would also compact tables that may be
+            // damaged.
             match Checkpoint::new(self.database().raw())?.create_checkpoint_with_log_size(&copy, u64::MAX) {
                 Ok(()) => self.scan_blocks(&Db::open(&copy, Access::Salvage)?, &mut report, watch)?,
                 Err(error) if report.damaged.is_empty() => return Err(error.into()),
-                // A table that is gone cannot be linked, and is named already.
+                // A missing table cannot be linked, and is reported already.
                 Err(_) => self.scan_blocks(&self.view(), &mut report, watch)?,
             }
         }
@@ -68,7 +68,7 @@ impl Store {
 
     fn scan_blocks(&self, source: &dyn KeyScanner, report: &mut FilesReport, watch: &mut Watch<'_>) -> Result<()> {
         for (done, column) in Column::ALL.into_iter().enumerate() {
-            tell(watch, Stage::Scan, done as u64, Column::ALL.len() as u64)?;
+            notify(watch, Stage::Scan, done as u64, Column::ALL.len() as u64)?;
             for step in SalvageScan::new(source, column) {
                 if let ScanStep::Damage(why) = step?
                     && report.damaged.len() < MAX_DAMAGES
@@ -81,7 +81,7 @@ impl Store {
     }
 }
 
-/// Reads every artifact, and with `remove` takes away those that are damaged.
+/// Reads every artifact, and removes damaged ones if `remove` is true.
 pub fn verify_artifacts(
     artifacts: &Artifacts,
     remove: bool,
@@ -89,7 +89,7 @@ pub fn verify_artifacts(
     watch: &mut Watch<'_>,
 ) -> Result<()> {
     artifacts.each(&mut |stored| {
-        // A right one may have come in its place since it was read.
+        // `remove_damaged` reads the file again, because an undamaged one may have replaced it.
         if artifacts.verify(&stored.cid)? == Some(false)
             && (!remove || artifacts.remove_damaged(&stored.cid)?)
             && report.damaged_artifacts.len() < MAX_DAMAGES
@@ -98,18 +98,18 @@ pub fn verify_artifacts(
         }
         report.artifacts += 1;
         if report.artifacts.is_multiple_of(REPORT) {
-            tell(watch, Stage::Artifacts, report.artifacts, 0)?;
+            notify(watch, Stage::Artifacts, report.artifacts, 0)?;
         }
         Ok(())
     })
 }
 
-/// How many table files the database has, and those whose length is not what it wrote.
+/// The number of table files of the database, and the files whose length is not as it was written.
 pub fn cut_files(db: &Db, dir: &Path) -> Result<(u64, Vec<DamagedFile>)> {
     let files = db.raw().live_files()?;
     let mut cut: Vec<DamagedFile> = files.iter().filter_map(|file| cut_file(file, dir)).collect();
     if !cut.is_empty() {
-        // One that a compaction replaced since then is nobody's any more.
+        // A compaction may have replaced one of these files meanwhile.
         let live = db.raw().live_files()?;
         cut.retain(|cut| live.iter().any(|file| cut.file.as_deref() == Some(table_name(file))));
     }

@@ -1,6 +1,6 @@
-//! Objects going into an empty database again, under their numbers: what the columns should be.
-//! Whatever does not verify is named and left out. What is read of a store for it, and in which
-//! order, is [`super::walk`]'s.
+//! Inserts objects into an empty database again, under their sequence numbers. The result shows what the columns
+//! should be. Objects that cannot be verified are reported and left out. [`super::walk`] decides what is read of a
+//! store, and in which order.
 
 use std::{collections::HashSet, fmt, ops::RangeInclusive};
 
@@ -11,38 +11,37 @@ use crate::{
     db::{Db, KeyReader, KeyScanner, KeyValue},
     error::{Damage, Result},
     keys, lookup,
-    progress::{Stage, Watch, tell},
+    progress::{Stage, Watch, notify},
     salvage::{SalvageScan, ScanStep},
     types::{Change, DamagedFile, InsertOutcome},
     values::{self, LineageFault, PendingEntry},
     write::InsertBatch,
 };
 
-/// Objects in one batch: bounds the memory, some MiB of records.
+/// Most objects of one batch, which bounds its memory: some MiB of records.
 const BATCH: u64 = 1000;
 
-/// Bytes of objects after which a batch is written however few they are: one may have 10 MiB, and a
-/// batch takes some times its objects' bytes of memory.
+/// Bytes of objects after which a batch is written. One object may have 10 MiB, and a batch takes a multiple of its
+/// objects' bytes.
 const BATCH_BYTES: usize = 16 << 20;
 
-/// Steps between two reports of progress.
+/// Steps between two progress reports.
 const REPORT: u64 = 250;
 
-/// Faults, damages and ranges of lost changes kept, of each so many. Enough to name what is lost,
-/// bounded where all is.
+/// Most faults, damaged files and ranges of lost changes in a report, of each.
 const MAX_FAULTS: usize = 1000;
 
-/// Objects that are known to be bad, so that each is told of once: 4 MiB of memory.
-const MAX_TOLD: usize = 1 << 16;
+/// Most bad objects remembered, so that each is reported once: 4 MiB of memory.
+const MAX_REPORTED: usize = 1 << 16;
 
-/// What is wrong with one object of a store.
+/// A fault of one object of a store.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Fault {
-    /// An object that the log names cannot be read.
+    /// The change log names an object that cannot be read.
     Lost { kind: Kind, id: ObjectId, why: String },
-    /// What is under the object's id is not what was signed, or breaks a rule.
+    /// The object under this id is not what was signed, or breaks a rule.
     Refused { kind: Kind, id: ObjectId, why: String },
-    /// The record's parent is not here, so that it waits for it again.
+    /// The record's parent is missing, so the record waits for it again.
     Orphaned { id: ObjectId, missing: RecordId },
 }
 
@@ -56,25 +55,24 @@ impl fmt::Display for Fault {
     }
 }
 
-/// What a replay came to.
+/// The result of a replay.
 #[derive(Clone, Debug, Default)]
 pub struct ReplayReport {
-    /// Objects inserted, pending ones left out.
+    /// Objects inserted, without pending ones.
     pub objects: u64,
     pub pending: u64,
-    /// Objects that only the spare database still had.
+    /// Objects that only the spare database had.
     pub from_spare: u64,
     /// Where the database cannot be read.
     pub damaged: Vec<DamagedFile>,
-    /// The first of them.
+    /// The first faults.
     pub faults: Vec<Fault>,
     pub fault_count: u64,
-    /// Numbers under which something was acknowledged and nothing is left, not even a line of the log;
-    /// the first of them.
+    /// The first ranges of sequence numbers that were acknowledged and of which nothing is left.
     pub lost_changes: Vec<RangeInclusive<u64>>,
 }
 
-/// A replay under way.
+/// A replay in progress.
 pub struct Replay<'a> {
     into: &'a Db,
     spare: Option<&'a dyn KeyScanner>,
@@ -82,22 +80,22 @@ pub struct Replay<'a> {
     in_batch: u64,
     bytes_in_batch: usize,
 
-    /// Whether the result is to be what the old database should be, faults included: waiting records keep
-    /// their numbers, and nothing is mended.
+    /// Whether the result is to be what the old database should be, with its faults: nothing is repaired, and pending
+    /// records keep their arrival numbers.
     exact: bool,
 
-    /// The highest number given, and the one above which new numbers are given.
+    /// The highest sequence number used, and the one above which new numbers are given.
     highest: u64,
     last: u64,
-    /// The last arrival time known: what a record gets whose own is lost.
+    /// The last known time of arrival. A record whose own is lost gets it.
     received_at: u64,
-    told: HashSet<ObjectId>,
+    reported: HashSet<ObjectId>,
     seen: u64,
     done: ReplayReport,
 }
 
 impl<'a> Replay<'a> {
-    /// `into` is empty. Objects that are lost are looked for in `spare`. New numbers are given above `last`.
+    /// `into` is empty. Lost objects are looked up in `spare`. New sequence numbers are above `last`.
     pub fn new(into: &'a Db, spare: Option<&'a dyn KeyScanner>, last: u64) -> Result<Self> {
         Ok(Self {
             into,
@@ -111,13 +109,13 @@ impl<'a> Replay<'a> {
             highest: 0,
             last,
             received_at: 0,
-            told: HashSet::new(),
+            reported: HashSet::new(),
             seen: 0,
             done: ReplayReport::default(),
         })
     }
 
-    /// Mends nothing: for comparing.
+    /// Repairs nothing: for comparing.
     pub fn exactly(self) -> Self {
         Self { exact: true, ..self }
     }
@@ -130,7 +128,7 @@ impl<'a> Replay<'a> {
         self.spare
     }
 
-    /// Ends with this number as the last given, if none above it was.
+    /// Ends the replay. The database's last sequence number is `last`, or a higher one that was used.
     pub fn finish(mut self, last: u64) -> Result<ReplayReport> {
         self.highest = self.highest.max(last);
         self.flush()?;
@@ -146,13 +144,13 @@ impl<'a> Replay<'a> {
     }
 
     fn refuse(&mut self, kind: Kind, id: ObjectId, why: String) {
-        if self.told.len() < MAX_TOLD && !self.told.insert(id) {
+        if self.reported.len() < MAX_REPORTED && !self.reported.insert(id) {
             return;
         }
         self.fault(Fault::Refused { kind, id, why });
     }
 
-    /// Names a place that cannot be read, once.
+    /// Reports a place that cannot be read, once.
     pub fn unreadable(&mut self, column: Column, why: String) {
         let damaged = DamagedFile::in_column(column, why);
         if self.done.damaged.len() < MAX_FAULTS && !self.done.damaged.contains(&damaged) {
@@ -166,11 +164,11 @@ impl<'a> Replay<'a> {
         }
     }
 
-    /// The entry that a step came to, if it is none of damage, which is named. Tells of progress.
+    /// The entry of a scan step. Damage is reported, and returns None. Reports progress.
     pub fn entry(&mut self, column: Column, step: ScanStep, watch: &mut Watch<'_>) -> Result<Option<KeyValue>> {
         self.seen(watch)?;
         Ok(match step {
-            ScanStep::KeyValue(key, value) => Some((key, value)),
+            ScanStep::Entry(key, value) => Some((key, value)),
             ScanStep::Damage(why) => {
                 self.unreadable(column, why);
                 None
@@ -180,18 +178,18 @@ impl<'a> Replay<'a> {
 
     fn seen(&mut self, watch: &mut Watch<'_>) -> Result<()> {
         if self.seen.is_multiple_of(REPORT) {
-            tell(watch, Stage::Replay, self.done.objects, self.last.max(self.done.objects))?;
+            notify(watch, Stage::Replay, self.done.objects, self.last.max(self.done.objects))?;
         }
         self.seen += 1;
         Ok(())
     }
 
-    /// The next object has this number.
+    /// The next object gets this sequence number.
     pub fn at(&mut self, number: u64) {
         self.batch.skip_to(number);
     }
 
-    /// From here on objects get new numbers.
+    /// The next objects get new sequence numbers.
     pub fn beyond(&mut self) {
         self.highest = self.highest.max(self.last);
         self.batch.skip_to(self.highest.saturating_add(1));
@@ -202,13 +200,13 @@ impl<'a> Replay<'a> {
         self.into.has(Column::Ids, &keys::id(kind, id))
     }
 
-    /// A line of the log of what is no longer here: a profile since replaced.
+    /// Adds an entry to the change log for an object that is no longer stored: a profile that was replaced.
     pub fn line(&mut self, change: &Change) -> Result<()> {
         self.batch.replay_line(change)?;
         self.step(0)
     }
 
-    /// From the spare database, when there is one and it has it; else it is lost.
+    /// Inserts an object from the spare database, or reports it as lost.
     pub fn recover(&mut self, kind: Kind, id: ObjectId, received_at: Option<u64>, why: String) -> Result<()> {
         if !self.take_spare(kind, id, received_at)? {
             self.fault(Fault::Lost { kind, id, why });
@@ -216,7 +214,7 @@ impl<'a> Replay<'a> {
         Ok(())
     }
 
-    /// Inserts the spare database's copy; false where it has none.
+    /// Inserts the spare database's copy of an object. False when it has none.
     pub fn take_spare(&mut self, kind: Kind, id: ObjectId, received_at: Option<u64>) -> Result<bool> {
         let Some(spare) = self.spare else { return Ok(false) };
         let Ok(Some(number)) = lookup::number_of(spare, kind, &id) else { return Ok(false) };
@@ -224,7 +222,7 @@ impl<'a> Replay<'a> {
         self.take_copy(object, number, received_at)
     }
 
-    /// Inserts what the spare database has under a number of its own, and tells whether it was not here.
+    /// Inserts an object that the spare database has under `number`. False when it was inserted before.
     pub fn take_copy(&mut self, object: SignedObject, number: u64, received_at: Option<u64>) -> Result<bool> {
         let own =
             || self.spare.and_then(|spare| lookup::placing(spare, number).ok()).map(|placing| placing.received_at);
@@ -235,15 +233,15 @@ impl<'a> Replay<'a> {
         Ok(taken)
     }
 
-    /// Everything that only the spare database has: what the store lost every trace of.
+    /// Inserts every object that only the spare database has.
     pub fn rest_of_spare(&mut self, watch: &mut Watch<'_>) -> Result<()> {
         let Some(spare) = self.spare else { return Ok(()) };
         self.flush()?;
         self.beyond();
         for step in SalvageScan::new(spare, Column::Objects) {
             self.seen(watch)?;
-            // What the spare one itself lost is no loss of this store.
-            let ScanStep::KeyValue(key, value) = step? else { continue };
+            // Damage in the spare database is no loss of this store.
+            let ScanStep::Entry(key, value) = step? else { continue };
             let (Ok(number), Ok(object)) = (keys::number_at(&key, 0), values::decode_stored(&value)) else { continue };
             if !self.has(object.kind(), &object.id())? {
                 self.take_copy(object, number, None)?;
@@ -252,11 +250,11 @@ impl<'a> Replay<'a> {
         Ok(())
     }
 
-    /// Verifies and inserts one object, which was found under `id`; whether it is new, or waits.
+    /// Verifies and inserts one object, which was found under `id`. True when it is new, or pending.
     pub fn take(&mut self, object: SignedObject, id: ObjectId, received_at: Option<u64>) -> Result<bool> {
         let (kind, size) = (object.kind(), object.canonical().len());
         if object.id() != id {
-            let why = format!("its bytes are those of {}", object.id());
+            let why = format!("its bytes belong to {}", object.id());
             self.refuse(kind, id, why);
             return Ok(false);
         }
@@ -268,7 +266,7 @@ impl<'a> Replay<'a> {
             }
         };
         self.received_at = received_at.unwrap_or(self.received_at);
-        // What it releases gets the numbers that follow, which may not be those of others.
+        // The records that it releases get the following sequence numbers, which must not be those of other objects.
         if kind == Kind::Experiment && self.batch.is_awaited(&RecordId::from(id))? {
             self.beyond();
         }
@@ -277,11 +275,11 @@ impl<'a> Replay<'a> {
                 self.done.objects += 1;
                 true
             }
-            // Counted when its parent comes, told of when that does not.
+            // Counted when its parent is inserted, reported when the parent is not.
             InsertOutcome::Pending { .. } => true,
             InsertOutcome::Known => {
                 if self.exact {
-                    self.refuse(kind, id, "it is there twice".into());
+                    self.refuse(kind, id, "it is stored twice".into());
                 }
                 false
             }
@@ -303,14 +301,14 @@ impl<'a> Replay<'a> {
         self.batch.refuse(id, &flaw.reject())
     }
 
-    /// The records that wait for their parents, in the order in which they came, then those that are in
-    /// no order any more.
+    /// Inserts the pending records in the order of their arrival, then those that have lost their place in that
+    /// order.
     pub fn waiting(&mut self, from: &dyn KeyScanner, watch: &mut Watch<'_>) -> Result<()> {
         self.flush()?;
         for step in SalvageScan::new(from, Column::PendingByAge) {
             let Some((_, id)) = self.entry(Column::PendingByAge, step?, watch)? else { continue };
             match from.get(Column::Pending, &id) {
-                Ok(Some(held)) => self.hold(&id, &held)?,
+                Ok(Some(held)) => self.insert_pending(&id, &held)?,
                 Ok(None) => {}
                 Err(error) => self.unreadable(Column::Pending, error.into_reason()),
             }
@@ -322,13 +320,13 @@ impl<'a> Replay<'a> {
         for step in SalvageScan::new(from, Column::Pending) {
             let Some((id, held)) = self.entry(Column::Pending, step?, watch)? else { continue };
             if !self.into.has(Column::Pending, &id)? {
-                self.hold(&id, &held)?;
+                self.insert_pending(&id, &held)?;
             }
         }
         Ok(())
     }
 
-    fn hold(&mut self, id: &[u8], held: &[u8]) -> Result<()> {
+    fn insert_pending(&mut self, id: &[u8], held: &[u8]) -> Result<()> {
         let found = values::decode::<PendingEntry>(held).and_then(|held| {
             let object = values::decode_object(Kind::Experiment, &held.object.0)?.verify()?;
             Ok((held, object))
@@ -341,11 +339,11 @@ impl<'a> Replay<'a> {
             }
         };
         if self.exact {
-            self.batch.replay_held(held.order);
-            return self.hold_still(&object, &held);
+            self.batch.replay_pending(held.order);
+            return self.keep_pending(&object, &held);
         }
         match self.batch.insert(&object, held.received_at)? {
-            // Its parent was in the store, or came out of the spare one.
+            // Its parent was stored, or came from the spare database.
             InsertOutcome::New => self.done.objects += 1,
             InsertOutcome::Known | InsertOutcome::Pending { .. } => {}
             InsertOutcome::Rejected(reject) => self.refuse(Kind::Experiment, object.id(), reject.to_string()),
@@ -354,23 +352,23 @@ impl<'a> Replay<'a> {
         self.step(held.object.0.len())
     }
 
-    /// What waits goes on waiting, whatever became of its parent: between two steps of a release that
-    /// one is stored, or refused, and the record not yet.
-    fn hold_still(&mut self, object: &SignedObject, held: &PendingEntry) -> Result<()> {
+    /// Keeps a record pending, whatever its parent is: between two steps of a release, the parent is stored or
+    /// refused and the record is not decided yet.
+    fn keep_pending(&mut self, object: &SignedObject, held: &PendingEntry) -> Result<()> {
         let id = object.id();
         let decided = self.has(Kind::Experiment, &id)? || self.into.has(Column::Refused, &id.0)?;
         match object {
             SignedObject::Experiment(record) if !decided && let Some(parent) = record.parent => {
-                self.batch.hold(record, parent, held.received_at)?;
+                self.batch.add_pending(record, parent, held.received_at)?;
             }
-            _ if decided => self.refuse(Kind::Experiment, id, "it waits and is decided".into()),
-            _ => self.refuse(Kind::Experiment, id, "it waits for no parent".into()),
+            _ if decided => self.refuse(Kind::Experiment, id, "it is pending and decided".into()),
+            _ => self.refuse(Kind::Experiment, id, "it is pending without a parent".into()),
         }
         self.step(held.object.0.len())
     }
 
-    /// Names the records that wait for a parent that is lost. With `now` they begin to wait then: their
-    /// parents are asked for from now on only, and would be given up at once if they came long ago.
+    /// Reports the records whose parents are lost. With `now`, they wait from then on: their parents are requested
+    /// only from now on, and old records would expire at once.
     pub fn orphans(&mut self, now: Option<u64>) -> Result<()> {
         self.flush()?;
         for entry in self.into.scan(Column::PendingByAge, &[])? {
@@ -387,9 +385,9 @@ impl<'a> Replay<'a> {
         Ok(())
     }
 
-    /// The numbers that the next waiting and the next refused record get.
+    /// Sets the arrival numbers of the next pending and the next refused record.
     pub fn orders(&mut self, pending: u64, refused: u64) {
-        self.batch.replay_held(pending);
+        self.batch.replay_pending(pending);
         self.batch.replay_refused(refused);
     }
 
@@ -403,7 +401,7 @@ impl<'a> Replay<'a> {
     /// Writes what was inserted.
     pub fn flush(&mut self) -> Result<()> {
         (self.in_batch, self.bytes_in_batch) = (0, 0);
-        // The number that is written is above all that were given.
+        // The number that is written is the highest one used.
         self.batch.skip_to(self.highest.saturating_add(1));
         let finished = std::mem::replace(&mut self.batch, InsertBatch::replay(self.into)?).finish()?;
         self.into.commit(finished.view.entries())?;
@@ -427,7 +425,7 @@ mod tests {
     };
 
     #[test]
-    fn a_few_large_objects_are_a_batch() {
+    fn few_large_objects_fill_a_batch() {
         let dir = tempfile::tempdir().unwrap();
         let into = Db::open(dir.path(), Access::Scratch).unwrap();
         let mut replay = Replay::new(&into, None, 0).unwrap();

@@ -210,8 +210,8 @@ fn the_oldest_pending_records_make_room() {
     let children: Vec<_> = (0..4).map(|i| sign(2, &record(2, Some(task), Some(&root), 1.0, i))).collect();
     insert(&store, &children.iter().map(any).collect::<Vec<_>>().iter().collect::<Vec<_>>());
     let mut batch = InsertBatch::new(store.database()).unwrap();
-    batch.shed(3, u64::MAX).unwrap();
-    batch.shed(9, 1000).unwrap();
+    batch.drop_oldest(3, u64::MAX).unwrap();
+    batch.drop_oldest(9, 1000).unwrap();
     let finished = batch.finish().unwrap();
     assert!(finished.dropped_pending >= 3, "each is over 500 bytes");
     assert!(!finished.view.has(Column::Pending, &children[0].id().0).unwrap());

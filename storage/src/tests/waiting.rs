@@ -117,7 +117,7 @@ fn what_a_batch_left_to_be_released_is_not_too_old_for_the_next() {
     let (dir, _root, _children) = waiting(5);
     let store = Store::open(dir.path()).unwrap();
     for (spares, dropped) in [(true, 0), (false, 5)] {
-        let mut batch = InsertBatch::new(store.database()).unwrap().in_steps().sparing_waiting(spares);
+        let mut batch = InsertBatch::new(store.database()).unwrap().in_steps().keeping_expired(spares);
         let unrelated: VerifiedObject = manifest(1, Goal::Minimize).into();
         batch.insert(&unrelated, TOO_LATE).unwrap();
         assert_eq!(batch.finish().unwrap().dropped_pending, dropped);

@@ -1,5 +1,5 @@
-//! Writing and reading the compact values: fixed fields one after another, numbers as LEB128
-//! where they are mostly small, texts and lists by their length first.
+//! Writing and reading compact values: fixed fields one after another, mostly small numbers as LEB128, texts and
+//! lists after their length.
 
 use crate::error::{Damage, Result};
 

@@ -1,4 +1,4 @@
-//! What lies under the keys: CBOR through the protocol's codec, or a few fixed bytes.
+//! The values of the database: CBOR through the protocol's codec, or a few fixed bytes.
 //!
 //! These are formats on disk: a change of any of them is a new [`crate::columns::SCHEMA`].
 
@@ -24,7 +24,7 @@ use crate::{
     types::Counts,
 };
 
-/// Largest value: an object of the protocol's largest size, with room to spare.
+/// Most bytes of a value: more than an object of the protocol's largest size.
 const MAX_VALUE: usize = 32 << 20;
 
 pub fn encode<T: Serialize>(value: &T) -> Result<Vec<u8>> {
@@ -40,7 +40,8 @@ pub fn number(bytes: &[u8]) -> Result<u64> {
     Ok(bytes.try_into().map(u64::from_be_bytes).map_err(|_| Damage::Value("a number is not 8 bytes"))?)
 }
 
-/// A line of the log, whose key is its number. Of a record the kind alone: the row tells the rest.
+/// An entry of the change log, without its sequence number, which is the key. For a record only the kind: [`Placing`]
+/// has the rest.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum LogEntry {
     Record,
@@ -75,7 +76,7 @@ impl LogEntry {
     }
 }
 
-/// What the rules need of a manifest.
+/// The fields of a manifest that the rules need.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 pub struct ManifestFacts {
     pub name: String,
@@ -85,20 +86,20 @@ pub struct ManifestFacts {
     pub timestamp: u64,
 }
 
-/// Records by what became of them.
+/// Counts of records.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Counters {
     pub experiments: u64,
     pub keeps: u64,
     pub discards: u64,
     pub crashes: u64,
-    /// Whose result holds.
+    /// Records whose result holds.
     pub verified: u64,
     pub frontier: u64,
 }
 
 impl Counters {
-    /// Counts one more, with its status.
+    /// Counts one more record.
     pub fn add(&mut self, status: Status) {
         self.experiments += 1;
         match status {
@@ -108,19 +109,19 @@ impl Counters {
         }
     }
 
-    /// Counts anew whether a result holds.
+    /// Counts a record whose result held or not `before`, and holds or not `after`.
     pub fn reverify(&mut self, before: bool, after: bool) {
         self.verified = recount(self.verified, before, after);
     }
 }
 
-/// A counter when something counted before or not, and now does or does not.
+/// A counter after one item was counted or not `before`, and is counted or not `after`.
 pub fn recount(count: u64, before: bool, after: bool) -> u64 {
     (count + u64::from(after)).saturating_sub(u64::from(before))
 }
 
-/// What a task's newest records show: how many are no strays, how many of these are keeps, and
-/// the newest one's timestamp.
+/// What ranks a task by activity. Among its newest records: how many are not strays, how many of these are keeps, and
+/// the timestamp of the newest.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct ActivityRank {
     pub recent: u8,
@@ -132,13 +133,13 @@ pub struct ActivityRank {
 #[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
 pub struct TaskState {
     pub manifest: Option<ManifestFacts>,
-    /// Who signed the record that bears the task's id: the founder of a legacy task.
+    /// The signer of the record that has the task's id: the founder of a legacy task.
     pub founder: Option<NodeId>,
     pub root: Option<RecordId>,
-    /// Strays left out; the frontier is the class-blind one.
+    /// Without strays. The frontier is the class-blind one.
     pub counted: Counters,
     pub strays: u64,
-    /// Nodes that published, strays too.
+    /// Nodes that published in the task, also strays only.
     pub nodes: u64,
     pub activity: Option<ActivityRank>,
 }
@@ -148,49 +149,49 @@ impl TaskState {
         self.manifest.as_ref().map_or(Goal::Minimize, |manifest| manifest.goal)
     }
 
-    /// Whose roots precede all others. The founder of a legacy task stands in for the creator, so
-    /// that nobody can take the task over with a parentless record of an earlier timestamp.
+    /// The node whose roots precede all others. In a legacy task it is the founder, so that nobody can take the task
+    /// over with a parentless record of an earlier timestamp.
     pub fn creator(&self) -> Option<NodeId> {
         self.manifest.as_ref().map(|manifest| manifest.created_by).or(self.founder)
     }
 }
 
-/// One hardware class of a task, strays left out.
+/// One hardware class of a task, without strays.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 pub struct ClassState {
     pub class: HardwareClass,
     pub counted: Counters,
 }
 
-/// What a node published in one class, in a task or at all, strays too.
+/// What a node published in one class, in a task or in all tasks, with strays.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 pub struct Publisher {
     pub class: HardwareClass,
     pub experiments: u64,
-    /// Unix seconds of the oldest and the newest.
+    /// Unix seconds of the oldest and the newest record.
     pub first: u64,
     pub last: u64,
 }
 
-/// What a node did, in a task or at all.
+/// What a node did, in a task or in all tasks.
 #[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
 pub struct NodeState {
-    /// Records published, strays too.
+    /// Records published, with strays.
     pub experiments: u64,
     /// Its measurements that count.
     pub verifications: u64,
-    /// None without deeds, and in tasks.
+    /// None without deeds, and in the state for one task.
     pub reputation: Option<f64>,
 }
 
-/// Totals, and the numbers given out to pending and refused records.
+/// Totals, and the next arrival numbers for pending and refused records.
 #[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
 pub struct Totals {
-    /// All records, strays too; the frontier is the sum of the tasks' class-blind ones.
+    /// All records, with strays. The frontier is the sum of the tasks' class-blind frontiers.
     pub counted: Counters,
     pub tasks: u64,
     pub controls: u64,
-    /// Of them about a record that is not here yet.
+    /// Control events about a record that is not stored yet.
     #[serde(default)]
     pub early: u64,
     pub profiles: u64,
@@ -218,11 +219,11 @@ impl Totals {
     }
 }
 
-/// A stretch of a listing that nodes compare.
+/// A range of a list that nodes compare.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct Bucket {
     pub count: u64,
-    /// Of the ids as little-endian numbers, modulo 2^256, as set reconciliation sums them.
+    /// The sum of the ids as little-endian numbers, modulo 2^256, as set reconciliation calculates it.
     pub sum: [u8; 32],
 }
 
@@ -266,11 +267,11 @@ pub struct PendingEntry {
     pub order: u64,
     pub received_at: u64,
     pub parent: RecordId,
-    /// As [`encode_object`] makes them.
+    /// The record as [`encode_object`] makes it.
     pub object: Bytes,
 }
 
-/// Why a record was refused for its lineage.
+/// Why a record was refused by the lineage rules.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub enum LineageFault {
     Task,
@@ -278,7 +279,7 @@ pub enum LineageFault {
 }
 
 impl LineageFault {
-    /// None where the reason is not the lineage.
+    /// None when the record was refused for another reason.
     pub fn of(reject: &Reject) -> Option<Self> {
         match reject {
             Reject::TaskMismatch => Some(Self::Task),
@@ -303,7 +304,7 @@ mod tests {
 
     proptest! {
         #[test]
-        fn a_bucket_without_what_was_added_is_as_before(a in any::<[u8; 32]>(), b in any::<[u8; 32]>()) {
+        fn subtracting_an_added_bucket_restores_the_sum(a in any::<[u8; 32]>(), b in any::<[u8; 32]>()) {
             let (mut both, b) = (Bucket::of(&ObjectId(a)), Bucket::of(&ObjectId(b)));
             both.add(&b);
             prop_assert_eq!(Bucket::decode(&both.encode()).unwrap(), both);

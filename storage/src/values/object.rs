@@ -1,19 +1,19 @@
-//! Objects as they lie on disk.
+//! Objects as they are stored.
 //!
-//! A record's canonical text is mostly the names of its fields and ids in hex. So a record is kept
-//! as its fields, from which the text is made again, wherever that gives the very bytes that were
-//! signed; whatever else, a record whose numbers are spelled in another way included, is kept as it
-//! is. What a listing does not show comes last, so that it is not even looked at.
+//! Most of a record's canonical text is field names, and ids in hex. A record is therefore stored as its fields, if
+//! the canonical text made from them is byte for byte what was signed. Every other object is stored as its canonical
+//! text, also a record whose numbers are spelled in another way. The fields that no listing shows come last, so that
+//! a listing does not decode them.
 
 use spore_protocol::{Cid, Kind, NodeId, Object, Record, RecordId, Signed, SignedObject, Status, TaskId};
 
 use super::bytes::{ValueReader, ValueWriter};
 use crate::error::{Damage, Result};
 
-/// Set in the first byte of an object that is kept as its fields.
+/// Set in the first byte of an object that is stored as its fields.
 const FIELDS: u8 = 0x80;
 
-/// An object: signature, then canonical bytes.
+/// An object as its signature and its canonical bytes.
 pub fn encode_object(object: &SignedObject) -> Vec<u8> {
     [object.signature().as_slice(), object.canonical()].concat()
 }
@@ -23,8 +23,8 @@ pub fn decode_object(kind: Kind, bytes: &[u8]) -> Result<SignedObject> {
     Ok(SignedObject::from_canonical(kind, canonical, *signature)?)
 }
 
-/// An object as it lies under its number: kind code, then as [`encode_object`] makes it; or kind code
-/// and [`FIELDS`], a record's fields, signature, diff.
+/// An object as it is stored under its number: kind code, then as [`encode_object`] makes it. Or, for a record stored
+/// as its fields: kind code and [`FIELDS`], the fields, the signature, the diff.
 pub fn encode_stored(object: &SignedObject) -> Vec<u8> {
     match object {
         SignedObject::Experiment(record) => encode_record(record),
@@ -59,7 +59,7 @@ pub fn decode_stored(bytes: &[u8]) -> Result<SignedObject> {
     }
 }
 
-/// The canonical bytes of a stored object, and its signature, without reading the bytes' text.
+/// The canonical bytes and the signature of a stored object, without parsing it.
 pub fn stored_text(bytes: &[u8]) -> Result<(Vec<u8>, [u8; 64])> {
     match split(bytes)? {
         (_, true, rest) => read_record(rest).map(|(record, signature)| (record.canonical().into_bytes(), signature)),
@@ -75,8 +75,7 @@ pub fn stored_kind(bytes: &[u8]) -> Result<Kind> {
     split(bytes).map(|(kind, ..)| kind)
 }
 
-/// A stored record, perhaps without its diff and what it names in hex beside the script: what a
-/// listing shows.
+/// A stored record for a listing. The diff and the addresses of dataset and evaluator may be empty.
 pub fn stored_record(bytes: &[u8]) -> Result<Record> {
     match split(bytes)? {
         (Kind::Experiment, true, rest) => read_fields(&mut ValueReader(rest), false),
@@ -128,8 +127,8 @@ fn write_fields(w: &mut ValueWriter, record: &Record) {
     w.text(&record.hypothesis);
 }
 
-/// All but the diff; and the names of dataset and evaluator only if `named`, for they take as long
-/// to spell out as everything else.
+/// All fields but the diff. `named` decides whether the names of dataset and evaluator are made, which takes as much
+/// time as everything else.
 fn read_fields(r: &mut ValueReader<'_>, named: bool) -> Result<Record> {
     let status = STATUSES.get(usize::from(r.byte()?)).copied();
     let status = status.ok_or(Damage::Value("a status is unknown"))?;
@@ -168,9 +167,9 @@ fn read_fields(r: &mut ValueReader<'_>, named: bool) -> Result<Record> {
     })
 }
 
-/// A text that mostly is an address in hex, which is kept as its bytes.
+/// A text that is mostly an address in hex, and then stored as the address's bytes.
 fn write_name(w: &mut ValueWriter, name: &str) {
-    // In capital letters it would come back in small ones.
+    // Upper-case digits would be read back in lower case.
     let cid = name.parse::<Cid>().ok().filter(|_| !name.bytes().any(|byte| byte.is_ascii_uppercase()));
     w.optional(cid.map(|cid| cid.0));
     if cid.is_none() {
@@ -193,7 +192,7 @@ mod tests {
 
     use super::*;
 
-    /// A record with these numbers and texts, and the rest in the forms that records have.
+    /// A record with these numbers and texts. The other fields have usual values.
     fn signed(numbers: (u64, f64, f64), texts: (String, String, String), version: u64) -> SignedObject {
         let identity = fixtures::identity(3);
         let record = Record {
@@ -217,7 +216,7 @@ mod tests {
 
     proptest! {
         #[test]
-        fn a_record_comes_back_as_it_was_signed(
+        fn record_is_read_back_as_it_was_signed(
             numbers in (any::<u32>().prop_map(u64::from), -1e9..1e9f64, 0.0..1e6f64),
             texts in (".{0,60}", ".{0,20}", ".{0,20}"),
             version in 1..4u64,
@@ -242,9 +241,9 @@ mod tests {
         }
     }
 
-    /// The reference writes `0` where we would write `0.0`: another text, another id.
+    /// The reference writes `0` where this program writes `0.0`: another text, and so another id.
     #[test]
-    fn a_record_whose_numbers_are_spelled_otherwise_is_kept_as_it_is() {
+    fn record_with_another_spelling_of_numbers_is_stored_as_text() {
         let SignedObject::Experiment(record) = signed((1, 2.5, 0.0), Default::default(), 2) else { unreachable!() };
         let text = String::from_utf8(record.canonical().to_vec()).unwrap();
         let other = text.replace("\"peak_vram_mb\":0.0", "\"peak_vram_mb\":0");

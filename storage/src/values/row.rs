@@ -1,5 +1,4 @@
-//! A record as listings show it, and as a task's graph does: what the store adds to its object, and
-//! what stands of it in its task's list.
+//! A record as listings and the task graph show it: its object's fields, and what the store adds to them.
 
 use spore_protocol::{
     Kind, ObjectId, Record, RecordId, Status, TaskId, Verdict,
@@ -15,19 +14,19 @@ use crate::{
     types::{Change, RecordSummary},
 };
 
-/// A record as it is listed: its object's fields, and its [`Placing`].
+/// A record as a listing shows it: fields of its object, and its [`Placing`].
 #[derive(Clone, Debug, PartialEq)]
 pub struct RecordRow {
     /// Without the diff.
     pub summary: RecordSummary,
-    /// The parent's sequence number here; 0 without one.
+    /// The parent's sequence number here; 0 without a parent.
     pub parent_number: u64,
 }
 
 /// What the store knows of a record that its object does not say.
 ///
-/// On disk: verdict, flags (class frontier 1, class-blind frontier 2, stray 4, odd depth 8); id and
-/// task; then LEB128 numbers: the parent's number, the time of arrival.
+/// On disk: verdict; flags (class frontier 1, class-blind frontier 2, stray 4, odd depth 8); id; task; then as LEB128
+/// the parent's number and the time of arrival.
 #[derive(Clone, Copy, Debug, PartialEq)]
 pub struct Placing {
     pub verdict: Verdict,
@@ -64,7 +63,7 @@ impl Placing {
         })
     }
 
-    /// The record's line of the log.
+    /// The record's entry in the change log.
     pub fn change(&self, sequence: u64) -> Change {
         Change { sequence, kind: Kind::Experiment, id: self.id.into(), task_id: Some(self.task_id) }
     }
@@ -97,7 +96,7 @@ fn of_code<T: Copy>(all: &[T], code: u8) -> Result<T> {
 }
 
 impl RecordRow {
-    /// A record not yet joined to its task's tree, without its texts.
+    /// A record that is not joined to its task's tree yet, without its texts.
     pub fn of(
         id: RecordId,
         record: &Record,
@@ -136,7 +135,7 @@ impl RecordRow {
         Self::new(without_texts, placing, sequence)
     }
 
-    /// With what the rules ask for alone.
+    /// Only with what the rules need.
     pub fn without_texts(mut self) -> Self {
         let s = &mut self.summary;
         for text in [&mut s.description, &mut s.hypothesis, &mut s.agent_model, &mut s.gpu_model] {
@@ -145,7 +144,7 @@ impl RecordRow {
         self
     }
 
-    /// As its object and its placing tell it.
+    /// A row from a record's object and its placing.
     pub fn new(record: Record, placing: Placing, sequence: u64) -> Self {
         let flag = |bit: u8| placing.flags & bit != 0;
         let summary = RecordSummary {
@@ -243,8 +242,8 @@ impl RecordRow {
     }
 }
 
-/// What a task's graph shows of a record, in 35 bytes: number, parent's number (0 without one),
-/// metric's bits, the first 8 bytes of the class's key, status, verdict, flags as in a [`RecordRow`].
+/// What a task's graph shows of a record, in 35 bytes: number, parent's number (0 without a parent), the metric's
+/// bits, the first 8 bytes of the class's key, status, verdict, flags as in [`Placing`].
 #[derive(Clone, Copy, Debug, PartialEq)]
 pub struct GraphPoint {
     pub number: u64,

@@ -12,7 +12,7 @@ use std::{
 
 use spore_protocol::{NodeId, RecordId, Status, TaskId};
 
-use super::{series::Tails, timeline::Stretch};
+use super::{series::Tails, timeline::BucketRange};
 use crate::{
     error::{Damage, Result},
     keys::{ClassKey, TimeList},
@@ -34,7 +34,7 @@ pub struct Memory {
     /// Under their keys.
     pub(super) publishers: Known<Vec<u8>, Publisher>,
     pub(super) tails: Tails,
-    pub(super) stretches: HashMap<TimeList, Stretch>,
+    pub(super) bucket_ranges: HashMap<TimeList, BucketRange>,
     /// A stretch of numbers, and all uses of words in it.
     pub(super) words: Option<(u64, HashMap<String, Vec<u8>>)>,
     /// Whether a task has a name so long that what is remembered cannot be counted by its number.
@@ -56,8 +56,8 @@ impl Memory {
         if self.tails.len() > ENTRIES {
             self.tails.clear();
         }
-        if self.stretches.len() > ENTRIES {
-            self.stretches.clear();
+        if self.bucket_ranges.len() > ENTRIES {
+            self.bucket_ranges.clear();
         }
     }
 }

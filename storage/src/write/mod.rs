@@ -47,11 +47,11 @@ pub struct InsertBatch<'a> {
     changed_rows: BTreeSet<u64>,
     /// Records whose events changed, or what their verdict is worth.
     unjudged: BTreeSet<u64>,
-    /// Uses of words, by stretch of numbers.
+    /// Uses of words, by block of numbers.
     words: HashMap<String, Vec<(u64, Vec<u8>)>>,
     /// Tasks whose newest records changed.
-    stirred: BTreeSet<TaskId>,
-    unfolded: BTreeMap<NodeId, deeds::DeedChanges>,
+    rank_changed: BTreeSet<TaskId>,
+    deed_changes: BTreeMap<NodeId, deeds::DeedChanges>,
     changes: Vec<Change>,
     /// Whether anything is to be written.
     dirty: bool,
@@ -59,10 +59,10 @@ pub struct InsertBatch<'a> {
     resolved: HashMap<ObjectId, Option<Reject>>,
     late_rejects: Vec<(ObjectId, Reject)>,
     dropped_pending: u64,
-    room: pending::ReleaseBudget,
+    budget: pending::ReleaseBudget,
     unreleased: lookup::Unreleased,
-    /// Whether nothing that waits is too old: see [`InsertBatch::sparing_waiting`].
-    spares_waiting: bool,
+    /// Whether nothing that waits is too old: see [`InsertBatch::keeping_expired`].
+    keeps_expired: bool,
     /// Whether all that waits is kept: see [`InsertBatch::replay`].
     keeps_all: bool,
 }
@@ -106,16 +106,16 @@ impl<'a> InsertBatch<'a> {
             changed_rows: BTreeSet::new(),
             unjudged: BTreeSet::new(),
             words: HashMap::new(),
-            stirred: BTreeSet::new(),
-            unfolded: BTreeMap::new(),
+            rank_changed: BTreeSet::new(),
+            deed_changes: BTreeMap::new(),
             changes: Vec::new(),
             dirty: false,
             resolved: HashMap::new(),
             late_rejects: Vec::new(),
             dropped_pending: 0,
-            room: pending::ALL_AT_ONCE,
+            budget: pending::ALL_AT_ONCE,
             unreleased: lookup::Unreleased::new(),
-            spares_waiting: false,
+            keeps_expired: false,
             keeps_all: false,
         })
     }
@@ -124,14 +124,14 @@ impl<'a> InsertBatch<'a> {
     /// next batch to begin with.
     #[must_use]
     pub fn in_steps(self) -> Self {
-        Self { room: pending::ONE_STEP, ..self }
+        Self { budget: pending::ONE_STEP, ..self }
     }
 
     /// Drops nothing for its age where `spares` is true: a batch before this one left records that are to be
     /// released, whose parents came in time.
     #[must_use]
-    pub fn sparing_waiting(self, spares: bool) -> Self {
-        Self { spares_waiting: spares, ..self }
+    pub fn keeping_expired(self, spares: bool) -> Self {
+        Self { keeps_expired: spares, ..self }
     }
 
     /// Of a replay, in which no waiting record is too old or one too many: those that are here were
@@ -171,7 +171,7 @@ impl<'a> InsertBatch<'a> {
     }
 
     /// The arrival number that the next pending record gets, for a replay too.
-    pub fn replay_held(&mut self, order: u64) {
+    pub fn replay_pending(&mut self, order: u64) {
         self.tally.next_pending = order;
     }
 
@@ -196,10 +196,10 @@ impl<'a> InsertBatch<'a> {
         for number in std::mem::take(&mut self.unjudged) {
             self.judge(number)?;
         }
-        self.fold_deeds()?;
+        self.update_reputations()?;
         self.write_rows()?;
         self.write_words()?;
-        self.weigh_tasks()?;
+        self.rank_tasks()?;
         for (task, state) in self.memory.tasks.take_touched() {
             self.view.put(Column::Tasks, task.0.to_vec(), encode(&state)?);
         }
@@ -282,13 +282,13 @@ impl<'a> InsertBatch<'a> {
 
     /// A record uses a word; whether it is the first time that it says so.
     fn note_word(&mut self, word: &str, number: u64) -> bool {
-        let (stretch, low) = keys::word_use(number);
-        let Some(stretches) = self.words.get_mut(word) else {
-            self.words.insert(word.to_owned(), vec![(stretch, vec![low])]);
+        let (block, low) = keys::word_use(number);
+        let Some(blocks) = self.words.get_mut(word) else {
+            self.words.insert(word.to_owned(), vec![(block, vec![low])]);
             return true;
         };
         // Mostly the last one, but a repair gives numbers in any order.
-        match stretches.iter_mut().rev().find(|(other, _)| *other == stretch) {
+        match blocks.iter_mut().rev().find(|(other, _)| *other == block) {
             Some((_, lows)) => {
                 let first = lows.last() != Some(&low);
                 if first {
@@ -297,24 +297,24 @@ impl<'a> InsertBatch<'a> {
                 first
             }
             None => {
-                stretches.push((stretch, vec![low]));
+                blocks.push((block, vec![low]));
                 true
             }
         }
     }
 
     fn write_words(&mut self) -> Result<()> {
-        // Nothing is written yet of a stretch that lies behind all numbers given before, and of the
+        // Nothing is written yet of a block that lies behind all numbers given before, and of the
         // one where they ended the batch before may remember all.
         let (begun, last) = (keys::word_use(self.begun_at).0, keys::word_use(self.sequence).0);
-        let mut remembered = self.memory.words.take().filter(|(stretch, _)| *stretch == begun);
+        let mut remembered = self.memory.words.take().filter(|(block, _)| *block == begun);
         let mut left = if last > begun { Some(HashMap::new()) } else { None };
-        for (word, stretches) in std::mem::take(&mut self.words) {
-            for (stretch, new) in stretches {
-                let key = keys::word_uses(&word, stretch);
+        for (word, blocks) in std::mem::take(&mut self.words) {
+            for (block, new) in blocks {
+                let key = keys::word_uses(&word, block);
                 let known = match &mut remembered {
-                    _ if stretch > begun => None,
-                    Some((_, uses)) if stretch == begun => uses.remove(&word),
+                    _ if block > begun => None,
+                    Some((_, uses)) if block == begun => uses.remove(&word),
                     _ => self.view.get(Column::Words, &key)?,
                 };
                 let mut uses = known.unwrap_or_default();
@@ -323,8 +323,8 @@ impl<'a> InsertBatch<'a> {
                 uses.sort_unstable();
                 uses.dedup();
                 match (&mut left, &mut remembered) {
-                    (Some(left), _) if stretch == last => drop(left.insert(word.clone(), uses.clone())),
-                    (None, Some((_, all))) if stretch == last => drop(all.insert(word.clone(), uses.clone())),
+                    (Some(left), _) if block == last => drop(left.insert(word.clone(), uses.clone())),
+                    (None, Some((_, all))) if block == last => drop(all.insert(word.clone(), uses.clone())),
                     _ => {}
                 }
                 self.view.put(Column::Words, key, uses);

@@ -1,4 +1,4 @@
-//! Records that came before their parents: kept on disk, within bounds, until these come.
+//! Pending records: they arrived before their parents, and are kept on disk, within bounds, until these arrive.
 
 use spore_protocol::{Kind, Record, RecordId, Reject, Signed, SignedObject, cbor::Bytes};
 
@@ -12,46 +12,47 @@ use crate::{
     values::{self, LineageFault, PendingEntry, encode},
 };
 
-/// Most records kept aside: some minutes of a busy network, or a whole task whose root comes last.
+/// Most pending records: some minutes of a busy network, or a whole task whose root arrives last.
 const MAX_PENDING: u64 = 50_000;
 
-/// Most bytes kept aside: anybody can sign records whose parents never come.
+/// Most bytes of pending records. Anybody can sign records whose parents never arrive.
 const MAX_PENDING_BYTES: u64 = 256 << 20;
 
-/// Seconds that a record waits for its parent: a week covers a publisher's holiday.
+/// Seconds after which a pending record expires. A week covers a publisher's holiday.
 const MAX_PENDING_AGE: u64 = 7 * 24 * 3600;
 
-/// Refused records remembered, some 8 MB, so that what descends from them does not wait: as many
-/// as may be pending, twice.
+/// Refused records remembered, some 8 MB, so that their descendants are refused at once: twice as many as may be
+/// pending.
 const MAX_REFUSED: u64 = 100_000;
 
-/// Waiting records that one batch releases: a thousand of usual size are half a MiB, so that the bytes below
-/// are the nearer bound for large ones. Bounds the memory and the time that the store is closed to others.
+/// Most pending records that one batch releases. A thousand of usual size have half a MiB, so for large ones the
+/// limit of bytes comes first. Bounds the memory, and the time for which other insertions wait.
 const MAX_RELEASED: usize = 2_000;
 
-/// Bytes of waiting records that one batch releases; the last one may reach beyond.
+/// Bytes of pending records after which a batch releases no more.
 const MAX_RELEASED_BYTES: usize = 16 << 20;
 
-/// How many records, of how many bytes, a batch may still release.
+/// How many pending records, and how many bytes of them, a batch may still release.
 pub(super) type ReleaseBudget = (usize, usize);
 
-/// Of a batch after which another can go on.
+/// The budget of a batch that another one may continue. Smaller in tests.
 pub(super) const ONE_STEP: ReleaseBudget =
     if cfg!(test) { (50, MAX_RELEASED_BYTES) } else { (MAX_RELEASED, MAX_RELEASED_BYTES) };
 
-/// Of a batch that has to release everything.
+/// The budget of a batch that has to release everything.
 pub(super) const ALL_AT_ONCE: ReleaseBudget = (usize::MAX, usize::MAX);
 
 impl InsertBatch<'_> {
-    /// Keeps a record until `parent` comes; the oldest kept ones make room.
+    /// Keeps a record until `parent` is stored. Drops the oldest pending records where there are too many.
     ///
     /// # Errors
     /// When the store cannot be read.
-    pub fn hold(&mut self, record: &Signed<Record>, parent: RecordId, received_at: u64) -> Result<()> {
+    pub fn add_pending(&mut self, record: &Signed<Record>, parent: RecordId, received_at: u64) -> Result<()> {
         let id = RecordId::from(record.id());
         let order = self.tally.next_pending;
         let object = Bytes(values::encode_object(&SignedObject::Experiment(record.clone())));
-        // More than fits wait only where a repair lost the parents of many: these go one by one.
+        // There are more only after a repair that lost the parents of many. These are dropped one by one, as others
+        // arrive.
         let most = (MAX_PENDING.max(self.tally.pending), MAX_PENDING_BYTES.max(self.tally.pending_bytes));
         self.dirty = true;
         self.tally.next_pending += 1;
@@ -60,43 +61,43 @@ impl InsertBatch<'_> {
         self.view.put(Column::Pending, id.0.to_vec(), encode(&PendingEntry { order, received_at, parent, object })?);
         self.view.put(Column::PendingByParent, keys::pending_child(&parent, order, &id), Vec::new());
         self.view.put(Column::PendingByAge, order.to_be_bytes().to_vec(), id.0.to_vec());
-        if self.keeps_all { Ok(()) } else { self.shed(most.0, most.1) }
+        if self.keeps_all { Ok(()) } else { self.drop_oldest(most.0, most.1) }
     }
 
-    /// Whether a record waits for this one.
+    /// Whether any record waits for this one.
     pub fn is_awaited(&self, id: &RecordId) -> Result<bool> {
         Ok(self.tally.pending > 0
             && self.view.first(Column::PendingByParent, &id.0, None, KeyOrder::Ascending)?.is_some())
     }
 
-    /// Drops the oldest until the rest is within the bounds.
-    pub(crate) fn shed(&mut self, max_count: u64, max_bytes: u64) -> Result<()> {
+    /// Drops the oldest pending records until the others are within these bounds.
+    pub(crate) fn drop_oldest(&mut self, max_count: u64, max_bytes: u64) -> Result<()> {
         while self.tally.pending > max_count || self.tally.pending_bytes > max_bytes {
             let oldest = self.oldest_pending()?;
             let oldest = oldest.ok_or(Damage::PendingCount)?;
-            self.take(&oldest)?;
+            self.remove_pending(&oldest)?;
             self.dropped_pending += 1;
         }
         Ok(())
     }
 
-    /// Drops those that have waited too long, as of the latest arrival told. An unreadable one holds up this
-    /// alone: nothing after it is dropped for its age until a repair took it away.
+    /// Drops pending records that have waited too long for the newest arrival known. An unreadable record stops this,
+    /// until a repair removes it; nothing else is affected.
     pub(super) fn expire(&mut self) -> Result<()> {
-        match self.drop_old() {
+        match self.drop_expired() {
             Err(error @ StoreError::Corrupt(_)) => {
-                tracing::warn!(%error, "the record that has waited longest cannot be read: repair the store");
+                tracing::warn!(%error, "the oldest pending record cannot be read; the store needs a repair");
                 Ok(())
             }
             dropped => dropped,
         }
     }
 
-    fn drop_old(&mut self) -> Result<()> {
-        // What was about to be released is not too old: its parent came in time.
+    fn drop_expired(&mut self) -> Result<()> {
+        // A record that is about to be released does not expire: its parent arrived in time.
         while self.tally.pending > 0
             && self.unreleased.is_empty()
-            && !self.spares_waiting
+            && !self.keeps_expired
             && !self.keeps_all
             && let Some(oldest) = self.oldest_pending()?
         {
@@ -105,7 +106,7 @@ impl InsertBatch<'_> {
             if held.received_at.saturating_add(MAX_PENDING_AGE) >= self.now {
                 break;
             }
-            self.take(&oldest)?;
+            self.remove_pending(&oldest)?;
             self.dropped_pending += 1;
         }
         Ok(())
@@ -116,7 +117,7 @@ impl InsertBatch<'_> {
         oldest.map(|(_, value)| keys::last_id(&value).map(RecordId)).transpose()
     }
 
-    /// Remembers a record that breaks the lineage rules, which it will for ever.
+    /// Remembers a record that breaks the lineage rules, and always will.
     pub fn refuse(&mut self, id: &RecordId, reject: &Reject) -> Result<()> {
         let Some(flaw) = LineageFault::of(reject) else { return Ok(()) };
         self.dirty = true;
@@ -135,8 +136,8 @@ impl InsertBatch<'_> {
         Ok(())
     }
 
-    /// Removes a record from what is kept aside.
-    fn take(&mut self, id: &RecordId) -> Result<PendingEntry> {
+    /// Removes a record from the pending ones.
+    fn remove_pending(&mut self, id: &RecordId) -> Result<PendingEntry> {
         let bytes = self.view.get(Column::Pending, &id.0)?;
         let held: PendingEntry = values::decode(&bytes.ok_or(Damage::NoPending(*id))?)?;
         self.dirty = true;
@@ -148,10 +149,10 @@ impl InsertBatch<'_> {
         Ok(held)
     }
 
-    /// Decides what waited for `parent`, and what waited for that, and so on: stored where the
-    /// lineage allows. What descends from a rejected record can never be placed and goes with it. What
-    /// there is no room for in this batch is left to the next one, see [`InsertBatch::release_left`]. What cannot
-    /// be read waits on, until a repair: it holds up neither its parent nor the others.
+    /// Decides the records that waited for `parent`, then those that waited for these, and so on. A record is stored
+    /// when the lineage rules allow it. A record that descends from a refused one is refused too. Records that exceed
+    /// the batch's budget are left to the next batch, see [`InsertBatch::release_left`]. An unreadable record stays
+    /// pending until a repair, without stopping its parent or the others.
     pub(super) fn release(&mut self, parent: RecordId, reject: Option<Reject>) -> Result<()> {
         let mut decided = vec![(parent, reject)];
         while self.tally.pending > 0
@@ -159,22 +160,22 @@ impl InsertBatch<'_> {
         {
             let mut full = false;
             for key in self.view.keys(Column::PendingByParent, &parent.0)? {
-                full = self.room.0 == 0 || self.room.1 == 0;
+                full = self.budget.0 == 0 || self.budget.1 == 0;
                 if full {
                     break;
                 }
                 let id = RecordId(keys::last_id(&key)?);
-                let held = match self.take(&id) {
+                let held = match self.remove_pending(&id) {
                     Err(error @ StoreError::Corrupt(_)) => {
-                        tracing::warn!(%id, %error, "a waiting record cannot be read: repair the store");
+                        tracing::warn!(%id, %error, "a pending record cannot be read; the store needs a repair");
                         continue;
                     }
                     held => held?,
                 };
-                self.room = (self.room.0.saturating_sub(1), self.room.1.saturating_sub(held.object.0.len()));
+                self.budget = (self.budget.0.saturating_sub(1), self.budget.1.saturating_sub(held.object.0.len()));
                 let verdict = match &reject {
                     Some(reject) => Some(reject.clone()),
-                    None => self.place_held(&held)?,
+                    None => self.place_pending(&held)?,
                 };
                 if let Some(reject) = &verdict {
                     self.refuse(&id, reject)?;
@@ -190,7 +191,7 @@ impl InsertBatch<'_> {
         Ok(())
     }
 
-    /// Goes on where the batch before this one had no more room.
+    /// Continues where the previous batch had exceeded its budget.
     ///
     /// # Errors
     /// When the store cannot be read.
@@ -198,7 +199,7 @@ impl InsertBatch<'_> {
         left.into_iter().try_for_each(|(parent, reject)| self.release(parent, reject))
     }
 
-    fn place_held(&mut self, held: &PendingEntry) -> Result<Option<Reject>> {
+    fn place_pending(&mut self, held: &PendingEntry) -> Result<Option<Reject>> {
         let SignedObject::Experiment(record) = values::decode_object(Kind::Experiment, &held.object.0)? else {
             return Err(Damage::Value("a pending object is no record").into());
         };

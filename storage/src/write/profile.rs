@@ -1,4 +1,4 @@
-//! A node's profile on its way in: of each node, only the newest is kept.
+//! Inserts profiles. Only the newest profile of each node is kept.
 
 use spore_protocol::{Kind, NodeProfile, ObjectId, Signed, SignedObject};
 
@@ -24,13 +24,13 @@ impl InsertBatch<'_> {
             let number = number.ok_or(Damage::NoObject { kind: Kind::Profile, id })?;
             self.view.delete(Column::Ids, keys::id(Kind::Profile, &id));
             self.view.delete(Column::Objects, keys::number(number));
-            self.delist(TimeList::Profiles, &Moment { timestamp, id, number })?;
+            self.remove_from_list(TimeList::Profiles, &Moment { timestamp, id, number })?;
         } else {
             self.tally.profiles += 1;
         }
         self.view.put(Column::Profiles, key, [profile.timestamp.to_be_bytes().as_slice(), &profile.id().0].concat());
         let number = self.store_object(&SignedObject::Profile(profile.clone()), None)?;
-        self.enlist(
+        self.add_to_list(
             TimeList::Profiles,
             &Moment { timestamp: profile.timestamp, id: profile.id(), number },
             Vec::new(),

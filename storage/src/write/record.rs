@@ -1,4 +1,4 @@
-//! A record on its way in: placed by its parent, stored with its indexes, joined to its tree.
+//! Inserts records: places a record by its parent, stores it with its indexes, and joins it to its tree.
 
 use spore_protocol::{HardwareClass, Kind, Record, RecordId, Reject, Signed, lineage};
 
@@ -14,7 +14,7 @@ use crate::{
     words,
 };
 
-/// What placing a record came to.
+/// The result of placing a record.
 pub(super) enum Placed {
     Stored,
     Missing(RecordId),
@@ -36,7 +36,7 @@ impl InsertBatch<'_> {
         }
         let outcome = match self.place(record, received_at)? {
             Placed::Missing(missing) => {
-                self.hold(record, missing, received_at)?;
+                self.add_pending(record, missing, received_at)?;
                 return Ok(InsertOutcome::Pending { missing });
             }
             Placed::Stored => {
@@ -52,7 +52,7 @@ impl InsertBatch<'_> {
         Ok(outcome)
     }
 
-    /// Stores the record if its parent is here and the lineage rules allow it.
+    /// Stores the record if its parent is stored and the lineage rules allow it.
     pub(super) fn place(&mut self, record: &Signed<Record>, received_at: u64) -> Result<Placed> {
         let id = RecordId::from(record.id());
         let (mut parent, mut parent_number, mut joins) = (None, 0, false);
@@ -72,34 +72,34 @@ impl InsertBatch<'_> {
         let row = RecordRow::of(id, record, place, received_at, number, parent_number);
         self.index(&row)?;
         self.index_words(record, number);
-        self.adopt_events(&row)?;
+        self.attach_early_events(&row)?;
         self.memory.rows.insert(row);
         self.changed_rows.insert(number);
         if parent.is_none() {
-            self.plant(number)?;
+            self.add_root(number)?;
         } else if joins {
             self.join(number)?;
         }
         Ok(Placed::Stored)
     }
 
-    /// The indexes that depend on this record alone. It stands apart until it is joined.
+    /// Adds the record to the indexes that depend on it alone. It is a stray until it joins.
     fn index(&mut self, row: &RecordRow) -> Result<()> {
         let (s, moment) = (&row.summary, row.moment());
         if row.parent_number > 0 {
             self.view.put(Column::Children, keys::child(row.parent_number, &moment), Vec::new());
         }
         for listing in [TimeList::Records, TimeList::NodeRecords(s.node_id)] {
-            self.enlist(listing, &moment, Vec::new())?;
+            self.add_to_list(listing, &moment, Vec::new())?;
         }
         let point = row.point(&keys::class(&s.class)).encode();
-        self.enlist(TimeList::TaskRecords(s.task_id), &moment, point)?;
+        self.add_to_list(TimeList::TaskRecords(s.task_id), &moment, point)?;
         self.tally.counted.add(s.status);
         self.count_publisher(row)?;
-        // Also makes the class known where only strays have it.
+        // Also creates a class that only strays have.
         self.class(&s.task_id, &s.class)?;
         self.task(&s.task_id)?.strays += 1;
-        self.stirred.insert(s.task_id);
+        self.rank_changed.insert(s.task_id);
         Ok(())
     }
 
@@ -113,7 +113,7 @@ impl InsertBatch<'_> {
         }
     }
 
-    /// The number of a record that is here.
+    /// The sequence number of a stored record.
     fn number_of(&self, id: &RecordId) -> Result<Option<u64>> {
         match self.memory.rows.number_of(id) {
             Some(number) => Ok(Some(number)),
@@ -139,7 +139,7 @@ impl InsertBatch<'_> {
         Ok(())
     }
 
-    /// What a node published in a class, nothing as yet included.
+    /// What a node published in a class, also when that is nothing yet.
     fn publisher(&mut self, key: Vec<u8>, class: &HardwareClass) -> Result<&mut Publisher> {
         self.memory.publishers.touch(key, |key| {
             let known = self.view.get(Column::Publishers, key)?;

@@ -1,8 +1,8 @@
-//! The best so far, over time: of a task and of each of its classes, the keeps that beat
-//! everything before them in (timestamp, id) order.
+//! The best-so-far series: of a task and of each of its classes, the keeps that are better than all before them in
+//! (timestamp, id) order.
 //!
-//! A record that comes late with an early timestamp may enter in the middle, and takes off what it
-//! already had reached.
+//! A record that arrives late with an early timestamp may enter in the middle. It removes later entries that are not
+//! better than it.
 
 use std::{collections::HashMap, ops::ControlFlow};
 
@@ -15,13 +15,13 @@ use crate::{
     values::{self, RecordRow},
 };
 
-/// The last entry of each series looked at, as moment and metric: most records come in order, and
-/// are compared with it alone.
+/// The last entry of each series that was read, as its key and metric. Most records arrive in order, and are compared
+/// with this entry only.
 pub(super) type Tails = HashMap<Vec<u8>, Option<(Vec<u8>, f64)>>;
 
 impl InsertBatch<'_> {
-    /// A keep joined its task's tree.
-    pub(super) fn improve(&mut self, row: &RecordRow, class: Option<&ClassKey>) -> Result<()> {
+    /// Puts a keep that joined its task's tree into a series, if it is better than all before it.
+    pub(super) fn enter_series(&mut self, row: &RecordRow, class: Option<&ClassKey>) -> Result<()> {
         let (s, moment) = (&row.summary, row.moment());
         let goal = self.task(&s.task_id)?.goal();
         let view = keys::view(&s.task_id, class);
@@ -46,7 +46,7 @@ impl InsertBatch<'_> {
         }
         for later in beaten {
             if class.is_some() {
-                self.credit(keys::last_number(&later)?)?;
+                self.rejudge_if_verified(keys::last_number(&later)?)?;
             }
             self.view.delete(Column::Series, later);
         }
@@ -54,17 +54,18 @@ impl InsertBatch<'_> {
         if after_tail {
             self.memory.tails.insert(view, Some((key, s.metric)));
         } else {
-            // The tail itself may have been beaten.
+            // The last entry itself may have been removed.
             self.memory.tails.remove(&view);
         }
         if class.is_some() {
-            self.credit(row.number())?;
+            self.rejudge_if_verified(row.number())?;
         }
         Ok(())
     }
 
-    /// A record entered or left its class's series, which its publisher's reputation may count.
-    pub(super) fn credit(&mut self, number: u64) -> Result<()> {
+    /// Judges a record again that entered or left its class's series, because that may count in its publisher's
+    /// reputation.
+    pub(super) fn rejudge_if_verified(&mut self, number: u64) -> Result<()> {
         if self.row(number)?.summary.verdict.holds() {
             self.unjudged.insert(number);
         }

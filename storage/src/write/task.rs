@@ -1,4 +1,4 @@
-//! A task's manifest on its way in, perhaps after the task's records; and how active tasks are.
+//! Inserts manifests, which may arrive after records of their task, and ranks tasks by activity.
 
 use std::ops::ControlFlow;
 
@@ -15,12 +15,12 @@ use crate::{
 };
 
 impl InsertBatch<'_> {
-    /// The manifest decides the goal and whose root precedes: what was assumed before is redone.
+    /// The manifest decides the goal and whose roots precede. What was assumed before is corrected.
     pub(super) fn insert_manifest(&mut self, manifest: &Signed<TaskManifest>) -> Result<InsertOutcome> {
         let task = TaskId::from(manifest.id());
         let number = self.store_object(&SignedObject::Task(manifest.clone()), Some(task))?;
         let moment = Moment { timestamp: manifest.timestamp, id: manifest.id(), number };
-        self.enlist(TimeList::Manifests, &moment, Vec::new())?;
+        self.add_to_list(TimeList::Manifests, &moment, Vec::new())?;
         let mut known = self.task(&task)?.clone();
         known.manifest = Some(ManifestFacts {
             name: manifest.name.clone(),
@@ -30,14 +30,14 @@ impl InsertBatch<'_> {
             timestamp: manifest.timestamp,
         });
         self.memory.large |= is_large(&known);
-        self.settle(&task, known)?;
-        self.stirred.insert(task);
+        self.update_task(&task, known)?;
+        self.rank_changed.insert(task);
         Ok(InsertOutcome::New)
     }
 
-    /// Brings the order of the tasks by activity up to date. The rows are written before.
-    pub(super) fn weigh_tasks(&mut self) -> Result<()> {
-        for task in std::mem::take(&mut self.stirred) {
+    /// Updates the tasks' order by activity. The rows are written before.
+    pub(super) fn rank_tasks(&mut self) -> Result<()> {
+        for task in std::mem::take(&mut self.rank_changed) {
             let (mut newest, mut seen, mut recent, mut keeps) = (None, 0, 0, 0);
             let prefix = TimeList::TaskRecords(task).prefix();
             self.view.walk(Column::Timeline, &prefix, None, KeyOrder::Descending, &mut |key, value| {
