@@ -285,14 +285,14 @@ mod tests {
 
     proptest! {
         #[test]
-        fn metrics_sort_as_the_goal_orders_them(a in any::<f64>(), b in any::<f64>()) {
+        fn metric_keys_sort_as_the_goal_does(a in any::<f64>(), b in any::<f64>()) {
             for goal in [Goal::Minimize, Goal::Maximize] {
                 prop_assert_eq!(metric_order(goal, a).cmp(&metric_order(goal, b)), goal.order(a, b));
             }
         }
 
         #[test]
-        fn moments_sort_as_timestamp_and_id_do(a in (any::<u64>(), any::<[u8; 32]>()), b in (any::<u64>(), any::<[u8; 32]>())) {
+        fn moments_sort_by_timestamp_and_id(a in (any::<u64>(), any::<[u8; 32]>()), b in (any::<u64>(), any::<[u8; 32]>())) {
             let moment = |(timestamp, id), number| Moment { timestamp, id: ObjectId(id), number };
             prop_assert_eq!(moment(a, 2).bytes().cmp(&moment(b, 1).bytes()), a.cmp(&b));
         }

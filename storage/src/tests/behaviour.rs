@@ -50,7 +50,7 @@ fn files(dir: &Path) -> BTreeSet<String> {
 }
 
 #[test]
-fn a_store_without_anything_in_it_is_sound() {
+fn empty_store_is_sound() {
     let (dir, store) = open();
     sound(&store);
     drop(store);
@@ -58,7 +58,7 @@ fn a_store_without_anything_in_it_is_sound() {
 }
 
 #[test]
-fn a_long_chain_that_comes_backwards_is_released_when_its_root_comes() {
+fn long_chain_in_reverse_order_is_released_by_its_root() {
     let (dir, store) = open();
     let manifest = manifest(1, Goal::Minimize);
     let task = task_of(&manifest);
@@ -88,7 +88,7 @@ fn a_long_chain_that_comes_backwards_is_released_when_its_root_comes() {
 }
 
 #[test]
-fn a_child_and_its_parent_may_come_in_one_batch_in_either_order() {
+fn parent_and_child_may_share_a_batch_in_either_order() {
     let (_dir, store) = open();
     let task = task_of(&manifest(1, Goal::Minimize));
     let root = sign(1, &record(1, Some(task), None, 2.0, 1));
@@ -104,7 +104,7 @@ fn a_child_and_its_parent_may_come_in_one_batch_in_either_order() {
 }
 
 #[test]
-fn a_pending_record_that_turns_out_bad_takes_its_descendants_with_it() {
+fn pending_record_that_is_refused_takes_its_descendants_with_it() {
     let (_dir, store) = open();
     let task = task_of(&manifest(1, Goal::Minimize));
     let root = sign(1, &record(1, Some(task), None, 2.0, 1));
@@ -120,7 +120,7 @@ fn a_pending_record_that_turns_out_bad_takes_its_descendants_with_it() {
 }
 
 #[test]
-fn what_descends_from_a_refused_record_does_not_wait() {
+fn descendant_of_a_refused_record_is_refused_at_once() {
     let (dir, store) = open();
     let task = task_of(&manifest(1, Goal::Minimize));
     let root = sign(1, &record(1, Some(task), None, 2.0, 1));
@@ -139,7 +139,7 @@ fn what_descends_from_a_refused_record_does_not_wait() {
 }
 
 #[test]
-fn a_record_does_not_wait_for_its_parent_for_ever() {
+fn pending_record_expires_after_a_week() {
     let (_dir, store) = open();
     let task = task_of(&manifest(1, Goal::Minimize));
     let lost = sign(1, &record(1, Some(task), None, 2.0, 1));
@@ -158,7 +158,7 @@ fn a_record_does_not_wait_for_its_parent_for_ever() {
 }
 
 #[test]
-fn search_needs_every_word_whatever_its_case_and_stays_within_a_task() {
+fn search_needs_every_word_in_any_case_and_stays_within_a_task() {
     let (_dir, store) = open();
     let tasks = [TaskId([1; 32]), TaskId([2; 32])];
     let texts = ["A wider layer", "WIDER, and deeper", "a deeper network"];
@@ -179,7 +179,7 @@ fn search_needs_every_word_whatever_its_case_and_stays_within_a_task() {
 }
 
 #[test]
-fn the_best_so_far_follows_a_record_that_comes_late() {
+fn late_record_corrects_the_best_so_far_series() {
     let (_dir, store) = open();
     let task = TaskId([1; 32]);
     let root = sign(1, &record(1, Some(task), None, 2.0, 1));
@@ -203,7 +203,7 @@ fn the_best_so_far_follows_a_record_that_comes_late() {
 }
 
 #[test]
-fn the_oldest_pending_records_make_room() {
+fn oldest_pending_records_are_dropped_first() {
     let (_dir, store) = open();
     let task = task_of(&manifest(1, Goal::Minimize));
     let root = sign(1, &record(1, Some(task), None, 2.0, 1));
@@ -220,7 +220,7 @@ fn the_oldest_pending_records_make_room() {
 }
 
 #[test]
-fn a_manifest_that_comes_late_turns_goal_and_root_round() {
+fn late_manifest_corrects_goal_and_root() {
     let (_dir, store) = open();
     let manifest = manifest(1, Goal::Maximize);
     let task = task_of(&manifest);
@@ -247,7 +247,7 @@ fn a_manifest_that_comes_late_turns_goal_and_root_round() {
 }
 
 #[test]
-fn nobody_takes_a_legacy_task_over_with_an_earlier_root() {
+fn legacy_task_keeps_its_founders_root() {
     let (_dir, store) = open();
     let founder = sign(1, &record(1, None, None, 2.0, 50));
     let task = TaskId::from(RecordId::from(founder.id()));
@@ -264,7 +264,7 @@ fn nobody_takes_a_legacy_task_over_with_an_earlier_root() {
 }
 
 #[test]
-fn an_event_before_its_record_counts_when_the_record_comes() {
+fn early_event_counts_when_its_record_arrives() {
     let (_dir, store) = open();
     let task = task_of(&manifest(1, Goal::Minimize));
     let root = sign(1, &record(1, Some(task), None, 2.0, 1));
@@ -286,7 +286,7 @@ fn an_event_before_its_record_counts_when_the_record_comes() {
 }
 
 #[test]
-fn a_challenge_opens_a_dispute_and_responses_close_it() {
+fn challenge_opens_a_dispute_and_responses_close_it() {
     let (_dir, store) = open();
     let task = task_of(&manifest(1, Goal::Minimize));
     let root = sign(1, &record(1, Some(task), None, 2.0, 1));
@@ -311,7 +311,7 @@ fn a_challenge_opens_a_dispute_and_responses_close_it() {
 }
 
 #[test]
-fn only_a_nodes_newest_profile_is_kept() {
+fn newest_profile_of_a_node_is_kept() {
     let (_dir, store) = open();
     let (old, new) = (profile(1, "old", 5), profile(1, "new", 6));
     insert(&store, &[&old.clone().into()]);
@@ -326,7 +326,7 @@ fn only_a_nodes_newest_profile_is_kept() {
 }
 
 #[test]
-fn listings_page_through_everything_once() {
+fn listings_return_every_item_once() {
     let (_dir, store) = open();
     let manifest = manifest(1, Goal::Minimize);
     let task = task_of(&manifest);
@@ -374,7 +374,7 @@ fn listings_page_through_everything_once() {
 }
 
 #[test]
-fn reading_beside_nobody_creates_nothing_and_one_writer_is_enough() {
+fn opening_for_reading_creates_nothing_and_a_writer_excludes_others() {
     let dir = tempfile::tempdir().unwrap();
     assert!(matches!(Store::open_read_only(dir.path()), Err(StoreError::NotFound(_))));
     assert!(matches!(Store::open_read_only(&dir.path().join("none")), Err(StoreError::NotFound(_))));
@@ -404,7 +404,7 @@ fn reading_beside_nobody_creates_nothing_and_one_writer_is_enough() {
 }
 
 #[test]
-fn a_damaged_artifact_is_missing_from_then_on() {
+fn damaged_artifact_is_removed_when_it_is_read() {
     let dir = tempfile::tempdir().unwrap();
     let store = Store::open(dir.path()).unwrap();
     let cid = store.put_artifact(b"bytes").unwrap();
@@ -416,7 +416,7 @@ fn a_damaged_artifact_is_missing_from_then_on() {
 }
 
 #[test]
-fn a_store_of_another_schema_is_refused() {
+fn store_of_another_schema_is_refused() {
     let (dir, store) = open();
     let claim = |store: &Store, schema: u32| {
         store.database().commit([(Column::Meta, keys::SCHEMA, Some(&schema.to_be_bytes()[..]))]).unwrap();
@@ -438,7 +438,7 @@ fn a_store_of_another_schema_is_refused() {
 
 /// As a store of schema 1 was: it has columns that this program does not know.
 #[test]
-fn a_store_with_unknown_columns_is_refused_by_its_schema() {
+fn store_with_unknown_columns_is_refused_by_its_schema() {
     for (schema, older) in [(1u32, true), (3, false)] {
         let dir = tempfile::tempdir().unwrap();
         let mut options = rocksdb::Options::default();
@@ -458,7 +458,7 @@ fn a_store_with_unknown_columns_is_refused_by_its_schema() {
 }
 
 #[test]
-fn check_notices_an_index_that_is_wrong() {
+fn check_reports_wrong_index_entries() {
     let (_dir, store) = open();
     let task = task_of(&manifest(1, Goal::Minimize));
     let mut crash = record(1, Some(task), None, 0.0, 1);
@@ -474,7 +474,7 @@ fn check_notices_an_index_that_is_wrong() {
 }
 
 #[test]
-fn a_word_is_found_whatever_the_order_of_the_numbers_of_one_batch() {
+fn word_is_found_when_a_batch_uses_numbers_out_of_order() {
     let (_dir, store) = open();
     let mut batch = InsertBatch::new(store.database()).unwrap();
     for (number, timestamp) in [(600, 1), (10, 2), (601, 3)] {

@@ -1,4 +1,4 @@
-//! What strangers sign to make a node slow, full or wrong, and what it costs them instead.
+//! Objects that untrusted peers sign to make a node slow, full or wrong, and how the store bounds their effect.
 
 use std::{cell::Cell, ops::ControlFlow};
 
@@ -69,7 +69,7 @@ impl KeyReader for Counting<'_> {
     }
 }
 
-/// How many objects are read to insert this one, which is not written.
+/// How many objects are read to insert this one. It is not written.
 fn objects_read_for(store: &Store, object: &VerifiedObject) -> usize {
     let counting = Counting { store, objects: Cell::new(0) };
     let mut batch = InsertBatch::new(&counting).unwrap();
@@ -79,7 +79,7 @@ fn objects_read_for(store: &Store, object: &VerifiedObject) -> usize {
 }
 
 #[test]
-fn a_listing_shows_the_beginnings_of_texts_of_any_length() {
+fn listing_shortens_long_texts() {
     let long = "é".repeat(100 << 10);
     let made = Record {
         description: format!("{long} needle"),
@@ -135,7 +135,7 @@ fn one_signer_cannot_fill_the_window_of_a_verdict() {
 }
 
 #[test]
-fn an_event_longer_than_64_kib_has_no_say() {
+fn event_longer_than_64_kib_does_not_count() {
     let root = sign(1, &record(1, Some(TASK), None, 2.0, 1));
     let mut device = "x".repeat(70 << 10);
     device.push_str("RTX 4090");
@@ -150,7 +150,7 @@ fn an_event_longer_than_64_kib_has_no_say() {
 }
 
 #[test]
-fn events_that_came_before_their_record_are_taken_in_without_being_read() {
+fn early_events_are_attached_to_their_record_without_being_read() {
     let root = sign(1, &record(1, Some(TASK), None, 2.0, 1));
     let early: Vec<_> = (0..100).map(|i| measured(3, &root, "CPU", 2.0, i)).collect();
     let (_dir, store) = open(&early.iter().collect::<Vec<_>>());
@@ -177,7 +177,7 @@ fn page_of_tasks_ends_before_it_takes_much_memory() {
 }
 
 #[test]
-fn every_missed_parent_is_asked_for_in_its_turn() {
+fn missing_parents_are_returned_in_turn() {
     let mut waiting = Vec::new();
     for byte in [9, 5, 7, 3, 5] {
         let orphan = Record {
@@ -202,7 +202,7 @@ fn every_missed_parent_is_asked_for_in_its_turn() {
 }
 
 #[test]
-fn what_waited_is_released_in_steps_of_which_a_crash_loses_none() {
+fn pending_records_are_released_in_steps_that_survive_a_crash() {
     let root = sign(1, &record(1, Some(TASK), None, 2.0, 1));
     let bad = sign(1, &record(1, Some(TaskId([2; 32])), Some(&root), 2.0, 2));
     let mut waiting = vec![any(&bad)];
@@ -232,7 +232,7 @@ fn what_waited_is_released_in_steps_of_which_a_crash_loses_none() {
     crashed.database().commit(finished.view.entries()).unwrap();
     assert!(crashed.pending_count().unwrap() > 100);
     drop(finished);
-    // What is left of the step is no damage, neither beside a node nor after one that was killed.
+    // Records left by the step are no damage, neither while a node runs nor after it was killed.
     sound(&crashed);
     drop(crashed);
     sound(&Store::open_read_only(dir.path()).unwrap());
@@ -243,7 +243,7 @@ fn what_waited_is_released_in_steps_of_which_a_crash_loses_none() {
 }
 
 #[test]
-fn a_better_root_costs_the_tree_that_leaves_and_not_the_strays() {
+fn better_root_reads_the_leaving_tree_and_not_the_strays() {
     let earliest = sign(1, &record(1, Some(TASK), None, 2.0, 50));
     let other = sign(2, &record(2, Some(TASK), None, 2.0, 60));
     let mut objects = vec![any(&earliest), any(&other)];
@@ -258,7 +258,7 @@ fn a_better_root_costs_the_tree_that_leaves_and_not_the_strays() {
     sound(&store);
 }
 
-/// Ids of one second that begin alike, which take their maker 2^32 hashes.
+/// Ids of one second with the same first 8 bytes, which take 2^32 hashes to make.
 const ALIKE: [ObjectId; 3] = {
     let mut ids = [[7; 32]; 3];
     ids[0][31] = 9;
@@ -268,13 +268,13 @@ const ALIKE: [ObjectId; 3] = {
 };
 
 #[test]
-fn what_advanced_does_not_depend_on_which_of_two_alike_ids_came_first() {
+fn series_order_does_not_depend_on_the_arrival_of_similar_ids() {
     let key = |id, number| keys::series(&TASK, None, &Moment { timestamp: 5, id, number });
     assert!(key(ALIKE[1], 2) < key(ALIKE[0], 1) && key(ALIKE[1], 1) < key(ALIKE[0], 2));
 }
 
 #[test]
-fn pages_skip_no_id_that_begins_like_another() {
+fn pages_skip_no_id_with_the_same_first_bytes() {
     let (_dir, store) = open(&[]);
     let made = sign(1, &record(1, Some(TASK), None, 2.0, 5));
     let place = spore_protocol::lineage::place(made.id().into(), &made, None).unwrap();
@@ -297,7 +297,7 @@ fn pages_skip_no_id_that_begins_like_another() {
 }
 
 #[test]
-fn the_events_of_a_window_are_the_first_of_all_whatever_came_first() {
+fn window_holds_the_earliest_events_in_any_order_of_arrival() {
     let root = sign(1, &record(1, Some(TASK), None, 2.0, 1));
     let many: Vec<_> = (0..60).map(|i| measured(10 + i % 20, &root, "CPU", 2.0, u64::from(i))).collect();
     let window = |store: &Store| {

@@ -10,5 +10,5 @@ mod hostile;
 mod kill;
 mod model;
 pub mod objects;
+mod pending;
 mod stream;
-mod waiting;

@@ -1,4 +1,4 @@
-//! The columns without what is local, so that two stores can be compared byte for byte.
+//! The columns without local values, so that two stores can be compared byte for byte.
 
 use std::collections::BTreeMap;
 
@@ -10,8 +10,8 @@ use crate::{
     values::{self, PendingEntry, Placing, Totals},
 };
 
-/// Everything that must not depend on the order, less what is local: sequence numbers, of which the
-/// ids take the place, arrival times, the log.
+/// Every entry that must not depend on the order of arrival. Sequence numbers are replaced by ids; arrival times and
+/// the change log are left out.
 pub fn dump(store: &Store) -> BTreeMap<(Column, Vec<u8>), Vec<u8>> {
     let view = store.view();
     let mut names = BTreeMap::new();

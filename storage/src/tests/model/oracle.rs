@@ -1,4 +1,4 @@
-//! What must be so, by the protocol's definitions and the set of objects alone.
+//! What the store must contain, by the protocol's definitions and the set of objects alone.
 
 use std::collections::{BTreeMap, BTreeSet};
 
@@ -16,7 +16,7 @@ use crate::{
     lookup::{MAX_JUDGED, MAX_JUDGED_OF_ONE},
 };
 
-/// What must be so, by definition.
+/// The expected state, by definition.
 pub struct Oracle {
     pub places: BTreeMap<RecordId, (Record, lineage::Place)>,
     pub pending: BTreeSet<RecordId>,
@@ -31,7 +31,7 @@ fn subject(id: RecordId, record: &Record) -> Subject {
     Subject { id, publisher: record.node_id, class: record.class(), status: record.status, metric: record.val_bpb }
 }
 
-/// The first events about a record by (timestamp, id), of each signer the first few.
+/// The first events about a record by (timestamp, id), and of each signer the first few.
 fn window<'a>(world: &'a World, id: &RecordId) -> Vec<&'a Verified<ControlEvent>> {
     let mut events: Vec<_> = world.events.iter().filter(|event| event.experiment_id() == Some(*id)).collect();
     events.sort_by_key(|event| (event.timestamp, event.id()));

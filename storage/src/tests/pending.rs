@@ -1,5 +1,4 @@
-//! Records that wait for their parents on a disk that rots: what of them cannot be read holds up
-//! nothing else.
+//! Pending records on a damaged disk: unreadable ones do not stop anything else.
 
 use std::fs;
 
@@ -17,8 +16,9 @@ use crate::{
 
 const TASK: TaskId = TaskId([1; 32]);
 
-/// When all of them come, and when they have waited too long.
+/// When all of them arrive.
 const CAME: u64 = 1000;
+/// When they have expired.
 const TOO_LATE: u64 = CAME + 8 * 24 * 3600;
 
 fn any(record: &Verified<Record>) -> VerifiedObject {
@@ -37,7 +37,7 @@ fn waiting(children: u64) -> (tempfile::TempDir, Verified<Record>, Vec<Verified<
     (dir, root, children)
 }
 
-/// Flips bytes in the first block of the waiting records.
+/// Flips bytes in the first block of the pending records.
 fn rot(dir: &std::path::Path) {
     let store = Store::open_read_only(dir).unwrap();
     let files = store.database().raw().live_files().unwrap();
@@ -54,7 +54,7 @@ fn outcome(store: &Store, object: VerifiedObject, at: u64) -> InsertOutcome {
 }
 
 #[test]
-fn others_are_taken_in_while_a_block_of_waiting_records_is_unreadable() {
+fn insertion_succeeds_while_a_block_of_pending_records_is_unreadable() {
     let (dir, root, children) = waiting(5);
     rot(dir.path());
     let store = Store::open(dir.path()).unwrap();
@@ -66,13 +66,13 @@ fn others_are_taken_in_while_a_block_of_waiting_records_is_unreadable() {
     assert_eq!((store.sequence(), store.pending_count().unwrap()), (3, 5));
 }
 
-/// A store of which one waiting record cannot be read.
-struct Rotten<'a> {
+/// A store with one unreadable pending record.
+struct Unreadable<'a> {
     store: &'a Store,
     record: RecordId,
 }
 
-impl KeyReader for Rotten<'_> {
+impl KeyReader for Unreadable<'_> {
     fn get(&self, column: Column, key: &[u8]) -> Result<Option<Vec<u8>>> {
         if column == Column::Pending && key == self.record.0 {
             return Err(Damage::Value("a block").into());
@@ -93,11 +93,11 @@ impl KeyReader for Rotten<'_> {
 }
 
 #[test]
-fn an_unreadable_record_waits_on_when_its_parent_comes_and_the_others_do_not() {
+fn unreadable_pending_record_stays_pending_and_others_are_released() {
     let (dir, root, children) = waiting(5);
     let store = Store::open(dir.path()).unwrap();
-    let rotten = Rotten { store: &store, record: children[2].id().into() };
-    let mut batch = InsertBatch::new(&rotten).unwrap();
+    let unreadable = Unreadable { store: &store, record: children[2].id().into() };
+    let mut batch = InsertBatch::new(&unreadable).unwrap();
     assert_eq!(batch.insert(&any(&root), CAME).unwrap(), InsertOutcome::New);
     let finished = batch.finish().unwrap();
     assert_eq!((finished.changes.len(), finished.unreleased.len()), (5, 0));
@@ -108,12 +108,12 @@ fn an_unreadable_record_waits_on_when_its_parent_comes_and_the_others_do_not() {
     drop(store);
 
     let store = Store::open(dir.path()).unwrap();
-    assert_eq!(store.pending_count().unwrap(), 0, "it could be read again");
+    assert_eq!(store.pending_count().unwrap(), 0, "it can be read again");
     assert_eq!(store.check().unwrap(), Vec::<String>::new());
 }
 
 #[test]
-fn what_a_batch_left_to_be_released_is_not_too_old_for_the_next() {
+fn unreleased_records_do_not_expire_in_the_next_batch() {
     let (dir, _root, _children) = waiting(5);
     let store = Store::open(dir.path()).unwrap();
     for (spares, dropped) in [(true, 0), (false, 5)] {
