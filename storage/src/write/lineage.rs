@@ -106,7 +106,7 @@ impl InsertBatch<'_> {
                 self.view.delete(column, key);
             }
         }
-        self.memory.tails.clear();
+        self.cache.tails.clear();
         let state = self.task(task)?;
         let gone = std::mem::take(&mut state.counted);
         state.strays += gone.experiments;
