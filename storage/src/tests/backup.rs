@@ -167,7 +167,7 @@ fn backup_folder_is_locked_while_it_is_written() {
     store.put_artifact(b"script").unwrap();
     let target = tempfile::tempdir().unwrap();
     let mut refused = 0;
-    let mut watch = |progress: crate::Progress| {
+    let mut watch = |progress: crate::StageProgress| {
         if progress.stage == Stage::Artifacts {
             let plan = RestorePlan::default();
             let restored = Store::restore(folder.path(), target.path(), plan, &mut unwatched);

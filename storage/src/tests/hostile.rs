@@ -46,12 +46,12 @@ fn measured(signer: u8, about: &Verified<Record>, gpu: &str, value: f64, timesta
 }
 
 /// Counts the objects that are read through it.
-struct Counting<'a> {
+struct CountingReader<'a> {
     store: &'a Store,
     objects: Cell<usize>,
 }
 
-impl KeyReader for Counting<'_> {
+impl KeyReader for CountingReader<'_> {
     fn get(&self, column: Column, key: &[u8]) -> Result<Option<Vec<u8>>> {
         self.objects.set(self.objects.get() + usize::from(column == Column::Objects));
         self.store.database().get(column, key)
@@ -71,7 +71,7 @@ impl KeyReader for Counting<'_> {
 
 /// How many objects are read to insert this one. It is not written.
 fn objects_read_for(store: &Store, object: &VerifiedObject) -> usize {
-    let counting = Counting { store, objects: Cell::new(0) };
+    let counting = CountingReader { store, objects: Cell::new(0) };
     let mut batch = InsertBatch::new(&counting).unwrap();
     assert_eq!(batch.insert(object, 1000).unwrap(), InsertOutcome::New);
     drop(batch.finish().unwrap());

@@ -278,11 +278,11 @@ pub fn pin(store: &Store, cid: &str, pinned: bool) -> Result<PinOutcome, ApiErro
 #[cfg(test)]
 mod tests {
     use futures::StreamExt;
-    use spore_storage::{Progress, Stage};
+    use spore_storage::{Stage, StageProgress};
 
     use super::*;
 
-    const PROGRESS: Progress = Progress { stage: Stage::Scan, done: 1, total: 2 };
+    const PROGRESS: StageProgress = StageProgress { stage: Stage::Scan, done: 1, total: 2 };
 
     fn report() -> UpkeepReport {
         UpkeepReport::Compact(CompactReport { bytes_before: 2, bytes_after: 1 })
