@@ -9,7 +9,7 @@ use crate::{
     db::{Db, KeyScanner, KeyValue},
     error::Result,
     layout::ScratchFolder,
-    progress::{Stage, Watch, notify, unwatched},
+    progress::{Stage, Watch, notify},
     salvage::{SalvageScan, ScanStep},
     store::Store,
     tuning::Access,
@@ -54,7 +54,7 @@ impl Store {
     ///
     /// # Errors
     /// [`crate::StoreError::Cancelled`]; when the database for comparison cannot be written.
-    pub fn check_with(&self, watch: &mut Watch<'_>) -> Result<CheckReport> {
+    pub fn check(&self, watch: &mut Watch<'_>) -> Result<CheckReport> {
         let scratch = ScratchFolder::new(self.dir())?;
         let expected = Db::open(scratch.path(), Access::Scratch)?;
         let view = self.view();
@@ -72,15 +72,6 @@ impl Store {
             compare(column, &expected, &view, &mut report)?;
         }
         Ok(report)
-    }
-
-    /// As [`Store::check_with`], without progress: the findings as text.
-    ///
-    /// # Errors
-    /// As [`Store::check_with`].
-    pub fn check(&self) -> Result<Vec<String>> {
-        let report = self.check_with(&mut unwatched)?;
-        Ok(report.findings.iter().map(StoreFinding::to_string).collect())
     }
 }
 

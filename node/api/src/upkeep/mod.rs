@@ -181,7 +181,7 @@ fn encode(line: &UpkeepLine) -> Vec<u8> {
 /// The store's; [`StoreError::Cancelled`] when the watcher asks for it.
 pub fn perform(store: &Store, job: &Job, watch: &mut Watch<'_>) -> Result<UpkeepReport, StoreError> {
     Ok(match job {
-        Job::Check => UpkeepReport::Check(store.check_with(watch)?.into()),
+        Job::Check => UpkeepReport::Check(store.check(watch)?.into()),
         Job::Verify => UpkeepReport::Verify(verify(store, watch)?),
         Job::Compact => {
             let bytes_before = store.stats()?.database_bytes();
