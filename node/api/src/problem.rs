@@ -89,11 +89,14 @@ impl From<StoreError> for ApiError {
             StoreError::DiskFull => Self::unavailable("the node's disk is full")
                 .hint("free some space on it: it takes writes again within seconds"),
             StoreError::HashMismatch { .. } => Self::bad_request(error.to_string()),
-            StoreError::TooManyPins { .. } => Self::bad_request(error.to_string()),
+            StoreError::TooManyPins { .. } => Self::bad_request(error.to_string()).hint("unpin some first"),
             // Of a backup's folder: the node holds its own directory.
             StoreError::Locked { holder } => Self::conflict(format!("the folder is in use by {holder}")),
             StoreError::Cancelled => Self::unavailable("the node stopped the work before its end"),
             StoreError::TooLarge { .. } => Self::new(413, error.to_string()),
+            StoreError::Corrupt(_) => {
+                Self::internal(error.to_string()).hint("stop the node and run `spore db check --repair`")
+            }
             _ => Self::internal(error.to_string()),
         }
     }

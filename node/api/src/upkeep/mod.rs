@@ -181,7 +181,7 @@ fn encode(line: &UpkeepLine) -> Vec<u8> {
 /// The store's; [`StoreError::Cancelled`] when the watcher asks for it.
 pub fn perform(store: &Store, job: &Job, watch: &mut Watch<'_>) -> Result<UpkeepReport, StoreError> {
     Ok(match job {
-        Job::Check => UpkeepReport::Check(store.check_with(watch)?.into()),
+        Job::Check => UpkeepReport::Check(store.check(watch)?.into()),
         Job::Verify => UpkeepReport::Verify(verify(store, watch)?),
         Job::Compact => {
             let bytes_before = store.stats()?.database_bytes();
@@ -278,11 +278,11 @@ pub fn pin(store: &Store, cid: &str, pinned: bool) -> Result<PinOutcome, ApiErro
 #[cfg(test)]
 mod tests {
     use futures::StreamExt;
-    use spore_storage::{Progress, Stage};
+    use spore_storage::{Stage, StageProgress};
 
     use super::*;
 
-    const PROGRESS: Progress = Progress { stage: Stage::Scan, done: 1, total: 2 };
+    const PROGRESS: StageProgress = StageProgress { stage: Stage::Scan, done: 1, total: 2 };
 
     fn report() -> UpkeepReport {
         UpkeepReport::Compact(CompactReport { bytes_before: 2, bytes_after: 1 })
