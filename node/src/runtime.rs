@@ -7,8 +7,8 @@
 use std::{
     ffi::OsString,
     net::{IpAddr, SocketAddr},
-    ops::{ControlFlow, RangeInclusive},
-    path::{Path, PathBuf},
+    ops::RangeInclusive,
+    path::PathBuf,
     sync::Arc,
     time::{Duration, Instant},
 };
@@ -23,7 +23,7 @@ use spore_bridge::{BridgeConfig, ListenError, Listeners, PublicPeer};
 use spore_ingest::{Ingest, StoreEvent};
 use spore_network::{NetworkConfig, NetworkError};
 use spore_protocol::{Identity, NodeId};
-use spore_storage::{Progress, Store, StoreError};
+use spore_storage::{Store, StoreError};
 use tokio::{
     net::TcpListener,
     sync::{broadcast, watch},
@@ -42,8 +42,6 @@ use crate::{
 
 /// How long the parts may take to end: a worker is killed, the store flushed, streams closed.
 const END_WITHIN: Duration = Duration::from_secs(20);
-/// How often the upgrade of a store is told of, which takes minutes for a million records.
-const TELL_PROGRESS: Duration = Duration::from_secs(2);
 
 /// How a node is to run.
 #[derive(Clone)]
@@ -173,7 +171,7 @@ impl Node {
     pub async fn start(options: Options, data: DataDir) -> Result<Self, StartError> {
         data.create()?;
         let found = identity_file::load_or_create(&data.identity())?;
-        let store = open_store(data.root())?;
+        let store = Store::open(data.root())?;
         let token = data.token_or_new()?;
         let (listener, address) = listen_for_api(options.web).await?;
         let legacy = Listeners::bind(options.bridge.listen).await?;
@@ -297,18 +295,6 @@ pub async fn asked_to_end() {
             std::future::pending::<()>().await;
         }
     }
-}
-
-/// Opens the store, and logs how far its upgrade is where it is of an older format.
-fn open_store(dir: &Path) -> Result<Store, StoreError> {
-    let mut told: Option<Instant> = None;
-    Store::open_with(dir, &mut |Progress { stage, done, total }| {
-        if done == total || told.is_none_or(|at| at.elapsed() >= TELL_PROGRESS) {
-            tracing::info!(done, total, "{stage}");
-            told = Some(Instant::now());
-        }
-        ControlFlow::Continue(())
-    })
 }
 
 /// Starts what keeps the store whole and tidy.

@@ -211,12 +211,13 @@ impl From<StoreError> for ApiError {
         match error {
             StoreError::DiskFull => Self::new(ProblemKind::DiskFull, "the node's disk is full")
                 .hint("free some space on it: the node writes again within seconds"),
-            StoreError::HashMismatch { .. } | StoreError::TooManyPins { .. } => Self::bad_request(error.to_string()),
+            StoreError::HashMismatch { .. } => Self::bad_request(error.to_string()),
+            StoreError::TooManyPins { .. } => Self::bad_request(error.to_string()).hint("remove a pin first"),
             // The folder of a backup: the node itself holds its own directory.
             StoreError::Locked { holder } => Self::conflict(format!("the folder is in use by {holder}")),
             StoreError::Cancelled => Self::unavailable("the node stopped the work before its end"),
             StoreError::TooLarge { .. } => Self::new(ProblemKind::TooLarge, error.to_string()),
-            StoreError::Corrupt { .. } => Self::new(ProblemKind::DamagedStore, error.to_string()),
+            StoreError::Corrupt(_) => Self::new(ProblemKind::DamagedStore, error.to_string()),
             _ => Self::internal(error.to_string()),
         }
     }

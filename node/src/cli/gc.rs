@@ -14,7 +14,6 @@ use spore_protocol::Cid;
 
 use super::{
     CliError, Context,
-    bar::Bar,
     source::{Client, Source},
     text, upkeep,
 };
@@ -130,7 +129,7 @@ fn show(out: &mut dyn Write, report: &GcReport) -> std::io::Result<()> {
 async fn set_pin(pin: &Pin, pinned: bool, context: &mut Context) -> Result<(), CliError> {
     let outcome = match Client::find(&context.data).await? {
         Some(client) => client.pin(&pin.cid, pinned).await?,
-        None => pin_in(&upkeep::open(true, context, &mut Bar::new())?, &pin.cid.to_string(), pinned)?,
+        None => pin_in(&upkeep::open(true, context)?, &pin.cid.to_string(), pinned)?,
     };
     if pin.json {
         return context.json(&outcome);

@@ -319,10 +319,10 @@ impl From<ImportError> for CliError {
         const LATER: &str = "import again: what was taken in stays, and the rest follows";
         let text = error.to_string();
         match error {
-            ImportError::Source(SporemeshError::NotFound(_)) => match text.split_once(": ") {
-                Some((message, hint)) => Self::not_found(message).hint(hint),
-                None => Self::not_found(text),
-            },
+            ImportError::Source(SporemeshError::NotFound(_)) => {
+                Self::not_found(text).hint("name the directory that holds its `db` folder")
+            }
+            ImportError::Source(SporemeshError::Busy(_)) => Self::failed(text).hint(LATER),
             ImportError::Source(SporemeshError::Io { what, source }) => Self::io(what, &source),
             ImportError::Source(_) => Self::failed(text),
             ImportError::OtherIdentity { .. } => Self::failed(text)

@@ -435,6 +435,7 @@ const fn hint_of(kind: ProblemKind) -> Option<&'static str> {
         ProblemKind::UnknownTask => Some("`spore tasks` lists those known"),
         ProblemKind::UnknownExperiment => Some("`spore graph` lists experiments, `spore search` finds them by words"),
         ProblemKind::UnknownDataset => Some("`spore data add FILE` adds one and prints its CID"),
+        ProblemKind::DamagedStore => Some("stop the node and run `spore db check --repair`"),
         _ => None,
     }
 }

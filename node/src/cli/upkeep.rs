@@ -21,7 +21,7 @@ pub async fn perform(job: &UpkeepJob, context: &Context) -> Result<UpkeepReport,
     if let Some(client) = Client::find(&context.data).await? {
         return client.upkeep(job, |progress| bar.show(progress)).await;
     }
-    let store = open(job.writes(), context, &mut bar)?;
+    let store = open(job.writes(), context)?;
     Ok(upkeep::perform(&store, job, &mut |progress| bar.watch(progress))?)
 }
 
@@ -29,13 +29,9 @@ pub async fn perform(job: &UpkeepJob, context: &Context) -> Result<UpkeepReport,
 ///
 /// # Errors
 /// When there is none, or another process holds it.
-pub fn open(to_write: bool, context: &Context, bar: &mut Bar) -> Result<Store, CliError> {
+pub fn open(to_write: bool, context: &Context) -> Result<Store, CliError> {
     let root = context.data.root();
-    let opened = if to_write && Store::exists(root) {
-        Store::open_with(root, &mut |progress| bar.watch(progress))
-    } else {
-        Store::open_read_only(root)
-    };
+    let opened = if to_write && Store::exists(root) { Store::open(root) } else { Store::open_read_only(root) };
     opened.map_err(|e| locked_without_api(e, &context.data))
 }
 
