@@ -430,7 +430,7 @@ impl From<ApiError> for CliError {
 }
 
 /// The next step in terms of this program, where the API's own hint names routes or says nothing.
-const fn hint_of(kind: ProblemKind) -> Option<&'static str> {
+pub const fn hint_of(kind: ProblemKind) -> Option<&'static str> {
     match kind {
         ProblemKind::UnknownTask => Some("`spore tasks` lists those known"),
         ProblemKind::UnknownExperiment => Some("`spore graph` lists experiments, `spore search` finds them by words"),

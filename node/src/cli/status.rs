@@ -5,7 +5,11 @@ use std::io::Write;
 use clap::Args as ClapArgs;
 use spore_api::{dto, route::Route};
 
-use super::{CliError, Context, source::Source, task, text};
+use super::{
+    CliError, Context,
+    source::{Source, hint_of},
+    task, text,
+};
 
 /// Show how the node stands
 #[derive(Debug, ClapArgs)]
@@ -48,6 +52,9 @@ pub async fn run(args: &Args, context: &mut Context) -> Result<(), CliError> {
         writeln!(out, "Listens on    {}", addresses.cloned().collect::<Vec<_>>().join(" "))?;
     }
     writeln!(out, "Now           {}", text::line(&status.activity))?;
+    if let Some(hint) = status.problem.and_then(hint_of) {
+        writeln!(out, "              {hint}")?;
+    }
     writeln!(out, "Task          {}", name.as_deref().unwrap_or("none known yet"))?;
     if let Some(class) = &status.hardware_class {
         writeln!(out, "Hardware      {} ({class})", text::line(status.device.as_deref().unwrap_or_default()))?;
