@@ -63,8 +63,11 @@ impl UpkeepJob {
 #[derive(Clone, Debug, Serialize, Deserialize, ToSchema)]
 #[serde(rename_all = "snake_case")]
 pub enum UpkeepLine {
+    /// How far the job is.
     Progress(UpkeepProgress),
+    /// The job is done.
     Report(UpkeepReport),
+    /// The job failed.
     Error(Problem),
 }
 
