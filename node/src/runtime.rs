@@ -14,7 +14,7 @@ use std::{
 };
 
 use libp2p::Multiaddr;
-use spore_api::{Api, live::LiveNode, problem::ApiError, view::View};
+use spore_api::{Api, live::LiveNode, problem::ApiError, view::StoreView};
 use spore_base::{
     clock::unix_now, fetch::ArtifactSource, mode::Mode, peer_address::PeerAddress, private_file::FileError,
     progress::RunProgress, shutdown::Shutdown,
@@ -144,7 +144,7 @@ struct Lab<'a> {
 /// A running node.
 pub struct Node {
     pub live: LiveNode,
-    pub view: View,
+    pub view: StoreView,
     pub node_id: NodeId,
     /// Where the API answers on this machine.
     pub address: SocketAddr,
@@ -196,7 +196,7 @@ impl Node {
         look_after(&mut parts, &store, sources.clone(), options.cache, events.subscribe(), &shutdown);
 
         let node_id = found.identity.node_id();
-        let view = View::new(store.clone(), Some(node_id));
+        let view = StoreView::new(store.clone(), Some(node_id));
         let task = options.task.as_deref().map(|task| view.resolve_task(task)).transpose()?;
         if let Some(task) = task {
             // It may be known to others only: following it brings it here.

@@ -7,7 +7,7 @@ use spore_api::{
     route::Route,
     upkeep::{
         pin as pin_in,
-        shapes::{GcReport, Job, UpkeepReport},
+        shapes::{GcReport, UpkeepJob, UpkeepReport},
     },
 };
 use spore_protocol::Cid;
@@ -85,7 +85,7 @@ async fn collect(args: &Args, context: &mut Context) -> Result<(), CliError> {
             .hint("give --max-age DAYS or --max-size SIZE, or set them in config.toml; with --dry-run nothing goes"));
     }
     let CacheBounds { max_age: max_age_seconds, max_bytes } = bounds;
-    let job = Job::Gc { dry_run: args.dry_run, max_age_seconds, max_bytes };
+    let job = UpkeepJob::Gc { dry_run: args.dry_run, max_age_seconds, max_bytes };
     let UpkeepReport::Gc(report) = upkeep::perform(&job, context).await? else {
         return Err(upkeep::another_answer());
     };

@@ -11,6 +11,7 @@ use std::{
 use clap::{Args as ClapArgs, Subcommand};
 use serde::Serialize;
 use spore_base::{clock::unix_now, private_file::create_private_dir};
+use spore_ingest::IngestFailure;
 use spore_storage::{Store, StoreError, sporemesh::Sporemesh};
 use told::Told;
 
@@ -334,7 +335,11 @@ impl From<ImportError> for CliError {
             ImportError::Config(error) => error.into(),
             ImportError::Store(error) => error.into(),
             ImportError::Read { what, source } => Self::io(what, &source),
-            ImportError::Failed(_) | ImportError::Closed(_) => Self::new(ErrorKind::Failed, text).hint(LATER),
+            // A damaged store has another next step than to import again.
+            ImportError::Undecided(IngestFailure::Store(error @ StoreError::Corrupt(_))) => error.into(),
+            ImportError::Undecided(_) | ImportError::Failed(_) | ImportError::Closed(_) => {
+                Self::new(ErrorKind::Failed, text).hint(LATER)
+            }
         }
     }
 }

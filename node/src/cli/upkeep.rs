@@ -2,7 +2,7 @@
 
 use spore_api::upkeep::{
     self,
-    shapes::{Job, UpkeepReport},
+    shapes::{UpkeepJob, UpkeepReport},
 };
 use spore_storage::Store;
 
@@ -16,7 +16,7 @@ use super::{
 ///
 /// # Errors
 /// When there is no store, or a process that is no answering node holds it; what the job meets.
-pub async fn perform(job: &Job, context: &Context) -> Result<UpkeepReport, CliError> {
+pub async fn perform(job: &UpkeepJob, context: &Context) -> Result<UpkeepReport, CliError> {
     let mut bar = Bar::new();
     if let Some(client) = Client::find(&context.data).await? {
         return client.upkeep(job, |progress| bar.show(progress)).await;

@@ -21,7 +21,7 @@ use libp2p::{
     swarm::{ConnectionId, DialError, dial_opts::DialOpts},
 };
 use spore_base::{fetch::FetchError, peer_id::node_of, random};
-use spore_ingest::{IngestHandle, StoreEvent, Want, missed::Missed};
+use spore_ingest::{IngestHandle, StoreEvent, Want, missing_parents::MissingParents};
 use spore_storage::Store;
 use tokio::{
     sync::{broadcast, mpsc, oneshot, watch},
@@ -94,7 +94,7 @@ pub fn start_over(
         dials: HashMap::new(),
         callers: Callers::default(),
         jobs: JoinSet::new(),
-        missed: Missed::default(),
+        missed: MissingParents::default(),
     };
     service.carry_out(first);
     let inputs = ServiceInputs { commands, events, wants, from_jobs, shutdown };
@@ -123,7 +123,7 @@ struct NetworkService {
     callers: Callers,
     /// Jobs under way, each of which ends with an event or without one. Dropping the set at shutdown ends them.
     jobs: JoinSet<Option<NetworkEvent>>,
-    missed: Missed,
+    missed: MissingParents,
 }
 
 /// What a dial is for.
