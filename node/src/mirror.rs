@@ -18,7 +18,7 @@ use spore_base::{
     shutdown::{Shutdown, stopped},
 };
 use spore_ingest::StoreEvent;
-use spore_protocol::{Cid, NodeId};
+use spore_protocol::{ArtifactType, Cid, NodeId};
 use spore_storage::{Cursor, Scope, Store, StoreError};
 use tokio::{
     sync::broadcast,
@@ -26,7 +26,7 @@ use tokio::{
 };
 
 /// Largest script or evaluator kept, in bytes: what the train-script language takes.
-const LIMIT: u64 = 64 << 10;
+const LIMIT: u64 = ArtifactType::MAX_SCRIPT_BYTES as u64;
 /// Records looked at in one go; each costs a read of about a kilobyte.
 const PAGE: usize = 512;
 /// Fetches at once: few, for whoever runs an experiment waits for one too.

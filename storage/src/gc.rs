@@ -266,7 +266,7 @@ impl Cache {
         })?;
         view.each(Column::Pending, &[], &mut |_, value| {
             let held: Held = values::decode(value)?;
-            if let SignedObject::Experiment(record) = values::decode_object(Kind::Experiment, &held.object.0)? {
+            if let SignedObject::Experiment(record) = values::decode_object(Kind::Experiment, &held.object)? {
                 named_by_record(&record).for_each(|cid| self.refer(&cid));
             }
             Ok(ControlFlow::Continue(()))

@@ -1,5 +1,5 @@
 //! A task with a large tree of records, for measurements: one publisher, several children for each parent, about 1.5 KB
-//! for each record. The same numbers give the same objects.
+//! for each record. The same number gives the same objects.
 
 use std::path::Path;
 
@@ -12,7 +12,7 @@ use crate::seed::{EPOCH, manifest, record};
 
 /// Children of one record.
 const CHILDREN: usize = 8;
-/// Objects in one insertion into a store.
+/// Objects in one insertion into the store.
 const BATCH: usize = 1024;
 /// The diff of each record. It makes the canonical text about 1.5 KB long.
 const DIFF: &str = "\
@@ -100,12 +100,12 @@ impl RecordTree {
         (tree, bytes / count)
     }
 
-    /// Ids of the records made so far, in order.
+    /// Ids of the records made so far, oldest first.
     pub fn ids(&self) -> impl Iterator<Item = String> {
         self.parents.iter().map(|(id, _)| id.to_string())
     }
 
-    /// A record with a valid signature and a wrong depth, which every strict node refuses.
+    /// A record with a valid signature and a wrong depth, which each of our nodes refuses.
     pub fn misplaced(&self) -> SignedObject {
         let (root, _) = self.parents[0];
         let mut next = record(&self.publisher, Some(self.task), 0, Some((root, 5)), &self.script);

@@ -18,7 +18,7 @@ use spore_tests::{
     command::{command, spore_with_input},
     net::{text, texts},
     reference::{Reference, python, seed},
-    seed::History,
+    seed::SeededTask,
     spore,
 };
 
@@ -292,7 +292,7 @@ fn another_identity_is_refused_before_anything_is_changed() {
 async fn a_running_node_of_ours_is_named_with_the_next_step() {
     let mut net = TestNet::new();
     let file = net.dir().join("all.ndjson");
-    let history = History::new(3, 4);
+    let history = SeededTask::new(3, 4);
     let other = net.dir_of("other");
     history.store(&other);
     spore(&other, &["export", file.to_str().unwrap()]).expect_code(0);
@@ -307,7 +307,7 @@ async fn a_running_node_of_ours_is_named_with_the_next_step() {
 }
 
 /// Ids on a task's frontier, best first.
-fn frontier(dir: &Path, history: &History) -> Vec<String> {
+fn frontier(dir: &Path, history: &SeededTask) -> Vec<String> {
     let task = history.task.to_string();
     let listed = spore(dir, &["frontier", "--task", &task, "--json"]).expect_code(0).json();
     listed.as_array().unwrap().iter().map(|row| text(&row["id"])).collect()
@@ -317,7 +317,7 @@ fn frontier(dir: &Path, history: &History) -> Vec<String> {
 fn what_is_exported_is_imported_the_same() {
     let net = TestNet::new();
     let (from, to) = (net.dir_of("from"), net.dir_of("to"));
-    let (first, second) = (History::new(1, 40), History::new(2, 3));
+    let (first, second) = (SeededTask::new(1, 40), SeededTask::new(2, 3));
     first.store(&from);
     second.store(&from);
     let file = net.dir().join("all.ndjson");
@@ -348,7 +348,7 @@ fn what_is_exported_is_imported_the_same() {
 fn lines_that_are_no_objects_are_named_by_number() {
     let net = TestNet::new();
     let (from, to) = (net.dir_of("from"), net.dir_of("to"));
-    History::new(1, 3).store(&from);
+    SeededTask::new(1, 3).store(&from);
     let mut lines: Vec<_> = spore(&from, &["export"]).expect_code(0).stdout.lines().map(str::to_owned).collect();
     lines.insert(1, "nonsense".to_owned());
     lines[2] = lines[2].replace("learning rate", "learning late");
@@ -368,7 +368,7 @@ fn lines_that_are_no_objects_are_named_by_number() {
 fn an_import_that_was_killed_is_finished_by_the_next() {
     let net = TestNet::new();
     let (from, to) = (net.dir_of("from"), net.dir_of("to"));
-    let history = History::new(4, 4000);
+    let history = SeededTask::new(4, 4000);
     history.store(&from);
     let file = net.dir().join("all.ndjson");
     let file = file.to_str().unwrap();

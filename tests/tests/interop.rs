@@ -13,7 +13,7 @@ use spore_tests::{
     net::{text, texts},
     picture::{Picture, agree, verdict},
     reference::{Reference, python, seed},
-    seed::{History, legacy_chain},
+    seed::{SeededTask, legacy_chain},
     spore, wait_for,
 };
 
@@ -84,7 +84,7 @@ async fn node_that_dials_a_reference_exchanges_everything_with_it() {
     let Some(python) = python() else { return };
     let mut net = TestNet::new();
     let seeded = seed(&python, &net.dir_of("reference"), &["--records", "60"]);
-    let ours = History::new(1, 20);
+    let ours = SeededTask::new(1, 20);
     ours.store(&net.dir_of("ours"));
     let mut reference = Reference::start(&python, &net, "reference", &[]).await;
     let node = start(&mut net, "ours", &[reference.address()]).await;
@@ -127,7 +127,7 @@ async fn node_that_dials_a_reference_exchanges_everything_with_it() {
 async fn reference_that_dials_our_node_receives_everything() {
     let Some(python) = python() else { return };
     let mut net = TestNet::new();
-    let history = History::new(2, 30);
+    let history = SeededTask::new(2, 30);
     history.store(&net.dir_of("ours"));
     let node = start(&mut net, "ours", &[]).await;
     let chain = legacy_chain(&history.publisher, 5);
@@ -186,7 +186,7 @@ async fn new_objects_of_every_kind_cross_both_ways() {
     let ada = text(&reference.ask(json!({"do": "status"})).await["node_id"]);
 
     // Our node publishes the same, object by object.
-    let history = History::new(3, 6);
+    let history = SeededTask::new(3, 6);
     for index in 0..6 {
         net.node(node).put_artifact(history.script(index)).await;
     }

@@ -10,13 +10,13 @@ use std::{
 
 use serde_json::{Value, json};
 use spore_protocol::{Cid, SignedObject};
-use spore_tests::{TestNet, net::text, seed::History, spore};
+use spore_tests::{TestNet, net::text, seed::SeededTask, spore};
 
 /// Enough records for a table of several blocks.
 const RECORDS: usize = 400;
 
 /// Ids of a task's records, as the command tells them.
-fn told(dir: &Path, history: &History) -> Vec<String> {
+fn told(dir: &Path, history: &SeededTask) -> Vec<String> {
     let task = history.task.to_string();
     let graph = spore(dir, &["graph", "--task", &task, "--limit", "100000", "--json"]).expect_code(0).json();
     let mut ids: Vec<_> = graph.as_array().unwrap().iter().map(|row| text(&row["id"])).collect();
@@ -25,7 +25,7 @@ fn told(dir: &Path, history: &History) -> Vec<String> {
 }
 
 /// The records of a history, sorted as [`told`] sorts them.
-fn made(history: &History) -> Vec<String> {
+fn made(history: &SeededTask) -> Vec<String> {
     let mut ids: Vec<_> = history.records.iter().map(ToString::to_string).collect();
     ids.sort();
     ids
@@ -65,7 +65,7 @@ fn columns(stats: &Value) -> Vec<String> {
 #[tokio::test(flavor = "multi_thread")]
 async fn a_store_is_looked_after_beside_its_node_as_without_one() {
     let mut net = TestNet::new();
-    let history = History::new(31, 12);
+    let history = SeededTask::new(31, 12);
     let dir = net.dir_of("node");
     spore(&dir, &["init"]).expect_code(0);
     history.store(&dir);
@@ -133,7 +133,7 @@ fn look_after(dir: &Path, backups: &Path, backup: u64) {
 #[test]
 fn a_backup_restored_into_a_fresh_directory_has_the_same_records() {
     let net = TestNet::new();
-    let (history, longer) = (History::new(32, 9), History::new(32, 14));
+    let (history, longer) = (SeededTask::new(32, 9), SeededTask::new(32, 14));
     let (dir, fresh) = (net.dir_of("node"), net.dir_of("fresh"));
     let backups = net.dir().join("backups").display().to_string();
     spore(&dir, &["init"]).expect_code(0);
@@ -159,7 +159,7 @@ fn a_backup_restored_into_a_fresh_directory_has_the_same_records() {
 #[test]
 fn a_flipped_byte_is_named_and_healed_from_a_backup() {
     let net = TestNet::new();
-    let history = History::new(33, RECORDS);
+    let history = SeededTask::new(33, RECORDS);
     let dir = net.dir_of("node");
     let backups = net.dir().join("backups").display().to_string();
     spore(&dir, &["init"]).expect_code(0);
@@ -194,7 +194,7 @@ fn a_flipped_byte_is_named_and_healed_from_a_backup() {
 #[test]
 fn a_damaged_artifact_is_named_and_left_to_be_fetched_again() {
     let net = TestNet::new();
-    let history = History::new(34, 3);
+    let history = SeededTask::new(34, 3);
     let dir = net.dir_of("node");
     history.store(&dir);
     let cid = Cid::of(history.script(1)).to_string();
@@ -211,7 +211,7 @@ fn a_damaged_artifact_is_named_and_left_to_be_fetched_again() {
 #[tokio::test(flavor = "multi_thread")]
 async fn a_child_without_its_parent_is_listed_as_waiting() {
     let mut net = TestNet::new();
-    let history = History::new(35, 3);
+    let history = SeededTask::new(35, 3);
     let number = net.start("node", None, &["--no-train"]).await;
     let objects: Vec<SignedObject> = history.objects().collect();
     let of = |index: usize| {

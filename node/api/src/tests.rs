@@ -9,8 +9,8 @@ use serde_json::Value;
 use spore_base::{mode::Mode, peer::Peer};
 use spore_ingest::Ingest;
 use spore_protocol::{
-    Cid, ControlEvent, Goal, Identity, NodeProfile, Record, RecordId, Status, TaskId, TaskManifest, VerifiedObject,
-    control::Rerun, manifest::MANIFEST_VERSION, profile::PROFILE_VERSION, record::RECORD_VERSION,
+    Cid, ControlEvent, Identity, NodeProfile, Record, RecordId, TaskId, TaskManifest, VerifiedObject, control::Rerun,
+    fixtures,
 };
 use spore_storage::Store;
 use tokio::{net::TcpListener, sync::watch};
@@ -70,17 +70,9 @@ fn manifest(by: &Identity, name: &str) -> TaskManifest {
     TaskManifest {
         name: name.into(),
         description: "d".into(),
-        task_type: "ml_train".into(),
-        artifact_type: "starlark_train_script".into(),
-        metric: "val_bpb".into(),
-        goal: Goal::Minimize,
         base_code_cid: Some(Cid::of(SCRIPT)),
-        prepare_cid: String::new(),
-        dataset_cid: String::new(),
-        time_budget: 20,
-        created_by: by.node_id(),
         timestamp: 1000,
-        version: MANIFEST_VERSION,
+        ..fixtures::manifest(by)
     }
 }
 
@@ -89,39 +81,16 @@ fn record(by: &Identity, task: TaskId, parent: Option<RecordId>, number: u64, me
         parent,
         depth: number,
         code_cid: Some(Cid::of(SCRIPT)),
-        diff: String::new(),
-        dataset_cid: String::new(),
-        prepare_cid: String::new(),
-        time_budget: 20,
         val_bpb: metric,
         peak_vram_mb: 0.00001,
-        num_steps: 10,
-        num_params: 100,
-        status: Status::Keep,
         description: format!("number {number}, \"signed\":null"),
-        hypothesis: String::new(),
-        agent_model: "test".into(),
-        gpu_model: "CPU".into(),
-        cuda_version: String::new(),
-        torch_version: String::new(),
-        node_id: by.node_id(),
-        task_id: Some(task),
         timestamp: 1001 + number,
-        version: RECORD_VERSION,
+        ..fixtures::record(by, Some(task), None)
     }
 }
 
 fn profile(by: &Identity, name: &str, timestamp: u64) -> NodeProfile {
-    NodeProfile {
-        node_id: by.node_id(),
-        display_name: name.into(),
-        bio: String::new(),
-        website: String::new(),
-        avatar_url: String::new(),
-        donation_address: String::new(),
-        timestamp,
-        schema_version: PROFILE_VERSION,
-    }
+    NodeProfile { timestamp, ..fixtures::profile(by, name) }
 }
 
 impl Server {
@@ -129,7 +98,7 @@ impl Server {
         let _ = rustls::crypto::ring::default_provider().install_default();
         let dir = tempfile::tempdir().unwrap();
         let store = Store::open(dir.path()).unwrap();
-        let (publisher, verifier) = (Identity::from_seed(&[1; 32]), Identity::from_seed(&[2; 32]));
+        let (publisher, verifier) = (fixtures::identity(1), fixtures::identity(2));
         store.put_artifact(SCRIPT).unwrap();
         let task = publisher.sign(&manifest(&publisher, "first")).unwrap();
         let task_id = TaskId::from(task.id());

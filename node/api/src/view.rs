@@ -9,11 +9,11 @@ use std::{collections::HashMap, sync::Arc};
 use spore_base::peer_id::peer_id;
 use spore_protocol::{
     Cid, Kind, NodeId, RecordId, TaskId, Verdict,
-    verdict::{Judgement, Measurement},
+    verdict::{Assessment, Measurement},
 };
 use spore_storage::{NodeStats, RecordSummary, Store, TaskView};
 
-use super::{dto, graph::Graphs, live::Live, paging::MAX_LIST, problem::ApiError, resolve::unknown};
+use super::{dto, graph::Graphs, live::Live, problem::ApiError, query::MAX_LIST, resolve::unknown};
 
 /// Ancestors shown with an experiment.
 const MAX_ANCESTORS: usize = MAX_LIST;
@@ -200,7 +200,7 @@ impl View {
     }
 
     fn evidence(&self, summary: &RecordSummary, names: &mut Names) -> Result<dto::Evidence, ApiError> {
-        let judgement = self.store.judgement(&summary.id)?.unwrap_or(Judgement {
+        let judgement = self.store.judgement(&summary.id)?.unwrap_or(Assessment {
             verdict: Verdict::Unverified,
             measurements: Vec::new(),
             dispute: None,
@@ -310,7 +310,7 @@ pub(super) fn task_summary(task: &TaskView) -> dto::TaskSummary {
         name: shown(&task.name, SHOWN_NAME),
         description: text(|m| &m.description),
         task_type: text(|m| &m.task_type),
-        artifact_type: text(|m| &m.artifact_type),
+        artifact_type: manifest.map(|m| shown(m.artifact_type.name(), SHOWN_TEXT)).unwrap_or_default(),
         metric: shown(&task.metric, SHOWN_NAME),
         goal: task.goal.name().into(),
         time_budget: manifest.map_or(0, |m| m.time_budget),
@@ -348,12 +348,12 @@ pub(super) fn task_summary(task: &TaskView) -> dto::TaskSummary {
 fn measurement(m: &Measurement, display_name: Option<String>) -> dto::Measurement {
     dto::Measurement {
         event_id: m.event_id.to_string(),
-        kind: m.kind.into(),
+        kind: m.kind.name().into(),
         node_id: m.node.to_string(),
         display_name,
         hardware_class: m.class.to_string(),
         value: m.value,
         timestamp: m.timestamp,
-        ignored: m.ignored.map(str::to_owned),
+        ignored: m.ignored.map(|reason| reason.to_string()),
     }
 }

@@ -38,7 +38,7 @@ pub enum Disposition {
     Known,
     /// Valid so far, held until its parent (or subject) comes. Neither passed on nor punished.
     Pending,
-    /// Refused, with the reason; [`Reject::penalty`] says what that costs the sender.
+    /// Refused, with the reason. Each network decides what that costs the sender (`spore_base::standing`).
     Rejected(Reject),
     /// The store could not take it now (a full disk, a shutdown). Nobody's fault.
     Failed(Arc<str>),

@@ -5,8 +5,8 @@ use std::sync::atomic::{AtomicU64, Ordering};
 use libp2p_identity::PeerId;
 use spore_base::peer_id::peer_id;
 use spore_protocol::{
-    Cid, Goal, HardwareClass, Identity, Record, RecordId, Signed, SignedObject, Status, TaskManifest, VerifiedObject,
-    manifest::MANIFEST_VERSION, record::RECORD_VERSION,
+    HardwareClass, Record, RecordId, Signed, SignedObject, TaskManifest, VerifiedObject,
+    fixtures::{self, forged, identity, sign},
 };
 use spore_storage::{Store, StoreError, unwatched};
 use tempfile::TempDir;
@@ -41,80 +41,27 @@ fn start_in(folder: TempDir) -> Service {
     Service { _folder: folder, store, handle, events: events.subscribe(), wants, task, shutdown, clock }
 }
 
-fn identity(n: u8) -> Identity {
-    Identity::from_seed(&[n; 32])
-}
-
 fn some_peer() -> PeerId {
     peer_id(&identity(9).node_id()).unwrap()
 }
 
 fn manifest() -> Signed<TaskManifest> {
-    let manifest = TaskManifest {
-        name: "task".into(),
-        description: String::new(),
-        task_type: "ml_train".into(),
-        artifact_type: "starlark_train_script".into(),
-        metric: "val_bpb".into(),
-        goal: Goal::Minimize,
-        base_code_cid: Some(Cid::of(b"base")),
-        prepare_cid: Cid::of(b"evaluator").to_string(),
-        dataset_cid: Cid::of(b"data").to_string(),
-        time_budget: 20,
-        created_by: identity(1).node_id(),
-        timestamp: NOW - 100,
-        version: MANIFEST_VERSION,
-    };
-    identity(1).sign(&manifest).unwrap().into_signed()
+    let creator = identity(1);
+    sign(&creator, &TaskManifest { timestamp: NOW - 100, ..fixtures::manifest(&creator) }).into_signed()
 }
 
 /// A record at a depth, built on `parent`.
 fn record(parent: Option<RecordId>, depth: u64, timestamp: u64) -> Signed<Record> {
-    let manifest = manifest();
-    let record = Record {
-        parent,
-        depth,
-        code_cid: Some(Cid::of(b"base")),
-        diff: String::new(),
-        dataset_cid: manifest.dataset_cid.clone(),
-        prepare_cid: manifest.prepare_cid.clone(),
-        time_budget: 20,
-        val_bpb: 3.0 - depth as f64 / 1000.0,
-        peak_vram_mb: 1.0,
-        num_steps: 10,
-        num_params: 10,
-        status: Status::Keep,
-        description: String::new(),
-        hypothesis: String::new(),
-        agent_model: String::new(),
-        gpu_model: "CPU".into(),
-        cuda_version: String::new(),
-        torch_version: String::new(),
-        node_id: identity(1).node_id(),
-        task_id: Some(manifest.id().into()),
-        timestamp,
-        version: RECORD_VERSION,
-    };
-    identity(1).sign(&record).unwrap().into_signed()
+    let publisher = identity(1);
+    let task = Some(manifest().id().into());
+    sign(&publisher, &Record { parent, depth, timestamp, ..fixtures::record(&publisher, task, None) }).into_signed()
 }
 
 /// A chain from the root on.
-pub(super) fn chain(length: u64) -> Vec<SignedObject> {
-    let mut parent = None;
-    (0..length)
-        .map(|depth| {
-            let record = record(parent, depth, NOW - 50 + depth / 100);
-            parent = Some(record.id().into());
-            SignedObject::Experiment(record)
-        })
-        .collect()
-}
-
-/// The same content under a signature that does not fit.
-fn forged(object: &SignedObject) -> SignedObject {
-    let mut signature = *object.signature();
-    signature[3] ^= 1;
-    SignedObject::from_canonical(object.kind(), object.canonical(), signature).unwrap()
+pub(super) fn chain(length: usize) -> Vec<SignedObject> {
+    let (publisher, task) = (identity(1), Some(manifest().id().into()));
+    let chain = fixtures::chain(&publisher, task, |depth, record| record.timestamp = NOW - 50 + depth / 100);
+    chain.take(length).map(|record| SignedObject::Experiment(record.into_signed())).collect()
 }
 
 async fn submit_all(
@@ -330,7 +277,7 @@ async fn what_is_in_the_inbox_at_shutdown_is_still_decided() {
 async fn answers_come_in_the_order_in_which_objects_came() {
     let service = start();
     let mut answers = Vec::new();
-    for object in chain(3 * BATCH as u64) {
+    for object in chain(3 * BATCH) {
         let (reply, answer) = tokio::sync::oneshot::channel();
         service.handle.inbox.send(Inbound { origin: Origin::Import, object, reply }).await.unwrap();
         answers.push(answer);
@@ -344,7 +291,7 @@ async fn answers_come_in_the_order_in_which_objects_came() {
 async fn batches_under_way_at_shutdown_are_all_decided() {
     let service = start();
     let mut answers = Vec::new();
-    for object in chain(3 * BATCH as u64) {
+    for object in chain(3 * BATCH) {
         let (reply, answer) = tokio::sync::oneshot::channel();
         service.handle.inbox.send(Inbound { origin: Origin::Import, object, reply }).await.unwrap();
         answers.push(answer);

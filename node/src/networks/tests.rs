@@ -3,11 +3,11 @@
 use std::sync::Arc;
 
 use serde_json::Value;
-use spore_api::{Api, live::LiveNode, ports::TaskMaker, read, serve, view::View};
+use spore_api::{Api, live::LiveNode, ports::TaskMaker, route::Route, serve, view::View};
 use spore_base::mode::Mode;
 use spore_bridge::{BridgeConfig, Listeners};
 use spore_ingest::Ingest;
-use spore_network::{Command, Snapshot};
+use spore_network::{NetworkCommand, Snapshot};
 use spore_protocol::Identity;
 use spore_storage::Store;
 use tokio::{net::TcpListener, sync::watch};
@@ -34,7 +34,7 @@ async fn start(dir: &tempfile::TempDir, shutdown: watch::Receiver<bool>) -> Stri
     let (network, mut commands) = NetworkHandle::channel();
     tokio::spawn(async move {
         while let Some(command) = commands.recv().await {
-            if let Command::Snapshot(reply) = command {
+            if let NetworkCommand::Snapshot(reply) = command {
                 let _ = reply.send(Snapshot::default());
             }
         }
@@ -65,7 +65,7 @@ async fn start(dir: &tempfile::TempDir, shutdown: watch::Receiver<bool>) -> Stri
     let view = View::new(store, Some(identity.node_id()));
     let api = Api { view, node: Some(live), pinned: None, token: Some(TOKEN.into()), page: false, shutdown };
     tokio::spawn(serve(api, listener));
-    format!("http://{address}/api/v1")
+    format!("http://{address}")
 }
 
 #[tokio::test(flavor = "multi_thread")]
@@ -79,10 +79,10 @@ async fn legacy_peers_are_added_listed_and_removed_by_host_and_port() {
     };
     let other = TcpListener::bind("127.0.0.1:0").await.unwrap();
     let address = other.local_addr().unwrap().to_string();
-    let add = || send(client.post(format!("{root}/peers")).body(format!(r#"{{"address":"{address}"}}"#)));
-    let remove = || send(client.delete(format!("{root}/peers/{}", read::encode(&address))));
+    let add = || send(client.post(format!("{root}/api/v1/peers")).body(format!(r#"{{"address":"{address}"}}"#)));
+    let remove = || send(client.delete(format!("{root}{}", Route::RemovePeer(address.clone()).path())));
     let json = async |path: &str| {
-        let (status, body) = send(client.get(format!("{root}{path}"))).await;
+        let (status, body) = send(client.get(format!("{root}/api/v1{path}"))).await;
         assert_eq!(status, 200, "{path}: {body}");
         serde_json::from_str::<Value>(&body).unwrap()
     };

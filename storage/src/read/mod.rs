@@ -16,7 +16,7 @@ use std::ops::ControlFlow;
 use spore_protocol::{
     ControlEvent, HardwareClass, Kind, ObjectId, Record, RecordId, Signed, SignedObject, TaskId, TaskManifest,
     json::Map,
-    verdict::{self, Judgement},
+    verdict::{self, Assessment},
 };
 
 pub use graph::Graph;
@@ -192,15 +192,15 @@ pub fn event(source: &dyn Source, number: u64) -> Result<Signed<ControlEvent>> {
 
 /// Judges a record by the events in its window, which are read one at a time and kept without what only
 /// others look at.
-pub fn judgement(source: &dyn Source, row: &Row) -> Result<Judgement> {
+pub fn judgement(source: &dyn Source, row: &Row) -> Result<Assessment> {
     let mut events = Vec::new();
     source.each(Column::About, &keys::events(&row.summary.id, Events::Judged), &mut |_, value| {
         let event = event(source, keys::event_entry(value)?.0)?;
-        let ControlEvent { body, node_id, timestamp, version, .. } = event.object();
-        let (body, kind, payload) = (body.clone(), String::new(), Map::new());
+        let ControlEvent { kind, body, node_id, timestamp, version, .. } = event.object();
+        let (kind, body, payload) = (kind.clone(), body.clone(), Map::new());
         let (node_id, timestamp, version) = (*node_id, *timestamp, *version);
         events.push((event.id().into(), ControlEvent { kind, payload, body, node_id, timestamp, version }));
         Ok(ControlFlow::Continue(()))
     })?;
-    Ok(verdict::judge(&row.subject(), events.iter().map(|(id, event)| (*id, event))))
+    Ok(verdict::assess(&row.subject(), events.iter().map(|(id, event)| (*id, event))))
 }

@@ -63,7 +63,7 @@ impl Store {
             let bytes = view.get(Column::Pending, &id.0)?;
             let bytes = bytes.ok_or_else(|| StoreError::corrupt("a pending record is gone"))?;
             let held: Held = values::decode(&bytes)?;
-            Ok(PendingView { id, waits_for: held.parent, since: held.received_at, size: held.object.0.len() as u64 })
+            Ok(PendingView { id, waits_for: held.parent, since: held.received_at, size: held.object.len() as u64 })
         })
     }
 

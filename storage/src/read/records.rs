@@ -3,7 +3,7 @@
 use std::collections::BTreeSet;
 use std::ops::ControlFlow;
 
-use spore_protocol::{ControlEvent, HardwareClass, Kind, NodeId, RecordId, Signed, TaskId, verdict::Judgement};
+use spore_protocol::{ControlEvent, HardwareClass, Kind, NodeId, RecordId, Signed, TaskId, verdict::Assessment};
 
 use super::{cut, event, listing::List, number_of, placing, row_of, summaries};
 use crate::{
@@ -151,7 +151,7 @@ impl Store {
     ///
     /// # Errors
     /// When the store cannot be read.
-    pub fn judgement(&self, id: &RecordId) -> Result<Option<Judgement>> {
+    pub fn judgement(&self, id: &RecordId) -> Result<Option<Assessment>> {
         let view = self.view();
         row_of(&view, id)?.map(|row| super::judgement(&view, &row)).transpose()
     }

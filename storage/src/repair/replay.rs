@@ -342,7 +342,7 @@ impl<'a> Replay<'a> {
 
     fn hold(&mut self, id: &[u8], held: &[u8]) -> Result<()> {
         let found = values::decode::<Held>(held).and_then(|held| {
-            let object = self.verified(values::decode_object(Kind::Experiment, &held.object.0)?)?;
+            let object = self.verified(values::decode_object(Kind::Experiment, &held.object)?)?;
             Ok((held, object))
         });
         let (held, object) = match found {
@@ -362,7 +362,7 @@ impl<'a> Replay<'a> {
             Outcome::Known | Outcome::Pending { .. } => {}
             Outcome::Rejected(reject) => self.refuse(Kind::Experiment, object.id(), reject.to_string()),
         }
-        self.step(held.object.0.len())
+        self.step(held.object.len())
     }
 
     /// What waits goes on waiting, whatever became of its parent: between two steps of a release that
@@ -377,7 +377,7 @@ impl<'a> Replay<'a> {
             _ if decided => self.refuse(Kind::Experiment, id, "it waits and is decided".into()),
             _ => self.refuse(Kind::Experiment, id, "it waits for no parent".into()),
         }
-        self.step(held.object.0.len())
+        self.step(held.object.len())
     }
 
     /// Names the records that wait for a parent that is lost. With `now` they begin to wait then: their

@@ -6,8 +6,8 @@ use std::collections::BTreeSet;
 use serde::{Deserialize, Serialize};
 use spore_protocol::{
     EventId, NodeId, ObjectId,
-    reputation::{Deed, Step},
-    verdict::Judgement,
+    reputation::{DatedDeed, Deed},
+    verdict::Assessment,
 };
 
 use crate::types::Measured;
@@ -39,9 +39,9 @@ pub struct Evidence {
 }
 
 impl Evidence {
-    pub fn of(judgement: &Judgement, steps: &[Step]) -> Self {
-        let counted = judgement.counted().map(|m| (m.event_id, m.node, m.timestamp, m.kind.to_owned(), m.value));
-        let award = |step: &Step| {
+    pub fn of(judgement: &Assessment, steps: &[DatedDeed]) -> Self {
+        let counted = judgement.counted().map(|m| (m.event_id, m.node, m.timestamp, m.kind.name().to_owned(), m.value));
+        let award = |step: &DatedDeed| {
             let rank = DEEDS.iter().zip(0..).find(|(deed, _)| **deed == step.deed).map_or(u8::MAX, |(_, rank)| rank);
             Award { node: step.node, at: step.at, rank }
         };

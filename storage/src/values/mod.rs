@@ -10,7 +10,7 @@ mod row;
 use serde::{Deserialize, Serialize, de::DeserializeOwned};
 use spore_protocol::{
     Goal, HardwareClass, Kind, NodeId, ObjectId, RecordId, Reject, Status, TaskId,
-    cbor::{self, Bytes},
+    cbor::{self, ByteBuf},
 };
 
 pub use evidence::{Award, Evidence, deed_of_rank};
@@ -267,7 +267,7 @@ pub struct Held {
     pub received_at: u64,
     pub parent: RecordId,
     /// As [`encode_object`] makes them.
-    pub object: Bytes,
+    pub object: ByteBuf,
 }
 
 /// Why a record was refused for its lineage.

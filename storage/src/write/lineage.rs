@@ -8,7 +8,7 @@ use std::ops::ControlFlow;
 
 use spore_protocol::{
     Kind, NodeId, RecordId, Status, TaskId,
-    frontier::{View, beats, share_view},
+    frontier::{FrontierView, beats, share_view},
 };
 
 use super::Batch;
@@ -45,7 +45,7 @@ impl Batch<'_> {
 
     /// Takes over what is newly known of a task, and moves trees where that changes the root or
     /// the goal. The root is the creator's first parentless record, or else anybody's: the order
-    /// of the protocol's [`spore_protocol::lineage::RootRank`], which the keys keep.
+    /// of the protocol's [`spore_protocol::lineage`], which the keys keep.
     pub(super) fn settle(&mut self, task: &TaskId, known: TaskState) -> Result<()> {
         let root = match known.creator() {
             Some(creator) => self.first_root(task, Some(&creator))?,
@@ -141,7 +141,9 @@ impl Batch<'_> {
         self.improve(&row, Some(&keys::class(&s.class)))?;
         let parent = if row.parent_number == 0 { None } else { Some(self.row(row.parent_number)?.clone()) };
         let candidate = row.candidate();
-        for (frontier, view) in [(Frontier::Class, View::Class(s.class.clone())), (Frontier::Blind, View::ClassBlind)] {
+        for (frontier, view) in
+            [(Frontier::Class, FrontierView::Class(s.class.clone())), (Frontier::Blind, FrontierView::ClassBlind)]
+        {
             self.enter(frontier, &row)?;
             if let Some(parent) = &parent {
                 let other = parent.candidate();

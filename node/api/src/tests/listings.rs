@@ -1,7 +1,7 @@
 //! Listings over HTTP: pages in both directions, cursors that last, search, and the compact graph.
 
 use serde_json::Value;
-use spore_protocol::{Identity, Record, RecordId, VerifiedObject};
+use spore_protocol::{Identity, Record, RecordId, VerifiedObject, fixtures};
 
 use super::{Server, manifest, profile, record, send};
 
@@ -23,7 +23,7 @@ fn store(server: &Server, objects: &[VerifiedObject]) {
 /// statuses' metrics, and tasks.
 async fn server() -> Server {
     let server = Server::start().await;
-    let other = Identity::from_seed(&[3; 32]);
+    let other = fixtures::identity(3);
     let mut objects: Vec<VerifiedObject> = vec![other.sign(&profile(&other, "Other", 1)).unwrap().into()];
     for n in 0..MORE {
         let by = if n % 2 == 0 { &server.publisher } else { &other };

@@ -17,8 +17,8 @@ use spore_base::{
 };
 use spore_ingest::{Disposition, IngestHandle, Origin, StoreEvent};
 use spore_protocol::{
-    Cid, HardwareClass, Identity, NodeId, Object, RecordId, Signed, SignedObject, TaskId, TaskManifest, Verified,
-    VerifiedObject, manifest::STARLARK_TRAIN_SCRIPT,
+    ArtifactType, Cid, HardwareClass, Identity, NodeId, Object, RecordId, Signed, SignedObject, TaskId, TaskManifest,
+    Verified, VerifiedObject,
 };
 use spore_storage::{Store, StoreError, TaskView};
 use spore_trainer::{
@@ -26,7 +26,8 @@ use spore_trainer::{
     device::{DeviceChoice, DeviceProfile},
     evaluate::EvalSpec,
     lang::Tunable,
-    worker::{DatasetSource, Failure, FailureKind, Job, Outcome, Supervisor, threads},
+    memory,
+    worker::{DatasetSource, Failure, FailureKind, RunResult, Script, Supervisor, TrainJob, threads},
 };
 use tokio::{
     sync::{Semaphore, broadcast, watch},
@@ -135,9 +136,8 @@ pub struct Order<'a> {
 /// than an hour, or a person asked for them by making the task here or pinning it.
 pub fn runnable(task: &TaskView, pinned: Option<TaskId>, us: NodeId) -> bool {
     task.manifest.as_ref().is_some_and(|m| {
-        m.artifact_type == STARLARK_TRAIN_SCRIPT
+        m.artifact_type.measures(&m.metric)
             && m.base_code_cid.is_some()
-            && m.metric == "val_bpb"
             && (pinned == Some(task.task_id) || m.created_by == us || BUDGETS.contains(&m.time_budget))
     })
 }
@@ -165,18 +165,7 @@ pub fn task_seed(task: &TaskId) -> u64 {
 
 /// Three quarters of the machine's main memory, times the share that the node may use.
 pub fn memory_limit(percent: u32) -> u64 {
-    let total = std::fs::read_to_string("/proc/meminfo").ok().and_then(|text| {
-        let kib: u64 = text
-            .lines()
-            .find_map(|line| line.strip_prefix("MemTotal:"))?
-            .trim()
-            .strip_suffix("kB")?
-            .trim()
-            .parse()
-            .ok()?;
-        Some(kib * 1024)
-    });
-    let usable = total.map_or(DEFAULT_MEMORY, |total| total / 4 * 3);
+    let usable = memory::total().map_or(DEFAULT_MEMORY, |total| total / 4 * 3);
     (usable / 100 * u64::from(percent.clamp(1, 100))).max(1 << 30)
 }
 
@@ -241,10 +230,11 @@ impl Engine {
         let manifest = view.manifest.clone().ok_or_else(|| refuse("it has no manifest"))?;
         if !runnable(&view, *self.settings.pinned.borrow(), self.node_id()) {
             let reason = format!(
-                "its artifact type is {} with metric {} and {} s of training; this node runs {STARLARK_TRAIN_SCRIPT} with metric val_bpb, and more than {} s only where the task is pinned or its own",
+                "its artifact type is {} with metric {} and {} s of training; this node runs {} with metric val_bpb, and more than {} s only where the task is pinned or its own",
                 manifest.artifact_type,
                 manifest.metric,
                 manifest.time_budget,
+                ArtifactType::Starlark,
                 BUDGETS.end()
             );
             return Err(refuse(&reason));
@@ -258,7 +248,7 @@ impl Engine {
     }
 
     async fn dataset(&self, manifest: &Signed<TaskManifest>) -> Result<DatasetSource, EngineError> {
-        if manifest.dataset_cid == corpus::builtin_cid() {
+        if manifest.dataset_cid == corpus::BUILTIN_CID.to_string() {
             return Ok(DatasetSource::Builtin);
         }
         let task = manifest.id().into();
@@ -271,14 +261,17 @@ impl Engine {
             .store
             .artifact_path(&cid)
             .ok_or_else(|| EngineError::Artifact { cid, reason: "it is not in the store".into() })?;
-        Ok(DatasetSource::File { path, cid: cid.to_string() })
+        Ok(DatasetSource::File { path, cid })
     }
 
     /// A dataset that a worker could not use may be damaged on disk: then it is removed, and fetched
     /// again for the next run.
     pub(crate) async fn suspect(&self, dataset: &DatasetSource, error: EngineError) -> EngineError {
         let (EngineError::Machine(failure), DatasetSource::File { cid, .. }) = (&error, dataset) else { return error };
-        let Some(cid) = cid.parse().ok().filter(|_| failure.kind == FailureKind::Data) else { return error };
+        let cid = *cid;
+        if failure.kind != FailureKind::Data {
+            return error;
+        }
         match self.read(move |store: &Store| store.verify_artifact(&cid)).await {
             Ok(true) => error,
             Ok(false) => EngineError::Artifact { cid, reason: "it was damaged on disk".into() },
@@ -352,8 +345,8 @@ impl Engine {
         script: &str,
         shutdown: &mut Shutdown,
     ) -> Result<Result<Vec<Tunable>, String>, EngineError> {
-        let (supervisor, script) = (self.supervisor.clone(), script.to_owned());
-        let result = cancellable(shutdown, move |cancel| supervisor.inspect(&script, cancel)).await?;
+        let (supervisor, script) = (self.supervisor.clone(), Script::Starlark(script.to_owned()));
+        let result = cancellable(shutdown, move |cancel| supervisor.inspect(script, cancel)).await?;
         Ok(result.map_err(|failure| failure.reason))
     }
 
@@ -366,7 +359,7 @@ impl Engine {
         &self,
         order: Order<'_>,
         shutdown: &mut Shutdown,
-    ) -> Result<Result<Outcome, Failure>, EngineError> {
+    ) -> Result<Result<RunResult, Failure>, EngineError> {
         let lease = tokio::select! {
             lease = self.lease.acquire() => lease.map_err(|_| EngineError::Stopped)?,
             () = stopped(shutdown) => return Err(EngineError::Stopped),
@@ -393,9 +386,9 @@ impl Engine {
         }
     }
 
-    fn job(&self, order: &Order<'_>) -> Job {
-        Job {
-            script: order.script.clone(),
+    fn job(&self, order: &Order<'_>) -> TrainJob {
+        TrainJob {
+            script: Script::Starlark(order.script.clone()),
             dataset: order.terms.dataset.clone(),
             device: self.settings.device,
             seed: task_seed(&order.terms.task_id),

@@ -1,28 +1,14 @@
 //! What the node shares between research and verification, without a device.
 
-use spore_protocol::{Goal, manifest::MANIFEST_VERSION};
+use spore_protocol::{Goal, fixtures};
 
 use super::*;
 
 /// A task of the identity with this seed, made at `timestamp`.
 fn task(seed: u8, timestamp: u64, time_budget: u64) -> TaskView {
-    let identity = Identity::from_seed(&[seed; 32]);
-    let manifest = TaskManifest {
-        name: "t".into(),
-        description: String::new(),
-        task_type: "ml_train".into(),
-        artifact_type: STARLARK_TRAIN_SCRIPT.into(),
-        metric: "val_bpb".into(),
-        goal: Goal::Minimize,
-        base_code_cid: Some(Cid([4; 32])),
-        prepare_cid: "p".into(),
-        dataset_cid: "d".into(),
-        time_budget,
-        created_by: identity.node_id(),
-        timestamp,
-        version: MANIFEST_VERSION,
-    };
-    let manifest = identity.sign(&manifest).unwrap().into_signed();
+    let identity = fixtures::identity(seed);
+    let manifest = TaskManifest { time_budget, timestamp, ..fixtures::manifest(&identity) };
+    let manifest = fixtures::sign(&identity, &manifest).into_signed();
     TaskView {
         task_id: manifest.id().into(),
         manifest: Some(manifest),
@@ -47,7 +33,7 @@ fn task(seed: u8, timestamp: u64, time_budget: u64) -> TaskView {
 
 #[test]
 fn a_long_task_runs_only_where_it_was_made_or_is_pinned() {
-    let (us, maker) = (Identity::from_seed(&[2; 32]).node_id(), Identity::from_seed(&[1; 32]).node_id());
+    let (us, maker) = (fixtures::identity(2).node_id(), fixtures::identity(1).node_id());
     for (budget, unasked) in [(0, false), (1, true), (3600, true), (3601, false), (u64::MAX, false)] {
         let task = task(1, 5, budget);
         assert_eq!(runnable(&task, None, us), unasked, "{budget} s");
@@ -61,7 +47,7 @@ fn a_long_task_runs_only_where_it_was_made_or_is_pinned() {
 
 #[test]
 fn the_oldest_own_task_without_a_root_is_found() {
-    let us = Identity::from_seed(&[1; 32]).node_id();
+    let us = fixtures::identity(1).node_id();
     let rooted = TaskView { root: Some(RecordId([1; 32])), ..task(1, 1, 20) };
     let tasks = [rooted, task(2, 2, 20), task(1, 4, 20), task(1, 3, 20)];
     assert_eq!(rootless_own(&tasks, us, |_| true), Some(tasks[3].task_id));

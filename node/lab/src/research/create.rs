@@ -6,8 +6,8 @@ use std::ops::RangeInclusive;
 
 use spore_ingest::{Disposition, IngestHandle, Origin};
 use spore_protocol::{
-    Cid, Goal, Identity, Reject, Signed, TaskManifest, Verified,
-    manifest::{MANIFEST_VERSION, STARLARK_TRAIN_SCRIPT},
+    ArtifactType, Cid, Goal, Identity, Reject, Signed, TaskManifest, Verified, artifact::starlark,
+    manifest::MANIFEST_VERSION,
 };
 use spore_storage::{Store, StoreError};
 use spore_trainer::{corpus, data, evaluate::EvalSpec, lang};
@@ -26,7 +26,7 @@ pub struct TaskDraft {
     pub description: String,
     /// Such as `ml_train`.
     pub task_type: String,
-    pub artifact_type: String,
+    pub artifact_type: ArtifactType,
     pub metric: String,
     pub goal: Goal,
     /// The base script's text.
@@ -44,7 +44,7 @@ pub enum CreateError {
     Script(#[from] lang::ScriptError),
     #[error("the training time must be 1 to {MAX_BUDGET} seconds, not {0}")]
     Budget(u64),
-    #[error("this trainer runs {STARLARK_TRAIN_SCRIPT} with metric val_bpb and goal minimize; got {0}")]
+    #[error("this trainer runs {known} with metric val_bpb and goal minimize; got {0}", known = starlark::FORMAT.name)]
     Unsupported(String),
     #[error("dataset {0} is not in the store")]
     Dataset(Cid),
@@ -110,14 +110,15 @@ pub fn prepare(
     if !(1..=MAX_BUDGET).contains(&draft.time_budget) {
         return Err(CreateError::Budget(draft.time_budget));
     }
-    if draft.artifact_type != STARLARK_TRAIN_SCRIPT || draft.metric != "val_bpb" || draft.goal != Goal::Minimize {
+    let evaluated = draft.artifact_type.format().and_then(|format| format.evaluated);
+    if !evaluated.is_some_and(|evaluated| evaluated.metric == draft.metric && evaluated.goal == draft.goal) {
         return Err(CreateError::Unsupported(format!(
             "{} with metric {} and goal {}",
             draft.artifact_type, draft.metric, draft.goal
         )));
     }
     let dataset_cid = match draft.dataset {
-        None => corpus::builtin_cid().to_owned(),
+        None => corpus::BUILTIN_CID.to_string(),
         Some(cid) => {
             check_dataset(store, cid, draft.time_budget)?;
             cid.to_string()
@@ -159,7 +160,7 @@ fn check_texts(draft: &TaskDraft) -> Result<(), CreateError> {
 
 fn check_dataset(store: &Store, cid: Cid, budget: u64) -> Result<(), CreateError> {
     // Every trainer makes this one itself.
-    if cid.to_string() == corpus::builtin_cid() {
+    if cid == corpus::BUILTIN_CID {
         return Ok(());
     }
     let size = store.artifact_size(&cid)?.ok_or(CreateError::Dataset(cid))?;
@@ -176,7 +177,7 @@ mod tests {
             name: "n".into(),
             description: String::new(),
             task_type: "ml_train".into(),
-            artifact_type: STARLARK_TRAIN_SCRIPT.into(),
+            artifact_type: ArtifactType::Starlark,
             metric: "val_bpb".into(),
             goal: Goal::Minimize,
             base: String::new(),

@@ -73,6 +73,7 @@ pub fn record(
     let class = HardwareClass::of(&runner.gpu_model);
     let status = judge(manifest.goal, &class, parent, result.map(|m| m.metric));
     let measured = result.unwrap_or(Measured { metric: 0.0, peak_memory: 0.0, steps: 0, params: 0 });
+    let file_name = manifest.artifact_type.format().map_or("script", |format| format.file_name);
     let description = match result {
         Ok(_) => proposal.description.clone(),
         Err(cause) => format!("{} | {}", proposal.description, one_line(cause, MAX_CAUSE)),
@@ -81,7 +82,7 @@ pub fn record(
         parent: parent.map(|p| p.id),
         depth: parent.map_or(0, |p| p.depth + 1),
         code_cid: Some(Cid::of(proposal.script.as_bytes())),
-        diff: parent.map(|p| unified_diff(&p.script, &proposal.script)).unwrap_or_default(),
+        diff: parent.map(|p| unified_diff(file_name, &p.script, &proposal.script)).unwrap_or_default(),
         dataset_cid: manifest.dataset_cid.clone(),
         prepare_cid: manifest.prepare_cid.clone(),
         time_budget: manifest.time_budget,
@@ -104,35 +105,23 @@ pub fn record(
 }
 
 /// As `diff -u` writes it. Empty for equal texts.
-fn unified_diff(old: &str, new: &str) -> String {
+fn unified_diff(file_name: &str, old: &str, new: &str) -> String {
     let diff = TextDiff::from_lines(old, new);
-    diff.unified_diff().context_radius(DIFF_CONTEXT).header("a/train.star", "b/train.star").to_string()
+    let (old, new) = (format!("a/{file_name}"), format!("b/{file_name}"));
+    diff.unified_diff().context_radius(DIFF_CONTEXT).header(&old, &new).to_string()
 }
 
 #[cfg(test)]
 mod tests {
-    use spore_protocol::{Identity, manifest::MANIFEST_VERSION};
+    use spore_protocol::fixtures;
 
     use super::*;
 
     fn manifest() -> Signed<TaskManifest> {
-        let identity = Identity::from_seed(&[1; 32]);
-        let manifest = TaskManifest {
-            name: "t".into(),
-            description: String::new(),
-            task_type: "ml_train".into(),
-            artifact_type: "starlark_train_script".into(),
-            metric: "val_bpb".into(),
-            goal: Goal::Minimize,
-            base_code_cid: None,
-            prepare_cid: "p".into(),
-            dataset_cid: "d".into(),
-            time_budget: 20,
-            created_by: identity.node_id(),
-            timestamp: 5,
-            version: MANIFEST_VERSION,
-        };
-        identity.sign(&manifest).unwrap().into_signed()
+        let identity = fixtures::identity(1);
+        let manifest =
+            TaskManifest { prepare_cid: "p".into(), dataset_cid: "d".into(), ..fixtures::manifest(&identity) };
+        fixtures::sign(&identity, &manifest).into_signed()
     }
 
     fn parent(class: &str) -> Parent {

@@ -371,7 +371,7 @@ impl Researcher {
         terms: &Terms,
         parent: Option<&Parent>,
         proposal: &Proposal,
-        result: Result<spore_trainer::worker::Outcome, Failure>,
+        result: Result<spore_trainer::worker::RunResult, Failure>,
         shutdown: &mut Shutdown,
     ) -> Result<Verified<Record>, EngineError> {
         let device = &self.engine.device;

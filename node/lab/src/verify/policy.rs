@@ -8,7 +8,7 @@ use sha2::{Digest as _, Sha256};
 use spore_protocol::{
     HardwareClass, NodeId, RecordId, Status,
     control::ClosedDispute,
-    verdict::{Dispute, Judgement, RESPONSES, Subject, Verdict, assigned},
+    verdict::{Assessment, ChallengerStep, Dispute, RESPONSES, Subject, Verdict, assigned, challenger_step},
 };
 use spore_storage::RecordSummary;
 
@@ -157,7 +157,7 @@ pub fn rule(claimed: f64, tolerance: f64, first: f64, second: Option<f64>) -> Ru
 }
 
 /// The challenger of an open dispute, if `node` may answer it.
-pub fn to_answer(judgement: &Judgement, node: NodeId) -> Option<NodeId> {
+pub fn to_answer(judgement: &Assessment, node: NodeId) -> Option<NodeId> {
     let open = judgement.dispute.as_ref().filter(|dispute| dispute.ground_truth.is_none());
     open.map(|dispute| dispute.challenger).filter(|challenger| *challenger != node)
 }
@@ -166,40 +166,18 @@ pub fn to_answer(judgement: &Judgement, node: NodeId) -> Option<NodeId> {
 /// settled by responses, or too few came for too long. None otherwise, and where it has closed it.
 pub fn closing(
     record: &RecordSummary,
-    judgement: &Judgement,
+    judgement: &Assessment,
     node: NodeId,
     closed_already: bool,
     now: u64,
 ) -> Option<ClosedDispute> {
     let dispute = judgement.dispute.as_ref().filter(|d| d.challenger == node && !closed_already)?;
     let waited = now.saturating_sub(dispute.opened.0);
-    let late = !dispute.responses.is_empty() && waited > silence(record.time_budget).saturating_mul(CLOSE_AFTER);
-    if dispute.ground_truth.is_none() && !late {
-        return None;
+    let late = waited > silence(record.time_budget).saturating_mul(CLOSE_AFTER);
+    match challenger_step(&subject(record), record.task_id, dispute, late) {
+        ChallengerStep::Wait => None,
+        ChallengerStep::Close(closed) => Some(closed),
     }
-    let tolerance = record.class.tolerance();
-    let truth = dispute.ground_truth.unwrap_or_else(|| {
-        let mut values = vec![record.metric, dispute.challenger_value];
-        values.extend(dispute.responses.iter().map(|(_, value)| *value));
-        spore_protocol::verdict::median(&mut values)
-    });
-    let upheld = (record.metric - truth).abs() <= tolerance;
-    let (winners, losers) = dispute
-        .responses
-        .iter()
-        .partition::<Vec<_>, _>(|(_, value)| ((value - record.metric).abs() <= tolerance) == upheld);
-    let nodes = |side: Vec<(NodeId, f64)>| side.into_iter().map(|(node, _)| node).collect();
-    Some(ClosedDispute {
-        experiment_id: record.id,
-        task_id: Some(record.task_id),
-        publisher: record.node_id,
-        challenger: node,
-        challenger_value: dispute.challenger_value,
-        upheld,
-        ground_truth: truth,
-        winners: nodes(winners),
-        losers: nodes(losers),
-    })
 }
 
 /// Records that this node has given up on or must leave for a while. Bounded; forgets the oldest.

@@ -221,7 +221,7 @@ impl Verifier {
         let (us, now) = (self.engine.node_id(), self.engine.now());
         let closed = self.engine.read(move |store| own_closings(store, us, now)).await?;
         for closing in closed {
-            info!(record = %closing.experiment_id.short(), upheld = closing.upheld, "own challenge closed");
+            info!(record = %closing.experiment_id.short(), outcome = closing.outcome.name(), "own challenge closed");
             self.sign(ControlEvent::dispute(&closing, now), shutdown).await?;
         }
         Ok(())

@@ -4,7 +4,8 @@ use std::collections::{BTreeMap, BTreeSet};
 
 use spore_protocol::{
     HardwareClass, Kind, NodeId, ObjectId, Record, RecordId, Status, TaskId,
-    activity::{ACTIVITY_WINDOW, TaskActivity, most_active},
+    activity::ACTIVITY_WINDOW,
+    oracle::{TaskActivity, most_active},
 };
 
 use super::{super::objects::task_of, CLASSES, WORDS, World, oracle::Oracle};

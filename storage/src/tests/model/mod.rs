@@ -8,7 +8,7 @@ mod oracle;
 use proptest::prelude::*;
 use spore_protocol::{
     ControlEvent, Goal, NodeId, Record, RecordId, Status, TaskId, TaskManifest, Verified, VerifiedObject,
-    control::ClosedDispute,
+    control::{ClosedDispute, DisputeOutcome},
 };
 
 pub use self::dump::dump;
@@ -178,7 +178,7 @@ fn closed(about: &Verified<Record>, task_id: Option<TaskId>, challenger: NodeId)
         publisher: about.node_id,
         challenger,
         challenger_value: 9.0,
-        upheld: false,
+        outcome: DisputeOutcome::Rejected,
         ground_truth: 9.0,
         winners: Vec::new(),
         losers: Vec::new(),

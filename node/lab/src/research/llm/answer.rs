@@ -2,8 +2,10 @@
 //!
 //! Pure. Never here: running any of it.
 
+use spore_protocol::artifact::starlark;
+
 /// Most bytes of a script: what the language takes.
-const MAX_SCRIPT_BYTES: usize = 64 << 10;
+const MAX_SCRIPT_BYTES: usize = starlark::FORMAT.max_bytes;
 /// Most characters of a description.
 const MAX_DESCRIPTION: usize = 300;
 /// Most characters of a hypothesis.

@@ -1,6 +1,6 @@
 //! The policy over made-up records: whom to re-run, when to answer, when to close.
 
-use spore_protocol::{Cid, EventId, TaskId};
+use spore_protocol::{Cid, EventId, TaskId, control::DisputeOutcome};
 
 use super::*;
 
@@ -155,7 +155,7 @@ fn a_record_cannot_put_off_its_judges_for_ever() {
 
 #[test]
 fn a_measurement_answers_a_challenge_that_is_open_and_anothers() {
-    let judged = |dispute| Judgement { verdict: Verdict::Disputed, measurements: Vec::new(), dispute };
+    let judged = |dispute| Assessment { verdict: Verdict::Disputed, measurements: Vec::new(), dispute };
     assert_eq!(to_answer(&judged(Some(dispute(&[], None))), US), Some(CHALLENGER));
     assert_eq!(to_answer(&judged(Some(dispute(&[], None))), CHALLENGER), None);
     assert_eq!(to_answer(&judged(Some(dispute(&[(5, 2.0)], Some(2.0)))), US), None);
@@ -164,14 +164,14 @@ fn a_measurement_answers_a_challenge_that_is_open_and_anothers() {
 
 #[test]
 fn a_challenger_closes_when_settled_or_when_few_answer_for_long() {
-    let judged = |dispute| Judgement { verdict: Verdict::Disputed, measurements: Vec::new(), dispute: Some(dispute) };
+    let judged = |dispute| Assessment { verdict: Verdict::Disputed, measurements: Vec::new(), dispute: Some(dispute) };
     let close = |dispute: Dispute, now| closing(&record(7), &judged(dispute), CHALLENGER, false, now);
     assert_eq!(close(dispute(&[], None), 1_000_000), None, "a challenger alone overturns nothing");
     assert_eq!(close(dispute(&[(5, 2.5)], None), 1100), None);
-    assert!(!close(dispute(&[(5, 2.5)], None), 2201).unwrap().upheld);
+    assert_eq!(close(dispute(&[(5, 2.5)], None), 2201).unwrap().outcome, DisputeOutcome::Rejected);
     let settled = dispute(&[(5, 2.0), (6, 2.5), (9, 2.501)], Some(2.5));
     let closed = close(settled.clone(), 1002).unwrap();
-    assert!(!closed.upheld);
+    assert_eq!(closed.outcome, DisputeOutcome::Rejected);
     assert_eq!((closed.winners, closed.losers), (vec![NodeId([6; 32]), NodeId([9; 32])], vec![NodeId([5; 32])]));
     assert_eq!(closing(&record(7), &judged(settled.clone()), CHALLENGER, true, 1002), None);
     assert_eq!(closing(&record(7), &judged(settled), US, false, 1002), None, "another's challenge");
