@@ -31,7 +31,7 @@ use super::{
     link::{Link, SessionCommand},
     listen::Listeners,
     session,
-    shared::{LargeMemory, Shared, SharedRef},
+    shared::{LargeMemory, SharedRef, SharedState},
 };
 
 /// What this node does about the public peer of the existing network.
@@ -74,7 +74,7 @@ pub fn start(
     hub.set_listening(listeners.addresses());
     let (handle, commands) = BridgeHandle::channel(hub.clone());
     let service = BridgeService {
-        shared: Arc::new(Shared { store, ingest, events, hub: hub.clone(), large: LargeMemory::default(), clock }),
+        shared: Arc::new(SharedState { store, ingest, events, hub: hub.clone(), large: LargeMemory::default(), clock }),
         hub,
         listeners,
         accept_after: Instant::now(),

@@ -10,7 +10,7 @@ use tokio::sync::{OwnedSemaphorePermit, Semaphore, broadcast};
 use crate::{hub::HubHandle, limits::LARGE_KIB};
 
 /// What every session uses of the rest of the node.
-pub struct Shared {
+pub struct SharedState {
     pub store: Store,
     pub ingest: IngestHandle,
     /// A session subscribes only to be woken. It reads the changes themselves from the store's change log.
@@ -22,7 +22,7 @@ pub struct Shared {
 }
 
 /// All sessions share one of these.
-pub type SharedRef = Arc<Shared>;
+pub type SharedRef = Arc<SharedState>;
 
 /// Memory held for one large message or artifact. Dropping it gives the memory back.
 pub type LargePermit = OwnedSemaphorePermit;

@@ -35,7 +35,7 @@ use crate::{
     hub::HubHandle,
     link::{Link, LinkDirection, SessionCommand, SessionEnd},
     session,
-    shared::{LargeMemory, Shared, SharedRef},
+    shared::{LargeMemory, SharedRef, SharedState},
 };
 
 pub use spore_protocol::fixtures::identity;
@@ -137,7 +137,7 @@ impl TestNode {
         let (stop, stopped) = watch::channel(false);
         let (ingest, events, wants, _task) = Ingest::spawn(store.clone(), Arc::new(|| NOW), stopped);
         let hub = HubHandle::new(AddressBook::default());
-        let shared = Arc::new(Shared {
+        let shared = Arc::new(SharedState {
             store: store.clone(),
             ingest,
             events,
