@@ -188,8 +188,15 @@ impl Node {
             spore_network::start(config, store.clone(), ingest.clone(), events.subscribe(), wants, shutdown.clone())?;
         watch_over(&mut parts, "network", swarm);
         let config = BridgeConfig { known: Some(data.known_peers()), ..options.bridge.clone() };
-        let (bridge, hub) =
-            spore_bridge::start(config, legacy, store.clone(), ingest.clone(), events.clone(), shutdown.clone());
+        let (bridge, hub) = spore_bridge::start(
+            config,
+            legacy,
+            store.clone(),
+            ingest.clone(),
+            events.clone(),
+            Arc::new(unix_now),
+            shutdown.clone(),
+        );
         watch_over(&mut parts, "bridge", hub);
         let sources: Arc<dyn ArtifactSource> =
             Arc::new(ArtifactSources::new(store.clone(), network.clone(), Some(bridge.clone())));
