@@ -5,8 +5,8 @@
 use std::{ops::Deref, sync::Arc};
 
 use crate::{
-    ControlEvent, Kind, NodeId, NodeProfile, Object, ObjectId, Record, Reject, Signed, TaskManifest, Verified, json::Value,
-    signed::check_size,
+    ControlEvent, Kind, NodeId, NodeProfile, Object, ObjectId, Record, Reject, Signed, TaskManifest, Verified,
+    json::Value, signed::check_size,
 };
 
 /// A well-formed object of any kind. Its signature is not checked yet.
