@@ -14,7 +14,7 @@ use spore_protocol::{Cid, VerifiedObject};
 use crate::{
     artifacts::{ArtifactWriter, Artifacts},
     columns::Column,
-    db::{Db, KeyReader, Snapshot},
+    db::{Db, DbSnapshot, KeyReader},
     error::{Result, StoreError},
     files::sync_folder,
     keys,
@@ -297,7 +297,7 @@ impl Store {
     }
 
     /// A snapshot of the database.
-    pub(crate) fn view(&self) -> Snapshot<'_> {
+    pub(crate) fn view(&self) -> DbSnapshot<'_> {
         self.inner.db.snapshot()
     }
 

@@ -12,7 +12,7 @@ use std::{
 
 use serde_json::{Value, json};
 use spore_protocol::{Cid, RecordId};
-use spore_storage::Store;
+use spore_storage::{Store, unwatched};
 use spore_tests::{
     Output, TestNet,
     command::{command, spore_with_input},
@@ -97,7 +97,7 @@ fn assert_holds(dir: &Path, told: &Value) {
         );
     }
     let store = Store::open_read_only(dir).unwrap();
-    assert_eq!(store.check().unwrap(), Vec::<String>::new());
+    assert_eq!(store.check(&mut unwatched).unwrap().findings, []);
     for task in &tasks {
         assert_eq!(store.task(&task.parse().unwrap()).unwrap().unwrap().stray_count, 0);
     }
@@ -334,7 +334,7 @@ fn what_is_exported_is_imported_the_same() {
     assert_eq!(numbers(&summary, "records"), [43, 43, 0, 0, 0]);
     assert_eq!(spore(&to, &["export", "-"]).expect_code(0).stdout, written);
     assert_eq!((frontier(&to, &first), frontier(&to, &second)), (frontier(&from, &first), frontier(&from, &second)));
-    assert_eq!(Store::open_read_only(&to).unwrap().check().unwrap(), Vec::<String>::new());
+    assert_eq!(Store::open_read_only(&to).unwrap().check(&mut unwatched).unwrap().findings, []);
     assert!(read(&["import", "-"]).stdout.contains("Nothing new"));
 
     let one = exported(&to, &["--task", &second.task.to_string()[..12]]);
@@ -385,5 +385,5 @@ fn an_import_that_was_killed_is_finished_by_the_next() {
     let [found, imported, here, waiting, refused] = numbers(&summary, "records");
     assert_eq!((found, imported + here, waiting, refused), (4000, 4000, 0, 0));
     assert_eq!(exported(&to, &[]), exported(&from, &[]));
-    assert_eq!(Store::open_read_only(&to).unwrap().check().unwrap(), Vec::<String>::new());
+    assert_eq!(Store::open_read_only(&to).unwrap().check(&mut unwatched).unwrap().findings, []);
 }

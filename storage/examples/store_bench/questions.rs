@@ -33,7 +33,7 @@ pub struct ProbeRecord {
 
 /// The time of the questions of one kind, in microseconds.
 #[derive(Clone, Copy, Debug, Default)]
-pub struct Latencies {
+pub struct QuestionTimes {
     pub p50: f64,
     pub p99: f64,
     pub max: f64,
@@ -42,8 +42,8 @@ pub struct Latencies {
 /// What the child process measured, by name.
 #[derive(Clone, Debug, Default)]
 pub struct ServeResult {
-    pub fresh: BTreeMap<String, Latencies>,
-    pub warm: BTreeMap<String, Latencies>,
+    pub fresh: BTreeMap<String, QuestionTimes>,
+    pub warm: BTreeMap<String, QuestionTimes>,
     /// Single figures: `open_ms`, `graph_ms`, `graph_bytes`, `graph_records`, `rss_kib`, `anon_kib`,
     /// `warm_interrupted` (percent of the questions).
     pub figures: BTreeMap<String, f64>,
@@ -92,7 +92,7 @@ pub fn in_child(dir: &Path, probes: &[ProbeRecord], graph_of: &TaskId) -> Result
                 served.figures.insert((*name).to_owned(), value.parse()?);
             }
             [state, name, p50, p99, max] => {
-                let answered = Latencies { p50: p50.parse()?, p99: p99.parse()?, max: max.parse()? };
+                let answered = QuestionTimes { p50: p50.parse()?, p99: p99.parse()?, max: max.parse()? };
                 let kinds = if *state == "fresh" { &mut served.fresh } else { &mut served.warm };
                 kinds.insert((*name).to_owned(), answered);
             }
@@ -214,11 +214,11 @@ fn graph(store: &Store, task: &TaskId) -> Result<(), Box<dyn Error>> {
 }
 
 /// Percentiles by the nearest rank.
-fn summed_up(mut times: Vec<Duration>) -> Latencies {
+fn summed_up(mut times: Vec<Duration>) -> QuestionTimes {
     times.sort_unstable();
     let at = |percent: usize| {
         let rank = (times.len() * percent).div_ceil(100).max(1) - 1;
         times.get(rank).map_or(0.0, |time| time.as_secs_f64() * 1e6)
     };
-    Latencies { p50: at(50), p99: at(99), max: at(100) }
+    QuestionTimes { p50: at(50), p99: at(99), max: at(100) }
 }

@@ -10,7 +10,7 @@ use spore_protocol::{
     verdict::Assessment,
 };
 
-use crate::types::Measured;
+use crate::types::CountedMeasurement;
 
 /// Deeds in the order in which those of one event count: the one worth most first.
 const DEEDS: [Deed; 5] =
@@ -48,8 +48,9 @@ impl Evidence {
         Self { counted: counted.collect(), awards: steps.iter().map(award).collect() }
     }
 
-    pub fn measured(self) -> Vec<Measured> {
-        let measured = |(event_id, node, timestamp, kind, value)| Measured { event_id, node, timestamp, kind, value };
+    pub fn measured(self) -> Vec<CountedMeasurement> {
+        let measured =
+            |(event_id, node, timestamp, kind, value)| CountedMeasurement { event_id, node, timestamp, kind, value };
         self.counted.into_iter().map(measured).collect()
     }
 }
