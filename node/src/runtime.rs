@@ -188,8 +188,15 @@ impl Node {
             spore_network::start(config, store.clone(), ingest.clone(), events.subscribe(), wants, shutdown.clone())?;
         watch_over(&mut parts, "network", swarm);
         let config = BridgeConfig { known: Some(data.known_peers()), ..options.bridge.clone() };
-        let (bridge, hub) =
-            spore_bridge::start(config, legacy, store.clone(), ingest.clone(), events.clone(), shutdown.clone());
+        let (bridge, hub) = spore_bridge::start(
+            config,
+            legacy,
+            store.clone(),
+            ingest.clone(),
+            events.clone(),
+            Arc::new(unix_now),
+            shutdown.clone(),
+        );
         watch_over(&mut parts, "bridge", hub);
         let sources: Arc<dyn ArtifactSource> =
             Arc::new(ArtifactSources::new(store.clone(), network.clone(), Some(bridge.clone())));
@@ -367,7 +374,7 @@ mod trainer {
 
     use super::*;
     use spore_lab::{
-        engine::{self, Engine, Role, Settings},
+        engine::{self, Engine, EngineSettings},
         research, verify,
     };
 
@@ -412,10 +419,9 @@ mod trainer {
         pub fn start(self, lab: Lab<'_>, parts: &mut JoinSet<&'static str>) {
             let Lab { options, live, identity, store, artifacts, progress, shutdown } = lab;
             let Some(ready) = self.0 else { return };
-            let role = if options.mode == Mode::Research { Role::Research } else { Role::Verify };
-            let settings = Settings {
+            let settings = EngineSettings {
                 pinned: live.pinned.subscribe(),
-                verify_rate: options.verify_rate.unwrap_or(verify::default_rate(role)),
+                verify_rate: options.verify_rate.unwrap_or(verify::default_rate(options.mode)),
                 resource: options.resource.into(),
                 // Not the choice that was asked for: `auto` might mean another device later.
                 device: ready.profile.backend.into(),
@@ -432,9 +438,9 @@ mod trainer {
                 settings,
                 events: live.events.clone(),
                 progress,
-                lease: Arc::new(Semaphore::new(1)),
+                permit: Arc::new(Semaphore::new(1)),
             });
-            if role == Role::Research {
+            if options.mode == Mode::Research {
                 watch_over(
                     parts,
                     "research",

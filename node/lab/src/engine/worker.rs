@@ -1,4 +1,4 @@
-//! A worker process at work: ended with the node, kept to its device, told of as it goes.
+//! Runs a worker process: ends it with the node, checks that it uses the right device, and reports its progress.
 
 use std::{
     sync::{
@@ -18,14 +18,14 @@ use spore_trainer::{
 };
 use tokio::sync::watch;
 
-use super::EngineError;
+use super::error::EngineError;
 
-/// Lets a worker process work on a blocking thread, and ends it when the node shuts down. The
-/// script's own failures are told apart from this machine's.
+/// Runs a worker process from a blocking thread, and ends the process when the node shuts down. A failure of the
+/// script becomes [`EngineError::Script`], any other failure [`EngineError::Machine`].
 pub(super) async fn cancellable<T: Send + 'static>(
     shutdown: &mut Shutdown,
     work: impl FnOnce(&AtomicBool) -> Result<T, Failure> + Send + 'static,
-) -> Result<Result<T, Failure>, EngineError> {
+) -> Result<T, EngineError> {
     let cancel = Arc::new(AtomicBool::new(false));
     let cancelled = cancel.clone();
     let mut worker = tokio::task::spawn_blocking(move || work(&cancelled));
@@ -37,17 +37,17 @@ pub(super) async fn cancellable<T: Send + 'static>(
         }
     };
     match result {
-        Ok(Ok(done)) => Ok(Ok(done)),
-        // Whatever ends a worker during a shutdown says nothing about the script.
+        Ok(Ok(done)) => Ok(done),
+        // A failure during a shutdown says nothing about the script.
         Ok(Err(_)) if *shutdown.borrow() => Err(EngineError::Stopped),
-        Ok(Err(failure)) if failure.blames_script() => Ok(Err(failure)),
+        Ok(Err(failure)) if failure.blames_script() => Err(EngineError::Script(failure)),
         Ok(Err(failure)) => Err(EngineError::Machine(failure)),
         Err(_) => Err(EngineError::Stopped),
     }
 }
 
-/// Runs a job, which is ended when it starts on another device than the one whose class its result
-/// would be signed under.
+/// Runs a job. The job is ended when it starts on another device than `device`, because its result would be signed
+/// under the class of `device`.
 pub(super) fn run_on(
     supervisor: &Supervisor,
     job: &TrainJob,
@@ -66,8 +66,8 @@ pub(super) fn run_on(
     other.map_or(result, Err)
 }
 
-/// The failure of a run that starts on another device than `expected`. A driver's new version is no
-/// other device: results compare by its name.
+/// The failure of a run that starts on another device than `expected`. A new version of the driver is the same device:
+/// results compare by the device's name.
 pub(super) fn device_changed(expected: &DeviceProfile, event: &WorkerEvent) -> Option<Failure> {
     let WorkerEvent::Started { device, .. } = event else { return None };
     let same = device.backend == expected.backend && device.gpu_model == expected.gpu_model;
@@ -127,7 +127,7 @@ mod tests {
     }
 
     #[test]
-    fn a_run_on_another_device_is_no_result_of_this_one() {
+    fn run_on_another_device_fails() {
         let device = |backend, model: &str, driver: &str| DeviceProfile {
             backend,
             gpu_model: model.into(),

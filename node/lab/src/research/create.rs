@@ -1,6 +1,6 @@
-//! Making a new task: the base script is checked, the artifacts are stored, the manifest is signed.
+//! Makes a new task: checks the base script, stores the artifacts, signs the manifest.
 //!
-//! The root is not made here: the creator's research loop runs the base script and publishes it.
+//! The root is not made here: the research service of the creator runs the base script and publishes the root.
 
 use std::ops::RangeInclusive;
 
@@ -19,7 +19,7 @@ const MAX_NAME: usize = 80;
 /// Longest description, in characters: a page of text.
 const MAX_DESCRIPTION: usize = 2000;
 
-/// What a person says of a new task.
+/// A new task as a person describes it.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct TaskDraft {
     pub name: String,
@@ -31,7 +31,7 @@ pub struct TaskDraft {
     pub goal: Goal,
     /// The base script's text.
     pub base: String,
-    /// An artifact in the store; none: the built-in corpus.
+    /// The CID of an artifact in the store. None for the built-in corpus.
     pub dataset: Option<Cid>,
     /// Training time of each experiment, in seconds.
     pub time_budget: u64,
@@ -66,8 +66,8 @@ pub enum CreateError {
     Publish(String),
 }
 
-/// Bytes that a dataset may have, for `budget` seconds of training: its held-out part must be larger
-/// than what is evaluated of it.
+/// The sizes in bytes that a dataset may have for `budget` seconds of training: its held-out part must be larger than
+/// the part that is evaluated.
 pub fn dataset_sizes(budget: u64) -> RangeInclusive<u64> {
     let spec = EvalSpec::for_budget(budget);
     let least = (spec.eval_bytes / u64::from(spec.val_percent.max(1)) + 1) * 100;
@@ -96,7 +96,7 @@ pub async fn create_task(
     }
 }
 
-/// All but publishing: checks the draft, stores its artifacts, signs the manifest.
+/// Checks the draft, stores its artifacts and signs the manifest, without publishing it.
 ///
 /// # Errors
 /// [`CreateError`].
@@ -159,7 +159,7 @@ fn check_texts(draft: &TaskDraft) -> Result<(), CreateError> {
 }
 
 fn check_dataset(store: &Store, cid: Cid, budget: u64) -> Result<(), CreateError> {
-    // Every trainer makes this one itself.
+    // Every trainer generates the built-in corpus itself.
     if cid == corpus::BUILTIN_CID {
         return Ok(());
     }
@@ -187,7 +187,7 @@ mod tests {
     }
 
     #[test]
-    fn the_least_dataset_holds_out_just_more_than_is_evaluated() {
+    fn smallest_dataset_holds_out_just_more_than_is_evaluated() {
         for budget in [1, 20, 300, MAX_BUDGET] {
             let (spec, least) = (EvalSpec::for_budget(budget), *dataset_sizes(budget).start());
             let held_out = |size: u64| size / 100 * u64::from(spec.val_percent);
@@ -196,7 +196,7 @@ mod tests {
     }
 
     #[test]
-    fn datasets_that_cannot_be_used_and_long_texts_are_refused() {
+    fn unusable_datasets_and_long_texts_are_refused() {
         let dir = tempfile::tempdir().unwrap();
         let store = Store::open(dir.path()).unwrap();
         let small = store.put_artifact(&[b'a'; 1000]).unwrap();

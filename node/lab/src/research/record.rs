@@ -1,4 +1,4 @@
-//! Making a record out of what happened.
+//! Makes a record out of an experiment's result.
 //!
 //! Pure. Never here: publishing.
 
@@ -9,11 +9,11 @@ use spore_protocol::{
 
 use super::{Proposal, llm::answer::one_line};
 
-/// burn's version, as `torch_version` tells it; a test compares it with the lock file.
+/// The version of burn, for the field `torch_version`. A test compares it with the lock file.
 const BURN_VERSION: &str = "0.22.1";
 /// Lines of context in a diff.
 const DIFF_CONTEXT: usize = 3;
-/// Most characters of a crash's cause in a record.
+/// Most characters of the cause of a crash in a record.
 const MAX_CAUSE: usize = 300;
 
 /// The record that an experiment builds on.
@@ -23,7 +23,7 @@ pub struct Parent {
     pub depth: u64,
     pub metric: f64,
     pub class: HardwareClass,
-    /// Its metric has been rejected: nothing is to be compared with it.
+    /// The verdict on the record is rejected, so its metric is compared with nothing.
     pub refuted: bool,
     pub script: String,
 }
@@ -38,7 +38,7 @@ pub struct Measured {
     pub params: u64,
 }
 
-/// Who ran it, on what.
+/// Who ran an experiment, on which device.
 #[derive(Clone, Debug, PartialEq)]
 pub struct Runner {
     pub node_id: NodeId,
@@ -47,8 +47,8 @@ pub struct Runner {
     pub backend: &'static str,
 }
 
-/// Keep, if nothing that holds came before it in the class or it is strictly better than its parent
-/// there.
+/// The status of a result. It is kept when it is strictly better than its parent, or when the parent is of another class
+/// or refuted, or when there is no parent.
 pub fn judge(goal: Goal, class: &HardwareClass, parent: Option<&Parent>, result: Result<f64, &str>) -> Status {
     match (result, parent) {
         (Err(_), _) => Status::Crash,
@@ -61,7 +61,7 @@ pub fn judge(goal: Goal, class: &HardwareClass, parent: Option<&Parent>, result:
     }
 }
 
-/// The record of an experiment: `result` is its numbers, or the cause of its crash.
+/// The record of an experiment. `result` holds its numbers, or the cause of its crash.
 pub fn record(
     manifest: &Signed<TaskManifest>,
     parent: Option<&Parent>,
@@ -104,7 +104,7 @@ pub fn record(
     }
 }
 
-/// As `diff -u` writes it. Empty for equal texts.
+/// The difference between two texts in the form of `diff -u`. Empty for equal texts.
 fn unified_diff(file_name: &str, old: &str, new: &str) -> String {
     let diff = TextDiff::from_lines(old, new);
     let (old, new) = (format!("a/{file_name}"), format!("b/{file_name}"));
@@ -153,7 +153,7 @@ mod tests {
     }
 
     #[test]
-    fn a_result_is_kept_only_if_strictly_better_than_its_parent_in_the_class() {
+    fn result_is_kept_only_if_strictly_better_than_its_parent_in_the_class() {
         let cpu = HardwareClass::of("CPU");
         let same = parent("CPU");
         let other = parent("H100");
@@ -169,7 +169,7 @@ mod tests {
     }
 
     #[test]
-    fn a_child_carries_the_diff_and_the_tasks_terms() {
+    fn child_carries_the_diff_and_the_tasks_terms() {
         let manifest = manifest();
         let record = record(&manifest, Some(&parent("CPU")), &proposal(), &runner(), Ok(measured(1.5)), 77);
         assert_eq!(record.diff, "--- a/train.star\n+++ b/train.star\n@@ -1,3 +1,3 @@\n a\n-b\n+B\n c\n");
@@ -181,7 +181,7 @@ mod tests {
     }
 
     #[test]
-    fn a_crash_carries_its_cause_and_no_numbers() {
+    fn crash_carries_its_cause_and_no_numbers() {
         let cause = format!("line 3: matmul\n{}", "x".repeat(1000));
         let record = record(&manifest(), Some(&parent("CPU")), &proposal(), &runner(), Err(&cause), 77);
         assert_eq!((record.status, record.val_bpb, record.num_steps), (Status::Crash, 0.0, 0));
@@ -190,7 +190,7 @@ mod tests {
     }
 
     #[test]
-    fn the_version_named_is_the_version_used() {
+    fn burn_version_is_the_one_in_the_lock_file() {
         let lock = include_str!("../../../../Cargo.lock");
         assert!(lock.contains(&format!("name = \"burn\"\nversion = \"{BURN_VERSION}\"")));
     }
