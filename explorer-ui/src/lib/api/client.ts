@@ -6,7 +6,7 @@
 import { parseGraph, UnreadableGraph } from '../chart/compact';
 import type { Series } from '../chart/series';
 import { rawMember } from '../json';
-import type { Activity, Experiment, ExperimentDetail, Improvement, NodeSummary, Peer, Status, TaskSummary } from './types';
+import type { Activity, ConnectedPeer, Experiment, ExperimentDetail, Improvement, NodeStatus, NodeSummary, TaskSummary } from './types';
 
 export const API_ROOT = '/api/v1';
 
@@ -105,7 +105,7 @@ const list = <T>(segments: string[], query: Query, place: Place, limit: number, 
   get<Page<T>>(address(segments, { ...query, ...place, limit }), signal);
 
 export const api = {
-  status: (signal?: AbortSignal) => get<Status>(address(['status']), signal),
+  status: (signal?: AbortSignal) => get<NodeStatus>(address(['status']), signal),
   tasks: (place: Place, limit: number, signal?: AbortSignal) => list<TaskSummary>(['tasks'], {}, place, limit, signal),
   task: (id: string, signal?: AbortSignal) => get<TaskSummary>(address(['tasks', id]), signal),
   graph,
@@ -129,7 +129,7 @@ export const api = {
   taskNodes: (id: string, place: Place, limit: number, signal?: AbortSignal) =>
     list<NodeSummary>(['tasks', id, 'nodes'], {}, place, limit, signal),
   node: (id: string, signal?: AbortSignal) => get<NodeSummary>(address(['nodes', id]), signal),
-  peers: (signal?: AbortSignal) => get<Peer[]>(address(['peers']), signal),
+  peers: (signal?: AbortSignal) => get<ConnectedPeer[]>(address(['peers']), signal),
   async experiment(id: string, signal?: AbortSignal): Promise<ExperimentWithSignedText> {
     const text = await getText(address(['experiments', id]), signal);
     const detail = JSON.parse(text) as ExperimentDetail;

@@ -4,11 +4,11 @@
  * Listeners get typed events, and `reopened` after a gap, in which events may have been missed.
  */
 import { API_ROOT } from './client';
-import type { Activity, Progress, Status } from './types';
+import type { Activity, ExperimentProgress, NodeStatus } from './types';
 
 export type Connection = 'connecting' | 'live' | 'retrying';
 
-type Events = { activity: Activity; progress: Progress; status: Status; reopened: null };
+type Events = { activity: Activity; progress: ExperimentProgress; status: NodeStatus; reopened: null };
 type Listeners = { [K in keyof Events]: Set<(event: Events[K]) => void> };
 
 const FIRST_RETRY_MS = 1_000;
