@@ -23,11 +23,7 @@ use warp::{
     reply::{Reply, Response},
 };
 
-use super::{
-    problem::ApiError,
-    read::{ROOT, decode},
-    view::View,
-};
+use super::{problem::ApiError, view::View};
 
 /// What it is sent as.
 pub const BINARY: &str = "application/octet-stream";
@@ -47,18 +43,10 @@ const FORMAT: u8 = 1;
 /// another graph.
 static RUN: LazyLock<u64> = LazyLock::new(|| RandomState::new().hash_one(FORMAT));
 
-/// The task whose graph is asked for in this form, by its address or by what the reader takes.
-pub fn wanted(path: &str, headers: &HeaderMap) -> Option<String> {
-    let rest = path.strip_prefix(ROOT)?.strip_prefix("/tasks/")?;
-    let binary = || {
-        let accepted = headers.get(header::ACCEPT).and_then(|value| value.to_str().ok()).unwrap_or_default();
-        accepted.split(',').any(|kind| kind.split(';').next().is_some_and(|name| name.trim() == BINARY))
-    };
-    let task = match rest.strip_suffix("/graph.bin") {
-        Some(task) => task,
-        None => rest.strip_suffix("/graph").filter(|_| binary())?,
-    };
-    (!task.contains('/')).then(|| decode(task))
+/// Whether a request for a graph accepts this form.
+pub fn is_accepted(headers: &HeaderMap) -> bool {
+    let accepted = headers.get(header::ACCEPT).and_then(|value| value.to_str().ok()).unwrap_or_default();
+    accepted.split(',').any(|kind| kind.split(';').next().is_some_and(|name| name.trim() == BINARY))
 }
 
 /// Answers with the graph, or with 304 where the reader has it already.
@@ -178,15 +166,10 @@ mod tests {
     use super::*;
 
     #[test]
-    fn the_compact_form_is_asked_for_by_address_or_by_what_is_accepted() {
+    fn compact_form_is_accepted_when_the_request_lists_it() {
         let accept = |value| HeaderMap::from_iter([(header::ACCEPT, HeaderValue::from_static(value))]);
-        let none = HeaderMap::new();
-        assert_eq!(wanted("/api/v1/tasks/a%20b/graph.bin", &none).as_deref(), Some("a b"));
-        assert_eq!(wanted("/api/v1/tasks/ab/graph", &none), None);
-        assert_eq!(wanted("/api/v1/tasks/ab/graph", &accept("application/json, */*")), None);
-        let both = accept("application/octet-stream;q=0.9, application/json");
-        assert_eq!(wanted("/api/v1/tasks/ab/graph", &both).as_deref(), Some("ab"));
-        assert_eq!(wanted("/api/v1/tasks/ab/nodes", &both), None);
-        assert_eq!(wanted("/api/v1/tasks/a/b/graph.bin", &none), None);
+        assert!(!is_accepted(&HeaderMap::new()));
+        assert!(!is_accepted(&accept("application/json, */*")));
+        assert!(is_accepted(&accept("application/octet-stream;q=0.9, application/json")));
     }
 }
