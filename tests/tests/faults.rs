@@ -17,7 +17,7 @@ const RESEARCH_LIMIT: Duration = Duration::from_secs(400);
 const SPREAD_LIMIT: Duration = Duration::from_secs(120);
 
 #[tokio::test(flavor = "multi_thread")]
-async fn nothing_acknowledged_is_lost_when_nodes_are_killed() {
+async fn killed_nodes_lose_nothing_acknowledged() {
     let mut net = TestNet::new();
     let task = net.create_task("researcher", TINY, BUDGET);
     let relay = net.start("relay", None, &["--no-train"]).await;
@@ -58,7 +58,7 @@ async fn nothing_acknowledged_is_lost_when_nodes_are_killed() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn a_locked_data_directory_names_its_holder() {
+async fn locked_data_directory_is_reported_with_its_holder() {
     let mut net = TestNet::new();
     let node = net.start("holder", None, &["--no-train"]).await;
     let holder = net.node(node).pid().to_string();
@@ -71,7 +71,7 @@ fn run_on([port, p2p, web]: [&str; 3]) -> [&str; 10] {
 }
 
 #[test]
-fn a_busy_port_is_named() {
+fn busy_port_is_reported() {
     let net = TestNet::new();
     // Both networks listen on every address, so the busy socket must too.
     let busy = TcpListener::bind("0.0.0.0:0").unwrap();
@@ -83,7 +83,7 @@ fn a_busy_port_is_named() {
 }
 
 #[test]
-fn a_corrupt_config_is_named_and_left_alone() {
+fn corrupt_config_is_reported_and_never_overwritten() {
     let net = TestNet::new();
     let dir = net.dir_of("node");
     spore(&dir, &["init"]).expect_code(0);
@@ -94,7 +94,7 @@ fn a_corrupt_config_is_named_and_left_alone() {
 }
 
 #[test]
-fn a_damaged_key_is_named_and_never_replaced() {
+fn damaged_key_is_reported_and_never_replaced() {
     let net = TestNet::new();
     let dir = net.dir_of("node");
     spore(&dir, &["init"]).expect_code(0);
@@ -105,7 +105,7 @@ fn a_damaged_key_is_named_and_never_replaced() {
 }
 
 #[test]
-fn a_full_disk_is_named() {
+fn full_disk_is_reported() {
     let works = Command::new("unshare").args(["-rm", "true"]).stderr(Stdio::null()).status();
     if !works.is_ok_and(|status| status.success()) {
         return skip("`unshare -rm` does not work, so no small disk can be mounted");

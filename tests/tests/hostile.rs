@@ -4,7 +4,7 @@
 use spore_tests::{TestNet, http, seed::History};
 
 #[tokio::test(flavor = "multi_thread")]
-async fn the_api_refuses_what_it_should_and_stays_up() {
+async fn api_refuses_abuse_and_stays_up() {
     let mut net = TestNet::new();
     let number = net.start("node", None, &["--no-train"]).await;
     let node = net.node(number);

@@ -108,7 +108,7 @@ fn assert_holds(dir: &Path, told: &Value) {
 }
 
 #[test]
-fn a_reference_nodes_data_is_taken_over_and_left_as_it_is() {
+fn data_of_a_reference_node_is_imported_and_left_as_it_is() {
     let Some(python) = python() else { return };
     let net = TestNet::new();
     let (source, dir) = (net.dir_of("reference"), net.dir_of("ours"));
@@ -167,7 +167,7 @@ fn a_reference_nodes_data_is_taken_over_and_left_as_it_is() {
 }
 
 #[test]
-fn the_reference_and_ours_may_share_a_directory() {
+fn both_programs_may_share_a_data_directory() {
     let Some(python) = python() else { return };
     let net = TestNet::new();
     // Both have it at ~/.spore when nothing else is said.
@@ -188,7 +188,7 @@ fn the_reference_and_ours_may_share_a_directory() {
 }
 
 #[test]
-fn each_bad_row_is_named_and_nothing_else_suffers() {
+fn bad_rows_are_reported_and_affect_no_others() {
     let Some(python) = python() else { return };
     let net = TestNet::new();
     let (source, dir) = (net.dir_of("reference"), net.dir_of("ours"));
@@ -225,7 +225,7 @@ fn each_bad_row_is_named_and_nothing_else_suffers() {
 }
 
 #[test]
-fn the_layout_before_there_were_tasks_is_read() {
+fn layout_without_tasks_is_read() {
     let Some(python) = python() else { return };
     let net = TestNet::new();
     let (source, dir) = (net.dir_of("reference"), net.dir_of("ours"));
@@ -241,7 +241,7 @@ fn the_layout_before_there_were_tasks_is_read() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn a_running_reference_gives_its_newest_records() {
+async fn newest_records_of_a_running_reference_are_imported() {
     let Some(python) = python() else { return };
     let net = TestNet::new();
     let told = seed(&python, &net.dir_of("reference"), &[]);
@@ -269,7 +269,7 @@ async fn a_running_reference_gives_its_newest_records() {
 }
 
 #[test]
-fn another_identity_is_refused_before_anything_is_changed() {
+fn another_identity_is_refused_before_any_change() {
     let Some(python) = python() else { return };
     let net = TestNet::new();
     let (source, dir) = (net.dir_of("reference"), net.dir_of("ours"));
@@ -289,7 +289,7 @@ fn another_identity_is_refused_before_anything_is_changed() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn a_running_node_of_ours_is_named_with_the_next_step() {
+async fn running_node_is_named_with_a_hint() {
     let mut net = TestNet::new();
     let file = net.dir().join("all.ndjson");
     let history = History::new(3, 4);
@@ -314,7 +314,7 @@ fn frontier(dir: &Path, history: &History) -> Vec<String> {
 }
 
 #[test]
-fn what_is_exported_is_imported_the_same() {
+fn exported_objects_are_imported_the_same() {
     let net = TestNet::new();
     let (from, to) = (net.dir_of("from"), net.dir_of("to"));
     let (first, second) = (History::new(1, 40), History::new(2, 3));
@@ -345,7 +345,7 @@ fn what_is_exported_is_imported_the_same() {
 }
 
 #[test]
-fn lines_that_are_no_objects_are_named_by_number() {
+fn bad_lines_are_reported_by_number() {
     let net = TestNet::new();
     let (from, to) = (net.dir_of("from"), net.dir_of("to"));
     History::new(1, 3).store(&from);
@@ -365,7 +365,7 @@ fn lines_that_are_no_objects_are_named_by_number() {
 }
 
 #[test]
-fn an_import_that_was_killed_is_finished_by_the_next() {
+fn killed_import_is_completed_by_the_next() {
     let net = TestNet::new();
     let (from, to) = (net.dir_of("from"), net.dir_of("to"));
     let history = History::new(4, 4000);

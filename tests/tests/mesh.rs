@@ -18,7 +18,7 @@ const RESEARCH_LIMIT: Duration = Duration::from_secs(600);
 const SPREAD_LIMIT: Duration = Duration::from_secs(120);
 
 #[tokio::test(flavor = "multi_thread")]
-async fn relay_researcher_and_verifier_agree_and_late_or_absent_nodes_catch_up() {
+async fn nodes_agree_on_one_frontier_and_late_ones_catch_up() {
     let mut net = TestNet::new();
     let task = net.create_task("researcher", TINY, BUDGET);
     let relay = net.start("relay", None, &["--no-train"]).await;
@@ -124,7 +124,7 @@ async fn has_all(net: &TestNet, node: usize, task: &str, wanted: &BTreeSet<Strin
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn a_task_made_beside_a_running_node_reaches_its_peers() {
+async fn task_made_beside_a_running_node_reaches_its_peers() {
     let mut net = TestNet::new();
     let first = net.start("first", None, &["--no-train"]).await;
     let second = net.start("second", Some(first), &["--no-train"]).await;

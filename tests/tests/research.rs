@@ -42,7 +42,7 @@ async fn language_model() -> (u16, Arc<AtomicUsize>) {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn a_language_model_proposes_and_its_cheating_is_a_crash_record_with_the_reason() {
+async fn script_of_a_model_that_cheats_becomes_a_crash_record_with_the_reason() {
     let (port, asked) = language_model().await;
     let mut net = TestNet::new();
     let task = net.create_task("researcher", TINY, BUDGET);

@@ -1,0 +1,222 @@
+//! What a user can do about each error of the libraries. This is the only place that answers an error of theirs with
+//! a command or a flag.
+
+use spore_api::problem::ApiError;
+use spore_base::private_file::FileError;
+use spore_bridge::ListenError;
+use spore_network::NetworkError;
+use spore_storage::{StoreError, sporemesh::SporemeshError};
+
+use super::error::{CliError, ErrorKind};
+use crate::{
+    config::ConfigError,
+    export::ExportError,
+    genesis::GenesisError,
+    identity_file::KeyError,
+    import::ImportError,
+    runtime::{ServiceEnded, StartError, WebError},
+};
+
+/// The hint for every damage of the store.
+pub const REPAIR: &str = "stop the node if one runs, then run `spore db check --repair`";
+/// The hint where an import ended early.
+const IMPORT_AGAIN: &str = "import again: everything that was taken in stays, and the rest follows";
+
+impl From<FileError> for CliError {
+    fn from(error: FileError) -> Self {
+        match error {
+            FileError::Io { path, source } => Self::io(path.display(), &source),
+            FileError::Corrupt { .. } => Self::failed(error.to_string())
+                .hint("restore the file from a copy, or move it away to start without it"),
+        }
+    }
+}
+
+impl From<KeyError> for CliError {
+    fn from(error: KeyError) -> Self {
+        match error {
+            KeyError::File(error) => error.into(),
+            KeyError::Malformed(_) => Self::failed(error.to_string())
+                .hint("restore the key from a copy, or move the file away to start with a new identity"),
+            KeyError::Missing(_) => Self::failed(error.to_string()),
+        }
+    }
+}
+
+impl From<ConfigError> for CliError {
+    fn from(error: ConfigError) -> Self {
+        match error {
+            ConfigError::File(error) => error.into(),
+            ConfigError::Corrupt { .. } => Self::failed(error.to_string())
+                .hint("correct that line, or move the file away to start with the defaults"),
+            ConfigError::Value(_) => Self::failed(error.to_string()).hint("correct that value in config.toml"),
+        }
+    }
+}
+
+impl From<StoreError> for CliError {
+    fn from(error: StoreError) -> Self {
+        let kind = match &error {
+            StoreError::Locked { .. } => ErrorKind::Locked,
+            StoreError::NotFound(_) | StoreError::NoBackup(_) => ErrorKind::NotFound,
+            StoreError::NotEmpty(_) => ErrorKind::Usage,
+            _ => ErrorKind::Failed,
+        };
+        let hint = match &error {
+            StoreError::Locked { .. } => "stop that process first, or choose another directory with `--data-dir DIR`",
+            StoreError::NotFound(_) => {
+                "make a store with `spore init` or `spore run`, or choose another directory with `--data-dir DIR`"
+            }
+            StoreError::DiskFull => {
+                "free some space: a running node writes again within seconds, and loses nothing that it acknowledged"
+            }
+            StoreError::Corrupt { .. } => REPAIR,
+            StoreError::NewerSchema { .. } => "use a newer spore",
+            StoreError::OlderSchema { .. } => "use the spore that wrote the store",
+            StoreError::HashMismatch { .. } => "fetch the artifact again from another peer",
+            StoreError::DamagedArtifact { .. } => {
+                "`spore db verify` beside a running node removes it, and the node fetches it again from a peer"
+            }
+            StoreError::TooLarge { .. } => "leave the task to nodes that allow larger artifacts",
+            StoreError::TooManyPins { .. } => "unpin some artifacts first: `spore gc unpin CID`",
+            StoreError::NotEmpty(_) => {
+                "add `--replace` to put the backup in its place, or choose an empty directory with `--data-dir DIR`"
+            }
+            StoreError::NoBackup(_) => "make a backup with `spore db backup DIR`",
+            StoreError::Rocks(_) => "check the disk if this happens again",
+            StoreError::Io { .. } => "check the path and its permissions",
+            StoreError::ReadOnly | StoreError::Cancelled => return Self::new(kind, error.to_string()),
+        };
+        Self::new(kind, error.to_string()).hint(hint)
+    }
+}
+
+impl From<ApiError> for CliError {
+    fn from(error: ApiError) -> Self {
+        let kind = match error.status {
+            404 => ErrorKind::NotFound,
+            400 | 409 => ErrorKind::Usage,
+            _ => ErrorKind::Failed,
+        };
+        match error.hint {
+            Some(hint) => Self::new(kind, error.message).hint(hint),
+            None => Self::new(kind, error.message),
+        }
+    }
+}
+
+impl From<WebError> for CliError {
+    fn from(error: WebError) -> Self {
+        let hint = if error.in_use {
+            "another spore may run here already; choose another port with `--web-port PORT`, or `--no-web`"
+        } else {
+            "choose another address with `--web-host ADDRESS` and `--web-port PORT`"
+        };
+        Self::failed(error.to_string()).hint(hint)
+    }
+}
+
+impl From<ListenError> for CliError {
+    fn from(error: ListenError) -> Self {
+        let hint = if error.in_use {
+            "another spore or a sporemesh node may run here already; choose another port with `--port PORT`, or \
+             `--no-bridge`"
+        } else {
+            "choose another address with `--host ADDRESS` and `--port PORT`, or `--no-bridge`"
+        };
+        Self::failed(error.to_string()).hint(hint)
+    }
+}
+
+impl From<NetworkError> for CliError {
+    fn from(error: NetworkError) -> Self {
+        let hint = match error {
+            NetworkError::Store(error) => return error.into(),
+            NetworkError::AddressInUse { .. } => "choose another port with `--p2p-port PORT`, or stop that program",
+            NetworkError::Listen { .. } => "choose other addresses with `--listen MULTIADDR`",
+            NetworkError::Setup(_) => return Self::failed(error.to_string()),
+        };
+        Self::failed(error.to_string()).hint(hint)
+    }
+}
+
+impl From<GenesisError> for CliError {
+    fn from(error: GenesisError) -> Self {
+        match error {
+            GenesisError::Store(error) => error.into(),
+            GenesisError::Damaged(_) | GenesisError::Refused(_) | GenesisError::Closed(_) => {
+                Self::failed(error.to_string())
+            }
+        }
+    }
+}
+
+impl From<StartError> for CliError {
+    fn from(error: StartError) -> Self {
+        match error {
+            StartError::File(error) => error.into(),
+            StartError::Key(error) => error.into(),
+            StartError::Store(error) => error.into(),
+            StartError::Web(error) => error.into(),
+            StartError::Bridge(error) => error.into(),
+            StartError::Network(error) => error.into(),
+            StartError::Genesis(error) => error.into(),
+            StartError::Task(error) => Self::from(error)
+                .hint("`spore tasks` lists the known tasks; give the full id of a task that only other nodes know"),
+            StartError::Device(_) => Self::failed(error.to_string())
+                .hint("choose another device with `--device auto|wgpu|flex`, or run a relay with `--no-train`"),
+            StartError::NoTrainer => {
+                Self::usage(error.to_string()).hint("run the node as a relay: `spore run --no-train`")
+            }
+        }
+    }
+}
+
+impl From<ServiceEnded> for CliError {
+    fn from(error: ServiceEnded) -> Self {
+        Self::failed(error.to_string()).hint("see the messages above; `spore run -v` shows more of them")
+    }
+}
+
+impl From<ExportError> for CliError {
+    fn from(error: ExportError) -> Self {
+        match error {
+            ExportError::Store(error) => error.into(),
+            ExportError::Write(error) => error.into(),
+            ExportError::Object { .. } => Self::failed(error.to_string()).hint(REPAIR),
+        }
+    }
+}
+
+impl From<SporemeshError> for CliError {
+    fn from(error: SporemeshError) -> Self {
+        match error {
+            SporemeshError::Io { what, source } => Self::io(what, &source),
+            SporemeshError::NotFound(_) => {
+                Self::not_found(error.to_string()).hint("name the directory that holds the `db` folder of the node")
+            }
+            SporemeshError::Busy(_) => Self::failed(error.to_string()).hint(IMPORT_AGAIN),
+            SporemeshError::Database { .. } => Self::failed(error.to_string()),
+        }
+    }
+}
+
+impl From<ImportError> for CliError {
+    fn from(error: ImportError) -> Self {
+        const WITHOUT_IDENTITY: &str = "import everything else with `--without-identity`";
+        match error {
+            ImportError::Source(error) => error.into(),
+            ImportError::OtherIdentity { .. } => Self::failed(error.to_string())
+                .hint(format!("choose another directory for it with `--data-dir DIR`, or {WITHOUT_IDENTITY}")),
+            ImportError::SourceKey(_) => {
+                Self::failed(error.to_string()).hint(format!("correct that file, or {WITHOUT_IDENTITY}"))
+            }
+            ImportError::File(error) => error.into(),
+            ImportError::Key(error) => error.into(),
+            ImportError::Config(error) => error.into(),
+            ImportError::Store(error) => error.into(),
+            ImportError::Read { what, source } => Self::io(what, &source),
+            ImportError::Failed(_) | ImportError::Closed(_) => Self::failed(error.to_string()).hint(IMPORT_AGAIN),
+        }
+    }
+}
