@@ -6,7 +6,7 @@ use futures::future::{BoxFuture, FutureExt};
 use spore_api::{
     dto,
     ports::{KnownPeer, Networks, NetworksSnapshot},
-    problem::ApiError,
+    problem::{ApiError, ProblemKind},
 };
 use spore_base::peer::Peer;
 use spore_bridge::{BridgeHandle, BridgePeer, ConnectError, Direction};
@@ -66,7 +66,10 @@ impl Networks for NodeNetworks {
             match peer {
                 KnownPeer::Legacy(address) => match self.bridge.disconnect(&address).await {
                     true => Ok(()),
-                    false => Err(ApiError::not_found(format!("{address} is neither connected nor dialled"))),
+                    false => Err(ApiError::new(
+                        ProblemKind::UnknownPeer,
+                        format!("{address} is neither connected nor dialled"),
+                    )),
                 },
                 KnownPeer::Libp2p(peer) => {
                     self.network.disconnect(peer).await.map_err(|e| ApiError::unavailable(e.to_string()))
@@ -77,8 +80,8 @@ impl Networks for NodeNetworks {
     }
 }
 
-fn libp2p_peer(peer: &PeerInfo) -> dto::Peer {
-    dto::Peer {
+fn libp2p_peer(peer: &PeerInfo) -> dto::ConnectedPeer {
+    dto::ConnectedPeer {
         transport: "libp2p".into(),
         peer_id: Some(peer.peer_id.to_string()),
         node_id: peer.node_id.map(|id| id.to_string()),
@@ -94,12 +97,12 @@ fn libp2p_peer(peer: &PeerInfo) -> dto::Peer {
 }
 
 /// A legacy peer. The protocol has no handshake, so the peer's node id is not known.
-fn legacy_peer(peer: &BridgePeer) -> dto::Peer {
+fn legacy_peer(peer: &BridgePeer) -> dto::ConnectedPeer {
     let (direction, address) = match &peer.link.direction {
         Direction::Dialled(address) => ("outbound", address.to_string()),
         Direction::Accepted => ("inbound", peer.link.remote.to_string()),
     };
-    dto::Peer {
+    dto::ConnectedPeer {
         transport: "legacy".into(),
         peer_id: None,
         node_id: None,

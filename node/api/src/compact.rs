@@ -19,11 +19,11 @@ use tokio::{
 };
 use tokio_stream::wrappers::ReceiverStream;
 use warp::{
-    http::{HeaderMap, HeaderValue, StatusCode, header},
+    http::{HeaderMap, HeaderValue, header},
     reply::{Reply, Response},
 };
 
-use super::{problem::ApiError, view::View};
+use super::{etag, problem::ApiError, view::StoreView};
 
 /// What it is sent as.
 pub const BINARY: &str = "application/octet-stream";
@@ -52,9 +52,9 @@ pub fn is_accepted(headers: &HeaderMap) -> bool {
 /// Answers with the graph, or with 304 where the reader has it already.
 ///
 /// # Errors
-/// As [`View::task`]; 503 when too many graphs are being sent.
+/// As [`StoreView::task`]; 503 when too many graphs are being sent.
 pub async fn answer(
-    view: View,
+    view: StoreView,
     turns: &Arc<Semaphore>,
     task: String,
     headers: &HeaderMap,
@@ -66,14 +66,10 @@ pub async fn answer(
     let known = headers.get(header::IF_NONE_MATCH).cloned();
     // The turn goes with the work, which does not end when the reader goes away.
     let read = tokio::task::spawn_blocking(move || (read(&view, &task, known.as_ref()), turn)).await;
-    let (read, turn) = read.map_err(|_| ApiError::internal("the store's thread ended early"))?;
+    let (read, turn) = read.map_err(|_| ApiError::thread_ended())?;
     let (tag, graph) = read?;
     let mut response = match graph {
-        None => {
-            let mut response = Response::default();
-            *response.status_mut() = StatusCode::NOT_MODIFIED;
-            response
-        }
+        None => etag::not_modified(),
         Some((graph, length)) => {
             let mut response = warp::reply::stream(send(graph, turn)).into_response();
             response.headers_mut().insert(header::CONTENT_LENGTH, HeaderValue::from(length));
@@ -81,20 +77,17 @@ pub async fn answer(
             response
         }
     };
-    if let Ok(tag) = HeaderValue::from_str(&tag) {
-        response.headers_mut().insert(header::ETAG, tag);
-    }
-    response.headers_mut().insert(header::CACHE_CONTROL, HeaderValue::from_static("no-cache"));
+    etag::set(&mut response, &tag, "no-cache");
     response.headers_mut().insert(header::VARY, HeaderValue::from_static("accept"));
     Ok(response)
 }
 
 /// The tag of a task's graph; where the reader's is another one, the graph and its length in bytes.
-fn read(view: &View, task: &str, known: Option<&HeaderValue>) -> Result<(String, Option<(Graph, u64)>), ApiError> {
+fn read(view: &StoreView, task: &str, known: Option<&HeaderValue>) -> Result<(String, Option<(Graph, u64)>), ApiError> {
     let task = view.known_task(task)?;
     let tag = |sequence: u64| format!("\"graph-{FORMAT}-{:x}-{sequence}\"", *RUN);
     let now = tag(view.store().sequence());
-    if known.is_some_and(|known| known.as_bytes() == now.as_bytes()) {
+    if etag::is_known(&now, known) {
         return Ok((now, None));
     }
     let graph = view.store().graph(&task)?;

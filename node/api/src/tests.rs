@@ -1,6 +1,7 @@
 //! The API against a real store with signed objects, over real HTTP.
 
 mod listings;
+mod routes;
 
 use std::{net::SocketAddr, sync::Arc, time::Duration};
 
@@ -21,7 +22,7 @@ use super::{
     ports::{KnownPeer, Networks, NetworksSnapshot, TaskMaker},
     problem::ApiError,
     serve,
-    view::View,
+    view::StoreView,
 };
 
 const TOKEN: &str = "sesame";
@@ -155,7 +156,7 @@ impl Server {
 
         let (stop, shutdown) = watch::channel(false);
         let (ingest, events, ..) = Ingest::spawn(store.clone(), Arc::new(|| 5000), shutdown.clone());
-        let view = View::new(store.clone(), Some(publisher.node_id()));
+        let view = StoreView::new(store.clone(), Some(publisher.node_id()));
         let live = LiveNode {
             mode: Mode::Relay,
             started: std::time::Instant::now(),

@@ -7,9 +7,9 @@ use std::collections::{HashMap, HashSet, VecDeque};
 
 use libp2p_identity::PeerId;
 use spore_protocol::{Kind, ObjectId, Reject, SignedObject, VerifiedObject};
-use spore_storage::{Change, Outcome, Report};
+use spore_storage::{Change, InsertOutcome, InsertReport};
 
-use super::{Disposition, Origin, Want};
+use super::{Disposition, Origin, Want, trouble};
 
 /// Objects whose origin is remembered while they wait for a parent; more fall back to
 /// [`Origin::Import`], which only costs a needless forwarding decision. About 100 bytes each.
@@ -101,15 +101,15 @@ impl Waiting {
 
     /// Reads the store's report on a batch. `inserted` are the batch's objects in the order given
     /// to the store, each with place and origin.
-    pub(super) fn settle(&mut self, inserted: &[(usize, Origin, ObjectId)], report: &Report) -> Settled {
+    pub(super) fn settle(&mut self, inserted: &[(usize, Origin, ObjectId)], report: &InsertReport) -> Settled {
         let mut settled = Settled::default();
         let mut origins = HashMap::new();
         for ((place, origin, id), (_, outcome)) in inserted.iter().zip(&report.outcomes) {
             origins.insert(*id, *origin);
             let disposition = match outcome {
-                Outcome::New => Disposition::Accepted,
-                Outcome::Known => Disposition::Known,
-                Outcome::Pending { missing } => {
+                InsertOutcome::New => Disposition::Accepted,
+                InsertOutcome::Known => Disposition::Known,
+                InsertOutcome::Pending { missing } => {
                     self.remember(*id, *origin);
                     let want = Want { kind: Kind::Experiment, id: (*missing).into(), from: peer_of(*origin) };
                     // A chain of records that came child first names each parent once.
@@ -118,7 +118,8 @@ impl Waiting {
                     }
                     Disposition::Pending
                 }
-                Outcome::Rejected(reject) => Disposition::Rejected(reject.clone()),
+                InsertOutcome::Rejected(reject) => Disposition::Rejected(reject.clone()),
+                InsertOutcome::Failed(failure) => Disposition::Failed(trouble::reason(failure)),
             };
             settled.answers.push((*place, disposition));
         }

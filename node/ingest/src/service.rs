@@ -1,11 +1,11 @@
 //! The task that runs `ingest`, and its second stage: inserts what [`super::verification`] lets
 //! through, answers the senders, and tells everybody. All decisions are [`super::batch`]'s.
 
-use std::{collections::HashMap, sync::Arc, time::Duration};
+use std::{sync::Arc, time::Duration};
 
 use spore_base::clock::Clock;
-use spore_protocol::{Kind, ObjectId, VerifiedObject};
-use spore_storage::{Store, StoreError};
+use spore_protocol::{Kind, VerifiedObject};
+use spore_storage::{InsertOutcome, Store, StoreError};
 use tokio::{
     sync::{broadcast, mpsc, oneshot, watch},
     task::JoinHandle,
@@ -18,7 +18,7 @@ use super::{
     batch::{Answer, Checked, Waiting},
     handle::Rejections,
     insertion::{self, Inserted},
-    trouble::Trouble,
+    trouble::{self, Trouble},
     verification::{BATCHES_AHEAD, Batch, Verification},
 };
 use crate::missed::Missed;
@@ -142,25 +142,24 @@ impl Insertion {
         let given: Vec<_> = checked.iter().map(|c| (c.place, c.origin, c.object.id())).collect();
         let objects: Vec<VerifiedObject> = checked.into_iter().map(|c| c.object).collect();
         let store = self.store.clone();
-        let inserted = match blocking(move || Ok(insertion::insert(&store, objects, now))).await {
+        let inserted = blocking(move || insertion::insert(&store, objects, now)).await;
+        let Inserted { report, objects: mut by_id } = match inserted {
             Ok(inserted) => inserted,
-            Err(ended) => {
-                let failed = given.iter().map(|(_, _, id)| (*id, ended.clone())).collect();
-                Inserted { failed, ..Inserted::default() }
+            Err(failure) => {
+                let reason = self.note(&failure);
+                return given.into_iter().map(|(place, ..)| (place, Disposition::Failed(reason.clone()))).collect();
             }
         };
-        let Inserted { report, failed, objects: mut by_id } = inserted;
-        let mut reasons: HashMap<ObjectId, Arc<str>> = HashMap::new();
-        for (id, failure) in &failed {
-            reasons.insert(*id, self.note(failure));
+        let mut any_decided = false;
+        for (_, outcome) in &report.outcomes {
+            match outcome {
+                InsertOutcome::Failed(failure) => drop(self.note(failure)),
+                _ => any_decided = true,
+            }
         }
-        let (lost, taken): (Vec<_>, Vec<_>) = given.into_iter().partition(|(_, _, id)| reasons.contains_key(id));
-        let lost =
-            lost.into_iter().filter_map(|(place, _, id)| Some((place, Disposition::Failed(reasons.remove(&id)?))));
-        if taken.is_empty() {
-            return lost.collect();
+        if any_decided {
+            self.recovered();
         }
-        self.recovered();
         for (id, reject) in &report.late_rejects {
             self.rejections.count(reject);
             debug!(id = %id.short(), %reject, "refused an object that had waited for its parent");
@@ -168,7 +167,7 @@ impl Insertion {
         if report.dropped_pending > 0 {
             warn!(dropped = report.dropped_pending, "too many records wait for their parents: the oldest were dropped");
         }
-        let settled = self.waiting.settle(&taken, &report);
+        let settled = self.waiting.settle(&given, &report);
         for (change, origin) in settled.events {
             if let Some(object) = by_id.remove(&change.id) {
                 // An error means only that nobody listens.
@@ -176,7 +175,7 @@ impl Insertion {
             }
         }
         settled.wants.into_iter().for_each(|want| self.want(want));
-        settled.answers.into_iter().chain(lost).collect()
+        settled.answers
     }
 
     /// Takes down why the store failed, and gives what senders are told.
@@ -184,7 +183,7 @@ impl Insertion {
         if self.trouble.note(failure) {
             error!(%failure, "the store failed; reading goes on");
         }
-        failure.to_string().into()
+        trouble::reason(failure)
     }
 
     /// Finds out whether a store that refused a batch takes objects again: on a quiet node none may come

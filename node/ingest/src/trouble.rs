@@ -8,6 +8,16 @@ use spore_storage::StoreError;
 pub(super) const STORE_REFUSES: &str =
     "the store refuses writes (is the disk full?): free some space, and writing goes on within seconds";
 
+/// Why the store did not take an object, with what to do next.
+pub(super) fn reason(failure: &StoreError) -> Arc<str> {
+    let next = match failure {
+        StoreError::Corrupt(_) => ": stop the node and run `spore db check --repair`",
+        StoreError::DiskFull => ": free some space, and writing goes on within seconds",
+        _ => "",
+    };
+    format!("{failure}{next}").into()
+}
+
 /// The trouble now, if any.
 #[derive(Clone, Debug, Default)]
 pub(super) struct Trouble(Arc<Mutex<Option<Kind>>>);
@@ -28,7 +38,7 @@ impl Trouble {
     /// Notes a failure; true where it is news, so that it is logged once and not for each batch.
     pub(super) fn note(&self, failure: &StoreError) -> bool {
         let kind = match failure {
-            StoreError::Corrupt { .. } => Kind::Damaged(failure.to_string()),
+            StoreError::Corrupt(_) => Kind::Damaged(reason(failure).to_string()),
             _ => Kind::Refusing,
         };
         let mut now = self.now();
@@ -63,6 +73,8 @@ impl Trouble {
 
 #[cfg(test)]
 mod tests {
+    use spore_storage::Damage;
+
     use super::*;
 
     #[test]
@@ -74,7 +86,7 @@ mod tests {
         assert!(trouble.recovered() && !trouble.recovered());
         assert_eq!(trouble.told(), None);
 
-        let damage = StoreError::Corrupt { what: "block checksum mismatch in 000012.sst".into() };
+        let damage = StoreError::Corrupt(Damage::Database("block checksum mismatch in 000012.sst".into()));
         trouble.note(&StoreError::DiskFull);
         assert!(trouble.note(&damage) && !trouble.note(&damage) && !trouble.note(&StoreError::DiskFull));
         assert!(!trouble.recovered() && !trouble.may_pass());

@@ -7,7 +7,7 @@ use spore_api::{
     route::Route,
     upkeep::{
         pin as pin_in,
-        shapes::{GcReport, Job, UpkeepReport},
+        shapes::{GcReport, UpkeepJob, UpkeepReport},
     },
 };
 use spore_protocol::Cid;
@@ -16,7 +16,6 @@ use super::{
     CliError, Context,
     access::{ApiClient, NodeAccess},
     text, upkeep,
-    upkeep_bar::UpkeepBar,
 };
 use crate::{config::size, housekeeping::CacheBounds};
 
@@ -87,7 +86,7 @@ async fn collect(args: &Args, context: &mut Context) -> Result<(), CliError> {
         ));
     }
     let CacheBounds { max_age: max_age_seconds, max_bytes } = bounds;
-    let job = Job::Gc { dry_run: args.dry_run, max_age_seconds, max_bytes };
+    let job = UpkeepJob::Gc { dry_run: args.dry_run, max_age_seconds, max_bytes };
     let UpkeepReport::Gc(report) = upkeep::perform(&job, context).await? else {
         return Err(upkeep::another_answer());
     };
@@ -131,7 +130,7 @@ fn show(out: &mut dyn Write, report: &GcReport) -> std::io::Result<()> {
 async fn set_pin(pin: &Pin, pinned: bool, context: &mut Context) -> Result<(), CliError> {
     let outcome = match ApiClient::find(&context.data).await? {
         Some(client) => client.pin(&pin.cid, pinned).await?,
-        None => pin_in(&upkeep::open(true, context, &mut UpkeepBar::new())?, &pin.cid.to_string(), pinned)?,
+        None => pin_in(&upkeep::open(true, context)?, &pin.cid.to_string(), pinned)?,
     };
     if pin.json {
         return context.json(&outcome);

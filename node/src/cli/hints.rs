@@ -1,13 +1,13 @@
 //! What a user can do about each error of the libraries. This is the only place that answers an error of theirs with
 //! a command or a flag.
 
-use spore_api::problem::ApiError;
+use spore_api::problem::{ApiError, ProblemKind};
 use spore_base::private_file::FileError;
 use spore_bridge::ListenError;
 use spore_network::NetworkError;
 use spore_storage::{StoreError, sporemesh::SporemeshError};
 
-use super::error::{CliError, ErrorKind};
+use super::error::{CliError, ErrorKind, Hint};
 use crate::{
     config::ConfigError,
     export::ExportError,
@@ -68,40 +68,60 @@ impl From<StoreError> for CliError {
                 "make a store with `spore init` or `spore run`, or choose another directory with `--data-dir DIR`"
             }
             StoreError::DiskFull => {
-                "free some space: a running node writes again within seconds, and loses nothing that it acknowledged"
+                "free some space: a running node writes again within seconds, and has lost nothing that it acknowledged"
             }
-            StoreError::Corrupt { .. } => REPAIR,
+            StoreError::Corrupt(_) => REPAIR,
             StoreError::NewerSchema { .. } => "use a newer spore",
-            StoreError::OlderSchema { .. } => "use the spore that wrote the store",
-            StoreError::HashMismatch { .. } => "fetch the artifact again from another peer",
-            StoreError::DamagedArtifact { .. } => {
-                "`spore db verify` beside a running node removes it, and the node fetches it again from a peer"
+            StoreError::OlderSchema { .. } => {
+                "export the store with the spore that made it (`spore export FILE`), and import that file here"
+            }
+            StoreError::HashMismatch { .. } | StoreError::DamagedArtifact { .. } => {
+                "fetch the artifact again from another peer; `spore db verify` beside a running node removes damaged ones"
             }
             StoreError::TooLarge { .. } => "leave the task to nodes that allow larger artifacts",
             StoreError::TooManyPins { .. } => "unpin some artifacts first: `spore gc unpin CID`",
+            StoreError::BadPins { .. } => "correct that file, or remove it to unpin all artifacts",
+            StoreError::Cancelled => "nothing was changed",
             StoreError::NotEmpty(_) => {
                 "add `--replace` to put the backup in its place, or choose an empty directory with `--data-dir DIR`"
             }
             StoreError::NoBackup(_) => "make a backup with `spore db backup DIR`",
+            StoreError::CompactionFailed { .. } => "the file store/LOG in the data directory has the reason",
             StoreError::Rocks(_) => "check the disk if this happens again",
             StoreError::Io { .. } => "check the path and its permissions",
-            StoreError::ReadOnly | StoreError::Cancelled => return Self::new(kind, error.to_string()),
+            StoreError::ReadOnly | StoreError::Source { .. } => return Self::new(kind, error.to_string()),
         };
         Self::new(kind, error.to_string()).hint(hint)
     }
 }
 
+/// The hint of the command line for a problem that the API reports. None: the hint of the API fits.
+const fn hint_for_problem(problem: ProblemKind) -> Option<&'static str> {
+    match problem {
+        ProblemKind::UnknownTask => Some("`spore tasks` lists the known tasks"),
+        ProblemKind::UnknownExperiment => {
+            Some("`spore graph` lists the experiments of a task, `spore search` finds them by words")
+        }
+        ProblemKind::UnknownNode => Some("`spore show ID` shows the node that published an experiment"),
+        ProblemKind::UnknownDataset => Some("add the dataset with `spore data add FILE`, which prints its CID"),
+        ProblemKind::TokenRequired => {
+            Some("stop the node and start it again, so that it uses the token of this directory")
+        }
+        ProblemKind::Misdirected => Some("start the node with `--web-host ADDRESS`"),
+        ProblemKind::DamagedStore => Some(REPAIR),
+        _ => None,
+    }
+}
+
 impl From<ApiError> for CliError {
     fn from(error: ApiError) -> Self {
-        let kind = match error.status {
+        let kind = match error.kind.status() {
             404 => ErrorKind::NotFound,
             400 | 409 => ErrorKind::Usage,
             _ => ErrorKind::Failed,
         };
-        match error.hint {
-            Some(hint) => Self::new(kind, error.message).hint(hint),
-            None => Self::new(kind, error.message),
-        }
+        let hint = hint_for_problem(error.kind).map(str::to_owned).or(error.hint);
+        Self { kind, message: error.message, hint: hint.map(Hint) }
     }
 }
 

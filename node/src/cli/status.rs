@@ -24,7 +24,7 @@ pub async fn run(args: &Args, context: &mut Context) -> Result<(), CliError> {
         let summary: dto::TaskSummary = source.get(&Route::Task(id.clone())).await?;
         return if args.json { context.json(&summary) } else { task::print(context, &summary) };
     }
-    let status: dto::Status = source.get(&Route::Status).await?;
+    let status: dto::NodeStatus = source.get(&Route::Status).await?;
     if args.json {
         return context.json(&status);
     }

@@ -8,7 +8,7 @@ use spore_protocol::{Goal, manifest::STARLARK_TRAIN_SCRIPT};
 use toml::Value;
 
 use super::{
-    CliError, Context, ErrorKind,
+    CliError, Context,
     access::NodeAccess,
     data,
     listing::{self, Listed},
@@ -133,10 +133,7 @@ async fn create(args: &Create, context: &mut Context) -> Result<(), CliError> {
         base,
         dataset: dataset.map(|cid| cid.to_string()),
     };
-    let task = source.create_task(draft, &identity).await.map_err(|error| match error.kind {
-        ErrorKind::NotFound => error.hint("add the dataset on this node: `spore data add FILE`"),
-        _ => error,
-    })?;
+    let task = source.create_task(draft, &identity).await?;
     if args.json {
         return context.json(&task);
     }

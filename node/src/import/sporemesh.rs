@@ -2,7 +2,7 @@
 //! after the other. A database that cannot be read affects its own objects only.
 
 use spore_protocol::Kind;
-use spore_storage::sporemesh::{Row, Sporemesh, SporemeshError};
+use spore_storage::sporemesh::{SourceRow, Sporemesh, SporemeshError};
 
 use super::{
     Destination, ImportError, ImportItem, Importer, SettingsPlan, artifacts,
@@ -78,7 +78,7 @@ async fn rows(
     .await
 }
 
-fn item(kind: Kind, row: Row) -> ImportItem {
+fn item(kind: Kind, row: SourceRow) -> ImportItem {
     let object = row.object.map_err(|bad| (bad.code(), bad.to_string()));
     ImportItem { kind: kind.into(), id: row.id, line: None, object }
 }

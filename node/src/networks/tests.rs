@@ -3,7 +3,7 @@
 use std::sync::Arc;
 
 use serde_json::Value;
-use spore_api::{Api, live::LiveNode, ports::TaskMaker, route::Route, serve, view::View};
+use spore_api::{Api, live::LiveNode, ports::TaskMaker, route::Route, serve, view::StoreView};
 use spore_base::mode::Mode;
 use spore_bridge::{BridgeConfig, Listeners};
 use spore_ingest::Ingest;
@@ -61,7 +61,7 @@ async fn start(dir: &tempfile::TempDir, shutdown: watch::Receiver<bool>) -> Stri
     };
     let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
     let address = listener.local_addr().unwrap();
-    let view = View::new(store, Some(identity.node_id()));
+    let view = StoreView::new(store, Some(identity.node_id()));
     let api = Api { view, node: Some(live), pinned: None, token: Some(TOKEN.into()), page: false, shutdown };
     tokio::spawn(serve(api, listener));
     format!("http://{address}")

@@ -12,7 +12,7 @@ mod trainer;
 
 use std::{net::SocketAddr, ops::RangeInclusive, time::Duration};
 
-use spore_api::{live::LiveNode, view::View};
+use spore_api::{live::LiveNode, view::StoreView};
 use spore_base::peer_address::PeerAddress;
 use spore_protocol::NodeId;
 use tokio::sync::watch;
@@ -29,7 +29,7 @@ const STOP_WITHIN: Duration = Duration::from_secs(20);
 /// A running node.
 pub struct Node {
     pub live: LiveNode,
-    pub view: View,
+    pub view: StoreView,
     pub node_id: NodeId,
     /// Address of the API on this machine.
     pub address: SocketAddr,

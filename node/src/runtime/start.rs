@@ -2,19 +2,17 @@
 
 use std::{
     net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr},
-    ops::ControlFlow,
-    path::Path,
     sync::Arc,
-    time::{Duration, Instant},
+    time::Instant,
 };
 
-use spore_api::{Api, live::LiveNode, view::View};
+use spore_api::{Api, live::LiveNode, view::StoreView};
 use spore_base::{clock::unix_now, fetch::ArtifactSource, private_file::FileError, shutdown::Shutdown};
 use spore_bridge::{BridgeConfig, BridgeHandle, Listeners, PublicPeer};
 use spore_ingest::{Ingest, IngestHandle, StoreEvent};
 use spore_network::{NetworkConfig, NetworkHandle};
 use spore_protocol::Identity;
-use spore_storage::{Progress, Store, StoreError};
+use spore_storage::Store;
 use tokio::{
     net::TcpListener,
     sync::{broadcast, watch},
@@ -35,9 +33,6 @@ use crate::{
     task_maker::NodeTaskMaker,
 };
 
-/// Time between two log lines about the upgrade of a store, which takes minutes for a million records.
-const PROGRESS_INTERVAL: Duration = Duration::from_secs(2);
-
 /// Opens everything and starts every service.
 ///
 /// # Errors
@@ -45,7 +40,7 @@ const PROGRESS_INTERVAL: Duration = Duration::from_secs(2);
 pub async fn start(options: NodeOptions, data: DataDir) -> Result<Node, StartError> {
     data.create()?;
     let found = identity_file::load_or_create(&data.identity())?;
-    let store = open_store(data.root())?;
+    let store = Store::open(data.root())?;
     let token = data.token_or_new()?;
     // Busy ports and devices are found before the first service starts.
     let (listener, address) = listen_for_api(options.web).await?;
@@ -55,7 +50,7 @@ pub async fn start(options: NodeOptions, data: DataDir) -> Result<Node, StartErr
     let (stop, shutdown) = watch::channel(false);
     let mut services = Services::default();
     let core = start_core(&options, &data, &found.identity, &store, legacy, &shutdown, &mut services).await?;
-    let view = View::new(store.clone(), Some(found.identity.node_id()));
+    let view = StoreView::new(store.clone(), Some(found.identity.node_id()));
     let task = options.task.as_deref().map(|task| view.resolve_task(task)).transpose()?;
     if let Some(task) = task {
         // Only other nodes may know the task. Following it brings it here.
@@ -141,18 +136,6 @@ async fn start_core(
 
 fn artifact_sources(store: &Store, network: &NetworkHandle, bridge: &BridgeHandle) -> Arc<dyn ArtifactSource> {
     Arc::new(ArtifactSources::new(store.clone(), network.clone(), Some(bridge.clone())))
-}
-
-/// Opens the store, and logs the progress of its upgrade if its format is older.
-fn open_store(dir: &Path) -> Result<Store, StoreError> {
-    let mut logged: Option<Instant> = None;
-    Store::open_with(dir, &mut |Progress { stage, done, total }| {
-        if done == total || logged.is_none_or(|at| at.elapsed() >= PROGRESS_INTERVAL) {
-            tracing::info!(done, total, "{stage}");
-            logged = Some(Instant::now());
-        }
-        ControlFlow::Continue(())
-    })
 }
 
 /// Listens at the address, or at any free port of this machine. Returns the address for commands on this machine.

@@ -9,7 +9,7 @@ use std::{
 };
 
 use spore_protocol::{SignedObject, VerifiedObject};
-use spore_storage::{Outcome, Store};
+use spore_storage::{InsertOutcome, Store};
 
 use crate::signed_file::History;
 
@@ -158,7 +158,7 @@ fn take_in_decoded(
                 ingested.last.0 += batch.len();
                 ingested.last.1 += now - done;
             }
-            stored += report.outcomes.iter().filter(|(_, outcome)| *outcome == Outcome::New).count();
+            stored += report.outcomes.iter().filter(|(_, outcome)| *outcome == InsertOutcome::New).count();
             done = now;
         }
         Ok::<_, spore_storage::StoreError>(stored)

@@ -1,18 +1,18 @@
-//! A task's whole graph in columns: what a chart draws, of a hundred thousand records too.
+//! A task's whole graph in columns, for charts of up to hundreds of thousands of records.
 //!
 //! # Format, version 1
-//! All in one piece; LEB128 numbers, signed ones zigzag; floats little-endian.
-//! - `SPGR`, the version (1 byte), the number of records, the number of classes, then each class's
-//!   name by length and UTF-8;
+//! The parts follow one another without gaps. Numbers are LEB128, signed ones zigzag; floats are little-endian.
+//! - `SPGR`, the version (1 byte), the number of records, the number of classes, then each class's name as its length
+//!   and UTF-8;
 //! - ids, 32 bytes each, in (timestamp, id) order;
-//! - for each record, how many places before it its parent stands; 0 where it has none;
-//! - timestamps, each as its difference to the one before;
+//! - for each record, how many places before it its parent is; 0 without a parent;
+//! - timestamps, each as the difference to the previous one;
 //! - metrics, 8 bytes each;
-//! - states, 1 byte each: status in bits 0 and 1 (0 keep, 1 discard, 2 crash), 4 result holds, 8 on its
-//!   class's frontier, 16 stray;
-//! - classes, each as a place among the names.
+//! - states, 1 byte each: status in bits 0 and 1 (0 keep, 1 discard, 2 crash), 4 result holds, 8 on its class's
+//!   frontier, 16 stray;
+//! - classes, each as an index of the names.
 //!
-//! About 46 bytes a record: 2.3 MB for 50,000.
+//! A record takes about 46 bytes: 2.3 MB for 50,000.
 
 use std::{
     collections::HashMap,
@@ -24,31 +24,32 @@ use spore_protocol::{HardwareClass, RecordId, Status, TaskId};
 
 use crate::{
     columns::Column,
-    db::Source,
-    error::{Result, StoreError},
-    keys::{self, Listing},
+    db::KeyReader,
+    error::{Damage, Result},
+    keys::{self, TimeList},
+    lookup,
     store::Store,
-    values::{self, ClassState, Point},
+    values::{self, ClassState, GraphPoint},
 };
 
 const MAGIC: &[u8; 4] = b"SPGR";
 const VERSION: u8 = 1;
 
-/// A task's records in columns, strays too, in (timestamp, id) order.
+/// A task's records in columns, with strays, in (timestamp, id) order.
 #[derive(Clone, Debug, Default, PartialEq)]
 pub struct Graph {
-    /// What the columns show: changes up to this sequence number.
+    /// The columns contain the changes up to this sequence number.
     pub sequence: u64,
-    /// Named by [`Graph::classes`].
+    /// The names that [`Graph::classes`] refers to.
     pub class_names: Vec<HardwareClass>,
     pub ids: Vec<RecordId>,
-    /// Places of the parents in these columns.
+    /// Indexes of the parents in these columns.
     pub parents: Vec<Option<u32>>,
     /// Unix seconds.
     pub timestamps: Vec<u64>,
     pub metrics: Vec<f64>,
     pub statuses: Vec<Status>,
-    /// Places among the names.
+    /// Indexes of the names.
     pub classes: Vec<u32>,
     /// Whether the result holds.
     pub verified: Vec<bool>,
@@ -58,13 +59,13 @@ pub struct Graph {
 }
 
 impl Store {
-    /// A task's graph, from one scan of small values. Takes some 60 bytes of memory a record.
+    /// A task's graph, from one scan of small values. Takes some 60 bytes of memory for each record.
     ///
     /// # Errors
     /// When the store cannot be read.
     pub fn graph(&self, task: &TaskId) -> Result<Graph> {
         let view = self.view();
-        let mut graph = Graph { sequence: super::sequence(&view)?, ..Graph::default() };
+        let mut graph = Graph { sequence: lookup::sequence(&view)?, ..Graph::default() };
         let mut classes = HashMap::new();
         view.each(Column::Classes, &task.0, &mut |key, value| {
             let head = keys::id_at(key, 32)?.first_chunk::<8>().copied().unwrap_or_default();
@@ -73,12 +74,12 @@ impl Store {
             Ok(ControlFlow::Continue(()))
         })?;
         let (mut places, mut parents) = (HashMap::new(), Vec::new());
-        view.each(Column::Timeline, &Listing::TaskRecords(*task).prefix(), &mut |key, value| {
-            let point = Point::decode(value)?;
+        view.each(Column::Timeline, &TimeList::TaskRecords(*task).prefix(), &mut |key, value| {
+            let point = GraphPoint::decode(value)?;
             places.insert(point.number, place(graph.ids.len())?);
             parents.push(point.parent);
             let class = classes.get(&point.class).copied();
-            graph.push(key, &point, class.ok_or_else(|| StoreError::corrupt("a record's class is unknown"))?)?;
+            graph.push(key, &point, class.ok_or(Damage::Value("a record's class is unknown"))?)?;
             Ok(ControlFlow::Continue(()))
         })?;
         graph.parents = parents.iter().map(|parent| places.get(parent).copied()).collect();
@@ -87,11 +88,11 @@ impl Store {
 }
 
 fn place(count: usize) -> Result<u32> {
-    u32::try_from(count).map_err(|_| StoreError::corrupt("a task has over four thousand million records"))
+    Ok(u32::try_from(count).map_err(|_| Damage::Value("a task has more than 2^32 records"))?)
 }
 
 impl Graph {
-    fn push(&mut self, key: &[u8], point: &Point, class: u32) -> Result<()> {
+    fn push(&mut self, key: &[u8], point: &GraphPoint, class: u32) -> Result<()> {
         self.ids.push(RecordId(keys::last_id(key)?));
         self.timestamps.push(keys::time_before_id(key)?);
         self.metrics.push(point.metric);
@@ -103,10 +104,10 @@ impl Graph {
         Ok(())
     }
 
-    /// Writes the columns in the format that this module describes.
+    /// Writes the columns in the format of this module.
     ///
     /// # Errors
-    /// Those of `out`.
+    /// Errors of `out`.
     pub fn write(&self, out: &mut dyn Write) -> io::Result<()> {
         out.write_all(MAGIC)?;
         out.write_all(&[VERSION])?;
@@ -124,7 +125,7 @@ impl Graph {
         }
         let mut before = 0;
         for timestamp in &self.timestamps {
-            // Wraps around as the reader's addition does: never in ordered timestamps.
+            // Wraps around, as the addition of a reader does. Timestamps in order never do.
             number(out, timestamp.wrapping_sub(before))?;
             before = *timestamp;
         }
@@ -180,7 +181,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn the_format_is_as_described() {
+    fn format_is_as_described() {
         let graph = Graph {
             sequence: 9,
             class_names: vec![HardwareClass::of("CPU")],
@@ -198,7 +199,7 @@ mod tests {
             b"SPGR\x01\x02\x01\x03CPU".as_slice(),
             &[1; 32],
             &[2; 32],
-            // One place ahead, and no parent; 300, then one more.
+            // The parent one place ahead, and no parent; then 300, and one more.
             &[1, 0, 0xac, 0x02, 1],
             &1.5f64.to_le_bytes(),
             &2.0f64.to_le_bytes(),

@@ -1,21 +1,21 @@
-//! What a bounded cache of artifacts drops, and what it never does.
+//! Which artifacts a bounded cache drops, and which it never drops.
 
 use spore_protocol::{Cid, Goal, VerifiedObject};
 
 use super::objects::{identity, manifest, record, sign, task_of};
 use crate::{DropReason, GcPlan, GcReport, Store, StoreError, unwatched};
 
-/// Unix seconds at which the collections below run.
+/// Unix seconds of the collections in these tests.
 const NOW: u64 = 1_000_000_000;
 
-/// An artifact of 1000 bytes, last used some seconds before [`NOW`].
+/// An artifact of 1000 bytes, last used `age` seconds before [`NOW`].
 fn put(store: &Store, name: &str, age: u64) -> Cid {
     let cid = store.put_artifact(format!("{name:<1000}").as_bytes()).unwrap();
     store.note_artifact_uses(NOW - age).unwrap();
     cid
 }
 
-/// Their addresses, in order, and why.
+/// The addresses of dropped artifacts, in order, and the reasons.
 fn dropped(report: &GcReport) -> Vec<(Cid, DropReason)> {
     report.dropped.iter().map(|dropped| (dropped.cid, dropped.reason)).collect()
 }
@@ -23,10 +23,11 @@ fn dropped(report: &GcReport) -> Vec<(Cid, DropReason)> {
 struct World {
     _dir: tempfile::TempDir,
     store: Store,
-    /// Of the manifest, the root, and the record on the frontier.
+    /// Artifacts of the manifest, the root, and the record on the frontier.
     needed: Vec<Cid>,
-    /// Of a record that another beat, and of none; the older ones first.
+    /// An artifact of a record that is not on the frontier.
     beaten: Cid,
+    /// Artifacts that no record names, the older one first.
     loose: [Cid; 2],
     pinned: Cid,
 }
@@ -64,7 +65,7 @@ fn gc(store: &Store, max_age: Option<u64>, max_bytes: Option<u64>, dry_run: bool
 }
 
 #[test]
-fn what_nothing_names_goes_first_then_the_least_recently_used_and_never_what_is_needed() {
+fn gc_drops_unreferenced_then_least_recently_used_and_never_needed_artifacts() {
     let World { _dir, store, needed, beaten, loose, pinned } = world();
     assert_eq!(gc(&store, None, None, true).kept_count, 9);
     assert_eq!(dropped(&gc(&store, None, Some(9_000), true)), []);
@@ -93,7 +94,7 @@ fn what_nothing_names_goes_first_then_the_least_recently_used_and_never_what_is_
 }
 
 #[test]
-fn a_use_makes_an_artifact_young_and_looking_at_it_does_not() {
+fn reading_an_artifact_counts_as_a_use_and_verifying_does_not() {
     let World { _dir, store, loose, .. } = world();
     assert!(store.verify_artifact(&loose[0]).unwrap());
     store.verify_files(&mut unwatched).unwrap();
@@ -104,7 +105,7 @@ fn a_use_makes_an_artifact_young_and_looking_at_it_does_not() {
 }
 
 #[test]
-fn a_store_open_for_reading_can_only_tell() {
+fn read_only_store_allows_only_a_dry_run() {
     let World { _dir: dir, store, pinned, .. } = world();
     drop(store);
     let store = Store::open_read_only(dir.path()).unwrap();

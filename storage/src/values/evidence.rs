@@ -1,5 +1,5 @@
-//! What a verdict rests on, kept so that it is shown without reading the events again, and taken
-//! back exactly when the verdict changes.
+//! The evidence for a record's verdict. It is stored so that it can be shown without reading the events again, and so
+//! that exactly these deeds are removed when the verdict changes.
 
 use std::collections::BTreeSet;
 
@@ -12,11 +12,11 @@ use spore_protocol::{
 
 use crate::types::Measured;
 
-/// Deeds in the order in which one event's are folded: the most worth first.
+/// Deeds in the order in which those of one event count: the one worth most first.
 const DEEDS: [Deed; 5] =
     [Deed::FrontierAdvance, Deed::VerifiedKeep, Deed::VerificationPerformed, Deed::VerifiedDiscard, Deed::DisputeLost];
 
-/// The deed with this place in [`DEEDS`].
+/// The deed at this index of [`DEEDS`].
 pub fn deed_of_rank(rank: u8) -> Option<Deed> {
     DEEDS.get(usize::from(rank)).copied()
 }
@@ -25,12 +25,12 @@ pub fn deed_of_rank(rank: u8) -> Option<Deed> {
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize)]
 pub struct Award {
     pub node: NodeId,
-    /// (timestamp, id) of the event that settled it.
+    /// (timestamp, id) of the event that decided it.
     pub at: (u64, ObjectId),
     pub rank: u8,
 }
 
-/// What counts in a record's judgement.
+/// The measurements that count in a record's verdict, and the deeds that follow from it.
 #[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
 pub struct Evidence {
     /// In (timestamp, id) order.
@@ -59,7 +59,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn ranks_order_the_deeds_of_one_event_as_the_protocol_folds_them() {
+    fn ranks_order_the_deeds_of_one_event_as_the_protocol_does() {
         let worth: Vec<_> = DEEDS.iter().map(|deed| deed.delta()).collect();
         assert!(worth.is_sorted_by(|a, b| a > b), "{worth:?}");
         assert_eq!(deed_of_rank(4), Some(Deed::DisputeLost));

@@ -12,11 +12,11 @@ use std::{
 
 use spore_protocol::{NodeId, RecordId, Status, TaskId};
 
-use super::{series::Tails, timeline::Stretch};
+use super::{series::Tails, timeline::BucketRange};
 use crate::{
-    error::{Result, StoreError},
-    keys::{ClassKey, Listing},
-    values::{ClassState, NodeState, Publisher, Row, TaskState},
+    error::{Damage, Result},
+    keys::{ClassKey, TimeList},
+    values::{ClassState, NodeState, Publisher, RecordRow, TaskState},
 };
 
 /// Rows remembered, of some 500 bytes each. The tests know few, and want some to be forgotten.
@@ -34,7 +34,7 @@ pub struct Memory {
     /// Under their keys.
     pub(super) publishers: Known<Vec<u8>, Publisher>,
     pub(super) tails: Tails,
-    pub(super) stretches: HashMap<Listing, Stretch>,
+    pub(super) bucket_ranges: HashMap<TimeList, BucketRange>,
     /// A stretch of numbers, and all uses of words in it.
     pub(super) words: Option<(u64, HashMap<String, Vec<u8>>)>,
     /// Whether a task has a name so long that what is remembered cannot be counted by its number.
@@ -56,8 +56,8 @@ impl Memory {
         if self.tails.len() > ENTRIES {
             self.tails.clear();
         }
-        if self.stretches.len() > ENTRIES {
-            self.stretches.clear();
+        if self.bucket_ranges.len() > ENTRIES {
+            self.bucket_ranges.clear();
         }
     }
 }
@@ -81,7 +81,7 @@ impl<K: Eq + Hash + Clone, V: Clone> Known<K, V> {
             let value = read(&key)?;
             self.values.insert(key.clone(), (value, false));
         }
-        let (value, touched) = self.values.get_mut(&key).ok_or_else(|| StoreError::corrupt("it was just read"))?;
+        let (value, touched) = self.values.get_mut(&key).ok_or(Damage::Value("a value that was just read is gone"))?;
         if !*touched {
             *touched = true;
             self.touched.push(key);
@@ -111,7 +111,7 @@ impl<K: Eq + Hash + Clone, V: Clone> Known<K, V> {
 /// Rows by number, and the numbers by id. Without texts, which no rule asks for.
 #[derive(Default)]
 pub(super) struct Rows {
-    by_number: BTreeMap<u64, Row>,
+    by_number: BTreeMap<u64, RecordRow>,
     numbers: HashMap<RecordId, u64>,
     /// Whether one has a name so long that what is remembered cannot be counted by its number.
     large: bool,
@@ -127,11 +127,11 @@ pub(super) fn is_large(task: &TaskState) -> bool {
 }
 
 impl Rows {
-    pub fn get(&self, number: u64) -> Option<&Row> {
+    pub fn get(&self, number: u64) -> Option<&RecordRow> {
         self.by_number.get(&number)
     }
 
-    pub fn get_mut(&mut self, number: u64) -> Option<&mut Row> {
+    pub fn get_mut(&mut self, number: u64) -> Option<&mut RecordRow> {
         self.by_number.get_mut(&number)
     }
 
@@ -139,7 +139,7 @@ impl Rows {
         self.numbers.get(id).copied()
     }
 
-    pub fn insert(&mut self, row: Row) {
+    pub fn insert(&mut self, row: RecordRow) {
         let s = &row.summary;
         self.large |= s.class.as_str().len() > MAX_NAME || s.gpu_model.len() > MAX_NAME;
         self.numbers.insert(row.summary.id, row.number());
@@ -168,7 +168,7 @@ mod tests {
     use crate::{
         store::Store,
         tests::objects::{identity, manifest, record, sign},
-        write::Batch,
+        write::InsertBatch,
     };
 
     #[test]
@@ -179,7 +179,7 @@ mod tests {
             let made = sign(1, &made);
             let place = spore_protocol::lineage::place(made.id().into(), &made, None).unwrap();
             let mut memory = Memory::default();
-            memory.rows.insert(Row::of(made.id().into(), &made, place, 1, 7, 0));
+            memory.rows.insert(RecordRow::of(made.id().into(), &made, place, 1, 7, 0));
             memory.trim();
             assert_eq!(memory.rows.get(7).is_some(), remembered);
         }
@@ -192,13 +192,13 @@ mod tests {
             let named: VerifiedObject = fixtures::sign(&identity(1), &named).into();
             let dir = tempfile::tempdir().unwrap();
             let store = Store::open(dir.path()).unwrap();
-            let mut batch = Batch::new(store.database()).unwrap();
+            let mut batch = InsertBatch::new(store.database()).unwrap();
             batch.insert(&named, 1).unwrap();
             let finished = batch.finish().unwrap();
             assert_eq!(finished.memory.tasks.values.len(), remembered, "one that came");
             store.database().commit(finished.view.entries()).unwrap();
 
-            let mut batch = Batch::new(store.database()).unwrap();
+            let mut batch = InsertBatch::new(store.database()).unwrap();
             assert!(batch.task(&named.id().into()).unwrap().manifest.is_some());
             assert_eq!(batch.finish().unwrap().memory.tasks.values.len(), remembered, "one that was read");
         }

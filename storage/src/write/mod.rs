@@ -1,7 +1,7 @@
 //! One insertion: objects in, one batch out.
 //!
-//! A [`Batch`] reads its own writes, so parents, children and events may come together in any
-//! order. Rows and counters are kept decoded until [`Batch::finish`], which also judges each record
+//! A [`InsertBatch`] reads its own writes, so parents, children and events may come together in any
+//! order. Rows and counters are kept decoded until [`InsertBatch::finish`], which also judges each record
 //! that something was said about, once, and after it, in the [`Memory`] that the next batch begins
 //! with. Nothing is on disk before the store commits the overlay.
 
@@ -19,25 +19,23 @@ mod timeline;
 use std::collections::{BTreeMap, BTreeSet, HashMap};
 
 pub use memory::Memory;
-pub use pending::Unreleased;
 
 use spore_protocol::{HardwareClass, Kind, NodeId, ObjectId, Reject, SignedObject, TaskId};
 
 use crate::{
     columns::Column,
-    db::Source,
-    error::Result,
-    keys,
+    db::KeyReader,
+    error::{Damage, Result},
+    keys, lookup,
     overlay::Overlay,
-    read,
-    types::{Change, Outcome},
-    values::{self, ClassState, LogEntry, NodeState, Row, Tally, TaskState, encode},
+    types::{Change, InsertOutcome},
+    values::{self, ClassState, LogEntry, NodeState, RecordRow, TaskState, Totals, encode},
 };
 
 /// An insertion under way.
-pub struct Batch<'a> {
+pub struct InsertBatch<'a> {
     view: Overlay<'a>,
-    tally: Tally,
+    tally: Totals,
     /// The last one given, and the last one given before this batch.
     sequence: u64,
     begun_at: u64,
@@ -49,11 +47,11 @@ pub struct Batch<'a> {
     changed_rows: BTreeSet<u64>,
     /// Records whose events changed, or what their verdict is worth.
     unjudged: BTreeSet<u64>,
-    /// Uses of words, by stretch of numbers.
+    /// Uses of words, by block of numbers.
     words: HashMap<String, Vec<(u64, Vec<u8>)>>,
     /// Tasks whose newest records changed.
-    stirred: BTreeSet<TaskId>,
-    unfolded: BTreeMap<NodeId, deeds::Unfolded>,
+    rank_changed: BTreeSet<TaskId>,
+    deed_changes: BTreeMap<NodeId, deeds::DeedChanges>,
     changes: Vec<Change>,
     /// Whether anything is to be written.
     dirty: bool,
@@ -61,11 +59,11 @@ pub struct Batch<'a> {
     resolved: HashMap<ObjectId, Option<Reject>>,
     late_rejects: Vec<(ObjectId, Reject)>,
     dropped_pending: u64,
-    room: pending::Room,
-    unreleased: Unreleased,
-    /// Whether nothing that waits is too old: see [`Batch::sparing_waiting`].
-    spares_waiting: bool,
-    /// Whether all that waits is kept: see [`Batch::replay`].
+    budget: pending::ReleaseBudget,
+    unreleased: lookup::Unreleased,
+    /// Whether nothing that waits is too old: see [`InsertBatch::keeping_expired`].
+    keeps_expired: bool,
+    /// Whether all that waits is kept: see [`InsertBatch::replay`].
     keeps_all: bool,
 }
 
@@ -80,15 +78,15 @@ pub struct Finished<'a> {
     pub late_rejects: Vec<(ObjectId, Reject)>,
     pub dropped_pending: u64,
     /// What the next batch has to go on with.
-    pub unreleased: Unreleased,
+    pub unreleased: lookup::Unreleased,
     /// Whether anything is to be written.
     pub dirty: bool,
 }
 
-impl<'a> Batch<'a> {
+impl<'a> InsertBatch<'a> {
     /// # Errors
     /// When the store cannot be read.
-    pub fn new(below: &'a dyn Source) -> Result<Self> {
+    pub fn new(below: &'a dyn KeyReader) -> Result<Self> {
         Self::after(below, Memory::default())
     }
 
@@ -96,11 +94,11 @@ impl<'a> Batch<'a> {
     ///
     /// # Errors
     /// When the store cannot be read.
-    pub fn after(below: &'a dyn Source, memory: Memory) -> Result<Self> {
-        let sequence = read::sequence(below)?;
+    pub fn after(below: &'a dyn KeyReader, memory: Memory) -> Result<Self> {
+        let sequence = lookup::sequence(below)?;
         Ok(Self {
             view: Overlay::new(below),
-            tally: read::tally(below)?,
+            tally: lookup::tally(below)?,
             sequence,
             begun_at: sequence,
             now: 0,
@@ -108,16 +106,16 @@ impl<'a> Batch<'a> {
             changed_rows: BTreeSet::new(),
             unjudged: BTreeSet::new(),
             words: HashMap::new(),
-            stirred: BTreeSet::new(),
-            unfolded: BTreeMap::new(),
+            rank_changed: BTreeSet::new(),
+            deed_changes: BTreeMap::new(),
             changes: Vec::new(),
             dirty: false,
             resolved: HashMap::new(),
             late_rejects: Vec::new(),
             dropped_pending: 0,
-            room: pending::ALL_AT_ONCE,
-            unreleased: Unreleased::new(),
-            spares_waiting: false,
+            budget: pending::ALL_AT_ONCE,
+            unreleased: lookup::Unreleased::new(),
+            keeps_expired: false,
             keeps_all: false,
         })
     }
@@ -126,22 +124,22 @@ impl<'a> Batch<'a> {
     /// next batch to begin with.
     #[must_use]
     pub fn in_steps(self) -> Self {
-        Self { room: pending::ONE_STEP, ..self }
+        Self { budget: pending::ONE_STEP, ..self }
     }
 
     /// Drops nothing for its age where `spares` is true: a batch before this one left records that are to be
     /// released, whose parents came in time.
     #[must_use]
-    pub fn sparing_waiting(self, spares: bool) -> Self {
-        Self { spares_waiting: spares, ..self }
+    pub fn keeping_expired(self, spares: bool) -> Self {
+        Self { keeps_expired: spares, ..self }
     }
 
     /// Of a replay, in which no waiting record is too old or one too many: those that are here were
     /// acknowledged, and a parent that was lost may come later in the same replay.
     ///
     /// # Errors
-    /// As [`Batch::new`].
-    pub fn replay(below: &'a dyn Source) -> Result<Self> {
+    /// As [`InsertBatch::new`].
+    pub fn replay(below: &'a dyn KeyReader) -> Result<Self> {
         Ok(Self { keeps_all: true, ..Self::new(below)? })
     }
 
@@ -153,11 +151,11 @@ impl<'a> Batch<'a> {
     /// Adds one object, whose signature the caller vouches for.
     ///
     /// # Errors
-    /// When the store cannot be read. What is wrong with the object is an [`Outcome`].
-    pub fn insert(&mut self, object: &SignedObject, received_at: u64) -> Result<Outcome> {
+    /// When the store cannot be read. What is wrong with the object is an [`InsertOutcome`].
+    pub fn insert(&mut self, object: &SignedObject, received_at: u64) -> Result<InsertOutcome> {
         self.now = self.now.max(received_at);
         if self.view.has(Column::Ids, &keys::id(object.kind(), &object.id()))? {
-            return Ok(Outcome::Known);
+            return Ok(InsertOutcome::Known);
         }
         match object {
             SignedObject::Experiment(record) => self.insert_record(record, received_at),
@@ -173,7 +171,7 @@ impl<'a> Batch<'a> {
     }
 
     /// The arrival number that the next pending record gets, for a replay too.
-    pub fn replay_held(&mut self, order: u64) {
+    pub fn replay_pending(&mut self, order: u64) {
         self.tally.next_pending = order;
     }
 
@@ -198,10 +196,10 @@ impl<'a> Batch<'a> {
         for number in std::mem::take(&mut self.unjudged) {
             self.judge(number)?;
         }
-        self.fold_deeds()?;
+        self.update_reputations()?;
         self.write_rows()?;
         self.write_words()?;
-        self.weigh_tasks()?;
+        self.rank_tasks()?;
         for (task, state) in self.memory.tasks.take_touched() {
             self.view.put(Column::Tasks, task.0.to_vec(), encode(&state)?);
         }
@@ -233,7 +231,7 @@ impl<'a> Batch<'a> {
         self.store(object.kind(), object.id(), values::encode_stored(object), task_id)
     }
 
-    /// As [`Batch::store_object`], of an object as it is to lie on disk.
+    /// As [`InsertBatch::store_object`], of an object as it is to lie on disk.
     fn store(&mut self, kind: Kind, id: ObjectId, stored: Vec<u8>, task_id: Option<TaskId>) -> Result<u64> {
         let number = self.log(kind, id, task_id)?;
         self.view.put(Column::Ids, keys::id(kind, &id), keys::number(number));
@@ -254,16 +252,19 @@ impl<'a> Batch<'a> {
     }
 
     /// A record's row, as it is by now.
-    fn row(&mut self, number: u64) -> Result<&mut Row> {
+    fn row(&mut self, number: u64) -> Result<&mut RecordRow> {
         if self.memory.rows.get(number).is_none() {
-            self.memory.rows.insert(read::row(&self.view, number)?.without_texts());
+            self.memory.rows.insert(lookup::row(&self.view, number)?.without_texts());
         }
         // It was put there just now where it was not before.
-        self.memory.rows.get_mut(number).ok_or_else(|| crate::StoreError::corrupt("a row is gone"))
+        self.memory
+            .rows
+            .get_mut(number)
+            .ok_or_else(|| Damage::NoEntry { column: Column::Records.name(), number }.into())
     }
 
     /// A record's row, to be changed.
-    fn row_mut(&mut self, number: u64) -> Result<&mut Row> {
+    fn row_mut(&mut self, number: u64) -> Result<&mut RecordRow> {
         self.changed_rows.insert(number);
         self.row(number)
     }
@@ -272,7 +273,7 @@ impl<'a> Batch<'a> {
         for number in std::mem::take(&mut self.changed_rows) {
             let Some(row) = self.memory.rows.get(number) else { continue };
             let point = row.point(&keys::class(&row.summary.class)).encode();
-            let key = keys::timeline(keys::Listing::TaskRecords(row.summary.task_id), &row.moment());
+            let key = keys::timeline(keys::TimeList::TaskRecords(row.summary.task_id), &row.moment());
             self.view.put(Column::Records, keys::number(number), row.placing().encode());
             self.view.put(Column::Timeline, key, point);
         }
@@ -281,13 +282,13 @@ impl<'a> Batch<'a> {
 
     /// A record uses a word; whether it is the first time that it says so.
     fn note_word(&mut self, word: &str, number: u64) -> bool {
-        let (stretch, low) = keys::word_use(number);
-        let Some(stretches) = self.words.get_mut(word) else {
-            self.words.insert(word.to_owned(), vec![(stretch, vec![low])]);
+        let (block, low) = keys::word_use(number);
+        let Some(blocks) = self.words.get_mut(word) else {
+            self.words.insert(word.to_owned(), vec![(block, vec![low])]);
             return true;
         };
         // Mostly the last one, but a repair gives numbers in any order.
-        match stretches.iter_mut().rev().find(|(other, _)| *other == stretch) {
+        match blocks.iter_mut().rev().find(|(other, _)| *other == block) {
             Some((_, lows)) => {
                 let first = lows.last() != Some(&low);
                 if first {
@@ -296,24 +297,24 @@ impl<'a> Batch<'a> {
                 first
             }
             None => {
-                stretches.push((stretch, vec![low]));
+                blocks.push((block, vec![low]));
                 true
             }
         }
     }
 
     fn write_words(&mut self) -> Result<()> {
-        // Nothing is written yet of a stretch that lies behind all numbers given before, and of the
+        // Nothing is written yet of a block that lies behind all numbers given before, and of the
         // one where they ended the batch before may remember all.
         let (begun, last) = (keys::word_use(self.begun_at).0, keys::word_use(self.sequence).0);
-        let mut remembered = self.memory.words.take().filter(|(stretch, _)| *stretch == begun);
+        let mut remembered = self.memory.words.take().filter(|(block, _)| *block == begun);
         let mut left = if last > begun { Some(HashMap::new()) } else { None };
-        for (word, stretches) in std::mem::take(&mut self.words) {
-            for (stretch, new) in stretches {
-                let key = keys::word_uses(&word, stretch);
+        for (word, blocks) in std::mem::take(&mut self.words) {
+            for (block, new) in blocks {
+                let key = keys::word_uses(&word, block);
                 let known = match &mut remembered {
-                    _ if stretch > begun => None,
-                    Some((_, uses)) if stretch == begun => uses.remove(&word),
+                    _ if block > begun => None,
+                    Some((_, uses)) if block == begun => uses.remove(&word),
                     _ => self.view.get(Column::Words, &key)?,
                 };
                 let mut uses = known.unwrap_or_default();
@@ -322,8 +323,8 @@ impl<'a> Batch<'a> {
                 uses.sort_unstable();
                 uses.dedup();
                 match (&mut left, &mut remembered) {
-                    (Some(left), _) if stretch == last => drop(left.insert(word.clone(), uses.clone())),
-                    (None, Some((_, all))) if stretch == last => drop(all.insert(word.clone(), uses.clone())),
+                    (Some(left), _) if block == last => drop(left.insert(word.clone(), uses.clone())),
+                    (None, Some((_, all))) if block == last => drop(all.insert(word.clone(), uses.clone())),
                     _ => {}
                 }
                 self.view.put(Column::Words, key, uses);
@@ -336,7 +337,7 @@ impl<'a> Batch<'a> {
     /// A task's state, which exists from the first thing known of it.
     fn task(&mut self, id: &TaskId) -> Result<&mut TaskState> {
         self.memory.tasks.touch(*id, |id| {
-            let state = read::task_state(&self.view, id)?;
+            let state = lookup::task_state(&self.view, id)?;
             if state.is_none() {
                 self.tally.tasks += 1;
             }

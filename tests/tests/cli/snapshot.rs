@@ -67,6 +67,18 @@ impl<'a> Transcript<'a> {
         self
     }
 
+    /// Adds a text that was printed by another process.
+    pub fn add_text(&mut self, text: &str) -> &mut Self {
+        self.text += text;
+        self
+    }
+
+    /// Replaces a text that differs from run to run.
+    pub fn replace(&mut self, from: &str, to: &str) -> &mut Self {
+        self.text = self.text.replace(from, to);
+        self
+    }
+
     /// Replaces cells that are numbers and closes the gaps between cells, for tables whose sizes differ from run to run.
     pub fn without_numbers(&mut self) -> &mut Self {
         let squeezed = |line: &str| {

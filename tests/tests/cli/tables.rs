@@ -31,10 +31,7 @@ fn tables_are_as_reviewed() {
         .run(&["search", "made-up", "--limit", "2"])
         .run(&["search", "unheard"])
         .assert("search");
-    Transcript::new(&dir)
-        .run(&["profile", "show"])
-        .run(&["profile", "show", &publisher[..8]])
-        .assert("profile-show");
+    Transcript::new(&dir).run(&["profile", "show"]).run(&["profile", "show", &publisher[..8]]).assert("profile-show");
     Transcript::new(&dir).run(&["peer"]).run(&["data", "list"]).run(&["gc", "pins"]).assert("empty-lists");
 }
 
@@ -107,7 +104,10 @@ fn imports_and_exports_are_summarized_as_reviewed() {
     let net = TestNet::new();
     let (dir, other) = (net.dir_of("node"), net.dir_of("other"));
     seed(&dir);
-    Transcript::new(&dir).run(&["export", "all.ndjson"]).run(&["export", "--task", "tiny-gpt", "one.ndjson"]).assert("export");
+    Transcript::new(&dir)
+        .run(&["export", "all.ndjson"])
+        .run(&["export", "--task", "tiny-gpt", "one.ndjson"])
+        .assert("export");
     let all = std::fs::read_to_string(net.dir().join("all.ndjson")).unwrap();
     let bad = all.replacen("half the learning rate", "half the learning late", 1) + "nonsense\n";
     Transcript::new(&other)

@@ -70,9 +70,12 @@ pub fn seed(dir: &Path) -> World {
             ..base(Some(&root), 2)
         },
     );
-    let worse = Record { description: "no warm-up".into(), status: Status::Discard, val_bpb: 2.9, ..base(Some(&best), 3) };
-    let crash = Record { description: "ten layers".into(), status: Status::Crash, val_bpb: 0.0, ..base(Some(&best), 4) };
-    let faster = Record { description: "wider".into(), gpu_model: "RTX 4090".into(), val_bpb: 2.5, ..base(Some(&root), 5) };
+    let worse =
+        Record { description: "no warm-up".into(), status: Status::Discard, val_bpb: 2.9, ..base(Some(&best), 3) };
+    let crash =
+        Record { description: "ten layers".into(), status: Status::Crash, val_bpb: 0.0, ..base(Some(&best), 4) };
+    let faster =
+        Record { description: "wider".into(), gpu_model: "RTX 4090".into(), val_bpb: 2.5, ..base(Some(&root), 5) };
     let hostile = sign(
         &alice,
         &Record { description: "clear \u{1b}[2J\nand \u{202e}turn".into(), val_bpb: 2.95, ..base(Some(&root), 6) },

@@ -5,10 +5,10 @@ use std::time::Duration;
 use serde::Serialize;
 use spore_api::{
     dto,
-    problem::ApiError,
+    problem::{ApiError, Problem},
     query::Query,
     route::Route,
-    upkeep::shapes::{Job, PinOutcome, UpkeepLine, UpkeepProgress, UpkeepReport},
+    upkeep::shapes::{PinOutcome, UpkeepJob, UpkeepLine, UpkeepProgress, UpkeepReport},
 };
 use spore_protocol::Cid;
 
@@ -51,7 +51,7 @@ impl ApiClient {
         let client = Self { http, node, token: None };
         // After a node was killed, another program may have its process id and its port.
         let status = client.get(&Route::Status, &Query::default()).await;
-        let answers = status.ok().and_then(|text| serde_json::from_slice::<dto::Status>(&text).ok());
+        let answers = status.ok().and_then(|text| serde_json::from_slice::<dto::NodeStatus>(&text).ok());
         let own = identity_file::load(&data.identity())?.map(|identity| identity.node_id().to_string());
         // Only this node may get the token, so it is added once the identity is known.
         let token = data.read_token()?;
@@ -100,7 +100,11 @@ impl ApiClient {
     ///
     /// # Errors
     /// The error of the API, or the reason why the job stopped early.
-    pub async fn upkeep(&self, job: &Job, mut progress: impl FnMut(&UpkeepProgress)) -> Result<UpkeepReport, CliError> {
+    pub async fn upkeep(
+        &self,
+        job: &UpkeepJob,
+        mut progress: impl FnMut(&UpkeepProgress),
+    ) -> Result<UpkeepReport, CliError> {
         let body = serde_json::to_vec(job).map_err(|e| CliError::failed(e.to_string()))?;
         let request = self.request(&Route::Upkeep, &Query::default());
         // This program sends well-formed jobs only, so a refusal means that another job is running.
@@ -123,8 +127,8 @@ impl ApiClient {
                 match parsed(&line)? {
                     UpkeepLine::Progress(now) => progress(&now),
                     UpkeepLine::Report(report) => return Ok(report),
-                    UpkeepLine::Error(dto::Problem { error: message, hint }) => {
-                        return Err(ApiError { status: 500, message, hint }.into());
+                    UpkeepLine::Error(problem) => {
+                        return Err(CliError { kind: ErrorKind::Failed, ..ApiError::from(problem).into() });
                     }
                 }
             }
@@ -174,9 +178,9 @@ impl ApiClient {
             return Ok(response);
         }
         let body = response.bytes().await.map_err(|e| self.unreachable(e.without_url()))?;
-        let problem: Result<dto::Problem, _> = serde_json::from_slice(&body);
-        let (message, hint) =
-            problem.map_or_else(|_| (format!("the node answered with status {status}"), None), |p| (p.error, p.hint));
-        Err(ApiError { status, message, hint }.into())
+        match serde_json::from_slice::<Problem>(&body) {
+            Ok(problem) => Err(ApiError::from(problem).into()),
+            Err(_) => Err(CliError::failed(format!("the node answered with status {status}"))),
+        }
     }
 }

@@ -110,7 +110,7 @@ impl NodeAccess {
         if let Some(given) = given {
             return self.get(&Route::Task(given.to_owned())).await;
         }
-        let status: dto::Status = self.get(&Route::Status).await?;
+        let status: dto::NodeStatus = self.get(&Route::Status).await?;
         let id = status.active_task.ok_or_else(|| {
             CliError::not_found("no task is known yet")
                 .hint("`spore run` finds tasks in the network; `spore task create` makes a new one")

@@ -2,7 +2,7 @@
 
 use std::sync::Arc;
 
-use spore_api::{live::Live, view::View};
+use spore_api::{live::Live, view::StoreView};
 use spore_base::clock::unix_now;
 use spore_ingest::{Ingest, IngestHandle};
 use spore_protocol::{Identity, TaskId};
@@ -13,7 +13,7 @@ use crate::cli::{CliError, Context};
 
 /// The open store, read as the API reads it.
 pub struct OfflineStore {
-    view: View,
+    view: StoreView,
     live: Live,
     pinned: Option<TaskId>,
     /// None when the store is open for reading only.
@@ -44,12 +44,12 @@ impl OfflineStore {
         context: &Context,
         ingest: Option<LocalIngest>,
     ) -> Result<Self, CliError> {
-        let view = View::new(store, identity.map(Identity::node_id));
+        let view = StoreView::new(store, identity.map(Identity::node_id));
         let pinned = context.config()?.task.and_then(|task| view.resolve_task(&task).ok());
         Ok(Self { view, live: Live::offline(pinned), pinned, ingest })
     }
 
-    pub fn view(&self) -> &View {
+    pub fn view(&self) -> &StoreView {
         &self.view
     }
 

@@ -1,5 +1,5 @@
-//! The store against an oracle that knows only the set of objects and the protocol's definitions:
-//! whatever the order and the batches, both say the same.
+//! The store against an oracle that knows only the set of objects and the protocol's definitions. Both agree,
+//! whatever the order and the batches.
 
 mod dump;
 mod listings;
@@ -20,10 +20,10 @@ const CLASSES: [&str; 3] = ["CPU", "H100", "RTX 4090"];
 const SIGNERS: u8 = 5;
 const WORDS: [&str; 4] = ["Wide", "ärmel", "lr", "0.003"];
 
-/// How to make one record out of those made before.
+/// How to make one record from those made before.
 #[derive(Clone, Debug)]
 struct RecordPlan {
-    /// Parentless one time in eight, else a child of the record at this place.
+    /// One time in eight the record has no parent, else the parent is the record at this place.
     parent: u8,
     task: u8,
     signer: u8,
@@ -31,9 +31,9 @@ struct RecordPlan {
     status: u8,
     metric: u8,
     timestamp: u8,
-    /// Breaks the lineage rules one time in sixteen.
+    /// One time in sixteen the record breaks the lineage rules.
     flaw: u8,
-    /// Never given to the store one time in sixteen.
+    /// One time in sixteen the record is not given to the store.
     lost: u8,
     /// Which of [`WORDS`] describe it.
     words: u8,
@@ -59,7 +59,7 @@ struct Plan {
     batch: usize,
 }
 
-/// Plans of so many records.
+/// Plans with so many records.
 fn plans(records: std::ops::Range<usize>) -> impl Strategy<Value = Plan> {
     let byte = any::<u8>;
     let record = (byte(), byte(), byte(), byte(), byte(), byte(), 0..20u8, byte(), (byte(), byte())).prop_map(
@@ -113,7 +113,7 @@ impl World {
 
 fn world(plan: &Plan) -> World {
     let manifests = vec![manifest(0, Goal::Minimize), manifest(1, Goal::Maximize)];
-    // The third task's manifest never comes.
+    // The third task's manifest never arrives.
     let tasks: Vec<_> = manifests.iter().map(task_of).chain([TaskId([3; 32])]).collect();
     let mut all: Vec<(Verified<Record>, TaskId, bool)> = Vec::new();
     for p in &plan.records {
@@ -148,7 +148,7 @@ fn world(plan: &Plan) -> World {
     }
     let mut events = Vec::new();
     for p in &plan.events {
-        // Half of them are about one record, so that there are more than its verdict looks at.
+        // Half of the events are about one record, so that there are more than its verdict considers.
         let among = if p.about % 2 == 0 { 1 } else { all.len() };
         let Some((about, task, _)) = all.get(usize::from(p.about / 2) % among) else { continue };
         let claim = [Some(*task), Some(tasks[0]), None][usize::from(p.claim) % 3];
@@ -198,7 +198,7 @@ proptest! {
     #![proptest_config(ProptestConfig { cases: 16, ..ProptestConfig::default() })]
 
     #[test]
-    fn any_order_and_any_batches_give_what_the_definitions_say(plan in plans(1..40)) {
+    fn store_matches_the_oracle_in_any_order_and_any_batches(plan in plans(1..40)) {
         let world = world(&plan);
         let oracle = Oracle::of(&world);
         let objects = world.objects();
@@ -221,12 +221,12 @@ proptest! {
 proptest! {
     #![proptest_config(ProptestConfig { cases: 2, ..ProptestConfig::default() })]
 
-    /// So many that words are used in several stretches of numbers, and that rows, tails and words are
-    /// forgotten between the batches and read again.
+    /// Enough records that words are used in several blocks of numbers, and that cached values are dropped between the
+    /// batches and read again.
     #[test]
-    fn a_history_in_many_small_batches_is_what_it_is_in_one(mut plan in plans(400..450)) {
+    fn many_small_batches_give_the_same_columns_as_one(mut plan in plans(400..450)) {
         for record in &mut plan.records {
-            // None is lost or refused, with all that descends from it.
+            // No record is lost or refused, and so no descendant.
             (record.lost, record.flaw) = (1, 2);
         }
         let mut objects = world(&plan).objects();

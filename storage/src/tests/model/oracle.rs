@@ -1,4 +1,4 @@
-//! What must be so, by the protocol's definitions and the set of objects alone.
+//! What the store must contain, by the protocol's definitions and the set of objects alone.
 
 use std::collections::{BTreeMap, BTreeSet};
 
@@ -13,10 +13,10 @@ use spore_protocol::{
 use super::{super::objects::task_of, CLASSES, World};
 use crate::{
     Store, SyncScope,
-    read::{MAX_JUDGED, MAX_JUDGED_OF_ONE},
+    lookup::{MAX_JUDGED, MAX_JUDGED_OF_ONE},
 };
 
-/// What must be so, by definition.
+/// The expected state, by definition.
 pub struct Oracle {
     pub places: BTreeMap<RecordId, (Record, lineage::Place)>,
     pub pending: BTreeSet<RecordId>,
@@ -31,7 +31,7 @@ fn subject(id: RecordId, record: &Record) -> Subject {
     Subject { id, publisher: record.node_id, class: record.class(), status: record.status, metric: record.val_bpb }
 }
 
-/// The first events about a record by (timestamp, id), of each signer the first few.
+/// The first events about a record by (timestamp, id), and of each signer the first few.
 fn window<'a>(world: &'a World, id: &RecordId) -> Vec<&'a Verified<ControlEvent>> {
     let mut events: Vec<_> = world.events.iter().filter(|event| event.experiment_id() == Some(*id)).collect();
     events.sort_by_key(|event| (event.timestamp, event.id()));
@@ -162,11 +162,13 @@ impl Oracle {
         assert_eq!(counts.frontier, frontiers as u64);
         let disputed = self.judgements.iter().filter(|(_, j)| j.verdict == Verdict::Disputed).map(|(id, _)| *id);
         assert_eq!(store.open_disputes().unwrap(), disputed.collect::<Vec<_>>());
-        assert_eq!(store.reputation().unwrap(), self.reputation());
+        let stats = store.nodes(None).unwrap().into_iter();
+        let reputation: BTreeMap<_, _> = stats.filter_map(|node| Some((node.node_id, node.reputation?))).collect();
+        assert_eq!(reputation, self.reputation());
         assert_eq!(counts.pending, self.pending.len() as u64);
         let parents = world.records.iter().filter(|r| self.pending.contains(&r.id().into())).filter_map(|r| r.parent);
         let missing: BTreeSet<_> = parents.filter(|parent| !self.pending.contains(parent)).collect();
-        assert_eq!(store.missing_parents(99).unwrap(), missing.into_iter().collect::<Vec<_>>());
+        assert_eq!(store.missing_parents_after(None, 99).unwrap(), missing.into_iter().collect::<Vec<_>>());
         self.compare_controls(world, &tasks, store);
     }
 

@@ -1,37 +1,36 @@
-//! The listings of the API: a page of an index of the store each, converted.
+//! Lists, page by page: each is one index of the store, converted.
 
 use spore_protocol::{HardwareClass, Kind, RecordId};
 use spore_storage::{Improvement, RecordSummary, Scope, Span};
 
-use super::{
+use super::{StoreView, resolve::prefix, tasks::task_summary, text::DisplayNames};
+use crate::{
     dto,
-    paging::{Listing, page},
+    paging::{ListingKind, page},
     problem::ApiError,
-    resolve::prefix,
-    view::{Names, View, task_summary},
 };
 
-/// Fewest digits of an id that are looked for: fewer would be found in one word of most questions.
+/// Fewest digits of an id that a search looks for: a word of a few letters is often a prefix of some id.
 const LEAST_DIGITS: usize = 4;
-/// Records given whose id begins with the question: with more, the digits say too little.
+/// Most records that a search returns by their id: more than these, and the digits say too little.
 const MAX_BY_ID: usize = 8;
 
-impl View {
-    /// The tasks, the most active first: the one that a node takes by itself leads.
+impl StoreView {
+    /// The tasks, the most active first. The first is the one that a node works on when its user chose none.
     ///
     /// # Errors
     /// When the store cannot be read.
     pub fn tasks(&self, span: &Span) -> Result<dto::Page<dto::TaskSummary>, ApiError> {
-        page(Listing::Tasks, &self.store().active_tasks(span)?, |task| Ok(task_summary(task)))
+        page(ListingKind::Tasks, &self.store().active_tasks(span)?, |task| Ok(task_summary(task)))
     }
 
-    /// The nodes of a task, or all, by id.
+    /// The nodes that took part in a task, or all nodes, by id.
     ///
     /// # Errors
-    /// As [`View::task`].
+    /// As [`StoreView::task`].
     pub fn nodes(&self, task: Option<&str>, span: &Span) -> Result<dto::Page<dto::NodeSummary>, ApiError> {
         let task = task.map(|task| self.known_task(task)).transpose()?;
-        page(Listing::Nodes, &self.store().nodes_page(task.as_ref(), span)?, |node| self.node_summary(node))
+        page(ListingKind::Nodes, &self.store().nodes_page(task.as_ref(), span)?, |node| self.node_summary(node))
     }
 
     /// Records, the newest first: of a task, of a node, or all.
@@ -39,44 +38,45 @@ impl View {
     /// # Errors
     /// When the store cannot be read.
     pub fn recent(&self, scope: Scope, span: &Span) -> Result<dto::Page<dto::Experiment>, ApiError> {
-        self.records(Listing::Recent, &self.store().recent_page(scope, span)?)
+        self.records(ListingKind::Recent, &self.store().recent_page(scope, span)?)
     }
 
     /// A task's records that have a metric, the best first, strays left out.
     ///
     /// # Errors
-    /// As [`View::task`].
+    /// As [`StoreView::task`].
     pub fn best(&self, id: &str, span: &Span) -> Result<dto::Page<dto::Experiment>, ApiError> {
-        self.records(Listing::Best, &self.store().by_metric(&self.known_task(id)?, span)?)
+        self.records(ListingKind::Best, &self.store().by_metric(&self.known_task(id)?, span)?)
     }
 
-    /// A task's frontier, best first; class-blind without a class.
+    /// A task's frontier, best first. Without a class, children of every class count.
     ///
     /// # Errors
-    /// As [`View::task`].
+    /// As [`StoreView::task`].
     pub fn frontier(&self, id: &str, class: Option<&str>, span: &Span) -> Result<dto::Page<dto::Experiment>, ApiError> {
         let task = self.known_task(id)?;
         let class = class.map(HardwareClass::of);
-        let mut page = self.records(Listing::Frontier, &self.store().frontier_page(&task, class.as_ref(), span)?)?;
+        let mut page =
+            self.records(ListingKind::Frontier, &self.store().frontier_page(&task, class.as_ref(), span)?)?;
         if class.is_none() {
             page.items.iter_mut().for_each(|experiment| experiment.on_frontier = true);
         }
         Ok(page)
     }
 
-    /// The records built on one, by time.
+    /// The records that are based on a record, oldest first.
     ///
     /// # Errors
-    /// As [`View::experiment`].
+    /// As [`StoreView::experiment`].
     pub fn children(&self, id: &str, span: &Span) -> Result<dto::Page<dto::Experiment>, ApiError> {
         let record = self.known_record(id)?;
-        self.records(Listing::Children, &self.store().children_page(&record, span)?)
+        self.records(ListingKind::Children, &self.store().children_page(&record, span)?)
     }
 
-    /// The records that beat all before them, by time: of a class, or of all.
+    /// The records that were the best so far, oldest first: of a class, or of all classes.
     ///
     /// # Errors
-    /// As [`View::task`].
+    /// As [`StoreView::task`].
     pub fn improvements(
         &self,
         id: &str,
@@ -86,16 +86,16 @@ impl View {
         let task = self.known_task(id)?;
         let class = class.map(HardwareClass::of);
         let found = self.store().improvements(&task, class.as_ref(), span)?;
-        page(Listing::Improvements, &found, |Improvement { id, timestamp, metric }| {
+        page(ListingKind::Improvements, &found, |Improvement { id, timestamp, metric }| {
             Ok(dto::Improvement { id: id.to_string(), timestamp: *timestamp, metric: *metric })
         })
     }
 
-    /// Records whose description and hypothesis hold all these words, the last to arrive first. Where
-    /// `by_id`, those lead whose id begins with `text`, where it could be the beginning of one.
+    /// Records whose description and hypothesis hold all words of `text`, the last to arrive first. With `by_id`, the
+    /// records whose id begins with `text` come before them.
     ///
     /// # Errors
-    /// 400 without a word; as [`View::task`].
+    /// 400 for a text without a word; as [`StoreView::task`].
     pub fn search(
         &self,
         text: &str,
@@ -112,17 +112,17 @@ impl View {
         let by_id = if by_id { self.by_id(text, span.limit, fits)? } else { Vec::new() };
         let rest = Span { limit: span.limit - by_id.len(), ..*span };
         let mut found = if rest.limit == 0 && !by_id.is_empty() {
-            // There is no room for those found by words: they begin with the next page.
-            dto::Page { items: Vec::new(), first: None, next: Some(Listing::Search.beginning()) }
+            // The page is full. The matches by words begin on the next page.
+            dto::Page { items: Vec::new(), first: None, next: Some(ListingKind::Search.beginning()) }
         } else {
-            self.records(Listing::Search, &self.store().search(text, task.as_ref(), &rest)?)?
+            self.records(ListingKind::Search, &self.store().search(text, task.as_ref(), &rest)?)?
         };
         found.items.retain(|experiment| by_id.iter().all(|summary| summary.id.to_string() != experiment.id));
         found.items.splice(..0, self.experiments(&by_id)?);
         Ok(found)
     }
 
-    /// The records whose id begins with a question's digits.
+    /// The records whose id begins with `text`, if `text` consists of enough digits.
     fn by_id(
         &self,
         text: &str,
@@ -143,10 +143,10 @@ impl View {
 
     fn records(
         &self,
-        listing: Listing,
+        listing: ListingKind,
         found: &spore_storage::Page<RecordSummary>,
     ) -> Result<dto::Page<dto::Experiment>, ApiError> {
-        let mut names = Names::default();
+        let mut names = DisplayNames::default();
         page(listing, found, |summary| self.experiment_of(summary, &mut names))
     }
 }

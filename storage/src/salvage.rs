@@ -1,43 +1,43 @@
-//! A column read from end to end, around what is damaged.
+//! A scan of a column that continues after damage.
 //!
-//! RocksDB stops a scan at a block whose checksum is wrong. The entries behind the block are found
-//! again by trying later keys, at growing distances, and then the nearest that works.
+//! RocksDB stops a scan at a block with a wrong checksum. This scan finds the entries after the block by trying later
+//! keys at growing distances, and then the lowest key that can be read.
 
 use crate::{
     columns::Column,
-    db::{Entries, Scan},
+    db::{KeyScanner, KeyValues},
     error::{Result, StoreError},
 };
 
-/// What comes next in a column.
-pub enum Step {
+/// The next step of a scan.
+pub enum ScanStep {
     Entry(Box<[u8]>, Box<[u8]>),
-    /// Here nothing can be read, for this reason; the next step is behind it.
+    /// Nothing can be read here, for this reason. The next step is after the damage.
     Damage(String),
 }
 
-/// A scan of a column that ends at its end only.
-pub struct Readable<'a> {
-    source: &'a dyn Scan,
+/// A scan that ends only at the end of the column.
+pub struct SalvageScan<'a> {
+    source: &'a dyn KeyScanner,
     column: Column,
-    entries: Option<Entries<'a>>,
-    /// No entry below this has yet to come.
+    entries: Option<KeyValues<'a>>,
+    /// No entry below this key is still to come.
     from: Vec<u8>,
 }
 
-impl<'a> Readable<'a> {
-    pub fn new(source: &'a dyn Scan, column: Column) -> Self {
+impl<'a> SalvageScan<'a> {
+    pub fn new(source: &'a dyn KeyScanner, column: Column) -> Self {
         Self::from(source, column, &[])
     }
 
-    /// Only what lies from this key on.
-    pub fn from(source: &'a dyn Scan, column: Column, from: &[u8]) -> Self {
-        // A scan that cannot even begin has that as its first step.
+    /// Begins at the key `from`.
+    pub fn from(source: &'a dyn KeyScanner, column: Column, from: &[u8]) -> Self {
+        // When the scan cannot even begin, the error is its first step.
         let entries = source.scan(column, from).unwrap_or_else(|error| Box::new(std::iter::once(Err(error))));
         Self { source, column, entries: Some(entries), from: from.to_vec() }
     }
 
-    /// Goes on behind the damage at `from`, if anything is there.
+    /// Continues after the damage at `self.from`, if there are entries.
     fn skip(&mut self) {
         self.entries = None;
         if let Some(from) = self.next_readable() {
@@ -46,7 +46,7 @@ impl<'a> Readable<'a> {
         }
     }
 
-    /// The least key from which the column can be read again, to [`WIDTH`] bytes.
+    /// The lowest key from which the column can be read again, exact to [`WIDTH`] bytes.
     fn next_readable(&self) -> Option<Vec<u8>> {
         let start = wide(&self.from);
         let readable = |key: &Wide| {
@@ -76,11 +76,11 @@ impl<'a> Readable<'a> {
     }
 }
 
-/// Bytes of a key that are told apart in the search: most keys begin with a task or a node and go on
-/// with a time, which all lie within. At most a thousand keys are tried behind each damage.
+/// Bytes of a key that the search distinguishes. Most keys begin with a task or a node and a time, which these bytes
+/// contain. The search tries at most a thousand keys after each damage.
 const WIDTH: usize = 64;
 
-/// The first bytes of a key, zeros where it is shorter: a number, big-endian.
+/// The first bytes of a key as a big-endian number, filled with zeros.
 type Wide = [u8; WIDTH];
 
 fn wide(key: &[u8]) -> Wide {
@@ -89,7 +89,7 @@ fn wide(key: &[u8]) -> Wide {
     bytes
 }
 
-/// None above the highest.
+/// None when the sum is too large.
 fn plus_power_of_two(number: &Wide, power: usize) -> Option<Wide> {
     let mut sum = *number;
     let mut carry = 1 << (power % 8);
@@ -103,7 +103,7 @@ fn plus_power_of_two(number: &Wide, power: usize) -> Option<Wide> {
     None
 }
 
-/// The number halfway, rounded down.
+/// The number halfway between two numbers, rounded down.
 fn middle(a: &Wide, b: &Wide) -> Wide {
     let (mut sum, mut carry) = ([0; WIDTH], 0u16);
     for (to, (a, b)) in sum.iter_mut().zip(a.iter().zip(b)).rev() {
@@ -118,26 +118,26 @@ fn middle(a: &Wide, b: &Wide) -> Wide {
     sum
 }
 
-/// Whether the failure is the disk's, and not that of the program or a full disk.
+/// Whether the error is caused by damage, and not by a full disk or a fault of this program.
 fn is_damage(error: &StoreError) -> bool {
-    matches!(error, StoreError::Corrupt { .. } | StoreError::Rocks(_))
+    matches!(error, StoreError::Corrupt(_) | StoreError::Rocks(_))
 }
 
-impl Iterator for Readable<'_> {
-    type Item = Result<Step>;
+impl Iterator for SalvageScan<'_> {
+    type Item = Result<ScanStep>;
 
     fn next(&mut self) -> Option<Self::Item> {
         match self.entries.as_mut()?.next()? {
             Ok((key, value)) => {
                 self.from.clear();
                 self.from.extend_from_slice(&key);
-                // The least key above.
+                // The lowest key above.
                 self.from.push(0);
-                Some(Ok(Step::Entry(key, value)))
+                Some(Ok(ScanStep::Entry(key, value)))
             }
             Err(error) if is_damage(&error) => {
                 self.skip();
-                Some(Ok(Step::Damage(error.into_reason())))
+                Some(Ok(ScanStep::Damage(error.into_reason())))
             }
             Err(error) => {
                 self.entries = None;
@@ -152,48 +152,52 @@ mod tests {
     use std::{collections::BTreeMap, ops::ControlFlow};
 
     use super::*;
-    use crate::db::{Source, Visit, Way};
+    use crate::db::{KeyOrder, KeyReader, Visit};
 
-    /// Entries, and stretches of keys that cannot be read.
-    struct Rotten {
+    /// Entries, and ranges of keys that cannot be read.
+    struct DamagedColumn {
         entries: BTreeMap<Vec<u8>, Vec<u8>>,
         bad: Vec<(Vec<u8>, Vec<u8>)>,
     }
 
-    impl Source for Rotten {
+    impl KeyReader for DamagedColumn {
         fn get(&self, _: Column, key: &[u8]) -> Result<Option<Vec<u8>>> {
             Ok(self.entries.get(key).cloned())
         }
 
-        fn walk(&self, _: Column, _: &[u8], _: Option<&[u8]>, _: Way, visit: &mut Visit<'_>) -> Result<()> {
+        fn walk(&self, _: Column, _: &[u8], _: Option<&[u8]>, _: KeyOrder, visit: &mut Visit<'_>) -> Result<()> {
             let _: ControlFlow<()> = visit(&[], &[])?;
             Ok(())
         }
     }
 
-    impl Scan for Rotten {
-        fn scan<'a>(&'a self, _: Column, from: &[u8]) -> Result<Entries<'a>> {
+    impl KeyScanner for DamagedColumn {
+        fn scan<'a>(&'a self, _: Column, from: &[u8]) -> Result<KeyValues<'a>> {
             let entries = self.entries.range(from.to_vec()..).map(|(key, value)| {
                 let bad = self.bad.iter().any(|(first, last)| first <= key && key <= last);
-                if bad { Err(StoreError::corrupt("rot")) } else { Ok((key.as_slice().into(), value.as_slice().into())) }
+                if bad {
+                    Err(crate::error::Damage::Value("rot").into())
+                } else {
+                    Ok((key.as_slice().into(), value.as_slice().into()))
+                }
             });
             Ok(Box::new(entries))
         }
     }
 
-    fn read(rotten: &Rotten) -> (Vec<Vec<u8>>, usize) {
+    fn read(damaged: &DamagedColumn) -> (Vec<Vec<u8>>, usize) {
         let (mut keys, mut damages) = (Vec::new(), 0);
-        for step in Readable::new(rotten, Column::Log) {
+        for step in SalvageScan::new(damaged, Column::Log) {
             match step.unwrap() {
-                Step::Entry(key, _) => keys.push(key.to_vec()),
-                Step::Damage(_) => damages += 1,
+                ScanStep::Entry(key, _) => keys.push(key.to_vec()),
+                ScanStep::Damage(_) => damages += 1,
             }
         }
         (keys, damages)
     }
 
     #[test]
-    fn the_search_counts_as_large_numbers_do() {
+    fn search_calculates_with_large_numbers() {
         let number = |n: u16| wide(&[[0; WIDTH - 2].as_slice(), &n.to_be_bytes()].concat());
         assert_eq!(plus_power_of_two(&number(0xff), 0), Some(number(0x100)));
         assert_eq!(plus_power_of_two(&number(0x1234), 9), Some(number(0x1434)));
@@ -204,7 +208,7 @@ mod tests {
     }
 
     #[test]
-    fn every_entry_outside_the_damage_is_found() {
+    fn scan_finds_every_entry_outside_the_damage() {
         let number = |n: u64| n.to_be_bytes().to_vec();
         let hash = |n: u64| <[u8; 32]>::from(<sha2::Sha256 as sha2::Digest>::digest(n.to_be_bytes())).to_vec();
         for key in [&number as &dyn Fn(u64) -> Vec<u8>, &hash] {
@@ -214,20 +218,20 @@ mod tests {
                 let is_bad = |at: usize| bad.iter().any(|(first, last)| (*first..=*last).contains(&at));
                 let expected: Vec<_> = (0..300).filter(|at| !is_bad(*at)).map(|at| sorted[at].clone()).collect();
                 let bad = bad.iter().map(|(first, last)| (sorted[*first].clone(), sorted[*last].clone())).collect();
-                let (keys, damages) = read(&Rotten { entries: entries.clone(), bad });
+                let (keys, damages) = read(&DamagedColumn { entries: entries.clone(), bad });
                 assert_eq!(keys, expected);
                 assert_eq!(damages == 0, expected.len() == 300);
             }
         }
     }
 
-    /// As in a task's timeline: all keys begin with the same 33 bytes.
+    /// All keys begin with the same 33 bytes, as in a task's timeline.
     #[test]
-    fn the_rest_of_a_scope_is_found_behind_its_damage() {
+    fn scan_finds_entries_of_the_same_scope_after_the_damage() {
         let key = |n: u64| [[7; 33].as_slice(), &n.to_be_bytes(), &[n as u8 ^ 0x5a; 32]].concat();
         let entries: BTreeMap<_, _> = (0..300).map(|n| (key(n), vec![1])).collect();
         let bad = vec![(key(10), key(12)), (key(100), key(180))];
         let expected: Vec<_> = (0..300).filter(|n| !matches!(n, 10..=12 | 100..=180)).map(key).collect();
-        assert_eq!(read(&Rotten { entries, bad }), (expected, 2));
+        assert_eq!(read(&DamagedColumn { entries, bad }), (expected, 2));
     }
 }

@@ -1,30 +1,31 @@
-//! What happened, one line each: from the store's sequence of changes to words.
+//! Activity: the store's changes, each with a sentence for people.
 
 use spore_protocol::{ControlBody, ControlEvent, HardwareClass, Record, SignedObject, Status};
 use spore_storage::Change;
 
-use super::{dto, problem::ApiError, view::View};
+use super::{StoreView, text::DisplayNames};
+use crate::{dto, problem::ApiError};
 
-impl View {
-    /// The newest changes, `limit` at most, newest first, of a task or of all.
+impl StoreView {
+    /// The newest changes, `limit` at most, newest first: of a task, or of all tasks.
     ///
     /// # Errors
-    /// As [`View::task`].
+    /// As [`StoreView::task`].
     pub fn activity(&self, task: Option<&str>, limit: usize) -> Result<Vec<dto::Activity>, ApiError> {
         let task = task.map(|task| self.known_task(task)).transpose()?;
         let changes = self.store().changes_before(u64::MAX, task.as_ref(), limit)?;
-        let told: Result<Vec<_>, _> = changes.iter().map(|change| self.tell(change)).collect();
-        Ok(told?.into_iter().flatten().collect())
+        let activities: Result<Vec<_>, _> = changes.iter().map(|change| self.activity_of(change)).collect();
+        Ok(activities?.into_iter().flatten().collect())
     }
 
-    /// One change in words; none when its object is not in the store, as for a held record.
+    /// One change in words. None when the store does not hold its object any more.
     ///
     /// # Errors
     /// When the store cannot be read.
-    pub fn tell(&self, change: &Change) -> Result<Option<dto::Activity>, ApiError> {
+    pub fn activity_of(&self, change: &Change) -> Result<Option<dto::Activity>, ApiError> {
         let Some(object) = self.store().object(change.kind, &change.id)? else { return Ok(None) };
         let signer = object.signer();
-        let name = self.store().profile(&signer)?.map(|p| p.display_name.clone()).filter(|name| !name.is_empty());
+        let name = self.display_name(&mut DisplayNames::default(), &signer)?;
         let who = name.clone().unwrap_or_else(|| signer.short());
         let mut activity = dto::Activity {
             sequence: change.sequence,
