@@ -7,6 +7,8 @@
 use serde::{Deserialize, Serialize};
 use utoipa::{IntoParams, ToSchema};
 
+use super::problem::ProblemKind;
+
 /// State of a node.
 #[derive(Clone, Debug, Serialize, Deserialize, ToSchema)]
 pub struct NodeStatus {
@@ -48,8 +50,11 @@ pub struct NodeStatus {
     pub sequence: u64,
     /// Seconds since the node started.
     pub uptime_seconds: u64,
-    /// What the node does now, in words for people.
+    /// What the node does now, or what keeps it from working, in words for people.
     pub activity: String,
+    /// What keeps the store from taking objects: `disk_full` when it refuses writes, or `damaged_store`.
+    /// Absent while nothing does.
+    pub problem: Option<ProblemKind>,
 }
 
 /// A task and its counts. The counts leave stray experiments out, except `node_count`.

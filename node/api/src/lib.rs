@@ -85,7 +85,7 @@ struct Server {
     upkeep: Upkeep,
 }
 
-/// Serves until shutdown. The caller binds `listener`, and so meets a port that is in use.
+/// Serves until shutdown. The caller binds `listener`, and so can report a port that is in use.
 ///
 /// # Errors
 /// When the listener has no address.
@@ -195,7 +195,7 @@ impl Server {
         if *route == Route::Upkeep {
             let (job, store) = (write::read_json(body).await?, self.api.view.store().clone());
             let lines = self.upkeep.start(job, store, self.api.shutdown.clone())?;
-            return Ok(ndjson(warp::reply::stream(lines).into_response()));
+            return Ok(uncached("application/x-ndjson", warp::reply::stream(lines).into_response()));
         }
         let answer = write::answer(&self.api.view, node, route, &request.query, body).await?;
         Ok(respond("application/json", answer))
@@ -248,14 +248,12 @@ impl Server {
 }
 
 fn respond(content_type: &'static str, body: Vec<u8>) -> Response {
-    let mut response = Response::new(body.into());
-    response.headers_mut().insert(header::CONTENT_TYPE, HeaderValue::from_static(content_type));
-    response.headers_mut().insert(header::CACHE_CONTROL, HeaderValue::from_static("no-store"));
-    response
+    uncached(content_type, Response::new(body.into()))
 }
 
-fn ndjson(mut response: Response) -> Response {
-    response.headers_mut().insert(header::CONTENT_TYPE, HeaderValue::from_static("application/x-ndjson"));
+/// An answer that no client may keep.
+fn uncached(content_type: &'static str, mut response: Response) -> Response {
+    response.headers_mut().insert(header::CONTENT_TYPE, HeaderValue::from_static(content_type));
     response.headers_mut().insert(header::CACHE_CONTROL, HeaderValue::from_static("no-store"));
     response
 }

@@ -10,13 +10,14 @@ use spore_base::{
     mode::Mode,
     progress::{Purpose, RunProgress},
 };
-use spore_ingest::{IngestHandle, StoreEvent};
+use spore_ingest::{IngestHandle, StoreEvent, Trouble};
 use spore_protocol::TaskId;
 use tokio::sync::{broadcast, watch};
 
 use super::{
     dto,
     ports::{Networks, TaskMaker},
+    problem::ProblemKind,
 };
 
 /// The state of the process at one moment.
@@ -33,6 +34,8 @@ pub struct Live {
     pub peers: Vec<dto::ConnectedPeer>,
     pub rejected: BTreeMap<String, u64>,
     pub uptime: Duration,
+    /// What keeps the store from taking objects. None while nothing does.
+    pub problem: Option<ProblemKind>,
     pub activity: String,
 }
 
@@ -65,6 +68,7 @@ impl LiveNode {
         let networks = self.networks.snapshot().await;
         let progress = self.progress.borrow().clone();
         let pinned = *self.pinned.borrow();
+        let trouble = self.ingest.trouble();
         // The network counts messages that it cannot decode. The ingest service counts objects that are not valid.
         let mut rejected: BTreeMap<String, u64> = BTreeMap::new();
         for (code, count) in networks.rejected.iter().chain(&self.ingest.rejected()) {
@@ -77,16 +81,17 @@ impl LiveNode {
             device: self.device.clone(),
             listen_addresses: networks.listen_addresses,
             legacy_listen_addresses: networks.legacy_listen_addresses,
-            activity: self.activity(progress.as_ref(), networks.peers.len()),
+            activity: self.activity(trouble.as_ref(), progress.as_ref(), networks.peers.len()),
+            problem: trouble.as_ref().map(problem_of),
             peers: networks.peers,
             rejected,
             uptime: self.started.elapsed(),
         }
     }
 
-    fn activity(&self, progress: Option<&RunProgress>, peers: usize) -> String {
-        if let Some(trouble) = self.ingest.trouble() {
-            return trouble;
+    fn activity(&self, trouble: Option<&Trouble>, progress: Option<&RunProgress>, peers: usize) -> String {
+        if let Some(trouble) = trouble {
+            return trouble.to_string();
         }
         let peers = match peers {
             0 => "no peers yet".to_owned(),
@@ -99,6 +104,13 @@ impl LiveNode {
             (None, Mode::Verify) => format!("waiting for records to verify ({peers})"),
             (None, Mode::Relay) => format!("relaying records ({peers})"),
         }
+    }
+}
+
+const fn problem_of(trouble: &Trouble) -> ProblemKind {
+    match trouble {
+        Trouble::Refusing => ProblemKind::DiskFull,
+        Trouble::Damaged(_) => ProblemKind::DamagedStore,
     }
 }
 

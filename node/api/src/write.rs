@@ -8,7 +8,7 @@ use std::str::FromStr;
 use futures::{Stream, StreamExt, pin_mut};
 use libp2p_identity::PeerId;
 use spore_base::peer::{PEER_ADDRESSES, Peer};
-use spore_ingest::{Disposition, IngestHandle, Origin};
+use spore_ingest::{Disposition, IngestFailure, IngestHandle, Origin};
 use spore_protocol::{Cid, SignedObject};
 use spore_storage::Store;
 use warp::Buf;
@@ -76,7 +76,8 @@ pub async fn submit(ingest: &IngestHandle, object: SignedObject) -> Result<dto::
         Ok(Disposition::Known) => "known",
         Ok(Disposition::Pending) => "pending",
         Ok(Disposition::Rejected(reject)) => return Err(ApiError::bad_request(reject.to_string())),
-        Ok(Disposition::Failed(reason)) => return Err(ApiError::unavailable(reason.to_string())),
+        Ok(Disposition::Failed(IngestFailure::Store(error))) => return Err(error.into()),
+        Ok(Disposition::Failed(failure)) => return Err(ApiError::unavailable(failure.to_string())),
         Err(closed) => return Err(ApiError::unavailable(closed.to_string())),
     };
     Ok(dto::SubmittedObject { kind, id, outcome: outcome.into() })

@@ -14,7 +14,7 @@ use libp2p::{
     swarm::{ConnectionId, DialError, dial_opts::DialOpts},
 };
 use spore_base::{fetch::FetchError, peer_id::node_of, random};
-use spore_ingest::{IngestHandle, Origin, StoreEvent, Want, missed::Missed};
+use spore_ingest::{IngestHandle, Origin, StoreEvent, Want, missing_parents::MissingParents};
 use spore_protocol::{Cid, Kind, NodeId, ObjectId, Reject, TaskId, topic::Topic, wire::Message};
 use spore_storage::Store;
 use tokio::{
@@ -113,7 +113,7 @@ pub(super) struct Service {
     fetching: Arc<Semaphore>,
     /// Came by gossip and wait for their parents.
     held: HashSet<ObjectId>,
-    pub missed: Missed,
+    pub missed: MissingParents,
     /// Objects that gossip may not have brought to everybody.
     pub news: bool,
     pub published: usize,
@@ -143,7 +143,7 @@ impl Service {
             fetches: HashMap::new(),
             fetching: Arc::new(Semaphore::new(limits::FETCHING)),
             held: HashSet::new(),
-            missed: Missed::default(),
+            missed: MissingParents::default(),
             news: false,
             published: 0,
             clock: Clock::new(now),

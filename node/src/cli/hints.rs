@@ -4,6 +4,7 @@
 use spore_api::problem::{ApiError, ProblemKind};
 use spore_base::private_file::FileError;
 use spore_bridge::ListenError;
+use spore_ingest::IngestFailure;
 use spore_network::NetworkError;
 use spore_storage::{StoreError, sporemesh::SporemeshError};
 
@@ -96,7 +97,7 @@ impl From<StoreError> for CliError {
 }
 
 /// The hint of the command line for a problem that the API reports. None: the hint of the API fits.
-const fn hint_for_problem(problem: ProblemKind) -> Option<&'static str> {
+pub const fn hint_for_problem(problem: ProblemKind) -> Option<&'static str> {
     match problem {
         ProblemKind::UnknownTask => Some("`spore tasks` lists the known tasks"),
         ProblemKind::UnknownExperiment => {
@@ -236,7 +237,11 @@ impl From<ImportError> for CliError {
             ImportError::Config(error) => error.into(),
             ImportError::Store(error) => error.into(),
             ImportError::Read { what, source } => Self::io(what, &source),
-            ImportError::Failed(_) | ImportError::Closed(_) => Self::failed(error.to_string()).hint(IMPORT_AGAIN),
+            // The next step for a damaged store is not to import again.
+            ImportError::Undecided(IngestFailure::Store(error @ StoreError::Corrupt(_))) => error.into(),
+            ImportError::Undecided(_) | ImportError::Failed(_) | ImportError::Closed(_) => {
+                Self::failed(error.to_string()).hint(IMPORT_AGAIN)
+            }
         }
     }
 }

@@ -5,7 +5,7 @@ use std::io::Write;
 use clap::Args as ClapArgs;
 use spore_api::{dto, route::Route};
 
-use super::{CliError, Context, access::NodeAccess, task, text};
+use super::{CliError, Context, access::NodeAccess, hints::hint_for_problem, task, text};
 
 /// Show the state of the node
 #[derive(Debug, ClapArgs)]
@@ -48,6 +48,9 @@ pub async fn run(args: &Args, context: &mut Context) -> Result<(), CliError> {
         writeln!(out, "Listens on    {}", addresses.cloned().collect::<Vec<_>>().join(" "))?;
     }
     writeln!(out, "Now           {}", text::line(&status.activity))?;
+    if let Some(hint) = status.problem.and_then(hint_for_problem) {
+        writeln!(out, "              {hint}")?;
+    }
     writeln!(out, "Task          {}", name.as_deref().unwrap_or("none yet"))?;
     if let Some(class) = &status.hardware_class {
         writeln!(out, "Hardware      {} ({class})", text::line(status.device.as_deref().unwrap_or_default()))?;

@@ -135,7 +135,7 @@ impl<'a> Importer<'a> {
             Disposition::Rejected(reject) => {
                 self.refuse(sent.kind, &sent.id.to_string(), sent.line, reject.code(), reject.to_string());
             }
-            Disposition::Failed(reason) => return Err(ImportError::Failed(reason)),
+            Disposition::Failed(failure) => return Err(ImportError::Undecided(failure)),
         }
         Ok(())
     }

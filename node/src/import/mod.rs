@@ -23,7 +23,7 @@ pub use importer::{Destination, ImportItem, Importer};
 pub use settings::{ConfigPlan, IdentityPlan, SettingsPlan};
 
 use spore_base::private_file::FileError;
-use spore_ingest::IngestClosed;
+use spore_ingest::{IngestClosed, IngestFailure};
 
 use crate::{config::ConfigError, identity_file::KeyError};
 
@@ -134,6 +134,9 @@ pub enum ImportError {
     Config(#[from] ConfigError),
     #[error(transparent)]
     Store(#[from] StoreError),
+    /// The store could neither accept nor reject an object.
+    #[error("cannot store an object: {0}")]
+    Undecided(IngestFailure),
     #[error("cannot import what was read: {0}")]
     Failed(Arc<str>),
     #[error("{what}: {source}")]

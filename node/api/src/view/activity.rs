@@ -18,7 +18,7 @@ impl StoreView {
         Ok(activities?.into_iter().flatten().collect())
     }
 
-    /// One change in words. None when the store does not hold its object any more.
+    /// One change in words. None for an object that the store has replaced, such as an older profile.
     ///
     /// # Errors
     /// When the store cannot be read.
@@ -56,7 +56,7 @@ impl StoreView {
                 activity.hardware_class = event.rerun().map(|rerun| HardwareClass::of(&rerun.gpu).to_string());
                 activity.text = control_text(&who, event);
             }
-            SignedObject::Task(manifest) => activity.text = format!("{who} made the task {}", manifest.name),
+            SignedObject::Task(manifest) => activity.text = format!("{who} created the task {}", manifest.name),
             SignedObject::Profile(_) => activity.text = format!("{who} changed their profile"),
         }
         Ok(Some(activity))

@@ -76,6 +76,7 @@ impl StoreView {
             sequence: self.store.sequence(),
             uptime_seconds: live.uptime.as_secs(),
             activity: live.activity.clone(),
+            problem: live.problem,
         })
     }
 }

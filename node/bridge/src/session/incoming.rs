@@ -257,7 +257,7 @@ impl Window {
 }
 
 fn lost() -> Disposition {
-    Disposition::Failed("the node is shutting down".into())
+    Disposition::Failed(IngestClosed.into())
 }
 
 /// Reads a frame's body.
