@@ -245,3 +245,108 @@ impl From<ImportError> for CliError {
         }
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use std::{io, path::PathBuf};
+
+    use spore_protocol::Cid;
+    use spore_storage::{Damage, PinsFault};
+
+    use super::*;
+
+    fn store_errors() -> Vec<StoreError> {
+        let (dir, cid) = (PathBuf::from("DIR"), Cid([0xab; 32]));
+        let denied = io::ErrorKind::PermissionDenied;
+        vec![
+            StoreError::Locked { holder: "process 7".into() },
+            StoreError::NotFound(dir.clone()),
+            StoreError::DiskFull,
+            StoreError::Corrupt(Damage::UnfinishedRepair),
+            StoreError::NewerSchema { found: 9, supported: 2 },
+            StoreError::OlderSchema { found: 1, supported: 2 },
+            StoreError::HashMismatch { expected: cid, actual: cid },
+            StoreError::DamagedArtifact { cid, offset: 5 },
+            StoreError::TooLarge { cid, limit: 5 },
+            StoreError::ReadOnly,
+            StoreError::TooManyPins { limit: 5 },
+            StoreError::BadPins { path: dir.join("pins"), fault: PinsFault::BadLine },
+            StoreError::Cancelled,
+            StoreError::NotEmpty(dir.clone()),
+            StoreError::NoBackup(dir.clone()),
+            StoreError::CompactionFailed { column: "objects" },
+            StoreError::Rocks("IO error: lock".into()),
+            StoreError::Io { action: "write", path: dir, kind: denied, reason: "denied".into() },
+            StoreError::Source { kind: denied, reason: "denied".into() },
+        ]
+    }
+
+    fn other_errors() -> Vec<CliError> {
+        let file = || PathBuf::from("FILE");
+        let io = |kind| FileError::Io { path: file(), source: io::Error::from(kind) };
+        let network = |address: &str| address.parse().unwrap();
+        vec![
+            io(io::ErrorKind::NotFound).into(),
+            io(io::ErrorKind::PermissionDenied).into(),
+            io(io::ErrorKind::StorageFull).into(),
+            FileError::Corrupt { path: file(), reason: "EOF while parsing a list".into() }.into(),
+            KeyError::Malformed(file()).into(),
+            KeyError::Missing(file()).into(),
+            ConfigError::Corrupt { path: "config.toml".into(), line: 3, message: "invalid key".into() }.into(),
+            ConfigError::Value("resource is 0, but must be 1 to 100 (percent)".into()).into(),
+            NetworkError::AddressInUse { address: network("/ip4/0.0.0.0/tcp/7471") }.into(),
+            NetworkError::Listen { address: network("/ip4/192.0.2.1/tcp/7471"), reason: "no such address".into() }
+                .into(),
+            NetworkError::Setup("no provider".into()).into(),
+            WebError::new(([127, 0, 0, 1], 8470).into(), &io::Error::from(io::ErrorKind::AddrInUse)).into(),
+            WebError::new(([192, 0, 2, 1], 8470).into(), &io::Error::from(io::ErrorKind::AddrNotAvailable)).into(),
+            StartError::Device("there is no graphics card".into()).into(),
+            StartError::NoTrainer.into(),
+            ServiceEnded::named("ingest service").into(),
+            SporemeshError::NotFound(file()).into(),
+            SporemeshError::Busy(file()).into(),
+            SporemeshError::Database { path: file(), what: "no such table".into() }.into(),
+            ImportError::SourceKey(KeyError::Malformed(file())).into(),
+            ImportError::Undecided(IngestFailure::Store(StoreError::Corrupt(Damage::NoSchema))).into(),
+            ImportError::Undecided(IngestFailure::Store(StoreError::DiskFull)).into(),
+            ImportError::Failed("a thread ended early".into()).into(),
+        ]
+    }
+
+    fn problems() -> Vec<CliError> {
+        use ProblemKind::{
+            Ambiguous, Conflict, DamagedStore, DiskFull, Internal, InvalidRequest, Misdirected, TokenRequired,
+            TooLarge, Unavailable, UnknownArtifact, UnknownDataset, UnknownExperiment, UnknownNode, UnknownPeer,
+            UnknownTask,
+        };
+        let kinds = [
+            InvalidRequest,
+            TokenRequired,
+            UnknownTask,
+            UnknownExperiment,
+            UnknownNode,
+            UnknownArtifact,
+            UnknownDataset,
+            UnknownPeer,
+            Ambiguous,
+            Conflict,
+            TooLarge,
+            Misdirected,
+            Internal,
+            DamagedStore,
+            Unavailable,
+            DiskFull,
+        ];
+        kinds.map(|kind| ApiError::new(kind, format!("{kind:?}")).into()).into()
+    }
+
+    #[test]
+    fn hints_are_as_reviewed() {
+        let errors = store_errors().into_iter().map(CliError::from).chain(other_errors()).chain(problems());
+        let shown = errors.map(|error| {
+            let hint = error.hint.map(|hint| format!("hint: {hint}\n")).unwrap_or_default();
+            format!("error: {}\n{hint}[exit code {}]\n", error.message, error.kind as u8)
+        });
+        insta::assert_snapshot!("hints", shown.collect::<Vec<_>>().join("\n"));
+    }
+}

@@ -57,4 +57,10 @@ impl WebError {
 /// A service of a running node ended, although nobody asked the node to stop. Holds the name of the service.
 #[derive(Debug, thiserror::Error)]
 #[error("the node stops because its {0} ended unexpectedly")]
-pub struct ServiceEnded(pub(super) &'static str);
+pub struct ServiceEnded(&'static str);
+
+impl ServiceEnded {
+    pub const fn named(service: &'static str) -> Self {
+        Self(service)
+    }
+}

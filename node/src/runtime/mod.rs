@@ -63,7 +63,7 @@ impl Node {
             service = self.services.next_ended() => Some(service.unwrap_or("runtime")),
         };
         self.stop().await;
-        ended.map_or(Ok(()), |service| Err(ServiceEnded(service)))
+        ended.map_or(Ok(()), |service| Err(ServiceEnded::named(service)))
     }
 
     async fn stop(&mut self) {

@@ -121,7 +121,10 @@ fn check_reading(dir: &Path, history: &History) {
     }
 
     let recent = spore(dir, &["graph", "--task", prefix, "--limit", "2"]).expect_code(0);
-    assert!(recent.stdout.contains(&format!("2 of {} experiments; --limit shows more", records.len())), "{recent:?}");
+    assert!(
+        recent.stdout.contains(&format!("2 of {} experiments; `--limit N` shows more", records.len())),
+        "{recent:?}"
+    );
     check_search(dir, history);
 
     let status = spore(dir, &["status", "--json"]).expect_code(0).json();
@@ -147,7 +150,7 @@ fn check_search(dir: &Path, history: &History) {
     assert_eq!(found(&[&third[..12]]), [third.as_str()]);
     assert!(found(&["learning", "nothing-of-the-kind"]).is_empty());
     let told = spore(dir, &["search", "learning", "--limit", "2"]).expect_code(0);
-    assert!(told.stdout.contains("There are more than 2"), "{told:?}");
+    assert!(told.stdout.contains("The first 2 experiments"), "{told:?}");
     spore(dir, &["search", "-", "--task", &task]).expect_code(2).expect_stderr(&["no word"]);
 }
 
