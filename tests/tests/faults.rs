@@ -1,4 +1,4 @@
-//! Kills, locks, busy ports, corrupt files, a full disk.
+//! Killed nodes, locks, busy ports, corrupt files, a full disk.
 #![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic, clippy::indexing_slicing)]
 
 use std::{
@@ -29,7 +29,7 @@ async fn killed_nodes_lose_nothing_acknowledged() {
     })
     .await;
 
-    // The researcher dies in the middle of an experiment. Its worker notices and ends.
+    // The researcher dies in the middle of an experiment. Its worker notices that and ends.
     let left = net.node_mut(researcher).kill();
     wait_for("the worker of a killed node to end", Duration::from_secs(60), async || {
         if left.alive() { Err("it still runs".to_owned()) } else { Ok(()) }
@@ -39,7 +39,7 @@ async fn killed_nodes_lose_nothing_acknowledged() {
     let after = net.node(researcher).records(&task).await.unwrap();
     assert!(after.is_superset(&known), "{} of {} records survived", after.intersection(&known).count(), known.len());
 
-    // So does the relay, which then catches up on what was found meanwhile.
+    // The relay dies too, and then catches up with the records that were made meanwhile.
     let relayed = net.node(relay).records(&task).await.unwrap();
     drop(net.node_mut(relay).kill());
     let more = wait_for("a record made while the relay is down", RESEARCH_LIMIT, async || {
@@ -65,7 +65,7 @@ async fn locked_data_directory_is_reported_with_its_holder() {
     spore(net.node(node).dir(), &run_on(["0"; 3])).expect_code(5).expect_stderr(&[&holder]);
 }
 
-/// The arguments of a node on these ports: the legacy network's, libp2p's and the page's.
+/// The arguments of a relay on these ports: the bridge's, libp2p's and the explorer's.
 fn run_on([port, p2p, web]: [&str; 3]) -> [&str; 10] {
     ["run", "--no-train", "--no-bootstrap", "--no-mdns", "--port", port, "--p2p-port", p2p, "--web-port", web]
 }
@@ -73,7 +73,7 @@ fn run_on([port, p2p, web]: [&str; 3]) -> [&str; 10] {
 #[test]
 fn busy_port_is_reported() {
     let net = TestNet::new();
-    // Both networks listen on every address, so the busy socket must too.
+    // Both networks listen on every address, so the busy socket must do so too.
     let busy = TcpListener::bind("0.0.0.0:0").unwrap();
     let port = busy.local_addr().unwrap().port().to_string();
     let port = port.as_str();

@@ -36,7 +36,7 @@ impl Notes {
     }
 }
 
-/// A store with its door.
+/// A store with its ingest service.
 struct Place {
     _dir: tempfile::TempDir,
     store: Store,
@@ -53,7 +53,7 @@ impl Place {
         Self { _dir: dir, store, ingest, _stop: stop }
     }
 
-    fn door(&self) -> Destination<'_> {
+    fn destination(&self) -> Destination<'_> {
         Destination::Store { store: &self.store, ingest: &self.ingest }
     }
 
@@ -157,7 +157,7 @@ async fn exported_objects_come_back_the_same() {
     let exported = from.text(None);
     assert_eq!(exported.lines().count(), objects.len());
     assert!(exported.contains(&format!("\"task_id\":\"{founded}\"")), "the wire's version 1 records name their task");
-    let (tallies, notes) = take(&exported, to.door()).await;
+    let (tallies, notes) = take(&exported, to.destination()).await;
     assert!(notes.0.is_empty(), "{:?}", notes.0);
     assert_eq!(tallies[&ImportKind::Records], Tally { found: 705, imported: 705, ..Tally::default() });
     assert_eq!(to.text(None), exported);
@@ -171,7 +171,7 @@ async fn exported_objects_come_back_the_same() {
     }
     assert_eq!(to.store.check().unwrap(), Vec::<String>::new());
 
-    let (again, _) = take(&exported, to.door()).await;
+    let (again, _) = take(&exported, to.destination()).await;
     assert!(again.values().all(|tally| tally.already_here == tally.found), "{again:?}");
     assert_eq!(from.text(Some(founded)).lines().count(), 5);
     assert_eq!(from.text(Some(task())).lines().count(), 701);
@@ -183,7 +183,7 @@ async fn children_may_come_first_and_orphans_are_reported() {
     let mut records = chain(Some(task()), 1500);
     let lost = records.remove(1000);
     records.reverse();
-    let (tallies, notes) = take(&text(records.into_iter().map(VerifiedObject::from)), place.door()).await;
+    let (tallies, notes) = take(&text(records.into_iter().map(VerifiedObject::from)), place.destination()).await;
     assert_eq!(
         tallies[&ImportKind::Records],
         Tally { found: 1499, imported: 1000, waiting: 499, ..Tally::default() },
@@ -194,7 +194,7 @@ async fn children_may_come_first_and_orphans_are_reported() {
     assert_eq!((written.records, written.pending), (1000, 499), "what is left out is counted");
     let first = notes.0.iter().find(|note| note.detail.contains(&lost.id().to_string())).unwrap();
     assert_eq!(first.reason, "parent_missing");
-    let (tallies, _) = take(&text([lost.into()]), place.door()).await;
+    let (tallies, _) = take(&text([lost.into()]), place.destination()).await;
     assert_eq!(tallies[&ImportKind::Records].imported, 1);
     assert_eq!(place.store.pending_count().unwrap(), 0);
 }
@@ -206,7 +206,7 @@ async fn descendants_of_a_rejected_record_are_rejected_too() {
     let astray = record(Some(TaskId([3; 32])), Some(&root), 1);
     let child = record(Some(TaskId([3; 32])), Some(&astray), 2);
     let mut notes = Notes::default();
-    let mut importer = Importer::new(place.door(), &mut notes);
+    let mut importer = Importer::new(place.destination(), &mut notes);
     for part in [text([child.into()]), text([root.into(), astray.into()])] {
         lines::take(Box::new(Cursor::new(part.into_bytes())), "the text".into(), &mut importer).await.unwrap();
     }
@@ -222,7 +222,7 @@ async fn bad_line_is_reported_and_affects_no_other() {
     let forged = good.replace("\"signature\":\"", "\"signature\":\"00");
     let altered = good.replace("\"import\"", "\"impart\"");
     let source = format!("{{\n\n{altered}{forged}{good}");
-    let (tallies, notes) = take(&source, place.door()).await;
+    let (tallies, notes) = take(&source, place.destination()).await;
     assert_eq!(
         notes.of(NoticeOutcome::Refused),
         [(Some(1), "not_json"), (Some(3), "id_mismatch"), (Some(4), "signature_not_hex")]
