@@ -56,7 +56,7 @@ pub struct Display {
     queue: SyncSender<DisplayCommand>,
 }
 
-/// What the thread is asked to do.
+/// A command for the display thread.
 enum DisplayCommand {
     Line(String),
     Log(Vec<u8>),

@@ -17,7 +17,7 @@ pub enum ErrorKind {
     OutputClosed = 0,
 }
 
-/// What the user can do about an error, as a sentence without a full stop.
+/// Advice about an error, as a sentence without a full stop.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Hint(pub String);
 

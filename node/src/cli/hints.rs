@@ -1,4 +1,4 @@
-//! What a user can do about each error of the libraries. This is the only place that answers an error of theirs with
+//! Advice for each error of the libraries. This is the only place that answers an error of theirs with
 //! a command or a flag.
 
 use spore_api::problem::{ApiError, ProblemKind};
@@ -21,7 +21,7 @@ use crate::{
 /// The hint for every damage of the store.
 pub const REPAIR: &str = "stop the node if one runs, then run `spore db check --repair`";
 /// The hint where an import ended early.
-const IMPORT_AGAIN: &str = "import again: everything that was taken in stays, and the rest follows";
+const IMPORT_AGAIN: &str = "import again: everything that was imported stays, and the rest follows";
 
 impl From<FileError> for CliError {
     fn from(error: FileError) -> Self {

@@ -107,7 +107,7 @@ enum Command {
     Worker,
 }
 
-/// What every command gets: the data directory and its output.
+/// The data directory and the output of a command.
 pub struct Context {
     pub data: DataDir,
     pub out: Box<dyn Write>,

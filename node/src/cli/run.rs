@@ -28,9 +28,12 @@ use crate::{
 const THREADS_END_WITHIN: std::time::Duration = std::time::Duration::from_secs(5);
 
 /// Run a node that researches, verifies or relays
+///
+/// The node joins two networks and passes everything from one to the other: libp2p, and the existing network of the
+/// Python implementation (sporemesh).
 #[derive(Debug, ClapArgs)]
 pub struct Args {
-    /// Run no experiments of our own, only re-run those of other nodes
+    /// Only re-run the experiments of other nodes
     #[arg(long, conflicts_with = "no_train")]
     verify_only: bool,
     /// Train nothing: a relay keeps records and passes them on

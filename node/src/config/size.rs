@@ -8,7 +8,7 @@ use serde::{Deserialize, Deserializer, de::Error};
 /// Reads a size in bytes. K and KB mean KiB, M and MB mean MiB, and so on.
 ///
 /// # Errors
-/// What is wrong with the text, as a sentence.
+/// A sentence that says why the text is not a size.
 pub fn parse(text: &str) -> Result<u64, String> {
     let lower = text.trim().to_ascii_lowercase();
     let digits = lower.trim_end_matches(|c: char| c.is_ascii_alphabetic()).trim_end();

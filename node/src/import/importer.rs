@@ -37,7 +37,7 @@ pub struct ImportItem {
     pub object: Result<SignedObject, (&'static str, String)>,
 }
 
-/// What reports need to know of an object after it was submitted.
+/// The facts about a submitted object that a report needs.
 struct Submitted {
     kind: ImportKind,
     id: ObjectId,

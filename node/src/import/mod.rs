@@ -27,7 +27,7 @@ use spore_ingest::{IngestClosed, IngestFailure};
 
 use crate::{config::ConfigError, identity_file::KeyError};
 
-/// What an import counts separately.
+/// A kind of item, which an import counts separately.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize)]
 #[serde(rename_all = "snake_case")]
 pub enum ImportKind {

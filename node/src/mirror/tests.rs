@@ -20,7 +20,7 @@ const NOW: u64 = 1_700_000_000;
 struct Kept {
     _folder: TempDir,
     store: Store,
-    /// What was asked for, in order, with the largest size allowed.
+    /// Requested artifacts in order, with the largest size allowed.
     asked: Arc<Mutex<Vec<(Cid, u64)>>>,
     _events: broadcast::Sender<StoreEvent>,
     shutdown: watch::Sender<bool>,

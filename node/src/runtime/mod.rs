@@ -23,7 +23,7 @@ pub use options::NodeOptions;
 use crate::data_dir::DataDir;
 use services::Services;
 
-/// How long the services may take to stop: a worker is killed, the store is flushed, streams are closed.
+/// Time that the services get to stop: a worker is killed, the store is flushed, streams are closed.
 const STOP_WITHIN: Duration = Duration::from_secs(20);
 
 /// A running node.

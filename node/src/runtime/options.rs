@@ -1,4 +1,4 @@
-//! What the command line decides about one run of a node.
+//! The options of one run of a node, as the command line decides them.
 
 use std::{ffi::OsString, net::SocketAddr, path::PathBuf};
 
@@ -9,7 +9,7 @@ use spore_lab::research::llm::ProviderConfig;
 
 use crate::housekeeping::CacheBounds;
 
-/// How to run a node. Everything that comes from the environment or the user is in here.
+/// Everything that the environment and the user decide about a run.
 #[derive(Clone)]
 pub struct NodeOptions {
     pub mode: Mode,

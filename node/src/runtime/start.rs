@@ -97,7 +97,7 @@ pub async fn start(options: NodeOptions, data: DataDir) -> Result<Node, StartErr
     Ok(Node { live, view, node_id, address, identity_was_loose, lost_changes, public_peer, stop, services, data })
 }
 
-/// What every mode runs.
+/// Handles to the services that every mode runs.
 struct Core {
     ingest: IngestHandle,
     events: broadcast::Sender<StoreEvent>,

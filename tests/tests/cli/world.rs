@@ -14,7 +14,7 @@ const BEGIN: u64 = 1_000_000;
 /// The seed of this node's key, in hex.
 const NODE_KEY: &str = "0707070707070707070707070707070707070707070707070707070707070707";
 
-/// What tests need to know of the directory.
+/// Ids of objects in the directory.
 pub struct World {
     pub task: TaskId,
     /// The root of the task.
@@ -23,7 +23,7 @@ pub struct World {
     pub best: RecordId,
     /// A record that has text for attacks on the terminal.
     pub hostile: RecordId,
-    /// Where the records of the task were published from.
+    /// The node that published the records of the task.
     pub publisher: String,
 }
 

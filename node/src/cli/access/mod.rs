@@ -1,4 +1,4 @@
-//! How commands reach the node's data: the API of the running node, or the store itself.
+//! Access to the node's data, through the API of the running node or in the store itself.
 //!
 //! Both answer the same routes with the same JSON and the same errors: without a node, this module calls the reading half
 //! of the API on the store.

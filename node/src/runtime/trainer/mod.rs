@@ -20,7 +20,7 @@ pub use device::Trainer;
 
 use super::options::NodeOptions;
 
-/// What the trainer needs of the rest of the node.
+/// The trainer's inputs from the rest of the node.
 #[cfg_attr(not(feature = "trainer"), expect(dead_code, reason = "a relay trains nothing"))]
 pub struct LabParts<'a> {
     pub options: &'a NodeOptions,
