@@ -66,7 +66,7 @@ mod tests {
     use spore_base::peer_address::PeerAddress;
     use spore_bridge::{BridgeConfig, Listeners};
     use spore_ingest::Ingest;
-    use spore_network::Command;
+    use spore_network::NetworkCommand;
 
     /// A store and the bridge of its node, with the directory that they live in.
     async fn node(stop: &watch::Receiver<bool>) -> (tempfile::TempDir, Store, BridgeHandle) {
@@ -85,7 +85,7 @@ mod tests {
         let (network, mut commands) = NetworkHandle::channel();
         tokio::spawn(async move {
             while let Some(command) = commands.recv().await {
-                if let Command::FetchArtifact { cid, reply, .. } = command {
+                if let NetworkCommand::FetchArtifact { cid, reply, .. } = command {
                     let _ = reply.send(Err(FetchError::NotFound(cid)));
                 }
             }

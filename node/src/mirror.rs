@@ -19,7 +19,7 @@ use spore_base::{
     shutdown::{Shutdown, stopped},
 };
 use spore_ingest::StoreEvent;
-use spore_protocol::{Cid, NodeId};
+use spore_protocol::{ArtifactType, Cid, NodeId};
 use spore_storage::{Cursor, Scope, Store, StoreError};
 use tokio::{
     sync::broadcast,
@@ -27,7 +27,7 @@ use tokio::{
 };
 
 /// Bytes of the largest script or evaluator that is mirrored: the limit of the train-script language.
-const LIMIT: u64 = 64 << 10;
+const LIMIT: u64 = ArtifactType::MAX_SCRIPT_BYTES as u64;
 /// Records that are checked at once. Each costs a read of about a kilobyte.
 const PAGE: usize = 512;
 /// Fetches at the same time. They are few, because an experiment may wait for a fetch too.

@@ -32,7 +32,7 @@ async fn create(maker: &NodeTaskMaker, new: dto::NewTask) -> Result<TaskId, ApiE
         name: new.name,
         description: new.description,
         task_type: new.task_type,
-        artifact_type: new.artifact_type,
+        artifact_type: new.artifact_type.into(),
         metric: new.metric,
         goal: new.goal.parse().map_err(bad)?,
         base: new.base,

@@ -192,8 +192,8 @@ impl Db {
         Ok(self.inner.flush_cfs_opt(&columns, &options)?)
     }
 
-    pub fn snapshot(&self) -> Snapshot<'_> {
-        Snapshot { db: self, snapshot: self.inner.snapshot() }
+    pub fn snapshot(&self) -> DbSnapshot<'_> {
+        DbSnapshot { db: self, snapshot: self.inner.snapshot() }
     }
 
     /// Applies all edits in one atomic write. A value of None deletes the key. On disk when this returns.
@@ -248,12 +248,12 @@ impl KeyReader for Db {
 const HEAD: usize = 12;
 
 /// The database at one moment, for reads that must agree with each other.
-pub struct Snapshot<'a> {
+pub struct DbSnapshot<'a> {
     db: &'a Db,
     snapshot: SnapshotWithThreadMode<'a, DB>,
 }
 
-impl KeyReader for Snapshot<'_> {
+impl KeyReader for DbSnapshot<'_> {
     fn get(&self, column: Column, key: &[u8]) -> Result<Option<Vec<u8>>> {
         Ok(self.snapshot.get_cf(self.db.column(column)?, key)?)
     }
@@ -316,7 +316,7 @@ impl KeyScanner for Db {
     }
 }
 
-impl KeyScanner for Snapshot<'_> {
+impl KeyScanner for DbSnapshot<'_> {
     fn scan<'a>(&'a self, column: Column, from: &[u8]) -> Result<KeyValues<'a>> {
         let mode = IteratorMode::From(from, Direction::Forward);
         let entries = self.snapshot.iterator_cf_opt(self.db.column(column)?, scan_options(), mode);

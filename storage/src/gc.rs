@@ -12,7 +12,7 @@ use spore_protocol::{Cid, Kind, Record, SignedObject, TaskId, TaskManifest};
 use crate::{
     artifacts::ArtifactFileStat,
     columns::Column,
-    db::{KeyReader, Snapshot},
+    db::{DbSnapshot, KeyReader},
     error::{Damage, Result, StoreError},
     keys, lookup,
     progress::{Stage, Watch, notify},
@@ -216,7 +216,7 @@ impl ArtifactCache {
     }
 
     /// Protects the artifacts that tasks and frontier records name, however long a frontier is.
-    fn protect_needed(&mut self, view: &Snapshot<'_>, watch: &mut Watch<'_>) -> Result<()> {
+    fn protect_needed(&mut self, view: &DbSnapshot<'_>, watch: &mut Watch<'_>) -> Result<()> {
         // Records on a class's frontier are mostly on the class-blind one too. The set takes 8 bytes for each, and
         // each is read once.
         let mut needed = HashSet::new();
@@ -248,7 +248,7 @@ impl ArtifactCache {
     }
 
     /// Reads every object, also pending ones.
-    fn count_references(&mut self, view: &Snapshot<'_>, watch: &mut Watch<'_>) -> Result<()> {
+    fn count_references(&mut self, view: &DbSnapshot<'_>, watch: &mut Watch<'_>) -> Result<()> {
         let mut seen = 0;
         view.each(Column::Objects, &[], &mut |_, value| {
             if matches!(values::stored_kind(value)?, Kind::Task | Kind::Experiment) {
@@ -266,7 +266,7 @@ impl ArtifactCache {
         })?;
         view.each(Column::Pending, &[], &mut |_, value| {
             let held: PendingEntry = values::decode(value)?;
-            if let SignedObject::Experiment(record) = values::decode_object(Kind::Experiment, &held.object.0)? {
+            if let SignedObject::Experiment(record) = values::decode_object(Kind::Experiment, &held.object)? {
                 named_by_record(&record).for_each(|cid| self.refer(&cid));
             }
             Ok(ControlFlow::Continue(()))

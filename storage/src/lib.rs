@@ -40,12 +40,13 @@ pub use artifacts::ArtifactWriter;
 pub use backup::{Backup, BackupReport, RestorePlan, RestoreReport};
 pub use error::{Damage, PinsFault, StoreError};
 pub use gc::{DropReason, Dropped, GcPlan, GcReport};
-pub use progress::{Progress, Stage, Watch, unwatched};
-pub use read::{Graph, ObjectText, Position, SyncSet};
-pub use repair::{CheckReport, Fault, FilesReport, Finding, RepairReport};
+pub use progress::{Stage, StageProgress, Watch, unwatched};
+pub use read::{ObjectText, Position, SyncSet, TaskGraph};
+pub use repair::{CheckReport, Fault, FilesReport, RepairReport, StoreFinding};
 pub use store::Store;
 pub use types::{
-    BadCursor, Change, ClassView, Counts, Cursor, DamagedFile, Direction, Improvement, InsertOutcome, InsertReport,
-    MAX_PAGE, Measured, NodeStats, Page, PendingView, RecordSummary, RecordView, Scope, Span, SyncScope, TaskView,
+    BadCursor, Change, ClassView, CountedMeasurement, Counts, Cursor, DamagedFile, Improvement, InsertOutcome,
+    InsertReport, MAX_PAGE, NodeStats, Page, PageDirection, PendingView, RecordSummary, RecordView, Scope, Span,
+    SyncScope, TaskView,
 };
 pub use upkeep::{ColumnStats, StoreStats};

@@ -6,7 +6,7 @@ use std::ops::ControlFlow;
 use spore_protocol::{
     ControlEvent, HardwareClass, Kind, ObjectId, Record, RecordId, Reject, Signed, SignedObject, TaskId, TaskManifest,
     json::Map,
-    verdict::{self, Judgement},
+    verdict::{self, Assessment},
 };
 
 use crate::{
@@ -175,17 +175,17 @@ pub fn event(source: &dyn KeyReader, number: u64) -> Result<Signed<ControlEvent>
 
 /// Judges a record by the events in its window. They are read one at a time, and only the fields that the rules need
 /// are kept.
-pub fn judgement(source: &dyn KeyReader, row: &RecordRow) -> Result<Judgement> {
+pub fn judgement(source: &dyn KeyReader, row: &RecordRow) -> Result<Assessment> {
     let mut events = Vec::new();
     source.each(Column::About, &keys::events(&row.summary.id, EventSet::Judged), &mut |_, value| {
         let event = event(source, keys::event_entry(value)?.0)?;
-        let ControlEvent { body, node_id, timestamp, version, .. } = event.object();
-        let (body, kind, payload) = (body.clone(), String::new(), Map::new());
+        let ControlEvent { kind, body, node_id, timestamp, version, .. } = event.object();
+        let (kind, body, payload) = (kind.clone(), body.clone(), Map::new());
         let (node_id, timestamp, version) = (*node_id, *timestamp, *version);
         events.push((event.id().into(), ControlEvent { kind, payload, body, node_id, timestamp, version }));
         Ok(ControlFlow::Continue(()))
     })?;
-    Ok(verdict::judge(&row.subject(), events.iter().map(|(id, event)| (*id, event))))
+    Ok(verdict::assess(&row.subject(), events.iter().map(|(id, event)| (*id, event))))
 }
 
 /// Records that are decided, with why they were refused, and that other records may still wait for.

@@ -7,7 +7,7 @@ use crate::error::{Result, StoreError};
 
 /// The progress of a piece of long work.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub struct Progress {
+pub struct StageProgress {
     pub stage: Stage,
     /// How much of `total` is done, in the unit of the stage.
     pub done: u64,
@@ -49,10 +49,10 @@ impl fmt::Display for Stage {
 }
 
 /// Receives the progress, some thousand times at most for a large store, and returns `Break` to cancel the work.
-pub type Watch<'a> = dyn FnMut(Progress) -> ControlFlow<()> + 'a;
+pub type Watch<'a> = dyn FnMut(StageProgress) -> ControlFlow<()> + 'a;
 
 /// For work whose progress nobody watches.
-pub fn unwatched(_: Progress) -> ControlFlow<()> {
+pub fn unwatched(_: StageProgress) -> ControlFlow<()> {
     ControlFlow::Continue(())
 }
 
@@ -61,7 +61,7 @@ pub fn unwatched(_: Progress) -> ControlFlow<()> {
 /// # Errors
 /// [`StoreError::Cancelled`] when the callback cancels the work.
 pub fn notify(watch: &mut Watch<'_>, stage: Stage, done: u64, total: u64) -> Result<()> {
-    match watch(Progress { stage, done, total }) {
+    match watch(StageProgress { stage, done, total }) {
         ControlFlow::Continue(()) => Ok(()),
         ControlFlow::Break(()) => Err(StoreError::Cancelled),
     }

@@ -14,7 +14,7 @@ use spore_protocol::{Cid, VerifiedObject};
 use crate::{
     artifacts::{ArtifactWriter, Artifacts},
     columns::Column,
-    db::{Db, KeyReader, Snapshot},
+    db::{Db, DbSnapshot, KeyReader},
     error::{Result, StoreError},
     files::sync_folder,
     keys,
@@ -24,7 +24,7 @@ use crate::{
     mark::{self, Mark},
     tuning::Access,
     types::{InsertOutcome, InsertReport},
-    write::{InsertBatch, Memory},
+    write::{InsertBatch, WriteCache},
 };
 
 /// The record graph of one data directory. Clones share it.
@@ -36,7 +36,7 @@ pub struct Store {
 /// What an insertion leaves for the next one.
 #[derive(Default)]
 struct WriterState {
-    memory: Memory,
+    cache: WriteCache,
     /// Records whose parents are decided but that are not yet released. Empty between two insertions, except after a
     /// failed write or an unreadable record.
     unreleased: lookup::Unreleased,
@@ -225,9 +225,9 @@ impl Store {
         report: &mut InsertReport,
     ) -> Result<()> {
         // Put back when the batch is written. When the batch fails, its unwritten values must be forgotten.
-        let memory = std::mem::take(&mut writer.memory);
+        let cache = std::mem::take(&mut writer.cache);
         let left = !writer.unreleased.is_empty();
-        let mut batch = InsertBatch::after(&self.inner.db, memory)?.in_steps().keeping_expired(left);
+        let mut batch = InsertBatch::after(&self.inner.db, cache)?.in_steps().keeping_expired(left);
         let mut outcomes = Vec::with_capacity(objects.len());
         for object in objects {
             outcomes.push((object.id(), batch.insert(object, received_at)?));
@@ -243,8 +243,8 @@ impl Store {
     /// Releases the records that did not fit into the batch before, in as many batches as it takes.
     fn release_rest(&self, writer: &mut WriterState, report: &mut InsertReport) -> Result<()> {
         while !writer.unreleased.is_empty() {
-            let memory = std::mem::take(&mut writer.memory);
-            let mut batch = InsertBatch::after(&self.inner.db, memory)?.in_steps();
+            let cache = std::mem::take(&mut writer.cache);
+            let mut batch = InsertBatch::after(&self.inner.db, cache)?.in_steps();
             let begun = writer.unreleased.clone();
             let count = begun.len();
             batch.release_left(begun)?;
@@ -275,7 +275,7 @@ impl Store {
         report.late_rejects.extend(finished.late_rejects);
         report.dropped_pending += finished.dropped_pending;
         report.settle(&finished.resolved);
-        writer.memory = finished.memory;
+        writer.cache = finished.cache;
         writer.unreleased.extend(finished.unreleased);
         Ok(())
     }
@@ -297,7 +297,7 @@ impl Store {
     }
 
     /// A snapshot of the database.
-    pub(crate) fn view(&self) -> Snapshot<'_> {
+    pub(crate) fn view(&self) -> DbSnapshot<'_> {
         self.inner.db.snapshot()
     }
 

@@ -137,7 +137,7 @@ impl FromStr for Cursor {
 
 /// The direction of a page in its listing.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
-pub enum Direction {
+pub enum PageDirection {
     /// From the beginning of the listing: the best, the newest, or the lowest id first.
     #[default]
     Forward,
@@ -150,7 +150,7 @@ pub struct Span {
     /// The last item seen. The page begins with the next item in this direction. None begins at the end of the
     /// listing where the direction begins.
     pub after: Option<Cursor>,
-    pub direction: Direction,
+    pub direction: PageDirection,
     /// A page has at most [`MAX_PAGE`] items.
     pub limit: usize,
 }
@@ -161,17 +161,17 @@ pub const MAX_PAGE: usize = 5_000;
 impl Span {
     /// The first page.
     pub const fn first(limit: usize) -> Self {
-        Self { after: None, direction: Direction::Forward, limit }
+        Self { after: None, direction: PageDirection::Forward, limit }
     }
 
     /// The page after a cursor.
     pub const fn after(cursor: Cursor, limit: usize) -> Self {
-        Self { after: Some(cursor), direction: Direction::Forward, limit }
+        Self { after: Some(cursor), direction: PageDirection::Forward, limit }
     }
 
     /// The page before a cursor, the nearest item first.
     pub const fn before(cursor: Cursor, limit: usize) -> Self {
-        Self { after: Some(cursor), direction: Direction::Backward, limit }
+        Self { after: Some(cursor), direction: PageDirection::Backward, limit }
     }
 }
 
@@ -312,7 +312,7 @@ pub struct Improvement {
 
 /// A measurement that counts in a record's verdict.
 #[derive(Clone, Debug, PartialEq)]
-pub struct Measured {
+pub struct CountedMeasurement {
     pub event_id: EventId,
     pub node: NodeId,
     /// Unix seconds.

@@ -15,8 +15,9 @@ use std::{
 
 use spore_protocol::{
     Kind, SignedObject,
-    frame::{Frame, HEADER_BYTES, body_length},
+    frame::{Frame, HEADER_BYTES},
     json::{Map, Value},
+    oracle::body_length,
 };
 use tokio::{
     io::{AsyncReadExt as _, AsyncWriteExt as _},
@@ -212,7 +213,7 @@ impl LegacyListener {
 /// The frame that carries a signed object.
 pub fn object_frame(object: &SignedObject) -> Vec<u8> {
     let kind = match object {
-        SignedObject::Control(event) => event.kind.clone(),
+        SignedObject::Control(event) => event.kind.name().to_owned(),
         other => other.kind().name().to_owned(),
     };
     let payload = Value::parse(object.to_json().as_bytes()).expect("an object is JSON");

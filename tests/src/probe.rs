@@ -9,8 +9,9 @@ use std::{
 
 use spore_protocol::{
     SignedObject,
-    frame::{Frame, HEADER_BYTES, body_length},
+    frame::{Frame, HEADER_BYTES},
     json::{Map, Value},
+    oracle::body_length,
 };
 use tokio::{
     io::{AsyncReadExt as _, AsyncWriteExt as _},

@@ -21,7 +21,7 @@ use spore_tests::{
     net::text,
     picture::{agree, agree_among_us},
     reference::{Reference, python},
-    seed::{EPOCH, History, legacy_chain_at, stray_root},
+    seed::{EPOCH, SeededTask, legacy_chain_at, stray_root},
     wait_for,
 };
 
@@ -106,7 +106,7 @@ async fn assert_readable(reference: &mut Reference, frames: &[Frame]) {
 async fn whatever_the_reference_could_not_read_or_place_is_never_sent() {
     let Some(python) = python() else { return };
     let mut net = TestNet::new();
-    let history = History::new(11, 9);
+    let history = SeededTask::new(11, 9);
     history.store(&net.dir_of("ours"));
     let dialled = LegacyListener::bind().await;
     let node = net.start("ours", None, &["--no-train", "--peer", &format!("127.0.0.1:{}", dialled.port)]).await;
@@ -173,7 +173,7 @@ async fn a_loop_over_both_networks_settles_and_is_silent() {
     agree_among_us(net.node(first), net.node(second)).await;
 
     // Each of the three has news, some of it about what came from another.
-    let history = History::new(12, 12);
+    let history = SeededTask::new(12, 12);
     for (number, object) in history.objects().enumerate() {
         net.node(if number % 2 == 0 { first } else { second }).submit(&object).await;
     }
@@ -238,7 +238,7 @@ async fn a_bare_peer_is_answered_and_may_say_what_nobody_knows() {
         assert_eq!(peer.frames_of(question).len(), 1, "{}", peer.told());
     }
     // What no longer is what was signed is neither stored nor the end of the connection.
-    let history = History::new(13, 2);
+    let history = SeededTask::new(13, 2);
     let mut altered = Json::parse(history.manifest().as_bytes()).unwrap();
     if let Json::Object(map) = &mut altered {
         map.insert("name".into(), "another".into());

@@ -10,7 +10,7 @@ use std::{
 
 use rustix::process::{Pid, Signal, kill_process_group};
 use serde_json::Value;
-use spore_tests::{TestNet, command::spore_with_input, seed::History, skip::skip};
+use spore_tests::{TestNet, command::spore_with_input, seed::SeededTask, skip::skip};
 
 /// The browser that scripts/setup installs, or `CHROMIUM`.
 fn chromium() -> Option<String> {
@@ -34,7 +34,7 @@ async fn the_explorer_shows_a_task_an_experiment_and_what_arrives_meanwhile() {
     }
     let mut net = TestNet::new();
     // More than a page of the table holds.
-    let (short, long) = (History::new(3, 60), History::new(3, 63));
+    let (short, long) = (SeededTask::new(3, 60), SeededTask::new(3, 63));
     short.store(&net.dir_of("shown"));
     long.store(&net.dir_of("other"));
     let shown = net.start("shown", None, &["--no-train"]).await;

@@ -1,7 +1,7 @@
 //! Abuse of the HTTP API. The crates of the networks test abuse of the networks.
 #![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic, clippy::indexing_slicing)]
 
-use spore_tests::{TestNet, http, seed::History};
+use spore_tests::{TestNet, http, seed::SeededTask};
 
 #[tokio::test(flavor = "multi_thread")]
 async fn api_refuses_abuse_and_stays_up() {
@@ -43,7 +43,7 @@ async fn api_refuses_abuse_and_stays_up() {
     }
 
     // The token does not let an invalid object past the ingest service.
-    let object = History::new(4, 1).manifest();
+    let object = SeededTask::new(4, 1).manifest();
     for (body, expected) in [
         (b"{}".to_vec(), 400),
         (vec![b'['; 100_000], 400),

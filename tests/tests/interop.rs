@@ -13,7 +13,7 @@ use spore_tests::{
     net::{text, texts},
     picture::{Picture, agree, verdict},
     reference::{Reference, python, seed},
-    seed::{History, legacy_chain},
+    seed::{SeededTask, legacy_chain},
     spore, wait_for,
 };
 
@@ -84,7 +84,7 @@ async fn when_we_dial_a_reference_each_gets_all_that_the_other_has() {
     let Some(python) = python() else { return };
     let mut net = TestNet::new();
     let told = seed(&python, &net.dir_of("reference"), &["--records", "60"]);
-    let ours = History::new(1, 20);
+    let ours = SeededTask::new(1, 20);
     ours.store(&net.dir_of("ours"));
     let mut reference = Reference::start(&python, &net, "reference", &[]).await;
     let node = start(&mut net, "ours", &[reference.address()]).await;
@@ -127,7 +127,7 @@ async fn when_we_dial_a_reference_each_gets_all_that_the_other_has() {
 async fn a_reference_that_dials_us_gets_all_that_we_have() {
     let Some(python) = python() else { return };
     let mut net = TestNet::new();
-    let history = History::new(2, 30);
+    let history = SeededTask::new(2, 30);
     history.store(&net.dir_of("ours"));
     let node = start(&mut net, "ours", &[]).await;
     let chain = legacy_chain(&history.publisher, 5);
@@ -182,7 +182,7 @@ async fn news_of_every_kind_crosses_both_ways_as_it_happens() {
     let ada = text(&reference.ask(json!({"do": "status"})).await["node_id"]);
 
     // Ours: the same, each object on its own.
-    let history = History::new(3, 6);
+    let history = SeededTask::new(3, 6);
     for index in 0..6 {
         net.node(node).put_artifact(history.script(index)).await;
     }

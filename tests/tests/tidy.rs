@@ -19,9 +19,9 @@ const TEST_LINES: usize = 100;
 /// Files and functions that are longer, and why. A function is named `FILE::NAME`.
 const LONGER: &[(&str, &str)] = &[
     ("explorer-ui/src/lib/api/types.ts", "generated from node/openapi.json"),
-    ("trainer/src/exec/backward.rs::node_gradient", "one arm for each operation of the graph"),
-    ("trainer/src/exec/backward.rs::binary_gradient", "one arm for each operation of two operands"),
-    ("trainer/src/exec/pass.rs::evaluate", "one arm for each operation of the graph"),
+
+
+
 ];
 
 /// Members and what they may use of each other.

@@ -1,4 +1,4 @@
-//! A task's graph in its compact form ([`spore_storage::Graph`] describes it), sent in bounded pieces.
+//! A task's graph in its compact form ([`spore_storage::TaskGraph`] describes it), sent in bounded pieces.
 //!
 //! Few graphs are sent at once, and none for longer than [`LONGEST`], so that slow readers cannot make
 //! the node hold many of them. Its length is told first: a reader notices an answer that was cut off.
@@ -11,7 +11,7 @@ use std::{
     time::Duration,
 };
 
-use spore_storage::Graph;
+use spore_storage::TaskGraph;
 use tokio::{
     runtime::Handle,
     sync::{OwnedSemaphorePermit, Semaphore, mpsc},
@@ -83,7 +83,7 @@ pub async fn answer(
 }
 
 /// The tag of a task's graph; where the reader's is another one, the graph and its length in bytes.
-fn read(view: &StoreView, task: &str, known: Option<&HeaderValue>) -> Result<(String, Option<(Graph, u64)>), ApiError> {
+fn read(view: &StoreView, task: &str, known: Option<&HeaderValue>) -> Result<(String, Option<(TaskGraph, u64)>), ApiError> {
     let task = view.known_task(task)?;
     let tag = |sequence: u64| format!("\"graph-{FORMAT}-{:x}-{sequence}\"", *RUN);
     let now = tag(view.store().sequence());
@@ -98,7 +98,7 @@ fn read(view: &StoreView, task: &str, known: Option<&HeaderValue>) -> Result<(St
 
 type Pieces = ReceiverStream<Result<Vec<u8>, Infallible>>;
 
-fn send(graph: Graph, turn: OwnedSemaphorePermit) -> Pieces {
+fn send(graph: TaskGraph, turn: OwnedSemaphorePermit) -> Pieces {
     let (queue, pieces) = mpsc::channel(PIECES);
     let runtime = Handle::current();
     let deadline = Instant::now() + LONGEST;

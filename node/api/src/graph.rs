@@ -4,7 +4,7 @@
 use std::sync::Arc;
 
 use spore_protocol::{Status, TaskId};
-use spore_storage::Graph;
+use spore_storage::TaskGraph;
 
 use super::{
     dto,
@@ -43,7 +43,7 @@ fn check_size(task: &TaskId, records: u64) -> Result<(), ApiError> {
     ))
 }
 
-fn columns(graph: Graph) -> dto::GraphColumns {
+fn columns(graph: TaskGraph) -> dto::GraphColumns {
     dto::GraphColumns {
         ids: graph.ids.iter().map(ToString::to_string).collect(),
         parents: graph.parents.into_iter().map(|place| place.map_or(-1, i64::from)).collect(),

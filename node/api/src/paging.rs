@@ -4,7 +4,7 @@
 //! with the kind of its list, so that a cursor of another list is refused and not misread. A cursor stays valid when
 //! objects are stored later.
 
-use spore_storage::{Cursor, Direction, Span};
+use spore_storage::{Cursor, PageDirection, Span};
 
 use super::{
     dto,
@@ -98,13 +98,13 @@ impl Query {
     pub fn span(&self, listing: ListingKind) -> Result<Span, ApiError> {
         let limit = self.limit(MAX_LIST)?;
         let (after, direction) = match (self.get("after"), self.get("before")) {
-            (None, None) => (None, Direction::Forward),
-            (Some(after), None) => (listing.parse("after", after)?, Direction::Forward),
-            (None, Some(END)) => (None, Direction::Backward),
+            (None, None) => (None, PageDirection::Forward),
+            (Some(after), None) => (listing.parse("after", after)?, PageDirection::Forward),
+            (None, Some(END)) => (None, PageDirection::Backward),
             (None, Some(before)) => match listing.parse("before", before)? {
                 // There is nothing in front of the beginning.
-                None => return Ok(Span { after: None, direction: Direction::Backward, limit: 0 }),
-                cursor => (cursor, Direction::Backward),
+                None => return Ok(Span { after: None, direction: PageDirection::Backward, limit: 0 }),
+                cursor => (cursor, PageDirection::Backward),
             },
             (Some(_), Some(_)) => {
                 return Err(ApiError::bad_request("`after` and `before` exclude each other")
@@ -148,7 +148,7 @@ mod tests {
         assert_eq!(span("").unwrap(), Span::first(DEFAULT_LIST));
         assert_eq!(span("limit=7").unwrap(), Span::first(7));
         assert_eq!(span(&format!("after={}", ListingKind::Recent.beginning())).unwrap(), Span::first(DEFAULT_LIST));
-        let last = Span { after: None, direction: Direction::Backward, limit: MAX_LIST };
+        let last = Span { after: None, direction: PageDirection::Backward, limit: MAX_LIST };
         assert_eq!(span("before=end&limit=500").unwrap(), last);
         for wrong in [
             format!("after={}", ListingKind::Best.text(&cursor)),

@@ -12,7 +12,7 @@ use super::route::Route;
 /// Why a request failed. The body of every answer with a status of 400 or above.
 #[derive(Clone, Debug, Serialize, Deserialize, ToSchema)]
 pub struct Problem {
-    /// What is wrong, for programs. More specific than the HTTP status.
+    /// What is wrong, for programs.
     pub kind: ProblemKind,
     /// What is wrong, for people.
     pub error: String,
@@ -20,49 +20,50 @@ pub struct Problem {
     pub hint: Option<String>,
 }
 
-/// What is wrong with a request, or with the node.
+/// What is wrong with a request, or with the node. The number is the HTTP status.
+///
+/// - `invalid_request`, 400: a parameter or the body is not valid.
+/// - `token_required`, 401: the request needs the node's token.
+/// - `unknown_route`, 404: the API has no such route.
+/// - `unknown_task`, 404: the node does not know the task.
+/// - `unknown_experiment`, 404: the node does not know the experiment.
+/// - `unknown_node`, 404: the node does not know the other node, or has no profile of it.
+/// - `unknown_artifact`, 404: the node does not have the artifact.
+/// - `unknown_dataset`, 404: the node does not have the dataset of the new task.
+/// - `unknown_peer`, 404: the peer is neither connected nor dialled.
+/// - `no_page`, 404: the node serves the API, but not the page.
+/// - `method_not_allowed`, 405: the route does not take this method.
+/// - `not_acceptable`, 406: the answer does not exist in the form that the request accepts.
+/// - `ambiguous`, 409: the prefix of an id, or the name, fits more than one object.
+/// - `conflict`, 409: the node cannot do this in its present state.
+/// - `too_large`, 413: the request, or what it asks for, is too large.
+/// - `misdirected`, 421: the request came by a host name that the node does not serve.
+/// - `internal`, 500: the node failed.
+/// - `damaged_store`, 500: a part of the node's store is damaged.
+/// - `unavailable`, 503: the node cannot do this now.
+/// - `disk_full`, 503: the disk of the node is full.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
 #[serde(rename_all = "snake_case")]
 pub enum ProblemKind {
-    /// 400: a parameter or the body is not valid.
     InvalidRequest,
-    /// 401: the request needs the node's token.
     TokenRequired,
-    /// 404: no such route.
     UnknownRoute,
-    /// 404: the node does not know the task.
     UnknownTask,
-    /// 404: the node does not know the experiment.
     UnknownExperiment,
-    /// 404: the node does not know the other node, or has no profile of it.
     UnknownNode,
-    /// 404: the node does not have the artifact.
     UnknownArtifact,
-    /// 404: the node does not have the dataset of the new task.
     UnknownDataset,
-    /// 404: the peer is neither connected nor dialled.
     UnknownPeer,
-    /// 404: this node serves the API, but not the page.
     NoPage,
-    /// 405: the route does not take this method.
     MethodNotAllowed,
-    /// 406: the answer does not exist in the form that `Accept` asks for.
     NotAcceptable,
-    /// 409: the prefix of an id, or the name, fits more than one object.
     Ambiguous,
-    /// 409: the node cannot do this in its present state.
     Conflict,
-    /// 413: the request, or what it asks for, is too large.
     TooLarge,
-    /// 421: the request came by a host name that this node does not serve.
     Misdirected,
-    /// 500: the node failed.
     Internal,
-    /// 500: a part of the node's store is damaged.
     DamagedStore,
-    /// 503: the node cannot do this now.
     Unavailable,
-    /// 503: the disk of the node is full.
     DiskFull,
 }
 
@@ -219,6 +220,23 @@ impl From<StoreError> for ApiError {
             StoreError::TooLarge { .. } => Self::new(ProblemKind::TooLarge, error.to_string()),
             StoreError::Corrupt(_) => Self::new(ProblemKind::DamagedStore, error.to_string()),
             _ => Self::internal(error.to_string()),
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use utoipa::PartialSchema as _;
+
+    use super::*;
+
+    #[test]
+    fn kind_is_published_with_the_status_that_it_has() {
+        let schema = serde_json::to_value(ProblemKind::schema()).unwrap();
+        for name in schema["enum"].as_array().unwrap() {
+            let kind: ProblemKind = serde_json::from_value(name.clone()).unwrap();
+            let line = format!("- `{}`, {}: ", name.as_str().unwrap(), kind.status());
+            assert!(schema["description"].as_str().unwrap().contains(&line), "{line} is missing in {schema}");
         }
     }
 }

@@ -34,7 +34,7 @@ pub enum Disposition {
     /// The object is valid so far, and kept until its parent (or subject) arrives. Neither pass it on nor punish its
     /// sender.
     Pending,
-    /// The object is not valid. The reason decides what it costs the sender.
+    /// The object is not valid. Each network decides what the reason costs the sender (`spore_base::standing`).
     Rejected(Reject),
     /// The object was not decided. Its sender is not at fault.
     Failed(IngestFailure),

@@ -152,12 +152,12 @@ async fn quiet_node_notices_that_its_store_takes_objects_again() {
     let (insertion, mut events, _wants) = super::service::Insertion::for_test(store.clone());
     for known in [Vec::new(), vec![SignedObject::Task(manifest()).verify().unwrap()]] {
         store.insert(&known, NOW).unwrap();
-        let before = store.check().unwrap();
+        let before = store.check(&mut unwatched).unwrap().findings;
         insertion.trouble.record(&StoreError::DiskFull);
         insertion.try_store().await;
         assert_eq!(insertion.trouble.now(), None);
         assert_eq!(store.sequence(), known.len() as u64);
-        assert_eq!(store.check().unwrap(), before);
+        assert_eq!(store.check(&mut unwatched).unwrap().findings, before);
     }
     assert!(events.try_recv().is_err());
 }

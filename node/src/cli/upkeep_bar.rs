@@ -4,7 +4,7 @@ use std::ops::ControlFlow;
 
 use indicatif::{ProgressBar, ProgressDrawTarget, ProgressStyle};
 use spore_api::upkeep::shapes::UpkeepProgress;
-use spore_storage::Progress;
+use spore_storage::StageProgress;
 
 /// Templates of the bar with and without a known total.
 const MEASURED: &str = "{spinner} {msg} {bar:30} {pos}/{len}";
@@ -25,7 +25,7 @@ impl UpkeepBar {
     }
 
     /// Shows the store's progress. Never cancels the job: Ctrl-C stops this program.
-    pub fn watch(&mut self, progress: Progress) -> ControlFlow<()> {
+    pub fn watch(&mut self, progress: StageProgress) -> ControlFlow<()> {
         self.show(&progress.into());
         ControlFlow::Continue(())
     }
@@ -61,11 +61,11 @@ mod tests {
     #[test]
     fn bar_follows_the_job_past_its_estimate_and_never_cancels_it() {
         let mut bar = UpkeepBar::new();
-        assert!(bar.watch(Progress { stage: Stage::Replay, done: 5, total: 10 }).is_continue());
+        assert!(bar.watch(StageProgress { stage: Stage::Replay, done: 5, total: 10 }).is_continue());
         assert_eq!((bar.bar.position(), bar.bar.length()), (5, Some(10)));
-        assert!(bar.watch(Progress { stage: Stage::Replay, done: 12, total: 10 }).is_continue());
+        assert!(bar.watch(StageProgress { stage: Stage::Replay, done: 12, total: 10 }).is_continue());
         assert_eq!((bar.bar.position(), bar.bar.length()), (12, Some(12)));
-        assert!(bar.watch(Progress { stage: Stage::Artifacts, done: 1, total: 0 }).is_continue());
+        assert!(bar.watch(StageProgress { stage: Stage::Artifacts, done: 1, total: 0 }).is_continue());
         assert_eq!(bar.shown.stage, Stage::Artifacts.to_string());
     }
 }

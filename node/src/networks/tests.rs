@@ -7,7 +7,7 @@ use spore_api::{Api, live::LiveNode, ports::TaskMaker, route::Route, serve, view
 use spore_base::mode::Mode;
 use spore_bridge::{BridgeConfig, Listeners};
 use spore_ingest::Ingest;
-use spore_network::{Command, Snapshot};
+use spore_network::{NetworkCommand, Snapshot};
 use spore_protocol::Identity;
 use spore_storage::Store;
 use tokio::{net::TcpListener, sync::watch};
@@ -34,7 +34,7 @@ async fn start(dir: &tempfile::TempDir, shutdown: watch::Receiver<bool>) -> Stri
     let (network, mut commands) = NetworkHandle::channel();
     tokio::spawn(async move {
         while let Some(command) = commands.recv().await {
-            if let Command::Snapshot(reply) = command {
+            if let NetworkCommand::Snapshot(reply) = command {
                 let _ = reply.send(Snapshot::default());
             }
         }

@@ -11,7 +11,7 @@ use std::{
 
 use spore_protocol::Cid;
 
-use super::list_file::{Lines, ListFile};
+use super::list_file::{ListFile, ListText};
 use crate::error::Result;
 
 /// Most addresses remembered: some 5 MB of memory and of disk. Beyond that, the oldest are forgotten.
@@ -45,7 +45,7 @@ impl DroppedList {
     /// The addresses in the file. An unreadable line only has the effect that its artifact may be fetched again.
     fn read(&self) -> Addresses {
         let mut addresses = Addresses::default();
-        if let Ok(Lines::Text(text)) = self.file.read() {
+        if let Ok(ListText::Text(text)) = self.file.read() {
             text.lines().filter_map(|line| line.parse().ok()).for_each(|cid| addresses.add(cid));
         }
         addresses.changed = false;

@@ -22,7 +22,7 @@ pub struct ListFile {
 }
 
 /// The lines of a list file.
-pub enum Lines {
+pub enum ListText {
     /// The text, which may have lines that are no addresses.
     Text(String),
     /// The file is longer than the longest list, so it was not read.
@@ -39,16 +39,16 @@ impl ListFile {
     }
 
     /// The file's text, empty where there is no file.
-    pub fn read(&self) -> Result<Lines> {
+    pub fn read(&self) -> Result<ListText> {
         let length = match fs::metadata(&self.path) {
             Ok(file) => file.len(),
-            Err(error) => return Ok(absent(error, "read", &self.path)?.unwrap_or(Lines::Text(String::new()))),
+            Err(error) => return Ok(absent(error, "read", &self.path)?.unwrap_or(ListText::Text(String::new()))),
         };
         if length > LINE * self.max as u64 {
-            return Ok(Lines::TooLong);
+            return Ok(ListText::TooLong);
         }
         let text = fs::read_to_string(&self.path).map_err(|e| StoreError::io("read", &self.path, &e))?;
-        Ok(Lines::Text(text))
+        Ok(ListText::Text(text))
     }
 
     /// Replaces the list. It is on disk when this returns.

@@ -10,7 +10,7 @@ use std::{
 
 use spore_protocol::Cid;
 
-use super::list_file::{Lines, ListFile};
+use super::list_file::{ListFile, ListText};
 use crate::error::{PinsFault, Result, StoreError};
 
 /// Most pins. A person makes them one by one, and each change rewrites the list.
@@ -39,8 +39,10 @@ impl Pins {
     fn read(&self) -> Result<BTreeSet<Cid>> {
         let bad = |fault| StoreError::BadPins { path: self.file.path().to_path_buf(), fault };
         match self.file.read()? {
-            Lines::TooLong => Err(bad(PinsFault::TooLong)),
-            Lines::Text(text) => text.lines().map(|line| line.parse().map_err(|_| bad(PinsFault::BadLine))).collect(),
+            ListText::TooLong => Err(bad(PinsFault::TooLong)),
+            ListText::Text(text) => {
+                text.lines().map(|line| line.parse().map_err(|_| bad(PinsFault::BadLine))).collect()
+            }
         }
     }
 

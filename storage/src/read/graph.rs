@@ -37,10 +37,10 @@ const VERSION: u8 = 1;
 
 /// A task's records in columns, with strays, in (timestamp, id) order.
 #[derive(Clone, Debug, Default, PartialEq)]
-pub struct Graph {
+pub struct TaskGraph {
     /// The columns contain the changes up to this sequence number.
     pub sequence: u64,
-    /// The names that [`Graph::classes`] refers to.
+    /// The names that [`TaskGraph::classes`] refers to.
     pub class_names: Vec<HardwareClass>,
     pub ids: Vec<RecordId>,
     /// Indexes of the parents in these columns.
@@ -63,9 +63,9 @@ impl Store {
     ///
     /// # Errors
     /// When the store cannot be read.
-    pub fn graph(&self, task: &TaskId) -> Result<Graph> {
+    pub fn graph(&self, task: &TaskId) -> Result<TaskGraph> {
         let view = self.view();
-        let mut graph = Graph { sequence: lookup::sequence(&view)?, ..Graph::default() };
+        let mut graph = TaskGraph { sequence: lookup::sequence(&view)?, ..TaskGraph::default() };
         let mut classes = HashMap::new();
         view.each(Column::Classes, &task.0, &mut |key, value| {
             let head = keys::id_at(key, 32)?.first_chunk::<8>().copied().unwrap_or_default();
@@ -91,7 +91,7 @@ fn place(count: usize) -> Result<u32> {
     Ok(u32::try_from(count).map_err(|_| Damage::Value("a task has more than 2^32 records"))?)
 }
 
-impl Graph {
+impl TaskGraph {
     fn push(&mut self, key: &[u8], point: &GraphPoint, class: u32) -> Result<()> {
         self.ids.push(RecordId(keys::last_id(key)?));
         self.timestamps.push(keys::time_before_id(key)?);
@@ -148,7 +148,7 @@ impl Graph {
         Ok(())
     }
 
-    /// As [`Graph::write`], in memory.
+    /// As [`TaskGraph::write`], in memory.
     pub fn to_bytes(&self) -> Vec<u8> {
         let mut bytes = Vec::with_capacity(64 + 48 * self.ids.len());
         // Writing to memory does not fail.
@@ -182,7 +182,7 @@ mod tests {
 
     #[test]
     fn format_is_as_described() {
-        let graph = Graph {
+        let graph = TaskGraph {
             sequence: 9,
             class_names: vec![HardwareClass::of("CPU")],
             ids: vec![RecordId([1; 32]), RecordId([2; 32])],

@@ -6,7 +6,7 @@ use crate::{
     columns::Column,
     db::{KeyOrder, KeyReader},
     error::Result,
-    types::{Cursor, Direction, MAX_PAGE, Page, Span},
+    types::{Cursor, MAX_PAGE, Page, PageDirection, Span},
 };
 
 /// Bytes of objects after which a page ends. Its last object may exceed that by at most 10 MiB.
@@ -23,9 +23,9 @@ pub struct IndexListing<'a> {
 }
 
 impl IndexListing<'_> {
-    pub const fn way(&self, direction: Direction) -> KeyOrder {
+    pub const fn way(&self, direction: PageDirection) -> KeyOrder {
         match (self.order, direction) {
-            (KeyOrder::Ascending, Direction::Forward) | (KeyOrder::Descending, Direction::Backward) => {
+            (KeyOrder::Ascending, PageDirection::Forward) | (KeyOrder::Descending, PageDirection::Backward) => {
                 KeyOrder::Ascending
             }
             _ => KeyOrder::Descending,

@@ -11,6 +11,6 @@ mod sync;
 mod tasks;
 mod whole;
 
-pub use graph::Graph;
+pub use graph::TaskGraph;
 pub use stream::{ObjectText, Position};
 pub use sync::SyncSet;

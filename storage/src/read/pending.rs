@@ -45,7 +45,7 @@ impl Store {
             let bytes = view.get(Column::Pending, &id.0)?;
             let bytes = bytes.ok_or(Damage::NoPending(id))?;
             let held: PendingEntry = values::decode(&bytes)?;
-            Ok(PendingView { id, waits_for: held.parent, since: held.received_at, size: held.object.0.len() as u64 })
+            Ok(PendingView { id, waits_for: held.parent, since: held.received_at, size: held.object.len() as u64 })
         })
     }
 

@@ -3,7 +3,7 @@
 use std::collections::BTreeSet;
 use std::ops::ControlFlow;
 
-use spore_protocol::{ControlEvent, HardwareClass, Kind, NodeId, RecordId, Signed, TaskId, verdict::Judgement};
+use spore_protocol::{ControlEvent, HardwareClass, Kind, NodeId, RecordId, Signed, TaskId, verdict::Assessment};
 
 use super::listing::IndexListing;
 use crate::{
@@ -13,7 +13,7 @@ use crate::{
     keys::{self, EventSet, TimeList},
     lookup::{self, cut, event, number_of, placing, row_of, summaries},
     store::Store,
-    types::{Cursor, Measured, Page, RecordSummary, RecordView, Scope, Span},
+    types::{CountedMeasurement, Cursor, Page, RecordSummary, RecordView, Scope, Span},
     values::{self, Evidence, GraphPoint, Publisher},
 };
 
@@ -152,7 +152,7 @@ impl Store {
     ///
     /// # Errors
     /// When the store cannot be read.
-    pub fn judgement(&self, id: &RecordId) -> Result<Option<Judgement>> {
+    pub fn judgement(&self, id: &RecordId) -> Result<Option<Assessment>> {
         let view = self.view();
         row_of(&view, id)?.map(|row| lookup::judgement(&view, &row)).transpose()
     }
@@ -161,7 +161,7 @@ impl Store {
     ///
     /// # Errors
     /// When the store cannot be read.
-    pub fn evidence(&self, id: &RecordId) -> Result<Vec<Measured>> {
+    pub fn evidence(&self, id: &RecordId) -> Result<Vec<CountedMeasurement>> {
         let view = self.view();
         let Some(number) = number_of(&view, Kind::Experiment, &(*id).into())? else { return Ok(Vec::new()) };
         let Some(bytes) = view.get(Column::Evidence, &keys::number(number))? else { return Ok(Vec::new()) };

@@ -1,4 +1,4 @@
-//! Finding records by the words ([`crate::words`]) of their description and hypothesis.
+//! StoreFinding records by the words ([`crate::words`]) of their description and hypothesis.
 
 use std::{borrow::Cow, ops::ControlFlow};
 
@@ -7,7 +7,7 @@ use spore_protocol::TaskId;
 use super::listing::IndexListing;
 use crate::{
     columns::Column,
-    db::{KeyOrder, KeyReader, Snapshot},
+    db::{DbSnapshot, KeyOrder, KeyReader},
     error::Result,
     keys,
     lookup::{listed, placing},
@@ -101,7 +101,7 @@ fn numbers(block: u64, uses: &[u8], after: Option<u64>, way: KeyOrder) -> impl I
 }
 
 /// Removes and returns the word that the fewest records use, as far as uses are counted.
-fn take_rarest<'a>(view: &Snapshot<'_>, words: &mut Vec<Cow<'a, str>>) -> Result<Option<Cow<'a, str>>> {
+fn take_rarest<'a>(view: &DbSnapshot<'_>, words: &mut Vec<Cow<'a, str>>) -> Result<Option<Cow<'a, str>>> {
     let mut counts = Vec::with_capacity(words.len());
     for word in words.iter() {
         let mut count = 0;

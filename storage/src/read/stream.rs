@@ -7,7 +7,7 @@ use spore_protocol::{Kind, ObjectId, RecordId};
 
 use crate::{
     columns::Column,
-    db::{KeyOrder, KeyReader, Snapshot},
+    db::{DbSnapshot, KeyOrder, KeyReader},
     error::{Damage, Result, StoreError},
     keys::{self, Moment, TimeList},
     lookup::{change, number_of, placing, row_of},
@@ -75,7 +75,7 @@ impl Store {
 }
 
 /// The id that an entry of a list stands for.
-fn id_in(view: &Snapshot<'_>, listing: TimeList, key: &[u8]) -> Result<ObjectId> {
+fn id_in(view: &DbSnapshot<'_>, listing: TimeList, key: &[u8]) -> Result<ObjectId> {
     if listing.compared() {
         return keys::last_id(key).map(ObjectId);
     }

@@ -11,7 +11,7 @@ use spore_protocol::ObjectId;
 
 use crate::{
     columns::Column,
-    db::{KeyOrder, KeyReader, Snapshot},
+    db::{DbSnapshot, KeyOrder, KeyReader},
     error::{Result, StoreError},
     keys::{self, TimeList},
     store::Store,
@@ -22,7 +22,7 @@ use crate::{
 /// The items of one scope at one moment, in (timestamp, id) order. It holds a snapshot: use it for one message, not
 /// for a session, between whose messages the set may change.
 pub struct SyncSet<'a> {
-    view: Snapshot<'a>,
+    view: DbSnapshot<'a>,
     prefix: [u8; keys::SCOPE],
     /// First key of each bucket, how many items come before it, and their sum.
     buckets: Vec<(Vec<u8>, usize, Bucket)>,

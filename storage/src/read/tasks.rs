@@ -7,7 +7,7 @@ use spore_protocol::{HardwareClass, Kind, RecordId, TaskId};
 use super::listing::IndexListing;
 use crate::{
     columns::Column,
-    db::{KeyOrder, KeyReader, Snapshot},
+    db::{DbSnapshot, KeyOrder, KeyReader},
     error::{Damage, Result},
     keys,
     lookup::{manifest, placing, row, task_state},
@@ -112,12 +112,12 @@ fn bytes_of(task: &TaskView) -> usize {
 }
 
 /// A task that an index names.
-fn known(view: &Snapshot<'_>, id: TaskId) -> Result<TaskView> {
+fn known(view: &DbSnapshot<'_>, id: TaskId) -> Result<TaskView> {
     let state = task_state(view, &id)?;
     task_view(view, id, state.ok_or(Damage::NoObject { kind: Kind::Task, id: id.into() })?)
 }
 
-fn task_view(view: &Snapshot<'_>, id: TaskId, state: TaskState) -> Result<TaskView> {
+fn task_view(view: &DbSnapshot<'_>, id: TaskId, state: TaskState) -> Result<TaskView> {
     let legacy = state.founder.is_some();
     let goal = state.goal();
     let prefix = if legacy { "legacy" } else { "task" };
@@ -147,7 +147,7 @@ fn task_view(view: &Snapshot<'_>, id: TaskId, state: TaskState) -> Result<TaskVi
     })
 }
 
-fn classes(view: &Snapshot<'_>, task: &TaskId) -> Result<Vec<ClassView>> {
+fn classes(view: &DbSnapshot<'_>, task: &TaskId) -> Result<Vec<ClassView>> {
     let mut classes = Vec::new();
     view.each(Column::Classes, &task.0, &mut |_, value| {
         let ClassState { class, counted } = values::decode(value)?;
@@ -171,7 +171,7 @@ fn classes(view: &Snapshot<'_>, task: &TaskId) -> Result<Vec<ClassView>> {
 }
 
 /// The first record of a frontier, whose keys are in the order of the goal.
-fn best(view: &Snapshot<'_>, prefix: &[u8]) -> Result<Option<(RecordId, f64)>> {
+fn best(view: &DbSnapshot<'_>, prefix: &[u8]) -> Result<Option<(RecordId, f64)>> {
     let Some((key, _)) = view.first(Column::Frontier, prefix, None, KeyOrder::Ascending)? else { return Ok(None) };
     let best = row(view, keys::last_number(&key)?)?.summary;
     Ok(Some((best.id, best.metric)))

@@ -6,7 +6,7 @@ use spore_protocol::{Kind, ObjectId, SignedObject, TaskId};
 
 use crate::{
     columns::Column,
-    db::{KeyOrder, KeyReader, Snapshot},
+    db::{DbSnapshot, KeyOrder, KeyReader},
     error::{Damage, Result},
     keys,
     lookup::{change, object, tally},
@@ -128,7 +128,7 @@ impl Store {
 }
 
 /// The placings of these records. They are all placings between the first and the last of them.
-fn placings(view: &Snapshot<'_>, numbers: impl Iterator<Item = u64>, way: KeyOrder) -> Result<Vec<Placing>> {
+fn placings(view: &DbSnapshot<'_>, numbers: impl Iterator<Item = u64>, way: KeyOrder) -> Result<Vec<Placing>> {
     let (mut numbers, mut placings) = (numbers.peekable(), Vec::new());
     let Some(first) = numbers.peek().map(|first| first.to_be_bytes()) else { return Ok(placings) };
     view.walk(Column::Records, &[], Some(&first), way, &mut |key, value| {

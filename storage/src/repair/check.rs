@@ -9,7 +9,7 @@ use crate::{
     db::{Db, KeyScanner, KeyValue},
     error::Result,
     layout::ScratchFolder,
-    progress::{Stage, Watch, notify, unwatched},
+    progress::{Stage, Watch, notify},
     salvage::{SalvageScan, ScanStep},
     store::Store,
     tuning::Access,
@@ -23,7 +23,7 @@ const SHOWN: usize = 48;
 
 /// One entry that does not follow from the objects.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub struct Finding {
+pub struct StoreFinding {
     pub column: String,
     /// The key in hex, or the kind and id of an object.
     pub key: String,
@@ -31,7 +31,7 @@ pub struct Finding {
     pub found: String,
 }
 
-impl fmt::Display for Finding {
+impl fmt::Display for StoreFinding {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         write!(f, "{} {}: expected {}, found {}", self.column, self.key, self.expected, self.found)
     }
@@ -44,7 +44,7 @@ pub struct CheckReport {
     pub objects: u64,
     pub pending: u64,
     /// The first findings: damage, then objects, then columns. Empty in a sound store.
-    pub findings: Vec<Finding>,
+    pub findings: Vec<StoreFinding>,
     pub finding_count: u64,
 }
 
@@ -54,7 +54,7 @@ impl Store {
     ///
     /// # Errors
     /// [`crate::StoreError::Cancelled`]; when the database for comparison cannot be written.
-    pub fn check_with(&self, watch: &mut Watch<'_>) -> Result<CheckReport> {
+    pub fn check(&self, watch: &mut Watch<'_>) -> Result<CheckReport> {
         let scratch = ScratchFolder::new(self.dir())?;
         let expected = Db::open(scratch.path(), Access::Scratch)?;
         let view = self.view();
@@ -73,19 +73,10 @@ impl Store {
         }
         Ok(report)
     }
-
-    /// As [`Store::check_with`], without progress: the findings as text.
-    ///
-    /// # Errors
-    /// As [`Store::check_with`].
-    pub fn check(&self) -> Result<Vec<String>> {
-        let report = self.check_with(&mut unwatched)?;
-        Ok(report.findings.iter().map(Finding::to_string).collect())
-    }
 }
 
 impl CheckReport {
-    fn add(&mut self, finding: impl FnOnce() -> Finding) {
+    fn add(&mut self, finding: impl FnOnce() -> StoreFinding) {
         self.finding_count += 1;
         if self.findings.len() < MAX_FINDINGS {
             self.findings.push(finding());
@@ -93,7 +84,7 @@ impl CheckReport {
     }
 }
 
-fn finding_of(fault: &Fault) -> Finding {
+fn finding_of(fault: &Fault) -> StoreFinding {
     let (key, expected, found) = match fault {
         Fault::Lost { kind, id, why } => (format!("{kind} {id}"), "the object that the change log names", why.clone()),
         Fault::Refused { kind, id, why } => {
@@ -103,11 +94,11 @@ fn finding_of(fault: &Fault) -> Finding {
             (format!("experiment {id}"), "its parent stored before it", format!("no {missing}"))
         }
     };
-    Finding { column: Column::Objects.name().into(), key, expected: expected.into(), found }
+    StoreFinding { column: Column::Objects.name().into(), key, expected: expected.into(), found }
 }
 
-fn unreadable(column: String, why: String) -> Finding {
-    Finding { column, key: "(a part)".into(), expected: "entries".into(), found: why }
+fn unreadable(column: String, why: String) -> StoreFinding {
+    StoreFinding { column, key: "(a part)".into(), expected: "entries".into(), found: why }
 }
 
 /// The readable entries of one side of the comparison. Damage is added to `damages`.
@@ -143,7 +134,7 @@ fn compare(column: Column, expected: &Db, found: &dyn KeyScanner, report: &mut C
         if value(&left) != value(&right) {
             let key = left.as_ref().or(right.as_ref()).map(|(key, _)| hex::encode(key)).unwrap_or_default();
             let column = column.name().to_owned();
-            report.add(|| Finding { column, key, expected: shown(&left), found: shown(&right) });
+            report.add(|| StoreFinding { column, key, expected: shown(&left), found: shown(&right) });
         }
     }
     drop((expected, found));

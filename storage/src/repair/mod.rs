@@ -12,7 +12,7 @@ mod replay;
 mod walk;
 
 pub use self::{
-    check::{CheckReport, Finding},
+    check::{CheckReport, StoreFinding},
     files::FilesReport,
     rebuild::RepairReport,
     replay::Fault,

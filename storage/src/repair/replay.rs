@@ -328,7 +328,7 @@ impl<'a> Replay<'a> {
 
     fn insert_pending(&mut self, id: &[u8], held: &[u8]) -> Result<()> {
         let found = values::decode::<PendingEntry>(held).and_then(|held| {
-            let object = values::decode_object(Kind::Experiment, &held.object.0)?.verify()?;
+            let object = values::decode_object(Kind::Experiment, &held.object)?.verify()?;
             Ok((held, object))
         });
         let (held, object) = match found {
@@ -349,7 +349,7 @@ impl<'a> Replay<'a> {
             InsertOutcome::Rejected(reject) => self.refuse(Kind::Experiment, object.id(), reject.to_string()),
             InsertOutcome::Failed(error) => return Err(error),
         }
-        self.step(held.object.0.len())
+        self.step(held.object.len())
     }
 
     /// Keeps a record pending, whatever its parent is: between two steps of a release, the parent is stored or
@@ -364,7 +364,7 @@ impl<'a> Replay<'a> {
             _ if decided => self.refuse(Kind::Experiment, id, "it is pending and decided".into()),
             _ => self.refuse(Kind::Experiment, id, "it is pending without a parent".into()),
         }
-        self.step(held.object.0.len())
+        self.step(held.object.len())
     }
 
     /// Reports the records whose parents are lost. With `now`, they wait from then on: their parents are requested

@@ -8,7 +8,10 @@ use std::{
 
 use spore_protocol::{Cid, Goal, VerifiedObject};
 
-use super::objects::{manifest, record, sign, task_of};
+use super::{
+    findings,
+    objects::{manifest, record, sign, task_of},
+};
 use crate::{GcPlan, RestorePlan, Stage, Store, StoreError, unwatched};
 
 fn records(from: u64, to: u64) -> Vec<VerifiedObject> {
@@ -44,7 +47,7 @@ fn backups_copy_only_new_files_and_each_can_be_restored() {
         assert_eq!((report.artifacts_copied, report.sequence), (2, count));
         let restored = Store::open(target.path()).unwrap();
         assert_eq!((restored.counts().unwrap().experiments, restored.lost_changes()), (count, None));
-        assert_eq!(restored.check().unwrap(), Vec::<String>::new());
+        assert_eq!(findings(&restored), Vec::<String>::new());
         assert_eq!(restored.artifact(&script).unwrap().unwrap(), b"script");
         assert_eq!((restored.verify_artifact(&large).unwrap(), restored.pins().unwrap()), (true, vec![large]));
     }
@@ -70,7 +73,7 @@ fn upkeep_runs_beside_a_writer() {
             at
         });
         for _ in 0..3 {
-            assert_eq!(store.check().unwrap(), Vec::<String>::new());
+            assert_eq!(findings(&store), Vec::<String>::new());
             store.backup(folder.path(), 2, &mut unwatched).unwrap();
             store.compact(&mut unwatched).unwrap();
             let files = store.verify_files(&mut unwatched).unwrap();
@@ -86,7 +89,7 @@ fn upkeep_runs_beside_a_writer() {
     let target = tempfile::tempdir().unwrap();
     Store::restore(folder.path(), target.path(), RestorePlan::default(), &mut unwatched).unwrap();
     let restored = Store::open(target.path()).unwrap();
-    assert_eq!((restored.check().unwrap(), restored.lost_changes()), (vec![], None));
+    assert_eq!((findings(&restored), restored.lost_changes()), (vec![], None));
     assert!((100..=written).contains(&restored.counts().unwrap().experiments));
 }
 
@@ -111,7 +114,7 @@ fn restore_replaces_a_store_only_on_request_and_keeps_its_sequence() {
     assert_eq!(store.lost_changes(), Some(11..=15), "changes after the backup are reported as lost");
     let report = store.insert(&records(10, 15), 1).unwrap();
     assert_eq!(report.changes[0].sequence, 16);
-    assert_eq!(store.check().unwrap(), Vec::<String>::new());
+    assert_eq!(findings(&store), Vec::<String>::new());
 }
 
 #[test]
@@ -167,7 +170,7 @@ fn backup_folder_is_locked_while_it_is_written() {
     store.put_artifact(b"script").unwrap();
     let target = tempfile::tempdir().unwrap();
     let mut refused = 0;
-    let mut watch = |progress: crate::Progress| {
+    let mut watch = |progress: crate::StageProgress| {
         if progress.stage == Stage::Artifacts {
             let plan = RestorePlan::default();
             let restored = Store::restore(folder.path(), target.path(), plan, &mut unwatched);

@@ -8,7 +8,10 @@ use std::{
 
 use spore_protocol::{Goal, Kind, ObjectId, Record, RecordId, Verified, VerifiedObject};
 
-use super::objects::{manifest, profile, record, sign, task_of, verification};
+use super::{
+    findings,
+    objects::{manifest, profile, record, sign, task_of, verification},
+};
 use crate::{Damage, Fault, Store, StoreError, columns::Column, layout, unwatched};
 
 /// Seconds between two batches of a [`stored`] store.
@@ -126,7 +129,7 @@ fn refill(store: &Store, objects: &[VerifiedObject]) {
     let report = store.insert(&again, 5_000).unwrap();
     assert!(report.changes.iter().all(|change| change.sequence > before), "no sequence number is used twice");
     assert_eq!(missing(store, objects), []);
-    assert_eq!((store.pending_count().unwrap(), store.check().unwrap()), (0, vec![]));
+    assert_eq!((store.pending_count().unwrap(), findings(store)), (0, vec![]));
 }
 
 #[test]
@@ -150,7 +153,7 @@ fn flipped_block_is_reported_never_served_and_repaired() {
     let files = store.verify_files(&mut unwatched).unwrap();
     let [damaged] = files.damaged.as_slice() else { panic!("{files:?}") };
     assert_eq!((damaged.column.as_str(), damaged.file.clone()), ("objects", Some(name(&table))));
-    let check = store.check_with(&mut unwatched).unwrap();
+    let check = store.check(&mut unwatched).unwrap();
     let named = check.findings.iter().filter(|finding| finding.column == "objects").count();
     assert!(named >= unreadable, "{:?}", check.findings);
     drop(store);
@@ -160,7 +163,7 @@ fn flipped_block_is_reported_never_served_and_repaired() {
     assert_eq!(lost, unreadable);
     assert!(report.kept.is_some_and(|kept| kept.is_dir()));
     let store = Store::open(dir.path()).unwrap();
-    assert_eq!(store.check().unwrap(), Vec::<String>::new());
+    assert_eq!(findings(&store), Vec::<String>::new());
     assert_eq!(missing(&store, &objects).len() as u64, unreadable as u64 + store.pending_count().unwrap());
     assert!(store.sequence() >= before);
     refill(&store, &objects);
@@ -186,7 +189,7 @@ fn repair_takes_lost_objects_from_the_newest_backup() {
     assert!(report.from_backup >= 3 && report.damaged_files.len() == 3);
     let store = Store::open(dir.path()).unwrap();
     assert_eq!(summaries(&store), before, "sequence numbers and times of arrival too");
-    assert_eq!((missing(&store, &objects), store.check().unwrap()), (vec![], vec![]));
+    assert_eq!((missing(&store, &objects), findings(&store)), (vec![], vec![]));
 }
 
 #[test]
@@ -197,12 +200,12 @@ fn damaged_index_is_computed_again_without_loss() {
         let table = table(dir.path(), column);
         flip(&table, length(&table) / 3);
         let store = Store::open(dir.path()).unwrap();
-        let findings = store.check_with(&mut unwatched).unwrap().findings;
-        assert!(findings.iter().any(|finding| finding.column == column.name()), "{column:?}: {findings:?}");
+        let reported = store.check(&mut unwatched).unwrap().findings;
+        assert!(reported.iter().any(|finding| finding.column == column.name()), "{column:?}: {reported:?}");
         drop(store);
         Store::repair(dir.path(), None, NOW, &mut unwatched).unwrap();
         let store = Store::open(dir.path()).unwrap();
-        assert_eq!((missing(&store, &objects), store.check().unwrap()), (vec![], vec![]), "{column:?}");
+        assert_eq!((missing(&store, &objects), findings(&store)), (vec![], vec![]), "{column:?}");
     }
 }
 
@@ -235,7 +238,7 @@ fn database_without_its_list_of_tables_is_repaired() {
     let report = Store::repair(dir.path(), None, NOW, &mut unwatched).unwrap();
     assert_eq!(report.objects, objects.len() as u64, "{report:?}");
     let store = Store::open(dir.path()).unwrap();
-    assert_eq!((missing(&store, &objects), store.check().unwrap()), (vec![], vec![]));
+    assert_eq!((missing(&store, &objects), findings(&store)), (vec![], vec![]));
 }
 
 #[test]
@@ -250,7 +253,7 @@ fn damaged_wal_is_noticed_and_its_sequence_numbers_are_not_used_again() {
         let lost = store.lost_changes().unwrap();
         assert_eq!(*lost.end(), acknowledged);
         assert_eq!(missing(&store, &objects).len() as u64, acknowledged + 1 - lost.start());
-        assert_eq!((store.sequence(), store.check().unwrap()), (acknowledged, vec![]));
+        assert_eq!((store.sequence(), findings(&store)), (acknowledged, vec![]));
         refill(&store, &objects);
         drop(store);
         assert_eq!(Store::open(dir.path()).unwrap().lost_changes(), None, "reported once");
@@ -268,7 +271,7 @@ fn altered_object_is_reported_and_dropped_by_a_repair() {
     let mut forged = crate::values::encode_stored(leaf);
     forged[5] ^= 1;
     store.database().commit([(Column::Objects, &key[..], Some(&forged[..]))]).unwrap();
-    let findings = store.check().unwrap();
+    let findings = findings(&store);
     assert!(findings.iter().any(|text| text.contains(&leaf.id().to_string())), "{findings:?}");
     drop(store);
     let report = Store::repair(dir.path(), None, NOW, &mut unwatched).unwrap();
@@ -289,7 +292,7 @@ fn cancelled_repair_leaves_the_store_unchanged() {
     });
     assert!(matches!(stopped, Err(StoreError::Cancelled)));
     let store = Store::open(dir.path()).unwrap();
-    assert_eq!((missing(&store, &objects), store.check().unwrap()), (vec![], vec![]));
+    assert_eq!((missing(&store, &objects), findings(&store)), (vec![], vec![]));
     assert!(matches!(Store::repair(dir.path(), None, NOW, &mut unwatched), Err(StoreError::Locked { .. })));
     let nowhere = tempfile::tempdir().unwrap();
     assert!(matches!(Store::repair(nowhere.path(), None, NOW, &mut unwatched), Err(StoreError::NotFound(_))));
@@ -299,7 +302,7 @@ fn cancelled_repair_leaves_the_store_unchanged() {
 fn cancelled_check_leaves_no_files() {
     let dir = stored(&history(600));
     let store = Store::open(dir.path()).unwrap();
-    let stopped = store.check_with(&mut |_| std::ops::ControlFlow::Break(()));
+    let stopped = store.check(&mut |_| std::ops::ControlFlow::Break(()));
     assert!(matches!(stopped, Err(StoreError::Cancelled)));
     assert!(!layout::scratch(dir.path()).exists());
 }
@@ -332,7 +335,7 @@ fn object_missing_from_the_change_log_keeps_its_sequence_number() {
     assert_eq!((report.objects, report.pending, report.faults), (objects.len() as u64, 0, vec![]));
     assert_eq!(changes(dir.path()), before);
     let store = Store::open(dir.path()).unwrap();
-    assert_eq!((missing(&store, &objects), store.check().unwrap()), (vec![], vec![]));
+    assert_eq!((missing(&store, &objects), findings(&store)), (vec![], vec![]));
 }
 
 #[test]
@@ -345,7 +348,7 @@ fn old_records_wait_when_their_root_is_lost() {
     let waiting = report.faults.iter().filter(|fault| matches!(fault, Fault::Orphaned { .. })).count() as u64;
     assert_eq!((report.pending, waiting, report.kept.is_some()), (299, 299, true));
     let store = Store::open(dir.path()).unwrap();
-    assert_eq!(store.check().unwrap(), Vec::<String>::new());
+    assert_eq!(findings(&store), Vec::<String>::new());
     // The first insertion of the node afterwards.
     let other = store.insert(&[profile(7, "seven", 5).into()], NOW + 60).unwrap();
     assert_eq!((other.dropped_pending, store.pending_count().unwrap()), (0, 299));
@@ -404,7 +407,7 @@ fn repair_reports_changes_lost_to_a_damaged_wal_and_keeps_later_ones() {
         assert!(report.kept.is_some_and(|kept| kept.is_dir()), "the log is kept");
         let store = Store::open(dir.path()).unwrap();
         assert_eq!((store.sequence(), store.lost_changes()), (last, None));
-        assert_eq!(store.check().unwrap(), Vec::<String>::new());
+        assert_eq!(findings(&store), Vec::<String>::new());
         refill(&store, &objects);
         drop(store);
         let again = Store::repair(dir.path(), None, NOW, &mut unwatched).unwrap();
@@ -428,7 +431,7 @@ fn repair_takes_objects_without_any_trace_from_the_backup() {
     assert_eq!(changes(dir.path()), before, "under their old sequence numbers");
     let store = Store::open(dir.path()).unwrap();
     let summary = store.summary(&RecordId::from(leaf.id())).unwrap().unwrap();
-    assert_eq!((summary.received_at, store.check().unwrap()), (2 * MONTH, vec![]));
+    assert_eq!((summary.received_at, findings(&store)), (2 * MONTH, vec![]));
 }
 
 #[test]

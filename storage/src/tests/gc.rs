@@ -20,7 +20,7 @@ fn dropped(report: &GcReport) -> Vec<(Cid, DropReason)> {
     report.dropped.iter().map(|dropped| (dropped.cid, dropped.reason)).collect()
 }
 
-struct World {
+struct GcWorld {
     _dir: tempfile::TempDir,
     store: Store,
     /// Artifacts of the manifest, the root, and the record on the frontier.
@@ -32,7 +32,7 @@ struct World {
     pinned: Cid,
 }
 
-fn world() -> World {
+fn world() -> GcWorld {
     let dir = tempfile::tempdir().unwrap();
     let store = Store::open(dir.path()).unwrap();
     let days = |days: u64| days * 86_400;
@@ -57,7 +57,7 @@ fn world() -> World {
     let third = with(record(1, Some(id), Some(&second), 1.0, 13), best);
     let objects: [VerifiedObject; 4] = [task.into(), first.into(), second.into(), third.into()];
     store.insert(&objects, 1).unwrap();
-    World { _dir: dir, store, needed, beaten, loose, pinned }
+    GcWorld { _dir: dir, store, needed, beaten, loose, pinned }
 }
 
 fn gc(store: &Store, max_age: Option<u64>, max_bytes: Option<u64>, dry_run: bool) -> GcReport {
@@ -66,7 +66,7 @@ fn gc(store: &Store, max_age: Option<u64>, max_bytes: Option<u64>, dry_run: bool
 
 #[test]
 fn gc_drops_unreferenced_then_least_recently_used_and_never_needed_artifacts() {
-    let World { _dir, store, needed, beaten, loose, pinned } = world();
+    let GcWorld { _dir, store, needed, beaten, loose, pinned } = world();
     assert_eq!(gc(&store, None, None, true).kept_count, 9);
     assert_eq!(dropped(&gc(&store, None, Some(9_000), true)), []);
     let size = |cid| (cid, DropReason::Size);
@@ -95,7 +95,7 @@ fn gc_drops_unreferenced_then_least_recently_used_and_never_needed_artifacts() {
 
 #[test]
 fn reading_an_artifact_counts_as_a_use_and_verifying_does_not() {
-    let World { _dir, store, loose, .. } = world();
+    let GcWorld { _dir, store, loose, .. } = world();
     assert!(store.verify_artifact(&loose[0]).unwrap());
     store.verify_files(&mut unwatched).unwrap();
     assert_eq!(store.read_artifact_range(&loose[1], 0, 5).unwrap().unwrap(), b"newer");
@@ -106,7 +106,7 @@ fn reading_an_artifact_counts_as_a_use_and_verifying_does_not() {
 
 #[test]
 fn read_only_store_allows_only_a_dry_run() {
-    let World { _dir: dir, store, pinned, .. } = world();
+    let GcWorld { _dir: dir, store, pinned, .. } = world();
     drop(store);
     let store = Store::open_read_only(dir.path()).unwrap();
     assert_eq!(gc(&store, None, Some(0), true).dropped_count, 3);

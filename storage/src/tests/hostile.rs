@@ -7,7 +7,10 @@ use spore_protocol::{
     Verified, VerifiedObject,
 };
 
-use super::objects::{identity, manifest, record, rerun, sign, verification};
+use super::{
+    findings,
+    objects::{identity, manifest, record, rerun, sign, verification},
+};
 use crate::{
     InsertOutcome, Page, Scope, Span, Store, TaskView,
     columns::Column,
@@ -36,7 +39,7 @@ fn any(record: &Verified<Record>) -> VerifiedObject {
 }
 
 fn sound(store: &Store) {
-    assert_eq!(store.check().unwrap(), Vec::<String>::new());
+    assert_eq!(findings(store), Vec::<String>::new());
 }
 
 /// A measurement by this signer, with this device's name.
@@ -46,12 +49,12 @@ fn measured(signer: u8, about: &Verified<Record>, gpu: &str, value: f64, timesta
 }
 
 /// Counts the objects that are read through it.
-struct Counting<'a> {
+struct CountingReader<'a> {
     store: &'a Store,
     objects: Cell<usize>,
 }
 
-impl KeyReader for Counting<'_> {
+impl KeyReader for CountingReader<'_> {
     fn get(&self, column: Column, key: &[u8]) -> Result<Option<Vec<u8>>> {
         self.objects.set(self.objects.get() + usize::from(column == Column::Objects));
         self.store.database().get(column, key)
@@ -71,7 +74,7 @@ impl KeyReader for Counting<'_> {
 
 /// How many objects are read to insert this one. It is not written.
 fn objects_read_for(store: &Store, object: &VerifiedObject) -> usize {
-    let counting = Counting { store, objects: Cell::new(0) };
+    let counting = CountingReader { store, objects: Cell::new(0) };
     let mut batch = InsertBatch::new(&counting).unwrap();
     assert_eq!(batch.insert(object, 1000).unwrap(), InsertOutcome::New);
     drop(batch.finish().unwrap());

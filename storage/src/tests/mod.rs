@@ -12,3 +12,11 @@ mod model;
 pub mod objects;
 mod pending;
 mod stream;
+
+use crate::{Store, unwatched};
+
+/// What a check of the store finds, as text. Empty for a sound store.
+fn findings(store: &Store) -> Vec<String> {
+    let report = store.check(&mut unwatched).unwrap();
+    report.findings.iter().map(ToString::to_string).collect()
+}

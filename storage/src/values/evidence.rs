@@ -6,11 +6,11 @@ use std::collections::BTreeSet;
 use serde::{Deserialize, Serialize};
 use spore_protocol::{
     EventId, NodeId, ObjectId,
-    reputation::{Deed, Step},
-    verdict::Judgement,
+    reputation::{DatedDeed, Deed},
+    verdict::Assessment,
 };
 
-use crate::types::Measured;
+use crate::types::CountedMeasurement;
 
 /// Deeds in the order in which those of one event count: the one worth most first.
 const DEEDS: [Deed; 5] =
@@ -39,17 +39,18 @@ pub struct Evidence {
 }
 
 impl Evidence {
-    pub fn of(judgement: &Judgement, steps: &[Step]) -> Self {
-        let counted = judgement.counted().map(|m| (m.event_id, m.node, m.timestamp, m.kind.to_owned(), m.value));
-        let award = |step: &Step| {
+    pub fn of(judgement: &Assessment, steps: &[DatedDeed]) -> Self {
+        let counted = judgement.counted().map(|m| (m.event_id, m.node, m.timestamp, m.kind.name().to_owned(), m.value));
+        let award = |step: &DatedDeed| {
             let rank = DEEDS.iter().zip(0..).find(|(deed, _)| **deed == step.deed).map_or(u8::MAX, |(_, rank)| rank);
             Award { node: step.node, at: step.at, rank }
         };
         Self { counted: counted.collect(), awards: steps.iter().map(award).collect() }
     }
 
-    pub fn measured(self) -> Vec<Measured> {
-        let measured = |(event_id, node, timestamp, kind, value)| Measured { event_id, node, timestamp, kind, value };
+    pub fn measured(self) -> Vec<CountedMeasurement> {
+        let measured =
+            |(event_id, node, timestamp, kind, value)| CountedMeasurement { event_id, node, timestamp, kind, value };
         self.counted.into_iter().map(measured).collect()
     }
 }

@@ -10,7 +10,7 @@ mod row;
 use serde::{Deserialize, Serialize, de::DeserializeOwned};
 use spore_protocol::{
     Goal, HardwareClass, Kind, NodeId, ObjectId, RecordId, Reject, Status, TaskId,
-    cbor::{self, Bytes},
+    cbor::{self, ByteBuf},
 };
 
 pub use evidence::{Award, Evidence, deed_of_rank};
@@ -268,7 +268,7 @@ pub struct PendingEntry {
     pub received_at: u64,
     pub parent: RecordId,
     /// The record as [`encode_object`] makes it.
-    pub object: Bytes,
+    pub object: ByteBuf,
 }
 
 /// Why a record was refused by the lineage rules.

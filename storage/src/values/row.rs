@@ -2,8 +2,8 @@
 
 use spore_protocol::{
     Kind, ObjectId, Record, RecordId, Status, TaskId, Verdict,
-    frontier::Candidate,
-    lineage::{Parent, Place},
+    frontier::FrontierRecord,
+    lineage::{ParentPlacement, Placement},
     verdict::Subject,
 };
 
@@ -100,7 +100,7 @@ impl RecordRow {
     pub fn of(
         id: RecordId,
         record: &Record,
-        place: Place,
+        place: Placement,
         received_at: u64,
         sequence: u64,
         parent_number: u64,
@@ -207,13 +207,13 @@ impl RecordRow {
         Moment { timestamp: s.timestamp, id: ObjectId(s.id.0), number: s.sequence }
     }
 
-    pub fn as_parent(&self) -> Parent {
-        Parent { task_id: self.summary.task_id, depth: self.summary.depth }
+    pub fn as_parent(&self) -> ParentPlacement {
+        ParentPlacement { task_id: self.summary.task_id, depth: self.summary.depth }
     }
 
-    pub fn candidate(&self) -> Candidate {
+    pub fn candidate(&self) -> FrontierRecord {
         let s = &self.summary;
-        Candidate {
+        FrontierRecord {
             id: s.id,
             parent: s.parent,
             status: s.status,

@@ -8,7 +8,7 @@ use std::ops::ControlFlow;
 
 use spore_protocol::{
     Kind, NodeId, RecordId, Status, TaskId,
-    frontier::{View, beats, share_view},
+    frontier::{FrontierView, beats, share_view},
 };
 
 use super::InsertBatch;
@@ -45,7 +45,7 @@ impl InsertBatch<'_> {
 
     /// Replaces what is known of a task, and moves trees when that changes the root or the goal. The root is the
     /// creator's first parentless record, or else the first one of all nodes. The keys are in the order of the
-    /// protocol's [`spore_protocol::lineage::RootRank`].
+    /// protocol's [`spore_protocol::lineage`].
     pub(super) fn update_task(&mut self, task: &TaskId, known: TaskState) -> Result<()> {
         let root = match known.creator() {
             Some(creator) => self.first_root(task, Some(&creator))?,
@@ -106,7 +106,7 @@ impl InsertBatch<'_> {
                 self.view.delete(column, key);
             }
         }
-        self.memory.tails.clear();
+        self.cache.tails.clear();
         let state = self.task(task)?;
         let gone = std::mem::take(&mut state.counted);
         state.strays += gone.experiments;
@@ -141,7 +141,9 @@ impl InsertBatch<'_> {
         self.enter_series(&row, Some(&keys::class(&s.class)))?;
         let parent = if row.parent_number == 0 { None } else { Some(self.row(row.parent_number)?.clone()) };
         let candidate = row.candidate();
-        for (frontier, view) in [(Frontier::Class, View::Class(s.class.clone())), (Frontier::Blind, View::ClassBlind)] {
+        for (frontier, view) in
+            [(Frontier::Class, FrontierView::Class(s.class.clone())), (Frontier::Blind, FrontierView::ClassBlind)]
+        {
             self.enter_frontier(frontier, &row)?;
             if let Some(parent) = &parent {
                 let other = parent.candidate();

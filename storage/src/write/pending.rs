@@ -1,6 +1,6 @@
 //! Pending records: they arrived before their parents, and are kept on disk, within bounds, until these arrive.
 
-use spore_protocol::{Kind, Record, RecordId, Reject, Signed, SignedObject, cbor::Bytes};
+use spore_protocol::{Kind, Record, RecordId, Reject, Signed, SignedObject, cbor::ByteBuf};
 
 use super::{InsertBatch, record::Placed};
 use crate::{
@@ -50,14 +50,14 @@ impl InsertBatch<'_> {
     pub fn add_pending(&mut self, record: &Signed<Record>, parent: RecordId, received_at: u64) -> Result<()> {
         let id = RecordId::from(record.id());
         let order = self.tally.next_pending;
-        let object = Bytes(values::encode_object(&SignedObject::Experiment(record.clone())));
+        let object = ByteBuf::from(values::encode_object(&SignedObject::Experiment(record.clone())));
         // There are more only after a repair that lost the parents of many. These are dropped one by one, as others
         // arrive.
         let most = (MAX_PENDING.max(self.tally.pending), MAX_PENDING_BYTES.max(self.tally.pending_bytes));
         self.dirty = true;
         self.tally.next_pending += 1;
         self.tally.pending += 1;
-        self.tally.pending_bytes += object.0.len() as u64;
+        self.tally.pending_bytes += object.len() as u64;
         self.view.put(Column::Pending, id.0.to_vec(), encode(&PendingEntry { order, received_at, parent, object })?);
         self.view.put(Column::PendingByParent, keys::pending_child(&parent, order, &id), Vec::new());
         self.view.put(Column::PendingByAge, order.to_be_bytes().to_vec(), id.0.to_vec());
@@ -145,7 +145,7 @@ impl InsertBatch<'_> {
         self.view.delete(Column::PendingByParent, keys::pending_child(&held.parent, held.order, id));
         self.view.delete(Column::PendingByAge, held.order.to_be_bytes().to_vec());
         self.tally.pending = self.tally.pending.saturating_sub(1);
-        self.tally.pending_bytes = self.tally.pending_bytes.saturating_sub(held.object.0.len() as u64);
+        self.tally.pending_bytes = self.tally.pending_bytes.saturating_sub(held.object.len() as u64);
         Ok(held)
     }
 
@@ -172,7 +172,7 @@ impl InsertBatch<'_> {
                     }
                     held => held?,
                 };
-                self.budget = (self.budget.0.saturating_sub(1), self.budget.1.saturating_sub(held.object.0.len()));
+                self.budget = (self.budget.0.saturating_sub(1), self.budget.1.saturating_sub(held.object.len()));
                 let verdict = match &reject {
                     Some(reject) => Some(reject.clone()),
                     None => self.place_pending(&held)?,
@@ -200,7 +200,7 @@ impl InsertBatch<'_> {
     }
 
     fn place_pending(&mut self, held: &PendingEntry) -> Result<Option<Reject>> {
-        let SignedObject::Experiment(record) = values::decode_object(Kind::Experiment, &held.object.0)? else {
+        let SignedObject::Experiment(record) = values::decode_object(Kind::Experiment, &held.object)? else {
             return Err(Damage::Value("a pending object is no record").into());
         };
         match self.place(&record, held.received_at)? {

@@ -73,7 +73,7 @@ impl InsertBatch<'_> {
         self.index(&row)?;
         self.index_words(record, number);
         self.attach_early_events(&row)?;
-        self.memory.rows.insert(row);
+        self.cache.rows.insert(row);
         self.changed_rows.insert(number);
         if parent.is_none() {
             self.add_root(number)?;
@@ -115,7 +115,7 @@ impl InsertBatch<'_> {
 
     /// The sequence number of a stored record.
     fn number_of(&self, id: &RecordId) -> Result<Option<u64>> {
-        match self.memory.rows.number_of(id) {
+        match self.cache.rows.number_of(id) {
             Some(number) => Ok(Some(number)),
             None => lookup::number_of(&self.view, Kind::Experiment, &(*id).into()),
         }
@@ -141,7 +141,7 @@ impl InsertBatch<'_> {
 
     /// What a node published in a class, also when that is nothing yet.
     fn publisher(&mut self, key: Vec<u8>, class: &HardwareClass) -> Result<&mut Publisher> {
-        self.memory.publishers.touch(key, |key| {
+        self.cache.publishers.touch(key, |key| {
             let known = self.view.get(Column::Publishers, key)?;
             let none = || Ok(Publisher { class: class.clone(), experiments: 0, first: u64::MAX, last: 0 });
             known.map_or_else(none, |bytes| values::decode(&bytes))

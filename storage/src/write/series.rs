@@ -52,10 +52,10 @@ impl InsertBatch<'_> {
         }
         self.view.put(Column::Series, key.clone(), s.metric.to_bits().to_be_bytes().to_vec());
         if after_tail {
-            self.memory.tails.insert(view, Some((key, s.metric)));
+            self.cache.tails.insert(view, Some((key, s.metric)));
         } else {
             // The last entry itself may have been removed.
-            self.memory.tails.remove(&view);
+            self.cache.tails.remove(&view);
         }
         if class.is_some() {
             self.rejudge_if_verified(row.number())?;
@@ -73,14 +73,14 @@ impl InsertBatch<'_> {
     }
 
     fn tail(&mut self, view: &[u8]) -> Result<Option<(Vec<u8>, f64)>> {
-        if let Some(tail) = self.memory.tails.get(view) {
+        if let Some(tail) = self.cache.tails.get(view) {
             return Ok(tail.clone());
         }
         let tail = match self.view.first(Column::Series, view, None, KeyOrder::Descending)? {
             Some((key, value)) => Some((key, f64::from_bits(values::number(&value)?))),
             None => None,
         };
-        self.memory.tails.insert(view.to_vec(), tail.clone());
+        self.cache.tails.insert(view.to_vec(), tail.clone());
         Ok(tail)
     }
 

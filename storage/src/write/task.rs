@@ -4,7 +4,7 @@ use std::ops::ControlFlow;
 
 use spore_protocol::{Signed, SignedObject, Status, TaskId, TaskManifest, activity::ACTIVITY_WINDOW};
 
-use super::{InsertBatch, memory::is_large};
+use super::{InsertBatch, cache::is_large};
 use crate::{
     columns::Column,
     db::{KeyOrder, KeyReader},
@@ -29,7 +29,7 @@ impl InsertBatch<'_> {
             created_by: manifest.created_by,
             timestamp: manifest.timestamp,
         });
-        self.memory.large |= is_large(&known);
+        self.cache.large |= is_large(&known);
         self.update_task(&task, known)?;
         self.rank_changed.insert(task);
         Ok(InsertOutcome::New)

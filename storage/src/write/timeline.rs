@@ -60,7 +60,7 @@ impl InsertBatch<'_> {
             bucket.subtract(&rest);
             self.put_bucket(start, bucket);
             self.put_bucket(key, tail);
-            self.memory.bucket_ranges.remove(&listing);
+            self.cache.bucket_ranges.remove(&listing);
         } else {
             bucket.add(&Bucket::of(&moment.id));
             self.put_bucket(start, bucket);
@@ -78,7 +78,7 @@ impl InsertBatch<'_> {
         bucket.subtract(&Bucket::of(&moment.id));
         if start == key && start != first_key(listing) {
             self.view.delete(Column::Buckets, key.clone());
-            self.memory.bucket_ranges.remove(&listing);
+            self.cache.bucket_ranges.remove(&listing);
             let (start, mut before) = self.bucket_at(listing, &key)?;
             before.add(&bucket);
             self.put_bucket(start, before);
@@ -90,7 +90,7 @@ impl InsertBatch<'_> {
 
     /// The bucket that a key belongs to, with its first key.
     fn bucket_at(&mut self, listing: TimeList, key: &[u8]) -> Result<(Vec<u8>, Bucket)> {
-        let known = self.memory.bucket_ranges.get(&listing).filter(|range| range.holds(key));
+        let known = self.cache.bucket_ranges.get(&listing).filter(|range| range.holds(key));
         let range = match known {
             Some(range) => range.clone(),
             None => self.bucket_range_around(listing, key)?,
@@ -98,7 +98,7 @@ impl InsertBatch<'_> {
         let bucket = self.view.get(Column::Buckets, &range.start)?;
         let bucket = bucket.map_or_else(|| Ok(Bucket::default()), |bytes| Bucket::decode(&bytes))?;
         let start = range.start.clone();
-        self.memory.bucket_ranges.insert(listing, range);
+        self.cache.bucket_ranges.insert(listing, range);
         Ok((start, bucket))
     }
 

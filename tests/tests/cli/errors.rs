@@ -6,7 +6,7 @@ use std::{
     path::{Path, PathBuf},
 };
 
-use spore_tests::{TestNet, seed::History, spore};
+use spore_tests::{TestNet, seed::SeededTask, spore};
 
 use crate::{
     snapshot::Transcript,
@@ -110,7 +110,7 @@ fn ambiguous_prefix_is_reported_with_its_candidates() {
     write_identity(&dir);
     // Seventeen tasks share a first digit somewhere.
     for number in 0..17 {
-        History::new(number, 1).store(&dir);
+        SeededTask::new(number, 1).store(&dir);
     }
     let mut transcript = Transcript::new(&dir);
     for digit in "0123456789abcdef".chars() {

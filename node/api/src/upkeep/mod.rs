@@ -177,7 +177,7 @@ fn encode(line: &UpkeepLine) -> Vec<u8> {
 /// Those of the store; [`StoreError::Cancelled`] when `watch` asks for it.
 pub fn perform(store: &Store, job: &UpkeepJob, watch: &mut Watch<'_>) -> Result<UpkeepReport, StoreError> {
     Ok(match job {
-        UpkeepJob::Check => UpkeepReport::Check(store.check_with(watch)?.into()),
+        UpkeepJob::Check => UpkeepReport::Check(store.check(watch)?.into()),
         UpkeepJob::Verify => UpkeepReport::Verify(verify(store, watch)?),
         UpkeepJob::Compact => {
             let bytes_before = store.stats()?.database_bytes();
@@ -279,11 +279,11 @@ pub(super) fn no_cid() -> ApiError {
 #[cfg(test)]
 mod tests {
     use futures::StreamExt;
-    use spore_storage::{Progress, Stage};
+    use spore_storage::{Stage, StageProgress};
 
     use super::*;
 
-    const PROGRESS: Progress = Progress { stage: Stage::Scan, done: 1, total: 2 };
+    const PROGRESS: StageProgress = StageProgress { stage: Stage::Scan, done: 1, total: 2 };
 
     fn report() -> UpkeepReport {
         UpkeepReport::Compact(CompactReport { bytes_before: 2, bytes_after: 1 })

@@ -63,8 +63,11 @@ impl UpkeepJob {
 #[derive(Clone, Debug, Serialize, Deserialize, ToSchema)]
 #[serde(rename_all = "snake_case")]
 pub enum UpkeepLine {
+    /// How far the job is.
     Progress(UpkeepProgress),
+    /// The job is done.
     Report(UpkeepReport),
+    /// The job failed.
     Error(Problem),
 }
 
@@ -301,15 +304,15 @@ pub struct PinOutcome {
     pub changed: bool,
 }
 
-impl From<storage::Progress> for UpkeepProgress {
-    fn from(progress: storage::Progress) -> Self {
+impl From<storage::StageProgress> for UpkeepProgress {
+    fn from(progress: storage::StageProgress) -> Self {
         Self { stage: progress.stage.to_string(), done: progress.done, total: progress.total }
     }
 }
 
 impl From<storage::CheckReport> for CheckReport {
     fn from(report: storage::CheckReport) -> Self {
-        let finding = |finding: storage::Finding| CheckFinding {
+        let finding = |finding: storage::StoreFinding| CheckFinding {
             column: finding.column,
             key: finding.key,
             expected: finding.expected,

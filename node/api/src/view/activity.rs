@@ -50,7 +50,7 @@ impl StoreView {
                 activity.text = experiment_text(&who, record);
             }
             SignedObject::Control(event) => {
-                activity.kind.clone_from(&event.kind);
+                activity.kind = event.kind.name().to_owned();
                 activity.experiment_id = event.experiment_id().map(|id| id.to_string());
                 activity.value = event.rerun().map(|rerun| rerun.value);
                 activity.hardware_class = event.rerun().map(|rerun| HardwareClass::of(&rerun.gpu).to_string());

@@ -2,7 +2,7 @@
 
 use spore_protocol::{
     Cid, Kind, RecordId, Verdict,
-    verdict::{Judgement, Measurement},
+    verdict::{Assessment, Measurement},
 };
 use spore_storage::RecordSummary;
 
@@ -112,18 +112,18 @@ impl StoreView {
     }
 
     fn evidence(&self, summary: &RecordSummary, names: &mut DisplayNames) -> Result<dto::Evidence, ApiError> {
-        let judgement = self.store.judgement(&summary.id)?.unwrap_or(Judgement {
+        let assessment = self.store.judgement(&summary.id)?.unwrap_or(Assessment {
             verdict: Verdict::Unverified,
             measurements: Vec::new(),
             dispute: None,
         });
-        let mut measurements = Vec::with_capacity(judgement.measurements.len());
-        for m in judgement.measurements.iter().take(MAX_LIST) {
+        let mut measurements = Vec::with_capacity(assessment.measurements.len());
+        for m in assessment.measurements.iter().take(MAX_LIST) {
             measurements.push(measurement(m, self.display_name(names, &m.node)?));
         }
         Ok(dto::Evidence {
-            verdict: judgement.verdict.name().into(),
-            ground_truth: judgement.dispute.and_then(|dispute| dispute.ground_truth),
+            verdict: assessment.verdict.name().into(),
+            ground_truth: assessment.dispute.and_then(|dispute| dispute.ground_truth),
             tolerance: summary.class.tolerance(),
             measurements,
         })
@@ -152,12 +152,12 @@ impl ExperimentText {
 fn measurement(m: &Measurement, display_name: Option<String>) -> dto::Measurement {
     dto::Measurement {
         event_id: m.event_id.to_string(),
-        kind: m.kind.into(),
+        kind: m.kind.name().into(),
         node_id: m.node.to_string(),
         display_name,
         hardware_class: m.class.to_string(),
         value: m.value,
         timestamp: m.timestamp,
-        ignored: m.ignored.map(str::to_owned),
+        ignored: m.ignored.map(|reason| reason.to_string()),
     }
 }

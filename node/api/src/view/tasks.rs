@@ -46,7 +46,7 @@ pub(super) fn task_summary(task: &TaskView) -> dto::TaskSummary {
         name: truncated(&task.name, MAX_NAME),
         description: text(|m| &m.description),
         task_type: text(|m| &m.task_type),
-        artifact_type: text(|m| &m.artifact_type),
+        artifact_type: manifest.map(|m| truncated(m.artifact_type.name(), MAX_TEXT)).unwrap_or_default(),
         metric: truncated(&task.metric, MAX_NAME),
         goal: task.goal.name().into(),
         time_budget: manifest.map_or(0, |m| m.time_budget),

@@ -3,9 +3,8 @@
 //! no script (which it then looks for in a folder's place). Such objects stay on our own network.
 
 use spore_protocol::{
-    SignedObject,
+    ControlKind, SignedObject,
     json::{MAX_DEPTH, Map, Value},
-    legacy::CONTROL_TYPES,
 };
 use spore_storage::{ObjectText, RecordSummary};
 
@@ -47,7 +46,7 @@ pub(super) fn record(summary: &RecordSummary, text: &ObjectText) -> bool {
 pub(super) fn other(object: &SignedObject) -> bool {
     match object {
         SignedObject::Control(event) => {
-            CONTROL_TYPES.contains(&event.kind.as_str())
+            event.kind.is_known()
                 && event.timestamp <= MAX_INTEGER
                 && event.version <= MAX_INTEGER
                 && payload(&event.kind, &event.payload)
@@ -60,7 +59,7 @@ pub(super) fn other(object: &SignedObject) -> bool {
     }
 }
 
-fn payload(kind: &str, payload: &Map) -> bool {
+fn payload(kind: &ControlKind, payload: &Map) -> bool {
     let is_text = |value: &Value| matches!(value, Value::String(_));
     let texts = TEXTS.iter().all(|name| payload.get(*name).is_none_or(is_text));
     let lists = LISTS.iter().all(|name| match payload.get(*name) {
@@ -69,7 +68,7 @@ fn payload(kind: &str, payload: &Map) -> bool {
         Some(_) => false,
     });
     // A challenger reads both of a response without asking whether they are there.
-    let whole = kind != "challenge_response" || payload.contains_key("verifier_gpu");
+    let whole = *kind != ControlKind::ChallengeResponse || payload.contains_key("verifier_gpu");
     // Two levels more in its frame, where those who read as strictly as we do count them too.
     texts && lists && whole && payload.values().all(|value| shallow(value, MAX_DEPTH.saturating_sub(3)))
 }
@@ -95,12 +94,12 @@ fn integers_fit(value: &Value) -> bool {
 
 #[cfg(test)]
 mod tests {
-    use spore_protocol::{ControlEvent, Identity, RecordId, control::Rerun};
+    use spore_protocol::{ControlEvent, RecordId, control::Rerun, fixtures};
 
     use super::*;
 
     fn event(kind: &str, change: impl FnOnce(&mut Map)) -> bool {
-        let identity = Identity::from_seed(&[1; 32]);
+        let identity = fixtures::identity(1);
         let node_id = identity.node_id();
         let rerun = Rerun { experiment_id: RecordId([2; 32]), task_id: None, node_id, gpu: "CPU".into(), value: 1.0 };
         let mut event = ControlEvent::challenge_response(rerun, node_id, 5);
@@ -112,7 +111,7 @@ mod tests {
 
     #[test]
     fn events_of_the_four_types_with_fields_of_the_right_type_are_legible() {
-        for kind in CONTROL_TYPES {
+        for kind in ControlKind::KNOWN.iter().map(ControlKind::name) {
             assert!(event(kind, |_| {}), "{kind}");
             assert!(event(kind, |payload| drop(payload.insert("a_later_field".into(), Value::Null))));
             assert!(!event(kind, |payload| drop(payload.insert("event_id".into(), 5.into()))));

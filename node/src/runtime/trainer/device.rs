@@ -4,7 +4,7 @@ use std::sync::Arc;
 
 use spore_base::{clock::unix_now, mode::Mode, private_file::create_private_dir};
 use spore_lab::{
-    engine::{self, Engine, Role, Settings},
+    engine::{self, Engine, EngineSettings},
     research, verify,
 };
 use spore_protocol::HardwareClass;
@@ -67,10 +67,9 @@ impl Trainer {
     pub fn start(self, parts: LabParts<'_>, services: &mut Services) {
         let LabParts { options, live, identity, store, artifacts, progress, shutdown } = parts;
         let Some(ready) = self.0 else { return };
-        let role = if options.mode == Mode::Research { Role::Research } else { Role::Verify };
-        let settings = Settings {
+        let settings = EngineSettings {
             pinned: live.pinned.subscribe(),
-            verify_rate: options.verify_rate.unwrap_or(verify::default_rate(role)),
+            verify_rate: options.verify_rate.unwrap_or(verify::default_rate(options.mode)),
             resource: options.resource.into(),
             // The device that was found, not the one that was asked for: `auto` may find another one later.
             device: ready.profile.backend.into(),
@@ -87,9 +86,9 @@ impl Trainer {
             settings,
             events: live.events.clone(),
             progress,
-            lease: Arc::new(Semaphore::new(1)),
+            permit: Arc::new(Semaphore::new(1)),
         });
-        if role == Role::Research {
+        if options.mode == Mode::Research {
             services.spawn("research", research::run(engine.clone(), options.llm.clone(), shutdown.clone()));
         }
         services.spawn("verification", verify::run(engine, shutdown.clone()));

@@ -4,11 +4,12 @@ use std::collections::{BTreeMap, BTreeSet};
 
 use spore_protocol::{
     HardwareClass, Kind, NodeId, ObjectId, Record, RecordId, Status, TaskId,
-    activity::{ACTIVITY_WINDOW, TaskActivity, most_active},
+    activity::ACTIVITY_WINDOW,
+    oracle::{TaskActivity, most_active},
 };
 
 use super::{super::objects::task_of, CLASSES, WORDS, World, oracle::Oracle};
-use crate::{Direction, Page, Scope, Span, Store, StoreError, SyncScope, values::Bucket};
+use crate::{Page, PageDirection, Scope, Span, Store, StoreError, SyncScope, values::Bucket};
 
 /// Reads a listing a few items at a time, forward and backward, which must return the same items.
 fn through<T: Clone + PartialEq + std::fmt::Debug>(page: impl Fn(&Span) -> Result<Page<T>, StoreError>) -> Vec<T> {
@@ -21,8 +22,8 @@ fn through<T: Clone + PartialEq + std::fmt::Debug>(page: impl Fn(&Span) -> Resul
             span.after = Some(next.to_string().parse().unwrap());
         }
     };
-    let forward = walk(Direction::Forward);
-    let mut backward = walk(Direction::Backward);
+    let forward = walk(PageDirection::Forward);
+    let mut backward = walk(PageDirection::Backward);
     backward.reverse();
     assert_eq!(forward, backward);
     forward

@@ -8,12 +8,15 @@ mod oracle;
 use proptest::prelude::*;
 use spore_protocol::{
     ControlEvent, Goal, NodeId, Record, RecordId, Status, TaskId, TaskManifest, Verified, VerifiedObject,
-    control::ClosedDispute,
+    control::{ClosedDispute, DisputeOutcome},
 };
 
 pub use self::dump::dump;
 use self::oracle::Oracle;
-use super::objects::{identity, manifest, profile, record, rerun, sign, task_of};
+use super::{
+    findings,
+    objects::{identity, manifest, profile, record, rerun, sign, task_of},
+};
 use crate::Store;
 
 const CLASSES: [&str; 3] = ["CPU", "H100", "RTX 4090"];
@@ -178,7 +181,7 @@ fn closed(about: &Verified<Record>, task_id: Option<TaskId>, challenger: NodeId)
         publisher: about.node_id,
         challenger,
         challenger_value: 9.0,
-        upheld: false,
+        outcome: DisputeOutcome::Rejected,
         ground_truth: 9.0,
         winners: Vec::new(),
         losers: Vec::new(),
@@ -213,7 +216,7 @@ proptest! {
         oracle.compare_listings(&world, &other);
         prop_assert_eq!(dump(&forward), dump(&other));
         for store in [forward, other] {
-            prop_assert_eq!(store.check().unwrap(), Vec::<String>::new());
+            prop_assert_eq!(findings(&store), Vec::<String>::new());
         }
     }
 }
@@ -236,7 +239,7 @@ proptest! {
         prop_assert!(other.sequence() > 256);
         prop_assert_eq!(dump(&whole), dump(&other));
         for store in [whole, other] {
-            prop_assert_eq!(store.check().unwrap(), Vec::<String>::new());
+            prop_assert_eq!(findings(&store), Vec::<String>::new());
         }
     }
 }

@@ -4,10 +4,11 @@ use std::collections::{BTreeMap, BTreeSet};
 
 use spore_protocol::{
     ControlEvent, Goal, HardwareClass, NodeId, ObjectId, Record, RecordId, Status, TaskId, Verdict, Verified,
-    frontier::{self, Candidate, View},
-    lineage::{self, Parent, RootRank},
+    frontier::{FrontierRecord, FrontierView},
+    lineage::{self, ParentPlacement},
+    oracle::{self, RootRank},
     reputation,
-    verdict::{self, Judgement, Subject},
+    verdict::{self, Assessment, Subject},
 };
 
 use super::{super::objects::task_of, CLASSES, World};
@@ -18,12 +19,12 @@ use crate::{
 
 /// The expected state, by definition.
 pub struct Oracle {
-    pub places: BTreeMap<RecordId, (Record, lineage::Place)>,
+    pub places: BTreeMap<RecordId, (Record, lineage::Placement)>,
     pub pending: BTreeSet<RecordId>,
     pub rejected: BTreeSet<RecordId>,
     pub roots: BTreeMap<TaskId, RecordId>,
     pub strays: BTreeSet<RecordId>,
-    pub judgements: BTreeMap<RecordId, Judgement>,
+    pub judgements: BTreeMap<RecordId, Assessment>,
     pub goals: BTreeMap<TaskId, Goal>,
 }
 
@@ -63,7 +64,7 @@ impl Oracle {
             let parent = match record.parent {
                 None => None,
                 Some(parent) => match oracle.places.get(&parent) {
-                    Some((record, place)) => Some(Parent { task_id: place.task_id, depth: record.depth }),
+                    Some((record, place)) => Some(ParentPlacement { task_id: place.task_id, depth: record.depth }),
                     None => {
                         let doomed = oracle.rejected.contains(&parent);
                         if doomed { &mut oracle.rejected } else { &mut oracle.pending }.insert(id);
@@ -79,7 +80,7 @@ impl Oracle {
         oracle.choose_roots(world);
         for (id, (record, _)) in &oracle.places {
             let events = window(world, id).into_iter().map(|e| (e.id().into(), e.object()));
-            oracle.judgements.insert(*id, verdict::judge(&subject(*id, record), events));
+            oracle.judgements.insert(*id, verdict::assess(&subject(*id, record), events));
         }
         oracle
     }
@@ -100,7 +101,7 @@ impl Oracle {
             id
         };
         let stray =
-            |(id, (_, place)): &(&RecordId, &(Record, lineage::Place))| self.roots[&place.task_id] != root_of(id);
+            |(id, (_, place)): &(&RecordId, &(Record, lineage::Placement))| self.roots[&place.task_id] != root_of(id);
         self.strays = self.places.iter().filter(stray).map(|(id, _)| *id).collect();
     }
 
@@ -112,8 +113,8 @@ impl Oracle {
         self.places.iter().filter(move |(_, (_, place))| place.task_id == *task).map(|(id, (record, _))| (id, record))
     }
 
-    fn frontier(&self, task: &TaskId, view: &View) -> Vec<RecordId> {
-        let candidate = |(id, r): (&RecordId, &Record)| Candidate {
+    fn frontier(&self, task: &TaskId, view: &FrontierView) -> Vec<RecordId> {
+        let candidate = |(id, r): (&RecordId, &Record)| FrontierRecord {
             id: *id,
             parent: r.parent,
             status: r.status,
@@ -122,7 +123,7 @@ impl Oracle {
             timestamp: r.timestamp,
         };
         let all: Vec<_> = self.of_task(task).filter(|(id, _)| !self.strays.contains(id)).map(candidate).collect();
-        frontier::compute(self.goal(task), view, &all).into_iter().map(|c| c.id).collect()
+        oracle::frontier(self.goal(task), view, &all).into_iter().map(|c| c.id).collect()
     }
 
     pub fn holds(&self, id: &RecordId) -> bool {
@@ -142,7 +143,7 @@ impl Oracle {
             let advanced = !self.strays.contains(id) && !self.of_task(&place.task_id).any(|other| rival(&other));
             steps.extend(reputation::deeds(&subject(*id, record), &self.judgements[id], advanced));
         }
-        reputation::fold(steps)
+        oracle::reputation(steps)
     }
 
     pub fn compare(&self, world: &World, store: &Store) {
@@ -187,7 +188,7 @@ impl Oracle {
         let nodes: BTreeSet<_> = self.of_task(task).map(|(_, r)| r.node_id).collect();
         assert_eq!(view.node_count, nodes.len() as u64);
 
-        let blind = self.frontier(task, &View::ClassBlind);
+        let blind = self.frontier(task, &FrontierView::ClassBlind);
         let ids = |class: Option<&HardwareClass>| {
             store.frontier(task, class, 99).unwrap().iter().map(|r| r.id).collect::<Vec<_>>()
         };
@@ -195,7 +196,7 @@ impl Oracle {
         assert_eq!((view.frontier_size, view.best.map(|b| b.0)), (blind.len() as u64, blind.first().copied()));
         let mut on_class = BTreeSet::new();
         for class in CLASSES.map(HardwareClass::of) {
-            let expected = self.frontier(task, &View::Class(class.clone()));
+            let expected = self.frontier(task, &FrontierView::Class(class.clone()));
             assert_eq!(ids(Some(&class)), expected);
             let shown = view.classes.iter().find(|c| c.class == class);
             assert_eq!(shown.map_or(0, |c| c.frontier_size), expected.len() as u64);

@@ -14,10 +14,12 @@ use std::{
 use spore_base::peer_address::PeerAddress;
 use spore_ingest::{Disposition, Ingest, Origin, SessionId, Want};
 use spore_protocol::{
-    Cid, Goal, Identity, Kind, NodeProfile, Object, Record, Signed, SignedObject, Status, TaskId, TaskManifest,
-    Verified, VerifiedObject,
-    frame::{Frame, HEADER_BYTES, body_length},
+    ControlEvent, Kind, NodeProfile, Object, Record, Signed, SignedObject, TaskId, TaskManifest, VerifiedObject,
+    control::Rerun,
+    fixtures,
+    frame::{Frame, HEADER_BYTES},
     legacy::{History, LegacyMessage},
+    oracle::body_length,
 };
 use spore_storage::Store;
 use tempfile::TempDir;
@@ -34,6 +36,8 @@ use crate::{
     link::{self, Direction, Ended, Link, SessionCommand, Shared, SharedRef},
     session,
 };
+
+pub use spore_protocol::fixtures::identity;
 
 /// The tests' time: in the past, so that nothing is from the future.
 pub const NOW: u64 = 1_700_000_000;
@@ -56,73 +60,28 @@ pub async fn eventually(what: &str, mut holds: impl FnMut() -> bool) {
     .await;
 }
 
-pub fn identity(n: u8) -> Identity {
-    Identity::from_seed(&[n; 32])
-}
-
 pub fn sign<T: Object>(n: u8, object: &T) -> Signed<T> {
-    identity(n).sign(object).unwrap().into_signed()
+    fixtures::sign(&identity(n), object).into_signed()
 }
 
 pub fn manifest(creator: u8) -> Signed<TaskManifest> {
-    let manifest = TaskManifest {
-        name: "task".into(),
-        description: String::new(),
-        task_type: "ml_train".into(),
-        artifact_type: "starlark_train_script".into(),
-        metric: "val_bpb".into(),
-        goal: Goal::Minimize,
-        base_code_cid: Some(Cid::of(b"base")),
-        prepare_cid: String::new(),
-        dataset_cid: String::new(),
-        time_budget: 20,
-        created_by: identity(creator).node_id(),
-        timestamp: NOW - 10_000,
-        version: 1,
-    };
-    sign(creator, &manifest)
+    sign(creator, &TaskManifest { timestamp: NOW - 10_000, ..fixtures::manifest(&identity(creator)) })
 }
 
 /// A record on `parent`, or a root; of version 1 where there is no task.
 pub fn record(signer: u8, task: Option<TaskId>, parent: Option<&Signed<Record>>, timestamp: u64) -> Signed<Record> {
     let record = Record {
-        parent: parent.map(|parent| parent.id().into()),
-        depth: parent.map_or(0, |parent| parent.depth + 1),
-        code_cid: Some(Cid::of(b"script")),
         diff: "-a\n+b\n".repeat(100),
-        dataset_cid: String::new(),
-        prepare_cid: String::new(),
-        time_budget: 20,
         val_bpb: 3.0,
-        peak_vram_mb: 1.0,
         num_steps: timestamp,
-        num_params: 10,
-        status: Status::Keep,
-        description: "a wider layer".into(),
-        hypothesis: String::new(),
-        agent_model: String::new(),
-        gpu_model: "CPU".into(),
-        cuda_version: String::new(),
-        torch_version: String::new(),
-        node_id: identity(signer).node_id(),
-        task_id: task,
         timestamp,
-        version: if task.is_some() { 2 } else { 1 },
+        ..fixtures::record(&identity(signer), task, parent)
     };
     sign(signer, &record)
 }
 
 pub fn profile(n: u8) -> SignedObject {
-    let profile = NodeProfile {
-        node_id: identity(n).node_id(),
-        display_name: format!("node {n}"),
-        bio: String::new(),
-        website: String::new(),
-        avatar_url: String::new(),
-        donation_address: String::new(),
-        timestamp: NOW,
-        schema_version: 1,
-    };
+    let profile = NodeProfile { timestamp: NOW, ..fixtures::profile(&identity(n), &format!("node {n}")) };
     SignedObject::Profile(sign(n, &profile))
 }
 
@@ -346,15 +305,13 @@ pub fn ids(objects: &[SignedObject], kind: Kind) -> Vec<spore_protocol::ObjectId
 
 /// An object of ours as others would see it verified.
 pub fn control(signer: u8, record: &SignedObject, kind: &str) -> SignedObject {
-    let rerun = spore_protocol::control::Rerun {
+    let rerun = Rerun {
         experiment_id: record.id().into(),
         task_id: None,
         node_id: identity(signer).node_id(),
         gpu: "CPU".into(),
         value: 3.0,
     };
-    let mut event = spore_protocol::ControlEvent::verification(rerun, record.signer(), false, NOW - 3000);
-    event.kind = kind.into();
-    let signed: Verified<_> = identity(signer).sign(&event).unwrap();
-    SignedObject::Control(signed.into_signed())
+    let event = ControlEvent::verification(rerun, record.signer(), false, NOW - 3000);
+    SignedObject::Control(sign(signer, &ControlEvent { kind: kind.into(), ..event }))
 }
