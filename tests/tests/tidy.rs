@@ -17,12 +17,7 @@ const FUNCTION_LINES: usize = 60;
 const TEST_LINES: usize = 100;
 
 /// Files and functions that are longer, and why. A function is named `FILE::NAME`.
-const LONGER: &[(&str, &str)] = &[
-    ("explorer-ui/src/lib/api/types.ts", "generated from node/openapi.json"),
-
-
-
-];
+const LONGER: &[(&str, &str)] = &[("explorer-ui/src/lib/api/types.ts", "generated from node/openapi.json")];
 
 /// Members and what they may use of each other.
 const ARROWS: &[(&str, &[&str])] = &[

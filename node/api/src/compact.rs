@@ -83,7 +83,11 @@ pub async fn answer(
 }
 
 /// The tag of a task's graph; where the reader's is another one, the graph and its length in bytes.
-fn read(view: &StoreView, task: &str, known: Option<&HeaderValue>) -> Result<(String, Option<(TaskGraph, u64)>), ApiError> {
+fn read(
+    view: &StoreView,
+    task: &str,
+    known: Option<&HeaderValue>,
+) -> Result<(String, Option<(TaskGraph, u64)>), ApiError> {
     let task = view.known_task(task)?;
     let tag = |sequence: u64| format!("\"graph-{FORMAT}-{:x}-{sequence}\"", *RUN);
     let now = tag(view.store().sequence());
