@@ -68,16 +68,18 @@ struct Cli {
 enum Command {
     Run(Box<run::Args>),
     Init(init::Args),
-    Info(info::Args),
     Status(status::Args),
-    Graph(graph::Args),
-    Frontier(frontier::Args),
-    Search(search::Args),
-    #[command(alias = "experiment")]
-    Show(experiment::Args),
-    Task(task::Args),
+    Info(info::Args),
+    Explorer(explorer::Args),
     /// List the known tasks (the same as `spore task list`)
     Tasks(task::List),
+    Task(task::Args),
+    Frontier(frontier::Args),
+    Graph(graph::Args),
+    #[command(alias = "experiment")]
+    Show(experiment::Args),
+    Search(search::Args),
+    Data(data::Args),
     Peer(peer::Args),
     /// Connect to a peer now, and whenever the node starts (the same as `spore peer add`)
     Connect(peer::Address),
@@ -85,13 +87,11 @@ enum Command {
     Disconnect(peer::Address),
     Set(set::Args),
     Profile(profile::Args),
-    Data(data::Args),
     Import(import::Args),
     Export(export::Args),
     Inspect(inspect::Args),
     Db(db::Args),
     Gc(gc::Args),
-    Explorer(explorer::Args),
     /// Print the version
     Version {
         /// Print JSON
