@@ -76,7 +76,15 @@ mod tests {
         let listen = Some(([127, 0, 0, 1], 0).into());
         let listeners = Listeners::bind(listen).await.unwrap();
         let config = BridgeConfig { listen, ..BridgeConfig::default() };
-        let (bridge, _task) = spore_bridge::start(config, listeners, store.clone(), ingest, events, stop.clone());
+        let (bridge, _task) = spore_bridge::start(
+            config,
+            listeners,
+            store.clone(),
+            ingest,
+            events,
+            Arc::new(|| 1_700_000_000),
+            stop.clone(),
+        );
         (folder, store, bridge)
     }
 

@@ -9,7 +9,7 @@ use spore_api::{
     problem::{ApiError, ProblemKind},
 };
 use spore_base::peer::Peer;
-use spore_bridge::{BridgeHandle, BridgePeer, ConnectError, Direction};
+use spore_bridge::{BridgeHandle, BridgePeer, ConnectError, LinkDirection};
 use spore_network::{NetworkHandle, PeerInfo};
 use spore_protocol::TaskId;
 
@@ -99,8 +99,8 @@ fn libp2p_peer(peer: &PeerInfo) -> dto::ConnectedPeer {
 /// A legacy peer. The protocol has no handshake, so the peer's node id is not known.
 fn legacy_peer(peer: &BridgePeer) -> dto::ConnectedPeer {
     let (direction, address) = match &peer.link.direction {
-        Direction::Dialled(address) => ("outbound", address.to_string()),
-        Direction::Accepted => ("inbound", peer.link.remote.to_string()),
+        LinkDirection::Dialled(address) => ("outbound", address.to_string()),
+        LinkDirection::Accepted => ("inbound", peer.link.remote.to_string()),
     };
     dto::ConnectedPeer {
         transport: "legacy".into(),
@@ -114,7 +114,7 @@ fn legacy_peer(peer: &BridgePeer) -> dto::ConnectedPeer {
         score: 0.0 - f64::from(peer.points),
         received: Some(peer.stats.received),
         sent: Some(peer.stats.sent),
-        state: Some(peer.stats.state.name().into()),
+        state: Some(peer.stats.phase.name().into()),
     }
 }
 

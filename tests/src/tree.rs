@@ -1,5 +1,5 @@
-//! A task with a large tree of records, for measurements: one publisher, several children for each parent,
-//! about 1.5 KB for each record. The same number gives the same objects.
+//! A task with a large tree of records, for measurements: one publisher, several children for each parent, about 1.5 KB
+//! for each record. The same number gives the same objects.
 
 use std::path::Path;
 
@@ -14,7 +14,7 @@ use crate::seed::{EPOCH, manifest, record};
 const CHILDREN: usize = 8;
 /// Objects in one insertion into the store.
 const BATCH: usize = 1024;
-/// The diff of each record. With it the canonical text has about 1.5 KB.
+/// The diff of each record. It makes the canonical text about 1.5 KB long.
 const DIFF: &str = "\
 --- a/train.star
 +++ b/train.star
@@ -38,8 +38,8 @@ const DIFF: &str = "\
 +    x = norm(x)
 ";
 
-/// Generator of the records, each after its parent.
-pub struct Tree {
+/// Makes the records of the tree one after the other, each after its parent.
+pub struct RecordTree {
     publisher: Identity,
     pub task: TaskId,
     script: Vec<u8>,
@@ -48,8 +48,8 @@ pub struct Tree {
     made: usize,
 }
 
-impl Tree {
-    /// A tree without records. The publisher's key follows from the number.
+impl RecordTree {
+    /// A tree without records. The number determines the publisher's key and the task.
     pub fn new(number: u8) -> Self {
         let publisher = fixtures::identity(number);
         let script = include_bytes!("../scripts/tiny.star").to_vec();
@@ -80,8 +80,8 @@ impl Tree {
         signed
     }
 
-    /// Makes `count` records and writes them, with the task and the script, into a data directory that no
-    /// node uses. Returns the tree and the mean bytes of a record's canonical text.
+    /// Makes `count` records and writes them, with the task and the script, into a data directory that no node uses.
+    /// Returns the mean length of a record's canonical text in bytes.
     pub fn plant(number: u8, count: usize, dir: &Path) -> (Self, usize) {
         let (mut tree, store) = (Self::new(number), Store::open(dir).expect("a store"));
         store.put_artifact(&tree.script).expect("room for a script");

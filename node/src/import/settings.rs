@@ -200,7 +200,7 @@ pub fn merge_peers(
     write: bool,
 ) -> Result<(), FileError> {
     let theirs = book_file::load(&source.known_peers())?;
-    if theirs == book_file::Loaded::default() {
+    if theirs == book_file::PeerFile::default() {
         return Ok(());
     }
     let path = data.known_peers();

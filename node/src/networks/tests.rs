@@ -45,6 +45,7 @@ async fn start(dir: &tempfile::TempDir, shutdown: watch::Receiver<bool>) -> Stri
         store.clone(),
         ingest.clone(),
         events.clone(),
+        Arc::new(|| 5000),
         shutdown.clone(),
     );
     let live = LiveNode {

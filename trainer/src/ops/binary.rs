@@ -138,7 +138,7 @@ impl Binary {
         Ok((Some(quotient), to_b))
     }
 
-    /// Of a maximum or minimum: where both are equal, the first operand takes all of it.
+    /// The gradients of a maximum or minimum. Where both operands are equal, the first takes all.
     fn choice_gradients(&self, grad: DeviceValue, run: &Backward<'_>) -> Result<Pair, Malformed> {
         let Binary(function, a, b) = *self;
         let dims = grad.dims();
@@ -169,7 +169,8 @@ impl Binary {
     }
 }
 
-/// What the gradient of a product of two values reads: of each the other, where a gradient flows.
+/// The values that the gradients of a product read: for each factor through which a gradient flows,
+/// the other factor.
 pub(super) fn factors(a: ValueId, b: ValueId, flows: &dyn Fn(ValueId) -> bool) -> Vec<ValueId> {
     let mut reads = Vec::new();
     if flows(a) {

@@ -1,9 +1,9 @@
-//! The functions of the language as data: name, parameters, documentation and what a call does.
+//! The functions of the language as data: name, parameters, documentation and effect of a call.
 //!
 //! Each operation's file lists its functions ([`Builtin`]). The interpreter (`lang`) registers
-//! them, unpacks a script's arguments by [`ArgumentKind`] and packs the [`CallResult`]; so no operation knows
-//! the interpreter, and all of them are checked and documented in one way. The nodes that a call
-//! makes go to a [`Trace`].
+//! them, unpacks a script's arguments by [`ArgumentKind`] and packs the [`CallResult`]. So no
+//! operation knows the interpreter, and all are checked and documented in one way. A call adds its
+//! nodes to a [`Trace`].
 
 use std::fmt::Write as _;
 
@@ -46,7 +46,7 @@ pub(crate) struct Parameter {
     pub passing: Passing,
 }
 
-/// Which arguments a parameter takes.
+/// The type of the arguments that a parameter takes.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum ArgumentKind {
     Tensor,
@@ -62,7 +62,7 @@ pub(crate) enum ArgumentKind {
     Text,
     /// A list or tuple of integers.
     Extents,
-    /// What `normal(std)` and its like make.
+    /// Initial values, as `normal(std)` makes them.
     Init,
 }
 
@@ -102,7 +102,7 @@ pub(crate) enum Argument {
     Init(Init),
 }
 
-/// What a call gives back.
+/// The result of a call.
 #[derive(Clone, Debug)]
 pub(crate) enum CallResult {
     Tensor(Symbol),
@@ -129,12 +129,12 @@ pub(crate) enum Operand {
     Number(f64),
 }
 
-/// A call that the language refuses: what is wrong and what to do. The interpreter adds the line.
+/// The refusal of a call: says what is wrong and what to do. The interpreter adds the line.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
 #[error("{0}")]
 pub(crate) struct Misuse(String);
 
-/// Where a call's nodes and parameters go. Refuses what is beyond the limits of tracing.
+/// Receives the nodes and parameters of calls. Refuses those beyond the limits of tracing.
 pub(crate) trait Trace {
     /// Adds a value.
     fn record(&self, op: Op, shape: Shape) -> Result<ValueId, Misuse>;
@@ -144,7 +144,7 @@ pub(crate) trait Trace {
 }
 
 impl dyn Trace + '_ {
-    /// Adds a value of this shape, which the operation's rule has given.
+    /// Adds a value whose shape follows from the operation's rule.
     pub fn make(&self, op: impl Into<Op>, shape: Shape) -> Result<Symbol, Misuse> {
         let id = self.record(op.into(), shape.clone())?;
         Ok(Symbol { id, shape, is_tokens: false })
@@ -159,7 +159,7 @@ impl dyn Trace + '_ {
 }
 
 impl Builtin {
-    /// A function; the other fields follow.
+    /// A function, to be completed by [`Self::documented`].
     pub const fn function(
         name: &'static str,
         parameters: &'static [Parameter],
@@ -168,7 +168,7 @@ impl Builtin {
         Self { name, call: Call::Function, parameters, summary: "", example: "", run }
     }
 
-    /// A method of tensors; the other fields follow.
+    /// A method of tensors, to be completed by [`Self::documented`].
     pub const fn method(
         name: &'static str,
         parameters: &'static [Parameter],

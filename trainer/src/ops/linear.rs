@@ -8,7 +8,7 @@ use super::shape::Rule;
 use super::{ArgumentKind, BinaryFunction, Builtin, DefaultValue, Misuse, Parameter, Symbol, Trace};
 use crate::value::{Init, Param, Shape};
 
-/// What a call of `linear` gives besides its input.
+/// The arguments of `linear` besides its input.
 struct Layer {
     name: String,
     out: usize,

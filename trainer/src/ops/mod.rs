@@ -3,14 +3,14 @@
 //! A file holds everything about its operation: the value that a graph's node holds, the shape
 //! rule with its error messages, the cost, what the backward pass reads again, the tensor program
 //! forward and backward ([`Operation`]), and the functions by which scripts call it ([`Builtin`]).
-//! A file without a value of its own composes other operations, such as `linear` and `attention`.
+//! Some files, such as `linear` and `attention`, have no value of their own. They compose others.
 //!
 //! To add an operation: write its file, add its `mod` line and its line of [`operations!`] here,
 //! and add the line that a test asks for to `docs/train-script.md`. A new rule about operations is
 //! one more method of [`Operation`].
 //!
-//! The language (`lang`), the graph's figures (`graph`) and the executor (`exec`) go through
-//! [`Op`] and [`builtins`]; they name no single operation.
+//! The language (`lang`), the graph's figures (`graph`) and the executor (`exec`) use [`Op`] and
+//! [`builtins`]. They name single operations only where one is special: tokens and parameters.
 //!
 //! Never here: the interpreter, files, clocks, the state of a run.
 

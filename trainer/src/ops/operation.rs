@@ -1,4 +1,4 @@
-//! What every operation of a graph tells the tracer, the planner and the executor.
+//! The rules that every operation has, for the tracer, the planner and the executor.
 
 use burn::tensor::Device;
 
@@ -24,7 +24,7 @@ pub struct GraphNode {
 
 /// The rules of one operation.
 pub(crate) trait Operation {
-    /// The name in messages about limits: the function's or the family's.
+    /// The name of the function or the family, for messages.
     fn name(&self) -> &'static str;
 
     /// The values that the operation reads, in order. A value that is read twice stands twice.
@@ -48,7 +48,7 @@ pub(crate) trait Operation {
     }
 
     /// The values that [`backward`](Self::backward) reads: inputs, or the operation's own result
-    /// ([`Located::id`]). `flows` tells through which inputs a gradient flows.
+    /// ([`Located::id`]). `flows` says whether a gradient flows through an input.
     fn saved(&self, _at: Located<'_>, _flows: &dyn Fn(ValueId) -> bool) -> Vec<ValueId> {
         Vec::new()
     }
@@ -76,7 +76,7 @@ pub(crate) trait Operation {
     fn backward(&self, grad: DeviceValue, run: &mut Backward<'_>) -> Result<(), Malformed>;
 }
 
-/// Where in a graph an operation stands.
+/// The place of an operation in a graph.
 #[derive(Clone, Copy)]
 pub(crate) struct Located<'a> {
     nodes: &'a [GraphNode],
@@ -116,7 +116,7 @@ impl<'a> Located<'a> {
     }
 }
 
-/// What a table of constants is made from.
+/// The numbers that determine a table of constants.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) struct TableKey {
     /// The operation's name.

@@ -15,7 +15,7 @@ use crate::value::{Shape, ValueId, elements};
 #[derive(Clone, Debug, PartialEq, Serialize)]
 pub struct Reduce(pub Reduction, pub ValueId, pub usize);
 
-/// What becomes of the elements.
+/// The way in which elements become one.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, Serialize)]
 #[serde(rename_all = "snake_case")]
 pub enum Reduction {
@@ -33,7 +33,7 @@ impl Operation for Reduce {
         vec![&mut self.1]
     }
 
-    /// One for each element that is read.
+    /// One for each element of the input.
     fn flops(&self, at: Located<'_>) -> u64 {
         at.shape_of(self.1).map_or(0, elements)
     }
@@ -60,7 +60,7 @@ impl Operation for Reduce {
             Reduction::Sum => grad.expand(dims),
             Reduction::Mean => grad.div_scalar(extent(&dims, axis).max(1) as f64).expand(dims),
             Reduction::Max => {
-                // Equal maxima share.
+                // Equal maxima share the gradient.
                 let hit = run.value(self.1)?.equal(run.result()?.expand(dims)).float();
                 let share = grad / hit.clone().sum_dim(axis);
                 hit * share

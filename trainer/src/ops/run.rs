@@ -1,6 +1,5 @@
-//! What an operation sees of a running graph: its inputs, its place, and where gradients go.
-//!
-//! The executor (`exec`) makes these for each node and owns all state.
+//! The view that an operation has of a running graph: its inputs, its place, and the sums of
+//! gradients. The executor (`exec`) makes a view for each node and owns all state.
 
 use burn::tensor::{Device, Int, Tensor};
 use rand_chacha::ChaCha8Rng;
@@ -55,7 +54,7 @@ pub(crate) struct Forward<'a> {
     pub tokens: &'a Tensor<1, Int>,
     /// The present values of all parameters.
     pub params: &'a [DeviceValue],
-    /// What [`Operation::table`](super::Operation::table) asked for.
+    /// The table whose key [`Operation::table`](super::Operation::table) gave.
     pub table: Option<&'a ConstantPair>,
     pub device: &'a Device,
     /// The source of dropout masks in training. None in evaluation, which drops nothing.
@@ -88,7 +87,7 @@ pub(crate) struct Backward<'a> {
     pub tokens: &'a Tensor<1, Int>,
     /// The values that the forward pass kept, by node.
     pub values: &'a [Option<DeviceValue>],
-    /// Through which nodes a gradient flows.
+    /// Whether a gradient flows through each node.
     pub flows: &'a [bool],
     /// As in [`Forward::table`].
     pub table: Option<&'a ConstantPair>,
@@ -128,7 +127,7 @@ impl Backward<'_> {
         self.table.cloned().ok_or(NO_TABLE)
     }
 
-    /// What the forward pass left in [`Forward::kept`].
+    /// The tensor that the forward pass left in [`Forward::kept`].
     pub fn take_kept(&mut self) -> Result<DeviceValue, Malformed> {
         self.kept.take().ok_or(Malformed("a gradient without what its operation kept"))
     }
@@ -151,7 +150,7 @@ pub(crate) struct GradientSums {
 }
 
 impl GradientSums {
-    /// No gradients yet, for so many nodes and parameters.
+    /// No gradients yet, for this many nodes and parameters.
     pub fn new(nodes: usize, params: usize) -> Self {
         Self { nodes: vec![None; nodes], params: vec![None; params] }
     }

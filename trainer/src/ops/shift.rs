@@ -39,7 +39,7 @@ impl Operation for Shift {
     }
 }
 
-/// Where values move. Each direction is the other's transpose.
+/// The direction in which values move. Each is the transpose of the other.
 enum ShiftDirection {
     Later,
     Earlier,

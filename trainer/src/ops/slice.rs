@@ -50,7 +50,8 @@ impl Operation for Slice {
     }
 }
 
-/// First, past the last, and the shape of elements `start..end` of one dimension; negative bounds count from its end.
+/// The elements `start..end` of one dimension: the first index, the index after the last, and the
+/// resulting shape. Negative bounds count from the dimension's end.
 fn bounds(from: &[usize], along: usize, start: i64, end: Option<i64>) -> Rule<(usize, usize, Shape)> {
     let extent = from.get(along).copied().unwrap_or(0);
     let resolve = |bound: i64| if bound < 0 { bound + extent as i64 } else { bound };

@@ -1,5 +1,5 @@
-//! For the tests of operations: graphs built by hand, run by the executor, gradients held against
-//! finite differences.
+//! Support for the tests of operations: graphs built by hand, run by the executor, and gradients
+//! compared with finite differences.
 
 use burn::tensor::Device;
 

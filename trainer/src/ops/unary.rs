@@ -36,7 +36,7 @@ pub enum UnaryFunction {
     Recip,
 }
 
-/// In what a derivative is plainest.
+/// The tensor in which a derivative has the simplest form.
 enum Reads {
     Neither,
     Input,
@@ -72,7 +72,7 @@ impl UnaryFunction {
         }
     }
 
-    /// The derivative times `grad`; `x` is what [`Self::reads`] says.
+    /// The derivative times `grad`. `x` is the tensor that [`Self::reads`] names.
     fn gradient(self, x: DeviceValue, grad: DeviceValue) -> DeviceValue {
         match self {
             Self::Neg => grad.neg(),

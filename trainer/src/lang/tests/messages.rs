@@ -111,7 +111,11 @@ fn starlarks_own_errors_keep_their_line() {
         ("y = 1\nx = attenton(x)", "Variable `attenton` not found"),
         ("y = 1\nx = x.shap", "no attribute `shap`"),
         ("y = 1\nrms_norm(x, epsilon=1)", "epsilon"),
+        ("y = 1\nrms_norm(x, epsilon=1)", "; the call is rms_norm(x, weight=None, eps=1e-6)"),
         ("y = 1\nlinear(x)", "name"),
+        ("y = 1\nlinear(x)", "; the call is linear(x, name, out, bias=False, *, init=None, lr_scale=1.0)"),
+        ("y = 1\nx.slice()", "; the call is x.slice(axis, start, end=None)"),
+        ("y = 1\nsoftmax(1)", "Type of parameter `x` doesn't match, expected `tensor`"),
         ("y = 1\nfail('no good')", "no good"),
         ("y = 1\nx = x @ x", "Parse error"),
     ] {

@@ -1,4 +1,4 @@
-//! Whom the hub lets in, who answers for what, and what is bounded.
+//! Which connections the hub admits, who answers for what, and what is bounded.
 
 use super::{super::limits::MAX_ACCEPTED, *};
 
@@ -7,7 +7,7 @@ fn socket(text: &str) -> SocketAddr {
 }
 
 fn hub() -> HubHandle {
-    HubHandle::new(Book::default())
+    HubHandle::new(AddressBook::default())
 }
 
 fn address(text: &str) -> PeerAddress {
@@ -15,7 +15,7 @@ fn address(text: &str) -> PeerAddress {
 }
 
 #[test]
-fn a_dial_that_leads_back_here_is_recognised() {
+fn dial_of_this_node_itself_is_recognised() {
     let leads = |local, remote, listening| leads_here(socket(local), socket(remote), socket(listening));
     assert!(leads("127.0.0.1:50000", "127.0.0.1:7470", "0.0.0.0:7470"));
     assert!(leads("127.0.0.1:50000", "127.0.0.2:7470", "[::]:7470"));
@@ -28,12 +28,12 @@ fn a_dial_that_leads_back_here_is_recognised() {
 }
 
 #[test]
-fn a_banned_address_is_refused_in_both_directions_and_its_sessions_close() {
+fn banned_address_is_refused_in_both_directions_and_its_sessions_close() {
     let hub = hub();
     let (link, mut queue) = hub.accept(socket("192.0.2.1:5000")).unwrap();
     let (_, mut second) = hub.accept(socket("192.0.2.1:5001")).unwrap();
-    assert_eq!(link.direction, Direction::Accepted);
-    while hub.penalise(&link, Offence::Forged) == Consequence::Keep {}
+    assert_eq!(link.direction, LinkDirection::Accepted);
+    while !hub.penalise(&link, Offence::Forged) {}
     for queue in [&mut queue, &mut second] {
         assert!(matches!(queue.try_recv(), Ok(SessionCommand::Close)));
     }
@@ -46,43 +46,43 @@ fn a_banned_address_is_refused_in_both_directions_and_its_sessions_close() {
 }
 
 #[test]
-fn a_banned_network_is_banned_as_a_whole() {
+fn banned_ipv6_address_bans_its_network() {
     let hub = hub();
     let (link, _queue) = hub.accept(socket("[2001:db8::1]:5000")).unwrap();
-    while hub.penalise(&link, Offence::Oversize) == Consequence::Keep {}
+    while !hub.penalise(&link, Offence::Oversize) {}
     assert!(matches!(hub.accept(socket("[2001:db8::2]:5000")), Err(Refusal::Banned(_))));
     assert!(hub.accept(socket("[2001:db8:1::1]:5000")).is_ok());
 }
 
 #[test]
-fn what_a_stranger_does_harms_no_named_peer_with_the_same_address() {
+fn untrusted_peer_does_not_harm_a_named_peer_with_the_same_address() {
     let hub = hub();
     let named = address("peer.example.org:7470");
     hub.with_book(|book| book.name(&named, Instant::now())).unwrap();
     let (local, remote) = (socket("192.0.2.9:1"), socket("192.0.2.1:7470"));
     let (link, mut queue) = hub.dialled(&named, local, remote).unwrap();
-    let (stranger, _strangers) = hub.accept(socket("192.0.2.1:5000")).unwrap();
-    while hub.penalise(&stranger, Offence::Forged) == Consequence::Keep {}
+    let (untrusted, _commands) = hub.accept(socket("192.0.2.1:5000")).unwrap();
+    while !hub.penalise(&untrusted, Offence::Forged) {}
     assert!(queue.try_recv().is_err(), "the named peer stays");
     assert_eq!(hub.snapshot().first().unwrap().points, 0);
     hub.closed(link.id, 0);
     assert!(hub.check(&named, remote.ip()).is_ok());
-    let (link, _queue) = hub.dialled(&named, local, remote).expect("and may be dialled again");
+    let (link, _queue) = hub.dialled(&named, local, remote).expect("the named peer may be dialled again");
 
     let (other, mut queue) = hub.accept(socket("192.0.2.2:5000")).unwrap();
-    while hub.penalise(&link, Offence::Forged) == Consequence::Keep {}
+    while !hub.penalise(&link, Offence::Forged) {}
     assert!(hub.check(&named, remote.ip()).is_err(), "its own offences count");
-    assert!(queue.try_recv().is_err() && hub.penalise(&other, Offence::Refused) == Consequence::Keep);
+    assert!(queue.try_recv().is_err() && !hub.penalise(&other, Offence::Refused));
     hub.pardon(&named);
-    assert!(hub.check(&named, remote.ip()).is_ok(), "a name is let off as well as an IP address");
+    assert!(hub.check(&named, remote.ip()).is_ok(), "a name is pardoned as well as an IP address");
 }
 
 #[test]
-fn the_accepted_connection_that_exchanged_least_makes_room() {
+fn accepted_connection_that_exchanged_least_gives_way() {
     let hub = hub();
     let start = Instant::now();
     let from = |n: u32| SocketAddr::new(IpAddr::from(n.to_be_bytes()), 5000);
-    let accept = |n, now| hub.lock().admit(Direction::Accepted, from(n), Opening::Accepted, now);
+    let accept = |n, now| hub.lock().admit(LinkDirection::Accepted, from(n), Opening::Accepted, now);
     let mut open: Vec<_> = (0..MAX_ACCEPTED as u32).map(|n| accept(n, start).unwrap()).collect();
     for (n, (link, _)) in open.iter().enumerate() {
         let received = if n == 5 { 1 } else { 10 + n as u64 };
@@ -92,17 +92,17 @@ fn the_accepted_connection_that_exchanged_least_makes_room() {
     assert_eq!(accept(1000, start).map(drop), full, "none is old enough");
     let late = start + SAFE_FOR;
     let (newcomer, _queue) = accept(1000, late).unwrap();
-    let told: Vec<_> = open.iter_mut().map(|(_, queue)| queue.try_recv().is_ok()).collect();
-    assert_eq!(told.iter().position(|told| *told), Some(5));
-    assert_eq!(told.iter().filter(|told| **told).count(), 1);
-    // One that does not end keeps others from giving way without bound.
+    let closed: Vec<_> = open.iter_mut().map(|(_, queue)| queue.try_recv().is_ok()).collect();
+    assert_eq!(closed.iter().position(|closed| *closed), Some(5));
+    assert_eq!(closed.iter().filter(|closed| **closed).count(), 1);
+    // Connections that do not end are bounded.
     for n in 1..GIVING_WAY as u32 {
         accept(1000 + n, late).unwrap();
     }
     assert_eq!(accept(2000, late).map(drop), full);
     hub.closed(open[5].0.id, 0);
-    assert!(accept(2000, late).is_ok(), "its slot was given once, and is not given again");
-    assert!(hub.snapshot().iter().any(|peer| peer.link.id == newcomer.id), "a newcomer is safe");
+    assert!(accept(2000, late).is_ok(), "its slot was given away once, and is not given again");
+    assert!(hub.snapshot().iter().any(|peer| peer.link.id == newcomer.id), "a new connection is safe");
     assert_eq!(hub.snapshot().len(), MAX_ACCEPTED + GIVING_WAY);
 }
 
@@ -122,7 +122,7 @@ fn two_names_of_one_peer_make_one_connection() {
 }
 
 #[test]
-fn a_slot_is_given_back() {
+fn slot_is_given_back() {
     let hub = hub();
     for n in 0..1000 {
         let (link, _queue) = hub.accept(socket("127.0.0.1:5000")).unwrap();

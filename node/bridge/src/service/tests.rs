@@ -1,4 +1,4 @@
-//! What the service promises, with real sockets on loopback. Sessions do what they do meanwhile.
+//! What the bridge's task guarantees, with real sockets on loopback. Sessions run as usual meanwhile.
 
 use std::{net::Ipv4Addr, path::Path};
 
@@ -11,41 +11,41 @@ use tokio::{
 };
 
 use super::{
-    super::{limits::MAX_PER_ADDRESS, link::Direction},
+    super::{limits::MAX_PER_ADDRESS, link::LinkDirection},
     *,
 };
 
 /// Bounds a hang; no test passes or fails by speed.
 const HANG: std::time::Duration = std::time::Duration::from_secs(60);
 
-struct Running {
+struct RunningBridge {
     bridge: BridgeHandle,
     task: JoinHandle<()>,
     stop: watch::Sender<bool>,
-    /// Where it listens; port 0 when it does not.
+    /// Where it listens. Port 0 when it does not listen.
     address: SocketAddr,
     _dir: tempfile::TempDir,
 }
 
-async fn running(config: BridgeConfig) -> Running {
+async fn running(config: BridgeConfig) -> RunningBridge {
     let dir = tempfile::tempdir().unwrap();
     let store = Store::open(dir.path()).unwrap();
     let (stop, shutdown) = watch::channel(false);
     let (ingest, events, ..) = Ingest::spawn(store.clone(), Arc::new(|| 5000), shutdown.clone());
     let listeners = Listeners::bind(config.listen).await.unwrap();
     let port = listeners.addresses().first().map_or(0, SocketAddr::port);
-    let (bridge, task) = start(config, listeners, store, ingest, events, shutdown);
-    Running { bridge, task, stop, address: (Ipv4Addr::LOCALHOST, port).into(), _dir: dir }
+    let (bridge, task) = start(config, listeners, store, ingest, events, Arc::new(|| 5000), shutdown);
+    RunningBridge { bridge, task, stop, address: (Ipv4Addr::LOCALHOST, port).into(), _dir: dir }
 }
 
-impl Running {
+impl RunningBridge {
     async fn end(self) {
         self.stop.send(true).unwrap();
-        timeout(HANG, self.task).await.expect("it ends").unwrap();
+        timeout(HANG, self.task).await.expect("the bridge ends").unwrap();
     }
 }
 
-/// Listens on loopback, and for nobody else.
+/// A bridge that listens on loopback and dials nobody.
 fn listening() -> BridgeConfig {
     BridgeConfig { listen: Some((Ipv4Addr::LOCALHOST, 0).into()), ..BridgeConfig::default() }
 }
@@ -60,7 +60,7 @@ async fn other() -> TcpListener {
 
 /// Reads until the other side closes.
 async fn closed(mut stream: TcpStream) {
-    // A reset ends it as well as an orderly end.
+    // A reset ends the copy as an orderly end does.
     let _ = copy(&mut stream, &mut sink()).await;
 }
 
@@ -69,7 +69,7 @@ fn known(path: &Path) -> Vec<PeerAddress> {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn a_peer_that_hangs_up_is_dialled_again() {
+async fn peer_that_hangs_up_is_dialled_again() {
     let peer = other().await;
     let node = running(dialling(&peer)).await;
     for _ in 0..3 {
@@ -79,7 +79,7 @@ async fn a_peer_that_hangs_up_is_dialled_again() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn a_peer_that_was_reached_is_known_after_a_restart_and_one_that_was_removed_is_not() {
+async fn connected_peer_is_known_after_a_restart_and_a_removed_one_is_not() {
     let dir = tempfile::tempdir().unwrap();
     let file = dir.path().join("known_peer");
     let (peer, gone) = (other().await, other().await);
@@ -102,13 +102,13 @@ async fn a_peer_that_was_reached_is_known_after_a_restart_and_one_that_was_remov
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn the_public_peer_is_dialled_or_not_as_told_and_never_kept() {
+async fn public_peer_is_dialled_as_configured_and_never_kept() {
     let dir = tempfile::tempdir().unwrap();
     let file = dir.path().join("known_peer");
     let (public, second) = (other().await, other().await);
     let address = PeerAddress::from(public.local_addr().unwrap());
-    let told = |public| BridgeConfig { public, known: Some(file.clone()), ..BridgeConfig::default() };
-    let node = running(told(PublicPeer::Tried(address.clone()))).await;
+    let config = |public| BridgeConfig { public, known: Some(file.clone()), ..BridgeConfig::default() };
+    let node = running(config(PublicPeer::Tried(address.clone()))).await;
     let _stream = public.accept().await.unwrap();
     node.end().await;
     assert_eq!(known(&file), []);
@@ -116,19 +116,19 @@ async fn the_public_peer_is_dialled_or_not_as_told_and_never_kept() {
     // As after `spore import sporemesh`: the file names it, and the operator does not want it.
     let second = PeerAddress::from(second.local_addr().unwrap());
     book_file::save(&file, &[address.clone(), second.clone()]).unwrap();
-    let (book, _) = open_book(told(PublicPeer::Avoided(address.clone())));
-    assert_eq!((book.source(&address), book.source(&second)), (None, Some(Source::Known)));
-    let (book, _) = open_book(told(PublicPeer::LikeOthers));
-    assert_eq!(book.source(&address), Some(Source::Known));
+    let (book, _) = open_book(config(PublicPeer::Avoided(address.clone())));
+    assert_eq!((book.source(&address), book.source(&second)), (None, Some(PeerSource::Known)));
+    let (book, _) = open_book(config(PublicPeer::LikeOthers));
+    assert_eq!(book.source(&address), Some(PeerSource::Known));
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn more_connections_than_an_address_may_have_are_closed_at_once() {
+async fn connections_beyond_the_limit_of_an_address_are_closed_at_once() {
     let node = running(listening()).await;
     let mut open = Vec::new();
     for _ in 0..MAX_PER_ADDRESS {
         let mut stream = TcpStream::connect(node.address).await.unwrap();
-        // A session speaks first, so this one has its slot.
+        // A session sends first, so this one has its slot.
         stream.read_u8().await.unwrap();
         open.push(stream);
     }
@@ -144,15 +144,15 @@ async fn more_connections_than_an_address_may_have_are_closed_at_once() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn a_node_does_not_connect_to_itself() {
+async fn node_does_not_connect_to_itself() {
     let node = running(listening()).await;
     assert_eq!(node.bridge.connect(node.address.into()).await, Err(ConnectError::Own));
-    assert!(!node.bridge.disconnect(&node.address.into()).await, "it is not in the book any more");
+    assert!(!node.bridge.disconnect(&node.address.into()).await, "the address is not in the book any more");
     node.end().await;
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn what_cannot_be_reached_is_told() {
+async fn unreachable_peer_is_reported() {
     let node = running(BridgeConfig::default()).await;
     let nobody = PeerAddress::from(other().await.local_addr().unwrap());
     let error = node.bridge.connect(nobody).await.unwrap_err();
@@ -161,8 +161,8 @@ async fn what_cannot_be_reached_is_told() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn who_waits_for_a_peer_that_is_disconnected_meanwhile_is_told() {
-    // A listener that takes no more answers no dial.
+async fn caller_is_told_when_the_peer_is_disconnected_while_it_is_dialled() {
+    // A listener whose queue is full answers no dial.
     let socket = tokio::net::TcpSocket::new_v4().unwrap();
     socket.bind((Ipv4Addr::LOCALHOST, 0).into()).unwrap();
     let full = socket.listen(1).unwrap();
@@ -181,20 +181,25 @@ async fn who_waits_for_a_peer_that_is_disconnected_meanwhile_is_told() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn a_second_name_of_a_connected_peer_is_dialled_when_the_first_is_gone() {
+async fn second_name_of_a_connected_peer_is_dialled_when_the_first_is_removed() {
     let peer = other().await;
     let first = PeerAddress::from(peer.local_addr().unwrap());
     let second: PeerAddress = format!("localhost:{}", first.port()).parse().unwrap();
     let node = running(BridgeConfig::default()).await;
     node.bridge.connect(first.clone()).await.unwrap();
     let (stream, _) = peer.accept().await.unwrap();
-    node.bridge.connect(second.clone()).await.expect("it is connected already");
+    node.bridge.connect(second.clone()).await.expect("the peer is connected already");
     node.bridge.connect(second.clone()).await.expect("without another dial");
     drop(peer.accept().await.unwrap());
     assert!(node.bridge.disconnect(&first).await);
     closed(stream).await;
     let _stream = peer.accept().await.unwrap();
-    while node.bridge.snapshot().first().is_none_or(|open| open.link.direction != Direction::Dialled(second.clone())) {
+    while node
+        .bridge
+        .snapshot()
+        .first()
+        .is_none_or(|open| open.link.direction != LinkDirection::Dialled(second.clone()))
+    {
         tokio::time::sleep(std::time::Duration::from_millis(10)).await;
     }
     node.end().await;
@@ -208,18 +213,18 @@ async fn two_nodes_may_dial_each_other() {
     while one.bridge.snapshot().len() < 2 {
         tokio::time::sleep(std::time::Duration::from_millis(10)).await;
     }
-    one.bridge.connect(two.address.into()).await.expect("it is connected already");
+    one.bridge.connect(two.address.into()).await.expect("the peer is connected already");
     one.end().await;
     two.end().await;
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn the_end_of_the_node_ends_its_connections() {
+async fn shutdown_ends_all_connections() {
     let node = running(listening()).await;
     let mut stream = TcpStream::connect(node.address).await.unwrap();
     stream.read_u8().await.unwrap();
     let address = node.address;
     node.end().await;
     closed(stream).await;
-    assert!(TcpStream::connect(address).await.is_err(), "nothing listens any more");
+    assert!(TcpStream::connect(address).await.is_err(), "no socket listens any more");
 }
