@@ -1,6 +1,6 @@
 /** Paints a frame on a canvas. Nothing here decides what is shown: that is `frame.ts`. */
 import { bodyRect, laneRect, placer, visibleSpan, type Frame, type Place } from './frame';
-import { project, tickDecimals, ticks, timeLabel, timeTicks } from './scale';
+import { project, timeTicks, valueTicks, type Tick } from './scale';
 import { ancestry, childrenOf, CRASH, KEEP } from './series';
 
 export type Palette = Record<
@@ -75,20 +75,17 @@ function drawAxes(ctx: CanvasRenderingContext2D, frame: Frame, palette: Palette)
   }
   ctx.textAlign = 'right';
   ctx.textBaseline = 'middle';
-  const yTicks = ticks(window.y, Math.max(2, (body.bottom - body.top) / 55));
-  const decimals = tickDecimals(yTicks);
   ctx.beginPath();
-  for (const value of yTicks) {
+  for (const { value, label } of valueTicks(window.y, Math.max(2, (body.bottom - body.top) / 55))) {
     const y = Math.round(project(value, window.y, body.bottom, body.top)) + 0.5;
     ctx.moveTo(plot.left, y);
     ctx.lineTo(plot.right, y);
-    const wide = value !== 0 && (Math.abs(value) >= 1e6 || decimals > 7);
-    ctx.fillText(wide ? value.toExponential(1) : value.toFixed(decimals).replace('-', '\u2212'), plot.left - 8, y);
+    ctx.fillText(label, plot.left - 8, y);
   }
   ctx.stroke();
   ctx.textBaseline = 'top';
   ctx.textAlign = 'center';
-  for (const [value, label] of xLabels(frame)) {
+  for (const { value, label } of xTicks(frame)) {
     const x = project(value, window.x, plot.left, plot.right);
     const half = ctx.measureText(label).width / 2;
     ctx.fillText(label, Math.min(Math.max(x, plot.left + half - 6), plot.right - half + 6), plot.bottom + 8);
@@ -96,17 +93,12 @@ function drawAxes(ctx: CanvasRenderingContext2D, frame: Frame, palette: Palette)
   }
 }
 
-function xLabels(frame: Frame): [number, string][] {
-  const { plot, window } = frame;
-  const wanted = Math.max(2, (plot.right - plot.left) / 110);
-  if (frame.axis === 'order') {
-    return ticks(window.x, wanted)
-      .filter((value) => Number.isInteger(value) && value >= 0)
-      .map((value) => [value, `#${value.toLocaleString('en-US')}`]);
-  }
-  const offset = -new Date(Math.min(window.x.max, 8e12) * 1000).getTimezoneOffset() * 60;
-  const { times, step } = timeTicks(window.x, wanted, Number.isFinite(offset) ? offset : 0);
-  return times.map((time) => [time, timeLabel(time, step)]);
+function xTicks({ plot, window, axis }: Frame): Tick[] {
+  const most = Math.max(2, (plot.right - plot.left) / 110);
+  if (axis === 'time') return timeTicks(window.x, most);
+  return valueTicks(window.x, most)
+    .filter(({ value }) => Number.isInteger(value) && value >= 0)
+    .map(({ value }) => ({ value, label: `#${value.toLocaleString('en-US')}` }));
 }
 
 function drawEdges(ctx: CanvasRenderingContext2D, frame: Frame, palette: Palette, moving: boolean) {
