@@ -21,8 +21,8 @@ fn main() {
 mod made {
     use std::{fs, path::Path, sync::atomic::AtomicBool, time::SystemTime};
 
-    use anyhow::{Context as _, anyhow};
-    use spore_node::{
+    use anyhow::Context as _;
+    use spore_lab::{
         engine::{memory_limit, task_seed},
         research::{
             Proposal,
@@ -46,8 +46,7 @@ mod made {
         let (out, script) = (arguments.next().context(usage)?, arguments.next().context(usage)?);
         let budget: u64 = arguments.next().map_or(Ok(300), |text| text.parse())?;
         let script = fs::read_to_string(&script).with_context(|| script.clone())?;
-        let mut seed = [0; 32];
-        getrandom::fill(&mut seed).map_err(|error| anyhow!("no randomness: {error}"))?;
+        let seed = spore_base::random::secret::<32>()?;
         let identity = Identity::from_seed(&seed);
 
         let eval = EvalSpec::for_budget(budget);

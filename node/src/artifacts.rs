@@ -3,13 +3,13 @@
 //! Everybody who needs a script, an evaluator or a dataset asks here, and finds it in the store
 //! afterwards, under its hash.
 
+use futures::future::{BoxFuture, FutureExt as _};
+use spore_base::fetch::ArtifactSource;
+use spore_base::fetch::FetchError;
+use spore_bridge::BridgeHandle;
+use spore_network::NetworkHandle;
 use spore_protocol::{Cid, NodeId};
 use spore_storage::Store;
-
-use crate::{
-    bridge::BridgeHandle,
-    network::{FetchError, NetworkHandle},
-};
 
 /// The ways to an artifact. Cheap to clone.
 #[derive(Clone, Debug)]
@@ -23,24 +23,6 @@ pub struct ArtifactSources {
 impl ArtifactSources {
     pub fn new(store: Store, network: NetworkHandle, bridge: Option<BridgeHandle>) -> Self {
         Self { store, network, bridge }
-    }
-
-    /// Brings an artifact into the store, from `hint`'s node first when connected.
-    ///
-    /// # Errors
-    /// [`FetchError`] when no peer has it, it is too large, or the store refuses it.
-    pub async fn fetch(&self, cid: Cid, hint: Option<NodeId>) -> Result<(), FetchError> {
-        let found = self.network.fetch_artifact(cid, hint).await;
-        self.or_from_bridge(cid, u64::MAX, found).await
-    }
-
-    /// As [`ArtifactSources::fetch`], of at most `limit` bytes.
-    ///
-    /// # Errors
-    /// As [`ArtifactSources::fetch`].
-    pub async fn fetch_within(&self, cid: Cid, hint: Option<NodeId>, limit: u64) -> Result<(), FetchError> {
-        let found = self.network.fetch_artifact_within(cid, hint, limit).await;
-        self.or_from_bridge(cid, limit, found).await
     }
 
     async fn or_from_bridge(&self, cid: Cid, limit: u64, found: Result<(), FetchError>) -> Result<(), FetchError> {
@@ -63,18 +45,29 @@ impl ArtifactSources {
     }
 }
 
+impl ArtifactSource for ArtifactSources {
+    fn fetch_within(&self, cid: Cid, hint: Option<NodeId>, limit: u64) -> BoxFuture<'_, Result<(), FetchError>> {
+        async move {
+            let found = self.network.fetch_artifact_within(cid, hint, limit).await;
+            self.or_from_bridge(cid, limit, found).await
+        }
+        .boxed()
+    }
+}
+
 #[cfg(test)]
 mod tests {
     use std::sync::Arc;
 
     use tokio::sync::watch;
 
+    use spore_base::fetch::ARTIFACT_LIMIT;
+
     use super::*;
-    use crate::{
-        bridge::{self, BridgeConfig, Listeners, PeerAddress},
-        ingest::Ingest,
-        network::Command,
-    };
+    use spore_base::peer_address::PeerAddress;
+    use spore_bridge::{BridgeConfig, Listeners};
+    use spore_ingest::Ingest;
+    use spore_network::Command;
 
     /// A store, the bridge of its node, and what keeps both going.
     async fn node(stop: &watch::Receiver<bool>) -> (tempfile::TempDir, Store, BridgeHandle) {
@@ -84,7 +77,7 @@ mod tests {
         let listen = Some(([127, 0, 0, 1], 0).into());
         let listeners = Listeners::bind(listen).await.unwrap();
         let config = BridgeConfig { listen, ..BridgeConfig::default() };
-        let (bridge, _task) = bridge::start(config, listeners, store.clone(), ingest, events, stop.clone());
+        let (bridge, _task) = spore_bridge::start(config, listeners, store.clone(), ingest, events, stop.clone());
         (folder, store, bridge)
     }
 
@@ -112,14 +105,14 @@ mod tests {
         here.connect(address).await.unwrap();
 
         let sources = ArtifactSources::new(lacks.clone(), empty_network(), Some(here));
-        sources.fetch(cid, None).await.unwrap();
+        sources.fetch_within(cid, None, ARTIFACT_LIMIT).await.unwrap();
         assert_eq!(lacks.artifact(&cid).unwrap().as_deref(), Some(b"a script".as_slice()));
         let refused = sources.fetch_within(too_large, None, 4999).await;
         assert!(matches!(refused, Err(FetchError::NotFound(_))), "{refused:?}");
-        let nowhere = sources.fetch(Cid::of(b"nobody has this"), None).await;
+        let nowhere = sources.fetch_within(Cid::of(b"nobody has this"), None, ARTIFACT_LIMIT).await;
         assert!(matches!(nowhere, Err(FetchError::NotFound(_))), "{nowhere:?}");
 
         let alone = ArtifactSources::new(has, empty_network(), None);
-        assert!(matches!(alone.fetch(Cid::of(b"x"), None).await, Err(FetchError::NotFound(_))));
+        assert!(matches!(alone.fetch_within(Cid::of(b"x"), None, ARTIFACT_LIMIT).await, Err(FetchError::NotFound(_))));
     }
 }

@@ -14,10 +14,10 @@ use std::{
 };
 
 use serde::{Deserialize, Serialize};
+use spore_base::private_file::{FileError, make_private, write_private};
 use toml::{Table, Value};
 
 use self::edit::{assign, edit};
-use crate::data_dir::{DataDirError, make_private, write_private};
 
 /// Port for peers of the existing network, which dial it: the reference's own.
 pub const DEFAULT_PORT: u16 = 7470;
@@ -35,7 +35,7 @@ pub enum ConfigError {
     #[error("{0}")]
     Value(String),
     #[error(transparent)]
-    File(#[from] DataDirError),
+    File(#[from] FileError),
 }
 
 /// Everything that `config.toml` can hold.
@@ -53,7 +53,7 @@ pub struct Config {
     pub web_host: IpAddr,
     /// Multiaddrs that libp2p listens on; none: all addresses of the machine, TCP and QUIC, at `p2p_port`.
     pub listen: Vec<String>,
-    /// Peers dialled at start, see [`crate::peer::Peer`].
+    /// Peers dialled at start, see [`spore_base::peer::Peer`].
     pub peer: Vec<String>,
     /// The task followed; none, or empty as the reference writes it: the most active one.
     #[serde(alias = "task_id", deserialize_with = "nonempty")]
@@ -250,7 +250,7 @@ fn read(path: &Path) -> Result<Option<String>, ConfigError> {
     let bytes = match fs::read(path) {
         Ok(bytes) => bytes,
         Err(e) if e.kind() == io::ErrorKind::NotFound => return Ok(None),
-        Err(e) => return Err(DataDirError::io(path)(e).into()),
+        Err(e) => return Err(FileError::io(path)(e).into()),
     };
     String::from_utf8(bytes).map(Some).map_err(|error| {
         let before = error.as_bytes().iter().take(error.utf8_error().valid_up_to());

@@ -4,10 +4,9 @@
 //! `examples/make_genesis.rs` made the files, with a key that it forgot: nobody can sign as this
 //! task's creator again. Never here: a way around `ingest`; the objects are verified as any others.
 
+use spore_ingest::{Disposition, IngestClosed, IngestHandle, Origin};
 use spore_protocol::{Cid, Kind, Record, Reject, Signed, SignedObject, TaskId, TaskManifest};
 use spore_storage::{Store, StoreError};
-
-use crate::ingest::{Disposition, IngestClosed, IngestHandle, Origin};
 
 const MANIFEST: &str = include_str!("../genesis/manifest.json");
 const ROOT: &str = include_str!("../genesis/root.json");

@@ -4,14 +4,14 @@
 
 use std::{ops::ControlFlow, time::Duration};
 
+use spore_base::{
+    clock::Clock,
+    shutdown::{Shutdown, stopped},
+};
 use spore_storage::{GcPlan, Store, StoreError};
 use tokio::time::timeout;
 
-use crate::{
-    config::CacheConfig,
-    ingest::Clock,
-    shutdown::{Shutdown, stopped},
-};
+use crate::config::CacheConfig;
 
 /// How often the uses of artifacts are written down. What a crash forgets of them is at most that old,
 /// and the cache that goes by them is bounded in days.

@@ -5,10 +5,11 @@
 
 use std::path::Path;
 
-use libp2p::{PeerId, identity};
+use spore_base::{
+    private_file::{FileError, create_private_dir, make_private, read_text, write_private, write_private_once},
+    random,
+};
 use spore_protocol::{Identity, NodeId};
-
-use crate::data_dir::{DataDirError, create_private_dir, make_private, read_text, write_private, write_private_once};
 
 const KEY: &str = "private_key";
 const NODE_ID: &str = "node_id";
@@ -17,11 +18,11 @@ const NODE_ID: &str = "node_id";
 ///
 /// # Errors
 /// A key that cannot be read or is no hex text of 32 bytes.
-pub fn load(dir: &Path) -> Result<Option<Identity>, DataDirError> {
+pub fn load(dir: &Path) -> Result<Option<Identity>, FileError> {
     let path = dir.join(KEY);
     let Some(text) = read_text(&path)? else { return Ok(None) };
     let mut seed = [0; 32];
-    hex::decode_to_slice(text.trim(), &mut seed).map_err(|_| DataDirError::Corrupt {
+    hex::decode_to_slice(text.trim(), &mut seed).map_err(|_| FileError::Corrupt {
         path,
         reason: "not 64 hex digits; restore the key from a copy, or move the file away to start with a new identity"
             .into(),
@@ -43,18 +44,16 @@ pub struct Found {
 ///
 /// # Errors
 /// As [`load`], and when files cannot be written.
-pub fn load_or_create(dir: &Path) -> Result<Found, DataDirError> {
+pub fn load_or_create(dir: &Path) -> Result<Found, FileError> {
     create_private_dir(dir)?;
     let path = dir.join(KEY);
     let created = read_text(&path)?.is_none();
     if created {
-        let mut seed = [0; 32];
-        getrandom::fill(&mut seed)
-            .map_err(|e| DataDirError::Io { path: path.clone(), source: std::io::Error::other(e) })?;
+        let seed = random::secret::<32>().map_err(FileError::io(&path))?;
         write_private_once(&path, hex::encode(seed).as_bytes())?;
     }
     let identity =
-        load(dir)?.ok_or_else(|| DataDirError::Corrupt { path: path.clone(), reason: "the key vanished".into() })?;
+        load(dir)?.ok_or_else(|| FileError::Corrupt { path: path.clone(), reason: "the key vanished".into() })?;
     let was_loose = make_private(&path)? | make_private(dir)?;
     let node_id = identity.node_id().to_string();
     let shown = dir.join(NODE_ID);
@@ -69,20 +68,14 @@ pub fn load_or_create(dir: &Path) -> Result<Found, DataDirError> {
 ///
 /// # Errors
 /// As [`load_or_create`]; also where there is no key to take over.
-pub fn adopt(from: &Path, to: &Path) -> Result<NodeId, DataDirError> {
+pub fn adopt(from: &Path, to: &Path) -> Result<NodeId, FileError> {
     let path = from.join(KEY);
     // Whatever is no key is not copied.
     let text = load(from)?.and(read_text(&path)?);
-    let text = text.ok_or_else(|| DataDirError::Corrupt { path, reason: "there is no key".into() })?;
+    let text = text.ok_or_else(|| FileError::Corrupt { path, reason: "there is no key".into() })?;
     create_private_dir(to)?;
     write_private_once(&to.join(KEY), text.trim().as_bytes())?;
     Ok(load_or_create(to)?.identity.node_id())
-}
-
-/// libp2p's name for a node's key; none for a node id that is no key.
-pub fn peer_id(node: &NodeId) -> Option<PeerId> {
-    let key = identity::ed25519::PublicKey::try_from_bytes(node.as_bytes()).ok()?;
-    Some(identity::PublicKey::from(key).to_peer_id())
 }
 
 #[cfg(test)]
@@ -137,13 +130,6 @@ mod tests {
         assert_eq!(fs::read_dir(from.path()).unwrap().count(), 1, "nothing is written there");
         fs::write(from.path().join(KEY), "08".repeat(32)).unwrap();
         assert_eq!(adopt(from.path(), &to).unwrap(), seven, "ours stays");
-    }
-
-    #[test]
-    fn the_peer_id_is_of_the_same_key() {
-        let node = Identity::from_seed(&[7; 32]).node_id();
-        let peer = peer_id(&node).unwrap();
-        assert_eq!(crate::network::node_of(&peer), Some(node));
     }
 
     #[test]

@@ -9,22 +9,21 @@
 
 use std::{
     collections::{BTreeSet, HashMap},
+    sync::Arc,
     time::Duration,
 };
 
 use futures::StreamExt as _;
+use spore_base::{
+    fetch::{ArtifactSource, FetchError},
+    shutdown::{Shutdown, stopped},
+};
+use spore_ingest::StoreEvent;
 use spore_protocol::{Cid, NodeId};
 use spore_storage::{Cursor, Scope, Store, StoreError};
 use tokio::{
     sync::broadcast,
     time::{Instant, sleep_until, timeout},
-};
-
-use crate::{
-    artifacts::ArtifactSources,
-    ingest::StoreEvent,
-    network::FetchError,
-    shutdown::{Shutdown, stopped},
 };
 
 /// Largest script or evaluator kept, in bytes: what the train-script language takes.
@@ -48,7 +47,7 @@ const FAILURES: usize = 8192;
 /// Fetches missing scripts until the node shuts down.
 pub async fn run(
     store: Store,
-    sources: ArtifactSources,
+    sources: Arc<dyn ArtifactSource>,
     mut events: broadcast::Receiver<StoreEvent>,
     mut shutdown: Shutdown,
 ) {
@@ -75,7 +74,7 @@ pub async fn run(
 
 struct Mirror {
     store: Store,
-    sources: ArtifactSources,
+    sources: Arc<dyn ArtifactSource>,
     failures: HashMap<Cid, Failure>,
     walk: Walk,
 }
@@ -137,7 +136,7 @@ impl Mirror {
         while let Some((cid, result)) = results.next().await {
             match result {
                 Ok(()) => drop(self.failures.remove(&cid)),
-                Err(FetchError::Closed(_)) => return false,
+                Err(FetchError::Closed) => return false,
                 Err(error) => {
                     tracing::debug!(%error, "a script is missing");
                     self.failed(cid);

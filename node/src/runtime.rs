@@ -1,7 +1,7 @@
 //! The composition root: opens what a node needs, starts its parts, and ends them together.
 //!
 //! One watch tells every part to end; a part that ends before that takes the node down with a
-//! message, for a node without its network or its door to the store is none. Everything that the
+//! message, for a node without its network or its ingest service is none. Everything that the
 //! environment or a person decides comes in through [`Options`]: `cli` asks, this file is told.
 
 use std::{
@@ -10,11 +10,19 @@ use std::{
     ops::{ControlFlow, RangeInclusive},
     path::{Path, PathBuf},
     sync::Arc,
-    time::{Duration, Instant, SystemTime, UNIX_EPOCH},
+    time::{Duration, Instant},
 };
 
 use libp2p::Multiaddr;
-use spore_protocol::Identity;
+use spore_api::{Api, live::LiveNode, problem::ApiError, view::View};
+use spore_base::{
+    clock::unix_now, fetch::ArtifactSource, mode::Mode, peer_address::PeerAddress, private_file::FileError,
+    progress::RunProgress, shutdown::Shutdown,
+};
+use spore_bridge::{BridgeConfig, ListenError, Listeners, PublicPeer};
+use spore_ingest::{Ingest, StoreEvent};
+use spore_network::{NetworkConfig, NetworkError};
+use spore_protocol::{Identity, NodeId};
 use spore_storage::{Progress, Store, StoreError};
 use tokio::{
     net::TcpListener,
@@ -23,45 +31,19 @@ use tokio::{
 };
 
 use crate::{
-    api::{self, Api, live::LiveNode, problem::ApiError, view::View},
     artifacts::ArtifactSources,
-    bridge::{self, BridgeConfig, ListenError, Listeners, PeerAddress, PublicPeer},
-    data_dir::{DataDir, DataDirError, RunningNode},
+    data_dir::{DataDir, RunningNode},
     genesis::{self, GenesisError},
     housekeeping::{self, CacheBounds},
-    identity_file,
-    ingest::{Ingest, StoreEvent},
-    mirror,
-    network::{self, NetworkConfig, NetworkError},
-    progress::RunProgress,
-    shutdown::Shutdown,
+    identity_file, mirror,
+    networks::NodeNetworks,
+    task_maker::NodeTaskMaker,
 };
 
 /// How long the parts may take to end: a worker is killed, the store flushed, streams closed.
 const END_WITHIN: Duration = Duration::from_secs(20);
 /// How often the upgrade of a store is told of, which takes minutes for a million records.
 const TELL_PROGRESS: Duration = Duration::from_secs(2);
-
-/// What a node does besides passing records on.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Mode {
-    /// Experiments, and spot checks of others'.
-    Research,
-    /// Re-runs of others' experiments only.
-    Verify,
-    /// Nothing.
-    Relay,
-}
-
-impl Mode {
-    pub const fn name(self) -> &'static str {
-        match self {
-            Self::Research => "research",
-            Self::Verify => "verify",
-            Self::Relay => "relay",
-        }
-    }
-}
 
 /// How a node is to run.
 #[derive(Clone)]
@@ -86,7 +68,7 @@ pub struct Options {
     pub verify_rate: Option<f64>,
     /// What the artifacts kept may come to.
     pub cache: CacheBounds,
-    pub llm: Option<crate::research::llm::ProviderConfig>,
+    pub llm: Option<spore_lab::research::llm::ProviderConfig>,
     /// This program, which also runs experiments.
     pub program: PathBuf,
     /// The environment, of which a worker gets what graphics drivers need.
@@ -112,7 +94,7 @@ impl std::fmt::Debug for Options {
 #[derive(Debug, thiserror::Error)]
 pub enum StartError {
     #[error(transparent)]
-    DataDir(#[from] DataDirError),
+    DataDir(#[from] FileError),
     #[error(transparent)]
     Store(#[from] StoreError),
     #[error(transparent)]
@@ -149,10 +131,23 @@ impl WebError {
     }
 }
 
+/// What the services that train take from the rest of the node.
+#[cfg_attr(not(feature = "trainer"), expect(dead_code, reason = "a relay trains nothing"))]
+struct Lab<'a> {
+    options: &'a Options,
+    live: &'a LiveNode,
+    identity: Identity,
+    store: Store,
+    artifacts: Arc<dyn ArtifactSource>,
+    progress: watch::Sender<Option<RunProgress>>,
+    shutdown: Shutdown,
+}
+
 /// A running node.
 pub struct Node {
     pub live: LiveNode,
     pub view: View,
+    pub node_id: NodeId,
     /// Where the API answers on this machine.
     pub address: SocketAddr,
     pub identity_was_loose: bool,
@@ -186,22 +181,24 @@ impl Node {
 
         let (stop, shutdown) = watch::channel(false);
         let mut parts = JoinSet::new();
-        let (ingest, events, wants, door) = Ingest::spawn(store.clone(), Arc::new(unix_now), shutdown.clone());
-        watch_over(&mut parts, "door to the store", door);
+        let (ingest, events, wants, ingesting) = Ingest::spawn(store.clone(), Arc::new(unix_now), shutdown.clone());
+        watch_over(&mut parts, "ingest service", ingesting);
         genesis::install(&ingest, &store).await?;
 
         let config = network_config(&options, &found.identity);
         let (network, swarm) =
-            network::start(config, store.clone(), ingest.clone(), events.subscribe(), wants, shutdown.clone())?;
+            spore_network::start(config, store.clone(), ingest.clone(), events.subscribe(), wants, shutdown.clone())?;
         watch_over(&mut parts, "network", swarm);
         let config = BridgeConfig { known: Some(data.known_peers()), ..options.bridge.clone() };
         let (bridge, hub) =
-            bridge::start(config, legacy, store.clone(), ingest.clone(), events.clone(), shutdown.clone());
+            spore_bridge::start(config, legacy, store.clone(), ingest.clone(), events.clone(), shutdown.clone());
         watch_over(&mut parts, "bridge", hub);
-        let sources = ArtifactSources::new(store.clone(), network.clone(), Some(bridge.clone()));
-        look_after(&mut parts, &store, sources, options.cache, events.subscribe(), &shutdown);
+        let sources: Arc<dyn ArtifactSource> =
+            Arc::new(ArtifactSources::new(store.clone(), network.clone(), Some(bridge.clone())));
+        look_after(&mut parts, &store, sources.clone(), options.cache, events.subscribe(), &shutdown);
 
-        let view = View::new(store.clone(), Some(found.identity.node_id()));
+        let node_id = found.identity.node_id();
+        let view = View::new(store.clone(), Some(node_id));
         let task = options.task.as_deref().map(|task| view.resolve_task(task)).transpose()?;
         if let Some(task) = task {
             // It may be known to others only: following it brings it here.
@@ -209,31 +206,54 @@ impl Node {
         }
         let (progress, shown) = watch::channel(None);
         let live = LiveNode {
-            mode: options.mode.name(),
+            mode: options.mode,
             started: Instant::now(),
-            network,
-            bridge,
+            networks: Arc::new(NodeNetworks { network, bridge }),
+            tasks: Arc::new(NodeTaskMaker {
+                store: store.clone(),
+                ingest: ingest.clone(),
+                identity: found.identity.clone(),
+            }),
             ingest,
-            identity: found.identity,
             events,
             progress: shown,
             pinned: Arc::new(watch::channel(task).0),
             hardware_class: trainer.hardware_class(),
             device: trainer.device(),
         };
-        trainer.start(&options, &live, &store, progress, &shutdown, &mut parts);
+        let lab = Lab {
+            options: &options,
+            live: &live,
+            identity: found.identity,
+            store: store.clone(),
+            artifacts: sources,
+            progress,
+            shutdown: shutdown.clone(),
+        };
+        trainer.start(lab, &mut parts);
 
         let page = options.web.is_some();
         let api =
             Api { view: view.clone(), node: Some(live.clone()), pinned: task, token: Some(token), page, shutdown };
-        watch_over(&mut parts, "API", tokio::spawn(api::serve(api, listener)));
+        watch_over(&mut parts, "API", tokio::spawn(spore_api::serve(api, listener)));
         announce(&data, address, page)?;
         let tries = match options.bridge.public {
             PublicPeer::Tried(peer) => Some(peer),
             PublicPeer::LikeOthers | PublicPeer::Avoided(_) => None,
         };
         let lost_changes = store.lost_changes();
-        Ok(Self { live, view, address, identity_was_loose: found.was_loose, lost_changes, tries, stop, parts, data })
+        Ok(Self {
+            live,
+            view,
+            node_id,
+            address,
+            identity_was_loose: found.was_loose,
+            lost_changes,
+            tries,
+            stop,
+            parts,
+            data,
+        })
     }
 
     /// Runs until `asked`, or until a part ends by itself; then ends everything.
@@ -279,11 +299,6 @@ pub async fn asked_to_end() {
     }
 }
 
-/// Unix seconds, now: the node's one clock for times that others see.
-pub fn unix_now() -> u64 {
-    SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default().as_secs()
-}
-
 /// Opens the store, and logs how far its upgrade is where it is of an older format.
 fn open_store(dir: &Path) -> Result<Store, StoreError> {
     let mut told: Option<Instant> = None;
@@ -300,13 +315,13 @@ fn open_store(dir: &Path) -> Result<Store, StoreError> {
 fn look_after(
     parts: &mut JoinSet<&'static str>,
     store: &Store,
-    sources: ArtifactSources,
+    sources: Arc<dyn ArtifactSource>,
     cache: CacheBounds,
     events: broadcast::Receiver<StoreEvent>,
     shutdown: &Shutdown,
 ) {
     let keeping = mirror::run(store.clone(), sources, events, shutdown.clone());
-    watch_over(parts, "keeper of scripts", tokio::spawn(keeping));
+    watch_over(parts, "artifact mirror", tokio::spawn(keeping));
     let keeping = housekeeping::run(store.clone(), cache, Arc::new(unix_now), shutdown.clone());
     watch_over(parts, "housekeeping", tokio::spawn(keeping));
 }
@@ -337,7 +352,7 @@ async fn listen_for_api(web: Option<SocketAddr>) -> Result<(TcpListener, SocketA
     Ok((listener, address))
 }
 
-fn announce(data: &DataDir, address: SocketAddr, explorer: bool) -> Result<(), DataDirError> {
+fn announce(data: &DataDir, address: SocketAddr, explorer: bool) -> Result<(), FileError> {
     let node = RunningNode { pid: std::process::id(), address: address.to_string(), explorer, started: unix_now() };
     data.announce_node(&node)
 }
@@ -365,7 +380,7 @@ mod trainer {
     use tokio::sync::Semaphore;
 
     use super::*;
-    use crate::{
+    use spore_lab::{
         engine::{self, Engine, Role, Settings},
         research, verify,
     };
@@ -385,7 +400,7 @@ mod trainer {
         }
         let choice: DeviceChoice = options.device.parse().map_err(|e| StartError::Device(format!("{e}")))?;
         let scratch = data.work();
-        crate::data_dir::create_private_dir(&scratch)?;
+        spore_base::private_file::create_private_dir(&scratch)?;
         let supervisor =
             Supervisor::new(options.program.clone(), scratch).with_environment(options.environment.clone());
         // The store's lock is held by now, so no other node uses this directory.
@@ -408,20 +423,12 @@ mod trainer {
             self.0.as_ref().map(|ready| ready.profile.gpu_model.clone())
         }
 
-        pub fn start(
-            self,
-            options: &Options,
-            live: &LiveNode,
-            store: &Store,
-            progress: watch::Sender<Option<RunProgress>>,
-            shutdown: &watch::Receiver<bool>,
-            parts: &mut JoinSet<&'static str>,
-        ) {
+        pub fn start(self, lab: Lab<'_>, parts: &mut JoinSet<&'static str>) {
+            let Lab { options, live, identity, store, artifacts, progress, shutdown } = lab;
             let Some(ready) = self.0 else { return };
             let role = if options.mode == Mode::Research { Role::Research } else { Role::Verify };
             let settings = Settings {
                 pinned: live.pinned.subscribe(),
-                llm: options.llm.clone(),
                 verify_rate: options.verify_rate.unwrap_or(verify::default_rate(role)),
                 resource: options.resource.into(),
                 // Not the choice that was asked for: `auto` might mean another device later.
@@ -429,10 +436,10 @@ mod trainer {
                 memory_limit: engine::memory_limit(options.resource.into()),
             };
             let engine = Arc::new(Engine {
-                store: store.clone(),
+                store,
                 ingest: live.ingest.clone(),
-                artifacts: ArtifactSources::new(store.clone(), live.network.clone(), Some(live.bridge.clone())),
-                identity: live.identity.clone(),
+                artifacts,
+                identity,
                 device: ready.profile,
                 supervisor: ready.supervisor,
                 clock: Arc::new(unix_now),
@@ -442,7 +449,11 @@ mod trainer {
                 lease: Arc::new(Semaphore::new(1)),
             });
             if role == Role::Research {
-                watch_over(parts, "research", tokio::spawn(research::run(engine.clone(), shutdown.clone())));
+                watch_over(
+                    parts,
+                    "research",
+                    tokio::spawn(research::run(engine.clone(), options.llm.clone(), shutdown.clone())),
+                );
             }
             watch_over(parts, "verification", tokio::spawn(verify::run(engine, shutdown.clone())));
         }
@@ -472,15 +483,6 @@ mod trainer {
             None
         }
 
-        pub fn start(
-            self,
-            _options: &Options,
-            _live: &LiveNode,
-            _store: &Store,
-            _progress: watch::Sender<Option<RunProgress>>,
-            _shutdown: &watch::Receiver<bool>,
-            _parts: &mut JoinSet<&'static str>,
-        ) {
-        }
+        pub fn start(self, _lab: Lab<'_>, _parts: &mut JoinSet<&'static str>) {}
     }
 }

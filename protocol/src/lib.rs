@@ -13,6 +13,8 @@ pub mod cbor;
 pub mod class;
 pub mod control;
 mod fields;
+#[cfg(any(test, feature = "fixtures"))]
+pub mod fixtures;
 pub mod frame;
 pub mod frontier;
 pub mod id;

@@ -292,6 +292,141 @@ impl<T: Object> Verified<T> {
     }
 }
 
+/// A well-formed object of any kind, its signature not yet checked.
+#[derive(Clone, Debug, PartialEq)]
+pub enum SignedObject {
+    Experiment(Signed<Record>),
+    Control(Signed<ControlEvent>),
+    Task(Signed<TaskManifest>),
+    Profile(Signed<NodeProfile>),
+}
+
+/// Evaluates one expression on the `Signed<T>` inside a [`SignedObject`], whichever kind it is.
+macro_rules! for_each_kind {
+    ($object:expr, $signed:ident => $result:expr) => {
+        match $object {
+            SignedObject::Experiment($signed) => $result,
+            SignedObject::Control($signed) => $result,
+            SignedObject::Task($signed) => $result,
+            SignedObject::Profile($signed) => $result,
+        }
+    };
+}
+
+impl SignedObject {
+    /// Reads the JSON of an object of any kind. Without `kind`, the fields decide which kind it is.
+    ///
+    /// # Errors
+    /// As [`Signed::from_json`], or [`Reject::UnknownKind`].
+    pub fn from_json(bytes: &[u8], kind: Option<Kind>) -> Result<Self, Reject> {
+        check_size(bytes.len())?;
+        let value = Value::parse(bytes)?;
+        let Value::Object(map) = &value else { return Err(Reject::NotAnObject) };
+        let kind = kind.or_else(|| Kind::detect(map)).ok_or(Reject::UnknownKind)?;
+        Self::from_value_as(kind, value)
+    }
+
+    /// Reads parsed JSON of a known kind.
+    ///
+    /// # Errors
+    /// As [`Signed::from_value`].
+    pub fn from_value_as(kind: Kind, value: Value) -> Result<Self, Reject> {
+        match kind {
+            Kind::Experiment => Signed::from_value(value).map(Self::Experiment),
+            Kind::Control => Signed::from_value(value).map(Self::Control),
+            Kind::Task => Signed::from_value(value).map(Self::Task),
+            Kind::Profile => Signed::from_value(value).map(Self::Profile),
+        }
+    }
+
+    /// Reads the canonical bytes of an object of a known kind.
+    ///
+    /// # Errors
+    /// As [`Signed::from_canonical`].
+    pub fn from_canonical(kind: Kind, canonical: &[u8], signature: [u8; 64]) -> Result<Self, Reject> {
+        match kind {
+            Kind::Experiment => Signed::from_canonical(canonical, signature).map(Self::Experiment),
+            Kind::Control => Signed::from_canonical(canonical, signature).map(Self::Control),
+            Kind::Task => Signed::from_canonical(canonical, signature).map(Self::Task),
+            Kind::Profile => Signed::from_canonical(canonical, signature).map(Self::Profile),
+        }
+    }
+
+    /// Checks the signature, strictly.
+    ///
+    /// # Errors
+    /// As [`Signed::verify`].
+    pub fn verify(self) -> Result<VerifiedObject, Reject> {
+        for_each_kind!(self, signed => signed.verify().map(VerifiedObject::from))
+    }
+
+    pub fn kind(&self) -> Kind {
+        match self {
+            Self::Experiment(_) => Kind::Experiment,
+            Self::Control(_) => Kind::Control,
+            Self::Task(_) => Kind::Task,
+            Self::Profile(_) => Kind::Profile,
+        }
+    }
+
+    pub fn id(&self) -> ObjectId {
+        for_each_kind!(self, signed => signed.id())
+    }
+
+    pub fn signer(&self) -> NodeId {
+        for_each_kind!(self, signed => signed.signer())
+    }
+
+    /// The signer's claim, in Unix seconds.
+    pub fn timestamp(&self) -> u64 {
+        for_each_kind!(self, signed => signed.timestamp())
+    }
+
+    /// The bytes that were signed.
+    pub fn canonical(&self) -> &Arc<[u8]> {
+        for_each_kind!(self, signed => signed.canonical())
+    }
+
+    pub fn signature(&self) -> &[u8; 64] {
+        for_each_kind!(self, signed => signed.signature())
+    }
+
+    /// The object as it travels in JSON: canonical fields plus id and signature.
+    pub fn to_json(&self) -> String {
+        for_each_kind!(self, signed => signed.to_json())
+    }
+}
+
+/// An object of any kind whose signature has been checked.
+///
+/// Made by [`SignedObject::verify`], or from the [`Verified`] object of one kind; nothing else can.
+#[derive(Clone, Debug, PartialEq)]
+pub struct VerifiedObject(SignedObject);
+
+impl Deref for VerifiedObject {
+    type Target = SignedObject;
+
+    fn deref(&self) -> &SignedObject {
+        &self.0
+    }
+}
+
+impl VerifiedObject {
+    /// Gives up the proof that the signature is valid, and returns the object.
+    pub fn into_signed(self) -> SignedObject {
+        self.0
+    }
+}
+
+macro_rules! from_verified {
+    ($($kind:ident($object:ty)),*) => {
+        $(impl From<Verified<$object>> for VerifiedObject {
+            fn from(verified: Verified<$object>) -> Self { Self(SignedObject::$kind(verified.0)) }
+        })*
+    };
+}
+from_verified!(Experiment(Record), Control(ControlEvent), Task(TaskManifest), Profile(NodeProfile));
+
 fn hash(canonical: &[u8]) -> ObjectId {
     ObjectId(Sha256::digest(canonical).into())
 }
@@ -304,112 +439,4 @@ fn parse_signature(text: &str) -> Result<[u8; 64], Reject> {
     let mut bytes = [0; 64];
     hex::decode_to_slice(text, &mut bytes).map_err(|_| Reject::SignatureNotHex)?;
     Ok(bytes)
-}
-
-macro_rules! any {
-    ($($variant:ident($object:ty)),*) => {
-        /// A well-formed object of any kind, its signature not yet checked.
-        #[derive(Clone, Debug, PartialEq)]
-        pub enum SignedObject { $($variant(Signed<$object>)),* }
-
-        /// An object of any kind whose signature has been checked.
-        #[derive(Clone, Debug, PartialEq)]
-        pub enum VerifiedObject { $($variant(Verified<$object>)),* }
-
-        impl SignedObject {
-            /// Reads JSON of a kind that is known.
-            ///
-            /// # Errors
-            /// As [`Signed::from_json`].
-            pub fn from_value_as(kind: Kind, value: Value) -> Result<Self, Reject> {
-                match kind { $(Kind::$variant => Signed::from_value(value).map(Self::$variant)),* }
-            }
-
-            /// Reads canonical bytes.
-            ///
-            /// # Errors
-            /// As [`Signed::from_canonical`].
-            pub fn from_canonical(kind: Kind, canonical: &[u8], signature: [u8; 64]) -> Result<Self, Reject> {
-                match kind { $(Kind::$variant => Signed::from_canonical(canonical, signature).map(Self::$variant)),* }
-            }
-
-            /// Checks the signature, strictly.
-            ///
-            /// # Errors
-            /// As [`Signed::verify`].
-            pub fn verify(self) -> Result<VerifiedObject, Reject> {
-                match self { $(Self::$variant(signed) => signed.verify().map(VerifiedObject::$variant)),* }
-            }
-
-            pub fn kind(&self) -> Kind {
-                match self { $(Self::$variant(_) => Kind::$variant),* }
-            }
-
-            pub fn id(&self) -> ObjectId {
-                match self { $(Self::$variant(signed) => signed.id()),* }
-            }
-
-            pub fn signer(&self) -> NodeId {
-                match self { $(Self::$variant(signed) => signed.signer()),* }
-            }
-
-            pub fn timestamp(&self) -> u64 {
-                match self { $(Self::$variant(signed) => signed.timestamp()),* }
-            }
-
-            pub fn canonical(&self) -> &Arc<[u8]> {
-                match self { $(Self::$variant(signed) => signed.canonical()),* }
-            }
-
-            pub fn signature(&self) -> &[u8; 64] {
-                match self { $(Self::$variant(signed) => signed.signature()),* }
-            }
-
-            pub fn to_json(&self) -> String {
-                match self { $(Self::$variant(signed) => signed.to_json()),* }
-            }
-        }
-
-        impl VerifiedObject {
-            /// The same object without the type's promise, for what only reads.
-            pub fn to_signed(&self) -> SignedObject {
-                match self { $(Self::$variant(verified) => SignedObject::$variant(verified.0.clone())),* }
-            }
-
-            pub fn kind(&self) -> Kind {
-                match self { $(Self::$variant(_) => Kind::$variant),* }
-            }
-
-            pub fn id(&self) -> ObjectId {
-                match self { $(Self::$variant(verified) => verified.id()),* }
-            }
-
-            pub fn signer(&self) -> NodeId {
-                match self { $(Self::$variant(verified) => verified.signer()),* }
-            }
-
-            pub fn timestamp(&self) -> u64 {
-                match self { $(Self::$variant(verified) => verified.timestamp()),* }
-            }
-        }
-
-        $(impl From<Verified<$object>> for VerifiedObject {
-            fn from(verified: Verified<$object>) -> Self { Self::$variant(verified) }
-        })*
-    };
-}
-any!(Experiment(Record), Control(ControlEvent), Task(TaskManifest), Profile(NodeProfile));
-
-impl SignedObject {
-    /// Reads JSON of any kind, told by its fields unless `kind` is given.
-    ///
-    /// # Errors
-    /// As [`Signed::from_json`], or [`Reject::UnknownKind`].
-    pub fn from_json(bytes: &[u8], kind: Option<Kind>) -> Result<Self, Reject> {
-        check_size(bytes.len())?;
-        let value = Value::parse(bytes)?;
-        let Value::Object(map) = &value else { return Err(Reject::NotAnObject) };
-        let kind = kind.or_else(|| Kind::detect(map)).ok_or(Reject::UnknownKind)?;
-        Self::from_value_as(kind, value)
-    }
 }

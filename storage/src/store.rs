@@ -194,7 +194,7 @@ impl Store {
         let mut batch = Batch::after(&self.inner.db, memory)?.in_steps().sparing_waiting(left);
         let mut outcomes = Vec::with_capacity(objects.len());
         for object in objects {
-            outcomes.push((object.id(), batch.insert(&object.to_signed(), received_at)?));
+            outcomes.push((object.id(), batch.insert(object, received_at)?));
         }
         let mut report = Report { outcomes, ..Report::default() };
         self.finish(batch, &mut writer, &mut report)?;

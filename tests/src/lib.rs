@@ -7,7 +7,7 @@
 //! directories with a past; [`reference`] drives the existing network's own program and
 //! [`legacy`] is a bare peer on its wire; [`picture`] compares what nodes of both programs know;
 //! [`abuse`] attacks a node, [`probe`] measures what its honest peers notice, [`ordeal`] does both, and
-//! [`tree`] and [`process`] serve such measurements; [`source`] reads this repository's own files, for
+//! [`tree`] and [`process`] serve such measurements; [`source`] and [`code`] read this repository's own files, for
 //! the tidy rules.
 //!
 //! Never here: knowledge of a crate's inside. These tests know the command line, the HTTP API,
@@ -21,6 +21,7 @@
 )]
 
 pub mod abuse;
+pub mod code;
 pub mod command;
 pub mod http;
 pub mod legacy;

@@ -46,14 +46,14 @@ impl Ordeal {
         let misplaced = tree.misplaced();
         let known: Vec<SignedObject> = {
             let mut again = Tree::new(TREE);
-            (0..KNOWN).map(|_| VerifiedObject::from(again.grow()).to_signed()).collect()
+            (0..KNOWN).map(|_| VerifiedObject::from(again.grow()).into_signed()).collect()
         };
         let number = net.start("node", None, &["--no-train"]).await;
         let node = net.node(number);
         let memory = Memory::watch(node.pid());
 
         let mut probe = Probe::connect(node.port).await;
-        let mut publish = || VerifiedObject::from(tree.grow()).to_signed();
+        let mut publish = || VerifiedObject::from(tree.grow()).into_signed();
         // What comes late on a new connection is no part of what is measured.
         probe.measure(Duration::ZERO, &mut publish).await;
         let quiet = probe.measure(QUIET, &mut publish).await;

@@ -6,8 +6,7 @@
 use std::path::Path;
 
 use spore_protocol::{
-    Cid, ControlEvent, Goal, Identity, NodeId, ObjectId, Record, RecordId, SignedObject, Status, TaskId, TaskManifest,
-    VerifiedObject, control::Rerun, manifest::MANIFEST_VERSION, record::RECORD_VERSION,
+    Cid, Identity, Record, RecordId, SignedObject, Status, TaskId, TaskManifest, VerifiedObject, fixtures,
 };
 use spore_storage::Store;
 
@@ -33,10 +32,9 @@ impl History {
     /// The history that this number names, of this many records: the same on every call, and a
     /// longer one begins with the shorter.
     pub fn new(number: u8, count: usize) -> Self {
-        let (publisher, verifier) = (Identity::from_seed(&[number; 32]), Identity::from_seed(&[number ^ 0x80; 32]));
+        let (publisher, verifier) = (fixtures::identity(number), fixtures::identity(number ^ 0x80));
         let base = script(0);
-        let manifest =
-            publisher.sign(&manifest(number, publisher.node_id(), Cid::of(&base))).expect("a valid manifest");
+        let manifest = fixtures::sign(&publisher, &manifest(number, &publisher, Cid::of(&base)));
         let task = TaskId::from(manifest.id());
         let mut history = Self {
             publisher,
@@ -56,25 +54,17 @@ impl History {
     /// Adds a record and gives the parent of the next one.
     fn extend(&mut self, index: usize, parent: Option<(RecordId, u64)>) -> Option<(RecordId, u64)> {
         let script = script(index);
-        let record = record(self.task, self.publisher.node_id(), index, parent, &script);
-        let (depth, status, metric) = (record.depth, record.status, record.val_bpb);
-        let signed = self.publisher.sign(&record).expect("a valid record");
+        let record = record(&self.publisher, Some(self.task), index, parent, &script);
+        let signed = fixtures::sign(&self.publisher, &record);
         let id = RecordId::from(signed.id());
         self.records.push(id);
         self.scripts.push(script);
-        self.objects.push(signed.into());
+        self.objects.push(signed.clone().into());
         if index % 2 == 1 {
-            let rerun = Rerun {
-                experiment_id: id,
-                task_id: Some(self.task),
-                node_id: self.verifier.node_id(),
-                gpu: "CPU".into(),
-                value: metric,
-            };
-            let event = ControlEvent::verification(rerun, self.publisher.node_id(), false, record.timestamp + 30);
-            self.objects.push(self.verifier.sign(&event).expect("a valid event").into());
+            let event = fixtures::verification(&self.verifier, &signed, record.val_bpb, record.timestamp + 30);
+            self.objects.push(event.into());
         }
-        if status == Status::Keep { Some((id, depth)) } else { parent }
+        if record.status == Status::Keep { Some((id, record.depth)) } else { parent }
     }
 
     /// Ids of the records that are verified.
@@ -84,12 +74,12 @@ impl History {
 
     /// The task's manifest, as it travels in JSON.
     pub fn manifest(&self) -> String {
-        self.objects.first().map(|object| object.to_signed().to_json()).unwrap_or_default()
+        self.objects.first().map(|object| object.to_json()).unwrap_or_default()
     }
 
     /// All of it, each object after what it builds on.
     pub fn objects(&self) -> impl Iterator<Item = SignedObject> {
-        self.objects.iter().map(VerifiedObject::to_signed)
+        self.objects.iter().map(|object| (**object).clone())
     }
 
     /// The script of the record of this index.
@@ -117,25 +107,26 @@ pub fn legacy_chain(publisher: &Identity, count: usize) -> Vec<SignedObject> {
 
 /// As [`legacy_chain`], with these timestamps: signers' clocks need not run forwards.
 pub fn legacy_chain_at(publisher: &Identity, timestamps: &[u64]) -> Vec<SignedObject> {
-    let unowned = TaskId::from(ObjectId([0; 32]));
     let mut parent = None;
     let mut made = Vec::new();
     for (index, timestamp) in timestamps.iter().enumerate() {
-        let mut record = record(unowned, publisher.node_id(), index, parent, &script(index));
-        (record.task_id, record.version, record.status) = (None, 1, Status::Keep);
-        (record.timestamp, record.val_bpb) = (*timestamp, 4.0 - 0.1 * index as f64);
-        let depth = record.depth;
-        let signed = publisher.sign(&record).expect("a valid record");
-        parent = Some((RecordId::from(signed.id()), depth));
-        made.push(VerifiedObject::from(signed).to_signed());
+        let record = Record {
+            status: Status::Keep,
+            timestamp: *timestamp,
+            val_bpb: 4.0 - 0.1 * index as f64,
+            ..record(publisher, None, index, parent, &script(index))
+        };
+        let signed = fixtures::sign(publisher, &record);
+        parent = Some((RecordId::from(signed.id()), record.depth));
+        made.push(VerifiedObject::from(signed).into_signed());
     }
     made
 }
 
 /// Another root of this task, which is none of its creator's and therefore a stray.
 pub fn stray_root(publisher: &Identity, task: TaskId) -> SignedObject {
-    let record = record(task, publisher.node_id(), 0, None, &script(0));
-    VerifiedObject::from(publisher.sign(&record).expect("a valid record")).to_signed()
+    let record = record(publisher, Some(task), 0, None, &script(0));
+    VerifiedObject::from(fixtures::sign(publisher, &record)).into_signed()
 }
 
 fn script(index: usize) -> Vec<u8> {
@@ -143,27 +134,21 @@ fn script(index: usize) -> Vec<u8> {
     text.into_bytes()
 }
 
-pub(crate) fn manifest(number: u8, created_by: NodeId, base: Cid) -> TaskManifest {
+pub(crate) fn manifest(number: u8, by: &Identity, base: Cid) -> TaskManifest {
     TaskManifest {
         name: format!("history-{number}"),
         description: "Made for a test".into(),
-        task_type: "ml_train".into(),
-        artifact_type: spore_protocol::manifest::STARLARK_TRAIN_SCRIPT.into(),
-        metric: "val_bpb".into(),
-        goal: Goal::Minimize,
         base_code_cid: Some(base),
         prepare_cid: Cid(DATASET).to_string(),
         dataset_cid: Cid(DATASET).to_string(),
-        time_budget: 20,
-        created_by,
         timestamp: EPOCH,
-        version: MANIFEST_VERSION,
+        ..fixtures::manifest(by)
     }
 }
 
 pub(crate) fn record(
-    task: TaskId,
-    node_id: NodeId,
+    by: &Identity,
+    task: Option<TaskId>,
     index: usize,
     parent: Option<(RecordId, u64)>,
     script: &[u8],
@@ -180,7 +165,6 @@ pub(crate) fn record(
         },
         dataset_cid: Cid(DATASET).to_string(),
         prepare_cid: Cid(DATASET).to_string(),
-        time_budget: 20,
         val_bpb: 3.0 - 0.01 * index as f64 + if discard { 0.5 } else { 0.0 },
         peak_vram_mb: 120.5,
         num_steps: 400 + index as u64,
@@ -188,13 +172,9 @@ pub(crate) fn record(
         status: if discard { Status::Discard } else { Status::Keep },
         description: format!("learning rate number {index}"),
         hypothesis: "a made-up one".into(),
-        agent_model: "test".into(),
-        gpu_model: "CPU".into(),
         cuda_version: "none".into(),
         torch_version: "none".into(),
-        node_id,
-        task_id: Some(task),
         timestamp: EPOCH + 60 * (index as u64 + 1),
-        version: RECORD_VERSION,
+        ..fixtures::record(by, task, None)
     }
 }

@@ -3,7 +3,9 @@
 
 use std::path::Path;
 
-use spore_protocol::{Cid, Identity, Record, RecordId, SignedObject, Status, TaskId, Verified, VerifiedObject};
+use spore_protocol::{
+    Cid, Identity, Record, RecordId, SignedObject, Status, TaskId, Verified, VerifiedObject, fixtures,
+};
 use spore_storage::Store;
 
 use crate::seed::{EPOCH, manifest, record};
@@ -49,7 +51,7 @@ pub struct Tree {
 impl Tree {
     /// The tree's task, and no record yet. The publisher's key follows from the number.
     pub fn new(number: u8) -> Self {
-        let publisher = Identity::from_seed(&[number; 32]);
+        let publisher = fixtures::identity(number);
         let script = include_bytes!("../scripts/tiny.star").to_vec();
         let mut tree = Self { publisher, task: TaskId([0; 32]), script, parents: Vec::new(), made: 0 };
         tree.task = TaskId::from(tree.manifest(number).id());
@@ -57,22 +59,22 @@ impl Tree {
     }
 
     fn manifest(&self, number: u8) -> VerifiedObject {
-        let manifest = manifest(number, self.publisher.node_id(), Cid::of(&self.script));
-        self.publisher.sign(&manifest).expect("a valid manifest").into()
+        let manifest = manifest(number, &self.publisher, Cid::of(&self.script));
+        fixtures::sign(&self.publisher, &manifest).into()
     }
 
     /// The next record.
     pub fn grow(&mut self) -> Verified<Record> {
         let index = self.made;
         let parent = index.checked_sub(1).map(|before| self.parents[before / CHILDREN]);
-        let mut next = record(self.task, self.publisher.node_id(), index, parent, &self.script);
+        let mut next = record(&self.publisher, Some(self.task), index, parent, &self.script);
         next.timestamp = EPOCH + 1 + index as u64;
         next.val_bpb = 3.0 - 0.1 * next.depth as f64 + (index % 997) as f64 / 1e4;
         next.status = if index.is_multiple_of(3) { Status::Keep } else { Status::Discard };
         next.diff = DIFF.into();
         next.description = format!("learning rate 0.005 becomes 0.006 in variant {index}");
         next.hypothesis = "the loss still falls at the end of the budget".into();
-        let signed = self.publisher.sign(&next).expect("a valid record");
+        let signed = fixtures::sign(&self.publisher, &next);
         self.parents.push((RecordId::from(signed.id()), next.depth));
         self.made += 1;
         signed
@@ -106,9 +108,9 @@ impl Tree {
     /// A record that every strict node refuses although its signature is right: its depth is wrong.
     pub fn misplaced(&self) -> SignedObject {
         let (root, _) = self.parents[0];
-        let mut next = record(self.task, self.publisher.node_id(), 0, Some((root, 5)), &self.script);
+        let mut next = record(&self.publisher, Some(self.task), 0, Some((root, 5)), &self.script);
         next.timestamp = EPOCH + 1;
-        let signed = self.publisher.sign(&next).expect("a well-formed record");
-        VerifiedObject::from(signed).to_signed()
+        let signed = fixtures::sign(&self.publisher, &next);
+        VerifiedObject::from(signed).into_signed()
     }
 }

@@ -41,7 +41,7 @@ fn unheard_of(signer: &Identity, timestamp: u64) -> SignedObject {
         timestamp,
         version: CONTROL_VERSION,
     };
-    VerifiedObject::from(signer.sign(&event).unwrap()).to_signed()
+    VerifiedObject::from(signer.sign(&event).unwrap()).into_signed()
 }
 
 async fn has_all(peer: &LegacyPeer, wanted: &BTreeSet<String>) {

@@ -232,7 +232,7 @@ fn rerun(by: &Identity, task: &str, record: &Value, value: f64) -> Rerun {
 }
 
 fn signed(by: &Identity, event: &ControlEvent) -> SignedObject {
-    VerifiedObject::from(by.sign(event).unwrap()).to_signed()
+    VerifiedObject::from(by.sign(event).unwrap()).into_signed()
 }
 
 #[tokio::test(flavor = "multi_thread")]

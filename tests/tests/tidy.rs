@@ -2,10 +2,12 @@
 //! them to people; an exception stands in one of the tables below with its reason.
 #![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic, clippy::indexing_slicing)]
 
-use std::{collections::BTreeSet, process::Command};
+use std::{collections::BTreeMap, process::Command};
 
-use spore_tests::source::{Source, files, root};
-use syn::{spanned::Spanned as _, visit::Visit};
+use spore_tests::{
+    code::{CLIPPY_DENIALS, code, rust_sources},
+    source::{Source, files, root},
+};
 
 /// Lines of a source file, about: past that, look for the second idea in it.
 const FILE_LINES: usize = 500;
@@ -17,8 +19,6 @@ const TEST_LINES: usize = 100;
 /// Files and functions that are longer, and why. A function is named `FILE::NAME`.
 const LONGER: &[(&str, &str)] = &[
     ("explorer-ui/src/lib/api/types.ts", "generated from node/openapi.json"),
-    ("node/src/api/view.rs", "the one conversion of what the store holds into the API's shapes"),
-    ("node/src/cli/experiment.rs::print", "a line for each fact of an experiment"),
     ("node/src/runtime.rs::start", "every part of a node in the order of its start"),
     ("trainer/src/exec/backward.rs::node_gradient", "one arm for each operation of the graph"),
     ("trainer/src/exec/backward.rs::binary_gradient", "one arm for each operation of two operands"),
@@ -30,31 +30,44 @@ const ARROWS: &[(&str, &[&str])] = &[
     ("protocol", &[]),
     ("storage", &["spore-protocol"]),
     ("trainer", &["spore-protocol"]),
-    ("node", &["spore-protocol", "spore-storage", "spore-trainer"]),
+    ("node/base", &["spore-protocol"]),
+    ("node/ingest", &["spore-base", "spore-protocol", "spore-storage"]),
+    ("node/network", &["spore-base", "spore-ingest", "spore-protocol", "spore-storage"]),
+    ("node/bridge", &["spore-base", "spore-ingest", "spore-protocol", "spore-storage"]),
+    ("node/lab", &["spore-base", "spore-ingest", "spore-protocol", "spore-storage", "spore-trainer"]),
+    ("node/api", &["spore-base", "spore-ingest", "spore-protocol", "spore-storage"]),
+    (
+        "node",
+        &[
+            "spore-api",
+            "spore-base",
+            "spore-bridge",
+            "spore-ingest",
+            "spore-lab",
+            "spore-network",
+            "spore-protocol",
+            "spore-storage",
+            "spore-trainer",
+        ],
+    ),
     ("tests", &["spore-protocol", "spore-storage"]),
 ];
 
-/// What a crate never holds, by the dependencies that it would need.
+/// What a crate never holds, by the dependencies that it would need. `node` stands for the crates inside it too.
 const FORBIDDEN: &[(&str, &[&str])] = &[
     (
         "protocol",
-        &[
-            "tokio",
-            "libp2p",
-            "rocksdb",
-            "burn",
-            "wgpu",
-            "warp",
-            "reqwest",
-            "getrandom",
-            "rand_chacha",
-            "rustix",
-            "tracing",
-        ],
+        &["tokio", "libp2p", "rocksdb", "burn", "wgpu", "warp", "reqwest", "rand", "rand_chacha", "rustix", "tracing"],
     ),
     ("storage", &["tokio", "libp2p", "burn", "wgpu", "warp", "reqwest", "starlark", "clap"]),
     ("trainer", &["tokio", "libp2p", "rocksdb", "warp", "reqwest", "clap"]),
     ("node", &["rocksdb", "burn", "burn-wgpu", "wgpu", "starlark", "serde_cbor", "ed25519-dalek"]),
+    ("node/base", &["libp2p", "warp", "reqwest", "clap"]),
+    ("node/ingest", &["libp2p", "warp", "reqwest", "clap"]),
+    ("node/network", &["warp", "reqwest", "clap"]),
+    ("node/bridge", &["libp2p", "warp", "reqwest", "clap"]),
+    ("node/lab", &["libp2p", "clap"]),
+    ("node/api", &["libp2p", "clap"]),
 ];
 
 /// Paths in code, and the places that alone may name them, outside tests.
@@ -69,7 +82,7 @@ const ONLY_IN: &[(&str, &[&str], &str)] = &[
         "one place decides how a process ends",
     ),
     ("rocksdb", &["storage/src"], "one crate knows the database"),
-    ("libp2p", &["node/src"], "one crate knows the network"),
+    ("libp2p", &["node/network", "node/src"], "one crate knows the network"),
     ("burn", &["trainer/"], "a relay builds without it"),
     ("starlark", &["trainer/src/lang"], "one module knows the interpreter"),
     ("clap", &["node/src/cli", "node/src/main.rs"], "the command line is the CLI's"),
@@ -82,9 +95,6 @@ const IMPURE: [&str; 6] = ["std::time", "std::fs", "std::net", "std::env", "std:
 /// Macros that print, and where they may.
 const PRINTING: [&str; 4] = ["println", "eprintln", "print", "eprint"];
 const PRINTERS: [&str; 4] = ["node/src/cli", "node/src/main.rs", "trainer/examples", "tests/"];
-
-const CLIPPY_DENIALS: [&str; 7] =
-    ["unwrap_used", "expect_used", "panic", "todo", "unimplemented", "indexing_slicing", "dbg_macro"];
 
 /// The packages of the project's design.
 const DESIGN: [&str; 12] = [
@@ -111,10 +121,6 @@ fn report(rule: &str, found: &[String]) {
     assert!(found.is_empty(), "{rule}:\n  {}", found.join("\n  "));
 }
 
-fn rust_sources() -> Vec<Source> {
-    files(&[".rs"]).into_iter().filter(|source| !source.within("patches")).collect()
-}
-
 /// Examples, benchmarks and build scripts are programs: they print and look around as such.
 fn is_program(source: &Source) -> bool {
     source.path.ends_with("/build.rs") || ["/examples/", "/benches/"].iter().any(|folder| source.path.contains(folder))
@@ -134,9 +140,11 @@ fn crates_use_each_other_only_along_the_arrows() {
         };
         let used: Vec<_> = names("dependencies").chain(names("dev-dependencies")).collect();
         for name in &used {
-            let forbidden =
-                FORBIDDEN.iter().find(|(crate_name, _)| crate_name == member).map_or(&[][..], |(_, names)| names);
-            if name.starts_with("spore-") && !allowed.contains(&name.as_str()) || forbidden.contains(&name.as_str()) {
+            let inside = |place: &str| *member == place || member.starts_with(&format!("{place}/"));
+            let mut forbidden = FORBIDDEN.iter().filter(|(place, _)| inside(place)).flat_map(|(_, names)| *names);
+            let dev = manifest.get("dev-dependencies").is_some_and(|table| table.get(name).is_some());
+            let arrow = !name.starts_with("spore-") || allowed.contains(&name.as_str());
+            if !arrow || forbidden.any(|forbidden| forbidden == name) && !dev {
                 found.push(format!("{member} must not use {name}"));
             }
         }
@@ -219,122 +227,6 @@ fn every_file_says_what_it_is_for() {
     let silent = |source: &&Source| !source.text.trim_start().starts_with("//!");
     let found: Vec<_> = rust_sources().iter().filter(silent).map(|source| source.path.clone()).collect();
     report("these do not open with `//!`", &found);
-}
-
-/// What one file's code does, told apart into tests and the rest.
-#[derive(Default)]
-struct Code {
-    in_test: bool,
-    /// Paths as written, such as `std::env::var`, with their lines.
-    paths: Vec<(String, usize)>,
-    macros: Vec<(String, usize)>,
-    functions: Vec<(String, usize, bool)>,
-    /// Attributes that allow a denied lint and do not say why.
-    bare_allows: Vec<usize>,
-}
-
-fn is_test(attributes: &[syn::Attribute]) -> bool {
-    attributes.iter().any(|attribute| match &attribute.meta {
-        syn::Meta::List(list) => list.path.is_ident("cfg") && list.tokens.to_string().contains("test"),
-        syn::Meta::Path(path) => path.segments.last().is_some_and(|last| last.ident == "test"),
-        syn::Meta::NameValue(_) => false,
-    }) || attributes.iter().any(|a| a.path().segments.last().is_some_and(|last| last.ident == "test"))
-}
-
-impl Code {
-    /// Visits below an item, remembering whether it is a test's.
-    fn below(&mut self, attributes: &[syn::Attribute], visit: impl FnOnce(&mut Self)) {
-        let outer = self.in_test;
-        self.in_test |= is_test(attributes);
-        visit(self);
-        self.in_test = outer;
-    }
-
-    fn function(&mut self, signature: &syn::Signature, block: &syn::Block) {
-        let (start, end) = (signature.span().start().line, block.span().end().line);
-        self.functions.push((signature.ident.to_string(), end - start + 1, self.in_test));
-    }
-
-    fn path(&mut self, path: String, line: usize) {
-        if !self.in_test {
-            self.paths.push((path, line));
-        }
-    }
-
-    fn use_tree(&mut self, prefix: &str, tree: &syn::UseTree) {
-        let join = |name: &syn::Ident| if prefix.is_empty() { name.to_string() } else { format!("{prefix}::{name}") };
-        match tree {
-            syn::UseTree::Path(path) => self.use_tree(&join(&path.ident), &path.tree),
-            syn::UseTree::Name(name) => self.path(join(&name.ident), name.ident.span().start().line),
-            syn::UseTree::Rename(name) => self.path(join(&name.ident), name.ident.span().start().line),
-            syn::UseTree::Glob(glob) => self.path(prefix.to_owned(), glob.span().start().line),
-            syn::UseTree::Group(group) => group.items.iter().for_each(|tree| self.use_tree(prefix, tree)),
-        }
-    }
-}
-
-impl<'ast> Visit<'ast> for Code {
-    fn visit_item_mod(&mut self, item: &'ast syn::ItemMod) {
-        self.below(&item.attrs, |code| syn::visit::visit_item_mod(code, item));
-    }
-
-    fn visit_item_fn(&mut self, item: &'ast syn::ItemFn) {
-        self.below(&item.attrs, |code| {
-            code.function(&item.sig, &item.block);
-            syn::visit::visit_item_fn(code, item);
-        });
-    }
-
-    fn visit_impl_item_fn(&mut self, item: &'ast syn::ImplItemFn) {
-        self.below(&item.attrs, |code| {
-            code.function(&item.sig, &item.block);
-            syn::visit::visit_impl_item_fn(code, item);
-        });
-    }
-
-    fn visit_item_use(&mut self, item: &'ast syn::ItemUse) {
-        self.below(&item.attrs, |code| code.use_tree("", &item.tree));
-    }
-
-    fn visit_path(&mut self, path: &'ast syn::Path) {
-        let names: Vec<_> = path.segments.iter().map(|segment| segment.ident.to_string()).collect();
-        // A lone name is no crate's path but a variable's or a function's.
-        if names.len() > 1 {
-            self.path(names.join("::"), path.span().start().line);
-        }
-        syn::visit::visit_path(self, path);
-    }
-
-    fn visit_macro(&mut self, item: &'ast syn::Macro) {
-        let name = item.path.segments.last().map(|segment| segment.ident.to_string()).unwrap_or_default();
-        if !self.in_test {
-            self.macros.push((name, item.span().start().line));
-        }
-        syn::visit::visit_macro(self, item);
-    }
-
-    fn visit_attribute(&mut self, attribute: &'ast syn::Attribute) {
-        if let syn::Meta::List(list) = &attribute.meta
-            && (list.path.is_ident("allow") || list.path.is_ident("expect"))
-        {
-            let lints = list.tokens.to_string();
-            if CLIPPY_DENIALS.iter().any(|lint| lints.contains(lint)) && !lints.contains("reason") && !self.in_test {
-                self.bare_allows.push(attribute.span().start().line);
-            }
-        }
-    }
-}
-
-/// Each Rust file with what its code does. Files that only tests use are tests throughout.
-fn code() -> Vec<(Source, Code)> {
-    let parse = |source: Source| {
-        let file = syn::parse_file(&source.text).unwrap_or_else(|e| panic!("{}: {e}", source.path));
-        let test_file = source.path.contains("/tests/") || source.path.ends_with("/tests.rs");
-        let mut code = Code { in_test: test_file, ..Code::default() };
-        code.visit_file(&file);
-        (source, code)
-    };
-    rust_sources().into_iter().map(parse).collect()
 }
 
 #[test]
@@ -460,13 +352,56 @@ fn nothing_names_a_place_on_somebodys_machine() {
 }
 
 #[test]
-fn exceptions_name_what_is_there() {
-    let mut present: BTreeSet<_> =
-        files(&[".rs", ".ts", ".svelte", ".mjs"]).into_iter().map(|source| source.path).collect();
+fn exceptions_are_still_needed() {
+    let mut lines: BTreeMap<String, usize> = files(&[".rs", ".ts", ".svelte", ".mjs"])
+        .into_iter()
+        .map(|source| (source.path.clone(), source.text.lines().count()))
+        .collect();
     for (source, code) in code() {
-        present.extend(code.functions.into_iter().map(|(name, ..)| format!("{}::{name}", source.path)));
+        lines.extend(code.functions.into_iter().map(|(name, lines, _)| (format!("{}::{name}", source.path), lines)));
     }
-    let gone = LONGER.iter().filter(|(name, _)| !present.contains(*name));
-    let found: Vec<_> = gone.map(|(name, why)| format!("{name} ({why})")).collect();
-    report("no such file or function", &found);
+    let limit = |name: &str| if name.contains("::") { FUNCTION_LINES } else { FILE_LINES };
+    let stale = LONGER.iter().filter(|(name, _)| lines.get(*name).is_none_or(|lines| *lines <= limit(name)));
+    let found: Vec<_> = stale.map(|(name, why)| format!("{name} ({why})")).collect();
+    report("gone, or short enough without an exception", &found);
+}
+
+/// First words that turn a test's name into a riddle, and prepositions. See `docs/style.md`.
+const RIDDLES: [&str; 31] = [
+    "what", "of", "that", "whatever", "whoever", "nothing", "about", "above", "across", "after", "against", "among",
+    "around", "at", "before", "behind", "below", "beside", "between", "beyond", "by", "for", "from", "in", "into",
+    "on", "through", "to", "under", "with", "without",
+];
+
+#[test]
+fn test_names_say_what_holds() {
+    let mut found = Vec::new();
+    for source in rust_sources() {
+        for (number, name) in test_names(&source.text) {
+            let first = name.split('_').next().unwrap_or_default();
+            if RIDDLES.contains(&first) {
+                found.push(format!("{}:{number}: {name}", source.path));
+            }
+        }
+    }
+    report("test names must begin with their subject (docs/style.md)", &found);
+}
+
+/// Functions that follow an attribute ending in `test]`, also inside macros such as `proptest!`, with their lines.
+fn test_names(text: &str) -> Vec<(usize, String)> {
+    let mut found = Vec::new();
+    let mut marked = false;
+    for (number, line) in text.lines().enumerate() {
+        let line = line.trim();
+        if line.starts_with("#[") {
+            let attribute = line.trim_start_matches("#[").split(['(', ']']).next().unwrap_or_default();
+            marked |= attribute.rsplit("::").next() == Some("test");
+        } else if let Some(rest) = line.strip_prefix("async fn ").or_else(|| line.strip_prefix("fn ")) {
+            if marked {
+                found.push((number + 1, rest.split(['(', '<']).next().unwrap_or_default().to_owned()));
+            }
+            marked = false;
+        }
+    }
+    found
 }

@@ -3,9 +3,8 @@
 use std::ops::ControlFlow;
 
 use indicatif::{ProgressBar, ProgressDrawTarget, ProgressStyle};
+use spore_api::upkeep::shapes::UpkeepProgress;
 use spore_storage::Progress;
-
-use crate::api::upkeep::shapes::UpkeepProgress;
 
 /// Where the end is known, and where it is not.
 const MEASURED: &str = "{spinner} {msg} {bar:30} {pos}/{len}";

@@ -78,7 +78,7 @@ async fn add(args: &Add, context: &mut Context) -> Result<(), CliError> {
 /// No task can use a dataset outside of these bounds, however short its training.
 #[cfg(feature = "trainer")]
 fn check_size(file: &std::path::Path, size: u64) -> Result<(), CliError> {
-    let possible = crate::research::create::dataset_sizes(1);
+    let possible = spore_lab::research::create::dataset_sizes(1);
     if possible.contains(&size) {
         return Ok(());
     }

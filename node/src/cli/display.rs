@@ -11,6 +11,14 @@ use std::{
 };
 
 use indicatif::{MultiProgress, ProgressBar, ProgressDrawTarget, ProgressStyle};
+use spore_api::{
+    live::{Live, LiveNode},
+    view::View,
+};
+use spore_base::{
+    mode::Mode,
+    progress::{Purpose, RunProgress},
+};
 use spore_storage::Change;
 use tokio::{
     sync::broadcast::error::RecvError,
@@ -20,12 +28,7 @@ use tracing::{Level, Metadata};
 use tracing_subscriber::{EnvFilter, filter::filter_fn, layer::SubscriberExt};
 
 use super::text;
-use crate::{
-    api::live::{Live, LiveNode},
-    api::view::View,
-    progress::{Purpose, RunProgress},
-    runtime::{Mode, Node},
-};
+use crate::runtime::Node;
 
 /// Time over which events are gathered.
 const GATHER: Duration = Duration::from_millis(500);
@@ -97,7 +100,7 @@ impl Display {
             Mode::Relay => "relay: keeps records and passes them on",
         };
         self.line(&format!("Spore {}", env!("CARGO_PKG_VERSION")));
-        self.line(&format!("  node      {}", node.live.identity.node_id()));
+        self.line(&format!("  node      {}", node.node_id));
         self.line(&format!("  mode      {does}"));
         let task = live.active_task.map(|task| node.view.task(&task.to_string()));
         let task = match task {

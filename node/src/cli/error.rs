@@ -2,9 +2,10 @@
 
 use std::{fmt, io};
 
+use spore_base::private_file::FileError;
 use spore_storage::StoreError;
 
-use crate::{config::ConfigError, data_dir::DataDirError};
+use crate::config::ConfigError;
 
 /// What kind of failure; its number is the exit code.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -83,11 +84,11 @@ impl From<io::Error> for CliError {
     }
 }
 
-impl From<DataDirError> for CliError {
-    fn from(error: DataDirError) -> Self {
+impl From<FileError> for CliError {
+    fn from(error: FileError) -> Self {
         match error {
-            DataDirError::Io { path, source } => Self::io(path.display(), &source),
-            DataDirError::Corrupt { .. } => Self::failed(error.to_string()),
+            FileError::Io { path, source } => Self::io(path.display(), &source),
+            FileError::Corrupt { .. } => Self::failed(error.to_string()),
         }
     }
 }

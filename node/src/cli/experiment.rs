@@ -3,9 +3,9 @@
 use std::io::{self, Write};
 
 use clap::Args as ClapArgs;
+use spore_api::{dto::ExperimentDetail, read::encode};
 
 use super::{CliError, Context, source::Source, text};
-use crate::api::{dto::ExperimentDetail, read::encode};
 
 /// Show one experiment: its result, lineage, diff and verification
 #[derive(Debug, ClapArgs)]

@@ -3,13 +3,11 @@
 use std::{io::Write, net::SocketAddr};
 
 use clap::Args as ClapArgs;
+use spore_api::Api;
 use tokio::{net::TcpListener, sync::watch};
 
 use super::{CliError, Context, source::Source};
-use crate::{
-    api::{self, Api},
-    runtime,
-};
+use crate::runtime;
 
 /// Show the explorer's address, or serve it without a node
 #[derive(Debug, ClapArgs)]
@@ -43,7 +41,7 @@ pub async fn run(args: &Args, context: &mut Context) -> Result<(), CliError> {
     let (stop, shutdown) = watch::channel(false);
     let api =
         Api { view: offline.view().clone(), node: None, pinned: offline.pinned(), token: None, page: true, shutdown };
-    let server = api::serve(api, listener);
+    let server = spore_api::serve(api, listener);
     let ending = async {
         runtime::asked_to_end().await;
         let _ = stop.send(true);

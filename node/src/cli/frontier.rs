@@ -3,6 +3,7 @@
 use std::io::Write;
 
 use clap::Args as ClapArgs;
+use spore_api::dto::Experiment;
 use spore_protocol::HardwareClass;
 
 use super::{
@@ -11,7 +12,6 @@ use super::{
     source::Source,
     text,
 };
-use crate::api::dto::Experiment;
 
 /// List a task's unbeaten experiments, best first
 #[derive(Debug, ClapArgs)]

@@ -3,6 +3,10 @@
 use std::io::Write;
 
 use clap::{Args as ClapArgs, Subcommand};
+use spore_api::upkeep::{
+    pin as pin_in,
+    shapes::{GcReport, Job, UpkeepReport},
+};
 use spore_protocol::Cid;
 
 use super::{
@@ -11,14 +15,7 @@ use super::{
     source::{Client, Source},
     text, upkeep,
 };
-use crate::{
-    api::upkeep::{
-        pin as pin_in,
-        shapes::{GcReport, Job, UpkeepReport},
-    },
-    config::size,
-    housekeeping::CacheBounds,
-};
+use crate::{config::size, housekeeping::CacheBounds};
 
 /// Drop artifacts (scripts, datasets) that are old or take too much room
 ///
@@ -161,7 +158,8 @@ async fn pins(json: bool, context: &mut Context) -> Result<(), CliError> {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::{api::upkeep::shapes::DroppedArtifact, cli::text::told};
+    use crate::cli::text::told;
+    use spore_api::upkeep::shapes::DroppedArtifact;
 
     #[test]
     fn what_goes_and_what_stays_is_told() {

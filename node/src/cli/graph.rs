@@ -6,6 +6,7 @@ use std::{
 };
 
 use clap::Args as ClapArgs;
+use spore_api::dto::Experiment;
 
 use super::{
     CliError, Context,
@@ -13,7 +14,6 @@ use super::{
     source::Source,
     text,
 };
-use crate::api::dto::Experiment;
 
 /// Deepest indentation drawn; below it the tree goes on at the same place.
 const MAX_INDENT: usize = 40;

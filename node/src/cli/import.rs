@@ -10,18 +10,18 @@ use std::{
 
 use clap::{Args as ClapArgs, Subcommand};
 use serde::Serialize;
+use spore_base::{clock::unix_now, private_file::create_private_dir};
 use spore_storage::{Store, StoreError, sporemesh::Sporemesh};
+use told::Told;
 
 use super::{CliError, Context, ErrorKind, source, text};
 use crate::{
-    data_dir::{DataDir, create_private_dir},
+    data_dir::DataDir,
     import::{
         Feed, IdentityPlan, ImportError, Notice, Part, Settings, Tallies, Way, lines,
         sporemesh::{self, Ended},
     },
-    runtime::unix_now,
 };
-use told::Told;
 
 /// Bytes of a file read at once.
 const BUFFER: usize = 1 << 18;

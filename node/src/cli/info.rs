@@ -4,9 +4,10 @@ use std::io::Write;
 
 use clap::Args as ClapArgs;
 use serde_json::json;
+use spore_base::peer_id::peer_id;
 
 use super::{CliError, Context, source::Client};
-use crate::{identity_file, identity_file::peer_id};
+use crate::identity_file;
 
 /// Show the node's identity, data directory and configuration
 #[derive(Debug, ClapArgs)]

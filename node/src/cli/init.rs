@@ -3,10 +3,11 @@
 use std::io::Write;
 
 use clap::Args as ClapArgs;
+use spore_base::peer_id::peer_id;
 use spore_storage::Store;
 
 use super::{CliError, Context, source, warn};
-use crate::{config, genesis, identity_file, identity_file::peer_id};
+use crate::{config, genesis, identity_file};
 
 /// Make the node's identity, its configuration and its store
 #[derive(Debug, ClapArgs)]

@@ -4,9 +4,9 @@ use std::ops::RangeInclusive;
 
 use clap::builder::RangedI64ValueParser;
 use serde::de::DeserializeOwned;
+use spore_api::{dto::Page, paging::MAX_LIST, read::encode};
 
 use super::{CliError, source::Source};
-use crate::api::{dto::Page, paging::MAX_LIST, read::encode};
 
 /// What `--limit` may be: a command holds and prints that many.
 const LIMITS: RangeInclusive<i64> = 1..=100_000;

@@ -163,7 +163,7 @@ fn execute(cli: Cli) -> Result<(), CliError> {
         Command::Version { json: false } => {
             writeln!(context.out, "spore {}", env!("CARGO_PKG_VERSION")).map_err(Into::into)
         }
-        Command::Openapi => context.out.write_all(crate::api::openapi::document().as_bytes()).map_err(Into::into),
+        Command::Openapi => context.out.write_all(spore_api::openapi::document().as_bytes()).map_err(Into::into),
         command => {
             let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build();
             let runtime = runtime.map_err(|e| CliError::io("cannot start", &e))?;

@@ -3,6 +3,12 @@
 use std::io::Write;
 
 use clap::{Args as ClapArgs, Subcommand};
+use spore_api::{dto, read::encode};
+use spore_base::{
+    peer::{PEER_ADDRESSES, Peer},
+    peer_address::PeerAddress,
+};
+use spore_bridge::book_file;
 use toml::Value;
 
 use super::{
@@ -10,12 +16,7 @@ use super::{
     source::{Client, Source},
     text, warn,
 };
-use crate::{
-    api::{dto, read::encode},
-    bridge::{PeerAddress, book_file},
-    config,
-    peer::{PEER_ADDRESSES, Peer},
-};
+use crate::config;
 
 /// List, add or remove peers
 #[derive(Debug, ClapArgs)]

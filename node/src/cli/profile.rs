@@ -3,10 +3,11 @@
 use std::io::Write;
 
 use clap::{Args as ClapArgs, Subcommand};
+use spore_api::dto;
+use spore_base::clock::unix_now;
 use spore_protocol::{NodeProfile, SignedObject, profile::PROFILE_VERSION};
 
 use super::{CliError, Context, source::Source, text};
-use crate::{api::dto, runtime::unix_now};
 
 /// Longest display name, in characters: what fits a line.
 const MAX_NAME: usize = 80;
@@ -113,7 +114,7 @@ async fn show(args: &Show, context: &mut Context) -> Result<(), CliError> {
         Some(id) => id.clone(),
         None => source.get::<dto::Status>("/status").await?.node_id,
     };
-    let node: dto::NodeSummary = source.get(&format!("/nodes/{}", crate::api::read::encode(&id))).await?;
+    let node: dto::NodeSummary = source.get(&format!("/nodes/{}", spore_api::read::encode(&id))).await?;
     if args.json {
         return context.json(&node);
     }

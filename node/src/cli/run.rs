@@ -8,16 +8,20 @@ use std::{
 
 use clap::{ArgAction, Args as ClapArgs, builder::PossibleValuesParser};
 use libp2p::Multiaddr;
+use spore_api::page;
+use spore_base::{
+    mode::Mode,
+    peer::{PEER_ADDRESSES, Peer},
+    peer_address::PeerAddress,
+    private_file::make_private,
+};
+use spore_bridge::{BridgeConfig, ListenError, PublicPeer};
+use spore_lab::research::llm::{Provider, ProviderConfig};
 
 use super::{CliError, Context, ErrorKind, display, display::Display, peer, warn};
 use crate::{
-    api::page,
-    bridge::{BridgeConfig, ListenError, PeerAddress, PublicPeer},
     config::{Config, LlmConfig},
-    data_dir::make_private,
-    peer::{PEER_ADDRESSES, Peer},
-    research::llm::{Provider, ProviderConfig},
-    runtime::{self, Mode, Node, Options, StartError, WebError},
+    runtime::{self, Node, Options, StartError, WebError},
 };
 
 /// How long threads that read or write the disk may hold up the end of the process.

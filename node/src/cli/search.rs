@@ -3,6 +3,7 @@
 use std::io::Write;
 
 use clap::Args as ClapArgs;
+use spore_api::dto::Experiment;
 
 use super::{
     CliError, Context,
@@ -10,7 +11,6 @@ use super::{
     source::Source,
     text,
 };
-use crate::api::dto::Experiment;
 
 /// Find experiments by words of their description and hypothesis, or by the first digits of their id
 #[derive(Debug, ClapArgs)]

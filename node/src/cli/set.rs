@@ -3,10 +3,11 @@
 use std::io::Write;
 
 use clap::Args as ClapArgs;
+use spore_lab::research::llm::Provider;
 use toml::Value;
 
 use super::{CliError, Context, source::Client};
-use crate::{config, research::llm::Provider};
+use crate::config;
 
 /// Goes back to the built-in proposer.
 const NONE: &str = "none";

@@ -6,25 +6,27 @@
 use std::{sync::Arc, time::Duration};
 
 use serde::{Serialize, de::DeserializeOwned};
+use spore_api::{
+    dto,
+    live::Live,
+    ports::TaskMaker as _,
+    problem::ApiError,
+    read::{self, Query},
+    upkeep::shapes::{Job, PinOutcome, UpkeepLine, UpkeepProgress, UpkeepReport},
+    view::View,
+    write,
+};
+use spore_base::clock::unix_now;
+use spore_ingest::{Ingest, IngestHandle};
 use spore_protocol::{Cid, Identity, TaskId, VerifiedObject};
 use spore_storage::{Store, StoreError};
 use tokio::sync::watch;
 
 use super::{CliError, Context, ErrorKind};
 use crate::{
-    api::{
-        dto,
-        live::Live,
-        problem::ApiError,
-        read::{self, Query},
-        upkeep::shapes::{Job, PinOutcome, UpkeepLine, UpkeepProgress, UpkeepReport},
-        view::View,
-        write,
-    },
     data_dir::{DataDir, RunningNode},
     identity_file,
-    ingest::{Ingest, IngestHandle},
-    runtime::unix_now,
+    task_maker::NodeTaskMaker,
 };
 
 /// A node on this machine answers at once, unless the machine is very busy.
@@ -173,9 +175,11 @@ impl Source {
     /// When it is refused.
     pub async fn submit(&self, object: VerifiedObject) -> Result<(), CliError> {
         match self {
-            Self::Node(client) => client.send("/objects", object.to_signed().to_json().into_bytes()).await.map(|_| ()),
+            Self::Node(client) => {
+                client.send("/objects", object.into_signed().to_json().into_bytes()).await.map(|_| ())
+            }
             Self::Store(offline) => {
-                write::submit(&offline.door()?.ingest, object.to_signed()).await?;
+                write::submit(&offline.door()?.ingest, object.into_signed()).await?;
                 Ok(())
             }
         }
@@ -194,8 +198,13 @@ impl Source {
                     .map_err(|e| CliError::failed(format!("the node's answer is not understood: {e}")))
             }
             Self::Store(offline) => {
-                let id = write::create_task(offline.view.store(), &offline.door()?.ingest, identity, new).await?;
-                Ok(offline.view.task(&id)?)
+                let maker = NodeTaskMaker {
+                    store: offline.view.store().clone(),
+                    ingest: offline.door()?.ingest.clone(),
+                    identity: identity.clone(),
+                };
+                let id = maker.create(new).await?;
+                Ok(offline.view.task(&id.to_string())?)
             }
         }
     }

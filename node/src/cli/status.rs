@@ -3,9 +3,9 @@
 use std::io::Write;
 
 use clap::Args as ClapArgs;
+use spore_api::{dto, read::encode};
 
 use super::{CliError, Context, source::Source, task, text};
-use crate::api::{dto, read::encode};
 
 /// Show how the node stands
 #[derive(Debug, ClapArgs)]

@@ -3,6 +3,7 @@
 use std::{io::Write, path::PathBuf};
 
 use clap::{Args as ClapArgs, Subcommand};
+use spore_api::{dto, read::encode};
 use spore_protocol::{Goal, manifest::STARLARK_TRAIN_SCRIPT};
 use toml::Value;
 
@@ -12,10 +13,7 @@ use super::{
     source::Source,
     text,
 };
-use crate::{
-    api::{dto, read::encode},
-    config,
-};
+use crate::config;
 
 /// Longest base script read, in bytes; the language itself allows fewer.
 const MAX_SCRIPT: u64 = 1 << 20;

@@ -1,15 +1,15 @@
 //! Where jobs on the store are done: by the node that runs, or here.
 
+use spore_api::upkeep::{
+    self,
+    shapes::{Job, UpkeepReport},
+};
 use spore_storage::Store;
 
 use super::{
     CliError, Context,
     bar::Bar,
     source::{Client, locked_without_api},
-};
-use crate::api::upkeep::{
-    self,
-    shapes::{Job, UpkeepReport},
 };
 
 /// Does a job on the data directory's store, showing how far it is.

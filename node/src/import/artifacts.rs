@@ -3,6 +3,7 @@
 use std::{fs::File, io::Read, path::Path, thread};
 
 use sha2::{Digest, Sha256};
+use spore_base::fetch::ARTIFACT_LIMIT;
 use spore_protocol::Cid;
 use spore_storage::{
     StoreError,
@@ -10,7 +11,6 @@ use spore_storage::{
 };
 
 use super::{Feed, ImportError, Part, Way};
-use crate::network::ARTIFACT_LIMIT;
 
 /// Files copied at once. Most are small, and each waits until the disk has it: these waits overlap.
 const AT_ONCE: usize = 16;

@@ -3,11 +3,11 @@
 use std::collections::BTreeMap;
 
 use futures::future::join_all;
+use spore_ingest::{Disposition, IngestClosed, IngestHandle, MAX_AHEAD_SECONDS, Origin};
 use spore_protocol::{Kind, ObjectId, RecordId, Reject, SignedObject};
 use spore_storage::Store;
 
 use super::{Fate, ImportError, Notice, Part, Tallies, Tally, Witness};
-use crate::ingest::{Disposition, IngestClosed, IngestHandle, MAX_AHEAD_SECONDS, Origin};
 
 /// Records remembered because they waited for a parent when they went in. Past it each is looked up
 /// again; the store keeps half as many waiting, so this always makes room.

@@ -23,7 +23,10 @@ use spore_storage::{StoreError, sporemesh::SporemeshError};
 pub use feed::{Entry, Feed, Way};
 pub use settings::{ConfigPlan, IdentityPlan, Settings};
 
-use crate::{config::ConfigError, data_dir::DataDirError, ingest::IngestClosed};
+use spore_base::private_file::FileError;
+use spore_ingest::IngestClosed;
+
+use crate::config::ConfigError;
 
 /// What is counted apart.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize)]
@@ -118,9 +121,9 @@ pub enum ImportError {
     OtherIdentity { path: PathBuf, theirs: NodeId, ours: NodeId },
     /// The source's key, as opposed to our own files.
     #[error("{0}")]
-    Key(DataDirError),
+    Key(FileError),
     #[error(transparent)]
-    File(#[from] DataDirError),
+    File(#[from] FileError),
     #[error(transparent)]
     Config(#[from] ConfigError),
     #[error(transparent)]

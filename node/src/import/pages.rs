@@ -1,10 +1,10 @@
 //! Reading and taking in at the same time: a source is read on a thread of its own, and its entries
 //! come over in pages of bounded size.
 
+use spore_ingest::BATCH;
 use tokio::sync::mpsc;
 
 use super::{Entry, Feed, ImportError};
-use crate::ingest::BATCH;
 
 /// Entries of a page: one batch in the making while another is inserted.
 const ENTRIES: usize = 2 * BATCH;

@@ -4,16 +4,20 @@
 use std::{fs, io::ErrorKind};
 
 use serde::Serialize;
+use spore_base::{
+    peer::Peer,
+    peer_address::PeerAddress,
+    private_file::{FileError, read_text},
+};
+use spore_bridge::{KNOWN, book_file};
 use spore_protocol::NodeId;
 use toml::{Table, Value};
 
 use super::{Feed, ImportError, Part};
 use crate::{
-    bridge::{KNOWN, PeerAddress, book_file},
     config::{self, Config},
-    data_dir::{DataDir, DataDirError, read_text},
+    data_dir::DataDir,
     identity_file,
-    peer::Peer,
 };
 
 /// What is done about the source's key.
@@ -114,7 +118,7 @@ fn is_in_use(source: &DataDir) -> Result<bool, ImportError> {
         Err(error) if error.kind() == ErrorKind::NotFound => Ok(Vec::new()),
         Err(error) => Err(error),
     };
-    let names = names.map_err(DataDirError::io(&folder))?;
+    let names = names.map_err(FileError::io(&folder))?;
     Ok(names.iter().any(|name| name.as_encoded_bytes().ends_with(b".sqlite-wal")))
 }
 
@@ -188,7 +192,7 @@ fn is_understood(key: &str, value: &Value) -> bool {
 ///
 /// # Errors
 /// When a file cannot be read or written.
-pub fn merge_peers(source: &DataDir, data: &DataDir, feed: &mut Feed<'_>, write: bool) -> Result<(), DataDirError> {
+pub fn merge_peers(source: &DataDir, data: &DataDir, feed: &mut Feed<'_>, write: bool) -> Result<(), FileError> {
     let theirs = book_file::load(&source.known_peers())?;
     if theirs == book_file::Loaded::default() {
         return Ok(());

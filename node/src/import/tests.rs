@@ -2,6 +2,8 @@
 
 use std::{fs, io::Cursor, os::unix::fs::PermissionsExt, path::Path, sync::Arc};
 
+use spore_bridge::KNOWN;
+use spore_ingest::{Ingest, IngestHandle};
 use spore_protocol::{
     Cid, Goal, Identity, Record, RecordId, SignedObject, Status, TaskId, TaskManifest, Verified, VerifiedObject,
     manifest::MANIFEST_VERSION,
@@ -12,13 +14,7 @@ use tokio::sync::watch;
 use super::{
     Fate, Feed, IdentityPlan, ImportError, Notice, Part, Settings, Tallies, Tally, Way, Witness, lines, settings,
 };
-use crate::{
-    bridge::KNOWN,
-    config,
-    data_dir::DataDir,
-    export,
-    ingest::{Ingest, IngestHandle},
-};
+use crate::{config, data_dir::DataDir, export};
 
 const NOW: u64 = 1_800_000_000;
 
@@ -138,7 +134,7 @@ fn chain(task: Option<TaskId>, length: u64) -> Vec<Verified<Record>> {
 fn text(objects: impl IntoIterator<Item = VerifiedObject>) -> String {
     let mut out = Vec::new();
     for object in objects {
-        lines::write(&object.to_signed(), None, &mut out).unwrap();
+        lines::write(&object, None, &mut out).unwrap();
     }
     String::from_utf8(out).unwrap()
 }

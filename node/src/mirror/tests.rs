@@ -2,18 +2,18 @@
 
 use std::sync::{Arc, Mutex};
 
+use spore_network::{Command, NetworkHandle};
 use spore_protocol::{
     Goal, Identity, Record, Status, TaskId, TaskManifest, VerifiedObject, manifest::MANIFEST_VERSION,
     record::RECORD_VERSION,
 };
 use spore_storage::{GcPlan, unwatched};
 use tempfile::TempDir;
+use tokio::sync::watch;
 use tokio::task::JoinHandle;
 
-use tokio::sync::watch;
-
 use super::*;
-use crate::network::{Command, NetworkHandle};
+use crate::artifacts::ArtifactSources;
 
 const NOW: u64 = 1_700_000_000;
 
@@ -52,7 +52,8 @@ fn start(objects: &[VerifiedObject], peers: Vec<Vec<u8>>, refusals: usize) -> Ke
     });
     let (events, receiver) = broadcast::channel(16);
     let (shutdown, stop) = watch::channel(false);
-    let task = tokio::spawn(run(store.clone(), ArtifactSources::new(store.clone(), network, None), receiver, stop));
+    let task =
+        tokio::spawn(run(store.clone(), Arc::new(ArtifactSources::new(store.clone(), network, None)), receiver, stop));
     Kept { _folder: folder, store, asked, _events: events, shutdown, task }
 }
 

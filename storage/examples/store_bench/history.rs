@@ -122,7 +122,7 @@ pub fn make(total: usize) -> Result<Vec<SignedObject>, Box<dyn Error>> {
         let manifest = manifest(number, &creator.identity);
         let signed = creator.identity.sign(&manifest)?;
         lines.push(Line { id: signed.id().into(), manifest, keeps: Vec::new(), records: 0 });
-        objects.push(VerifiedObject::from(signed).to_signed());
+        objects.push(VerifiedObject::from(signed).into_signed());
     }
     let mut done = 0;
     while done < total {
@@ -174,7 +174,7 @@ fn sign((number, line, dice): &Draft, lines: &[Line], nodes: &[Node]) -> Made {
     let record = record(*number, task, node.ok_or("no such node")?, parent, &mut dice);
     let signed = node.ok_or("no such node")?.identity.sign(&record).map_err(|reject| reject.to_string())?;
     let keep = Keep { id: signed.id().into(), depth: record.depth, metric: record.val_bpb };
-    Ok((*line, (record.status == Status::Keep).then_some(keep), VerifiedObject::from(signed).to_signed()))
+    Ok((*line, (record.status == Status::Keep).then_some(keep), VerifiedObject::from(signed).into_signed()))
 }
 
 /// Mostly one of the newest keeps; none for the first record.

@@ -304,7 +304,7 @@ impl<'a> Replay<'a> {
     }
 
     fn verified(&self, object: SignedObject) -> std::result::Result<SignedObject, Reject> {
-        if self.trusting { Ok(object) } else { Ok(object.verify()?.to_signed()) }
+        if self.trusting { Ok(object) } else { Ok(object.verify()?.into_signed()) }
     }
 
     /// Remembers a refused record.
@@ -446,7 +446,7 @@ mod tests {
         for number in 1..=6 {
             let mut large = record(2, None, None, 1.0, number);
             large.diff = "+".repeat(3 << 20);
-            let large = VerifiedObject::from(sign(2, &large)).to_signed();
+            let large = VerifiedObject::from(sign(2, &large)).into_signed();
             let id = large.id();
             replay.at(number);
             assert!(replay.take(large, id, None).unwrap());

@@ -252,7 +252,7 @@ fn tasks_events_and_profiles_come_from_their_own_tables() {
     assert_eq!(source.open().derived_tasks().unwrap(), 1);
 
     let (root, _) = family();
-    let event = verification(2, &root, 4.25, 300).to_signed();
+    let event = verification(2, &root, 4.25, 300).into_signed();
     let controls = source.database("control.sqlite", CONTROL);
     let insert = "INSERT INTO control_event VALUES (?, 'verification', ?, 300, ?)";
     let row = params![event.id().to_string(), event.signer().to_string(), event.to_json()];

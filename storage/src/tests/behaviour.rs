@@ -437,7 +437,7 @@ fn a_word_is_found_whatever_the_order_of_the_numbers_of_one_batch() {
     for (number, timestamp) in [(600, 1), (10, 2), (601, 3)] {
         batch.skip_to(number);
         let made = sign(1, &record(1, Some(TaskId([1; 32])), None, 2.0, timestamp));
-        batch.insert(&any(&made).to_signed(), 1000).unwrap();
+        batch.insert(&any(&made), 1000).unwrap();
     }
     let finished = batch.finish().unwrap();
     store.database().commit(finished.view.entries()).unwrap();

@@ -111,7 +111,7 @@ fn missing(store: &Store, objects: &[VerifiedObject]) -> Vec<ObjectId> {
     let mut missing = Vec::new();
     for object in objects {
         match store.object(object.kind(), &object.id()).unwrap() {
-            Some(found) => assert_eq!(found, object.to_signed()),
+            Some(found) => assert_eq!(found, **object),
             None => missing.push(object.id()),
         }
     }
@@ -141,7 +141,7 @@ fn a_flipped_block_is_named_never_served_and_what_it_held_comes_back() {
     let mut unreadable = 0;
     for object in &objects {
         match store.object(object.kind(), &object.id()) {
-            Ok(found) => assert_eq!(found, Some(object.to_signed())),
+            Ok(found) => assert_eq!(found.as_ref(), Some(&**object)),
             Err(StoreError::Corrupt { .. }) => unreadable += 1,
             Err(error) => panic!("{error}"),
         }
@@ -173,7 +173,7 @@ fn what_is_lost_is_taken_from_the_newest_backup() {
     let backup = tempfile::tempdir().unwrap();
     Store::open(dir.path()).unwrap().backup(backup.path(), 2, &mut unwatched).unwrap();
     let summaries = |store: &Store| {
-        let ids = objects.iter().filter(|object| object.kind() == Kind::Experiment).map(VerifiedObject::id);
+        let ids = objects.iter().filter(|object| object.kind() == Kind::Experiment).map(|object| object.id());
         ids.map(|id| store.summary(&RecordId::from(id)).unwrap().unwrap()).collect::<Vec<_>>()
     };
     let before = summaries(&Store::open(dir.path()).unwrap());
@@ -265,7 +265,7 @@ fn an_object_that_is_not_what_was_signed_is_dropped_by_name() {
     let leaf = objects.last().unwrap();
     let number = crate::read::number_of(store.database(), leaf.kind(), &leaf.id()).unwrap().unwrap();
     let key = crate::keys::number(number);
-    let mut forged = crate::values::encode_stored(&leaf.to_signed());
+    let mut forged = crate::values::encode_stored(leaf);
     forged[5] ^= 1;
     store.database().commit([(Column::Objects, &key[..], Some(&forged[..]))]).unwrap();
     let findings = store.check().unwrap();

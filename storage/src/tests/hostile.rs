@@ -65,7 +65,7 @@ impl Source for Counting<'_> {
 fn objects_read_for(store: &Store, object: &VerifiedObject) -> usize {
     let counting = Counting { store, objects: Cell::new(0) };
     let mut batch = Batch::new(&counting).unwrap();
-    assert_eq!(batch.insert(&object.to_signed(), 1000).unwrap(), Outcome::New);
+    assert_eq!(batch.insert(object, 1000).unwrap(), Outcome::New);
     drop(batch.finish().unwrap());
     counting.objects.get()
 }
@@ -211,7 +211,7 @@ fn what_waited_is_released_in_steps_of_which_a_crash_loses_none() {
 
     let (dir, crashed) = open(&all);
     let mut batch = Batch::new(crashed.database()).unwrap().in_steps();
-    batch.insert(&any(&root).to_signed(), 1000).unwrap();
+    batch.insert(&any(&root), 1000).unwrap();
     let finished = batch.finish().unwrap();
     assert!(!finished.unreleased.is_empty());
     crashed.database().commit(finished.view.entries()).unwrap();

@@ -1,32 +1,16 @@
-//! Small signed objects, as a node would make them.
+//! Small signed objects: the protocol's fixtures, with the values that these tests look for.
+
+use std::ops::Deref;
 
 use spore_protocol::{
-    Cid, ControlEvent, Goal, Identity, NodeProfile, Record, RecordId, Status, TaskId, TaskManifest, Verified,
-    VerifiedObject, control::Rerun,
+    Goal, NodeProfile, Record, RecordId, TaskId, TaskManifest, Verified, VerifiedObject, control::Rerun, fixtures,
 };
 
-pub fn identity(n: u8) -> Identity {
-    Identity::from_seed(&[n; 32])
-}
+pub use spore_protocol::fixtures::identity;
 
 pub fn manifest(creator: u8, goal: Goal) -> Verified<TaskManifest> {
     let creator = identity(creator);
-    let manifest = TaskManifest {
-        name: "tiny".into(),
-        description: String::new(),
-        task_type: "ml_train".into(),
-        artifact_type: "starlark_train_script".into(),
-        metric: "val_bpb".into(),
-        goal,
-        base_code_cid: Some(Cid::of(b"base")),
-        prepare_cid: String::new(),
-        dataset_cid: String::new(),
-        time_budget: 20,
-        created_by: creator.node_id(),
-        timestamp: 10,
-        version: 1,
-    };
-    creator.sign(&manifest).unwrap()
+    fixtures::sign(&creator, &TaskManifest { goal, timestamp: 10, ..fixtures::manifest(&creator) })
 }
 
 /// A version 2 keep of the class CPU; tests change what they are about.
@@ -38,33 +22,17 @@ pub fn record(
     timestamp: u64,
 ) -> Record {
     Record {
-        parent: parent.map(|parent| RecordId::from(parent.id())),
-        depth: parent.map_or(0, |parent| parent.depth + 1),
-        code_cid: Some(Cid::of(b"script")),
         diff: "-a\n+b\n".into(),
-        dataset_cid: String::new(),
-        prepare_cid: String::new(),
-        time_budget: 20,
-        val_bpb: metric,
-        peak_vram_mb: 12.5,
-        num_steps: 100,
-        num_params: 1000,
-        status: Status::Keep,
-        description: "a wider layer".into(),
         hypothesis: "more width helps".into(),
         agent_model: "built-in".into(),
-        gpu_model: "CPU".into(),
-        cuda_version: String::new(),
-        torch_version: String::new(),
-        node_id: identity(signer).node_id(),
-        task_id: task,
+        val_bpb: metric,
         timestamp,
-        version: if task.is_some() { 2 } else { 1 },
+        ..fixtures::record(&identity(signer), task, parent.map(Deref::deref))
     }
 }
 
 pub fn sign(signer: u8, record: &Record) -> Verified<Record> {
-    identity(signer).sign(record).unwrap()
+    fixtures::sign(&identity(signer), record)
 }
 
 pub fn task_of(manifest: &Verified<TaskManifest>) -> TaskId {
@@ -76,21 +44,10 @@ pub fn rerun(signer: u8, about: RecordId, task: Option<TaskId>, gpu: &str, value
 }
 
 pub fn verification(signer: u8, record: &Verified<Record>, value: f64, timestamp: u64) -> VerifiedObject {
-    let rerun = rerun(signer, record.id().into(), record.task_id, &record.gpu_model, value);
-    identity(signer).sign(&ControlEvent::verification(rerun, record.node_id, false, timestamp)).unwrap().into()
+    fixtures::verification(&identity(signer), record, value, timestamp).into()
 }
 
 pub fn profile(signer: u8, name: &str, timestamp: u64) -> Verified<NodeProfile> {
-    let identity = identity(signer);
-    let profile = NodeProfile {
-        node_id: identity.node_id(),
-        display_name: name.into(),
-        bio: String::new(),
-        website: String::new(),
-        avatar_url: String::new(),
-        donation_address: String::new(),
-        timestamp,
-        schema_version: 1,
-    };
-    identity.sign(&profile).unwrap()
+    let signer = identity(signer);
+    fixtures::sign(&signer, &NodeProfile { timestamp, ..fixtures::profile(&signer, name) })
 }

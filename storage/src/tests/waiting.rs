@@ -92,7 +92,7 @@ fn an_unreadable_record_waits_on_when_its_parent_comes_and_the_others_do_not() {
     let store = Store::open(dir.path()).unwrap();
     let rotten = Rotten { store: &store, record: children[2].id().into() };
     let mut batch = Batch::new(&rotten).unwrap();
-    assert_eq!(batch.insert(&any(&root).to_signed(), CAME).unwrap(), Outcome::New);
+    assert_eq!(batch.insert(&any(&root), CAME).unwrap(), Outcome::New);
     let finished = batch.finish().unwrap();
     assert_eq!((finished.changes.len(), finished.unreleased.len()), (5, 0));
     store.database().commit(finished.view.entries()).unwrap();
@@ -113,7 +113,7 @@ fn what_a_batch_left_to_be_released_is_not_too_old_for_the_next() {
     for (spares, dropped) in [(true, 0), (false, 5)] {
         let mut batch = Batch::new(store.database()).unwrap().in_steps().sparing_waiting(spares);
         let unrelated: VerifiedObject = manifest(1, Goal::Minimize).into();
-        batch.insert(&unrelated.to_signed(), TOO_LATE).unwrap();
+        batch.insert(&unrelated, TOO_LATE).unwrap();
         assert_eq!(batch.finish().unwrap().dropped_pending, dropped);
     }
 }

@@ -190,13 +190,13 @@ fn read_name(r: &mut Reader<'_>, named: bool) -> Result<String> {
 #[cfg(test)]
 mod tests {
     use proptest::prelude::*;
-    use spore_protocol::Identity;
+    use spore_protocol::{VerifiedObject, fixtures};
 
     use super::*;
 
     /// A record with these numbers and texts, and the rest in the forms that records have.
     fn signed(numbers: (u64, f64, f64), texts: (String, String, String), version: u64) -> SignedObject {
-        let identity = Identity::from_seed(&[3; 32]);
+        let identity = fixtures::identity(3);
         let record = Record {
             parent: (numbers.0 % 2 == 1).then_some(RecordId([7; 32])),
             depth: numbers.0,
@@ -204,24 +204,16 @@ mod tests {
             diff: texts.0,
             dataset_cid: Cid([5; 32]).to_string(),
             prepare_cid: texts.1.clone(),
-            time_budget: 20,
             val_bpb: numbers.1,
             peak_vram_mb: numbers.2,
             num_steps: numbers.0,
-            num_params: 5,
-            status: Status::Keep,
             description: texts.1,
             hypothesis: texts.2,
-            agent_model: "agent".into(),
-            gpu_model: "CPU".into(),
-            cuda_version: String::new(),
             torch_version: "2.9".into(),
-            node_id: identity.node_id(),
-            task_id: (version > 1).then_some(TaskId([1; 32])),
-            timestamp: 1_700_000_000,
             version,
+            ..fixtures::record(&identity, (version > 1).then_some(TaskId([1; 32])), None)
         };
-        SignedObject::Experiment(identity.sign(&record).unwrap().into_signed())
+        VerifiedObject::from(fixtures::sign(&identity, &record)).into_signed()
     }
 
     proptest! {

@@ -162,7 +162,7 @@ impl Rows {
 
 #[cfg(test)]
 mod tests {
-    use spore_protocol::{Goal, TaskManifest, VerifiedObject};
+    use spore_protocol::{Goal, TaskManifest, VerifiedObject, fixtures};
 
     use super::*;
     use crate::{
@@ -189,11 +189,11 @@ mod tests {
     fn no_task_with_a_name_of_many_bytes_is_remembered() {
         for (metric, remembered) in [("val_bpb".to_owned(), 1), ("x".repeat(5000), 0)] {
             let named = TaskManifest { metric, ..manifest(1, Goal::Minimize).object().clone() };
-            let named: VerifiedObject = identity(1).sign(&named).unwrap().into();
+            let named: VerifiedObject = fixtures::sign(&identity(1), &named).into();
             let dir = tempfile::tempdir().unwrap();
             let store = Store::open(dir.path()).unwrap();
             let mut batch = Batch::new(store.database()).unwrap();
-            batch.insert(&named.to_signed(), 1).unwrap();
+            batch.insert(&named, 1).unwrap();
             let finished = batch.finish().unwrap();
             assert_eq!(finished.memory.tasks.values.len(), remembered, "one that came");
             store.database().commit(finished.view.entries()).unwrap();

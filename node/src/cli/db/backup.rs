@@ -7,10 +7,10 @@ use std::{
 
 use clap::Args as ClapArgs;
 use serde_json::json;
+use spore_api::upkeep::shapes::{Backup, Job, UpkeepReport};
 use spore_storage::{RestorePlan, Store, StoreError};
 
 use super::super::{CliError, Context, bar::Bar, text, upkeep, warn};
-use crate::api::upkeep::shapes::{Backup, Job, UpkeepReport};
 
 /// Backups kept when nothing is said: a week of daily ones. They share what did not change.
 const KEPT: u32 = 7;

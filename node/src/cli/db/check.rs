@@ -4,13 +4,11 @@ use std::{io::Write, path::PathBuf};
 
 use clap::Args as ClapArgs;
 use serde_json::{Value, json};
+use spore_api::upkeep::shapes::{CheckReport, Job, UpkeepReport, VerifyReport};
+use spore_base::clock::unix_now;
 use spore_storage::{RepairReport, Store};
 
 use super::super::{CliError, Context, bar::Bar, text, upkeep};
-use crate::{
-    api::upkeep::shapes::{CheckReport, Job, UpkeepReport, VerifyReport},
-    runtime::unix_now,
-};
 
 /// What is to be done about damage.
 const NEXT: &str = "end the node, if one runs, and run `spore db check --repair`";
@@ -171,10 +169,8 @@ fn show_repair(out: &mut dyn Write, report: &RepairReport) -> std::io::Result<()
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::{
-        api::upkeep::shapes::{CheckFinding, DamagedArtifact, DamagedFile},
-        cli::text::told,
-    };
+    use crate::cli::text::told;
+    use spore_api::upkeep::shapes::{CheckFinding, DamagedArtifact, DamagedFile};
 
     #[test]
     fn a_finding_is_told_with_column_key_expectation_and_what_is_there() {

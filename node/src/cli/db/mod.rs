@@ -6,12 +6,12 @@ mod check;
 use std::io::Write;
 
 use clap::{Args as ClapArgs, Subcommand};
-
-use super::{CliError, Context, source::Source, text, upkeep};
-use crate::api::{
+use spore_api::{
     read::encode,
     upkeep::shapes::{Job, PendingPage, StoreStats, UpkeepReport},
 };
+
+use super::{CliError, Context, source::Source, text, upkeep};
 
 /// Waiting records asked for at once.
 const PAGE: usize = 1000;
@@ -164,10 +164,8 @@ fn show_pending(out: &mut dyn Write, page: &PendingPage) -> std::io::Result<()> 
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::{
-        api::upkeep::shapes::{ColumnStats, LostChanges, PendingRecord},
-        cli::text::told,
-    };
+    use crate::cli::text::told;
+    use spore_api::upkeep::shapes::{ColumnStats, LostChanges, PendingRecord};
 
     #[test]
     fn stats_name_each_column_and_what_was_lost() {

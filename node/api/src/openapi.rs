@@ -1,0 +1,189 @@
+//! The API as a document (OpenAPI 3.1), from which the page's types are made.
+//!
+//! `node/openapi.json` is this document under review; a test compares them.
+
+use utoipa::{
+    Modify, OpenApi,
+    openapi::{
+        Ref, RefOr, Schema,
+        schema::ArrayItems,
+        security::{HttpAuthScheme, HttpBuilder, SecurityScheme},
+    },
+};
+
+use super::{
+    dto,
+    upkeep::shapes::{Job, PendingPage, StoreStats, UpkeepLine},
+    write,
+};
+
+/// The document, as it is served and checked in.
+pub fn document() -> String {
+    let mut text = Document::openapi().to_pretty_json().unwrap_or_default();
+    text.push('\n');
+    text
+}
+
+#[derive(OpenApi)]
+#[openapi(
+    info(title = "Spore node", description = "Tasks, experiments, frontiers and what verified them, as one node knows them."),
+    paths(
+        status, stat, peers, tasks, task, graph, graph_bin, frontier, task_experiments, improvements, task_activity,
+        task_nodes, activity, experiments, experiment, children, search, nodes, node, profile, artifact, events, write::create_task,
+        write::submit, write::store_artifact, write::use_task, write::add_peer, write::remove_peer, upkeep, upkeep_stats,
+        upkeep_pending, upkeep_pins, write::add_pin, write::remove_pin
+    ),
+    components(schemas(dto::Activity, dto::Progress, dto::Status)),
+    modifiers(&Token, &Pages)
+)]
+struct Document;
+
+struct Token;
+
+impl Modify for Token {
+    fn modify(&self, document: &mut utoipa::openapi::OpenApi) {
+        let token = SecurityScheme::Http(HttpBuilder::new().scheme(HttpAuthScheme::Bearer).build());
+        document.components.get_or_insert_default().add_security_scheme("token", token);
+    }
+}
+
+/// Has pages name what they are of, where the derived schemas repeat all of it.
+struct Pages;
+
+impl Modify for Pages {
+    fn modify(&self, document: &mut utoipa::openapi::OpenApi) {
+        for (name, schema) in &mut document.components.get_or_insert_default().schemas {
+            let Some(item) = name.strip_prefix("Page_") else { continue };
+            if let RefOr::T(Schema::Object(page)) = schema
+                && let Some(RefOr::T(Schema::Array(items))) = page.properties.get_mut("items")
+            {
+                items.items = ArrayItems::from(Ref::from_schema_name(item));
+            }
+        }
+    }
+}
+
+/// Declares what [`super::read::answer`] serves.
+macro_rules! routes {
+    ($($(#[$doc:meta])* $name:ident $path:literal ($($parameter:tt)*) -> $body:ty;)*) => {$(
+        $(#[$doc])*
+        #[utoipa::path(get, path = $path, params($($parameter)*),
+            responses((status = 200, body = $body), (status = "4XX", body = dto::Problem), (status = "5XX", body = dto::Problem)))]
+        #[allow(dead_code, reason = "the attribute reads the declaration; `read::answer` does the work")]
+        fn $name() {}
+    )*};
+}
+
+routes! {
+    /// The node's state.
+    status "/api/v1/status" () -> dto::Status;
+    /// Counts by the keys of the Python implementation.
+    stat "/api/stat" () -> serde_json::Value;
+    /// Connected peers.
+    peers "/api/v1/peers" () -> Vec<dto::Peer>;
+    /// The tasks, the most active first.
+    tasks "/api/v1/tasks" (dto::PageQuery) -> dto::Page<dto::TaskSummary>;
+    /// One task, by id, unique prefix or name.
+    task "/api/v1/tasks/{id}" (("id" = String, Path)) -> dto::TaskSummary;
+    /// The unbeaten records, best first.
+    frontier "/api/v1/tasks/{id}/frontier" (("id" = String, Path), ("class" = Option<String>, Query, description = "a hardware class; without it, all together"), dto::PageQuery) -> dto::Page<dto::Experiment>;
+    /// A task's records.
+    task_experiments "/api/v1/tasks/{id}/experiments" (("id" = String, Path), ("order" = Option<String>, Query, description = "`time`: the newest first; `metric`: the best first, without crashes and strays"), dto::PageQuery) -> dto::Page<dto::Experiment>;
+    /// The records that beat all before them, by time.
+    improvements "/api/v1/tasks/{id}/improvements" (("id" = String, Path), ("class" = Option<String>, Query, description = "a hardware class; without it, all together"), dto::PageQuery) -> dto::Page<dto::Improvement>;
+    /// What happened in a task, newest first.
+    task_activity "/api/v1/tasks/{id}/activity" (("id" = String, Path), ("limit" = Option<usize>, Query, description = "1 to 500")) -> Vec<dto::Activity>;
+    /// Who works on a task, by id.
+    task_nodes "/api/v1/tasks/{id}/nodes" (("id" = String, Path), dto::PageQuery) -> dto::Page<dto::NodeSummary>;
+    /// What happened, newest first.
+    activity "/api/v1/activity" (("limit" = Option<usize>, Query, description = "1 to 500")) -> Vec<dto::Activity>;
+    /// All records, or one node's, newest first.
+    experiments "/api/v1/experiments" (("node" = Option<String>, Query, description = "a node's id or unique prefix"), dto::PageQuery) -> dto::Page<dto::Experiment>;
+    /// A record with its lineage, code, signed object and evidence.
+    experiment "/api/v1/experiments/{id}" (("id" = String, Path, description = "id or unique prefix")) -> dto::ExperimentDetail;
+    /// The records built on one, by time.
+    children "/api/v1/experiments/{id}/children" (("id" = String, Path, description = "id or unique prefix"), dto::PageQuery) -> dto::Page<dto::Experiment>;
+    /// Records by the words of their description and hypothesis, the last to arrive first. On the first page
+    /// those lead whose id begins with the question. A page may be short, even empty, and yet have a next one.
+    search "/api/v1/search" (("q" = String, Query, description = "words that must all be there, or the first digits of an id (4 at least)"), ("task" = Option<String>, Query, description = "one task's records only"), dto::PageQuery) -> dto::Page<dto::Experiment>;
+    /// All nodes, by id.
+    nodes "/api/v1/nodes" (dto::PageQuery) -> dto::Page<dto::NodeSummary>;
+    /// One node, by id or unique prefix.
+    node "/api/v1/nodes/{id}" (("id" = String, Path)) -> dto::NodeSummary;
+    /// A node's profile as it was signed.
+    profile "/api/v1/nodes/{id}/profile" (("id" = String, Path)) -> serde_json::Value;
+}
+
+/// All records of a task in columns: as JSON, or, with `Accept: application/octet-stream`, in the compact form
+/// of `graph.bin`. A task of more than 50 000 records has the compact form only.
+#[utoipa::path(get, path = "/api/v1/tasks/{id}/graph", params(("id" = String, Path)),
+    responses((status = 200, content((dto::GraphColumns = "application/json"), (Vec<u8> = "application/octet-stream"))),
+        (status = 304, description = "of the compact form, where `If-None-Match` holds its `ETag`"),
+        (status = "4XX", body = dto::Problem), (status = "5XX", body = dto::Problem)))]
+#[allow(dead_code, reason = "the attribute reads the declaration; `read::answer` and `compact` do the work")]
+fn graph() {}
+
+/// All records of a task in columns of about 46 bytes a record, of any number. Numbers are LEB128, floats
+/// little-endian: `SPGR`, a version byte (1), the number of records and of classes, each class's name by length;
+/// then ids (32 bytes), places back to the parent (zigzag, 0 without one), differences of the timestamps,
+/// metrics (8 bytes), states (1 byte: status in bits 0 and 1, 4 verified, 8 frontier, 16 stray), classes.
+#[utoipa::path(get, path = "/api/v1/tasks/{id}/graph.bin", params(("id" = String, Path)),
+    responses((status = 200, content_type = "application/octet-stream", body = Vec<u8>),
+        (status = 304, description = "`If-None-Match` holds its `ETag`"),
+        (status = "4XX", body = dto::Problem), (status = "5XX", body = dto::Problem)))]
+#[allow(dead_code, reason = "the attribute reads the declaration; `compact` does the work")]
+fn graph_bin() {}
+
+/// An artifact's bytes.
+#[utoipa::path(get, path = "/api/v1/artifacts/{cid}", params(("cid" = String, Path)),
+    responses((status = 200, content_type = "application/octet-stream", body = Vec<u8>), (status = 404, body = dto::Problem)))]
+#[allow(dead_code, reason = "the attribute reads the declaration; `read::answer` does the work")]
+fn artifact() {}
+
+/// Server-sent events: `ready`, `activity` (whose ids can be resumed from with `Last-Event-ID`),
+/// `status` and `progress`.
+#[utoipa::path(get, path = "/api/v1/events", params(("task" = Option<String>, Query, description = "one task's events only")),
+    responses((status = 200, content_type = "text/event-stream", body = String), (status = 503, body = dto::Problem)))]
+#[allow(dead_code, reason = "the attribute reads the declaration; `events` does the work")]
+fn events() {}
+
+/// Does a job on the store, one at a time. The answer is a JSON text a line: progress, and at last the
+/// report or an error. A job ends early when its reader goes away.
+#[utoipa::path(post, path = "/api/v1/upkeep", request_body = Job, security(("token" = [])),
+    responses((status = 200, content_type = "application/x-ndjson", body = UpkeepLine), (status = 400, body = dto::Problem), (status = 401, body = dto::Problem), (status = 409, body = dto::Problem)))]
+#[allow(dead_code, reason = "the attribute reads the declaration; `upkeep` does the work")]
+fn upkeep() {}
+
+/// What the store takes, column by column.
+#[utoipa::path(get, path = "/api/v1/upkeep/stats", security(("token" = [])),
+    responses((status = 200, body = StoreStats), (status = 401, body = dto::Problem)))]
+#[allow(dead_code, reason = "the attribute reads the declaration; `read::answer` does the work")]
+fn upkeep_stats() {}
+
+/// Records that wait for their parents, in the order in which they came.
+#[utoipa::path(get, path = "/api/v1/upkeep/pending", security(("token" = [])),
+    params(("after" = Option<String>, Query, description = "`next` of the page before"), ("limit" = Option<usize>, Query, description = "1 to 5000")),
+    responses((status = 200, body = PendingPage), (status = 400, body = dto::Problem), (status = 401, body = dto::Problem)))]
+#[allow(dead_code, reason = "the attribute reads the declaration; `read::answer` does the work")]
+fn upkeep_pending() {}
+
+/// The addresses of pinned artifacts.
+#[utoipa::path(get, path = "/api/v1/upkeep/pins", security(("token" = [])),
+    responses((status = 200, body = Vec<String>), (status = 401, body = dto::Problem)))]
+#[allow(dead_code, reason = "the attribute reads the declaration; `read::answer` does the work")]
+fn upkeep_pins() {}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_document_under_review_is_the_one_served() {
+        let path = concat!(env!("CARGO_MANIFEST_DIR"), "/../openapi.json");
+        let checked_in = std::fs::read_to_string(path).unwrap_or_default();
+        assert!(
+            checked_in == document(),
+            "node/openapi.json is not what the code declares. Regenerate it and review the change:\n  spore openapi > node/openapi.json && npm --prefix explorer-ui run types"
+        );
+    }
+}

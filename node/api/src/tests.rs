@@ -1,0 +1,408 @@
+//! The API against a real store with signed objects, over real HTTP.
+
+mod listings;
+
+use std::{net::SocketAddr, sync::Arc, time::Duration};
+
+use futures::future::{BoxFuture, FutureExt as _};
+use serde_json::Value;
+use spore_base::{mode::Mode, peer::Peer};
+use spore_ingest::Ingest;
+use spore_protocol::{
+    Cid, ControlEvent, Goal, Identity, NodeProfile, Record, RecordId, Status, TaskId, TaskManifest, VerifiedObject,
+    control::Rerun, manifest::MANIFEST_VERSION, profile::PROFILE_VERSION, record::RECORD_VERSION,
+};
+use spore_storage::Store;
+use tokio::{net::TcpListener, sync::watch};
+
+use super::{
+    Api, dto,
+    live::LiveNode,
+    ports::{KnownPeer, Networks, NetworksSnapshot, TaskMaker},
+    problem::ApiError,
+    serve,
+    view::View,
+};
+
+const TOKEN: &str = "sesame";
+const SCRIPT: &[u8] = b"model = 1\n";
+
+/// Networks without a peer, in which every dial succeeds. The binary's tests drive the API on a real bridge.
+struct Reachable;
+
+impl Networks for Reachable {
+    fn snapshot(&self) -> BoxFuture<'_, NetworksSnapshot> {
+        async { NetworksSnapshot::default() }.boxed()
+    }
+
+    fn follow(&self, _: TaskId) -> BoxFuture<'_, Result<(), ApiError>> {
+        async { Ok(()) }.boxed()
+    }
+
+    fn connect(&self, _: Peer) -> BoxFuture<'_, Result<(), ApiError>> {
+        async { Ok(()) }.boxed()
+    }
+
+    fn disconnect(&self, _: KnownPeer) -> BoxFuture<'_, Result<(), ApiError>> {
+        async { Ok(()) }.boxed()
+    }
+}
+
+impl TaskMaker for Reachable {
+    fn create(&self, _: dto::NewTask) -> BoxFuture<'_, Result<TaskId, ApiError>> {
+        async { Err(ApiError::unavailable("no trainer")) }.boxed()
+    }
+}
+
+/// A store with a task of four records, one verified, and the server on it.
+struct Server {
+    address: SocketAddr,
+    store: Store,
+    publisher: Identity,
+    task: TaskId,
+    records: Vec<RecordId>,
+    ingest: spore_ingest::IngestHandle,
+    stop: watch::Sender<bool>,
+    _dir: tempfile::TempDir,
+}
+
+fn manifest(by: &Identity, name: &str) -> TaskManifest {
+    TaskManifest {
+        name: name.into(),
+        description: "d".into(),
+        task_type: "ml_train".into(),
+        artifact_type: "starlark_train_script".into(),
+        metric: "val_bpb".into(),
+        goal: Goal::Minimize,
+        base_code_cid: Some(Cid::of(SCRIPT)),
+        prepare_cid: String::new(),
+        dataset_cid: String::new(),
+        time_budget: 20,
+        created_by: by.node_id(),
+        timestamp: 1000,
+        version: MANIFEST_VERSION,
+    }
+}
+
+fn record(by: &Identity, task: TaskId, parent: Option<RecordId>, number: u64, metric: f64) -> Record {
+    Record {
+        parent,
+        depth: number,
+        code_cid: Some(Cid::of(SCRIPT)),
+        diff: String::new(),
+        dataset_cid: String::new(),
+        prepare_cid: String::new(),
+        time_budget: 20,
+        val_bpb: metric,
+        peak_vram_mb: 0.00001,
+        num_steps: 10,
+        num_params: 100,
+        status: Status::Keep,
+        description: format!("number {number}, \"signed\":null"),
+        hypothesis: String::new(),
+        agent_model: "test".into(),
+        gpu_model: "CPU".into(),
+        cuda_version: String::new(),
+        torch_version: String::new(),
+        node_id: by.node_id(),
+        task_id: Some(task),
+        timestamp: 1001 + number,
+        version: RECORD_VERSION,
+    }
+}
+
+fn profile(by: &Identity, name: &str, timestamp: u64) -> NodeProfile {
+    NodeProfile {
+        node_id: by.node_id(),
+        display_name: name.into(),
+        bio: String::new(),
+        website: String::new(),
+        avatar_url: String::new(),
+        donation_address: String::new(),
+        timestamp,
+        schema_version: PROFILE_VERSION,
+    }
+}
+
+impl Server {
+    async fn start() -> Self {
+        let _ = rustls::crypto::ring::default_provider().install_default();
+        let dir = tempfile::tempdir().unwrap();
+        let store = Store::open(dir.path()).unwrap();
+        let (publisher, verifier) = (Identity::from_seed(&[1; 32]), Identity::from_seed(&[2; 32]));
+        store.put_artifact(SCRIPT).unwrap();
+        let task = publisher.sign(&manifest(&publisher, "first")).unwrap();
+        let task_id = TaskId::from(task.id());
+        let mut objects: Vec<VerifiedObject> =
+            vec![task.into(), publisher.sign(&profile(&publisher, "Sybil", 1)).unwrap().into()];
+        let mut records = Vec::new();
+        for (number, metric) in [2.0, 1.9, 1.8, 1.7].into_iter().enumerate() {
+            let signed =
+                publisher.sign(&record(&publisher, task_id, records.last().copied(), number as u64, metric)).unwrap();
+            records.push(RecordId::from(signed.id()));
+            objects.push(signed.into());
+        }
+        let rerun = Rerun {
+            experiment_id: records[3],
+            task_id: Some(task_id),
+            node_id: verifier.node_id(),
+            gpu: "CPU".into(),
+            value: 1.7,
+        };
+        objects
+            .push(verifier.sign(&ControlEvent::verification(rerun, publisher.node_id(), true, 2000)).unwrap().into());
+        store.insert(&objects, 3000).unwrap();
+
+        let (stop, shutdown) = watch::channel(false);
+        let (ingest, events, ..) = Ingest::spawn(store.clone(), Arc::new(|| 5000), shutdown.clone());
+        let view = View::new(store.clone(), Some(publisher.node_id()));
+        let live = LiveNode {
+            mode: Mode::Relay,
+            started: std::time::Instant::now(),
+            networks: Arc::new(Reachable),
+            tasks: Arc::new(Reachable),
+            ingest: ingest.clone(),
+            events,
+            progress: watch::channel(None).1,
+            pinned: Arc::new(watch::channel(None).0),
+            hardware_class: None,
+            device: None,
+        };
+        let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
+        let address = listener.local_addr().unwrap();
+        let api = Api { view, node: Some(live), pinned: None, token: Some(TOKEN.into()), page: true, shutdown };
+        tokio::spawn(serve(api, listener));
+        Self { address, store, publisher, task: task_id, records, ingest, stop, _dir: dir }
+    }
+
+    fn request(&self, method: reqwest::Method, path: &str) -> reqwest::RequestBuilder {
+        let client = reqwest::Client::builder().no_proxy().build().unwrap();
+        client.request(method, format!("http://{}{path}", self.address))
+    }
+
+    async fn get(&self, path: &str) -> (u16, String) {
+        send(self.request(reqwest::Method::GET, path)).await
+    }
+
+    async fn json(&self, path: &str) -> Value {
+        let (status, body) = self.get(path).await;
+        assert_eq!(status, 200, "{path}: {body}");
+        serde_json::from_str(&body).unwrap()
+    }
+}
+
+async fn send(request: reqwest::RequestBuilder) -> (u16, String) {
+    let answer = request.send().await.unwrap();
+    (answer.status().as_u16(), answer.text().await.unwrap())
+}
+
+#[tokio::test]
+async fn tasks_records_and_nodes_are_read() {
+    let server = Server::start().await;
+    let status = server.json("/api/v1/status").await;
+    assert_eq!(
+        (&status["experiment_count"], &status["verified_experiment_count"], &status["mode"]),
+        (&4.into(), &1.into(), &"relay".into())
+    );
+    assert_eq!(status["active_task"], server.task.to_string());
+    let stat = server.json("/api/stat").await;
+    for key in ["experiment_count", "verified_experiment_count", "task_count", "peer_count", "frontier_size", "node_id"]
+    {
+        assert_eq!(stat[key], status[key], "{key}");
+    }
+    let tasks = server.json("/api/v1/tasks").await;
+    assert_eq!((&tasks["items"][0]["name"], &tasks["items"][0]["best"]), (&"first".into(), &1.7.into()));
+    for name in [server.task.to_string(), server.task.to_string()[..9].to_uppercase(), "first".into()] {
+        assert_eq!(server.json(&format!("/api/v1/tasks/{name}")).await["task_id"], server.task.to_string(), "{name}");
+    }
+    let frontier = server.json(&format!("/api/v1/tasks/{}/frontier?class=cpu", server.task)).await;
+    assert_eq!(frontier["items"].as_array().unwrap().len(), 1);
+    assert_eq!(frontier["items"][0]["display_name"], "Sybil");
+    let graph = server.json(&format!("/api/v1/tasks/{}/graph", server.task)).await;
+    assert_eq!(graph["parents"], serde_json::json!([-1, 0, 1, 2]));
+    assert_eq!(graph["verified"], serde_json::json!([false, false, false, true]));
+    let node = server.json(&format!("/api/v1/nodes/{}", server.publisher.node_id().short())).await;
+    assert_eq!((&node["display_name"], &node["experiment_count"]), (&"Sybil".into(), &4.into()));
+    assert_eq!(
+        server.json(&format!("/api/v1/tasks/{}/nodes", server.task)).await["items"].as_array().unwrap().len(),
+        2
+    );
+    let activity = server.json(&format!("/api/v1/tasks/{}/activity?limit=1", server.task)).await;
+    assert_eq!((&activity[0]["kind"], &activity[0]["value"]), (&"verification".into(), &1.7.into()));
+    assert_eq!(server.json("/api/v1/openapi.json").await["info"]["title"], "Spore node");
+}
+
+#[tokio::test]
+async fn the_signed_object_is_given_to_the_digit() {
+    let server = Server::start().await;
+    let id = server.records[3];
+    let (status, body) = server.get(&format!("/api/v1/experiments/{}", &id.to_string()[..12])).await;
+    assert_eq!(status, 200, "{body}");
+    let signed = server.store.record(&id).unwrap().unwrap().signed.to_json();
+    assert!(signed.contains("1e-05"), "{signed}");
+    assert!(body.contains(&format!("\"signed\":{signed}")), "{body}");
+    let detail: Value = serde_json::from_str(&body).unwrap();
+    assert_eq!(detail["experiment"]["description"], "number 3, \"signed\":null");
+    let lineage: Vec<_> =
+        detail["lineage"].as_array().unwrap().iter().map(|e| e["id"].as_str().unwrap().to_owned()).collect();
+    assert_eq!(lineage, server.records[..3].iter().map(ToString::to_string).collect::<Vec<_>>());
+    assert_eq!((&detail["code"], &detail["evidence"]["verdict"]), (&"model = 1\n".into(), &"verified".into()));
+    assert_eq!(detail["evidence"]["measurements"][0]["value"], 1.7);
+}
+
+#[tokio::test]
+async fn what_is_wrong_with_a_request_is_told() {
+    let server = Server::start().await;
+    let unknown = "0".repeat(64);
+    for (path, expected) in [
+        ("/api/v1/experiments/zz".to_owned(), 404),
+        (format!("/api/v1/experiments/{unknown}"), 404),
+        (format!("/api/v1/tasks/{unknown}/graph"), 404),
+        (format!("/api/v1/nodes/{unknown}"), 404),
+        (format!("/api/v1/artifacts/{unknown}"), 404),
+        ("/api/v1/artifacts/zz".to_owned(), 400),
+        ("/api/v1/experiments?before=x".to_owned(), 400),
+        ("/api/v1/experiments?limit=x".to_owned(), 400),
+        ("/api/v1/events?task=zz".to_owned(), 404),
+        ("/api/v2/status".to_owned(), 404),
+        ("/assets/none.js".to_owned(), 404),
+    ] {
+        let (status, body) = server.get(&path).await;
+        assert_eq!(status, expected, "{path}: {body}");
+    }
+    let head = server.request(reqwest::Method::HEAD, "/api/v1/status").send().await.unwrap();
+    assert_eq!(head.status(), 200);
+    assert!(head.bytes().await.unwrap().is_empty());
+    let (status, body) =
+        send(server.request(reqwest::Method::GET, "/api/v1/status").header("host", "evil.example")).await;
+    assert_eq!(status, 421, "{body}");
+    let answer = server.request(reqwest::Method::GET, "/").send().await.unwrap();
+    assert!(answer.headers()["content-security-policy"].to_str().unwrap().starts_with("default-src 'self'"));
+    assert_eq!(answer.headers()["x-content-type-options"], "nosniff");
+}
+
+#[tokio::test]
+async fn an_ambiguous_prefix_names_the_candidates() {
+    let server = Server::start().await;
+    // Sixteen digits, eighteen tasks: two begin alike.
+    let more: Vec<VerifiedObject> = (0..17)
+        .map(|n| server.publisher.sign(&manifest(&server.publisher, &format!("task {n}"))).unwrap().into())
+        .collect();
+    server.store.insert(&more, 3000).unwrap();
+    let ids: Vec<_> = server.store.tasks().unwrap().iter().map(|task| task.task_id.to_string()).collect();
+    let shared = (0..16)
+        .map(|digit| format!("{digit:x}"))
+        .find(|digit| ids.iter().filter(|id| id.starts_with(digit)).count() > 1)
+        .unwrap();
+    let (status, body) = server.get(&format!("/api/v1/tasks/{shared}")).await;
+    let problem: Value = serde_json::from_str(&body).unwrap();
+    let named = ids.iter().filter(|id| problem["hint"].as_str().unwrap().contains(*id)).count();
+    assert!(status == 409 && named > 1, "{status}: {body}");
+}
+
+#[tokio::test]
+async fn writing_needs_the_token_and_goes_through_ingest() {
+    let server = Server::start().await;
+    let next = server.publisher.sign(&record(&server.publisher, server.task, Some(server.records[3]), 4, 1.6)).unwrap();
+    let object = VerifiedObject::from(next.clone()).into_signed().to_json();
+    let post = |path: &str, token: &str, body: String| {
+        send(server.request(reqwest::Method::POST, path).bearer_auth(token).body(body))
+    };
+    assert_eq!(post("/api/v1/objects", "wrong", object.clone()).await.0, 401);
+    let (status, body) = post("/api/v1/objects", TOKEN, object.clone()).await;
+    assert_eq!(status, 200, "{body}");
+    assert!(body.contains("accepted"), "{body}");
+    assert!(post("/api/v1/objects", TOKEN, object.clone()).await.1.contains("known"));
+    assert_eq!(post("/api/v1/objects", TOKEN, object.replace("number 4", "number 5")).await.0, 400);
+    assert!(server.store.record(&next.id().into()).unwrap().is_some());
+
+    let cid = Cid::of(b"text");
+    let path = format!("/api/v1/artifacts?cid={cid}");
+    assert_eq!(post(&path, TOKEN, "another text".into()).await.0, 400);
+    let (status, body) = post(&path, TOKEN, "text".into()).await;
+    assert_eq!(status, 200, "{body}");
+    assert_eq!(server.get(&format!("/api/v1/artifacts/{cid}")).await, (200, "text".to_owned()));
+
+    assert_eq!(post("/api/v1/peers", TOKEN, r#"{"address":"/ip4/127.0.0.1/tcp/1"}"#.into()).await.0, 200);
+    assert_eq!(post("/api/v1/peers", TOKEN, r#"{"address":"nonsense"}"#.into()).await.0, 400);
+    assert_eq!(post("/api/v1/peers", TOKEN, "x".repeat(2 << 20)).await.0, 413);
+    assert_eq!(post("/api/v1/status", TOKEN, String::new()).await.0, 405);
+    let (status, body) = post("/api/v1/task/use", TOKEN, r#"{"task":"first"}"#.into()).await;
+    assert!(status == 200 && body.contains(&server.task.to_string()), "{body}");
+    assert_eq!(server.json("/api/v1/status").await["active_task"], server.task.to_string());
+}
+
+#[tokio::test]
+async fn the_store_is_looked_after_by_whoever_has_the_token() {
+    let server = Server::start().await;
+    let job = |token: &str, job: Value| {
+        let request = server.request(reqwest::Method::POST, "/api/v1/upkeep").bearer_auth(token);
+        send(request.body(job.to_string()))
+    };
+    assert_eq!(job("wrong", serde_json::json!({ "job": "check" })).await.0, 401);
+    assert_eq!(server.get("/api/v1/upkeep/stats").await.0, 401);
+    assert_eq!(server.get("/api/v1/%75pkeep/stats").await.0, 401);
+    for wrong in
+        [serde_json::json!({ "job": "nonsense" }), serde_json::json!({ "job": "backup", "folder": "a", "keep": 1 })]
+    {
+        assert_eq!(job(TOKEN, wrong.clone()).await.0, 400, "{wrong}");
+    }
+    let (status, body) = job(TOKEN, serde_json::json!({ "job": "check" })).await;
+    assert_eq!(status, 200, "{body}");
+    let lines: Vec<Value> = body.lines().map(|line| serde_json::from_str(line).unwrap()).collect();
+    assert!(lines.len() > 1 && lines[0]["progress"]["stage"].is_string(), "{body}");
+    let report = &lines.last().unwrap()["report"];
+    assert_eq!((&report["job"], &report["finding_count"], &report["objects"]), (&"check".into(), &0.into(), &7.into()));
+
+    let cid = Cid::of(SCRIPT).to_string();
+    let pin = |method| send(server.request(method, &format!("/api/v1/upkeep/pins/{cid}")).bearer_auth(TOKEN));
+    let (status, body) = pin(reqwest::Method::POST).await;
+    assert!(status == 200 && body.contains("true"), "{body}");
+    let read = |path: &str| send(server.request(reqwest::Method::GET, path).bearer_auth(TOKEN));
+    assert_eq!(read("/api/v1/upkeep/pins").await.1, format!("[\"{cid}\"]"));
+    let stats: Value = serde_json::from_str(&read("/api/v1/upkeep/stats").await.1).unwrap();
+    assert_eq!((&stats["artifacts"], &stats["pins"], &stats["pending"]), (&1.into(), &1.into(), &0.into()));
+    assert_eq!(pin(reqwest::Method::DELETE).await.0, 200);
+    assert_eq!(read("/api/v1/upkeep/pins").await.1, "[]");
+}
+
+/// Reads a stream of events until it holds `text`.
+async fn read_until(response: &mut reqwest::Response, seen: &mut String, text: &str) {
+    tokio::time::timeout(Duration::from_secs(30), async {
+        while !seen.contains(text) {
+            let chunk = response.chunk().await.unwrap().expect("the stream goes on");
+            seen.push_str(&String::from_utf8_lossy(&chunk));
+        }
+    })
+    .await
+    .unwrap_or_else(|_| panic!("no {text:?} in {seen}"));
+}
+
+#[tokio::test]
+async fn events_are_streamed_and_resumed() {
+    let server = Server::start().await;
+    let path = format!("/api/v1/events?task={}", server.task);
+    let mut stream = server.request(reqwest::Method::GET, &path).send().await.unwrap();
+    assert_eq!(stream.headers()["content-type"], "text/event-stream");
+    let mut seen = String::new();
+    read_until(&mut stream, &mut seen, "event:status").await;
+    assert!(seen.contains("event:ready") && !seen.contains("event:activity"), "{seen}");
+
+    let next = server.publisher.sign(&record(&server.publisher, server.task, Some(server.records[3]), 4, 1.6)).unwrap();
+    let object = VerifiedObject::from(next.clone()).into_signed();
+    server.ingest.submit(spore_ingest::Origin::Local, object).await.unwrap();
+    read_until(&mut stream, &mut seen, &next.id().to_string()).await;
+
+    // Back after it has seen the first five changes: the rest comes again, in order.
+    let resumed = server.request(reqwest::Method::GET, &path).header("last-event-id", "5");
+    let (mut stream, mut seen) = (resumed.send().await.unwrap(), String::new());
+    read_until(&mut stream, &mut seen, &next.id().to_string()).await;
+    let sequence = |id: &RecordId| server.store.summary(id).unwrap().unwrap().sequence;
+    let expected = server.records.iter().filter(|id| sequence(id) > 5).count();
+    assert_eq!(seen.matches("event:activity").count(), expected + 2, "{seen}");
+
+    server.stop.send(true).unwrap();
+    let ended =
+        tokio::time::timeout(Duration::from_secs(30), async { while let Ok(Some(_)) = stream.chunk().await {} }).await;
+    assert!(ended.is_ok(), "the stream ends with the node");
+}

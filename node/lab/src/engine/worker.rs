@@ -1,0 +1,147 @@
+//! A worker process at work: ended with the node, kept to its device, told of as it goes.
+
+use std::{
+    sync::{
+        Arc,
+        atomic::{AtomicBool, Ordering},
+    },
+    time::Duration,
+};
+
+use spore_base::{
+    progress::RunProgress,
+    shutdown::{Shutdown, stopped},
+};
+use spore_trainer::{
+    device::DeviceProfile,
+    worker::{Event, Failure, FailureKind, Job, Outcome, Supervisor},
+};
+use tokio::sync::watch;
+
+use super::EngineError;
+
+/// Lets a worker process work on a blocking thread, and ends it when the node shuts down. The
+/// script's own failures are told apart from this machine's.
+pub(super) async fn cancellable<T: Send + 'static>(
+    shutdown: &mut Shutdown,
+    work: impl FnOnce(&AtomicBool) -> Result<T, Failure> + Send + 'static,
+) -> Result<Result<T, Failure>, EngineError> {
+    let cancel = Arc::new(AtomicBool::new(false));
+    let cancelled = cancel.clone();
+    let mut worker = tokio::task::spawn_blocking(move || work(&cancelled));
+    let result = tokio::select! {
+        result = &mut worker => result,
+        () = stopped(shutdown) => {
+            cancel.store(true, Ordering::Relaxed);
+            worker.await
+        }
+    };
+    match result {
+        Ok(Ok(done)) => Ok(Ok(done)),
+        // Whatever ends a worker during a shutdown says nothing about the script.
+        Ok(Err(_)) if *shutdown.borrow() => Err(EngineError::Stopped),
+        Ok(Err(failure)) if failure.blames_script() => Ok(Err(failure)),
+        Ok(Err(failure)) => Err(EngineError::Machine(failure)),
+        Err(_) => Err(EngineError::Stopped),
+    }
+}
+
+/// Runs a job, which is ended when it starts on another device than the one whose class its result
+/// would be signed under.
+pub(super) fn run_on(
+    supervisor: &Supervisor,
+    job: &Job,
+    device: &DeviceProfile,
+    progress: &watch::Sender<Option<RunProgress>>,
+    cancel: &AtomicBool,
+) -> Result<Outcome, Failure> {
+    let mut other = None;
+    let result = supervisor.run(job, cancel, |event| {
+        if let Some(failure) = device_changed(device, event) {
+            cancel.store(true, Ordering::Relaxed);
+            other = Some(failure);
+        }
+        show(progress, event);
+    });
+    other.map_or(result, Err)
+}
+
+/// The failure of a run that starts on another device than `expected`. A driver's new version is no
+/// other device: results compare by its name.
+pub(super) fn device_changed(expected: &DeviceProfile, event: &Event) -> Option<Failure> {
+    let Event::Started { device, .. } = event else { return None };
+    let same = device.backend == expected.backend && device.gpu_model == expected.gpu_model;
+    (!same).then(|| Failure {
+        kind: FailureKind::Device,
+        reason: format!(
+            "the experiment would run on {}, but this node was started on {}: restart it",
+            device.gpu_model, expected.gpu_model
+        ),
+    })
+}
+
+fn show(progress: &watch::Sender<Option<RunProgress>>, event: &Event) {
+    progress.send_modify(|shown| {
+        let Some(shown) = shown else { return };
+        match event {
+            Event::Planned { steps } => shown.steps = *steps,
+            Event::Progress { step, steps, loss, elapsed_seconds } => {
+                shown.step = *step;
+                shown.steps = *steps;
+                shown.loss = loss.is_finite().then_some(*loss);
+                shown.elapsed = Duration::try_from_secs_f64(*elapsed_seconds).unwrap_or_default();
+            }
+            _ => {}
+        }
+    });
+}
+
+#[cfg(test)]
+mod tests {
+    use spore_protocol::TaskId;
+    use spore_trainer::device::Backend;
+
+    use super::*;
+    use spore_base::progress::Purpose;
+
+    #[test]
+    fn progress_follows_the_workers_events() {
+        let (sender, shown) = watch::channel(None);
+        show(&sender, &Event::Planned { steps: 9 });
+        assert_eq!(*shown.borrow(), None, "nothing runs");
+        let running = RunProgress {
+            task_id: TaskId([0; 32]),
+            purpose: Purpose::Verify,
+            record: None,
+            step: 0,
+            steps: 0,
+            loss: None,
+            elapsed: Duration::ZERO,
+            description: String::new(),
+        };
+        sender.send_replace(Some(running));
+        show(&sender, &Event::Planned { steps: 9 });
+        show(&sender, &Event::Progress { step: 3, steps: 9, loss: f64::NAN, elapsed_seconds: 1.5 });
+        let shown = shown.borrow().clone().unwrap();
+        assert_eq!((shown.step, shown.steps, shown.loss, shown.elapsed), (3, 9, None, Duration::from_millis(1500)));
+    }
+
+    #[test]
+    fn a_run_on_another_device_is_no_result_of_this_one() {
+        let device = |backend, model: &str, driver: &str| DeviceProfile {
+            backend,
+            gpu_model: model.into(),
+            driver: driver.into(),
+        };
+        let started = |device| Event::Started { device, num_params: 1, flops_per_step: 1, graph_hash: String::new() };
+        let here = device(Backend::Wgpu, "card", "Vulkan 1");
+        assert_eq!(device_changed(&here, &started(here.clone())), None);
+        assert_eq!(device_changed(&here, &started(device(Backend::Wgpu, "card", "Vulkan 2"))), None);
+        for other in [device(Backend::Flex, "CPU", ""), device(Backend::Wgpu, "llvmpipe", "Vulkan 1")] {
+            let failure = device_changed(&here, &started(other)).unwrap();
+            assert_eq!(failure.kind, FailureKind::Device);
+            assert!(!failure.blames_script(), "{failure}");
+        }
+        assert_eq!(device_changed(&here, &Event::Planned { steps: 1 }), None);
+    }
+}

@@ -1,0 +1,216 @@
+//! Making a new task: the base script is checked, the artifacts are stored, the manifest is signed.
+//!
+//! The root is not made here: the creator's research loop runs the base script and publishes it.
+
+use std::ops::RangeInclusive;
+
+use spore_ingest::{Disposition, IngestHandle, Origin};
+use spore_protocol::{
+    Cid, Goal, Identity, Reject, Signed, TaskManifest, Verified,
+    manifest::{MANIFEST_VERSION, STARLARK_TRAIN_SCRIPT},
+};
+use spore_storage::{Store, StoreError};
+use spore_trainer::{corpus, data, evaluate::EvalSpec, lang};
+
+/// Longest training time of an experiment, in seconds: a day.
+const MAX_BUDGET: u64 = 86_400;
+/// Longest name of a task, in characters: a line of a terminal.
+const MAX_NAME: usize = 80;
+/// Longest description, in characters: a page of text.
+const MAX_DESCRIPTION: usize = 2000;
+
+/// What a person says of a new task.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct TaskDraft {
+    pub name: String,
+    pub description: String,
+    /// Such as `ml_train`.
+    pub task_type: String,
+    pub artifact_type: String,
+    pub metric: String,
+    pub goal: Goal,
+    /// The base script's text.
+    pub base: String,
+    /// An artifact in the store; none: the built-in corpus.
+    pub dataset: Option<Cid>,
+    /// Training time of each experiment, in seconds.
+    pub time_budget: u64,
+}
+
+/// Why a task was not made.
+#[derive(Debug, thiserror::Error)]
+pub enum CreateError {
+    #[error("the base script cannot be used: {0}")]
+    Script(#[from] lang::ScriptError),
+    #[error("the training time must be 1 to {MAX_BUDGET} seconds, not {0}")]
+    Budget(u64),
+    #[error("this trainer runs {STARLARK_TRAIN_SCRIPT} with metric val_bpb and goal minimize; got {0}")]
+    Unsupported(String),
+    #[error("dataset {0} is not in the store")]
+    Dataset(Cid),
+    #[error(
+        "the dataset has {size} bytes, but with {budget} s of training each it must have {} to {}",
+        possible.start(),
+        possible.end()
+    )]
+    DatasetSize { size: u64, budget: u64, possible: RangeInclusive<u64> },
+    #[error("the task needs a name")]
+    Name,
+    #[error("the {what} has {length} characters, at most {most} are possible")]
+    TooLong { what: &'static str, length: usize, most: usize },
+    #[error(transparent)]
+    Store(#[from] StoreError),
+    #[error("the manifest cannot be signed: {0}")]
+    Sign(#[from] Reject),
+    #[error("the task could not be stored: {0}")]
+    Publish(String),
+}
+
+/// Bytes that a dataset may have, for `budget` seconds of training: its held-out part must be larger
+/// than what is evaluated of it.
+pub fn dataset_sizes(budget: u64) -> RangeInclusive<u64> {
+    let spec = EvalSpec::for_budget(budget);
+    let least = (spec.eval_bytes / u64::from(spec.val_percent.max(1)) + 1) * 100;
+    least.max(data::MIN_BYTES as u64)..=data::MAX_BYTES
+}
+
+/// Makes and publishes a task. The base script is the caller's own, so it is traced right here.
+///
+/// # Errors
+/// [`CreateError`]; nothing is published then.
+pub async fn create_task(
+    store: &Store,
+    ingest: &IngestHandle,
+    identity: &Identity,
+    draft: TaskDraft,
+    now: u64,
+) -> Result<Signed<TaskManifest>, CreateError> {
+    let (store, identity) = (store.clone(), identity.clone());
+    let prepared = tokio::task::spawn_blocking(move || prepare(&store, &identity, &draft, now)).await;
+    let manifest = prepared.map_err(|_| CreateError::Publish("the node is shutting down".into()))??.into_signed();
+    match ingest.submit(Origin::Local, spore_protocol::SignedObject::Task(manifest.clone())).await {
+        Ok(Disposition::Accepted | Disposition::Known | Disposition::Pending) => Ok(manifest),
+        Ok(Disposition::Rejected(reject)) => Err(CreateError::Publish(reject.to_string())),
+        Ok(Disposition::Failed(reason)) => Err(CreateError::Publish(reason.to_string())),
+        Err(error) => Err(CreateError::Publish(error.to_string())),
+    }
+}
+
+/// All but publishing: checks the draft, stores its artifacts, signs the manifest.
+///
+/// # Errors
+/// [`CreateError`].
+pub fn prepare(
+    store: &Store,
+    identity: &Identity,
+    draft: &TaskDraft,
+    now: u64,
+) -> Result<Verified<TaskManifest>, CreateError> {
+    check_texts(draft)?;
+    if !(1..=MAX_BUDGET).contains(&draft.time_budget) {
+        return Err(CreateError::Budget(draft.time_budget));
+    }
+    if draft.artifact_type != STARLARK_TRAIN_SCRIPT || draft.metric != "val_bpb" || draft.goal != Goal::Minimize {
+        return Err(CreateError::Unsupported(format!(
+            "{} with metric {} and goal {}",
+            draft.artifact_type, draft.metric, draft.goal
+        )));
+    }
+    let dataset_cid = match draft.dataset {
+        None => corpus::builtin_cid().to_owned(),
+        Some(cid) => {
+            check_dataset(store, cid, draft.time_budget)?;
+            cid.to_string()
+        }
+    };
+    lang::trace(&draft.base, &lang::Limits::default())?;
+    let base = store.put_artifact(draft.base.as_bytes())?;
+    let evaluator = store.put_artifact(&EvalSpec::for_budget(draft.time_budget).to_bytes())?;
+    let manifest = TaskManifest {
+        name: draft.name.clone(),
+        description: draft.description.clone(),
+        task_type: draft.task_type.clone(),
+        artifact_type: draft.artifact_type.clone(),
+        metric: draft.metric.clone(),
+        goal: draft.goal,
+        base_code_cid: Some(base),
+        prepare_cid: evaluator.to_string(),
+        dataset_cid,
+        time_budget: draft.time_budget,
+        created_by: identity.node_id(),
+        timestamp: now,
+        version: MANIFEST_VERSION,
+    };
+    Ok(identity.sign(&manifest)?)
+}
+
+fn check_texts(draft: &TaskDraft) -> Result<(), CreateError> {
+    if draft.name.trim().is_empty() {
+        return Err(CreateError::Name);
+    }
+    for (what, text, most) in [("name", &draft.name, MAX_NAME), ("description", &draft.description, MAX_DESCRIPTION)] {
+        let length = text.chars().count();
+        if length > most {
+            return Err(CreateError::TooLong { what, length, most });
+        }
+    }
+    Ok(())
+}
+
+fn check_dataset(store: &Store, cid: Cid, budget: u64) -> Result<(), CreateError> {
+    // Every trainer makes this one itself.
+    if cid.to_string() == corpus::builtin_cid() {
+        return Ok(());
+    }
+    let size = store.artifact_size(&cid)?.ok_or(CreateError::Dataset(cid))?;
+    let possible = dataset_sizes(budget);
+    if possible.contains(&size) { Ok(()) } else { Err(CreateError::DatasetSize { size, budget, possible }) }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn draft() -> TaskDraft {
+        TaskDraft {
+            name: "n".into(),
+            description: String::new(),
+            task_type: "ml_train".into(),
+            artifact_type: STARLARK_TRAIN_SCRIPT.into(),
+            metric: "val_bpb".into(),
+            goal: Goal::Minimize,
+            base: String::new(),
+            dataset: None,
+            time_budget: 20,
+        }
+    }
+
+    #[test]
+    fn the_least_dataset_holds_out_just_more_than_is_evaluated() {
+        for budget in [1, 20, 300, MAX_BUDGET] {
+            let (spec, least) = (EvalSpec::for_budget(budget), *dataset_sizes(budget).start());
+            let held_out = |size: u64| size / 100 * u64::from(spec.val_percent);
+            assert!(held_out(least) > spec.eval_bytes && held_out(least - 1) <= spec.eval_bytes, "{budget} s");
+        }
+    }
+
+    #[test]
+    fn datasets_that_cannot_be_used_and_long_texts_are_refused() {
+        let dir = tempfile::tempdir().unwrap();
+        let store = Store::open(dir.path()).unwrap();
+        let small = store.put_artifact(&[b'a'; 1000]).unwrap();
+        let identity = Identity::from_seed(&[7; 32]);
+        let refused = |change: &dyn Fn(&mut TaskDraft)| {
+            let mut draft = draft();
+            change(&mut draft);
+            prepare(&store, &identity, &draft, 1).unwrap_err()
+        };
+        assert!(matches!(refused(&|d| d.dataset = Some(small)), CreateError::DatasetSize { size: 1000, .. }));
+        assert!(matches!(refused(&|d| d.dataset = Some(Cid([7; 32]))), CreateError::Dataset(_)));
+        assert!(matches!(refused(&|d| d.name = "x".repeat(81)), CreateError::TooLong { length: 81, .. }));
+        assert!(matches!(
+            refused(&|d| d.description = "x".repeat(2001)),
+            CreateError::TooLong { what: "description", .. }
+        ));
+    }
+}

@@ -1,0 +1,208 @@
+//! Making a record out of what happened.
+//!
+//! Pure. Never here: publishing.
+
+use similar::TextDiff;
+use spore_protocol::{
+    Cid, Goal, HardwareClass, NodeId, Record, RecordId, Signed, Status, TaskManifest, record::RECORD_VERSION,
+};
+
+use super::{Proposal, llm::answer::one_line};
+
+/// burn's version, as `torch_version` tells it; a test compares it with the lock file.
+const BURN_VERSION: &str = "0.22.1";
+/// Lines of context in a diff.
+const DIFF_CONTEXT: usize = 3;
+/// Most characters of a crash's cause in a record.
+const MAX_CAUSE: usize = 300;
+
+/// The record that an experiment builds on.
+#[derive(Clone, Debug, PartialEq)]
+pub struct Parent {
+    pub id: RecordId,
+    pub depth: u64,
+    pub metric: f64,
+    pub class: HardwareClass,
+    /// Its metric has been rejected: nothing is to be compared with it.
+    pub refuted: bool,
+    pub script: String,
+}
+
+/// Numbers of a finished run.
+#[derive(Clone, Copy, Debug, PartialEq)]
+pub struct Measured {
+    pub metric: f64,
+    /// MB.
+    pub peak_memory: f64,
+    pub steps: u64,
+    pub params: u64,
+}
+
+/// Who ran it, on what.
+#[derive(Clone, Debug, PartialEq)]
+pub struct Runner {
+    pub node_id: NodeId,
+    pub gpu_model: String,
+    /// `wgpu` or `flex`.
+    pub backend: &'static str,
+}
+
+/// Keep, if nothing that holds came before it in the class or it is strictly better than its parent
+/// there.
+pub fn judge(goal: Goal, class: &HardwareClass, parent: Option<&Parent>, result: Result<f64, &str>) -> Status {
+    match (result, parent) {
+        (Err(_), _) => Status::Crash,
+        (Ok(metric), Some(parent))
+            if parent.class == *class && !parent.refuted && !goal.better(metric, parent.metric) =>
+        {
+            Status::Discard
+        }
+        (Ok(_), _) => Status::Keep,
+    }
+}
+
+/// The record of an experiment: `result` is its numbers, or the cause of its crash.
+pub fn record(
+    manifest: &Signed<TaskManifest>,
+    parent: Option<&Parent>,
+    proposal: &Proposal,
+    runner: &Runner,
+    result: Result<Measured, &str>,
+    timestamp: u64,
+) -> Record {
+    let class = HardwareClass::of(&runner.gpu_model);
+    let status = judge(manifest.goal, &class, parent, result.map(|m| m.metric));
+    let measured = result.unwrap_or(Measured { metric: 0.0, peak_memory: 0.0, steps: 0, params: 0 });
+    let description = match result {
+        Ok(_) => proposal.description.clone(),
+        Err(cause) => format!("{} | {}", proposal.description, one_line(cause, MAX_CAUSE)),
+    };
+    Record {
+        parent: parent.map(|p| p.id),
+        depth: parent.map_or(0, |p| p.depth + 1),
+        code_cid: Some(Cid::of(proposal.script.as_bytes())),
+        diff: parent.map(|p| unified_diff(&p.script, &proposal.script)).unwrap_or_default(),
+        dataset_cid: manifest.dataset_cid.clone(),
+        prepare_cid: manifest.prepare_cid.clone(),
+        time_budget: manifest.time_budget,
+        val_bpb: measured.metric,
+        peak_vram_mb: measured.peak_memory,
+        num_steps: measured.steps,
+        num_params: measured.params,
+        status,
+        description,
+        hypothesis: proposal.hypothesis.clone(),
+        agent_model: proposal.agent_model.clone(),
+        gpu_model: runner.gpu_model.clone(),
+        cuda_version: String::new(),
+        torch_version: format!("burn-{BURN_VERSION}+{}", runner.backend),
+        node_id: runner.node_id,
+        task_id: Some(manifest.id().into()),
+        timestamp,
+        version: RECORD_VERSION,
+    }
+}
+
+/// As `diff -u` writes it. Empty for equal texts.
+fn unified_diff(old: &str, new: &str) -> String {
+    let diff = TextDiff::from_lines(old, new);
+    diff.unified_diff().context_radius(DIFF_CONTEXT).header("a/train.star", "b/train.star").to_string()
+}
+
+#[cfg(test)]
+mod tests {
+    use spore_protocol::{Identity, manifest::MANIFEST_VERSION};
+
+    use super::*;
+
+    fn manifest() -> Signed<TaskManifest> {
+        let identity = Identity::from_seed(&[1; 32]);
+        let manifest = TaskManifest {
+            name: "t".into(),
+            description: String::new(),
+            task_type: "ml_train".into(),
+            artifact_type: "starlark_train_script".into(),
+            metric: "val_bpb".into(),
+            goal: Goal::Minimize,
+            base_code_cid: None,
+            prepare_cid: "p".into(),
+            dataset_cid: "d".into(),
+            time_budget: 20,
+            created_by: identity.node_id(),
+            timestamp: 5,
+            version: MANIFEST_VERSION,
+        };
+        identity.sign(&manifest).unwrap().into_signed()
+    }
+
+    fn parent(class: &str) -> Parent {
+        Parent {
+            id: RecordId([7; 32]),
+            depth: 4,
+            metric: 2.0,
+            class: HardwareClass::of(class),
+            refuted: false,
+            script: "a\nb\nc\n".into(),
+        }
+    }
+
+    fn proposal() -> Proposal {
+        Proposal {
+            script: "a\nB\nc\n".into(),
+            description: "b to B".into(),
+            hypothesis: "bigger".into(),
+            agent_model: "x/1".into(),
+        }
+    }
+
+    fn runner() -> Runner {
+        Runner { node_id: NodeId([9; 32]), gpu_model: "CPU".into(), backend: "flex" }
+    }
+
+    fn measured(metric: f64) -> Measured {
+        Measured { metric, peak_memory: 10.5, steps: 100, params: 1000 }
+    }
+
+    #[test]
+    fn a_result_is_kept_only_if_strictly_better_than_its_parent_in_the_class() {
+        let cpu = HardwareClass::of("CPU");
+        let same = parent("CPU");
+        let other = parent("H100");
+        let judged = |parent, metric| judge(Goal::Minimize, &cpu, parent, Ok(metric));
+        assert_eq!(judged(Some(&same), 1.999), Status::Keep);
+        assert_eq!(judged(Some(&same), 2.0), Status::Discard);
+        assert_eq!(judged(Some(&other), 9.0), Status::Keep, "the first in its class");
+        assert_eq!(judged(None, 9.0), Status::Keep, "the root");
+        let refuted = Parent { refuted: true, ..parent("CPU") };
+        assert_eq!(judged(Some(&refuted), 9.0), Status::Keep, "the parent's number is none");
+        assert_eq!(judge(Goal::Maximize, &cpu, Some(&same), Ok(1.0)), Status::Discard);
+        assert_eq!(judge(Goal::Minimize, &cpu, Some(&same), Err("boom")), Status::Crash);
+    }
+
+    #[test]
+    fn a_child_carries_the_diff_and_the_tasks_terms() {
+        let manifest = manifest();
+        let record = record(&manifest, Some(&parent("CPU")), &proposal(), &runner(), Ok(measured(1.5)), 77);
+        assert_eq!(record.diff, "--- a/train.star\n+++ b/train.star\n@@ -1,3 +1,3 @@\n a\n-b\n+B\n c\n");
+        assert_eq!((record.parent, record.depth, record.status), (Some(RecordId([7; 32])), 5, Status::Keep));
+        assert_eq!((record.prepare_cid.as_str(), record.dataset_cid.as_str(), record.time_budget), ("p", "d", 20));
+        assert_eq!((record.task_id, record.timestamp, record.version), (Some(manifest.id().into()), 77, 2));
+        assert_eq!(record.code_cid, Some(Cid::of(b"a\nB\nc\n")));
+        assert_eq!(record.torch_version, "burn-0.22.1+flex");
+    }
+
+    #[test]
+    fn a_crash_carries_its_cause_and_no_numbers() {
+        let cause = format!("line 3: matmul\n{}", "x".repeat(1000));
+        let record = record(&manifest(), Some(&parent("CPU")), &proposal(), &runner(), Err(&cause), 77);
+        assert_eq!((record.status, record.val_bpb, record.num_steps), (Status::Crash, 0.0, 0));
+        assert!(record.description.starts_with("b to B | line 3: matmul xxx"));
+        assert_eq!(record.description.chars().count(), "b to B | ".len() + MAX_CAUSE);
+    }
+
+    #[test]
+    fn the_version_named_is_the_version_used() {
+        let lock = include_str!("../../../../Cargo.lock");
+        assert!(lock.contains(&format!("name = \"burn\"\nversion = \"{BURN_VERSION}\"")));
+    }
+}

@@ -1,0 +1,265 @@
+//! Networks of real nodes in one process.
+
+mod hostile;
+mod support;
+
+use std::time::Instant;
+
+use spore_base::fetch::FetchError;
+use spore_ingest::{Disposition, Ingest, Origin};
+use spore_protocol::TaskId;
+use support::{Node, all_follow, all_have, chain, config, eventually, manifest, record, verified};
+
+use super::{NetworkError, PeerInfo, start};
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn gossip_reaches_everybody_through_a_relay() {
+    let relay = Node::start(1, &[]).await;
+    let a = Node::start(2, &[&relay]).await;
+    let b = Node::start(3, &[&relay]).await;
+    let c = Node::start(4, &[&b]).await;
+    relay.connected_to(2).await;
+    b.connected_to(2).await;
+    let (task, objects) = chain(&a.identity, "gossip", 3);
+    for object in &objects {
+        a.publish(object.clone()).await;
+    }
+    let everybody = [&relay, &a, &b, &c];
+    all_have(&everybody, &objects).await;
+    all_follow(&everybody).await;
+    let late: Vec<_> = (10..20).map(|n| record(&c.identity, task, Some((objects[1].id().into(), 0)), n)).collect();
+    for object in &late {
+        c.publish(object.clone()).await;
+    }
+    all_have(&everybody, &late).await;
+    for node in everybody {
+        assert!(node.snapshot().await.rejected.is_empty());
+    }
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn nodes_that_know_only_a_relay_find_each_other() {
+    let relay = Node::start(1, &[]).await;
+    let a = Node::start(2, &[&relay]).await;
+    let b = Node::start(3, &[&relay]).await;
+    for (node, other) in [(&a, &b), (&b, &a)] {
+        eventually("connected with each other", || async {
+            node.snapshot().await.peers.iter().any(|one| one.peer_id == other.peer())
+        })
+        .await;
+    }
+    // So what one learns reaches the other without the relay.
+    relay.stop().await;
+    let object = manifest(&a.identity, "found");
+    a.publish(object.clone()).await;
+    all_have(&[&b], &[object]).await;
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_late_joiner_gets_everything() {
+    let first = Node::start(1, &[]).await;
+    let (_, mut objects) = chain(&first.identity, "one", 40);
+    objects.extend(chain(&first.identity, "two", 3).1);
+    for object in &objects {
+        first.publish(object.clone()).await;
+    }
+    let late = Node::start(2, &[&first]).await;
+    let later = Node::start(3, &[&late]).await;
+    all_have(&[&late, &later], &objects).await;
+    assert_eq!(late.store.pending_count().unwrap(), 0);
+    all_follow(&[&late, &later]).await;
+    eventually("both tasks are followed", || async { late.snapshot().await.tasks_followed == 2 }).await;
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn records_of_a_task_without_a_manifest_are_found_too() {
+    let first = Node::start(1, &[]).await;
+    let orphan = record(&first.identity, TaskId([5; 32]), None, 1);
+    first.publish(orphan.clone()).await;
+    let late = Node::start(2, &[&first]).await;
+    all_have(&[&late], &[orphan]).await;
+}
+
+/// Two halves work apart, then one link joins them: everything reaches even the nodes that the link does not touch.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_healed_partition_converges_on_both_sides() {
+    let a1 = Node::start(1, &[]).await;
+    let a2 = Node::start(2, &[&a1]).await;
+    let b1 = Node::start(3, &[]).await;
+    let b2 = Node::start(4, &[&b1]).await;
+    a1.connected_to(1).await;
+    b1.connected_to(1).await;
+    let (task, common) = chain(&a1.identity, "split", 2);
+    let root = Some((common[1].id().into(), 0));
+    for node in [&a1, &b1] {
+        for object in &common {
+            node.publish(object.clone()).await;
+        }
+    }
+    all_have(&[&a2, &b2], &common).await;
+    let of_a: Vec<_> = (10..30).map(|n| record(&a2.identity, task, root, n)).collect();
+    let of_b: Vec<_> = (30..60).map(|n| record(&b2.identity, task, root, n)).collect();
+    for object in &of_a {
+        a2.publish(object.clone()).await;
+    }
+    for object in &of_b {
+        b2.publish(object.clone()).await;
+    }
+    all_have(&[&a1], &of_a).await;
+    all_have(&[&b1], &of_b).await;
+    assert!(!a1.has(&of_b[0]) && !b1.has(&of_a[0]));
+    a1.network.dial(b1.address.clone()).await.unwrap();
+    all_have(&[&a1, &a2, &b1, &b2], &[of_a, of_b].concat()).await;
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_node_that_was_away_catches_up_after_its_restart() {
+    let stays = Node::start(1, &[]).await;
+    let goes = Node::start(2, &[&stays]).await;
+    let (task, objects) = chain(&stays.identity, "away", 2);
+    for object in &objects {
+        stays.publish(object.clone()).await;
+    }
+    all_have(&[&goes], &objects).await;
+    let dir = goes.stop().await;
+    let missed = record(&stays.identity, task, Some((objects[2].id().into(), 1)), 9);
+    stays.publish(missed.clone()).await;
+    let back = Node::start_in(dir, config(2, vec![stays.address.clone()])).await;
+    assert!(back.has(&objects[0]));
+    all_have(&[&back], &[missed]).await;
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_large_record_is_announced_and_fetched_and_passed_on() {
+    let a = Node::start(1, &[]).await;
+    let b = Node::start(2, &[&a]).await;
+    let c = Node::start(3, &[&b]).await;
+    b.connected_to(2).await;
+    let (task, objects) = chain(&a.identity, "large", 1);
+    for object in &objects {
+        a.publish(object.clone()).await;
+    }
+    let everybody = [&a, &b, &c];
+    all_have(&everybody, &objects).await;
+    let root = Some((objects[1].id().into(), 0));
+    let large: Vec<_> =
+        (2..5).map(|n| verified(&a.identity, task, root, n, &"long ".repeat(30_000)).into_signed()).collect();
+    for object in &large {
+        assert!(object.canonical().len() > spore_protocol::wire::MAX_INLINE_BYTES);
+        a.publish(object.clone()).await;
+    }
+    all_have(&everybody, &large).await;
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_missing_parent_is_asked_for() {
+    let a = Node::start(1, &[]).await;
+    let b = Node::start(2, &[]).await;
+    let (_, objects) = chain(&a.identity, "parents", 4);
+    for object in &objects {
+        a.publish(object.clone()).await;
+    }
+    let last = objects.last().unwrap().clone();
+    assert_eq!(b.ingest.submit(Origin::Import, last).await.unwrap(), Disposition::Pending);
+    b.network.dial(a.address.clone()).await.unwrap();
+    all_have(&[&b], &objects).await;
+    assert_eq!(b.store.pending_count().unwrap(), 0);
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn an_artifact_comes_in_pieces() {
+    let server = Node::start(1, &[]).await;
+    let client = Node::start(2, &[&server]).await;
+    client.connected_to(1).await;
+    let bytes: Vec<u8> = (0..3_500_000u32).map(|n| (n.wrapping_mul(2_654_435_761) >> 24) as u8).collect();
+    let cid = server.store.put_artifact(&bytes).unwrap();
+    client.network.fetch_artifact(cid, Some(server.identity.node_id())).await.unwrap();
+    assert_eq!(client.store.artifact(&cid).unwrap(), Some(bytes));
+    let empty = server.store.put_artifact(b"").unwrap();
+    client.network.fetch_artifact(empty, None).await.unwrap();
+    let unknown = spore_protocol::Cid::of(b"nobody has this");
+    assert!(matches!(client.network.fetch_artifact(unknown, None).await, Err(FetchError::NotFound(_))));
+}
+
+/// A peer whose disk spoiled an artifact says that it has none: it loses no points for it.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_damaged_artifact_is_not_served_and_fetched_elsewhere() {
+    let damaged = Node::start(1, &[]).await;
+    let sound = Node::start(2, &[]).await;
+    let client = Node::start(3, &[&damaged, &sound]).await;
+    client.connected_to(2).await;
+    let bytes = vec![7; 100_000];
+    let cid = sound.store.put_artifact(&bytes).unwrap();
+    damaged.store.put_artifact(&bytes).unwrap();
+    std::fs::write(damaged.store.artifact_path(&cid).unwrap(), vec![8; 100_000]).unwrap();
+    client.network.fetch_artifact(cid, Some(damaged.identity.node_id())).await.unwrap();
+    assert_eq!(client.store.artifact(&cid).unwrap(), Some(bytes));
+    assert_eq!(damaged.store.artifact_path(&cid), None);
+    assert!(client.snapshot().await.rejected.is_empty());
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_busy_port_is_an_error_before_anything_runs() {
+    let holder = Node::start(1, &[]).await;
+    let dir = tempfile::tempdir().unwrap();
+    let store = spore_storage::Store::open(dir.path()).unwrap();
+    let (_stop, stopped) = tokio::sync::watch::channel(false);
+    let (ingest, events, wants, _) =
+        Ingest::spawn(store.clone(), std::sync::Arc::new(|| support::NOW), stopped.clone());
+    let mut config = config(2, Vec::new());
+    config.listen = vec![holder.address.clone()];
+    let error = start(config, store, ingest, events.subscribe(), wants, stopped).unwrap_err();
+    assert!(matches!(error, NetworkError::AddressInUse { .. }), "{error}");
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn quic_works_too_and_a_peer_can_be_dropped() {
+    let mut quic = config(1, Vec::new());
+    quic.listen = vec!["/ip4/127.0.0.1/udp/0/quic-v1".parse().unwrap()];
+    let a = Node::start_in(tempfile::tempdir().unwrap(), quic.clone()).await;
+    quic.seed = [2; 32];
+    let b = Node::start_in(tempfile::tempdir().unwrap(), quic).await;
+    b.network.dial(a.address.clone()).await.unwrap();
+    let object = manifest(&a.identity, "over quic");
+    a.publish(object.clone()).await;
+    all_have(&[&b], &[object]).await;
+    let peer = b.snapshot().await.peers.remove(0);
+    assert_eq!((peer.peer_id, peer.node_id), (a.peer(), Some(a.identity.node_id())));
+    b.network.disconnect(a.peer()).await.unwrap();
+    // The other side may look for peers and come back, on a younger connection.
+    let ended = |now: Vec<PeerInfo>| now.iter().all(|one| one.connected < peer.connected);
+    eventually("disconnected", || async { ended(b.snapshot().await.peers) }).await;
+    assert!(b.network.dial("/ip4/127.0.0.1/tcp/9".parse().unwrap()).await.is_err());
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn twenty_thousand_records_are_caught_up_with() {
+    const COUNT: u64 = 20_000;
+    let first = Node::start(1, &[]).await;
+    let started = Instant::now();
+    let manifest = manifest(&first.identity, "many");
+    let task = TaskId(manifest.id().0);
+    let mut parents: Vec<(spore_protocol::RecordId, u64)> = Vec::new();
+    let mut batch = vec![manifest.verify().unwrap()];
+    for n in 0..COUNT {
+        // A tree of some width: each record builds on one of its recent predecessors.
+        let parent = n.checked_sub(1 + n * n % 17 % n.max(1)).and_then(|at| parents.get(at as usize).copied());
+        let object = verified(&first.identity, task, parent, n, "one of many");
+        parents.push((object.id().into(), parent.map_or(0, |(_, depth)| depth + 1)));
+        batch.push(object);
+        if batch.len() == 1000 || n + 1 == COUNT {
+            first.store.insert(&batch, support::NOW).unwrap();
+            batch.clear();
+        }
+    }
+    println!("{COUNT} records made in {:.1} s", started.elapsed().as_secs_f64());
+    let started = Instant::now();
+    let late = Node::start(2, &[&first]).await;
+    eventually("all records came", || async { late.store.counts().unwrap().experiments == COUNT }).await;
+    println!("{COUNT} records caught up with in {:.1} s", started.elapsed().as_secs_f64());
+    assert_eq!(late.store.pending_count().unwrap(), 0);
+    let frontier = |node: &Node| -> Vec<_> {
+        node.store.frontier(&task, None, 10).unwrap().iter().map(|record| record.id).collect()
+    };
+    assert_eq!(frontier(&late), frontier(&first));
+}

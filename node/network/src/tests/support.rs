@@ -1,0 +1,276 @@
+//! Real nodes for tests: libp2p over TCP on this machine, a store in a temporary directory, the
+//! real `ingest`. And a hostile peer, which speaks libp2p but keeps to no rule.
+
+use std::{future::Future, sync::Arc, time::Duration};
+
+use futures::StreamExt;
+use libp2p::{Multiaddr, PeerId, Swarm, gossipsub::IdentTopic, kad, swarm::SwarmEvent};
+use spore_ingest::{Disposition, Ingest, IngestHandle, Origin};
+use spore_protocol::{
+    Goal, Identity, Record, RecordId, SignedObject, Status, TaskId, TaskManifest, VerifiedObject,
+    record::RECORD_VERSION, topic::Topic,
+};
+use spore_storage::Store;
+use tempfile::TempDir;
+use tokio::{sync::watch, task::JoinHandle};
+
+use crate::{
+    NetworkConfig, NetworkHandle, Snapshot,
+    behaviour::{self, Behaviour, BehaviourEvent},
+    start,
+};
+
+/// The tests' time, so that no object is from the future.
+pub const NOW: u64 = 2_000_000_000;
+
+/// How long a test waits for what must happen before it is called hung. No test measures time.
+const PATIENCE: Duration = Duration::from_secs(240);
+
+/// Waits until something holds.
+pub async fn eventually<F: Future<Output = bool>>(what: &str, mut holds: impl FnMut() -> F) {
+    let waiting = async {
+        while !holds().await {
+            tokio::time::sleep(Duration::from_millis(50)).await;
+        }
+    };
+    assert!(tokio::time::timeout(PATIENCE, waiting).await.is_ok(), "never happened: {what}");
+}
+
+pub fn config(seed: u8, bootstrap: Vec<Multiaddr>) -> NetworkConfig {
+    NetworkConfig {
+        seed: [seed; 32],
+        listen: vec!["/ip4/127.0.0.1/tcp/0".parse().unwrap()],
+        bootstrap,
+        external: Vec::new(),
+        mdns: false,
+        agent: "spore/test".into(),
+    }
+}
+
+/// Opens a store whose last user may still be finishing a read.
+async fn open(dir: &TempDir) -> Store {
+    for _ in 0..500 {
+        if let Ok(store) = Store::open(dir.path()) {
+            return store;
+        }
+        tokio::time::sleep(Duration::from_millis(20)).await;
+    }
+    Store::open(dir.path()).unwrap()
+}
+
+pub struct Node {
+    pub identity: Identity,
+    pub store: Store,
+    pub ingest: IngestHandle,
+    pub network: NetworkHandle,
+    pub address: Multiaddr,
+    shutdown: watch::Sender<bool>,
+    tasks: Vec<JoinHandle<()>>,
+    dir: TempDir,
+}
+
+impl Node {
+    pub async fn start(seed: u8, bootstrap: &[&Node]) -> Self {
+        Self::start_in(
+            tempfile::tempdir().unwrap(),
+            config(seed, bootstrap.iter().map(|node| node.address.clone()).collect()),
+        )
+        .await
+    }
+
+    pub async fn start_in(dir: TempDir, config: NetworkConfig) -> Self {
+        let store = open(&dir).await;
+        let (shutdown, stopped) = watch::channel(false);
+        let (ingest, events, wants, ingesting) = Ingest::spawn(store.clone(), Arc::new(|| NOW), stopped.clone());
+        let identity = Identity::from_seed(&config.seed);
+        let (network, running) =
+            start(config, store.clone(), ingest.clone(), events.subscribe(), wants, stopped).unwrap();
+        let mut address = None;
+        for _ in 0..500 {
+            address = network.snapshot().await.unwrap().listen_addresses.first().cloned();
+            if address.is_some() {
+                break;
+            }
+            tokio::time::sleep(Duration::from_millis(20)).await;
+        }
+        Self {
+            identity,
+            store,
+            ingest,
+            network,
+            address: address.unwrap(),
+            shutdown,
+            tasks: vec![ingesting, running],
+            dir,
+        }
+    }
+
+    /// Stops the node and gives its directory, from which it can be started again.
+    pub async fn stop(self) -> TempDir {
+        self.shutdown.send_replace(true);
+        for task in self.tasks {
+            task.await.unwrap();
+        }
+        self.dir
+    }
+
+    pub fn peer(&self) -> PeerId {
+        libp2p::identity::Keypair::ed25519_from_bytes(self.identity.seed()).unwrap().public().to_peer_id()
+    }
+
+    pub async fn snapshot(&self) -> Snapshot {
+        self.network.snapshot().await.unwrap()
+    }
+
+    pub async fn publish(&self, object: SignedObject) {
+        let disposition = self.ingest.submit(Origin::Local, object).await.unwrap();
+        assert_eq!(disposition, Disposition::Accepted);
+    }
+
+    pub fn has(&self, object: &SignedObject) -> bool {
+        self.store.contains(object.kind(), &object.id()).unwrap()
+    }
+
+    pub async fn connected_to(&self, count: usize) {
+        eventually("connected", || async { self.snapshot().await.peers.len() >= count }).await;
+    }
+}
+
+/// Waits until all of these nodes have all of these objects.
+pub async fn all_have(nodes: &[&Node], objects: &[SignedObject]) {
+    eventually("all nodes have all objects", || async {
+        nodes.iter().all(|node| objects.iter().all(|object| node.has(object)))
+    })
+    .await;
+}
+
+/// Waits until a gossip mesh can have formed: everybody follows the task.
+pub async fn all_follow(nodes: &[&Node]) {
+    eventually("all nodes follow the task", || async {
+        for node in nodes {
+            if node.snapshot().await.tasks_followed == 0 {
+                return false;
+            }
+        }
+        true
+    })
+    .await;
+}
+
+pub fn manifest(identity: &Identity, name: &str) -> SignedObject {
+    let manifest = TaskManifest {
+        name: name.into(),
+        description: String::new(),
+        task_type: "ml_train".into(),
+        artifact_type: "starlark_train_script".into(),
+        metric: "val_bpb".into(),
+        goal: Goal::Minimize,
+        base_code_cid: None,
+        prepare_cid: String::new(),
+        dataset_cid: String::new(),
+        time_budget: 1,
+        created_by: identity.node_id(),
+        timestamp: 1_000_000_000,
+        version: 1,
+    };
+    SignedObject::Task(identity.sign(&manifest).unwrap().into_signed())
+}
+
+pub fn verified(
+    identity: &Identity,
+    task: TaskId,
+    parent: Option<(RecordId, u64)>,
+    n: u64,
+    description: &str,
+) -> VerifiedObject {
+    let record = Record {
+        parent: parent.map(|(id, _)| id),
+        depth: parent.map_or(0, |(_, depth)| depth + 1),
+        code_cid: None,
+        diff: String::new(),
+        dataset_cid: String::new(),
+        prepare_cid: String::new(),
+        time_budget: 1,
+        val_bpb: 2.0 - n as f64 * 1e-5,
+        peak_vram_mb: 1.0,
+        num_steps: n,
+        num_params: 10,
+        status: Status::Keep,
+        description: description.into(),
+        hypothesis: String::new(),
+        agent_model: "test".into(),
+        gpu_model: "CPU".into(),
+        cuda_version: String::new(),
+        torch_version: String::new(),
+        node_id: identity.node_id(),
+        task_id: Some(task),
+        timestamp: 1_000_000_001 + n / 3,
+        version: RECORD_VERSION,
+    };
+    VerifiedObject::from(identity.sign(&record).unwrap())
+}
+
+pub fn record(identity: &Identity, task: TaskId, parent: Option<(RecordId, u64)>, n: u64) -> SignedObject {
+    verified(identity, task, parent, n, "a record").into_signed()
+}
+
+/// A task with a chain of records: the manifest first, then the root and its descendants.
+pub fn chain(identity: &Identity, name: &str, length: u64) -> (TaskId, Vec<SignedObject>) {
+    let manifest = manifest(identity, name);
+    let task = TaskId(manifest.id().0);
+    let mut objects = vec![manifest];
+    let mut parent = None;
+    for n in 0..length {
+        let next = record(identity, task, parent, n);
+        parent = Some((next.id().into(), n));
+        objects.push(next);
+    }
+    (task, objects)
+}
+
+/// A libp2p peer without a store or a conscience.
+pub struct Hostile {
+    pub swarm: Swarm<Behaviour>,
+}
+
+impl Hostile {
+    pub async fn connect(seed: u8, victim: &Node, topics: &[Topic]) -> Self {
+        let config = NetworkConfig { listen: Vec::new(), ..config(seed, Vec::new()) };
+        let mut swarm = behaviour::swarm(&config).unwrap();
+        for topic in topics {
+            swarm.behaviour_mut().gossip.subscribe(&IdentTopic::new(topic.to_string())).unwrap();
+        }
+        swarm.dial(victim.address.clone()).unwrap();
+        Self { swarm }
+    }
+
+    /// Lets the swarm run until an event of interest.
+    pub async fn until<T>(
+        &mut self,
+        mut wanted: impl FnMut(&mut Swarm<Behaviour>, SwarmEvent<BehaviourEvent>) -> Option<T>,
+    ) -> T {
+        let running = async {
+            loop {
+                let event = self.swarm.select_next_some().await;
+                // It finds nobody else, so that what is sent to one node comes from it to no other.
+                if let SwarmEvent::Behaviour(BehaviourEvent::Kad(kad::Event::RoutingUpdated { peer, .. })) = &event {
+                    self.swarm.behaviour_mut().kad.remove_peer(peer);
+                }
+                if let Some(found) = wanted(&mut self.swarm, event) {
+                    return found;
+                }
+            }
+        };
+        tokio::time::timeout(PATIENCE, running).await.expect("the hostile peer saw nothing")
+    }
+
+    pub fn publish(&mut self, topic: Topic, bytes: Vec<u8>) {
+        self.swarm.behaviour_mut().gossip.publish(IdentTopic::new(topic.to_string()), bytes).unwrap();
+    }
+
+    /// Runs until the victim hangs up.
+    pub async fn disconnected(&mut self) {
+        self.until(|_, event| matches!(event, SwarmEvent::ConnectionClosed { num_established: 0, .. }).then_some(()))
+            .await;
+    }
+}

@@ -1,0 +1,128 @@
+//! The two networks of a running node, as the API and the lab see them.
+//!
+//! Implements [`spore_api::ports::Networks`] over libp2p and the bridge.
+
+use futures::future::{BoxFuture, FutureExt};
+use spore_api::{
+    dto,
+    ports::{KnownPeer, Networks, NetworksSnapshot},
+    problem::ApiError,
+};
+use spore_base::peer::Peer;
+use spore_bridge::{BridgeHandle, BridgePeer, ConnectError, Direction};
+use spore_network::{NetworkHandle, PeerInfo};
+use spore_protocol::TaskId;
+
+/// Handles to both networks. Cheap to clone.
+#[derive(Clone, Debug)]
+pub struct NodeNetworks {
+    pub network: NetworkHandle,
+    pub bridge: BridgeHandle,
+}
+
+impl Networks for NodeNetworks {
+    fn snapshot(&self) -> BoxFuture<'_, NetworksSnapshot> {
+        async {
+            // At shutdown the network ends first. The bridge's part of the answer is still worth having.
+            let libp2p = self.network.snapshot().await.unwrap_or_default();
+            let legacy = self.bridge.snapshot();
+            NetworksSnapshot {
+                peers: libp2p.peers.iter().map(libp2p_peer).chain(legacy.iter().map(legacy_peer)).collect(),
+                listen_addresses: libp2p.listen_addresses.iter().map(ToString::to_string).collect(),
+                legacy_listen_addresses: self.bridge.listening().iter().map(ToString::to_string).collect(),
+                rejected: libp2p.rejected,
+            }
+        }
+        .boxed()
+    }
+
+    fn follow(&self, task: TaskId) -> BoxFuture<'_, Result<(), ApiError>> {
+        async move { self.network.follow(task).await.map_err(|e| ApiError::unavailable(e.to_string())) }.boxed()
+    }
+
+    fn connect(&self, peer: Peer) -> BoxFuture<'_, Result<(), ApiError>> {
+        async move {
+            let failed = |why: &str| format!("could not connect to {peer}: {why}");
+            match peer.clone() {
+                Peer::Legacy(address) => self.bridge.connect(address).await.map_err(|error| match error {
+                    ConnectError::Own | ConnectError::TooMany(_) | ConnectError::Disconnected => {
+                        ApiError::conflict(failed(&error.to_string()))
+                    }
+                    ConnectError::Unreachable(_) | ConnectError::Closed => {
+                        ApiError::unavailable(failed(&error.to_string()))
+                    }
+                }),
+                Peer::Libp2p(address) => {
+                    let dialled = self.network.dial(address).await;
+                    dialled.map_err(|e| ApiError::unavailable(failed(root_cause(&e))))
+                }
+            }
+        }
+        .boxed()
+    }
+
+    fn disconnect(&self, peer: KnownPeer) -> BoxFuture<'_, Result<(), ApiError>> {
+        async move {
+            match peer {
+                KnownPeer::Legacy(address) => match self.bridge.disconnect(&address).await {
+                    true => Ok(()),
+                    false => Err(ApiError::not_found(format!("{address} is neither connected nor dialled"))),
+                },
+                KnownPeer::Libp2p(peer) => {
+                    self.network.disconnect(peer).await.map_err(|e| ApiError::unavailable(e.to_string()))
+                }
+            }
+        }
+        .boxed()
+    }
+}
+
+fn libp2p_peer(peer: &PeerInfo) -> dto::Peer {
+    dto::Peer {
+        transport: "libp2p".into(),
+        peer_id: Some(peer.peer_id.to_string()),
+        node_id: peer.node_id.map(|id| id.to_string()),
+        address: peer.address.to_string(),
+        direction: None,
+        agent: peer.agent.clone(),
+        connected_seconds: peer.connected.as_secs(),
+        score: peer.score,
+        received: None,
+        sent: None,
+        state: None,
+    }
+}
+
+/// A legacy peer. The protocol has no handshake, so the peer's node id is not known.
+fn legacy_peer(peer: &BridgePeer) -> dto::Peer {
+    let (direction, address) = match &peer.link.direction {
+        Direction::Dialled(address) => ("outbound", address.to_string()),
+        Direction::Accepted => ("inbound", peer.link.remote.to_string()),
+    };
+    dto::Peer {
+        transport: "legacy".into(),
+        peer_id: None,
+        node_id: None,
+        address,
+        direction: Some(direction.into()),
+        agent: None,
+        connected_seconds: peer.connected.as_secs(),
+        // A subtraction, because a negation would turn no points into -0.0.
+        score: 0.0 - f64::from(peer.points),
+        received: Some(peer.stats.received),
+        sent: Some(peer.stats.sent),
+        state: Some(peer.stats.state.name().into()),
+    }
+}
+
+/// The last cause in an error of libp2p, which joins all causes of all addresses into one text.
+fn root_cause(text: &str) -> &str {
+    let text = text.trim_end();
+    // libp2p ends its list of the addresses that it tried with these two characters.
+    let text = text.strip_suffix(")]").unwrap_or(text);
+    let causes = text.split('\n').flat_map(|line| line.split(": ")).map(str::trim);
+    causes.filter(|cause| !cause.is_empty()).last().unwrap_or(text)
+}
+
+#[cfg(test)]
+mod tests;
