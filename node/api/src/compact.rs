@@ -105,7 +105,7 @@ pub async fn answer(
 fn read(view: &View, task: &str, known: Option<&HeaderValue>) -> Result<(String, Option<(Graph, u64)>), ApiError> {
     let task = view.known_task(task)?;
     let tag = |sequence: u64| format!("\"graph-{FORMAT}-{:x}-{sequence}\"", *RUN);
-    let now = tag(view.store().sequence());
+    let now = tag(view.store().task_sequence(&task)?);
     if known.is_some_and(|known| known.as_bytes() == now.as_bytes()) {
         return Ok((now, None));
     }

@@ -1,5 +1,5 @@
-//! A small task's whole graph in columns of JSON, for programs that want to read it without a parser.
-//! [`super::compact`] has the form for graphs of any size, and for the chart.
+//! A small task's whole graph in columns of JSON, for programs without a parser of the compact form.
+//! [`super::compact`] has that form, for graphs of any size and for the chart.
 
 use std::{
     collections::HashMap,
@@ -11,7 +11,7 @@ use spore_storage::Graph;
 
 use super::{dto, problem::ApiError, read::ROOT, view::View};
 
-/// Records of the largest graph that is given as JSON, which is held in memory: about 6 MB.
+/// Records of the largest graph that is served as JSON, which is held in memory: about 6 MB.
 const MOST_RECORDS: u64 = 50_000;
 /// Bytes of serialised graphs that are kept.
 const KEPT_BYTES: usize = 16 << 20;
@@ -22,13 +22,13 @@ pub struct Graphs(Mutex<HashMap<TaskId, Kept>>);
 
 #[derive(Debug)]
 struct Kept {
-    /// Of the store, which the graph shows.
+    /// The task's sequence number when the graph was read.
     sequence: u64,
     json: Arc<Vec<u8>>,
 }
 
 impl View {
-    /// The graph's columns as JSON text, kept until the store changes.
+    /// The graph's columns as JSON text, kept until a change concerns the task.
     ///
     /// # Errors
     /// As [`View::task`]; 406 for a graph of too many records.
@@ -38,7 +38,8 @@ impl View {
         check_size(&task, records)?;
         // Held while the graph is made, so that many readers of a large graph make it once.
         let mut graphs = self.graphs.0.lock().map_err(|_| ApiError::internal("the graph cache is broken"))?;
-        if let Some(kept) = graphs.get(&task).filter(|kept| kept.sequence == self.store().sequence()) {
+        let newest = self.store().task_sequence(&task)?;
+        if let Some(kept) = graphs.get(&task).filter(|kept| kept.sequence == newest) {
             return Ok(kept.json.clone());
         }
         let graph = self.store().graph(&task)?;
@@ -91,7 +92,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn a_large_graph_is_refused_as_json_with_the_address_of_its_compact_form() {
+    fn large_graph_is_refused_as_json_with_the_address_of_its_compact_form() {
         let task = TaskId([7; 32]);
         assert!(check_size(&task, MOST_RECORDS).is_ok());
         let error = check_size(&task, MOST_RECORDS + 1).unwrap_err();

@@ -22,6 +22,7 @@ use std::{
 
 use spore_protocol::{HardwareClass, RecordId, Status, TaskId};
 
+use super::tasks::task_sequence;
 use crate::{
     columns::Column,
     db::Source,
@@ -37,7 +38,7 @@ const VERSION: u8 = 1;
 /// A task's records in columns, strays too, in (timestamp, id) order.
 #[derive(Clone, Debug, Default, PartialEq)]
 pub struct Graph {
-    /// What the columns show: changes up to this sequence number.
+    /// The task's sequence number when the columns were read: see [`Store::task_sequence`].
     pub sequence: u64,
     /// Named by [`Graph::classes`].
     pub class_names: Vec<HardwareClass>,
@@ -64,7 +65,7 @@ impl Store {
     /// When the store cannot be read.
     pub fn graph(&self, task: &TaskId) -> Result<Graph> {
         let view = self.view();
-        let mut graph = Graph { sequence: super::sequence(&view)?, ..Graph::default() };
+        let mut graph = Graph { sequence: task_sequence(&view, task)?, ..Graph::default() };
         let mut classes = HashMap::new();
         view.each(Column::Classes, &task.0, &mut |key, value| {
             let head = keys::id_at(key, 32)?.first_chunk::<8>().copied().unwrap_or_default();

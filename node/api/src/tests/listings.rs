@@ -1,7 +1,7 @@
 //! Listings over HTTP: pages in both directions, cursors that last, search, and the compact graph.
 
 use serde_json::Value;
-use spore_protocol::{Identity, Record, RecordId, VerifiedObject};
+use spore_protocol::{ControlEvent, Identity, Record, RecordId, VerifiedObject, control::Rerun};
 
 use super::{Server, manifest, profile, record, send};
 
@@ -236,4 +236,42 @@ async fn the_compact_graph_is_the_stores_own_and_is_not_sent_twice() {
     assert_eq!(json["ids"].as_array().unwrap().len(), 2000 + 5 + MORE as usize);
     let (status, body) = send(server.request(reqwest::Method::GET, "/api/v1/tasks/zz/graph.bin")).await;
     assert!(status == 404 && body.contains("zz"), "{body}");
+}
+
+/// `GET` a task's graph in its compact form.
+fn graph(server: &Server, query: &str) -> reqwest::RequestBuilder {
+    server.request(reqwest::Method::GET, &format!("/api/v1/tasks/{}/graph.bin{query}", server.task))
+}
+
+fn etag(answer: &reqwest::Response) -> String {
+    answer.headers()["etag"].to_str().unwrap().to_owned()
+}
+
+fn verification(server: &Server, of: RecordId, value: f64) -> VerifiedObject {
+    let verifier = Identity::from_seed(&[3; 32]);
+    let rerun =
+        Rerun { experiment_id: of, task_id: Some(server.task), node_id: verifier.node_id(), gpu: "CPU".into(), value };
+    let event = ControlEvent::verification(rerun, server.publisher.node_id(), false, 3000);
+    verifier.sign(&event).unwrap().into()
+}
+
+#[tokio::test]
+async fn graph_keeps_its_etag_through_changes_of_other_tasks_and_loses_it_by_a_verdict() {
+    let server = server().await;
+    let other = server.publisher.sign(&manifest(&server.publisher, "another")).unwrap();
+    let of_json = format!("/api/v1/tasks/{}/graph", server.task);
+    let (tag, json) = (etag(&graph(&server, "").send().await.unwrap()), server.json(&of_json).await);
+    let foreign = server.publisher.sign(&record(&server.publisher, other.id().into(), None, 0, 1.0)).unwrap();
+    store(&server, &[other.into(), foreign.into()]);
+    let again = graph(&server, "").header("if-none-match", &tag).send().await.unwrap();
+    assert_eq!((again.status().as_u16(), etag(&again)), (304, tag.clone()));
+    assert_eq!(server.json(&of_json).await, json);
+
+    store(&server, &[verification(&server, server.records[1], 1.9)]);
+    let changed = graph(&server, "").header("if-none-match", &tag).send().await.unwrap();
+    assert_eq!(changed.status(), 200);
+    assert_ne!(etag(&changed), tag);
+    let verified =
+        |json: &Value| json["verified"].as_array().unwrap().iter().filter(|v| **v == Value::Bool(true)).count();
+    assert_eq!(verified(&server.json(&of_json).await), verified(&json) + 1);
 }

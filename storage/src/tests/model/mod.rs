@@ -2,6 +2,7 @@
 //! whatever the order and the batches, both say the same.
 
 mod dump;
+mod graph;
 mod listings;
 mod oracle;
 
