@@ -252,13 +252,20 @@ const tests = {
     return page;
   },
 
-  async 'a live record arrives by itself'() {
+  async 'a live record arrives by itself, in one small request'() {
     const page = await open(`#/task/${small.id}`);
     await points(page, small.records.length);
     await page.locator('[data-testid="connection"][data-state="live"]').first().waitFor();
+    const answers = [];
+    page.on('response', (response) => response.url().includes('/graph.bin') && answers.push(response));
     const record = await publish();
     await at(page, 'activity-row').first().getByText(record.description).waitFor();
     await points(page, small.records.length);
+    assert.equal(answers.length, 1);
+    assert.match(answers[0].url(), /\/graph\.bin\?since=./);
+    const bytes = await answers[0].body();
+    // The record and perhaps its parent, of the graph's 640: the content byte says that these are changes.
+    assert.deepEqual([bytes[5], bytes.length < 500], [1, true]);
     return page;
   },
 

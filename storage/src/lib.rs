@@ -38,7 +38,7 @@ pub use backup::{Backup, BackupReport, RestorePlan, RestoreReport};
 pub use error::StoreError;
 pub use gc::{DropReason, Dropped, GcPlan, GcReport};
 pub use progress::{Progress, Stage, Watch, unwatched};
-pub use read::{Graph, ObjectText, Position, SyncSet};
+pub use read::{Graph, GraphChanges, ObjectText, ParentColumn, Position, SyncSet};
 pub use repair::{CheckReport, DamagedFile, Fault, FilesReport, Finding, RepairReport};
 pub use store::Store;
 pub use types::{

@@ -168,7 +168,9 @@ impl Shared {
             guard::check_token(self.api.token.as_deref().unwrap_or_default(), &request.headers)?;
         }
         if let Some(task) = compact::wanted(path, &request.headers).filter(|_| reads) {
-            return compact::answer(self.api.view.clone(), &self.graphs, task, &request.headers).await;
+            let permits = compact::Permits { reads: &self.reads, graphs: &self.graphs };
+            let since = request.query.get("since");
+            return compact::answer(self.api.view.clone(), permits, task, since, &request.headers).await;
         }
         if reads {
             return self.read(request).await;

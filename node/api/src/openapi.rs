@@ -118,18 +118,22 @@ routes! {
 /// of `graph.bin`. A task of more than 50 000 records has the compact form only.
 #[utoipa::path(get, path = "/api/v1/tasks/{id}/graph", params(("id" = String, Path)),
     responses((status = 200, content((dto::GraphColumns = "application/json"), (Vec<u8> = "application/octet-stream"))),
-        (status = 304, description = "of the compact form, where `If-None-Match` holds its `ETag`"),
+        (status = 304, description = "`If-None-Match` holds the `ETag` of the compact form"),
         (status = "4XX", body = dto::Problem), (status = "5XX", body = dto::Problem)))]
 #[allow(dead_code, reason = "the attribute reads the declaration; `read::answer` and `compact` do the work")]
 fn graph() {}
 
-/// All records of a task in columns of about 46 bytes a record, of any number. Numbers are LEB128, floats
-/// little-endian: `SPGR`, a version byte (1), the number of records and of classes, each class's name by length;
-/// then ids (32 bytes), places back to the parent (zigzag, 0 without one), differences of the timestamps,
-/// metrics (8 bytes), states (1 byte: status in bits 0 and 1, 4 verified, 8 frontier, 16 stray), classes.
-#[utoipa::path(get, path = "/api/v1/tasks/{id}/graph.bin", params(("id" = String, Path)),
+/// All records of a task in columns of about 46 bytes a record, or those that changed since an earlier answer. Numbers
+/// are LEB128, floats little-endian, texts their length and UTF-8: `SPGR`, a version byte (2), a content byte (0 all
+/// records, 1 changes), the cursor to pass as `since` (a text), the number of records and of classes, each class's name
+/// (a text); then ids (32 bytes, by timestamp and id), parents (of all records: index minus parent index, zigzag, 0
+/// without one; of changes: the parent's id, zeros without one), differences of the timestamps, metrics (8 bytes),
+/// states (1 byte: status in bits 0 and 1, 4 verified, 8 frontier, 16 stray), classes.
+#[utoipa::path(get, path = "/api/v1/tasks/{id}/graph.bin",
+    params(("id" = String, Path), ("since" = Option<String>, Query,
+        description = "The cursor of an earlier answer: the answer then has the records that were added or changed after it. It has all records, and says so in its content byte, where the node cannot tell: after a restart, a new root of the task or thousands of changes.")),
     responses((status = 200, content_type = "application/octet-stream", body = Vec<u8>),
-        (status = 304, description = "`If-None-Match` holds its `ETag`"),
+        (status = 304, description = "`If-None-Match` holds the `ETag`"),
         (status = "4XX", body = dto::Problem), (status = "5XX", body = dto::Problem)))]
 #[allow(dead_code, reason = "the attribute reads the declaration; `compact` does the work")]
 fn graph_bin() {}

@@ -1,6 +1,7 @@
 //! Reading what the batches wrote: the pieces here, the store's questions in the files below.
 
 mod graph;
+mod graph_changes;
 mod listing;
 mod nodes;
 mod pending;
@@ -19,7 +20,7 @@ use spore_protocol::{
     verdict::{self, Judgement},
 };
 
-pub use graph::Graph;
+pub use graph::{Graph, GraphChanges, ParentColumn};
 pub(crate) use pending::unreleased;
 pub(crate) use search::{MAX_WORDS, words};
 pub use stream::{ObjectText, Position};

@@ -6,6 +6,7 @@
  */
 import createClient from 'openapi-fetch';
 import { parseGraph, UnreadableGraph } from '../chart/compact';
+import { merged } from '../chart/merge';
 import type { Series } from '../chart/series';
 import { rawMember } from '../json';
 import type { ExperimentDetail, Improvement, paths } from './types';
@@ -70,21 +71,30 @@ export type Order = 'time' | 'metric';
 /** An experiment with the text of its signed object as the node sent it: the signature covers the spelling of its numbers. */
 export type ExperimentWithSignedText = ExperimentDetail & { signedText: string };
 
+/** A task's graph, and the cursor by which the node tells what changed after it. */
+export type TaskGraph = { cursor: string; series: Series };
+
+/** A task's graph. With an earlier one, only its changes are fetched, unless the node answers with the whole graph. */
+async function graph(id: string, earlier: TaskGraph | null, signal?: AbortSignal): Promise<TaskGraph> {
+  const params = { path: { id }, query: { since: earlier?.cursor } };
+  const bytes = await dataOf(client.GET('/api/v1/tasks/{id}/graph.bin', { params, parseAs: 'arrayBuffer', signal }), signal);
+  try {
+    const answer = parseGraph(bytes);
+    if (answer.content === 'whole') return { cursor: answer.cursor, series: answer.series };
+    if (earlier === null) throw new UnreadableGraph('it has only changes');
+    return { cursor: answer.cursor, series: merged(earlier.series, answer.changes) };
+  } catch (error) {
+    if (!(error instanceof UnreadableGraph)) throw error;
+    throw new ApiError('unreachable', `The graph cannot be read: ${error.message}.`, 'Reload the page: the node may have been updated.');
+  }
+}
+
 export const api = {
   status: (signal?: AbortSignal) => dataOf(client.GET('/api/v1/status', { signal }), signal),
   tasks: (place: Place, limit: number, signal?: AbortSignal) =>
     dataOf(client.GET('/api/v1/tasks', { params: { query: { ...place, limit } }, signal }), signal),
   task: (id: string, signal?: AbortSignal) => dataOf(client.GET('/api/v1/tasks/{id}', { params: { path: { id } }, signal }), signal),
-  /** A task's graph in its compact form. */
-  async graph(id: string, signal?: AbortSignal): Promise<Series> {
-    const bytes = await dataOf(client.GET('/api/v1/tasks/{id}/graph.bin', { params: { path: { id } }, parseAs: 'arrayBuffer', signal }), signal);
-    try {
-      return parseGraph(bytes);
-    } catch (error) {
-      if (!(error instanceof UnreadableGraph)) throw error;
-      throw new ApiError('unreachable', `The graph cannot be read: ${error.message}.`, 'Reload the page: the node may have been updated.');
-    }
-  },
+  graph,
   frontier: (id: string, hardwareClass: string | null, place: Place, limit: number, signal?: AbortSignal) =>
     dataOf(client.GET('/api/v1/tasks/{id}/frontier', { params: { path: { id }, query: { class: hardwareClass ?? undefined, ...place, limit } }, signal }), signal),
   taskExperiments: (id: string, order: Order, place: Place, limit: number, signal?: AbortSignal) =>

@@ -6,8 +6,8 @@ export const DISCARD = 1;
 export const CRASH = 2;
 export const STATUS_NAMES = ['keep', 'discard', 'crash'] as const;
 
-/** One entry a record, in the API's (timestamp, id) order. */
-export type Series = {
+/** Columns with one item a record, in (timestamp, id) order. */
+export type Rows = {
   length: number;
   ids: Ids;
   /** Unix seconds, as the publishers claim. */
@@ -16,12 +16,16 @@ export type Series = {
   status: Uint8Array;
   hardwareClass: Uint32Array;
   classNames: string[];
-  /** Index of the parent, -1 where there is none. */
-  parent: Int32Array;
   verified: Uint8Array;
   frontier: Uint8Array;
-  /** Descends from a root that is not the task's. */
+  /** The record descends from a root that is not the task's. */
   stray: Uint8Array;
+};
+
+/** A whole graph. */
+export type Series = Rows & {
+  /** Index of the parent, -1 where there is none. */
+  parent: Int32Array;
 };
 
 export type Filter = {

@@ -1,4 +1,4 @@
-//! A task's sequence number, against whole graphs.
+//! A task's sequence number and the changes since one, against whole graphs.
 
 use std::collections::BTreeMap;
 
@@ -9,13 +9,13 @@ use super::{
     super::objects::{manifest, task_of},
     plans, world,
 };
-use crate::{Graph, Store};
+use crate::{Graph, GraphChanges, Store};
 
 /// All that a graph shows of a record: parent, timestamp, metric's bits, status, class, verified, frontier, stray.
 type Shown = (Option<RecordId>, u64, u64, Status, HardwareClass, [bool; 3]);
 
 /// The records of a graph, whose parents `parent_of` names.
-fn shown(graph: &Graph, parent_of: impl Fn(&u32) -> RecordId) -> BTreeMap<RecordId, Shown> {
+fn shown<P>(graph: &Graph<P>, parent_of: impl Fn(&P) -> RecordId) -> BTreeMap<RecordId, Shown> {
     assert!(graph.timestamps.iter().zip(&graph.ids).is_sorted(), "records are in (timestamp, id) order");
     let row = |i: usize| {
         (
@@ -35,12 +35,17 @@ fn whole(store: &Store, task: &TaskId) -> (u64, BTreeMap<RecordId, Shown>) {
     (graph.sequence, shown(&graph, |place| graph.ids[*place as usize]))
 }
 
+fn with(mut older: BTreeMap<RecordId, Shown>, changes: &GraphChanges) -> BTreeMap<RecordId, Shown> {
+    older.extend(shown(changes, |id| *id));
+    older
+}
+
 proptest! {
     #![proptest_config(ProptestConfig { cases: 48, ..ProptestConfig::default() })]
 
     /// In whatever order objects come, late parents, stray roots and events about records of other tasks included.
     #[test]
-    fn graph_changes_only_with_the_sequence_of_its_task(plan in plans(1..40)) {
+    fn changes_complete_every_earlier_graph_and_an_unmoved_sequence_means_an_unchanged_one(plan in plans(1..40)) {
         let mut objects: Vec<_> = world(&plan).objects().into_iter().zip(plan.order.iter().cycle()).collect();
         objects.sort_by_key(|(_, key)| **key);
         let objects: Vec<_> = objects.into_iter().map(|(object, _)| object).collect();
@@ -55,9 +60,17 @@ proptest! {
                 let (sequence, now) = whole(&store, &task);
                 prop_assert_eq!(sequence, store.task_sequence(&task).unwrap());
                 let looks = earlier.entry(task).or_default();
+                for (since, then) in looks.iter() {
+                    if let Some(changes) = store.graph_changes(&task, *since).unwrap() {
+                        prop_assert_eq!(changes.sequence, sequence);
+                        prop_assert_eq!(&with(then.clone(), &changes), &now);
+                    }
+                }
                 if let Some(same) = looks.insert(sequence, now.clone()) {
                     prop_assert_eq!(same, now, "the graph changed and the task's sequence number did not");
                 }
+                prop_assert_eq!(store.graph_changes(&task, sequence + 1).unwrap(), None);
+                prop_assert!(store.graph_changes(&task, sequence).unwrap().is_some_and(|changes| changes.ids.is_empty()));
             }
         }
     }
