@@ -37,9 +37,9 @@ async function open(hash, { width = 1280, height = 900, quiet = false, at = main
   const context = await browser.newContext({ viewport: { width, height }, permissions: ['clipboard-read', 'clipboard-write'], ...options });
   context.setDefaultTimeout(PATIENCE);
   const page = await context.newPage();
-  page.complaints = [];
-  if (!quiet) page.on('console', (message) => ['error', 'warning'].includes(message.type()) && page.complaints.push(message.text()));
-  page.on('pageerror', (error) => page.complaints.push(error.message));
+  page.errors = [];
+  if (!quiet) page.on('console', (message) => ['error', 'warning'].includes(message.type()) && page.errors.push(message.text()));
+  page.on('pageerror', (error) => page.errors.push(error.message));
   await page.goto(`${at}/${hash}`);
   return page;
 }
@@ -59,7 +59,7 @@ const painted = (page) =>
   });
 
 const tests = {
-  async 'the index lists every task and leads to them'() {
+  async 'the index lists every task and links to it'() {
     const page = await open('');
     await at(page, 'task-row').first().waitFor();
     const ids = await at(page, 'task-row').evaluateAll((rows) => rows.map((row) => row.dataset.id));
@@ -72,7 +72,7 @@ const tests = {
     return page;
   },
 
-  async 'the chart shows all records, filters, and zooms'() {
+  async 'the chart shows all records, and can be filtered and zoomed'() {
     const page = await open(`#/task/${small.id}`);
     await points(page, small.records.length);
     await page.waitForFunction(() => document.querySelector('[data-testid="chart"] canvas').width > 300);
@@ -155,7 +155,7 @@ const tests = {
     return page;
   },
 
-  async 'experiments are turned page by page, both ways, and the address holds the place'() {
+  async 'experiments are paged in both directions, and the address holds the place'() {
     const page = await open(`#/task/${small.id}?view=experiments`);
     const rows = () => at(page, 'experiment-row').evaluateAll((found) => found.map((row) => row.dataset.id));
     const shows = (id) => page.locator(`[data-testid="experiment-row"][data-id="${id}"]`).waitFor();
@@ -186,7 +186,7 @@ const tests = {
     return page;
   },
 
-  async 'the search finds by words, with the keyboard alone'() {
+  async 'the search finds words, with the keyboard alone'() {
     const page = await open(`#/task/${small.id}`);
     await points(page, small.records.length);
     await page.keyboard.press('/');
@@ -206,7 +206,7 @@ const tests = {
     return page;
   },
 
-  async 'all that was found is a page of its own, of one task or of all'() {
+  async 'search results have a page, for one task or for all'() {
     const page = await open(`#/task/${small.id}`);
     await at(page, 'search').fill('weight decay');
     await at(page, 'search').press('Enter');
@@ -238,7 +238,7 @@ const tests = {
     return page;
   },
 
-  async 'a search that fails says so'() {
+  async 'a failed search shows the error'() {
     const page = await open(`#/task/${small.id}`, { quiet: true });
     await points(page, small.records.length);
     await world.tell('stop');
@@ -252,7 +252,7 @@ const tests = {
     return page;
   },
 
-  async 'a live record arrives by itself, in one small request'() {
+  async 'a new record appears on an open page, by one small request'() {
     const page = await open(`#/task/${small.id}`);
     await points(page, small.records.length);
     await page.locator('[data-testid="connection"][data-state="live"]').first().waitFor();
@@ -269,7 +269,7 @@ const tests = {
     return page;
   },
 
-  async 'the progress of a run is shown while it runs'() {
+  async 'the progress of a training run is shown'() {
     const { url, task } = await world.tell('train');
     const trainer = await pageOn(url);
     const page = await open(`#/task/${task}`, { at: trainer.url });
@@ -277,14 +277,14 @@ const tests = {
     const step = async () => Number(await page.locator('[data-testid="progress"][data-step]').getAttribute('data-step'));
     const before = await step();
     await page.waitForFunction((before) => Number(document.querySelector('[data-testid="progress"]')?.dataset.step) > before, before);
-    assert.deepEqual(page.complaints, []);
+    assert.deepEqual(page.errors, []);
     await page.goto('about:blank');
     await trainer.close();
     await world.tell('rest');
     return page;
   },
 
-  async 'a stopped node is told, and met again'() {
+  async 'a stopped node is shown as offline, and the page recovers when it starts'() {
     const page = await open(`#/task/${small.id}`, { quiet: true });
     await page.locator('[data-testid="connection"][data-state="live"]').first().waitFor();
     await points(page, small.records.length);
@@ -303,7 +303,7 @@ const tests = {
     return page;
   },
 
-  async 'an experiment shows what it changed and why it may be believed'() {
+  async 'an experiment shows its change, script, evidence and lineage'() {
     const record = small.records.find((r) => r.verdict === 'verified' && r.index % 5 !== 4 && r.depth >= 2);
     const page = await open(`#/experiment/${record.id}`);
     await at(page, 'experiment-page').waitFor();
@@ -327,7 +327,7 @@ const tests = {
     return page;
   },
 
-  async 'strangers’ words stay words'() {
+  async 'untrusted text is shown as text'() {
     const page = await open(`#/task/${hostile.id}`);
     await points(page, hostile.record_count);
     await at(page, 'activity-row').first().getByText('<script>').first().waitFor();
@@ -340,7 +340,7 @@ const tests = {
     return page;
   },
 
-  async 'fifty thousand records can be moved about'() {
+  async 'a chart of fifty thousand records can be moved'() {
     const page = await open(`#/task/${large.id}`);
     await points(page, large.record_count);
     const box = await at(page, 'chart').boundingBox();
@@ -367,7 +367,7 @@ const tests = {
     return page;
   },
 
-  async 'empty and unknown say so'() {
+  async 'empty tasks and unknown addresses have a message'() {
     const page = await open(`#/task/${empty.id}`, { quiet: true });
     await page.getByText('This task has no experiments yet.').waitFor();
     await page.goto(`${main.url}/#/experiment/${'0'.repeat(64)}`);
@@ -377,7 +377,7 @@ const tests = {
     return page;
   },
 
-  async 'narrow screens need no sideways scrolling'() {
+  async 'narrow screens need no horizontal scrolling'() {
     const page = await open('', { width: 380, height: 760 });
     for (const hash of ['#/', `#/task/${small.id}`, `#/task/${small.id}?view=nodes`, `#/task/${small.id}?view=experiments`, `#/experiment/${small.records[30].id}`, `#/task/${hostile.id}`, '#/search?q=weight', '#/network']) {
       await page.goto(`${main.url}/${hash}`);
@@ -401,7 +401,7 @@ for (const [name, test] of Object.entries(tests).filter(([name]) => name.include
   let page;
   try {
     page = await test();
-    assert.deepEqual(page.complaints, []);
+    assert.deepEqual(page.errors, []);
     console.log(`ok   ${name}`);
   } catch (error) {
     failed++;

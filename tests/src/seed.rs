@@ -1,7 +1,7 @@
-//! Data directories with a past: records made here, signed and stored as a node would have.
+//! Data directories with a history: signed records, stored as by a node.
 //!
-//! Tests of what reads (command line, API, page) need records, not training. These are real
-//! objects through the real store, only their metrics are invented.
+//! Tests of readers (command line, API, page) need records but no training. The objects and the store are real, only
+//! the metrics are invented.
 
 use std::path::Path;
 
@@ -12,25 +12,25 @@ use spore_storage::Store;
 
 /// Timestamps begin here (September 2025), a minute apart.
 pub const EPOCH: u64 = 1_757_000_000;
-/// The built-in corpus is not needed: nothing trains on these tasks.
+/// CID of a dataset that does not exist: no test trains on these tasks.
 const DATASET: [u8; 32] = [0xda; 32];
 
-/// A task with a history.
+/// A task with its records.
 pub struct History {
-    /// Publishes everything but verifications.
+    /// Signs everything except verifications.
     pub publisher: Identity,
-    /// Confirms the records of odd numbers.
+    /// Verifies the records with odd indices.
     pub verifier: Identity,
     pub task: TaskId,
-    /// In the order of their making: the root, then a chain where each third is a discard.
+    /// In the order of their creation: the root, then a chain in which each third record is a discard.
     pub records: Vec<RecordId>,
     objects: Vec<VerifiedObject>,
     scripts: Vec<Vec<u8>>,
 }
 
 impl History {
-    /// The history that this number names, of this many records: the same on every call, and a
-    /// longer one begins with the shorter.
+    /// The history with this number and `count` records. It is the same on every call, and a longer history begins with
+    /// the shorter one.
     pub fn new(number: u8, count: usize) -> Self {
         let (publisher, verifier) = (fixtures::identity(number), fixtures::identity(number ^ 0x80));
         let base = script(0);
@@ -51,7 +51,7 @@ impl History {
         history
     }
 
-    /// Adds a record and gives the parent of the next one.
+    /// Adds a record and returns the parent of the next one.
     fn extend(&mut self, index: usize, parent: Option<(RecordId, u64)>) -> Option<(RecordId, u64)> {
         let script = script(index);
         let record = record(&self.publisher, Some(self.task), index, parent, &script);
@@ -72,22 +72,22 @@ impl History {
         self.records.iter().skip(1).step_by(2)
     }
 
-    /// The task's manifest, as it travels in JSON.
+    /// The task's manifest, as JSON.
     pub fn manifest(&self) -> String {
         self.objects.first().map(|object| object.to_json()).unwrap_or_default()
     }
 
-    /// All of it, each object after what it builds on.
+    /// All objects, each after the objects that it depends on.
     pub fn objects(&self) -> impl Iterator<Item = SignedObject> {
         self.objects.iter().map(|object| (**object).clone())
     }
 
-    /// The script of the record of this index.
+    /// The script of the record at this index.
     pub fn script(&self, index: usize) -> &[u8] {
         &self.scripts[index]
     }
 
-    /// Writes it into a data directory that no node holds.
+    /// Writes the history into a data directory that no node has open.
     pub fn store(&self, dir: &Path) {
         let store = Store::open(dir).expect("a store");
         for script in &self.scripts {
@@ -98,14 +98,14 @@ impl History {
     }
 }
 
-/// A chain of records of version 1, which name no task: the first founds one, and each is better
-/// than the one before. A minute lies between two of them.
+/// A chain of version 1 records, which name no task: the first one is the root of a legacy task. Each record is better
+/// than its parent, and a minute later.
 pub fn legacy_chain(publisher: &Identity, count: usize) -> Vec<SignedObject> {
     let timestamps: Vec<_> = (0..count as u64).map(|index| EPOCH + 60 * index).collect();
     legacy_chain_at(publisher, &timestamps)
 }
 
-/// As [`legacy_chain`], with these timestamps: signers' clocks need not run forwards.
+/// As [`legacy_chain`], with these timestamps, which need not increase.
 pub fn legacy_chain_at(publisher: &Identity, timestamps: &[u64]) -> Vec<SignedObject> {
     let mut parent = None;
     let mut made = Vec::new();
@@ -123,7 +123,7 @@ pub fn legacy_chain_at(publisher: &Identity, timestamps: &[u64]) -> Vec<SignedOb
     made
 }
 
-/// Another root of this task, which is none of its creator's and therefore a stray.
+/// A parentless record of this task by another signer than its creator, and therefore a stray.
 pub fn stray_root(publisher: &Identity, task: TaskId) -> SignedObject {
     let record = record(publisher, Some(task), 0, None, &script(0));
     VerifiedObject::from(fixtures::sign(publisher, &record)).into_signed()

@@ -35,7 +35,7 @@ async fn explorer_shows_a_task_an_experiment_and_records_that_arrive_meanwhile()
         return skip("explorer-ui/node_modules is missing: scripts/setup installs it");
     }
     let mut net = TestNet::new();
-    // More than a page of the table holds.
+    // More records than a page of the table holds.
     let (short, long) = (History::new(3, 60), History::new(3, 63));
     short.store(&net.dir_of("shown"));
     long.store(&net.dir_of("other"));
@@ -57,8 +57,8 @@ async fn explorer_shows_a_task_an_experiment_and_records_that_arrive_meanwhile()
     let mut log = Vec::new();
     let mut signed = None;
     while let Some(Ok(line)) = lines.next() {
-        // The page shows sixty records now; three more arrive from another node while it is open.
-        if line == "waiting for news" {
+        // The page shows sixty records. Three more arrive from another node while it is open.
+        if line == "waiting for records" {
             net.start("other", Some(shown), &["--no-train"]).await;
         }
         if let Some(json) = line.strip_prefix("signed: ") {
@@ -71,7 +71,7 @@ async fn explorer_shows_a_task_an_experiment_and_records_that_arrive_meanwhile()
     assert!(script.wait().unwrap().success(), "{}\n{errors}", log.join("\n"));
     drop(group);
 
-    // What the page gives out as the signed record is one, to the last digit.
+    // The record that the page copied is the signed one, to the last digit.
     let signed = signed.expect("the signed record was copied");
     let output = spore_with_input(net.dir(), &["inspect", "--json", "-"], signed.as_bytes()).expect_code(0);
     let found: Value = output.json_lines().remove(0);

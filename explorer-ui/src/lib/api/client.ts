@@ -63,15 +63,15 @@ export type Page<T> = {
   next?: string | null;
 };
 
-/** Where a page begins. An empty place is the listing's beginning. */
-export type Place = { after?: string; before?: string };
+/** Where a page begins: after or before an item. Without both, at the beginning of the listing. */
+export type Cursor = { after?: string; before?: string };
 
 export type Order = 'time' | 'metric';
 
 /** An experiment with the text of its signed object as the node sent it: the signature covers the spelling of its numbers. */
 export type ExperimentWithSignedText = ExperimentDetail & { signedText: string };
 
-/** A task's graph, and the cursor by which the node tells what changed after it. */
+/** A task's graph, and the cursor that the node takes to send the changes after it. */
 export type TaskGraph = { cursor: string; series: Series };
 
 /** A task's graph. With an earlier one, only its changes are fetched, unless the node answers with the whole graph. */
@@ -91,30 +91,30 @@ async function graph(id: string, earlier: TaskGraph | null, signal?: AbortSignal
 
 export const api = {
   status: (signal?: AbortSignal) => dataOf(client.GET('/api/v1/status', { signal }), signal),
-  tasks: (place: Place, limit: number, signal?: AbortSignal) =>
-    dataOf(client.GET('/api/v1/tasks', { params: { query: { ...place, limit } }, signal }), signal),
+  tasks: (cursor: Cursor, limit: number, signal?: AbortSignal) =>
+    dataOf(client.GET('/api/v1/tasks', { params: { query: { ...cursor, limit } }, signal }), signal),
   task: (id: string, signal?: AbortSignal) => dataOf(client.GET('/api/v1/tasks/{id}', { params: { path: { id } }, signal }), signal),
   graph,
-  frontier: (id: string, hardwareClass: string | null, place: Place, limit: number, signal?: AbortSignal) =>
-    dataOf(client.GET('/api/v1/tasks/{id}/frontier', { params: { path: { id }, query: { class: hardwareClass ?? undefined, ...place, limit } }, signal }), signal),
-  taskExperiments: (id: string, order: Order, place: Place, limit: number, signal?: AbortSignal) =>
-    dataOf(client.GET('/api/v1/tasks/{id}/experiments', { params: { path: { id }, query: { order, ...place, limit } }, signal }), signal),
-  nodeExperiments: (node: string, place: Place, limit: number, signal?: AbortSignal) =>
-    dataOf(client.GET('/api/v1/experiments', { params: { query: { node, ...place, limit } }, signal }), signal),
-  children: (id: string, place: Place, limit: number, signal?: AbortSignal) =>
-    dataOf(client.GET('/api/v1/experiments/{id}/children', { params: { path: { id }, query: { ...place, limit } }, signal }), signal),
+  frontier: (id: string, hardwareClass: string | null, cursor: Cursor, limit: number, signal?: AbortSignal) =>
+    dataOf(client.GET('/api/v1/tasks/{id}/frontier', { params: { path: { id }, query: { class: hardwareClass ?? undefined, ...cursor, limit } }, signal }), signal),
+  taskExperiments: (id: string, order: Order, cursor: Cursor, limit: number, signal?: AbortSignal) =>
+    dataOf(client.GET('/api/v1/tasks/{id}/experiments', { params: { path: { id }, query: { order, ...cursor, limit } }, signal }), signal),
+  nodeExperiments: (node: string, cursor: Cursor, limit: number, signal?: AbortSignal) =>
+    dataOf(client.GET('/api/v1/experiments', { params: { query: { node, ...cursor, limit } }, signal }), signal),
+  children: (id: string, cursor: Cursor, limit: number, signal?: AbortSignal) =>
+    dataOf(client.GET('/api/v1/experiments/{id}/children', { params: { path: { id }, query: { ...cursor, limit } }, signal }), signal),
   /** The last `limit` records that beat all before them, by time. */
   async lastImprovements(id: string, hardwareClass: string | null, limit: number, signal?: AbortSignal): Promise<Improvement[]> {
     const query = { class: hardwareClass ?? undefined, before: 'end', limit };
     const page = await dataOf(client.GET('/api/v1/tasks/{id}/improvements', { params: { path: { id }, query }, signal }), signal);
     return page.items.reverse();
   },
-  search: (words: string, task: string | null, place: Place, limit: number, signal?: AbortSignal) =>
-    dataOf(client.GET('/api/v1/search', { params: { query: { q: words, task: task ?? undefined, ...place, limit } }, signal }), signal),
+  search: (words: string, task: string | null, cursor: Cursor, limit: number, signal?: AbortSignal) =>
+    dataOf(client.GET('/api/v1/search', { params: { query: { q: words, task: task ?? undefined, ...cursor, limit } }, signal }), signal),
   activity: (id: string, limit: number, signal?: AbortSignal) =>
     dataOf(client.GET('/api/v1/tasks/{id}/activity', { params: { path: { id }, query: { limit } }, signal }), signal),
-  taskNodes: (id: string, place: Place, limit: number, signal?: AbortSignal) =>
-    dataOf(client.GET('/api/v1/tasks/{id}/nodes', { params: { path: { id }, query: { ...place, limit } }, signal }), signal),
+  taskNodes: (id: string, cursor: Cursor, limit: number, signal?: AbortSignal) =>
+    dataOf(client.GET('/api/v1/tasks/{id}/nodes', { params: { path: { id }, query: { ...cursor, limit } }, signal }), signal),
   node: (id: string, signal?: AbortSignal) => dataOf(client.GET('/api/v1/nodes/{id}', { params: { path: { id } }, signal }), signal),
   peers: (signal?: AbortSignal) => dataOf(client.GET('/api/v1/peers', { signal }), signal),
   async experiment(id: string, signal?: AbortSignal): Promise<ExperimentWithSignedText> {

@@ -21,7 +21,7 @@ function expectRows(rows: Rows, name: keyof typeof golden): void {
   const { columns } = golden[name];
   const numbers = (flags: boolean[]) => flags.map(Number);
   expect(rows.length).toBe(columns.ids.length);
-  expect(columns.ids.map((_, place) => rows.ids.at(place))).toEqual(columns.ids);
+  expect(columns.ids.map((_, index) => rows.ids.at(index))).toEqual(columns.ids);
   expect([...rows.time]).toEqual(columns.timestamps);
   expect([...rows.metric]).toEqual(columns.metrics);
   expect([...rows.status]).toEqual(columns.statuses);
@@ -44,12 +44,12 @@ describe('parseGraph', () => {
 
   it('reads every column of changes that the node wrote', () => {
     expectRows(changes('changes'), 'changes');
-    expect(golden.changes.columns.parents.map((_, place) => changes('changes').parents.at(place))).toEqual(
+    expect(golden.changes.columns.parents.map((_, index) => changes('changes').parents.at(index))).toEqual(
       golden.changes.columns.parents.map((parent) => parent ?? '0'.repeat(64)),
     );
   });
 
-  it('makes none of a parent that is not there', () => {
+  it('ignores a parent outside the columns', () => {
     expect(golden.outside.columns.parents.some((parent) => Number(parent) >= golden.outside.columns.ids.length)).toBe(true);
     expect([...whole('outside').parent]).toEqual([-1, -1, -1]);
   });
@@ -58,7 +58,7 @@ describe('parseGraph', () => {
     expect(whole('empty').length).toBe(0);
   });
 
-  it('refuses what is cut off at any byte, too long, or something else', () => {
+  it('rejects bytes that are cut off anywhere, too long, or no graph', () => {
     for (const name of ['whole', 'changes'] as const) {
       const bytes = new Uint8Array(bytesOf(name));
       for (let end = 0; end < bytes.length; end++) {

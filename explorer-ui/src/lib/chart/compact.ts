@@ -101,8 +101,8 @@ export function parseGraph(buffer: ArrayBuffer): GraphAnswer {
 function readWhole(reader: Reader, ids: Ids, classNames: string[]): Series {
   const parent = new Int32Array(ids.length);
   for (let i = 0; i < ids.length; i++) {
-    const place = i - reader.signed();
-    parent[i] = place === i || place < 0 || place >= ids.length ? -1 : place;
+    const index = i - reader.signed();
+    parent[i] = index === i || index < 0 || index >= ids.length ? -1 : index;
   }
   return { ...readRows(reader, ids, classNames), parent };
 }

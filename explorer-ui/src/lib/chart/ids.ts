@@ -16,51 +16,51 @@ export class Ids {
     return new Ids(Uint8Array.from(texts.flatMap((text) => Array.from({ length: ID_BYTES }, (_, i) => Number.parseInt(text.slice(2 * i, 2 * i + 2), 16)))));
   }
 
-  /** The id at a place, in hex. */
-  at(place: number): string {
+  /** The id at an index, in hex. */
+  at(index: number): string {
     let text = '';
-    for (let i = place * ID_BYTES; i < (place + 1) * ID_BYTES; i++) text += HEX[this.bytes[i]];
+    for (let i = index * ID_BYTES; i < (index + 1) * ID_BYTES; i++) text += HEX[this.bytes[i]];
     return text;
   }
 
-  /** The place of an id in hex; -1 where it is not here. */
+  /** The index of an id in hex; -1 if it is not here. */
   indexOf(id: string): number {
     if (id.length !== 2 * ID_BYTES) return -1;
-    return this.placesOf(Ids.of([id]))[0];
+    return this.indicesOf(Ids.of([id]))[0];
   }
 
-  /** The place of each of the given ids, -1 where it is not here: one pass, however many are given. */
-  placesOf(wanted: Ids): Int32Array {
-    const places = new Int32Array(wanted.length).fill(-1);
-    if (wanted.length === 0) return places;
+  /** The index of each of the given ids, -1 if it is not here: one pass, however many are given. */
+  indicesOf(wanted: Ids): Int32Array {
+    const indices = new Int32Array(wanted.length).fill(-1);
+    if (wanted.length === 0) return indices;
     const byHead = new Map<number, number[]>();
     for (let i = 0; i < wanted.length; i++) {
       const same = byHead.get(wanted.#head(i));
       if (same === undefined) byHead.set(wanted.#head(i), [i]);
       else same.push(i);
     }
-    for (let place = 0; place < this.length; place++) {
-      const same = byHead.get(this.#head(place));
+    for (let index = 0; index < this.length; index++) {
+      const same = byHead.get(this.#head(index));
       if (same === undefined) continue;
       for (const i of same) {
-        if (places[i] < 0 && this.compare(place, wanted, i) === 0) places[i] = place;
+        if (indices[i] < 0 && this.compare(index, wanted, i) === 0) indices[i] = index;
       }
     }
-    return places;
+    return indices;
   }
 
-  /** Orders the id at a place against one of `others`, by bytes: negative where it comes first. */
-  compare(place: number, others: Ids, other: number): number {
+  /** Orders the id at an index against one of `others`, by bytes: negative if it comes first. */
+  compare(index: number, others: Ids, other: number): number {
     for (let i = 0; i < ID_BYTES; i++) {
-      const difference = this.bytes[place * ID_BYTES + i] - others.bytes[other * ID_BYTES + i];
+      const difference = this.bytes[index * ID_BYTES + i] - others.bytes[other * ID_BYTES + i];
       if (difference !== 0) return difference;
     }
     return 0;
   }
 
   /** The first four bytes of an id as a number. */
-  #head(place: number): number {
-    const at = place * ID_BYTES;
+  #head(index: number): number {
+    const at = index * ID_BYTES;
     return this.bytes[at] + this.bytes[at + 1] * 0x100 + this.bytes[at + 2] * 0x1_0000 + this.bytes[at + 3] * 0x100_0000;
   }
 }

@@ -6,8 +6,8 @@ import { merged } from './merge';
 import type { Series } from './series';
 import { idOf, seriesOf } from './testing';
 
-/** What a series says of each record, in its order, whatever order its classes are in. */
-const said = (series: Series) =>
+/** The records of a series, comparable whatever the order of its classes. */
+const rowsOf = (series: Series) =>
   Array.from({ length: series.length }, (_, i) => ({
     id: series.ids.at(i),
     parent: series.parent[i] < 0 ? null : series.ids.at(series.parent[i]),
@@ -48,17 +48,17 @@ function changesOf(rows: [id: string, parent: string, time: number][]): Changes 
 }
 
 describe('merged', () => {
-  it('makes of an older graph and the changes the graph that the node has now', () => {
+  it('turns an older graph and its changes into the graph that the node has now', () => {
     const [older, changes, newer] = (['older', 'changes', 'newer'] as const).map((name) => parseGraph(bytesOf(name)));
     if (older.content !== 'whole' || changes.content !== 'changes' || newer.content !== 'whole') throw new Error('other contents');
     expect(changes.changes.length).toBeLessThan(newer.series.length);
-    expect(said(merged(older.series, changes.changes))).toEqual(said(newer.series));
-    expect(said(older.series)).toEqual(said((parseGraph(bytesOf('older')) as typeof older).series));
+    expect(rowsOf(merged(older.series, changes.changes))).toEqual(rowsOf(newer.series));
+    expect(rowsOf(older.series)).toEqual(rowsOf((parseGraph(bytesOf('older')) as typeof older).series));
   });
 
-  it('inserts records by time and id, and moves the places of parents', () => {
+  it('inserts records by time and id, and moves the indices of parents', () => {
     const next = merged(OLDER, changesOf([['a', 'b', 50], ['d', 'c', 200], ['f', 'd', 900]]));
-    expect(said(next).map(({ id, parent, time }) => [id[0], parent?.[0] ?? null, time])).toEqual([
+    expect(rowsOf(next).map(({ id, parent, time }) => [id[0], parent?.[0] ?? null, time])).toEqual([
       ['a', 'b', 50],
       ['b', null, 100],
       ['c', 'b', 200],
@@ -71,21 +71,21 @@ describe('merged', () => {
 
   it('replaces records that are there', () => {
     const next = merged(OLDER, changesOf([['c', 'b', 200]]));
-    expect(said(next)[1]).toEqual({ ...said(OLDER)[1], metric: 9, status: 1, hardwareClass: 'H100', flags: [1, 0, 0] });
-    expect([said(next)[0], said(next)[2]]).toEqual([said(OLDER)[0], said(OLDER)[2]]);
+    expect(rowsOf(next)[1]).toEqual({ ...rowsOf(OLDER)[1], metric: 9, status: 1, hardwareClass: 'H100', flags: [1, 0, 0] });
+    expect([rowsOf(next)[0], rowsOf(next)[2]]).toEqual([rowsOf(OLDER)[0], rowsOf(OLDER)[2]]);
   });
 
-  it('leaves the earlier series as it was, and gives it back where nothing changed', () => {
-    const before = said(OLDER);
+  it('does not change the given series, and returns it when nothing changed', () => {
+    const before = rowsOf(OLDER);
     merged(OLDER, changesOf([['a', 'b', 50], ['c', 'b', 200]]));
-    expect(said(OLDER)).toEqual(before);
+    expect(rowsOf(OLDER)).toEqual(before);
     expect(merged(OLDER, changesOf([]))).toBe(OLDER);
   });
 
-  it('begins from an empty graph, and knows no parent that is not there', () => {
+  it('starts from an empty graph, and ignores parents outside the columns', () => {
     const empty = merged(OLDER, changesOf([]));
     const first = merged({ ...seriesOf({ ids: [], parents: [], timestamps: [], metrics: [], statuses: [], classes: [], class_names: [], verified: [], frontier: [] }) }, changesOf([['a', '0', 1], ['b', '9', 2]]));
     expect(empty.length).toBe(3);
-    expect(said(first).map(({ parent }) => parent)).toEqual([null, null]);
+    expect(rowsOf(first).map(({ parent }) => parent)).toEqual([null, null]);
   });
 });

@@ -5,20 +5,20 @@ import { upperBound } from './scale';
 import type { Series } from './series';
 
 /**
- * The graph with the changes: changed records in their places, new ones inserted in (timestamp, id) order.
+ * The graph with the changes: changed records in their indices, new ones inserted in (timestamp, id) order.
  * The given series stays as it is, and is returned where nothing changed. A class that is new comes after the others.
  */
 export function merged(series: Series, changes: Changes): Series {
   if (changes.length === 0) return series;
-  const places = series.ids.placesOf(changes.ids);
+  const indices = series.ids.indicesOf(changes.ids);
   const added: number[] = [];
-  for (let k = 0; k < changes.length; k++) if (places[k] < 0) added.push(k);
-  const inserts = added.map((k) => insertionPlace(series, changes, k));
+  for (let k = 0; k < changes.length; k++) if (indices[k] < 0) added.push(k);
+  const inserts = added.map((k) => insertionIndex(series, changes, k));
   const length = series.length + added.length;
-  /** Where an old place is now. */
-  const moved = (place: number) => place + upperBound(inserts, place);
-  /** The new place of each change; the added ones are in order, so each moves by those before it. */
-  const targets = Int32Array.from(places, (place) => (place < 0 ? 0 : moved(place)));
+  /** Where an old index is now. */
+  const moved = (index: number) => index + upperBound(inserts, index);
+  /** The new index of each change; the added ones are in order, so each moves by those before it. */
+  const targets = Int32Array.from(indices, (index) => (index < 0 ? 0 : moved(index)));
   added.forEach((k, before) => (targets[k] = inserts[before] + before));
 
   const bytes = widened(series.ids.bytes, new Uint8Array(length * ID_BYTES), inserts, ID_BYTES);
@@ -32,8 +32,8 @@ export function merged(series: Series, changes: Changes): Series {
   });
 
   const parent = widened(series.parent, new Int32Array(length), inserts);
-  if (inserts.some((place) => place < series.length)) for (let i = 0; i < length; i++) if (parent[i] >= 0) parent[i] = moved(parent[i]);
-  const parents = ids.placesOf(changes.parents);
+  if (inserts.some((index) => index < series.length)) for (let i = 0; i < length; i++) if (parent[i] >= 0) parent[i] = moved(parent[i]);
+  const parents = ids.indicesOf(changes.parents);
 
   const next: Series = {
     length,
@@ -57,8 +57,8 @@ export function merged(series: Series, changes: Changes): Series {
   return next;
 }
 
-/** The place before which a new record belongs, by (timestamp, id). */
-function insertionPlace(series: Series, changes: Changes, k: number): number {
+/** The index before which a new record belongs, by (timestamp, id). */
+function insertionIndex(series: Series, changes: Changes, k: number): number {
   let low = 0;
   let high = series.length;
   while (low < high) {
@@ -72,12 +72,12 @@ function insertionPlace(series: Series, changes: Changes, k: number): number {
 
 type Column = Uint8Array | Uint32Array | Int32Array | Float64Array;
 
-/** Copies a column of `width` items a record into `out`, with gaps for new records before the given old places, ascending. */
+/** Copies a column of `width` items a record into `out`, with gaps for new records before the given old indices, ascending. */
 function widened<T extends Column>(column: T, out: T, inserts: number[], width = 1): T {
   let from = 0;
-  inserts.forEach((place, before) => {
-    out.set(column.subarray(from, place * width), from + before * width);
-    from = place * width;
+  inserts.forEach((index, before) => {
+    out.set(column.subarray(from, index * width), from + before * width);
+    from = index * width;
   });
   out.set(column.subarray(from), from + inserts.length * width);
   return out;

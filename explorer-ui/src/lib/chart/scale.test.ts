@@ -15,7 +15,7 @@ describe('valueTicks', () => {
   it('are round and within the range', () => {
     expect(labels(0.93, 1.31, 4)).toEqual(['1.0', '1.1', '1.2', '1.3']);
   });
-  it('are none for a range of no length or beyond numbers', () => {
+  it('are none for an empty or infinite range', () => {
     expect(valueTicks({ min: 1, max: 1 }, 5)).toEqual([]);
     expect(valueTicks({ min: 0, max: Infinity }, 5)).toEqual([]);
   });
@@ -28,7 +28,7 @@ describe('valueTicks', () => {
       for (const label of valueTicks(range, 5).map((tick) => tick.label)) expect(label.length, label).toBeLessThanOrEqual(8);
     }
   });
-  it('are never many more than was asked for', () => {
+  it('are at most one more than requested', () => {
     for (let most = 2; most < 20; most++) {
       for (const max of [0.7, 1, 1.4, 2, 3.3, 5, 7.1, 9.9]) expect(valueTicks({ min: 0, max }, most).length).toBeLessThanOrEqual(most + 1);
     }
@@ -39,7 +39,7 @@ describe('timeTicks', () => {
   const HOUR = 3_600;
   const DAY = 24 * HOUR;
   const START = 1_757_000_000;
-  it('fall on whole hours and on midnight of the reader’s zone', () => {
+  it('are at full hours and at midnight of the user’s time zone', () => {
     const hours = timeTicks({ min: START, max: START + 5 * HOUR }, 5).map(({ value }) => new Date(value * 1000));
     expect(hours.length).toBeGreaterThan(3);
     expect(hours.every((date) => date.getMinutes() === 0 && date.getSeconds() === 0)).toBe(true);
@@ -47,7 +47,7 @@ describe('timeTicks', () => {
     expect(days.length).toBeGreaterThan(3);
     expect(days.every((date) => date.getHours() === 0 && date.getMinutes() === 0)).toBe(true);
   });
-  it('have labels no finer than their distance, which differ', () => {
+  it('have distinct labels, no finer than their distance', () => {
     const shapes: [number, RegExp][] = [
       [20, /^\d\d:\d\d:\d\d$/],
       [4 * HOUR, /^\d\d:\d\d$|^\d+ \w+$/],
@@ -62,12 +62,12 @@ describe('timeTicks', () => {
       for (const label of labels) expect(label).toMatch(shape);
     }
   });
-  it('are never many more than was asked for', () => {
+  it('are at most one more than requested', () => {
     for (let length = 4; length < 1e11; length *= 1.3) {
       for (const most of [2, 3, 7, 11]) expect(timeTicks({ min: START, max: START + length }, most).length).toBeLessThanOrEqual(most + 1);
     }
   });
-  it('are none for times that no date can hold', () => {
+  it('are none outside the range of dates', () => {
     expect(timeTicks({ min: 0, max: 1.8e19 }, 5)).toEqual([]);
     expect(timeTicks({ min: 5, max: 5 }, 5)).toEqual([]);
   });
@@ -79,7 +79,7 @@ describe('the window', () => {
     expect(range).toEqual({ min: 1, max: 6 });
     expect(project(2, range, 0, 100)).toBe(20);
   });
-  it('cannot be lost', () => {
+  it('stays near the data', () => {
     const extent = { min: 0, max: 100 };
     expect(limited(panned(extent, 1e6), extent, 1).min).toBeLessThanOrEqual(100);
     expect(limited(zoomed(extent, 1e6, 50), extent, 1)).toEqual({ min: -25, max: 125 });

@@ -8,7 +8,7 @@ import { scaleLinear, scaleTime } from 'd3-scale';
 import type { Range } from './range';
 
 export type Rect = { left: number; top: number; right: number; bottom: number };
-/** What part of the data the plot shows; y grows upwards. */
+/** The part of the data that the plot shows. y grows upwards. */
 export type Window = { x: Range; y: Range };
 /** A value on an axis and its label. */
 export type Tick = { value: number; label: string };
@@ -85,7 +85,7 @@ export function panned(range: Range, by: number): Range {
   return { min: range.min + by, max: range.max + by };
 }
 
-/** `range` kept near `extent`: never shorter than `least`, never much longer than it, never all beside it. */
+/** `range` limited by `extent`: at least `least` long, at most half as long again as `extent`, and centred within it. */
 export function limited(range: Range, extent: Range, least: number): Range {
   const whole = Math.max(extent.max - extent.min, least);
   const length = Math.min(Math.max(range.max - range.min, least), whole * 1.5);
