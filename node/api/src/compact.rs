@@ -24,11 +24,7 @@ use warp::{
     reply::{Reply, Response},
 };
 
-use super::{
-    problem::ApiError,
-    read::{ROOT, decode},
-    view::View,
-};
+use super::{problem::ApiError, view::View};
 
 /// Media type of the compact form.
 pub const BINARY: &str = "application/octet-stream";
@@ -59,18 +55,10 @@ fn sequence_of(text: &str) -> Option<u64> {
     (text == cursor(sequence)).then_some(sequence)
 }
 
-/// The task whose graph a request asks for in this form, by its path or by what it accepts.
-pub fn wanted(path: &str, headers: &HeaderMap) -> Option<String> {
-    let rest = path.strip_prefix(ROOT)?.strip_prefix("/tasks/")?;
-    let binary = || {
-        let accepted = headers.get(header::ACCEPT).and_then(|value| value.to_str().ok()).unwrap_or_default();
-        accepted.split(',').any(|kind| kind.split(';').next().is_some_and(|name| name.trim() == BINARY))
-    };
-    let task = match rest.strip_suffix("/graph.bin") {
-        Some(task) => task,
-        None => rest.strip_suffix("/graph").filter(|_| binary())?,
-    };
-    (!task.contains('/')).then(|| decode(task))
+/// Whether a request for a graph accepts this form.
+pub fn is_accepted(headers: &HeaderMap) -> bool {
+    let accepted = headers.get(header::ACCEPT).and_then(|value| value.to_str().ok()).unwrap_or_default();
+    accepted.split(',').any(|kind| kind.split(';').next().is_some_and(|name| name.trim() == BINARY))
 }
 
 /// Bounds on the requests that are answered at once.
@@ -238,15 +226,10 @@ mod tests {
     }
 
     #[test]
-    fn compact_form_is_wanted_by_path_or_by_accept_header() {
+    fn compact_form_is_accepted_when_the_request_lists_it() {
         let accept = |value| HeaderMap::from_iter([(header::ACCEPT, HeaderValue::from_static(value))]);
-        let none = HeaderMap::new();
-        assert_eq!(wanted("/api/v1/tasks/a%20b/graph.bin", &none).as_deref(), Some("a b"));
-        assert_eq!(wanted("/api/v1/tasks/ab/graph", &none), None);
-        assert_eq!(wanted("/api/v1/tasks/ab/graph", &accept("application/json, */*")), None);
-        let both = accept("application/octet-stream;q=0.9, application/json");
-        assert_eq!(wanted("/api/v1/tasks/ab/graph", &both).as_deref(), Some("ab"));
-        assert_eq!(wanted("/api/v1/tasks/ab/nodes", &both), None);
-        assert_eq!(wanted("/api/v1/tasks/a/b/graph.bin", &none), None);
+        assert!(!is_accepted(&HeaderMap::new()));
+        assert!(!is_accepted(&accept("application/json, */*")));
+        assert!(is_accepted(&accept("application/octet-stream;q=0.9, application/json")));
     }
 }

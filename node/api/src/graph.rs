@@ -9,7 +9,7 @@ use std::{
 use spore_protocol::{Status, TaskId};
 use spore_storage::Graph;
 
-use super::{dto, problem::ApiError, read::ROOT, view::View};
+use super::{dto, problem::ApiError, route::Route, view::View};
 
 /// Records of the largest graph that is served as JSON, which is held in memory: about 6 MB.
 const MOST_RECORDS: u64 = 50_000;
@@ -61,8 +61,10 @@ fn check_size(task: &TaskId, records: u64) -> Result<(), ApiError> {
     if records <= MOST_RECORDS {
         return Ok(());
     }
-    Err(ApiError::not_acceptable(format!("a graph of {records} records is too large for JSON"))
-        .hint(format!("ask for {ROOT}/tasks/{task}/graph.bin, or with Accept: application/octet-stream")))
+    Err(ApiError::not_acceptable(format!("a graph of {records} records is too large for JSON")).hint(format!(
+        "ask for {}, or with Accept: application/octet-stream",
+        Route::CompactGraph(task.to_string()).path()
+    )))
 }
 
 fn columns(graph: Graph) -> dto::GraphColumns {

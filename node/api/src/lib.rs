@@ -21,8 +21,10 @@ pub mod page;
 pub mod paging;
 pub mod ports;
 pub mod problem;
+pub mod query;
 pub mod read;
 mod resolve;
+pub mod route;
 #[cfg(test)]
 mod tests;
 pub mod upkeep;
@@ -47,7 +49,8 @@ use self::{
     events::Reader,
     live::{Live, LiveNode},
     problem::ApiError,
-    read::Query,
+    query::Query,
+    route::Route,
     upkeep::Upkeep,
     view::View,
 };
@@ -161,43 +164,57 @@ impl Shared {
                 }
             };
         }
-        if reads && path == "/api/v1/events" {
-            return self.stream(request).await;
-        }
-        if !reads || read::needs_token(path) {
+        let route = Route::parse(&request.method, path);
+        // A request to write is refused before anything is said of its path.
+        if route.as_ref().map_or(!reads, Route::needs_token) {
             guard::check_token(self.api.token.as_deref().unwrap_or_default(), &request.headers)?;
         }
-        if let Some(task) = compact::wanted(path, &request.headers).filter(|_| reads) {
-            let permits = compact::Permits { reads: &self.reads, graphs: &self.graphs };
-            let since = request.query.get("since");
-            return compact::answer(self.api.view.clone(), permits, task, since, &request.headers).await;
+        match route {
+            None if reads => Err(ApiError::unknown_route(path)),
+            None => Err(ApiError::method_not_allowed()),
+            Some(Route::Events) => self.stream(request).await,
+            Some(Route::CompactGraph(task)) => self.compact_graph(task, request).await,
+            Some(Route::Graph(task)) if compact::is_accepted(&request.headers) => {
+                self.compact_graph(task, request).await
+            }
+            Some(route) if route.reads() => self.read(route, request).await,
+            Some(route) => self.write(&route, request, body).await,
         }
-        if reads {
-            return self.read(request).await;
-        }
+    }
+
+    async fn compact_graph(&self, task: String, request: &Request) -> Result<Response, ApiError> {
+        let permits = compact::Permits { reads: &self.reads, graphs: &self.graphs };
+        let since = request.query.get("since");
+        compact::answer(self.api.view.clone(), permits, task, since, &request.headers).await
+    }
+
+    async fn write<S, B, E>(&self, route: &Route, request: &Request, body: S) -> Result<Response, ApiError>
+    where
+        S: Stream<Item = Result<B, E>>,
+        B: Buf,
+    {
         let node = self.api.node.as_ref().ok_or_else(|| ApiError::unavailable("no node is running here"))?;
-        if request.method == Method::POST && path == upkeep::PATH {
+        if *route == Route::Upkeep {
             let (job, store) = (write::read_json(body).await?, self.api.view.store().clone());
             let lines = self.upkeep.start(job, store, self.api.shutdown.clone())?;
             return Ok(ndjson(warp::reply::stream(lines).into_response()));
         }
-        let rest = path.strip_prefix(read::ROOT).unwrap_or_default();
-        let answer = write::take(&self.api.view, node, request.method.as_str(), rest, &request.query, body).await?;
+        let answer = write::take(&self.api.view, node, route, &request.query, body).await?;
         Ok(respond("application/json", answer))
     }
 
-    async fn read(&self, request: &Request) -> Result<Response, ApiError> {
+    async fn read(&self, route: Route, request: &Request) -> Result<Response, ApiError> {
         let turn = self.reads.clone().acquire_owned().await;
         let turn = turn.map_err(|_| ApiError::unavailable("the node is shutting down"))?;
         let live = match &self.api.node {
-            Some(node) if read::needs_live(&request.path) => node.now().await,
+            Some(node) if read::needs_live(&route) => node.now().await,
             _ => Live::offline(self.api.pinned),
         };
-        let (view, path, query) = (self.api.view.clone(), request.path.clone(), request.query.clone());
+        let (view, query) = (self.api.view.clone(), request.query.clone());
         let answer = tokio::task::spawn_blocking(move || {
             // It goes with the work, which does not end when the reader goes away.
             let _turn = turn;
-            read::answer(&view, &live, &path, &query)
+            read::answer(&view, &live, &route, &query)
         });
         let answer = answer.await;
         let answer = answer.map_err(|_| ApiError::internal("the store's thread ended early"))??;

@@ -13,6 +13,7 @@ use utoipa::{
 
 use super::{
     dto,
+    route::{ID, Route},
     upkeep::shapes::{Job, PendingPage, StoreStats, UpkeepLine},
     write,
 };
@@ -65,9 +66,9 @@ impl Modify for Pages {
 
 /// Declares what [`super::read::answer`] serves.
 macro_rules! routes {
-    ($($(#[$doc:meta])* $name:ident $path:literal ($($parameter:tt)*) -> $body:ty;)*) => {$(
+    ($($(#[$doc:meta])* $name:ident $route:expr, ($($parameter:tt)*) -> $body:ty;)*) => {$(
         $(#[$doc])*
-        #[utoipa::path(get, path = $path, params($($parameter)*),
+        #[utoipa::path(get, path = $route.template(), params($($parameter)*),
             responses((status = 200, body = $body), (status = "4XX", body = dto::Problem), (status = "5XX", body = dto::Problem)))]
         #[allow(dead_code, reason = "the attribute reads the declaration; `read::answer` does the work")]
         fn $name() {}
@@ -76,47 +77,47 @@ macro_rules! routes {
 
 routes! {
     /// The node's state.
-    status "/api/v1/status" () -> dto::Status;
+    status Route::Status, () -> dto::Status;
     /// Counts by the keys of the Python implementation.
-    stat "/api/stat" () -> serde_json::Value;
+    stat Route::Stat, () -> serde_json::Value;
     /// Connected peers.
-    peers "/api/v1/peers" () -> Vec<dto::Peer>;
+    peers Route::Peers, () -> Vec<dto::Peer>;
     /// The tasks, the most active first.
-    tasks "/api/v1/tasks" (dto::PageQuery) -> dto::Page<dto::TaskSummary>;
+    tasks Route::Tasks, (dto::PageQuery) -> dto::Page<dto::TaskSummary>;
     /// One task, by id, unique prefix or name.
-    task "/api/v1/tasks/{id}" (("id" = String, Path)) -> dto::TaskSummary;
+    task Route::Task(ID), (("id" = String, Path)) -> dto::TaskSummary;
     /// The unbeaten records, best first.
-    frontier "/api/v1/tasks/{id}/frontier" (("id" = String, Path), ("class" = Option<String>, Query, description = "a hardware class; without it, all together"), dto::PageQuery) -> dto::Page<dto::Experiment>;
+    frontier Route::Frontier(ID), (("id" = String, Path), ("class" = Option<String>, Query, description = "a hardware class; without it, all together"), dto::PageQuery) -> dto::Page<dto::Experiment>;
     /// A task's records.
-    task_experiments "/api/v1/tasks/{id}/experiments" (("id" = String, Path), ("order" = Option<String>, Query, description = "`time`: the newest first; `metric`: the best first, without crashes and strays"), dto::PageQuery) -> dto::Page<dto::Experiment>;
+    task_experiments Route::TaskExperiments(ID), (("id" = String, Path), ("order" = Option<String>, Query, description = "`time`: the newest first; `metric`: the best first, without crashes and strays"), dto::PageQuery) -> dto::Page<dto::Experiment>;
     /// The records that beat all before them, by time.
-    improvements "/api/v1/tasks/{id}/improvements" (("id" = String, Path), ("class" = Option<String>, Query, description = "a hardware class; without it, all together"), dto::PageQuery) -> dto::Page<dto::Improvement>;
+    improvements Route::Improvements(ID), (("id" = String, Path), ("class" = Option<String>, Query, description = "a hardware class; without it, all together"), dto::PageQuery) -> dto::Page<dto::Improvement>;
     /// What happened in a task, newest first.
-    task_activity "/api/v1/tasks/{id}/activity" (("id" = String, Path), ("limit" = Option<usize>, Query, description = "1 to 500")) -> Vec<dto::Activity>;
+    task_activity Route::TaskActivity(ID), (("id" = String, Path), ("limit" = Option<usize>, Query, description = "1 to 500")) -> Vec<dto::Activity>;
     /// Who works on a task, by id.
-    task_nodes "/api/v1/tasks/{id}/nodes" (("id" = String, Path), dto::PageQuery) -> dto::Page<dto::NodeSummary>;
+    task_nodes Route::TaskNodes(ID), (("id" = String, Path), dto::PageQuery) -> dto::Page<dto::NodeSummary>;
     /// What happened, newest first.
-    activity "/api/v1/activity" (("limit" = Option<usize>, Query, description = "1 to 500")) -> Vec<dto::Activity>;
+    activity Route::Activity, (("limit" = Option<usize>, Query, description = "1 to 500")) -> Vec<dto::Activity>;
     /// All records, or one node's, newest first.
-    experiments "/api/v1/experiments" (("node" = Option<String>, Query, description = "a node's id or unique prefix"), dto::PageQuery) -> dto::Page<dto::Experiment>;
+    experiments Route::Experiments, (("node" = Option<String>, Query, description = "a node's id or unique prefix"), dto::PageQuery) -> dto::Page<dto::Experiment>;
     /// A record with its lineage, code, signed object and evidence.
-    experiment "/api/v1/experiments/{id}" (("id" = String, Path, description = "id or unique prefix")) -> dto::ExperimentDetail;
+    experiment Route::Experiment(ID), (("id" = String, Path, description = "id or unique prefix")) -> dto::ExperimentDetail;
     /// The records built on one, by time.
-    children "/api/v1/experiments/{id}/children" (("id" = String, Path, description = "id or unique prefix"), dto::PageQuery) -> dto::Page<dto::Experiment>;
+    children Route::Children(ID), (("id" = String, Path, description = "id or unique prefix"), dto::PageQuery) -> dto::Page<dto::Experiment>;
     /// Records by the words of their description and hypothesis, the last to arrive first. On the first page
     /// those lead whose id begins with the question. A page may be short, even empty, and yet have a next one.
-    search "/api/v1/search" (("q" = String, Query, description = "words that must all be there, or the first digits of an id (4 at least)"), ("task" = Option<String>, Query, description = "one task's records only"), dto::PageQuery) -> dto::Page<dto::Experiment>;
+    search Route::Search, (("q" = String, Query, description = "words that must all be there, or the first digits of an id (4 at least)"), ("task" = Option<String>, Query, description = "one task's records only"), dto::PageQuery) -> dto::Page<dto::Experiment>;
     /// All nodes, by id.
-    nodes "/api/v1/nodes" (dto::PageQuery) -> dto::Page<dto::NodeSummary>;
+    nodes Route::Nodes, (dto::PageQuery) -> dto::Page<dto::NodeSummary>;
     /// One node, by id or unique prefix.
-    node "/api/v1/nodes/{id}" (("id" = String, Path)) -> dto::NodeSummary;
+    node Route::Node(ID), (("id" = String, Path)) -> dto::NodeSummary;
     /// A node's profile as it was signed.
-    profile "/api/v1/nodes/{id}/profile" (("id" = String, Path)) -> serde_json::Value;
+    profile Route::Profile(ID), (("id" = String, Path)) -> serde_json::Value;
 }
 
 /// All records of a task in columns: as JSON, or, with `Accept: application/octet-stream`, in the compact form
 /// of `graph.bin`. A task of more than 50 000 records has the compact form only.
-#[utoipa::path(get, path = "/api/v1/tasks/{id}/graph", params(("id" = String, Path)),
+#[utoipa::path(get, path = Route::Graph(ID).template(), params(("id" = String, Path)),
     responses((status = 200, content((dto::GraphColumns = "application/json"), (Vec<u8> = "application/octet-stream"))),
         (status = 304, description = "`If-None-Match` holds the `ETag` of the compact form"),
         (status = "4XX", body = dto::Problem), (status = "5XX", body = dto::Problem)))]
@@ -129,7 +130,7 @@ fn graph() {}
 /// (a text); then ids (32 bytes, by timestamp and id), parents (of all records: index minus parent index, zigzag, 0
 /// without one; of changes: the parent's id, zeros without one), differences of the timestamps, metrics (8 bytes),
 /// states (1 byte: status in bits 0 and 1, 4 verified, 8 frontier, 16 stray), classes.
-#[utoipa::path(get, path = "/api/v1/tasks/{id}/graph.bin",
+#[utoipa::path(get, path = Route::CompactGraph(ID).template(),
     params(("id" = String, Path), ("since" = Option<String>, Query,
         description = "The cursor of an earlier answer: the answer then has the records that were added or changed after it. It has all records, and says so in its content byte, where the node cannot tell: after a restart, a new root of the task or thousands of changes.")),
     responses((status = 200, content_type = "application/octet-stream", body = Vec<u8>),
@@ -139,40 +140,40 @@ fn graph() {}
 fn graph_bin() {}
 
 /// An artifact's bytes.
-#[utoipa::path(get, path = "/api/v1/artifacts/{cid}", params(("cid" = String, Path)),
+#[utoipa::path(get, path = Route::Artifact(ID).template(), params(("cid" = String, Path)),
     responses((status = 200, content_type = "application/octet-stream", body = Vec<u8>), (status = 404, body = dto::Problem)))]
 #[allow(dead_code, reason = "the attribute reads the declaration; `read::answer` does the work")]
 fn artifact() {}
 
 /// Server-sent events: `ready`, `activity` (whose ids can be resumed from with `Last-Event-ID`),
 /// `status` and `progress`.
-#[utoipa::path(get, path = "/api/v1/events", params(("task" = Option<String>, Query, description = "one task's events only")),
+#[utoipa::path(get, path = Route::Events.template(), params(("task" = Option<String>, Query, description = "one task's events only")),
     responses((status = 200, content_type = "text/event-stream", body = String), (status = 503, body = dto::Problem)))]
 #[allow(dead_code, reason = "the attribute reads the declaration; `events` does the work")]
 fn events() {}
 
 /// Does a job on the store, one at a time. The answer is a JSON text a line: progress, and at last the
 /// report or an error. A job ends early when its reader goes away.
-#[utoipa::path(post, path = "/api/v1/upkeep", request_body = Job, security(("token" = [])),
+#[utoipa::path(post, path = Route::Upkeep.template(), request_body = Job, security(("token" = [])),
     responses((status = 200, content_type = "application/x-ndjson", body = UpkeepLine), (status = 400, body = dto::Problem), (status = 401, body = dto::Problem), (status = 409, body = dto::Problem)))]
 #[allow(dead_code, reason = "the attribute reads the declaration; `upkeep` does the work")]
 fn upkeep() {}
 
 /// What the store takes, column by column.
-#[utoipa::path(get, path = "/api/v1/upkeep/stats", security(("token" = [])),
+#[utoipa::path(get, path = Route::StoreStats.template(), security(("token" = [])),
     responses((status = 200, body = StoreStats), (status = 401, body = dto::Problem)))]
 #[allow(dead_code, reason = "the attribute reads the declaration; `read::answer` does the work")]
 fn upkeep_stats() {}
 
 /// Records that wait for their parents, in the order in which they came.
-#[utoipa::path(get, path = "/api/v1/upkeep/pending", security(("token" = [])),
+#[utoipa::path(get, path = Route::PendingRecords.template(), security(("token" = [])),
     params(("after" = Option<String>, Query, description = "`next` of the page before"), ("limit" = Option<usize>, Query, description = "1 to 5000")),
     responses((status = 200, body = PendingPage), (status = 400, body = dto::Problem), (status = 401, body = dto::Problem)))]
 #[allow(dead_code, reason = "the attribute reads the declaration; `read::answer` does the work")]
 fn upkeep_pending() {}
 
 /// The addresses of pinned artifacts.
-#[utoipa::path(get, path = "/api/v1/upkeep/pins", security(("token" = [])),
+#[utoipa::path(get, path = Route::Pins.template(), security(("token" = [])),
     responses((status = 200, body = Vec<String>), (status = 401, body = dto::Problem)))]
 #[allow(dead_code, reason = "the attribute reads the declaration; `read::answer` does the work")]
 fn upkeep_pins() {}

@@ -6,10 +6,12 @@
 
 use spore_storage::{Cursor, Direction, Span};
 
-use super::{dto, problem::ApiError, read::Query};
+use super::{
+    dto,
+    problem::ApiError,
+    query::{MAX_LIST, Query},
+};
 
-/// Longest list in one answer.
-pub const MAX_LIST: usize = 500;
 /// Length of a list when none is asked for.
 const DEFAULT_LIST: usize = 50;
 /// Given as `before`: the last page of a listing.
@@ -144,6 +146,7 @@ mod tests {
         assert_eq!(span(&format!("after={text}&limit=7")).unwrap(), Span::after(cursor, 7));
         assert_eq!(span(&format!("before={text}")).unwrap(), Span::before(cursor, DEFAULT_LIST));
         assert_eq!(span("").unwrap(), Span::first(DEFAULT_LIST));
+        assert_eq!(span("limit=7").unwrap(), Span::first(7));
         assert_eq!(span(&format!("after={}", Listing::Recent.beginning())).unwrap(), Span::first(DEFAULT_LIST));
         let last = Span { after: None, direction: Direction::Backward, limit: MAX_LIST };
         assert_eq!(span("before=end&limit=500").unwrap(), last);
@@ -153,6 +156,7 @@ mod tests {
             "after=00ff".into(),
             "after=rxyz".into(),
             format!("before=r{}", "00".repeat(99)),
+            "limit=x".into(),
             "limit=0".into(),
             "limit=501".into(),
             "limit=-1".into(),

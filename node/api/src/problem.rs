@@ -2,7 +2,7 @@
 
 use spore_storage::StoreError;
 
-use super::dto::Problem;
+use super::{dto::Problem, route::Route};
 
 /// A request's failure. Its status tells programs what its text tells people.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
@@ -36,6 +36,11 @@ impl ApiError {
 
     pub fn not_found(message: impl Into<String>) -> Self {
         Self::new(404, message)
+    }
+
+    pub fn unknown_route(path: &str) -> Self {
+        let hint = format!("GET {} lists the routes of this API", Route::OpenApi.path());
+        Self::not_found(format!("this API has no route {path:.80}")).hint(hint)
     }
 
     pub fn method_not_allowed() -> Self {

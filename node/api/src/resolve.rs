@@ -3,7 +3,7 @@
 use spore_protocol::{Kind, NodeId, ObjectId, RecordId, TaskId};
 use spore_storage::Span;
 
-use super::{paging::MAX_LIST, problem::ApiError, view::View};
+use super::{problem::ApiError, query::MAX_LIST, view::View};
 
 /// Ids named when a prefix fits several.
 const CANDIDATES: usize = 8;

@@ -13,7 +13,7 @@ use spore_protocol::{
 };
 use spore_storage::{NodeStats, RecordSummary, Store, TaskView};
 
-use super::{dto, graph::Graphs, live::Live, paging::MAX_LIST, problem::ApiError, resolve::unknown};
+use super::{dto, graph::Graphs, live::Live, problem::ApiError, query::MAX_LIST, resolve::unknown};
 
 /// Ancestors shown with an experiment.
 const MAX_ANCESTORS: usize = MAX_LIST;

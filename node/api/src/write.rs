@@ -17,7 +17,8 @@ use super::{
     live::LiveNode,
     ports::KnownPeer,
     problem::ApiError,
-    read::{Query, decode},
+    query::Query,
+    route::{ID, Route},
     upkeep::{self, shapes::PinOutcome},
     view::View,
 };
@@ -26,18 +27,15 @@ use super::{
 const MAX_JSON: u64 = 1 << 20;
 /// Bytes of an artifact handed in: room for a large corpus, not for a disk filled by mistake.
 pub const MAX_ARTIFACT: u64 = 4 << 30;
-/// Where pins are; an address follows.
-const PINS: &str = "/upkeep/pins/";
 
-/// Takes a writing request. `path` begins after the API's root.
+/// Answers a writing request.
 ///
 /// # Errors
 /// What is wrong with it, or with the node.
 pub async fn take<S, B, E>(
     view: &View,
     node: &LiveNode,
-    method: &str,
-    path: &str,
+    route: &Route,
     query: &Query,
     body: S,
 ) -> Result<Vec<u8>, ApiError>
@@ -45,19 +43,19 @@ where
     S: Stream<Item = Result<B, E>>,
     B: Buf,
 {
-    match (method, path) {
-        ("POST", "/objects") => {
+    match route {
+        Route::SubmitObject => {
             let object = SignedObject::from_json(&read_all(body).await?, None)
                 .map_err(|e| ApiError::bad_request(e.to_string()))?;
             json(&submit(&node.ingest, object).await?)
         }
-        ("POST", "/tasks") => json(&create_task(view, node, read_json(body).await?).await?),
-        ("POST", "/artifacts") => json(&store_artifact(view, query, body).await?),
-        ("POST", "/task/use") => json(&use_task(view, node, &read_json(body).await?).await?),
-        ("POST", "/peers") => json(&add_peer(node, &read_json(body).await?).await?),
-        ("POST", path) if path.starts_with(PINS) => json(&add_pin(view, path).await?),
-        ("DELETE", path) if path.starts_with(PINS) => json(&remove_pin(view, path).await?),
-        ("DELETE", path) if path.starts_with("/peers/") => json(&remove_peer(node, path).await?),
+        Route::CreateTask => json(&create_task(view, node, read_json(body).await?).await?),
+        Route::StoreArtifact => json(&store_artifact(view, query, body).await?),
+        Route::UseTask => json(&use_task(view, node, &read_json(body).await?).await?),
+        Route::AddPeer => json(&add_peer(node, &read_json(body).await?).await?),
+        Route::RemovePeer(peer) => json(&remove_peer(node, peer).await?),
+        Route::AddPin(cid) => json(&add_pin(view, cid).await?),
+        Route::RemovePin(cid) => json(&remove_pin(view, cid).await?),
         _ => Err(ApiError::method_not_allowed()),
     }
 }
@@ -70,7 +68,7 @@ fn json<T: serde::Serialize>(value: &T) -> Result<Vec<u8>, ApiError> {
 ///
 /// # Errors
 /// 400 when it is not valid, 503 when it cannot be stored now.
-#[utoipa::path(post, path = "/api/v1/objects", request_body(content = String, content_type = "application/json", description = "a signed object with id and signature"),
+#[utoipa::path(post, path = Route::SubmitObject.template(), request_body(content = String, content_type = "application/json", description = "a signed object with id and signature"),
     security(("token" = [])), responses((status = 200, body = dto::Submitted), (status = 400, body = dto::Problem), (status = 401, body = dto::Problem)))]
 pub async fn submit(ingest: &IngestHandle, object: SignedObject) -> Result<dto::Submitted, ApiError> {
     let (kind, id) = (object.kind().name().to_owned(), object.id().to_string());
@@ -86,7 +84,7 @@ pub async fn submit(ingest: &IngestHandle, object: SignedObject) -> Result<dto::
 }
 
 /// Makes, signs and publishes a task.
-#[utoipa::path(post, path = "/api/v1/tasks", request_body = dto::NewTask, security(("token" = [])),
+#[utoipa::path(post, path = Route::CreateTask.template(), request_body = dto::NewTask, security(("token" = [])),
     responses((status = 200, body = dto::TaskSummary), (status = 400, body = dto::Problem), (status = 401, body = dto::Problem)))]
 async fn create_task(view: &View, node: &LiveNode, draft: dto::NewTask) -> Result<dto::TaskSummary, ApiError> {
     let (task, view) = (node.tasks.create(draft).await?.to_string(), view.clone());
@@ -94,7 +92,7 @@ async fn create_task(view: &View, node: &LiveNode, draft: dto::NewTask) -> Resul
 }
 
 /// Stores an artifact; its bytes must hash to `cid`.
-#[utoipa::path(post, path = "/api/v1/artifacts", params(("cid" = String, Query, description = "SHA-256 of the bytes, lower-case hex")),
+#[utoipa::path(post, path = Route::StoreArtifact.template(), params(("cid" = String, Query, description = "SHA-256 of the bytes, lower-case hex")),
     request_body(content = String, content_type = "application/octet-stream"), security(("token" = [])),
     responses((status = 200, body = dto::Stored), (status = 400, body = dto::Problem), (status = 413, body = dto::Problem)))]
 async fn store_artifact<S, B, E>(view: &View, query: &Query, body: S) -> Result<dto::Stored, ApiError>
@@ -129,7 +127,7 @@ where
 
 /// Pins a task, or with no task follows the most active one again. Until the node ends; the
 /// configuration says what the next one does.
-#[utoipa::path(post, path = "/api/v1/task/use", request_body = dto::UseTask, security(("token" = [])),
+#[utoipa::path(post, path = Route::UseTask.template(), request_body = dto::UseTask, security(("token" = [])),
     responses((status = 200, body = dto::UseTask), (status = 404, body = dto::Problem)))]
 async fn use_task(view: &View, node: &LiveNode, wish: &dto::UseTask) -> Result<dto::UseTask, ApiError> {
     let task = match wish.task.clone() {
@@ -148,7 +146,7 @@ async fn use_task(view: &View, node: &LiveNode, wish: &dto::UseTask) -> Result<d
 
 /// Connects to a peer. One of the existing network is dialled again, whenever it is not connected, until
 /// the node ends or the peer is deleted.
-#[utoipa::path(post, path = "/api/v1/peers", request_body = dto::PeerAddress, security(("token" = [])),
+#[utoipa::path(post, path = Route::AddPeer.template(), request_body = dto::PeerAddress, security(("token" = [])),
     responses((status = 200, body = dto::PeerAddress), (status = 400, body = dto::Problem), (status = 409, body = dto::Problem), (status = 503, body = dto::Problem)))]
 async fn add_peer(node: &LiveNode, wish: &dto::PeerAddress) -> Result<dto::PeerAddress, ApiError> {
     let peer: Peer = wish
@@ -161,14 +159,13 @@ async fn add_peer(node: &LiveNode, wish: &dto::PeerAddress) -> Result<dto::PeerA
 
 /// Closes the connections to a peer. One of the existing network is dialled no more until the node
 /// starts again.
-#[utoipa::path(delete, path = "/api/v1/peers/{peer}", params(("peer" = String, Path, description = "libp2p's peer id, or host:port of a peer of the existing network")), security(("token" = [])),
+#[utoipa::path(delete, path = Route::RemovePeer(ID).template(), params(("peer" = String, Path, description = "libp2p's peer id, or host:port of a peer of the existing network")), security(("token" = [])),
     responses((status = 200, body = String), (status = 400, body = dto::Problem), (status = 404, body = dto::Problem)))]
-async fn remove_peer(node: &LiveNode, path: &str) -> Result<String, ApiError> {
-    let text = decode(path.trim_start_matches("/peers/"));
+async fn remove_peer(node: &LiveNode, text: &str) -> Result<String, ApiError> {
     let peer = match text.parse() {
         Ok(Peer::Legacy(address)) => KnownPeer::Legacy(address),
         _ => KnownPeer::Libp2p(
-            PeerId::from_str(&text)
+            PeerId::from_str(text)
                 .map_err(|_| ApiError::bad_request(format!("{text:.80} is neither a peer id nor host:port")))?,
         ),
     };
@@ -181,21 +178,21 @@ async fn remove_peer(node: &LiveNode, path: &str) -> Result<String, ApiError> {
 }
 
 /// Keeps an artifact from every collection, whether it is here or not.
-#[utoipa::path(post, path = "/api/v1/upkeep/pins/{cid}", params(("cid" = String, Path)), security(("token" = [])),
+#[utoipa::path(post, path = Route::AddPin(ID).template(), params(("cid" = String, Path)), security(("token" = [])),
     responses((status = 200, body = PinOutcome), (status = 400, body = dto::Problem), (status = 401, body = dto::Problem)))]
-async fn add_pin(view: &View, path: &str) -> Result<PinOutcome, ApiError> {
-    set_pin(view, path, true).await
+async fn add_pin(view: &View, cid: &str) -> Result<PinOutcome, ApiError> {
+    set_pin(view, cid, true).await
 }
 
 /// Takes a pin back.
-#[utoipa::path(delete, path = "/api/v1/upkeep/pins/{cid}", params(("cid" = String, Path)), security(("token" = [])),
+#[utoipa::path(delete, path = Route::RemovePin(ID).template(), params(("cid" = String, Path)), security(("token" = [])),
     responses((status = 200, body = PinOutcome), (status = 400, body = dto::Problem), (status = 401, body = dto::Problem)))]
-async fn remove_pin(view: &View, path: &str) -> Result<PinOutcome, ApiError> {
-    set_pin(view, path, false).await
+async fn remove_pin(view: &View, cid: &str) -> Result<PinOutcome, ApiError> {
+    set_pin(view, cid, false).await
 }
 
-async fn set_pin(view: &View, path: &str, pinned: bool) -> Result<PinOutcome, ApiError> {
-    let (store, cid) = (view.store().clone(), decode(path.trim_start_matches(PINS)));
+async fn set_pin(view: &View, cid: &str, pinned: bool) -> Result<PinOutcome, ApiError> {
+    let (store, cid) = (view.store().clone(), cid.to_owned());
     blocking(move || upkeep::pin(&store, &cid, pinned)).await
 }
 

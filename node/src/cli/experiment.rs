@@ -3,7 +3,7 @@
 use std::io::{self, Write};
 
 use clap::Args as ClapArgs;
-use spore_api::{dto::ExperimentDetail, read::encode};
+use spore_api::{dto::ExperimentDetail, query::Query, route::Route};
 
 use super::{CliError, Context, source::Source, text};
 
@@ -22,8 +22,7 @@ pub struct Args {
 
 pub async fn run(args: &Args, context: &mut Context) -> Result<(), CliError> {
     let source = Source::open(context).await?;
-    let path = format!("/experiments/{}", encode(&args.id));
-    let body = source.text(&path).await?;
+    let body = source.text(&Route::Experiment(args.id.clone()), &Query::default()).await?;
     if args.json {
         // As it came: numbers keep the spelling that the signature covers.
         context.out.write_all(&body)?;

@@ -3,7 +3,7 @@
 use std::io::Write;
 
 use clap::Args as ClapArgs;
-use spore_api::dto::Experiment;
+use spore_api::{dto::Experiment, query::Query, route::Route};
 use spore_protocol::HardwareClass;
 
 use super::{
@@ -33,9 +33,9 @@ pub struct Args {
 pub async fn run(args: &Args, context: &mut Context) -> Result<(), CliError> {
     let source = Source::open(context).await?;
     let task = source.task(args.task.as_deref()).await?;
-    let class = args.class.as_deref().map(|class| ("class", class));
-    let path = format!("/tasks/{}/frontier", task.task_id);
-    let Listed { items, more } = listing::read::<Experiment>(&source, &path, class.as_slice(), args.limit).await?;
+    let query = args.class.iter().fold(Query::default(), |query, class| query.with("class", class));
+    let route = Route::Frontier(task.task_id.clone());
+    let Listed { items, more } = listing::read::<Experiment>(&source, &route, &query, args.limit).await?;
     if args.json {
         return context.json(&items);
     }

@@ -3,9 +3,12 @@
 use std::io::Write;
 
 use clap::{Args as ClapArgs, Subcommand};
-use spore_api::upkeep::{
-    pin as pin_in,
-    shapes::{GcReport, Job, UpkeepReport},
+use spore_api::{
+    route::Route,
+    upkeep::{
+        pin as pin_in,
+        shapes::{GcReport, Job, UpkeepReport},
+    },
 };
 use spore_protocol::Cid;
 
@@ -142,7 +145,7 @@ async fn set_pin(pin: &Pin, pinned: bool, context: &mut Context) -> Result<(), C
 }
 
 async fn pins(json: bool, context: &mut Context) -> Result<(), CliError> {
-    let pins: Vec<String> = Source::open(context).await?.get("/upkeep/pins").await?;
+    let pins: Vec<String> = Source::open(context).await?.get(&Route::Pins).await?;
     if json {
         return context.json(&pins);
     }

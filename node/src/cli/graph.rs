@@ -6,7 +6,7 @@ use std::{
 };
 
 use clap::Args as ClapArgs;
-use spore_api::dto::Experiment;
+use spore_api::{dto::Experiment, query::Query, route::Route};
 
 use super::{
     CliError, Context,
@@ -35,8 +35,8 @@ pub struct Args {
 pub async fn run(args: &Args, context: &mut Context) -> Result<(), CliError> {
     let source = Source::open(context).await?;
     let task = source.task(args.task.as_deref()).await?;
-    let path = format!("/tasks/{}/experiments", task.task_id);
-    let Listed { items: experiments, more } = listing::read(&source, &path, &[], args.limit).await?;
+    let route = Route::TaskExperiments(task.task_id.clone());
+    let Listed { items: experiments, more } = listing::read(&source, &route, &Query::default(), args.limit).await?;
     if args.json {
         return context.json(&experiments);
     }

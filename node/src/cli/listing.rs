@@ -4,7 +4,11 @@ use std::ops::RangeInclusive;
 
 use clap::builder::RangedI64ValueParser;
 use serde::de::DeserializeOwned;
-use spore_api::{dto::Page, paging::MAX_LIST, read::encode};
+use spore_api::{
+    dto::Page,
+    query::{MAX_LIST, Query},
+    route::Route,
+};
 
 use super::{CliError, source::Source};
 
@@ -23,28 +27,27 @@ pub struct Listed<T> {
     pub more: bool,
 }
 
-/// The first entries of the listing at a path of the API, at most `limit` of them.
+/// The first entries of the listing at a route of the API, at most `limit` of them.
 ///
 /// # Errors
 /// The API's own.
 pub async fn read<T: DeserializeOwned>(
     source: &Source,
-    path: &str,
-    query: &[(&str, &str)],
+    route: &Route,
+    query: &Query,
     limit: u32,
 ) -> Result<Listed<T>, CliError> {
     let limit = limit as usize;
-    let given: String = query.iter().map(|(name, value)| format!("&{name}={}", encode(value))).collect();
-    let (mut items, mut after) = (Vec::new(), String::new());
+    let (mut items, mut query) = (Vec::new(), query.clone());
     loop {
         let size = (limit - items.len()).min(MAX_LIST);
-        let page: Page<T> = source.get(&format!("{path}?limit={size}{given}{after}")).await?;
+        let page: Page<T> = source.get_with(route, &query.clone().with("limit", size)).await?;
         items.extend(page.items);
         items.truncate(limit);
         let Some(next) = page.next else { return Ok(Listed { items, more: false }) };
         if items.len() >= limit {
             return Ok(Listed { items, more: true });
         }
-        after = format!("&after={}", encode(&next));
+        query = query.with("after", next);
     }
 }

@@ -3,7 +3,7 @@
 use std::io::Write;
 
 use clap::{Args as ClapArgs, Subcommand};
-use spore_api::{dto, read::encode};
+use spore_api::{dto, route::Route};
 use spore_base::{
     peer::{PEER_ADDRESSES, Peer},
     peer_address::PeerAddress,
@@ -60,7 +60,7 @@ pub async fn run(args: Args, context: &mut Context) -> Result<(), CliError> {
 async fn list(args: &List, context: &mut Context) -> Result<(), CliError> {
     let source = Source::open(context).await?;
     let configured = context.config()?.peer;
-    let connected: Vec<dto::Peer> = source.get("/peers").await?;
+    let connected: Vec<dto::Peer> = source.get(&Route::Peers).await?;
     if args.json {
         return context.json(&serde_json::json!({ "connected": connected, "configured": configured }));
     }
@@ -108,7 +108,7 @@ fn row(peer: &dto::Peer) -> [String; 8] {
 pub async fn add(args: &Address, context: &mut Context) -> Result<(), CliError> {
     let peer = parse(&args.address)?;
     let dialled = match Client::find(&context.data).await? {
-        Some(node) => Some(node.post("/peers", &dto::PeerAddress { address: peer.to_string() }).await),
+        Some(node) => Some(node.post(&Route::AddPeer, &dto::PeerAddress { address: peer.to_string() }).await),
         None => None,
     };
     // What the node will never dial, such as itself, is not saved. What does not answer now may do so later.
@@ -180,13 +180,13 @@ async fn disconnect(node: Client, peer: &Peer, context: &mut Context) -> Result<
     let source = Source::Node(node);
     if let Peer::Libp2p(_) = peer {
         // Connections are closed by the peer's id, which is part of the address or known to the node.
-        let connected: Vec<dto::Peer> = source.get("/peers").await?;
+        let connected: Vec<dto::Peer> = source.get(&Route::Peers).await?;
         let ids = connected.into_iter().filter_map(|peer| peer.peer_id.map(|id| (id, peer.address)));
         named = ids.filter(|(id, at)| address.contains(id) || at.starts_with(&address)).map(|(id, _)| id).collect();
     }
     let mut closed = false;
     for peer in named {
-        match source.node()?.delete(&format!("/peers/{}", encode(&peer))).await {
+        match source.node()?.delete(&Route::RemovePeer(peer.clone())).await {
             Ok(()) => writeln!(context.out, "{peer} is not connected any more")?,
             Err(error) if error.kind == ErrorKind::NotFound => continue,
             Err(error) => return Err(error),

@@ -3,7 +3,7 @@
 use std::io::Write;
 
 use clap::{Args as ClapArgs, Subcommand};
-use spore_api::dto;
+use spore_api::{dto, query::Query, route::Route};
 use spore_base::clock::unix_now;
 use spore_protocol::{NodeProfile, SignedObject, profile::PROFILE_VERSION};
 
@@ -112,9 +112,9 @@ async fn show(args: &Show, context: &mut Context) -> Result<(), CliError> {
     let source = Source::open(context).await?;
     let id = match &args.node {
         Some(id) => id.clone(),
-        None => source.get::<dto::Status>("/status").await?.node_id,
+        None => source.get::<dto::Status>(&Route::Status).await?.node_id,
     };
-    let node: dto::NodeSummary = source.get(&format!("/nodes/{}", spore_api::read::encode(&id))).await?;
+    let node: dto::NodeSummary = source.get(&Route::Node(id)).await?;
     if args.json {
         return context.json(&node);
     }
@@ -134,7 +134,7 @@ async fn show(args: &Show, context: &mut Context) -> Result<(), CliError> {
 impl Source {
     /// The profile in force, with the fields that the API's summary leaves out.
     async fn profile(&self, node: &spore_protocol::NodeId) -> Result<Option<NodeProfile>, CliError> {
-        match self.text(&format!("/nodes/{node}/profile")).await {
+        match self.text(&Route::Profile(node.to_string()), &Query::default()).await {
             Ok(text) => match SignedObject::from_json(&text, Some(spore_protocol::Kind::Profile)) {
                 Ok(SignedObject::Profile(profile)) => Ok(Some(profile.object().clone())),
                 _ => Err(CliError::failed("the profile in the store is not understood")),

@@ -3,7 +3,7 @@
 use std::io::Write;
 
 use clap::Args as ClapArgs;
-use spore_api::dto::Experiment;
+use spore_api::{dto::Experiment, query::Query, route::Route};
 
 use super::{
     CliError, Context,
@@ -37,9 +37,11 @@ pub async fn run(args: &Args, context: &mut Context) -> Result<(), CliError> {
         Some(given) => Some(source.task(Some(given)).await?.task_id),
         None => None,
     };
-    let mut query = vec![("q", words.as_str())];
-    query.extend(task.as_deref().map(|task| ("task", task)));
-    let Listed { items, more } = listing::read::<Experiment>(&source, "/search", &query, args.limit).await?;
+    let mut query = Query::default().with("q", words);
+    if let Some(task) = task {
+        query = query.with("task", task);
+    }
+    let Listed { items, more } = listing::read::<Experiment>(&source, &Route::Search, &query, args.limit).await?;
     if args.json {
         return context.json(&items);
     }

@@ -11,7 +11,9 @@ use spore_api::{
     live::Live,
     ports::TaskMaker as _,
     problem::ApiError,
-    read::{self, Query},
+    query::Query,
+    read,
+    route::Route,
     upkeep::shapes::{Job, PinOutcome, UpkeepLine, UpkeepProgress, UpkeepReport},
     view::View,
     write,
@@ -127,17 +129,15 @@ impl Source {
         }
     }
 
-    /// The JSON text at a path of the API, such as `/tasks`.
+    /// The JSON text that a route of the API answers with.
     ///
     /// # Errors
     /// The API's own, with the exit code that fits its status.
-    pub async fn text(&self, path: &str) -> Result<Vec<u8>, CliError> {
+    pub async fn text(&self, route: &Route, query: &Query) -> Result<Vec<u8>, CliError> {
         match self {
-            Self::Node(client) => client.get(path).await,
+            Self::Node(client) => client.get(route, query).await,
             Self::Store(offline) => {
-                let (path, query) = path.split_once('?').unwrap_or((path, ""));
-                let full = format!("{}{path}", read::ROOT);
-                let answer = read::answer(&offline.view, &offline.live, &full, &Query::parse(query))?;
+                let answer = read::answer(&offline.view, &offline.live, route, query)?;
                 Ok(answer.body.as_ref().clone())
             }
         }
@@ -147,8 +147,16 @@ impl Source {
     ///
     /// # Errors
     /// As [`Source::text`].
-    pub async fn get<T: DeserializeOwned>(&self, path: &str) -> Result<T, CliError> {
-        serde_json::from_slice(&self.text(path).await?).map_err(|e| {
+    pub async fn get<T: DeserializeOwned>(&self, route: &Route) -> Result<T, CliError> {
+        self.get_with(route, &Query::default()).await
+    }
+
+    /// As [`Source::get`], with the parameters of a query.
+    ///
+    /// # Errors
+    /// As [`Source::text`].
+    pub async fn get_with<T: DeserializeOwned>(&self, route: &Route, query: &Query) -> Result<T, CliError> {
+        serde_json::from_slice(&self.text(route, query).await?).map_err(|e| {
             CliError::failed(format!("the node's answer is not understood: {e}"))
                 .hint("is it of the same version as this program?")
         })
@@ -160,13 +168,13 @@ impl Source {
     /// Unknown or ambiguous, or there is no task yet.
     pub async fn task(&self, given: Option<&str>) -> Result<dto::TaskSummary, CliError> {
         if let Some(given) = given {
-            return self.get(&format!("/tasks/{}", read::encode(given))).await;
+            return self.get(&Route::Task(given.to_owned())).await;
         }
-        let status: dto::Status = self.get("/status").await?;
+        let status: dto::Status = self.get(&Route::Status).await?;
         let id = status.active_task.ok_or_else(|| {
             CliError::not_found("no task is known yet").hint("`spore run` finds some, `spore task create` makes one")
         })?;
-        self.get(&format!("/tasks/{id}")).await
+        self.get(&Route::Task(id)).await
     }
 
     /// Hands over a signed object.
@@ -176,7 +184,7 @@ impl Source {
     pub async fn submit(&self, object: VerifiedObject) -> Result<(), CliError> {
         match self {
             Self::Node(client) => {
-                client.send("/objects", object.into_signed().to_json().into_bytes()).await.map(|_| ())
+                client.send(&Route::SubmitObject, object.into_signed().to_json().into_bytes()).await.map(|_| ())
             }
             Self::Store(offline) => {
                 write::submit(&offline.door()?.ingest, object.into_signed()).await?;
@@ -193,7 +201,7 @@ impl Source {
         match self {
             Self::Node(client) => {
                 let body = serde_json::to_vec(&new).map_err(|e| CliError::failed(e.to_string()))?;
-                let answer = client.send("/tasks", body).await?;
+                let answer = client.send(&Route::CreateTask, body).await?;
                 serde_json::from_slice(&answer)
                     .map_err(|e| CliError::failed(format!("the node's answer is not understood: {e}")))
             }
@@ -276,7 +284,7 @@ impl Client {
         let http = http.map_err(|e| CliError::failed(e.to_string()))?;
         let client = Self { http, node, token: None };
         // Another program may have got the process number and the port of a node that was killed.
-        let status = client.get("/status").await;
+        let status = client.get(&Route::Status, &Query::default()).await;
         let answers = status.ok().and_then(|text| serde_json::from_slice::<dto::Status>(&text).ok());
         let own = identity_file::load(&data.identity())?.map(|identity| identity.node_id().to_string());
         // The token is for this node alone, once it is known to be it.
@@ -284,41 +292,42 @@ impl Client {
         Ok(answers.filter(|status| own.as_ref() == Some(&status.node_id)).map(|_| Self { token, ..client }))
     }
 
-    fn url(&self, path: &str) -> String {
-        format!("http://{}{}{path}", self.node.address, read::ROOT)
-    }
-
-    async fn get(&self, path: &str) -> Result<Vec<u8>, CliError> {
-        let request = self.http.get(self.url(path));
-        let request = match &self.token {
+    /// A request for a route, with the node's token if it is known.
+    fn request(&self, route: &Route, query: &Query) -> reqwest::RequestBuilder {
+        let mut url = format!("http://{}{}", self.node.address, route.path());
+        if !query.is_empty() {
+            url.push_str(&format!("?{query}"));
+        }
+        let request = self.http.request(route.method(), url);
+        match &self.token {
             Some(token) => request.bearer_auth(token),
             None => request,
-        };
-        self.answer(request).await
+        }
     }
 
-    async fn send(&self, path: &str, body: Vec<u8>) -> Result<Vec<u8>, CliError> {
-        self.answer(self.http.post(self.url(path)).bearer_auth(self.token.as_deref().unwrap_or_default()).body(body))
-            .await
+    async fn get(&self, route: &Route, query: &Query) -> Result<Vec<u8>, CliError> {
+        self.answer(self.request(route, query)).await
+    }
+
+    async fn send(&self, route: &Route, body: Vec<u8>) -> Result<Vec<u8>, CliError> {
+        self.answer(self.request(route, &Query::default()).body(body)).await
     }
 
     /// Sends a JSON body to a writing route.
     ///
     /// # Errors
     /// The API's own.
-    pub async fn post<T: Serialize>(&self, path: &str, body: &T) -> Result<(), CliError> {
+    pub async fn post<T: Serialize>(&self, route: &Route, body: &T) -> Result<(), CliError> {
         let body = serde_json::to_vec(body).map_err(|e| CliError::failed(e.to_string()))?;
-        self.send(path, body).await.map(|_| ())
+        self.send(route, body).await.map(|_| ())
     }
 
-    /// Deletes what a path names.
+    /// Deletes what a route names.
     ///
     /// # Errors
     /// The API's own.
-    pub async fn delete(&self, path: &str) -> Result<(), CliError> {
-        self.answer(self.http.delete(self.url(path)).bearer_auth(self.token.as_deref().unwrap_or_default()))
-            .await
-            .map(|_| ())
+    pub async fn delete(&self, route: &Route) -> Result<(), CliError> {
+        self.answer(self.request(route, &Query::default())).await.map(|_| ())
     }
 
     /// Has the node do a job on its store, and hears how far it is.
@@ -327,7 +336,7 @@ impl Client {
     /// The API's own, or why the job did not come to its end.
     pub async fn upkeep(&self, job: &Job, mut progress: impl FnMut(&UpkeepProgress)) -> Result<UpkeepReport, CliError> {
         let body = serde_json::to_vec(job).map_err(|e| CliError::failed(e.to_string()))?;
-        let request = self.http.post(self.url("/upkeep")).bearer_auth(self.token.as_deref().unwrap_or_default());
+        let request = self.request(&Route::Upkeep, &Query::default());
         // What this program asks for is well formed, so it is refused because the node is at something else.
         let busy = |refused: CliError| match refused.kind {
             ErrorKind::Usage => CliError { kind: ErrorKind::Locked, ..refused },
@@ -362,9 +371,9 @@ impl Client {
     /// # Errors
     /// The API's own.
     pub async fn pin(&self, cid: &Cid, pinned: bool) -> Result<PinOutcome, CliError> {
-        let url = self.url(&format!("/upkeep/pins/{cid}"));
-        let request = if pinned { self.http.post(url) } else { self.http.delete(url) };
-        let answer = self.answer(request.bearer_auth(self.token.as_deref().unwrap_or_default())).await?;
+        let cid = cid.to_string();
+        let route = if pinned { Route::AddPin(cid) } else { Route::RemovePin(cid) };
+        let answer = self.answer(self.request(&route, &Query::default())).await?;
         serde_json::from_slice(&answer)
             .map_err(|e| CliError::failed(format!("the node's answer is not understood: {e}")))
     }
@@ -374,10 +383,10 @@ impl Client {
             return Err(CliError::failed(format!("a running node takes files of at most {MAX_SENT} bytes"))
                 .hint("end the node, add the file, and start the node again"));
         }
-        let path = format!("/artifacts?cid={cid}");
+        let query = Query::default().with("cid", cid);
         let mut bytes = Vec::with_capacity(usize::try_from(size).unwrap_or_default());
         std::io::Read::read_to_end(&mut file, &mut bytes).map_err(|e| CliError::io("reading the file", &e))?;
-        self.send(&path, bytes).await.map(|_| ())
+        self.answer(self.request(&Route::StoreArtifact, &query).body(bytes)).await.map(|_| ())
     }
 
     async fn answer(&self, request: reqwest::RequestBuilder) -> Result<Vec<u8>, CliError> {

@@ -3,7 +3,7 @@
 use std::io::Write;
 
 use clap::Args as ClapArgs;
-use spore_api::{dto, read::encode};
+use spore_api::{dto, route::Route};
 
 use super::{CliError, Context, source::Source, task, text};
 
@@ -21,17 +21,17 @@ pub struct Args {
 pub async fn run(args: &Args, context: &mut Context) -> Result<(), CliError> {
     let source = Source::open(context).await?;
     if let Some(id) = &args.task {
-        let summary: dto::TaskSummary = source.get(&format!("/tasks/{}", encode(id))).await?;
+        let summary: dto::TaskSummary = source.get(&Route::Task(id.clone())).await?;
         return if args.json { context.json(&summary) } else { task::print(context, &summary) };
     }
-    let status: dto::Status = source.get("/status").await?;
+    let status: dto::Status = source.get(&Route::Status).await?;
     if args.json {
         return context.json(&status);
     }
     let name = match &status.active_task {
         Some(id) => Some(
             source
-                .get::<dto::TaskSummary>(&format!("/tasks/{id}"))
+                .get::<dto::TaskSummary>(&Route::Task(id.clone()))
                 .await
                 .map_or_else(|_| text::short(id), |task| text::line(&task.name)),
         ),

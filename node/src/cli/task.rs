@@ -3,7 +3,7 @@
 use std::{io::Write, path::PathBuf};
 
 use clap::{Args as ClapArgs, Subcommand};
-use spore_api::{dto, read::encode};
+use spore_api::{dto, query::Query, route::Route};
 use spore_protocol::{Goal, manifest::STARLARK_TRAIN_SCRIPT};
 use toml::Value;
 
@@ -102,7 +102,7 @@ pub async fn run(args: Args, context: &mut Context) -> Result<(), CliError> {
         Command::List(args) => list(&args, context).await,
         Command::Show(args) => {
             let source = Source::open(context).await?;
-            let task: dto::TaskSummary = source.get(&format!("/tasks/{}", encode(&args.id))).await?;
+            let task: dto::TaskSummary = source.get(&Route::Task(args.id)).await?;
             if args.json { context.json(&task) } else { print(context, &task) }
         }
         Command::Use(args) => choose(&args, context).await,
@@ -145,7 +145,8 @@ async fn create(args: &Create, context: &mut Context) -> Result<(), CliError> {
 
 pub async fn list(args: &List, context: &mut Context) -> Result<(), CliError> {
     let source = Source::open(context).await?;
-    let Listed { items: tasks, more } = listing::read::<dto::TaskSummary>(&source, "/tasks", &[], args.limit).await?;
+    let Listed { items: tasks, more } =
+        listing::read::<dto::TaskSummary>(&source, &Route::Tasks, &Query::default(), args.limit).await?;
     if args.json {
         return context.json(&tasks);
     }
@@ -183,7 +184,7 @@ async fn choose(args: &Use, context: &mut Context) -> Result<(), CliError> {
         config::set(&context.data.config(), "", &[("task", id.clone().map(Value::String))])?;
     }
     if let Source::Node(client) = &source {
-        client.post("/task/use", &dto::UseTask { task: id }).await?;
+        client.post(&Route::UseTask, &dto::UseTask { task: id }).await?;
     }
     match task {
         Some(task) => {

@@ -3,7 +3,7 @@
 use std::sync::Arc;
 
 use serde_json::Value;
-use spore_api::{Api, live::LiveNode, ports::TaskMaker, read, serve, view::View};
+use spore_api::{Api, live::LiveNode, ports::TaskMaker, route::Route, serve, view::View};
 use spore_base::mode::Mode;
 use spore_bridge::{BridgeConfig, Listeners};
 use spore_ingest::Ingest;
@@ -64,7 +64,7 @@ async fn start(dir: &tempfile::TempDir, shutdown: watch::Receiver<bool>) -> Stri
     let view = View::new(store, Some(identity.node_id()));
     let api = Api { view, node: Some(live), pinned: None, token: Some(TOKEN.into()), page: false, shutdown };
     tokio::spawn(serve(api, listener));
-    format!("http://{address}/api/v1")
+    format!("http://{address}")
 }
 
 #[tokio::test(flavor = "multi_thread")]
@@ -78,10 +78,10 @@ async fn legacy_peers_are_added_listed_and_removed_by_host_and_port() {
     };
     let other = TcpListener::bind("127.0.0.1:0").await.unwrap();
     let address = other.local_addr().unwrap().to_string();
-    let add = || send(client.post(format!("{root}/peers")).body(format!(r#"{{"address":"{address}"}}"#)));
-    let remove = || send(client.delete(format!("{root}/peers/{}", read::encode(&address))));
+    let add = || send(client.post(format!("{root}/api/v1/peers")).body(format!(r#"{{"address":"{address}"}}"#)));
+    let remove = || send(client.delete(format!("{root}{}", Route::RemovePeer(address.clone()).path())));
     let json = async |path: &str| {
-        let (status, body) = send(client.get(format!("{root}{path}"))).await;
+        let (status, body) = send(client.get(format!("{root}/api/v1{path}"))).await;
         assert_eq!(status, 200, "{path}: {body}");
         serde_json::from_str::<Value>(&body).unwrap()
     };

@@ -31,9 +31,6 @@ use self::shapes::{
 };
 use super::problem::ApiError;
 
-/// Where the store is looked after; everything from here on needs the node's token.
-pub const PATH: &str = "/api/v1/upkeep";
-
 /// Lines on their way to whoever asked. One that reads slowly makes the telling wait, never the work.
 const QUEUE: usize = 8;
 /// Least time between two lines of progress: as often as a person can follow.

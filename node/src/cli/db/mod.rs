@@ -7,7 +7,8 @@ use std::io::Write;
 
 use clap::{Args as ClapArgs, Subcommand};
 use spore_api::{
-    read::encode,
+    query::Query,
+    route::Route,
     upkeep::shapes::{Job, PendingPage, StoreStats, UpkeepReport},
 };
 
@@ -72,7 +73,7 @@ pub async fn run(args: Args, context: &mut Context) -> Result<(), CliError> {
 }
 
 async fn stats(json: bool, context: &mut Context) -> Result<(), CliError> {
-    let stats: StoreStats = Source::open(context).await?.get("/upkeep/stats").await?;
+    let stats: StoreStats = Source::open(context).await?.get(&Route::StoreStats).await?;
     if json { context.json(&stats) } else { Ok(show_stats(&mut context.out, &stats)?) }
 }
 
@@ -123,8 +124,8 @@ async fn pending(args: &Pending, context: &mut Context) -> Result<(), CliError> 
         if held >= limit || (held > 0 && after.is_none()) {
             break;
         }
-        let after = after.map(|cursor| format!("&after={}", encode(cursor))).unwrap_or_default();
-        let page: PendingPage = source.get(&format!("/upkeep/pending?limit={}{after}", PAGE.min(limit - held))).await?;
+        let query = Query::default().with("limit", PAGE.min(limit - held)).with("after", after.unwrap_or_default());
+        let page: PendingPage = source.get_with(&Route::PendingRecords, &query).await?;
         let empty = page.pending.is_empty();
         match &mut all {
             None => all = Some(page),
