@@ -26,10 +26,12 @@ export class Ids {
   /** The index of an id in hex; -1 if it is not here. */
   indexOf(id: string): number {
     if (id.length !== 2 * ID_BYTES) return -1;
-    return this.indicesOf(Ids.of([id]))[0];
+    const wanted = Ids.of([id]);
+    for (let index = 0; index < this.length; index++) if (this.compare(index, wanted, 0) === 0) return index;
+    return -1;
   }
 
-  /** The index of each of the given ids, -1 if it is not here: one pass, however many are given. */
+  /** The index of each of the given ids, -1 if it is not here, from one pass over these ids. */
   indicesOf(wanted: Ids): Int32Array {
     const indices = new Int32Array(wanted.length).fill(-1);
     if (wanted.length === 0) return indices;
