@@ -1,4 +1,4 @@
-"""Writes the first inputs of each fuzz target, made of the golden vectors: seeds.py VECTORS FOLDER."""
+"""Writes the first inputs of each fuzz target from the golden vectors: seeds.py VECTORS FOLDER."""
 
 import json
 import pathlib
@@ -32,7 +32,7 @@ for case in json.loads((vectors / "objects.json").read_text())["cases"]:
     write("object", name, text)
     if case["valid"]:
         kind, signature = bytes([KINDS[case["kind"]]]), bytes.fromhex(json.loads(text)["signature"])
-        # The type of an event is its message's.
+        # A control event travels under its own type.
         payload = json.loads(text)
         message = payload["type"] if case["kind"] == "control" else case["kind"]
         write("legacy", name, json.dumps({"type": message, "payload": payload}).encode())
@@ -42,7 +42,7 @@ frames = json.loads((vectors / "frames.json").read_text())["frames"]
 frames = [(frame["type"], bytes.fromhex(frame["frame_hex"])) for frame in frames]
 for name, data in frames:
     write("frame", name, b"\0" + data)
-    # The body alone: what comes behind a length that was right.
+    # The body without its header.
     write("legacy", name, data[4:])
 write("frame", "all", b"\1" + b"".join(data for _, data in frames))
 # An announcement: a kind, an id of 32 bytes and a size.

@@ -1,30 +1,32 @@
-//! Any byte stream as frames of the legacy wire, in whatever pieces it comes.
+//! Target: any byte stream as frames of the legacy wire, in chunks of any size.
 //!
-//! The first byte chooses the pieces, the rest is the stream.
+//! The first byte of the input is the seed of the chunk sizes, the rest is the stream.
 #![no_main]
 
 use std::io::Read;
 
 use libfuzzer_sys::fuzz_target;
-use spore_fuzz::{Pieces, bounded};
+use spore_fuzz::{Chunks, bounded};
 use spore_protocol::{
     Reject,
-    frame::{Frame, HEADER_BYTES, MAX_BODY_BYTES, body_length},
+    frame::{Frame, HEADER_BYTES, MAX_BODY_BYTES},
+    oracle::body_length,
 };
 
 fuzz_target!(|bytes: &[u8]| {
     let Some((&seed, stream)) = bytes.split_first() else { return };
     bounded(bytes, |_| {
         let frames = frames(stream, seed);
-        // Neither the pieces nor being read and written once more changes anything.
-        let whole: Vec<u8> = frames.iter().flat_map(|frame| frame.encode().expect("it was as large before")).collect();
+        // Written and read again in other chunks, the frames are the same.
+        let whole: Vec<u8> =
+            frames.iter().flat_map(|frame| frame.encode().expect("the frame had this size before")).collect();
         assert_eq!(self::frames(&whole, !seed), frames);
     });
 });
 
-/// Frames up to the first that is none, as a session reads them.
+/// The frames up to the first invalid one, as a session reads them.
 fn frames(stream: &[u8], seed: u8) -> Vec<Frame> {
-    let mut stream = Pieces::new(stream, seed);
+    let mut stream = Chunks::new(stream, seed);
     let mut frames = Vec::new();
     let mut header = [0; HEADER_BYTES];
     while stream.read_exact(&mut header).is_ok() {
@@ -36,7 +38,7 @@ fn frames(stream: &[u8], seed: u8) -> Vec<Frame> {
             }
         };
         assert!(length <= MAX_BODY_BYTES);
-        // The length is a claim: memory is taken as the body comes.
+        // The peer may announce any length, so memory is allocated as the body arrives.
         let mut body = Vec::new();
         let read = stream.by_ref().take(length as u64).read_to_end(&mut body).expect("memory can be read");
         if read < length {

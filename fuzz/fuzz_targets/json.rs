@@ -1,4 +1,5 @@
-//! Any bytes as JSON: parsed or refused by name, and canonical text is its own canonical text.
+//! Target: any bytes as JSON. They are parsed or refused by name, and canonical text is its own canonical
+//! text.
 #![no_main]
 
 use libfuzzer_sys::fuzz_target;

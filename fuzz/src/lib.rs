@@ -1,11 +1,11 @@
-//! What the fuzz targets share: a meter for memory, and a stream that comes in odd pieces.
+//! Helpers of the fuzz targets: a memory bound, and a stream that arrives in chunks of odd sizes.
 //!
-//! A target asserts what must hold for any bytes at all; a panic, a broken assertion or a hang is
-//! a finding. Stack and heap errors cannot come from the safe code that is fuzzed here, but too
-//! much memory can, so an allocator counts.
+//! A target asserts what must hold for all inputs. A panic, a failed assertion or a hang is a finding.
+//! The code under test is safe Rust, so memory errors cannot occur. It can allocate too much, so an
+//! allocator counts bytes.
 
+mod chunks;
 mod memory;
-mod pieces;
 
+pub use chunks::Chunks;
 pub use memory::bounded;
-pub use pieces::Pieces;

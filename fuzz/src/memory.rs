@@ -1,21 +1,21 @@
-//! Memory in use, counted, so that a target can assert a bound on what an input costs.
+//! An allocator that counts, so that a target can assert how much memory an input costs at most.
 
 use std::{
     alloc::{GlobalAlloc, Layout, System},
     sync::atomic::{AtomicUsize, Ordering::Relaxed},
 };
 
-/// Bytes of memory that a byte of input may cost at most. The smallest JSON objects, `{"":0},`,
-/// come closest: a map's node of 640 bytes each, and an array that grows by doubling beside it.
+/// Most bytes of memory for each byte of input. The smallest JSON objects, `{"":0},`, come closest: each
+/// takes a map node of 640 bytes, and the array around them grows by doubling.
 const BYTES_PER_BYTE: usize = 160;
-/// What may be used for an input of no length: error texts, an object's fixed parts.
+/// Most bytes of memory for an empty input: error texts and the fixed parts of an object.
 const SLACK: usize = 64 * 1024;
 
-/// Runs `read` on an input and asserts that it never held more memory than the input's length
+/// Runs `read` on an input and asserts that it never holds more memory than the length of the input
 /// allows.
 ///
 /// # Panics
-/// When it did, which is a finding.
+/// When `read` holds more memory. That is a finding.
 pub fn bounded<T>(input: &[u8], read: impl FnOnce(&[u8]) -> T) -> T {
     let before = IN_USE.load(Relaxed);
     PEAK.store(before, Relaxed);
@@ -26,9 +26,9 @@ pub fn bounded<T>(input: &[u8], read: impl FnOnce(&[u8]) -> T) -> T {
     result
 }
 
-/// Bytes that are allocated now, and the most since [`bounded`] last began. One thread runs the
-/// targets, so that the two need not change together.
+/// Bytes that are allocated now. One thread runs the targets, so this need not change together with [`PEAK`].
 static IN_USE: AtomicUsize = AtomicUsize::new(0);
+/// Most bytes allocated since [`bounded`] was last called.
 static PEAK: AtomicUsize = AtomicUsize::new(0);
 
 struct Counting;
@@ -43,7 +43,7 @@ impl Counting {
     }
 }
 
-// SAFETY: each call is passed to the system's allocator as it came; counting changes nothing.
+// SAFETY: each call is passed unchanged to the system's allocator; counting does not touch the memory.
 unsafe impl GlobalAlloc for Counting {
     unsafe fn alloc(&self, layout: Layout) -> *mut u8 {
         Self::take(layout.size());
@@ -56,7 +56,7 @@ unsafe impl GlobalAlloc for Counting {
     }
 
     unsafe fn realloc(&self, memory: *mut u8, layout: Layout, size: usize) -> *mut u8 {
-        // Both exist while the system moves one to the other.
+        // Both blocks exist while the system copies one to the other.
         Self::take(size);
         IN_USE.fetch_sub(layout.size(), Relaxed);
         unsafe { System.realloc(memory, layout, size) }

@@ -29,15 +29,12 @@ mod made {
             record::{Measured, Runner, record},
         },
     };
-    use spore_protocol::{
-        Cid, Goal, Identity, TaskManifest,
-        manifest::{MANIFEST_VERSION, STARLARK_TRAIN_SCRIPT},
-    };
+    use spore_protocol::{ArtifactType, Cid, Goal, Identity, TaskManifest, manifest::MANIFEST_VERSION};
     use spore_trainer::{
         corpus,
         device::DeviceChoice,
         evaluate::EvalSpec,
-        worker::{DatasetSource, Event, Job, Supervisor, threads},
+        worker::{DatasetSource, Script, Supervisor, TrainJob, WorkerEvent, threads},
     };
 
     pub fn make() -> anyhow::Result<()> {
@@ -51,8 +48,8 @@ mod made {
 
         let eval = EvalSpec::for_budget(budget);
         let manifest = identity.sign(&manifest(&identity, &script, &eval, budget)?)?.into_signed();
-        let job = Job {
-            script: script.clone(),
+        let job = TrainJob {
+            script: Script::Starlark(script.clone()),
             dataset: DatasetSource::Builtin,
             device: DeviceChoice::Flex,
             seed: task_seed(&manifest.id().into()),
@@ -103,12 +100,12 @@ mod made {
                 "Lower the bits per byte that a small byte-level language model needs on held-out text, with {budget} s of training."
             ),
             task_type: "ml_train".into(),
-            artifact_type: STARLARK_TRAIN_SCRIPT.into(),
+            artifact_type: ArtifactType::Starlark,
             metric: "val_bpb".into(),
             goal: Goal::Minimize,
             base_code_cid: Some(Cid::of(script.as_bytes())),
-            prepare_cid: eval.cid(),
-            dataset_cid: corpus::builtin_cid().into(),
+            prepare_cid: eval.cid().to_string(),
+            dataset_cid: corpus::BUILTIN_CID.to_string(),
             time_budget: budget,
             created_by: identity.node_id(),
             timestamp: now()?,
@@ -116,8 +113,8 @@ mod made {
         })
     }
 
-    fn report(event: &Event) {
-        if let Event::Progress { step, steps, loss, elapsed_seconds } = event
+    fn report(event: &WorkerEvent) {
+        if let WorkerEvent::Progress { step, steps, loss, elapsed_seconds } = event
             && step % 100 == 0
         {
             eprintln!("step {step} of {steps}: loss {loss:.4}, {elapsed_seconds:.0} s");

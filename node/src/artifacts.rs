@@ -67,7 +67,7 @@ mod tests {
     use spore_base::peer_address::PeerAddress;
     use spore_bridge::{BridgeConfig, Listeners};
     use spore_ingest::Ingest;
-    use spore_network::Command;
+    use spore_network::NetworkCommand;
 
     /// A store, the bridge of its node, and what keeps both going.
     async fn node(stop: &watch::Receiver<bool>) -> (tempfile::TempDir, Store, BridgeHandle) {
@@ -77,7 +77,15 @@ mod tests {
         let listen = Some(([127, 0, 0, 1], 0).into());
         let listeners = Listeners::bind(listen).await.unwrap();
         let config = BridgeConfig { listen, ..BridgeConfig::default() };
-        let (bridge, _task) = spore_bridge::start(config, listeners, store.clone(), ingest, events, stop.clone());
+        let (bridge, _task) = spore_bridge::start(
+            config,
+            listeners,
+            store.clone(),
+            ingest,
+            events,
+            Arc::new(|| 1_700_000_000),
+            stop.clone(),
+        );
         (folder, store, bridge)
     }
 
@@ -86,7 +94,7 @@ mod tests {
         let (network, mut commands) = NetworkHandle::channel();
         tokio::spawn(async move {
             while let Some(command) = commands.recv().await {
-                if let Command::FetchArtifact { cid, reply, .. } = command {
+                if let NetworkCommand::FetchArtifact { cid, reply, .. } = command {
                     let _ = reply.send(Err(FetchError::NotFound(cid)));
                 }
             }

@@ -95,7 +95,7 @@ mod tests {
     fn the_trainer_runs_the_built_in_task() {
         use spore_trainer::{corpus, evaluate::EvalSpec, lang};
         let manifest = manifest().unwrap();
-        assert_eq!(manifest.dataset_cid, corpus::builtin_cid());
+        assert_eq!(manifest.dataset_cid, corpus::BUILTIN_CID.to_string());
         assert_eq!(EvalSpec::from_bytes(EVALUATOR).unwrap(), EvalSpec::for_budget(manifest.time_budget));
         let script = std::str::from_utf8(SCRIPT).unwrap();
         let traced = lang::trace(script, &lang::Limits::default()).unwrap();

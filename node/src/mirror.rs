@@ -7,19 +7,18 @@
 //!
 //! Never here: datasets, which strangers could fill a disk with; who trains on one fetches it.
 
-use std::{
-    collections::{BTreeSet, HashMap},
-    sync::Arc,
-    time::Duration,
-};
+use std::{collections::BTreeSet, sync::Arc, time::Duration};
 
 use futures::StreamExt as _;
 use spore_base::{
+    backoff::backoff,
+    cooldown::Cooldown,
     fetch::{ArtifactSource, FetchError},
+    random,
     shutdown::{Shutdown, stopped},
 };
 use spore_ingest::StoreEvent;
-use spore_protocol::{Cid, NodeId};
+use spore_protocol::{ArtifactType, Cid, NodeId};
 use spore_storage::{Cursor, Scope, Store, StoreError};
 use tokio::{
     sync::broadcast,
@@ -27,7 +26,7 @@ use tokio::{
 };
 
 /// Largest script or evaluator kept, in bytes: what the train-script language takes.
-const LIMIT: u64 = 64 << 10;
+const LIMIT: u64 = ArtifactType::MAX_SCRIPT_BYTES as u64;
 /// Records looked at in one go; each costs a read of about a kilobyte.
 const PAGE: usize = 512;
 /// Fetches at once: few, for whoever runs an experiment waits for one too.
@@ -38,11 +37,12 @@ const IDLE: Duration = Duration::from_secs(5);
 const PAUSE: Duration = Duration::from_millis(500);
 /// How long after the oldest record the walk begins again.
 const WALK_AGAIN: Duration = Duration::from_secs(600);
-/// Delay before something that no peer had is asked for again; it doubles with each time.
+/// First cooldown of a script that no peer had. Each further one is twice as long.
 const RETRY_FIRST: Duration = Duration::from_secs(2);
+/// Longest cooldown of such a script.
 const RETRY_MOST: Duration = Duration::from_secs(3600);
-/// Failures remembered. All are forgotten when there are more, which only asks again too early.
-const FAILURES: usize = 8192;
+/// Scripts in cooldown that are remembered. Past it, the one whose cooldown ends first is fetched too early.
+const COOLDOWNS: usize = 8192;
 
 /// Fetches missing scripts until the node shuts down.
 pub async fn run(
@@ -51,7 +51,7 @@ pub async fn run(
     mut events: broadcast::Receiver<StoreEvent>,
     mut shutdown: Shutdown,
 ) {
-    let mut mirror = Mirror { store, sources, failures: HashMap::new(), walk: Walk::Next(None) };
+    let mut mirror = Mirror { store, sources, cooldown: Cooldown::new(COOLDOWNS), walk: Walk::Next(None) };
     loop {
         let looked = Instant::now();
         tokio::select! {
@@ -75,14 +75,9 @@ pub async fn run(
 struct Mirror {
     store: Store,
     sources: Arc<dyn ArtifactSource>,
-    failures: HashMap<Cid, Failure>,
+    /// Scripts that no peer had.
+    cooldown: Cooldown<Cid, Instant>,
     walk: Walk,
-}
-
-/// What no peer had.
-struct Failure {
-    times: u32,
-    again: Instant,
 }
 
 /// Where the walk through older records is.
@@ -124,18 +119,16 @@ impl Mirror {
     /// Fetches what is due. False at shutdown.
     async fn fetch(&mut self, missing: BTreeSet<Missing>) -> bool {
         let now = Instant::now();
-        let due =
-            missing.into_iter().filter(|(cid, _)| self.failures.get(cid).is_none_or(|failure| failure.again <= now));
+        let due: Vec<_> = missing.into_iter().filter(|(cid, _)| !self.cooldown.is_cooling(cid, now)).collect();
         let sources = self.sources.clone();
         let fetch = |(cid, publisher): Missing| {
             let sources = sources.clone();
             async move { (cid, sources.fetch_within(cid, Some(publisher), LIMIT).await) }
         };
-        let due: Vec<_> = due.collect();
         let mut results = futures::stream::iter(due).map(fetch).buffer_unordered(AT_ONCE);
         while let Some((cid, result)) = results.next().await {
             match result {
-                Ok(()) => drop(self.failures.remove(&cid)),
+                Ok(()) => self.cooldown.remove(&cid),
                 Err(FetchError::Closed) => return false,
                 Err(error) => {
                     tracing::debug!(%error, "a script is missing");
@@ -147,12 +140,8 @@ impl Mirror {
     }
 
     fn failed(&mut self, cid: Cid) {
-        if self.failures.len() >= FAILURES {
-            self.failures.clear();
-        }
-        let failure = self.failures.entry(cid).or_insert(Failure { times: 0, again: Instant::now() });
-        failure.again = Instant::now() + RETRY_FIRST.saturating_mul(1 << failure.times.min(16)).min(RETRY_MOST);
-        failure.times = failure.times.saturating_add(1);
+        let wait = backoff(RETRY_FIRST, RETRY_MOST, self.cooldown.times(&cid), random::number());
+        self.cooldown.put(cid, Instant::now() + wait);
     }
 }
 

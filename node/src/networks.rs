@@ -6,10 +6,10 @@ use futures::future::{BoxFuture, FutureExt};
 use spore_api::{
     dto,
     ports::{KnownPeer, Networks, NetworksSnapshot},
-    problem::ApiError,
+    problem::{ApiError, ProblemKind},
 };
 use spore_base::peer::Peer;
-use spore_bridge::{BridgeHandle, BridgePeer, ConnectError, Direction};
+use spore_bridge::{BridgeHandle, BridgePeer, ConnectError, LinkDirection};
 use spore_network::{NetworkHandle, PeerInfo};
 use spore_protocol::TaskId;
 
@@ -66,7 +66,10 @@ impl Networks for NodeNetworks {
             match peer {
                 KnownPeer::Legacy(address) => match self.bridge.disconnect(&address).await {
                     true => Ok(()),
-                    false => Err(ApiError::not_found(format!("{address} is neither connected nor dialled"))),
+                    false => Err(ApiError::new(
+                        ProblemKind::UnknownPeer,
+                        format!("{address} is neither connected nor dialled"),
+                    )),
                 },
                 KnownPeer::Libp2p(peer) => {
                     self.network.disconnect(peer).await.map_err(|e| ApiError::unavailable(e.to_string()))
@@ -77,8 +80,8 @@ impl Networks for NodeNetworks {
     }
 }
 
-fn libp2p_peer(peer: &PeerInfo) -> dto::Peer {
-    dto::Peer {
+fn libp2p_peer(peer: &PeerInfo) -> dto::ConnectedPeer {
+    dto::ConnectedPeer {
         transport: "libp2p".into(),
         peer_id: Some(peer.peer_id.to_string()),
         node_id: peer.node_id.map(|id| id.to_string()),
@@ -94,12 +97,12 @@ fn libp2p_peer(peer: &PeerInfo) -> dto::Peer {
 }
 
 /// A legacy peer. The protocol has no handshake, so the peer's node id is not known.
-fn legacy_peer(peer: &BridgePeer) -> dto::Peer {
+fn legacy_peer(peer: &BridgePeer) -> dto::ConnectedPeer {
     let (direction, address) = match &peer.link.direction {
-        Direction::Dialled(address) => ("outbound", address.to_string()),
-        Direction::Accepted => ("inbound", peer.link.remote.to_string()),
+        LinkDirection::Dialled(address) => ("outbound", address.to_string()),
+        LinkDirection::Accepted => ("inbound", peer.link.remote.to_string()),
     };
-    dto::Peer {
+    dto::ConnectedPeer {
         transport: "legacy".into(),
         peer_id: None,
         node_id: None,
@@ -111,7 +114,7 @@ fn legacy_peer(peer: &BridgePeer) -> dto::Peer {
         score: 0.0 - f64::from(peer.points),
         received: Some(peer.stats.received),
         sent: Some(peer.stats.sent),
-        state: Some(peer.stats.state.name().into()),
+        state: Some(peer.stats.phase.name().into()),
     }
 }
 

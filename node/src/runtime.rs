@@ -7,14 +7,14 @@
 use std::{
     ffi::OsString,
     net::{IpAddr, SocketAddr},
-    ops::{ControlFlow, RangeInclusive},
-    path::{Path, PathBuf},
+    ops::RangeInclusive,
+    path::PathBuf,
     sync::Arc,
     time::{Duration, Instant},
 };
 
 use libp2p::Multiaddr;
-use spore_api::{Api, live::LiveNode, problem::ApiError, view::View};
+use spore_api::{Api, live::LiveNode, problem::ApiError, view::StoreView};
 use spore_base::{
     clock::unix_now, fetch::ArtifactSource, mode::Mode, peer_address::PeerAddress, private_file::FileError,
     progress::RunProgress, shutdown::Shutdown,
@@ -23,7 +23,7 @@ use spore_bridge::{BridgeConfig, ListenError, Listeners, PublicPeer};
 use spore_ingest::{Ingest, StoreEvent};
 use spore_network::{NetworkConfig, NetworkError};
 use spore_protocol::{Identity, NodeId};
-use spore_storage::{Progress, Store, StoreError};
+use spore_storage::{Store, StoreError};
 use tokio::{
     net::TcpListener,
     sync::{broadcast, watch},
@@ -42,8 +42,6 @@ use crate::{
 
 /// How long the parts may take to end: a worker is killed, the store flushed, streams closed.
 const END_WITHIN: Duration = Duration::from_secs(20);
-/// How often the upgrade of a store is told of, which takes minutes for a million records.
-const TELL_PROGRESS: Duration = Duration::from_secs(2);
 
 /// How a node is to run.
 #[derive(Clone)]
@@ -146,7 +144,7 @@ struct Lab<'a> {
 /// A running node.
 pub struct Node {
     pub live: LiveNode,
-    pub view: View,
+    pub view: StoreView,
     pub node_id: NodeId,
     /// Where the API answers on this machine.
     pub address: SocketAddr,
@@ -173,7 +171,7 @@ impl Node {
     pub async fn start(options: Options, data: DataDir) -> Result<Self, StartError> {
         data.create()?;
         let found = identity_file::load_or_create(&data.identity())?;
-        let store = open_store(data.root())?;
+        let store = Store::open(data.root())?;
         let token = data.token_or_new()?;
         let (listener, address) = listen_for_api(options.web).await?;
         let legacy = Listeners::bind(options.bridge.listen).await?;
@@ -190,15 +188,22 @@ impl Node {
             spore_network::start(config, store.clone(), ingest.clone(), events.subscribe(), wants, shutdown.clone())?;
         watch_over(&mut parts, "network", swarm);
         let config = BridgeConfig { known: Some(data.known_peers()), ..options.bridge.clone() };
-        let (bridge, hub) =
-            spore_bridge::start(config, legacy, store.clone(), ingest.clone(), events.clone(), shutdown.clone());
+        let (bridge, hub) = spore_bridge::start(
+            config,
+            legacy,
+            store.clone(),
+            ingest.clone(),
+            events.clone(),
+            Arc::new(unix_now),
+            shutdown.clone(),
+        );
         watch_over(&mut parts, "bridge", hub);
         let sources: Arc<dyn ArtifactSource> =
             Arc::new(ArtifactSources::new(store.clone(), network.clone(), Some(bridge.clone())));
         look_after(&mut parts, &store, sources.clone(), options.cache, events.subscribe(), &shutdown);
 
         let node_id = found.identity.node_id();
-        let view = View::new(store.clone(), Some(node_id));
+        let view = StoreView::new(store.clone(), Some(node_id));
         let task = options.task.as_deref().map(|task| view.resolve_task(task)).transpose()?;
         if let Some(task) = task {
             // It may be known to others only: following it brings it here.
@@ -299,18 +304,6 @@ pub async fn asked_to_end() {
     }
 }
 
-/// Opens the store, and logs how far its upgrade is where it is of an older format.
-fn open_store(dir: &Path) -> Result<Store, StoreError> {
-    let mut told: Option<Instant> = None;
-    Store::open_with(dir, &mut |Progress { stage, done, total }| {
-        if done == total || told.is_none_or(|at| at.elapsed() >= TELL_PROGRESS) {
-            tracing::info!(done, total, "{stage}");
-            told = Some(Instant::now());
-        }
-        ControlFlow::Continue(())
-    })
-}
-
 /// Starts what keeps the store whole and tidy.
 fn look_after(
     parts: &mut JoinSet<&'static str>,
@@ -381,7 +374,7 @@ mod trainer {
 
     use super::*;
     use spore_lab::{
-        engine::{self, Engine, Role, Settings},
+        engine::{self, Engine, EngineSettings},
         research, verify,
     };
 
@@ -426,10 +419,9 @@ mod trainer {
         pub fn start(self, lab: Lab<'_>, parts: &mut JoinSet<&'static str>) {
             let Lab { options, live, identity, store, artifacts, progress, shutdown } = lab;
             let Some(ready) = self.0 else { return };
-            let role = if options.mode == Mode::Research { Role::Research } else { Role::Verify };
-            let settings = Settings {
+            let settings = EngineSettings {
                 pinned: live.pinned.subscribe(),
-                verify_rate: options.verify_rate.unwrap_or(verify::default_rate(role)),
+                verify_rate: options.verify_rate.unwrap_or(verify::default_rate(options.mode)),
                 resource: options.resource.into(),
                 // Not the choice that was asked for: `auto` might mean another device later.
                 device: ready.profile.backend.into(),
@@ -446,9 +438,9 @@ mod trainer {
                 settings,
                 events: live.events.clone(),
                 progress,
-                lease: Arc::new(Semaphore::new(1)),
+                permit: Arc::new(Semaphore::new(1)),
             });
-            if role == Role::Research {
+            if options.mode == Mode::Research {
                 watch_over(
                     parts,
                     "research",

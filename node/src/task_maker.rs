@@ -22,6 +22,7 @@ impl TaskMaker for NodeTaskMaker {
 
 #[cfg(feature = "trainer")]
 async fn create(maker: &NodeTaskMaker, new: dto::NewTask) -> Result<TaskId, ApiError> {
+    use spore_api::problem::ProblemKind;
     use spore_base::clock::unix_now;
     use spore_lab::research::create::{CreateError, TaskDraft, create_task};
 
@@ -31,7 +32,7 @@ async fn create(maker: &NodeTaskMaker, new: dto::NewTask) -> Result<TaskId, ApiE
         name: new.name,
         description: new.description,
         task_type: new.task_type,
-        artifact_type: new.artifact_type,
+        artifact_type: new.artifact_type.into(),
         metric: new.metric,
         goal: new.goal.parse().map_err(bad)?,
         base: new.base,
@@ -42,9 +43,7 @@ async fn create(maker: &NodeTaskMaker, new: dto::NewTask) -> Result<TaskId, ApiE
     created.map(|manifest| manifest.id().into()).map_err(|error| match error {
         CreateError::Store(error) => error.into(),
         CreateError::Publish(reason) => ApiError::unavailable(reason),
-        CreateError::Dataset(_) => {
-            ApiError::not_found(error.to_string()).hint("`spore data add FILE` adds one and prints its CID")
-        }
+        CreateError::Dataset(_) => ApiError::new(ProblemKind::UnknownDataset, error.to_string()),
         CreateError::DatasetSize { .. } => ApiError::bad_request(error.to_string())
             .hint("take another dataset; less training time needs a smaller one"),
         other => ApiError::bad_request(other.to_string()),

@@ -1,16 +1,16 @@
-//! Hardware classes: results compare only between devices of one class, since the time budget
-//! is fixed and a faster device trains on more.
+//! Hardware classes. Results are comparable only between devices of one class: the time budget is
+//! fixed, and a faster device trains on more data.
 
 use std::fmt;
 
 use serde::{Deserialize, Serialize};
 
-/// A class such as `RTX_4090`, `H100`, `APPLE_MPS` or `CPU`.
+/// A class of devices, such as `RTX_4090`, `H100`, `APPLE_MPS` or `CPU`.
 #[derive(Clone, Debug, PartialEq, Eq, Hash, PartialOrd, Ord, Serialize, Deserialize)]
 pub struct HardwareClass(String);
 
 impl HardwareClass {
-    /// The class of a device, from the name that its driver gives it (protocol facts, part 5).
+    /// The class of a device, derived from the name that its driver gives it as the reference does.
     pub fn of(device: &str) -> Self {
         let mut name = String::new();
         for c in device.trim().to_uppercase().chars() {
@@ -37,7 +37,7 @@ impl HardwareClass {
         &self.0
     }
 
-    /// Largest difference on the metric between two honest runs of one script in this class.
+    /// Largest difference of the metric between two honest runs of one script in this class.
     pub fn tolerance(&self) -> f64 {
         match self.0.as_str() {
             "H100" | "A100" => 0.0015,
@@ -47,7 +47,8 @@ impl HardwareClass {
     }
 }
 
-/// `RTX` or `GTX`, perhaps `_`, then three or four digits, anywhere in the name.
+/// The class of a name that contains `RTX` or `GTX`, an optional `_`, and at least three digits, of which
+/// the first four count.
 fn geforce(name: &str) -> Option<String> {
     for family in ["RTX", "GTX"] {
         for (at, _) in name.match_indices(family) {

@@ -1,90 +1,164 @@
-//! Control events: signed claims about records, such as a re-run's result or a challenge.
+//! Control events: signed claims about records, such as the result of a re-run or a challenge.
 //!
-//! What they claim is never believed: [`crate::verdict`] computes from the measurements in them.
+//! No node believes a claim. Each node computes [verdicts](crate::verdict) from the measurements in the
+//! events.
+
+use std::fmt;
 
 use crate::{
     Kind, NodeId, Object, RecordId, Reject, TaskId,
-    fields::Fields,
     json::{Map, Value},
     object::FieldReader,
 };
 
-/// The version that we publish.
+/// The version that this program publishes.
 pub const CONTROL_VERSION: u64 = 1;
 
-/// One re-run of a record: the heart of three of the four types.
+/// The type of a control event: the text in its signed field `type`.
+#[derive(Clone, Debug, PartialEq, Eq, Hash)]
+pub enum ControlKind {
+    Verification,
+    Challenge,
+    ChallengeResponse,
+    Dispute,
+    /// A type that this version does not know, by its signed name. `From` never returns the name of
+    /// another variant here.
+    Other(String),
+}
+
+impl ControlKind {
+    /// The types that this version and the reference know.
+    pub const KNOWN: [Self; 4] = [Self::Verification, Self::Challenge, Self::ChallengeResponse, Self::Dispute];
+
+    /// The text that events sign.
+    pub fn name(&self) -> &str {
+        match self {
+            Self::Verification => "verification",
+            Self::Challenge => "challenge",
+            Self::ChallengeResponse => "challenge_response",
+            Self::Dispute => "dispute",
+            Self::Other(name) => name,
+        }
+    }
+
+    /// Whether this version knows what an event of this type says.
+    pub const fn is_known(&self) -> bool {
+        !matches!(self, Self::Other(_))
+    }
+
+    /// The known type of this name.
+    pub fn known(name: &str) -> Option<Self> {
+        Self::KNOWN.into_iter().find(|known| known.name() == name)
+    }
+}
+
+impl From<&str> for ControlKind {
+    fn from(name: &str) -> Self {
+        Self::known(name).unwrap_or_else(|| Self::Other(name.to_owned()))
+    }
+}
+
+impl fmt::Display for ControlKind {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        // `pad`, so that a precision such as `{:.40}` shortens untrusted text.
+        f.pad(self.name())
+    }
+}
+
+/// How a dispute over a record's result ends.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+pub enum DisputeOutcome {
+    /// The record's result holds.
+    Upheld,
+    /// The record's result does not hold.
+    Rejected,
+}
+
+impl DisputeOutcome {
+    /// The text that `dispute` events sign.
+    pub const fn name(self) -> &'static str {
+        match self {
+            Self::Upheld => "upheld",
+            Self::Rejected => "rejected",
+        }
+    }
+}
+
+/// One re-run of a record. Events of three of the four known types report one.
 #[derive(Clone, Debug, PartialEq)]
 pub struct Rerun {
     pub experiment_id: RecordId,
-    /// The sender's claim of the record's task, where given.
+    /// The record's task as the signer says. None if the event names no task.
     pub task_id: Option<TaskId>,
-    /// Who ran it; always the event's signer.
+    /// The node that re-ran the record. Always the event's signer.
     pub node_id: NodeId,
-    /// The device as its driver names it; empty where the sender gave none.
+    /// The device's name as its driver gives it. Empty if the event names no device.
     pub gpu: String,
-    /// The metric that came out.
+    /// The metric that the re-run measured.
     pub value: f64,
 }
 
-/// What an event says, by type.
+/// The meaning of an event, by type.
 #[derive(Clone, Debug, PartialEq)]
 pub enum ControlBody {
-    /// The record's result held.
+    /// The signer's re-run confirmed the record.
     Verification(Rerun),
-    /// The record's result did not hold.
+    /// The signer's re-run did not confirm the record.
     Challenge(Rerun),
-    /// A third party's re-run of a challenged record.
+    /// A third node's re-run of a challenged record.
     ChallengeResponse { challenger_id: NodeId, rerun: Rerun },
-    /// The challenger closes its challenge. The outcome that it claims is shown, never used.
-    Dispute { experiment_id: RecordId, task_id: Option<TaskId>, challenger_id: NodeId, outcome: String },
-    /// A type that a later version knows: kept and passed on, without effect here.
+    /// The challenger closes its challenge. The outcome that it claims has no effect and is not kept here.
+    Dispute { experiment_id: RecordId, task_id: Option<TaskId>, challenger_id: NodeId },
+    /// An event of a type that this version does not know. It is stored and forwarded without effect.
     Other { experiment_id: Option<RecordId>, task_id: Option<TaskId> },
 }
 
 /// The signed content of a control event.
 #[derive(Clone, Debug, PartialEq)]
 pub struct ControlEvent {
-    /// `verification`, `challenge`, `challenge_response`, `dispute`, or a later version's.
-    pub kind: String,
-    /// As signed; [`ControlEvent::body`] is its meaning.
+    pub kind: ControlKind,
+    /// The signed fields of the payload. `body` is their meaning.
     pub payload: Map,
     pub body: ControlBody,
     pub node_id: NodeId,
-    /// Unix seconds.
+    /// When the event was made, in Unix seconds, as its signer says.
     pub timestamp: u64,
     pub version: u64,
 }
 
 impl ControlEvent {
-    /// `verification`: the record's result held when its signer re-ran it.
+    /// Makes a `verification`: a re-run confirmed the record of `publisher`. `is_frontier` says whether the
+    /// record was on the frontier then.
     pub fn verification(rerun: Rerun, publisher: NodeId, is_frontier: bool, timestamp: u64) -> Self {
         let mut payload = rerun_payload(&rerun, "verifier");
         payload.insert("verified_node_id".into(), text(publisher));
         payload.insert("is_frontier".into(), Value::Bool(is_frontier));
-        name_event(&mut payload, "verification", &[&rerun.experiment_id.to_string(), &rerun.node_id.to_string()]);
-        Self::assemble("verification", payload, rerun.node_id, ControlBody::Verification(rerun), timestamp)
+        let (kind, node) = (ControlKind::Verification, rerun.node_id);
+        name_event(&mut payload, &kind, &[&rerun.experiment_id.to_string(), &node.to_string()]);
+        Self::assemble(kind, payload, node, ControlBody::Verification(rerun), timestamp)
     }
 
-    /// `challenge`: the record's result did not hold when its signer re-ran it.
+    /// Makes a `challenge`: a re-run did not confirm the record.
     pub fn challenge(rerun: Rerun, timestamp: u64) -> Self {
         let mut payload = rerun_payload(&rerun, "challenger");
-        name_event(&mut payload, "challenge", &[&rerun.experiment_id.to_string(), &rerun.node_id.to_string()]);
-        Self::assemble("challenge", payload, rerun.node_id, ControlBody::Challenge(rerun), timestamp)
+        let (kind, node) = (ControlKind::Challenge, rerun.node_id);
+        name_event(&mut payload, &kind, &[&rerun.experiment_id.to_string(), &node.to_string()]);
+        Self::assemble(kind, payload, node, ControlBody::Challenge(rerun), timestamp)
     }
 
-    /// `challenge_response`: what came out when a third node re-ran a challenged record.
+    /// Makes a `challenge_response`: a third node re-ran the record that `challenger_id` challenged.
     pub fn challenge_response(rerun: Rerun, challenger_id: NodeId, timestamp: u64) -> Self {
         let mut payload = rerun_payload(&rerun, "verifier");
         payload.insert("challenger_id".into(), text(challenger_id));
-        let parts = [rerun.experiment_id.to_string(), challenger_id.to_string(), rerun.node_id.to_string()];
-        name_event(&mut payload, "challenge_response", &parts.each_ref().map(String::as_str));
-        let node = rerun.node_id;
+        let (kind, node) = (ControlKind::ChallengeResponse, rerun.node_id);
+        let parts = [rerun.experiment_id.to_string(), challenger_id.to_string(), node.to_string()];
+        name_event(&mut payload, &kind, &parts.each_ref().map(String::as_str));
         let body = ControlBody::ChallengeResponse { challenger_id, rerun };
-        Self::assemble("challenge_response", payload, node, body, timestamp)
+        Self::assemble(kind, payload, node, body, timestamp)
     }
 
-    /// `dispute`: the challenger closes its challenge. The facts are those of the verdict that it
-    /// computed; receivers compute their own.
+    /// Makes a `dispute`: the challenger closes its challenge. The facts are those of the verdict that
+    /// the challenger computed. Receivers compute their own.
     pub fn dispute(closed: &ClosedDispute, timestamp: u64) -> Self {
         let list = |nodes: &[NodeId]| Value::Array(nodes.iter().map(text).collect());
         let mut payload = Map::from([
@@ -93,27 +167,27 @@ impl ControlEvent {
             ("original_node_id".into(), text(closed.publisher)),
             ("challenger_id".into(), text(closed.challenger)),
             ("challenger_bpb".into(), Value::Float(closed.challenger_value)),
-            ("outcome".into(), if closed.upheld { "upheld" } else { "rejected" }.into()),
+            ("outcome".into(), closed.outcome.name().into()),
             ("ground_truth_bpb".into(), Value::Float(closed.ground_truth)),
             ("verifier_count".into(), (closed.winners.len() as u64 + closed.losers.len() as u64).into()),
             ("winner_verifier_ids".into(), list(&closed.winners)),
             ("loser_verifier_ids".into(), list(&closed.losers)),
         ]);
-        name_event(&mut payload, "dispute", &[&closed.experiment_id.to_string(), &closed.challenger.to_string()]);
+        let kind = ControlKind::Dispute;
+        name_event(&mut payload, &kind, &[&closed.experiment_id.to_string(), &closed.challenger.to_string()]);
         let body = ControlBody::Dispute {
             experiment_id: closed.experiment_id,
             task_id: closed.task_id,
             challenger_id: closed.challenger,
-            outcome: if closed.upheld { "upheld" } else { "rejected" }.into(),
         };
-        Self::assemble("dispute", payload, closed.challenger, body, timestamp)
+        Self::assemble(kind, payload, closed.challenger, body, timestamp)
     }
 
-    fn assemble(kind: &str, payload: Map, node_id: NodeId, body: ControlBody, timestamp: u64) -> Self {
-        Self { kind: kind.into(), payload, body, node_id, timestamp, version: CONTROL_VERSION }
+    fn assemble(kind: ControlKind, payload: Map, node_id: NodeId, body: ControlBody, timestamp: u64) -> Self {
+        Self { kind, payload, body, node_id, timestamp, version: CONTROL_VERSION }
     }
 
-    /// The record spoken of.
+    /// The record that the event is about.
     pub fn experiment_id(&self) -> Option<RecordId> {
         match &self.body {
             ControlBody::Verification(rerun)
@@ -124,7 +198,7 @@ impl ControlEvent {
         }
     }
 
-    /// The sender's claim of the record's task: good for choosing a topic, not for deciding.
+    /// The record's task as the signer says. It chooses the topic of the event and decides nothing.
     pub fn claimed_task(&self) -> Option<TaskId> {
         match &self.body {
             ControlBody::Verification(rerun)
@@ -134,7 +208,7 @@ impl ControlEvent {
         }
     }
 
-    /// The re-run in it, if it is one.
+    /// The re-run that the event reports.
     pub fn rerun(&self) -> Option<&Rerun> {
         match &self.body {
             ControlBody::Verification(rerun)
@@ -145,7 +219,7 @@ impl ControlEvent {
     }
 }
 
-/// What a `dispute` event tells.
+/// The facts in a `dispute` event.
 #[derive(Clone, Debug, PartialEq)]
 pub struct ClosedDispute {
     pub experiment_id: RecordId,
@@ -153,11 +227,12 @@ pub struct ClosedDispute {
     pub publisher: NodeId,
     pub challenger: NodeId,
     pub challenger_value: f64,
-    /// The record's result held.
-    pub upheld: bool,
+    pub outcome: DisputeOutcome,
+    /// Median of record, challenger and responses.
     pub ground_truth: f64,
-    /// Responders on the side of the outcome.
+    /// Nodes whose responses support the outcome.
     pub winners: Vec<NodeId>,
+    /// Nodes whose responses contradict it.
     pub losers: Vec<NodeId>,
 }
 
@@ -175,33 +250,31 @@ fn rerun_payload(rerun: &Rerun, actor: &str) -> Map {
     ])
 }
 
-fn name_event(payload: &mut Map, kind: &str, parts: &[&str]) {
+fn name_event(payload: &mut Map, kind: &ControlKind, parts: &[&str]) {
     payload.insert("event_id".into(), Value::String(format!("{kind}:{}", parts.join(":"))));
 }
 
-/// The node that a payload says acted, and the field that names it.
+/// The node that acted, as the payload says, and the field that names it.
 type Actor = (NodeId, &'static str);
 
-/// Reads a payload's meaning. Fields that the meaning does not need may be missing or added: the
-/// reference's own versions differ in them.
-fn read_body(kind: &str, payload: &Map) -> Result<(ControlBody, Option<Actor>), Reject> {
-    let mut f = Fields(payload.clone());
-    let task_id = if f.0.contains_key("task_id") { f.optional_id("task_id")? } else { None };
+/// Reads the meaning of a payload. Other fields than those that the meaning needs may be missing or
+/// added, for the versions of the reference differ in them.
+fn read_body(kind: &ControlKind, payload: &Map) -> Result<(ControlBody, Option<Actor>), Reject> {
+    let mut f = FieldReader(payload.clone());
+    let task_id = if f.has("task_id") { f.optional_id("task_id")? } else { None };
     let actor = match kind {
-        "verification" | "challenge_response" => "verifier",
-        "challenge" => "challenger",
-        "dispute" => {
+        ControlKind::Verification | ControlKind::ChallengeResponse => "verifier",
+        ControlKind::Challenge => "challenger",
+        ControlKind::Dispute => {
             let challenger_id = f.id("challenger_id")?;
-            let body = ControlBody::Dispute {
-                experiment_id: f.id("experiment_id")?,
-                task_id,
-                challenger_id,
-                outcome: if f.0.contains_key("outcome") { f.text("outcome")? } else { String::new() },
-            };
+            let body = ControlBody::Dispute { experiment_id: f.id("experiment_id")?, task_id, challenger_id };
+            if f.has("outcome") {
+                f.text("outcome")?;
+            }
             return Ok((body, Some((challenger_id, "challenger_id"))));
         }
-        _ => {
-            let experiment_id = if f.0.contains_key("experiment_id") { f.optional_id("experiment_id")? } else { None };
+        ControlKind::Other(_) => {
+            let experiment_id = if f.has("experiment_id") { f.optional_id("experiment_id")? } else { None };
             return Ok((ControlBody::Other { experiment_id, task_id }, None));
         }
     };
@@ -210,13 +283,13 @@ fn read_body(kind: &str, payload: &Map) -> Result<(ControlBody, Option<Actor>), 
         experiment_id: f.id("experiment_id")?,
         task_id,
         node_id: f.id(&format!("{actor}_id"))?,
-        gpu: if f.0.contains_key(&gpu_field) { f.text(&gpu_field)? } else { String::new() },
+        gpu: if f.has(&gpu_field) { f.text(&gpu_field)? } else { String::new() },
         value: f.number(&format!("{actor}_bpb"))?,
     };
     let signer = Some((rerun.node_id, if actor == "verifier" { "verifier_id" } else { "challenger_id" }));
     let body = match kind {
-        "verification" => ControlBody::Verification(rerun),
-        "challenge" => ControlBody::Challenge(rerun),
+        ControlKind::Verification => ControlBody::Verification(rerun),
+        ControlKind::Challenge => ControlBody::Challenge(rerun),
         _ => ControlBody::ChallengeResponse { challenger_id: f.id("challenger_id")?, rerun },
     };
     Ok((body, signer))
@@ -227,9 +300,8 @@ impl Object for ControlEvent {
     const ID_FIELD: &'static str = "id";
     const SIGNER_FIELD: &'static str = "node_id";
 
-    fn read(reader: &mut FieldReader) -> Result<Self, Reject> {
-        let f = &mut reader.0;
-        let kind = f.text("type")?;
+    fn read(f: &mut FieldReader) -> Result<Self, Reject> {
+        let kind = ControlKind::from(f.text("type")?.as_str());
         let payload = f.object("payload")?;
         let node_id = f.id("node_id")?;
         let (body, actor) = read_body(&kind, &payload)?;
@@ -243,7 +315,7 @@ impl Object for ControlEvent {
 
     fn signed_fields(&self) -> Map {
         Map::from([
-            ("type".into(), Value::String(self.kind.clone())),
+            ("type".into(), self.kind.name().into()),
             ("payload".into(), Value::Object(self.payload.clone())),
             ("node_id".into(), text(self.node_id)),
             ("timestamp".into(), self.timestamp.into()),
@@ -257,5 +329,20 @@ impl Object for ControlEvent {
 
     fn timestamp(&self) -> u64 {
         self.timestamp
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn names_of_known_types_round_trip_and_unknown_ones_keep_their_text() {
+        for kind in ControlKind::KNOWN {
+            assert_eq!(ControlKind::from(kind.name()), kind);
+        }
+        let unknown = ControlKind::from("merge");
+        assert_eq!((unknown.name(), unknown.is_known()), ("merge", false));
+        assert_eq!(format!("{unknown:.3}"), "mer", "untrusted text can be shortened");
     }
 }

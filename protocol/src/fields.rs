@@ -1,4 +1,4 @@
-//! Reading the fields of a signed object: each taken once, by name and type; none left over.
+//! Reads the fields of a signed object: each once, by name and type, with none left over.
 
 use std::str::FromStr;
 
@@ -7,26 +7,26 @@ use crate::{
     json::{Map, Value},
 };
 
-/// The fields of an object not yet taken.
-pub struct Fields(pub Map);
+/// The fields of an object that have not been read yet. Only the objects of this crate read them.
+pub struct FieldReader(pub(crate) Map);
 
-fn wrong(field: &str, expected: &'static str) -> Reject {
-    Reject::WrongType { field: field.to_owned(), expected }
-}
+impl FieldReader {
+    pub(crate) fn has(&self, name: &str) -> bool {
+        self.0.contains_key(name)
+    }
 
-impl Fields {
     fn take(&mut self, name: &str) -> Result<Value, Reject> {
         self.0.remove(name).ok_or_else(|| Reject::MissingField(name.to_owned()))
     }
 
-    pub fn text(&mut self, name: &str) -> Result<String, Reject> {
+    pub(crate) fn text(&mut self, name: &str) -> Result<String, Reject> {
         match self.take(name)? {
             Value::String(text) => Ok(text),
             _ => Err(wrong(name, "text")),
         }
     }
 
-    pub fn unsigned(&mut self, name: &str) -> Result<u64, Reject> {
+    pub(crate) fn unsigned(&mut self, name: &str) -> Result<u64, Reject> {
         let expected = "an integer of at least 0 that fits 64 bits";
         match self.take(name)? {
             Value::Int(i) => u64::try_from(i).map_err(|_| wrong(name, expected)),
@@ -34,9 +34,9 @@ impl Fields {
         }
     }
 
-    /// A number spelled either way.
+    /// A number in either spelling, as integer or as float.
     #[allow(clippy::cast_precision_loss, reason = "Python's own conversion rounds the same way")]
-    pub fn number(&mut self, name: &str) -> Result<f64, Reject> {
+    pub(crate) fn number(&mut self, name: &str) -> Result<f64, Reject> {
         match self.take(name)? {
             Value::Int(i) => Ok(i as f64),
             Value::Float(x) => Ok(x),
@@ -44,19 +44,19 @@ impl Fields {
         }
     }
 
-    pub fn object(&mut self, name: &str) -> Result<Map, Reject> {
+    pub(crate) fn object(&mut self, name: &str) -> Result<Map, Reject> {
         match self.take(name)? {
             Value::Object(map) => Ok(map),
             _ => Err(wrong(name, "an object")),
         }
     }
 
-    pub fn id<T: FromStr>(&mut self, name: &str) -> Result<T, Reject> {
+    pub(crate) fn id<T: FromStr>(&mut self, name: &str) -> Result<T, Reject> {
         self.text(name)?.parse().map_err(|_| wrong(name, "64 lower-case hex digits"))
     }
 
-    /// An id, or none where the text is empty.
-    pub fn optional_id<T: FromStr>(&mut self, name: &str) -> Result<Option<T>, Reject> {
+    /// An id. None if the text is empty.
+    pub(crate) fn optional_id<T: FromStr>(&mut self, name: &str) -> Result<Option<T>, Reject> {
         let text = self.text(name)?;
         if text.is_empty() {
             return Ok(None);
@@ -64,8 +64,8 @@ impl Fields {
         text.parse().map(Some).map_err(|_| wrong(name, "64 lower-case hex digits, or empty"))
     }
 
-    /// An id, or none where the value is null.
-    pub fn nullable_id<T: FromStr>(&mut self, name: &str) -> Result<Option<T>, Reject> {
+    /// An id. None if the value is null.
+    pub(crate) fn nullable_id<T: FromStr>(&mut self, name: &str) -> Result<Option<T>, Reject> {
         match self.take(name)? {
             Value::Null => Ok(None),
             Value::String(text) => text.parse().map(Some).map_err(|_| wrong(name, "64 lower-case hex digits, or null")),
@@ -73,13 +73,16 @@ impl Fields {
         }
     }
 
-    /// One word of a fixed set.
-    pub fn word<T: FromStr>(&mut self, name: &str, expected: &'static str) -> Result<T, Reject> {
+    /// One word out of a fixed set, which `expected` lists for the error.
+    pub(crate) fn word<T: FromStr>(&mut self, name: &str, expected: &'static str) -> Result<T, Reject> {
         self.text(name)?.parse().map_err(|_| wrong(name, expected))
     }
 
-    /// Nothing may be left.
-    pub fn finish(self) -> Result<(), Reject> {
+    /// Checks that all fields have been read.
+    ///
+    /// # Errors
+    /// [`Reject::UnknownField`] for a field that is left.
+    pub(crate) fn finish(self) -> Result<(), Reject> {
         match self.0.into_keys().next() {
             Some(name) => Err(Reject::UnknownField(name)),
             None => Ok(()),
@@ -87,7 +90,11 @@ impl Fields {
     }
 }
 
-/// Text of an optional id as it is signed: empty where there is none.
+/// The signed text of an optional id: empty if there is none.
 pub fn text_or_empty<T: ToString>(id: Option<T>) -> Value {
     Value::String(id.map(|id| id.to_string()).unwrap_or_default())
+}
+
+fn wrong(field: &str, expected: &'static str) -> Reject {
+    Reject::WrongType { field: field.to_owned(), expected }
 }

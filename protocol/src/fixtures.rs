@@ -19,11 +19,8 @@
 #![allow(clippy::panic, reason = "a test that builds an invalid object must stop and say why")]
 
 use crate::{
-    Cid, ControlEvent, Goal, Identity, NodeProfile, Object, Record, RecordId, Signed, SignedObject, Status, TaskId,
-    TaskManifest, Verified,
-    control::Rerun,
-    manifest::{MANIFEST_VERSION, STARLARK_TRAIN_SCRIPT},
-    profile::PROFILE_VERSION,
+    ArtifactType, Cid, ControlEvent, Goal, Identity, NodeProfile, Object, Record, RecordId, Signed, SignedObject,
+    Status, TaskId, TaskManifest, Verified, control::Rerun, manifest::MANIFEST_VERSION, profile::PROFILE_VERSION,
     record::RECORD_VERSION,
 };
 
@@ -50,7 +47,7 @@ pub fn manifest(by: &Identity) -> TaskManifest {
         name: "task".into(),
         description: String::new(),
         task_type: "ml_train".into(),
-        artifact_type: STARLARK_TRAIN_SCRIPT.into(),
+        artifact_type: ArtifactType::Starlark,
         metric: "val_bpb".into(),
         goal: Goal::Minimize,
         base_code_cid: Some(Cid::of(b"base")),

@@ -1,38 +1,29 @@
-//! The legacy wire: a 4-byte big-endian length, then the UTF-8 JSON of a type and its payload.
+//! Frames of the legacy wire: a length of 4 bytes, big-endian, then the JSON of a type and a payload.
 
 use crate::{
     Reject,
     json::{Map, Value},
 };
 
-/// Bytes of the length that precedes each frame's body.
+/// Bytes of the header, which holds the length of the body.
 pub const HEADER_BYTES: usize = 4;
 
-/// Largest body, as in the reference.
+/// Largest body in bytes, as in the reference.
 pub const MAX_BODY_BYTES: usize = 10 * 1024 * 1024;
 
-/// One frame's content.
+/// The content of one frame.
 #[derive(Clone, Debug, PartialEq)]
 pub struct Frame {
-    /// Such as `experiment` or `ping`.
+    /// Type of the message, such as `experiment` or `ping`.
     pub kind: String,
     pub payload: Value,
 }
 
-/// The length of the body that follows a header.
-///
-/// # Errors
-/// [`Reject::TooLarge`] above [`MAX_BODY_BYTES`].
-pub fn body_length(header: [u8; HEADER_BYTES]) -> Result<usize, Reject> {
-    let size = usize::try_from(u32::from_be_bytes(header)).unwrap_or(usize::MAX);
-    if size > MAX_BODY_BYTES { Err(Reject::TooLarge { size, limit: MAX_BODY_BYTES }) } else { Ok(size) }
-}
-
 impl Frame {
-    /// Reads a frame's body. Without a payload it has an empty one, as in the reference.
+    /// Reads the body of a frame. A missing payload is an empty one, as in the reference.
     ///
     /// # Errors
-    /// What is wrong with the JSON, a missing type, or an unknown or ill-typed field.
+    /// What is wrong with the JSON, or a missing, unknown or ill-typed field.
     pub fn decode(body: &[u8]) -> Result<Self, Reject> {
         let Value::Object(mut map) = Value::parse(body)? else { return Err(Reject::NotAnObject) };
         let kind = match map.remove("type") {
@@ -47,7 +38,7 @@ impl Frame {
         }
     }
 
-    /// Header and body.
+    /// The bytes of the frame: header and body.
     ///
     /// # Errors
     /// [`Reject::TooLarge`] when the body exceeds [`MAX_BODY_BYTES`].

@@ -1,4 +1,4 @@
-//! Identifiers: 32 bytes each, lower-case hex as text, one type for each meaning.
+//! Identifiers: 32 bytes, written as lower-case hex, with one type for each meaning.
 
 use std::{fmt, str::FromStr};
 
@@ -17,18 +17,18 @@ fn parse_hex(text: &str) -> Option<[u8; 32]> {
 }
 
 macro_rules! id {
-    ($(#[$doc:meta] $name:ident),* $(,)?) => {$(
-        #[$doc]
+    ($($(#[$doc:meta])+ $name:ident),* $(,)?) => {$(
+        $(#[$doc])+
         #[derive(Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord)]
         pub struct $name(pub [u8; 32]);
 
         impl $name {
-            /// The bytes, for keys and hashing.
+            /// The 32 bytes.
             pub const fn as_bytes(&self) -> &[u8; 32] {
                 &self.0
             }
 
-            /// The first eight digits, for people.
+            /// The first eight hex digits, for people.
             pub fn short(&self) -> String {
                 self.to_string().chars().take(8).collect()
             }
@@ -54,7 +54,7 @@ macro_rules! id {
             }
         }
 
-        /// As hex text in human-readable formats (JSON), as 32 bytes in others (CBOR).
+        /// Hex text in human-readable formats such as JSON, a byte string in others such as CBOR.
         impl Serialize for $name {
             fn serialize<S: Serializer>(&self, s: S) -> Result<S::Ok, S::Error> {
                 if s.is_human_readable() { s.collect_str(self) } else { s.serialize_bytes(&self.0) }
@@ -66,8 +66,7 @@ macro_rules! id {
                 if d.is_human_readable() {
                     String::deserialize(d)?.parse().map_err(D::Error::custom)
                 } else {
-                    let bytes = crate::cbor::Bytes::deserialize(d)?;
-                    bytes.0.try_into().map(Self).map_err(|_| D::Error::custom("expected 32 bytes"))
+                    crate::cbor::ByteArray::deserialize(d).map(|bytes| Self(bytes.into_array()))
                 }
             }
         }
@@ -77,22 +76,23 @@ macro_rules! id {
 id! {
     /// SHA-256 of an experiment record's canonical bytes.
     RecordId,
-    /// SHA-256 of a task manifest's canonical bytes, or the id of the record that founded a legacy task.
+    /// SHA-256 of a task manifest's canonical bytes. In a legacy task without a manifest, the id of the
+    /// record that founded the task.
     TaskId,
     /// SHA-256 of a control event's canonical bytes.
     EventId,
     /// SHA-256 of a node profile's canonical bytes.
     ProfileId,
-    /// SHA-256 of any signed object's canonical bytes, where the kind does not matter.
+    /// SHA-256 of the canonical bytes of a signed object of any kind.
     ObjectId,
-    /// SHA-256 of an artifact's bytes: a script, a dataset, an evaluator's description.
+    /// SHA-256 of the bytes of an artifact: a script, a dataset or an evaluator's description.
     Cid,
     /// A node's Ed25519 public key.
     NodeId,
 }
 
 impl Cid {
-    /// The address of these bytes.
+    /// The hash of these bytes.
     pub fn of(bytes: &[u8]) -> Self {
         Self(Sha256::digest(bytes).into())
     }
@@ -106,7 +106,7 @@ macro_rules! object_id {
 }
 object_id!(RecordId, TaskId, EventId, ProfileId);
 
-/// A legacy task bears the id of the record that founded it.
+/// A legacy task has the id of the record that founded it.
 impl From<RecordId> for TaskId {
     fn from(id: RecordId) -> Self {
         Self(id.0)
@@ -118,7 +118,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn only_lower_case_hex_of_the_right_length_is_an_id() {
+    fn id_is_lower_case_hex_of_64_digits() {
         let text = "ab".repeat(32);
         assert_eq!(text.parse::<Cid>().unwrap().to_string(), text);
         for bad in ["", "ab", &"AB".repeat(32), &"ab".repeat(33), &"zz".repeat(32)] {

@@ -1,4 +1,4 @@
-//! A node's Ed25519 key: signs objects; its public half is the node's name.
+//! A node's Ed25519 key pair. The private key signs objects, the public key is the node's id.
 
 use std::cell::Cell;
 
@@ -6,7 +6,7 @@ use ed25519_dalek::{Signer, SigningKey, VerifyingKey};
 
 use crate::{NodeId, Object, Reject, Signed, Verified};
 
-/// A signing key. Reading, keeping and protecting its file is the node's business.
+/// A signing key. The node reads, writes and protects its file.
 #[derive(Clone)]
 pub struct Identity {
     key: SigningKey,
@@ -19,12 +19,12 @@ impl std::fmt::Debug for Identity {
 }
 
 impl Identity {
-    /// The key of a 32-byte seed, which must come from a secure source.
+    /// The key of a 32-byte seed. The seed of a real node must come from a secure random source.
     pub fn from_seed(seed: &[u8; 32]) -> Self {
         Self { key: SigningKey::from_bytes(seed) }
     }
 
-    /// The secret seed, for the identity file and libp2p's key pair only.
+    /// The secret seed. Only for the identity file and for libp2p's key pair.
     pub fn seed(&self) -> [u8; 32] {
         self.key.to_bytes()
     }
@@ -36,8 +36,8 @@ impl Identity {
     /// Signs an object that names this node as its signer.
     ///
     /// # Errors
-    /// [`Reject::BadSignature`] when the object names another signer, and whatever
-    /// [`Signed::from_canonical`] finds wrong with its fields.
+    /// [`Reject::BadSignature`] when the object names another signer, and the errors of
+    /// [`Signed::from_canonical`] for invalid fields.
     pub fn sign<T: Object>(&self, object: &T) -> Result<Verified<T>, Reject> {
         let canonical = object.canonical();
         let signature = self.key.sign(canonical.as_bytes()).to_bytes();
@@ -45,7 +45,8 @@ impl Identity {
     }
 }
 
-/// Strict verification: canonical S, no small-order keys. One rule everywhere.
+/// Verifies strictly: canonical S, no small-order keys. All nodes must agree on what is valid, so there
+/// is no other rule anywhere.
 pub(crate) fn verify(node: &NodeId, bytes: &[u8], signature: &[u8; 64], field: &'static str) -> Result<(), Reject> {
     let key = verifying_key(node).ok_or(Reject::BadKey { field })?;
     let signature = ed25519_dalek::Signature::from_bytes(signature);
@@ -53,8 +54,8 @@ pub(crate) fn verify(node: &NodeId, bytes: &[u8], signature: &[u8; 64], field: &
 }
 
 thread_local! {
-    /// The key that this thread unpacked last. Histories come in runs of one publisher's objects, and
-    /// unpacking a key takes a tenth of the time of checking a signature.
+    /// The key that this thread decompressed last. Many objects in a row have the same signer, and
+    /// decompressing a key takes a tenth of the time of checking a signature.
     static LAST_KEY: Cell<Option<VerifyingKey>> = const { Cell::new(None) };
 }
 

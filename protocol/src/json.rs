@@ -1,8 +1,8 @@
-//! Strict JSON and its canonical form, to the byte as Python's `json` writes it.
+//! Strict JSON and its canonical form, which equals the output of Python's `json` byte for byte.
 //!
-//! A general JSON library cannot serve: the spelling of a number is part of an object's identity
-//! (`1` and `1.0` differ), duplicate keys and lone surrogates must be named errors, and integers
-//! beyond 64 bits must not turn into floats in silence (docs/adr/0004).
+//! General JSON libraries are not strict enough (docs/adr/0004). The spelling of a number is part of an
+//! object's id, so `1` and `1.0` differ. Duplicate keys and lone surrogates must be errors with a name.
+//! Integers beyond 64 bits must not become floats without an error.
 
 mod canonical;
 mod float;
@@ -15,11 +15,11 @@ use crate::Reject;
 /// Deepest nesting of arrays and objects.
 pub const MAX_DEPTH: usize = 32;
 
-/// Most values in one text. An object has some thirty; a parsed value takes up to eighty times the
-/// bytes of its text, so that without this bound a frame of 10 MiB would become almost a GiB.
+/// Most values in one text. A signed object has about thirty. A parsed value takes up to eighty times
+/// the bytes of its text, so without this limit a frame of 10 MiB could take almost 1 GiB of memory.
 pub const MAX_VALUES: usize = 16_384;
 
-/// A JSON object; `BTreeMap` keeps keys in code point order.
+/// A JSON object. `BTreeMap` keeps the keys in code point order, as canonical text needs them.
 pub type Map = BTreeMap<String, Value>;
 
 /// A JSON value that remembers whether a number was spelled as an integer.
@@ -52,9 +52,9 @@ impl Value {
     /// Reads one JSON text.
     ///
     /// # Errors
-    /// A named [`Reject`] for anything that is not strictly JSON, repeats a key, nests deeper
-    /// than [`MAX_DEPTH`], has more than [`MAX_VALUES`] values, or holds a number that is not
-    /// finite or does not fit 64 bits.
+    /// A [`Reject`] for text that is not strict JSON, repeats a key in one object, nests deeper than
+    /// [`MAX_DEPTH`], has more than [`MAX_VALUES`] values, or has a number that is not finite or does not
+    /// fit 64 bits.
     pub fn parse(bytes: &[u8]) -> Result<Self, Reject> {
         let text =
             std::str::from_utf8(bytes).map_err(|e| Reject::NotJson { at: e.valid_up_to(), what: "invalid UTF-8" })?;
@@ -68,7 +68,7 @@ impl Value {
 struct Parser<'a> {
     text: &'a str,
     at: usize,
-    /// Values begun so far.
+    /// Number of values so far.
     values: usize,
 }
 
@@ -121,11 +121,11 @@ impl Parser<'_> {
             Some(b'n') => self.word("null", Value::Null),
             Some(b'-' | b'0'..=b'9') => self.number(),
             Some(_) => Err(self.error("expected a value")),
-            None => Err(self.error("the text ends too early")),
+            None => Err(self.error("the text ends before a value")),
         }
     }
 
-    /// Past a value inside brackets: whether another follows.
+    /// After a value inside brackets: reads a comma (true) or the closing bracket (false).
     fn more(&mut self, close: u8) -> Result<bool, Reject> {
         self.blanks();
         match self.peek() {
@@ -141,7 +141,7 @@ impl Parser<'_> {
         }
     }
 
-    /// Past an opening bracket: whether it closes at once.
+    /// Reads an opening bracket, and the closing one if it follows at once (true).
     fn empty(&mut self, close: u8) -> bool {
         self.at += 1;
         self.blanks();
@@ -204,7 +204,7 @@ impl Parser<'_> {
                     return Ok(out);
                 }
                 Some(b'\\') => out.push(self.escape()?),
-                _ => return Err(self.error("a raw control character in a string")),
+                _ => return Err(self.error("a control character in a string is not escaped")),
             }
         }
     }
@@ -248,7 +248,7 @@ impl Parser<'_> {
         char::from_u32(code).ok_or(lone)
     }
 
-    /// At a `u`: its four hex digits.
+    /// Reads `u` and four hex digits.
     fn hex4(&mut self) -> Result<u32, Reject> {
         let digits = self.text.get(self.at + 1..self.at + 5).unwrap_or_default();
         if digits.len() != 4 || !digits.bytes().all(|b| b.is_ascii_hexdigit()) {
@@ -271,7 +271,7 @@ impl Parser<'_> {
         self.at += usize::from(self.peek() == Some(b'-'));
         let zero = self.peek() == Some(b'0');
         if self.digits()? > 1 && zero {
-            return Err(self.error("a number starts with a needless zero"));
+            return Err(self.error("a number starts with an extra zero"));
         }
         let mut float = false;
         if self.peek() == Some(b'.') {
@@ -322,7 +322,7 @@ mod tests {
             ("123456.789", "123456.789"),
             ("1.7976931348623157e308", "1.7976931348623157e+308"),
             ("100.0", "100.0"),
-            // Half-way between two shortest ones: the even one, unless it is another number.
+            // Half-way between two shortest texts: Python takes the even one, unless it is another number.
             ("2.00000762939453125", "2.0000076293945312"),
             ("2.00002288818359375", "2.0000228881835938"),
             ("-1751330234161755.126", "-1751330234161755.2"),
@@ -333,7 +333,7 @@ mod tests {
     }
 
     #[test]
-    fn careless_json_is_refused_by_name() {
+    fn invalid_json_is_refused_with_a_name() {
         for (text, code) in [
             ("", "not_json"),
             ("01", "not_json"),
@@ -374,7 +374,7 @@ mod tests {
 
     proptest::proptest! {
         #[test]
-        fn canonical_is_a_fixed_point(x in proptest::num::f64::NORMAL, text in ".*") {
+        fn canonical_text_is_its_own_canonical_text(x in proptest::num::f64::NORMAL, text in ".*") {
             let value = Value::Array(vec![Value::Float(x), Value::String(text)]);
             let once = value.canonical();
             let again = Value::parse(once.as_bytes()).unwrap();
@@ -383,7 +383,7 @@ mod tests {
         }
 
         #[test]
-        fn any_bytes_are_parsed_or_refused(bytes in proptest::collection::vec(proptest::num::u8::ANY, 0..64)) {
+        fn parser_never_panics(bytes in proptest::collection::vec(proptest::num::u8::ANY, 0..64)) {
             let _ = Value::parse(&bytes);
         }
     }

@@ -1,19 +1,16 @@
-//! The messages of the legacy wire: nineteen types, in frames of JSON ([`crate::frame`]).
+//! Messages of the legacy wire: nineteen types, in [frames](crate::frame) of JSON.
 //!
-//! [`LegacyMessage::decode`] takes what any node of that network may say, [`LegacyMessage::encode`]
-//! says nothing that the reference could not read. A signed object is spliced into its frame as the
-//! text that was signed ([`ObjectFrame`]): nothing is parsed or printed again on its way out.
+//! [`LegacyMessage::decode`] reads what any node of the existing network may send.
+//! [`LegacyMessage::encode`] writes nothing that the reference cannot read. A signed object goes into its
+//! frame as the signed text ([`ObjectFrame`]), without being parsed and printed again.
 
 use crate::{
-    Cid, Kind, ObjectId, Reject, Signed, SignedObject, TaskId,
+    Cid, ControlKind, Kind, ObjectId, Reject, Signed, SignedObject, TaskId,
     frame::{Frame, HEADER_BYTES, MAX_BODY_BYTES},
     json::{Map, Value},
 };
 
-/// The types of control events that the reference knows, which are message types too.
-pub const CONTROL_TYPES: [&str; 4] = ["challenge", "challenge_response", "dispute", "verification"];
-
-/// What one node may ask another for all of.
+/// The objects that a node can request since a point in time.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
 pub enum History {
     Records,
@@ -24,7 +21,7 @@ pub enum History {
 impl History {
     pub const ALL: [Self; 3] = [Self::Records, Self::Controls, Self::Tasks];
 
-    /// What it consists of.
+    /// The kind of the objects.
     pub const fn kind(self) -> Kind {
         match self {
             Self::Records => Kind::Experiment,
@@ -33,7 +30,7 @@ impl History {
         }
     }
 
-    /// The types of the request and of the marker that ends the answer.
+    /// Message types of the request, and of the response that follows the objects.
     const fn names(self) -> (&'static str, &'static str) {
         match self {
             Self::Records => ("sync_request", "sync_response"),
@@ -43,52 +40,54 @@ impl History {
     }
 }
 
-/// One message.
+/// One message of the legacy wire.
 #[allow(clippy::large_enum_variant, reason = "most messages are objects, and a box for each costs more")]
 #[derive(Clone, Debug, PartialEq)]
 pub enum LegacyMessage {
     /// `experiment`, `task`, `profile`, `challenge`, `challenge_response`, `dispute`, `verification`.
     Object(SignedObject),
-    /// Send each object whose timestamp is at least `since` (of controls and tasks: above it), then
-    /// a [`LegacyMessage::SyncResponse`].
+    /// Asks for the records with a timestamp of at least `since`, or for the control events or tasks with a
+    /// timestamp above it. A [`LegacyMessage::SyncResponse`] follows the objects.
     SyncRequest {
         history: History,
         /// Unix seconds.
         since: u64,
     },
-    /// All has been sent: this many objects.
+    /// All requested objects have been sent.
     SyncResponse {
         history: History,
         since: u64,
+        /// Number of objects sent.
         count: u64,
     },
+    /// Asks for addresses of peers.
     PexRequest,
-    /// Addresses, `host:port`, as they came.
+    /// Addresses of peers, `host:port`, not checked yet.
     PexResponse(Vec<String>),
-    /// None: for a name that no artifact has, such as an empty one.
+    /// Asks for an artifact. None for text that is no id, such as an empty one.
     CodeRequest(Option<Cid>),
+    /// An artifact.
     CodeResponse {
         cid: Option<Cid>,
-        /// In base64.
+        /// The bytes in base64.
         code: String,
     },
     Ping,
     Pong,
 }
 
-/// The kind of object that a message of this type carries.
+/// The kind of the object in messages of this type. None for types without an object.
 pub fn carried(message: &str) -> Option<Kind> {
     match message {
         "experiment" => Some(Kind::Experiment),
         "task" => Some(Kind::Task),
         "profile" => Some(Kind::Profile),
-        _ if CONTROL_TYPES.contains(&message) => Some(Kind::Control),
-        _ => None,
+        _ => ControlKind::known(message).map(|_| Kind::Control),
     }
 }
 
 impl LegacyMessage {
-    /// Reads a frame's content. None for a type that is not known here, which is to be ignored.
+    /// Reads the content of a frame. None for an unknown type, which receivers ignore.
     ///
     /// # Errors
     /// What is wrong with the payload.
@@ -121,7 +120,7 @@ impl LegacyMessage {
         }))
     }
 
-    /// Header and body.
+    /// The bytes of the message's frame: header and body.
     ///
     /// # Errors
     /// [`Reject::TooLarge`], and [`Reject::UnknownKind`] for a control event of a type that the
@@ -164,15 +163,15 @@ fn decode_object(message: &str, kind: Kind, payload: Value) -> Result<SignedObje
         _ => SignedObject::from_value_as(kind, payload)?,
     };
     match &object {
-        SignedObject::Control(event) if event.kind != message => {
-            Err(Reject::Malformed(format!("a message {message} with an event of another type")))
+        SignedObject::Control(event) if event.kind.name() != message => {
+            Err(Reject::Malformed(format!("a message of type {message} with an event of another type")))
         }
         _ => Ok(object),
     }
 }
 
-/// A payload's fields. What is missing is empty, and what is not known is passed over, as in the
-/// reference: only signed objects are read strictly.
+/// The fields of a payload without a signed object. Missing fields are empty and unknown ones are ignored,
+/// as in the reference. Only signed objects are read strictly.
 struct Payload(Map);
 
 impl Payload {
@@ -183,7 +182,7 @@ impl Payload {
         }
     }
 
-    /// An integer, 0 where it is below.
+    /// An integer. A negative one is read as 0.
     fn number(&mut self, name: &'static str) -> Result<u64, Reject> {
         match self.0.remove(name) {
             None => Ok(0),
@@ -217,32 +216,32 @@ fn wrong(field: &str, expected: &'static str) -> Reject {
     Reject::WrongType { field: field.to_owned(), expected }
 }
 
-/// A signed object on its way into a frame.
+/// The parts of a frame that carries a signed object.
 #[derive(Clone, Copy, Debug)]
 pub struct ObjectFrame<'a> {
     kind: Kind,
-    /// The message's type.
+    /// Type of the message.
     message: &'a str,
     id: ObjectId,
     canonical: &'a [u8],
     signature: &'a [u8; 64],
-    /// The derived task of a version 1 record, which does not sign it.
+    /// The derived task of a version 1 record, which does not sign its task.
     task_id: Option<TaskId>,
 }
 
 impl<'a> ObjectFrame<'a> {
-    /// A record from its signed text. `derived` is the task of a version 1 record: the reference
-    /// refuses a child that names none. Later versions name theirs themselves.
+    /// The frame of a record, from its signed text. `derived` is the task of a version 1 record, because
+    /// the reference refuses a child without a task. Later versions sign their task.
     pub fn record(id: ObjectId, canonical: &'a [u8], signature: &'a [u8; 64], derived: Option<TaskId>) -> Self {
         Self { kind: Kind::Experiment, message: Kind::Experiment.name(), id, canonical, signature, task_id: derived }
     }
 
-    /// An object of any kind; none for a control event whose type is no message type. `derived` as
-    /// in [`ObjectFrame::record`], and passed over where the object signs its task.
+    /// The frame of an object of any kind. None for a control event of a type that the reference does not
+    /// know. `derived` as in [`ObjectFrame::record`]; ignored when the object signs its task.
     pub fn of(object: &'a SignedObject, derived: Option<TaskId>) -> Option<Self> {
         let (message, task_id) = match object {
             SignedObject::Experiment(record) => (Kind::Experiment.name(), derived.filter(|_| record.version <= 1)),
-            SignedObject::Control(event) => (CONTROL_TYPES.into_iter().find(|known| *known == event.kind)?, None),
+            SignedObject::Control(event) => (event.kind.is_known().then(|| event.kind.name())?, None),
             SignedObject::Task(_) => (Kind::Task.name(), None),
             SignedObject::Profile(_) => (Kind::Profile.name(), None),
         };
@@ -250,11 +249,11 @@ impl<'a> ObjectFrame<'a> {
         Some(Self { kind: object.kind(), message, id, canonical, signature, task_id })
     }
 
-    /// Appends header and body.
+    /// Appends the frame, header and body, to `out`. On an error `out` stays as it was.
     ///
     /// # Errors
-    /// [`Reject::TooLarge`] above [`MAX_BODY_BYTES`], [`Reject::NotCanonical`] for a text that is no
-    /// JSON object with fields; nothing is appended then.
+    /// [`Reject::TooLarge`] above [`MAX_BODY_BYTES`], and [`Reject::NotCanonical`] for a text that is not a
+    /// JSON object with fields.
     pub fn append_to(&self, out: &mut Vec<u8>) -> Result<(), Reject> {
         let fields = self.canonical.strip_suffix(b"}").filter(|fields| fields.len() > 1).ok_or(Reject::NotCanonical)?;
         let id_field = if self.kind == Kind::Task { "task_id" } else { "id" };
@@ -278,14 +277,14 @@ impl<'a> ObjectFrame<'a> {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::{ControlEvent, Identity, control::CONTROL_VERSION};
+    use crate::{ControlEvent, fixtures};
 
     fn decode(bytes: &[u8]) -> Result<Option<LegacyMessage>, Reject> {
         LegacyMessage::decode(Frame::decode(&bytes[HEADER_BYTES..])?)
     }
 
     #[test]
-    fn every_message_without_an_object_round_trips() {
+    fn messages_without_an_object_round_trip() {
         let cid = Cid::of(b"script");
         let mut messages = vec![
             LegacyMessage::PexRequest,
@@ -306,12 +305,12 @@ mod tests {
     }
 
     #[test]
-    fn what_is_missing_is_empty_and_what_is_unknown_is_passed_over() {
+    fn missing_fields_are_empty_and_unknown_ones_are_ignored() {
         let read = |text: &str| LegacyMessage::decode(Frame::decode(text.as_bytes()).unwrap());
         let all = LegacyMessage::SyncRequest { history: History::Records, since: 0 };
         assert_eq!(read(r#"{"type":"sync_request","payload":{"since":-5,"more":1}}"#), Ok(Some(all.clone())));
         assert_eq!(read(r#"{"type":"sync_request","payload":{}}"#), Ok(Some(all.clone())));
-        assert_eq!(read(r#"{"type":"sync_request"}"#), Ok(Some(all)), "no payload is an empty one");
+        assert_eq!(read(r#"{"type":"sync_request"}"#), Ok(Some(all)), "a missing payload is an empty one");
         assert_eq!(read(r#"{"type":"a_later_one","payload":{}}"#), Ok(None));
         assert_eq!(
             read(r#"{"type":"code_request","payload":{"code_cid":""}}"#),
@@ -328,26 +327,15 @@ mod tests {
     }
 
     fn event(kind: &str) -> SignedObject {
-        let identity = Identity::from_seed(&[1; 32]);
-        let mut event = ControlEvent::verification(
-            crate::control::Rerun {
-                experiment_id: crate::RecordId([2; 32]),
-                task_id: None,
-                node_id: identity.node_id(),
-                gpu: "CPU".into(),
-                value: 1.0,
-            },
-            identity.node_id(),
-            false,
-            9,
-        );
-        event.kind = kind.into();
-        assert_eq!(event.version, CONTROL_VERSION);
-        SignedObject::Control(identity.sign(&event).unwrap().into_signed())
+        let identity = fixtures::identity(1);
+        let record = fixtures::sign(&identity, &fixtures::record(&identity, None, None));
+        let event = fixtures::verification(&identity, &record, 1.0, 9).object().clone();
+        let event = ControlEvent { kind: kind.into(), ..event };
+        SignedObject::Control(fixtures::sign(&identity, &event).into_signed())
     }
 
     #[test]
-    fn an_event_travels_under_its_own_type_or_not_at_all() {
+    fn event_travels_under_its_own_type_or_not_at_all() {
         let message = LegacyMessage::Object(event("verification"));
         let bytes = message.encode().unwrap();
         assert_eq!(decode(&bytes), Ok(Some(message)));
@@ -358,7 +346,7 @@ mod tests {
     }
 
     #[test]
-    fn a_record_out_of_a_references_database_is_read_as_it_was_signed() {
+    fn record_out_of_the_reference_database_is_read_as_it_was_signed() {
         let fields = |metric: &str, memory: &str| {
             let key = "ab".repeat(32);
             let text = format!(
@@ -392,7 +380,7 @@ mod tests {
     }
 
     #[test]
-    fn an_object_that_fills_a_frame_is_the_largest() {
+    fn object_larger_than_a_frame_is_refused() {
         let canonical = format!("{{\"a\":\"{}\"}}", "x".repeat(MAX_BODY_BYTES - 400));
         let frame = ObjectFrame::record(ObjectId([0; 32]), canonical.as_bytes(), &[0; 64], None);
         let mut out = Vec::new();

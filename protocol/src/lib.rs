@@ -1,14 +1,15 @@
 //! Spore's protocol: identities, canonical bytes, the four signed objects and the rules over them.
 //!
-//! Everything here is a pure function or a plain type. Bytes from outside become a [`Signed`]
-//! object, [`Signed::verify`] makes a [`Verified`] one (nothing else can), and only verified
-//! objects reach the store. The rules ([`lineage`], [`frontier`], [`verdict`], [`reputation`])
-//! depend on the set of objects alone, never on the order in which they came.
+//! This crate has only plain types and pure functions. Bytes from outside are parsed into a [`Signed`]
+//! object. [`Signed::verify`] turns it into a [`Verified`] one, and nothing else does. The store accepts
+//! only verified objects. The rules ([`lineage`], [`frontier`], [`verdict`], [`reputation`]) depend on
+//! the set of objects, never on the order of arrival.
 //!
 //! Never here: clocks, environment, sockets, disks, threads.
 #![cfg_attr(test, allow(clippy::unwrap_used, clippy::expect_used, clippy::panic, clippy::indexing_slicing))]
 
 pub mod activity;
+pub mod artifact;
 pub mod cbor;
 pub mod class;
 pub mod control;
@@ -24,6 +25,8 @@ pub mod legacy;
 pub mod lineage;
 pub mod manifest;
 pub mod object;
+#[doc(hidden)]
+pub mod oracle;
 pub mod profile;
 pub mod record;
 pub mod reject;
@@ -32,8 +35,9 @@ pub mod topic;
 pub mod verdict;
 pub mod wire;
 
+pub use artifact::ArtifactType;
 pub use class::HardwareClass;
-pub use control::{ControlBody, ControlEvent};
+pub use control::{ControlBody, ControlEvent, ControlKind};
 pub use id::{Cid, EventId, NodeId, ObjectId, ProfileId, RecordId, TaskId};
 pub use identity::Identity;
 pub use manifest::{Goal, TaskManifest};

@@ -1,30 +1,36 @@
-//! Parents, depths and roots: which task a record belongs to, and which root is the task's.
+//! Lineage: which task a record belongs to, and at which depth.
+//!
+//! A task's root is one of its parentless records, whatever the order of arrival: those signed by the
+//! manifest's creator come first, then the lowest (timestamp, id). In a legacy task without a manifest
+//! the founding record's signer takes the creator's place. Otherwise anybody could take over a legacy
+//! task with a root of an earlier date.
 
-use crate::{NodeId, ObjectId, Record, RecordId, Reject, TaskId};
+use crate::{Record, RecordId, Reject, TaskId};
 
-/// What a child needs to know of its parent.
+/// The facts about a parent that decide where its child belongs.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub struct Parent {
+pub struct ParentPlacement {
     pub task_id: TaskId,
     pub depth: u64,
 }
 
-/// Where a record stands.
+/// Where a record belongs.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub struct Place {
+pub struct Placement {
     pub task_id: TaskId,
-    /// Its depth is not its parent's plus one: kept in legacy records, shown as a flaw.
+    /// The signed depth is not the parent's plus one. Legacy records with this flaw are kept.
     pub odd_depth: bool,
 }
 
-/// The task of a record, given its parent if it names one.
+/// Decides where a record belongs. `parent` is the placement of the parent that the record names.
 ///
-/// A version 1 record takes its parent's task, or founds the legacy task that bears its own id.
+/// A version 1 record takes its parent's task. Without a parent it founds the legacy task that has the
+/// record's own id.
 ///
 /// # Errors
-/// [`Reject::TaskMismatch`] when a signed task differs from the parent's, and
-/// [`Reject::DepthMismatch`] on a wrong depth, which only version 1 is forgiven.
-pub fn place(id: RecordId, record: &Record, parent: Option<Parent>) -> Result<Place, Reject> {
+/// [`Reject::TaskMismatch`] when the signed task differs from the parent's.
+/// [`Reject::DepthMismatch`] when the depth is wrong and the version is above 1.
+pub fn place(id: RecordId, record: &Record, parent: Option<ParentPlacement>) -> Result<Placement, Reject> {
     let derived = parent.map_or_else(|| TaskId::from(id), |parent| parent.task_id);
     let task_id = record.task_id.unwrap_or(derived);
     if parent.is_some() && task_id != derived {
@@ -35,27 +41,5 @@ pub fn place(id: RecordId, record: &Record, parent: Option<Parent>) -> Result<Pl
     if odd_depth && record.version >= 2 {
         return Err(Reject::DepthMismatch { expected, actual: record.depth });
     }
-    Ok(Place { task_id, odd_depth })
-}
-
-/// Orders the parentless records of one task: the least is the task's root, whatever came first.
-/// Those signed by the manifest's creator precede all others, then the lowest (timestamp, id).
-#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
-pub struct RootRank {
-    not_by_creator: bool,
-    timestamp: u64,
-    id: ObjectId,
-}
-
-impl RootRank {
-    /// `creator` is the manifest's signer, in a legacy task the founding record's, or none while
-    /// neither is known. (Without the founder's precedence anyone could take a legacy task over
-    /// with a root of an earlier date.)
-    pub fn of(id: RecordId, record: &Record, creator: Option<NodeId>) -> Self {
-        Self { not_by_creator: creator != Some(record.node_id), timestamp: record.timestamp, id: id.into() }
-    }
-
-    pub fn id(&self) -> RecordId {
-        self.id.into()
-    }
+    Ok(Placement { task_id, odd_depth })
 }

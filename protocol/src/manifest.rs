@@ -1,23 +1,20 @@
-//! The task manifest: what a task's experiments are compared by.
+//! The task manifest: what the experiments of a task try to improve, on which data, in which time.
 
 use std::{fmt, str::FromStr};
 
 use serde::{Deserialize, Serialize};
 
 use crate::{
-    Cid, Kind, NodeId, Object, Reject,
+    ArtifactType, Cid, Kind, NodeId, Object, Reject,
     fields::text_or_empty,
     json::{Map, Value},
     object::FieldReader,
 };
 
-/// The version that we publish.
+/// The version that this program publishes.
 pub const MANIFEST_VERSION: u64 = 1;
 
-/// The artifact type that our trainer runs.
-pub const STARLARK_TRAIN_SCRIPT: &str = "starlark_train_script";
-
-/// Which way the metric improves.
+/// The direction in which the metric improves.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case")]
 pub enum Goal {
@@ -41,7 +38,7 @@ impl Goal {
         }
     }
 
-    /// Orders metrics best first.
+    /// Compares two metrics so that sorting puts the best first.
     pub fn order(self, a: f64, b: f64) -> std::cmp::Ordering {
         match self {
             Self::Minimize => a.total_cmp(&b),
@@ -68,27 +65,28 @@ impl FromStr for Goal {
     }
 }
 
-/// The signed content of a task manifest. Its id is the task's id.
+/// The signed content of a task manifest. The id of the manifest is the id of the task.
 #[derive(Clone, Debug, PartialEq)]
 pub struct TaskManifest {
     pub name: String,
     pub description: String,
-    /// Such as `ml_train`.
+    /// Free text, such as `ml_train`. It has no effect.
     pub task_type: String,
-    /// Such as [`STARLARK_TRAIN_SCRIPT`].
-    pub artifact_type: String,
-    /// Such as `val_bpb`.
+    /// The type of script that the experiments run.
+    pub artifact_type: ArtifactType,
+    /// Name of the metric, such as `val_bpb`.
     pub metric: String,
     pub goal: Goal,
-    /// The script that the root ran.
+    /// The script of the root.
     pub base_code_cid: Option<Cid>,
-    /// The evaluator.
+    /// The evaluator: a [`Cid`] in hex in our own tasks, any text in legacy tasks.
     pub prepare_cid: String,
+    /// The dataset: a [`Cid`] in hex in our own tasks, any text in legacy tasks.
     pub dataset_cid: String,
     /// Training time of each experiment, in seconds.
     pub time_budget: u64,
     pub created_by: NodeId,
-    /// Unix seconds.
+    /// When the manifest was made, in Unix seconds, as its creator says.
     pub timestamp: u64,
     pub version: u64,
 }
@@ -98,13 +96,12 @@ impl Object for TaskManifest {
     const ID_FIELD: &'static str = "task_id";
     const SIGNER_FIELD: &'static str = "created_by";
 
-    fn read(reader: &mut FieldReader) -> Result<Self, Reject> {
-        let f = &mut reader.0;
+    fn read(f: &mut FieldReader) -> Result<Self, Reject> {
         Ok(Self {
             name: f.text("name")?,
             description: f.text("description")?,
             task_type: f.text("task_type")?,
-            artifact_type: f.text("artifact_type")?,
+            artifact_type: f.text("artifact_type")?.into(),
             metric: f.text("metric")?,
             goal: f.word("goal", "minimize or maximize")?,
             base_code_cid: f.optional_id("base_code_cid")?,
@@ -123,7 +120,7 @@ impl Object for TaskManifest {
             ("name".into(), text(&self.name)),
             ("description".into(), text(&self.description)),
             ("task_type".into(), text(&self.task_type)),
-            ("artifact_type".into(), text(&self.artifact_type)),
+            ("artifact_type".into(), self.artifact_type.name().into()),
             ("metric".into(), text(&self.metric)),
             ("goal".into(), self.goal.name().into()),
             ("base_code_cid".into(), text_or_empty(self.base_code_cid)),

@@ -1,7 +1,8 @@
-//! The four signed objects as one idea: canonical bytes, an id that is their hash, a signature.
+//! Signed objects of the four kinds: canonical bytes, an id that is their hash, and a signature.
 //!
-//! [`Signed`] is what came from somewhere and is well formed; [`Verified`] is what also bears a
-//! valid signature, and only [`Signed::verify`] makes one.
+//! A [`Signed`] object is well formed, its signature is not checked yet. A [`Verified`] object also has
+//! a valid signature. Only [`Signed::verify`] makes one, so a function that takes a `Verified` object
+//! needs no check of its own. [`SignedObject`] and [`VerifiedObject`] are the same for any kind.
 
 use std::{fmt, ops::Deref, sync::Arc};
 
@@ -9,16 +10,17 @@ use serde::{Deserialize, Serialize};
 use sha2::{Digest, Sha256};
 
 use crate::{
-    ControlEvent, NodeId, NodeProfile, ObjectId, Record, Reject, TaskManifest,
-    fields::Fields,
-    identity,
+    ControlEvent, NodeId, NodeProfile, ObjectId, Record, Reject, TaskManifest, identity,
     json::{Map, Value},
 };
 
-/// Largest canonical form of any object: what fits the legacy codec's 10 MiB frame.
+pub use crate::fields::FieldReader;
+
+/// Largest canonical form of an object, in bytes. With id and signature it still fits a legacy frame
+/// of 10 MiB.
 pub const MAX_OBJECT_BYTES: usize = 10 * 1024 * 1024 - 4096;
 
-/// Which of the four objects.
+/// The kind of a signed object.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case")]
 pub enum Kind {
@@ -31,7 +33,7 @@ pub enum Kind {
 impl Kind {
     pub const ALL: [Self; 4] = [Self::Experiment, Self::Control, Self::Task, Self::Profile];
 
-    /// Its name in files, frames and output.
+    /// Name in files, frames and output.
     pub const fn name(self) -> &'static str {
         match self {
             Self::Experiment => "experiment",
@@ -41,7 +43,7 @@ impl Kind {
         }
     }
 
-    /// Its number on the wire and in keys; never reused.
+    /// Number on the wire and in database keys. Never reused for another kind.
     pub const fn code(self) -> u8 {
         match self {
             Self::Experiment => 1,
@@ -55,7 +57,7 @@ impl Kind {
         Self::ALL.into_iter().find(|kind| kind.code() == code)
     }
 
-    /// Tells the kind of a JSON object by a field that only this kind has.
+    /// The kind of a JSON object, by a field that only this kind has.
     pub fn detect(map: &Map) -> Option<Self> {
         let has = |name: &str| map.contains_key(name);
         if has("val_bpb") || has("code_cid") {
@@ -89,21 +91,21 @@ impl std::str::FromStr for Kind {
     }
 }
 
-/// One of the four signed objects.
+/// The content of one kind of signed object.
 pub trait Object: Clone + fmt::Debug + Send + Sync + 'static + Sized {
     const KIND: Kind;
-    /// The field that holds the id, which is not signed.
+    /// Name of the field that holds the id. The id is not signed.
     const ID_FIELD: &'static str;
-    /// The field that names the signer's key.
+    /// Name of the field that holds the signer's node id.
     const SIGNER_FIELD: &'static str;
 
-    /// Reads the signed fields.
+    /// Reads the signed fields. The caller checks that none is left.
     ///
     /// # Errors
-    /// A missing, unknown or ill-typed field.
+    /// [`Reject::MissingField`] or [`Reject::WrongType`].
     fn read(fields: &mut FieldReader) -> Result<Self, Reject>;
 
-    /// Every signed field, for canonical bytes.
+    /// All signed fields.
     fn signed_fields(&self) -> Map;
 
     /// The text that is signed: canonical JSON of the signed fields.
@@ -113,28 +115,25 @@ pub trait Object: Clone + fmt::Debug + Send + Sync + 'static + Sized {
 
     fn signer(&self) -> NodeId;
 
-    /// The signer's claim, in Unix seconds.
+    /// When the object was made, in Unix seconds, as its signer says.
     fn timestamp(&self) -> u64;
 
-    /// Removes fields that travel with the object without being signed.
+    /// Removes the fields that travel with the object and are not signed.
     fn strip_unsigned(_fields: &mut Map) {}
 
-    /// Rules beyond types, between the object's own fields.
+    /// Checks rules between fields, beyond their types.
     ///
     /// # Errors
-    /// The broken rule.
+    /// The first rule that is broken.
     fn check(&self) -> Result<(), Reject> {
         Ok(())
     }
 }
 
-/// Fields of an object being read; only this crate's objects can take from it.
-pub struct FieldReader(pub(crate) Fields);
-
-/// Fields as they may have been when they were signed.
+/// Two fields as they may have been spelled when the object was signed.
 pub(crate) type Spelling = [(String, Value); 2];
 
-/// A well-formed object with its canonical bytes, id and a signature not yet checked.
+/// A well-formed object with its canonical bytes, its id and a signature that is not checked yet.
 #[derive(Clone)]
 pub struct Signed<T> {
     object: T,
@@ -164,16 +163,16 @@ impl<T> Deref for Signed<T> {
 }
 
 impl<T: Object> Signed<T> {
-    /// Reads an object as it travels in JSON, with its id and signature.
+    /// Reads an object in JSON, with its id and signature.
     ///
     /// # Errors
-    /// Whatever is wrong with the text, the fields, or the id, which must be the content's hash.
+    /// What is wrong with the text, the fields or the id, which must be the hash of the signed fields.
     pub fn from_json(bytes: &[u8]) -> Result<Self, Reject> {
         check_size(bytes.len())?;
         Self::from_value(Value::parse(bytes)?)
     }
 
-    /// As [`Signed::from_json`], from JSON already parsed.
+    /// Reads an object out of parsed JSON, with its id and signature.
     ///
     /// # Errors
     /// As [`Signed::from_json`].
@@ -181,12 +180,12 @@ impl<T: Object> Signed<T> {
         Self::from_spellings(value, |_| Vec::new())
     }
 
-    /// As [`Signed::from_value`], where fields may have been spelled otherwise when they were signed:
-    /// `others` gives what to put into their place, one attempt after the other. The attempt whose
-    /// hash is the id is what was signed.
+    /// As [`Signed::from_value`], for JSON in which numbers may have lost their signed spelling. When
+    /// the hash of the fields is not the id, each spelling that `others` returns is tried. The spelling
+    /// whose hash is the id is the one that was signed.
     pub(crate) fn from_spellings(value: Value, others: impl FnOnce(&Map) -> Vec<Spelling>) -> Result<Self, Reject> {
         let Value::Object(map) = value else { return Err(Reject::NotAnObject) };
-        let mut fields = Fields(map);
+        let mut fields = FieldReader(map);
         let claimed = fields.text(T::ID_FIELD)?;
         let signature = parse_signature(&fields.text("signature")?)?;
         T::strip_unsigned(&mut fields.0);
@@ -207,17 +206,17 @@ impl<T: Object> Signed<T> {
                     return Self::assemble(value, id, canonical.as_bytes(), signature);
                 }
             }
-            // What is wrong with the fields says more than that nothing fits.
+            // An error in the fields says more to the user than an id that does not match.
             Self::assemble(value, id, canonical.as_bytes(), signature)?;
             return Err(Reject::IdMismatch { actual });
         }
         Self::assemble(value, id, canonical.as_bytes(), signature)
     }
 
-    /// Reads canonical bytes as they travel on our own network and lie in the store.
+    /// Reads canonical bytes, the form on our own network and in the store.
     ///
     /// # Errors
-    /// As [`Signed::from_json`], and [`Reject::NotCanonical`] when they are not canonical.
+    /// As [`Signed::from_json`], and [`Reject::NotCanonical`] for another spelling of the same JSON.
     pub fn from_canonical(canonical: &[u8], signature: [u8; 64]) -> Result<Self, Reject> {
         check_size(canonical.len())?;
         let value = Value::parse(canonical)?;
@@ -229,14 +228,14 @@ impl<T: Object> Signed<T> {
 
     fn assemble(value: Value, id: ObjectId, canonical: &[u8], signature: [u8; 64]) -> Result<Self, Reject> {
         let Value::Object(map) = value else { return Err(Reject::NotAnObject) };
-        let mut reader = FieldReader(Fields(map));
+        let mut reader = FieldReader(map);
         let object = T::read(&mut reader)?;
-        reader.0.finish()?;
+        reader.finish()?;
         object.check()?;
         Ok(Self { object, id, canonical: canonical.into(), signature })
     }
 
-    /// Checks the signature, strictly.
+    /// Checks the signature by the strict rule (docs/protocol.md).
     ///
     /// # Errors
     /// [`Reject::BadSignature`] or [`Reject::BadKey`].
@@ -262,7 +261,7 @@ impl<T: Object> Signed<T> {
         &self.object
     }
 
-    /// The object as it travels in JSON: canonical fields plus id and signature.
+    /// The object in JSON: its signed fields, id and signature.
     pub fn to_json(&self) -> String {
         let mut fields = match Value::parse(&self.canonical) {
             Ok(Value::Object(map)) => map,
@@ -274,7 +273,7 @@ impl<T: Object> Signed<T> {
     }
 }
 
-/// An object whose signature has been checked. Made by [`Signed::verify`] alone.
+/// An object whose signature has been checked. Only [`Signed::verify`] makes one.
 #[derive(Clone, Debug, PartialEq)]
 pub struct Verified<T: Object>(Signed<T>);
 
@@ -287,12 +286,13 @@ impl<T: Object> Deref for Verified<T> {
 }
 
 impl<T: Object> Verified<T> {
+    /// Returns the object without the proof that its signature is valid.
     pub fn into_signed(self) -> Signed<T> {
         self.0
     }
 }
 
-/// A well-formed object of any kind, its signature not yet checked.
+/// A well-formed object of any kind. Its signature is not checked yet.
 #[derive(Clone, Debug, PartialEq)]
 pub enum SignedObject {
     Experiment(Signed<Record>),
@@ -301,7 +301,7 @@ pub enum SignedObject {
     Profile(Signed<NodeProfile>),
 }
 
-/// Evaluates one expression on the `Signed<T>` inside a [`SignedObject`], whichever kind it is.
+/// Evaluates one expression on the `Signed<T>` in a [`SignedObject`] of any kind.
 macro_rules! for_each_kind {
     ($object:expr, $signed:ident => $result:expr) => {
         match $object {
@@ -352,7 +352,7 @@ impl SignedObject {
         }
     }
 
-    /// Checks the signature, strictly.
+    /// Checks the signature.
     ///
     /// # Errors
     /// As [`Signed::verify`].
@@ -377,7 +377,7 @@ impl SignedObject {
         for_each_kind!(self, signed => signed.signer())
     }
 
-    /// The signer's claim, in Unix seconds.
+    /// When the object was made, in Unix seconds, as its signer says.
     pub fn timestamp(&self) -> u64 {
         for_each_kind!(self, signed => signed.timestamp())
     }
@@ -391,7 +391,7 @@ impl SignedObject {
         for_each_kind!(self, signed => signed.signature())
     }
 
-    /// The object as it travels in JSON: canonical fields plus id and signature.
+    /// The object in JSON: its signed fields, id and signature.
     pub fn to_json(&self) -> String {
         for_each_kind!(self, signed => signed.to_json())
     }
@@ -399,7 +399,8 @@ impl SignedObject {
 
 /// An object of any kind whose signature has been checked.
 ///
-/// Made by [`SignedObject::verify`], or from the [`Verified`] object of one kind; nothing else can.
+/// [`SignedObject::verify`] makes one, and so does `From` the [`Verified`] object of one kind. Nothing
+/// else can.
 #[derive(Clone, Debug, PartialEq)]
 pub struct VerifiedObject(SignedObject);
 
@@ -412,7 +413,7 @@ impl Deref for VerifiedObject {
 }
 
 impl VerifiedObject {
-    /// Gives up the proof that the signature is valid, and returns the object.
+    /// Returns the object without the proof that its signature is valid.
     pub fn into_signed(self) -> SignedObject {
         self.0
     }

@@ -1,4 +1,6 @@
-//! A node's profile: how it wants to be shown. No effect on identity, verification or consensus.
+//! The profile of a node: the name and texts that it wants to be shown with.
+//!
+//! A profile has no effect on identity, verification or consensus.
 
 use crate::{
     Kind, NodeId, Object, Reject,
@@ -6,10 +8,10 @@ use crate::{
     object::FieldReader,
 };
 
-/// The version that we publish.
+/// The version that this program publishes.
 pub const PROFILE_VERSION: u64 = 1;
 
-/// The signed content of a profile. The newest of a node, by (timestamp, id), is in force.
+/// The signed content of a profile. The newest profile of a node by (timestamp, id) replaces the others.
 #[derive(Clone, Debug, PartialEq)]
 pub struct NodeProfile {
     pub node_id: NodeId,
@@ -18,7 +20,7 @@ pub struct NodeProfile {
     pub website: String,
     pub avatar_url: String,
     pub donation_address: String,
-    /// Unix seconds.
+    /// When the profile was made, in Unix seconds, as the node says.
     pub timestamp: u64,
     pub schema_version: u64,
 }
@@ -28,8 +30,7 @@ impl Object for NodeProfile {
     const ID_FIELD: &'static str = "id";
     const SIGNER_FIELD: &'static str = "node_id";
 
-    fn read(reader: &mut FieldReader) -> Result<Self, Reject> {
-        let f = &mut reader.0;
+    fn read(f: &mut FieldReader) -> Result<Self, Reject> {
         Ok(Self {
             node_id: f.id("node_id")?,
             display_name: f.text("display_name")?,

@@ -1,4 +1,4 @@
-//! The experiment record: what was tried and what happened, signed by who ran it.
+//! The experiment record: what a node changed, ran and measured, signed by that node.
 
 use std::{fmt, str::FromStr};
 
@@ -10,18 +10,18 @@ use crate::{
     object::{FieldReader, Spelling},
 };
 
-/// The version that we publish: it signs `task_id`, which version 1 does not.
+/// The version that this program publishes. It signs `task_id`; version 1 does not.
 pub const RECORD_VERSION: u64 = 2;
 
 /// How an experiment ended.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case")]
 pub enum Status {
-    /// Better than its parent: worth building on.
+    /// Better than the parent. Later experiments may build on it.
     Keep,
-    /// Ran to the end, no better.
+    /// Ran to the end and was not better.
     Discard,
-    /// Did not run to the end; carries no metric.
+    /// Did not run to the end, so there is no metric.
     Crash,
 }
 
@@ -56,51 +56,58 @@ impl FromStr for Status {
 pub struct Record {
     /// None for the root of a task.
     pub parent: Option<RecordId>,
-    /// Distance from the root.
+    /// Number of ancestors: 0 for a root.
     pub depth: u64,
-    /// The train script. None in legacy records that name none.
+    /// The train script. None in legacy records without a script.
     pub code_cid: Option<Cid>,
-    /// Unified diff against the parent's script.
+    /// Unified diff between the parent's script and this one.
     pub diff: String,
-    /// The dataset: a [`Cid`] as hex in our tasks, any name in legacy ones.
+    /// The dataset: a [`Cid`] in hex in our own tasks, any text in legacy tasks.
     pub dataset_cid: String,
-    /// The evaluator: a [`Cid`] as hex in our tasks, any text in legacy ones.
+    /// The evaluator: a [`Cid`] in hex in our own tasks, any text in legacy tasks.
     pub prepare_cid: String,
     /// Training time allowed, in seconds.
     pub time_budget: u64,
-    /// The task's metric, whatever it is called; 0 in crash records.
+    /// The task's metric, also when the task names another one than `val_bpb`. 0 in crash records.
     pub val_bpb: f64,
-    /// Peak memory of the device (of the process, on a CPU), in MB.
+    /// Peak memory of the device in MB. On a CPU, of the process.
     pub peak_vram_mb: f64,
+    /// Optimizer steps.
     pub num_steps: u64,
+    /// Trainable parameters of the model.
     pub num_params: u64,
     pub status: Status,
+    /// What was changed, in a sentence.
     pub description: String,
+    /// Why the change should help.
     pub hypothesis: String,
-    /// Who proposed it: a language model's name, or the built-in proposer's.
+    /// The proposer of the change: name of a language model, or of the built-in proposer.
     pub agent_model: String,
-    /// The device as its driver names it; [`Record::class`] is derived from it.
+    /// The device's name as its driver gives it. [`Record::class`] follows from it.
     pub gpu_model: String,
     pub cuda_version: String,
+    /// Name and version of the library that trained.
     pub torch_version: String,
+    /// The publisher.
     pub node_id: NodeId,
-    /// None in version 1, which does not sign it: derive it from the lineage.
+    /// None in version 1, which does not sign the task: it follows from the lineage.
     pub task_id: Option<TaskId>,
-    /// Unix seconds, the signer's claim.
+    /// When the record was made, in Unix seconds, as the publisher says.
     pub timestamp: u64,
     pub version: u64,
 }
 
 impl Record {
+    /// The hardware class in which the result is comparable.
     pub fn class(&self) -> HardwareClass {
         HardwareClass::of(&self.gpu_model)
     }
 }
 
 impl Signed<Record> {
-    /// As [`Signed::from_value`], for a record that may have lain in the reference's database, out of
-    /// which it answers whoever asks for its history. Columns of type REAL lose how a number was
-    /// spelled, and the spelling is part of what was signed: the one whose hash is the id is the right one.
+    /// As [`Signed::from_value`], for a record out of the reference's database, from which the
+    /// reference also answers sync requests. Its REAL columns lose whether a number was spelled as an
+    /// integer, and the spelling is signed. The spelling whose hash is the id is the signed one.
     ///
     /// # Errors
     /// As [`Signed::from_json`].
@@ -112,15 +119,16 @@ impl Signed<Record> {
                 [("val_bpb".to_owned(), metric.clone()), ("peak_vram_mb".to_owned(), memory.clone())]
             };
             let pairs = metrics.iter().flat_map(|metric| memories.iter().map(move |memory| pair(metric, memory)));
-            // The first is what was shown.
+            // The first pair is what was shown: `from_spellings` has tried it.
             pairs.skip(1).collect()
         })
     }
 }
 
-/// Everything that a REAL column shows in this way: `1.0` may have been `1`, and `0.0` also `-0.0`.
+/// All numbers that a REAL column shows in this way: `1.0` may have been `1`, and `0.0` may have been
+/// `0` or `-0.0`.
 fn spellings(shown: &Value) -> Vec<Value> {
-    /// The least integral number beyond what SQLite could have been given as an integer.
+    /// 2^63: SQLite stores larger numbers as REAL only, so they cannot have been integers.
     const BEYOND: f64 = 9_223_372_036_854_775_808.0;
     match shown {
         Value::Float(number) if number.fract() == 0.0 && (-BEYOND..BEYOND).contains(number) => {
@@ -137,7 +145,7 @@ fn spellings(shown: &Value) -> Vec<Value> {
 }
 
 impl Record {
-    /// The signed fields, in the order of their names.
+    /// The signed fields, sorted by name.
     fn fields(&self) -> impl Iterator<Item = (&'static str, Field<'_>)> {
         let id = |id: Option<[u8; 32]>, none| id.map_or(none, Field::Id);
         let task_id = (self.version >= 2).then(|| ("task_id", id(self.task_id.map(|id| id.0), Field::Text(""))));
@@ -175,10 +183,9 @@ impl Object for Record {
     const ID_FIELD: &'static str = "id";
     const SIGNER_FIELD: &'static str = "node_id";
 
-    fn read(reader: &mut FieldReader) -> Result<Self, Reject> {
-        let f = &mut reader.0;
-        // Version 1 of the reference knew neither field.
-        let version = if f.0.contains_key("version") { f.unsigned("version")? } else { 1 };
+    fn read(f: &mut FieldReader) -> Result<Self, Reject> {
+        // Early records of version 1 have neither `version` nor `task_id`.
+        let version = if f.has("version") { f.unsigned("version")? } else { 1 };
         Ok(Self {
             parent: f.nullable_id("parent")?,
             depth: f.unsigned("depth")?,
@@ -245,7 +252,7 @@ mod tests {
 
     proptest! {
         #[test]
-        fn canonical_text_is_that_of_the_signed_fields(
+        fn canonical_text_equals_that_of_the_signed_fields(
             texts in (".*", ".*", "[a-z\\\\\"\n\u{7f}é🍄]*"),
             numbers in (any::<u64>(), any::<u64>(), proptest::num::f64::NORMAL, proptest::num::f64::NORMAL),
             ids in (any::<Option<[u8; 32]>>(), any::<Option<[u8; 32]>>(), any::<Option<[u8; 32]>>()),

@@ -1,6 +1,6 @@
-//! Why an object is refused, by name, and what that says of who sent it.
+//! Reasons to refuse an object or a message.
 
-/// A reason to refuse an object. [`Reject::code`] is its stable name.
+/// A reason to refuse an object or a message. [`Reject::code`] is its stable name, the text is for users.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
 pub enum Reject {
     #[error("not JSON: {what} at byte {at}")]
@@ -11,13 +11,13 @@ pub enum Reject {
     TooManyValues { limit: usize },
     #[error("key {0:?} appears twice in one object")]
     DuplicateKey(String),
-    #[error("a lone surrogate escape at byte {at} is no character")]
+    #[error("the escape at byte {at} is half of a surrogate pair and not a character")]
     LoneSurrogate { at: usize },
     #[error("the number at byte {at} is not finite or does not fit 64 bits")]
     NumberOutOfRange { at: usize },
     #[error("not a JSON object")]
     NotAnObject,
-    #[error("cannot tell which kind of object this is: no known set of fields")]
+    #[error("the kind of the object is unknown: no kind has these fields")]
     UnknownKind,
     #[error("field {0:?} is missing")]
     MissingField(String),
@@ -29,30 +29,30 @@ pub enum Reject {
     BadKey { field: &'static str },
     #[error("the signature is not 128 hex digits")]
     SignatureNotHex,
-    #[error("the id does not match the content, which hashes to {actual}")]
+    #[error("the id does not match the content, whose hash is {actual}")]
     IdMismatch { actual: String },
-    #[error("the signature does not verify against the signer's key")]
+    #[error("the signature is not valid for the signer's key")]
     BadSignature,
     #[error("the bytes are not in canonical form")]
     NotCanonical,
-    #[error("{size} bytes, more than the {limit} allowed")]
+    #[error("{size} bytes are more than the limit of {limit}")]
     TooLarge { size: usize, limit: usize },
-    #[error("signed by another node than the payload's {field}")]
+    #[error("the signer is not the node in the payload's field {field}")]
     ActorMismatch { field: &'static str },
     #[error("malformed message: {0}")]
     Malformed(String),
-    #[error("its task differs from its parent's")]
+    #[error("the record's task differs from its parent's")]
     TaskMismatch,
-    #[error("depth {actual}, but its parent makes it {expected}")]
+    #[error("the record's depth is {actual}, but its parent requires {expected}")]
     DepthMismatch { expected: u64, actual: u64 },
-    #[error("timestamp is {ahead} s in the future")]
+    #[error("the timestamp is {ahead} s in the future")]
     FromTheFuture { ahead: u64 },
-    #[error("the message does not belong to the topic it came by")]
+    #[error("the message does not belong to its topic")]
     WrongTopic,
 }
 
 impl Reject {
-    /// Stable snake_case name, for counters, JSON output and tests.
+    /// Stable name in snake_case, for counters, JSON output and tests.
     pub const fn code(&self) -> &'static str {
         match self {
             Self::NotJson { .. } => "not_json",
@@ -80,19 +80,4 @@ impl Reject {
             Self::WrongTopic => "wrong_topic",
         }
     }
-
-    /// What the sender loses: points out of [`PENALTY_LIMIT`], at which it is disconnected.
-    /// An honest node can relay a record whose clock or lineage is off; it never relays one
-    /// whose bytes or signature are wrong, for it checks them itself.
-    pub const fn penalty(&self) -> u32 {
-        match self {
-            Self::FromTheFuture { .. } => 1,
-            Self::TaskMismatch | Self::DepthMismatch { .. } => 10,
-            Self::UnknownField(_) | Self::UnknownKind | Self::WrongTopic => 10,
-            _ => 25,
-        }
-    }
 }
-
-/// Penalty points at which a peer is disconnected and refused for a while.
-pub const PENALTY_LIMIT: u32 = 100;

@@ -1,26 +1,32 @@
-//! Reputation: a number from -100 to 100, folded from verdicts. No token, no effect on acceptance.
-
-use std::collections::BTreeMap;
+//! Reputation: a number from -100 to 100 for each node, summed up from verdicts.
+//!
+//! It is shown to users. It has no effect on what a node accepts.
 
 use crate::{
     NodeId, ObjectId, Status,
-    verdict::{Judgement, Subject, Verdict},
+    verdict::{Assessment, Subject, Verdict},
 };
 
-/// Bounds of every reputation.
+/// Lowest and highest reputation.
 pub const LIMITS: (f64, f64) = (-100.0, 100.0);
 
-/// What a node did, and what it is worth (the seeds' table).
+/// What a node did that changes its reputation. The points are those that the reference publishes.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Deed {
+    /// Published a keep that was confirmed.
     VerifiedKeep,
+    /// Published a discard that was confirmed.
     VerifiedDiscard,
+    /// Published a confirmed keep that was better than each earlier one.
     FrontierAdvance,
+    /// Measured a record of somebody else, and the measurement counts.
     VerificationPerformed,
+    /// Lost a dispute, as publisher or as challenger.
     DisputeLost,
 }
 
 impl Deed {
+    /// Points that the deed adds to the reputation.
     pub const fn delta(self) -> f64 {
         match self {
             Self::VerifiedKeep => 1.0,
@@ -32,70 +38,45 @@ impl Deed {
     }
 }
 
-/// A deed at its place in the order of things: (timestamp, id) of the event that settled it.
+/// A deed and when it was settled. Deeds are added up in the order of `at`, then of the node, then
+/// with the highest points first, and the sum is clamped to [`LIMITS`] after each one.
 #[derive(Clone, Debug, PartialEq)]
-pub struct Step {
+pub struct DatedDeed {
+    /// (timestamp, id) of the event that settled the deed.
     pub at: (u64, ObjectId),
     pub node: NodeId,
     pub deed: Deed,
 }
 
-/// The deeds that one record's judgement shows.
+/// The deeds that follow from one record's assessment.
 ///
-/// `advanced` tells that the record, when published, was better than every earlier keep of its
-/// task and class.
-pub fn deeds(subject: &Subject, judgement: &Judgement, advanced: bool) -> Vec<Step> {
-    let mut steps = Vec::new();
-    for m in judgement.counted() {
+/// `advanced`: whether the record was better than each keep of its task and class with an earlier
+/// (timestamp, id).
+pub fn deeds(subject: &Subject, assessment: &Assessment, advanced: bool) -> Vec<DatedDeed> {
+    let mut deeds = Vec::new();
+    for m in assessment.counted() {
         let at = (m.timestamp, m.event_id.into());
-        steps.push(Step { at, node: m.node, deed: Deed::VerificationPerformed });
+        deeds.push(DatedDeed { at, node: m.node, deed: Deed::VerificationPerformed });
     }
-    let settled = match (&judgement.dispute, judgement.verdict) {
+    let settled = match (&assessment.dispute, assessment.verdict) {
         (Some(dispute), Verdict::Upheld | Verdict::Rejected) => dispute.closed.map(|(t, id)| (t, id.into())),
         (None, Verdict::Verified) => {
-            let tolerance = subject.class.tolerance();
-            let first = judgement.counted().find(|m| (m.value - subject.metric).abs() <= tolerance);
+            let first = assessment.counted().find(|m| subject.agrees_with(m.value));
             first.map(|m| (m.timestamp, m.event_id.into()))
         }
         _ => None,
     };
-    let Some(at) = settled else { return steps };
-    if judgement.verdict.holds() {
+    let Some(at) = settled else { return deeds };
+    if assessment.verdict.holds() {
         let deed = if subject.status == Status::Keep { Deed::VerifiedKeep } else { Deed::VerifiedDiscard };
-        steps.push(Step { at, node: subject.publisher, deed });
+        deeds.push(DatedDeed { at, node: subject.publisher, deed });
         if advanced && subject.status == Status::Keep {
-            steps.push(Step { at, node: subject.publisher, deed: Deed::FrontierAdvance });
+            deeds.push(DatedDeed { at, node: subject.publisher, deed: Deed::FrontierAdvance });
         }
     }
-    if let Some(dispute) = &judgement.dispute {
-        let loser = if judgement.verdict == Verdict::Upheld { dispute.challenger } else { subject.publisher };
-        steps.push(Step { at, node: loser, deed: Deed::DisputeLost });
+    if let Some(dispute) = &assessment.dispute {
+        let loser = if assessment.verdict == Verdict::Upheld { dispute.challenger } else { subject.publisher };
+        deeds.push(DatedDeed { at, node: loser, deed: Deed::DisputeLost });
     }
-    steps
-}
-
-/// Folds deeds, in any order given, into each node's reputation, clamped after every step.
-pub fn fold(mut steps: Vec<Step>) -> BTreeMap<NodeId, f64> {
-    steps.sort_by(|a, b| a.at.cmp(&b.at).then(a.node.cmp(&b.node)).then(b.deed.delta().total_cmp(&a.deed.delta())));
-    let mut reputation = BTreeMap::new();
-    for step in steps {
-        let value: &mut f64 = reputation.entry(step.node).or_default();
-        *value = (*value + step.deed.delta()).clamp(LIMITS.0, LIMITS.1);
-    }
-    reputation
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn reputation_is_clamped_after_each_step_in_order() {
-        let node = NodeId([1; 32]);
-        let step = |at: u64, deed| Step { at: (at, ObjectId([0; 32])), node, deed };
-        let mut steps: Vec<_> = (0..60).map(|i| step(i, Deed::FrontierAdvance)).collect();
-        steps.push(step(100, Deed::DisputeLost));
-        steps.reverse();
-        assert_eq!(fold(steps).get(&node), Some(&95.0));
-    }
+    deeds
 }

@@ -1,34 +1,34 @@
-//! Gossipsub topics: one family keyed by task, and two that everybody follows.
+//! Gossipsub topics: three for each task, and two that all nodes subscribe to.
 
 use std::{fmt, str::FromStr};
 
 use crate::{Kind, TaskId};
 
-/// Prefix of every topic and protocol of ours.
+/// Prefix of all topics and protocols of our own network.
 pub const PREFIX: &str = "/spore/1";
 
 /// A gossipsub topic.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
 pub enum Topic {
-    /// Records of a task.
+    /// Records of one task.
     Record(TaskId),
-    /// Control events about a task's records.
+    /// Control events about records of one task.
     Control(TaskId),
-    /// A task's manifest.
+    /// The manifest of one task.
     Manifest(TaskId),
-    /// New manifests of all tasks, so that tasks can be discovered.
+    /// Manifests of all tasks, by which nodes discover tasks.
     Tasks,
     /// Node profiles.
     Profiles,
 }
 
 impl Topic {
-    /// The topics of one task.
+    /// The three topics of one task.
     pub const fn of_task(task: TaskId) -> [Self; 3] {
         [Self::Record(task), Self::Control(task), Self::Manifest(task)]
     }
 
-    /// Whether objects of this kind may come by this topic.
+    /// Whether the topic carries objects of this kind.
     pub const fn carries(&self, kind: Kind) -> bool {
         matches!(
             (self, kind),

@@ -1,9 +1,9 @@
-//! Backups: the database through RocksDB's backup engine, which copies each table file once however
-//! many backups hold it, and every artifact once, checked while it is copied.
+//! Backups. RocksDB's backup engine copies each table file once, however many backups contain it. Each artifact is
+//! copied once and checked meanwhile.
 //!
-//! A backup folder has `database/`, `artifacts/` and its own `LOCK`. Artifacts are copied and never
-//! linked: a link would rot with its original. They are copied after the database, so that a
-//! record in a backup has its script there too; they go from a backup only with the folder.
+//! A backup folder has `database/`, `artifacts/` and its own `LOCK`. Artifacts are copied and never linked, because
+//! damage to the original would damage a link too. They are copied after the database, so that each record in a
+//! backup has its script there too. They are never removed from a backup folder.
 
 use std::path::Path;
 
@@ -16,14 +16,15 @@ use spore_protocol::Cid;
 use crate::{
     artifacts::Artifacts,
     columns::Column,
-    db::{Access, Db},
-    error::{Result, StoreError},
+    db::Db,
+    error::{Damage, Result, StoreError},
+    layout::{self, swap},
     lock::DirLock,
-    mark, migrate,
-    progress::{Stage, Watch, tell},
-    read,
-    repair::{Readable, Step, swap},
+    lookup, mark,
+    progress::{Stage, Watch, notify},
+    salvage::{SalvageScan, ScanStep},
     store::Store,
+    tuning::Access,
 };
 
 /// One backup of the database in a backup folder.
@@ -31,65 +32,65 @@ use crate::{
 pub struct Backup {
     /// Grows with each backup.
     pub id: u32,
-    /// Unix seconds, by the machine that made it.
+    /// Unix seconds, by the clock of the machine that made it.
     pub timestamp: u64,
-    /// Of its files in bytes; those that it shares with other backups too.
+    /// Bytes of its files, including files that it shares with other backups.
     pub bytes: u64,
     pub files: u32,
 }
 
-/// What making a backup came to.
+/// The result of [`Store::backup`].
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct BackupReport {
     pub backup: Backup,
-    /// Copied now; what the folder had already is not copied again.
+    /// Artifacts that the folder did not have yet.
     pub artifacts_copied: u64,
     pub artifact_bytes_copied: u64,
-    /// Damaged on the way, and left out.
+    /// Artifacts that were found damaged while they were copied. They are not in the backup.
     pub artifacts_damaged: Vec<Cid>,
 }
 
-/// What a restoration came to.
+/// The result of [`Store::restore`].
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct RestoreReport {
     pub backup: Backup,
     pub artifacts_copied: u64,
-    /// Damaged in the backup, and left out: other nodes may have them.
+    /// Artifacts that are damaged in the backup and were not copied. Other nodes may have them.
     pub artifacts_damaged: Vec<Cid>,
-    /// The number of the last change in the store now.
+    /// The sequence number of the last change in the store now.
     pub sequence: u64,
 }
 
-/// What to restore, and over what.
+/// What to restore, and whether to replace a store.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct RestorePlan {
-    /// The newest one when none is named.
+    /// None restores the newest backup.
     pub id: Option<u32>,
-    /// Also where a store is already: it is kept aside until the next repair or restoration.
+    /// Whether a store in the data directory may be replaced. It is kept until the next repair or restoration.
     pub replace: bool,
 }
 
 impl Store {
-    /// Adds a backup of the store as it is now to the folder `to`, and forgets all but the newest `keep`
-    /// of the database's. Can run beside everything else.
+    /// Adds a backup of the store as it is now to the folder `to`, and removes all but the newest `keep` backups of
+    /// the database. Can run while the store is in use.
     ///
     /// # Errors
-    /// [`StoreError::ReadOnly`] in a store opened for reading, [`StoreError::Locked`] while another
-    /// backup or restoration uses the folder, [`StoreError::DiskFull`], [`StoreError::Cancelled`].
+    /// [`StoreError::ReadOnly`] in a store opened for reading, [`StoreError::Locked`] while another backup or
+    /// restoration uses the folder, [`StoreError::DiskFull`], [`StoreError::Cancelled`].
     pub fn backup(&self, to: &Path, keep: usize, watch: &mut Watch<'_>) -> Result<BackupReport> {
         if self.read_only() {
             return Err(StoreError::ReadOnly);
         }
-        swap::create(&to.join(DATABASE))?;
+        layout::create(&to.join(DATABASE))?;
         let _lock = DirLock::exclusive(to)?;
-        tell(watch, Stage::Copy, 0, 0)?;
+        notify(watch, Stage::Copy, 0, 0)?;
         let mut engine = engine(to)?;
         engine.create_new_backup_flush(self.database().raw(), false)?;
         let backup = list(&engine).pop().ok_or_else(|| StoreError::NoBackup(to.to_path_buf()))?;
         let artifacts = Artifacts::new(to.join(ARTIFACTS), false);
         artifacts.sweep()?;
         let copied = copy_artifacts(self.artifacts(), &artifacts, watch)?;
-        // Last: until the new one is complete, an older one may be all that there is.
+        // Last, because an older backup may be the only one until the new one is complete.
         engine.purge_old_backups(keep.max(1))?;
         Ok(BackupReport {
             backup,
@@ -102,37 +103,37 @@ impl Store {
     /// The backups in a folder, the oldest first.
     ///
     /// # Errors
-    /// [`StoreError::NoBackup`] where there is none; [`StoreError::Locked`] while one is made; when it cannot be
-    /// read.
+    /// [`StoreError::NoBackup`] where there is none; [`StoreError::Locked`] while a backup is made; when the folder
+    /// cannot be read.
     pub fn backups(folder: &Path) -> Result<Vec<Backup>> {
         let _lock = DirLock::shared(folder)?;
         Ok(list(&open(folder)?))
     }
 
-    /// Puts a backup in the place of the store in `dir`, after reading every block of it. The node must not
-    /// run. Changes made since are told of as lost when the store is opened, and other nodes bring
-    /// back what they know of them.
+    /// Replaces the store in `dir` by a backup, after reading every block of the backup. No node may run there.
+    /// Changes made since the backup are reported by [`Store::lost_changes`] when the store is opened, and other
+    /// nodes send the objects that they have of them.
     ///
     /// # Errors
-    /// [`StoreError::NotEmpty`] where a store is and is not to be replaced, [`StoreError::Locked`]
-    /// beside a node, or while a backup is made, [`StoreError::NoBackup`], [`StoreError::Corrupt`] where the backup is damaged;
-    /// the store is as it was then.
+    /// [`StoreError::NotEmpty`] where there is a store that is not to be replaced, [`StoreError::Locked`] beside a
+    /// node or while a backup is made, [`StoreError::NoBackup`], [`StoreError::Corrupt`] when the backup is damaged.
+    /// In all these cases the store is unchanged.
     pub fn restore(folder: &Path, dir: &Path, plan: RestorePlan, watch: &mut Watch<'_>) -> Result<RestoreReport> {
         let _reading = DirLock::shared(folder)?;
         let backup = find(&list(&open(folder)?), plan.id, folder)?;
-        swap::create(dir)?;
+        layout::create(dir)?;
         let lock = DirLock::exclusive(dir)?;
         swap::recover(dir)?;
-        if swap::exists(dir) && !plan.replace {
+        if layout::exists(dir) && !plan.replace {
             return Err(StoreError::NotEmpty(dir.to_path_buf()));
         }
-        let building = swap::building(dir);
+        let building = layout::building(dir);
         unpack(folder, Some(backup.id), &building, watch)?;
-        let sequence = prove(&building, watch)?.max(mark::read(&swap::database(dir)));
+        let sequence = prove(&building, watch)?.max(mark::read(&layout::database(dir)));
         mark::write(&building, sequence)?;
         let artifacts = Artifacts::new(dir.join(ARTIFACTS), false);
         artifacts.sweep()?;
-        // Before the database: a record never stands without the script that it had.
+        // Before the database, so that no record is stored without the script that it had.
         let copied = copy_artifacts(&Artifacts::new(folder.join(ARTIFACTS), true), &artifacts, watch)?;
         swap::install(dir, swap::Old::Kept)?;
         drop(lock);
@@ -143,37 +144,33 @@ impl Store {
 const DATABASE: &str = "database";
 const ARTIFACTS: &str = "artifacts";
 
-/// Copies a backup's database into `into`, which is emptied first.
+/// Copies a backup's database into the folder `into`, which is cleared first.
 pub fn unpack(folder: &Path, id: Option<u32>, into: &Path, watch: &mut Watch<'_>) -> Result<()> {
     let _reading = DirLock::shared(folder)?;
     let mut engine = open(folder)?;
     let backup = find(&list(&engine), id, folder)?;
-    tell(watch, Stage::Copy, 0, 0)?;
-    swap::clear(into)?;
-    swap::create(into)?;
+    notify(watch, Stage::Copy, 0, 0)?;
+    layout::clear(into)?;
+    layout::create(into)?;
     Ok(engine.restore_from_backup(into, into, &RestoreOptions::default(), backup.id)?)
 }
 
-/// Reads every block of a database that was restored; the number of its last change.
+/// Reads every block of a restored database. Returns the sequence number of its last change.
 fn prove(dir: &Path, watch: &mut Watch<'_>) -> Result<u64> {
-    let db = match Db::open(dir, Access::Salvage) {
-        // It is upgraded when the store is opened.
-        Err(StoreError::OlderSchema { .. }) => migrate::open(dir, Access::Salvage)?,
-        db => db?,
-    };
+    let db = Db::open(dir, Access::Salvage)?;
     for (done, column) in Column::ALL.into_iter().enumerate() {
-        tell(watch, Stage::Scan, done as u64, Column::ALL.len() as u64)?;
-        for step in Readable::new(&db, column) {
-            if let Step::Damage(why) = step? {
-                return Err(StoreError::corrupt(format!("the backup's column {}: {why}", column.name())));
+        notify(watch, Stage::Scan, done as u64, Column::ALL.len() as u64)?;
+        for step in SalvageScan::new(&db, column) {
+            if let ScanStep::Damage(why) = step? {
+                return Err(Damage::Backup { column: column.name(), why }.into());
             }
         }
     }
-    read::sequence(&db)
+    lookup::sequence(&db)
 }
 
 fn open(folder: &Path) -> Result<BackupEngine> {
-    // The engine would make a folder that is not there.
+    // The engine would create a missing folder.
     if !folder.join(DATABASE).is_dir() {
         return Err(StoreError::NoBackup(folder.to_path_buf()));
     }
@@ -213,12 +210,12 @@ struct Copied {
     seen: u64,
 }
 
-/// Copies what is not there yet, with the list of pins.
+/// Copies the artifacts that `to` does not have, and the list of pins.
 fn copy_artifacts(from: &Artifacts, to: &Artifacts, watch: &mut Watch<'_>) -> Result<Copied> {
     let mut copied = Copied::default();
     from.each(&mut |stored| {
         copied.seen += 1;
-        tell(watch, Stage::Artifacts, copied.seen, 0)?;
+        notify(watch, Stage::Artifacts, copied.seen, 0)?;
         if to.size(&stored.cid)? == Some(stored.size) {
             return Ok(());
         }
@@ -227,7 +224,7 @@ fn copy_artifacts(from: &Artifacts, to: &Artifacts, watch: &mut Watch<'_>) -> Re
                 copied.count += 1;
                 copied.bytes += bytes;
             }
-            // Removed since it was listed.
+            // The artifact was removed since it was listed.
             Ok(None) => {}
             Err(StoreError::DamagedArtifact { cid, .. }) => copied.damaged.push(cid),
             Err(error) => return Err(error),
@@ -239,7 +236,7 @@ fn copy_artifacts(from: &Artifacts, to: &Artifacts, watch: &mut Watch<'_>) -> Re
 }
 
 fn copy_artifact(from: &Artifacts, to: &Artifacts, cid: &Cid) -> Result<Option<u64>> {
-    let Some(reader) = from.open_unused(cid)? else { return Ok(None) };
+    let Some(reader) = from.open(cid)? else { return Ok(None) };
     let mut writer = to.begin(*cid, reader.size())?;
     for piece in reader {
         writer.append(&piece?)?;

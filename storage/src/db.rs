@@ -1,4 +1,4 @@
-//! The database itself: opening it with bounded memory, and reading it by key and by prefix.
+//! The database: opening it with bounded memory, and reading it by key and by prefix.
 
 use std::{ops::ControlFlow, path::Path};
 
@@ -9,44 +9,52 @@ use rocksdb::{
 
 use crate::{
     columns::{Column, SCHEMA},
-    error::{Result, StoreError},
-    keys, migrate, tuning,
-    values::{self, Tally},
+    error::{Damage, Result, StoreError},
+    keys,
+    tuning::{self, Access},
+    values::{self, Totals},
 };
 
-/// Is told each key and value; breaks to stop.
+/// Receives each key and value. Returns `Break` to stop the walk.
 pub type Visit<'a> = dyn FnMut(&[u8], &[u8]) -> Result<ControlFlow<()>> + 'a;
 
-/// Which way keys are visited.
+/// The order in which keys are visited.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Way {
-    Up,
-    Down,
+pub enum KeyOrder {
+    Ascending,
+    Descending,
 }
 
 /// Something that can be read by key and by prefix.
-pub trait Source {
+pub trait KeyReader {
     fn get(&self, column: Column, key: &[u8]) -> Result<Option<Vec<u8>>>;
 
-    /// The values under these keys, in the keys' order.
+    /// The values under these keys, in the order of the keys.
     fn get_all(&self, column: Column, keys: &[[u8; 8]]) -> Result<Vec<Option<Vec<u8>>>> {
         keys.iter().map(|key| self.get(column, key)).collect()
     }
 
-    /// Visits the keys that start with `prefix`, from `from` on (included) or from the end of them
-    /// where the way begins, in order.
-    fn walk(&self, column: Column, prefix: &[u8], from: Option<&[u8]>, way: Way, visit: &mut Visit<'_>) -> Result<()>;
+    /// Visits the keys that start with `prefix`, in order. Begins at `from` (included), or else at the first key in
+    /// that order.
+    fn walk(
+        &self,
+        column: Column,
+        prefix: &[u8],
+        from: Option<&[u8]>,
+        way: KeyOrder,
+        visit: &mut Visit<'_>,
+    ) -> Result<()>;
 
-    /// Visits the keys that start with `prefix`, in order.
+    /// Visits the keys that start with `prefix`, in ascending order.
     fn each(&self, column: Column, prefix: &[u8], visit: &mut Visit<'_>) -> Result<()> {
-        self.walk(column, prefix, None, Way::Up, visit)
+        self.walk(column, prefix, None, KeyOrder::Ascending, visit)
     }
 
     fn has(&self, column: Column, key: &[u8]) -> Result<bool> {
         Ok(self.get(column, key)?.is_some())
     }
 
-    /// The keys that start with `prefix`, where they are known to be few.
+    /// The keys that start with `prefix`. Only for prefixes with few keys.
     fn keys(&self, column: Column, prefix: &[u8]) -> Result<Vec<Vec<u8>>> {
         let mut keys = Vec::new();
         self.each(column, prefix, &mut |key, _| {
@@ -62,7 +70,7 @@ pub trait Source {
         column: Column,
         prefix: &[u8],
         from: Option<&[u8]>,
-        way: Way,
+        way: KeyOrder,
     ) -> Result<Option<(Vec<u8>, Vec<u8>)>> {
         let mut first = None;
         self.walk(column, prefix, from, way, &mut |key, value| {
@@ -74,35 +82,15 @@ pub trait Source {
 }
 
 /// A key and its value.
-pub type Entry = (Box<[u8]>, Box<[u8]>);
+pub type KeyValue = (Box<[u8]>, Box<[u8]>);
 
-/// Entries of a column in order, of a scan that leaves the block cache alone.
-pub type Entries<'a> = Box<dyn Iterator<Item = Result<Entry>> + 'a>;
+/// Entries of a column in ascending order, read without filling the block cache.
+pub type KeyValues<'a> = Box<dyn Iterator<Item = Result<KeyValue>> + 'a>;
 
-/// Something that can also be read from end to end.
-pub trait Scan: Source {
+/// Something that can also be scanned from end to end.
+pub trait KeyScanner: KeyReader {
     /// The entries from `from` on, up to the end or the first damage.
-    fn scan<'a>(&'a self, column: Column, from: &[u8]) -> Result<Entries<'a>>;
-}
-
-/// What a database is opened for.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Access {
-    /// Made where it is missing.
-    Write,
-    Read,
-    /// Read as far as it can be: beside files that are cut short, and behind damaged records of the log,
-    /// which ends at the first such record when it is opened otherwise. What is read is to be verified.
-    Salvage,
-    /// Made to be thrown away, or to be complete only once [`Db::seal`] was called: its batches are
-    /// not logged.
-    Scratch,
-}
-
-impl Access {
-    fn reads_only(self) -> bool {
-        matches!(self, Self::Read | Self::Salvage)
-    }
+    fn scan<'a>(&'a self, column: Column, from: &[u8]) -> Result<KeyValues<'a>>;
 }
 
 /// An open database.
@@ -112,25 +100,13 @@ pub struct Db {
 }
 
 impl Db {
-    /// Opens the database in `dir`, and makes it where `access` allows that.
+    /// Opens the database in `dir`, and creates it where `access` allows that.
     pub fn open(dir: &Path, access: Access) -> Result<Self> {
         let exists = dir.join("CURRENT").exists();
+        let read_only = access.reads_only();
         if exists {
             check_columns(dir)?;
-        }
-        let db = Self::open_columns(dir, access, &Column::ALL)?;
-        if access != Access::Salvage {
-            db.check_schema(exists)?;
-        }
-        Ok(db)
-    }
-
-    /// Opens a database with these columns, of this program's schema or another. Where it has more, `access`
-    /// is for reading.
-    pub fn open_columns(dir: &Path, access: Access, columns: &[Column]) -> Result<Self> {
-        let exists = dir.join("CURRENT").exists();
-        let read_only = access.reads_only();
-        if read_only && !exists {
+        } else if read_only {
             return Err(StoreError::NotFound(dir.to_path_buf()));
         }
         let cache = tuning::cache(access);
@@ -139,10 +115,10 @@ impl Db {
             options.set_paranoid_checks(false);
             options.set_wal_recovery_mode(DBRecoveryMode::SkipAnyCorruptedRecord);
         }
-        let mut descriptors: Vec<_> = columns.iter().map(|column| tuning::column(*column, &cache)).collect();
+        let mut descriptors: Vec<_> = Column::ALL.iter().map(|column| tuning::column(*column, &cache)).collect();
         descriptors.push(unused_column());
-        if exists && access == Access::Salvage {
-            let there = Self::columns_of(dir)?;
+        if access == Access::Salvage {
+            let there = column_names(dir)?;
             descriptors.retain(|column| there.iter().any(|name| name == column.name()));
         }
         let inner = if read_only {
@@ -153,48 +129,47 @@ impl Db {
         if !read_only && let Some(objects) = inner.cf_handle(Column::Objects.name()) {
             inner.set_options_cf(objects, tuning::OBJECTS_OPENED)?;
         }
-        Ok(Self { inner, access })
+        let db = Self { inner, access };
+        db.check_schema(exists)?;
+        Ok(db)
     }
 
-    /// The names of the columns of the database in `dir`.
-    pub fn columns_of(dir: &Path) -> Result<Vec<String>> {
-        Ok(DB::list_cf(&Options::default(), dir)?)
-    }
-
+    /// Refuses a database of another schema. A database that is being salvaged may have lost the schema's number;
+    /// then it is assumed to be this program's.
     fn check_schema(&self, existed: bool) -> Result<()> {
-        match self.get(Column::Meta, keys::SCHEMA)? {
-            Some(bytes) => {
-                let found = bytes.as_slice().try_into().map(u32::from_be_bytes);
-                match found.map_err(|_| StoreError::corrupt("the format number is not 4 bytes"))? {
-                    SCHEMA => Ok(()),
-                    found if found > SCHEMA => Err(StoreError::NewerSchema { found, supported: SCHEMA }),
-                    found => Err(StoreError::corrupt(format!("format {found} was never released"))),
-                }
-            }
-            None if self.read_only() => Err(StoreError::corrupt("it has no format number")),
-            // A crash between making the database and this write leaves it without one.
-            None if existed && self.has(Column::Meta, keys::SEQUENCE)? => {
-                Err(StoreError::corrupt("it has objects but no format number"))
-            }
+        let salvage = self.access == Access::Salvage;
+        let number = match self.get(Column::Meta, keys::SCHEMA) {
+            Err(_) if salvage => return Ok(()),
+            number => number?,
+        };
+        match number {
+            Some(bytes) => match decode_schema(&bytes) {
+                Some(SCHEMA) => Ok(()),
+                Some(found) => Err(unsupported(found)),
+                None if salvage => Ok(()),
+                None => Err(Damage::BadSchema.into()),
+            },
+            None if salvage => Ok(()),
+            None if self.read_only() => Err(Damage::NoSchema.into()),
+            None if existed && self.has(Column::Meta, keys::SEQUENCE)? => Err(Damage::NoSchema.into()),
+            // The database is new, or a crash came between its creation and this write.
             None => {
                 let mut batch = WriteBatch::default();
                 let meta = self.column(Column::Meta)?;
                 batch.put_cf(meta, keys::SCHEMA, SCHEMA.to_be_bytes());
                 batch.put_cf(meta, keys::SEQUENCE, 0_u64.to_be_bytes());
-                batch.put_cf(meta, keys::TALLY, values::encode(&Tally::default())?);
+                batch.put_cf(meta, keys::TALLY, values::encode(&Totals::default())?);
                 self.write(batch)
             }
         }
     }
 
     pub fn column(&self, column: Column) -> Result<&ColumnFamily> {
-        self.inner
-            .cf_handle(column.name())
-            .ok_or_else(|| StoreError::corrupt(format!("column {} is missing", column.name())))
+        self.inner.cf_handle(column.name()).ok_or_else(|| Damage::NoColumn(column.name()).into())
     }
 
-    /// Whether a column is gone from a database that is read as far as it can be: RocksDB's repair
-    /// knows a column by its tables alone.
+    /// Whether a column is missing from a database that is being salvaged. RocksDB's repair knows a column only by
+    /// its tables.
     fn lacks(&self, column: Column) -> bool {
         self.access == Access::Salvage && self.inner.cf_handle(column.name()).is_none()
     }
@@ -204,12 +179,12 @@ impl Db {
         self.access.reads_only()
     }
 
-    /// RocksDB's own handle, for what concerns files and not entries.
+    /// RocksDB's own handle, for questions about files.
     pub fn raw(&self) -> &DB {
         &self.inner
     }
 
-    /// Puts everything written without a log on disk.
+    /// Flushes all memtables, so that writes without a write-ahead log are on disk too.
     pub fn seal(&self) -> Result<()> {
         let columns = Column::ALL.iter().map(|column| self.column(*column)).collect::<Result<Vec<_>>>()?;
         let mut options = FlushOptions::default();
@@ -217,11 +192,11 @@ impl Db {
         Ok(self.inner.flush_cfs_opt(&columns, &options)?)
     }
 
-    pub fn snapshot(&self) -> View<'_> {
-        View { db: self, snapshot: self.inner.snapshot() }
+    pub fn snapshot(&self) -> DbSnapshot<'_> {
+        DbSnapshot { db: self, snapshot: self.inner.snapshot() }
     }
 
-    /// Applies all entries at once, on disk when this returns.
+    /// Applies all edits in one atomic write. A value of None deletes the key. On disk when this returns.
     pub fn commit<'a>(
         &self,
         entries: impl IntoIterator<Item = (Column, &'a [u8], Option<&'a [u8]>)> + Clone,
@@ -230,7 +205,7 @@ impl Db {
             return Err(StoreError::ReadOnly);
         }
         let sizes = entries.clone().into_iter().map(|(_, key, value)| key.len() + value.map_or(0, <[u8]>::len) + HEAD);
-        // At once, for growing it would copy it again and again.
+        // Allocated at its final size: a growing batch would be copied again and again.
         let mut batch = WriteBatch::with_capacity_bytes(sizes.sum());
         for (column, key, value) in entries {
             let column = self.column(column)?;
@@ -247,8 +222,8 @@ impl Db {
     }
 }
 
-/// The database as it is now. Only the writer may decide by this: it alone changes it.
-impl Source for Db {
+/// The database as it is now. Only the writer may decide by this, because only the writer changes it.
+impl KeyReader for Db {
     fn get(&self, column: Column, key: &[u8]) -> Result<Option<Vec<u8>>> {
         if self.lacks(column) {
             return Ok(None);
@@ -256,27 +231,34 @@ impl Source for Db {
         Ok(self.inner.get_cf(self.column(column)?, key)?)
     }
 
-    fn walk(&self, column: Column, prefix: &[u8], from: Option<&[u8]>, way: Way, visit: &mut Visit<'_>) -> Result<()> {
+    fn walk(
+        &self,
+        column: Column,
+        prefix: &[u8],
+        from: Option<&[u8]>,
+        way: KeyOrder,
+        visit: &mut Visit<'_>,
+    ) -> Result<()> {
         let options = read_options(column, prefix, way);
         run(self.inner.raw_iterator_cf_opt(self.column(column)?, options), from, way, visit)
     }
 }
 
-/// Bytes that an entry of a batch takes beside its key and value, at most: kind, column, two lengths.
+/// Most bytes that an entry of a batch takes besides its key and value: kind, column, two lengths.
 const HEAD: usize = 12;
 
-/// The database at one moment: what several reads must agree on.
-pub struct View<'a> {
+/// The database at one moment, for reads that must agree with each other.
+pub struct DbSnapshot<'a> {
     db: &'a Db,
     snapshot: SnapshotWithThreadMode<'a, DB>,
 }
 
-impl Source for View<'_> {
+impl KeyReader for DbSnapshot<'_> {
     fn get(&self, column: Column, key: &[u8]) -> Result<Option<Vec<u8>>> {
         Ok(self.snapshot.get_cf(self.db.column(column)?, key)?)
     }
 
-    /// Looks for all of them at once in each file, and reads a block that has several of them once.
+    /// Searches each file for all keys at once, and reads a block with several of them once.
     fn get_all(&self, column: Column, keys: &[[u8; 8]]) -> Result<Vec<Option<Vec<u8>>>> {
         let mut options = ReadOptions::default();
         options.set_snapshot(&self.snapshot);
@@ -284,40 +266,47 @@ impl Source for View<'_> {
         values.into_iter().map(|value| Ok(value?.map(|value| value.to_vec()))).collect()
     }
 
-    fn walk(&self, column: Column, prefix: &[u8], from: Option<&[u8]>, way: Way, visit: &mut Visit<'_>) -> Result<()> {
+    fn walk(
+        &self,
+        column: Column,
+        prefix: &[u8],
+        from: Option<&[u8]>,
+        way: KeyOrder,
+        visit: &mut Visit<'_>,
+    ) -> Result<()> {
         let options = read_options(column, prefix, way);
         run(self.snapshot.raw_iterator_cf_opt(self.db.column(column)?, options), from, way, visit)
     }
 }
 
-/// The iterator is bounded by the prefix already.
+/// Walks an iterator that is bounded by the prefix already.
 fn run<D: DBAccess>(
     mut iterator: DBRawIteratorWithThreadMode<'_, D>,
     from: Option<&[u8]>,
-    way: Way,
+    way: KeyOrder,
     visit: &mut Visit<'_>,
 ) -> Result<()> {
     match (from, way) {
-        (None, Way::Up) => iterator.seek_to_first(),
-        (None, Way::Down) => iterator.seek_to_last(),
-        (Some(from), Way::Up) => iterator.seek(from),
-        (Some(from), Way::Down) => iterator.seek_for_prev(from),
+        (None, KeyOrder::Ascending) => iterator.seek_to_first(),
+        (None, KeyOrder::Descending) => iterator.seek_to_last(),
+        (Some(from), KeyOrder::Ascending) => iterator.seek(from),
+        (Some(from), KeyOrder::Descending) => iterator.seek_for_prev(from),
     }
     while let Some((key, value)) = iterator.item() {
         if visit(key, value)?.is_break() {
             return Ok(());
         }
         match way {
-            Way::Up => iterator.next(),
-            Way::Down => iterator.prev(),
+            KeyOrder::Ascending => iterator.next(),
+            KeyOrder::Descending => iterator.prev(),
         }
     }
     // Past the last entry, or stopped by an error.
     Ok(iterator.status()?)
 }
 
-impl Scan for Db {
-    fn scan<'a>(&'a self, column: Column, from: &[u8]) -> Result<Entries<'a>> {
+impl KeyScanner for Db {
+    fn scan<'a>(&'a self, column: Column, from: &[u8]) -> Result<KeyValues<'a>> {
         if self.lacks(column) {
             return Ok(Box::new(std::iter::empty()));
         }
@@ -327,8 +316,8 @@ impl Scan for Db {
     }
 }
 
-impl Scan for View<'_> {
-    fn scan<'a>(&'a self, column: Column, from: &[u8]) -> Result<Entries<'a>> {
+impl KeyScanner for DbSnapshot<'_> {
+    fn scan<'a>(&'a self, column: Column, from: &[u8]) -> Result<KeyValues<'a>> {
         let mode = IteratorMode::From(from, Direction::Forward);
         let entries = self.snapshot.iterator_cf_opt(self.db.column(column)?, scan_options(), mode);
         Ok(Box::new(entries.map(|entry| Ok(entry?))))
@@ -342,30 +331,55 @@ fn scan_options() -> ReadOptions {
     options
 }
 
-fn read_options(column: Column, prefix: &[u8], way: Way) -> ReadOptions {
+fn read_options(column: Column, prefix: &[u8], way: KeyOrder) -> ReadOptions {
     let mut options = ReadOptions::default();
     match column.prefix() {
-        Some(length) if prefix.len() >= length && way == Way::Up => options.set_prefix_same_as_start(true),
+        Some(length) if prefix.len() >= length && way == KeyOrder::Ascending => options.set_prefix_same_as_start(true),
         _ => options.set_total_order_seek(true),
     }
     options.set_iterate_range(PrefixRange(prefix));
     options
 }
 
-/// The column that every database has and that holds nothing here. Its memtable counts all the same:
-/// RocksDB goes on after a full disk when there is room for the largest.
+/// The column that every RocksDB database has. It holds nothing here, but the size of its memtable matters: after a
+/// full disk, RocksDB continues only when there is room for the largest memtable.
 fn unused_column() -> ColumnFamilyDescriptor {
     let mut options = Options::default();
     options.set_write_buffer_size(1 << 20);
     ColumnFamilyDescriptor::new("default", options)
 }
 
-/// A column that this program does not know was written by a newer one, or by an older one.
+/// Refuses a database with a column that this program does not know, because an older or a newer program wrote it.
+/// RocksDB cannot open it for writing without that column.
 fn check_columns(dir: &Path) -> Result<()> {
     let known = |name: &String| name == "default" || Column::ALL.iter().any(|column| column.name() == name);
-    let columns = Db::columns_of(dir)?;
-    if columns.iter().all(known) {
+    if column_names(dir)?.iter().all(known) {
         return Ok(());
     }
-    Err(migrate::older(&columns).unwrap_or(StoreError::NewerSchema { found: SCHEMA + 1, supported: SCHEMA }))
+    Err(unsupported(schema_of(dir).filter(|found| *found != SCHEMA).unwrap_or(SCHEMA + 1)))
+}
+
+/// The names of the columns of the database in `dir`.
+fn column_names(dir: &Path) -> Result<Vec<String>> {
+    Ok(DB::list_cf(&Options::default(), dir)?)
+}
+
+/// The number of the schema of the database in `dir`, whatever columns it has. None where it cannot be read.
+fn schema_of(dir: &Path) -> Option<u32> {
+    let meta = Column::Meta.name();
+    let db = DB::open_cf_for_read_only(&Options::default(), dir, ["default", meta], false).ok()?;
+    let bytes = db.get_cf(db.cf_handle(meta)?, keys::SCHEMA).ok()??;
+    decode_schema(&bytes)
+}
+
+fn decode_schema(bytes: &[u8]) -> Option<u32> {
+    bytes.try_into().ok().map(u32::from_be_bytes)
+}
+
+fn unsupported(found: u32) -> StoreError {
+    if found > SCHEMA {
+        StoreError::NewerSchema { found, supported: SCHEMA }
+    } else {
+        StoreError::OlderSchema { found, supported: SCHEMA }
+    }
 }

@@ -1,89 +1,88 @@
-//! Which artifacts a bounded cache would drop, and dropping them.
+//! Garbage collection of artifacts: which ones a bounded cache drops, and dropping them.
 //!
-//! Never those that are pinned, that a task's manifest or root names, or that a record on a frontier names:
-//! new work needs these. Of the rest those that nothing names go first, then the least recently
-//! used. Whether a record names an artifact is asked of the records when it is needed, once in a long
-//! while; an index would cost each record on disk for ever.
+//! An artifact is protected if it is pinned, or named by a task's manifest, a task's root or a record on a frontier,
+//! because new work needs these. Of the others, unreferenced artifacts are dropped first, then the least recently
+//! used. References are found by reading all records. A collection is rare, and an index of references would cost
+//! disk space for each record.
 
 use std::{cmp::Reverse, collections::HashSet, ops::ControlFlow};
 
 use spore_protocol::{Cid, Kind, Record, SignedObject, TaskId, TaskManifest};
 
 use crate::{
-    artifacts::Stored,
+    artifacts::ArtifactFileStat,
     columns::Column,
-    db::{Source, View},
-    error::{Result, StoreError},
-    keys,
-    progress::{Stage, Watch, tell},
-    read,
+    db::{DbSnapshot, KeyReader},
+    error::{Damage, Result, StoreError},
+    keys, lookup,
+    progress::{Stage, Watch, notify},
     store::Store,
-    values::{self, Held, TaskState},
+    values::{self, PendingEntry, TaskState},
 };
 
-/// Seconds for which an artifact is kept after its last use, whatever the limits: its record may be
-/// on its way, or a worker at work on it.
+/// Seconds for which an artifact is kept after its last use, whatever the limits are. Its record may not have arrived
+/// yet, or a worker may be using it.
 const GRACE: u64 = 3600;
 
-/// Drops listed; all are counted.
+/// Most dropped artifacts that a report lists. All of them are counted.
 const MAX_LISTED: usize = 10_000;
 
-/// Records between two reports of progress.
+/// Records between two progress reports.
 const REPORT: u64 = 1000;
 
-/// The bounds of the cache.
+/// The limits of a collection.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct GcPlan {
-    /// Unix seconds: the store has no clock.
+    /// Unix seconds. The store has no clock.
     pub now: u64,
-    /// Artifacts not used for longer go; in seconds.
+    /// Seconds. Artifacts that were unused for longer are dropped.
     pub max_age: Option<u64>,
-    /// Artifacts go until the rest takes no more; in bytes.
+    /// Bytes. Artifacts are dropped until the rest takes no more.
     pub max_bytes: Option<u64>,
-    /// Only tells.
+    /// Only report what would be dropped.
     pub dry_run: bool,
 }
 
-/// Why an artifact goes.
+/// Why an artifact is dropped.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum DropReason {
     Age,
     Size,
 }
 
-/// An artifact that goes.
+/// A dropped artifact.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Dropped {
     pub cid: Cid,
     pub bytes: u64,
-    /// Unix seconds, coarse.
+    /// Unix seconds, exact to about an hour.
     pub last_used: u64,
-    /// Records and manifests here that name it.
+    /// Stored records and manifests that name it.
     pub references: u64,
     pub reason: DropReason,
 }
 
-/// What a collection came to, or would come to.
+/// The result of a collection, or of a dry run.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct GcReport {
-    /// In the order in which they go; the first ten thousand.
+    /// In the order in which they are dropped, up to ten thousand.
     pub dropped: Vec<Dropped>,
     pub dropped_count: u64,
     pub dropped_bytes: u64,
     pub kept_count: u64,
     pub kept_bytes: u64,
-    /// Of those kept, what no limit could drop.
+    /// Kept artifacts that no limit can drop.
     pub protected_count: u64,
     pub protected_bytes: u64,
 }
 
 impl Store {
-    /// Drops the artifacts that the plan leaves no room for, or tells which these are. Can run beside
-    /// everything else. Takes memory for each artifact, some 60 bytes, and reads every record once.
+    /// Drops the artifacts that exceed the plan's limits, or only reports them. Can run while the store is in use.
+    /// Takes some 60 bytes of memory for each artifact, and reads every record once.
     ///
     /// # Errors
-    /// [`StoreError::ReadOnly`] where something is to be dropped, [`StoreError::Cancelled`]; when the
-    /// store cannot be read.
+    /// [`StoreError::ReadOnly`] when something would be dropped, [`StoreError::Cancelled`]; when the store cannot be
+    /// read.
     pub fn gc(&self, plan: &GcPlan, watch: &mut Watch<'_>) -> Result<GcReport> {
         if self.read_only() && !plan.dry_run {
             return Err(StoreError::ReadOnly);
@@ -91,7 +90,7 @@ impl Store {
         if !self.read_only() {
             self.artifacts().note_uses(plan.now)?;
         }
-        let mut cache = Cache::of(self, plan.now)?;
+        let mut cache = ArtifactCache::of(self, plan.now)?;
         if cache.could_drop(plan) {
             cache.protect_needed(&self.view(), watch)?;
             cache.count_references(&self.view(), watch)?;
@@ -100,7 +99,7 @@ impl Store {
         let chosen = cache.choose(plan);
         for dropped in chosen {
             if !plan.dry_run {
-                // Somebody may have pinned or used it since it was chosen.
+                // The artifact may have been pinned or used since it was chosen.
                 if self.artifacts().pins.contains(&dropped.cid)? || !self.artifacts().remove_unused(&dropped.cid)? {
                     continue;
                 }
@@ -124,27 +123,27 @@ impl Store {
         Ok(report)
     }
 
-    /// Whether [`Store::gc`] dropped this artifact, and nobody put it here since: who fetches artifacts
-    /// before they are needed leaves it out.
+    /// Whether [`Store::gc`] dropped this artifact and it was not stored again since. A service that fetches
+    /// artifacts before they are needed skips it.
     pub fn was_dropped(&self, cid: &Cid) -> bool {
         self.artifacts().dropped.contains(cid)
     }
 
-    /// Whether more was dropped than is remembered, so that [`Store::was_dropped`] may say no of some:
-    /// who fetches whatever is missing should not then.
+    /// Whether more artifacts were dropped than the store remembers, so that [`Store::was_dropped`] may be false for
+    /// some of them. A service should not fetch every missing artifact then.
     pub fn drops_are_forgotten(&self) -> bool {
         self.artifacts().dropped.is_full()
     }
 
-    /// Keeps an artifact from [`Store::gc`], whether it is here or not; false when it was pinned already.
+    /// Protects an artifact from [`Store::gc`], whether it is stored or not. False when it was pinned already.
     ///
     /// # Errors
-    /// [`StoreError::ReadOnly`], [`StoreError::TooManyPins`], [`StoreError::Io`].
+    /// [`StoreError::ReadOnly`], [`StoreError::TooManyPins`], [`StoreError::BadPins`], [`StoreError::Io`].
     pub fn pin(&self, cid: &Cid) -> Result<bool> {
         if self.read_only() { Err(StoreError::ReadOnly) } else { self.artifacts().pins.set(cid, true) }
     }
 
-    /// Takes a pin back; false when there was none.
+    /// Removes a pin. False when there was none.
     ///
     /// # Errors
     /// As [`Store::pin`].
@@ -152,33 +151,33 @@ impl Store {
         if self.read_only() { Err(StoreError::ReadOnly) } else { self.artifacts().pins.set(cid, false) }
     }
 
-    /// The pinned artifacts, in order.
+    /// The pinned artifacts, in the order of their addresses.
     ///
     /// # Errors
-    /// [`StoreError::Io`].
+    /// [`StoreError::BadPins`], [`StoreError::Io`].
     pub fn pins(&self) -> Result<Vec<Cid>> {
         Ok(self.artifacts().pins.all()?.into_iter().collect())
     }
 }
 
-struct Entry {
-    stored: Stored,
+struct CachedArtifact {
+    stored: ArtifactFileStat,
     references: u64,
     protected: bool,
 }
 
-/// Every artifact here, by address.
-struct Cache {
-    entries: Vec<Entry>,
+/// Every stored artifact, sorted by address.
+struct ArtifactCache {
+    entries: Vec<CachedArtifact>,
 }
 
-impl Cache {
+impl ArtifactCache {
     fn of(store: &Store, now: u64) -> Result<Self> {
         let mut entries = Vec::new();
         store.artifacts().each(&mut |stored| {
-            // Also what the clock says comes from the future.
+            // A time in the future protects too: the clock may have been wrong.
             let protected = stored.last_used.saturating_add(GRACE) > now;
-            entries.push(Entry { stored, references: 0, protected });
+            entries.push(CachedArtifact { stored, references: 0, protected });
             Ok(())
         })?;
         entries.sort_unstable_by_key(|entry| entry.stored.cid);
@@ -193,13 +192,13 @@ impl Cache {
         self.entries.iter().map(|entry| entry.stored.size).sum()
     }
 
-    /// Whether it is worth asking the records.
+    /// Whether any artifact could be dropped. Otherwise the records need not be read.
     fn could_drop(&self, plan: &GcPlan) -> bool {
         let too_large = plan.max_bytes.is_some_and(|limit| self.bytes() > limit);
         too_large || self.entries.iter().any(|entry| !entry.protected && is_old(&entry.stored, plan))
     }
 
-    fn find(&mut self, cid: &Cid) -> Option<&mut Entry> {
+    fn find(&mut self, cid: &Cid) -> Option<&mut CachedArtifact> {
         let at = self.entries.binary_search_by_key(cid, |entry| entry.stored.cid).ok()?;
         self.entries.get_mut(at)
     }
@@ -216,17 +215,18 @@ impl Cache {
         }
     }
 
-    /// What the tasks and their frontiers name. A frontier is protected whole, however long it is.
-    fn protect_needed(&mut self, view: &View<'_>, watch: &mut Watch<'_>) -> Result<()> {
-        // Those on a class's frontier are mostly on the class-blind one too: 8 bytes each to ask once.
+    /// Protects the artifacts that tasks and frontier records name, however long a frontier is.
+    fn protect_needed(&mut self, view: &DbSnapshot<'_>, watch: &mut Watch<'_>) -> Result<()> {
+        // Records on a class's frontier are mostly on the class-blind one too. The set takes 8 bytes for each, and
+        // each is read once.
         let mut needed = HashSet::new();
         view.each(Column::Tasks, &[], &mut |key, value| {
             let task = TaskId(keys::last_id(key)?);
-            if let Some(manifest) = read::manifest(view, &task)? {
+            if let Some(manifest) = lookup::manifest(view, &task)? {
                 named_by_manifest(&manifest).for_each(|cid| self.protect(&cid));
             }
             if let Some(root) = values::decode::<TaskState>(value)?.root {
-                needed.extend(read::number_of(view, Kind::Experiment, &root.into())?);
+                needed.extend(lookup::number_of(view, Kind::Experiment, &root.into())?);
             }
             Ok(ControlFlow::Continue(()))
         })?;
@@ -236,19 +236,19 @@ impl Cache {
         })?;
         for (seen, number) in (1u64..).zip(needed) {
             let stored = view.get(Column::Objects, &keys::number(number))?;
-            let stored = stored.ok_or_else(|| StoreError::corrupt(format!("record number {number} is gone")))?;
+            let stored = stored.ok_or(Damage::NoEntry { column: Column::Objects.name(), number })?;
             if let SignedObject::Experiment(record) = values::decode_stored(&stored)? {
                 named_by_record(&record).for_each(|cid| self.protect(&cid));
             }
             if seen.is_multiple_of(REPORT) {
-                tell(watch, Stage::References, seen, 0)?;
+                notify(watch, Stage::References, seen, 0)?;
             }
         }
         Ok(())
     }
 
-    /// Asks every object, waiting ones too.
-    fn count_references(&mut self, view: &View<'_>, watch: &mut Watch<'_>) -> Result<()> {
+    /// Reads every object, also pending ones.
+    fn count_references(&mut self, view: &DbSnapshot<'_>, watch: &mut Watch<'_>) -> Result<()> {
         let mut seen = 0;
         view.each(Column::Objects, &[], &mut |_, value| {
             if matches!(values::stored_kind(value)?, Kind::Task | Kind::Experiment) {
@@ -260,30 +260,30 @@ impl Cache {
             }
             seen += 1;
             if seen % REPORT == 0 {
-                tell(watch, Stage::References, seen, 0)?;
+                notify(watch, Stage::References, seen, 0)?;
             }
             Ok(ControlFlow::Continue(()))
         })?;
         view.each(Column::Pending, &[], &mut |_, value| {
-            let held: Held = values::decode(value)?;
-            if let SignedObject::Experiment(record) = values::decode_object(Kind::Experiment, &held.object.0)? {
+            let held: PendingEntry = values::decode(value)?;
+            if let SignedObject::Experiment(record) = values::decode_object(Kind::Experiment, &held.object)? {
                 named_by_record(&record).for_each(|cid| self.refer(&cid));
             }
             Ok(ControlFlow::Continue(()))
         })
     }
 
-    /// What goes, in its order: what is too old first, then what there is no room for.
+    /// The artifacts to drop, in this order: too old ones first, then those that exceed the size.
     fn choose(&self, plan: &GcPlan) -> Vec<Dropped> {
-        let mut candidates: Vec<&Entry> = self.entries.iter().filter(|entry| !entry.protected).collect();
+        let mut candidates: Vec<&CachedArtifact> = self.entries.iter().filter(|entry| !entry.protected).collect();
         candidates.sort_by_key(|entry| {
             let reason = if is_old(&entry.stored, plan) { 0 } else { 1 };
-            // Among equals the largest first, so that fewest go.
+            // Among equal ones, the largest first, so that fewer are dropped.
             (reason, entry.references > 0, entry.stored.last_used, Reverse(entry.stored.size))
         });
         let mut left = self.bytes();
         let mut chosen = Vec::new();
-        for Entry { stored, references, .. } in candidates {
+        for CachedArtifact { stored, references, .. } in candidates {
             let reason = if is_old(stored, plan) {
                 DropReason::Age
             } else if plan.max_bytes.is_some_and(|limit| left > limit) {
@@ -299,11 +299,11 @@ impl Cache {
     }
 }
 
-fn is_old(stored: &Stored, plan: &GcPlan) -> bool {
+fn is_old(stored: &ArtifactFileStat, plan: &GcPlan) -> bool {
     plan.max_age.is_some_and(|age| stored.last_used.saturating_add(age) < plan.now)
 }
 
-/// Legacy objects name some things in other ways than by an address.
+/// The addresses that a record names. Legacy objects also name things that are no addresses.
 fn named_by_record(record: &Record) -> impl Iterator<Item = Cid> {
     let texts = [record.dataset_cid.parse().ok(), record.prepare_cid.parse().ok()];
     record.code_cid.into_iter().chain(texts.into_iter().flatten())

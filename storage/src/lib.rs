@@ -1,10 +1,9 @@
 //! Spore's store: the record graph, its indexes and the artifacts, on one disk.
 //!
-//! Verified objects come in through [`Store::insert`], which writes them, every index, the
-//! frontiers, the verdicts and the counters in one atomic, durable batch, and tells what is new.
-//! Readers look through snapshots and never wait for the writer. What is a valid lineage, a
-//! better record or a verdict is `spore-protocol`'s to say: this crate only keeps the answers
-//! up to date.
+//! [`Store::insert`] takes verified objects. It writes them, every index, the frontiers, the verdicts and the
+//! counters in one atomic, durable batch, and reports what is new. Readers use snapshots and never wait for the
+//! writer. `spore-protocol` decides what is a valid lineage, a better record or a verdict; this crate keeps the
+//! results up to date.
 //!
 //! Never here: the network, training, clocks, the environment.
 #![cfg_attr(test, allow(clippy::unwrap_used, clippy::expect_used, clippy::panic, clippy::indexing_slicing))]
@@ -14,15 +13,18 @@ mod backup;
 mod columns;
 mod db;
 mod error;
+mod files;
 mod gc;
 mod keys;
+mod layout;
 mod lock;
+mod lookup;
 mod mark;
-mod migrate;
 mod overlay;
 mod progress;
 mod read;
 mod repair;
+mod salvage;
 pub mod sporemesh;
 mod store;
 #[cfg(test)]
@@ -31,18 +33,20 @@ mod tuning;
 mod types;
 mod upkeep;
 mod values;
+mod words;
 mod write;
 
-pub use artifacts::{ArtifactReader, ArtifactWriter};
+pub use artifacts::ArtifactWriter;
 pub use backup::{Backup, BackupReport, RestorePlan, RestoreReport};
-pub use error::StoreError;
+pub use error::{Damage, PinsFault, StoreError};
 pub use gc::{DropReason, Dropped, GcPlan, GcReport};
-pub use progress::{Progress, Stage, Watch, unwatched};
-pub use read::{Graph, GraphChanges, ObjectText, ParentColumn, Position, SyncSet};
-pub use repair::{CheckReport, DamagedFile, Fault, FilesReport, Finding, RepairReport};
+pub use progress::{Stage, StageProgress, Watch, unwatched};
+pub use read::{GraphChanges, ObjectText, ParentColumn, Position, SyncSet, TaskGraph};
+pub use repair::{CheckReport, Fault, FilesReport, RepairReport, StoreFinding};
 pub use store::Store;
 pub use types::{
-    BadCursor, Change, ClassView, Counts, Cursor, Direction, Improvement, MAX_PAGE, Measured, NodeStats, Outcome, Page,
-    PendingView, RecordSummary, RecordView, Report, Scope, Span, SyncScope, TaskView,
+    BadCursor, Change, ClassView, CountedMeasurement, Counts, Cursor, DamagedFile, Improvement, InsertOutcome,
+    InsertReport, MAX_PAGE, NodeStats, Page, PageDirection, PendingView, RecordSummary, RecordView, Scope, Span,
+    SyncScope, TaskView,
 };
 pub use upkeep::{ColumnStats, StoreStats};

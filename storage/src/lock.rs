@@ -1,7 +1,7 @@
-//! One writer a data directory: an advisory lock on a file that names its holder.
+//! One writer for each data directory: an advisory lock on a file that names its holder.
 //!
-//! The system drops the lock with the process, so a crash leaves nothing to clean up; the text
-//! in the file is only believed while the lock is held.
+//! The operating system releases the lock when the process ends, so a crash leaves nothing to clean up. The text in
+//! the file counts only while the lock is held.
 
 use std::{
     fs::{File, OpenOptions, TryLockError},
@@ -13,19 +13,19 @@ use crate::error::{Result, StoreError};
 
 const NAME: &str = "LOCK";
 
-/// Longest text read from the lock file: a foreign file there must not fill the memory.
+/// Most bytes read of the lock file, which somebody else may have made.
 const MAX_HOLDER: u64 = 200;
 
-/// Held as long as it lives.
+/// A held lock. Dropping it releases the lock.
 pub struct DirLock {
     _file: File,
 }
 
 impl DirLock {
-    /// Takes the directory for writing.
+    /// Locks the directory for writing.
     pub fn exclusive(dir: &Path) -> Result<Self> {
         let path = dir.join(NAME);
-        let fail = |source| StoreError::io(format!("cannot lock {}", path.display()), source);
+        let fail = |source: std::io::Error| StoreError::io("lock", &path, &source);
         let mut file =
             OpenOptions::new().read(true).write(true).create(true).truncate(false).open(&path).map_err(fail)?;
         acquire(&mut file, File::try_lock, &path)?;
@@ -35,14 +35,14 @@ impl DirLock {
         Ok(Self { _file: file })
     }
 
-    /// Takes the directory for reading, beside other readers. Makes nothing: where there is no
-    /// lock file there is no writer.
+    /// Locks the directory for reading, beside other readers. Creates nothing: where there is no lock file, there is
+    /// no writer.
     pub fn shared(dir: &Path) -> Result<Option<Self>> {
         let path = dir.join(NAME);
         let mut file = match File::open(&path) {
             Ok(file) => file,
             Err(error) if error.kind() == std::io::ErrorKind::NotFound => return Ok(None),
-            Err(error) => return Err(StoreError::io(format!("cannot lock {}", path.display()), error)),
+            Err(error) => return Err(StoreError::io("lock", &path, &error)),
         };
         acquire(&mut file, File::try_lock_shared, &path)?;
         Ok(Some(Self { _file: file }))
@@ -52,14 +52,14 @@ impl DirLock {
 fn acquire(file: &mut File, lock: fn(&File) -> std::result::Result<(), TryLockError>, path: &Path) -> Result<()> {
     match lock(file) {
         Ok(()) => Ok(()),
-        Err(TryLockError::Error(source)) => Err(StoreError::io(format!("cannot lock {}", path.display()), source)),
-        // The text is that of the last writer, and readers write none.
+        Err(TryLockError::Error(source)) => Err(StoreError::io("lock", path, &source)),
+        // The text in the file is that of the last writer. Readers write none.
         Err(TryLockError::WouldBlock) if file.try_lock_shared().is_ok() => {
             Err(StoreError::Locked { holder: "one or more processes that only read it".to_owned() })
         }
         Err(TryLockError::WouldBlock) => {
             let mut holder = String::new();
-            // Unreadable text only makes the message poorer.
+            // When the text cannot be read, the message names no process.
             let read = file.take(MAX_HOLDER).read_to_string(&mut holder);
             let holder = if read.is_ok() { holder.trim() } else { "" };
             let holder = if holder.is_empty() { "another process" } else { holder };
@@ -73,7 +73,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn the_lock_names_its_holder_and_goes_with_it() {
+    fn lock_names_its_holder_and_is_released_with_it() {
         let dir = tempfile::tempdir().unwrap();
         assert!(DirLock::shared(dir.path()).unwrap().is_none());
         let held = DirLock::exclusive(dir.path()).unwrap();

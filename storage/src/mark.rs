@@ -1,11 +1,11 @@
-//! How far the store has come, written beside the database after each batch, so that a log cut
-//! short is noticed.
+//! The sequence number of the last acknowledged change, written beside the database after each batch. It shows when
+//! the write-ahead log was cut short.
 //!
-//! RocksDB takes a write-ahead log that ends early for one that a crash left unfinished, which is
-//! right after a crash and wrong when a disk or a person cut it: then acknowledged changes are gone
-//! and nothing says so. The mark is written after the log is on disk, so it is never ahead of
-//! what was acknowledged. It is not synced: after a power cut it may be behind, and then it only
-//! notices less. It also keeps the numbers of lost changes from being given to others.
+//! RocksDB treats a write-ahead log that ends early as one that a crash left unfinished. That is right after a crash.
+//! It is wrong when a disk or a person cut the log: acknowledged changes are gone then, and RocksDB reports nothing.
+//! The mark is written after the log is on disk, so it is never ahead of the acknowledged changes. The mark is not
+//! synced: after a power cut it may be behind, and then shows less. It also keeps the sequence numbers of lost
+//! changes from being used again.
 
 use std::{
     fs::{File, OpenOptions},
@@ -18,10 +18,10 @@ use sha2::{Digest, Sha256};
 
 use crate::error::{Result, StoreError};
 
-/// Beside the files of RocksDB, which leaves names that are not its own alone.
+/// The file's name. RocksDB ignores files with names that are not its own.
 const NAME: &str = "ACKNOWLEDGED";
 
-/// The number, then the start of its hash: a torn write is no mark.
+/// The number, then the first half of its SHA-256. A torn write is not read as a mark.
 type Encoded = [u8; 16];
 
 fn encode(sequence: u64) -> Encoded {
@@ -38,15 +38,15 @@ fn decode(encoded: &Encoded) -> Option<u64> {
     (encode(sequence) == *encoded).then_some(sequence)
 }
 
-/// The mark of the database in `dir`; 0 where there is none that can be read.
+/// The mark of the database in `dir`; 0 where there is no readable mark.
 pub fn read(dir: &Path) -> u64 {
     let mut encoded = Encoded::default();
     let read = File::open(dir.join(NAME)).and_then(|mut file| file.read_exact(&mut encoded));
     read.ok().and_then(|()| decode(&encoded)).unwrap_or_default()
 }
 
-/// Marks the database in `dir`, which nobody has open: on disk when this returns, since a new database may
-/// not have the number that the one before it came to.
+/// Writes the mark of a database that no process has open. It is on disk when this returns, because the mark of a new
+/// database may have to be higher than its own sequence number.
 pub fn write(dir: &Path, sequence: u64) -> Result<()> {
     let path = dir.join(NAME);
     let write = || {
@@ -54,10 +54,10 @@ pub fn write(dir: &Path, sequence: u64) -> Result<()> {
         file.write_all(&encode(sequence))?;
         file.sync_all()
     };
-    write().map_err(|e| StoreError::io(format!("cannot write {}", path.display()), e))
+    write().map_err(|e| StoreError::io("write", &path, &e))
 }
 
-/// The mark of a database open for writing.
+/// The mark of a database that is open for writing.
 pub struct Mark {
     file: Mutex<File>,
 }
@@ -66,17 +66,17 @@ impl Mark {
     pub fn open(dir: &Path) -> Result<Self> {
         let path = dir.join(NAME);
         let file = OpenOptions::new().write(true).create(true).truncate(false).open(&path);
-        let file = file.map_err(|e| StoreError::io(format!("cannot open {}", path.display()), e))?;
+        let file = file.map_err(|e| StoreError::io("open", &path, &e))?;
         Ok(Self { file: Mutex::new(file) })
     }
 
-    /// Everything up to `sequence` is on disk. A mark that cannot be written stays behind, which
-    /// is no reason to fail what succeeded.
+    /// Records that every change up to `sequence` is on disk. When the mark cannot be written, it stays behind; the
+    /// insertion has succeeded all the same.
     pub fn set(&self, sequence: u64) {
         let mut file = self.file.lock().unwrap_or_else(PoisonError::into_inner);
         let written = file.seek(SeekFrom::Start(0)).and_then(|_| file.write_all(&encode(sequence)));
         if let Err(error) = written {
-            tracing::debug!(%error, "the mark of what is acknowledged is not kept");
+            tracing::debug!(%error, "could not write the mark of the last acknowledged change");
         }
     }
 }
@@ -86,7 +86,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn a_mark_is_read_back_and_a_torn_one_is_none() {
+    fn mark_is_read_back_and_a_torn_one_is_ignored() {
         let dir = tempfile::tempdir().unwrap();
         assert_eq!(read(dir.path()), 0);
         write(dir.path(), 3).unwrap();

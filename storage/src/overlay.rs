@@ -1,4 +1,5 @@
-//! A batch being made, which reads its own writes: what lets a parent and its child come together.
+//! The writes of a batch over the database below. A batch reads its own writes through it, so that a parent and its
+//! child may come in one batch.
 
 use std::{
     cmp::Ordering,
@@ -8,20 +9,21 @@ use std::{
 
 use crate::{
     columns::Column,
-    db::{Source, Visit, Way},
+    db::{KeyOrder, KeyReader, Visit},
     error::Result,
 };
 
-type Entries = BTreeMap<Vec<u8>, Option<Vec<u8>>>;
+/// The edits of a column: a value, or none for a deletion.
+type Edits = BTreeMap<Vec<u8>, Option<Vec<u8>>>;
 
-/// Puts and deletions over what lies below. Nothing reaches the disk from here.
+/// Writes and deletions over a reader. Nothing reaches the disk from here.
 pub struct Overlay<'a> {
-    below: &'a dyn Source,
-    columns: BTreeMap<Column, Entries>,
+    below: &'a dyn KeyReader,
+    columns: BTreeMap<Column, Edits>,
 }
 
 impl<'a> Overlay<'a> {
-    pub fn new(below: &'a dyn Source) -> Self {
+    pub fn new(below: &'a dyn KeyReader) -> Self {
         Self { below, columns: BTreeMap::new() }
     }
 
@@ -33,31 +35,31 @@ impl<'a> Overlay<'a> {
         self.columns.entry(column).or_default().insert(key, None);
     }
 
-    /// Every entry, for the database to apply: a deletion has no value.
+    /// Every edit, for the database to apply. A deletion has no value.
     pub fn entries(&self) -> impl Iterator<Item = (Column, &[u8], Option<&[u8]>)> + Clone {
         self.columns.iter().flat_map(|(column, entries)| {
             entries.iter().map(|(key, value)| (*column, key.as_slice(), value.as_deref()))
         })
     }
 
-    /// The column's own entries of a walk, in its order.
+    /// The column's own edits within a walk, in the walk's order.
     fn above<'b>(
         &'b self,
         column: Column,
         prefix: &'b [u8],
         from: Option<&[u8]>,
-        way: Way,
-    ) -> Box<dyn Iterator<Item = Entry<'b>> + 'b> {
+        way: KeyOrder,
+    ) -> Box<dyn Iterator<Item = Edit<'b>> + 'b> {
         let Some(entries) = self.columns.get(&column) else { return Box::new(std::iter::empty()) };
         let entry = |(key, value): (&'b Vec<u8>, &'b Option<Vec<u8>>)| (key.as_slice(), value.as_deref());
-        let inside = move |(key, _): &Entry<'b>| key.starts_with(prefix);
+        let inside = move |(key, _): &Edit<'b>| key.starts_with(prefix);
         match way {
-            Way::Up => {
+            KeyOrder::Ascending => {
                 let lowest = from.filter(|from| *from > prefix).unwrap_or(prefix);
                 let range = (Bound::Included(lowest), Bound::Unbounded);
                 Box::new(entries.range::<[u8], _>(range).map(entry).take_while(inside))
             }
-            Way::Down => {
+            KeyOrder::Descending => {
                 let end = after(prefix);
                 let highest = match (from, &end) {
                     (Some(from), _) if from.starts_with(prefix) => Bound::Included(from),
@@ -72,10 +74,10 @@ impl<'a> Overlay<'a> {
     }
 }
 
-/// A key, with no value where it is deleted.
-type Entry<'b> = (&'b [u8], Option<&'b [u8]>);
+/// A key, without a value where it is deleted.
+type Edit<'b> = (&'b [u8], Option<&'b [u8]>);
 
-/// The least key above all that start with `prefix`; none when there is no such key.
+/// The lowest key above all keys that start with `prefix`. None when there is no such key.
 fn after(prefix: &[u8]) -> Option<Vec<u8>> {
     let mut end = prefix.to_vec();
     while let Some(last) = end.pop() {
@@ -87,7 +89,7 @@ fn after(prefix: &[u8]) -> Option<Vec<u8>> {
     None
 }
 
-impl Source for Overlay<'_> {
+impl KeyReader for Overlay<'_> {
     fn get(&self, column: Column, key: &[u8]) -> Result<Option<Vec<u8>>> {
         match self.columns.get(&column).and_then(|entries| entries.get(key)) {
             Some(value) => Ok(value.clone()),
@@ -95,9 +97,16 @@ impl Source for Overlay<'_> {
         }
     }
 
-    fn walk(&self, column: Column, prefix: &[u8], from: Option<&[u8]>, way: Way, visit: &mut Visit<'_>) -> Result<()> {
+    fn walk(
+        &self,
+        column: Column,
+        prefix: &[u8],
+        from: Option<&[u8]>,
+        way: KeyOrder,
+        visit: &mut Visit<'_>,
+    ) -> Result<()> {
         let mut above = self.above(column, prefix, from, way).peekable();
-        let order = |a: &[u8], b: &[u8]| if way == Way::Up { a.cmp(b) } else { b.cmp(a) };
+        let order = |a: &[u8], b: &[u8]| if way == KeyOrder::Ascending { a.cmp(b) } else { b.cmp(a) };
         let mut stopped = false;
         self.below.walk(column, prefix, from, way, &mut |key, value| {
             while let Some((new_key, new_value)) = above.next_if(|(new_key, _)| order(new_key, key) == Ordering::Less) {

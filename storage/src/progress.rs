@@ -1,70 +1,67 @@
-//! How long work tells of itself, and is told to stop. The store has no clock and no terminal:
-//! whoever waits decides how often a person hears of it.
+//! Progress of long work, and its cancellation. The store has no clock and no terminal: the caller decides how often
+//! a person sees the progress.
 
 use std::{fmt, ops::ControlFlow};
 
 use crate::error::{Result, StoreError};
 
-/// How far a piece of long work has come.
+/// The progress of a piece of long work.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub struct Progress {
+pub struct StageProgress {
     pub stage: Stage,
-    /// Of `total`, in the stage's own unit.
+    /// How much of `total` is done, in the unit of the stage.
     pub done: u64,
     /// An estimate where the work cannot know it; 0 where nothing is known.
     pub total: u64,
 }
 
-/// What is being done, which says what the numbers count.
+/// What is being done. It says what the numbers count.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Stage {
-    /// An older format is brought up to date; counts objects.
-    Upgrade,
-    /// Objects are verified and inserted again; counts objects.
+    /// Objects are verified and inserted again. Counts objects.
     Replay,
-    /// Two databases are compared; counts columns.
+    /// Two databases are compared. Counts columns.
     Compare,
-    /// Every block of a column is read; counts columns.
+    /// Every block of a column is read. Counts columns.
     Scan,
-    /// Columns are compacted; counts them.
+    /// Columns are compacted. Counts columns.
     Compact,
-    /// Files of the database are copied; counts nothing.
+    /// Files of the database are copied. Counts nothing.
     Copy,
-    /// Artifacts are read or copied; counts them.
+    /// Artifacts are read or copied. Counts artifacts.
     Artifacts,
-    /// Records are asked which artifacts they name; counts records.
+    /// Records are searched for the artifacts that they name. Counts records.
     References,
 }
 
 impl fmt::Display for Stage {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.write_str(match self {
-            Self::Upgrade => "objects upgraded",
             Self::Replay => "objects inserted again",
             Self::Compare => "columns compared",
             Self::Scan => "columns read",
             Self::Compact => "columns compacted",
             Self::Copy => "copying the database",
             Self::Artifacts => "artifacts",
-            Self::References => "records asked for their artifacts",
+            Self::References => "records searched for artifacts",
         })
     }
 }
 
-/// Is told of progress, some thousand times at most for a large store; breaks to cancel.
-pub type Watch<'a> = dyn FnMut(Progress) -> ControlFlow<()> + 'a;
+/// Receives the progress, some thousand times at most for a large store, and returns `Break` to cancel the work.
+pub type Watch<'a> = dyn FnMut(StageProgress) -> ControlFlow<()> + 'a;
 
-/// For work that nobody watches.
-pub fn unwatched(_: Progress) -> ControlFlow<()> {
+/// For work whose progress nobody watches.
+pub fn unwatched(_: StageProgress) -> ControlFlow<()> {
     ControlFlow::Continue(())
 }
 
-/// Tells the watcher.
+/// Passes the progress to the callback.
 ///
 /// # Errors
-/// [`StoreError::Cancelled`] when it asks to stop.
-pub fn tell(watch: &mut Watch<'_>, stage: Stage, done: u64, total: u64) -> Result<()> {
-    match watch(Progress { stage, done, total }) {
+/// [`StoreError::Cancelled`] when the callback cancels the work.
+pub fn notify(watch: &mut Watch<'_>, stage: Stage, done: u64, total: u64) -> Result<()> {
+    match watch(StageProgress { stage, done, total }) {
         ControlFlow::Continue(()) => Ok(()),
         ControlFlow::Break(()) => Err(StoreError::Cancelled),
     }

@@ -1,10 +1,10 @@
-//! The store itself: who may open it, the one way in, and the views that answer questions.
+//! The store of one data directory: opening it, inserting objects, and its artifacts. Questions are in [`crate::read`].
 
 use std::{
-    ops::{ControlFlow, RangeInclusive},
+    ops::RangeInclusive,
     path::{Path, PathBuf},
     sync::{
-        Arc, Mutex, PoisonError,
+        Arc, Mutex, MutexGuard, PoisonError,
         atomic::{AtomicU64, Ordering},
     },
 };
@@ -12,19 +12,19 @@ use std::{
 use spore_protocol::{Cid, VerifiedObject};
 
 use crate::{
-    artifacts::{ArtifactReader, ArtifactWriter, Artifacts, sync_folder},
+    artifacts::{ArtifactWriter, Artifacts},
     columns::Column,
-    db::{Access, Db, Source, View},
+    db::{Db, DbSnapshot, KeyReader},
     error::{Result, StoreError},
+    files::sync_folder,
     keys,
+    layout::{self, repair_mark, swap},
     lock::DirLock,
+    lookup,
     mark::{self, Mark},
-    migrate,
-    progress::{Progress, Watch},
-    read,
-    repair::{swap, underway},
-    types::{Outcome, Report},
-    write::{Batch, Memory, Unreleased},
+    tuning::Access,
+    types::{InsertOutcome, InsertReport},
+    write::{InsertBatch, WriteCache},
 };
 
 /// The record graph of one data directory. Clones share it.
@@ -33,35 +33,36 @@ pub struct Store {
     inner: Arc<Inner>,
 }
 
-/// What one batch leaves to the next.
+/// What an insertion leaves for the next one.
 #[derive(Default)]
-struct Writer {
-    memory: Memory,
-    /// Nothing between two insertions, unless the disk was full or could not be read.
-    left: Unreleased,
+struct WriterState {
+    cache: WriteCache,
+    /// Records whose parents are decided but that are not yet released. Empty between two insertions, except after a
+    /// failed write or an unreadable record.
+    unreleased: lookup::Unreleased,
 }
 
 struct Inner {
-    // Fields drop in this order: the database is closed before the directory is free.
+    // Fields drop in this order: the database is closed before the directory's lock is released.
     db: Db,
     dir: PathBuf,
     /// None in a store opened for reading.
     mark: Option<Mark>,
     lost: Option<RangeInclusive<u64>>,
     artifacts: Artifacts,
-    writer: Mutex<Writer>,
+    writer: Mutex<WriterState>,
     sequence: AtomicU64,
     _lock: Option<DirLock>,
 }
 
-/// Leaves nothing in the log, so that the next opening has nothing to read again. Where that fails, as on
-/// a full disk, it does.
+/// Flushes the memtables, so that the next start has no write-ahead log to read. When that fails, as on a full disk, the
+/// log stays and is read.
 impl Drop for Inner {
     fn drop(&mut self) {
         if !self.db.read_only()
             && let Err(error) = self.db.seal()
         {
-            tracing::warn!(%error, "the store is closed with changes in its log alone");
+            tracing::warn!(%error, "the store is closed without flushing it; the next start reads its write-ahead log");
         }
     }
 }
@@ -73,80 +74,67 @@ impl std::fmt::Debug for Store {
 }
 
 impl Store {
-    /// Opens the store in a data directory for reading and writing, and makes both where missing:
-    /// the database in `store/`, artifacts in `artifacts/`, the lock in `LOCK`. A store of an older
-    /// program is upgraded first, which the log tells of.
+    /// Opens the store in a data directory for reading and writing, and creates both where they are missing:
+    /// the database in `store/`, artifacts in `artifacts/`, the lock in `LOCK`.
     ///
     /// # Errors
-    /// [`StoreError::Locked`] while another process has it open, [`StoreError::NewerSchema`],
-    /// [`StoreError::Corrupt`], [`StoreError::DiskFull`], [`StoreError::Io`].
+    /// [`StoreError::Locked`] while another process has the store open, [`StoreError::NewerSchema`],
+    /// [`StoreError::OlderSchema`], [`StoreError::Corrupt`], [`StoreError::DiskFull`], [`StoreError::Io`].
     pub fn open(dir: &Path) -> Result<Self> {
-        Self::open_with(dir, &mut |Progress { stage, done, total }| {
-            tracing::info!(done, total, "{stage}");
-            ControlFlow::Continue(())
-        })
-    }
-
-    /// As [`Store::open`], telling how far an upgrade is.
-    ///
-    /// # Errors
-    /// As [`Store::open`], and [`StoreError::Cancelled`].
-    pub fn open_with(dir: &Path, watch: &mut Watch<'_>) -> Result<Self> {
-        let is_new = !swap::exists(dir);
-        swap::create(dir)?;
+        let is_new = !layout::exists(dir);
+        layout::create(dir)?;
         let lock = DirLock::exclusive(dir)?;
         swap::recover(dir)?;
-        underway::refuse(&swap::database(dir))?;
-        migrate::upgrade(dir, watch)?;
+        repair_mark::refuse(&layout::database(dir))?;
         let store = Self::assemble(dir, Some(lock), Access::Write)?;
         store.inner.artifacts.sweep()?;
         if is_new {
-            // Its folders' names: without them, what is synced inside is not found after a power cut.
+            // Puts the names of its folders on disk. Without them, their files cannot be found after a power cut.
             sync_folder(dir)?;
         }
-        store.go_on()?;
+        store.release_after_crash()?;
         Ok(store)
     }
 
-    /// Whether a store is in `dir`, open or not, sound or not.
+    /// Whether `dir` holds a store, also one that is open or damaged.
     pub fn exists(dir: &Path) -> bool {
-        swap::exists(dir)
+        layout::exists(dir)
     }
 
     /// Opens the store for reading. Creates nothing.
     ///
     /// # Errors
-    /// [`StoreError::NotFound`] where there is none, [`StoreError::OlderSchema`], and as [`Store::open`].
+    /// [`StoreError::NotFound`] where there is no store, and as [`Store::open`].
     pub fn open_read_only(dir: &Path) -> Result<Self> {
-        if !swap::database(dir).join("CURRENT").is_file() {
+        if !layout::database(dir).join("CURRENT").is_file() {
             return Err(StoreError::NotFound(dir.to_path_buf()));
         }
         let lock = DirLock::shared(dir)?;
-        underway::refuse(&swap::database(dir))?;
+        repair_mark::refuse(&layout::database(dir))?;
         Self::assemble(dir, lock, Access::Read)
     }
 
     fn assemble(dir: &Path, lock: Option<DirLock>, access: Access) -> Result<Self> {
-        let database = swap::database(dir);
+        let database = layout::database(dir);
         let acknowledged = mark::read(&database);
         let db = Db::open(&database, access)?;
-        let found = read::sequence(&db)?;
+        let found = lookup::sequence(&db)?;
         let lost = (acknowledged > found).then(|| found + 1..=acknowledged);
         let mark = if db.read_only() { None } else { Some(Mark::open(&database)?) };
         if let (Some(lost), Some(_)) = (&lost, &mark) {
             tracing::error!(
                 first = lost.start(),
                 last = lost.end(),
-                "acknowledged changes are not in the store: it lost a part of its log, or is an older backup; other nodes bring back what they know"
+                "acknowledged changes are missing: the write-ahead log was cut short, or the store is an older backup; other nodes send the objects again"
             );
-            // Their numbers are not given to other changes: somebody may have read on past them.
+            // The sequence numbers of lost changes are not used again: a reader may have read past them.
             db.commit([(Column::Meta, keys::SEQUENCE, Some(lost.end().to_be_bytes().as_slice()))])?;
         }
         let sequence = AtomicU64::new(found.max(acknowledged));
         if let Some(mark) = &mark {
             mark.set(found.max(acknowledged));
         }
-        let artifacts = Artifacts::new(dir.join("artifacts"), db.read_only());
+        let artifacts = Artifacts::new(layout::artifacts(dir), db.read_only());
         let inner = Inner {
             db,
             dir: dir.to_path_buf(),
@@ -160,67 +148,120 @@ impl Store {
         Ok(Self { inner: Arc::new(inner) })
     }
 
-    /// The numbers of changes that were acknowledged and that the store did not have when it was opened: its
-    /// log was cut short, or it is a backup that was restored. Numbers of the changes before a
-    /// power cut may be missing here.
+    /// The sequence numbers of changes that were acknowledged and that the store did not have when it was opened: its
+    /// write-ahead log was cut short, or it is a restored backup. After a power cut, the last ones may be missing here.
     pub fn lost_changes(&self) -> Option<RangeInclusive<u64>> {
         self.inner.lost.clone()
     }
 
-    /// Releases the records that wait although their parents are decided: a crash came between the batches
-    /// of one insertion. No report tells of them, the log does.
-    fn go_on(&self) -> Result<()> {
-        let mut writer = self.inner.writer.lock().unwrap_or_else(PoisonError::into_inner);
-        writer.left = read::unreleased(&self.inner.db)?;
-        if let Err(error) = self.release_rest(&mut writer, &mut Report::default()) {
-            tracing::warn!(%error, "records whose parents are here could not be taken in yet");
+    fn writer(&self) -> MutexGuard<'_, WriterState> {
+        // A panic while the lock was held did not harm the disk: a batch is written as a whole or not at all.
+        self.inner.writer.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// Releases the records that still wait although their parents are decided, because a crash came between the
+    /// batches of one insertion. No report contains them; the change log does.
+    fn release_after_crash(&self) -> Result<()> {
+        let mut writer = self.writer();
+        writer.unreleased = lookup::unreleased(&self.inner.db)?;
+        if let Err(error) = self.release_rest(&mut writer, &mut InsertReport::default()) {
+            tracing::warn!(%error, "could not release records whose parents are stored");
         }
         Ok(())
     }
 
-    /// Takes in a batch of objects, in any order, with all that follows from them, in one atomic
-    /// batch that is on disk when this returns. `received_at` is in Unix seconds. Where thousands of
-    /// records waited for them, these follow in further batches, before this returns too.
+    /// Stores a batch of objects, in any order, with everything that follows from them, in one atomic write that is on
+    /// disk when this returns. `received_at` is in Unix seconds. Where thousands of records waited for these objects, they
+    /// follow in further writes, also before this returns.
+    ///
+    /// An object that needs a damaged part of the store fails alone: a batch that meets damage is split into halves, and
+    /// each half is tried again.
     ///
     /// # Errors
-    /// When the store cannot be read or written; nothing of the batch is stored then. What is
-    /// wrong with an object is its [`Outcome`].
-    pub fn insert(&self, objects: &[VerifiedObject], received_at: u64) -> Result<Report> {
-        // A panic while the lock was held left the disk as it was: batches are atomic.
-        let mut writer = self.inner.writer.lock().unwrap_or_else(PoisonError::into_inner);
-        // It is put back when all of it is written, and lost where that fails.
-        let memory = std::mem::take(&mut writer.memory);
-        let left = !writer.left.is_empty();
-        let mut batch = Batch::after(&self.inner.db, memory)?.in_steps().sparing_waiting(left);
-        let mut outcomes = Vec::with_capacity(objects.len());
-        for object in objects {
-            outcomes.push((object.id(), batch.insert(object, received_at)?));
-        }
-        let mut report = Report { outcomes, ..Report::default() };
-        self.finish(batch, &mut writer, &mut report)?;
-        // The objects are stored, whatever becomes of what waited for them: it is gone on with next time.
-        if let Err(error) = self.release_rest(&mut writer, &mut report) {
-            tracing::warn!(%error, "records whose parents came could not be taken in yet");
+    /// When the store cannot be read or written: then nothing of the batch is stored. Damage, and faults of an object,
+    /// are its [`InsertOutcome`].
+    pub fn insert(&self, objects: &[VerifiedObject], received_at: u64) -> Result<InsertReport> {
+        let mut writer = self.writer();
+        let mut report = InsertReport::default();
+        match self.insert_batch(objects, received_at, &mut writer, &mut report) {
+            Err(error @ StoreError::Corrupt(_)) if !objects.is_empty() => {
+                self.insert_halves(objects, received_at, &error, &mut writer, &mut report);
+            }
+            inserted => inserted?,
         }
         Ok(report)
     }
 
-    /// Releases what there was no room for in the batch before, in as many batches as it takes.
-    fn release_rest(&self, writer: &mut Writer, report: &mut Report) -> Result<()> {
-        while !writer.left.is_empty() {
-            let memory = std::mem::take(&mut writer.memory);
-            let mut batch = Batch::after(&self.inner.db, memory)?.in_steps();
-            let begun = writer.left.clone();
-            let count = begun.len();
-            batch.release_left(begun)?;
-            self.finish(batch, writer, report)?;
-            writer.left.drain(..count);
+    /// Inserts each half of a batch that failed with `error`, and halves of those that meet damage too. A single object
+    /// fails.
+    fn insert_halves(
+        &self,
+        objects: &[VerifiedObject],
+        received_at: u64,
+        error: &StoreError,
+        writer: &mut WriterState,
+        report: &mut InsertReport,
+    ) {
+        let (first, second) = objects.split_at(objects.len() / 2);
+        if first.is_empty() {
+            report.fail(second, error);
+            return;
+        }
+        for half in [first, second] {
+            match self.insert_batch(half, received_at, writer, report) {
+                Ok(()) => {}
+                Err(error @ StoreError::Corrupt(_)) => self.insert_halves(half, received_at, &error, writer, report),
+                Err(error) => report.fail(half, &error),
+            }
+        }
+    }
+
+    /// Inserts objects in one write, and adds their outcomes to the report in the same order. Adds none when it fails.
+    fn insert_batch(
+        &self,
+        objects: &[VerifiedObject],
+        received_at: u64,
+        writer: &mut WriterState,
+        report: &mut InsertReport,
+    ) -> Result<()> {
+        // Put back when the batch is written. When the batch fails, its unwritten values must be forgotten.
+        let cache = std::mem::take(&mut writer.cache);
+        let left = !writer.unreleased.is_empty();
+        let mut batch = InsertBatch::after(&self.inner.db, cache)?.in_steps().keeping_expired(left);
+        let mut outcomes = Vec::with_capacity(objects.len());
+        for object in objects {
+            outcomes.push((object.id(), batch.insert(object, received_at)?));
+        }
+        self.finish(batch, outcomes, writer, report)?;
+        // The objects are stored even if releasing fails here. The next insertion tries again.
+        if let Err(error) = self.release_rest(writer, report) {
+            tracing::warn!(%error, "could not release records whose parents were stored");
         }
         Ok(())
     }
 
-    /// Writes a batch, and keeps what it leaves to the next one, after what was left before.
-    fn finish(&self, batch: Batch<'_>, writer: &mut Writer, report: &mut Report) -> Result<()> {
+    /// Releases the records that did not fit into the batch before, in as many batches as it takes.
+    fn release_rest(&self, writer: &mut WriterState, report: &mut InsertReport) -> Result<()> {
+        while !writer.unreleased.is_empty() {
+            let cache = std::mem::take(&mut writer.cache);
+            let mut batch = InsertBatch::after(&self.inner.db, cache)?.in_steps();
+            let begun = writer.unreleased.clone();
+            let count = begun.len();
+            batch.release_left(begun)?;
+            self.finish(batch, Vec::new(), writer, report)?;
+            writer.unreleased.drain(..count);
+        }
+        Ok(())
+    }
+
+    /// Writes a batch, reports its outcomes, and keeps what it leaves for the next batch.
+    fn finish(
+        &self,
+        batch: InsertBatch<'_>,
+        outcomes: Vec<(spore_protocol::ObjectId, InsertOutcome)>,
+        writer: &mut WriterState,
+        report: &mut InsertReport,
+    ) -> Result<()> {
         let finished = batch.finish()?;
         if finished.dirty {
             self.inner.db.commit(finished.view.entries())?;
@@ -229,50 +270,38 @@ impl Store {
                 mark.set(finished.sequence);
             }
         }
-        // A record that waited for one later in the same insertion is new, or bad, after all.
-        let mut late_rejects = finished.late_rejects;
-        for (id, outcome) in &mut report.outcomes {
-            if !matches!(outcome, Outcome::Pending { .. }) {
-                continue;
-            }
-            match finished.resolved.get(id) {
-                Some(None) => *outcome = Outcome::New,
-                Some(Some(reject)) => {
-                    *outcome = Outcome::Rejected(reject.clone());
-                    late_rejects.retain(|(late, _)| late != id);
-                }
-                None => {}
-            }
-        }
+        report.outcomes.extend(outcomes);
         report.changes.extend(finished.changes);
-        report.late_rejects.extend(late_rejects);
+        report.late_rejects.extend(finished.late_rejects);
         report.dropped_pending += finished.dropped_pending;
-        writer.memory = finished.memory;
-        writer.left.extend(finished.unreleased);
+        report.settle(&finished.resolved);
+        writer.cache = finished.cache;
+        writer.unreleased.extend(finished.unreleased);
         Ok(())
     }
 
-    /// Writes what is there already, synced: whether the store takes objects (again, after a full disk).
+    /// Writes a value that is stored already, and syncs it: whether the store accepts writes, for example again after
+    /// the disk was full.
     ///
     /// # Errors
     /// As [`Store::insert`].
     pub fn try_write(&self) -> Result<()> {
-        let _writer = self.inner.writer.lock().unwrap_or_else(PoisonError::into_inner);
+        let _writer = self.writer();
         let sequence = self.inner.db.get(Column::Meta, keys::SEQUENCE)?;
         self.inner.db.commit([(Column::Meta, keys::SEQUENCE, sequence.as_deref())])
     }
 
-    /// The number of the last change stored; 0 in an empty store.
+    /// The sequence number of the last change; 0 in an empty store.
     pub fn sequence(&self) -> u64 {
         self.inner.sequence.load(Ordering::Acquire)
     }
 
-    /// The store at this moment.
-    pub(crate) fn view(&self) -> View<'_> {
+    /// A snapshot of the database.
+    pub(crate) fn view(&self) -> DbSnapshot<'_> {
         self.inner.db.snapshot()
     }
 
-    /// For single reads, which need no snapshot.
+    /// The database itself, for single reads, which need no snapshot.
     pub(crate) fn database(&self) -> &Db {
         &self.inner.db
     }
@@ -293,7 +322,7 @@ impl Store {
 
 /// Artifacts: plain files beside the database.
 impl Store {
-    /// Keeps bytes under their hash; durable when this returns.
+    /// Stores bytes under their hash. They are on disk when this returns.
     ///
     /// # Errors
     /// [`StoreError::DiskFull`], [`StoreError::Io`].
@@ -301,36 +330,26 @@ impl Store {
         self.inner.artifacts.put(bytes)
     }
 
-    /// All bytes of an artifact, checked against its hash: for those known to be small. A damaged
-    /// file is removed, and none from then on, so that whoever needs it fetches it again.
+    /// All bytes of a small artifact, checked against its hash. A damaged file is removed and reported as missing, so
+    /// that the artifact is fetched again.
     ///
     /// # Errors
-    /// [`StoreError::DamagedArtifact`] where the store was opened for reading only;
-    /// [`StoreError::Io`].
+    /// [`StoreError::DamagedArtifact`] when the store was opened for reading only; [`StoreError::Io`].
     pub fn artifact(&self, cid: &Cid) -> Result<Option<Vec<u8>>> {
-        self.unless_damaged(cid, self.inner.artifacts.read(cid))
+        self.remove_if_damaged(cid, self.inner.artifacts.read(cid))
     }
 
-    /// An artifact of any size, as checked pieces in order. Where one is damaged the pieces before it
-    /// have been given already: [`Store::remove_artifact`] is for whoever meets that.
-    ///
-    /// # Errors
-    /// As [`Store::artifact`].
-    pub fn open_artifact(&self, cid: &Cid) -> Result<Option<ArtifactReader>> {
-        self.unless_damaged(cid, self.inner.artifacts.open(cid))
-    }
-
-    /// At most `len` bytes from `offset` on, fewer at the end and never over 16 MiB; checked, as
-    /// [`Store::artifact`] is.
+    /// At most `len` bytes from `offset` on, fewer at the end and never over 16 MiB, checked as [`Store::artifact`]
+    /// does.
     ///
     /// # Errors
     /// As [`Store::artifact`].
     pub fn read_artifact_range(&self, cid: &Cid, offset: u64, len: usize) -> Result<Option<Vec<u8>>> {
-        self.unless_damaged(cid, self.inner.artifacts.read_range(cid, offset, len))
+        self.remove_if_damaged(cid, self.inner.artifacts.read_range(cid, offset, len))
     }
 
-    /// Whether an artifact is here and every byte of it right; a damaged one is removed. Does not count
-    /// as a use of it.
+    /// Whether the artifact is stored and every byte of it is right. A damaged file is removed. Does not count as a use
+    /// of the artifact.
     ///
     /// # Errors
     /// As [`Store::artifact`].
@@ -340,32 +359,21 @@ impl Store {
             Some(true) => Ok(Some(())),
             None => Ok(None),
         };
-        Ok(self.unless_damaged(cid, verified)?.is_some())
+        Ok(self.remove_if_damaged(cid, verified)?.is_some())
     }
 
-    fn unless_damaged<T>(&self, cid: &Cid, read: Result<Option<T>>) -> Result<Option<T>> {
+    fn remove_if_damaged<T>(&self, cid: &Cid, read: Result<Option<T>>) -> Result<Option<T>> {
         match read {
             Err(error @ StoreError::DamagedArtifact { .. }) if !self.read_only() => {
                 let removed = self.inner.artifacts.remove_damaged(cid)?;
-                tracing::warn!(%error, removed, "an artifact is to be fetched again");
+                tracing::warn!(%error, removed, "a damaged artifact has to be fetched again");
                 Ok(None)
             }
             read => read,
         }
     }
 
-    /// Removes an artifact's file; false when there was none.
-    ///
-    /// # Errors
-    /// [`StoreError::ReadOnly`], [`StoreError::Io`].
-    pub fn remove_artifact(&self, cid: &Cid) -> Result<bool> {
-        if self.read_only() {
-            return Err(StoreError::ReadOnly);
-        }
-        self.inner.artifacts.remove(cid)
-    }
-
-    /// In bytes.
+    /// In bytes. None where there is no such artifact.
     ///
     /// # Errors
     /// [`StoreError::Io`].
@@ -373,14 +381,14 @@ impl Store {
         self.inner.artifacts.size(cid)
     }
 
-    /// The artifact's file, if it is here: for processes that cannot ask the store, and check its
-    /// hash themselves. Does not count as a use of it.
+    /// The artifact's file, if it exists, for processes that cannot ask the store. They check the hash themselves. Does
+    /// not count as a use of the artifact.
     pub fn artifact_path(&self, cid: &Cid) -> Option<PathBuf> {
         self.inner.artifacts.path(cid)
     }
 
-    /// Writes down which artifacts were used since the last call, as used at `now` (Unix seconds): what
-    /// [`Store::gc`] goes by. For about once an hour, and the end.
+    /// Writes to disk which artifacts were used since the last call, as used at `now` (Unix seconds). [`Store::gc`]
+    /// decides by these times. Call it about once an hour, and before the process ends.
     ///
     /// # Errors
     /// [`StoreError::Io`].
@@ -388,7 +396,7 @@ impl Store {
         if self.read_only() { Ok(()) } else { self.inner.artifacts.note_uses(now) }
     }
 
-    /// Starts an artifact that comes in pieces, of at most `limit` bytes.
+    /// Begins to write an artifact that comes in pieces, of at most `limit` bytes in all.
     ///
     /// # Errors
     /// [`StoreError::Io`], [`StoreError::DiskFull`].

@@ -1,49 +1,77 @@
-//! What the store answers: plain values, made afresh from a snapshot, never written back.
+//! What the store answers: plain values made from a snapshot, never written back.
 
-use std::{fmt, str::FromStr};
+use std::{collections::HashMap, fmt, path::Path, str::FromStr};
 
 use serde::{Deserialize, Serialize};
 use spore_protocol::{
     Cid, EventId, Goal, HardwareClass, Kind, NodeId, ObjectId, Record, RecordId, Reject, Signed, Status, TaskId,
-    TaskManifest, Verdict,
+    TaskManifest, Verdict, VerifiedObject,
 };
+
+use crate::{columns::Column, error::StoreError};
 
 /// One object that became part of the store.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, Serialize, Deserialize)]
 pub struct Change {
-    /// Grows by one with each object stored here; a local fact.
+    /// Grows by one with each object that is stored. Differs from node to node.
     pub sequence: u64,
     pub kind: Kind,
     pub id: ObjectId,
-    /// None for profiles, and for control events that name no task and no known record.
+    /// None for profiles, and for control events that name no task and no stored record.
     pub task_id: Option<TaskId>,
 }
 
-/// What became of one object given to [`crate::Store::insert`].
+/// What [`crate::Store::insert`] did with one object.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub enum Outcome {
+pub enum InsertOutcome {
     /// Stored now.
     New,
-    /// Was here already, or is a profile older than the one in force.
+    /// The object was stored already, or it is a profile older than the one in force.
     Known,
-    /// Kept aside until its parent comes.
-    Pending {
-        missing: RecordId,
-    },
+    /// Kept on disk until its parent is stored.
+    Pending { missing: RecordId },
+    /// Invalid by the lineage rules.
     Rejected(Reject),
+    /// Not stored, and not decided: the store could not be read or written for this object.
+    Failed(StoreError),
 }
 
 /// What one insertion did.
 #[derive(Clone, Debug, Default, PartialEq)]
-pub struct Report {
+pub struct InsertReport {
     /// One for each object given, in the same order.
-    pub outcomes: Vec<(ObjectId, Outcome)>,
-    /// Everything now stored, also what was pending before.
+    pub outcomes: Vec<(ObjectId, InsertOutcome)>,
+    /// Every object stored now, also those that were pending before.
     pub changes: Vec<Change>,
-    /// Objects that were pending from earlier insertions and turned out bad.
+    /// Objects pending from earlier insertions that turned out to be invalid.
     pub late_rejects: Vec<(ObjectId, Reject)>,
-    /// Pending objects dropped, oldest first, to keep within the bounds.
+    /// Pending objects that were dropped, oldest first, to keep within the bounds.
     pub dropped_pending: u64,
+}
+
+impl InsertReport {
+    /// Corrects the outcome of each object that was reported as pending and is decided by now: its parent came later in
+    /// the same insertion. `resolved` has the decided records, with why they were refused.
+    pub(crate) fn settle(&mut self, resolved: &HashMap<ObjectId, Option<Reject>>) {
+        for (id, outcome) in &mut self.outcomes {
+            if !matches!(outcome, InsertOutcome::Pending { .. }) {
+                continue;
+            }
+            match resolved.get(id) {
+                Some(None) => *outcome = InsertOutcome::New,
+                Some(Some(reject)) => {
+                    *outcome = InsertOutcome::Rejected(reject.clone());
+                    self.late_rejects.retain(|(late, _)| late != id);
+                }
+                None => {}
+            }
+        }
+    }
+
+    /// Adds objects that could not be inserted.
+    pub(crate) fn fail(&mut self, objects: &[VerifiedObject], error: &StoreError) {
+        self.outcomes.extend(objects.iter().map(|object| (object.id(), InsertOutcome::Failed(error.clone()))));
+    }
 }
 
 /// Which records.
@@ -51,11 +79,11 @@ pub struct Report {
 pub enum Scope {
     All,
     Task(TaskId),
-    /// Published by this node.
+    /// Records published by this node.
     Node(NodeId),
 }
 
-/// Which set two nodes compare.
+/// Which set of objects two nodes compare.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 pub enum SyncScope {
     Records(TaskId),
@@ -64,7 +92,7 @@ pub enum SyncScope {
     Profiles,
 }
 
-/// Where a listing goes on. Opaque text to everybody else.
+/// A place in a listing. Opaque text to callers.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Cursor {
     length: u8,
@@ -72,10 +100,10 @@ pub struct Cursor {
 }
 
 impl Cursor {
-    /// Bytes in the longest one: of a series, timestamp, id and number.
+    /// Bytes of the longest cursor, that of a series: timestamp, id and number.
     const MOST: usize = 48;
 
-    /// From a key's bytes behind its prefix; longer ones than any listing has are none.
+    /// The bytes of a key after its prefix. None when they are longer than those of any listing.
     pub(crate) fn of(rest: &[u8]) -> Option<Self> {
         let mut bytes = [0; Self::MOST];
         bytes.get_mut(..rest.len())?.copy_from_slice(rest);
@@ -93,9 +121,9 @@ impl fmt::Display for Cursor {
     }
 }
 
-/// Text that no listing gave out as a cursor.
+/// The text is no cursor.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
-#[error("not a cursor of this program: take the one that the previous page gave")]
+#[error("not a cursor of a listing")]
 pub struct BadCursor;
 
 impl FromStr for Cursor {
@@ -107,53 +135,53 @@ impl FromStr for Cursor {
     }
 }
 
-/// Which way to go through a listing.
+/// The direction of a page in its listing.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
-pub enum Direction {
-    /// From its beginning on: the best, the newest, or the least id.
+pub enum PageDirection {
+    /// From the beginning of the listing: the best, the newest, or the lowest id first.
     #[default]
     Forward,
     Backward,
 }
 
-/// Which part of a listing.
+/// Which part of a listing to return.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Span {
-    /// What was seen last: the page begins behind it, in this direction. None: from the end of the
+    /// The last item seen. The page begins with the next item in this direction. None begins at the end of the
     /// listing where the direction begins.
     pub after: Option<Cursor>,
-    pub direction: Direction,
-    /// At most [`MAX_PAGE`] are given.
+    pub direction: PageDirection,
+    /// A page has at most [`MAX_PAGE`] items.
     pub limit: usize,
 }
 
-/// Longest page: one that takes some 10 ms to read.
+/// Most items of a page, which takes some 10 ms to read.
 pub const MAX_PAGE: usize = 5_000;
 
 impl Span {
     /// The first page.
     pub const fn first(limit: usize) -> Self {
-        Self { after: None, direction: Direction::Forward, limit }
+        Self { after: None, direction: PageDirection::Forward, limit }
     }
 
-    /// The page behind a cursor.
+    /// The page after a cursor.
     pub const fn after(cursor: Cursor, limit: usize) -> Self {
-        Self { after: Some(cursor), direction: Direction::Forward, limit }
+        Self { after: Some(cursor), direction: PageDirection::Forward, limit }
     }
 
-    /// The page before a cursor, nearest first.
+    /// The page before a cursor, the nearest item first.
     pub const fn before(cursor: Cursor, limit: usize) -> Self {
-        Self { after: Some(cursor), direction: Direction::Backward, limit }
+        Self { after: Some(cursor), direction: PageDirection::Backward, limit }
     }
 }
 
-/// Part of a listing, in the order of the direction asked for.
+/// A part of a listing, in the direction of the request.
 #[derive(Clone, Debug, PartialEq)]
 pub struct Page<T> {
     pub items: Vec<T>,
-    /// Of the first item: where to turn round.
+    /// Cursor of the first item, for the previous page.
     pub first: Option<Cursor>,
-    /// Of the last item, where there is more behind it.
+    /// Cursor of the last item, if there are more items after it.
     pub next: Option<Cursor>,
 }
 
@@ -163,11 +191,11 @@ impl<T> Default for Page<T> {
     }
 }
 
-/// A record without its diff, with what is known of it here.
+/// A record without its diff, with what the store knows about it.
 #[derive(Clone, Debug, PartialEq)]
 pub struct RecordSummary {
     pub id: RecordId,
-    /// Derived from the lineage for version 1 records.
+    /// From the lineage for version 1 records.
     pub task_id: TaskId,
     pub parent: Option<RecordId>,
     pub depth: u64,
@@ -176,9 +204,9 @@ pub struct RecordSummary {
     /// The task's metric; 0 in crash records.
     pub metric: f64,
     pub node_id: NodeId,
-    /// Unix seconds, the signer's claim.
+    /// Unix seconds, as the signer claims.
     pub timestamp: u64,
-    /// Unix seconds, when it came here.
+    /// Unix seconds of its arrival here.
     pub received_at: u64,
     pub sequence: u64,
     pub num_steps: u64,
@@ -195,22 +223,22 @@ pub struct RecordSummary {
     pub verdict: Verdict,
     /// On the frontier of its hardware class.
     pub on_frontier: bool,
-    /// On the frontier where a child of any class counts.
+    /// On the class-blind frontier, where children of any class count.
     pub on_frontier_blind: bool,
     /// Descends from a root that is not the task's.
     pub stray: bool,
-    /// A legacy record whose depth is not its parent's plus one.
+    /// A legacy record whose depth is not its parent's depth plus one.
     pub odd_depth: bool,
 }
 
-/// A record in full.
+/// A whole record.
 #[derive(Clone, Debug, PartialEq)]
 pub struct RecordView {
     pub signed: Signed<Record>,
     pub summary: RecordSummary,
 }
 
-/// One hardware class of a task. Stray records are not counted.
+/// One hardware class of a task, without stray records.
 #[derive(Clone, Debug, PartialEq)]
 pub struct ClassView {
     pub class: HardwareClass,
@@ -224,11 +252,11 @@ pub struct ClassView {
     pub best: Option<(RecordId, f64)>,
 }
 
-/// A task. Counts leave stray records out, except `node_count` and `stray_count`.
+/// A task. Counts are without stray records, except `node_count` and `stray_count`.
 #[derive(Clone, Debug, PartialEq)]
 pub struct TaskView {
     pub task_id: TaskId,
-    /// None for legacy tasks, and while it has not come yet.
+    /// None in legacy tasks, and while the manifest has not arrived.
     pub manifest: Option<Signed<TaskManifest>>,
     /// Founded by a version 1 record without a parent.
     pub legacy: bool,
@@ -243,17 +271,17 @@ pub struct TaskView {
     pub crash_count: u64,
     /// Records whose result holds: verified or upheld.
     pub verified_count: u64,
-    /// Records under another root than the task's.
+    /// Records that descend from another root than the task's.
     pub stray_count: u64,
     /// Nodes that published any record of the task.
     pub node_count: u64,
-    /// Unix seconds of the newest record, or of the manifest where there is none.
+    /// Unix seconds of the newest record, or of the manifest when there is no record.
     pub last_activity: u64,
-    /// In order of their names.
+    /// In the order of their names.
     pub classes: Vec<ClassView>,
-    /// Of the class-blind frontier.
+    /// Records on the class-blind frontier.
     pub frontier_size: u64,
-    /// Of the class-blind frontier.
+    /// The best record of the class-blind frontier, with its metric.
     pub best: Option<(RecordId, f64)>,
 }
 
@@ -263,13 +291,13 @@ pub struct NodeStats {
     pub node_id: NodeId,
     /// Records published.
     pub experiment_count: u64,
-    /// Its measurements of others' records that count.
+    /// Its measurements of other nodes' records that count.
     pub verification_count: u64,
-    /// Classes that it published in.
+    /// Hardware classes of its records.
     pub classes: Vec<HardwareClass>,
     /// Unix seconds of its newest record or counted measurement; 0 without any.
     pub last_activity: u64,
-    /// From -100 to 100, over all tasks; none for a node without deeds.
+    /// From -100 to 100, over all tasks. None for a node without deeds.
     pub reputation: Option<f64>,
 }
 
@@ -284,7 +312,7 @@ pub struct Improvement {
 
 /// A measurement that counts in a record's verdict.
 #[derive(Clone, Debug, PartialEq)]
-pub struct Measured {
+pub struct CountedMeasurement {
     pub event_id: EventId,
     pub node: NodeId,
     /// Unix seconds.
@@ -299,16 +327,16 @@ pub struct Measured {
 pub struct PendingView {
     pub id: RecordId,
     pub waits_for: RecordId,
-    /// Unix seconds, when it came here.
+    /// Unix seconds of its arrival.
     pub since: u64,
-    /// Bytes kept of it.
+    /// Bytes stored.
     pub size: u64,
 }
 
 /// Totals over the whole store.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct Counts {
-    /// All records, strays too.
+    /// All records, with strays.
     pub experiments: u64,
     pub keeps: u64,
     pub discards: u64,
@@ -317,10 +345,55 @@ pub struct Counts {
     pub verified: u64,
     pub tasks: u64,
     pub controls: u64,
-    /// Nodes whose profile is known.
+    /// Nodes whose profile is stored.
     pub profiles: u64,
-    /// Records kept aside until their parents come.
+    /// Records that wait for their parents.
     pub pending: u64,
     /// Sum of the class-blind frontiers of all tasks.
     pub frontier: u64,
+}
+
+/// A file of the database that is not as it was written.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct DamagedFile {
+    pub column: String,
+    /// The file's name in the store's folder, if RocksDB reports it.
+    pub file: Option<String>,
+    pub why: String,
+}
+
+impl DamagedFile {
+    /// For the reason why a part of a column cannot be read.
+    pub(crate) fn in_column(column: Column, why: String) -> Self {
+        Self { column: column.name().into(), file: file_in(&why), why }
+    }
+
+    /// For the reason why the database cannot be opened.
+    pub(crate) fn of_database(why: String) -> Self {
+        Self { column: "(all)".into(), file: file_in(&why), why }
+    }
+}
+
+impl fmt::Display for DamagedFile {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "column {}, file {}: {}", self.column, self.file.as_deref().unwrap_or("unknown"), self.why)
+    }
+}
+
+/// The file that a message of RocksDB names.
+fn file_in(message: &str) -> Option<String> {
+    let words = message.split(|c: char| c.is_whitespace() || "(),:;".contains(c));
+    let paths = words.filter(|word| [".sst", ".log"].iter().any(|end| word.ends_with(end)));
+    paths.filter_map(|path| Path::new(path).file_name()?.to_str()).map(str::to_owned).next()
+}
+
+#[cfg(test)]
+mod tests {
+    #[test]
+    fn file_is_found_in_a_message_of_rocksdb() {
+        let message =
+            "block checksum mismatch: stored = 1, computed = 2, type = 4  in /x/store/000012.sst offset 0 size 9";
+        assert_eq!(super::file_in(message).as_deref(), Some("000012.sst"));
+        assert_eq!(super::file_in("no file at all"), None);
+    }
 }

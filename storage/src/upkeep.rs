@@ -1,4 +1,4 @@
-//! What the store takes on disk and in memory, and making it smaller. Both beside everything else.
+//! The disk space and memory that the store takes, and compaction. Both work while the store is in use.
 
 use std::{fs, path::Path};
 
@@ -7,29 +7,29 @@ use rocksdb::properties;
 use crate::{
     columns::Column,
     error::{Result, StoreError},
-    progress::{Stage, Watch, tell},
-    repair::swap,
+    layout,
+    progress::{Stage, Watch, notify},
     store::Store,
 };
 
-/// One column's figures.
+/// The size of one column.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct ColumnStats {
     pub name: &'static str,
-    /// RocksDB's estimate; overwritten and removed entries may count until they are compacted.
+    /// RocksDB's estimate. It may include overwritten and removed entries until they are compacted.
     pub keys: u64,
-    /// Of its table files.
+    /// Bytes of its table files.
     pub bytes: u64,
     pub files: u64,
-    /// In memory, not yet in a table file.
+    /// Bytes in memory that are not yet in a table file.
     pub memtable_bytes: u64,
 }
 
-/// The store's figures.
+/// The size of the store.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct StoreStats {
     pub columns: Vec<ColumnStats>,
-    /// Of the write-ahead logs.
+    /// Bytes of the write-ahead logs.
     pub log_bytes: u64,
     pub artifacts: u64,
     pub artifact_bytes: u64,
@@ -38,14 +38,14 @@ pub struct StoreStats {
 }
 
 impl StoreStats {
-    /// Of all table files and write-ahead logs.
+    /// Bytes of all table files and write-ahead logs.
     pub fn database_bytes(&self) -> u64 {
         self.columns.iter().map(|column| column.bytes).sum::<u64>() + self.log_bytes
     }
 }
 
 impl Store {
-    /// What the store takes, column by column. Looks at each artifact's size.
+    /// The size of each column and of the artifacts. Reads the size of each artifact's file.
     ///
     /// # Errors
     /// When the store cannot be read.
@@ -64,7 +64,7 @@ impl Store {
                 memtable_bytes: number(properties::CUR_SIZE_ALL_MEM_TABLES)?,
             });
         }
-        stats.log_bytes = bytes_of(&swap::database(self.dir()), ".log")?;
+        stats.log_bytes = bytes_of(&layout::database(self.dir()), ".log")?;
         self.artifacts().each(&mut |stored| {
             stats.artifacts += 1;
             stats.artifact_bytes += stored.size;
@@ -74,28 +74,26 @@ impl Store {
         Ok(stats)
     }
 
-    /// Rewrites every column without what was overwritten and removed. Takes as much free disk as the
-    /// largest column, and some minutes for a million records.
+    /// Rewrites every column without overwritten and removed entries. Takes as much free disk space as the largest
+    /// column, and some minutes for a million records.
     ///
     /// # Errors
-    /// [`StoreError::ReadOnly`]; [`StoreError::Cancelled`] between two columns; [`StoreError::Rocks`] where a
-    /// column could not be rewritten.
+    /// [`StoreError::ReadOnly`]; [`StoreError::Cancelled`] between two columns; [`StoreError::CompactionFailed`].
     pub fn compact(&self, watch: &mut Watch<'_>) -> Result<()> {
         if self.read_only() {
             return Err(StoreError::ReadOnly);
         }
         let before = self.background_errors()?;
         for (done, column) in Column::ALL.into_iter().enumerate() {
-            tell(watch, Stage::Compact, done as u64, Column::ALL.len() as u64)?;
+            notify(watch, Stage::Compact, done as u64, Column::ALL.len() as u64)?;
             let handle = self.database().column(column)?;
             self.database().raw().compact_range_cf(handle, None::<&[u8]>, None::<&[u8]>);
-            // What the call itself came to is not told.
+            // The call itself returns no error.
             if self.background_errors()? > before {
-                let what = format!("column {} cannot be rewritten, for a reason that store/LOG tells", column.name());
-                return Err(StoreError::Rocks(what));
+                return Err(StoreError::CompactionFailed { column: column.name() });
             }
         }
-        tell(watch, Stage::Compact, Column::ALL.len() as u64, Column::ALL.len() as u64)
+        notify(watch, Stage::Compact, Column::ALL.len() as u64, Column::ALL.len() as u64)
     }
 
     fn background_errors(&self) -> Result<u64> {
@@ -103,14 +101,14 @@ impl Store {
     }
 }
 
-/// The bytes of a folder's files whose names end so.
+/// Bytes of the files in a folder whose names end with `end`.
 fn bytes_of(folder: &Path, end: &str) -> Result<u64> {
-    let failed = |e| StoreError::io(format!("cannot list {}", folder.display()), e);
+    let failed = |e: std::io::Error| StoreError::io("list", folder, &e);
     let mut bytes = 0;
     for entry in fs::read_dir(folder).map_err(failed)? {
         let entry = entry.map_err(failed)?;
         if entry.file_name().to_string_lossy().ends_with(end) {
-            // Gone since it was listed: nothing to count.
+            // A file that was removed since the folder was listed counts nothing.
             bytes += entry.metadata().map(|file| file.len()).unwrap_or_default();
         }
     }

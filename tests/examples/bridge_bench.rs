@@ -1,7 +1,7 @@
-//! How fast nodes take over each other's records over the legacy wire, ours and the reference's in
-//! one run on one machine, and what an attack costs honest peers. Run by `scripts/bench bridge`.
+//! Measures how fast nodes receive each other's records over the legacy protocol, ours and the reference's in one run on
+//! one machine, and what an attack costs honest peers. Run by `scripts/bench bridge`.
 //!
-//! A figure is the time from the command to connect until the last record is on the receiver's disk.
+//! Each time is measured from the command to connect until the last record is on the receiver's disk.
 #![allow(
     clippy::unwrap_used,
     clippy::expect_used,
@@ -19,19 +19,19 @@ use serde_json::json;
 use spore_tests::{
     TestNet,
     ordeal::Ordeal,
-    process::{cpu_seconds, peak_resident},
+    process::{MemoryWatch, cpu_seconds},
     reference::{Reference, python},
-    tree::Tree,
+    tree::RecordTree,
 };
 
-/// Records of the comparison with the reference.
+/// Records in the comparison with the reference.
 const RECORDS: usize = 10_000;
-/// Numbers of records between ours alone, to see that the time grows with them and no faster.
+/// Numbers of records between two nodes of ours. The time must not grow faster than the number.
 const GROWTH: [usize; 3] = [10_000, 50_000, 200_000];
-/// How many times the processor time of a record may grow from the first to the last of these: the
-/// first lies in memory, the others are written out sorted, and merged.
+/// How many times the processor time of one record may grow from the first to the last of these. The first number of
+/// records fits in memory; the others are written out sorted, and merged.
 const LINEAR: f64 = 1.5;
-/// Between two looks at how many records the receiver has.
+/// Pause between two counts of the receiver's records.
 const POLL: Duration = Duration::from_millis(5);
 /// Bounds a hang.
 const LIMIT: Duration = Duration::from_secs(1800);
@@ -60,10 +60,10 @@ async fn main() {
     }
 }
 
-/// Cold synchronisations of the same records between both programs.
+/// Synchronises the same records between both programs, each time into an empty store.
 async fn compare(python: &Path) {
     let mut net = TestNet::new();
-    let (_, bytes) = Tree::plant(1, RECORDS, &net.dir_of("ours"));
+    let (_, bytes) = RecordTree::plant(1, RECORDS, &net.dir_of("ours"));
     println!("cold sync of {RECORDS} records in one task, {bytes} bytes each");
     let ours = net.start("ours", None, FLAGS).await;
 
@@ -72,7 +72,7 @@ async fn compare(python: &Path) {
     let c = reference_from(&mut theirs, &ours_address).await;
     net.node_mut(ours).interrupt();
 
-    // What the reference has now it gives to another, and to ours.
+    // The reference sends the records to another reference, and to a node of ours.
     let mut second = Reference::start(python, &net, "second", &[]).await;
     let a = reference_from(&mut second, &theirs.address()).await;
     let memory = second.ask(json!({"do": "peak_memory"})).await.as_u64().unwrap();
@@ -96,7 +96,7 @@ async fn compare(python: &Path) {
     println!("  wanted: (d) at least 15 times (a): {}", verdict(ratio >= 15.0));
 }
 
-/// Cold synchronisations between ours, of more and more records.
+/// Synchronises more and more records between two nodes of ours.
 async fn grow() {
     println!("ours from ours, {GROWTH:?} records");
     let mut costs = Vec::new();
@@ -123,19 +123,20 @@ async fn grow() {
     println!("  wanted: it stays within {LINEAR} times: {}", verdict(last / first <= LINEAR));
 }
 
-/// What honest peers notice of an attack.
+/// Measures what honest peers notice of an attack.
 async fn abuse() {
     let mut net = TestNet::new();
     println!("honest peers during {} s of attack, against the quiet before it", ATTACK.as_secs());
     let ordeal = Ordeal::run(&mut net, ATTACK).await;
-    println!("{}\n{}", ordeal.volume, ordeal.told());
+    println!("{}\n{}", ordeal.volume, ordeal.report());
     let (median, tail) = (ordeal.slowdown(0.5), ordeal.slowdown(0.95));
     println!("  wanted: medians within twice the quiet ones: {} ({median:.1}; p95 {tail:.1})", verdict(median <= 2.0));
 }
 
-/// One cold synchronisation between ours.
-struct Sync {
+/// One synchronisation between two nodes of ours.
+struct SyncCost {
     time: Duration,
+    /// Most bytes of memory during the synchronisation.
     sender_memory: u64,
     receiver_memory: u64,
     /// Seconds of processor time during the synchronisation.
@@ -143,25 +144,26 @@ struct Sync {
     receiver_cpu: f64,
 }
 
-async fn between_ours(records: usize) -> Sync {
+async fn between_ours(records: usize) -> SyncCost {
     let mut net = TestNet::new();
-    Tree::plant(1, records, &net.dir_of("sender"));
+    RecordTree::plant(1, records, &net.dir_of("sender"));
     let sender = net.start("sender", None, FLAGS).await;
     let receiver = net.start("receiver", None, FLAGS).await;
     let (from, to) = (net.node(sender).pid(), net.node(receiver).pid());
+    let memory = [from, to].map(MemoryWatch::start);
     let before = [from, to].map(|pid| cpu_seconds(pid).unwrap_or(0.0));
     let time = ours_from(&net, receiver, &net.node(sender).legacy_address(), records).await;
     let after = [from, to].map(|pid| cpu_seconds(pid).unwrap_or(0.0));
-    Sync {
+    SyncCost {
         time,
-        sender_memory: peak_resident(from).unwrap_or(0),
-        receiver_memory: peak_resident(to).unwrap_or(0),
+        sender_memory: memory[0].most(),
+        receiver_memory: memory[1].most(),
         sender_cpu: after[0] - before[0],
         receiver_cpu: after[1] - before[1],
     }
 }
 
-/// Lets a node of ours dial a peer and waits until it has that many records more.
+/// Lets a node of ours dial a peer and waits until the node has that many more records.
 async fn ours_from(net: &TestNet, node: usize, peer: &str, records: usize) -> Duration {
     let node = net.node(node);
     let count = async || node.api("/status").await.expect("the node is there")["experiment_count"].as_u64().unwrap();
@@ -175,7 +177,7 @@ async fn ours_from(net: &TestNet, node: usize, peer: &str, records: usize) -> Du
     start.elapsed()
 }
 
-/// Lets a node of the reference dial a peer and waits until it has all records.
+/// Lets a node of the reference dial a peer and waits until the node has all records.
 async fn reference_from(reference: &mut Reference, peer: &str) -> Duration {
     let start = Instant::now();
     reference.ask(json!({"do": "dial", "peer": peer})).await;

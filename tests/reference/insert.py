@@ -1,9 +1,9 @@
-"""How long the reference takes for what a node does with records: the baseline of `scripts/bench store`.
+"""Measures how long the reference takes to insert records: the baseline of `scripts/bench store`.
 
-Reads records in JSON, one a line, from the file named first, and inserts them into a new graph in
-the file named second, as a node of the reference does with what comes by gossip: identity and
-signature are checked, then the record is written. Parsing is not timed. Then asks once for the
-frontier of the task with the most records. Prints the seconds in JSON.
+Reads records in JSON, one a line, from the first file, and inserts them into a new graph in the second
+file, as a node of the reference does with gossip: it checks id and signature, then writes the record.
+The time for parsing is not counted. Then asks once for the frontier of the task with the most records.
+Prints the seconds in JSON.
 """
 
 import json

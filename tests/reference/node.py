@@ -1,11 +1,10 @@
-"""Runs a node of the reference for a test, which drives it by lines of JSON.
+"""Runs a node of the reference for a test. The test drives it by lines of JSON.
 
     python node.py DIR PORT [PEER...]
 
-The node listens on 127.0.0.1:PORT and dials PEERs (host:port) and those that DIR remembers, never
-the public one. A line on standard input, such as {"do": "frontier", "task": ID}, is answered by a
-line on standard output: {"answer": ...} or {"error": text}. What the node has to say goes to
-standard error.
+The node listens on 127.0.0.1:PORT. It dials each PEER (host:port) and the peers that DIR remembers,
+but never the public peer. It answers each line on standard input, such as {"do": "frontier", "task": ID},
+with a line on standard output: {"answer": ...} or {"error": text}. Its log goes to standard error.
 """
 
 import asyncio
@@ -42,11 +41,11 @@ def brief(one: ExperimentRecord) -> dict:
 
 
 class Driver:
-    """One method for each thing that a test can ask for, named as in the line's `do`."""
+    """One method for each command of a test. The `do` of a line names the method."""
 
     def __init__(self, data_dir: str, port: int, peers: list[str]):
         self.node = SporeNode(NodeConfig(host="127.0.0.1", port=port, peer=peers, data_dir=data_dir))
-        # What each peer has sent, as (address of the peer, type, id), in order.
+        # The objects that each peer has sent, as (address of the peer, type, id), in order.
         self.heard: list[tuple[str, str, str]] = []
         self.read = self.node.gossip._handle_message
         self.node.gossip._handle_message = self.listen
@@ -60,7 +59,7 @@ class Driver:
         await self.read(addr, message)
 
     async def received(self) -> list[tuple[str, str, str]]:
-        """The signed objects that it was sent, each as often as it was."""
+        """All signed objects that the node received, in order. An object that came twice is listed twice."""
         return self.heard
 
     async def status(self) -> dict:
@@ -69,13 +68,13 @@ class Driver:
         return {
             "node_id": self.node.node_id,
             "listening": self.node.gossip._server is not None,
-            # It has dialled its peers and waited for what they have.
+            # The node has dialled its peers and waited for their histories.
             "started": self.starting.done(),
             "peers": list(self.node.gossip.peers),
         }
 
     async def failures(self) -> list[str]:
-        """Connections that ended because the node could not bear what it was sent."""
+        """Connections that ended with an error, because the node could not read a message."""
         ended = [task for task in self.node.gossip._tasks if task.done() and not task.cancelled()]
         return [repr(task.exception()) for task in ended if task.exception() is not None]
 
@@ -95,7 +94,7 @@ class Driver:
         return all(answer is not None for answer in answers)
 
     async def dial(self, peer: str) -> bool:
-        """As `connect`, which goes on meanwhile."""
+        """As `connect`, in the background."""
         self.dialling = asyncio.create_task(self.connect(peer))
         return True
 
@@ -105,7 +104,7 @@ class Driver:
         return brief(one)
 
     async def publish_old(self, code: str, **facts) -> dict:
-        """A record of version 1, which signs no task, told to the network as if it had just come in."""
+        """Publishes a record of version 1, which signs no task, as if the node had just received it."""
         one = record(self.node.node_id, code=code, **facts, version=1)
         one.sign(self.node.signing_key)
         self.node.store.put(code.encode())
@@ -119,9 +118,9 @@ class Driver:
         return manifest.task_id
 
     async def control(self, type: str, payload: dict, signer: str | None = None) -> str:
-        """Makes a control event and broadcasts it, applying it first as the node's own code does.
+        """Makes a control event, applies it as the node's own code does, and broadcasts it.
 
-        `signer` names another node's key: this node then passes on what that one signed.
+        `signer` names the key of another node: this node then passes on an event that the other one signed.
         """
         if signer is None:
             event = self.node.make_control_event(type, payload)
@@ -144,7 +143,7 @@ class Driver:
         return [brief(one) for one in self.node.graph.all_records()]
 
     async def count(self) -> int:
-        """How many records it has, all of them on the disk."""
+        """The number of records that the node has. All of them are on the disk."""
         return self.node.graph.count()
 
     async def peak_memory(self) -> int:
@@ -167,14 +166,14 @@ class Driver:
         return {profile.node_id: profile.display_name for profile in self.node.profile.all()}
 
     async def artifact(self, cid: str) -> str | None:
-        """An artifact that it holds."""
+        """An artifact that the node has."""
         found = self.node.store.get(cid)
         return None if found is None else found.decode()
 
     async def fetch(self, cid: str) -> str | None:
-        """An artifact that it holds or that a peer gives it now.
+        """An artifact that the node has, or that a peer sends it now.
 
-        Its own way of fetching asks each peer once and then waits for others, for a minute.
+        The node's own code asks each peer once and then waits a minute for other peers.
         """
         for peer in list(self.node.gossip.peers):
             if self.node.store.get(cid) is not None:
@@ -188,7 +187,7 @@ class Driver:
         return self.node.store.put(code.encode())
 
     async def valid(self, kind: str, payload: dict) -> bool:
-        """Whether it can read an object of a frame and finds its id and signature right."""
+        """Whether the node can read the object of a frame, with a correct id and a valid signature."""
         if kind == "experiment":
             one = ExperimentRecord.from_json(payload)
             return one.verify_cid() and one.verify_signature()
@@ -202,7 +201,7 @@ class Driver:
 
     async def stop(self) -> bool:
         self.starting.cancel()
-        # From Python 3.12 on this waits for peers to hang up, which they need not do.
+        # From Python 3.12 on, this waits until the peers hang up, which they may not do.
         await asyncio.wait([asyncio.create_task(self.node.stop())], timeout=2)
         return True
 
@@ -227,7 +226,7 @@ async def serve(driver: Driver, answers) -> None:
 
 async def main() -> None:
     logging.basicConfig(level=logging.INFO, format="%(asctime)s %(name)s %(message)s")
-    # Nothing but answers may come between answers.
+    # Only answers may be written to standard output.
     answers = os.fdopen(os.dup(1), "w")
     os.dup2(2, 1)
     data_dir, port, *peers = sys.argv[1:]
@@ -236,5 +235,5 @@ async def main() -> None:
 
 if __name__ == "__main__":
     asyncio.run(main())
-    # The node's threads and tasks are of no use any more.
+    # The node's threads and tasks are not needed any more.
     os._exit(0)

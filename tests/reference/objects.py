@@ -6,14 +6,14 @@ from nacl.encoding import HexEncoder
 from nacl.signing import SigningKey
 from spore.record import ExperimentRecord, Status
 
-# Timestamps of made-up histories begin here (September 2025).
+# Timestamps of test histories begin here (September 2025).
 EPOCH = 1_757_000_000
-# No test trains on it.
+# The id of a dataset on which no test trains.
 DATASET = "da" * 32
 
 
 def key(name: str) -> SigningKey:
-    """The key that this name stands for: the same in every process."""
+    """The key of this name. It is the same in every process."""
     return SigningKey(hashlib.sha256(name.encode()).digest())
 
 
@@ -24,7 +24,7 @@ def node_id(signing_key: SigningKey) -> str:
 def record(author: str, **facts) -> ExperimentRecord:
     """An unsigned record of the node `author`.
 
-    `facts` are fields of the record; `code` is the script itself, which stands in for `code_cid`.
+    `facts` are fields of the record. `code` is the script itself, given in place of `code_cid`.
     """
     code = facts.pop("code", None)
     fields = {

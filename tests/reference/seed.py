@@ -2,14 +2,14 @@
 
     python seed.py DIR [--records N] [--name NAME] [--peer HOST:PORT] [--old] [--corrupt]
 
-There is a task with a manifest and N records (12), signed by this node and a colleague; a legacy task
-of four records of version 1, whose rows name no task; claims about records that hold and that do
-not; two profiles; each record's script. The same arguments give the same objects. What was
-written is told on standard output as JSON.
+The directory holds a task with a manifest and N records (12), signed by this node and a colleague; a
+legacy task of four records of version 1, whose rows name no task; claims that confirm records and claims
+that contradict them; two profiles; and the script of each record. The same arguments give the same
+objects. A description of the directory goes to standard output as JSON.
 
---old      the layout before there were tasks: the legacy records alone, no column and no database
+--old      the layout from before there were tasks: only the legacy records, no column and no database
            for tasks
---corrupt  beside all that, rows and files that no longer are what was signed
+--corrupt  in addition, rows and files that were changed after they were signed
 """
 
 import argparse
@@ -28,12 +28,12 @@ from spore.profile import NodeProfile
 from spore.record import ExperimentRecord
 from spore.task import TaskManifest
 
-# Records from one branch of the tree to the next.
+# Number of records in one branch of the tree.
 BRANCH = 50
 
 
 class Seed:
-    """A data directory being written, with what a test must know about it."""
+    """A data directory that is being written, with the description that a test needs."""
 
     def __init__(self, data_dir: Path, name: str, peers: list[str]):
         self.key = key(name)
@@ -56,7 +56,7 @@ class Seed:
         self.scripts = 0
 
     def unhurried(self) -> None:
-        """Nobody needs a half-written seed, so no row waits for the disk."""
+        """Writes no row through to the disk: a half-written directory is of no use."""
         stores = (self.node.graph, self.node.control, self.node.task, self.node.profile, self.node.reputation)
         for store in stores:
             store.conn.execute("PRAGMA synchronous=OFF")
@@ -102,9 +102,9 @@ class Seed:
         return manifest.task_id
 
     def tree(self, task: str, count: int) -> list[ExperimentRecord]:
-        """Branches from the root, each record of which is better than the one before, unless discarded.
+        """Branches from the root. In each branch, a record is better than the one before, unless it is discarded.
 
-        No two metrics are equal: the reference leaves the order of equals to chance.
+        No two metrics are equal, because the reference orders equal ones at random.
         """
         made: list[ExperimentRecord] = []
         best = None
@@ -129,7 +129,7 @@ class Seed:
         return made
 
     def legacy(self, start: int) -> list[ExperimentRecord]:
-        """A chain of version 1, as it was before there were tasks."""
+        """A chain of records of version 1, from the time before there were tasks."""
         made: list[ExperimentRecord] = []
         for number in range(4):
             parent = made[-1] if made else None
@@ -147,7 +147,7 @@ class Seed:
         self.controls.append(event.id)
 
     def claims(self, made: list[ExperimentRecord]) -> dict:
-        """One claim that bears out its record, one that does not, and a dispute that a third lost."""
+        """One claim that confirms its record, one that contradicts it, and a dispute that a third record lost."""
         held, failed, disputed = made[0], made[1], made[4]
         self.say("verification", held, self.other, held.val_bpb + 0.001)
         self.say("verification", failed, self.other, failed.val_bpb + 0.5)
@@ -172,7 +172,7 @@ class Seed:
                 db.execute(statement, values)
 
     def without_tasks(self) -> None:
-        """Takes the tasks of the records of version 1 back out of their rows."""
+        """Removes the tasks of the records of version 1 from their rows."""
         self.edit("graph.sqlite", ("UPDATE experiment SET task_id = '' WHERE version = 1",))
         self.edit("task.sqlite", ("DELETE FROM task WHERE source = 'legacy'",))
 
@@ -186,7 +186,7 @@ class Seed:
             path.unlink()
 
     def corrupt(self) -> dict:
-        """Adds what is wrong, each in its own way. Gives their names by kind and by what is wrong."""
+        """Adds corrupt rows and files. Returns their ids by kind and by fault."""
         return {
             "experiment": self.corrupt_records(),
             "control": self.corrupt_controls(),
@@ -196,7 +196,7 @@ class Seed:
         }
 
     def corrupt_records(self) -> dict:
-        """A row that was altered after it was signed, and one whose id is right but nobody signed it."""
+        """A row that was changed after it was signed, and a row with a correct id and no valid signature."""
         rest = ", ".join(
             field for field in ExperimentRecord.__dataclass_fields__ if field not in ("id", "val_bpb", "signature")
         )

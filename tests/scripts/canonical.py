@@ -1,7 +1,8 @@
-"""Tells what Python's own `json` makes of texts, for tests/tests/canonical_json.rs.
+"""Reads texts with Python's own `json`, for tests/tests/canonical_json.rs.
 
-A line in is a text's UTF-8 as hex; a line out is JSON: `refused`, or the canonical text, its SHA-256 and the names
-of what a strict reader would not have taken. Arguments: the deepest nesting and the most values that it takes.
+Each input line is a text in UTF-8, as hex. Each output line is JSON: the reason why Python refuses the text (`refused`),
+or its canonical text, the SHA-256 of that, and the flaws that Python ignores and a strict reader refuses.
+Arguments: the deepest nesting and the most values that a strict reader accepts.
 """
 
 import hashlib
@@ -12,8 +13,8 @@ import sys
 MAX_DEPTH, MAX_VALUES = int(sys.argv[1]), int(sys.argv[2])
 
 
-def careless(text):
-    """Names of what Python takes and a strict reader refuses."""
+def flaws(text):
+    """Names of the flaws that Python ignores and a strict reader refuses."""
     found = set()
 
     def integer(digits):
@@ -27,7 +28,7 @@ def careless(text):
     def pairs(items):
         if len({key for key, _ in items}) < len(items):
             found.add("duplicate_key")
-        return tuple(items)  # Told apart from an array, and no value is lost to a later one.
+        return tuple(items)  # A tuple, to differ from an array and to keep the values of equal keys.
 
     values = 0
     left = [
@@ -67,7 +68,7 @@ for line in sys.stdin:
         answer = {
             "canonical": canonical,
             "sha256": hashlib.sha256(canonical.encode("ascii")).hexdigest(),
-            "careless": careless(text),
+            "flaws": flaws(text),
         }
     except (ValueError, RecursionError) as error:
         answer = {"refused": str(error)}

@@ -1,5 +1,5 @@
-//! Attackers on the legacy wire, each at full speed, reconnecting whenever they are dropped and from
-//! another loopback address each time, so that no ban ever stops them.
+//! Attackers that use the legacy protocol at full speed. They reconnect whenever they are dropped, from another loopback
+//! address each time, so that no ban stops them.
 
 use std::{
     io,
@@ -25,14 +25,14 @@ use tokio::{
 
 use crate::legacy::object_frame;
 
-/// After the system refused a connection: its own limits are not what is tested.
+/// Pause after the operating system refused a connection. Its limits are not tested.
 const REFUSED_PAUSE: Duration = Duration::from_millis(5);
-/// Connections that hold half a frame at once: as many as one address may have.
+/// Connections that hold half a frame at once: as many as one address may open.
 const HALVES: usize = 8;
-/// Between two further bytes of a half frame.
+/// Pause between two further bytes of a half frame.
 const TRICKLE: Duration = Duration::from_secs(1);
-/// They get what the node and honest peers leave of the processor, which is most of it when the node
-/// bears the attack lightly.
+/// Niceness of the attackers: they use the processor time that the node and the honest peers leave. This is most of it
+/// when the node handles the attack well.
 const ATTACKERS_NICENESS: i32 = 10;
 /// Bytes written at once in a flood.
 const BURST: usize = 64 * 1024;
@@ -40,17 +40,17 @@ const BURST: usize = 64 * 1024;
 /// One kind of abuse.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Abuse {
-    /// Bytes that are no frames, and frames that are no JSON.
+    /// Bytes that are not frames, and frames that are not JSON.
     Garbage,
-    /// Headers that announce more than a frame may have.
+    /// Headers that announce more bytes than a frame may have.
     Oversize,
-    /// Almost all of the largest frame, and then a byte now and then.
+    /// Almost all of the largest frame, then a byte now and then.
     HalfFrames,
-    /// Objects with a changed field, a changed id, another's signature, a field too many.
+    /// Objects with a changed field, a changed id, the signature of another object, or a field too many.
     Tampered,
-    /// Objects with a right signature that break a rule.
+    /// Objects with a valid signature that break a rule.
     Misplaced,
-    /// Valid objects that the node knows, again and again.
+    /// Valid objects that the node has, again and again.
     Duplicates,
 }
 
@@ -58,7 +58,7 @@ impl Abuse {
     pub const ALL: [Self; 6] =
         [Self::Garbage, Self::Oversize, Self::HalfFrames, Self::Tampered, Self::Misplaced, Self::Duplicates];
 
-    /// The second octet of its addresses, 127.x.0.1 and on.
+    /// The second octet of the attackers' addresses: 127.x.0.1 and following.
     const fn network(self) -> u8 {
         2 + self as u8
     }
@@ -66,28 +66,28 @@ impl Abuse {
 
 /// How much of one kind of abuse there was.
 #[derive(Debug, Default)]
-pub struct Volume {
+pub struct AbuseVolume {
     connections: AtomicU64,
     bytes: AtomicU64,
 }
 
-/// Attackers at work, on a thread of their own, so that they take no turns from whoever measures.
-/// Dropping it ends them. None of them reads what the node sends: each is a slow reader, too.
+/// Running attackers, on a thread of their own, so that they do not delay the measurement. Dropping this ends them. No
+/// attacker reads what the node sends, so each is a slow reader, too.
 pub struct Attack {
-    volumes: Vec<(Abuse, Arc<Volume>)>,
-    /// Ends the thread when it goes.
+    volumes: Vec<(Abuse, Arc<AbuseVolume>)>,
+    /// Dropping the sender ends the thread.
     end: oneshot::Sender<()>,
     thread: JoinHandle<()>,
 }
 
 impl Attack {
-    /// Attacks the node on this port in every way, with these objects: `known` ones are in its
-    /// store, `misplaced` is one that it refuses in spite of its signature.
+    /// Attacks the node on this port in every way. The node has the objects `known` in its store. It refuses the object
+    /// `misplaced` in spite of its valid signature.
     pub fn begin(port: u16, known: &[SignedObject], misplaced: &SignedObject) -> Self {
         let (mut volumes, mut attackers) = (Vec::new(), Vec::new());
         for abuse in Abuse::ALL {
             let ammunition = Arc::new(ammunition(abuse, known, misplaced));
-            let volume = Arc::new(Volume::default());
+            let volume = Arc::new(AbuseVolume::default());
             volumes.push((abuse, volume.clone()));
             let connections = if abuse == Abuse::HalfFrames { HALVES } else { 1 };
             for number in 0..connections {
@@ -97,8 +97,8 @@ impl Attack {
         }
         let (end, ended) = oneshot::channel();
         let thread = std::thread::spawn(move || {
-            // Of the thread alone, on Linux. What attackers compute they compute on their own machines:
-            // what is measured is what the node must do about it.
+            // On Linux this applies to the thread alone. Real attackers compute on machines of their own: only the
+            // node's share of the work is measured.
             let _ = rustix::process::nice(ATTACKERS_NICENESS);
             let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().expect("a runtime");
             runtime.block_on(async {
@@ -112,11 +112,11 @@ impl Attack {
         Self { volumes, end, thread }
     }
 
-    /// Ends it and tells what there was, a line for each kind.
+    /// Ends the attack. Returns how much abuse there was: one line for each kind.
     pub fn end(self) -> String {
         drop(self.end);
         self.thread.join().expect("attackers do not fail");
-        let line = |(abuse, volume): &(Abuse, Arc<Volume>)| {
+        let line = |(abuse, volume): &(Abuse, Arc<AbuseVolume>)| {
             let (connections, bytes) = (volume.connections.load(Relaxed), volume.bytes.load(Relaxed));
             assert!(connections > 0 && bytes > 0, "{abuse:?} never happened");
             format!("  {:<11} {connections:>7} connections, {:>9.1} MB", format!("{abuse:?}"), bytes as f64 / 1e6)
@@ -125,7 +125,7 @@ impl Attack {
     }
 }
 
-/// What is sent again and again: whole frames, but for garbage and half frames.
+/// The bytes that are sent again and again: whole frames, except for garbage and half frames.
 fn ammunition(abuse: Abuse, known: &[SignedObject], misplaced: &SignedObject) -> Vec<Vec<u8>> {
     match abuse {
         Abuse::Garbage => garbage(),
@@ -146,13 +146,13 @@ fn ammunition(abuse: Abuse, known: &[SignedObject], misplaced: &SignedObject) ->
 fn garbage() -> Vec<Vec<u8>> {
     let noise: Vec<u8> = (0..4096_u32).map(|n| (n.wrapping_mul(2_654_435_761) >> 13) as u8).collect();
     let nested = [&b"{\"type\":\"experiment\",\"payload\":"[..], &[b'['; 100_000]].concat();
-    // The smallest objects that take the most memory when they are parsed.
+    // Small objects that take much memory when they are parsed.
     let costly = [&b"{\"type\":\"experiment\",\"payload\":["[..], &br#"{"":0},"#.repeat(1_000_000), b"0]}"].concat();
     let frame = |body: &[u8]| [&(body.len() as u32).to_be_bytes()[..], body].concat();
     vec![frame(&noise), frame(b""), frame(b"null"), frame(br#"{"type":"ping"}"#), frame(&nested), frame(&costly)]
 }
 
-/// Frames of an object that is no longer what was signed.
+/// Frames with an object that was changed after it was signed.
 fn tampered(object: &SignedObject) -> Vec<Vec<u8>> {
     let frame = object_frame(object);
     let body = String::from_utf8(frame[HEADER_BYTES..].to_vec()).expect("a frame is text");
@@ -160,7 +160,7 @@ fn tampered(object: &SignedObject) -> Vec<Vec<u8>> {
     let flip = |text: &str| if text.starts_with('0') { "1" } else { "0" };
     let swap = |from: &str, to: &str| body.replacen(from, to, 1);
     let signature = hex_of(object.signature());
-    // The content under a new and right id, with the signature of the old.
+    // Changed content with its correct new id and the old signature.
     let moved = {
         let canonical = std::str::from_utf8(object.canonical()).expect("canonical text is ASCII");
         let changed = canonical.replacen("\"num_steps\":", "\"num_steps\":1", 1);
@@ -182,12 +182,12 @@ fn hex_of(bytes: &[u8]) -> String {
     bytes.iter().map(|byte| format!("{byte:02x}")).collect()
 }
 
-/// One attacker and its present address.
+/// One attacker and its current address.
 struct Attacker {
     port: u16,
     abuse: Abuse,
     host: u32,
-    volume: Arc<Volume>,
+    volume: Arc<AbuseVolume>,
 }
 
 impl Attacker {
@@ -196,7 +196,7 @@ impl Attacker {
             match self.dial().await {
                 Ok(stream) => {
                     self.volume.connections.fetch_add(1, Relaxed);
-                    // It ends when the node hangs up.
+                    // The attack on this connection ends when the node hangs up.
                     let _ = self.attack(stream, &ammunition).await;
                 }
                 Err(_) => tokio::time::sleep(REFUSED_PAUSE).await,
@@ -204,7 +204,7 @@ impl Attacker {
         }
     }
 
-    /// From the next address: 127.network.0.1, .2 and so on.
+    /// Dials from the next address: 127.network.0.1, .2 and so on.
     async fn dial(&mut self) -> io::Result<TcpStream> {
         self.host = self.host % 65_000 + 1;
         let [.., third, fourth] = self.host.to_be_bytes();

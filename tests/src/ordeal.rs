@@ -1,5 +1,5 @@
-//! A node under attack, and what its honest peers notice of it: measured quietly first, then while
-//! every kind of abuse goes on at full speed.
+//! Measures what the honest peers of a node notice of an attack: first without one, then while every kind of abuse goes
+//! on at full speed.
 
 use std::time::Duration;
 
@@ -8,31 +8,31 @@ use spore_protocol::{SignedObject, VerifiedObject};
 use crate::{
     TestNet,
     abuse::Attack,
-    probe::{Latencies, Probe, quantile},
-    process::Memory,
-    tree::Tree,
+    probe::{HonestPeers, Latencies, quantile},
+    process::MemoryWatch,
+    tree::RecordTree,
 };
 
-/// How long the same is measured without an attack, before it.
+/// How long the latencies are measured before the attack.
 const QUIET: Duration = Duration::from_secs(4);
-/// Records that the node has beforehand, and that are sent to it again.
+/// Records that the node has before the attack, and that the attackers send again.
 const KNOWN: usize = 200;
-/// The tree's number.
+/// The number of the tree of records.
 const TREE: u8 = 9;
 
-/// What was measured.
+/// The result of the measurement.
 pub struct Ordeal {
-    /// The node, in the test's net.
+    /// The number of the node in the test's net.
     pub node: usize,
-    /// What it had beforehand and what honest peers published.
-    pub tree: Tree,
+    /// The records that the node had before the attack and those that the honest peers published.
+    pub tree: RecordTree,
     pub quiet: Latencies,
     pub attacked: Latencies,
-    /// Most bytes of memory that the node had without an attack.
+    /// Most bytes of memory that the node used before the attack.
     pub quiet_memory: u64,
-    /// The same during the attack.
+    /// Most bytes of memory that the node used during the attack.
     pub attack_memory: u64,
-    /// How much abuse there was, a line for each kind.
+    /// How much abuse there was: one line for each kind.
     pub volume: String,
 }
 
@@ -40,32 +40,32 @@ impl Ordeal {
     /// Starts a node in the net and attacks it for this long.
     ///
     /// # Panics
-    /// When an honest peer loses its connection, or something that it sent.
+    /// When an honest peer loses its connection or a record that it sent.
     pub async fn run(net: &mut TestNet, time: Duration) -> Self {
-        let (mut tree, _) = Tree::plant(TREE, KNOWN, &net.dir_of("node"));
+        let (mut tree, _) = RecordTree::plant(TREE, KNOWN, &net.dir_of("node"));
         let misplaced = tree.misplaced();
         let known: Vec<SignedObject> = {
-            let mut again = Tree::new(TREE);
+            let mut again = RecordTree::new(TREE);
             (0..KNOWN).map(|_| VerifiedObject::from(again.grow()).into_signed()).collect()
         };
         let number = net.start("node", None, &["--no-train"]).await;
         let node = net.node(number);
-        let memory = Memory::watch(node.pid());
+        let memory = MemoryWatch::start(node.pid());
 
-        let mut probe = Probe::connect(node.port).await;
+        let mut peers = HonestPeers::connect(node.port).await;
         let mut publish = || VerifiedObject::from(tree.grow()).into_signed();
-        // What comes late on a new connection is no part of what is measured.
-        probe.measure(Duration::ZERO, &mut publish).await;
-        let quiet = probe.measure(QUIET, &mut publish).await;
+        // The first round is not counted: a new connection still receives history.
+        peers.measure(Duration::ZERO, &mut publish).await;
+        let quiet = peers.measure(QUIET, &mut publish).await;
         let quiet_memory = memory.most();
         let attack = Attack::begin(node.port, &known, &misplaced);
-        let attacked = probe.measure(time, &mut publish).await;
+        let attacked = peers.measure(time, &mut publish).await;
         let volume = attack.end();
         let attack_memory = memory.most();
         Self { node: number, tree, quiet, attacked, quiet_memory, attack_memory, volume }
     }
 
-    /// How many times as long things take honest peers, by this quantile: the worse of both.
+    /// How many times as long the honest peers waited during the attack, by this quantile: the worse of ping and spread.
     pub fn slowdown(&self, share: f64) -> f64 {
         let times = |of: fn(&Latencies) -> &Vec<Duration>| {
             quantile(of(&self.attacked), share) / quantile(of(&self.quiet), share)
@@ -73,8 +73,8 @@ impl Ordeal {
         times(|of| &of.ping).max(times(|of| &of.spread))
     }
 
-    /// What honest peers noticed, a line for each thing.
-    pub fn told(&self) -> String {
+    /// The latencies and the memory before and during the attack: one line for each.
+    pub fn report(&self) -> String {
         let line = |what: &str, of: fn(&Latencies) -> &Vec<Duration>| {
             let at = |share: f64| {
                 let (quiet, attacked) = (quantile(of(&self.quiet), share), quantile(of(&self.attacked), share));

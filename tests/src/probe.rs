@@ -1,19 +1,18 @@
-//! Two honest legacy peers of one node, who measure how long it takes them: one pings and publishes,
-//! the other waits for what was published.
+//! Two honest legacy peers of one node, which measure how fast the node serves them: one pings and publishes, the other
+//! waits for the published records.
 
 use std::{
-    io,
     net::Ipv4Addr,
     time::{Duration, Instant},
 };
 
 use spore_protocol::{
     SignedObject,
-    frame::{Frame, HEADER_BYTES, body_length},
+    frame::Frame,
     json::{Map, Value},
 };
 use tokio::{
-    io::{AsyncReadExt as _, AsyncWriteExt as _},
+    io::AsyncWriteExt as _,
     net::{
         TcpStream,
         tcp::{OwnedReadHalf, OwnedWriteHalf},
@@ -22,57 +21,57 @@ use tokio::{
     time::timeout,
 };
 
-use crate::legacy::{object_frame, object_id};
+use crate::legacy::{object_frame, object_id, read_frame};
 
-/// Bounds a hang; a node under attack on a busy machine is slow.
+/// Bounds a hang. A node under attack on a busy machine is slow.
 const LIMIT: Duration = Duration::from_secs(60);
-/// Between two measurements: an honest peer does not flood.
+/// Pause between two measurements, because an honest peer does not flood.
 const PAUSE: Duration = Duration::from_millis(20);
 
-/// What one round of measurements took.
+/// The times of one round of measurements.
 #[derive(Clone, Debug, Default)]
 pub struct Latencies {
-    /// From a ping to its pong.
+    /// From sending a ping to receiving its pong.
     pub ping: Vec<Duration>,
-    /// From sending a record to the node until another peer has it from there.
+    /// From sending a record to the node until the other peer receives it from there.
     pub spread: Vec<Duration>,
 }
 
-/// The two peers. Their connections must last as long as they do.
-pub struct Probe {
-    publisher: Line,
-    reader: Line,
+/// The two peers. Their connections must stay open until this is dropped.
+pub struct HonestPeers {
+    publisher: ProbeConnection,
+    reader: ProbeConnection,
 }
 
-/// One connection, and the frames that came by it with the times at which they were whole.
-struct Line {
+/// One connection, and the frames received over it, each with the time at which it was complete.
+struct ProbeConnection {
     writer: OwnedWriteHalf,
     frames: mpsc::UnboundedReceiver<(Instant, Frame)>,
 }
 
-impl Probe {
-    /// Connects both with the node that listens on this port of this machine.
+impl HonestPeers {
+    /// Connects both peers with the node that listens on this port of this machine.
     pub async fn connect(port: u16) -> Self {
-        Self { publisher: Line::dial(port).await, reader: Line::dial(port).await }
+        Self { publisher: ProbeConnection::dial(port).await, reader: ProbeConnection::dial(port).await }
     }
 
-    /// Pings and publishes what `records` makes until the time is over, once at least.
+    /// Pings, and publishes the records that `records` makes, until the time is over. At least once.
     ///
     /// # Panics
-    /// When a connection is lost, or an answer or a record does not come at all.
+    /// When a connection is lost, or when an answer or a record does not come at all.
     pub async fn measure(&mut self, time: Duration, mut records: impl FnMut() -> SignedObject) -> Latencies {
         let (mut latencies, start) = (Latencies::default(), Instant::now());
         while latencies.ping.is_empty() || start.elapsed() < time {
             let sent = Instant::now();
             self.publisher.send(&ping()).await;
-            let back = self.publisher.until(|frame| frame.kind == "pong").await;
+            let back = self.publisher.next_of(|frame| frame.kind == "pong").await;
             latencies.ping.push(back - sent);
 
             let record = records();
             let id = record.id().to_string();
             let sent = Instant::now();
             self.publisher.send(&object_frame(&record)).await;
-            let there = self.reader.until(|frame| object_id(frame).as_deref() == Some(&id)).await;
+            let there = self.reader.next_of(|frame| object_id(frame).as_deref() == Some(&id)).await;
             latencies.spread.push(there - sent);
             tokio::time::sleep(PAUSE).await;
         }
@@ -80,7 +79,7 @@ impl Probe {
     }
 }
 
-impl Line {
+impl ProbeConnection {
     async fn dial(port: u16) -> Self {
         let stream = TcpStream::connect((Ipv4Addr::LOCALHOST, port)).await.expect("the node listens");
         stream.set_nodelay(true).expect("a TCP option");
@@ -94,8 +93,8 @@ impl Line {
         self.writer.write_all(bytes).await.expect("an honest peer's connection lasts");
     }
 
-    /// When the next frame of this description came.
-    async fn until(&mut self, wanted: impl Fn(&Frame) -> bool) -> Instant {
+    /// Waits for the next frame that `wanted` accepts. Returns when it was complete.
+    async fn next_of(&mut self, wanted: impl Fn(&Frame) -> bool) -> Instant {
         let search = async {
             loop {
                 let (at, frame) = self.frames.recv().await.expect("an honest peer's connection lasts");
@@ -109,26 +108,18 @@ impl Line {
 }
 
 async fn listen(mut reader: OwnedReadHalf, frames: mpsc::UnboundedSender<(Instant, Frame)>) {
-    while let Ok(frame) = read(&mut reader).await {
+    while let Ok(frame) = read_frame(&mut reader).await {
         if frames.send((Instant::now(), frame)).is_err() {
             return;
         }
     }
 }
 
-async fn read(reader: &mut OwnedReadHalf) -> io::Result<Frame> {
-    let mut header = [0; HEADER_BYTES];
-    reader.read_exact(&mut header).await?;
-    let mut body = vec![0; body_length(header).map_err(io::Error::other)?];
-    reader.read_exact(&mut body).await?;
-    Frame::decode(&body).map_err(io::Error::other)
-}
-
 fn ping() -> Vec<u8> {
     Frame { kind: "ping".into(), payload: Value::Object(Map::new()) }.encode().expect("a small frame")
 }
 
-/// The value below which this share of the durations lies, in milliseconds.
+/// The duration below which this share of the durations lies, in milliseconds.
 pub fn quantile(durations: &[Duration], share: f64) -> f64 {
     let mut sorted = durations.to_vec();
     sorted.sort();

@@ -1,4 +1,4 @@
-//! What the system knows of a process, from `/proc`.
+//! What the operating system reports of a process: its memory and its processor time.
 
 use std::{
     sync::{
@@ -8,22 +8,27 @@ use std::{
     time::Duration,
 };
 
-/// Between two looks at a process's memory.
+use sysinfo::{Pid, Process, ProcessRefreshKind, ProcessesToUpdate, System};
+
+/// Time between two measurements of a process's memory.
 const INTERVAL: Duration = Duration::from_millis(50);
 
-/// Watches how much memory a process has, until it is dropped or the process is gone.
-pub struct Memory {
-    /// The most bytes seen since this was last asked.
+/// Measures the memory of a process again and again, until this is dropped or the process ends.
+pub struct MemoryWatch {
+    /// The most bytes measured since the last call of [`MemoryWatch::most`].
     most: Arc<AtomicU64>,
 }
 
-impl Memory {
-    pub fn watch(pid: u32) -> Self {
+impl MemoryWatch {
+    pub fn start(pid: u32) -> Self {
         let most = Arc::new(AtomicU64::new(0));
-        let seen = Arc::downgrade(&most);
+        let weak = Arc::downgrade(&most);
         std::thread::spawn(move || {
-            while let (Some(most), Some(now)) = (seen.upgrade(), resident(pid)) {
-                most.fetch_max(now, Relaxed);
+            let mut system = System::new();
+            let refresh = ProcessRefreshKind::nothing().with_memory();
+            while let (Some(most), Some(bytes)) = (weak.upgrade(), look(&mut system, pid, refresh).map(Process::memory))
+            {
+                most.fetch_max(bytes, Relaxed);
                 drop(most);
                 std::thread::sleep(INTERVAL);
             }
@@ -31,34 +36,43 @@ impl Memory {
         Self { most }
     }
 
-    /// The most bytes that it had since this was last asked.
+    /// The most bytes of main memory that the process had since the last call.
     pub fn most(&self) -> u64 {
         self.most.swap(0, Relaxed)
     }
 }
 
-/// Bytes of memory that a process has in RAM now; none when it is gone.
-pub fn resident(pid: u32) -> Option<u64> {
-    status(pid, "VmRSS:")
-}
-
-/// The most that it ever had.
-pub fn peak_resident(pid: u32) -> Option<u64> {
-    status(pid, "VmHWM:")
-}
-
-/// Seconds of processor time that it has used, in itself and for it in the system.
+/// Seconds of processor time that a process has used, including the time of the operating system on its behalf. None
+/// when there is no such process.
 pub fn cpu_seconds(pid: u32) -> Option<f64> {
-    let stat = std::fs::read_to_string(format!("/proc/{pid}/stat")).ok()?;
-    // The second field, a name in parentheses, may hold blanks; user and system time are the 14th
-    // and the 15th, in ticks, of which Linux has a hundred a second.
-    let mut fields = stat.rsplit_once(')')?.1.split_whitespace().skip(11);
-    let ticks: u64 = fields.next()?.parse::<u64>().ok()? + fields.next()?.parse::<u64>().ok()?;
-    Some(ticks as f64 / 100.0)
+    let milliseconds = look(&mut System::new(), pid, ProcessRefreshKind::nothing().with_cpu())?.accumulated_cpu_time();
+    Some(milliseconds as f64 / 1000.0)
 }
 
-fn status(pid: u32, name: &str) -> Option<u64> {
-    let status = std::fs::read_to_string(format!("/proc/{pid}/status")).ok()?;
-    let line = status.lines().find_map(|line| line.strip_prefix(name))?;
-    line.trim().strip_suffix("kB")?.trim().parse::<u64>().ok().map(|kilobytes| kilobytes * 1024)
+fn look(system: &mut System, pid: u32, refresh: ProcessRefreshKind) -> Option<&Process> {
+    let pid = Pid::from_u32(pid);
+    system.refresh_processes_specifics(ProcessesToUpdate::Some(&[pid]), true, refresh.without_tasks());
+    system.process(pid)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn memory_and_processor_time_of_this_process_are_found() {
+        let pid = std::process::id();
+        let watch = MemoryWatch::start(pid);
+        // Ends when the first measurement is there. The loop itself uses processor time.
+        while watch.most.load(Relaxed) == 0 {
+            std::thread::yield_now();
+        }
+        assert!(watch.most() > 1024 * 1024, "a test binary is larger than a megabyte");
+        while cpu_seconds(pid).expect("this process exists") == 0.0 {}
+    }
+
+    #[test]
+    fn absent_process_has_no_processor_time() {
+        assert_eq!(cpu_seconds(u32::MAX / 2), None);
+    }
 }

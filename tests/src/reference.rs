@@ -1,8 +1,8 @@
-//! The existing network's own program as a process on this machine, driven line by line.
+//! Processes of the reference, the existing network's own program, driven line by line.
 //!
-//! `tests/reference/node.py` runs the reference's classes unchanged and does what a test asks for;
-//! `tests/reference/seed.py` writes data directories as they leave them. Where the reference is
-//! not installed, [`python`] says so and the test is skipped.
+//! `tests/reference/node.py` runs the reference's classes unchanged and executes the commands of a test.
+//! `tests/reference/seed.py` writes data directories as those classes leave them. When the reference is not installed,
+//! [`python`] reports it and the test is skipped.
 
 use std::{
     collections::{BTreeMap, BTreeSet},
@@ -27,17 +27,17 @@ use crate::{
     wait_for,
 };
 
-/// Python starts and opens five databases.
+/// How long Python may take to start and open five databases.
 const START_LIMIT: Duration = Duration::from_secs(60);
-/// Three syncs, for each of which the reference itself waits half a minute.
+/// How long an answer may take. The reference itself waits half a minute for each of three histories.
 const ANSWER_LIMIT: Duration = Duration::from_secs(120);
-/// It closes its databases.
+/// How long the reference may take to close its databases.
 const STOP_LIMIT: Duration = Duration::from_secs(30);
-/// Thousands of records, signed by Python.
+/// How long Python may take to sign thousands of records.
 const SEED_LIMIT: Duration = Duration::from_secs(300);
 
-/// The Python that the reference is installed for: `SPORE_REFERENCE`, or where `scripts/setup` puts
-/// it. None, after saying so, where there is none.
+/// The Python for which the reference is installed: `SPORE_REFERENCE`, or the one that `scripts/setup` installs. None,
+/// with a message, when there is none.
 pub fn python() -> Option<PathBuf> {
     let cache = || {
         let home = || std::env::var_os("HOME").map(|home| Path::new(&home).join(".cache"));
@@ -52,15 +52,14 @@ pub fn python() -> Option<PathBuf> {
     found
 }
 
-/// Writes a data directory with the reference's own classes and gives what `seed.py` tells of it.
+/// Writes a data directory with the reference's own classes. Returns the description that `seed.py` prints.
 pub fn seed(python: &Path, dir: &Path, flags: &[&str]) -> Value {
     let mut program = Program::new(python);
     program.arg("-B").arg(root().join("tests/reference/seed.py")).arg(dir).args(flags);
     command::run_within(program, b"", SEED_LIMIT).expect_code(0).json()
 }
 
-/// A node of the reference: its files, its port and, while it runs, its process. Dropping it kills
-/// the process.
+/// A node of the reference: its files, its port and, while it runs, its process. Dropping this kills the process.
 pub struct Reference {
     name: String,
     python: PathBuf,
@@ -68,18 +67,18 @@ pub struct Reference {
     log: PathBuf,
     pub port: u16,
     peers: Vec<String>,
-    running: Option<Running>,
+    running: Option<ReferenceProcess>,
 }
 
-struct Running {
+struct ReferenceProcess {
     child: Child,
     commands: ChildStdin,
     answers: Lines<BufReader<ChildStdout>>,
 }
 
 impl Reference {
-    /// Starts a node in its folder of the test's net, where [`seed`] may have written before, and
-    /// waits until it listens. It dials `peers` (`host:port`) and those that it remembers.
+    /// Starts a node in its folder of the test's net, where [`seed`] may have written before, and waits until it
+    /// listens. The node dials `peers` (`host:port`) and the peers that it remembers.
     pub async fn start(python: &Path, net: &TestNet, name: &str, peers: &[String]) -> Self {
         let [port] = free_ports();
         let (dir, log) = (net.dir_of(name), net.dir().join(format!("{name}.log")));
@@ -89,19 +88,19 @@ impl Reference {
         reference
     }
 
-    /// Starts it again, on the same port, and waits until it listens.
+    /// Starts the node again, on the same port, and waits until it listens.
     pub async fn start_again(&mut self) {
         assert!(self.running.is_none(), "{} runs already", self.name);
         let log = OpenOptions::new().create(true).append(true).open(&self.log).expect("a log file");
         let mut program = Command::new(&self.python);
-        // Without byte code, which would be written beside the sources.
+        // -B: Python writes no byte code beside the sources.
         program.arg("-B").arg(root().join("tests/reference/node.py"));
         program.arg(&self.dir).arg(self.port.to_string()).args(&self.peers).env("HOME", &self.dir);
         program.stdin(Stdio::piped()).stdout(Stdio::piped()).stderr(log).kill_on_drop(true);
         let mut child = program.spawn().expect("Python starts");
         let commands = child.stdin.take().expect("a piped standard input");
         let answers = BufReader::new(child.stdout.take().expect("a piped standard output")).lines();
-        self.running = Some(Running { child, commands, answers });
+        self.running = Some(ReferenceProcess { child, commands, answers });
         let what = format!("{} to listen", self.name);
         wait_for(&what, START_LIMIT, async || {
             let status = self.ask(json!({"do": "status"})).await;
@@ -110,7 +109,7 @@ impl Reference {
         .await;
     }
 
-    /// Waits until it has dialled its peers and has what they had.
+    /// Waits until the node has dialled its peers and has their histories.
     pub async fn synced(&mut self) {
         let what = format!("{} to sync from its peers", self.name);
         wait_for(&what, ANSWER_LIMIT, async || {
@@ -120,25 +119,25 @@ impl Reference {
         .await;
     }
 
-    /// As others dial it.
+    /// The address that other nodes dial.
     pub fn address(&self) -> String {
         format!("127.0.0.1:{}", self.port)
     }
 
-    /// Its data directory.
+    /// The node's data directory.
     pub fn dir(&self) -> &Path {
         &self.dir
     }
 
-    /// Does what `node.py` knows by the name `do`, and gives the answer.
+    /// Executes the command that `node.py` knows by the name `do`. Returns the answer.
     pub async fn ask(&mut self, command: Value) -> Value {
         self.try_ask(&command).await.unwrap_or_else(|error| panic!("{}: {command}: {error}", self.name))
     }
 
-    /// As [`Reference::ask`], for what may fail.
+    /// As [`Reference::ask`], for a command that may fail.
     ///
     /// # Errors
-    /// What the reference says of it.
+    /// The error that the reference reports.
     pub async fn try_ask(&mut self, command: &Value) -> Result<Value, String> {
         let running = self.running.as_mut().expect("the reference runs");
         let line = format!("{command}\n");
@@ -156,47 +155,47 @@ impl Reference {
         if let Some(error) = answer.get("error") { Err(text(error)) } else { Ok(answer["answer"].clone()) }
     }
 
-    /// Every record that it has, with the task that it counts it to.
+    /// All records that the node has, each with its task.
     pub async fn records(&mut self) -> BTreeMap<String, String> {
         let records = self.ask(json!({"do": "records"})).await;
         let pair = |record: &Value| (text(&record["id"]), text(&record["task"]));
         records.as_array().into_iter().flatten().map(pair).collect()
     }
 
-    /// Every task that it has, with its name.
+    /// All tasks that the node has, each with its name.
     pub async fn tasks(&mut self) -> BTreeMap<String, String> {
         let tasks = self.ask(json!({"do": "tasks"})).await;
         tasks.as_object().into_iter().flatten().map(|(id, task)| (id.clone(), text(&task["name"]))).collect()
     }
 
-    /// Ids on a task's frontier, best first, whatever their class.
+    /// Ids of the records on a task's frontier, of any class, the best first.
     pub async fn frontier(&mut self, task: &str) -> Vec<String> {
         texts(&self.ask(json!({"do": "frontier", "task": task})).await)
     }
 
-    /// Ids of the records that it takes for verified.
+    /// Ids of the records that the node counts as verified.
     pub async fn verified(&mut self) -> BTreeSet<String> {
         texts(&self.ask(json!({"do": "verified"})).await).into_iter().collect()
     }
 
-    /// Ids of the control events that it has.
+    /// Ids of the control events that the node has.
     pub async fn controls(&mut self) -> BTreeSet<String> {
         texts(&self.ask(json!({"do": "controls"})).await).into_iter().collect()
     }
 
-    /// Each node of which it has a profile, with its display name.
+    /// All nodes of which the node has a profile, each with its display name.
     pub async fn profiles(&mut self) -> BTreeMap<String, String> {
         let profiles = self.ask(json!({"do": "profiles"})).await;
         profiles.as_object().into_iter().flatten().map(|(node, name)| (node.clone(), text(name))).collect()
     }
 
-    /// Asserts that nothing that it was sent has ended one of its connections by surprise.
+    /// Asserts that no message has ended one of the node's connections with an error.
     pub async fn assert_unharmed(&mut self) {
         let failures = self.ask(json!({"do": "failures"})).await;
         assert_eq!(failures, json!([]), "{}: what a peer sent was too much for a connection", self.name);
     }
 
-    /// Ends it in order.
+    /// Ends the node in an orderly way.
     pub async fn stop(&mut self) {
         self.ask(json!({"do": "stop"})).await;
         let mut running = self.running.take().expect("the reference runs");
@@ -204,7 +203,7 @@ impl Reference {
         assert!(ended.is_ok(), "{} did not end within {STOP_LIMIT:?}", self.name);
     }
 
-    /// Kills it at once, as a power cut would.
+    /// Kills the node at once, as a power cut would.
     pub async fn kill(&mut self) {
         let mut running = self.running.take().expect("the reference runs");
         running.child.kill().await.expect("a child can be killed");

@@ -1,7 +1,7 @@
-//! Data directories with a history: signed records, stored as by a node.
+//! Data directories with records, for tests of programs that read them.
 //!
-//! Tests of readers (command line, API, page) need records but no training. The objects and the store are real, only
-//! the metrics are invented.
+//! Tests of the command line, the API and the page need records and no training. The objects are signed
+//! and go through the real store; only their metrics are invented.
 
 use std::path::Path;
 
@@ -10,27 +10,27 @@ use spore_protocol::{
 };
 use spore_storage::Store;
 
-/// Timestamps begin here (September 2025), a minute apart.
+/// First timestamp (September 2025). A minute lies between two records.
 pub const EPOCH: u64 = 1_757_000_000;
-/// CID of a dataset that does not exist: no test trains on these tasks.
+/// Id of a dataset that does not exist. No test trains on these tasks.
 const DATASET: [u8; 32] = [0xda; 32];
 
-/// A task with its records.
-pub struct History {
-    /// Signs everything except verifications.
+/// A task with records, some of them verified.
+pub struct SeededTask {
+    /// Signs the manifest and all records.
     pub publisher: Identity,
-    /// Verifies the records with odd indices.
+    /// Signs a verification of each second record.
     pub verifier: Identity,
     pub task: TaskId,
-    /// In the order of their creation: the root, then a chain in which each third record is a discard.
+    /// The root, then a chain in which each third record is a discard.
     pub records: Vec<RecordId>,
     objects: Vec<VerifiedObject>,
     scripts: Vec<Vec<u8>>,
 }
 
-impl History {
-    /// The history with this number and `count` records. It is the same on every call, and a longer history begins with
-    /// the shorter one.
+impl SeededTask {
+    /// The task with this number, with `count` records. The same number gives the same objects, and a
+    /// larger `count` only adds records.
     pub fn new(number: u8, count: usize) -> Self {
         let (publisher, verifier) = (fixtures::identity(number), fixtures::identity(number ^ 0x80));
         let base = script(0);
@@ -51,7 +51,7 @@ impl History {
         history
     }
 
-    /// Adds a record and returns the parent of the next one.
+    /// Adds a record. Returns id and depth of the next record's parent.
     fn extend(&mut self, index: usize, parent: Option<(RecordId, u64)>) -> Option<(RecordId, u64)> {
         let script = script(index);
         let record = record(&self.publisher, Some(self.task), index, parent, &script);
@@ -67,27 +67,27 @@ impl History {
         if record.status == Status::Keep { Some((id, record.depth)) } else { parent }
     }
 
-    /// Ids of the records that are verified.
+    /// Ids of the verified records.
     pub fn verified(&self) -> impl Iterator<Item = &RecordId> {
         self.records.iter().skip(1).step_by(2)
     }
 
-    /// The task's manifest, as JSON.
+    /// The task's manifest in JSON.
     pub fn manifest(&self) -> String {
         self.objects.first().map(|object| object.to_json()).unwrap_or_default()
     }
 
-    /// All objects, each after the objects that it depends on.
+    /// All objects, each after those that it builds on.
     pub fn objects(&self) -> impl Iterator<Item = SignedObject> {
         self.objects.iter().map(|object| (**object).clone())
     }
 
-    /// The script of the record at this index.
+    /// The script of the record with this index.
     pub fn script(&self, index: usize) -> &[u8] {
         &self.scripts[index]
     }
 
-    /// Writes the history into a data directory that no node has open.
+    /// Writes all objects and scripts into a data directory that no node uses.
     pub fn store(&self, dir: &Path) {
         let store = Store::open(dir).expect("a store");
         for script in &self.scripts {
@@ -98,14 +98,14 @@ impl History {
     }
 }
 
-/// A chain of version 1 records, which name no task: the first one is the root of a legacy task. Each record is better
-/// than its parent, and a minute later.
+/// A chain of version 1 records, which sign no task. The first one founds a legacy task, and each is
+/// better than the one before. A minute lies between two records.
 pub fn legacy_chain(publisher: &Identity, count: usize) -> Vec<SignedObject> {
     let timestamps: Vec<_> = (0..count as u64).map(|index| EPOCH + 60 * index).collect();
     legacy_chain_at(publisher, &timestamps)
 }
 
-/// As [`legacy_chain`], with these timestamps, which need not increase.
+/// As [`legacy_chain`], with these timestamps, which need not be in order.
 pub fn legacy_chain_at(publisher: &Identity, timestamps: &[u64]) -> Vec<SignedObject> {
     let mut parent = None;
     let mut made = Vec::new();
@@ -123,7 +123,7 @@ pub fn legacy_chain_at(publisher: &Identity, timestamps: &[u64]) -> Vec<SignedOb
     made
 }
 
-/// A parentless record of this task by another signer than its creator, and therefore a stray.
+/// A second root of this task, which is stray because the task's creator did not sign it.
 pub fn stray_root(publisher: &Identity, task: TaskId) -> SignedObject {
     let record = record(publisher, Some(task), 0, None, &script(0));
     VerifiedObject::from(fixtures::sign(publisher, &record)).into_signed()

@@ -1,5 +1,5 @@
-//! A task with a large tree of records, for measuring: one publisher, several children to a parent,
-//! about 1.5 KB a record. The same numbers give the same objects.
+//! A task with a large tree of records, for measurements: one publisher, several children for each parent, about 1.5 KB
+//! for each record. The same number gives the same objects.
 
 use std::path::Path;
 
@@ -12,9 +12,9 @@ use crate::seed::{EPOCH, manifest, record};
 
 /// Children of one record.
 const CHILDREN: usize = 8;
-/// Objects in one insertion into a store.
+/// Objects in one insertion into the store.
 const BATCH: usize = 1024;
-/// What each record changed of its parent's script: with it the canonical text is about 1.5 KB.
+/// The diff of each record. It makes the canonical text about 1.5 KB long.
 const DIFF: &str = "\
 --- a/train.star
 +++ b/train.star
@@ -38,18 +38,18 @@ const DIFF: &str = "\
 +    x = norm(x)
 ";
 
-/// Makes the records one after the other, each after its parent.
-pub struct Tree {
+/// Makes the records of the tree one after the other, each after its parent.
+pub struct RecordTree {
     publisher: Identity,
     pub task: TaskId,
     script: Vec<u8>,
-    /// Ids and depths of the records made so far that can be parents.
+    /// Ids and depths of the records made so far.
     parents: Vec<(RecordId, u64)>,
     made: usize,
 }
 
-impl Tree {
-    /// The tree's task, and no record yet. The publisher's key follows from the number.
+impl RecordTree {
+    /// A tree without records. The number determines the publisher's key and the task.
     pub fn new(number: u8) -> Self {
         let publisher = fixtures::identity(number);
         let script = include_bytes!("../scripts/tiny.star").to_vec();
@@ -63,7 +63,7 @@ impl Tree {
         fixtures::sign(&self.publisher, &manifest).into()
     }
 
-    /// The next record.
+    /// Makes the next record.
     pub fn grow(&mut self) -> Verified<Record> {
         let index = self.made;
         let parent = index.checked_sub(1).map(|before| self.parents[before / CHILDREN]);
@@ -80,8 +80,8 @@ impl Tree {
         signed
     }
 
-    /// Makes records until there are `count` and writes all of them, with the task and the script,
-    /// into a data directory that no node holds. Gives the bytes of a record's canonical text.
+    /// Makes `count` records and writes them, with the task and the script, into a data directory that no node uses.
+    /// Returns the mean length of a record's canonical text in bytes.
     pub fn plant(number: u8, count: usize, dir: &Path) -> (Self, usize) {
         let (mut tree, store) = (Self::new(number), Store::open(dir).expect("a store"));
         store.put_artifact(&tree.script).expect("room for a script");
@@ -100,12 +100,12 @@ impl Tree {
         (tree, bytes / count)
     }
 
-    /// Ids of the records made so far, in order.
+    /// Ids of the records made so far, oldest first.
     pub fn ids(&self) -> impl Iterator<Item = String> {
         self.parents.iter().map(|(id, _)| id.to_string())
     }
 
-    /// A record that every strict node refuses although its signature is right: its depth is wrong.
+    /// A record with a valid signature and a wrong depth, which each of our nodes refuses.
     pub fn misplaced(&self) -> SignedObject {
         let (root, _) = self.parents[0];
         let mut next = record(&self.publisher, Some(self.task), 0, Some((root, 5)), &self.script);

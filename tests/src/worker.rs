@@ -18,7 +18,7 @@ const LIMIT: Duration = Duration::from_secs(300);
 pub fn job(script: &str, seed: u64, steps: u64) -> Value {
     let eval = json!({"eval_bytes": 16384, "metric": "val_bpb", "probes": 4, "val_percent": 10, "version": 1});
     json!({"train": {
-        "script": script, "dataset": "builtin", "device": "flex", "seed": seed, "time_budget": 30, "steps": steps,
+        "script": {"starlark": script}, "dataset": "builtin", "device": "flex", "seed": seed, "time_budget": 30, "steps": steps,
         "eval": eval, "threads": 2, "memory_limit": 2_u64 << 30,
     }})
 }

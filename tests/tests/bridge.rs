@@ -1,5 +1,5 @@
-//! What our node sends to legacy peers, seen by a bare one that keeps every frame: each object once,
-//! nothing that the reference cannot read, and silence when all is told.
+//! What our node sends to legacy peers, seen by a bare peer that keeps every frame: each object once, no object that the
+//! reference cannot read, and silence when everything is sent.
 #![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic, clippy::indexing_slicing)]
 
 use std::{
@@ -21,18 +21,18 @@ use spore_tests::{
     net::text,
     picture::{agree, agree_among_us},
     reference::{Reference, python},
-    seed::{EPOCH, History, legacy_chain_at, stray_root},
+    seed::{EPOCH, SeededTask, legacy_chain_at, stray_root},
     wait_for,
 };
 
-/// A few objects between processes of one busy machine.
+/// How long a few objects may take between processes of one busy machine.
 const SPREAD_LIMIT: Duration = Duration::from_secs(60);
-/// How long a settled network is watched for a message that nobody needs. On a slower machine it
-/// says less, never more.
+/// How long a settled network is watched for needless messages. On a slower machine the test may miss one, but does not
+/// fail without one.
 const QUIET: Duration = Duration::from_secs(4);
 
 /// A control event of a type that the reference does not know.
-fn unheard_of(signer: &Identity, timestamp: u64) -> SignedObject {
+fn unknown_event(signer: &Identity, timestamp: u64) -> SignedObject {
     let event = ControlEvent {
         kind: "annotation".into(),
         payload: Map::from([("text".into(), "only our own network knows this type".into())]),
@@ -45,10 +45,10 @@ fn unheard_of(signer: &Identity, timestamp: u64) -> SignedObject {
 }
 
 async fn has_all(peer: &LegacyPeer, wanted: &BTreeSet<String>) {
-    wait_for("a bare peer to be told everything", SPREAD_LIMIT, async || {
+    wait_for("a bare peer to receive everything", SPREAD_LIMIT, async || {
         let known = peer.id_set();
         let missing: Vec<_> = wanted.difference(&known).collect();
-        if missing.is_empty() { Ok(()) } else { Err(format!("{missing:?} of {}; {}", wanted.len(), peer.told())) }
+        if missing.is_empty() { Ok(()) } else { Err(format!("{missing:?} of {}; {}", wanted.len(), peer.summary())) }
     })
     .await;
 }
@@ -56,10 +56,10 @@ async fn has_all(peer: &LegacyPeer, wanted: &BTreeSet<String>) {
 fn assert_once_each(ids: &[String], whose: &str) {
     let mut seen = BTreeSet::new();
     let twice: Vec<_> = ids.iter().filter(|id| !seen.insert(*id)).collect();
-    assert!(twice.is_empty(), "{whose} was told {twice:?} more than once");
+    assert!(twice.is_empty(), "{whose} received {twice:?} more than once");
 }
 
-/// Signed objects that a node says it has sent to the legacy peers that it is connected with.
+/// Number of signed objects that a node reports as sent to its connected legacy peers.
 async fn sent(node: &Node) -> Result<u64, String> {
     let peers = node.api("/peers").await?;
     Ok(peers.as_array().into_iter().flatten().filter_map(|peer| peer["sent"].as_u64()).sum())
@@ -75,22 +75,22 @@ fn field<'a>(frame: &'a Frame, name: &str) -> Option<&'a str> {
     }
 }
 
-/// The reference refuses a root once it has another record of the task, and names a task whose
-/// manifest it has not seen as if it were a legacy one.
+/// Asserts that each task is introduced before its records. The reference refuses a root once it has another record of
+/// the task, and treats a task as a legacy one when it has not seen the manifest.
 fn assert_introduced(frames: &[Frame], manifests: &BTreeSet<String>) {
-    let mut told = BTreeSet::new();
+    let mut sent = BTreeSet::new();
     let mut begun = BTreeMap::new();
     for frame in frames {
         let Some(id) = object_id(frame) else { continue };
         if frame.kind == "experiment" {
             let task = field(frame, "task_id").unwrap_or_default().to_owned();
             assert_eq!(task.len(), 64, "{id} names its task");
-            assert!(!manifests.contains(&task) || told.contains(&task), "{id} came before its task");
+            assert!(!manifests.contains(&task) || sent.contains(&task), "{id} came before its task");
             begun.entry(task).or_insert_with(|| {
                 assert_eq!(field(frame, "parent"), None, "the first record of a task is its root, not {id}");
             });
         }
-        told.insert(id);
+        sent.insert(id);
     }
 }
 
@@ -103,28 +103,28 @@ async fn assert_readable(reference: &mut Reference, frames: &[Frame]) {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn whatever_the_reference_could_not_read_or_place_is_never_sent() {
+async fn objects_that_the_reference_cannot_read_or_place_are_never_sent() {
     let Some(python) = python() else { return };
     let mut net = TestNet::new();
-    let history = History::new(11, 9);
+    let history = SeededTask::new(11, 9);
     history.store(&net.dir_of("ours"));
     let dialled = LegacyListener::bind().await;
     let node = net.start("ours", None, &["--no-train", "--peer", &format!("127.0.0.1:{}", dialled.port)]).await;
     let mut offered = dialled.accept().await;
     offered.has_nothing().await.unwrap();
 
-    let stranger = Identity::from_seed(&[77; 32]);
-    let (stray, annotation) = (stray_root(&stranger, history.task), unheard_of(&stranger, EPOCH));
-    let backwards = legacy_chain_at(&stranger, &[EPOCH + 300, EPOCH + 200, EPOCH + 100]);
+    let publisher = Identity::from_seed(&[77; 32]);
+    let (stray, annotation) = (stray_root(&publisher, history.task), unknown_event(&publisher, EPOCH));
+    let backwards = legacy_chain_at(&publisher, &[EPOCH + 300, EPOCH + 200, EPOCH + 100]);
     for object in backwards.iter().chain([&stray, &annotation]) {
         net.node(node).submit(object).await;
     }
 
-    // One asks for everything, another is dialled and never asks: both get the same.
+    // One peer asks for everything, the other is dialled and never asks: both receive the same objects.
     let mut asking = LegacyPeer::dial_from(Ipv4Addr::new(127, 0, 0, 21), net.node(node).port).await.unwrap();
     let [records, controls, manifests] = asking.sync_all().await;
     assert_eq!(records, 9 + 3 + 1, "the history, the legacy chain and the root of the built-in task");
-    assert_eq!(controls, 4, "only those of known types");
+    assert_eq!(controls, 4, "only events of known types");
     assert_eq!(manifests, 2);
     let everything = asking.id_set();
     for object in history.objects().chain(backwards) {
@@ -132,10 +132,10 @@ async fn whatever_the_reference_could_not_read_or_place_is_never_sent() {
     }
     has_all(&offered, &everything).await;
 
-    // What is new is told to both; what must not be told still is not.
-    let later = unheard_of(&stranger, EPOCH + 1);
+    // Both receive new objects, and still none that the reference cannot read.
+    let later = unknown_event(&publisher, EPOCH + 1);
     net.node(node).submit(&later).await;
-    let news = legacy_chain_at(&stranger, &[EPOCH + 5_000]).remove(0);
+    let news = legacy_chain_at(&publisher, &[EPOCH + 5_000]).remove(0);
     net.node(node).submit(&news).await;
     let news = BTreeSet::from([news.id().to_string()]);
     let mut reference = Reference::start(&python, &net, "reference", &[]).await;
@@ -150,15 +150,15 @@ async fn whatever_the_reference_could_not_read_or_place_is_never_sent() {
         assert_readable(&mut reference, &frames).await;
         assert_eq!(peer.ended(), None);
     }
-    assert_once_each(&offered.ids(), "the one that was dialled");
+    assert_once_each(&offered.ids(), "the dialled peer");
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn a_loop_over_both_networks_settles_and_is_silent() {
+async fn loop_over_both_networks_settles_and_is_silent() {
     let Some(python) = python() else { return };
     let mut net = TestNet::new();
     let first = net.start("first", None, &["--no-train"]).await;
-    // The second knows the first twice: over libp2p and over the bridge.
+    // The second node is connected with the first one twice: over libp2p and over the bridge.
     let legacy = net.node(first).legacy_address();
     let second = net.start("second", Some(first), &["--no-train", "--peer", &legacy]).await;
     let peers = [first, second].map(|node| net.node(node).legacy_address());
@@ -172,8 +172,8 @@ async fn a_loop_over_both_networks_settles_and_is_silent() {
     agree(net.node(first), &mut reference).await;
     agree_among_us(net.node(first), net.node(second)).await;
 
-    // Each of the three has news, some of it about what came from another.
-    let history = History::new(12, 12);
+    // Each of the three publishes objects, some of them about another's records.
+    let history = SeededTask::new(12, 12);
     for (number, object) in history.objects().enumerate() {
         net.node(if number % 2 == 0 { first } else { second }).submit(&object).await;
     }
@@ -189,8 +189,8 @@ async fn a_loop_over_both_networks_settles_and_is_silent() {
         has_all(onlooker, &news).await;
     }
 
-    // All know everything, so there is nothing left to say. A message may still be on its way to
-    // someone who has it from elsewhere already: the count must stand still, not at a certain number.
+    // All nodes have everything, so nothing is left to send. A message may still be on its way to a node that has the
+    // object already, so the count must stop changing, at whatever number.
     let mut count = 0;
     wait_for("a quiet network", SPREAD_LIMIT, async || {
         let before = count;
@@ -204,7 +204,7 @@ async fn a_loop_over_both_networks_settles_and_is_silent() {
         assert_once_each(&onlooker.ids(), "an onlooker");
         assert_eq!(onlooker.ended(), None);
     }
-    // What was there before was sent when it asked, which it did after it was told some of it.
+    // Older objects may come twice: the reference asked for them after it had received some.
     let heard = reference.ask(json!({"do": "received"})).await;
     let heard = heard.as_array().unwrap().iter().filter(|one| news.contains(&text(&one[2])));
     assert_once_each(&heard.map(ToString::to_string).collect::<Vec<_>>(), "the reference, by one peer,");
@@ -212,7 +212,7 @@ async fn a_loop_over_both_networks_settles_and_is_silent() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn a_bare_peer_is_answered_and_may_say_what_nobody_knows() {
+async fn bare_peer_is_answered_and_may_send_unknown_messages() {
     let mut net = TestNet::new();
     let node = net.start("ours", None, &["--no-train"]).await;
     let mut peer = LegacyPeer::dial(net.node(node).port).await.unwrap();
@@ -225,7 +225,7 @@ async fn a_bare_peer_is_answered_and_may_say_what_nobody_knows() {
     peer.send("ping", Json::Object(Map::new())).await.unwrap();
     wait_for("three answers", SPREAD_LIMIT, async || {
         let [code, pex, pong] = ["code_response", "pex_response", "pong"].map(|kind| peer.frames_of(kind).len());
-        if [code, pex, pong] == [1, 1, 1] { Ok(()) } else { Err(peer.told()) }
+        if [code, pex, pong] == [1, 1, 1] { Ok(()) } else { Err(peer.summary()) }
     })
     .await;
     let code = peer.frames_of("code_response");
@@ -233,12 +233,12 @@ async fn a_bare_peer_is_answered_and_may_say_what_nobody_knows() {
     assert_eq!(field(&code[0], "code"), Some("cHJpbnQoJ2hlcmUnKQ=="));
     assert_eq!(peer.frames_of("pex_response")[0].payload.canonical(), r#"{"peer":[]}"#);
 
-    // It asks us, as it would ask any peer.
+    // The node asks this peer, as it asks any peer.
     for question in ["sync_request", "control_sync_request", "task_sync_request", "pex_request"] {
-        assert_eq!(peer.frames_of(question).len(), 1, "{}", peer.told());
+        assert_eq!(peer.frames_of(question).len(), 1, "{}", peer.summary());
     }
-    // What no longer is what was signed is neither stored nor the end of the connection.
-    let history = History::new(13, 2);
+    // An object that was changed after it was signed is not stored, and does not end the connection.
+    let history = SeededTask::new(13, 2);
     let mut altered = Json::parse(history.manifest().as_bytes()).unwrap();
     if let Json::Object(map) = &mut altered {
         map.insert("name".into(), "another".into());

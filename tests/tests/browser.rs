@@ -11,8 +11,8 @@ use std::{
 use rustix::process::{Pid, Signal, kill_process_group};
 use serde_json::{Value, json};
 use spore_protocol::{HardwareClass, Record, RecordId, Status, TaskId, VerifiedObject, fixtures};
-use spore_storage::{Graph, GraphChanges, ParentColumn, Store};
-use spore_tests::{TestNet, command::spore_with_input, seed::History, skip::skip};
+use spore_storage::{GraphChanges, ParentColumn, Store, TaskGraph};
+use spore_tests::{TestNet, command::spore_with_input, seed::SeededTask, skip::skip};
 
 /// The browser that scripts/setup installs, or `CHROMIUM`.
 fn chromium() -> Option<String> {
@@ -36,7 +36,7 @@ async fn explorer_shows_a_task_an_experiment_and_records_that_arrive_meanwhile()
     }
     let mut net = TestNet::new();
     // More records than a page of the table holds.
-    let (short, long) = (History::new(3, 60), History::new(3, 63));
+    let (short, long) = (SeededTask::new(3, 60), SeededTask::new(3, 63));
     short.store(&net.dir_of("shown"));
     long.store(&net.dir_of("other"));
     let shown = net.start("shown", None, &["--no-train"]).await;
@@ -108,7 +108,7 @@ fn page_is_tested_with_the_bytes_that_a_node_sends() {
 }
 
 fn golden_graphs() -> Value {
-    let whole = Graph {
+    let whole = TaskGraph {
         sequence: 9,
         class_names: ["CPU", "gr\u{f6}\u{df}er"].map(HardwareClass::of).to_vec(),
         ids: [0xaa, 0xbb, 1].map(|byte| RecordId([byte; 32])).to_vec(),
@@ -122,9 +122,9 @@ fn golden_graphs() -> Value {
         on_frontier: vec![true, false, false],
         stray: vec![false, true, false],
     };
-    let outside = Graph { parents: vec![Some(7), Some(1), None], ..whole.clone() };
+    let outside = TaskGraph { parents: vec![Some(7), Some(1), None], ..whole.clone() };
     let (older, changes, newer) = two_looks();
-    let empty = Graph {
+    let empty = TaskGraph {
         sequence: 0,
         class_names: Vec::new(),
         ids: Vec::new(),
@@ -148,7 +148,7 @@ fn golden_graphs() -> Value {
     })
 }
 
-fn golden_graph<P: ParentColumn + Copy>(graph: &Graph<P>, parent: impl Fn(Option<P>) -> Value) -> Value {
+fn golden_graph<P: ParentColumn + Copy>(graph: &TaskGraph<P>, parent: impl Fn(Option<P>) -> Value) -> Value {
     let cursor = format!("cursor-{}", graph.sequence);
     let number = |status: &Status| Status::ALL.iter().position(|one| one == status);
     json!({
@@ -171,7 +171,7 @@ fn golden_graph<P: ParentColumn + Copy>(graph: &Graph<P>, parent: impl Fn(Option
 
 /// A task's graph, what changed until a second look, and the graph then: a verdict, a record between the others in time
 /// with a class of its own, a better one, its child, and a stray.
-fn two_looks() -> (Graph, GraphChanges, Graph) {
+fn two_looks() -> (TaskGraph, GraphChanges, TaskGraph) {
     let dir = tempfile::tempdir().unwrap();
     let store = Store::open(dir.path()).unwrap();
     let (creator, other) = (fixtures::identity(1), fixtures::identity(2));

@@ -1,8 +1,8 @@
-//! Canonical JSON against Python's own `json`, which is what the existing network signs with.
+//! Compares canonical JSON with Python's own `json`, with which the existing network signs.
 //!
-//! One Python process for each test answers what it makes of a text. Whatever both read must have
-//! the same canonical bytes and hash; whatever Python reads and we refuse must be refused for a
-//! reason that Python, asked for it, finds too.
+//! Each test starts one Python process and sends it texts. A text that both read must have the same
+//! canonical bytes and hash. A text that Python reads and we refuse must have a flaw that the Python script
+//! finds too.
 #![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic, clippy::indexing_slicing)]
 
 use std::{
@@ -23,21 +23,22 @@ use spore_protocol::{
 };
 use spore_tests::skip::skip;
 
-/// Texts of each property: some ten seconds, most of them Python's.
+/// Texts for each property. They take about ten seconds, most of them in Python.
 const CASES: u32 = 20_000;
 
-/// What Python makes of one text.
-enum Answer {
+/// What Python says about one text.
+enum PythonReading {
+    /// Not JSON, for this reason.
     Refused(String),
-    Taken {
+    Accepted {
         canonical: String,
         sha256: String,
-        /// Codes of [`spore_protocol::Reject`] that a strict reader would give.
-        careless: BTreeSet<String>,
+        /// Codes of [`spore_protocol::Reject`]: the flaws that Python ignores and a strict reader refuses.
+        flaws: BTreeSet<String>,
     },
 }
 
-/// A Python process that answers questions, one line each.
+/// A Python process that reads one text a line and writes one answer a line.
 struct Python {
     child: Child,
     questions: Option<ChildStdin>,
@@ -45,11 +46,11 @@ struct Python {
 }
 
 impl Python {
-    /// Starts it; none, said loudly, where there is no Python.
+    /// Starts the process. None without Python: the test is reported as skipped.
     fn start() -> Option<Self> {
         let script = concat!(env!("CARGO_MANIFEST_DIR"), "/scripts/canonical.py");
         let mut command = Command::new("python3");
-        // Isolated: neither its environment nor the user's own packages can change the answer.
+        // Isolated mode: the environment and the user's packages cannot change the answers.
         command.args(["-I", script, &MAX_DEPTH.to_string(), &MAX_VALUES.to_string()]);
         let Ok(mut child) = command.stdin(Stdio::piped()).stdout(Stdio::piped()).spawn() else {
             skip("python3 is missing");
@@ -60,7 +61,7 @@ impl Python {
         Some(Self { child, questions, answers })
     }
 
-    fn ask(&mut self, text: &str) -> Answer {
+    fn ask(&mut self, text: &str) -> PythonReading {
         let hex: String = text.bytes().map(|byte| format!("{byte:02x}")).collect();
         writeln!(self.questions.as_mut().unwrap(), "{hex}").expect("Python reads");
         let mut line = String::new();
@@ -68,42 +69,44 @@ impl Python {
         let answer: serde_json::Value = serde_json::from_str(&line).unwrap_or_else(|e| panic!("{e}: {line:?}"));
         let field = |name: &str| answer[name].as_str().unwrap_or_else(|| panic!("no {name}: {line}")).to_owned();
         if answer.get("refused").is_some() {
-            return Answer::Refused(field("refused"));
+            return PythonReading::Refused(field("refused"));
         }
-        let careless = spore_tests::net::texts(&answer["careless"]).into_iter().collect();
-        Answer::Taken { canonical: field("canonical"), sha256: field("sha256"), careless }
+        let flaws = spore_tests::net::texts(&answer["flaws"]).into_iter().collect();
+        PythonReading::Accepted { canonical: field("canonical"), sha256: field("sha256"), flaws }
     }
 }
 
 impl Drop for Python {
     fn drop(&mut self) {
-        // It ends when nothing more can be asked.
+        // The process ends when its standard input is closed.
         drop(self.questions.take());
         let _ = self.child.wait();
     }
 }
 
-/// Whether both take the text, having checked that they agree on it.
+/// Checks that both agree on the text, and returns whether they accept it.
 fn agree(python: &mut Python, text: &str) -> Result<bool, TestCaseError> {
     match (Value::parse(text.as_bytes()), python.ask(text)) {
-        (Ok(ours), Answer::Taken { canonical, sha256, careless }) => {
-            prop_assert!(careless.is_empty(), "we take {text:?} in spite of {careless:?}");
+        (Ok(ours), PythonReading::Accepted { canonical, sha256, flaws }) => {
+            prop_assert!(flaws.is_empty(), "we accept {text:?} although it has {flaws:?}");
             prop_assert_eq!(&ours.canonical(), &canonical, "canonical text of {:?}", text);
             prop_assert_eq!(Cid::of(canonical.as_bytes()).to_string(), sha256);
             let again = Value::parse(canonical.as_bytes()).map(|value| value.canonical());
             prop_assert_eq!(again.as_ref(), Ok(&canonical), "canonical text is its own canonical text");
             Ok(true)
         }
-        (Err(reject), Answer::Taken { careless, .. }) => {
-            prop_assert!(careless.contains(reject.code()), "{text:?}: we say {reject}, Python finds {careless:?}");
+        (Err(reject), PythonReading::Accepted { flaws, .. }) => {
+            prop_assert!(flaws.contains(reject.code()), "{text:?}: we say {reject}, Python finds {flaws:?}");
             Ok(false)
         }
-        (Err(_), Answer::Refused(_)) => Ok(false),
-        (Ok(_), Answer::Refused(reason)) => Err(TestCaseError::fail(format!("Python refuses {text:?}: {reason}"))),
+        (Err(_), PythonReading::Refused(_)) => Ok(false),
+        (Ok(_), PythonReading::Refused(reason)) => {
+            Err(TestCaseError::fail(format!("Python refuses {text:?}: {reason}")))
+        }
     }
 }
 
-/// Runs a property over texts, all answered by one Python process.
+/// Runs a property over texts with one Python process.
 fn check(texts: impl Strategy<Value = String>, property: impl Fn(&mut Python, &str) -> Result<(), TestCaseError>) {
     let Some(python) = Python::start() else { return };
     let python = RefCell::new(python);
@@ -112,9 +115,9 @@ fn check(texts: impl Strategy<Value = String>, property: impl Fn(&mut Python, &s
     result.unwrap_or_else(|e| panic!("{e}"));
 }
 
-/// Any character, and often one beside which the rules change: controls, what has a short escape,
-/// DEL, C1, line separators that are plain in JSON, neighbours of the surrogates, the first and
-/// last of each UTF-8 length, byte-order marks, non-characters, astral ones.
+/// Any character, and often one at a border of a rule: control characters, characters with a short escape,
+/// DEL, C1, line separators that JSON does not escape, neighbours of the surrogates, the first and last of
+/// each UTF-8 length, byte-order marks, non-characters, characters beyond 16 bits.
 fn character() -> impl Strategy<Value = char> {
     const BORDERS: &[char] = &[
         '\0',
@@ -153,7 +156,7 @@ fn character() -> impl Strategy<Value = char> {
     prop_oneof![any::<char>(), select(BORDERS), proptest::char::range('\0', '\u{ff}')]
 }
 
-/// A character in one of the ways that JSON can spell it; some choices do not exist for it.
+/// A character in one of the spellings that JSON allows. `choice` selects one; not all exist for each character.
 fn spell(c: char, choice: u8) -> String {
     let escaped = |upper: bool| {
         let unit = |unit: &u16| if upper { format!("\\u{unit:04X}") } else { format!("\\u{unit:04x}") };
@@ -183,9 +186,8 @@ fn string() -> impl Strategy<Value = String> {
     prop::collection::vec(spelled, 0..12).prop_map(|parts| format!("\"{}\"", parts.concat()))
 }
 
-/// Any finite float by its bits, subnormals, the neighbours of powers of ten, where digits and
-/// notation change, and numbers of few bits (single precision, say), which often lie half-way
-/// between two shortest decimals.
+/// Finite floats: any bits, subnormals, neighbours of powers of ten, where digits and notation change, and
+/// numbers of few bits such as single precision, which often lie half-way between two shortest texts.
 fn float() -> impl Strategy<Value = f64> {
     let power = (-326..=308_i32, -3..=3_i64).prop_map(|(exponent, steps)| {
         let power: f64 = format!("1e{exponent}").parse().unwrap();
@@ -203,7 +205,7 @@ fn float() -> impl Strategy<Value = f64> {
         .prop_filter("JSON has no such number", |x| x.is_finite())
 }
 
-/// A float in one of the ways that JSON can spell it.
+/// A float in one of the spellings that JSON allows.
 fn spell_float(x: f64, choice: u8) -> String {
     let dotted = |text: String| if text.contains('.') { text } else { text + ".0" };
     match choice % 6 {
@@ -216,7 +218,7 @@ fn spell_float(x: f64, choice: u8) -> String {
     }
 }
 
-/// Integers over all of i64 and u64, often at their ends.
+/// Integers in the range of i64 and u64, often at its ends.
 fn integer() -> impl Strategy<Value = String> {
     let ends = select(vec![
         i128::from(i64::MIN),
@@ -248,7 +250,7 @@ fn distinct(members: &[((String, String), &'static str)]) -> bool {
     keys.collect::<BTreeSet<_>>().len() == members.len()
 }
 
-/// A text that a strict reader takes.
+/// A text that a strict reader accepts.
 fn strict() -> impl Strategy<Value = String> {
     let word = select(vec!["null", "true", "false"]).prop_map(str::to_owned);
     let leaf = prop_oneof![1 => word, 4 => number(), 4 => string()];
@@ -267,9 +269,9 @@ fn strict() -> impl Strategy<Value = String> {
     })
 }
 
-/// A strict text with a few pieces put in, taken out or doubled: mostly still JSON, often careless.
-fn careless() -> impl Strategy<Value = String> {
-    const PIECES: &[&str] = &[
+/// A strict text with a few fragments inserted or replaced: mostly still JSON, often with a flaw.
+fn flawed() -> impl Strategy<Value = String> {
+    const FRAGMENTS: &[&str] = &[
         "",
         ",",
         ":",
@@ -312,22 +314,22 @@ fn careless() -> impl Strategy<Value = String> {
         ".5",
         "0x1",
     ];
-    let edit = (any::<Index>(), 0..3_usize, select(PIECES));
+    let edit = (any::<Index>(), 0..3_usize, select(FRAGMENTS));
     (strict(), prop::collection::vec(edit, 0..4)).prop_map(|(mut text, edits)| {
-        for (at, removed, piece) in edits {
+        for (at, removed, fragment) in edits {
             let borders: Vec<_> = text.char_indices().map(|(at, _)| at).chain([text.len()]).collect();
             let start = at.index(borders.len());
             let end = (start + removed).min(borders.len() - 1);
-            text.replace_range(borders[start]..borders[end], piece);
+            text.replace_range(borders[start]..borders[end], fragment);
         }
         text
     })
 }
 
 #[test]
-fn whatever_is_strict_has_the_canonical_text_and_hash_that_python_gives_it() {
+fn canonical_text_and_hash_of_strict_json_equal_those_of_python() {
     check(strict(), |python, text| {
-        prop_assert!(agree(python, text)?, "{text:?} is strict, and refused");
+        prop_assert!(agree(python, text)?, "we refuse {text:?}, which is strict JSON");
         Ok(())
     });
 }
@@ -335,18 +337,18 @@ fn whatever_is_strict_has_the_canonical_text_and_hash_that_python_gives_it() {
 #[test]
 fn numbers_are_printed_as_python_prints_them() {
     check(prop::collection::vec(number(), 1..40).prop_map(|all| format!("[{}]", all.join(","))), |python, text| {
-        prop_assert!(agree(python, text)?, "{text:?} is strict, and refused");
+        prop_assert!(agree(python, text)?, "we refuse {text:?}, which is strict JSON");
         Ok(())
     });
 }
 
 #[test]
-fn whatever_python_takes_is_taken_or_refused_for_a_reason_that_python_sees_too() {
-    check(careless(), |python, text| agree(python, text).map(|_| ()));
+fn text_that_only_python_accepts_has_a_flaw_that_python_finds() {
+    check(flawed(), |python, text| agree(python, text).map(|_| ()));
 }
 
 #[test]
-fn what_python_takes_carelessly_is_refused_by_name() {
+fn flaws_that_python_ignores_are_refused_by_name() {
     let Some(mut python) = Python::start() else { return };
     let nested = |depth: usize| "[".repeat(depth) + "0" + &"]".repeat(depth);
     let many = |count: usize| format!("[{}0]", "0,".repeat(count - 2));
@@ -369,10 +371,10 @@ fn what_python_takes_carelessly_is_refused_by_name() {
     ] {
         let shown: String = text.chars().take(60).collect();
         assert_eq!(Value::parse(text.as_bytes()).unwrap_err().code(), code, "{shown}");
-        let Answer::Taken { careless, .. } = python.ask(&text) else { panic!("Python refuses {shown}") };
-        assert_eq!(careless.into_iter().collect::<Vec<_>>(), [code], "{shown}");
+        let PythonReading::Accepted { flaws, .. } = python.ask(&text) else { panic!("Python refuses {shown}") };
+        assert_eq!(flaws.into_iter().collect::<Vec<_>>(), [code], "{shown}");
     }
     for text in [nested(MAX_DEPTH), many(MAX_VALUES)] {
-        assert!(agree(&mut python, &text).unwrap(), "the limits themselves are allowed");
+        assert!(agree(&mut python, &text).unwrap(), "a text at the limit is allowed");
     }
 }

@@ -4,7 +4,7 @@
 use std::{collections::BTreeSet, path::Path};
 
 use serde_json::Value;
-use spore_tests::{TestNet, command::spore_with_input, net::text, seed::History, spore};
+use spore_tests::{TestNet, command::spore_with_input, net::text, seed::SeededTask, spore};
 
 fn vectors() -> Vec<Value> {
     let path = Path::new(env!("CARGO_MANIFEST_DIR")).join("vectors/objects.json");
@@ -83,7 +83,7 @@ fn commands_that_read_create_nothing() {
 fn an_unknown_id_is_not_found() {
     let net = TestNet::new();
     let dir = net.dir_of("node");
-    History::new(1, 4).store(&dir);
+    SeededTask::new(1, 4).store(&dir);
     let unknown = "f".repeat(64);
     for args in [
         ["task", "show", unknown.as_str()],
@@ -101,7 +101,7 @@ fn listed(value: &Value, key: &str) -> Vec<String> {
 }
 
 /// What the reading commands tell of a history, whoever answers them.
-fn check_reading(dir: &Path, history: &History) {
+fn check_reading(dir: &Path, history: &SeededTask) {
     let task = history.task.to_string();
     let prefix = &task[..10];
     let frontier = spore(dir, &["frontier", "--task", prefix, "--json"]).expect_code(0).json();
@@ -134,7 +134,7 @@ fn check_reading(dir: &Path, history: &History) {
 }
 
 /// Experiments are found by their words and by the first digits of their ids.
-fn check_search(dir: &Path, history: &History) {
+fn check_search(dir: &Path, history: &SeededTask) {
     let task = history.task.to_string();
     let third = history.records[3].to_string();
     let found = |args: &[&str]| {
@@ -154,7 +154,7 @@ fn check_search(dir: &Path, history: &History) {
 #[tokio::test(flavor = "multi_thread")]
 async fn reading_commands_tell_the_same_with_and_without_a_node() {
     let mut net = TestNet::new();
-    let history = History::new(2, 7);
+    let history = SeededTask::new(2, 7);
     let dir = net.dir_of("node");
     spore(&dir, &["init"]).expect_code(0);
     history.store(&dir);
@@ -188,7 +188,7 @@ fn an_ambiguous_prefix_is_not_guessed() {
     let net = TestNet::new();
     let dir = net.dir_of("node");
     // Seventeen tasks share a first digit somewhere.
-    let mut histories: Vec<_> = (0..17).map(|number| History::new(number, 1)).collect();
+    let mut histories: Vec<_> = (0..17).map(|number| SeededTask::new(number, 1)).collect();
     for history in &histories {
         history.store(&dir);
     }

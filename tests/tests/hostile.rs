@@ -1,7 +1,7 @@
 //! Abuse of the HTTP API. Abuse of the network is the node's own tests'.
 #![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic, clippy::indexing_slicing)]
 
-use spore_tests::{TestNet, http, seed::History};
+use spore_tests::{TestNet, http, seed::SeededTask};
 
 #[tokio::test(flavor = "multi_thread")]
 async fn the_api_refuses_what_it_should_and_stays_up() {
@@ -43,7 +43,7 @@ async fn the_api_refuses_what_it_should_and_stays_up() {
     }
 
     // The token lets nobody past the door that all objects take.
-    let object = History::new(4, 1).manifest();
+    let object = SeededTask::new(4, 1).manifest();
     for (body, expected) in [
         (b"{}".to_vec(), 400),
         (vec![b'['; 100_000], 400),

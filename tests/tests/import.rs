@@ -12,13 +12,13 @@ use std::{
 
 use serde_json::{Value, json};
 use spore_protocol::{Cid, RecordId};
-use spore_storage::Store;
+use spore_storage::{Store, unwatched};
 use spore_tests::{
     Output, TestNet,
     command::{command, spore_with_input},
     net::{text, texts},
     reference::{Reference, python, seed},
-    seed::History,
+    seed::SeededTask,
     spore,
 };
 
@@ -97,7 +97,7 @@ fn assert_holds(dir: &Path, told: &Value) {
         );
     }
     let store = Store::open_read_only(dir).unwrap();
-    assert_eq!(store.check().unwrap(), Vec::<String>::new());
+    assert_eq!(store.check(&mut unwatched).unwrap().findings, []);
     for task in &tasks {
         assert_eq!(store.task(&task.parse().unwrap()).unwrap().unwrap().stray_count, 0);
     }
@@ -292,7 +292,7 @@ fn another_identity_is_refused_before_anything_is_changed() {
 async fn a_running_node_of_ours_is_named_with_the_next_step() {
     let mut net = TestNet::new();
     let file = net.dir().join("all.ndjson");
-    let history = History::new(3, 4);
+    let history = SeededTask::new(3, 4);
     let other = net.dir_of("other");
     history.store(&other);
     spore(&other, &["export", file.to_str().unwrap()]).expect_code(0);
@@ -307,7 +307,7 @@ async fn a_running_node_of_ours_is_named_with_the_next_step() {
 }
 
 /// Ids on a task's frontier, best first.
-fn frontier(dir: &Path, history: &History) -> Vec<String> {
+fn frontier(dir: &Path, history: &SeededTask) -> Vec<String> {
     let task = history.task.to_string();
     let listed = spore(dir, &["frontier", "--task", &task, "--json"]).expect_code(0).json();
     listed.as_array().unwrap().iter().map(|row| text(&row["id"])).collect()
@@ -317,7 +317,7 @@ fn frontier(dir: &Path, history: &History) -> Vec<String> {
 fn what_is_exported_is_imported_the_same() {
     let net = TestNet::new();
     let (from, to) = (net.dir_of("from"), net.dir_of("to"));
-    let (first, second) = (History::new(1, 40), History::new(2, 3));
+    let (first, second) = (SeededTask::new(1, 40), SeededTask::new(2, 3));
     first.store(&from);
     second.store(&from);
     let file = net.dir().join("all.ndjson");
@@ -334,7 +334,7 @@ fn what_is_exported_is_imported_the_same() {
     assert_eq!(numbers(&summary, "records"), [43, 43, 0, 0, 0]);
     assert_eq!(spore(&to, &["export", "-"]).expect_code(0).stdout, written);
     assert_eq!((frontier(&to, &first), frontier(&to, &second)), (frontier(&from, &first), frontier(&from, &second)));
-    assert_eq!(Store::open_read_only(&to).unwrap().check().unwrap(), Vec::<String>::new());
+    assert_eq!(Store::open_read_only(&to).unwrap().check(&mut unwatched).unwrap().findings, []);
     assert!(read(&["import", "-"]).stdout.contains("Nothing new"));
 
     let one = exported(&to, &["--task", &second.task.to_string()[..12]]);
@@ -348,7 +348,7 @@ fn what_is_exported_is_imported_the_same() {
 fn lines_that_are_no_objects_are_named_by_number() {
     let net = TestNet::new();
     let (from, to) = (net.dir_of("from"), net.dir_of("to"));
-    History::new(1, 3).store(&from);
+    SeededTask::new(1, 3).store(&from);
     let mut lines: Vec<_> = spore(&from, &["export"]).expect_code(0).stdout.lines().map(str::to_owned).collect();
     lines.insert(1, "nonsense".to_owned());
     lines[2] = lines[2].replace("learning rate", "learning late");
@@ -368,7 +368,7 @@ fn lines_that_are_no_objects_are_named_by_number() {
 fn an_import_that_was_killed_is_finished_by_the_next() {
     let net = TestNet::new();
     let (from, to) = (net.dir_of("from"), net.dir_of("to"));
-    let history = History::new(4, 4000);
+    let history = SeededTask::new(4, 4000);
     history.store(&from);
     let file = net.dir().join("all.ndjson");
     let file = file.to_str().unwrap();
@@ -385,5 +385,5 @@ fn an_import_that_was_killed_is_finished_by_the_next() {
     let [found, imported, here, waiting, refused] = numbers(&summary, "records");
     assert_eq!((found, imported + here, waiting, refused), (4000, 4000, 0, 0));
     assert_eq!(exported(&to, &[]), exported(&from, &[]));
-    assert_eq!(Store::open_read_only(&to).unwrap().check().unwrap(), Vec::<String>::new());
+    assert_eq!(Store::open_read_only(&to).unwrap().check(&mut unwatched).unwrap().findings, []);
 }

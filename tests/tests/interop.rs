@@ -1,7 +1,7 @@
-//! Our node and the reference's, each the real program, as equal members of one legacy network.
+//! Our node and the reference, each the real program, as equal members of one legacy network.
 //!
-//! Whatever one of them knows the other comes to know, with the same ids, tasks and frontiers;
-//! only verdicts are our own, for ours are computed and the reference's are believed.
+//! Each program receives everything that the other has, with the same ids, tasks and frontiers. Only verdicts differ:
+//! our node computes them from measurements, the reference believes claims.
 #![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic, clippy::indexing_slicing)]
 
 use std::{collections::BTreeSet, path::Path, time::Duration};
@@ -13,21 +13,21 @@ use spore_tests::{
     net::{text, texts},
     picture::{Picture, agree, verdict},
     reference::{Reference, python, seed},
-    seed::{History, legacy_chain},
+    seed::{SeededTask, legacy_chain},
     spore, wait_for,
 };
 
-/// A few objects between processes of one busy machine.
+/// How long a few objects may take between processes of one busy machine.
 const SPREAD_LIMIT: Duration = Duration::from_secs(60);
 
-/// Starts a node of ours that does nothing but pass things on, and dials these legacy peers.
+/// Starts a relay of ours that dials these legacy peers.
 async fn start(net: &mut TestNet, name: &str, peers: &[String]) -> usize {
     let mut flags = vec!["--no-train"];
     flags.extend(peers.iter().flat_map(|peer| ["--peer", peer.as_str()]));
     net.start(name, None, &flags).await
 }
 
-/// A task's facts as the reference's own command would give them.
+/// The fields of a task, as the reference's own command sets them.
 fn task_facts(name: &str) -> Value {
     json!({"do": "create_task", "name": name, "description": "made by the reference", "task_type": "ml_train",
         "artifact_type": "python_train_script", "metric": "val_bpb", "goal": "minimize", "base_code_cid": "",
@@ -50,7 +50,7 @@ async fn has_verdict(node: &Node, record: &str, expected: &str) {
     .await;
 }
 
-/// Waits until a node of the reference is given a record's script by its peers.
+/// Waits until a node of the reference receives a record's script from its peers.
 async fn gets_script(reference: &mut Reference, record: &Value, script: &str) {
     wait_for("a record's script on the reference", SPREAD_LIMIT, async || {
         let found = reference.ask(json!({"do": "fetch", "cid": record["code_cid"]})).await;
@@ -59,7 +59,7 @@ async fn gets_script(reference: &mut Reference, record: &Value, script: &str) {
     .await;
 }
 
-/// Waits until our node and the reference show this node by this name.
+/// Waits until our node and the reference show this name for the node `who`.
 async fn both_show(node: &Node, reference: &mut Reference, who: &str, name: &str) {
     wait_for("a profile on both nodes", SPREAD_LIMIT, async || {
         let ours = node.api(&format!("/nodes/{who}")).await.map(|node| text(&node["display_name"]));
@@ -73,40 +73,40 @@ async fn both_show(node: &Node, reference: &mut Reference, who: &str, name: &str
     .await;
 }
 
-/// Sets the profile of our node, as its user would, and gives the node's id.
+/// Sets the profile of our node, as its user would. Returns the node's id.
 async fn set_profile(node: &Node, name: &str) -> String {
     spore(node.dir(), &["profile", "set", "--display-name", name]).expect_code(0);
     text(&node.api("/status").await.unwrap()["node_id"])
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn when_we_dial_a_reference_each_gets_all_that_the_other_has() {
+async fn node_that_dials_a_reference_exchanges_everything_with_it() {
     let Some(python) = python() else { return };
     let mut net = TestNet::new();
-    let told = seed(&python, &net.dir_of("reference"), &["--records", "60"]);
-    let ours = History::new(1, 20);
+    let seeded = seed(&python, &net.dir_of("reference"), &["--records", "60"]);
+    let ours = SeededTask::new(1, 20);
     ours.store(&net.dir_of("ours"));
     let mut reference = Reference::start(&python, &net, "reference", &[]).await;
     let node = start(&mut net, "ours", &[reference.address()]).await;
 
-    // The reference asks only whom it dials, so ours has been offered to it unasked.
+    // The reference asks only peers that it dialled, so our node has offered its objects unasked.
     let known = agree(net.node(node), &mut reference).await;
-    for (record, task) in told["records"].as_object().unwrap() {
+    for (record, task) in seeded["records"].as_object().unwrap() {
         assert_eq!(known.records.get(record), task.as_str().map(str::to_owned).as_ref(), "{record}");
     }
     for record in &ours.records {
         assert_eq!(known.records.get(&record.to_string()), Some(&ours.task.to_string()));
     }
-    let (task, legacy) = (text(&told["task"]), text(&told["legacy_task"]));
+    let (task, legacy) = (text(&seeded["task"]), text(&seeded["legacy_task"]));
     assert_eq!(known.tasks[&task], "seeded by seed");
     assert_eq!(known.tasks[&legacy], format!("legacy-{}", &legacy[..8]));
     assert!(known.frontiers[&task].len() > 1, "several branches stand side by side: {:?}", known.frontiers[&task]);
     assert_eq!(known.frontiers[&legacy].len(), 1);
-    let controls: BTreeSet<_> = texts(&told["controls"]).into_iter().collect();
+    let controls: BTreeSet<_> = texts(&seeded["controls"]).into_iter().collect();
     assert!(known.controls.is_superset(&controls), "{:?}", known.controls);
 
-    // The reference believes each claim; we look at what was measured.
-    let claims = &told["claims"];
+    // The reference believes each claim. Our node looks at the measurements.
+    let claims = &seeded["claims"];
     let [held, failed, disputed] = ["held", "failed", "disputed"].map(|name| text(&claims[name]));
     let believed = reference.verified().await;
     assert!(believed.contains(&held) && believed.contains(&failed), "{believed:?}");
@@ -114,20 +114,20 @@ async fn when_we_dial_a_reference_each_gets_all_that_the_other_has() {
     assert_eq!(verdict(net.node(node), &failed).await.unwrap(), "unverified");
     assert_eq!(verdict(net.node(node), &disputed).await.unwrap(), "rejected");
     for record in ours.verified() {
-        assert!(believed.contains(&record.to_string()), "our claims are well-formed to it: {record}");
+        assert!(believed.contains(&record.to_string()), "the reference can read our claims: {record}");
     }
 
-    for record in told["records"].as_object().unwrap().keys() {
+    for record in seeded["records"].as_object().unwrap().keys() {
         has_script(net.node(node), record).await;
     }
     reference.assert_unharmed().await;
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn a_reference_that_dials_us_gets_all_that_we_have() {
+async fn reference_that_dials_our_node_receives_everything() {
     let Some(python) = python() else { return };
     let mut net = TestNet::new();
-    let history = History::new(2, 30);
+    let history = SeededTask::new(2, 30);
     history.store(&net.dir_of("ours"));
     let node = start(&mut net, "ours", &[]).await;
     let chain = legacy_chain(&history.publisher, 5);
@@ -142,7 +142,11 @@ async fn a_reference_that_dials_us_gets_all_that_we_have() {
     let legacy = chain[0].id().to_string();
     assert_eq!(known.tasks[&legacy], format!("legacy-{}", &legacy[..8]));
     for object in &chain {
-        assert_eq!(known.records[&object.id().to_string()], legacy, "version 1 comes with the task that we derived");
+        assert_eq!(
+            known.records[&object.id().to_string()],
+            legacy,
+            "a record of version 1 comes with the task that our node derived"
+        );
     }
     assert_eq!(known.frontiers[&legacy], [chain[4].id().to_string()]);
     assert_eq!(known.tasks[&history.task.to_string()], "history-2");
@@ -150,7 +154,7 @@ async fn a_reference_that_dials_us_gets_all_that_we_have() {
     assert_eq!(reference.verified().await, history.verified().map(ToString::to_string).collect());
     both_show(net.node(node), &mut reference, &me, "Grace").await;
 
-    // It fetches scripts of its own accord, and any other artifact when asked.
+    // The reference fetches scripts by itself, and any other artifact on request.
     for index in [0, 7, 29] {
         let cid = spore_protocol::Cid::of(history.script(index));
         let script = reference.ask(json!({"do": "fetch", "cid": cid.to_string()})).await;
@@ -160,7 +164,7 @@ async fn a_reference_that_dials_us_gets_all_that_we_have() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn news_of_every_kind_crosses_both_ways_as_it_happens() {
+async fn new_objects_of_every_kind_cross_both_ways() {
     let Some(python) = python() else { return };
     let mut net = TestNet::new();
     let node = start(&mut net, "ours", &[]).await;
@@ -168,7 +172,7 @@ async fn news_of_every_kind_crosses_both_ways_as_it_happens() {
     reference.synced().await;
     agree(net.node(node), &mut reference).await;
 
-    // Theirs: a task, its root and children, a legacy task, a profile.
+    // The reference publishes a task, its root and a child, a legacy task, and a profile.
     let task = text(&reference.ask(task_facts("theirs")).await);
     let root = reference.ask(json!({"do": "publish", "code": "print(0)", "task_id": task})).await;
     let child = json!({"do": "publish", "code": "print(1)", "task_id": task, "parent": root["id"], "depth": 1,
@@ -181,8 +185,8 @@ async fn news_of_every_kind_crosses_both_ways_as_it_happens() {
     reference.ask(json!({"do": "profile", "display_name": "Ada", "bio": "naïve, \u{1f331}"})).await;
     let ada = text(&reference.ask(json!({"do": "status"})).await["node_id"]);
 
-    // Ours: the same, each object on its own.
-    let history = History::new(3, 6);
+    // Our node publishes the same, object by object.
+    let history = SeededTask::new(3, 6);
     for index in 0..6 {
         net.node(node).put_artifact(history.script(index)).await;
     }
@@ -202,7 +206,7 @@ async fn news_of_every_kind_crosses_both_ways_as_it_happens() {
     both_show(net.node(node), &mut reference, &ada, "Ada").await;
     both_show(net.node(node), &mut reference, &grace, "Grace").await;
 
-    // Scripts follow their records, both ways.
+    // Scripts follow their records in both directions.
     for record in [&root, &child, &old, &old_child] {
         has_script(net.node(node), &text(&record["id"])).await;
     }
@@ -220,7 +224,7 @@ async fn news_of_every_kind_crosses_both_ways_as_it_happens() {
     reference.assert_unharmed().await;
 }
 
-/// A re-run of a record of the reference by one of our keys.
+/// A re-run of a record of the reference, by one of our keys.
 fn rerun(by: &Identity, task: &str, record: &Value, value: f64) -> Rerun {
     Rerun {
         experiment_id: text(&record["id"]).parse().unwrap(),
@@ -251,8 +255,8 @@ async fn claims_cross_both_ways_and_only_measurements_move_our_verdicts() {
         records.push(reference.ask(record).await);
     }
 
-    // Made with its own classes: by a colleague who confirms one record and "confirms" another with
-    // a value far off, and by the publisher itself.
+    // Claims made with the reference's own classes: a colleague confirms one record, and "confirms" another with a value
+    // that is far off. The publisher confirms its own record.
     let colleague = text(&reference.ask(json!({"do": "key_of", "signer": "colleague"})).await);
     let publisher = text(&reference.ask(json!({"do": "status"})).await["node_id"]);
     let mut claim = async |record: &Value, verifier: &str, signer: Option<&str>, value: f64| {
@@ -267,7 +271,7 @@ async fn claims_cross_both_ways_and_only_measurements_move_our_verdicts() {
     made.push(claim(&records[2], &colleague, Some("colleague"), 9.0).await);
     made.push(claim(&records[3], &publisher, None, 2.7).await);
 
-    // Ours: a challenge, three answers that side with the record, and its end.
+    // Our claims: a challenge, and three answers that side with the record.
     let people: Vec<_> = (1..=4).map(|number| Identity::from_seed(&[100 + number; 32])).collect();
     let challenger = people[0].node_id();
     let challenge = ControlEvent::challenge(rerun(&people[0], &task, &records[4], 9.0), 1_757_100_000);
@@ -289,7 +293,11 @@ async fn claims_cross_both_ways_and_only_measurements_move_our_verdicts() {
     let known = agree(net.node(node), &mut reference).await;
     assert_eq!(known.controls, made.into_iter().collect());
     let ids: Vec<_> = records.iter().map(|record| text(&record["id"])).collect();
-    assert_eq!(reference.verified().await, ids[1..=3].iter().cloned().collect(), "it marks whatever is claimed");
+    assert_eq!(
+        reference.verified().await,
+        ids[1..=3].iter().cloned().collect(),
+        "the reference marks whatever is claimed"
+    );
     for (id, expected) in ids.iter().zip(["unverified", "verified", "unverified", "unverified", "upheld"]) {
         has_verdict(net.node(node), id, expected).await;
     }
@@ -297,13 +305,12 @@ async fn claims_cross_both_ways_and_only_measurements_move_our_verdicts() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn between_two_references_we_pass_on_everything() {
+async fn node_between_two_references_passes_on_everything() {
     let Some(python) = python() else { return };
     let mut net = TestNet::new();
-    let told = seed(&python, &net.dir_of("first"), &["--records", "9"]);
+    let seeded = seed(&python, &net.dir_of("first"), &["--records", "9"]);
     let node = start(&mut net, "ours", &[]).await;
-    // Both dial us: whoever asks us for peers is told of those that we dialled, and these two must
-    // not come to know each other.
+    // Both dial our node. A node names only peers that it dialled, so these two do not learn of each other.
     let peers = [net.node(node).legacy_address()];
     let mut first = Reference::start(&python, &net, "first", &peers).await;
     let mut second = Reference::start(&python, &net, "second", &peers).await;
@@ -312,9 +319,9 @@ async fn between_two_references_we_pass_on_everything() {
     }
     let known = agree(net.node(node), &mut first).await;
     assert_eq!(agree(net.node(node), &mut second).await, known);
-    assert!(told["records"].as_object().unwrap().keys().all(|record| known.records.contains_key(record)));
+    assert!(seeded["records"].as_object().unwrap().keys().all(|record| known.records.contains_key(record)));
 
-    // What is new at one end is told at the other, and each can have the other's scripts.
+    // New objects of one end reach the other end, and so do their scripts.
     let task = text(&second.ask(task_facts("from the far end")).await);
     let root = second.ask(json!({"do": "publish", "code": "print('far')", "task_id": task})).await;
     let child = json!({"do": "publish", "code": "print('near')", "task_id": task, "parent": root["id"], "depth": 1,
@@ -337,12 +344,12 @@ async fn between_two_references_we_pass_on_everything() {
     both_show(net.node(node), &mut first, &who, "Björn").await;
     for reference in [&mut first, &mut second] {
         let peers = texts(&reference.ask(json!({"do": "status"})).await["peers"]);
-        assert_eq!(peers, [net.node(node).legacy_address()], "they are not connected to each other");
+        assert_eq!(peers, [net.node(node).legacy_address()], "the two references are not connected with each other");
         reference.assert_unharmed().await;
     }
 }
 
-/// What the reference publishes while our node is away or the other way round.
+/// Lets the reference publish a child of `parent`.
 async fn publish(reference: &mut Reference, task: &str, parent: &Value, number: u32) {
     let record = json!({"do": "publish", "code": format!("print({number})"), "task_id": task, "parent": parent["id"],
         "depth": 1, "val_bpb": 2.0 - 0.01 * f64::from(number)});
@@ -350,13 +357,14 @@ async fn publish(reference: &mut Reference, task: &str, parent: &Value, number: 
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn records_that_a_references_database_spells_otherwise_arrive_as_they_were_signed() {
+async fn records_that_the_database_of_a_reference_respelt_arrive_as_they_were_signed() {
     let Some(python) = python() else { return };
     let mut net = TestNet::new();
     let mut reference = Reference::start(&python, &net, "reference", &[]).await;
     let task = text(&reference.ask(task_facts("theirs")).await);
     let root = reference.ask(json!({"do": "publish", "code": "print(0)", "task_id": task, "val_bpb": 20})).await;
-    // Signed as integers, told out of columns of floats; more of them than an address has offences to spare.
+    // The numbers are signed as integers and sent from columns of floats. If these were forgeries, so many would ban the
+    // address.
     for number in 1..=6 {
         let record = json!({"do": "publish", "code": format!("print({number})"), "task_id": task, "depth": 1,
             "parent": root["id"], "val_bpb": 20 - number, "peak_vram_mb": number % 2});
@@ -365,7 +373,7 @@ async fn records_that_a_references_database_spells_otherwise_arrive_as_they_were
     let node = start(&mut net, "ours", &[reference.address()]).await;
     let of_task = |known: &Picture| known.records.values().filter(|of| **of == task).count();
     assert_eq!(of_task(&agree(net.node(node), &mut reference).await), 7);
-    // Nothing of this was held against it: the connection goes on.
+    // No penalty came of it: the connection goes on.
     publish(&mut reference, &task, &root, 7).await;
     assert_eq!(of_task(&agree(net.node(node), &mut reference).await), 8);
     reference.assert_unharmed().await;
@@ -377,7 +385,7 @@ fn remembers(dir: &Path, address: &str) -> bool {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn whichever_of_two_ends_or_is_killed_and_returns_they_agree_again() {
+async fn nodes_agree_again_after_either_one_stops_or_is_killed() {
     let Some(python) = python() else { return };
     let mut net = TestNet::new();
     let mut reference = Reference::start(&python, &net, "reference", &[]).await;
@@ -387,7 +395,7 @@ async fn whichever_of_two_ends_or_is_killed_and_returns_they_agree_again() {
     agree(net.node(node), &mut reference).await;
     let chain = legacy_chain(&Identity::from_seed(&[9; 32]), 3);
 
-    // The reference ends and comes back: we have kept dialling.
+    // The reference stops and comes back: our node keeps dialling it.
     for (number, object) in (1..).zip(&chain[..2]) {
         if number == 1 {
             reference.stop().await
@@ -401,8 +409,8 @@ async fn whichever_of_two_ends_or_is_killed_and_returns_they_agree_again() {
         assert!(known.records.contains_key(&object.id().to_string()));
     }
 
-    // We end and come back without being told whom to dial: whom we knew is in a file, as the
-    // reference itself keeps it.
+    // Our node stops and comes back without a peer on the command line. It reads its known peers from the file that the
+    // reference has, too.
     assert!(remembers(net.node(node).dir(), &reference.address()));
     net.node_mut(node).set_flags(&["--no-train"]);
     for number in 3..=4 {
@@ -416,7 +424,7 @@ async fn whichever_of_two_ends_or_is_killed_and_returns_they_agree_again() {
         agree(net.node(node), &mut reference).await;
     }
 
-    // And once more a reference that remembers us.
+    // The reference remembers our node as well.
     net.node(node).submit(&chain[2]).await;
     reference.ask(json!({"do": "connect", "peer": net.node(node).legacy_address()})).await;
     assert!(remembers(reference.dir(), &net.node(node).legacy_address()));
@@ -432,7 +440,7 @@ async fn peers_are_learnt_from_either_program() {
     let mut first = Reference::start(&python, &net, "first", &[]).await;
     let second = Reference::start(&python, &net, "second", &[first.address()]).await;
 
-    // We dial the second, which tells us of the first.
+    // Our node dials the second reference, which names the first.
     let node = start(&mut net, "ours", &[second.address()]).await;
     let here = format!("{} among our known peers", first.address());
     wait_for(&here, SPREAD_LIMIT, async || {
@@ -440,9 +448,9 @@ async fn peers_are_learnt_from_either_program() {
     })
     .await;
 
-    // A third asks us and dials both.
+    // A third reference asks our node and dials both.
     let mut third = Reference::start(&python, &net, "third", &[net.node(node).legacy_address()]).await;
-    wait_for("the third to dial whom we dialled", SPREAD_LIMIT, async || {
+    wait_for("the third to dial the peers of our node", SPREAD_LIMIT, async || {
         let peers = texts(&third.ask(json!({"do": "status"})).await["peers"]);
         let dialled = [first.address(), second.address()];
         if dialled.iter().all(|peer| peers.contains(peer)) { Ok(()) } else { Err(format!("{peers:?}")) }

@@ -20,9 +20,6 @@ const TEST_LINES: usize = 100;
 const LONGER: &[(&str, &str)] = &[
     ("explorer-ui/src/lib/api/types.ts", "generated from node/openapi.json"),
     ("node/src/runtime.rs::start", "every part of a node in the order of its start"),
-    ("trainer/src/exec/backward.rs::node_gradient", "one arm for each operation of the graph"),
-    ("trainer/src/exec/backward.rs::binary_gradient", "one arm for each operation of two operands"),
-    ("trainer/src/exec/pass.rs::evaluate", "one arm for each operation of the graph"),
 ];
 
 /// Members and what they may use of each other.

@@ -1,5 +1,4 @@
-//! Looking after a store with the real commands: beside a running node, without one, and on a disk
-//! that rots.
+//! Upkeep of a store with the real commands: beside a running node, without one, and on a damaged disk.
 #![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic, clippy::indexing_slicing)]
 
 use std::{
@@ -10,13 +9,13 @@ use std::{
 
 use serde_json::{Value, json};
 use spore_protocol::{Cid, SignedObject};
-use spore_tests::{TestNet, net::text, seed::History, spore};
+use spore_tests::{TestNet, net::text, seed::SeededTask, spore};
 
 /// Enough records for a table of several blocks.
 const RECORDS: usize = 400;
 
-/// Ids of a task's records, as the command tells them.
-fn told(dir: &Path, history: &History) -> Vec<String> {
+/// Ids of a task's records, as the command lists them.
+fn listed(dir: &Path, history: &SeededTask) -> Vec<String> {
     let task = history.task.to_string();
     let graph = spore(dir, &["graph", "--task", &task, "--limit", "100000", "--json"]).expect_code(0).json();
     let mut ids: Vec<_> = graph.as_array().unwrap().iter().map(|row| text(&row["id"])).collect();
@@ -24,8 +23,8 @@ fn told(dir: &Path, history: &History) -> Vec<String> {
     ids
 }
 
-/// The records of a history, sorted as [`told`] sorts them.
-fn made(history: &History) -> Vec<String> {
+/// The records of a history, sorted as [`listed`] sorts them.
+fn made(history: &SeededTask) -> Vec<String> {
     let mut ids: Vec<_> = history.records.iter().map(ToString::to_string).collect();
     ids.sort();
     ids
@@ -46,7 +45,7 @@ fn flip(path: &Path) {
     fs::write(path, bytes).unwrap();
 }
 
-/// Puts an artifact where the store keeps it, as it would look three days later.
+/// Stores an artifact as the store does, with a time of three days ago.
 fn put_old(dir: &Path, bytes: &[u8]) -> PathBuf {
     let name = Cid::of(bytes).to_string();
     let folder = dir.join("artifacts").join(&name[..2]);
@@ -63,27 +62,27 @@ fn columns(stats: &Value) -> Vec<String> {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn a_store_is_looked_after_beside_its_node_as_without_one() {
+async fn upkeep_commands_work_beside_a_node_and_without_one() {
     let mut net = TestNet::new();
-    let history = History::new(31, 12);
+    let history = SeededTask::new(31, 12);
     let dir = net.dir_of("node");
     spore(&dir, &["init"]).expect_code(0);
     history.store(&dir);
     let number = net.start("node", None, &["--no-train"]).await;
 
-    look_after(&dir, &net.dir().join("backups"), 1);
-    // What needs the store alone says so.
+    run_upkeep(&dir, &net.dir().join("backups"), 1);
+    // Commands that need the store for themselves say so.
     spore(&dir, &["db", "check", "--repair"]).expect_code(5).expect_stderr(&["in use", "hint"]);
     let backups = net.dir().join("backups").display().to_string();
     spore(&dir, &["db", "restore", &backups, "--replace"]).expect_code(5).expect_stderr(&["in use", "hint"]);
 
     assert_eq!(net.node_mut(number).interrupt(), 0);
-    look_after(&dir, &net.dir().join("backups"), 2);
-    assert_eq!(told(&dir, &history), made(&history));
+    run_upkeep(&dir, &net.dir().join("backups"), 2);
+    assert_eq!(listed(&dir, &history), made(&history));
 }
 
-/// Every command that does not need the store alone. `backup` is the number of the backup it makes.
-fn look_after(dir: &Path, backups: &Path, backup: u64) {
+/// Every command that can run beside a node. `backup` is the number of the backup that it makes.
+fn run_upkeep(dir: &Path, backups: &Path, backup: u64) {
     let stats = spore(dir, &["db", "stats", "--json"]).expect_code(0).json();
     assert!(columns(&stats).contains(&"objects".to_owned()), "{stats}");
     assert!(stats["artifacts"].as_u64() >= Some(12) && stats["sequence"].as_u64() > Some(12), "{stats}");
@@ -106,17 +105,17 @@ fn look_after(dir: &Path, backups: &Path, backup: u64) {
     let listed = spore(dir, &["db", "backups", &folder, "--json"]).expect_code(0).json();
     assert_eq!(listed.as_array().map(Vec::len), Some(backup as usize), "{listed}");
 
-    // A script that nothing names, and that nobody used for three days.
+    // A script that no record names, and that was not used for three days.
     let loose = put_old(dir, format!("loose {backup}").as_bytes());
     let collect = |more: &[&str]| {
         let line = [&["gc", "--max-age", "2", "--json"][..], more].concat();
         spore(dir, &line).expect_code(0).json()
     };
-    let told = collect(&["--dry-run"]);
-    assert_eq!((&told["dry_run"], &told["dropped_count"]), (&json!(true), &json!(1)), "{told}");
+    let planned = collect(&["--dry-run"]);
+    assert_eq!((&planned["dry_run"], &planned["dropped_count"]), (&json!(true), &json!(1)), "{planned}");
     assert!(loose.is_file(), "a dry run drops nothing");
     let dropped = collect(&[]);
-    assert_eq!((&dropped["dry_run"], &dropped["dropped"]), (&json!(false), &told["dropped"]), "{dropped}");
+    assert_eq!((&dropped["dry_run"], &dropped["dropped"]), (&json!(false), &planned["dropped"]), "{dropped}");
     assert!(!loose.exists());
     let again = spore(dir, &["db", "stats", "--json"]).expect_code(0).json();
     assert_eq!(again["artifacts"], stats["artifacts"], "all others stay");
@@ -131,9 +130,9 @@ fn look_after(dir: &Path, backups: &Path, backup: u64) {
 }
 
 #[test]
-fn a_backup_restored_into_a_fresh_directory_has_the_same_records() {
+fn restored_backup_has_the_same_records() {
     let net = TestNet::new();
-    let (history, longer) = (History::new(32, 9), History::new(32, 14));
+    let (history, longer) = (SeededTask::new(32, 9), SeededTask::new(32, 14));
     let (dir, fresh) = (net.dir_of("node"), net.dir_of("fresh"));
     let backups = net.dir().join("backups").display().to_string();
     spore(&dir, &["init"]).expect_code(0);
@@ -143,23 +142,23 @@ fn a_backup_restored_into_a_fresh_directory_has_the_same_records() {
     spore(&net.dir_of("other"), &["db", "backup", &backups, "--keep", "2"]).expect_code(0);
 
     spore(&fresh, &["db", "restore", &backups, "--id", "1"]).expect_code(0);
-    assert_eq!(told(&fresh, &history), made(&history));
+    assert_eq!(listed(&fresh, &history), made(&history));
     spore(&fresh, &["db", "check"]).expect_code(0);
-    // A store that is there is not replaced unless that is said.
+    // An existing store is replaced only on request.
     spore(&fresh, &["db", "restore", &backups]).expect_code(2).expect_stderr(&["--replace"]);
-    assert_eq!(told(&fresh, &history), made(&history));
+    assert_eq!(listed(&fresh, &history), made(&history));
     spore(&fresh, &["db", "restore", &backups, "--replace"]).expect_code(0);
-    assert_eq!(told(&fresh, &longer), made(&longer));
+    assert_eq!(listed(&fresh, &longer), made(&longer));
 
     let unmade = net.dir_of("unmade");
     spore(&unmade, &["db", "restore", &fresh.display().to_string()]).expect_code(3).expect_stderr(&["no backup"]);
-    assert!(!unmade.exists(), "what cannot be restored leaves nothing behind");
+    assert!(!unmade.exists(), "a failed restoration leaves nothing behind");
 }
 
 #[test]
-fn a_flipped_byte_is_named_and_healed_from_a_backup() {
+fn flipped_byte_is_reported_and_repaired_from_a_backup() {
     let net = TestNet::new();
-    let history = History::new(33, RECORDS);
+    let history = SeededTask::new(33, RECORDS);
     let dir = net.dir_of("node");
     let backups = net.dir().join("backups").display().to_string();
     spore(&dir, &["init"]).expect_code(0);
@@ -186,15 +185,15 @@ fn a_flipped_byte_is_named_and_healed_from_a_backup() {
 
     let repaired = spore(&dir, &["db", "check", "--repair", "--backup", &backups, "--json"]).expect_code(0).json();
     assert_eq!(repaired["fault_count"], 0, "{repaired}");
-    assert_eq!(told(&dir, &history), made(&history));
+    assert_eq!(listed(&dir, &history), made(&history));
     spore(&dir, &["db", "check"]).expect_code(0);
     spore(&dir, &["db", "verify"]).expect_code(0);
 }
 
 #[test]
-fn a_damaged_artifact_is_named_and_left_to_be_fetched_again() {
+fn damaged_artifact_is_reported_and_removed_by_a_repair() {
     let net = TestNet::new();
-    let history = History::new(34, 3);
+    let history = SeededTask::new(34, 3);
     let dir = net.dir_of("node");
     history.store(&dir);
     let cid = Cid::of(history.script(1)).to_string();
@@ -209,9 +208,9 @@ fn a_damaged_artifact_is_named_and_left_to_be_fetched_again() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn a_child_without_its_parent_is_listed_as_waiting() {
+async fn record_without_its_parent_is_listed_as_pending() {
     let mut net = TestNet::new();
-    let history = History::new(35, 3);
+    let history = SeededTask::new(35, 3);
     let number = net.start("node", None, &["--no-train"]).await;
     let objects: Vec<SignedObject> = history.objects().collect();
     let of = |index: usize| {
@@ -236,7 +235,7 @@ async fn a_child_without_its_parent_is_listed_as_waiting() {
 }
 
 #[test]
-fn commands_on_no_store_make_none() {
+fn commands_without_a_store_create_none() {
     let net = TestNet::new();
     let dir = net.dir_of("nothing");
     let cid = Cid::of(b"x").to_string();

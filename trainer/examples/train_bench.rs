@@ -7,7 +7,7 @@ use std::time::{Duration, Instant};
 
 use anyhow::Context as _;
 use burn::tensor::{Device, Distribution, Tensor};
-use spore_trainer::data::Dataset;
+use spore_trainer::data::ByteDataset;
 use spore_trainer::device::{DeviceChoice, resolve};
 use spore_trainer::evaluate::{EvalSpec, bits_per_byte, check_causal};
 use spore_trainer::exec::Executor;
@@ -33,7 +33,7 @@ fn main() -> anyhow::Result<()> {
     let bytes = (graph.batch * graph.context) as f64;
     println!("model       {} parameters, {:.2} GFLOP a step of {bytes} bytes", graph.num_params(), flops / 1e9);
 
-    let (dataset, spec) = (Dataset::builtin(), EvalSpec::for_budget(seconds));
+    let (dataset, spec) = (ByteDataset::builtin(), EvalSpec::for_budget(seconds));
     let (train_bytes, held_out) = dataset.split(&spec, &graph)?;
     let mut executor = Executor::new(graph, device, 1);
     check_causal(&mut executor, held_out, &spec)?;

@@ -8,10 +8,12 @@
 //! paragraph, sums, and lists repeated backwards. `docs/corpus.md` describes it with measurements.
 //!
 //! Integer arithmetic only, no table from elsewhere, no clock: changing one byte changes
-//! [`builtin_cid`] and with it every task that uses the corpus, so this file is frozen once
+//! [`BUILTIN_CID`] and with it every task that uses the corpus, so this file is frozen once
 //! released; a better generator is a new corpus beside this one.
 
 use std::fmt::Write as _;
+
+use spore_protocol::Cid;
 
 /// Size of the built-in corpus in bytes: more than a 5-minute run on a CPU reads once (about
 /// 2 000 steps of 2 Ki bytes), yet made in a fraction of a second.
@@ -20,10 +22,11 @@ pub const BUILTIN_BYTES: usize = 8 << 20;
 /// Seed of the built-in corpus; part of its definition.
 const BUILTIN_SEED: u64 = 0x5370_6f72_6531;
 
-/// SHA-256 of [`builtin`]'s bytes, in lower-case hex.
-pub const fn builtin_cid() -> &'static str {
-    "c98314d7a4e7ca21af75877f04902cfdcb488eb9626605a22b1ce80da997aae8"
-}
+/// Id of [`builtin`]'s bytes, `c98314d7..97aae8`.
+pub const BUILTIN_CID: Cid = Cid([
+    0xc9, 0x83, 0x14, 0xd7, 0xa4, 0xe7, 0xca, 0x21, 0xaf, 0x75, 0x87, 0x7f, 0x04, 0x90, 0x2c, 0xfd, //
+    0xcb, 0x48, 0x8e, 0xb9, 0x62, 0x66, 0x05, 0xa2, 0x2b, 0x1c, 0xe8, 0x0d, 0xa9, 0x97, 0xaa, 0xe8,
+]);
 
 /// The built-in corpus, [`BUILTIN_BYTES`] of ASCII text.
 pub fn builtin() -> Vec<u8> {
@@ -32,7 +35,7 @@ pub fn builtin() -> Vec<u8> {
 
 /// `bytes` bytes of text for `seed`. A shorter corpus of one seed is a prefix of a longer one.
 pub fn generate(seed: u64, bytes: usize) -> Vec<u8> {
-    let mut writer = Writer::new(seed);
+    let mut writer = CorpusWriter::new(seed);
     // A document is at most a few kibibytes; the reserve spares one reallocation of everything.
     writer.text.reserve(bytes + (64 << 10));
     while writer.text.len() < bytes {
@@ -165,7 +168,7 @@ struct Person {
     thing: &'static str,
 }
 
-struct Writer {
+struct CorpusWriter {
     rng: Rng,
     text: String,
     shared: Vocabulary,
@@ -178,7 +181,7 @@ struct Writer {
     subject: usize,
 }
 
-impl Writer {
+impl CorpusWriter {
     fn new(seed: u64) -> Self {
         let mut rng = Rng(seed);
         let shared = Vocabulary::new(&mut rng);
@@ -415,14 +418,14 @@ impl Writer {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use sha2::{Digest as _, Sha256};
 
     #[test]
     fn builtin_corpus_has_the_published_cid() {
         let text = builtin();
         assert_eq!(text.len(), BUILTIN_BYTES);
         assert!(text.is_ascii());
-        assert_eq!(hex::encode(Sha256::digest(&text)), builtin_cid());
+        assert_eq!(Cid::of(&text), BUILTIN_CID);
+        assert_eq!(BUILTIN_CID.to_string(), "c98314d7a4e7ca21af75877f04902cfdcb488eb9626605a22b1ce80da997aae8");
     }
 
     #[test]

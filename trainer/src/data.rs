@@ -1,24 +1,24 @@
-//! Datasets: bytes to learn from, cut into what may be trained on and what is held out.
+//! Datasets: the bytes to learn from, split into a training part and a held-out part.
 //!
-//! A dataset is any file; its bytes are the tokens (vocabulary 256), its id is the SHA-256 of all
-//! of them. The held-out part is the tail, as large as the task's [`EvalSpec`] says, and no
-//! training batch ever touches it. Batches are drawn by a seeded generator, so that a seed and a
-//! number of steps fix exactly which bytes a model has seen.
+//! A dataset is any file. Its bytes are the tokens (256 different ones), and its id is their
+//! SHA-256. The held-out part is the tail, as large as the task's [`EvalSpec`] says. No training
+//! batch reads it. Batches are drawn by a seeded generator, so a seed and a number of steps
+//! determine exactly which bytes a model has seen.
 
 use std::path::Path;
 
 use rand_chacha::ChaCha8Rng;
 use rand_chacha::rand_core::Rng as _;
-use sha2::{Digest as _, Sha256};
+use spore_protocol::Cid;
 
 use crate::corpus;
 use crate::evaluate::EvalSpec;
 use crate::graph::Graph;
 
-/// Smallest dataset in bytes: below it the held-out tail says nothing.
+/// Fewest bytes of a dataset. The held-out part of a smaller one would be too short to measure on.
 pub const MIN_BYTES: usize = 64 << 10;
 
-/// Largest dataset in bytes. All of it is held in memory, by each running experiment.
+/// Most bytes of a dataset. Each running experiment holds all of it in memory.
 pub const MAX_BYTES: u64 = 1 << 30;
 
 /// Why a dataset cannot be used.
@@ -27,30 +27,33 @@ pub enum DataError {
     /// The file cannot be read.
     #[error("cannot read the dataset {path}: {source}")]
     Read { path: String, source: std::io::Error },
-    /// Outside [`MIN_BYTES`]`..=`[`MAX_BYTES`].
+    /// The size is outside [`MIN_BYTES`]`..=`[`MAX_BYTES`].
     #[error("the dataset has {0} bytes; between {MIN_BYTES} and {MAX_BYTES} are possible")]
     Size(u64),
     /// The bytes are not those that the task names.
     #[error("the dataset's id is {found}, the task names {expected}")]
-    Mismatch { expected: String, found: String },
-    /// The held-out part is too small for the evaluation, or what remains too small for a batch.
+    Mismatch { expected: Cid, found: Cid },
+    /// The held-out part is too small for the evaluation, or the training part for a batch.
     #[error("the dataset is too small for this evaluation: {0}")]
     Split(String),
 }
 
 /// Bytes to train and evaluate on.
 #[derive(Clone, Debug)]
-pub struct Dataset {
+pub struct ByteDataset {
     bytes: Vec<u8>,
 }
 
-impl Dataset {
+impl ByteDataset {
     /// The generated corpus that every node has ([`corpus::builtin`]).
     pub fn builtin() -> Self {
         Self { bytes: corpus::builtin() }
     }
 
-    /// All bytes of a file of any kind.
+    /// All bytes of a file.
+    ///
+    /// # Errors
+    /// [`DataError::Read`] and [`DataError::Size`].
     pub fn open(path: &Path) -> Result<Self, DataError> {
         let read = |source| DataError::Read { path: path.display().to_string(), source };
         let size = std::fs::metadata(path).map_err(read)?.len();
@@ -61,6 +64,9 @@ impl Dataset {
     }
 
     /// The given bytes as a dataset.
+    ///
+    /// # Errors
+    /// [`DataError::Size`].
     pub fn from_bytes(bytes: Vec<u8>) -> Result<Self, DataError> {
         let size = bytes.len() as u64;
         if bytes.len() < MIN_BYTES || size > MAX_BYTES {
@@ -69,22 +75,25 @@ impl Dataset {
         Ok(Self { bytes })
     }
 
-    /// SHA-256 of the bytes in lower-case hex: the `dataset_cid` of tasks and records.
-    pub fn cid(&self) -> String {
-        hex::encode(Sha256::digest(&self.bytes))
+    /// The id of the bytes: the `dataset_cid` of tasks and records.
+    pub fn cid(&self) -> Cid {
+        Cid::of(&self.bytes)
     }
 
-    /// An error unless the id is `expected`.
-    pub fn check_cid(&self, expected: &str) -> Result<(), DataError> {
+    /// Checks that the dataset is the one that a task names.
+    ///
+    /// # Errors
+    /// [`DataError::Mismatch`] unless the id is `expected`.
+    pub fn check_cid(&self, expected: Cid) -> Result<(), DataError> {
         let found = self.cid();
-        if found == expected {
-            return Ok(());
-        }
-        Err(DataError::Mismatch { expected: expected.to_owned(), found })
+        if found == expected { Ok(()) } else { Err(DataError::Mismatch { expected, found }) }
     }
 
-    /// Training bytes and held-out bytes. Errors when `graph` cannot draw a batch from the first
-    /// or `spec` cannot count its targets in the second.
+    /// The training bytes and the held-out bytes.
+    ///
+    /// # Errors
+    /// [`DataError::Split`] when `graph` cannot draw a batch from the training bytes, or the
+    /// held-out bytes are fewer than `spec` evaluates.
     pub fn split(&self, spec: &EvalSpec, graph: &Graph) -> Result<(&[u8], &[u8]), DataError> {
         let held_out = self.bytes.len() / 100 * spec.val_percent as usize;
         let (train, val) = self.bytes.split_at(self.bytes.len() - held_out);
@@ -100,22 +109,23 @@ impl Dataset {
     }
 }
 
-/// One training step's input: `batch * context` bytes, and for each the byte that follows it.
+/// The input of one training step: `batch * context` bytes, and for each the byte that follows it.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub struct Batch {
+pub struct TrainingBatch {
     pub inputs: Vec<u8>,
     pub targets: Vec<u8>,
 }
 
-impl Batch {
-    /// `batch` stretches of `context + 1` bytes at uniformly drawn places of `train`, which must
-    /// be longer than that (see [`Dataset::split`]).
+impl TrainingBatch {
+    /// Draws `batch` sequences of `context + 1` bytes at uniformly distributed places of `train`,
+    /// which must be longer than that (see [`ByteDataset::split`]).
     pub fn draw(train: &[u8], batch: usize, context: usize, rng: &mut ChaCha8Rng) -> Self {
         let mut drawn =
             Self { inputs: Vec::with_capacity(batch * context), targets: Vec::with_capacity(batch * context) };
         let places = train.len().saturating_sub(context) as u64;
         for _ in 0..batch {
             // The high half of a product maps 64 random bits to 0..places without a division.
+            // `rand` maps them in another way, which would change every recorded result.
             let start = ((u128::from(rng.next_u64()) * u128::from(places)) >> 64) as usize;
             drawn.inputs.extend_from_slice(train.get(start..start + context).unwrap_or_default());
             drawn.targets.extend_from_slice(train.get(start + 1..=start + context).unwrap_or_default());
@@ -132,7 +142,7 @@ mod tests {
     #[test]
     fn targets_are_the_next_bytes_and_draws_repeat_with_the_seed() {
         let train: Vec<u8> = (0..1000_u32).map(|i| (i % 251) as u8).collect();
-        let draw = |seed| Batch::draw(&train, 3, 16, &mut ChaCha8Rng::seed_from_u64(seed));
+        let draw = |seed| TrainingBatch::draw(&train, 3, 16, &mut ChaCha8Rng::seed_from_u64(seed));
         let batch = draw(5);
         assert_eq!(batch.inputs.len(), 48);
         for (input, target) in batch.inputs.iter().zip(&batch.targets) {
@@ -148,7 +158,7 @@ mod tests {
         let mut rng = ChaCha8Rng::seed_from_u64(1);
         let mut seen = [false; 5];
         for _ in 0..200 {
-            let batch = Batch::draw(&train, 1, 3, &mut rng);
+            let batch = TrainingBatch::draw(&train, 1, 3, &mut rng);
             assert_eq!(batch.targets.len(), 3);
             seen[batch.inputs[0] as usize] = true;
         }
@@ -159,11 +169,11 @@ mod tests {
     fn files_outside_the_size_limits_are_refused() {
         let file = tempfile::NamedTempFile::new().unwrap();
         std::fs::write(file.path(), vec![b'a'; MIN_BYTES - 1]).unwrap();
-        assert!(matches!(Dataset::open(file.path()), Err(DataError::Size(_))));
+        assert!(matches!(ByteDataset::open(file.path()), Err(DataError::Size(_))));
         std::fs::write(file.path(), vec![b'a'; MIN_BYTES]).unwrap();
-        let data = Dataset::open(file.path()).unwrap();
-        assert!(data.check_cid(&data.cid()).is_ok());
-        assert!(data.check_cid(corpus::builtin_cid()).is_err());
-        assert!(matches!(Dataset::open(Path::new("/nonexistent/file")), Err(DataError::Read { .. })));
+        let data = ByteDataset::open(file.path()).unwrap();
+        assert!(data.check_cid(data.cid()).is_ok());
+        assert!(data.check_cid(corpus::BUILTIN_CID).is_err());
+        assert!(matches!(ByteDataset::open(Path::new("/nonexistent/file")), Err(DataError::Read { .. })));
     }
 }

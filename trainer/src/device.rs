@@ -1,8 +1,8 @@
-//! What an experiment runs on: a GPU through wgpu, or the CPU through burn's `flex` backend.
+//! The device of an experiment: a GPU through wgpu, or the CPU through burn's `flex` backend.
 //!
-//! Probing opens graphics drivers, so only worker processes call [`resolve`]; the node asks one
-//! (`worker::probe`) and keeps the answer. The device's name becomes a record's `gpu_model`, out
-//! of which the protocol derives the hardware class.
+//! [`resolve`] opens graphics drivers, so only worker processes call it. The node asks a worker
+//! ([`Supervisor::probe`](crate::worker::Supervisor::probe)) and keeps the answer. The device's
+//! name becomes a record's `gpu_model`, from which the protocol derives the hardware class.
 
 use std::fmt;
 use std::str::FromStr;
@@ -11,24 +11,25 @@ use burn::tensor::{Device, DeviceKind};
 use serde::{Deserialize, Serialize};
 use wgpu::DeviceType;
 
-/// `gpu_model` of a node that trains on its processor.
+/// The `gpu_model` of a node that trains on its processor.
 pub const CPU_MODEL: &str = "CPU";
 
-/// Which device the user asks for (`--device`).
+/// The device that the user asks for.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "lowercase")]
 pub enum DeviceChoice {
     /// A hardware adapter if there is one, else the CPU.
     #[default]
     Auto,
-    /// wgpu on the best adapter, even a software one.
+    /// wgpu on the best adapter, even if it is a software one.
     Wgpu,
     /// The CPU.
     Flex,
 }
 
 impl From<Backend> for DeviceChoice {
-    /// The choice that opens a backend and never the other: what was probed stays what is run on.
+    /// The choice that opens this backend and no other, so that experiments run on the device that
+    /// was probed.
     fn from(backend: Backend) -> Self {
         match backend {
             Backend::Wgpu => Self::Wgpu,
@@ -37,7 +38,7 @@ impl From<Backend> for DeviceChoice {
     }
 }
 
-/// The text is none of `auto`, `wgpu`, `flex`.
+/// The text names no device.
 #[derive(Debug, thiserror::Error)]
 #[error("unknown device {0:?}: use auto, wgpu or flex")]
 pub struct UnknownDevice(String);
@@ -73,22 +74,22 @@ pub enum Backend {
     Flex,
 }
 
-/// A resolved device, as it is told to the parent process.
+/// The description of an opened device.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct DeviceProfile {
     pub backend: Backend,
-    /// The adapter's name, [`CPU_MODEL`] on flex: a record's `gpu_model`.
+    /// The adapter's name, or [`CPU_MODEL`] on flex: a record's `gpu_model`.
     pub gpu_model: String,
     /// Graphics API and driver, such as `Vulkan, NVIDIA 580.82`; empty on flex.
     pub driver: String,
 }
 
-/// `--device wgpu` where no adapter answers.
+/// There is no adapter for [`DeviceChoice::Wgpu`].
 #[derive(Debug, thiserror::Error)]
-#[error("no graphics adapter found; install a Vulkan, Metal or DirectX 12 driver, or use --device flex")]
+#[error("no graphics adapter found; install a Vulkan, Metal or DirectX 12 driver, or choose the device flex")]
 pub struct NoAdapter;
 
-/// Opens what `choice` asks for.
+/// Opens the device of a choice.
 ///
 /// # Errors
 /// [`NoAdapter`] for [`DeviceChoice::Wgpu`] without any adapter.
@@ -104,11 +105,11 @@ pub fn resolve(choice: DeviceChoice) -> Result<(Device, DeviceProfile), NoAdapte
     }
 }
 
-/// The best adapter on the best graphics API that has any: discrete before integrated before
-/// virtual, and software only if `software` allows it.
+/// The best adapter on the best graphics API that has one: discrete before integrated before
+/// virtual. A software adapter counts only if `software` allows it.
 fn best_adapter(software: bool) -> Option<(Device, DeviceProfile)> {
-    // burn takes the first of its APIs with a hardware adapter, else the first with any, and so
-    // must this, for the index below counts adapters of that one API.
+    // burn takes the first of its APIs with a hardware adapter, else the first with any. This must
+    // do the same, because the index below counts the adapters of that one API.
     let apis = [wgpu::Backends::VULKAN, wgpu::Backends::METAL, wgpu::Backends::DX12, wgpu::Backends::GL];
     let found = apis.map(adapters);
     let hardware = |list: &&Vec<wgpu::AdapterInfo>| list.iter().any(|adapter| adapter.device_type != DeviceType::Cpu);
@@ -146,7 +147,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn choices_read_and_print_alike() {
+    fn choices_round_trip_through_text() {
         for choice in [DeviceChoice::Auto, DeviceChoice::Wgpu, DeviceChoice::Flex] {
             assert_eq!(choice.to_string().parse::<DeviceChoice>().unwrap(), choice);
         }

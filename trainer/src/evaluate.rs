@@ -1,26 +1,26 @@
-//! The metric: bits per byte on held-out bytes, computed by the host out of a model's logits.
+//! The metric: bits per byte on held-out bytes, computed by the host from a model's logits.
 //!
-//! A script never sees the held-out targets, prints nothing and counts nothing: it only maps bytes
-//! to logits. Two checks keep those honest, at the initial weights and again at the trained ones:
-//! later bytes must not move earlier predictions (else the answer could be read off the input),
-//! and one sequence must not move another's (else it could be read off a neighbour).
-//! `docs/evaluation.md` tells the definition in full.
+//! A script never sees the held-out targets. It only maps bytes to logits. Two checks make sure
+//! that the logits do not read the targets, at the initial weights and again at the trained ones:
+//! a later byte must not change an earlier prediction, since a position's input holds the targets
+//! of the positions before it, and one sequence must not change the predictions of another.
+//! `docs/evaluation.md` has the full definition.
 
 use serde::{Deserialize, Serialize};
-use sha2::{Digest as _, Sha256};
+use spore_protocol::Cid;
 
-/// Version of the rules below. Any change that can move a metric needs a new one.
+/// Version of the rules below. A change that can change a metric needs a new version.
 pub const EVAL_VERSION: u32 = 1;
 
-/// Possible next bytes.
+/// Number of possible next bytes.
 pub const VOCAB: usize = 256;
 
-/// How far a logit may move, relative to its size plus one, when bytes change that it must not
-/// depend on. Equal shapes run equal kernels, so an honest model moves by nothing or, on devices
-/// that reorder sums, by rounding; a leak too small to see here is too small to win by.
+/// How far a logit may move, relative to its size plus one, when bytes change on which it must not
+/// depend. Equal shapes run equal kernels, so an honest model's logits do not move, or by rounding
+/// on devices that reorder sums. A leak below this is too small to gain anything.
 const TOLERANCE: f64 = 1e-5;
 
-/// Why no metric came out.
+/// Why a model has no metric.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 pub enum EvalError {
     /// A later byte changes an earlier prediction.
@@ -29,10 +29,10 @@ pub enum EvalError {
     /// A sequence of the batch changes another's predictions.
     #[error("not causal: sequence {changed} of the batch changes the predictions of sequence {moved}")]
     ReadsAcrossBatch { changed: usize, moved: usize },
-    /// A logit is infinite or no number.
+    /// A logit is infinite or not a number.
     #[error("diverged: the model's output is not finite")]
     NotFinite,
-    /// Bytes that are no canonical evaluation spec.
+    /// The bytes are no canonical evaluation spec.
     #[error("not an evaluation spec: {0}")]
     BadSpec(String),
 }
@@ -41,21 +41,21 @@ pub enum EvalError {
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub struct EvalSpec {
-    // Fields in alphabetical order: that makes serde's output canonical JSON.
-    /// Bytes predicted, counted from the beginning of the held-out part.
+    // The fields stand in alphabetical order, which makes serde's output canonical JSON.
+    /// Number of bytes that are predicted, from the beginning of the held-out part.
     pub eval_bytes: u64,
     /// Always `val_bpb`.
     pub metric: String,
-    /// Places in the context at which the causality checks change all later bytes.
+    /// Number of places in the context at which the causality check changes all later bytes.
     pub probes: u32,
-    /// Percent of the dataset, at its end, that is held out.
+    /// Percentage of the dataset, at its end, that is held out.
     pub val_percent: u32,
     /// [`EVAL_VERSION`].
     pub version: u32,
 }
 
 impl EvalSpec {
-    /// The spec for a training budget in seconds: evaluating should cost a small part of it.
+    /// The spec for a training budget in seconds, such that evaluating takes a small part of it.
     pub fn for_budget(seconds: u64) -> Self {
         let kib = (seconds * 4 / 5).clamp(16, 256);
         Self { eval_bytes: kib << 10, metric: "val_bpb".to_owned(), probes: 4, val_percent: 10, version: EVAL_VERSION }
@@ -63,16 +63,16 @@ impl EvalSpec {
 
     /// Canonical JSON: keys sorted, no blanks, ASCII.
     pub fn to_bytes(&self) -> Vec<u8> {
-        // Five plain fields always serialise.
+        // Five plain fields cannot fail to serialise.
         serde_json::to_vec(self).unwrap_or_default()
     }
 
-    /// SHA-256 of [`Self::to_bytes`] in lower-case hex.
-    pub fn cid(&self) -> String {
-        hex::encode(Sha256::digest(self.to_bytes()))
+    /// The id of [`Self::to_bytes`].
+    pub fn cid(&self) -> Cid {
+        Cid::of(&self.to_bytes())
     }
 
-    /// Reads what [`Self::to_bytes`] wrote, and nothing else.
+    /// The spec whose [`Self::to_bytes`] these are.
     ///
     /// # Errors
     /// [`EvalError::BadSpec`] for other bytes, another version or values out of range.
@@ -93,22 +93,22 @@ impl EvalSpec {
     }
 }
 
-/// Whatever predicts: a traced model on its device, or a counting model in a test.
+/// A model that predicts bytes: a traced graph on its device, or a rule in a test.
 pub trait Predictor {
-    /// Sequences of one call.
+    /// Number of sequences in one call.
     fn batch(&self) -> usize;
-    /// Bytes of one sequence.
+    /// Number of bytes in one sequence.
     fn context(&self) -> usize;
     /// Logits of the next byte, `[batch, context, 256]` flattened, for `batch * context` inputs.
     fn logits(&mut self, inputs: &[u8]) -> Vec<f32>;
 }
 
-/// Mean bits for each of the first `spec.eval_bytes` targets of `held_out`: non-overlapping
-/// windows of the model's own context length, each byte predicted from those before it in its
-/// window.
+/// Mean bits for each of the first `spec.eval_bytes` targets of `held_out`, in windows of the
+/// model's own context length that do not overlap. Each byte is predicted from the bytes before it
+/// in its window.
 ///
 /// # Errors
-/// [`EvalError::NotFinite`] when any counted logit is.
+/// [`EvalError::NotFinite`] when a counted logit is not finite.
 pub fn bits_per_byte(model: &mut dyn Predictor, held_out: &[u8], spec: &EvalSpec) -> Result<f64, EvalError> {
     let wanted = spec.eval_bytes as usize;
     let step = model.batch() * model.context();
@@ -138,16 +138,16 @@ fn surprise(logits: &[f32], target: u8) -> f64 {
     sum.log2() - chosen / std::f64::consts::LN_2
 }
 
-/// Checks that predictions depend on earlier bytes of the same sequence only, on real held-out
-/// text: at `spec.probes` places all later bytes of every sequence are replaced by other text, and
-/// then every sequence but the first, and the first alone.
+/// Checks, on held-out text, that predictions depend only on earlier bytes of the same sequence. At
+/// `spec.probes` places, all later bytes of every sequence are replaced by other text. Then every
+/// sequence but the first is replaced, and then the first alone.
 ///
 /// # Errors
 /// [`EvalError::LooksAhead`], [`EvalError::ReadsAcrossBatch`], or [`EvalError::NotFinite`].
 pub fn check_causal(model: &mut dyn Predictor, held_out: &[u8], spec: &EvalSpec) -> Result<(), EvalError> {
     let (batch, context) = (model.batch(), model.context());
     let size = batch * context;
-    // Two different texts: the beginning of the held-out part, and the same shifted.
+    // Two different texts: the beginning of the held-out part, and the same text shifted.
     let text = |shift: usize| -> Vec<u8> { held_out.iter().cycle().skip(shift).take(size).copied().collect() };
     let base_inputs = text(0);
     let others: Vec<u8> = text(size / 2 + 1)
@@ -164,7 +164,7 @@ pub fn check_causal(model: &mut dyn Predictor, held_out: &[u8], spec: &EvalSpec)
         return Err(EvalError::NotFinite);
     }
     for probe in 0..spec.probes as usize {
-        // Position `changed` is the last that stays: the first, the last but one, and between.
+        // `changed` is the last position that stays. It goes from the first to the last but one.
         let last = context.saturating_sub(2);
         let changed = last * probe / (spec.probes as usize - 1).max(1);
         let logits = model.logits(&mixed(&|_, position| position > changed));
@@ -208,9 +208,9 @@ mod tests {
     use super::*;
 
     /// Logits by a rule on (inputs, sequence, position, byte).
-    struct Rule<F>(usize, usize, F);
+    struct RulePredictor<F>(usize, usize, F);
 
-    impl<F: Fn(&[u8], usize, usize, usize) -> f32> Predictor for Rule<F> {
+    impl<F: Fn(&[u8], usize, usize, usize) -> f32> Predictor for RulePredictor<F> {
         fn batch(&self) -> usize {
             self.0
         }
@@ -234,7 +234,7 @@ mod tests {
 
     #[test]
     fn a_uniform_model_needs_exactly_eight_bits() {
-        let mut uniform = Rule(3, 5, |_: &[u8], _, _, _| 1.5);
+        let mut uniform = RulePredictor(3, 5, |_: &[u8], _, _, _| 1.5);
         assert_eq!(bits_per_byte(&mut uniform, &text(200), &spec(100)), Ok(8.0));
     }
 
@@ -244,7 +244,7 @@ mod tests {
             let input = inputs[s * 8 + p];
             if (input as usize + 7) % 251 == byte { 30.0 } else { 0.0 }
         };
-        let bits = bits_per_byte(&mut Rule(2, 8, knows), &text(400), &spec(200)).unwrap();
+        let bits = bits_per_byte(&mut RulePredictor(2, 8, knows), &text(400), &spec(200)).unwrap();
         assert!(bits < 1e-9, "{bits}");
     }
 
@@ -252,13 +252,13 @@ mod tests {
     fn windows_that_do_not_fill_the_last_batch_count_once() {
         // Half the probability on byte 0: 1 bit for each zero, and zeros pad the last batch.
         let half = |_: &[u8], _, _, byte: usize| if byte == 0 { 255.0_f32.ln() } else { 0.0 };
-        let bits = bits_per_byte(&mut Rule(4, 4, half), &[0; 50], &spec(21)).unwrap();
+        let bits = bits_per_byte(&mut RulePredictor(4, 4, half), &[0; 50], &spec(21)).unwrap();
         assert!((bits - 1.0).abs() < 1e-6, "{bits}");
     }
 
     #[test]
     fn infinite_logits_are_divergence() {
-        let mut broken = Rule(1, 4, |_: &[u8], _, p, _| if p == 3 { f32::NAN } else { 0.0 });
+        let mut broken = RulePredictor(1, 4, |_: &[u8], _, p, _| if p == 3 { f32::NAN } else { 0.0 });
         assert_eq!(bits_per_byte(&mut broken, &text(100), &spec(50)), Err(EvalError::NotFinite));
         assert_eq!(check_causal(&mut broken, &text(100), &spec(50)), Err(EvalError::NotFinite));
     }
@@ -269,7 +269,7 @@ mod tests {
             let next = inputs[s * 16 + (p + 1).min(15)];
             if next as usize == byte { 1.0 } else { 0.0 }
         };
-        let error = check_causal(&mut Rule(2, 16, peek), &text(500), &spec(50)).unwrap_err();
+        let error = check_causal(&mut RulePredictor(2, 16, peek), &text(500), &spec(50)).unwrap_err();
         assert_eq!(error, EvalError::LooksAhead { changed: 0, moved: 0 });
         assert_eq!(error.to_string(), "not causal: bytes after position 0 change the prediction at 0");
     }
@@ -280,7 +280,7 @@ mod tests {
             |inputs: &[u8], s: usize, p: usize, byte: usize| f32::from(inputs[(1 - s) * 16 + p] as usize == byte);
         let across =
             |i: &[u8], s: usize, p: usize, b: usize| if s == 0 { 0.0 } else { across(i, s, p.saturating_sub(p), b) };
-        let error = check_causal(&mut Rule(2, 16, across), &text(500), &spec(50)).unwrap_err();
+        let error = check_causal(&mut RulePredictor(2, 16, across), &text(500), &spec(50)).unwrap_err();
         assert_eq!(error, EvalError::ReadsAcrossBatch { changed: 0, moved: 1 });
     }
 
@@ -290,7 +290,7 @@ mod tests {
             let seen: u32 = inputs[s * 16..=s * 16 + p].iter().map(|b| u32::from(*b)).sum();
             (seen % 256) as f32 * byte as f32
         };
-        assert_eq!(check_causal(&mut Rule(3, 16, sum), &text(500), &spec(50)), Ok(()));
+        assert_eq!(check_causal(&mut RulePredictor(3, 16, sum), &text(500), &spec(50)), Ok(()));
     }
 
     #[test]
@@ -299,7 +299,7 @@ mod tests {
         let text = r#"{"eval_bytes":245760,"metric":"val_bpb","probes":4,"val_percent":10,"version":1}"#;
         assert_eq!(String::from_utf8(spec.to_bytes()).unwrap(), text);
         assert_eq!(EvalSpec::from_bytes(text.as_bytes()), Ok(spec.clone()));
-        assert_eq!(spec.cid().len(), 64);
+        assert_eq!(spec.cid(), Cid::of(text.as_bytes()));
         assert_eq!(EvalSpec::for_budget(20).eval_bytes, 16 << 10);
         for bad in [text.replace(':', ": "), text.replace("10,", "60,"), text.replace("\"version\":1", "\"version\":2")]
         {

@@ -8,7 +8,9 @@ use std::sync::atomic::AtomicBool;
 
 use spore_trainer::device::{Backend, DeviceChoice};
 use spore_trainer::evaluate::EvalSpec;
-use spore_trainer::worker::{DatasetSource, Event, Failure, FailureKind, Job, Outcome, Request, Supervisor};
+use spore_trainer::worker::{
+    DatasetSource, Failure, FailureKind, RunResult, Script, Supervisor, TrainJob, WorkerEvent, WorkerRequest,
+};
 
 /// A table of bytes mixed with the byte before: small enough for a test on a busy machine.
 const SMALL: &str = include_str!("../scripts/small.star");
@@ -19,9 +21,9 @@ fn program() -> PathBuf {
     test.parent().unwrap().parent().unwrap().join("examples").join(format!("worker{}", std::env::consts::EXE_SUFFIX))
 }
 
-fn job(script: &str) -> Job {
-    Job {
-        script: script.to_owned(),
+fn job(script: &str) -> TrainJob {
+    TrainJob {
+        script: starlark(script),
         dataset: DatasetSource::Builtin,
         device: DeviceChoice::Flex,
         seed: 7,
@@ -33,7 +35,11 @@ fn job(script: &str) -> Job {
     }
 }
 
-fn run(job: &Job) -> (Result<Outcome, Failure>, Vec<Event>) {
+fn starlark(text: &str) -> Script {
+    Script::Starlark(text.to_owned())
+}
+
+fn run(job: &TrainJob) -> (Result<RunResult, Failure>, Vec<WorkerEvent>) {
     let scratch = tempfile::tempdir().unwrap();
     let supervisor = Supervisor { arguments: vec![], ..Supervisor::new(program(), scratch.path().to_owned()) };
     let mut events = Vec::new();
@@ -43,7 +49,7 @@ fn run(job: &Job) -> (Result<Outcome, Failure>, Vec<Event>) {
 }
 
 #[track_caller]
-fn fails(job: &Job, kind: FailureKind, reason: &str) {
+fn fails(job: &TrainJob, kind: FailureKind, reason: &str) {
     let failure = run(job).0.unwrap_err();
     assert_eq!(failure.kind, kind, "{failure}");
     assert!(failure.reason.contains(reason), "{failure}");
@@ -55,18 +61,18 @@ fn equal_jobs_give_equal_metrics_with_any_number_of_threads() {
     let first = first.unwrap();
     assert_eq!(first.num_steps, 30);
     assert!(first.val_bpb > 1.0 && first.val_bpb < 8.0, "{first:?}");
-    assert!(matches!(&events[..2], [Event::Started { device, .. }, Event::Planned { steps: 30 }]
+    assert!(matches!(&events[..2], [WorkerEvent::Started { device, .. }, WorkerEvent::Planned { steps: 30 }]
         if device.backend == Backend::Flex));
-    assert!(matches!(events.last(), Some(Event::Progress { step: 30, steps: 30, .. })));
-    let second = run(&Job { threads: 2, ..job(SMALL) }).0.unwrap();
+    assert!(matches!(events.last(), Some(WorkerEvent::Progress { step: 30, steps: 30, .. })));
+    let second = run(&TrainJob { threads: 2, ..job(SMALL) }).0.unwrap();
     assert_eq!((second.val_bpb, second.graph_hash), (first.val_bpb, first.graph_hash));
-    let other = run(&Job { seed: 8, ..job(SMALL) }).0.unwrap();
+    let other = run(&TrainJob { seed: 8, ..job(SMALL) }).0.unwrap();
     assert_ne!(other.val_bpb, first.val_bpb);
 }
 
 #[test]
 fn a_budget_gives_a_number_of_steps() {
-    let outcome = run(&Job { time_budget: 1, steps: None, ..job(SMALL) }).0;
+    let outcome = run(&TrainJob { time_budget: 1, steps: None, ..job(SMALL) }).0;
     match outcome {
         Ok(outcome) => assert!(outcome.num_steps >= 1),
         // On a machine that slows down in the middle.
@@ -96,7 +102,7 @@ fn a_script_that_diverges_says_so() {
 #[test]
 fn a_model_beyond_the_memory_limit_ends_as_such() {
     let large = SMALL.replace("tune(\"width\", 16, choices=[8, 16, 32])", "16384");
-    fails(&Job { memory_limit: 100 << 20, ..job(&large) }, FailureKind::Memory, "memory");
+    fails(&TrainJob { memory_limit: 100 << 20, ..job(&large) }, FailureKind::Memory, "memory");
 }
 
 #[test]
@@ -104,8 +110,8 @@ fn data_must_be_what_the_job_names() {
     let file = tempfile::NamedTempFile::new().unwrap();
     std::fs::write(file.path(), vec![b'a'; 100_000]).unwrap();
     let path = file.path().to_owned();
-    let dataset = DatasetSource::File { path, cid: "00".repeat(32) };
-    fails(&Job { dataset, ..job(SMALL) }, FailureKind::Data, "the task names 0000");
+    let dataset = DatasetSource::File { path, cid: spore_protocol::Cid([0; 32]) };
+    fails(&TrainJob { dataset, ..job(SMALL) }, FailureKind::Data, "the task names 0000");
 }
 
 #[test]
@@ -120,9 +126,9 @@ fn a_probe_names_the_device() {
 fn an_inspection_names_the_tunables() {
     let scratch = tempfile::tempdir().unwrap();
     let supervisor = Supervisor { arguments: vec![], ..Supervisor::new(program(), scratch.path().to_owned()) };
-    let tunables = supervisor.inspect(SMALL, &AtomicBool::new(false)).unwrap();
+    let tunables = supervisor.inspect(starlark(SMALL), &AtomicBool::new(false)).unwrap();
     assert_eq!(tunables.iter().map(|tunable| tunable.name.as_str()).collect::<Vec<_>>(), ["width", "lr"]);
-    assert!(supervisor.inspect("tune(", &AtomicBool::new(false)).unwrap_err().blames_script());
+    assert!(supervisor.inspect(starlark("tune("), &AtomicBool::new(false)).unwrap_err().blames_script());
 }
 
 #[test]
@@ -130,7 +136,7 @@ fn a_worker_ends_with_its_parent() {
     let mut child =
         Command::new(program()).stdin(Stdio::piped()).stdout(Stdio::piped()).stderr(Stdio::null()).spawn().unwrap();
     let mut stdin = child.stdin.take().unwrap();
-    let endless = Request::Train(Job { steps: Some(u64::MAX), ..job(SMALL) });
+    let endless = WorkerRequest::Train(TrainJob { steps: Some(u64::MAX), ..job(SMALL) });
     writeln!(stdin, "{}", serde_json::to_string(&endless).unwrap()).unwrap();
     let mut line = String::new();
     BufReader::new(child.stdout.take().unwrap()).read_line(&mut line).unwrap();
@@ -142,10 +148,11 @@ fn a_worker_ends_with_its_parent() {
 /// The GPU path, on a software adapter where there is no other: another order of sums, no more.
 #[test]
 fn wgpu_and_the_cpu_agree() {
-    let small = Job { steps: Some(5), eval: EvalSpec { eval_bytes: 256, ..EvalSpec::for_budget(1) }, ..job(SMALL) };
-    let wgpu = match run(&Job { device: DeviceChoice::Wgpu, memory_limit: 8 << 30, ..small.clone() }) {
+    let small =
+        TrainJob { steps: Some(5), eval: EvalSpec { eval_bytes: 256, ..EvalSpec::for_budget(1) }, ..job(SMALL) };
+    let wgpu = match run(&TrainJob { device: DeviceChoice::Wgpu, memory_limit: 8 << 30, ..small.clone() }) {
         (Ok(outcome), events) => {
-            assert!(matches!(&events[0], Event::Started { device, .. } if device.backend == Backend::Wgpu));
+            assert!(matches!(&events[0], WorkerEvent::Started { device, .. } if device.backend == Backend::Wgpu));
             outcome
         }
         (Err(failure), _) if failure.kind == FailureKind::Device && std::env::var_os("CI").is_none() => {

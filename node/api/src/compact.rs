@@ -1,4 +1,4 @@
-//! A task's graph in its compact form ([`spore_storage::Graph`] describes it): whole and sent in bounded chunks, or the
+//! A task's graph in its compact form ([`spore_storage::TaskGraph`] describes it): whole and sent in bounded chunks, or the
 //! changes since an earlier answer, which are small.
 //!
 //! Few whole graphs are sent at once, and none for longer than [`LONGEST`], so that slow readers cannot make the node
@@ -12,7 +12,7 @@ use std::{
     time::Duration,
 };
 
-use spore_storage::Graph;
+use spore_storage::TaskGraph;
 use tokio::{
     runtime::Handle,
     sync::{OwnedSemaphorePermit, Semaphore, mpsc},
@@ -20,11 +20,11 @@ use tokio::{
 };
 use tokio_stream::wrappers::ReceiverStream;
 use warp::{
-    http::{HeaderMap, HeaderValue, StatusCode, header},
+    http::{HeaderMap, HeaderValue, header},
     reply::{Reply, Response},
 };
 
-use super::{problem::ApiError, view::View};
+use super::{etag, problem::ApiError, view::StoreView};
 
 /// Media type of the compact form.
 pub const BINARY: &str = "application/octet-stream";
@@ -74,9 +74,9 @@ pub struct Permits<'a> {
 /// or with 304 where the reader has the whole graph already.
 ///
 /// # Errors
-/// As [`View::task`]; 503 when too many graphs are being sent.
+/// As [`StoreView::task`]; 503 when too many graphs are being sent.
 pub async fn answer(
-    view: View,
+    view: StoreView,
     permits: Permits<'_>,
     task: String,
     since: Option<&str>,
@@ -96,14 +96,10 @@ pub async fn answer(
     let known = headers.get(header::IF_NONE_MATCH).cloned();
     // Hold the permit until the blocking read ends: it goes on when the reader disconnects.
     let read = tokio::task::spawn_blocking(move || (read(&view, &task, known.as_ref()), permit)).await;
-    let (read, permit) = read.map_err(|_| ApiError::internal("the store's thread ended early"))?;
-    let (etag, graph) = read?;
+    let (read, permit) = read.map_err(|_| ApiError::thread_ended())?;
+    let (tag, graph) = read?;
     let mut response = match graph {
-        None => {
-            let mut response = Response::default();
-            *response.status_mut() = StatusCode::NOT_MODIFIED;
-            response
-        }
+        None => etag::not_modified(),
         Some((graph, length)) => {
             let mut response = warp::reply::stream(send(graph, permit)).into_response();
             response.headers_mut().insert(header::CONTENT_LENGTH, HeaderValue::from(length));
@@ -111,16 +107,18 @@ pub async fn answer(
             response
         }
     };
-    if let Ok(etag) = HeaderValue::from_str(&etag) {
-        response.headers_mut().insert(header::ETAG, etag);
-    }
-    response.headers_mut().insert(header::CACHE_CONTROL, HeaderValue::from_static(cache));
+    etag::set(&mut response, &tag, cache);
     response.headers_mut().insert(header::VARY, HeaderValue::from_static("accept"));
     Ok(response)
 }
 
 /// An answer with the changes since a sequence number; none where only the whole graph shows them.
-async fn changes(view: &View, reads: &Arc<Semaphore>, task: &str, since: u64) -> Result<Option<Response>, ApiError> {
+async fn changes(
+    view: &StoreView,
+    reads: &Arc<Semaphore>,
+    task: &str,
+    since: u64,
+) -> Result<Option<Response>, ApiError> {
     let permit = reads.clone().acquire_owned().await;
     let permit = permit.map_err(|_| ApiError::unavailable("the node is shutting down"))?;
     let (view, task) = (view.clone(), task.to_owned());
@@ -129,7 +127,7 @@ async fn changes(view: &View, reads: &Arc<Semaphore>, task: &str, since: u64) ->
         let changes = view.store().graph_changes(&view.known_task(&task)?, since)?;
         Ok::<_, ApiError>(changes.map(|changes| changes.to_bytes(&cursor(changes.sequence))))
     });
-    let bytes = read.await.map_err(|_| ApiError::internal("the store's thread ended early"))??;
+    let bytes = read.await.map_err(|_| ApiError::thread_ended())??;
     Ok(bytes.map(|bytes| {
         let mut response = Response::new(bytes.into());
         response.headers_mut().insert(header::CONTENT_TYPE, HeaderValue::from_static(BINARY));
@@ -139,23 +137,27 @@ async fn changes(view: &View, reads: &Arc<Semaphore>, task: &str, since: u64) ->
 }
 
 /// The ETag of a task's graph; where the reader's is another one, the graph and its length in bytes.
-fn read(view: &View, task: &str, known: Option<&HeaderValue>) -> Result<(String, Option<(Graph, u64)>), ApiError> {
+fn read(
+    view: &StoreView,
+    task: &str,
+    known: Option<&HeaderValue>,
+) -> Result<(String, Option<(TaskGraph, u64)>), ApiError> {
     let task = view.known_task(task)?;
-    let etag = |sequence: u64| format!("\"graph-{}\"", cursor(sequence));
-    let now = etag(view.store().task_sequence(&task)?);
-    if known.is_some_and(|known| known.as_bytes() == now.as_bytes()) {
+    let tag = |sequence: u64| format!("\"graph-{}\"", cursor(sequence));
+    let now = tag(view.store().task_sequence(&task)?);
+    if etag::is_known(&now, known) {
         return Ok((now, None));
     }
     let graph = view.store().graph(&task)?;
     let mut length = Counter(0);
     graph.write(&cursor(graph.sequence), &mut length).map_err(|e| ApiError::internal(e.to_string()))?;
-    Ok((etag(graph.sequence), Some((graph, length.0))))
+    Ok((tag(graph.sequence), Some((graph, length.0))))
 }
 
 type Chunks = ReceiverStream<Result<Vec<u8>, Infallible>>;
 
 /// Sends a graph in chunks, and holds the permit until the last chunk is queued.
-fn send(graph: Graph, permit: OwnedSemaphorePermit) -> Chunks {
+fn send(graph: TaskGraph, permit: OwnedSemaphorePermit) -> Chunks {
     let (queue, chunks) = mpsc::channel(CHUNKS);
     let runtime = Handle::current();
     let deadline = Instant::now() + LONGEST;

@@ -1,347 +1,460 @@
 //! The shapes of the HTTP API, converted from protocol and storage types at this edge only.
 //!
-//! `openapi.json` and the page's TypeScript types are generated from these. Ids are lower-case
-//! hex, times are Unix seconds, metrics are plain numbers in the task's own unit.
+//! `openapi.json` and the page's TypeScript types are generated from these types and their doc comments, so the comments
+//! are written for users of the API. Ids are lower-case hex, times are Unix seconds, metrics are plain numbers in the
+//! task's own unit.
 
 use serde::{Deserialize, Serialize};
 use utoipa::{IntoParams, ToSchema};
 
-/// `GET /api/v1/status`; its first keys are those of the reference's `/api/stat`.
+use super::problem::ProblemKind;
+
+/// State of a node.
 #[derive(Clone, Debug, Serialize, Deserialize, ToSchema)]
-pub struct Status {
+pub struct NodeStatus {
+    /// Experiments in the store, stray ones too.
     pub experiment_count: u64,
+    /// Experiments whose verdict is `verified` or `upheld`.
     pub verified_experiment_count: u64,
+    /// Tasks in the store.
     pub task_count: u64,
-    /// Of both networks.
+    /// Connected peers of both networks.
     pub peer_count: u64,
+    /// Experiments on the frontiers of all tasks, where children of every hardware class count.
     pub frontier_size: u64,
+    /// Id of this node: its Ed25519 public key. Empty for a store without a node's key.
     pub node_id: String,
-    /// libp2p's name for the same key.
+    /// The libp2p name of the same key.
     pub peer_id: String,
+    /// Version of the program.
     pub version: String,
-    /// `research`, `verify` or `relay`; `offline` when read from a store without a node.
+    /// `research`, `verify` or `relay`. `offline` when the answer is read from a store without a running node.
     pub mode: String,
+    /// Id of the task that the node works on, or of the most active task.
     pub active_task: Option<String>,
+    /// Hardware class of the node's device, such as `RTX_4090` or `CPU`. Absent in a node that trains nothing.
     pub hardware_class: Option<String>,
+    /// Name of the node's device. Absent in a node that trains nothing.
     pub device: Option<String>,
-    /// libp2p's, as multiaddrs.
+    /// Multiaddrs on which the node listens for libp2p peers.
     pub listen_addresses: Vec<String>,
-    /// Where peers of the existing network are listened for, as host:port.
+    /// Addresses (`host:port`) on which the node listens for legacy peers.
     pub legacy_listen_addresses: Vec<String>,
-    /// Connected peers of the existing network.
+    /// Connected legacy peers. `peer_count` contains them.
     pub legacy_peer_count: u64,
-    /// Signed objects refused since the start, by reason.
+    /// Signed objects that the node rejected since its start, counted by reason.
     pub rejected: std::collections::BTreeMap<String, u64>,
+    /// Pending records: records whose parent the node does not have yet.
     pub pending_count: u64,
     /// Sequence number of the newest change in the store.
     pub sequence: u64,
+    /// Seconds since the node started.
     pub uptime_seconds: u64,
-    /// What the node is doing now, in words, for people.
+    /// What the node does now, or what keeps it from working, in words for people.
     pub activity: String,
+    /// What keeps the store from taking objects: `disk_full` when it refuses writes, or `damaged_store`.
+    /// Absent while nothing does.
+    pub problem: Option<ProblemKind>,
 }
 
-/// A row of `GET /api/v1/tasks`.
+/// A task and its counts. The counts leave stray experiments out, except `node_count`.
 #[derive(Clone, Debug, Serialize, Deserialize, ToSchema)]
 pub struct TaskSummary {
+    /// Id of the task.
     pub task_id: String,
+    /// Name of the task.
     pub name: String,
+    /// What the task is about. Empty while the manifest is not known.
     pub description: String,
+    /// Kind of task, such as `ml_train`. Empty while the manifest is not known.
     pub task_type: String,
+    /// Kind of script, such as `starlark_train_script`. Empty while the manifest is not known.
     pub artifact_type: String,
+    /// Name of the metric that experiments are compared by, such as `val_bpb`.
     pub metric: String,
-    /// `minimize` or `maximize`.
+    /// Which way the metric improves: `minimize` or `maximize`.
     pub goal: String,
+    /// Training time of each experiment, in seconds. 0 while the manifest is not known.
     pub time_budget: u64,
+    /// Id of the node that created the task. Empty while the manifest is not known.
     pub created_by: String,
+    /// When the task was created, by the clock of its creator. 0 while the manifest is not known.
     pub timestamp: u64,
+    /// Content id of the base script. Empty when there is none.
     pub base_code_cid: String,
+    /// Content id of the evaluator, or another text in a legacy task.
     pub prepare_cid: String,
+    /// Content id of the dataset, or another text in a legacy task.
     pub dataset_cid: String,
-    /// Founded by a record that carries no manifest.
+    /// Whether the task began with a record of the existing network and has no manifest.
     pub legacy: bool,
+    /// Id of the first experiment, from which the others descend. Absent while there is none.
     pub root: Option<String>,
+    /// Experiments of the task.
     pub experiment_count: u64,
+    /// Experiments with the status `keep`.
     pub keep_count: u64,
+    /// Experiments with the status `discard`.
     pub discard_count: u64,
+    /// Experiments with the status `crash`.
     pub crash_count: u64,
+    /// Experiments whose verdict is `verified` or `upheld`.
     pub verified_count: u64,
+    /// Experiments on the frontier, where children of every hardware class count.
     pub frontier_size: u64,
+    /// Nodes that published an experiment of the task.
     pub node_count: u64,
+    /// Best metric on the frontier. Absent when the frontier is empty.
     pub best: Option<f64>,
+    /// Id of the experiment with the best metric.
     pub best_id: Option<String>,
+    /// Time of the newest experiment, or of the manifest when there is no experiment.
     pub last_activity: u64,
+    /// The hardware classes of the task, in the order of their names.
     pub classes: Vec<ClassSummary>,
 }
 
-/// One hardware class within a task.
+/// One hardware class of a task. Results are compared within a class only.
 #[derive(Clone, Debug, Serialize, Deserialize, ToSchema)]
 pub struct ClassSummary {
+    /// Name of the class, such as `RTX_4090` or `CPU`.
     pub class: String,
+    /// Experiments of the class.
     pub experiment_count: u64,
+    /// Experiments on the frontier of the class.
     pub frontier_size: u64,
+    /// Best metric of the class. Absent when its frontier is empty.
     pub best: Option<f64>,
-    /// Largest difference on the metric that counts as the same result.
+    /// Largest difference of the metric at which two results count as equal.
     pub tolerance: f64,
 }
 
-/// A record in lists.
+/// An experiment as lists show it.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize, ToSchema)]
 pub struct Experiment {
+    /// Id of the experiment.
     pub id: String,
+    /// Id of the task.
     pub task_id: String,
+    /// Id of the experiment that this one is based on. Absent for the first experiment of a task.
     pub parent: Option<String>,
+    /// Number of ancestors.
     pub depth: u64,
-    /// `keep`, `discard` or `crash`.
+    /// `keep` when the result is better than the parent's, `discard` when it is not, `crash` when there is no result.
     pub status: String,
-    /// The task's metric; for `ml_train` tasks bits per byte.
+    /// The task's metric, whatever its name; bits per byte for `ml_train` tasks. 0 for a crash.
     pub val_bpb: f64,
+    /// Id of the node that published the experiment.
     pub node_id: String,
-    /// From the signer's newest profile.
+    /// Display name of that node, from its newest profile. Absent without a profile or a name.
     pub display_name: Option<String>,
+    /// Hardware class, derived from `gpu_model`.
     pub hardware_class: String,
+    /// Name of the device.
     pub gpu_model: String,
+    /// Training steps.
     pub num_steps: u64,
+    /// Parameters of the model.
     pub num_params: u64,
+    /// Peak memory of the device, or of the process on a CPU, in MB.
     pub peak_vram_mb: f64,
+    /// Training time, in seconds.
     pub time_budget: u64,
+    /// What was changed.
     pub description: String,
+    /// Why the change should help.
     pub hypothesis: String,
+    /// Who proposed the change: the name of a language model, or of the built-in proposer.
     pub agent_model: String,
+    /// Content id of the script. Empty when the record names none.
     pub code_cid: String,
+    /// When the experiment was published, by the clock of its publisher.
     pub timestamp: u64,
-    /// `unverified`, `verified`, `disputed`, `upheld` or `rejected`.
+    /// What the measurements of other nodes say: `unverified`, `verified`, `disputed`, `upheld` or `rejected`.
     pub verdict: String,
+    /// Whether the experiment is on the frontier of its hardware class. In a frontier that was asked for without a
+    /// class: on that frontier.
     pub on_frontier: bool,
-    /// Descends from a root that is not the task's.
+    /// Whether the experiment descends from another root than the task's. Stray experiments never reach the frontier.
     pub stray: bool,
 }
 
-/// `GET /api/v1/experiments/{id}`.
+/// An experiment in full.
 #[derive(Clone, Debug, Serialize, Deserialize, ToSchema)]
 pub struct ExperimentDetail {
+    /// The experiment as lists show it.
     pub experiment: Experiment,
+    /// Name of the task.
     pub task_name: String,
+    /// Name of the task's metric.
     pub metric: String,
+    /// Which way the metric improves: `minimize` or `maximize`.
     pub goal: String,
-    /// From the root to the parent.
+    /// The ancestors, from the oldest to the parent. The nearest 500 when there are more.
     pub lineage: Vec<Experiment>,
-    /// The first 50; `GET /api/v1/experiments/{id}/children` lists all.
+    /// The first 50 experiments that are based on this one. `GET /api/v1/experiments/{id}/children` lists all.
     pub children: Vec<Experiment>,
-    /// Unified diff against the parent's script.
+    /// Unified diff between the parent's script and this experiment's script.
     pub diff: String,
-    /// The script, when this node has it.
+    /// The script. Absent when this node does not have it.
     pub code: Option<String>,
-    /// The object as signed, with `id` and `signature`.
+    /// The record as its publisher signed it, with `id` and `signature`. Numbers keep the spelling that the signature
+    /// covers.
     #[schema(value_type = Object)]
     pub signed: serde_json::Value,
+    /// What other nodes measured.
     pub evidence: Evidence,
+    /// When the record arrived at this node.
     pub received_at: u64,
 }
 
-/// What is known about whether a result holds.
+/// What other nodes measured when they ran the script of an experiment again.
 #[derive(Clone, Debug, Serialize, Deserialize, ToSchema)]
 pub struct Evidence {
+    /// `unverified`, `verified`, `disputed`, `upheld` or `rejected`.
     pub verdict: String,
-    /// Median of record, challenger and responses, once a dispute is closed.
+    /// Median of the values of the record, the challenge and the responses. Absent until a dispute is closed.
     pub ground_truth: Option<f64>,
+    /// Largest difference of the metric at which two results count as equal.
     pub tolerance: f64,
+    /// The signed measurements, oldest first, at most 500.
     pub measurements: Vec<Measurement>,
 }
 
-/// One signed re-run.
+/// One signed measurement: a node ran the script of an experiment again.
 #[derive(Clone, Debug, Serialize, Deserialize, ToSchema)]
 pub struct Measurement {
+    /// Id of the control event that holds the measurement.
     pub event_id: String,
     /// `verification`, `challenge` or `challenge_response`.
     pub kind: String,
+    /// Id of the node that measured.
     pub node_id: String,
+    /// Display name of that node. Absent without a profile or a name.
     pub display_name: Option<String>,
+    /// Hardware class of that node's device.
     pub hardware_class: String,
+    /// The metric that the node measured.
     pub value: f64,
+    /// When the node signed the measurement, by its own clock.
     pub timestamp: u64,
-    /// Why it does not count, if it does not.
+    /// Why the measurement does not count for the verdict. Absent when it counts.
     pub ignored: Option<String>,
 }
 
-/// `GET /api/v1/tasks/{id}/graph` of a task of at most 50 000 records: one entry a record, in columns, in
-/// (timestamp, id) order.
+/// The graph of a task of at most 50 000 experiments, in columns: place N of each column belongs to experiment N.
+/// The order is (timestamp, id).
 #[derive(Clone, Debug, Default, Serialize, Deserialize, ToSchema)]
 pub struct GraphColumns {
+    /// Ids of the experiments.
     pub ids: Vec<String>,
-    /// Index of the parent in these columns; -1 where it has none.
+    /// Place of the parent in these columns; -1 without a parent.
     pub parents: Vec<i64>,
+    /// When the experiments were published.
     pub timestamps: Vec<u64>,
+    /// Metrics.
     pub metrics: Vec<f64>,
     /// 0 keep, 1 discard, 2 crash.
     pub statuses: Vec<u8>,
-    /// Index into `class_names`.
+    /// Place of the hardware class in `class_names`.
     pub classes: Vec<u16>,
+    /// Names of the hardware classes.
     pub class_names: Vec<String>,
+    /// Whether the verdict is `verified` or `upheld`.
     pub verified: Vec<bool>,
-    /// On its class's frontier.
+    /// Whether the experiment is on the frontier of its hardware class.
     pub frontier: Vec<bool>,
 }
 
-/// Part of a listing: the answer to every route that lists tasks, nodes, experiments or improvements.
+/// One page of a list.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize, ToSchema)]
 pub struct Page<T> {
-    /// In the listing's order; asked for with `before`, in the opposite one, the nearest first.
+    /// The items in the order of the list. A page that was asked for with `before` has the opposite order.
     pub items: Vec<T>,
-    /// Where to turn round: the cursor of the first item of the listing; none where there is no such item.
+    /// Cursor of the first item. Pass it as `before` to get the items in front of it. Absent when the page is empty.
     pub first: Option<String>,
-    /// What to go on with in the same direction, as `after` or `before`; none at the listing's end.
+    /// Cursor of the last item. Pass it as `after`, or as `before` if this page was asked for with `before`, to get the
+    /// next page. Absent on the last page.
     pub next: Option<String>,
 }
 
-/// Which part of a listing.
+/// Which page of a list.
 #[derive(Clone, Debug, Default, Serialize, Deserialize, IntoParams)]
 #[into_params(parameter_in = Query)]
 pub struct PageQuery {
-    /// What follows this cursor: `next` of the page before.
+    /// The items behind this cursor, which is `next` or `first` of an earlier page. Excludes `before`.
     pub after: Option<String>,
-    /// What stands before this cursor, the nearest first: `first` of a page, or `next` of one that was
-    /// asked for with `before`; `end` gives the last page.
+    /// The items in front of this cursor, the nearest first. `end` begins with the last item of the list. Excludes
+    /// `after`.
     pub before: Option<String>,
-    /// Items at most, 50 when not given.
+    /// Most items in the answer. 50 when not given.
     #[param(minimum = 1, maximum = 500)]
     pub limit: Option<u16>,
 }
 
-/// A record that beat all before it. `GET /api/v1/tasks/{id}/improvements`.
+/// An experiment that was better than all earlier ones.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize, ToSchema)]
 pub struct Improvement {
+    /// Id of the experiment.
     pub id: String,
+    /// When the experiment was published.
     pub timestamp: u64,
+    /// Its metric.
     pub metric: f64,
 }
 
-/// A node's public face. `GET /api/v1/nodes/{id}`; `GET /api/v1/tasks/{id}/nodes` lists them.
+/// A node as other nodes know it.
 #[derive(Clone, Debug, Serialize, Deserialize, ToSchema)]
 pub struct NodeSummary {
+    /// Id of the node: its Ed25519 public key.
     pub node_id: String,
+    /// Display name, from the node's newest profile. Absent without a profile or a name.
     pub display_name: Option<String>,
+    /// What the node's profile says about it.
     pub bio: Option<String>,
+    /// Web address in the node's profile.
     pub website: Option<String>,
+    /// Experiments that the node published.
     pub experiment_count: u64,
+    /// Measurements of other nodes' experiments that count for a verdict.
     pub verification_count: u64,
-    /// -100.0..=100.0
+    /// From -100 to 100, computed from the verdicts on the node's experiments and measurements.
     pub reputation: f64,
+    /// Hardware classes that the node published experiments in.
     pub hardware_classes: Vec<String>,
+    /// Time of the node's newest experiment or counted measurement. Time of its profile when there is neither.
     pub last_activity: u64,
 }
 
-/// One line of what happened. `GET /api/v1/tasks/{id}/activity?limit=N` newest first, and the
-/// data of each `activity` event of `GET /api/v1/events[?task=ID]` (SSE).
+/// One change in the store, in words and numbers. Also the data of an `activity` event of `GET /api/v1/events`.
 #[derive(Clone, Debug, Serialize, Deserialize, ToSchema)]
 pub struct Activity {
-    /// Position in the store's sequence of changes.
+    /// Sequence number of the change.
     pub sequence: u64,
     /// `experiment`, `verification`, `challenge`, `challenge_response`, `dispute`, `task` or `profile`.
     pub kind: String,
+    /// Id of the new object.
     pub id: String,
+    /// Id of the task. Absent for profiles.
     pub task_id: Option<String>,
+    /// Id of the node that signed the object.
     pub node_id: String,
+    /// Display name of that node. Absent without a profile or a name.
     pub display_name: Option<String>,
-    /// The record spoken of; for an experiment its own id.
+    /// Id of the experiment that the object is or concerns.
     pub experiment_id: Option<String>,
+    /// The metric: of the experiment, or as measured again.
     pub value: Option<f64>,
+    /// Status of the experiment: `keep`, `discard` or `crash`.
     pub status: Option<String>,
+    /// Hardware class of the experiment or of the measurement.
     pub hardware_class: Option<String>,
+    /// The change in one sentence, for people.
     pub text: String,
+    /// When the object was signed, by the clock of its signer.
     pub timestamp: u64,
 }
 
-/// The data of each `progress` event of `GET /api/v1/events`: this node's own running experiment.
+/// Progress of the experiment that this node runs. The data of a `progress` event of `GET /api/v1/events`.
 #[derive(Clone, Debug, Serialize, Deserialize, ToSchema)]
-pub struct Progress {
+pub struct ExperimentProgress {
+    /// Id of the task.
     pub task_id: String,
-    /// `research` or `verify`.
+    /// `research` for an experiment of this node, `verify` for a re-run of another node's experiment.
     pub purpose: String,
+    /// Training steps that are done.
     pub step: u64,
+    /// Training steps in total. 0 until the speed is measured.
     pub steps: u64,
+    /// Training loss of the last step, in nats a byte. 0 before the first report.
     pub loss: f64,
+    /// Seconds since the experiment started.
     pub elapsed_seconds: f64,
+    /// What the experiment changes.
     pub description: String,
 }
 
-/// A connected peer. `GET /api/v1/peers`.
+/// A connected peer.
 #[derive(Clone, Debug, Serialize, Deserialize, ToSchema)]
-pub struct Peer {
-    /// `libp2p`, or `legacy` for the existing network's own protocol.
+pub struct ConnectedPeer {
+    /// `libp2p`, or `legacy` for a peer of the existing network.
     pub transport: String,
-    /// libp2p's name for the peer's key. Legacy peers tell none.
+    /// The libp2p peer id. Absent for legacy peers, which do not name themselves.
     pub peer_id: Option<String>,
+    /// Id of the node. Absent for legacy peers, and when the peer id holds no Ed25519 key.
     pub node_id: Option<String>,
-    /// A multiaddr, or host:port of a legacy peer.
+    /// A multiaddr, or `host:port` of a legacy peer.
     pub address: String,
-    /// `outbound` when this node dialled, `inbound` when the peer did; only of legacy peers.
+    /// `outbound` when this node dialled, `inbound` when the peer did. Legacy peers only.
     pub direction: Option<String>,
+    /// Program and version that the peer reports. Absent for legacy peers.
     pub agent: Option<String>,
+    /// Seconds since the connection was made.
     pub connected_seconds: u64,
-    /// Below 0 is bad.
+    /// Standing of the peer. Below 0 the peer has sent bad messages.
     pub score: f64,
-    /// Signed objects that came from it; only of legacy peers.
+    /// Signed objects received from the peer. Legacy peers only.
     pub received: Option<u64>,
-    /// Signed objects sent to it; only of legacy peers.
+    /// Signed objects sent to the peer. Legacy peers only.
     pub sent: Option<u64>,
-    /// `syncing` while one side sends its history, then `live`; only of legacy peers.
+    /// `syncing` while one side sends its history, then `live`. Legacy peers only.
     pub state: Option<String>,
 }
 
-/// Body of `POST /api/v1/tasks`, which answers with the new task's summary.
+/// A task to create.
 #[derive(Clone, Debug, Serialize, Deserialize, ToSchema)]
 pub struct NewTask {
+    /// A short name.
     pub name: String,
+    /// What the task is about.
     pub description: String,
+    /// Kind of task, such as `ml_train`.
     pub task_type: String,
+    /// Kind of script, such as `starlark_train_script`.
     pub artifact_type: String,
+    /// Name of the metric that experiments are compared by, such as `val_bpb`.
     pub metric: String,
-    /// `minimize` or `maximize`.
+    /// Which way the metric improves: `minimize` or `maximize`.
     pub goal: String,
     /// Training time of each experiment, in seconds.
     pub time_budget: u64,
-    /// The text of the base script.
+    /// Text of the base script, which the first experiment runs.
     pub base: String,
-    /// An artifact in this node's store; none: the built-in corpus.
+    /// Content id of a dataset in this node's store. The built-in corpus when absent.
     pub dataset: Option<String>,
 }
 
-/// Answer to `POST /api/v1/objects`.
+/// What became of a signed object.
 #[derive(Clone, Debug, Serialize, Deserialize, ToSchema)]
-pub struct Submitted {
+pub struct SubmittedObject {
     /// `experiment`, `control`, `task` or `profile`.
     pub kind: String,
+    /// Id of the object.
     pub id: String,
-    /// `accepted`, `known`, or `pending` until its parent comes.
+    /// `accepted` when the object is new, `known` when the node had it, `pending` until its parent arrives.
     pub outcome: String,
 }
 
-/// Answer to `POST /api/v1/artifacts`.
+/// An artifact that was stored.
 #[derive(Clone, Debug, Serialize, Deserialize, ToSchema)]
-pub struct Stored {
+pub struct StoredArtifact {
+    /// Content id of the artifact.
     pub cid: String,
-    /// Bytes.
+    /// Size in bytes.
     pub size: u64,
 }
 
-/// Body of, and answer to, `POST /api/v1/task/use`.
+/// The task that a node works on.
 #[derive(Clone, Debug, Serialize, Deserialize, ToSchema)]
 pub struct UseTask {
-    /// A task's id, a unique prefix of it, or its name; none: the most active task.
+    /// In a request: the id of a task, a unique prefix of the id, or its exact name. In an answer: the id. Without a
+    /// task the node follows the most active one.
     pub task: Option<String>,
 }
 
-/// Body of, and answer to, `POST /api/v1/peers`.
+/// A peer to connect to.
 #[derive(Clone, Debug, Serialize, Deserialize, ToSchema)]
-pub struct PeerAddress {
-    /// host:port of a node of the existing network, or a multiaddr.
+pub struct NewPeer {
+    /// A multiaddr of a libp2p peer, or `host:port` of a legacy peer.
     pub address: String,
-}
-
-/// Body of every answer with a status of 400 or above.
-#[derive(Clone, Debug, Serialize, Deserialize, ToSchema)]
-pub struct Problem {
-    pub error: String,
-    /// What to do next.
-    pub hint: Option<String>,
 }

@@ -1,11 +1,12 @@
-//! The live half of the API: a stream of events (SSE) for each reader.
+//! The live half of the API: a stream of server-sent events for each client.
 //!
-//! The store's sequence of changes is the only source of `activity` events: a broadcast merely
-//! says that there is something to read. So a reader that was away resumes by `Last-Event-ID`, and
-//! one that is slow misses nothing: its own place in the sequence waits.
+//! The store's change log is the only source of `activity` events: a broadcast only says that there is something to
+//! read. So a client that was away resumes by `Last-Event-ID`, and a slow client misses nothing: each stream keeps its
+//! own sequence number.
 
 use std::{convert::Infallible, sync::Arc, time::Duration};
 
+use spore_base::progress::RunProgress;
 use spore_protocol::TaskId;
 use tokio::{
     sync::{Semaphore, broadcast::error::RecvError, mpsc, watch},
@@ -17,91 +18,92 @@ use warp::sse::Event;
 use super::{
     live::{self, LiveNode},
     problem::ApiError,
-    view::View,
+    view::StoreView,
 };
 
-/// Readers at once; each costs a task and a queue.
-pub const MAX_READERS: usize = 64;
-/// Events on their way to one reader. A slow reader makes its own task wait, nobody else.
+/// Most streams at once. Each costs a task and a queue.
+pub const MAX_STREAMS: usize = 64;
+/// Events queued for one client. A slow client delays its own stream only.
 const QUEUE: usize = 64;
-/// Changes read from the store at once.
+/// Changes read from the store in one step.
 const PAGE: usize = 256;
-/// Changes that a resuming reader is given at most; one that was away longer starts anew, told so
-/// by `ready`.
+/// Most changes that a resumed stream sends again. A client that was away longer starts at the newest change, and `ready`
+/// says so.
 const MAX_RESUMED: u64 = 10_000;
-/// Time between `status` events while nothing happens; also keeps proxies from closing the stream.
+/// Time between `status` events while nothing happens. It also keeps proxies from closing the stream.
 const HEARTBEAT: Duration = Duration::from_secs(15);
 /// Least time between two `status` events, and between two `progress` events.
 const PACE: Duration = Duration::from_millis(500);
 
-/// One reader's stream, and what it may see.
-pub struct Reader {
-    pub view: View,
-    /// None in an explorer without a node: its store never changes.
+/// What a stream sends.
+pub struct Subscription {
+    pub view: StoreView,
+    /// None in an explorer without a node, whose store never changes.
     pub node: Option<LiveNode>,
-    /// None: the events of all tasks.
+    /// None for the events of all tasks.
     pub task: Option<TaskId>,
-    /// The newest change that the reader has seen.
+    /// Sequence number of the newest change that the client has seen.
     pub last_seen: Option<u64>,
     pub shutdown: watch::Receiver<bool>,
 }
 
-/// What a reader's connection gives out.
-pub type Events = ReceiverStream<Result<Event, Infallible>>;
+/// The events of one stream.
+pub type EventStream = ReceiverStream<Result<Event, Infallible>>;
 
-/// Opens a stream.
+/// Opens a stream, which holds one of `permits` until it ends.
 ///
 /// # Errors
-/// 503 when [`MAX_READERS`] are open.
-pub fn open(reader: Reader, places: &Arc<Semaphore>) -> Result<Events, ApiError> {
-    let place = places.clone().try_acquire_owned().map_err(|_| {
-        ApiError::unavailable(format!("{MAX_READERS} event streams are open already"))
+/// 503 when [`MAX_STREAMS`] are open.
+pub fn open(subscription: Subscription, permits: &Arc<Semaphore>) -> Result<EventStream, ApiError> {
+    let permit = permits.clone().try_acquire_owned().map_err(|_| {
+        ApiError::unavailable(format!("{MAX_STREAMS} event streams are open already"))
             .hint("close another page of this explorer")
     })?;
     let (events, queue) = mpsc::channel(QUEUE);
     tokio::spawn(async move {
-        let mut shutdown = reader.shutdown.clone();
+        let mut shutdown = subscription.shutdown.clone();
         tokio::select! {
             _ = shutdown.wait_for(|stop| *stop) => {}
             () = events.closed() => {}
-            () = serve(reader, &events) => {}
+            () = serve(subscription, &events) => {}
         }
-        drop(place);
+        drop(permit);
     });
     Ok(ReceiverStream::new(queue))
 }
 
-type Queue = mpsc::Sender<Result<Event, Infallible>>;
+type EventQueue = mpsc::Sender<Result<Event, Infallible>>;
 
-/// The reader has gone, or the store cannot be read any more.
-struct Ended;
+/// The client has disconnected, or the store cannot be read any more.
+struct StreamEnded;
 
-async fn serve(reader: Reader, queue: &Queue) {
-    // Subscribed before the first read, so that nothing falls between.
-    let changes = reader.node.as_ref().map(|node| node.events.subscribe());
-    let progress = reader.node.as_ref().map(|node| node.progress.clone());
-    let newest = reader.view.store().sequence();
-    let resumes = reader.last_seen.filter(|seen| *seen <= newest && newest - seen <= MAX_RESUMED);
-    let mut stream = Stream { at: resumes.unwrap_or(newest), reader, queue };
-    let outcome = stream.start(resumes.is_some()).await;
-    if outcome.is_err() {
+async fn serve(subscription: Subscription, queue: &EventQueue) {
+    // Subscribe before the first read, so that no change is missed between the two.
+    let changes = subscription.node.as_ref().map(|node| node.events.subscribe());
+    let progress = subscription.node.as_ref().map(|node| node.progress.clone());
+    let newest = subscription.view.store().sequence();
+    let resumes = subscription.last_seen.filter(|seen| *seen <= newest && newest - seen <= MAX_RESUMED);
+    let mut feed = EventFeed { at: resumes.unwrap_or(newest), subscription, queue };
+    let started = feed.start(resumes.is_some()).await;
+    if started.is_err() {
         return;
     }
     match (changes, progress) {
-        (Some(changes), Some(progress)) => stream.follow(changes, progress).await,
+        (Some(changes), Some(progress)) => feed.follow(changes, progress).await,
         _ => queue.closed().await,
     }
 }
 
-struct Stream<'a> {
-    reader: Reader,
-    queue: &'a Queue,
-    /// The newest change dealt with.
+/// The task behind one stream.
+struct EventFeed<'a> {
+    subscription: Subscription,
+    queue: &'a EventQueue,
+    /// Sequence number of the newest change that was sent or skipped.
     at: u64,
 }
 
-impl Stream<'_> {
-    async fn start(&mut self, resumed: bool) -> Result<(), Ended> {
+impl EventFeed<'_> {
+    async fn start(&mut self, resumed: bool) -> Result<(), StreamEnded> {
         let ready = serde_json::json!({ "sequence": self.at, "resumed": resumed });
         self.send(Event::default().event("ready").retry(Duration::from_secs(2)).data(ready.to_string())).await?;
         self.activities().await?;
@@ -111,7 +113,7 @@ impl Stream<'_> {
     async fn follow(
         &mut self,
         mut changes: tokio::sync::broadcast::Receiver<spore_ingest::StoreEvent>,
-        mut progress: watch::Receiver<Option<spore_base::progress::RunProgress>>,
+        mut progress: watch::Receiver<Option<RunProgress>>,
     ) {
         let mut heartbeat = interval(HEARTBEAT);
         heartbeat.set_missed_tick_behavior(MissedTickBehavior::Delay);
@@ -147,14 +149,14 @@ impl Stream<'_> {
         }
     }
 
-    /// Sends what the store has beyond [`Stream::at`].
-    async fn activities(&mut self) -> Result<(), Ended> {
+    /// Sends the changes after [`EventFeed::at`].
+    async fn activities(&mut self) -> Result<(), StreamEnded> {
         loop {
-            let (view, after, task) = (self.reader.view.clone(), self.at, self.reader.task);
+            let (view, after, task) = (self.subscription.view.clone(), self.at, self.subscription.task);
             let read = tokio::task::spawn_blocking(move || read(&view, after, task)).await;
-            let (events, newest) = read.map_err(|_| Ended)?.map_err(|error| {
+            let (events, newest) = read.map_err(|_| StreamEnded)?.map_err(|error| {
                 tracing::warn!(%error, "an event stream ends: the store cannot be read");
-                Ended
+                StreamEnded
             })?;
             for event in events {
                 self.send(event).await?;
@@ -166,36 +168,36 @@ impl Stream<'_> {
         }
     }
 
-    async fn status(&self) -> Result<(), Ended> {
-        let live = match &self.reader.node {
+    async fn status(&self) -> Result<(), StreamEnded> {
+        let live = match &self.subscription.node {
             Some(node) => node.now().await,
-            None => live::Live::offline(self.reader.task),
+            None => live::Live::offline(self.subscription.task),
         };
-        let view = self.reader.view.clone();
-        let status = tokio::task::spawn_blocking(move || view.status(&live)).await.map_err(|_| Ended)?;
+        let view = self.subscription.view.clone();
+        let status = tokio::task::spawn_blocking(move || view.status(&live)).await.map_err(|_| StreamEnded)?;
         match status {
             Ok(status) => self.send(event("status", &status)).await,
-            Err(_) => Err(Ended),
+            Err(_) => Err(StreamEnded),
         }
     }
 
-    async fn send(&self, event: Event) -> Result<(), Ended> {
-        self.queue.send(Ok(event)).await.map_err(|_| Ended)
+    async fn send(&self, event: Event) -> Result<(), StreamEnded> {
+        self.queue.send(Ok(event)).await.map_err(|_| StreamEnded)
     }
 }
 
 fn event<T: serde::Serialize>(name: &'static str, data: &T) -> Event {
-    // The shapes of the API have no map keys but text, so this cannot fail.
+    // Only map keys that are no text make serialisation fail, and the shapes of the API have none.
     Event::default().event(name).data(serde_json::to_string(data).unwrap_or_default())
 }
 
-/// The events after a place in the sequence, and the place after them.
-fn read(view: &View, after: u64, task: Option<TaskId>) -> Result<(Vec<Event>, u64), ApiError> {
+/// The events after a sequence number, and the sequence number of the last one.
+fn read(view: &StoreView, after: u64, task: Option<TaskId>) -> Result<(Vec<Event>, u64), ApiError> {
     let changes = view.store().changes_since(after, PAGE)?;
     let newest = changes.last().map_or(after, |change| change.sequence);
     let mut events = Vec::new();
     for change in changes.iter().filter(|change| task.is_none() || change.task_id == task) {
-        if let Some(activity) = view.tell(change)? {
+        if let Some(activity) = view.activity_of(change)? {
             events.push(event("activity", &activity).id(change.sequence.to_string()));
         }
     }

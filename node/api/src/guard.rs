@@ -1,13 +1,14 @@
-//! Who may ask: the name a request came by, the token that writing needs, and the headers that
-//! keep a browser from doing more than showing the page.
+//! Access control: the host name of a request, the node's token, and headers that keep a browser from doing more than
+//! showing the page.
 
 use std::net::IpAddr;
 
+use subtle::ConstantTimeEq;
 use warp::http::{HeaderMap, HeaderValue, header};
 
 use super::problem::ApiError;
 
-/// Headers of every answer. The page's script, styles and data are this server's own.
+/// Headers of every answer. The page's scripts, styles and data come from this server only.
 const SECURITY: [(header::HeaderName, &str); 5] = [
     (
         header::CONTENT_SECURITY_POLICY,
@@ -26,8 +27,8 @@ pub fn secure(headers: &mut HeaderMap) {
     }
 }
 
-/// Refuses a request that came by a foreign name to a server for this machine alone: a web page
-/// can make its own name point to 127.0.0.1 and would then be of one origin with this API.
+/// Refuses a request by another host name, if the server is bound to this machine alone. A web page can make its own
+/// name resolve to 127.0.0.1, and would then have the same origin as this API (DNS rebinding).
 ///
 /// # Errors
 /// 421.
@@ -44,20 +45,15 @@ pub fn check_host(bound: IpAddr, headers: &HeaderMap) -> Result<(), ApiError> {
     if local { Ok(()) } else { Err(ApiError::misdirected()) }
 }
 
-/// Refuses a writing request without the node's token.
+/// Refuses a request without the node's token. An empty token admits nobody.
 ///
 /// # Errors
 /// 401.
 pub fn check_token(token: &str, headers: &HeaderMap) -> Result<(), ApiError> {
     let given = headers.get(header::AUTHORIZATION).and_then(|value| value.to_str().ok());
     let given = given.and_then(|value| value.strip_prefix("Bearer ")).unwrap_or_default();
-    if same(token.as_bytes(), given.trim().as_bytes()) { Ok(()) } else { Err(ApiError::unauthorized()) }
-}
-
-/// Compares in a time that tells nothing of where the first difference is.
-fn same(a: &[u8], b: &[u8]) -> bool {
-    let differences = a.iter().zip(b).fold(0, |seen, (x, y)| seen | (x ^ y));
-    !a.is_empty() && a.len() == b.len() && std::hint::black_box(differences) == 0
+    let equal = token.as_bytes().ct_eq(given.trim().as_bytes());
+    if !token.is_empty() && bool::from(equal) { Ok(()) } else { Err(ApiError::token_required()) }
 }
 
 #[cfg(test)]
@@ -69,20 +65,20 @@ mod tests {
     }
 
     #[test]
-    fn only_local_names_reach_a_local_server() {
+    fn local_server_refuses_foreign_host_names() {
         let local = IpAddr::from([127, 0, 0, 1]);
         for host in ["127.0.0.1:8470", "localhost", "LOCALHOST:1", "[::1]:8470", "127.0.0.2"] {
             assert!(check_host(local, &with(header::HOST, host)).is_ok(), "{host}");
         }
         for host in ["evil.example:8470", "127.0.0.1.evil.example", "10.0.0.1", "", "localhost.evil.example"] {
-            assert_eq!(check_host(local, &with(header::HOST, host)).unwrap_err().status, 421, "{host}");
+            assert_eq!(check_host(local, &with(header::HOST, host)).unwrap_err().status(), 421, "{host}");
         }
         assert!(check_host(IpAddr::from([0, 0, 0, 0]), &with(header::HOST, "any.example")).is_ok());
         assert!(check_host(local, &HeaderMap::new()).is_err());
     }
 
     #[test]
-    fn writing_needs_the_whole_token() {
+    fn token_must_match_in_full() {
         for (given, good) in [
             ("Bearer sesame", true),
             ("Bearer sesam", false),
@@ -92,6 +88,6 @@ mod tests {
         ] {
             assert_eq!(check_token("sesame", &with(header::AUTHORIZATION, given)).is_ok(), good, "{given}");
         }
-        assert!(check_token("", &with(header::AUTHORIZATION, "Bearer ")).is_err(), "an empty token opens nothing");
+        assert!(check_token("", &with(header::AUTHORIZATION, "Bearer ")).is_err(), "an empty token admits nobody");
     }
 }

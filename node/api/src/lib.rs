@@ -1,20 +1,19 @@
 //! The HTTP API and the explorer's page, served by warp.
 //!
-//! A request is guarded ([`guard`]), then read ([`read`]), streamed ([`events`], [`compact`]) or written
-//! ([`write`]); the store is looked after in [`upkeep`]; everything else is the page's ([`page`]). What the
-//! store holds is converted in [`view`] alone, which commands without a node use as well, and listed page by
-//! page ([`paging`], [`listings`]).
+//! [`guard`] checks a request, [`route`] names what it asks for, and the answer comes from [`read`], [`write`], a stream
+//! ([`events`], [`compact`]) or a job on the store ([`upkeep`]). Every other path belongs to the page ([`page`]). [`view`]
+//! converts what the store holds, for the server and for commands without a node. [`ports`] names what the API needs of
+//! the rest of the node.
 //!
 //! Never here: rules about what is valid or best, and signing.
 #![cfg_attr(test, allow(clippy::unwrap_used, clippy::expect_used, clippy::panic, clippy::indexing_slicing))]
 
-pub mod activity;
 mod compact;
 pub mod dto;
+mod etag;
 pub mod events;
 mod graph;
 mod guard;
-mod listings;
 pub mod live;
 pub mod openapi;
 pub mod page;
@@ -23,7 +22,6 @@ pub mod ports;
 pub mod problem;
 pub mod query;
 pub mod read;
-mod resolve;
 pub mod route;
 #[cfg(test)]
 mod tests;
@@ -46,55 +44,58 @@ use warp::{
 };
 
 use self::{
-    events::Reader,
+    events::Subscription,
     live::{Live, LiveNode},
     problem::ApiError,
     query::Query,
     route::Route,
     upkeep::Upkeep,
-    view::View,
+    view::StoreView,
 };
 
-/// Reading requests answered at once; more wait. Each takes a blocking thread, and readers must
-/// not take all of those that `ingest` needs.
+/// Reading requests that are answered at once; more wait. Each takes a blocking thread, and readers must not take all
+/// of those that the ingest service needs.
 const MAX_READS: usize = 32;
 /// How long open connections may go on after shutdown.
 const LINGER: Duration = Duration::from_secs(2);
 
-/// What the server needs. Shared by all requests.
+/// What the server needs. All requests share it.
 pub struct Api {
-    pub view: View,
+    pub view: StoreView,
     /// None for an explorer without a node.
     pub node: Option<LiveNode>,
     /// The configured task, for an explorer without a node.
     pub pinned: Option<spore_protocol::TaskId>,
-    /// What writing requests must bear; with none nothing can be written.
+    /// The token that requests need to change the node. Without one, no request can.
     pub token: Option<String>,
-    /// Serves the page too, not the API alone.
+    /// Whether the server serves the page beside the API.
     pub page: bool,
     pub shutdown: watch::Receiver<bool>,
 }
 
-struct Shared {
+struct Server {
     api: Api,
     bound: SocketAddr,
-    readers: Arc<Semaphore>,
+    /// Permits for event streams.
+    streams: Arc<Semaphore>,
+    /// Permits for reading the store.
     reads: Arc<Semaphore>,
+    /// Permits for sending a whole graph.
     graphs: Arc<Semaphore>,
     upkeep: Upkeep,
 }
 
-/// Serves until shutdown. `listener` is bound already, so that a busy port is the caller's error.
+/// Serves until shutdown. The caller binds `listener`, and so can report a port that is in use.
 ///
 /// # Errors
 /// When the listener has no address.
 pub async fn serve(api: Api, listener: TcpListener) -> std::io::Result<()> {
     let mut shutdown = api.shutdown.clone();
     let bound = listener.local_addr()?;
-    let shared = Arc::new(Shared {
+    let server = Arc::new(Server {
         api,
         bound,
-        readers: Arc::new(Semaphore::new(events::MAX_READERS)),
+        streams: Arc::new(Semaphore::new(events::MAX_STREAMS)),
         reads: Arc::new(Semaphore::new(MAX_READS)),
         graphs: Arc::new(Semaphore::new(compact::MAX_SENT)),
         upkeep: Upkeep::default(),
@@ -105,11 +106,12 @@ pub async fn serve(api: Api, listener: TcpListener) -> std::io::Result<()> {
         .and(query)
         .and(warp::header::headers_cloned())
         .and(warp::body::stream())
-        .and(warp::any().map(move || shared.clone()))
+        .and(warp::any().map(move || server.clone()))
         .then(
-            |method: Method, path: FullPath, query: String, headers: HeaderMap, body, shared: Arc<Shared>| async move {
-                let request = Request { method, path: path.as_str().to_owned(), query: Query::parse(&query), headers };
-                shared.answer(request, body).await
+            |method: Method, path: FullPath, query: String, headers: HeaderMap, body, server: Arc<Server>| async move {
+                let request =
+                    ApiRequest { method, path: path.as_str().to_owned(), query: Query::parse(&query), headers };
+                server.answer(request, body).await
             },
         );
     let mut ending = shutdown.clone();
@@ -127,28 +129,28 @@ pub async fn serve(api: Api, listener: TcpListener) -> std::io::Result<()> {
     Ok(())
 }
 
-struct Request {
+struct ApiRequest {
     method: Method,
     path: String,
     query: Query,
     headers: HeaderMap,
 }
 
-impl Shared {
-    async fn answer<S, B, E>(&self, request: Request, body: S) -> Response
+impl Server {
+    async fn answer<S, B, E>(&self, request: ApiRequest, body: S) -> Response
     where
         S: Stream<Item = Result<B, E>>,
         B: Buf,
     {
         let mut response = match guard::check_host(self.bound.ip(), &request.headers) {
-            Ok(()) => self.route(&request, body).await.unwrap_or_else(|error| refuse(&error)),
-            Err(error) => refuse(&error),
+            Ok(()) => self.dispatch(&request, body).await.unwrap_or_else(|error| failure(&error)),
+            Err(error) => failure(&error),
         };
         guard::secure(response.headers_mut());
         response
     }
 
-    async fn route<S, B, E>(&self, request: &Request, body: S) -> Result<Response, ApiError>
+    async fn dispatch<S, B, E>(&self, request: &ApiRequest, body: S) -> Result<Response, ApiError>
     where
         S: Stream<Item = Result<B, E>>,
         B: Buf,
@@ -159,13 +161,11 @@ impl Shared {
             return match (reads, self.api.page) {
                 (false, _) => Err(ApiError::method_not_allowed()),
                 (true, true) => Ok(page::answer(path, &request.headers)),
-                (true, false) => {
-                    Err(ApiError::not_found("this node serves its API only").hint("start it without --no-web"))
-                }
+                (true, false) => Err(ApiError::no_page()),
             };
         }
         let route = Route::parse(&request.method, path);
-        // A request to write is refused before anything is said of its path.
+        // A writing request without the token gets no word about its path.
         if route.as_ref().map_or(!reads, Route::needs_token) {
             guard::check_token(self.api.token.as_deref().unwrap_or_default(), &request.headers)?;
         }
@@ -182,13 +182,13 @@ impl Shared {
         }
     }
 
-    async fn compact_graph(&self, task: String, request: &Request) -> Result<Response, ApiError> {
+    async fn compact_graph(&self, task: String, request: &ApiRequest) -> Result<Response, ApiError> {
         let permits = compact::Permits { reads: &self.reads, graphs: &self.graphs };
         let since = request.query.get("since");
         compact::answer(self.api.view.clone(), permits, task, since, &request.headers).await
     }
 
-    async fn write<S, B, E>(&self, route: &Route, request: &Request, body: S) -> Result<Response, ApiError>
+    async fn write<S, B, E>(&self, route: &Route, request: &ApiRequest, body: S) -> Result<Response, ApiError>
     where
         S: Stream<Item = Result<B, E>>,
         B: Buf,
@@ -197,40 +197,39 @@ impl Shared {
         if *route == Route::Upkeep {
             let (job, store) = (write::read_json(body).await?, self.api.view.store().clone());
             let lines = self.upkeep.start(job, store, self.api.shutdown.clone())?;
-            return Ok(ndjson(warp::reply::stream(lines).into_response()));
+            return Ok(uncached("application/x-ndjson", warp::reply::stream(lines).into_response()));
         }
-        let answer = write::take(&self.api.view, node, route, &request.query, body).await?;
+        let answer = write::answer(&self.api.view, node, route, &request.query, body).await?;
         Ok(respond("application/json", answer))
     }
 
-    async fn read(&self, route: Route, request: &Request) -> Result<Response, ApiError> {
-        let turn = self.reads.clone().acquire_owned().await;
-        let turn = turn.map_err(|_| ApiError::unavailable("the node is shutting down"))?;
+    async fn read(&self, route: Route, request: &ApiRequest) -> Result<Response, ApiError> {
+        let permit = self.reads.clone().acquire_owned().await;
+        let permit = permit.map_err(|_| ApiError::unavailable("the node is stopping"))?;
         let live = match &self.api.node {
             Some(node) if read::needs_live(&route) => node.now().await,
             _ => Live::offline(self.api.pinned),
         };
         let (view, query) = (self.api.view.clone(), request.query.clone());
-        let answer = tokio::task::spawn_blocking(move || {
-            // It goes with the work, which does not end when the reader goes away.
-            let _turn = turn;
+        let content = tokio::task::spawn_blocking(move || {
+            // Hold the permit until the blocking read ends. A client that disconnects does not cancel the read.
+            let _permit = permit;
             read::answer(&view, &live, &route, &query)
         });
-        let answer = answer.await;
-        let answer = answer.map_err(|_| ApiError::internal("the store's thread ended early"))??;
-        let mut response = respond(answer.content_type, answer.body.as_ref().clone());
-        if answer.content_type == compact::BINARY {
+        let content = content.await.map_err(|_| ApiError::thread_ended())??;
+        let mut response = respond(content.content_type, content.body.as_ref().clone());
+        if content.content_type == compact::BINARY {
             response.headers_mut().insert(header::CONTENT_DISPOSITION, HeaderValue::from_static("attachment"));
         }
         Ok(response)
     }
 
-    async fn stream(&self, request: &Request) -> Result<Response, ApiError> {
+    async fn stream(&self, request: &ApiRequest) -> Result<Response, ApiError> {
         let task = match request.query.get("task") {
             Some(text) => {
                 let (view, text) = (self.api.view.clone(), text.to_owned());
                 let found = tokio::task::spawn_blocking(move || view.resolve_task(&text)).await;
-                Some(found.map_err(|_| ApiError::internal("the store's thread ended early"))??)
+                Some(found.map_err(|_| ApiError::thread_ended())??)
             }
             None => None,
         };
@@ -239,33 +238,31 @@ impl Shared {
             .get("last-event-id")
             .and_then(|value| value.to_str().ok())
             .and_then(|text| text.parse().ok());
-        let reader = Reader {
+        let subscription = Subscription {
             view: self.api.view.clone(),
             node: self.api.node.clone(),
             task,
             last_seen,
             shutdown: self.api.shutdown.clone(),
         };
-        Ok(warp::sse::reply(events::open(reader, &self.readers)?).into_response())
+        Ok(warp::sse::reply(events::open(subscription, &self.streams)?).into_response())
     }
 }
 
 fn respond(content_type: &'static str, body: Vec<u8>) -> Response {
-    let mut response = Response::new(body.into());
+    uncached(content_type, Response::new(body.into()))
+}
+
+/// An answer that no client may keep.
+fn uncached(content_type: &'static str, mut response: Response) -> Response {
     response.headers_mut().insert(header::CONTENT_TYPE, HeaderValue::from_static(content_type));
     response.headers_mut().insert(header::CACHE_CONTROL, HeaderValue::from_static("no-store"));
     response
 }
 
-fn ndjson(mut response: Response) -> Response {
-    response.headers_mut().insert(header::CONTENT_TYPE, HeaderValue::from_static("application/x-ndjson"));
-    response.headers_mut().insert(header::CACHE_CONTROL, HeaderValue::from_static("no-store"));
-    response
-}
-
-fn refuse(error: &ApiError) -> Response {
+fn failure(error: &ApiError) -> Response {
     let body = serde_json::to_vec(&error.problem()).unwrap_or_default();
     let mut response = respond("application/json", body);
-    *response.status_mut() = StatusCode::from_u16(error.status).unwrap_or(StatusCode::INTERNAL_SERVER_ERROR);
+    *response.status_mut() = StatusCode::from_u16(error.status()).unwrap_or(StatusCode::INTERNAL_SERVER_ERROR);
     response
 }

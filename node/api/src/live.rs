@@ -1,4 +1,4 @@
-//! What only a running process knows: peers, addresses, what it is doing.
+//! The state that only a running process knows: its peers, its addresses, and what it does.
 
 use std::{
     collections::BTreeMap,
@@ -6,42 +6,47 @@ use std::{
     time::{Duration, Instant},
 };
 
-use spore_base::mode::Mode;
-use spore_base::progress::RunProgress;
-use spore_ingest::{IngestHandle, StoreEvent};
+use spore_base::{
+    mode::Mode,
+    progress::{Purpose, RunProgress},
+};
+use spore_ingest::{IngestHandle, StoreEvent, Trouble};
 use spore_protocol::TaskId;
 use tokio::sync::{broadcast, watch};
 
 use super::{
     dto,
     ports::{Networks, TaskMaker},
+    problem::ProblemKind,
 };
 
-/// The process at one moment, in the API's words.
+/// The state of the process at one moment.
 #[derive(Clone, Debug, Default)]
 pub struct Live {
-    /// `research`, `verify` or `relay`; `offline` without a node.
+    /// `research`, `verify` or `relay`. `offline` without a node.
     pub mode: &'static str,
-    /// The task that is pinned or worked on; none: the most active one.
+    /// The task that the node works on or that is pinned. None: the most active task.
     pub active_task: Option<TaskId>,
     pub hardware_class: Option<String>,
     pub device: Option<String>,
     pub listen_addresses: Vec<String>,
     pub legacy_listen_addresses: Vec<String>,
-    pub peers: Vec<dto::Peer>,
+    pub peers: Vec<dto::ConnectedPeer>,
     pub rejected: BTreeMap<String, u64>,
     pub uptime: Duration,
+    /// What keeps the store from taking objects. None while nothing does.
+    pub problem: Option<ProblemKind>,
     pub activity: String,
 }
 
 impl Live {
-    /// No node runs; `pinned` is the task that the configuration names.
+    /// The state without a node. `pinned` is the task that the configuration names.
     pub fn offline(pinned: Option<TaskId>) -> Self {
         Self { mode: "offline", active_task: pinned, activity: "no node is running".into(), ..Self::default() }
     }
 }
 
-/// The running node, as the API holds it. Cheap to clone.
+/// Handle to the running node. Cheap to clone.
 #[derive(Clone)]
 pub struct LiveNode {
     pub mode: Mode,
@@ -58,12 +63,13 @@ pub struct LiveNode {
 }
 
 impl LiveNode {
-    /// The node now.
+    /// The state of the node now.
     pub async fn now(&self) -> Live {
         let networks = self.networks.snapshot().await;
         let progress = self.progress.borrow().clone();
         let pinned = *self.pinned.borrow();
-        // The network counts what it cannot decode, `ingest` what is decoded and not valid.
+        let trouble = self.ingest.trouble();
+        // The network counts messages that it cannot decode. The ingest service counts objects that are not valid.
         let mut rejected: BTreeMap<String, u64> = BTreeMap::new();
         for (code, count) in networks.rejected.iter().chain(&self.ingest.rejected()) {
             *rejected.entry((*code).to_owned()).or_default() += count;
@@ -75,16 +81,17 @@ impl LiveNode {
             device: self.device.clone(),
             listen_addresses: networks.listen_addresses,
             legacy_listen_addresses: networks.legacy_listen_addresses,
-            activity: self.activity(progress.as_ref(), networks.peers.len()),
+            activity: self.activity(trouble.as_ref(), progress.as_ref(), networks.peers.len()),
+            problem: trouble.as_ref().map(problem_of),
             peers: networks.peers,
             rejected,
             uptime: self.started.elapsed(),
         }
     }
 
-    fn activity(&self, progress: Option<&RunProgress>, peers: usize) -> String {
-        if let Some(trouble) = self.ingest.trouble() {
-            return trouble;
+    fn activity(&self, trouble: Option<&Trouble>, progress: Option<&RunProgress>, peers: usize) -> String {
+        if let Some(trouble) = trouble {
+            return trouble.to_string();
         }
         let peers = match peers {
             0 => "no peers yet".to_owned(),
@@ -95,21 +102,28 @@ impl LiveNode {
             (Some(progress), _) => format!("{} {}", doing(progress), progress.description),
             (None, Mode::Research) => format!("choosing the next experiment ({peers})"),
             (None, Mode::Verify) => format!("waiting for records to verify ({peers})"),
-            (None, Mode::Relay) => format!("passing records on ({peers})"),
+            (None, Mode::Relay) => format!("relaying records ({peers})"),
         }
+    }
+}
+
+const fn problem_of(trouble: &Trouble) -> ProblemKind {
+    match trouble {
+        Trouble::Refusing => ProblemKind::DiskFull,
+        Trouble::Damaged(_) => ProblemKind::DamagedStore,
     }
 }
 
 fn doing(progress: &RunProgress) -> &'static str {
     match progress.purpose {
-        spore_base::progress::Purpose::Research => "training:",
-        spore_base::progress::Purpose::Verify => "re-running:",
+        Purpose::Research => "training:",
+        Purpose::Verify => "re-running:",
     }
 }
 
-/// The running experiment in the API's words.
-pub fn progress(progress: &RunProgress) -> dto::Progress {
-    dto::Progress {
+/// The progress of the running experiment.
+pub fn progress(progress: &RunProgress) -> dto::ExperimentProgress {
+    dto::ExperimentProgress {
         task_id: progress.task_id.to_string(),
         purpose: progress.purpose.name().into(),
         step: progress.step,

@@ -1,5 +1,6 @@
-//! The API as a document (OpenAPI 3.1), from which the page's types are made.
+//! The API as a document (OpenAPI 3.1), from which the page's types are generated.
 //!
+//! Paths come from [`Route`]; a test compares the routes of the document with the routes that are served.
 //! `node/openapi.json` is this document under review; a test compares them.
 
 use utoipa::{
@@ -12,10 +13,11 @@ use utoipa::{
 };
 
 use super::{
+    compact::BINARY,
     dto,
+    problem::Problem,
     route::{ID, Route},
-    upkeep::shapes::{Job, PendingPage, StoreStats, UpkeepLine},
-    write,
+    upkeep::shapes::{PendingPage, PinOutcome, StoreStats, UpkeepJob, UpkeepLine},
 };
 
 /// The document, as it is served and checked in.
@@ -27,31 +29,38 @@ pub fn document() -> String {
 
 #[derive(OpenApi)]
 #[openapi(
-    info(title = "Spore node", description = "Tasks, experiments, frontiers and what verified them, as one node knows them."),
-    paths(
-        status, stat, peers, tasks, task, graph, graph_bin, frontier, task_experiments, improvements, task_activity,
-        task_nodes, activity, experiments, experiment, children, search, nodes, node, profile, artifact, events, write::create_task,
-        write::submit, write::store_artifact, write::use_task, write::add_peer, write::remove_peer, upkeep, upkeep_stats,
-        upkeep_pending, upkeep_pins, write::add_pin, write::remove_pin
+    info(
+        title = "Spore node",
+        description = "Tasks, experiments, frontiers and verdicts, as one Spore node knows them.\n\nIds and hashes are lower-case hex. Times are Unix seconds. Metrics are plain numbers in the task's own unit. \"The existing network\" is the one of the Python implementation, whose peers are called legacy peers."
     ),
-    components(schemas(dto::Activity, dto::Progress, dto::Status)),
-    modifiers(&Token, &Pages)
+    paths(
+        status, stat, openapi, peers, tasks, task, graph, graph_bin, frontier, task_experiments, improvements,
+        task_activity, task_nodes, activity, experiments, experiment, children, search, nodes, node, profile, artifact,
+        events, create_task, submit, store_artifact, use_task, add_peer, remove_peer, upkeep, upkeep_stats,
+        upkeep_pending, upkeep_pins, add_pin, remove_pin
+    ),
+    components(schemas(dto::Activity, dto::ExperimentProgress, dto::NodeStatus)),
+    modifiers(&Token, &PageItems)
 )]
 struct Document;
 
+/// Adds the scheme of the token that requests need to change the node.
 struct Token;
 
 impl Modify for Token {
     fn modify(&self, document: &mut utoipa::openapi::OpenApi) {
-        let token = SecurityScheme::Http(HttpBuilder::new().scheme(HttpAuthScheme::Bearer).build());
-        document.components.get_or_insert_default().add_security_scheme("token", token);
+        let token = HttpBuilder::new()
+            .scheme(HttpAuthScheme::Bearer)
+            .description(Some("The node's token. The file `api_token` of the node's data directory holds it."));
+        let components = document.components.get_or_insert_default();
+        components.add_security_scheme("token", SecurityScheme::Http(token.build()));
     }
 }
 
-/// Has pages name what they are of, where the derived schemas repeat all of it.
-struct Pages;
+/// Makes each page refer to the schema of its items. The derived schemas repeat that schema in full.
+struct PageItems;
 
-impl Modify for Pages {
+impl Modify for PageItems {
     fn modify(&self, document: &mut utoipa::openapi::OpenApi) {
         for (name, schema) in &mut document.components.get_or_insert_default().schemas {
             let Some(item) = name.strip_prefix("Page_") else { continue };
@@ -64,126 +73,221 @@ impl Modify for Pages {
     }
 }
 
-/// Declares what [`super::read::answer`] serves.
-macro_rules! routes {
-    ($($(#[$doc:meta])* $name:ident $route:expr, ($($parameter:tt)*) -> $body:ty;)*) => {$(
-        $(#[$doc])*
-        #[utoipa::path(get, path = $route.template(), params($($parameter)*),
-            responses((status = 200, body = $body), (status = "4XX", body = dto::Problem), (status = "5XX", body = dto::Problem)))]
-        #[allow(dead_code, reason = "the attribute reads the declaration; `read::answer` does the work")]
+const TASK: &str = "Id of the task, a unique prefix of the id, or the exact name of the task.";
+const ONE_TASK: &str =
+    "Only this task: its id, a unique prefix of the id, or its exact name. All tasks when not given.";
+const SINCE: &str = "The cursor of an earlier answer: this answer has the experiments that were added or changed after it. \
+    It has all experiments, and says so in its content byte, where the node cannot tell the changes: after a restart, a \
+    new root of the task or thousands of changes.";
+const EXPERIMENT: &str = "Id of the experiment, or a unique prefix of the id.";
+const NODE: &str = "Id of the node, or a unique prefix of the id.";
+const CID: &str = "Content id of the artifact: the SHA-256 of its bytes, 64 lower-case hex digits.";
+const CLASS: &str = "Only this hardware class, such as `RTX_4090` or `CPU`. All classes together when not given.";
+const LIMIT: &str = "Most items in the answer, from 1 to 500. 50 when not given.";
+const ORDER: &str =
+    "`time`: newest first. `metric`: best first, without crashed and stray experiments. `time` when not given.";
+
+/// Declares operations for the attributes, which describe them.
+macro_rules! operations {
+    ($($(#[$attribute:meta])* $name:ident;)*) => {$(
+        $(#[$attribute])*
+        #[allow(dead_code, reason = "the attribute reads the declaration; `read` and `write` answer the requests")]
         fn $name() {}
     )*};
 }
 
-routes! {
-    /// The node's state.
-    status Route::Status, () -> dto::Status;
-    /// Counts by the keys of the Python implementation.
-    stat Route::Stat, () -> serde_json::Value;
-    /// Connected peers.
-    peers Route::Peers, () -> Vec<dto::Peer>;
-    /// The tasks, the most active first.
-    tasks Route::Tasks, (dto::PageQuery) -> dto::Page<dto::TaskSummary>;
-    /// One task, by id, unique prefix or name.
-    task Route::Task(ID), (("id" = String, Path)) -> dto::TaskSummary;
-    /// The unbeaten records, best first.
-    frontier Route::Frontier(ID), (("id" = String, Path), ("class" = Option<String>, Query, description = "a hardware class; without it, all together"), dto::PageQuery) -> dto::Page<dto::Experiment>;
-    /// A task's records.
-    task_experiments Route::TaskExperiments(ID), (("id" = String, Path), ("order" = Option<String>, Query, description = "`time`: the newest first; `metric`: the best first, without crashes and strays"), dto::PageQuery) -> dto::Page<dto::Experiment>;
-    /// The records that beat all before them, by time.
-    improvements Route::Improvements(ID), (("id" = String, Path), ("class" = Option<String>, Query, description = "a hardware class; without it, all together"), dto::PageQuery) -> dto::Page<dto::Improvement>;
-    /// What happened in a task, newest first.
-    task_activity Route::TaskActivity(ID), (("id" = String, Path), ("limit" = Option<usize>, Query, description = "1 to 500")) -> Vec<dto::Activity>;
-    /// Who works on a task, by id.
-    task_nodes Route::TaskNodes(ID), (("id" = String, Path), dto::PageQuery) -> dto::Page<dto::NodeSummary>;
-    /// What happened, newest first.
-    activity Route::Activity, (("limit" = Option<usize>, Query, description = "1 to 500")) -> Vec<dto::Activity>;
-    /// All records, or one node's, newest first.
-    experiments Route::Experiments, (("node" = Option<String>, Query, description = "a node's id or unique prefix"), dto::PageQuery) -> dto::Page<dto::Experiment>;
-    /// A record with its lineage, code, signed object and evidence.
-    experiment Route::Experiment(ID), (("id" = String, Path, description = "id or unique prefix")) -> dto::ExperimentDetail;
-    /// The records built on one, by time.
-    children Route::Children(ID), (("id" = String, Path, description = "id or unique prefix"), dto::PageQuery) -> dto::Page<dto::Experiment>;
-    /// Records by the words of their description and hypothesis, the last to arrive first. On the first page
-    /// those lead whose id begins with the question. A page may be short, even empty, and yet have a next one.
-    search Route::Search, (("q" = String, Query, description = "words that must all be there, or the first digits of an id (4 at least)"), ("task" = Option<String>, Query, description = "one task's records only"), dto::PageQuery) -> dto::Page<dto::Experiment>;
-    /// All nodes, by id.
-    nodes Route::Nodes, (dto::PageQuery) -> dto::Page<dto::NodeSummary>;
-    /// One node, by id or unique prefix.
-    node Route::Node(ID), (("id" = String, Path)) -> dto::NodeSummary;
-    /// A node's profile as it was signed.
-    profile Route::Profile(ID), (("id" = String, Path)) -> serde_json::Value;
+/// Declares operations that answer `GET` with JSON.
+macro_rules! reading {
+    ($($(#[$doc:meta])* $name:ident $route:expr, ($($parameter:tt)*) -> $body:ty;)*) => {
+        operations! {$(
+            $(#[$doc])*
+            #[utoipa::path(get, path = $route.template(), params($($parameter)*),
+                responses((status = 200, body = $body), (status = "4XX", body = Problem), (status = "5XX", body = Problem)))]
+            $name;
+        )*}
+    };
 }
 
-/// All records of a task in columns: as JSON, or, with `Accept: application/octet-stream`, in the compact form
-/// of `graph.bin`. A task of more than 50 000 records has the compact form only.
-#[utoipa::path(get, path = Route::Graph(ID).template(), params(("id" = String, Path)),
-    responses((status = 200, content((dto::GraphColumns = "application/json"), (Vec<u8> = "application/octet-stream"))),
-        (status = 304, description = "`If-None-Match` holds the `ETag` of the compact form"),
-        (status = "4XX", body = dto::Problem), (status = "5XX", body = dto::Problem)))]
-#[allow(dead_code, reason = "the attribute reads the declaration; `read::answer` and `compact` do the work")]
-fn graph() {}
+reading! {
+    /// State of the node: counts of its store, its addresses and peers, and what it does now.
+    status Route::Status, () -> dto::NodeStatus;
+    /// Counts of the store, under the names that the Python implementation uses.
+    stat Route::Stat, () -> serde_json::Value;
+    /// This document.
+    openapi Route::OpenApi, () -> serde_json::Value;
+    /// Connected peers, of both networks.
+    peers Route::Peers, () -> Vec<dto::ConnectedPeer>;
+    /// Lists tasks, the most active first.
+    tasks Route::Tasks, (dto::PageQuery) -> dto::Page<dto::TaskSummary>;
+    /// One task.
+    task Route::Task(ID), (("id" = String, Path, description = TASK)) -> dto::TaskSummary;
+    /// Lists the frontier of a task, best first.
+    ///
+    /// The frontier holds each kept experiment that no kept child beats on the metric. With `class`, only children of
+    /// the same hardware class count. Without it, children of every class count.
+    frontier Route::Frontier(ID), (("id" = String, Path, description = TASK), ("class" = Option<String>, Query, description = CLASS), dto::PageQuery) -> dto::Page<dto::Experiment>;
+    /// Lists the experiments of a task.
+    task_experiments Route::TaskExperiments(ID), (("id" = String, Path, description = TASK), ("order" = Option<String>, Query, description = ORDER), dto::PageQuery) -> dto::Page<dto::Experiment>;
+    /// Lists the experiments of a task that were the best so far when they were published, oldest first.
+    improvements Route::Improvements(ID), (("id" = String, Path, description = TASK), ("class" = Option<String>, Query, description = CLASS), dto::PageQuery) -> dto::Page<dto::Improvement>;
+    /// Lists the latest activity in a task, newest first.
+    task_activity Route::TaskActivity(ID), (("id" = String, Path, description = TASK), ("limit" = Option<usize>, Query, description = LIMIT)) -> Vec<dto::Activity>;
+    /// Lists the nodes that published experiments or measurements in a task, by id.
+    task_nodes Route::TaskNodes(ID), (("id" = String, Path, description = TASK), dto::PageQuery) -> dto::Page<dto::NodeSummary>;
+    /// Lists the latest activity in all tasks, newest first.
+    activity Route::Activity, (("limit" = Option<usize>, Query, description = LIMIT)) -> Vec<dto::Activity>;
+    /// Lists experiments of all tasks, newest first.
+    experiments Route::Experiments, (("node" = Option<String>, Query, description = "Only experiments that this node published: its id, or a unique prefix of the id. All nodes when not given."), dto::PageQuery) -> dto::Page<dto::Experiment>;
+    /// One experiment with its lineage, script, signed record and the measurements of other nodes.
+    experiment Route::Experiment(ID), (("id" = String, Path, description = EXPERIMENT)) -> dto::ExperimentDetail;
+    /// Lists the experiments that are based on an experiment, oldest first.
+    children Route::Children(ID), (("id" = String, Path, description = EXPERIMENT), dto::PageQuery) -> dto::Page<dto::Experiment>;
+    /// Finds experiments by words of their description and hypothesis, or by the first digits of their id.
+    ///
+    /// Matches by id come first, on the first page only. Matches by words follow, the last to arrive first. A page may
+    /// hold fewer items than the limit, even none, and still have a `next`.
+    search Route::Search, (("q" = String, Query, description = "Words that must all occur, or the first digits of an id (4 at least)."), ("task" = Option<String>, Query, description = ONE_TASK), dto::PageQuery) -> dto::Page<dto::Experiment>;
+    /// Lists the nodes that published experiments or measurements, by id.
+    nodes Route::Nodes, (dto::PageQuery) -> dto::Page<dto::NodeSummary>;
+    /// One node.
+    node Route::Node(ID), (("id" = String, Path, description = NODE)) -> dto::NodeSummary;
+    /// The newest profile of a node, as the node signed it.
+    profile Route::Profile(ID), (("id" = String, Path, description = NODE)) -> serde_json::Value;
+}
 
-/// All records of a task in columns of about 46 bytes a record, or those that changed since an earlier answer. Numbers
-/// are LEB128, floats little-endian, texts their length and UTF-8: `SPGR`, a version byte (2), a content byte (0 all
-/// records, 1 changes), the cursor to pass as `since` (a text), the number of records and of classes, each class's name
-/// (a text); then ids (32 bytes, by timestamp and id), parents (of all records: index minus parent index, zigzag, 0
-/// without one; of changes: the parent's id, zeros without one), differences of the timestamps, metrics (8 bytes),
-/// states (1 byte: status in bits 0 and 1, 4 verified, 8 frontier, 16 stray), classes.
-#[utoipa::path(get, path = Route::CompactGraph(ID).template(),
-    params(("id" = String, Path), ("since" = Option<String>, Query,
-        description = "The cursor of an earlier answer: the answer then has the records that were added or changed after it. It has all records, and says so in its content byte, where the node cannot tell: after a restart, a new root of the task or thousands of changes.")),
-    responses((status = 200, content_type = "application/octet-stream", body = Vec<u8>),
-        (status = 304, description = "`If-None-Match` holds the `ETag`"),
-        (status = "4XX", body = dto::Problem), (status = "5XX", body = dto::Problem)))]
-#[allow(dead_code, reason = "the attribute reads the declaration; `compact` does the work")]
-fn graph_bin() {}
+operations! {
+    /// Graph of a task: all its experiments, in columns.
+    ///
+    /// The answer is JSON. With `Accept: application/octet-stream` it has the compact form of `graph.bin`, which is
+    /// the only form for a task of more than 50 000 experiments.
+    #[utoipa::path(get, path = Route::Graph(ID).template(), params(("id" = String, Path, description = TASK)),
+        responses((status = 200, content((dto::GraphColumns = "application/json"), (Vec<u8> = "application/octet-stream"))),
+            (status = 304, description = "`If-None-Match` holds the `ETag` of the compact form."),
+            (status = "4XX", body = Problem), (status = "5XX", body = Problem)))]
+    graph;
 
-/// An artifact's bytes.
-#[utoipa::path(get, path = Route::Artifact(ID).template(), params(("cid" = String, Path)),
-    responses((status = 200, content_type = "application/octet-stream", body = Vec<u8>), (status = 404, body = dto::Problem)))]
-#[allow(dead_code, reason = "the attribute reads the declaration; `read::answer` does the work")]
-fn artifact() {}
+    /// Graph of a task in a compact form: all its experiments, in columns of about 46 bytes an experiment, or those that
+    /// changed since an earlier answer.
+    ///
+    /// Whole numbers are LEB128, floats are little-endian, a text is its length in bytes and UTF-8. The form begins with
+    /// `SPGR`, a version byte (2), a content byte (0 all experiments, 1 changes), the cursor to pass as `since` (a text),
+    /// the number of experiments and the number of hardware classes, then each class's name (a text). The columns follow
+    /// in (timestamp, id) order: ids (32 bytes each); parents (of all experiments: the index minus the parent's index,
+    /// zigzag, 0 without a parent; of changes: the parent's id, 32 zero bytes without a parent); timestamps (each as the
+    /// difference to the one before); metrics (8 bytes each); states (1 byte each: status in bits 0 and 1, 4 result
+    /// confirmed, 8 on the frontier, 16 stray); classes (each as an index into the names).
+    #[utoipa::path(get, path = Route::CompactGraph(ID).template(),
+        params(("id" = String, Path, description = TASK), ("since" = Option<String>, Query, description = SINCE)),
+        responses((status = 200, content_type = BINARY, body = Vec<u8>),
+            (status = 304, description = "`If-None-Match` holds the `ETag` of this graph."),
+            (status = "4XX", body = Problem), (status = "5XX", body = Problem)))]
+    graph_bin;
 
-/// Server-sent events: `ready`, `activity` (whose ids can be resumed from with `Last-Event-ID`),
-/// `status` and `progress`.
-#[utoipa::path(get, path = Route::Events.template(), params(("task" = Option<String>, Query, description = "one task's events only")),
-    responses((status = 200, content_type = "text/event-stream", body = String), (status = 503, body = dto::Problem)))]
-#[allow(dead_code, reason = "the attribute reads the declaration; `events` does the work")]
-fn events() {}
+    /// Bytes of an artifact: a script or a dataset. An artifact of more than 16 MiB is not served here.
+    #[utoipa::path(get, path = Route::Artifact(ID).template(), params(("cid" = String, Path, description = CID)),
+        responses((status = 200, content_type = BINARY, body = Vec<u8>),
+            (status = "4XX", body = Problem), (status = "5XX", body = Problem)))]
+    artifact;
 
-/// Does a job on the store, one at a time. The answer is a JSON text a line: progress, and at last the
-/// report or an error. A job ends early when its reader goes away.
-#[utoipa::path(post, path = Route::Upkeep.template(), request_body = Job, security(("token" = [])),
-    responses((status = 200, content_type = "application/x-ndjson", body = UpkeepLine), (status = 400, body = dto::Problem), (status = 401, body = dto::Problem), (status = 409, body = dto::Problem)))]
-#[allow(dead_code, reason = "the attribute reads the declaration; `upkeep` does the work")]
-fn upkeep() {}
+    /// Stream of server-sent events.
+    ///
+    /// `ready` comes first: `{"sequence", "resumed"}`, the sequence number from which the stream goes on and whether
+    /// it goes on where `Last-Event-ID` says. `activity` follows for each new object (schema `Activity`); its event id
+    /// is the sequence number, so a client that reconnects with `Last-Event-ID` misses nothing. `status` comes when
+    /// the state changed, and every 15 seconds (schema `NodeStatus`). `progress` comes while this node runs an experiment
+    /// (schema `ExperimentProgress`).
+    #[utoipa::path(get, path = Route::Events.template(), params(("task" = Option<String>, Query, description = ONE_TASK)),
+        responses((status = 200, content_type = "text/event-stream", body = String),
+            (status = "4XX", body = Problem), (status = "5XX", body = Problem)))]
+    events;
 
-/// What the store takes, column by column.
-#[utoipa::path(get, path = Route::StoreStats.template(), security(("token" = [])),
-    responses((status = 200, body = StoreStats), (status = 401, body = dto::Problem)))]
-#[allow(dead_code, reason = "the attribute reads the declaration; `read::answer` does the work")]
-fn upkeep_stats() {}
+    /// Creates a task: checks its base script, signs its manifest with the node's key and publishes it.
+    #[utoipa::path(post, path = Route::CreateTask.template(), request_body = dto::NewTask, security(("token" = [])),
+        responses((status = 200, body = dto::TaskSummary), (status = "4XX", body = Problem), (status = "5XX", body = Problem)))]
+    create_task;
 
-/// Records that wait for their parents, in the order in which they came.
-#[utoipa::path(get, path = Route::PendingRecords.template(), security(("token" = [])),
-    params(("after" = Option<String>, Query, description = "`next` of the page before"), ("limit" = Option<usize>, Query, description = "1 to 5000")),
-    responses((status = 200, body = PendingPage), (status = 400, body = dto::Problem), (status = 401, body = dto::Problem)))]
-#[allow(dead_code, reason = "the attribute reads the declaration; `read::answer` does the work")]
-fn upkeep_pending() {}
+    /// Hands a signed object to the node, which verifies, stores and publishes it.
+    #[utoipa::path(post, path = Route::SubmitObject.template(), security(("token" = [])),
+        request_body(content = String, content_type = "application/json", description = "A signed object, with `id` and `signature`: an experiment record, a control event, a task manifest or a profile."),
+        responses((status = 200, body = dto::SubmittedObject), (status = "4XX", body = Problem), (status = "5XX", body = Problem)))]
+    submit;
 
-/// The addresses of pinned artifacts.
-#[utoipa::path(get, path = Route::Pins.template(), security(("token" = [])),
-    responses((status = 200, body = Vec<String>), (status = 401, body = dto::Problem)))]
-#[allow(dead_code, reason = "the attribute reads the declaration; `read::answer` does the work")]
-fn upkeep_pins() {}
+    /// Stores an artifact: a script or a dataset, of at most 4 GiB.
+    #[utoipa::path(post, path = Route::StoreArtifact.template(), security(("token" = [])),
+        params(("cid" = String, Query, description = "SHA-256 of the bytes, 64 lower-case hex digits. The node refuses other bytes.")),
+        request_body(content = String, content_type = "application/octet-stream", description = "The bytes."),
+        responses((status = 200, body = dto::StoredArtifact), (status = "4XX", body = Problem), (status = "5XX", body = Problem)))]
+    store_artifact;
+
+    /// Chooses the task that the node works on.
+    ///
+    /// Without a task the node follows the most active one. The choice holds until the node stops; the node's
+    /// configuration decides what the next start does.
+    #[utoipa::path(post, path = Route::UseTask.template(), request_body = dto::UseTask, security(("token" = [])),
+        responses((status = 200, body = dto::UseTask), (status = "4XX", body = Problem), (status = "5XX", body = Problem)))]
+    use_task;
+
+    /// Connects to a peer, and answers when the connection stands.
+    ///
+    /// The node dials a legacy peer again whenever it is not connected, until the peer is removed or the node stops.
+    #[utoipa::path(post, path = Route::AddPeer.template(), request_body = dto::NewPeer, security(("token" = [])),
+        responses((status = 200, body = dto::NewPeer),
+            (status = 409, body = Problem, description = "The peer is this node itself, or may not be dialled."),
+            (status = 503, body = Problem, description = "The peer does not answer."),
+            (status = "4XX", body = Problem), (status = "5XX", body = Problem)))]
+    add_peer;
+
+    /// Closes the connections to a peer. The node does not dial a legacy peer again before its next start.
+    #[utoipa::path(delete, path = Route::RemovePeer(ID).template(), security(("token" = [])),
+        params(("peer" = String, Path, description = "The libp2p peer id, or `host:port` of a legacy peer.")),
+        responses((status = 200, body = String, description = "The peer as the node names it."),
+            (status = "4XX", body = Problem), (status = "5XX", body = Problem)))]
+    remove_peer;
+
+    /// Runs a job on the store and reports its progress. One job runs at a time.
+    ///
+    /// The answer is newline-delimited JSON, one `UpkeepLine` a line: progress lines, then the report or an error. The
+    /// job stops when the client disconnects.
+    #[utoipa::path(post, path = Route::Upkeep.template(), request_body = UpkeepJob, security(("token" = [])),
+        responses((status = 200, content_type = "application/x-ndjson", body = UpkeepLine),
+            (status = 409, body = Problem, description = "Another job is running."),
+            (status = "4XX", body = Problem), (status = "5XX", body = Problem)))]
+    upkeep;
+
+    /// Size of the store, column by column.
+    #[utoipa::path(get, path = Route::StoreStats.template(), security(("token" = [])),
+        responses((status = 200, body = StoreStats), (status = "4XX", body = Problem), (status = "5XX", body = Problem)))]
+    upkeep_stats;
+
+    /// Lists pending records: records whose parent the node does not have yet, in the order of their arrival.
+    #[utoipa::path(get, path = Route::PendingRecords.template(), security(("token" = [])),
+        params(("after" = Option<String>, Query, description = "`next` of the page before. The first page when not given."),
+            ("limit" = Option<usize>, Query, description = "Most records in the answer, from 1 to 5000. 50 when not given.")),
+        responses((status = 200, body = PendingPage), (status = "4XX", body = Problem), (status = "5XX", body = Problem)))]
+    upkeep_pending;
+
+    /// Lists the content ids of the pinned artifacts, in order. The node never drops a pinned artifact.
+    #[utoipa::path(get, path = Route::Pins.template(), security(("token" = [])),
+        responses((status = 200, body = Vec<String>), (status = "4XX", body = Problem), (status = "5XX", body = Problem)))]
+    upkeep_pins;
+
+    /// Pins an artifact, whether the node has it or not. The node never drops a pinned artifact.
+    #[utoipa::path(post, path = Route::AddPin(ID).template(), params(("cid" = String, Path, description = CID)), security(("token" = [])),
+        responses((status = 200, body = PinOutcome), (status = "4XX", body = Problem), (status = "5XX", body = Problem)))]
+    add_pin;
+
+    /// Removes the pin of an artifact.
+    #[utoipa::path(delete, path = Route::RemovePin(ID).template(), params(("cid" = String, Path, description = CID)), security(("token" = [])),
+        responses((status = 200, body = PinOutcome), (status = "4XX", body = Problem), (status = "5XX", body = Problem)))]
+    remove_pin;
+}
 
 #[cfg(test)]
 mod tests {
     use super::*;
 
     #[test]
-    fn the_document_under_review_is_the_one_served() {
+    fn document_under_review_is_the_one_served() {
         let path = concat!(env!("CARGO_MANIFEST_DIR"), "/../openapi.json");
         let checked_in = std::fs::read_to_string(path).unwrap_or_default();
         assert!(

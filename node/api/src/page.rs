@@ -1,11 +1,13 @@
-//! The explorer's page, embedded in the binary. Without Node.js the binary is built without it, and
-//! a short text says how to get it.
+//! The explorer's page, embedded in the binary. A binary that was built without Node.js has no page; a short text says
+//! how to build it.
 
 use rust_embed::{EmbeddedFile, RustEmbed};
 use warp::{
     http::{HeaderMap, HeaderValue, StatusCode, header},
     reply::Response,
 };
+
+use super::etag;
 
 #[derive(RustEmbed)]
 #[folder = "../../explorer-ui/dist"]
@@ -22,8 +24,8 @@ To build it (Node.js 20.19 or newer):
 Then start the node again.
 ";
 
-/// Answers a GET outside the API: a file of the page, or the page itself for an address that the
-/// page's own router understands.
+/// Answers a `GET` outside the API: with a file of the page, or with the page itself for a path that the page's own
+/// router reads.
 pub fn answer(path: &str, headers: &HeaderMap) -> Response {
     let name = path.trim_start_matches('/');
     let is_file = name.rsplit('/').next().is_some_and(|last| last.contains('.'));
@@ -39,32 +41,23 @@ pub fn answer(path: &str, headers: &HeaderMap) -> Response {
     }
 }
 
-/// Whether the page is part of this binary.
+/// Whether this binary contains the page.
 pub fn embedded() -> bool {
     Files::get(INDEX).is_some()
 }
 
 fn serve(name: &str, file: EmbeddedFile, headers: &HeaderMap) -> Response {
-    let tag = format!("\"{}\"", hex::encode(file.metadata.sha256_hash()));
-    let known = headers.get(header::IF_NONE_MATCH).is_some_and(|value| value.as_bytes() == tag.as_bytes());
-    let mut response = if known {
-        let mut response = Response::default();
-        *response.status_mut() = StatusCode::NOT_MODIFIED;
-        response
-    } else {
-        Response::new(file.data.into_owned().into())
+    let etag = format!("\"{}\"", hex::encode(file.metadata.sha256_hash()));
+    let mut response = match etag::is_known(&etag, headers.get(header::IF_NONE_MATCH)) {
+        true => etag::not_modified(),
+        false => Response::new(file.data.into_owned().into()),
     };
-    let out = response.headers_mut();
-    let mut set = |name, value: &str| {
-        if let Ok(value) = HeaderValue::from_str(value) {
-            out.insert(name, value);
-        }
-    };
-    set(header::CONTENT_TYPE, file.metadata.mimetype());
-    set(header::ETAG, &tag);
+    if let Ok(kind) = HeaderValue::from_str(file.metadata.mimetype()) {
+        response.headers_mut().insert(header::CONTENT_TYPE, kind);
+    }
     // The build puts a hash of the content into the names under assets/.
     let hashed = name.starts_with("assets/");
-    set(header::CACHE_CONTROL, if hashed { "public, max-age=31536000, immutable" } else { "no-cache" });
+    etag::set(&mut response, &etag, if hashed { "public, max-age=31536000, immutable" } else { "no-cache" });
     response
 }
 
@@ -80,19 +73,19 @@ mod tests {
     use super::*;
 
     #[test]
-    fn the_page_or_how_to_build_it() {
+    fn page_or_how_to_build_it_is_served() {
         let response = answer("/tasks/abc", &HeaderMap::new());
         assert_eq!(response.status(), StatusCode::OK);
         let kind = response.headers()[header::CONTENT_TYPE].to_str().unwrap();
         assert!(kind.starts_with(if embedded() { "text/html" } else { "text/plain" }), "{kind}");
-        if let Some(tag) = response.headers().get(header::ETAG) {
-            let known = HeaderMap::from_iter([(header::IF_NONE_MATCH, tag.clone())]);
+        if let Some(etag) = response.headers().get(header::ETAG) {
+            let known = HeaderMap::from_iter([(header::IF_NONE_MATCH, etag.clone())]);
             assert_eq!(answer("/", &known).status(), StatusCode::NOT_MODIFIED);
         }
     }
 
     #[test]
-    fn a_missing_file_is_not_the_page() {
+    fn missing_file_is_not_answered_with_the_page() {
         for path in ["/assets/none.js", "/../Cargo.toml", "/..%2fCargo.toml"] {
             assert_eq!(answer(path, &HeaderMap::new()).status(), StatusCode::NOT_FOUND, "{path}");
         }

@@ -1,10 +1,10 @@
-//! Pages of listings: what a request asks for, and the one shape of every answer.
+//! Pages of lists: which page a request asks for, and the shape of the answer.
 //!
-//! A listing is read from a cursor on, in both directions, and no answer holds more than one page.
-//! A cursor is opaque text that names its listing, so that one of another listing is refused rather
-//! than misread; it stays good whatever is stored meanwhile.
+//! A list is read from a cursor in both directions, and an answer holds one page. A cursor is opaque text that begins
+//! with the kind of its list, so that a cursor of another list is refused and not misread. A cursor stays valid when
+//! objects are stored later.
 
-use spore_storage::{Cursor, Direction, Span};
+use spore_storage::{Cursor, PageDirection, Span};
 
 use super::{
     dto,
@@ -12,14 +12,14 @@ use super::{
     query::{MAX_LIST, Query},
 };
 
-/// Length of a list when none is asked for.
+/// Items of a page when the request gives no limit.
 const DEFAULT_LIST: usize = 50;
-/// Given as `before`: the last page of a listing.
+/// Value of `before` for the last page of a list.
 const END: &str = "end";
 
-/// The listings, and with them their orders.
+/// The kinds of lists, each in its order.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Listing {
+pub enum ListingKind {
     /// Tasks, the most active first.
     Tasks,
     /// Nodes, by id.
@@ -30,17 +30,17 @@ pub enum Listing {
     Best,
     /// A frontier, the best first.
     Frontier,
-    /// Records built on one, by time.
+    /// Records that are based on a record, oldest first.
     Children,
-    /// A best-so-far series, by time.
+    /// Records that were the best so far, oldest first.
     Improvements,
     /// Records by words, the last to arrive first.
     Search,
 }
 
-impl Listing {
-    /// What its cursors begin with.
-    const fn tag(self) -> char {
+impl ListingKind {
+    /// The first character of the list's cursors.
+    const fn letter(self) -> char {
         match self {
             Self::Tasks => 't',
             Self::Nodes => 'n',
@@ -53,23 +53,23 @@ impl Listing {
         }
     }
 
-    /// A cursor as it is given out.
+    /// A cursor as answers contain it.
     pub fn text(self, cursor: &Cursor) -> String {
-        format!("{}{cursor}", self.tag())
+        format!("{}{cursor}", self.letter())
     }
 
-    /// The cursor in front of the first entry.
+    /// The cursor in front of the first item.
     pub fn beginning(self) -> String {
-        self.tag().to_string()
+        self.letter().to_string()
     }
 
-    /// None for that of the beginning.
+    /// Reads a cursor from the parameter `name`. None for [`ListingKind::beginning`].
     fn parse(self, name: &str, text: &str) -> Result<Option<Cursor>, ApiError> {
         let wrong = || {
-            ApiError::bad_request(format!("`{name}` is not a cursor of this listing"))
-                .hint("take `first` or `next` of an earlier answer to the same question, or leave it out")
+            ApiError::bad_request(format!("`{name}` is not a cursor of this list"))
+                .hint("take `first` or `next` of an earlier page of the same list, or leave it out")
         };
-        let rest = text.strip_prefix(self.tag()).ok_or_else(wrong)?;
+        let rest = text.strip_prefix(self.letter()).ok_or_else(wrong)?;
         if rest.is_empty() {
             return Ok(None);
         }
@@ -78,49 +78,49 @@ impl Listing {
 }
 
 impl Query {
-    /// How many entries are asked for, `most` at most.
+    /// The parameter `limit`: how many items the answer may hold.
     ///
     /// # Errors
-    /// 400 for what is no number of that range.
+    /// 400 when `limit` is no number from 1 to `most`.
     pub fn limit(&self, most: usize) -> Result<usize, ApiError> {
         let Some(text) = self.get("limit") else { return Ok(DEFAULT_LIST) };
         let limit = text.parse().ok().filter(|limit| (1..=most).contains(limit));
         limit.ok_or_else(|| {
             ApiError::bad_request(format!("`limit` must be a number from 1 to {most}"))
-                .hint("ask for what lies beyond it with `after` and the answer's `next`")
+                .hint("get further items with `after` and the `next` of the answer")
         })
     }
 
-    /// The part of a listing that is asked for by `after`, `before` and `limit`.
+    /// The page that `after`, `before` and `limit` ask for.
     ///
     /// # Errors
-    /// 400 for a cursor that this listing did not give, for two of them, and for a bad limit.
-    pub fn span(&self, listing: Listing) -> Result<Span, ApiError> {
+    /// 400 for a cursor of another list, for two cursors, and for a bad limit.
+    pub fn span(&self, listing: ListingKind) -> Result<Span, ApiError> {
         let limit = self.limit(MAX_LIST)?;
         let (after, direction) = match (self.get("after"), self.get("before")) {
-            (None, None) => (None, Direction::Forward),
-            (Some(after), None) => (listing.parse("after", after)?, Direction::Forward),
-            (None, Some(END)) => (None, Direction::Backward),
+            (None, None) => (None, PageDirection::Forward),
+            (Some(after), None) => (listing.parse("after", after)?, PageDirection::Forward),
+            (None, Some(END)) => (None, PageDirection::Backward),
             (None, Some(before)) => match listing.parse("before", before)? {
-                // Nothing stands before the beginning.
-                None => return Ok(Span { after: None, direction: Direction::Backward, limit: 0 }),
-                cursor => (cursor, Direction::Backward),
+                // There is nothing in front of the beginning.
+                None => return Ok(Span { after: None, direction: PageDirection::Backward, limit: 0 }),
+                cursor => (cursor, PageDirection::Backward),
             },
             (Some(_), Some(_)) => {
                 return Err(ApiError::bad_request("`after` and `before` exclude each other")
-                    .hint("a page is read from one cursor on, in one direction"));
+                    .hint("a page begins at one cursor and has one direction"));
             }
         };
         Ok(Span { after, direction, limit })
     }
 }
 
-/// A page as it is sent.
+/// Converts a page of the store.
 ///
 /// # Errors
 /// Those of `convert`.
 pub fn page<T, U>(
-    listing: Listing,
+    listing: ListingKind,
     found: &spore_storage::Page<T>,
     convert: impl FnMut(&T) -> Result<U, ApiError>,
 ) -> Result<dto::Page<U>, ApiError> {
@@ -136,22 +136,22 @@ mod tests {
     use super::*;
 
     fn span(query: &str) -> Result<Span, ApiError> {
-        Query::parse(query).span(Listing::Recent)
+        Query::parse(query).span(ListingKind::Recent)
     }
 
     #[test]
-    fn a_cursor_goes_both_ways_and_belongs_to_its_listing() {
+    fn cursor_works_in_both_directions_and_in_its_own_list_only() {
         let cursor: Cursor = "00ff".parse().unwrap();
-        let text = Listing::Recent.text(&cursor);
+        let text = ListingKind::Recent.text(&cursor);
         assert_eq!(span(&format!("after={text}&limit=7")).unwrap(), Span::after(cursor, 7));
         assert_eq!(span(&format!("before={text}")).unwrap(), Span::before(cursor, DEFAULT_LIST));
         assert_eq!(span("").unwrap(), Span::first(DEFAULT_LIST));
         assert_eq!(span("limit=7").unwrap(), Span::first(7));
-        assert_eq!(span(&format!("after={}", Listing::Recent.beginning())).unwrap(), Span::first(DEFAULT_LIST));
-        let last = Span { after: None, direction: Direction::Backward, limit: MAX_LIST };
+        assert_eq!(span(&format!("after={}", ListingKind::Recent.beginning())).unwrap(), Span::first(DEFAULT_LIST));
+        let last = Span { after: None, direction: PageDirection::Backward, limit: MAX_LIST };
         assert_eq!(span("before=end&limit=500").unwrap(), last);
         for wrong in [
-            format!("after={}", Listing::Best.text(&cursor)),
+            format!("after={}", ListingKind::Best.text(&cursor)),
             format!("after={text}&before={text}"),
             "after=00ff".into(),
             "after=rxyz".into(),
@@ -162,7 +162,7 @@ mod tests {
             "limit=-1".into(),
         ] {
             let error = span(&wrong).unwrap_err();
-            assert!(error.status == 400 && error.hint.is_some(), "{wrong}: {error:?}");
+            assert!(error.status() == 400 && error.hint.is_some(), "{wrong}: {error:?}");
         }
     }
 }

@@ -1,74 +1,186 @@
-//! Why a request is refused: an HTTP status, a message, and the next step.
+//! Why a request fails: a kind for programs, a message for people, and a hint about the API where there is one.
+//!
+//! Hints here name routes, parameters and headers only. Commands and flags are the command line's: it adds its own hints
+//! by [`ProblemKind`].
 
+use serde::{Deserialize, Serialize};
 use spore_storage::StoreError;
+use utoipa::ToSchema;
 
-use super::{dto::Problem, route::Route};
+use super::route::Route;
 
-/// A request's failure. Its status tells programs what its text tells people.
+/// Why a request failed. The body of every answer with a status of 400 or above.
+#[derive(Clone, Debug, Serialize, Deserialize, ToSchema)]
+pub struct Problem {
+    /// What is wrong, for programs.
+    pub kind: ProblemKind,
+    /// What is wrong, for people.
+    pub error: String,
+    /// What to do next. Absent when there is nothing to add.
+    pub hint: Option<String>,
+}
+
+/// What is wrong with a request, or with the node. The number is the HTTP status.
+///
+/// - `invalid_request`, 400: a parameter or the body is not valid.
+/// - `token_required`, 401: the request needs the node's token.
+/// - `unknown_route`, 404: the API has no such route.
+/// - `unknown_task`, 404: the node does not know the task.
+/// - `unknown_experiment`, 404: the node does not know the experiment.
+/// - `unknown_node`, 404: the node does not know the other node, or has no profile of it.
+/// - `unknown_artifact`, 404: the node does not have the artifact.
+/// - `unknown_dataset`, 404: the node does not have the dataset of the new task.
+/// - `unknown_peer`, 404: the peer is neither connected nor dialled.
+/// - `no_page`, 404: the node serves the API, but not the page.
+/// - `method_not_allowed`, 405: the route does not take this method.
+/// - `not_acceptable`, 406: the answer does not exist in the form that the request accepts.
+/// - `ambiguous`, 409: the prefix of an id, or the name, fits more than one object.
+/// - `conflict`, 409: the node cannot do this in its present state.
+/// - `too_large`, 413: the request, or what it asks for, is too large.
+/// - `misdirected`, 421: the request came by a host name that the node does not serve.
+/// - `internal`, 500: the node failed.
+/// - `damaged_store`, 500: a part of the node's store is damaged.
+/// - `unavailable`, 503: the node cannot do this now.
+/// - `disk_full`, 503: the disk of the node is full.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
+#[serde(rename_all = "snake_case")]
+pub enum ProblemKind {
+    InvalidRequest,
+    TokenRequired,
+    UnknownRoute,
+    UnknownTask,
+    UnknownExperiment,
+    UnknownNode,
+    UnknownArtifact,
+    UnknownDataset,
+    UnknownPeer,
+    NoPage,
+    MethodNotAllowed,
+    NotAcceptable,
+    Ambiguous,
+    Conflict,
+    TooLarge,
+    Misdirected,
+    Internal,
+    DamagedStore,
+    Unavailable,
+    DiskFull,
+}
+
+impl ProblemKind {
+    /// The HTTP status of the answer.
+    pub const fn status(self) -> u16 {
+        match self {
+            Self::InvalidRequest => 400,
+            Self::TokenRequired => 401,
+            Self::UnknownRoute
+            | Self::UnknownTask
+            | Self::UnknownExperiment
+            | Self::UnknownNode
+            | Self::UnknownArtifact
+            | Self::UnknownDataset
+            | Self::UnknownPeer
+            | Self::NoPage => 404,
+            Self::MethodNotAllowed => 405,
+            Self::NotAcceptable => 406,
+            Self::Ambiguous | Self::Conflict => 409,
+            Self::TooLarge => 413,
+            Self::Misdirected => 421,
+            Self::Internal | Self::DamagedStore => 500,
+            Self::Unavailable | Self::DiskFull => 503,
+        }
+    }
+}
+
+/// The failure of a request.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
 #[error("{message}")]
 pub struct ApiError {
-    /// An HTTP status of 400 or above.
-    pub status: u16,
+    pub kind: ProblemKind,
     pub message: String,
+    /// What to do next, in terms of the API.
     pub hint: Option<String>,
 }
 
 impl ApiError {
-    fn new(status: u16, message: impl Into<String>) -> Self {
-        Self { status, message: message.into(), hint: None }
+    pub fn new(kind: ProblemKind, message: impl Into<String>) -> Self {
+        Self { kind, message: message.into(), hint: None }
     }
 
+    /// 400: a parameter or the body is not valid.
     pub fn bad_request(message: impl Into<String>) -> Self {
-        Self::new(400, message)
+        Self::new(ProblemKind::InvalidRequest, message)
     }
 
-    pub fn unauthorized() -> Self {
-        Self::new(401, "this request changes the node and needs its token")
-            .hint("send `Authorization: Bearer TOKEN`; the token is in the file api_token of the data directory")
+    /// 401: the request needs the node's token.
+    pub fn token_required() -> Self {
+        Self::new(ProblemKind::TokenRequired, "this request needs the node's token")
+            .hint("send `Authorization: Bearer TOKEN`; the file api_token in the node's data directory holds the token")
     }
 
-    /// The request came by a name that is not this machine's (DNS rebinding).
+    /// 421: the request came by a host name that is not this machine's (DNS rebinding).
     pub fn misdirected() -> Self {
-        Self::new(421, "this address serves requests to localhost only")
-            .hint("open it as http://127.0.0.1:PORT, or start the node with --web-host")
+        Self::new(ProblemKind::Misdirected, "this address serves requests to localhost only")
+            .hint("use http://127.0.0.1:PORT; to serve other hosts, the node must listen on another address")
     }
 
-    pub fn not_found(message: impl Into<String>) -> Self {
-        Self::new(404, message)
+    /// 404: the node serves its API, but not the page.
+    pub fn no_page() -> Self {
+        Self::new(ProblemKind::NoPage, "this node serves its API only: its page is switched off")
+            .hint(format!("GET {} lists the routes of the API", Route::OpenApi.path()))
     }
 
+    /// 404: the API has no such route.
     pub fn unknown_route(path: &str) -> Self {
-        let hint = format!("GET {} lists the routes of this API", Route::OpenApi.path());
-        Self::not_found(format!("this API has no route {path:.80}")).hint(hint)
+        Self::new(ProblemKind::UnknownRoute, format!("this API has no route {path:.80}"))
+            .hint(format!("GET {} lists the routes", Route::OpenApi.path()))
     }
 
+    /// 404: the store does not hold the task that a request names.
+    pub fn unknown_task(given: &str) -> Self {
+        Self::new(ProblemKind::UnknownTask, format!("no task {given:.80} is known here"))
+            .hint(format!("GET {} lists the known tasks", Route::Tasks.path()))
+    }
+
+    /// 404: the store does not hold the experiment that a request names.
+    pub fn unknown_experiment(given: &str) -> Self {
+        Self::new(ProblemKind::UnknownExperiment, format!("no experiment {given:.80} is known here"))
+            .hint(format!("GET {} finds experiments by words", Route::Search.path()))
+    }
+
+    /// 404: the store holds nothing of the node that a request names.
+    pub fn unknown_node(given: &str) -> Self {
+        Self::new(ProblemKind::UnknownNode, format!("no node {given:.80} is known here"))
+    }
+
+    /// 405: the route does not take the method.
     pub fn method_not_allowed() -> Self {
-        Self::new(405, "this address does not take that method")
+        Self::new(ProblemKind::MethodNotAllowed, "this address does not take that method")
     }
 
-    pub fn not_acceptable(message: impl Into<String>) -> Self {
-        Self::new(406, message)
-    }
-
+    /// 409: the node cannot do this in its present state.
     pub fn conflict(message: impl Into<String>) -> Self {
-        Self::new(409, message)
+        Self::new(ProblemKind::Conflict, message)
     }
 
+    /// 413: the request, or what it asks for, has more than `limit` bytes.
     pub fn too_large(limit: u64) -> Self {
-        Self::new(413, format!("the request is larger than {limit} bytes"))
+        Self::new(ProblemKind::TooLarge, format!("the request is larger than {limit} bytes"))
     }
 
-    pub fn too_many(message: impl Into<String>) -> Self {
-        Self::new(429, message)
-    }
-
+    /// 500: the node failed.
     pub fn internal(message: impl Into<String>) -> Self {
-        Self::new(500, message)
+        Self::new(ProblemKind::Internal, message)
     }
 
+    /// 500: a thread that worked on the request panicked or was cancelled.
+    pub fn thread_ended() -> Self {
+        Self::internal("the thread that reads the store ended early")
+    }
+
+    /// 503: the node cannot do this now.
     pub fn unavailable(message: impl Into<String>) -> Self {
-        Self::new(503, message)
+        Self::new(ProblemKind::Unavailable, message)
     }
 
     #[must_use]
@@ -77,24 +189,54 @@ impl ApiError {
         self
     }
 
-    /// As it is sent.
+    /// The HTTP status of the answer.
+    pub const fn status(&self) -> u16 {
+        self.kind.status()
+    }
+
+    /// The error as it is sent.
     pub fn problem(&self) -> Problem {
-        Problem { error: self.message.clone(), hint: self.hint.clone() }
+        Problem { kind: self.kind, error: self.message.clone(), hint: self.hint.clone() }
+    }
+}
+
+/// The error as it was received.
+impl From<Problem> for ApiError {
+    fn from(problem: Problem) -> Self {
+        Self { kind: problem.kind, message: problem.error, hint: problem.hint }
     }
 }
 
 impl From<StoreError> for ApiError {
     fn from(error: StoreError) -> Self {
         match error {
-            StoreError::DiskFull => Self::unavailable("the node's disk is full")
-                .hint("free some space on it: it takes writes again within seconds"),
+            StoreError::DiskFull => Self::new(ProblemKind::DiskFull, "the node's disk is full")
+                .hint("free some space on it: the node writes again within seconds"),
             StoreError::HashMismatch { .. } => Self::bad_request(error.to_string()),
-            StoreError::TooManyPins { .. } => Self::bad_request(error.to_string()),
-            // Of a backup's folder: the node holds its own directory.
+            StoreError::TooManyPins { .. } => Self::bad_request(error.to_string()).hint("remove a pin first"),
+            // The folder of a backup: the node itself holds its own directory.
             StoreError::Locked { holder } => Self::conflict(format!("the folder is in use by {holder}")),
             StoreError::Cancelled => Self::unavailable("the node stopped the work before its end"),
-            StoreError::TooLarge { .. } => Self::new(413, error.to_string()),
+            StoreError::TooLarge { .. } => Self::new(ProblemKind::TooLarge, error.to_string()),
+            StoreError::Corrupt(_) => Self::new(ProblemKind::DamagedStore, error.to_string()),
             _ => Self::internal(error.to_string()),
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use utoipa::PartialSchema as _;
+
+    use super::*;
+
+    #[test]
+    fn kind_is_published_with_the_status_that_it_has() {
+        let schema = serde_json::to_value(ProblemKind::schema()).unwrap();
+        for name in schema["enum"].as_array().unwrap() {
+            let kind: ProblemKind = serde_json::from_value(name.clone()).unwrap();
+            let line = format!("- `{}`, {}: ", name.as_str().unwrap(), kind.status());
+            assert!(schema["description"].as_str().unwrap().contains(&line), "{line} is missing in {schema}");
         }
     }
 }

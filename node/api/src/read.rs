@@ -1,7 +1,7 @@
-//! The reading half of the API: a route in, JSON out.
+//! The reading half of the API: a route in, JSON or bytes out.
 //!
-//! One function for both ways in: the HTTP server calls it for a request, and a command that reads
-//! the store without a node calls it directly, so that both give the same answers and errors.
+//! The HTTP server calls [`answer`] for a request. A command that reads the store without a node calls it directly, so
+//! that both give the same answers and errors.
 
 use std::sync::Arc;
 
@@ -10,23 +10,26 @@ use spore_protocol::Cid;
 use spore_storage::{MAX_PAGE, Scope};
 
 use super::{
+    compact::BINARY,
     dto,
     live::Live,
     openapi,
-    paging::Listing,
-    problem::ApiError,
+    paging::ListingKind,
+    problem::{ApiError, ProblemKind},
     query::{MAX_LIST, Query},
     route::Route,
     upkeep,
-    view::View,
+    view::StoreView,
 };
 
-/// Bytes of an artifact that are served: larger ones travel between nodes in chunks.
+/// Bytes of the largest artifact that is served. Nodes pass larger ones to each other in chunks.
 const MAX_ARTIFACT_BYTES: u64 = 16 << 20;
 
-/// An answer's bytes and what they are.
+const JSON: &str = "application/json";
+
+/// The body of an answer and its media type.
 #[derive(Clone, Debug)]
-pub struct Answer {
+pub struct Content {
     pub content_type: &'static str,
     pub body: Arc<Vec<u8>>,
 }
@@ -39,46 +42,43 @@ pub fn needs_live(route: &Route) -> bool {
 /// Answers a reading request. Blocks while it reads the store.
 ///
 /// # Errors
-/// What is wrong with the request, or with the store.
-pub fn answer(view: &View, live: &Live, route: &Route, query: &Query) -> Result<Answer, ApiError> {
+/// What is wrong with the request, or with the store. 404 for a route that is streamed, 405 for a route that writes.
+pub fn answer(view: &StoreView, live: &Live, route: &Route, query: &Query) -> Result<Content, ApiError> {
     match route {
         Route::Status => json(&view.status(live)?),
         Route::Stat => json(&stat(&view.status(live)?)),
         Route::Peers => json(&live.peers),
-        Route::OpenApi => Ok(Answer { content_type: JSON, body: Arc::new(openapi::document().into_bytes()) }),
-        Route::Tasks => json(&view.tasks(&query.span(Listing::Tasks)?)?),
+        Route::OpenApi => Ok(text(openapi::document())),
+        Route::Tasks => json(&view.tasks(&query.span(ListingKind::Tasks)?)?),
         Route::Task(id) => json(&view.task(id)?),
-        Route::Graph(id) => Ok(Answer { content_type: JSON, body: view.graph(id)? }),
-        Route::Frontier(id) => json(&view.frontier(id, query.get("class"), &query.span(Listing::Frontier)?)?),
+        Route::Graph(id) => Ok(Content { content_type: JSON, body: view.graph(id)? }),
+        Route::Frontier(id) => json(&view.frontier(id, query.get("class"), &query.span(ListingKind::Frontier)?)?),
         Route::TaskExperiments(id) => task_experiments(view, id, query),
         Route::Improvements(id) => {
-            json(&view.improvements(id, query.get("class"), &query.span(Listing::Improvements)?)?)
+            json(&view.improvements(id, query.get("class"), &query.span(ListingKind::Improvements)?)?)
         }
         Route::TaskActivity(id) => json(&view.activity(Some(id), query.limit(MAX_LIST)?)?),
-        Route::TaskNodes(id) => json(&view.nodes(Some(id), &query.span(Listing::Nodes)?)?),
+        Route::TaskNodes(id) => json(&view.nodes(Some(id), &query.span(ListingKind::Nodes)?)?),
         Route::Activity => json(&view.activity(None, query.limit(MAX_LIST)?)?),
         Route::Experiments => {
             let node = query.get("node").map(|node| view.resolve_node(node)).transpose()?;
-            json(&view.recent(node.map_or(Scope::All, Scope::Node), &query.span(Listing::Recent)?)?)
+            json(&view.recent(node.map_or(Scope::All, Scope::Node), &query.span(ListingKind::Recent)?)?)
         }
-        Route::Experiment(id) => {
-            let body = Arc::new(view.experiment(id)?.to_json()?.into_bytes());
-            Ok(Answer { content_type: JSON, body })
-        }
-        Route::Children(id) => json(&view.children(id, &query.span(Listing::Children)?)?),
+        Route::Experiment(id) => Ok(text(view.experiment(id)?.to_json()?)),
+        Route::Children(id) => json(&view.children(id, &query.span(ListingKind::Children)?)?),
         Route::Search => {
             let words = query.get("q").unwrap_or_default();
             let first = query.get("after").or(query.get("before")).is_none();
-            json(&view.search(words, query.get("task"), first, &query.span(Listing::Search)?)?)
+            json(&view.search(words, query.get("task"), first, &query.span(ListingKind::Search)?)?)
         }
-        Route::Nodes => json(&view.nodes(None, &query.span(Listing::Nodes)?)?),
+        Route::Nodes => json(&view.nodes(None, &query.span(ListingKind::Nodes)?)?),
         Route::Node(id) => json(&view.node(id)?),
-        Route::Profile(id) => Ok(Answer { content_type: JSON, body: Arc::new(view.profile(id)?.into_bytes()) }),
+        Route::Profile(id) => Ok(text(view.profile(id)?)),
         Route::Artifact(cid) => artifact(view, cid),
         Route::StoreStats => json(&upkeep::stats(view.store())?),
         Route::PendingRecords => json(&upkeep::pending(view.store(), query.get("after"), query.limit(MAX_PAGE)?)?),
         Route::Pins => json(&upkeep::pins(view.store())?),
-        // The server streams these two, and `write` answers the others.
+        // The server streams these two.
         Route::Events | Route::CompactGraph(_) => Err(ApiError::unknown_route(&route.path())),
         Route::AddPeer
         | Route::RemovePeer(_)
@@ -92,24 +92,27 @@ pub fn answer(view: &View, live: &Live, route: &Route, query: &Query) -> Result<
     }
 }
 
-fn task_experiments(view: &View, id: &str, query: &Query) -> Result<Answer, ApiError> {
+fn task_experiments(view: &StoreView, id: &str, query: &Query) -> Result<Content, ApiError> {
     match query.get("order").unwrap_or("time") {
-        "time" => json(&view.recent(Scope::Task(view.known_task(id)?), &query.span(Listing::Recent)?)?),
-        "metric" => json(&view.best(id, &query.span(Listing::Best)?)?),
+        "time" => json(&view.recent(Scope::Task(view.known_task(id)?), &query.span(ListingKind::Recent)?)?),
+        "metric" => json(&view.best(id, &query.span(ListingKind::Best)?)?),
         other => Err(ApiError::bad_request(format!("{other:.40} is no order of experiments"))
-            .hint("order=time gives the newest first, order=metric the best first")),
+            .hint("order=time lists the newest first, order=metric the best first")),
     }
 }
 
-const JSON: &str = "application/json";
-
-fn json<T: Serialize>(value: &T) -> Result<Answer, ApiError> {
+fn json<T: Serialize>(value: &T) -> Result<Content, ApiError> {
     let body = serde_json::to_vec(value).map_err(|e| ApiError::internal(e.to_string()))?;
-    Ok(Answer { content_type: JSON, body: Arc::new(body) })
+    Ok(Content { content_type: JSON, body: Arc::new(body) })
 }
 
-/// The reference's statistics, by its keys.
-fn stat(status: &dto::Status) -> serde_json::Value {
+/// JSON that is text already.
+fn text(json: String) -> Content {
+    Content { content_type: JSON, body: Arc::new(json.into_bytes()) }
+}
+
+/// The counts that the Python implementation serves, under its names.
+fn stat(status: &dto::NodeStatus) -> serde_json::Value {
     serde_json::json!({
         "experiment_count": status.experiment_count,
         "verified_experiment_count": status.verified_experiment_count,
@@ -120,14 +123,14 @@ fn stat(status: &dto::Status) -> serde_json::Value {
     })
 }
 
-fn artifact(view: &View, cid: &str) -> Result<Answer, ApiError> {
-    let cid: Cid =
-        cid.parse().map_err(|_| ApiError::bad_request("an artifact is named by 64 lower-case hex digits"))?;
-    let missing = || ApiError::not_found(format!("this node does not have artifact {cid}"));
+fn artifact(view: &StoreView, given: &str) -> Result<Content, ApiError> {
+    let cid: Cid = given.parse().map_err(|_| upkeep::no_cid())?;
+    let missing = || ApiError::new(ProblemKind::UnknownArtifact, format!("this node does not have the artifact {cid}"));
     let size = view.store().artifact_size(&cid)?.ok_or_else(missing)?;
     if size > MAX_ARTIFACT_BYTES {
-        return Err(ApiError::too_large(MAX_ARTIFACT_BYTES).hint("nodes pass larger artifacts on in chunks"));
+        let message = format!("the artifact has {size} bytes, and at most {MAX_ARTIFACT_BYTES} are served here");
+        return Err(ApiError::new(ProblemKind::TooLarge, message));
     }
     let body = view.store().artifact(&cid)?.ok_or_else(missing)?;
-    Ok(Answer { content_type: "application/octet-stream", body: Arc::new(body) })
+    Ok(Content { content_type: BINARY, body: Arc::new(body) })
 }

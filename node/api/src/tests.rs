@@ -1,6 +1,7 @@
 //! The API against a real store with signed objects, over real HTTP.
 
 mod listings;
+mod routes;
 
 use std::{net::SocketAddr, sync::Arc, time::Duration};
 
@@ -9,8 +10,8 @@ use serde_json::Value;
 use spore_base::{mode::Mode, peer::Peer};
 use spore_ingest::Ingest;
 use spore_protocol::{
-    Cid, ControlEvent, Goal, Identity, NodeProfile, Record, RecordId, Status, TaskId, TaskManifest, VerifiedObject,
-    control::Rerun, manifest::MANIFEST_VERSION, profile::PROFILE_VERSION, record::RECORD_VERSION,
+    Cid, ControlEvent, Identity, NodeProfile, Record, RecordId, TaskId, TaskManifest, VerifiedObject, control::Rerun,
+    fixtures,
 };
 use spore_storage::Store;
 use tokio::{net::TcpListener, sync::watch};
@@ -21,7 +22,7 @@ use super::{
     ports::{KnownPeer, Networks, NetworksSnapshot, TaskMaker},
     problem::ApiError,
     serve,
-    view::View,
+    view::StoreView,
 };
 
 const TOKEN: &str = "sesame";
@@ -54,7 +55,7 @@ impl TaskMaker for Reachable {
     }
 }
 
-/// A store with a task of four records, one verified, and the server on it.
+/// A server on a store with one task of four records, one of them verified.
 struct Server {
     address: SocketAddr,
     store: Store,
@@ -67,21 +68,7 @@ struct Server {
 }
 
 fn manifest(by: &Identity, name: &str) -> TaskManifest {
-    TaskManifest {
-        name: name.into(),
-        description: "d".into(),
-        task_type: "ml_train".into(),
-        artifact_type: "starlark_train_script".into(),
-        metric: "val_bpb".into(),
-        goal: Goal::Minimize,
-        base_code_cid: Some(Cid::of(SCRIPT)),
-        prepare_cid: String::new(),
-        dataset_cid: String::new(),
-        time_budget: 20,
-        created_by: by.node_id(),
-        timestamp: 1000,
-        version: MANIFEST_VERSION,
-    }
+    TaskManifest { name: name.into(), base_code_cid: Some(Cid::of(SCRIPT)), timestamp: 1000, ..fixtures::manifest(by) }
 }
 
 fn record(by: &Identity, task: TaskId, parent: Option<RecordId>, number: u64, metric: f64) -> Record {
@@ -89,39 +76,16 @@ fn record(by: &Identity, task: TaskId, parent: Option<RecordId>, number: u64, me
         parent,
         depth: number,
         code_cid: Some(Cid::of(SCRIPT)),
-        diff: String::new(),
-        dataset_cid: String::new(),
-        prepare_cid: String::new(),
-        time_budget: 20,
         val_bpb: metric,
         peak_vram_mb: 0.00001,
-        num_steps: 10,
-        num_params: 100,
-        status: Status::Keep,
         description: format!("number {number}, \"signed\":null"),
-        hypothesis: String::new(),
-        agent_model: "test".into(),
-        gpu_model: "CPU".into(),
-        cuda_version: String::new(),
-        torch_version: String::new(),
-        node_id: by.node_id(),
-        task_id: Some(task),
         timestamp: 1001 + number,
-        version: RECORD_VERSION,
+        ..fixtures::record(by, Some(task), None)
     }
 }
 
-fn profile(by: &Identity, name: &str, timestamp: u64) -> NodeProfile {
-    NodeProfile {
-        node_id: by.node_id(),
-        display_name: name.into(),
-        bio: String::new(),
-        website: String::new(),
-        avatar_url: String::new(),
-        donation_address: String::new(),
-        timestamp,
-        schema_version: PROFILE_VERSION,
-    }
+fn profile(by: &Identity, name: &str) -> NodeProfile {
+    NodeProfile { timestamp: 1, ..fixtures::profile(by, name) }
 }
 
 impl Server {
@@ -129,12 +93,12 @@ impl Server {
         let _ = rustls::crypto::ring::default_provider().install_default();
         let dir = tempfile::tempdir().unwrap();
         let store = Store::open(dir.path()).unwrap();
-        let (publisher, verifier) = (Identity::from_seed(&[1; 32]), Identity::from_seed(&[2; 32]));
+        let (publisher, verifier) = (fixtures::identity(1), fixtures::identity(2));
         store.put_artifact(SCRIPT).unwrap();
         let task = publisher.sign(&manifest(&publisher, "first")).unwrap();
         let task_id = TaskId::from(task.id());
         let mut objects: Vec<VerifiedObject> =
-            vec![task.into(), publisher.sign(&profile(&publisher, "Sybil", 1)).unwrap().into()];
+            vec![task.into(), publisher.sign(&profile(&publisher, "Sybil")).unwrap().into()];
         let mut records = Vec::new();
         for (number, metric) in [2.0, 1.9, 1.8, 1.7].into_iter().enumerate() {
             let signed =
@@ -155,7 +119,7 @@ impl Server {
 
         let (stop, shutdown) = watch::channel(false);
         let (ingest, events, ..) = Ingest::spawn(store.clone(), Arc::new(|| 5000), shutdown.clone());
-        let view = View::new(store.clone(), Some(publisher.node_id()));
+        let view = StoreView::new(store.clone(), Some(publisher.node_id()));
         let live = LiveNode {
             mode: Mode::Relay,
             started: std::time::Instant::now(),
@@ -233,7 +197,7 @@ async fn tasks_records_and_nodes_are_read() {
 }
 
 #[tokio::test]
-async fn the_signed_object_is_given_to_the_digit() {
+async fn signed_object_keeps_the_spelling_of_its_numbers() {
     let server = Server::start().await;
     let id = server.records[3];
     let (status, body) = server.get(&format!("/api/v1/experiments/{}", &id.to_string()[..12])).await;
@@ -251,7 +215,7 @@ async fn the_signed_object_is_given_to_the_digit() {
 }
 
 #[tokio::test]
-async fn what_is_wrong_with_a_request_is_told() {
+async fn wrong_requests_are_refused_with_the_fitting_status() {
     let server = Server::start().await;
     let unknown = "0".repeat(64);
     for (path, expected) in [
@@ -282,9 +246,9 @@ async fn what_is_wrong_with_a_request_is_told() {
 }
 
 #[tokio::test]
-async fn an_ambiguous_prefix_names_the_candidates() {
+async fn ambiguous_prefix_is_refused_with_the_candidates() {
     let server = Server::start().await;
-    // Sixteen digits, eighteen tasks: two begin alike.
+    // Eighteen ids begin with one of sixteen digits: two share their first digit.
     let more: Vec<VerifiedObject> = (0..17)
         .map(|n| server.publisher.sign(&manifest(&server.publisher, &format!("task {n}"))).unwrap().into())
         .collect();
@@ -301,7 +265,7 @@ async fn an_ambiguous_prefix_names_the_candidates() {
 }
 
 #[tokio::test]
-async fn writing_needs_the_token_and_goes_through_ingest() {
+async fn writing_requests_need_the_token_and_go_through_the_ingest_service() {
     let server = Server::start().await;
     let next = server.publisher.sign(&record(&server.publisher, server.task, Some(server.records[3]), 4, 1.6)).unwrap();
     let object = VerifiedObject::from(next.clone()).into_signed().to_json();
@@ -333,7 +297,7 @@ async fn writing_needs_the_token_and_goes_through_ingest() {
 }
 
 #[tokio::test]
-async fn the_store_is_looked_after_by_whoever_has_the_token() {
+async fn maintenance_needs_the_token() {
     let server = Server::start().await;
     let job = |token: &str, job: Value| {
         let request = server.request(reqwest::Method::POST, "/api/v1/upkeep").bearer_auth(token);
@@ -366,11 +330,11 @@ async fn the_store_is_looked_after_by_whoever_has_the_token() {
     assert_eq!(read("/api/v1/upkeep/pins").await.1, "[]");
 }
 
-/// Reads a stream of events until it holds `text`.
+/// Reads a stream of events until `text` has come.
 async fn read_until(response: &mut reqwest::Response, seen: &mut String, text: &str) {
     tokio::time::timeout(Duration::from_secs(30), async {
         while !seen.contains(text) {
-            let chunk = response.chunk().await.unwrap().expect("the stream goes on");
+            let chunk = response.chunk().await.unwrap().expect("the stream has not ended");
             seen.push_str(&String::from_utf8_lossy(&chunk));
         }
     })
@@ -393,7 +357,7 @@ async fn events_are_streamed_and_resumed() {
     server.ingest.submit(spore_ingest::Origin::Local, object).await.unwrap();
     read_until(&mut stream, &mut seen, &next.id().to_string()).await;
 
-    // Back after it has seen the first five changes: the rest comes again, in order.
+    // A client that has seen the first five changes reconnects: the others come again, in order.
     let resumed = server.request(reqwest::Method::GET, &path).header("last-event-id", "5");
     let (mut stream, mut seen) = (resumed.send().await.unwrap(), String::new());
     read_until(&mut stream, &mut seen, &next.id().to_string()).await;
@@ -404,5 +368,5 @@ async fn events_are_streamed_and_resumed() {
     server.stop.send(true).unwrap();
     let ended =
         tokio::time::timeout(Duration::from_secs(30), async { while let Ok(Some(_)) = stream.chunk().await {} }).await;
-    assert!(ended.is_ok(), "the stream ends with the node");
+    assert!(ended.is_ok(), "the stream ends when the node stops");
 }

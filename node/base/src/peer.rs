@@ -1,5 +1,5 @@
-//! How a person names another node: by `host:port` one of the existing network, by a multiaddr one that
-//! speaks libp2p. The two protocols do not understand each other, so the spelling decides.
+//! How a person names another node: a node of the existing network by `host:port`, a node that uses libp2p by a
+//! multiaddr. The two protocols do not understand each other, so the spelling decides.
 
 use std::{fmt, str::FromStr};
 
@@ -7,20 +7,20 @@ use multiaddr::Multiaddr;
 
 use crate::peer_address::PeerAddress;
 
-/// How a peer's address is written, for hints.
+/// The two spellings of a peer's address, for hints.
 pub const PEER_ADDRESSES: &str = "an address looks like 192.0.2.1:7470 or peer.example.org:7470 (a node of the \
     existing network), or like /ip4/192.0.2.1/tcp/7471 or /dns/peer.example.org/udp/7471/quic-v1 (libp2p)";
 
 /// Another node's address.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Peer {
-    /// `host:port`, for the bridge.
+    /// `host:port`: a legacy peer, reached by the bridge.
     Legacy(PeerAddress),
-    /// A multiaddr, for libp2p.
+    /// A multiaddr: a peer reached by libp2p.
     Libp2p(Multiaddr),
 }
 
-/// The text is neither.
+/// The text is neither `host:port` nor a multiaddr.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
 #[error("neither host:port nor a multiaddr")]
 pub struct NoPeer;
@@ -50,7 +50,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn the_spelling_says_which_network_is_meant() {
+    fn spelling_decides_which_network_is_meant() {
         for text in ["peer.example.org:7471", "127.0.0.1:1", "[::1]:1"] {
             assert!(matches!(text.parse(), Ok(Peer::Legacy(address)) if address.to_string() == text), "{text}");
         }

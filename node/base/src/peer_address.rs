@@ -1,4 +1,4 @@
-//! Where a legacy peer listens: `host:port`, as the reference writes it everywhere.
+//! The address on which a legacy peer listens: `host:port`, as the reference writes it everywhere.
 
 use std::{
     fmt,
@@ -6,13 +6,13 @@ use std::{
     str::FromStr,
 };
 
-/// Longest name that DNS knows, in characters.
+/// Length of the longest DNS name, in characters.
 const MAX_NAME: usize = 253;
 
 /// A host (a DNS name, an IPv4 address, or an IPv6 address in brackets) and a TCP port other than 0.
 ///
-/// One spelling for each: names and addresses are lower-case and addresses are in their shortest form,
-/// so that equal addresses compare equal.
+/// Each address has one spelling, so that equal addresses compare equal: names and addresses are lower-case, and IPv6
+/// addresses have their shortest form.
 #[derive(Clone, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
 pub struct PeerAddress {
     host: Host,
@@ -25,18 +25,18 @@ enum Host {
     Name(String),
 }
 
-/// The text is no `host:port`.
+/// The text is not `host:port`.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
 #[error("not a host and a port, such as 192.0.2.1:7470 or peer.example.org:7470")]
 pub struct NoAddress;
 
 impl PeerAddress {
-    /// The peer that the existing network offers to everybody.
+    /// The public peer of the existing network.
     pub fn public() -> Self {
         Self { host: Host::Name("peer.sporemesh.com".into()), port: 7470 }
     }
 
-    /// The IP address, where no name has to be looked up.
+    /// The IP address. None for a name, which has to be looked up.
     pub fn ip(&self) -> Option<IpAddr> {
         match &self.host {
             Host::Ip(ip) => Some(*ip),
@@ -56,22 +56,22 @@ impl PeerAddress {
         }
     }
 
-    /// Whether the reference can read it: it splits at the first colon, and fails on IPv6 addresses.
+    /// Whether the reference can read the address. It splits at the first colon, so it fails on IPv6 addresses.
     pub fn is_legible_to_the_reference(&self) -> bool {
         !matches!(self.host, Host::Ip(IpAddr::V6(_)))
     }
 
-    /// Whether it names this machine or a private network, so that only peers in there can use it.
+    /// Whether the address lies on this machine or in a private network, so that only peers there can use it.
     pub fn is_local(&self) -> bool {
         match &self.host {
             Host::Ip(ip) => is_local(*ip),
-            // Multicast DNS and RFC 6761: these names never lead out of the local network.
+            // By multicast DNS and RFC 6761, these names never lead out of the local network.
             Host::Name(name) => name == "localhost" || name.ends_with(".localhost") || name.ends_with(".local"),
         }
     }
 }
 
-/// Whether an address belongs to this machine or a private network (or to nobody).
+/// Whether an address lies on this machine or in a private network, or is no address of a single host.
 pub fn is_local(ip: IpAddr) -> bool {
     match ip.to_canonical() {
         IpAddr::V4(ip) => ip.is_loopback() || ip.is_private() || ip.is_link_local() || !is_unicast(ip.into()),
@@ -81,7 +81,7 @@ pub fn is_local(ip: IpAddr) -> bool {
     }
 }
 
-/// Whether one host can be dialled by the address.
+/// Whether the address names a single host, which can be dialled.
 pub fn is_unicast(ip: IpAddr) -> bool {
     match ip {
         IpAddr::V4(ip) => !ip.is_unspecified() && !ip.is_broadcast() && !ip.is_multicast(),
@@ -89,8 +89,8 @@ pub fn is_unicast(ip: IpAddr) -> bool {
     }
 }
 
-/// By what an address is counted and banned: an IPv4 address as it is; of an IPv6 address the 64 bits
-/// that a provider hands to one customer, who is free to choose the others.
+/// The key by which an address is counted and banned: an IPv4 address itself, and the first 64 bits of an IPv6 address.
+/// A provider gives these 64 bits to one customer, who chooses the others freely.
 pub fn subject(ip: IpAddr) -> IpAddr {
     match ip.to_canonical() {
         IpAddr::V6(ip) if !ip.is_loopback() => IpAddr::V6(Ipv6Addr::from_bits(ip.to_bits() >> 64 << 64)),
@@ -109,7 +109,7 @@ impl FromStr for PeerAddress {
 
     fn from_str(text: &str) -> Result<Self, NoAddress> {
         let (host, port) = text.rsplit_once(':').ok_or(NoAddress)?;
-        // `u16` would take a sign.
+        // `u16` would accept a sign.
         let port: u16 = port.parse().ok().filter(|_| port.bytes().all(|b| b.is_ascii_digit())).ok_or(NoAddress)?;
         let host = match host.strip_prefix('[').and_then(|host| host.strip_suffix(']')) {
             Some(inner) => Host::Ip(IpAddr::V6(inner.parse().map_err(|_| NoAddress)?).to_canonical()),
@@ -122,12 +122,12 @@ impl FromStr for PeerAddress {
     }
 }
 
-/// A name as DNS compares it: lower-case and without the root's dot.
+/// A name as DNS compares it: lower-case and without the final dot. None for a text that is no DNS name.
 fn name(text: &str) -> Option<String> {
     let text = text.strip_suffix('.').unwrap_or(text);
     let plain = |b: u8| b.is_ascii_alphanumeric() || b == b'-' || b == b'_';
     let labels = !text.is_empty() && text.split('.').all(|label| !label.is_empty() && label.bytes().all(plain));
-    // What is all digits and dots is a mistyped IPv4 address, which some resolvers read in their own way.
+    // A name of digits and dots alone is a mistyped IPv4 address, which some resolvers read in their own way.
     let letters = text.bytes().any(|b| b.is_ascii_alphabetic());
     (labels && letters && text.len() <= MAX_NAME).then(|| text.to_ascii_lowercase())
 }
@@ -146,7 +146,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn an_address_has_one_spelling() {
+    fn address_has_one_spelling() {
         for (text, shown) in [
             ("192.0.2.1:7470", "192.0.2.1:7470"),
             ("Peer.Example.ORG.:1", "peer.example.org:1"),
@@ -185,7 +185,7 @@ mod tests {
     }
 
     #[test]
-    fn the_public_peer_has_an_address() {
+    fn public_peer_has_a_valid_address() {
         assert_eq!("peer.sporemesh.com:7470".parse(), Ok(PeerAddress::public()));
     }
 
@@ -202,7 +202,7 @@ mod tests {
     }
 
     #[test]
-    fn a_customers_ipv6_addresses_are_one_subject() {
+    fn ipv6_addresses_of_one_customer_are_one_subject() {
         let subject = |text: &str| subject(text.parse().unwrap()).to_string();
         assert_eq!(subject("2001:db8:1:2:3::4"), "2001:db8:1:2::");
         assert_eq!(subject("::ffff:192.0.2.1"), "192.0.2.1");

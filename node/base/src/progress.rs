@@ -1,6 +1,6 @@
-//! What the node is training at the moment, for whoever shows it: the terminal, the API.
+//! What the node is training at the moment. The terminal and the API display it.
 //!
-//! Never here: how it is shown.
+//! Never here: how it is displayed.
 
 use std::time::Duration;
 
@@ -37,8 +37,8 @@ pub struct RunProgress {
     pub steps: u64,
     /// Training loss in nats for each byte; None before the first report.
     pub loss: Option<f64>,
-    /// Since training began.
+    /// Time since training began.
     pub elapsed: Duration,
-    /// What is tried, for people.
+    /// What the experiment tries, for display.
     pub description: String,
 }

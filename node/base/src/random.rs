@@ -3,8 +3,9 @@
 //! Every function that samples takes its generator, so that a caller whose choice must be repeatable passes
 //! [`seeded`] and every other caller passes [`generator`].
 
+pub use rand::Rng;
 use rand::{
-    Rng, RngExt as _, SeedableRng as _, TryRng as _,
+    RngExt as _, SeedableRng as _, TryRng as _,
     rngs::{SysRng, ThreadRng},
     seq::{IndexedRandom as _, SliceRandom as _},
 };

@@ -1,171 +1,171 @@
-//! The address book: which legacy peers there are, and when each is dialled.
+//! The address book: which legacy peers there are, and when each one is dialled.
 //!
-//! Pure: times and randomness are passed in. The hub tells what became of each dial and connection;
-//! [`Book::due`] says whom to dial now, and nobody twice at once. Peers that the operator named are dialled for ever; those that were connected once
-//! are kept in a file ([`super::book_file`]) and dialled while too few are connected, like those that
-//! others spoke of, which are forgotten soon when they do not answer.
+//! Pure: times and randomness are passed in. [`AddressBook::due`] says whom to dial, and the hub reports what became
+//! of each dial and each connection. Peers that the operator named are dialled for ever. Peers that were connected
+//! once are kept in a file ([`super::book_file`]) and dialled while too few peers are connected. So are peers that
+//! others named, which are forgotten soon when they do not answer.
 
 use std::{
-    collections::{BTreeMap, BTreeSet},
+    collections::BTreeSet,
     net::IpAddr,
     time::{Duration, Instant},
 };
 
-use spore_base::backoff::backoff;
-use spore_base::peer_address::{PeerAddress, is_local, subject};
+use spore_base::{
+    peer_address::{PeerAddress, is_local, subject},
+    peer_book::{DialSource, PeerBook, PeerEntry},
+    random::Rng,
+};
 
 use super::limits::{
-    BACKOFF_FIRST, BACKOFF_FOUND, BACKOFF_NAMED, BACKOFF_PUBLIC, DIALLING, EXCHANGED, HEARD, HEARD_FAILURES,
-    HEARD_FROM_ONE, KNOWN, KNOWN_FAILURES, NAMED, OUTBOUND_TARGET, OWN, STEADY_AFTER,
+    BACKOFF_FOUND, BACKOFF_NAMED, BACKOFF_PUBLIC, BOOK, DIALS, EXCHANGED, HEARD, HEARD_FAILURES, HEARD_FROM_ONE, KNOWN,
+    KNOWN_FAILURES, NAMED, OUTBOUND_TARGET, OWN,
 };
 
 /// Why a peer is in the book.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
-pub enum Source {
-    /// The operator named it: the command line, the configuration, `spore connect`.
+pub enum PeerSource {
+    /// The operator named it: on the command line, in the configuration, by `spore connect`.
     Named,
     /// It was connected before.
     Known,
-    /// A peer at this address spoke of it.
+    /// The peer at this address named it.
     Heard(IpAddr),
-    /// It is the public peer, tried because the operator named nobody.
+    /// It is the public peer, which is dialled because the operator named nobody.
     Public,
 }
 
-impl Source {
-    const fn longest_wait(self) -> Duration {
+impl PeerSource {
+    /// Peers of a lower rank are dialled first.
+    const fn rank(self) -> u8 {
         match self {
-            Self::Named => BACKOFF_NAMED,
-            Self::Known | Self::Heard(_) => BACKOFF_FOUND,
-            Self::Public => BACKOFF_PUBLIC,
+            Self::Named => 0,
+            Self::Known => 1,
+            Self::Public => 2,
+            Self::Heard(_) => 3,
         }
     }
 }
 
-/// The book already has as many peers as the operator may name.
+/// The operator has named as many peers as the book may hold.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
 #[error("{NAMED} peers are named already; remove one first")]
 pub struct TooManyNamed;
 
-#[derive(Clone, Debug, PartialEq, Eq)]
-enum State {
-    /// Also while it is dialled.
-    Idle {
-        next: Instant,
-    },
-    Connected {
-        since: Instant,
-    },
-    /// The same peer is connected under another address.
-    Twin {
-        of: PeerAddress,
-    },
-}
-
-#[derive(Clone, Debug)]
-struct Entry {
-    source: Source,
-    state: State,
-    /// In a row.
-    failures: u32,
-    /// When it was last connected.
-    reached: Option<Instant>,
-    /// Belongs into the file.
+/// The source of an address, and whether the address belongs into the file.
+#[derive(Clone, Copy, Debug)]
+struct PeerOrigin {
+    source: PeerSource,
     kept: bool,
 }
 
-/// The peers, and what this node knows of itself.
-#[derive(Debug, Default)]
-pub struct Book {
-    peers: BTreeMap<PeerAddress, Entry>,
-    /// Addresses being dialled, among them those that were forgotten meanwhile.
-    dialling: BTreeSet<PeerAddress>,
+impl PeerOrigin {
+    const fn new(source: PeerSource) -> Self {
+        Self { source, kept: false }
+    }
+}
+
+impl DialSource for PeerOrigin {
+    fn longest_wait(&self) -> Duration {
+        match self.source {
+            PeerSource::Named => BACKOFF_NAMED,
+            PeerSource::Known | PeerSource::Heard(_) => BACKOFF_FOUND,
+            PeerSource::Public => BACKOFF_PUBLIC,
+        }
+    }
+}
+
+/// The peers, and which addresses are this node's own.
+#[derive(Debug)]
+pub struct AddressBook {
+    peers: PeerBook<PeerAddress, PeerOrigin>,
     /// Addresses that lead to this node.
     own: BTreeSet<PeerAddress>,
     /// Dialled only if the operator names it.
     avoided: Option<PeerAddress>,
-    /// The file is not what it should be.
+    /// The file does not hold the present peers.
     unsaved: bool,
-    /// That the file cannot be written was told.
-    trouble_told: bool,
+    /// A failure to write the file was reported.
+    failure_reported: bool,
 }
 
-impl Book {
-    /// An empty book, in which `avoided` comes only if the operator names it.
-    pub fn new(avoided: Option<PeerAddress>) -> Self {
-        Self { avoided, ..Self::default() }
+impl Default for AddressBook {
+    fn default() -> Self {
+        Self::new(None)
+    }
+}
+
+impl AddressBook {
+    /// An empty book. The address `avoided` comes in only if the operator names it.
+    pub const fn new(avoided: Option<PeerAddress>) -> Self {
+        let peers = PeerBook::new(BOOK);
+        Self { peers, own: BTreeSet::new(), avoided, unsaved: false, failure_reported: false }
     }
 
-    /// Adds a peer to stay connected with. It is due at once, whatever failed before.
+    /// Adds a peer to stay connected with. It is dialled at once, whatever failed before.
     ///
     /// # Errors
-    /// When there are too many of them.
+    /// When the operator has named too many peers.
     pub fn name(&mut self, address: &PeerAddress, now: Instant) -> Result<(), TooManyNamed> {
-        let named = self.peers.iter().filter(|(at, entry)| entry.source == Source::Named && *at != address).count();
-        if named >= NAMED {
+        let others = self.peers.iter().filter(|(other, _)| *other != address);
+        if others.filter(|(_, entry)| entry.source().source == PeerSource::Named).count() >= NAMED {
             return Err(TooManyNamed);
         }
-        let entry = self.peers.entry(address.clone()).or_insert_with(|| Entry::new(Source::Named, now));
-        entry.source = Source::Named;
-        entry.failures = 0;
-        if let State::Idle { next } = &mut entry.state {
-            *next = now;
+        if !self.peers.add(address.clone(), PeerOrigin::new(PeerSource::Named), now) {
+            return Err(TooManyNamed);
         }
+        if let Some(origin) = self.peers.source_mut(address) {
+            origin.source = PeerSource::Named;
+        }
+        self.peers.retry_now(address, now);
         Ok(())
     }
 
     /// Adds peers that were connected in an earlier run.
     pub fn remember(&mut self, addresses: Vec<PeerAddress>, now: Instant) {
         for address in addresses.into_iter().take(KNOWN) {
-            if self.is_welcome(&address) {
-                self.peers.entry(address).or_insert_with(|| Entry::new(Source::Known, now)).kept = true;
+            if self.is_welcome(&address) && self.peers.add(address.clone(), PeerOrigin::new(PeerSource::Known), now) {
+                self.peers.source_mut(&address).into_iter().for_each(|origin| origin.kept = true);
             }
         }
     }
 
-    /// Adds the peer that everybody may use.
+    /// Adds the public peer.
     pub fn add_public(&mut self, address: PeerAddress, now: Instant) {
-        self.peers.entry(address).or_insert_with(|| Entry::new(Source::Public, now));
+        self.peers.add(address, PeerOrigin::new(PeerSource::Public), now);
     }
 
-    /// Adds what the peer at `from` says of others. What lies in a private network is believed only of
-    /// a peer that is in one itself.
+    /// Adds the peers that the peer at `from` named. An address in a private network is believed only of a peer that
+    /// is in a private network itself.
     pub fn hear(&mut self, from: IpAddr, addresses: Vec<PeerAddress>, now: Instant) {
         let from = subject(from);
         for address in addresses.into_iter().take(EXCHANGED) {
-            let heard = self.peers.values().filter_map(|entry| match entry.source {
-                Source::Heard(from) => Some(from),
+            let heard = self.peers.iter().filter_map(|(_, entry)| match entry.source().source {
+                PeerSource::Heard(from) => Some(from),
                 _ => None,
             });
-            let (all, his) = heard.fold((0, 0), |(all, his), by| (all + 1, his + usize::from(by == from)));
-            let room = all < HEARD && his < HEARD_FROM_ONE;
+            let (all, by_this_peer) = heard.fold((0, 0), |(all, this), by| (all + 1, this + usize::from(by == from)));
+            let room = all < HEARD && by_this_peer < HEARD_FROM_ONE;
             let believed = !address.is_local() || is_local(from);
             if room && believed && self.is_welcome(&address) {
-                self.peers.entry(address).or_insert_with(|| Entry::new(Source::Heard(from), now));
+                self.peers.add(address, PeerOrigin::new(PeerSource::Heard(from)), now);
             }
         }
     }
 
-    /// Whom to dial now. Each address given must be reported back by [`Book::connected`],
-    /// [`Book::failed`], [`Book::is_twin`] or [`Book::is_own`]. `random` decides among equals.
-    pub fn due(&mut self, now: Instant, mut random: impl FnMut() -> u64) -> Vec<PeerAddress> {
-        let connected = self.peers.values().filter(|entry| matches!(entry.state, State::Connected { .. })).count();
-        let is_due = |address: &PeerAddress, entry: &Entry| {
-            matches!(entry.state, State::Idle { next } if next <= now) && !self.dialling.contains(address)
-        };
-        let mut due: Vec<_> = self
-            .peers
-            .iter()
-            .filter(|(address, entry)| is_due(address, entry))
-            .map(|(address, entry)| (entry.rank(), random(), address.clone()))
-            .collect();
-        due.sort_unstable();
+    /// The peers to dial now. Each one must be reported back by [`AddressBook::connected`], [`AddressBook::failed`],
+    /// [`AddressBook::is_twin`] or [`AddressBook::is_own`]. `rng` decides between equals.
+    pub fn due(&mut self, now: Instant, rng: &mut (impl Rng + ?Sized)) -> Vec<PeerAddress> {
+        let connected = self.peers.iter().filter(|(_, entry)| entry.is_connected()).count();
+        let mut due: Vec<_> =
+            self.peers.due(now, rng).into_iter().filter_map(|one| Some((self.source(&one)?, one))).collect();
+        // A stable sort: equals stay in their random order.
+        due.sort_by_key(|(source, _)| source.rank());
         let mut chosen = Vec::new();
-        for (_, _, address) in due {
-            let named = self.source(&address) == Some(Source::Named);
-            let wanted = named || connected + self.dialling.len() < OUTBOUND_TARGET;
-            if wanted && self.dialling.len() < DIALLING {
-                self.dialling.insert(address.clone());
+        for (source, address) in due {
+            let wanted = source == PeerSource::Named || connected + self.peers.dials() < OUTBOUND_TARGET;
+            if wanted && self.peers.dials() < DIALS {
+                self.peers.dialling(&address);
                 chosen.push(address);
             }
         }
@@ -174,148 +174,114 @@ impl Book {
 
     /// A dial led to a connection.
     pub fn connected(&mut self, address: &PeerAddress, now: Instant) {
-        self.dialling.remove(address);
         self.make_room_for_known(address);
-        let Some(entry) = self.peers.get_mut(address) else { return };
-        entry.state = State::Connected { since: now };
-        entry.reached = Some(now);
-        if matches!(entry.source, Source::Heard(_)) {
-            entry.source = Source::Known;
+        self.peers.connected(address, now);
+        let Some(origin) = self.peers.source_mut(address) else { return };
+        if matches!(origin.source, PeerSource::Heard(_)) {
+            origin.source = PeerSource::Known;
         }
-        if entry.source != Source::Public && !entry.kept {
-            entry.kept = true;
+        if origin.source != PeerSource::Public && !origin.kept {
+            origin.kept = true;
             self.unsaved = true;
         }
     }
 
-    /// A dial led nowhere. Peers that the operator did not name are forgotten in time; a known one
-    /// only while `others` are connected, or the loss of our own network would empty the book. Gives
-    /// the number of failures in a row.
+    /// A dial failed. A peer that the operator did not name is forgotten in time. A known one is forgotten only while
+    /// `others` are connected, because otherwise a failure of our own network would empty the book. Returns the
+    /// number of failures in a row.
     pub fn failed(&mut self, address: &PeerAddress, others: bool, now: Instant, random: u64) -> u32 {
-        self.dialling.remove(address);
-        let Some(entry) = self.peers.get_mut(address) else { return 0 };
-        entry.wait(now, random);
-        let failures = entry.failures;
-        let forgotten = match entry.source {
-            Source::Heard(_) => entry.failures >= HEARD_FAILURES,
-            Source::Known => entry.failures >= KNOWN_FAILURES && others,
-            Source::Named | Source::Public => false,
-        };
+        let failures = self.peers.failed(address, now, random);
+        let forgotten = self.source(address).is_some_and(|source| match source {
+            PeerSource::Heard(_) => failures >= HEARD_FAILURES,
+            PeerSource::Known => failures >= KNOWN_FAILURES && others,
+            PeerSource::Named | PeerSource::Public => false,
+        });
         if forgotten {
             self.forget(address);
         }
         failures
     }
 
-    /// A dial led to the peer that is connected under the address `of`. It is not dialled under this one
-    /// until that connection has ended.
+    /// A dial reached the peer that is connected under the address `of`. The address is not dialled until that
+    /// connection has ended.
     pub fn is_twin(&mut self, address: &PeerAddress, of: &PeerAddress) {
-        self.dialling.remove(address);
-        if let Some(entry) = self.peers.get_mut(address) {
-            entry.state = State::Twin { of: of.clone() };
-        }
+        self.peers.is_twin(address, of);
     }
 
-    /// A connection that we had dialled has ended.
+    /// A connection that this node had dialled has ended.
     pub fn closed(&mut self, address: &PeerAddress, now: Instant, random: u64) {
-        let is_twin = |entry: &&mut Entry| matches!(&entry.state, State::Twin { of } if of == address);
-        for twin in self.peers.values_mut().filter(is_twin) {
-            // The address that was connected is tried first.
-            twin.wait(now, random);
-        }
-        let Some(entry) = self.peers.get_mut(address) else { return };
-        if matches!(entry.state, State::Connected { since } if now.saturating_duration_since(since) >= STEADY_AFTER) {
-            entry.failures = 0;
-        }
-        entry.wait(now, random);
+        self.peers.closed(address, now, random);
     }
 
-    /// The address turned out to lead to this node. It is never dialled again.
+    /// A dial reached this node itself. The address is never dialled again.
     pub fn is_own(&mut self, address: &PeerAddress) {
-        self.dialling.remove(address);
+        self.peers.given_up(address);
         self.forget(address);
         if self.own.len() < OWN {
             self.own.insert(address.clone());
         }
     }
 
-    /// Takes a peer out of the book; false when it was not in it. A dial under way is still to be
-    /// reported.
+    /// Removes a peer. False when it is not in the book. The result of a dial under way is still to be reported.
     pub fn forget(&mut self, address: &PeerAddress) -> bool {
-        let gone = self.peers.remove(address);
-        self.unsaved |= gone.as_ref().is_some_and(|entry| entry.kept);
-        gone.is_some()
+        let removed = self.peers.remove(address);
+        self.unsaved |= removed.as_ref().is_some_and(|entry| entry.source().kept);
+        removed.is_some()
     }
 
-    /// Why it is in the book, if it is.
-    pub fn source(&self, address: &PeerAddress) -> Option<Source> {
-        self.peers.get(address).map(|entry| entry.source)
+    /// Why an address is in the book. None when it is not.
+    pub fn source(&self, address: &PeerAddress) -> Option<PeerSource> {
+        self.peers.get(address).map(|entry| entry.source().source)
     }
 
-    /// Whether a connection that we dialled is open with the peer, under this address or another.
+    /// Whether a connection that this node dialled is open with the peer, under this address or another.
     pub fn is_connected(&self, address: &PeerAddress) -> bool {
-        self.peers.get(address).is_some_and(|entry| !matches!(entry.state, State::Idle { .. }))
+        self.peers.get(address).is_some_and(|entry| !entry.is_idle())
     }
 
-    /// What to tell a peer at `to` that asks for others: those we dialled and are connected with.
+    /// The peers to name to the peer at `to`: those that this node dialled and is connected with.
     pub fn to_exchange(&self, to: IpAddr) -> Vec<PeerAddress> {
-        let open = self.peers.iter().filter(|(_, entry)| matches!(entry.state, State::Connected { .. }));
-        let told = open.map(|(address, _)| address).filter(|address| !address.is_local() || is_local(to));
-        told.take(EXCHANGED).cloned().collect()
+        let connected = self.peers.iter().filter(|(_, entry)| entry.is_connected()).map(|(address, _)| address);
+        connected.filter(|address| !address.is_local() || is_local(to)).take(EXCHANGED).cloned().collect()
     }
 
-    /// What belongs into the file now, if it changed since this was last asked.
+    /// The peers that belong into the file. None when they have not changed since the last call.
     pub fn take_unsaved(&mut self) -> Option<Vec<PeerAddress>> {
-        let kept = || self.peers.iter().filter(|(_, entry)| entry.kept).map(|(address, _)| address.clone()).collect();
-        self.unsaved.then(kept).inspect(|_| self.unsaved = false)
+        if !std::mem::take(&mut self.unsaved) {
+            return None;
+        }
+        Some(self.kept().map(|(address, _)| address.clone()).collect())
     }
 
-    /// The file could not be written: it is still to be. True the first time, which is worth telling.
+    /// The file could not be written, so the next call of [`AddressBook::take_unsaved`] returns the peers again. True
+    /// the first time, when the failure is worth a warning.
     pub fn not_saved(&mut self) -> bool {
         self.unsaved = true;
-        !std::mem::replace(&mut self.trouble_told, true)
+        !std::mem::replace(&mut self.failure_reported, true)
     }
 
     fn is_welcome(&self, address: &PeerAddress) -> bool {
         !self.own.contains(address) && self.avoided.as_ref() != Some(address)
     }
 
-    /// Forgets the known peer that was not connected for longest, where one more would be too many.
+    fn kept(&self) -> impl Iterator<Item = (&PeerAddress, &PeerEntry<PeerAddress, PeerOrigin>)> {
+        self.peers.iter().filter(|(_, entry)| entry.source().kept)
+    }
+
+    /// Forgets the known peer that was not connected for longest, if `newcomer` would be one peer too many.
     fn make_room_for_known(&mut self, newcomer: &PeerAddress) {
-        let kept = self.peers.iter().filter(|(address, entry)| entry.kept && *address != newcomer);
-        if kept.count() < KNOWN {
+        if self.kept().filter(|(address, _)| *address != newcomer).count() < KNOWN {
             return;
         }
-        let spare = |entry: &Entry| entry.source == Source::Known && matches!(entry.state, State::Idle { .. });
-        let oldest = self.peers.iter().filter(|(_, entry)| spare(entry)).min_by_key(|(_, entry)| entry.reached);
-        if let Some(oldest) = oldest.map(|(address, _)| address.clone()) {
+        let spare = self.peers.iter().filter(|(address, entry)| {
+            entry.source().source == PeerSource::Known && entry.is_idle() && *address != newcomer
+        });
+        let oldest = spare.min_by_key(|(_, entry)| entry.reached()).map(|(address, _)| address.clone());
+        if let Some(oldest) = oldest {
             self.forget(&oldest);
         }
     }
 }
 
-impl Entry {
-    fn new(source: Source, now: Instant) -> Self {
-        Self { source, state: State::Idle { next: now }, failures: 0, reached: None, kept: false }
-    }
-
-    fn wait(&mut self, now: Instant, random: u64) {
-        self.state =
-            State::Idle { next: now + backoff(BACKOFF_FIRST, self.source.longest_wait(), self.failures, random) };
-        self.failures = self.failures.saturating_add(1);
-    }
-
-    /// Who is dialled before whom.
-    const fn rank(&self) -> u8 {
-        match self.source {
-            Source::Named => 0,
-            Source::Known => 1,
-            Source::Public => 2,
-            Source::Heard(_) => 3,
-        }
-    }
-}
-
 #[cfg(test)]
-#[path = "book_tests.rs"]
 mod tests;

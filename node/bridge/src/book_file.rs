@@ -1,54 +1,56 @@
-//! The file of known legacy peers: `known_peer` in the data directory, one `host:port` a line, which
-//! is the reference's own file and format.
+//! The file of known legacy peers: `known_peer` in the data directory, one `host:port` a line. The reference has the
+//! same file in the same format.
 
 use std::{io::Read as _, path::Path};
 
-use spore_base::peer_address::PeerAddress;
-use spore_base::private_file::{FileError, write_private};
+use spore_base::{
+    peer_address::PeerAddress,
+    private_file::{FileError, write_private},
+};
 
 use super::limits::{KNOWN, KNOWN_BYTES};
 
-/// What the file said.
+/// The content of the file.
 #[derive(Debug, Default, PartialEq, Eq)]
-pub struct Loaded {
+pub struct PeerFile {
     pub peers: Vec<PeerAddress>,
-    /// Numbers of lines that are no address, beginning with 1.
+    /// Numbers of the lines that hold no address. The first line is 1.
     pub unreadable: Vec<usize>,
-    /// Numbers of lines that name more peers than are kept.
+    /// Numbers of the lines that name more peers than are kept.
     pub beyond: Vec<usize>,
-    /// Number of the first line that was not read, for there is more than the file may hold.
+    /// Number of the first line that was not read, when the file is longer than it may be.
     pub cut: Option<usize>,
 }
 
-/// Reads the file; nothing when there is none.
+/// Reads the file. An absent file is an empty one.
 ///
 /// # Errors
-/// When it cannot be read.
-pub fn load(path: &Path) -> Result<Loaded, FileError> {
+/// When the file cannot be read.
+pub fn load(path: &Path) -> Result<PeerFile, FileError> {
     let file = match std::fs::File::open(path) {
         Ok(file) => file,
-        Err(e) if e.kind() == std::io::ErrorKind::NotFound => return Ok(Loaded::default()),
+        Err(e) if e.kind() == std::io::ErrorKind::NotFound => return Ok(PeerFile::default()),
         Err(e) => return Err(FileError::io(path)(e)),
     };
     let mut bytes = Vec::new();
     file.take(KNOWN_BYTES + 1).read_to_end(&mut bytes).map_err(FileError::io(path))?;
     let whole = bytes.len() as u64 <= KNOWN_BYTES;
     let text = String::from_utf8_lossy(&bytes);
-    // A line that was cut off might still look like an address, of another port.
+    // A line that was cut off could still look like an address, with another port.
     let text = if whole { &text } else { text.rsplit_once('\n').map_or("", |(lines, _)| lines) };
-    Ok(Loaded { cut: (!whole).then(|| text.lines().count() + 1), ..parse(text) })
+    Ok(PeerFile { cut: (!whole).then(|| text.lines().count() + 1), ..parse(text) })
 }
 
-/// Writes the file anew, in one step.
+/// Replaces the file in one step.
 ///
 /// # Errors
-/// When it cannot be written; the old one is then still there.
+/// When the file cannot be written. The old file is unchanged then.
 pub fn save(path: &Path, peers: &[PeerAddress]) -> Result<(), FileError> {
     write_private(path, text(peers).as_bytes())
 }
 
-fn parse(text: &str) -> Loaded {
-    let mut loaded = Loaded::default();
+fn parse(text: &str) -> PeerFile {
+    let mut loaded = PeerFile::default();
     for (number, line) in text.lines().enumerate().filter(|(_, line)| !line.trim().is_empty()) {
         match line.trim().parse() {
             Ok(peer) if loaded.peers.contains(&peer) => {}
@@ -60,9 +62,9 @@ fn parse(text: &str) -> Loaded {
     loaded
 }
 
-/// IPv6 addresses stay out: the reference, which may be started on the same directory, ends with an
-/// error where it finds one. Peers are told of by names and IPv4 addresses only, so that these can only
-/// be peers of the operator's own, which the configuration keeps.
+/// IPv6 addresses are left out: the reference, which may be started on the same directory, stops with an error at an
+/// IPv6 address. Peers name each other by DNS names and IPv4 addresses only, so an IPv6 address comes from the
+/// operator, and the configuration keeps it.
 fn text(peers: &[PeerAddress]) -> String {
     let legible = peers.iter().filter(|peer| peer.is_legible_to_the_reference());
     legible.take(KNOWN).map(|peer| format!("{peer}\n")).collect()
@@ -86,23 +88,23 @@ mod tests {
 
     proptest! {
         #[test]
-        fn what_is_written_is_read_again(peers in proptest::collection::btree_set(address(), 0..KNOWN)) {
+        fn written_peers_are_read_back(peers in proptest::collection::btree_set(address(), 0..KNOWN)) {
             let peers: Vec<_> = peers.into_iter().collect();
-            prop_assert_eq!(parse(&text(&peers)), Loaded { peers, ..Loaded::default() });
+            prop_assert_eq!(parse(&text(&peers)), PeerFile { peers, ..PeerFile::default() });
         }
 
         #[test]
-        fn any_text_is_read(text in "(?s).{0,300}") {
+        fn any_text_can_be_read(text in "(?s).{0,300}") {
             let loaded = parse(&text);
             prop_assert!(loaded.peers.len() + loaded.unreadable.len() <= text.lines().count());
         }
     }
 
     #[test]
-    fn unreadable_lines_are_told_and_kept_out() {
+    fn unreadable_lines_are_reported_and_left_out() {
         let dir = tempfile::tempdir().unwrap();
         let path = dir.path().join("known_peer");
-        assert_eq!(load(&path).unwrap(), Loaded::default());
+        assert_eq!(load(&path).unwrap(), PeerFile::default());
         fs::write(&path, b"192.0.2.1:7470\n\nnonsense\n peer.example.org:7470 \n\xff:1\n192.0.2.1:7470\n").unwrap();
         let loaded = load(&path).unwrap();
         let shown: Vec<_> = loaded.peers.iter().map(ToString::to_string).collect();
@@ -111,7 +113,7 @@ mod tests {
     }
 
     #[test]
-    fn the_file_is_bounded_private_and_legible_to_the_reference() {
+    fn file_is_bounded_private_and_legible_to_the_reference() {
         let dir = tempfile::tempdir().unwrap();
         let path = dir.path().join("known_peer");
         let mut peers: Vec<PeerAddress> = (1..=KNOWN + 10).map(|n| format!("192.0.2.1:{n}").parse().unwrap()).collect();

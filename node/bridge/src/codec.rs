@@ -1,7 +1,7 @@
-//! Frames off a stream: bytes as they come, cut into bodies.
+//! Reads frames from a stream: collects bytes and cuts them into bodies.
 //!
-//! A frame's memory grows with what has arrived of it, never with what its header announces. One that is
-//! longer than any may be, but not by much, is read past: an honest reference may send it.
+//! The memory of a frame grows with the bytes that have arrived, never with the length that its header announces. A
+//! frame that is somewhat longer than the limit is skipped, because an honest reference may send one.
 
 use std::io;
 
@@ -13,29 +13,29 @@ use tokio::io::{AsyncRead, AsyncReadExt};
 
 use super::limits::{BUFFER_KEPT, READ_BYTES, SKIPPED_TIMES};
 
-/// What comes off a stream.
+/// One frame of a stream.
 #[derive(Debug, PartialEq, Eq)]
-pub(super) enum Part<'a> {
-    Body(&'a [u8]),
-    /// A body of so many bytes, too long to be kept, has gone by.
+pub(super) enum FrameBody<'a> {
+    Whole(&'a [u8]),
+    /// A body of this many bytes was too long to be kept, and has been skipped.
     Skipped(usize),
 }
 
-/// A body that is being read past.
+/// A body that is being skipped.
 #[derive(Clone, Copy, Debug)]
-struct Skip {
+struct SkippedBody {
     size: usize,
     left: usize,
 }
 
-/// Reads frames. Bounded by the largest frame and one read.
+/// Reads frames. Its memory is bounded by the largest frame and one read.
 #[derive(Debug)]
 pub(super) struct FrameReader<R> {
     source: R,
     buffer: Vec<u8>,
     /// Where the next frame starts.
     start: usize,
-    skip: Option<Skip>,
+    skip: Option<SkippedBody>,
 }
 
 impl<R: AsyncRead + Unpin> FrameReader<R> {
@@ -43,17 +43,17 @@ impl<R: AsyncRead + Unpin> FrameReader<R> {
         Self { source, buffer: Vec::new(), start: 0, skip: None }
     }
 
-    /// How long the next body says it is, when its header is here.
+    /// The length of the next body in bytes, as its header announces it. None while the header is not here.
     pub fn announced(&self) -> Option<usize> {
         let header = self.buffer.get(self.start..)?.first_chunk::<HEADER_BYTES>().filter(|_| self.skip.is_none())?;
         Some(usize::try_from(u32::from_be_bytes(*header)).unwrap_or(usize::MAX))
     }
 
-    /// The next body, if all of it is here.
+    /// The next body. None while not all of it is here.
     ///
     /// # Errors
-    /// [`Reject::TooLarge`] for a header that announces too much; nothing can be read after it.
-    pub fn next(&mut self) -> Result<Option<Part<'_>>, Reject> {
+    /// [`Reject::TooLarge`] for a header that announces too much. Nothing can be read after it.
+    pub fn next(&mut self) -> Result<Option<FrameBody<'_>>, Reject> {
         if self.skip.is_some() {
             return Ok(self.skip());
         }
@@ -63,17 +63,17 @@ impl<R: AsyncRead + Unpin> FrameReader<R> {
         }
         if size > MAX_BODY_BYTES {
             self.start += HEADER_BYTES;
-            self.skip = Some(Skip { size, left: size });
+            self.skip = Some(SkippedBody { size, left: size });
             return Ok(self.skip());
         }
         let (begin, end) = (self.start + HEADER_BYTES, self.start + HEADER_BYTES + size);
         let Some(body) = self.buffer.get(begin..end) else { return Ok(None) };
         self.start = end;
-        Ok(Some(Part::Body(body)))
+        Ok(Some(FrameBody::Whole(body)))
     }
 
-    /// Passes over what is here of a body that is too long: its size once all of it has gone by.
-    fn skip(&mut self) -> Option<Part<'static>> {
+    /// Skips the bytes of a body that is too long. Returns its size once all of it has been skipped.
+    fn skip(&mut self) -> Option<FrameBody<'static>> {
         let skip = self.skip.as_mut()?;
         let here = skip.left.min(self.buffer.len() - self.start);
         self.start += here;
@@ -81,15 +81,15 @@ impl<R: AsyncRead + Unpin> FrameReader<R> {
         let size = skip.size;
         (skip.left == 0).then(|| {
             self.skip = None;
-            Part::Skipped(size)
+            FrameBody::Skipped(size)
         })
     }
 
-    /// Waits for more bytes, to be called when [`FrameReader::next`] has none: how many came; 0 at the
-    /// stream's end. Loses nothing when it is dropped while it waits.
+    /// Waits for more bytes. To be called when [`FrameReader::next`] returns None. Returns how many bytes came; 0 at the
+    /// end of the stream. The future may be dropped at any time: no byte is lost.
     ///
     /// # Errors
-    /// The stream's.
+    /// An error of the stream.
     pub async fn fill(&mut self) -> io::Result<usize> {
         self.buffer.drain(..self.start);
         self.start = 0;
@@ -97,13 +97,13 @@ impl<R: AsyncRead + Unpin> FrameReader<R> {
             self.buffer.shrink_to(READ_BYTES);
         }
         if self.buffer.capacity() - self.buffer.len() < READ_BYTES / 2 {
-            // In steps, and not doubled: the system moves large blocks without copying them.
+            // In steps instead of doubling: the allocator moves large blocks without a copy.
             self.buffer.reserve_exact(READ_BYTES.max(self.buffer.len() / 8));
         }
         self.source.read_buf(&mut self.buffer).await
     }
 
-    /// Bytes of a frame that has begun, after the last call of [`FrameReader::next`].
+    /// Bytes that are here of a frame that is not complete, as of the last call of [`FrameReader::next`].
     pub fn begun(&self) -> usize {
         let skipped = self.skip.map_or(0, |skip| HEADER_BYTES + skip.size - skip.left);
         self.buffer.len() - self.start + skipped
@@ -119,8 +119,8 @@ mod tests {
     async fn next(reader: &mut FrameReader<tokio::io::DuplexStream>) -> Option<Vec<u8>> {
         loop {
             match reader.next().unwrap() {
-                Some(Part::Body(body)) => return Some(body.to_vec()),
-                Some(Part::Skipped(size)) => panic!("{size} bytes are skipped"),
+                Some(FrameBody::Whole(body)) => return Some(body.to_vec()),
+                Some(FrameBody::Skipped(size)) => panic!("{size} bytes are skipped"),
                 None => {}
             }
             if reader.fill().await.unwrap() == 0 {
@@ -130,7 +130,7 @@ mod tests {
     }
 
     #[tokio::test]
-    async fn frames_come_out_whole_however_they_were_cut() {
+    async fn frames_are_whole_however_the_bytes_were_cut() {
         let bodies = [vec![1; 3], Vec::new(), vec![2; 100_000], vec![3; 1]];
         let mut bytes = Vec::new();
         for body in &bodies {
@@ -155,7 +155,7 @@ mod tests {
     }
 
     #[tokio::test]
-    async fn an_announced_length_costs_no_memory_and_too_long_a_one_is_refused() {
+    async fn announced_length_costs_no_memory_and_one_beyond_the_limit_is_refused() {
         let (mut ours, theirs) = tokio::io::duplex(64);
         let mut reader = FrameReader::new(theirs);
         ours.write_all(&(10 * 1024 * 1024_u32).to_be_bytes()).await.unwrap();
@@ -174,7 +174,7 @@ mod tests {
     }
 
     #[tokio::test]
-    async fn a_body_that_is_too_long_goes_by_without_being_kept() {
+    async fn body_that_is_too_long_is_skipped_without_being_kept() {
         let (mut ours, theirs) = tokio::io::duplex(1 << 20);
         let mut reader = FrameReader::new(theirs);
         let size = MAX_BODY_BYTES + 1;
@@ -186,11 +186,11 @@ mod tests {
         let mut before = 0;
         loop {
             match reader.next().unwrap() {
-                Some(part) => break assert_eq!(part, Part::Skipped(size)),
+                Some(part) => break assert_eq!(part, FrameBody::Skipped(size)),
                 None => assert!(reader.fill().await.unwrap() > 0),
             }
             assert!(reader.buffer.capacity() <= 2 * READ_BYTES);
-            assert!(reader.begun() > before, "each byte counts as one that came");
+            assert!(reader.begun() > before, "each byte counts as one that arrived");
             before = reader.begun().min(size);
         }
         assert_eq!(next(&mut reader).await, Some(vec![7]));
@@ -198,7 +198,7 @@ mod tests {
     }
 
     #[tokio::test]
-    async fn a_large_frames_memory_is_given_back() {
+    async fn memory_of_a_large_frame_is_given_back() {
         let (mut ours, theirs) = tokio::io::duplex(1 << 20);
         let mut reader = FrameReader::new(theirs);
         let writing = tokio::spawn(async move {

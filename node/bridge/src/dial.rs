@@ -1,4 +1,4 @@
-//! Opening a connection to a legacy peer: looking its name up and trying what it stands for.
+//! Dialling a legacy peer: the lookup of its name, and a connection to one of its IP addresses.
 
 use std::{io, net::SocketAddr};
 
@@ -9,17 +9,17 @@ use tokio::{
 };
 
 use super::{
-    book::Source,
+    book::PeerSource,
     hub::{HubHandle, Refusal},
     limits::{DIAL_TIMEOUT, LOOKUP_TIMEOUT, TRIED_ADDRESSES},
 };
 
-/// Why a dial led nowhere.
+/// Why a dial failed.
 #[derive(Debug, thiserror::Error)]
 pub enum DialError {
-    #[error("the name is not found: {0}")]
+    #[error("the name was not found: {0}")]
     Lookup(io::Error),
-    #[error("the name stands for no address that may be dialled")]
+    #[error("the name has no address that may be dialled")]
     NoAddress,
     #[error("no answer")]
     Timeout,
@@ -29,16 +29,17 @@ pub enum DialError {
     Refused(#[from] Refusal),
 }
 
-/// Connects to the peer, at the first of its IP addresses that answers.
+/// Connects to a peer, at the first of its IP addresses that answers.
 ///
 /// # Errors
-/// What was wrong with the last one tried.
-pub async fn dial(hub: &HubHandle, address: &PeerAddress, source: Option<Source>) -> Result<TcpStream, DialError> {
+/// The error of the last address that was tried.
+pub async fn dial(hub: &HubHandle, address: &PeerAddress, source: Option<PeerSource>) -> Result<TcpStream, DialError> {
     let mut last = DialError::NoAddress;
     for ip in lookup(address).await?.into_iter().take(TRIED_ADDRESSES) {
-        // A name that a stranger gave us must not lead into the operator's own network.
-        let strange = matches!(source, Some(Source::Heard(_))) && !address.is_local() && is_local(ip.ip());
-        if strange || !is_unicast(ip.ip()) {
+        // A name that an untrusted peer sent must not lead into the operator's own network.
+        let untrusted = matches!(source, Some(PeerSource::Heard(_)));
+        let leads_inside = untrusted && !address.is_local() && is_local(ip.ip());
+        if leads_inside || !is_unicast(ip.ip()) {
             continue;
         }
         if let Err(refusal) = hub.check(address, ip.ip()) {

@@ -1,4 +1,4 @@
-//! What others hold of the bridge: orders to its task, and what it knows now.
+//! What the rest of the node uses of the bridge: commands to its task, and what it knows now.
 
 use std::{net::SocketAddr, sync::Arc};
 
@@ -20,79 +20,78 @@ use super::{
 /// Why a peer is not connected.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
 pub enum ConnectError {
-    /// It is not dialled again.
-    #[error("it is this node itself")]
+    /// The address is not dialled again.
+    #[error("the address is this node's own")]
     Own,
-    /// It is not dialled at all.
+    /// The peer is not dialled at all.
     #[error(transparent)]
     TooMany(#[from] TooManyNamed),
-    /// It is dialled again.
+    /// The peer is dialled again.
     #[error("{0}")]
     Unreachable(String),
-    /// It is not dialled again: somebody asked for that while it was being dialled.
-    #[error("it was disconnected before it answered")]
+    /// The peer is not dialled again, because somebody asked for that while it was being dialled.
+    #[error("the peer was disconnected before it answered")]
     Disconnected,
     #[error("the node is shutting down")]
     Closed,
 }
 
-/// An order to the bridge's task.
+/// A command to the bridge's task.
 #[derive(Debug)]
-pub enum Command {
+pub enum BridgeCommand {
     Connect(PeerAddress, oneshot::Sender<Result<(), ConnectError>>),
     Disconnect(PeerAddress, oneshot::Sender<bool>),
 }
 
-/// The way to the bridge. Cheap to clone.
+/// Handle to the running bridge. Cheap to clone.
 #[derive(Clone, Debug)]
 pub struct BridgeHandle {
     hub: HubHandle,
-    commands: mpsc::Sender<Command>,
+    commands: mpsc::Sender<BridgeCommand>,
     fetches: Arc<Semaphore>,
 }
 
 impl BridgeHandle {
-    /// A handle and the queue that the bridge's task reads.
-    pub(super) fn channel(hub: HubHandle) -> (Self, mpsc::Receiver<Command>) {
+    /// A handle, and the queue of its commands.
+    pub(super) fn channel(hub: HubHandle) -> (Self, mpsc::Receiver<BridgeCommand>) {
         let (commands, queue) = mpsc::channel(COMMANDS);
         (Self { hub, commands, fetches: Arc::new(Semaphore::new(FETCHES)) }, queue)
     }
 
-    /// Dials a peer and waits for the connection. Whether or not it answers, the peer is dialled again,
-    /// whenever it is not connected, until the node ends or [`BridgeHandle::disconnect`].
+    /// Dials a peer and waits for the connection. Whether the peer answers or not, it is dialled again whenever it is
+    /// not connected, until the node ends or [`BridgeHandle::disconnect`].
     ///
     /// # Errors
-    /// Why it was not reached now.
+    /// Why the peer is not connected now.
     pub async fn connect(&self, peer: PeerAddress) -> Result<(), ConnectError> {
         let (reply, answer) = oneshot::channel();
-        self.commands.send(Command::Connect(peer, reply)).await.map_err(|_| ConnectError::Closed)?;
+        self.commands.send(BridgeCommand::Connect(peer, reply)).await.map_err(|_| ConnectError::Closed)?;
         answer.await.map_err(|_| ConnectError::Closed)?
     }
 
-    /// Closes the connections with a peer, whoever opened them, and dials it no more. False when it
-    /// was neither connected nor dialled.
+    /// Closes all connections with a peer, whoever opened them, and stops dialling it. False when it was neither
+    /// connected nor dialled.
     pub async fn disconnect(&self, peer: &PeerAddress) -> bool {
         let (reply, answer) = oneshot::channel();
-        match self.commands.send(Command::Disconnect(peer.clone(), reply)).await {
+        match self.commands.send(BridgeCommand::Disconnect(peer.clone(), reply)).await {
             Ok(()) => answer.await.unwrap_or(false),
             Err(_) => false,
         }
     }
 
-    /// Who is connected, the longest first.
+    /// The connected peers, the longest connected first.
     pub fn snapshot(&self) -> Vec<BridgePeer> {
         self.hub.snapshot()
     }
 
-    /// Where legacy peers are listened for; empty when they are not.
+    /// The addresses on which the bridge listens. Empty when it does not listen.
     pub fn listening(&self) -> Vec<SocketAddr> {
         self.hub.listening()
     }
 
-    /// An artifact of at most `limit` bytes, from whichever connected peer has it; its bytes hash to
-    /// `cid`.
+    /// An artifact of at most `limit` bytes, from any connected peer that has it. Its bytes hash to `cid`.
     pub async fn fetch_artifact(&self, cid: Cid, limit: u64) -> Option<Vec<u8>> {
-        let _turn = self.fetches.acquire().await.ok()?;
+        let _permit = self.fetches.acquire().await.ok()?;
         let sessions = self.hub.sessions().into_iter().take(FETCH_SESSIONS);
         let answers = stream::iter(sessions).map(|session| ask(session, cid)).buffer_unordered(FETCH_AT_ONCE);
         let found = answers.filter_map(async |bytes| bytes.filter(|bytes| bytes.len() as u64 <= limit));
@@ -103,7 +102,7 @@ impl BridgeHandle {
 
 async fn ask(session: mpsc::Sender<SessionCommand>, cid: Cid) -> Option<Vec<u8>> {
     let (reply, answer) = oneshot::channel();
-    // A full queue is a session that has too much to do already.
+    // A session whose queue is full has too much to do already.
     session.try_send(SessionCommand::FetchArtifact { cid, reply }).ok()?;
     timeout(FETCH_TIMEOUT, answer).await.ok()?.ok()?
 }

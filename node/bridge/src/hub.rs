@@ -1,6 +1,7 @@
-//! What the sessions, the service and the API share: the book, bans, slots and who is connected.
+//! The state that the sessions, the bridge's task and the API share: the address book, the standing of peers, the
+//! connection slots and the open connections.
 //!
-//! One mutex, held for moments: nothing in here waits or touches a socket.
+//! One mutex guards it and is held for moments. Nothing in here waits or touches a socket.
 
 use std::{
     collections::{BTreeMap, HashMap},
@@ -9,82 +10,85 @@ use std::{
     time::{Duration, Instant},
 };
 
-use spore_base::peer_address::{PeerAddress, subject};
+use spore_base::{
+    peer_address::{PeerAddress, subject},
+    standing::{FIRST_BAN_OF_ADDRESS, Offence, Standing},
+};
 use spore_ingest::SessionId;
 use tokio::sync::mpsc;
 
 use super::{
-    bans::{Bans, Consequence, Offence},
-    book::{Book, Source},
+    book::{AddressBook, PeerSource},
     limits::{GIVING_WAY, SAFE_FOR, SESSION_COMMANDS, SYNC_MARKS},
-    link::{Direction, Ended, Link, SessionCommand, SessionStats},
-    slots::{NoSlot, Opening, Slots},
+    link::{Link, LinkDirection, SessionCommand, SessionStats},
+    slots::{ConnectionSlots, NoSlot, Opening},
 };
 
-/// How far the last complete synchronisation with a peer came. Unix seconds, the greatest timestamps of
-/// what the peer sent.
+/// How far the last complete synchronisation with a peer came. `records`, `controls` and `tasks` are the greatest
+/// timestamps of what the peer sent, in Unix seconds.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct SyncMark {
     pub records: u64,
     pub controls: u64,
     pub tasks: u64,
-    /// When it was complete.
+    /// When the synchronisation was complete.
     pub at: Instant,
     /// When everything was last asked for, and came.
     pub full: Instant,
-    /// The peer has what the store's log says up to this number.
+    /// The peer has every change of the store's change log up to this sequence number.
     pub through: u64,
 }
 
-/// A connected legacy peer, for people.
+/// A connected legacy peer, for display.
 #[derive(Clone, Debug)]
 pub struct BridgePeer {
     pub link: Link,
     pub connected: Duration,
     pub stats: SessionStats,
+    /// Penalty points.
     pub points: u32,
 }
 
-/// Why a connection is not wanted.
+/// Why a connection is refused.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
 pub enum Refusal {
-    #[error("it is banned for another {} s because of what came from it", .0.as_secs() + 1)]
+    #[error("the peer is banned for another {} s because of what it sent", .0.as_secs() + 1)]
     Banned(Duration),
     #[error(transparent)]
     NoSlot(#[from] NoSlot),
-    #[error("it is connected already, as {0}")]
+    #[error("the peer is connected already, as {0}")]
     Connected(PeerAddress),
-    #[error("it is this node itself")]
+    #[error("the address is this node's own")]
     Own,
 }
 
-/// The way to what is shared. Cheap to clone.
+/// Handle to the shared hub state. Cheap to clone.
 #[derive(Clone, Debug)]
 pub struct HubHandle(Arc<Mutex<Hub>>);
 
 #[derive(Debug)]
 struct Hub {
-    book: Book,
-    /// By [`subject`]: whoever has that address.
-    bans: Bans<IpAddr>,
-    /// Peers that the operator named answer for what they do on the connections that we dial, and for
-    /// nothing else: what a stranger does behind the same router must not cut them off.
-    named: Bans<PeerAddress>,
-    slots: Slots,
-    open: BTreeMap<SessionId, Open>,
+    book: AddressBook,
+    /// Standing by address, as [`subject`] groups addresses.
+    by_address: Standing<IpAddr>,
+    /// Standing of the peers that the operator named. They answer for what they do on the connections that this node
+    /// dialled, and for nothing else: an untrusted peer behind the same router must not cut them off.
+    by_name: Standing<PeerAddress>,
+    slots: ConnectionSlots,
+    open: BTreeMap<SessionId, OpenConnection>,
     opened: u64,
     marks: HashMap<PeerAddress, SyncMark>,
     listening: Vec<SocketAddr>,
 }
 
 #[derive(Debug)]
-struct Open {
+struct OpenConnection {
     link: Link,
     opening: Opening,
     since: Instant,
     stats: SessionStats,
     commands: mpsc::Sender<SessionCommand>,
-    /// Another connection has its slot now.
+    /// Another connection has this one's slot now.
     gave_way: bool,
 }
 
@@ -95,15 +99,15 @@ enum Culprit {
 }
 
 impl Culprit {
-    fn of(direction: &Direction, remote: SocketAddr, opening: Opening) -> Self {
+    fn of(direction: &LinkDirection, remote: SocketAddr, opening: Opening) -> Self {
         match direction {
-            Direction::Dialled(address) if opening == Opening::Named => Self::Named(address.clone()),
+            LinkDirection::Dialled(address) if opening == Opening::Named => Self::Named(address.clone()),
             _ => Self::Address(subject(remote.ip())),
         }
     }
 }
 
-impl Open {
+impl OpenConnection {
     fn culprit(&self) -> Culprit {
         Culprit::of(&self.link.direction, self.link.remote, self.opening)
     }
@@ -111,44 +115,46 @@ impl Open {
 
 /// What sessions use.
 impl HubHandle {
-    /// Notes what the peer did, and says whether its connection ends. The session that is told
-    /// [`Consequence::Drop`] ends itself; others with the same address are told to close, but not
-    /// those with peers that the operator named.
-    pub fn penalise(&self, link: &Link, offence: Offence) -> Consequence {
+    /// Adds an offence of the peer at the other end of `link`. True when the peer is banned: the session must end
+    /// itself. The other connections with the same address are closed here, except those with peers that the operator
+    /// named.
+    #[must_use]
+    pub fn penalise(&self, link: &Link, offence: Offence) -> bool {
         let (mut hub, now) = (self.lock(), Instant::now());
         let opening = hub.open.get(&link.id).map_or(Opening::Accepted, |open| open.opening);
         let ip = match Culprit::of(&link.direction, link.remote, opening) {
-            Culprit::Named(address) => return hub.named.penalise(&address, offence, now),
+            Culprit::Named(address) => return hub.by_name.penalise(&address, offence, now).is_ban(),
             Culprit::Address(ip) => ip,
         };
-        let consequence = hub.bans.penalise(&ip, offence, now);
-        if consequence == Consequence::Drop {
-            let same = |open: &&Open| matches!(open.culprit(), Culprit::Address(other) if other == ip);
+        let banned = hub.by_address.penalise(&ip, offence, now).is_ban();
+        if banned {
+            let same = |open: &&OpenConnection| matches!(open.culprit(), Culprit::Address(other) if other == ip);
             for open in hub.open.values().filter(same) {
-                // A session whose queue is full is stuck, and its own time limits end it.
+                // A session whose queue is full is stuck, and its own deadlines end it.
                 let _ = open.commands.try_send(SessionCommand::Close);
             }
         }
-        consequence
+        banned
     }
 
-    /// What to answer a peer at `to` that asks for others: those that we dialled and are connected with.
+    /// The peers to name to the peer at `to`, which asked for others: those that this node dialled and is connected
+    /// with.
     pub fn dialled_peers(&self, to: IpAddr) -> Vec<PeerAddress> {
         self.lock().book.to_exchange(to)
     }
 
-    /// Takes note of the peers that the one at `from` spoke of. Most of them may be ignored.
+    /// Adds the peers that the peer at `from` named to the address book, within its bounds.
     pub fn heard_of(&self, from: IpAddr, peers: Vec<PeerAddress>) {
         self.lock().book.hear(from, peers, Instant::now());
     }
 
-    /// How far the last complete synchronisation with the peer at this address came. Only a peer that
-    /// was dialled can be known again: of one that dialled us the address says too little.
+    /// How far the last complete synchronisation with the peer at this address came. Only a peer that this node dialled
+    /// is recognised: the address of a peer that dialled us says too little.
     pub fn sync_mark(&self, peer: &PeerAddress) -> Option<SyncMark> {
         self.lock().marks.get(peer).copied()
     }
 
-    /// Remembers a complete synchronisation.
+    /// Remembers how far a synchronisation came.
     pub fn set_sync_mark(&self, peer: &PeerAddress, mark: SyncMark) {
         let mut hub = self.lock();
         if hub.marks.len() >= SYNC_MARKS && !hub.marks.contains_key(peer) {
@@ -158,7 +164,7 @@ impl HubHandle {
         hub.marks.insert(peer.clone(), mark);
     }
 
-    /// Notes what a session counts. It is for people: now and then is enough.
+    /// Stores the statistics of a session. They are for display, so now and then is enough.
     pub fn report(&self, session: SessionId, stats: SessionStats) {
         if let Some(open) = self.lock().open.get_mut(&session) {
             open.stats = stats;
@@ -166,14 +172,14 @@ impl HubHandle {
     }
 }
 
-/// What the service and its handle use.
+/// What the bridge's task and its handle use.
 impl HubHandle {
-    pub(super) fn new(book: Book) -> Self {
+    pub(super) fn new(book: AddressBook) -> Self {
         Self(Arc::new(Mutex::new(Hub {
             book,
-            bans: Bans::default(),
-            named: Bans::default(),
-            slots: Slots::default(),
+            by_address: Standing::new(FIRST_BAN_OF_ADDRESS),
+            by_name: Standing::new(FIRST_BAN_OF_ADDRESS),
+            slots: ConnectionSlots::default(),
             open: BTreeMap::new(),
             opened: 0,
             marks: HashMap::new(),
@@ -181,54 +187,55 @@ impl HubHandle {
         })))
     }
 
-    /// The book, for whoever does nothing else meanwhile.
-    pub(super) fn with_book<T>(&self, use_it: impl FnOnce(&mut Book) -> T) -> T {
+    /// Lends out the address book. `use_it` must not call the hub: the mutex is held.
+    pub(super) fn with_book<T>(&self, use_it: impl FnOnce(&mut AddressBook) -> T) -> T {
         use_it(&mut self.lock().book)
     }
 
-    pub(super) fn listens_on(&self, addresses: Vec<SocketAddr>) {
+    /// Stores the addresses on which the bridge listens.
+    pub(super) fn set_listening(&self, addresses: Vec<SocketAddr>) {
         self.lock().listening = addresses;
     }
 
-    /// Where legacy peers are listened for.
+    /// The addresses on which the bridge listens.
     pub(super) fn listening(&self) -> Vec<SocketAddr> {
         self.lock().listening.clone()
     }
 
-    /// Whether a dial of the peer at this IP address makes sense now.
+    /// Checks whether the peer at this IP address may be dialled now.
     ///
     /// # Errors
-    /// Why not.
+    /// When the peer is banned.
     pub(super) fn check(&self, address: &PeerAddress, ip: IpAddr) -> Result<(), Refusal> {
         let hub = self.lock();
         let culprit = match hub.book.source(address) {
-            Some(Source::Named) => Culprit::Named(address.clone()),
+            Some(PeerSource::Named) => Culprit::Named(address.clone()),
             _ => Culprit::Address(subject(ip)),
         };
         hub.allows(&culprit, Instant::now())
     }
 
-    /// Lets the peer off everything: the operator names it.
+    /// Forgets the points and the ban of a peer: the operator names it.
     pub(super) fn pardon(&self, address: &PeerAddress) {
         let mut hub = self.lock();
-        hub.named.pardon(address);
+        hub.by_name.pardon(address);
         if let Some(ip) = address.ip() {
-            hub.bans.pardon(&subject(ip));
+            hub.by_address.pardon(&subject(ip));
         }
     }
 
-    /// Admits a connection that another opened.
+    /// Admits a connection that a peer opened.
     ///
     /// # Errors
-    /// When it is banned or there is no slot for it.
+    /// When the peer is banned or there is no slot.
     pub(super) fn accept(&self, remote: SocketAddr) -> Result<(Link, mpsc::Receiver<SessionCommand>), Refusal> {
-        self.lock().admit(Direction::Accepted, remote, Opening::Accepted, Instant::now())
+        self.lock().admit(LinkDirection::Accepted, remote, Opening::Accepted, Instant::now())
     }
 
-    /// Admits a connection that we opened under `address`, from `local`.
+    /// Admits a connection that this node opened: it dialled `address`, from `local`.
     ///
     /// # Errors
-    /// When it is banned, a second one to the same peer, or leads to this node.
+    /// When the peer is banned, when it is connected under another address, or when it is this node itself.
     pub(super) fn dialled(
         &self,
         address: &PeerAddress,
@@ -240,33 +247,33 @@ impl HubHandle {
             return Err(Refusal::Own);
         }
         let twin = hub.open.values().find_map(|open| match &open.link.direction {
-            Direction::Dialled(other) if open.link.remote == remote => Some(other.clone()),
+            LinkDirection::Dialled(other) if open.link.remote == remote => Some(other.clone()),
             _ => None,
         });
         if let Some(twin) = twin {
             hub.book.is_twin(address, &twin);
             return Err(Refusal::Connected(twin));
         }
-        let opening = if hub.book.source(address) == Some(Source::Named) { Opening::Named } else { Opening::Found };
+        let opening = if hub.book.source(address) == Some(PeerSource::Named) { Opening::Named } else { Opening::Found };
         let now = Instant::now();
-        let admitted = hub.admit(Direction::Dialled(address.clone()), remote, opening, now)?;
+        let admitted = hub.admit(LinkDirection::Dialled(address.clone()), remote, opening, now)?;
         hub.book.connected(address, now);
         Ok(admitted)
     }
 
-    /// A session has ended: its slot is free, and a peer that we had dialled is dialled again in time.
+    /// A session has ended: its slot becomes free, and a peer that this node had dialled is dialled again in time.
     pub(super) fn closed(&self, session: SessionId, random: u64) {
         let mut hub = self.lock();
         let Some(open) = hub.open.remove(&session) else { return };
         if !open.gave_way {
             hub.slots.release(open.link.remote.ip(), open.opening);
         }
-        if let Direction::Dialled(address) = &open.link.direction {
+        if let LinkDirection::Dialled(address) = &open.link.direction {
             hub.book.closed(address, Instant::now(), random);
         }
     }
 
-    /// A dial led nowhere. Gives the number of failures in a row.
+    /// A dial failed. Returns the number of failures in a row.
     pub(super) fn failed(&self, address: &PeerAddress, random: u64) -> u32 {
         let mut hub = self.lock();
         let others = !hub.open.is_empty();
@@ -274,44 +281,44 @@ impl HubHandle {
     }
 
     /// Forgets points and bans that are over.
-    pub(super) fn tidy(&self) {
+    pub(super) fn forgive(&self) {
         let (mut hub, now) = (self.lock(), Instant::now());
-        hub.bans.tidy(now);
-        hub.named.tidy(now);
+        hub.by_address.forgive(now);
+        hub.by_name.forgive(now);
     }
 
-    /// Queues of the sessions with the peer of this address, whoever opened them.
+    /// Command queues of the sessions with the peer at this address, whoever opened them.
     pub(super) fn sessions_with(&self, address: &PeerAddress) -> Vec<mpsc::Sender<SessionCommand>> {
         let hub = self.lock();
-        let with = |open: &&Open| match &open.link.direction {
-            Direction::Dialled(dialled) => dialled == address || PeerAddress::from(open.link.remote) == *address,
-            Direction::Accepted => PeerAddress::from(open.link.remote) == *address,
+        let with = |open: &&OpenConnection| match &open.link.direction {
+            LinkDirection::Dialled(dialled) => dialled == address || PeerAddress::from(open.link.remote) == *address,
+            LinkDirection::Accepted => PeerAddress::from(open.link.remote) == *address,
         };
         hub.open.values().filter(with).map(|open| open.commands.clone()).collect()
     }
 
-    /// Queues of all sessions, the longest connected first.
+    /// Command queues of all sessions, the longest connected first.
     pub(super) fn sessions(&self) -> Vec<mpsc::Sender<SessionCommand>> {
         self.lock().open.values().map(|open| open.commands.clone()).collect()
     }
 
-    /// Who is connected, the longest first.
+    /// The connected peers, the longest connected first.
     pub(super) fn snapshot(&self) -> Vec<BridgePeer> {
         let (hub, now) = (self.lock(), Instant::now());
-        let peer = |open: &Open| BridgePeer {
+        let peer = |open: &OpenConnection| BridgePeer {
             link: open.link.clone(),
             connected: now.saturating_duration_since(open.since),
             stats: open.stats,
             points: match open.culprit() {
-                Culprit::Named(address) => hub.named.points(&address, now),
-                Culprit::Address(ip) => hub.bans.points(&ip, now),
+                Culprit::Named(address) => hub.by_name.points(&address, now),
+                Culprit::Address(ip) => hub.by_address.points(&ip, now),
             },
         };
         hub.open.values().map(peer).collect()
     }
 
     fn lock(&self) -> MutexGuard<'_, Hub> {
-        // Nothing that holds the lock can panic half-way through a change.
+        // No code that holds the lock panics in the middle of a change.
         self.0.lock().unwrap_or_else(PoisonError::into_inner)
     }
 }
@@ -319,7 +326,7 @@ impl HubHandle {
 impl Hub {
     fn admit(
         &mut self,
-        direction: Direction,
+        direction: LinkDirection,
         remote: SocketAddr,
         opening: Opening,
         now: Instant,
@@ -334,31 +341,32 @@ impl Hub {
         let link = Link { id: SessionId(self.opened), direction, remote };
         let (commands, queue) = mpsc::channel(SESSION_COMMANDS);
         let stats = SessionStats::default();
-        let open = Open { link: link.clone(), opening, since: now, stats, commands, gave_way: false };
+        let open = OpenConnection { link: link.clone(), opening, since: now, stats, commands, gave_way: false };
         self.open.insert(link.id, open);
         Ok((link, queue))
     }
 
     fn allows(&self, culprit: &Culprit, now: Instant) -> Result<(), Refusal> {
         let left = match culprit {
-            Culprit::Named(address) => self.named.banned(address, now),
-            Culprit::Address(ip) => self.bans.banned(ip, now),
+            Culprit::Named(address) => self.by_name.banned(address, now),
+            Culprit::Address(ip) => self.by_address.banned(ip, now),
         };
         left.map_or(Ok(()), |left| Err(Refusal::Banned(left)))
     }
 
-    /// Closes the accepted connection that has brought and taken least, for it might only be there to
-    /// keep others out. False where each is new, or enough are closing.
+    /// Closes the accepted connection that exchanged the fewest objects, because it may exist only to keep others out.
+    /// False when every connection is too new, or when enough are closing.
     fn make_way(&mut self, now: Instant) -> bool {
         if self.open.values().filter(|open| open.gave_way).count() >= GIVING_WAY {
             return false;
         }
-        let is_idle = |open: &&mut Open| {
+        let may_give_way = |open: &&mut OpenConnection| {
             let safe = now.saturating_duration_since(open.since) < SAFE_FOR;
             open.opening == Opening::Accepted && !open.gave_way && !safe
         };
-        let least = self.open.values_mut().filter(is_idle).min_by_key(|open| open.stats.received + open.stats.sent);
-        // A session whose queue is full might not end soon.
+        let least =
+            self.open.values_mut().filter(may_give_way).min_by_key(|open| open.stats.received + open.stats.sent);
+        // A session whose queue is full may not end soon.
         let Some(least) = least.filter(|open| open.commands.try_send(SessionCommand::Close).is_ok()) else {
             return false;
         };
@@ -368,9 +376,8 @@ impl Hub {
     }
 }
 
-/// Whether a connection from `local` to `remote` reaches the socket that `listening` is bound to in
-/// this same process: its port, at an address of this machine that the socket covers. Nobody else can
-/// be bound there.
+/// Whether a connection from `local` to `remote` reaches the socket that this process bound to `listening`: it has that
+/// port, at an address of this machine that the socket covers. No other program can be bound there.
 fn leads_here(local: SocketAddr, remote: SocketAddr, listening: SocketAddr) -> bool {
     let (local, remote, bound) = (local.ip().to_canonical(), remote, listening.ip().to_canonical());
     let to = remote.ip().to_canonical();
@@ -378,13 +385,5 @@ fn leads_here(local: SocketAddr, remote: SocketAddr, listening: SocketAddr) -> b
     remote.port() == listening.port() && (to == bound || (bound.is_unspecified() && this_machine))
 }
 
-impl Ended {
-    /// Whether people who look closely should hear of it.
-    pub(super) const fn is_noteworthy(self) -> bool {
-        matches!(self, Self::Misbehaved | Self::Overloaded | Self::Stalled | Self::TimedOut)
-    }
-}
-
 #[cfg(test)]
-#[path = "hub_tests.rs"]
 mod tests;

@@ -1,4 +1,4 @@
-//! The port for legacy peers.
+//! The sockets on which legacy peers connect.
 
 use std::{
     future::{pending, poll_fn},
@@ -9,26 +9,26 @@ use std::{
 
 use tokio::net::{TcpListener, TcpStream};
 
-/// The port for legacy peers could not be had.
+/// The node could not listen for legacy peers.
 #[derive(Debug, thiserror::Error)]
 #[error("cannot listen for legacy peers on {address}: {reason}")]
 pub struct ListenError {
     pub address: SocketAddr,
     reason: String,
-    /// Another program has the port.
+    /// Another program uses the port.
     pub in_use: bool,
 }
 
-/// Bound sockets: one, or one for each family of addresses, or none.
+/// Bound sockets: one, one for each address family, or none.
 #[derive(Debug, Default)]
 pub struct Listeners(Vec<TcpListener>);
 
 impl Listeners {
-    /// Listens on an address, or nowhere. The unspecified address, in either family, means every address
-    /// of this machine, in both. Port 0 takes any free port.
+    /// Listens on an address; on none for None. The unspecified address of either family means every address of this
+    /// machine, in both families. Port 0 takes any free port.
     ///
     /// # Errors
-    /// When the port is taken or the address is not this machine's.
+    /// When the port is in use, or when the address is not one of this machine.
     pub async fn bind(address: Option<SocketAddr>) -> Result<Self, ListenError> {
         let Some(address) = address else { return Ok(Self::default()) };
         let failed = |e: &io::Error| {
@@ -39,7 +39,7 @@ impl Listeners {
         if !address.ip().is_unspecified() {
             return Ok(Self(vec![TcpListener::bind(address).await.map_err(|e| failed(&e))?]));
         }
-        // On most systems this one takes IPv4 connections too.
+        // On most systems this socket accepts IPv4 connections, too.
         let six = match TcpListener::bind((Ipv6Addr::UNSPECIFIED, address.port())).await {
             Err(e) if e.kind() == io::ErrorKind::AddrInUse => return Err(failed(&e)),
             other => other.ok(),
@@ -53,8 +53,8 @@ impl Listeners {
         }
     }
 
-    /// Where they listen. One that takes connections of both families is told once, as people write it:
-    /// `0.0.0.0`.
+    /// The addresses that the sockets listen on. A port that is open in both families is one address, written as
+    /// people write it: `0.0.0.0`.
     pub fn addresses(&self) -> Vec<SocketAddr> {
         let bound: Vec<_> = self.0.iter().filter_map(|listener| listener.local_addr().ok()).collect();
         match bound.first() {
@@ -65,10 +65,10 @@ impl Listeners {
         }
     }
 
-    /// The next connection. Never one where nothing is listened on. Safe to cancel.
+    /// The next connection. Waits for ever when there is no socket. The future may be dropped at any time.
     ///
     /// # Errors
-    /// What the system says; it may have a connection the next time.
+    /// An error of the operating system. A later call may succeed.
     pub async fn accept(&self) -> io::Result<(TcpStream, SocketAddr)> {
         if self.0.is_empty() {
             return pending().await;
@@ -94,7 +94,7 @@ mod tests {
     }
 
     #[tokio::test]
-    async fn every_address_means_both_families() {
+    async fn unspecified_address_listens_in_both_families() {
         let listeners = Listeners::bind("0.0.0.0:0".parse().ok()).await.unwrap();
         let addresses = listeners.addresses();
         let [address] = addresses.as_slice() else { panic!("{addresses:?}") };
@@ -105,7 +105,7 @@ mod tests {
     }
 
     #[tokio::test]
-    async fn a_busy_port_is_told() {
+    async fn busy_port_is_reported() {
         for holder in ["127.0.0.1:0", "0.0.0.0:0"] {
             let holder = std::net::TcpListener::bind(holder).unwrap();
             let address = SocketAddr::from(([0, 0, 0, 0], holder.local_addr().unwrap().port()));
@@ -115,7 +115,7 @@ mod tests {
     }
 
     #[tokio::test]
-    async fn one_address_is_the_only_one() {
+    async fn single_address_is_the_only_one_listened_on() {
         let listeners = Listeners::bind("127.0.0.1:0".parse().ok()).await.unwrap();
         let address = listeners.addresses()[0];
         assert_eq!(address.ip(), IpAddr::from([127, 0, 0, 1]));

@@ -1,13 +1,16 @@
-//! The task that opens and accepts connections and gives each to a session of its own.
+//! The bridge's task: it opens and accepts connections and gives each one to a session of its own.
 //!
-//! It decides nothing: whom to dial is the book's to say, who is let in the hub's. It ends when the
-//! node does, and waits a moment for its sessions.
+//! The task decides nothing: the address book says whom to dial, the hub who is admitted. It ends when the node does,
+//! and waits a moment for its sessions.
 
 use std::{collections::HashMap, net::SocketAddr, path::PathBuf, sync::Arc, time::Instant};
 
-use spore_base::peer_address::PeerAddress;
-use spore_base::random;
-use spore_base::shutdown::{Shutdown, stopped};
+use spore_base::{
+    clock::Clock,
+    peer_address::PeerAddress,
+    random,
+    shutdown::{Shutdown, stopped},
+};
 use spore_ingest::{IngestHandle, SessionId, StoreEvent};
 use spore_storage::Store;
 use tokio::{
@@ -19,56 +22,59 @@ use tokio::{
 use tracing::{debug, info, warn};
 
 use super::{
-    book::{Book, Source},
+    book::{AddressBook, PeerSource},
     book_file,
     dial::{DialError, dial},
-    handle::{BridgeHandle, Command, ConnectError},
+    handle::{BridgeCommand, BridgeHandle, ConnectError},
     hub::{HubHandle, Refusal},
     limits::{ACCEPT_PAUSE, SAVE_INTERVAL, SESSIONS_END_WITHIN, TICK},
-    link::{self, Link, SessionCommand, Shared, SharedRef},
+    link::{Link, SessionCommand},
     listen::Listeners,
     session,
+    shared::{LargeMemory, SharedRef, SharedState},
 };
 
-/// The public peer of the existing network, and what this node does about it.
+/// What this node does about the public peer of the existing network.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub enum PublicPeer {
-    /// It is dialled like any other once somebody speaks of it.
+    /// The public peer is dialled like any other once another peer names it.
     #[default]
     LikeOthers,
-    /// It is tried: the operator named nobody.
+    /// The public peer is dialled because the operator named nobody.
     Tried(PeerAddress),
-    /// It is never dialled unless the operator names it.
+    /// The public peer is never dialled unless the operator names it.
     Avoided(PeerAddress),
 }
 
 /// What the bridge is started with.
 #[derive(Clone, Debug, Default)]
 pub struct BridgeConfig {
-    /// Where peers are listened for, see [`Listeners::bind`]; none: nowhere.
+    /// The address to listen on, see [`Listeners::bind`]. None: the bridge only dials.
     pub listen: Option<SocketAddr>,
     /// Peers to stay connected with.
     pub peers: Vec<PeerAddress>,
     pub public: PublicPeer,
-    /// The file of known peers; none: they are forgotten at the end.
+    /// The file of known peers. None: peers are forgotten when the node ends.
     pub known: Option<PathBuf>,
 }
 
-/// Starts the bridge on sockets that were bound before, so that a busy port is the caller's error.
+/// Starts the bridge. The sockets are bound before, so that a busy port is an error of the caller. Timestamps of objects
+/// are compared with `clock`.
 pub fn start(
     config: BridgeConfig,
     listeners: Listeners,
     store: Store,
     ingest: IngestHandle,
     events: broadcast::Sender<StoreEvent>,
+    clock: Clock,
     shutdown: Shutdown,
 ) -> (BridgeHandle, JoinHandle<()>) {
     let (book, file) = open_book(config);
     let hub = HubHandle::new(book);
-    hub.listens_on(listeners.addresses());
+    hub.set_listening(listeners.addresses());
     let (handle, commands) = BridgeHandle::channel(hub.clone());
-    let service = Service {
-        shared: Arc::new(Shared { store, ingest, events, hub: hub.clone(), large: link::large() }),
+    let service = BridgeService {
+        shared: Arc::new(SharedState { store, ingest, events, hub: hub.clone(), large: LargeMemory::default(), clock }),
         hub,
         listeners,
         accept_after: Instant::now(),
@@ -83,37 +89,35 @@ pub fn start(
     (handle, tokio::spawn(service.run(commands)))
 }
 
-/// The book at the start, and the file that it is kept in.
-fn open_book(config: BridgeConfig) -> (Book, Option<PathBuf>) {
+/// The address book at the start, and the file in which it is kept.
+fn open_book(config: BridgeConfig) -> (AddressBook, Option<PathBuf>) {
     let now = Instant::now();
     let avoided = match &config.public {
         PublicPeer::Avoided(address) => Some(address.clone()),
         PublicPeer::LikeOthers | PublicPeer::Tried(_) => None,
     };
-    let mut book = Book::new(avoided);
+    let mut book = AddressBook::new(avoided);
     for (n, peer) in config.peers.iter().enumerate() {
         if let Err(error) = book.name(peer, now) {
-            warn!("{error}: {} of the peers given are left out", config.peers.len() - n);
+            warn!("{error}; {} of the given peers are left out", config.peers.len() - n);
             break;
         }
     }
     let file = config.known.filter(|file| match book_file::load(file) {
-        Ok(loaded) => {
-            let lines = loaded.unreadable.len();
-            if let Some(first) = loaded.unreadable.first() {
-                warn!(
-                    "{}: {lines} lines are no host:port, the first is line {first}; they are left out",
-                    file.display()
-                );
+        Ok(content) => {
+            let path = file.display();
+            if let Some(first) = content.unreadable.first() {
+                let lines = content.unreadable.len();
+                warn!("{path}: {lines} lines are not host:port and are left out; the first of them is line {first}");
             }
-            if loaded.cut.is_some() || !loaded.beyond.is_empty() {
-                warn!("{}: more peers than are kept; the first {} are", file.display(), loaded.peers.len());
+            if content.cut.is_some() || !content.beyond.is_empty() {
+                warn!("{path}: the file names more peers than are kept; the first {} are kept", content.peers.len());
             }
-            book.remember(loaded.peers, now);
+            book.remember(content.peers, now);
             true
         }
         Err(error) => {
-            warn!("{error}; legacy peers of this run are not kept");
+            warn!("{error}; legacy peers of this run are not saved");
             false
         }
     });
@@ -123,15 +127,15 @@ fn open_book(config: BridgeConfig) -> (Book, Option<PathBuf>) {
     (book, file)
 }
 
-struct Service {
+struct BridgeService {
     hub: HubHandle,
     shared: SharedRef,
     listeners: Listeners,
-    /// No connection is accepted before.
+    /// No connection is accepted before this time.
     accept_after: Instant,
     dials: JoinSet<(PeerAddress, Result<TcpStream, DialError>)>,
     sessions: JoinSet<()>,
-    /// Who waits for a dial. Bounded, as commands are, by the callers: the API's requests.
+    /// Callers that wait for a dial. The API's requests bound them, as they bound the commands.
     waiting: HashMap<PeerAddress, Vec<oneshot::Sender<Result<(), ConnectError>>>>,
     file: Option<PathBuf>,
     saving: Option<JoinHandle<()>>,
@@ -139,8 +143,8 @@ struct Service {
     shutdown: Shutdown,
 }
 
-impl Service {
-    async fn run(mut self, mut commands: mpsc::Receiver<Command>) {
+impl BridgeService {
+    async fn run(mut self, mut commands: mpsc::Receiver<BridgeCommand>) {
         let mut tick = interval(TICK);
         tick.set_missed_tick_behavior(MissedTickBehavior::Delay);
         let mut shutdown = self.shutdown.clone();
@@ -149,7 +153,7 @@ impl Service {
                 accepted = accept(&self.listeners, self.accept_after) => match accepted {
                     Ok((stream, remote)) => self.accepted(stream, remote),
                     Err(error) => {
-                        warn!(%error, "could not accept a legacy peer's connection");
+                        warn!(%error, "could not accept the connection of a legacy peer");
                         self.accept_after = Instant::now() + ACCEPT_PAUSE;
                     }
                 },
@@ -157,7 +161,7 @@ impl Service {
                     self.dialled(address, result);
                 },
                 Some(_) = self.sessions.join_next() => {}
-                Some(command) = commands.recv() => self.obey(command),
+                Some(command) = commands.recv() => self.command(command),
                 _ = tick.tick() => self.tick(),
                 () = stopped(&mut shutdown) => break,
             }
@@ -166,7 +170,7 @@ impl Service {
     }
 
     fn tick(&mut self) {
-        self.hub.tidy();
+        self.hub.forgive();
         self.dial_due();
         if self.save_after <= Instant::now() && self.saving.as_ref().is_none_or(JoinHandle::is_finished) {
             self.saving = save(&self.hub, self.file.clone());
@@ -175,7 +179,7 @@ impl Service {
     }
 
     fn dial_due(&mut self) {
-        for address in self.hub.with_book(|book| book.due(Instant::now(), random::number)) {
+        for address in self.hub.with_book(|book| book.due(Instant::now(), &mut random::generator())) {
             let (hub, source) = (self.hub.clone(), self.hub.with_book(|book| book.source(&address)));
             debug!(peer = %address, "dialling");
             self.dials.spawn(async move {
@@ -188,7 +192,7 @@ impl Service {
     fn accepted(&mut self, stream: TcpStream, remote: SocketAddr) {
         let remote = SocketAddr::new(remote.ip().to_canonical(), remote.port());
         match self.hub.accept(remote) {
-            // Dropped, it is closed at once.
+            // Dropping the stream closes it at once.
             Err(refusal) => debug!(%remote, "refused a legacy peer: {refusal}"),
             Ok((link, queue)) => {
                 info!(%remote, "a legacy peer has connected");
@@ -201,7 +205,7 @@ impl Service {
         let source = self.hub.with_book(|book| book.source(&address));
         let opened = result.and_then(|stream| {
             let (local, remote) = (stream.local_addr()?, stream.peer_addr()?);
-            // It may have been taken out of the book meanwhile.
+            // The peer may have been removed from the book meanwhile.
             source.ok_or(DialError::NoAddress)?;
             let (link, queue) = self.hub.dialled(&address, local, remote)?;
             self.open(stream, link, queue);
@@ -213,23 +217,23 @@ impl Service {
             Err(error) => Err(ConnectError::Unreachable(error.to_string())),
         };
         for reply in self.waiting.remove(&address).unwrap_or_default() {
-            // Whoever asked may have gone.
+            // The caller may have gone away.
             let _ = reply.send(answer.clone());
         }
         match opened {
-            Ok(()) if source == Some(Source::Public) => debug!(peer = %address, "connected with the public peer"),
+            Ok(()) if source == Some(PeerSource::Public) => debug!(peer = %address, "connected with the public peer"),
             Ok(()) => info!(peer = %address, "connected with a legacy peer"),
             Err(DialError::Refused(Refusal::Own)) => {
                 self.hub.with_book(|book| book.is_own(&address));
-                if source == Some(Source::Named) {
-                    warn!("{address} is this node itself; it is not dialled again");
+                if source == Some(PeerSource::Named) {
+                    warn!("{address} is this node's own address; it is not dialled again");
                 }
             }
             Err(error @ DialError::Refused(Refusal::Connected(_))) => debug!(peer = %address, "{error}"),
             Err(error) => {
                 let failures = self.hub.failed(&address, random::number());
-                if source == Some(Source::Named) && failures == 1 {
-                    warn!("could not connect to {address}: {error}; it is tried again");
+                if source == Some(PeerSource::Named) && failures == 1 {
+                    warn!("could not connect to {address}: {error}; the node will try again");
                 } else {
                     debug!(peer = %address, failures, "could not connect: {error}");
                 }
@@ -238,34 +242,32 @@ impl Service {
     }
 
     fn open(&mut self, stream: TcpStream, link: Link, queue: mpsc::Receiver<SessionCommand>) {
-        // Without it small answers wait for each other. A socket that refuses is about to fail anyway.
-        let _ = stream.set_nodelay(true);
-        let slot = Slot { hub: self.hub.clone(), session: link.id };
+        let slot = SlotGuard { hub: self.hub.clone(), session: link.id };
         let (shared, shutdown) = (self.shared.clone(), self.shutdown.clone());
         self.sessions.spawn(async move {
             let remote = link.remote;
             let ended = session::run(stream, link, shared, queue, shutdown).await;
             drop(slot);
             if ended.is_noteworthy() {
-                info!(%remote, "a legacy peer was disconnected: {ended}");
+                info!(%remote, "the connection with a legacy peer was closed: {ended}");
             } else {
-                debug!(%remote, "a legacy peer is gone: {ended}");
+                debug!(%remote, "the connection with a legacy peer ended: {ended}");
             }
         });
     }
 
-    fn obey(&mut self, command: Command) {
+    fn command(&mut self, command: BridgeCommand) {
         match command {
-            Command::Connect(address, reply) => self.connect(address, reply),
-            Command::Disconnect(address, reply) => {
+            BridgeCommand::Connect(address, reply) => self.connect(address, reply),
+            BridgeCommand::Disconnect(address, reply) => {
                 let known = self.hub.with_book(|book| book.forget(&address));
                 for waiting in self.waiting.remove(&address).unwrap_or_default() {
-                    // Whoever asked may have gone.
+                    // The caller may have gone away.
                     let _ = waiting.send(Err(ConnectError::Disconnected));
                 }
                 let sessions = self.hub.sessions_with(&address);
                 for session in &sessions {
-                    // A session whose queue is full is stuck, and its own time limits end it.
+                    // A session whose queue is full is stuck, and its own deadlines end it.
                     let _ = session.try_send(SessionCommand::Close);
                 }
                 let _ = reply.send(known || !sessions.is_empty());
@@ -284,7 +286,7 @@ impl Service {
                 self.waiting.entry(address).or_default().push(reply);
                 self.dial_due();
             }
-            // Whoever asked may have gone.
+            // The caller may have gone away.
             Ok(true) => drop(reply.send(Ok(()))),
             Err(error) => drop(reply.send(Err(error))),
         }
@@ -298,7 +300,7 @@ impl Service {
             debug!("some legacy connections did not end in time");
             self.sessions.abort_all();
         }
-        // One after the other: the last one must be the last.
+        // One write after the other, so that the last one to finish is the newest.
         if let Some(saving) = self.saving {
             let _ = saving.await;
         }
@@ -308,26 +310,26 @@ impl Service {
     }
 }
 
-/// Writes the file of known peers, if they changed, off this thread.
+/// Writes the file of known peers on a blocking thread, if they have changed.
 fn save(hub: &HubHandle, file: Option<PathBuf>) -> Option<JoinHandle<()>> {
     let (hub, file) = (hub.clone(), file?);
-    let peers = hub.with_book(Book::take_unsaved)?;
+    let peers = hub.with_book(AddressBook::take_unsaved)?;
     Some(tokio::task::spawn_blocking(move || {
         if let Err(error) = book_file::save(&file, &peers)
-            && hub.with_book(Book::not_saved)
+            && hub.with_book(AddressBook::not_saved)
         {
-            warn!("known legacy peers cannot be written; it is tried again: {error}");
+            warn!("the file of known legacy peers could not be written; the node will try again: {error}");
         }
     }))
 }
 
-/// Gives a session's slot back, however the session ends.
-struct Slot {
+/// Gives back the slot of a session when it is dropped, however the session ends.
+struct SlotGuard {
     hub: HubHandle,
     session: SessionId,
 }
 
-impl Drop for Slot {
+impl Drop for SlotGuard {
     fn drop(&mut self) {
         self.hub.closed(self.session, random::number());
     }
@@ -339,5 +341,4 @@ async fn accept(listeners: &Listeners, after: Instant) -> std::io::Result<(TcpSt
 }
 
 #[cfg(test)]
-#[path = "service_tests.rs"]
 mod tests;

@@ -1,6 +1,6 @@
-//! How many connections there may be: in all, opened by others, and with one address.
+//! How many connections there may be: in all, opened by peers, and with one address.
 //!
-//! Pure. Addresses are counted as [`subject`] says.
+//! Pure. Addresses are counted as [`subject`] groups them.
 
 use std::{collections::HashMap, net::IpAddr};
 
@@ -8,41 +8,41 @@ use spore_base::peer_address::subject;
 
 use super::limits::{MAX_ACCEPTED, MAX_PER_ADDRESS, MAX_SESSIONS};
 
-/// How a connection came about, as far as its slot is concerned.
+/// How a connection was opened, as far as its slot is concerned.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Opening {
-    /// The peer opened it.
+    /// The peer dialled this node.
     Accepted,
-    /// We did, to a peer that we found.
+    /// This node dialled a peer that it found itself.
     Found,
-    /// We did, to a peer that the operator named.
+    /// This node dialled a peer that the operator named.
     Named,
 }
 
 /// Why there is no slot.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
 pub enum NoSlot {
-    #[error("there are {MAX_SESSIONS} connections already")]
+    #[error("there are {MAX_SESSIONS} legacy connections already")]
     Full,
-    #[error("others have opened {MAX_ACCEPTED} connections already")]
+    #[error("peers have opened {MAX_ACCEPTED} legacy connections already")]
     Accepted,
     #[error("there are {MAX_PER_ADDRESS} connections with that address already")]
     Address,
 }
 
-/// The connections there are, counted.
+/// Counts of the open connections.
 #[derive(Debug, Default)]
-pub struct Slots {
+pub struct ConnectionSlots {
     total: usize,
     accepted: usize,
     by_address: HashMap<IpAddr, usize>,
 }
 
-impl Slots {
-    /// Takes a slot, to be given back with [`Slots::release`].
+impl ConnectionSlots {
+    /// Takes a slot. To be given back with [`ConnectionSlots::release`].
     ///
     /// # Errors
-    /// When there is none.
+    /// When there is no slot.
     pub fn take(&mut self, ip: IpAddr, opening: Opening) -> Result<(), NoSlot> {
         let with_address = self.by_address.entry(subject(ip)).or_default();
         let refusal = if self.total >= MAX_SESSIONS {
@@ -66,7 +66,7 @@ impl Slots {
         Ok(())
     }
 
-    /// Gives a slot back that was taken with the same words.
+    /// Gives back a slot that was taken with the same arguments.
     pub fn release(&mut self, ip: IpAddr, opening: Opening) {
         self.total = self.total.saturating_sub(1);
         if opening == Opening::Accepted {
@@ -96,7 +96,7 @@ mod tests {
         fn slots_are_bounded_in_all_and_for_each_address(
             steps in proptest::collection::vec((any::<u8>(), opening(), 0u8..4), 1..600)
         ) {
-            let mut slots = Slots::default();
+            let mut slots = ConnectionSlots::default();
             let mut open: Vec<(IpAddr, Opening)> = Vec::new();
             for (host, opening, step) in steps {
                 if step == 0 && !open.is_empty() {
@@ -122,8 +122,8 @@ mod tests {
     }
 
     #[test]
-    fn others_leave_room_for_peers_of_our_own_choice() {
-        let mut slots = Slots::default();
+    fn accepted_connections_leave_room_for_peers_that_this_node_chose() {
+        let mut slots = ConnectionSlots::default();
         let mut ips = (0u32..).map(|n| IpAddr::from(n.to_be_bytes()));
         while slots.take(ips.next().unwrap(), Opening::Accepted).is_ok() {}
         for _ in 0..MAX_SESSIONS - MAX_ACCEPTED {

@@ -1,4 +1,4 @@
-//! What others hold of `ingest`: the way in, what comes back, and what is broadcast.
+//! What the rest of the node holds of the ingest service: the handle, its answers, and the events.
 
 use std::{
     collections::BTreeMap,
@@ -7,53 +7,63 @@ use std::{
 
 use libp2p_identity::PeerId;
 use spore_protocol::{Kind, ObjectId, Reject, SignedObject};
-use spore_storage::Change;
+use spore_storage::{Change, StoreError};
 use tokio::sync::{mpsc, oneshot};
 
-use super::{origin::Origin, trouble::Trouble};
-
-/// Objects waiting for verification. A full inbox makes senders wait, which slows their peers
-/// down. At 2 KB an object it holds about 8 MB; large ones are bounded by their senders, each in its own
-/// way (`bridge::limits::LARGE_KIB`).
-pub const INBOX: usize = 4096;
-
-/// Wants not yet taken by the network; more are dropped, for catch-up brings them too.
-pub const WANTS: usize = 1024;
+use super::{
+    origin::Origin,
+    trouble::{Trouble, TroubleState},
+};
 
 /// An object on its way in.
 #[derive(Debug)]
 pub struct Inbound {
     pub origin: Origin,
     pub object: SignedObject,
-    /// Told once, when it is decided.
+    /// Receives the disposition of the object, once.
     pub reply: oneshot::Sender<Disposition>,
 }
 
-/// What became of an object: gossip's verdict follows from it.
+/// What the service did with an object. Gossip derives its answer about the message from it.
 #[derive(Clone, Debug, PartialEq)]
 pub enum Disposition {
-    /// New, valid and stored: pass it on.
+    /// The object is new, valid and stored. Pass it on.
     Accepted,
-    /// Known already.
+    /// The object was known already.
     Known,
-    /// Valid so far, held until its parent (or subject) comes. Neither passed on nor punished.
+    /// The object is valid so far, and kept until its parent (or subject) arrives. Neither pass it on nor punish its
+    /// sender.
     Pending,
-    /// Refused, with the reason; [`Reject::penalty`] says what that costs the sender.
+    /// The object is not valid. Each network decides what the reason costs the sender (`spore_base::standing`).
     Rejected(Reject),
-    /// The store could not take it now (a full disk, a shutdown). Nobody's fault.
-    Failed(Arc<str>),
+    /// The object was not decided. Its sender is not at fault.
+    Failed(IngestFailure),
 }
 
-/// The store changed. Broadcast after the change is durable.
+/// Why the service could not decide about an object.
+#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
+pub enum IngestFailure {
+    /// The store could not be read or written for this object.
+    #[error(transparent)]
+    Store(#[from] StoreError),
+    /// The service shuts down.
+    #[error(transparent)]
+    Closed(#[from] IngestClosed),
+    /// A thread that worked on the object ended early.
+    #[error("the object was not decided")]
+    Undecided,
+}
+
+/// A change of the store and its object. Broadcast after the change is durable.
 #[derive(Clone, Debug)]
 pub struct StoreEvent {
     pub change: Change,
     pub object: SignedObject,
-    /// How the object came; for one released from waiting, how it had come then.
+    /// Where the object came from. For an object that was pending: where it had come from.
     pub origin: Origin,
 }
 
-/// An object that is missed: the network asks `from` first, where given, then other peers.
+/// A request for a missing object. The network asks `from` first, if there is one, then other peers.
 #[derive(Clone, Debug, PartialEq, Eq, Hash)]
 pub struct Want {
     pub kind: Kind,
@@ -61,12 +71,12 @@ pub struct Want {
     pub from: Option<PeerId>,
 }
 
-/// `ingest` has shut down.
-#[derive(Debug, thiserror::Error)]
+/// The service has shut down.
+#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
 #[error("the node is shutting down")]
 pub struct IngestClosed;
 
-/// Refusals since the start, by [`Reject::code`]. There are as many codes as `Reject` has variants.
+/// Rejected objects since the start, counted by [`Reject::code`]. There are as many codes as `Reject` has variants.
 #[derive(Clone, Debug, Default)]
 pub(super) struct Rejections(Arc<Mutex<BTreeMap<&'static str, u64>>>);
 
@@ -77,16 +87,16 @@ impl Rejections {
     }
 }
 
-/// The way in. Cheap to clone.
+/// Handle to the ingest service. Cheap to clone.
 #[derive(Clone, Debug)]
 pub struct IngestHandle {
     pub(super) inbox: mpsc::Sender<Inbound>,
     pub(super) rejections: Rejections,
-    pub(super) trouble: Trouble,
+    pub(super) trouble: TroubleState,
 }
 
 impl IngestHandle {
-    /// Hands an object over and waits for its fate. Waits, too, while the inbox is full.
+    /// Submits an object and waits for its disposition. Waits, too, while the inbox is full.
     ///
     /// # Errors
     /// [`IngestClosed`] at shutdown.
@@ -94,8 +104,8 @@ impl IngestHandle {
         self.send(origin, object).await?.await.map_err(|_| IngestClosed)
     }
 
-    /// Hands an object over; its fate comes later, by what this gives. For who has many under way, and
-    /// bounds how many. Waits while the inbox is full.
+    /// Submits an object. The disposition comes by the channel that this returns, so that a caller can have many objects
+    /// under way; the caller bounds how many. Waits while the inbox is full.
     ///
     /// # Errors
     /// [`IngestClosed`] at shutdown.
@@ -109,13 +119,13 @@ impl IngestHandle {
         Ok(answer)
     }
 
-    /// What to show a person while the store does not take everything. A full disk ends by itself, also
-    /// when no object comes; damage stays until the node ends.
-    pub fn trouble(&self) -> Option<String> {
-        self.trouble.told()
+    /// Why the store does not take every object now. None while it does. A full disk ends by itself, even when no object
+    /// arrives. Damage stays until the node stops.
+    pub fn trouble(&self) -> Option<Trouble> {
+        self.trouble.now()
     }
 
-    /// Objects refused since the start, by [`Reject::code`].
+    /// Objects rejected since the start, counted by [`Reject::code`].
     pub fn rejected(&self) -> BTreeMap<&'static str, u64> {
         self.rejections.0.lock().unwrap_or_else(PoisonError::into_inner).clone()
     }

@@ -1,17 +1,19 @@
-//! The one door to the store: bounded inbox, verification off the async threads, batched
-//! insertion, and word to everybody of what changed.
+//! The ingest service: the only way into the store. It has a bounded inbox, verifies objects off the async threads,
+//! inserts them in batches, and announces what changed.
 //!
-//! The way of a batch: [`verification`] takes what lies in the inbox and has `protocol` verify it on
-//! all cores, while [`service`] has `storage` insert the batch before in one atomic step; [`batch`]
-//! decides what is worth verifying and what the store's answer means for each sender, [`insertion`] gets
-//! around what is damaged. Never here:
-//! sockets, or a second way to the store.
+//! A batch goes through two stages that overlap. [`verification`] takes objects out of the inbox and has `protocol`
+//! verify them on all cores, while [`service`] has `storage` insert the batch before in one atomic step. [`batch`] decides
+//! which objects are worth verifying, and what the store's report means for each sender.
+//!
+//! Never here: sockets, or a second way into the store.
 #![cfg_attr(test, allow(clippy::unwrap_used, clippy::expect_used, clippy::panic, clippy::indexing_slicing))]
 
 mod batch;
+mod blocking;
 mod handle;
 mod insertion;
-pub mod missed;
+mod limits;
+pub mod missing_parents;
 mod origin;
 mod service;
 #[cfg(test)]
@@ -19,6 +21,8 @@ mod tests;
 mod trouble;
 mod verification;
 
-pub use handle::{Disposition, INBOX, Inbound, IngestClosed, IngestHandle, StoreEvent, WANTS, Want};
+pub use handle::{Disposition, Inbound, IngestClosed, IngestFailure, IngestHandle, StoreEvent, Want};
+pub use limits::{BATCH, EVENTS, INBOX, MAX_AHEAD_SECONDS, WANTS};
 pub use origin::{Origin, SessionId};
-pub use service::{BATCH, EVENTS, Ingest, MAX_AHEAD_SECONDS};
+pub use service::{Ingest, IngestParts};
+pub use trouble::Trouble;

@@ -1,10 +1,10 @@
-//! Where an object came from. The ingest service knows its visitors only by these names.
+//! Where objects come from. The ingest service knows its senders by these names only.
 
 use std::fmt;
 
 use libp2p_identity::PeerId;
 
-/// One connection with a legacy peer, for as long as this node runs.
+/// One connection with a legacy peer. Unique while this node runs.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
 pub struct SessionId(pub u64);
 
@@ -19,7 +19,7 @@ impl fmt::Display for SessionId {
 pub enum Origin {
     /// Gossip, from the peer that passed the object on.
     Gossip(PeerId),
-    /// Catch-up, or an answer to a [`crate::Want`], from this peer.
+    /// Catch-up with this peer, or its answer to a [`crate::Want`].
     Sync(PeerId),
     /// This node itself.
     Local,

@@ -1,11 +1,9 @@
-//! The task that runs `ingest`, and its second stage: inserts what [`super::verification`] lets
-//! through, answers the senders, and tells everybody. All decisions are [`super::batch`]'s.
-
-use std::{collections::HashMap, sync::Arc, time::Duration};
+//! The task that runs the ingest service, and its second stage: inserts the batches that [`super::verification`] lets
+//! through, answers the senders, and announces the changes. [`super::batch`] decides.
 
 use spore_base::clock::Clock;
-use spore_protocol::{Kind, ObjectId, VerifiedObject};
-use spore_storage::{Store, StoreError};
+use spore_protocol::{Kind, VerifiedObject};
+use spore_storage::{InsertOutcome, Store, StoreError};
 use tokio::{
     sync::{broadcast, mpsc, oneshot, watch},
     task::JoinHandle,
@@ -14,61 +12,43 @@ use tokio::{
 use tracing::{debug, error, info, warn};
 
 use super::{
-    Disposition, INBOX, IngestHandle, StoreEvent, WANTS, Want,
-    batch::{Answer, Checked, Waiting},
+    Disposition, IngestFailure, IngestHandle, StoreEvent, Want,
+    batch::{CheckedObject, Decision, PendingOrigins},
+    blocking::blocking,
     handle::Rejections,
     insertion::{self, Inserted},
-    trouble::Trouble,
-    verification::{BATCHES_AHEAD, Batch, Verification},
+    limits::{ASK_AGAIN, ASKED_AT_ONCE, BATCHES_AHEAD, EVENTS, INBOX, TRY_AGAIN, WANTS},
+    missing_parents::MissingParents,
+    trouble::TroubleState,
+    verification::{Verification, VerifiedBatch},
 };
-use crate::missed::Missed;
 
-/// Most objects in one insertion: enough to spread the cost of a synced write, few enough that a
-/// sender waits milliseconds.
-pub const BATCH: usize = 512;
+/// What [`Ingest::spawn`] returns: the handle, the events, the requests for missing objects, and the task.
+pub type IngestParts = (IngestHandle, broadcast::Sender<StoreEvent>, mpsc::Receiver<Want>, JoinHandle<()>);
 
-/// Store events that a slow listener may lag behind; past it the listener is told so and reads
-/// the store's sequence instead.
-pub const EVENTS: usize = 4096;
-
-/// How far ahead of our clock an object's timestamp may be, in seconds.
-pub const MAX_AHEAD_SECONDS: u64 = 3600;
-
-/// How often parents that are still missed are asked for again.
-const ASK_AGAIN: Duration = Duration::from_secs(60);
-
-/// How often a store that refused a batch is tried: RocksDB looks for free space as often.
-const TRY_AGAIN: Duration = Duration::from_secs(5);
-
-/// Missed parents asked for at once, a fraction of the queue of wants.
-const ASKED_AT_ONCE: usize = WANTS / 4;
-
-/// What [`Ingest::spawn`] gives: the way in, what changes, what is missed, and the task's end.
-pub type Parts = (IngestHandle, broadcast::Sender<StoreEvent>, mpsc::Receiver<Want>, JoinHandle<()>);
-
-/// The service, as it is started.
+/// The ingest service.
 #[derive(Clone, Copy, Debug)]
 pub struct Ingest;
 
 impl Ingest {
-    /// Starts the service. It ends, after it has dealt with what is in the inbox, when `shutdown`
-    /// becomes true or its sender and all handles are gone.
-    pub fn spawn(store: Store, clock: Clock, shutdown: watch::Receiver<bool>) -> Parts {
+    /// Starts the service. The service ends when `shutdown` becomes true, or when all handles are gone. Before that it
+    /// decides every object that is in the inbox.
+    pub fn spawn(store: Store, clock: Clock, shutdown: watch::Receiver<bool>) -> IngestParts {
         let (inbox, queue) = mpsc::channel(INBOX);
         let (wants, wanted) = mpsc::channel(WANTS);
         let (events, _) = broadcast::channel(EVENTS);
         let (ready, batches) = mpsc::channel(BATCHES_AHEAD);
         let rejections = Rejections::default();
-        let trouble = Trouble::default();
+        let trouble = TroubleState::default();
         let handle = IngestHandle { inbox, rejections: rejections.clone(), trouble: trouble.clone() };
         let verification = Verification { store: store.clone(), clock };
         let insertion = Insertion {
             store,
-            waiting: Waiting::default(),
+            pending: PendingOrigins::default(),
             rejections,
             events: events.clone(),
             wants,
-            missed: Missed::default(),
+            missing: MissingParents::default(),
             trouble,
         };
         let task = tokio::spawn(async move {
@@ -78,21 +58,21 @@ impl Ingest {
     }
 }
 
-/// The second stage's own state.
+/// The state of the second stage.
 pub(super) struct Insertion {
     store: Store,
-    waiting: Waiting,
+    pending: PendingOrigins,
     rejections: Rejections,
     events: broadcast::Sender<StoreEvent>,
     wants: mpsc::Sender<Want>,
-    missed: Missed,
-    /// Shared with the handles, which tell it to people.
-    pub(super) trouble: Trouble,
+    missing: MissingParents,
+    /// Shared with the handles.
+    pub(super) trouble: TroubleState,
 }
 
 impl Insertion {
-    /// Ends when the first stage has ended and its batches are dealt with.
-    async fn run(mut self, mut batches: mpsc::Receiver<Batch>) {
+    /// Ends when the first stage has ended and its batches are decided.
+    async fn run(mut self, mut batches: mpsc::Receiver<VerifiedBatch>) {
         let mut ask_again = interval_at(Instant::now(), ASK_AGAIN);
         let mut try_again = interval_at(Instant::now(), TRY_AGAIN);
         for ticks in [&mut ask_again, &mut try_again] {
@@ -101,94 +81,92 @@ impl Insertion {
         loop {
             tokio::select! {
                 batch = batches.recv() => match batch {
-                    Some(batch) => self.take_in(batch).await,
+                    Some(batch) => self.process(batch).await,
                     None => return,
                 },
-                _ = ask_again.tick() => self.ask_for_missed().await,
+                _ = ask_again.tick() => self.ask_for_missing().await,
                 _ = try_again.tick(), if self.trouble.may_pass() => self.try_store().await,
             }
         }
     }
 
-    /// One batch, from its verification to the answers.
-    pub(super) async fn take_in(&mut self, batch: Batch) {
+    /// Inserts a batch and answers its senders.
+    pub(super) async fn process(&mut self, batch: VerifiedBatch) {
         let mut replies: Vec<_> = batch.replies.into_iter().map(Some).collect();
-        let answers = match batch.verified {
-            Ok((mut answers, checked)) => {
-                answers.extend(self.insert(checked, batch.taken_at).await);
-                answers
+        let decisions = match batch.verified {
+            Ok((mut decisions, checked)) => {
+                decisions.extend(self.insert(checked, batch.taken_at).await);
+                decisions
             }
-            Err(reason) => {
-                let reason = self.note(&reason);
-                (0..replies.len()).map(|place| (place, Disposition::Failed(reason.clone()))).collect()
-            }
+            Err(failure) => self.all_failed(0..replies.len(), &failure),
         };
-        for (place, disposition) in answers {
+        for (index, disposition) in decisions {
             if let Disposition::Rejected(reject) = &disposition {
                 self.rejections.count(reject);
-                debug!(%reject, "refused an object");
+                debug!(%reject, "rejected an object");
             }
-            answer(&mut replies, place, disposition);
+            answer(&mut replies, index, disposition);
         }
-        // An object without an answer would make its sender believe in a shutdown.
-        let failed: Arc<str> = "the object was not decided".into();
-        (0..replies.len()).for_each(|place| answer(&mut replies, place, Disposition::Failed(failed.clone())));
+        // A sender without an answer would take it for a shutdown.
+        for index in 0..replies.len() {
+            answer(&mut replies, index, Disposition::Failed(IngestFailure::Undecided));
+        }
     }
 
-    async fn insert(&mut self, checked: Vec<Checked>, now: u64) -> Vec<Answer> {
+    async fn insert(&mut self, checked: Vec<CheckedObject>, now: u64) -> Vec<Decision> {
         if checked.is_empty() {
             return Vec::new();
         }
-        let given: Vec<_> = checked.iter().map(|c| (c.place, c.origin, c.object.id())).collect();
+        let given: Vec<_> = checked.iter().map(|c| (c.index, c.origin, c.object.id())).collect();
         let objects: Vec<VerifiedObject> = checked.into_iter().map(|c| c.object).collect();
         let store = self.store.clone();
-        let inserted = match blocking(move || Ok(insertion::insert(&store, objects, now))).await {
+        let inserted = blocking(move || insertion::insert(&store, objects, now)).await;
+        let Inserted { report, objects: mut by_id } = match inserted {
             Ok(inserted) => inserted,
-            Err(ended) => {
-                let failed = given.iter().map(|(_, _, id)| (*id, ended.clone())).collect();
-                Inserted { failed, ..Inserted::default() }
-            }
+            Err(failure) => return self.all_failed(given.into_iter().map(|(index, ..)| index), &failure),
         };
-        let Inserted { report, failed, objects: mut by_id } = inserted;
-        let mut reasons: HashMap<ObjectId, Arc<str>> = HashMap::new();
-        for (id, failure) in &failed {
-            reasons.insert(*id, self.note(failure));
+        let mut any_decided = false;
+        for (_, outcome) in &report.outcomes {
+            match outcome {
+                InsertOutcome::Failed(failure) => self.record(failure),
+                _ => any_decided = true,
+            }
         }
-        let (lost, taken): (Vec<_>, Vec<_>) = given.into_iter().partition(|(_, _, id)| reasons.contains_key(id));
-        let lost =
-            lost.into_iter().filter_map(|(place, _, id)| Some((place, Disposition::Failed(reasons.remove(&id)?))));
-        if taken.is_empty() {
-            return lost.collect();
+        if any_decided {
+            self.recovered();
         }
-        self.recovered();
         for (id, reject) in &report.late_rejects {
             self.rejections.count(reject);
-            debug!(id = %id.short(), %reject, "refused an object that had waited for its parent");
+            debug!(id = %id.short(), %reject, "rejected an object that was pending");
         }
         if report.dropped_pending > 0 {
-            warn!(dropped = report.dropped_pending, "too many records wait for their parents: the oldest were dropped");
+            warn!(dropped = report.dropped_pending, "too many pending records: the oldest were dropped");
         }
-        let settled = self.waiting.settle(&taken, &report);
+        let settled = self.pending.settle(&given, &report);
         for (change, origin) in settled.events {
             if let Some(object) = by_id.remove(&change.id) {
-                // An error means only that nobody listens.
+                // Sending fails only when nobody listens.
                 let _ = self.events.send(StoreEvent { change, object, origin });
             }
         }
         settled.wants.into_iter().for_each(|want| self.want(want));
-        settled.answers.into_iter().chain(lost).collect()
+        settled.decisions
     }
 
-    /// Takes down why the store failed, and gives what senders are told.
-    fn note(&self, failure: &StoreError) -> Arc<str> {
-        if self.trouble.note(failure) {
+    /// The decisions about objects that the store could not take, all for one reason.
+    fn all_failed(&self, indices: impl Iterator<Item = usize>, failure: &StoreError) -> Vec<Decision> {
+        self.record(failure);
+        indices.map(|index| (index, Disposition::Failed(IngestFailure::Store(failure.clone())))).collect()
+    }
+
+    fn record(&self, failure: &StoreError) {
+        if self.trouble.record(failure) {
             error!(%failure, "the store failed; reading goes on");
         }
-        failure.to_string().into()
     }
 
-    /// Finds out whether a store that refused a batch takes objects again: on a quiet node none may come
-    /// for hours. Objects that were refused are their senders' to give again, and catch-up's to bring.
+    /// Finds out whether a store that refused a batch takes objects again: on a quiet node no object may arrive for
+    /// hours. The refused objects are not kept. Their senders submit them again, or catch-up brings them.
     pub(super) async fn try_store(&self) {
         let store = self.store.clone();
         match blocking(move || store.try_write()).await {
@@ -205,54 +183,46 @@ impl Insertion {
 
     fn want(&self, want: Want) {
         if self.wants.try_send(want).is_err() {
-            debug!("the queue of missed objects is full; catch-up brings them");
+            debug!("the queue of missing objects is full; catch-up brings them");
         }
     }
 
-    /// Asks for parents that are still missed: a want may have been dropped, or no peer had it then.
-    async fn ask_for_missed(&self) {
-        let (store, missed) = (self.store.clone(), self.missed.clone());
-        match blocking(move || missed.next(&store, ASKED_AT_ONCE)).await {
-            Ok(missing) => {
-                missing
-                    .into_iter()
-                    .for_each(|id| self.want(Want { kind: Kind::Experiment, id: id.into(), from: None }));
+    /// Asks for parents that are still missing: a request may have been dropped, or no peer had the parent then.
+    async fn ask_for_missing(&self) {
+        let (store, missing) = (self.store.clone(), self.missing.clone());
+        match blocking(move || missing.next(&store, ASKED_AT_ONCE)).await {
+            Ok(parents) => {
+                for id in parents {
+                    self.want(Want { kind: Kind::Experiment, id: id.into(), from: None });
+                }
             }
-            Err(reason) => warn!(%reason, "could not list missed parents"),
+            Err(reason) => warn!(%reason, "could not list missing parents"),
         }
     }
 }
 
-fn answer(replies: &mut [Option<oneshot::Sender<Disposition>>], place: usize, disposition: Disposition) {
-    if let Some(reply) = replies.get_mut(place).and_then(Option::take) {
-        // The sender may have gone away; the object is decided all the same.
+fn answer(replies: &mut [Option<oneshot::Sender<Disposition>>], index: usize, disposition: Disposition) {
+    if let Some(reply) = replies.get_mut(index).and_then(Option::take) {
+        // The sender may be gone. The object is decided all the same.
         let _ = reply.send(disposition);
     }
 }
 
-/// Runs on a blocking thread.
-pub(super) async fn blocking<T: Send + 'static>(
-    work: impl FnOnce() -> Result<T, StoreError> + Send + 'static,
-) -> Result<T, Arc<StoreError>> {
-    let ended = |_| Err(StoreError::Rocks("the store's thread ended early".into()));
-    tokio::task::spawn_blocking(work).await.unwrap_or_else(ended).map_err(Arc::new)
-}
-
 #[cfg(test)]
 impl Insertion {
-    /// The second stage on its own, with what it tells.
+    /// The second stage alone, with its events and its requests for missing objects.
     pub(super) fn for_test(store: Store) -> (Self, broadcast::Receiver<StoreEvent>, mpsc::Receiver<Want>) {
         let (wants, wanted) = mpsc::channel(WANTS);
-        let (events, heard) = broadcast::channel(EVENTS);
+        let (events, listener) = broadcast::channel(EVENTS);
         let insertion = Self {
             store,
-            waiting: Waiting::default(),
+            pending: PendingOrigins::default(),
             rejections: Rejections::default(),
             events,
             wants,
-            missed: Missed::default(),
-            trouble: Trouble::default(),
+            missing: MissingParents::default(),
+            trouble: TroubleState::default(),
         };
-        (insertion, heard, wanted)
+        (insertion, listener, wanted)
     }
 }

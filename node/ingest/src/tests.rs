@@ -5,8 +5,8 @@ use std::sync::atomic::{AtomicU64, Ordering};
 use libp2p_identity::PeerId;
 use spore_base::peer_id::peer_id;
 use spore_protocol::{
-    Cid, Goal, HardwareClass, Identity, Record, RecordId, Signed, SignedObject, Status, TaskManifest, VerifiedObject,
-    manifest::MANIFEST_VERSION, record::RECORD_VERSION,
+    HardwareClass, Record, Signed, SignedObject, TaskManifest, VerifiedObject,
+    fixtures::{self, forged, identity},
 };
 use spore_storage::{Store, StoreError, unwatched};
 use tempfile::TempDir;
@@ -14,7 +14,8 @@ use tokio::sync::{broadcast, mpsc, watch};
 
 use super::*;
 
-pub(super) const NOW: u64 = 1_700_000_000;
+/// The time of the tests' clock: later than every record of [`chain`].
+pub(super) const NOW: u64 = fixtures::EPOCH + 1_000_000;
 
 struct Service {
     _folder: TempDir,
@@ -41,80 +42,26 @@ fn start_in(folder: TempDir) -> Service {
     Service { _folder: folder, store, handle, events: events.subscribe(), wants, task, shutdown, clock }
 }
 
-fn identity(n: u8) -> Identity {
-    Identity::from_seed(&[n; 32])
-}
-
 fn some_peer() -> PeerId {
     peer_id(&identity(9).node_id()).unwrap()
 }
 
 fn manifest() -> Signed<TaskManifest> {
-    let manifest = TaskManifest {
-        name: "task".into(),
-        description: String::new(),
-        task_type: "ml_train".into(),
-        artifact_type: "starlark_train_script".into(),
-        metric: "val_bpb".into(),
-        goal: Goal::Minimize,
-        base_code_cid: Some(Cid::of(b"base")),
-        prepare_cid: Cid::of(b"evaluator").to_string(),
-        dataset_cid: Cid::of(b"data").to_string(),
-        time_budget: 20,
-        created_by: identity(1).node_id(),
-        timestamp: NOW - 100,
-        version: MANIFEST_VERSION,
-    };
-    identity(1).sign(&manifest).unwrap().into_signed()
+    fixtures::sign(&identity(1), &fixtures::manifest(&identity(1))).into_signed()
 }
 
-/// A record at a depth, built on `parent`.
-fn record(parent: Option<RecordId>, depth: u64, timestamp: u64) -> Signed<Record> {
-    let manifest = manifest();
-    let record = Record {
-        parent,
-        depth,
-        code_cid: Some(Cid::of(b"base")),
-        diff: String::new(),
-        dataset_cid: manifest.dataset_cid.clone(),
-        prepare_cid: manifest.prepare_cid.clone(),
-        time_budget: 20,
-        val_bpb: 3.0 - depth as f64 / 1000.0,
-        peak_vram_mb: 1.0,
-        num_steps: 10,
-        num_params: 10,
-        status: Status::Keep,
-        description: String::new(),
-        hypothesis: String::new(),
-        agent_model: String::new(),
-        gpu_model: "CPU".into(),
-        cuda_version: String::new(),
-        torch_version: String::new(),
-        node_id: identity(1).node_id(),
-        task_id: Some(manifest.id().into()),
-        timestamp,
-        version: RECORD_VERSION,
-    };
-    identity(1).sign(&record).unwrap().into_signed()
+/// A record of the task, changed before it is signed.
+fn record(parent: Option<&Signed<Record>>, change: impl FnOnce(&mut Record)) -> Signed<Record> {
+    let mut record = fixtures::record(&identity(1), Some(manifest().id().into()), parent);
+    change(&mut record);
+    fixtures::sign(&identity(1), &record).into_signed()
 }
 
-/// A chain from the root on.
-pub(super) fn chain(length: u64) -> Vec<SignedObject> {
-    let mut parent = None;
-    (0..length)
-        .map(|depth| {
-            let record = record(parent, depth, NOW - 50 + depth / 100);
-            parent = Some(record.id().into());
-            SignedObject::Experiment(record)
-        })
-        .collect()
-}
-
-/// The same content under a signature that does not fit.
-fn forged(object: &SignedObject) -> SignedObject {
-    let mut signature = *object.signature();
-    signature[3] ^= 1;
-    SignedObject::from_canonical(object.kind(), object.canonical(), signature).unwrap()
+/// A chain of records from the root on.
+pub(super) fn chain(length: usize) -> Vec<SignedObject> {
+    let publisher = identity(1);
+    let records = fixtures::chain(&publisher, Some(manifest().id().into()), |_, _| ());
+    records.take(length).map(|record| SignedObject::Experiment(record.into_signed())).collect()
 }
 
 async fn submit_all(
@@ -137,7 +84,7 @@ async fn submit_all(
 }
 
 #[tokio::test]
-async fn a_new_object_is_stored_told_and_known_from_then_on() {
+async fn new_object_is_stored_announced_and_known_from_then_on() {
     let mut service = start();
     let object = SignedObject::Task(manifest());
     let peer = Origin::Gossip(some_peer());
@@ -150,11 +97,11 @@ async fn a_new_object_is_stored_told_and_known_from_then_on() {
 }
 
 #[tokio::test]
-async fn a_store_that_takes_objects_again_is_no_trouble() {
+async fn successful_write_ends_the_trouble() {
     let service = start();
     assert_eq!(service.handle.trouble(), None);
-    service.handle.trouble.note(&StoreError::DiskFull);
-    assert!(service.handle.trouble().is_some_and(|told| told.contains("within seconds")));
+    service.handle.trouble.record(&StoreError::DiskFull);
+    assert!(service.handle.trouble().is_some_and(|trouble| trouble == Trouble::Refusing));
     let object = SignedObject::Task(manifest());
     assert_eq!(service.handle.submit(Origin::Local, object).await.unwrap(), Disposition::Accepted);
     assert_eq!(service.handle.trouble(), None);
@@ -172,7 +119,7 @@ fn spoil(database: &std::path::Path, column: &str) {
 }
 
 #[tokio::test]
-async fn what_needs_a_damaged_part_of_the_store_fails_alone() {
+async fn object_that_needs_a_damaged_part_of_the_store_fails_alone() {
     let folder = tempfile::tempdir().unwrap();
     let chain = chain(4);
     let store = Store::open(folder.path()).unwrap();
@@ -183,39 +130,40 @@ async fn what_needs_a_damaged_part_of_the_store_fails_alone() {
     spoil(&folder.path().join("store"), "objects");
 
     let mut service = start_in(folder);
-    // Its parent cannot be read, and the next one waits for it.
+    // The parent of the first record cannot be read. The second record waits for the first.
     let other = identity(2).sign(&TaskManifest { created_by: identity(2).node_id(), ..manifest().object().clone() });
     let batch = [chain[2].clone(), chain[3].clone(), SignedObject::Task(other.unwrap().into_signed())];
-    let told = submit_all(&service, Origin::Local, batch.clone()).await;
-    assert!(matches!(&told[0], Disposition::Failed(why) if why.contains("db check --repair")), "{told:?}");
-    assert_eq!(told[1..], [Disposition::Pending, Disposition::Accepted]);
+    let decided = submit_all(&service, Origin::Local, batch.clone()).await;
+    let damaged = |failure: &IngestFailure| matches!(failure, IngestFailure::Store(StoreError::Corrupt(_)));
+    assert!(matches!(&decided[0], Disposition::Failed(failure) if damaged(failure)), "{decided:?}");
+    assert_eq!(decided[1..], [Disposition::Pending, Disposition::Accepted]);
     assert_eq!(service.events.recv().await.unwrap().change.id, batch[2].id());
     let trouble = service.handle.trouble().unwrap();
-    assert!(trouble.contains("damaged") && trouble.contains("db check --repair"), "{trouble}");
-    // What comes later is stored, and the trouble is told until somebody mends it.
+    assert!(matches!(&trouble, Trouble::Damaged(StoreError::Corrupt(_))), "{trouble}");
+    // Later objects are stored. The trouble lasts until the store is repaired.
     assert_eq!(submit_all(&service, Origin::Local, [batch[2].clone()]).await, [Disposition::Known]);
     assert!(service.handle.trouble().is_some());
 }
 
 #[tokio::test]
-async fn a_quiet_node_notices_that_its_store_takes_objects_again() {
+async fn quiet_node_notices_that_its_store_takes_objects_again() {
     let folder = tempfile::tempdir().unwrap();
     let store = Store::open(folder.path()).unwrap();
     let (insertion, mut events, _wants) = super::service::Insertion::for_test(store.clone());
     for known in [Vec::new(), vec![SignedObject::Task(manifest()).verify().unwrap()]] {
         store.insert(&known, NOW).unwrap();
-        let before = store.check().unwrap();
-        insertion.trouble.note(&StoreError::DiskFull);
+        let before = store.check(&mut unwatched).unwrap().findings;
+        insertion.trouble.record(&StoreError::DiskFull);
         insertion.try_store().await;
-        assert_eq!(insertion.trouble.told(), None);
+        assert_eq!(insertion.trouble.now(), None);
         assert_eq!(store.sequence(), known.len() as u64);
-        assert_eq!(store.check().unwrap(), before);
+        assert_eq!(store.check(&mut unwatched).unwrap().findings, before);
     }
     assert!(events.try_recv().is_err());
 }
 
 #[tokio::test]
-async fn a_forged_copy_neither_enters_nor_keeps_the_true_one_out() {
+async fn forged_copy_is_rejected_and_does_not_keep_the_true_one_out() {
     let service = start();
     let object = SignedObject::Task(manifest());
     let answers = submit_all(&service, Origin::Import, [forged(&object), object.clone(), forged(&object)]).await;
@@ -226,7 +174,7 @@ async fn a_forged_copy_neither_enters_nor_keeps_the_true_one_out() {
 }
 
 #[tokio::test]
-async fn a_flood_of_copies_is_stored_once() {
+async fn flood_of_copies_is_stored_once() {
     let mut service = start();
     let object = SignedObject::Task(manifest());
     let answers = submit_all(&service, Origin::Import, vec![object; 3000]).await;
@@ -237,14 +185,14 @@ async fn a_flood_of_copies_is_stored_once() {
 }
 
 #[tokio::test]
-async fn records_in_any_order_all_arrive_and_each_is_told_once() {
+async fn records_in_any_order_are_all_stored_and_each_is_announced_once() {
     let mut service = start();
     service.handle.submit(Origin::Import, SignedObject::Task(manifest())).await.unwrap();
     service.events.recv().await.unwrap();
     let peer = some_peer();
     let mut records = chain(300);
     records.reverse();
-    // One after the other: in one batch the store would put them into order itself.
+    // One after the other: the store would put one batch into order itself.
     for record in &records[..299] {
         let answer = service.handle.submit(Origin::Gossip(peer), record.clone()).await.unwrap();
         assert_eq!(answer, Disposition::Pending);
@@ -253,16 +201,16 @@ async fn records_in_any_order_all_arrive_and_each_is_told_once() {
     assert_eq!((want.id, want.from), (records[1].id(), Some(peer)));
     let root = records[299].clone();
     assert_eq!(service.handle.submit(Origin::Sync(peer), root.clone()).await.unwrap(), Disposition::Accepted);
-    let mut told = Vec::new();
+    let mut events = Vec::new();
     for _ in 0..300 {
-        told.push(service.events.recv().await.unwrap());
+        events.push(service.events.recv().await.unwrap());
     }
-    assert_eq!(told[0].origin, Origin::Sync(peer));
+    assert_eq!(events[0].origin, Origin::Sync(peer));
     assert!(
-        told[1..].iter().all(|event| event.origin == Origin::Gossip(peer)),
-        "a released record remembers how it came"
+        events[1..].iter().all(|event| event.origin == Origin::Gossip(peer)),
+        "a released record has the origin that it had come from"
     );
-    let ids: std::collections::HashSet<_> = told.iter().map(|event| event.change.id).collect();
+    let ids: std::collections::HashSet<_> = events.iter().map(|event| event.change.id).collect();
     assert_eq!(ids.len(), 300);
     let class = HardwareClass::of("CPU");
     let frontier = service.store.frontier(&manifest().id().into(), Some(&class), 10).unwrap();
@@ -271,7 +219,7 @@ async fn records_in_any_order_all_arrive_and_each_is_told_once() {
 }
 
 #[tokio::test]
-async fn a_shuffled_batch_needs_nothing_from_outside() {
+async fn shuffled_batch_needs_no_object_from_outside() {
     let mut service = start();
     let mut objects = chain(200);
     objects.reverse();
@@ -285,9 +233,9 @@ async fn a_shuffled_batch_needs_nothing_from_outside() {
 }
 
 #[tokio::test]
-async fn tomorrows_objects_are_refused_until_tomorrow() {
+async fn objects_from_the_future_are_rejected_until_then() {
     let service = start();
-    let early = SignedObject::Experiment(record(None, 0, NOW + MAX_AHEAD_SECONDS + 5));
+    let early = SignedObject::Experiment(record(None, |record| record.timestamp = NOW + MAX_AHEAD_SECONDS + 5));
     let answer = service.handle.submit(Origin::Import, early.clone()).await.unwrap();
     assert!(matches!(answer, Disposition::Rejected(reject) if reject.code() == "from_the_future"));
     assert_eq!(service.handle.rejected()["from_the_future"], 1);
@@ -296,29 +244,25 @@ async fn tomorrows_objects_are_refused_until_tomorrow() {
 }
 
 #[tokio::test]
-async fn records_that_break_the_lineage_are_refused_with_the_reason() {
+async fn records_that_break_the_lineage_are_rejected_with_the_reason() {
     let service = start();
-    let root = record(None, 0, NOW);
-    let parent = root.id().into();
-    let answers = submit_all(
-        &service,
-        Origin::Import,
-        [SignedObject::Experiment(root), SignedObject::Experiment(record(Some(parent), 5, NOW))],
-    )
-    .await;
+    let root = record(None, |_| ());
+    let deep = record(Some(&root), |record| record.depth = 5);
+    let answers =
+        submit_all(&service, Origin::Import, [SignedObject::Experiment(root), SignedObject::Experiment(deep)]).await;
     assert!(matches!(&answers[1], Disposition::Rejected(reject) if reject.code() == "depth_mismatch"), "{answers:?}");
     assert_eq!(service.handle.rejected()["depth_mismatch"], 1);
 }
 
 #[tokio::test]
-async fn what_is_in_the_inbox_at_shutdown_is_still_decided() {
+async fn objects_in_the_inbox_at_shutdown_are_still_decided() {
     let service = start();
     let handle = service.handle.clone();
     let sending = tokio::spawn(async move { handle.submit(Origin::Local, SignedObject::Task(manifest())).await });
     tokio::task::yield_now().await;
     service.shutdown.send_replace(true);
     service.task.await.unwrap();
-    // Either it was in the inbox and is stored, or it came too late and its sender knows.
+    // Either the object was in the inbox and is stored, or it came too late and its sender is told so.
     match sending.await.unwrap() {
         Ok(disposition) => assert_eq!(disposition, Disposition::Accepted),
         Err(IngestClosed) => assert_eq!(service.store.sequence(), 0),
@@ -330,7 +274,7 @@ async fn what_is_in_the_inbox_at_shutdown_is_still_decided() {
 async fn answers_come_in_the_order_in_which_objects_came() {
     let service = start();
     let mut answers = Vec::new();
-    for object in chain(3 * BATCH as u64) {
+    for object in chain(3 * BATCH) {
         let (reply, answer) = tokio::sync::oneshot::channel();
         service.handle.inbox.send(Inbound { origin: Origin::Import, object, reply }).await.unwrap();
         answers.push(answer);
@@ -344,7 +288,7 @@ async fn answers_come_in_the_order_in_which_objects_came() {
 async fn batches_under_way_at_shutdown_are_all_decided() {
     let service = start();
     let mut answers = Vec::new();
-    for object in chain(3 * BATCH as u64) {
+    for object in chain(3 * BATCH) {
         let (reply, answer) = tokio::sync::oneshot::channel();
         service.handle.inbox.send(Inbound { origin: Origin::Import, object, reply }).await.unwrap();
         answers.push(answer);

@@ -1,84 +1,78 @@
-//! Why the store did not take objects, as people are told: shared by the second stage and the handles.
+//! Why the store does not take objects, shared by the second stage and the handles.
 
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 use spore_storage::StoreError;
 
-/// For what ends when there is room again.
-pub(super) const STORE_REFUSES: &str =
-    "the store refuses writes (is the disk full?): free some space, and writing goes on within seconds";
-
-/// The trouble now, if any.
-#[derive(Clone, Debug, Default)]
-pub(super) struct Trouble(Arc<Mutex<Option<Kind>>>);
-
-#[derive(Clone, Debug, PartialEq, Eq)]
-enum Kind {
-    /// Until a write succeeds.
+/// Why the store does not take every object.
+#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
+pub enum Trouble {
+    /// The store refuses writes. Lasts until a write succeeds.
+    #[error("the store refuses writes (is the disk full?): free some space, and writing goes on within seconds")]
     Refusing,
-    /// A part of the store is damaged, which no later write makes good: until the node ends.
-    Damaged(String),
+    /// A part of the store is damaged. Lasts until the node stops, for no later write repairs it.
+    #[error("{0}")]
+    Damaged(StoreError),
 }
 
-impl Trouble {
-    fn now(&self) -> MutexGuard<'_, Option<Kind>> {
+/// The trouble now, if any. Clones share it.
+#[derive(Clone, Debug, Default)]
+pub(super) struct TroubleState(Arc<Mutex<Option<Trouble>>>);
+
+impl TroubleState {
+    fn lock(&self) -> MutexGuard<'_, Option<Trouble>> {
         self.0.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
-    /// Notes a failure; true where it is news, so that it is logged once and not for each batch.
-    pub(super) fn note(&self, failure: &StoreError) -> bool {
-        let kind = match failure {
-            StoreError::Corrupt { .. } => Kind::Damaged(failure.to_string()),
-            _ => Kind::Refusing,
+    /// Records a failure. True when the failure is news, so that it is logged once and not for each batch.
+    pub(super) fn record(&self, failure: &StoreError) -> bool {
+        let trouble = match failure {
+            StoreError::Corrupt(_) => Trouble::Damaged(failure.clone()),
+            _ => Trouble::Refusing,
         };
-        let mut now = self.now();
-        let news = match (&*now, &kind) {
-            (Some(Kind::Damaged(_)), _) => false,
-            (known, kind) => known.as_ref() != Some(kind),
-        };
+        let mut now = self.lock();
+        let news = !matches!(&*now, Some(Trouble::Damaged(_))) && now.as_ref() != Some(&trouble);
         if news {
-            *now = Some(kind);
+            *now = Some(trouble);
         }
         news
     }
 
-    /// Notes that a write succeeded; true where none did before.
+    /// Records that a write succeeded. True when writes were refused before.
     pub(super) fn recovered(&self) -> bool {
-        self.now().take_if(|kind| *kind == Kind::Refusing).is_some()
+        self.lock().take_if(|trouble| *trouble == Trouble::Refusing).is_some()
     }
 
-    /// Whether it may end by itself.
+    /// Whether the trouble may end by itself.
     pub(super) fn may_pass(&self) -> bool {
-        *self.now() == Some(Kind::Refusing)
+        *self.lock() == Some(Trouble::Refusing)
     }
 
-    /// For people.
-    pub(super) fn told(&self) -> Option<String> {
-        self.now().as_ref().map(|kind| match kind {
-            Kind::Refusing => STORE_REFUSES.to_owned(),
-            Kind::Damaged(what) => what.clone(),
-        })
+    pub(super) fn now(&self) -> Option<Trouble> {
+        self.lock().clone()
     }
 }
 
 #[cfg(test)]
 mod tests {
+    use spore_storage::Damage;
+
     use super::*;
 
     #[test]
-    fn a_full_disk_passes_and_damage_does_not() {
-        let trouble = Trouble::default();
-        assert_eq!(trouble.told(), None);
-        assert!(trouble.note(&StoreError::DiskFull) && !trouble.note(&StoreError::DiskFull));
-        assert!(trouble.may_pass() && trouble.told().is_some_and(|told| told.contains("within seconds")));
+    fn full_disk_passes_and_damage_does_not() {
+        let trouble = TroubleState::default();
+        assert_eq!(trouble.now(), None);
+        assert!(trouble.record(&StoreError::DiskFull) && !trouble.record(&StoreError::DiskFull));
+        assert!(trouble.may_pass() && trouble.now().is_some_and(|now| now.to_string().contains("within seconds")));
         assert!(trouble.recovered() && !trouble.recovered());
-        assert_eq!(trouble.told(), None);
+        assert_eq!(trouble.now(), None);
 
-        let damage = StoreError::Corrupt { what: "block checksum mismatch in 000012.sst".into() };
-        trouble.note(&StoreError::DiskFull);
-        assert!(trouble.note(&damage) && !trouble.note(&damage) && !trouble.note(&StoreError::DiskFull));
+        let damage = StoreError::Corrupt(Damage::Database("block checksum mismatch in 000012.sst".into()));
+        trouble.record(&StoreError::DiskFull);
+        assert!(trouble.record(&damage) && !trouble.record(&damage) && !trouble.record(&StoreError::DiskFull));
         assert!(!trouble.recovered() && !trouble.may_pass());
-        let told = trouble.told().unwrap();
-        assert!(told.contains("000012.sst") && told.contains("spore db check --repair"), "{told}");
+        assert!(trouble.now().unwrap().to_string().contains("000012.sst"));
+        assert_eq!(trouble.now(), Some(Trouble::Damaged(damage)));
     }
 }

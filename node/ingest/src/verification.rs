@@ -1,11 +1,10 @@
-//! The first stage of `ingest`: takes what lies in the inbox, drops what is known, and verifies the
-//! rest on all cores, while the second stage inserts the batch before.
+//! The first stage of the ingest service: takes objects out of the inbox, drops the known ones, and verifies the others on
+//! all cores, while the second stage inserts the batch before.
 //!
-//! So an object may be verified although a copy of it is about to be inserted: which of them is
-//! new is for the store to say when it inserts. Never here: answers to senders, which the second
-//! stage gives in the order in which the batches came.
+//! So an object may be verified although a copy of it is about to be inserted. The store decides which of the two is new
+//! when it inserts them. Never here: answers to senders. The second stage gives them, in the order of the batches.
 
-use std::{collections::HashSet, num::NonZero, sync::Arc, thread::available_parallelism};
+use std::{collections::HashSet, num::NonZero, thread::available_parallelism};
 
 use spore_base::clock::Clock;
 use spore_protocol::{Kind, ObjectId, Reject, VerifiedObject};
@@ -14,42 +13,36 @@ use tokio::sync::{mpsc, oneshot, watch};
 
 use super::{
     Disposition, Inbound, Origin,
-    batch::{Answer, Checked, Entry, check_time, first_of_each, screen},
-    service::{BATCH, MAX_AHEAD_SECONDS, blocking},
+    batch::{CheckedObject, Decision, QueuedObject, check_time, first_of_each, screen},
+    blocking::blocking,
+    limits::{BATCH, MAX_AHEAD_SECONDS, MIN_CHUNK},
 };
 
-/// Verified batches that wait while the one before is inserted. With one, neither stage stands
-/// still for the other; with more, senders would only wait longer for their answers.
-pub(super) const BATCHES_AHEAD: usize = 1;
-
-/// Objects that one verifying thread takes at least: below it a thread costs more than it saves.
-const MIN_CHUNK: usize = 16;
-
 /// A batch on its way from the inbox to the store.
-pub(super) struct Batch {
-    /// Where each object's sender waits for its fate, by the object's place.
+pub(super) struct VerifiedBatch {
+    /// The sender of each object waits at the other end, by the object's index.
     pub replies: Vec<oneshot::Sender<Disposition>>,
-    /// What is decided without an insertion, and what is to be inserted; or why the store could not
-    /// be asked what it knows.
-    pub verified: Result<(Vec<Answer>, Vec<Checked>), Arc<StoreError>>,
-    /// Unix seconds when it left the inbox.
+    /// What was decided without an insertion, and the objects to insert. Or why the store could not say which objects it
+    /// knows.
+    pub verified: Result<(Vec<Decision>, Vec<CheckedObject>), StoreError>,
+    /// When the batch left the inbox, in Unix seconds.
     pub taken_at: u64,
 }
 
-/// The stage's own state.
+/// The state of the stage.
 pub(super) struct Verification {
     pub store: Store,
     pub clock: Clock,
 }
 
 impl Verification {
-    /// Passes batches on until all handles are gone, or until `shutdown` is true and what was in
-    /// the inbox then is passed on.
+    /// Passes batches on until all handles are gone, or until `shutdown` is true. Every object that is in the inbox then
+    /// is still passed on.
     pub async fn run(
         self,
         mut inbox: mpsc::Receiver<Inbound>,
         mut shutdown: watch::Receiver<bool>,
-        ready: mpsc::Sender<Batch>,
+        ready: mpsc::Sender<VerifiedBatch>,
     ) {
         let mut taken = Vec::with_capacity(BATCH);
         loop {
@@ -58,8 +51,8 @@ impl Verification {
                     if count == 0 {
                         return;
                     }
-                    let batch = self.take_in(std::mem::take(&mut taken)).await;
-                    // The other stage outlives this one, unless the whole service is dropped.
+                    let batch = self.process(std::mem::take(&mut taken)).await;
+                    // The second stage outlives this one, unless the whole service is dropped.
                     if ready.send(batch).await.is_err() {
                         return;
                     }
@@ -69,47 +62,51 @@ impl Verification {
         }
     }
 
-    async fn take_in(&self, inbound: Vec<Inbound>) -> Batch {
+    async fn process(&self, inbound: Vec<Inbound>) -> VerifiedBatch {
         let mut replies = Vec::with_capacity(inbound.len());
-        let mut entries = Vec::with_capacity(inbound.len());
-        for (place, Inbound { origin, object, reply }) in inbound.into_iter().enumerate() {
+        let mut queued = Vec::with_capacity(inbound.len());
+        for (index, Inbound { origin, object, reply }) in inbound.into_iter().enumerate() {
             replies.push(reply);
-            entries.push(Entry { place, origin, object });
+            queued.push(QueuedObject { index, origin, object });
         }
         let taken_at = (self.clock)();
-        Batch { replies, verified: self.decide(entries, taken_at).await, taken_at }
+        VerifiedBatch { replies, verified: self.decide(queued, taken_at).await, taken_at }
     }
 
-    async fn decide(&self, entries: Vec<Entry>, now: u64) -> Result<(Vec<Answer>, Vec<Checked>), Arc<StoreError>> {
+    async fn decide(
+        &self,
+        queued: Vec<QueuedObject>,
+        now: u64,
+    ) -> Result<(Vec<Decision>, Vec<CheckedObject>), StoreError> {
         let store = self.store.clone();
         let screened = blocking(move || {
-            let known = known(&store, &entries)?;
-            Ok(screen(entries, &known))
+            let known = known(&store, &queued)?;
+            Ok(screen(queued, &known))
         });
-        let (entries, mut answers) = screened.await?;
-        let (checked, refused) = verify(entries, now).await;
-        answers.extend(refused);
+        let (queued, mut decisions) = screened.await?;
+        let (checked, rejected) = verify(queued, now).await;
+        decisions.extend(rejected);
         let (checked, copies) = first_of_each(checked);
-        answers.extend(copies);
-        Ok((answers, checked))
+        decisions.extend(copies);
+        Ok((decisions, checked))
     }
 }
 
-/// Resolves when `shutdown` is true. Never when its sender is gone without saying so.
+/// Resolves when `shutdown` is true. Never resolves when the sender of `shutdown` is gone before that.
 async fn stopped(shutdown: &mut watch::Receiver<bool>) {
     if shutdown.wait_for(|stop| *stop).await.is_err() {
         std::future::pending::<()>().await;
     }
 }
 
-fn known(store: &Store, entries: &[Entry]) -> Result<HashSet<(Kind, ObjectId)>, StoreError> {
+fn known(store: &Store, queued: &[QueuedObject]) -> Result<HashSet<(Kind, ObjectId)>, StoreError> {
     let mut known = HashSet::new();
-    for entry in entries {
-        let (kind, id) = (entry.object.kind(), entry.object.id());
+    for QueuedObject { object, .. } in queued {
+        let (kind, id) = (object.kind(), object.id());
         match store.contains(kind, &id) {
             Ok(true) => drop(known.insert((kind, id))),
-            // Of what cannot be told here, insertion decides one by one.
-            Ok(false) | Err(StoreError::Corrupt { .. }) => {}
+            // A damaged index entry: treat the object as unknown. The insertion isolates it.
+            Ok(false) | Err(StoreError::Corrupt(_)) => {}
             Err(error) => return Err(error),
         }
     }
@@ -117,56 +114,59 @@ fn known(store: &Store, entries: &[Entry]) -> Result<HashSet<(Kind, ObjectId)>, 
 }
 
 /// Checks times and signatures, on all cores.
-async fn verify(entries: Vec<Entry>, now: u64) -> (Vec<Checked>, Vec<Answer>) {
+async fn verify(queued: Vec<QueuedObject>, now: u64) -> (Vec<CheckedObject>, Vec<Decision>) {
     let cores = available_parallelism().map_or(1, NonZero::get);
-    let chunk = entries.len().div_ceil(cores).max(MIN_CHUNK);
-    let mut entries = entries.into_iter();
+    let chunk = queued.len().div_ceil(cores).max(MIN_CHUNK);
+    let mut queued = queued.into_iter();
     let mut tasks = Vec::new();
     loop {
-        let part: Vec<Entry> = entries.by_ref().take(chunk).collect();
+        let part: Vec<QueuedObject> = queued.by_ref().take(chunk).collect();
         if part.is_empty() {
             break;
         }
         tasks.push(tokio::task::spawn_blocking(move || {
-            part.into_iter().map(|entry| check(entry, now)).collect::<Vec<_>>()
+            part.into_iter().map(|object| check(object, now)).collect::<Vec<_>>()
         }));
     }
-    let (mut checked, mut refused) = (Vec::new(), Vec::new());
+    let (mut checked, mut rejected) = (Vec::new(), Vec::new());
     for task in tasks {
-        // A thread that ends early leaves its objects unanswered, which the second stage makes good.
-        for (place, origin, result) in task.await.unwrap_or_default() {
+        // The objects of a thread that ended early have no decision. The second stage reports them as failed.
+        for (index, origin, result) in task.await.unwrap_or_default() {
             match result {
-                Ok(object) => checked.push(Checked { place, origin, object }),
-                Err(reject) => refused.push((place, Disposition::Rejected(reject))),
+                Ok(object) => checked.push(CheckedObject { index, origin, object }),
+                Err(reject) => rejected.push((index, Disposition::Rejected(reject))),
             }
         }
     }
-    (checked, refused)
+    (checked, rejected)
 }
 
-fn check(entry: Entry, now: u64) -> (usize, Origin, Result<VerifiedObject, Reject>) {
-    let Entry { place, origin, object } = entry;
+fn check(queued: QueuedObject, now: u64) -> (usize, Origin, Result<VerifiedObject, Reject>) {
+    let QueuedObject { index, origin, object } = queued;
     let result = check_time(object.timestamp(), now, MAX_AHEAD_SECONDS).and_then(|()| object.verify());
-    (place, origin, result)
+    (index, origin, result)
 }
 
 #[cfg(test)]
 mod tests {
+    use std::sync::Arc;
+
     use spore_protocol::SignedObject;
     use tokio::sync::watch;
 
     use super::*;
     use crate::{
+        limits::BATCHES_AHEAD,
         service::Insertion,
         tests::{NOW, chain},
     };
 
-    /// The first stage with its ends in the test's hands; each batch taken is told through `taken`.
+    /// The first stage alone. `taken` counts the batches that it took out of the inbox.
     struct Stage {
         _folder: tempfile::TempDir,
         store: Store,
         inbox: mpsc::Sender<Inbound>,
-        ready: mpsc::Receiver<Batch>,
+        ready: mpsc::Receiver<VerifiedBatch>,
         taken: watch::Receiver<usize>,
         _shutdown: watch::Sender<bool>,
     }
@@ -193,7 +193,7 @@ mod tests {
     }
 
     #[tokio::test]
-    async fn the_next_batch_is_verified_before_the_last_is_taken_for_insertion() {
+    async fn next_batch_is_verified_before_the_last_is_taken_for_insertion() {
         let mut stage = start();
         let objects = chain(3);
         for (number, object) in objects.iter().enumerate().take(BATCHES_AHEAD + 1) {
@@ -201,14 +201,14 @@ mod tests {
             stage.taken.wait_for(|taken| *taken > number).await.unwrap();
         }
         for object in objects.iter().take(BATCHES_AHEAD + 1) {
-            let (answers, checked) = stage.ready.recv().await.unwrap().verified.unwrap();
-            assert!(answers.is_empty());
+            let (decisions, checked) = stage.ready.recv().await.unwrap().verified.unwrap();
+            assert!(decisions.is_empty());
             assert_eq!(checked.iter().map(|c| c.object.id()).collect::<Vec<_>>(), [object.id()]);
         }
     }
 
     #[tokio::test]
-    async fn an_object_verified_twice_is_stored_once_and_known_the_second_time() {
+    async fn object_verified_twice_is_stored_once_and_known_the_second_time() {
         let mut stage = start();
         let object = chain(1).remove(0);
         let mut answers = Vec::new();
@@ -221,12 +221,12 @@ mod tests {
         }
         let (mut insertion, mut events, _wants) = Insertion::for_test(stage.store.clone());
         for batch in batches {
-            insertion.take_in(batch).await;
+            insertion.process(batch).await;
         }
         assert_eq!(answers.remove(0).await.unwrap(), Disposition::Accepted);
         assert_eq!(answers.remove(0).await.unwrap(), Disposition::Known);
         assert_eq!(events.try_recv().unwrap().object, object);
-        assert!(events.try_recv().is_err(), "told once");
+        assert!(events.try_recv().is_err(), "one event");
         assert_eq!(stage.store.sequence(), 1);
     }
 }

@@ -12,3 +12,5 @@
 pub mod engine;
 pub mod research;
 pub mod verify;
+#[cfg(feature = "trainer")]
+mod work_loop;

@@ -1,4 +1,4 @@
-//! The libp2p behaviours of a node and the swarm around them.
+//! The libp2p behaviours of a node, their settings, and the swarm around them.
 
 use std::{collections::HashSet, iter, net::IpAddr, time::Duration};
 
@@ -15,29 +15,29 @@ use libp2p::{
     tcp, yamux,
 };
 use sha2::{Digest, Sha256};
+use spore_base::standing::PENALTY_LIMIT;
 use spore_protocol::{
-    cbor::{self, Bytes},
-    reject::PENALTY_LIMIT,
+    cbor::{self, ByteBuf},
     wire::MAX_MESSAGE_BYTES,
 };
 
 use super::{
-    bootstrap::peer_of,
     config::{NetworkConfig, NetworkError},
     limits,
     messages::{
         ARTIFACT_PROTOCOL, ArtifactCodec, IDENTIFY_PROTOCOL, KAD_PROTOCOL, OBJECTS_PROTOCOL, ObjectsCodec,
         SYNC_PROTOCOL, SyncCodec,
     },
+    state::peer_of,
 };
 
-/// Any topic may be named by a peer, but not without end.
+/// A peer may subscribe to any topic, but to a bounded number of them.
 type Subscriptions = MaxCountSubscriptionFilter<gossipsub::AllowAllSubscriptionFilter>;
 
 #[derive(NetworkBehaviour)]
 pub struct Behaviour {
-    /// First, so that a refused peer costs nothing more.
-    pub refused: allow_block_list::Behaviour<BlockedPeers>,
+    /// First, so that a banned peer costs nothing more.
+    pub banned: allow_block_list::Behaviour<BlockedPeers>,
     limits: connection_limits::Behaviour,
     pub gossip: gossipsub::Behaviour<gossipsub::IdentityTransform, Subscriptions>,
     pub sync: request_response::Behaviour<SyncCodec>,
@@ -51,25 +51,56 @@ pub struct Behaviour {
 
 type BoxError = Box<dyn std::error::Error + Send + Sync>;
 
-/// Builds the swarm: TCP (noise, yamux) and QUIC, with DNS. Must be called within a tokio runtime.
+/// What connections run over.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Transport {
+    /// TCP (noise, yamux) and QUIC, with DNS.
+    Sockets,
+    /// Channels between the swarms of one process (noise, yamux). Addresses look like `/memory/1234`.
+    #[cfg(test)]
+    Memory,
+}
+
+/// Builds the swarm. Must be called within a tokio runtime.
 ///
 /// # Errors
 /// When the system's DNS configuration cannot be read, or a constant here contradicts another.
-pub fn swarm(config: &NetworkConfig) -> Result<Swarm<Behaviour>, NetworkError> {
+pub fn swarm(config: &NetworkConfig, transport: Transport) -> Result<Swarm<Behaviour>, NetworkError> {
     let setup = |error: &dyn std::fmt::Display| NetworkError::Setup(error.to_string());
     let mut seed = config.seed;
     let key = Keypair::ed25519_from_bytes(&mut seed).map_err(|e| setup(&e))?;
-    Ok(SwarmBuilder::with_existing_identity(key)
-        .with_tokio()
-        .with_tcp(tcp::Config::default().nodelay(true), noise::Config::new, yamux::Config::default)
-        .map_err(|e| setup(&e))?
-        .with_quic()
-        .with_dns()
-        .map_err(|e| NetworkError::Setup(format!("the system's DNS configuration: {e}")))?
-        .with_behaviour(|key| behaviour(key, config))
-        .map_err(|e| setup(&e))?
-        .with_swarm_config(|swarm| swarm.with_idle_connection_timeout(limits::IDLE_TIMEOUT))
-        .build())
+    let builder = SwarmBuilder::with_existing_identity(key).with_tokio();
+    Ok(match transport {
+        Transport::Sockets => builder
+            .with_tcp(tcp::Config::default().nodelay(true), noise::Config::new, yamux::Config::default)
+            .map_err(|e| setup(&e))?
+            .with_quic()
+            .with_dns()
+            .map_err(|e| NetworkError::Setup(format!("cannot read the system's DNS configuration: {e}")))?
+            .with_behaviour(|key| behaviour(key, config))
+            .map_err(|e| setup(&e))?
+            .with_swarm_config(|swarm| swarm.with_idle_connection_timeout(limits::IDLE_TIMEOUT))
+            .build(),
+        #[cfg(test)]
+        Transport::Memory => builder
+            .with_other_transport(memory_transport)
+            .map_err(|e| setup(&e))?
+            .with_behaviour(|key| behaviour(key, config))
+            .map_err(|e| setup(&e))?
+            .with_swarm_config(|swarm| swarm.with_idle_connection_timeout(limits::IDLE_TIMEOUT))
+            .build(),
+    })
+}
+
+#[cfg(test)]
+type MemoryConnections = libp2p::core::transport::Boxed<(PeerId, libp2p::core::muxing::StreamMuxerBox)>;
+
+#[cfg(test)]
+fn memory_transport(key: &Keypair) -> Result<MemoryConnections, BoxError> {
+    use libp2p::core::{Transport as _, transport::MemoryTransport, upgrade::Version};
+
+    let plain = MemoryTransport::default().upgrade(Version::V1);
+    Ok(plain.authenticate(noise::Config::new(key)?).multiplex(yamux::Config::default()).boxed())
 }
 
 fn behaviour(key: &Keypair, config: &NetworkConfig) -> Result<Behaviour, BoxError> {
@@ -82,7 +113,7 @@ fn behaviour(key: &Keypair, config: &NetworkConfig) -> Result<Behaviour, BoxErro
         .with_agent_version(config.agent.clone())
         .with_push_listen_addr_updates(true);
     Ok(Behaviour {
-        refused: allow_block_list::Behaviour::default(),
+        banned: allow_block_list::Behaviour::default(),
         limits: connection_limits(config),
         gossip: gossip()?,
         sync: request_response::Behaviour::with_codec(
@@ -115,7 +146,7 @@ fn connection_limits(config: &NetworkConfig) -> connection_limits::Behaviour {
         .with_max_established_outgoing(Some(limits::MAX_OUTGOING))
         .with_max_established_per_peer(Some(limits::MAX_PER_PEER));
     let mut behaviour = connection_limits::Behaviour::new(bounds);
-    // Discovered peers may take every place, but none from those that the operator named.
+    // Discovered peers may use up the limits, but must not keep out the peers that the operator named.
     for peer in config.bootstrap.iter().filter_map(peer_of) {
         behaviour.bypass_peer_id(&peer);
     }
@@ -124,11 +155,11 @@ fn connection_limits(config: &NetworkConfig) -> connection_limits::Behaviour {
 
 fn gossip() -> Result<gossipsub::Behaviour<gossipsub::IdentityTransform, Subscriptions>, BoxError> {
     let config = gossipsub::ConfigBuilder::default()
-        // Objects carry their own signatures; a second one by each publisher would add nothing.
+        // Objects carry their own signatures. A second signature by the publisher would add nothing.
         .validation_mode(ValidationMode::Anonymous)
         .validate_messages()
         .message_id_fn(|message| message_id(&message.data))
-        // The RPC around one message carries its topic too.
+        // The RPC around one message also carries its topic.
         .max_transmit_size(MAX_MESSAGE_BYTES + 1024)
         .history_length(limits::HISTORY)
         .duplicate_cache_time(limits::DUPLICATE_TIME)
@@ -144,25 +175,28 @@ fn gossip() -> Result<gossipsub::Behaviour<gossipsub::IdentityTransform, Subscri
     Ok(gossip)
 }
 
-/// The object's own id, so that one object by two roads is one message; a hash of the bytes where
-/// they are no message (it is refused anyway).
+/// The id of the object in a message, so that an object and its announcement are one message to gossipsub. For bytes
+/// that are no message it is a hash of them; such a message is refused anyway.
 pub fn message_id(data: &[u8]) -> MessageId {
-    if let Ok((_, canonical, _)) = cbor::decode::<(u8, Bytes, Bytes)>(data, MAX_MESSAGE_BYTES) {
-        return MessageId::new(&Sha256::digest(&canonical.0));
+    if let Ok((_, canonical, _)) = cbor::decode::<(u8, ByteBuf, ByteBuf)>(data, MAX_MESSAGE_BYTES) {
+        return MessageId::new(&Sha256::digest(&canonical));
     }
-    match cbor::decode::<(u8, Bytes, u64)>(data, MAX_MESSAGE_BYTES) {
-        Ok((_, id, _)) if id.0.len() == 32 => MessageId::new(&id.0),
+    match cbor::decode::<(u8, ByteBuf, u64)>(data, MAX_MESSAGE_BYTES) {
+        Ok((_, id, _)) if id.len() == 32 => MessageId::new(&id),
         _ => MessageId::new(&Sha256::digest(data)),
     }
 }
 
-/// How gossip rates peers. Research is quiet: minutes without a message are normal on a topic, so
-/// silence (P3) costs nothing and time in the mesh earns little; what counts is penalty points (P5),
-/// which [`super::peers`] keeps, broken promises (P7), and crowding from one address (P6), where this
-/// machine's own is not counted.
+/// Score that the penalty points of a banned peer amount to. gossipsub's own penalties, a few points each, weigh
+/// against this number.
+const BAN_SCORE: f64 = 100.0;
+
+/// How gossipsub scores peers. Topics are quiet: minutes without a message are normal, so silence (P3) costs nothing
+/// and time in the mesh earns little. What counts are penalty points (P5), which [`super::state`] keeps, broken
+/// promises (P7), and many peers at one address (P6), except at this machine's own.
 fn score_params() -> gossipsub::PeerScoreParams {
     gossipsub::PeerScoreParams {
-        app_specific_weight: 1.0,
+        app_specific_weight: BAN_SCORE / f64::from(PENALTY_LIMIT),
         ip_colocation_factor_weight: -5.0,
         ip_colocation_factor_threshold: 16.0,
         ip_colocation_factor_whitelist: HashSet::from([
@@ -177,17 +211,17 @@ fn score_params() -> gossipsub::PeerScoreParams {
 }
 
 fn score_thresholds() -> gossipsub::PeerScoreThresholds {
-    let limit = f64::from(PENALTY_LIMIT);
     gossipsub::PeerScoreThresholds {
-        gossip_threshold: -limit / 4.0,
-        publish_threshold: -limit / 2.0,
-        graylist_threshold: -limit,
-        accept_px_threshold: limit,
+        // Below these, after the second and the third heavy offence.
+        gossip_threshold: -0.3 * BAN_SCORE,
+        publish_threshold: -0.6 * BAN_SCORE,
+        graylist_threshold: -BAN_SCORE,
+        accept_px_threshold: BAN_SCORE,
         opportunistic_graft_threshold: 2.0,
     }
 }
 
-/// How gossip rates peers on one topic.
+/// How gossipsub scores peers on one topic.
 pub fn topic_score() -> gossipsub::TopicScoreParams {
     gossipsub::TopicScoreParams {
         topic_weight: 1.0,
@@ -199,7 +233,7 @@ pub fn topic_score() -> gossipsub::TopicScoreParams {
         first_message_deliveries_cap: 20.0,
         mesh_message_deliveries_weight: 0.0,
         mesh_failure_penalty_weight: 0.0,
-        // Penalty points already count these; this weighs what gossip itself finds malformed.
+        // Penalty points already count refused messages. This weighs what gossipsub itself finds malformed.
         invalid_message_deliveries_weight: -0.5,
         invalid_message_deliveries_decay: gossipsub::score_parameter_decay(Duration::from_secs(3600)),
         ..Default::default()
@@ -209,11 +243,11 @@ pub fn topic_score() -> gossipsub::TopicScoreParams {
 fn kademlia(peer: PeerId, config: &NetworkConfig) -> kad::Behaviour<kad::store::MemoryStore> {
     let mut settings = kad::Config::new(KAD_PROTOCOL);
     settings.set_periodic_bootstrap_interval(Some(limits::KAD_BOOTSTRAP_INTERVAL));
-    // Only for finding peers: what others would like to keep here is refused.
+    // Kademlia only finds peers here. Records that others want to store are refused.
     settings.set_record_filtering(kad::StoreInserts::FilterBoth);
     let mut kad = kad::Behaviour::with_config(peer, kad::store::MemoryStore::new(peer), settings);
-    // Without a confirmed external address, which nodes behind a router and on one machine never
-    // have, libp2p would leave everybody a client, whom nobody tells others of.
+    // Nodes behind a router, and nodes of one machine, never have a confirmed external address. Without one libp2p
+    // would leave all of them clients, which no node reports to others.
     kad.set_mode(Some(if config.listen.is_empty() { kad::Mode::Client } else { kad::Mode::Server }));
     kad
 }
@@ -225,7 +259,7 @@ fn local_discovery(peer: PeerId, config: &NetworkConfig) -> Toggle<mdns::tokio::
     match mdns::tokio::Behaviour::new(mdns::Config::default(), peer) {
         Ok(behaviour) => Some(behaviour).into(),
         Err(error) => {
-            tracing::warn!(%error, "no discovery on the local network");
+            tracing::warn!(%error, "cannot discover peers on the local network");
             None.into()
         }
     }
@@ -233,19 +267,30 @@ fn local_discovery(peer: PeerId, config: &NetworkConfig) -> Toggle<mdns::tokio::
 
 #[cfg(test)]
 mod tests {
+    use spore_base::standing::Offence;
+
     use super::*;
 
     #[test]
-    fn the_settings_agree_with_each_other() {
+    fn gossip_settings_agree_with_each_other() {
         gossip().unwrap();
         topic_score().validate().unwrap();
     }
 
     #[test]
-    fn an_announcement_and_its_object_are_one_message() {
-        let canonical = Bytes(vec![b'x'; 50]);
-        let id = Bytes(Sha256::digest(&canonical.0).to_vec());
-        let object = cbor::encode(&(1u8, canonical, Bytes(vec![0; 64]))).unwrap();
+    fn heavy_offences_cross_one_threshold_after_the_other() {
+        let score = |offences| -f64::from(offences * Offence::Forged.points()) * score_params().app_specific_weight;
+        let thresholds = score_thresholds();
+        assert!(score(1) >= thresholds.gossip_threshold && score(2) < thresholds.gossip_threshold);
+        assert!(score(2) >= thresholds.publish_threshold && score(3) < thresholds.publish_threshold);
+        assert!(score(3) >= thresholds.graylist_threshold && score(4) < thresholds.graylist_threshold);
+    }
+
+    #[test]
+    fn announcement_and_its_object_are_one_message() {
+        let canonical = ByteBuf::from(vec![b'x'; 50]);
+        let id = ByteBuf::from(Sha256::digest(&canonical).to_vec());
+        let object = cbor::encode(&(1u8, canonical, ByteBuf::from(vec![0; 64]))).unwrap();
         let announce = cbor::encode(&(1u8, id, 50u64)).unwrap();
         assert_eq!(message_id(&object), message_id(&announce));
         assert_ne!(message_id(b"garbage"), message_id(b"other garbage"));

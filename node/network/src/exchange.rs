@@ -1,5 +1,5 @@
-//! Book-keeping of one request-response protocol: who waits for which answer, and how many
-//! requests of others are being answered.
+//! The open requests of one request-response protocol: who waits for which answer, and how many requests of others are
+//! being answered.
 
 use std::{collections::HashMap, io};
 
@@ -14,27 +14,27 @@ use tokio::sync::oneshot;
 
 use super::limits::{ANSWERING, ANSWERING_PER_PEER};
 
-/// A request that got no answer: the peer is gone, busy, silent, or does not speak the protocol.
+/// A request got no answer: the peer is gone, busy or silent, or does not speak the protocol.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
 #[error("no answer")]
-pub struct Lost;
+pub struct NoAnswer;
 
-/// Told to whoever asked.
-pub type Reply<Answer> = oneshot::Sender<Result<Answer, Lost>>;
+/// Where the answer to a request goes.
+pub type AnswerSender<Answer> = oneshot::Sender<Result<Answer, NoAnswer>>;
 
-/// What the network task must see to.
+/// A peer's request.
 #[derive(Debug)]
-pub enum Incoming<Request, Answer> {
+pub enum IncomingRequest<Request, Answer> {
     /// Answer this.
     Serve { peer: PeerId, request: Request, channel: ResponseChannel<Answer> },
     /// The peer sent bytes that are no message.
     Bad(PeerId, Reject),
 }
 
-/// One protocol's requests in both directions.
+/// One protocol's open requests in both directions.
 #[derive(Debug)]
 pub struct Exchange<Answer> {
-    asked: HashMap<OutboundRequestId, Reply<Answer>>,
+    asked: HashMap<OutboundRequestId, AnswerSender<Answer>>,
     answering: HashMap<InboundRequestId, PeerId>,
 }
 
@@ -45,29 +45,29 @@ impl<Answer> Default for Exchange<Answer> {
 }
 
 impl<Answer> Exchange<Answer> {
-    /// Remembers who waits for the answer. Bounded by the askers: sessions, wants and fetches.
-    pub fn asked(&mut self, id: OutboundRequestId, reply: Reply<Answer>) {
-        self.asked.insert(id, reply);
+    /// Remembers who waits for the answer. Bounded by the jobs that ask.
+    pub fn asked(&mut self, id: OutboundRequestId, sender: AnswerSender<Answer>) {
+        self.asked.insert(id, sender);
     }
 
-    /// Takes in what libp2p says.
-    pub fn on_event<Request>(&mut self, event: Event<Request, Answer>) -> Option<Incoming<Request, Answer>> {
+    /// Takes in an event of the protocol. Returns a request that must be served or held against its sender.
+    pub fn on_event<Request>(&mut self, event: Event<Request, Answer>) -> Option<IncomingRequest<Request, Answer>> {
         match event {
             Event::Message { peer, message: Message::Request { request_id, request, channel }, .. } => {
                 let of_peer = self.answering.values().filter(|other| **other == peer).count();
                 if self.answering.len() >= ANSWERING || of_peer >= ANSWERING_PER_PEER {
-                    // Dropping the channel ends the stream: the peer asks again, or another.
+                    // Dropping the channel ends the stream. The peer asks again, or asks another.
                     return None;
                 }
                 self.answering.insert(request_id, peer);
-                Some(Incoming::Serve { peer, request, channel })
+                Some(IncomingRequest::Serve { peer, request, channel })
             }
             Event::Message { message: Message::Response { request_id, response }, .. } => {
                 self.finish(request_id, Ok(response));
                 None
             }
             Event::OutboundFailure { peer, request_id, error, .. } => {
-                self.finish(request_id, Err(Lost));
+                self.finish(request_id, Err(NoAnswer));
                 match error {
                     OutboundFailure::Io(error) => malformed(peer, &error),
                     _ => None,
@@ -87,14 +87,15 @@ impl<Answer> Exchange<Answer> {
         }
     }
 
-    fn finish(&mut self, id: OutboundRequestId, result: Result<Answer, Lost>) {
-        if let Some(reply) = self.asked.remove(&id) {
-            // Whoever asked may have given up: then nobody needs the answer.
-            let _ = reply.send(result);
+    fn finish(&mut self, id: OutboundRequestId, result: Result<Answer, NoAnswer>) {
+        if let Some(sender) = self.asked.remove(&id) {
+            // The job may have given up. Then nobody needs the answer.
+            let _ = sender.send(result);
         }
     }
 }
 
-fn malformed<Request, Answer>(peer: PeerId, error: &io::Error) -> Option<Incoming<Request, Answer>> {
-    (error.kind() == io::ErrorKind::InvalidData).then(|| Incoming::Bad(peer, Reject::Malformed(error.to_string())))
+fn malformed<Request, Answer>(peer: PeerId, error: &io::Error) -> Option<IncomingRequest<Request, Answer>> {
+    let malformed = error.kind() == io::ErrorKind::InvalidData;
+    malformed.then(|| IncomingRequest::Bad(peer, Reject::Malformed(error.to_string())))
 }

@@ -1,27 +1,28 @@
-//! What others hold of the network: a bounded queue of commands to its task.
+//! The handle through which the rest of the node uses the network: a bounded queue of commands to the network task.
 
 use std::{collections::BTreeMap, time::Duration};
 
 use libp2p::{Multiaddr, PeerId};
-use spore_base::fetch::ARTIFACT_LIMIT;
-use spore_base::fetch::FetchError;
+use spore_base::fetch::{ARTIFACT_LIMIT, FetchError};
 use spore_protocol::{Cid, NodeId, TaskId};
 use tokio::sync::{mpsc, oneshot};
 
-/// Commands waiting for the network task. Callers wait when it is full.
+/// Commands that wait for the network task. A caller waits while the queue is full.
 pub const COMMANDS: usize = 256;
 
 /// A connected peer.
 #[derive(Clone, Debug)]
 pub struct PeerInfo {
     pub peer_id: PeerId,
-    /// The Spore node of the same key.
+    /// The node id of the same key.
     pub node_id: Option<NodeId>,
+    /// Of the first connection.
     pub address: Multiaddr,
-    /// From identify, such as `spore/0.1.0`.
+    /// The peer's name for its program, such as `spore/0.1.0`. None before identify has reported it.
     pub agent: Option<String>,
+    /// Time since the first connection.
     pub connected: Duration,
-    /// Gossipsub's score less penalty points; below 0 is bad.
+    /// gossipsub's score, penalty points subtracted. Below 0 is bad.
     pub score: f64,
 }
 
@@ -47,16 +48,17 @@ impl From<NetworkClosed> for FetchError {
     }
 }
 
-/// An order to the network task.
+/// A command to the network task.
 #[derive(Debug)]
-pub enum Command {
+pub enum NetworkCommand {
+    /// Dial an address, and report when the connection is there.
     Dial(Multiaddr, oneshot::Sender<Result<(), String>>),
+    /// Close all connections to a peer.
     Disconnect(PeerId),
     Snapshot(oneshot::Sender<Snapshot>),
     /// Subscribe to a task's topics and catch up on it.
     Follow(TaskId),
-    /// Fetch an artifact of at most `limit` bytes into the store, asking `hint`'s node first when
-    /// connected.
+    /// Fetch an artifact of at most `limit` bytes into the store. The node `hint` is asked first, if it is connected.
     FetchArtifact {
         cid: Cid,
         hint: Option<NodeId>,
@@ -65,60 +67,60 @@ pub enum Command {
     },
 }
 
-/// The way to the network task. Cheap to clone.
+/// Handle to the network task. Cheap to clone.
 #[derive(Clone, Debug)]
 pub struct NetworkHandle {
-    commands: mpsc::Sender<Command>,
+    commands: mpsc::Sender<NetworkCommand>,
 }
 
 impl NetworkHandle {
     /// A handle and the queue that the network task reads.
-    pub fn channel() -> (Self, mpsc::Receiver<Command>) {
+    pub fn channel() -> (Self, mpsc::Receiver<NetworkCommand>) {
         let (commands, queue) = mpsc::channel(COMMANDS);
         (Self { commands }, queue)
     }
 
-    async fn send(&self, command: Command) -> Result<(), NetworkClosed> {
+    async fn send(&self, command: NetworkCommand) -> Result<(), NetworkClosed> {
         self.commands.send(command).await.map_err(|_| NetworkClosed)
     }
 
     /// Dials an address and waits for the connection.
     ///
     /// # Errors
-    /// What libp2p says of the attempt.
+    /// libp2p's reason, when the dial fails.
     pub async fn dial(&self, address: Multiaddr) -> Result<(), String> {
         let (reply, answer) = oneshot::channel();
-        self.send(Command::Dial(address, reply)).await.map_err(|e| e.to_string())?;
+        self.send(NetworkCommand::Dial(address, reply)).await.map_err(|e| e.to_string())?;
         answer.await.map_err(|_| NetworkClosed.to_string())?
     }
 
     /// Closes all connections to a peer.
     ///
     /// # Errors
-    /// At shutdown.
+    /// When the network has shut down.
     pub async fn disconnect(&self, peer: PeerId) -> Result<(), NetworkClosed> {
-        self.send(Command::Disconnect(peer)).await
+        self.send(NetworkCommand::Disconnect(peer)).await
     }
 
     /// Peers, addresses and counters now.
     ///
     /// # Errors
-    /// At shutdown.
+    /// When the network has shut down.
     pub async fn snapshot(&self) -> Result<Snapshot, NetworkClosed> {
         let (reply, answer) = oneshot::channel();
-        self.send(Command::Snapshot(reply)).await?;
+        self.send(NetworkCommand::Snapshot(reply)).await?;
         answer.await.map_err(|_| NetworkClosed)
     }
 
     /// Subscribes to a task's topics and catches up on it. Tasks in the store are followed anyway.
     ///
     /// # Errors
-    /// At shutdown.
+    /// When the network has shut down.
     pub async fn follow(&self, task: TaskId) -> Result<(), NetworkClosed> {
-        self.send(Command::Follow(task)).await
+        self.send(NetworkCommand::Follow(task)).await
     }
 
-    /// Brings an artifact into the store, from `hint`'s node first when connected.
+    /// Fetches an artifact into the store. The node `hint` is asked first, if it is connected.
     ///
     /// # Errors
     /// [`FetchError`] when no peer has it, it is too large, or the store refuses it.
@@ -126,13 +128,13 @@ impl NetworkHandle {
         self.fetch_artifact_within(cid, hint, ARTIFACT_LIMIT).await
     }
 
-    /// As [`NetworkHandle::fetch_artifact`], of at most `limit` bytes.
+    /// As [`NetworkHandle::fetch_artifact`], with a limit of `limit` bytes.
     ///
     /// # Errors
     /// As [`NetworkHandle::fetch_artifact`].
     pub async fn fetch_artifact_within(&self, cid: Cid, hint: Option<NodeId>, limit: u64) -> Result<(), FetchError> {
         let (reply, answer) = oneshot::channel();
-        self.send(Command::FetchArtifact { cid, hint, limit, reply }).await?;
+        self.send(NetworkCommand::FetchArtifact { cid, hint, limit, reply }).await?;
         answer.await.map_err(|_| FetchError::Closed)?
     }
 }

@@ -1,5 +1,5 @@
-//! Requests and answers of the three protocols of our own, and how they travel: one CBOR value
-//! a stream, its size bounded before it is read.
+//! Requests and answers of our own three protocols, and their form on the wire: one CBOR value in each direction of a
+//! stream, with a size limit that holds before anything is decoded.
 
 use std::{io, marker::PhantomData};
 
@@ -8,7 +8,7 @@ use libp2p::{StreamProtocol, request_response::Codec};
 use serde::{Deserialize, Serialize, de::DeserializeOwned};
 use spore_protocol::{
     Kind, ObjectId, TaskId,
-    cbor::{self, Bytes},
+    cbor::{self, ByteBuf},
 };
 use spore_storage::SyncScope;
 
@@ -18,20 +18,20 @@ pub const SYNC_PROTOCOL: StreamProtocol = StreamProtocol::new("/spore/1/sync");
 pub const OBJECTS_PROTOCOL: StreamProtocol = StreamProtocol::new("/spore/1/objects");
 pub const ARTIFACT_PROTOCOL: StreamProtocol = StreamProtocol::new("/spore/1/artifact");
 pub const KAD_PROTOCOL: StreamProtocol = StreamProtocol::new("/spore/1/kad");
-/// What identify calls our family of protocols.
+/// The name of our family of protocols in identify.
 pub const IDENTIFY_PROTOCOL: &str = "/spore/1";
 
 /// A set of objects that is reconciled as one.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, Serialize, Deserialize)]
-pub enum Scope {
+pub enum ReconcileScope {
     Tasks,
     Profiles,
     Records(TaskId),
     Controls(TaskId),
 }
 
-impl Scope {
-    /// The kind of every object in it.
+impl ReconcileScope {
+    /// The kind of every object in the set.
     pub const fn kind(self) -> Kind {
         match self {
             Self::Tasks => Kind::Task,
@@ -41,7 +41,7 @@ impl Scope {
         }
     }
 
-    /// The store's name for it.
+    /// The store's name for the set.
     pub const fn stored(self) -> SyncScope {
         match self {
             Self::Tasks => SyncScope::Tasks,
@@ -52,25 +52,29 @@ impl Scope {
     }
 }
 
+/// A request of the catch-up protocol.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 pub enum SyncRequest {
-    /// Which tasks do you hold anything of?
+    /// Asks for the tasks that the peer holds anything of.
     Tasks,
-    /// A negentropy message about one scope.
-    Reconcile { scope: Scope, message: Bytes },
-    /// I have objects that gossip may not have brought you: catch up with me.
+    /// A message of a reconciliation, about one scope.
+    Reconcile { scope: ReconcileScope, message: ByteBuf },
+    /// The sender has objects that gossip may not have brought to the peer: the peer should catch up.
     News,
 }
 
+/// The answer to a [`SyncRequest`].
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 pub enum SyncAnswer {
-    /// The most active first, at most [`limits::MAX_TASKS`].
+    /// The most active task first, at most [`limits::MAX_TASKS`].
     Tasks(Vec<TaskId>),
-    Reconcile(Bytes),
+    /// The answer to [`SyncRequest::Reconcile`].
+    Reconcile(ByteBuf),
+    /// The answer to [`SyncRequest::News`].
     Heard,
 }
 
-/// Objects by id, at most [`limits::OBJECTS_PER_REQUEST`].
+/// Asks for objects by id, at most [`limits::OBJECTS_PER_REQUEST`].
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 pub struct ObjectsRequest {
     /// [`Kind::code`].
@@ -78,33 +82,33 @@ pub struct ObjectsRequest {
     pub ids: Vec<ObjectId>,
 }
 
-/// Ids in neither list did not fit: ask again.
+/// Objects of a request. An id in neither list did not fit, and can be asked for again.
 #[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
 pub struct ObjectsAnswer {
     /// Each as [`spore_protocol::wire::encode_object`] writes it, parents before children.
-    pub objects: Vec<Bytes>,
-    /// Not held here.
+    pub objects: Vec<ByteBuf>,
+    /// Ids of objects that the answering node does not have.
     pub absent: Vec<ObjectId>,
 }
 
+/// Asks for one chunk of an artifact.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 pub struct ArtifactRequest {
     pub cid: spore_protocol::Cid,
-    /// Bytes already had.
+    /// First byte of the chunk.
     pub offset: u64,
 }
 
+/// The answer to an [`ArtifactRequest`].
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 pub enum ArtifactAnswer {
+    /// The answering node does not have the artifact, or not so many bytes of it.
     Absent,
-    /// At most [`limits::CHUNK_BYTES`] from the offset on.
-    Chunk {
-        total: u64,
-        bytes: Bytes,
-    },
+    /// The bytes from the offset on, at most [`limits::CHUNK_BYTES`], and the artifact's size in bytes.
+    Chunk { total: u64, bytes: ByteBuf },
 }
 
-/// One CBOR value a stream.
+/// Reads and writes one CBOR value in each direction of a stream.
 pub struct Cbor<Request, Answer> {
     request_limit: usize,
     answer_limit: usize,
@@ -178,10 +182,10 @@ where
 
 async fn read<V: DeserializeOwned>(io: &mut (impl AsyncRead + Unpin + Send), limit: usize) -> io::Result<V> {
     let mut bytes = Vec::new();
-    // One byte more than allowed, so that too much can be told from just enough.
+    // One byte more than allowed, so that a message of the limit differs from a longer one.
     io.take(limit as u64 + 1).read_to_end(&mut bytes).await?;
     if bytes.is_empty() {
-        // How a peer that is too busy to answer ends the stream: no fault of its own.
+        // A peer that is too busy to answer ends the stream. That is no fault.
         return Err(io::ErrorKind::UnexpectedEof.into());
     }
     cbor::decode(&bytes, limit).map_err(|e| io::Error::new(io::ErrorKind::InvalidData, e))
@@ -202,7 +206,7 @@ mod tests {
 
     proptest! {
         #[test]
-        fn bytes_from_outside_are_a_message_or_an_error(bytes in proptest::collection::vec(any::<u8>(), 0..300)) {
+        fn any_bytes_are_a_message_or_an_error(bytes in proptest::collection::vec(any::<u8>(), 0..300)) {
             block_on(async {
                 let _ = read::<SyncRequest>(&mut Cursor::new(&bytes), 256).await;
                 let _ = read::<SyncAnswer>(&mut Cursor::new(&bytes), 256).await;
@@ -216,7 +220,10 @@ mod tests {
 
     #[test]
     fn messages_round_trip_and_oversize_is_refused() {
-        let request = SyncRequest::Reconcile { scope: Scope::Records(TaskId([3; 32])), message: Bytes(vec![7; 40]) };
+        let request = SyncRequest::Reconcile {
+            scope: ReconcileScope::Records(TaskId([3; 32])),
+            message: ByteBuf::from(vec![7; 40]),
+        };
         block_on(async {
             let mut wire = Cursor::new(Vec::new());
             write(&mut wire, &request).await.unwrap();
@@ -228,14 +235,14 @@ mod tests {
     }
 
     #[test]
-    fn the_largest_honest_messages_fit_their_limits() {
+    fn largest_honest_messages_fit_their_limits() {
         let tasks = SyncAnswer::Tasks(vec![TaskId([255; 32]); limits::MAX_TASKS]);
         assert!(cbor::encode(&tasks).unwrap().len() <= limits::SYNC_BYTES);
         let ids = vec![ObjectId([255; 32]); limits::OBJECTS_PER_REQUEST];
         assert!(cbor::encode(&ObjectsRequest { kind: 1, ids }).unwrap().len() <= limits::OBJECTS_REQUEST_BYTES);
         let artifact = ArtifactRequest { cid: spore_protocol::Cid([255; 32]), offset: u64::MAX };
         assert!(cbor::encode(&artifact).unwrap().len() <= 256);
-        let chunk = ArtifactAnswer::Chunk { total: u64::MAX, bytes: Bytes(vec![0; limits::CHUNK_BYTES]) };
+        let chunk = ArtifactAnswer::Chunk { total: u64::MAX, bytes: ByteBuf::from(vec![0; limits::CHUNK_BYTES]) };
         assert!(cbor::encode(&chunk).unwrap().len() <= limits::CHUNK_BYTES + 256);
     }
 }

@@ -4,7 +4,7 @@ use std::ops::ControlFlow;
 
 use indicatif::{ProgressBar, ProgressDrawTarget, ProgressStyle};
 use spore_api::upkeep::shapes::UpkeepProgress;
-use spore_storage::Progress;
+use spore_storage::StageProgress;
 
 /// Where the end is known, and where it is not.
 const MEASURED: &str = "{spinner} {msg} {bar:30} {pos}/{len}";
@@ -25,7 +25,7 @@ impl Bar {
     }
 
     /// Shows how far the store's own work is. Never ends it: Ctrl-C ends this program.
-    pub fn watch(&mut self, progress: Progress) -> ControlFlow<()> {
+    pub fn watch(&mut self, progress: StageProgress) -> ControlFlow<()> {
         self.show(&progress.into());
         ControlFlow::Continue(())
     }
@@ -61,11 +61,11 @@ mod tests {
     #[test]
     fn a_bar_follows_the_work_past_its_estimate_and_never_ends_it() {
         let mut bar = Bar::new();
-        assert!(bar.watch(Progress { stage: Stage::Replay, done: 5, total: 10 }).is_continue());
+        assert!(bar.watch(StageProgress { stage: Stage::Replay, done: 5, total: 10 }).is_continue());
         assert_eq!((bar.bar.position(), bar.bar.length()), (5, Some(10)));
-        assert!(bar.watch(Progress { stage: Stage::Replay, done: 12, total: 10 }).is_continue());
+        assert!(bar.watch(StageProgress { stage: Stage::Replay, done: 12, total: 10 }).is_continue());
         assert_eq!((bar.bar.position(), bar.bar.length()), (12, Some(12)));
-        assert!(bar.watch(Progress { stage: Stage::Artifacts, done: 1, total: 0 }).is_continue());
+        assert!(bar.watch(StageProgress { stage: Stage::Artifacts, done: 1, total: 0 }).is_continue());
         assert_eq!(bar.shown.stage, Stage::Artifacts.to_string());
     }
 }

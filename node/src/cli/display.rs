@@ -13,7 +13,7 @@ use std::{
 use indicatif::{MultiProgress, ProgressBar, ProgressDrawTarget, ProgressStyle};
 use spore_api::{
     live::{Live, LiveNode},
-    view::View,
+    view::StoreView,
 };
 use spore_base::{
     mode::Mode,
@@ -149,7 +149,7 @@ async fn listening(node: &Node) -> Live {
 }
 
 /// Shows events and progress until aborted.
-pub async fn follow(display: Arc<Display>, live: LiveNode, view: View) {
+pub async fn follow(display: Arc<Display>, live: LiveNode, view: StoreView) {
     let mut events = live.events.subscribe();
     let mut progress = live.progress.clone();
     let mut gathered: Vec<Change> = Vec::new();
@@ -175,7 +175,7 @@ pub async fn follow(display: Arc<Display>, live: LiveNode, view: View) {
     }
 }
 
-async fn tell(display: &Display, view: &View, changes: Vec<Change>, missed: u64) {
+async fn tell(display: &Display, view: &StoreView, changes: Vec<Change>, missed: u64) {
     if changes.is_empty() {
         return;
     }
@@ -185,7 +185,7 @@ async fn tell(display: &Display, view: &View, changes: Vec<Change>, missed: u64)
     }
     let view = view.clone();
     let told = tokio::task::spawn_blocking(move || {
-        changes.iter().filter_map(|change| view.tell(change).ok().flatten()).collect::<Vec<_>>()
+        changes.iter().filter_map(|change| view.activity_of(change).ok().flatten()).collect::<Vec<_>>()
     });
     for activity in told.await.unwrap_or_default() {
         let class = activity.hardware_class.map(|class| format!(" [{class}]")).unwrap_or_default();

@@ -114,24 +114,33 @@ impl From<StoreError> for CliError {
             StoreError::NotEmpty(_) => ErrorKind::Usage,
             _ => ErrorKind::Failed,
         };
-        let text = error.to_string();
-        let next = match &error {
-            StoreError::Locked { .. }
-            | StoreError::NotFound(_)
-            | StoreError::DiskFull
-            | StoreError::Corrupt { .. }
-            | StoreError::NoBackup(_)
-            | StoreError::NotEmpty(_)
-            | StoreError::TooManyPins { .. }
-            | StoreError::NewerSchema { .. }
-            | StoreError::OlderSchema { .. } => text.rsplit_once(": "),
-            _ => None,
-        };
-        match next {
-            Some((message, hint)) => Self { kind, message: message.to_owned(), hint: Some(hint.to_owned()) },
-            None => Self { kind, message: text, hint: None },
-        }
+        Self { kind, message: error.to_string(), hint: hint_for(&error).map(str::to_owned) }
     }
+}
+
+/// What to do about an error of the store.
+fn hint_for(error: &StoreError) -> Option<&'static str> {
+    Some(match error {
+        StoreError::Locked { .. } => "stop it first, or name another directory with --data-dir",
+        StoreError::NotFound(_) => "start a node there once, or name another directory with --data-dir",
+        StoreError::DiskFull => "free some space, and writing goes on within seconds; nothing acknowledged is lost",
+        StoreError::Corrupt(_) => "stop the node and run `spore db check --repair`",
+        StoreError::NewerSchema { .. } => "use a newer spore",
+        StoreError::OlderSchema { .. } => {
+            "write its records to a file with the spore that made it (`spore export`), and import that file"
+        }
+        StoreError::HashMismatch { .. } | StoreError::DamagedArtifact { .. } => "fetch it again from another peer",
+        StoreError::TooManyPins { .. } => "unpin some first",
+        StoreError::BadPins { .. } => "correct that file, or remove it",
+        StoreError::NotEmpty(_) => "name an empty directory, or say that it is to be replaced",
+        StoreError::NoBackup(_) => "make one with `spore db backup`",
+        StoreError::CompactionFailed { .. } => "the file store/LOG in the data directory says why",
+        StoreError::Rocks(_) => "if it repeats, check the disk",
+        StoreError::Io { .. } => "check the path and its permissions",
+        StoreError::TooLarge { .. } | StoreError::ReadOnly | StoreError::Cancelled | StoreError::Source { .. } => {
+            return None;
+        }
+    })
 }
 
 #[cfg(test)]

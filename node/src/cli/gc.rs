@@ -7,14 +7,13 @@ use spore_api::{
     route::Route,
     upkeep::{
         pin as pin_in,
-        shapes::{GcReport, Job, UpkeepReport},
+        shapes::{GcReport, UpkeepJob, UpkeepReport},
     },
 };
 use spore_protocol::Cid;
 
 use super::{
     CliError, Context,
-    bar::Bar,
     source::{Client, Source},
     text, upkeep,
 };
@@ -86,7 +85,7 @@ async fn collect(args: &Args, context: &mut Context) -> Result<(), CliError> {
             .hint("give --max-age DAYS or --max-size SIZE, or set them in config.toml; with --dry-run nothing goes"));
     }
     let CacheBounds { max_age: max_age_seconds, max_bytes } = bounds;
-    let job = Job::Gc { dry_run: args.dry_run, max_age_seconds, max_bytes };
+    let job = UpkeepJob::Gc { dry_run: args.dry_run, max_age_seconds, max_bytes };
     let UpkeepReport::Gc(report) = upkeep::perform(&job, context).await? else {
         return Err(upkeep::another_answer());
     };
@@ -130,7 +129,7 @@ fn show(out: &mut dyn Write, report: &GcReport) -> std::io::Result<()> {
 async fn set_pin(pin: &Pin, pinned: bool, context: &mut Context) -> Result<(), CliError> {
     let outcome = match Client::find(&context.data).await? {
         Some(client) => client.pin(&pin.cid, pinned).await?,
-        None => pin_in(&upkeep::open(true, context, &mut Bar::new())?, &pin.cid.to_string(), pinned)?,
+        None => pin_in(&upkeep::open(true, context)?, &pin.cid.to_string(), pinned)?,
     };
     if pin.json {
         return context.json(&outcome);

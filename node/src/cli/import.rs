@@ -11,6 +11,7 @@ use std::{
 use clap::{Args as ClapArgs, Subcommand};
 use serde::Serialize;
 use spore_base::{clock::unix_now, private_file::create_private_dir};
+use spore_ingest::IngestFailure;
 use spore_storage::{Store, StoreError, sporemesh::Sporemesh};
 use told::Told;
 
@@ -319,10 +320,10 @@ impl From<ImportError> for CliError {
         const LATER: &str = "import again: what was taken in stays, and the rest follows";
         let text = error.to_string();
         match error {
-            ImportError::Source(SporemeshError::NotFound(_)) => match text.split_once(": ") {
-                Some((message, hint)) => Self::not_found(message).hint(hint),
-                None => Self::not_found(text),
-            },
+            ImportError::Source(SporemeshError::NotFound(_)) => {
+                Self::not_found(text).hint("name the directory that holds its `db` folder")
+            }
+            ImportError::Source(SporemeshError::Busy(_)) => Self::failed(text).hint(LATER),
             ImportError::Source(SporemeshError::Io { what, source }) => Self::io(what, &source),
             ImportError::Source(_) => Self::failed(text),
             ImportError::OtherIdentity { .. } => Self::failed(text)
@@ -334,7 +335,11 @@ impl From<ImportError> for CliError {
             ImportError::Config(error) => error.into(),
             ImportError::Store(error) => error.into(),
             ImportError::Read { what, source } => Self::io(what, &source),
-            ImportError::Failed(_) | ImportError::Closed(_) => Self::new(ErrorKind::Failed, text).hint(LATER),
+            // A damaged store has another next step than to import again.
+            ImportError::Undecided(IngestFailure::Store(error @ StoreError::Corrupt(_))) => error.into(),
+            ImportError::Undecided(_) | ImportError::Failed(_) | ImportError::Closed(_) => {
+                Self::new(ErrorKind::Failed, text).hint(LATER)
+            }
         }
     }
 }

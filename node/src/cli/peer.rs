@@ -60,7 +60,7 @@ pub async fn run(args: Args, context: &mut Context) -> Result<(), CliError> {
 async fn list(args: &List, context: &mut Context) -> Result<(), CliError> {
     let source = Source::open(context).await?;
     let configured = context.config()?.peer;
-    let connected: Vec<dto::Peer> = source.get(&Route::Peers).await?;
+    let connected: Vec<dto::ConnectedPeer> = source.get(&Route::Peers).await?;
     if args.json {
         return context.json(&serde_json::json!({ "connected": connected, "configured": configured }));
     }
@@ -82,7 +82,7 @@ async fn list(args: &List, context: &mut Context) -> Result<(), CliError> {
     Ok(())
 }
 
-fn row(peer: &dto::Peer) -> [String; 8] {
+fn row(peer: &dto::ConnectedPeer) -> [String; 8] {
     let objects = |count: Option<u64>| count.map(|count| count.to_string()).unwrap_or_default();
     // libp2p's peers say what they are; those of the existing network who dialled whom is all that is known.
     let who = match &peer.peer_id {
@@ -108,7 +108,7 @@ fn row(peer: &dto::Peer) -> [String; 8] {
 pub async fn add(args: &Address, context: &mut Context) -> Result<(), CliError> {
     let peer = parse(&args.address)?;
     let dialled = match Client::find(&context.data).await? {
-        Some(node) => Some(node.post(&Route::AddPeer, &dto::PeerAddress { address: peer.to_string() }).await),
+        Some(node) => Some(node.post(&Route::AddPeer, &dto::NewPeer { address: peer.to_string() }).await),
         None => None,
     };
     // What the node will never dial, such as itself, is not saved. What does not answer now may do so later.
@@ -180,7 +180,7 @@ async fn disconnect(node: Client, peer: &Peer, context: &mut Context) -> Result<
     let source = Source::Node(node);
     if let Peer::Libp2p(_) = peer {
         // Connections are closed by the peer's id, which is part of the address or known to the node.
-        let connected: Vec<dto::Peer> = source.get(&Route::Peers).await?;
+        let connected: Vec<dto::ConnectedPeer> = source.get(&Route::Peers).await?;
         let ids = connected.into_iter().filter_map(|peer| peer.peer_id.map(|id| (id, peer.address)));
         named = ids.filter(|(id, at)| address.contains(id) || at.starts_with(&address)).map(|(id, _)| id).collect();
     }

@@ -112,7 +112,7 @@ async fn show(args: &Show, context: &mut Context) -> Result<(), CliError> {
     let source = Source::open(context).await?;
     let id = match &args.node {
         Some(id) => id.clone(),
-        None => source.get::<dto::Status>(&Route::Status).await?.node_id,
+        None => source.get::<dto::NodeStatus>(&Route::Status).await?.node_id,
     };
     let node: dto::NodeSummary = source.get(&Route::Node(id)).await?;
     if args.json {

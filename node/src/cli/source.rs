@@ -10,12 +10,12 @@ use spore_api::{
     dto,
     live::Live,
     ports::TaskMaker as _,
-    problem::ApiError,
+    problem::{ApiError, Problem, ProblemKind},
     query::Query,
     read,
     route::Route,
-    upkeep::shapes::{Job, PinOutcome, UpkeepLine, UpkeepProgress, UpkeepReport},
-    view::View,
+    upkeep::shapes::{PinOutcome, UpkeepJob, UpkeepLine, UpkeepProgress, UpkeepReport},
+    view::StoreView,
     write,
 };
 use spore_base::clock::unix_now;
@@ -62,7 +62,7 @@ pub struct Client {
 
 /// The store, while no node runs.
 pub struct Offline {
-    view: View,
+    view: StoreView,
     live: Live,
     pinned: Option<TaskId>,
     /// None: opened for reading.
@@ -170,7 +170,7 @@ impl Source {
         if let Some(given) = given {
             return self.get(&Route::Task(given.to_owned())).await;
         }
-        let status: dto::Status = self.get(&Route::Status).await?;
+        let status: dto::NodeStatus = self.get(&Route::Status).await?;
         let id = status.active_task.ok_or_else(|| {
             CliError::not_found("no task is known yet").hint("`spore run` finds some, `spore task create` makes one")
         })?;
@@ -251,13 +251,13 @@ impl Source {
 
 impl Offline {
     fn new(store: Store, identity: Option<&Identity>, context: &Context, door: Option<Door>) -> Result<Self, CliError> {
-        let view = View::new(store, identity.map(Identity::node_id));
+        let view = StoreView::new(store, identity.map(Identity::node_id));
         let pinned = context.config()?.task.and_then(|task| view.resolve_task(&task).ok());
         Ok(Self { view, live: Live::offline(pinned), pinned, door })
     }
 
     /// The view, for an explorer without a node.
-    pub fn view(&self) -> &View {
+    pub fn view(&self) -> &StoreView {
         &self.view
     }
 
@@ -285,7 +285,7 @@ impl Client {
         let client = Self { http, node, token: None };
         // Another program may have got the process number and the port of a node that was killed.
         let status = client.get(&Route::Status, &Query::default()).await;
-        let answers = status.ok().and_then(|text| serde_json::from_slice::<dto::Status>(&text).ok());
+        let answers = status.ok().and_then(|text| serde_json::from_slice::<dto::NodeStatus>(&text).ok());
         let own = identity_file::load(&data.identity())?.map(|identity| identity.node_id().to_string());
         // The token is for this node alone, once it is known to be it.
         let token = data.read_token()?;
@@ -334,7 +334,11 @@ impl Client {
     ///
     /// # Errors
     /// The API's own, or why the job did not come to its end.
-    pub async fn upkeep(&self, job: &Job, mut progress: impl FnMut(&UpkeepProgress)) -> Result<UpkeepReport, CliError> {
+    pub async fn upkeep(
+        &self,
+        job: &UpkeepJob,
+        mut progress: impl FnMut(&UpkeepProgress),
+    ) -> Result<UpkeepReport, CliError> {
         let body = serde_json::to_vec(job).map_err(|e| CliError::failed(e.to_string()))?;
         let request = self.request(&Route::Upkeep, &Query::default());
         // What this program asks for is well formed, so it is refused because the node is at something else.
@@ -358,7 +362,7 @@ impl Client {
                     Ok(UpkeepLine::Progress(now)) => progress(&now),
                     Ok(UpkeepLine::Report(report)) => return Ok(report),
                     Ok(UpkeepLine::Error(problem)) => {
-                        return Err(CliError { hint: problem.hint, ..CliError::failed(problem.error) });
+                        return Err(CliError { kind: ErrorKind::Failed, ..ApiError::from(problem).into() });
                     }
                     Err(e) => return Err(CliError::failed(format!("the node's answer is not understood: {e}"))),
                 }
@@ -407,21 +411,32 @@ impl Client {
             return Ok(response);
         }
         let body = response.bytes().await.map_err(|e| self.unreachable(e.without_url()))?;
-        let problem: Result<dto::Problem, _> = serde_json::from_slice(&body);
-        let (message, hint) =
-            problem.map_or_else(|_| (format!("the node answered with status {status}"), None), |p| (p.error, p.hint));
-        Err(ApiError { status, message, hint }.into())
+        match serde_json::from_slice::<Problem>(&body) {
+            Ok(problem) => Err(ApiError::from(problem).into()),
+            Err(_) => Err(CliError::failed(format!("the node answered with status {status}"))),
+        }
     }
 }
 
 impl From<ApiError> for CliError {
     fn from(error: ApiError) -> Self {
-        let kind = match error.status {
+        let kind = match error.status() {
             404 => ErrorKind::NotFound,
             400 | 409 => ErrorKind::Usage,
             _ => ErrorKind::Failed,
         };
-        Self { kind, message: error.message, hint: error.hint }
+        Self { kind, message: error.message, hint: hint_of(error.kind).map(str::to_owned).or(error.hint) }
+    }
+}
+
+/// The next step in terms of this program, where the API's own hint names routes or says nothing.
+pub const fn hint_of(kind: ProblemKind) -> Option<&'static str> {
+    match kind {
+        ProblemKind::UnknownTask => Some("`spore tasks` lists those known"),
+        ProblemKind::UnknownExperiment => Some("`spore graph` lists experiments, `spore search` finds them by words"),
+        ProblemKind::UnknownDataset => Some("`spore data add FILE` adds one and prints its CID"),
+        ProblemKind::DamagedStore => Some("stop the node and run `spore db check --repair`"),
+        _ => None,
     }
 }
 

@@ -5,7 +5,11 @@ use std::io::Write;
 use clap::Args as ClapArgs;
 use spore_api::{dto, route::Route};
 
-use super::{CliError, Context, source::Source, task, text};
+use super::{
+    CliError, Context,
+    source::{Source, hint_of},
+    task, text,
+};
 
 /// Show how the node stands
 #[derive(Debug, ClapArgs)]
@@ -24,7 +28,7 @@ pub async fn run(args: &Args, context: &mut Context) -> Result<(), CliError> {
         let summary: dto::TaskSummary = source.get(&Route::Task(id.clone())).await?;
         return if args.json { context.json(&summary) } else { task::print(context, &summary) };
     }
-    let status: dto::Status = source.get(&Route::Status).await?;
+    let status: dto::NodeStatus = source.get(&Route::Status).await?;
     if args.json {
         return context.json(&status);
     }
@@ -48,6 +52,9 @@ pub async fn run(args: &Args, context: &mut Context) -> Result<(), CliError> {
         writeln!(out, "Listens on    {}", addresses.cloned().collect::<Vec<_>>().join(" "))?;
     }
     writeln!(out, "Now           {}", text::line(&status.activity))?;
+    if let Some(hint) = status.problem.and_then(hint_of) {
+        writeln!(out, "              {hint}")?;
+    }
     writeln!(out, "Task          {}", name.as_deref().unwrap_or("none known yet"))?;
     if let Some(class) = &status.hardware_class {
         writeln!(out, "Hardware      {} ({class})", text::line(status.device.as_deref().unwrap_or_default()))?;

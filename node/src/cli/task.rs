@@ -4,7 +4,7 @@ use std::{io::Write, path::PathBuf};
 
 use clap::{Args as ClapArgs, Subcommand};
 use spore_api::{dto, query::Query, route::Route};
-use spore_protocol::{Goal, manifest::STARLARK_TRAIN_SCRIPT};
+use spore_protocol::{Goal, artifact::starlark};
 use toml::Value;
 
 use super::{
@@ -49,7 +49,7 @@ struct Create {
     #[arg(long, default_value = "ml_train")]
     task_type: String,
     /// The kind of script
-    #[arg(long, default_value = STARLARK_TRAIN_SCRIPT)]
+    #[arg(long, default_value = starlark::FORMAT.name)]
     artifact_type: String,
     /// The number that experiments are compared by
     #[arg(long, default_value = "val_bpb")]

@@ -2,7 +2,7 @@
 
 use spore_api::upkeep::{
     self,
-    shapes::{Job, UpkeepReport},
+    shapes::{UpkeepJob, UpkeepReport},
 };
 use spore_storage::Store;
 
@@ -16,12 +16,12 @@ use super::{
 ///
 /// # Errors
 /// When there is no store, or a process that is no answering node holds it; what the job meets.
-pub async fn perform(job: &Job, context: &Context) -> Result<UpkeepReport, CliError> {
+pub async fn perform(job: &UpkeepJob, context: &Context) -> Result<UpkeepReport, CliError> {
     let mut bar = Bar::new();
     if let Some(client) = Client::find(&context.data).await? {
         return client.upkeep(job, |progress| bar.show(progress)).await;
     }
-    let store = open(job.writes(), context, &mut bar)?;
+    let store = open(job.writes(), context)?;
     Ok(upkeep::perform(&store, job, &mut |progress| bar.watch(progress))?)
 }
 
@@ -29,13 +29,9 @@ pub async fn perform(job: &Job, context: &Context) -> Result<UpkeepReport, CliEr
 ///
 /// # Errors
 /// When there is none, or another process holds it.
-pub fn open(to_write: bool, context: &Context, bar: &mut Bar) -> Result<Store, CliError> {
+pub fn open(to_write: bool, context: &Context) -> Result<Store, CliError> {
     let root = context.data.root();
-    let opened = if to_write && Store::exists(root) {
-        Store::open_with(root, &mut |progress| bar.watch(progress))
-    } else {
-        Store::open_read_only(root)
-    };
+    let opened = if to_write && Store::exists(root) { Store::open(root) } else { Store::open_read_only(root) };
     opened.map_err(|e| locked_without_api(e, &context.data))
 }
 

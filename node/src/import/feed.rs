@@ -128,7 +128,7 @@ impl<'a> Feed<'a> {
             Disposition::Rejected(reject) => {
                 self.refuse(sent.part, &sent.id.to_string(), sent.line, reject.code(), reject.to_string());
             }
-            Disposition::Failed(reason) => return Err(ImportError::Failed(reason)),
+            Disposition::Failed(failure) => return Err(ImportError::Undecided(failure)),
         }
         Ok(())
     }

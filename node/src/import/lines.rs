@@ -31,7 +31,7 @@ pub fn write(object: &SignedObject, task: Option<TaskId>, out: &mut Vec<u8>) -> 
         // Events of a type that only a later version knows.
         (None, object) => {
             let kind = match object {
-                SignedObject::Control(event) => event.kind.clone(),
+                SignedObject::Control(event) => event.kind.name().to_owned(),
                 other => other.kind().name().to_owned(),
             };
             let payload = Value::parse(object.to_json().as_bytes())?;
@@ -98,7 +98,7 @@ fn read(text: &[u8], line: u64) -> Entry {
     };
     let id = claimed_id(kind, &payload);
     match SignedObject::from_value_as(kind, payload) {
-        Ok(SignedObject::Control(event)) if event.kind != message => {
+        Ok(SignedObject::Control(event)) if event.kind.name() != message => {
             let what = format!("a line {message} with an event of another type");
             bad(kind.into(), id, line, Reject::Malformed(what))
         }

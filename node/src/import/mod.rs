@@ -24,7 +24,7 @@ pub use feed::{Entry, Feed, Way};
 pub use settings::{ConfigPlan, IdentityPlan, Settings};
 
 use spore_base::private_file::FileError;
-use spore_ingest::IngestClosed;
+use spore_ingest::{IngestClosed, IngestFailure};
 
 use crate::config::ConfigError;
 
@@ -128,6 +128,8 @@ pub enum ImportError {
     Config(#[from] ConfigError),
     #[error(transparent)]
     Store(#[from] StoreError),
+    #[error("the store could not take an object: {0}")]
+    Undecided(IngestFailure),
     #[error("the store could not take what was read: {0}")]
     Failed(Arc<str>),
     #[error("{what}: {source}")]

@@ -194,7 +194,7 @@ fn is_understood(key: &str, value: &Value) -> bool {
 /// When a file cannot be read or written.
 pub fn merge_peers(source: &DataDir, data: &DataDir, feed: &mut Feed<'_>, write: bool) -> Result<(), FileError> {
     let theirs = book_file::load(&source.known_peers())?;
-    if theirs == book_file::Loaded::default() {
+    if theirs == book_file::PeerFile::default() {
         return Ok(());
     }
     let path = data.known_peers();

@@ -3,7 +3,7 @@
 //! objects only.
 
 use spore_protocol::Kind;
-use spore_storage::sporemesh::{Row, Sporemesh, SporemeshError};
+use spore_storage::sporemesh::{SourceRow, Sporemesh, SporemeshError};
 
 use super::{
     Entry, Feed, ImportError, Settings, Way, artifacts,
@@ -44,17 +44,25 @@ pub async fn take(
     settings::merge_peers(&theirs, data, feed, write)?;
     for kind in ORDER {
         if let Err(error) = rows(source, kind, feed).await? {
-            ended.problems.push(error.to_string());
+            ended.problems.push(problem(&error));
         }
     }
     match source.derived_tasks() {
         Ok(count) => ended.derived_tasks = count,
-        Err(error) => ended.problems.push(error.to_string()),
+        Err(error) => ended.problems.push(problem(&error)),
     }
     if let Err(error) = artifacts::take(source, feed)? {
-        ended.problems.push(error.to_string());
+        ended.problems.push(problem(&error));
     }
     Ok(ended)
+}
+
+/// Why a part of the source could not be read, with what to do next.
+fn problem(error: &SporemeshError) -> String {
+    match error {
+        SporemeshError::Busy(_) => format!("{error}: import again, which goes on where this ended"),
+        _ => error.to_string(),
+    }
 }
 
 /// Takes in the rows of one table; the inner error is the source's.
@@ -76,7 +84,7 @@ async fn rows(source: &Sporemesh, kind: Kind, feed: &mut Feed<'_>) -> Result<Res
     .await
 }
 
-fn entry(kind: Kind, row: Row) -> Entry {
+fn entry(kind: Kind, row: SourceRow) -> Entry {
     let object = row.object.map_err(|bad| (bad.code(), bad.to_string()));
     Entry { part: kind.into(), id: row.id, line: None, object }
 }

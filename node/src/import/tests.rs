@@ -5,10 +5,9 @@ use std::{fs, io::Cursor, os::unix::fs::PermissionsExt, path::Path, sync::Arc};
 use spore_bridge::KNOWN;
 use spore_ingest::{Ingest, IngestHandle};
 use spore_protocol::{
-    Cid, Goal, Identity, Record, RecordId, SignedObject, Status, TaskId, TaskManifest, Verified, VerifiedObject,
-    manifest::MANIFEST_VERSION,
+    ArtifactType, Identity, Record, SignedObject, TaskId, TaskManifest, Verified, VerifiedObject, fixtures,
 };
-use spore_storage::Store;
+use spore_storage::{Store, unwatched};
 use tokio::sync::watch;
 
 use super::{
@@ -72,54 +71,27 @@ async fn take(text: &str, way: Way<'_>) -> (Tallies, Notes) {
 }
 
 fn identity() -> Identity {
-    Identity::from_seed(&[9; 32])
+    fixtures::identity(9)
 }
 
 fn manifest() -> Verified<TaskManifest> {
     let manifest = TaskManifest {
-        name: "import".into(),
-        description: String::new(),
-        task_type: "ml_train".into(),
-        artifact_type: "python_train_script".into(),
-        metric: "val_bpb".into(),
-        goal: Goal::Minimize,
+        artifact_type: ArtifactType::Python,
         base_code_cid: None,
-        prepare_cid: String::new(),
-        dataset_cid: String::new(),
-        time_budget: 20,
-        created_by: identity().node_id(),
         timestamp: NOW - 1000,
-        version: MANIFEST_VERSION,
+        ..fixtures::manifest(&identity())
     };
-    identity().sign(&manifest).unwrap()
+    fixtures::sign(&identity(), &manifest)
 }
 
 fn record(task: Option<TaskId>, parent: Option<&Verified<Record>>, number: u64) -> Verified<Record> {
     let record = Record {
-        parent: parent.map(|parent| RecordId::from(parent.id())),
-        depth: parent.map_or(0, |parent| parent.depth + 1),
-        code_cid: Some(Cid::of(b"script")),
-        diff: String::new(),
-        dataset_cid: String::new(),
-        prepare_cid: String::new(),
-        time_budget: 20,
         val_bpb: 3.0 - 0.001 * number as f64,
-        peak_vram_mb: 1.0,
-        num_steps: 1,
-        num_params: 1,
-        status: Status::Keep,
         description: format!("number {number}"),
-        hypothesis: String::new(),
-        agent_model: String::new(),
-        gpu_model: "CPU".into(),
-        cuda_version: String::new(),
-        torch_version: String::new(),
-        node_id: identity().node_id(),
-        task_id: task,
         timestamp: NOW - 900 + number,
-        version: if task.is_some() { 2 } else { 1 },
+        ..fixtures::record(&identity(), task, parent.map(|parent| &**parent))
     };
-    identity().sign(&record).unwrap()
+    fixtures::sign(&identity(), &record)
 }
 
 /// A chain, its root first.
@@ -168,7 +140,7 @@ async fn what_is_exported_comes_back_the_same() {
         assert_eq!(frontier(&from), frontier(&to));
         assert!(!frontier(&to).is_empty());
     }
-    assert_eq!(to.store.check().unwrap(), Vec::<String>::new());
+    assert_eq!(to.store.check(&mut unwatched).unwrap().findings, []);
 
     let (again, _) = take(&exported, to.door()).await;
     assert!(again.values().all(|tally| tally.already_here == tally.found), "{again:?}");

@@ -2,11 +2,8 @@
 
 use std::sync::{Arc, Mutex};
 
-use spore_network::{Command, NetworkHandle};
-use spore_protocol::{
-    Goal, Identity, Record, Status, TaskId, TaskManifest, VerifiedObject, manifest::MANIFEST_VERSION,
-    record::RECORD_VERSION,
-};
+use spore_network::{NetworkCommand, NetworkHandle};
+use spore_protocol::{Record, TaskManifest, VerifiedObject, fixtures};
 use spore_storage::{GcPlan, unwatched};
 use tempfile::TempDir;
 use tokio::sync::watch;
@@ -38,7 +35,7 @@ fn start(objects: &[VerifiedObject], peers: Vec<Vec<u8>>, refusals: usize) -> Ke
     let (noted, into) = (asked.clone(), store.clone());
     tokio::spawn(async move {
         while let Some(command) = commands.recv().await {
-            let Command::FetchArtifact { cid, limit, reply, .. } = command else { continue };
+            let NetworkCommand::FetchArtifact { cid, limit, reply, .. } = command else { continue };
             let times = {
                 let mut noted = noted.lock().unwrap();
                 noted.push((cid, limit));
@@ -59,48 +56,16 @@ fn start(objects: &[VerifiedObject], peers: Vec<Vec<u8>>, refusals: usize) -> Ke
 
 /// A task with its root.
 fn objects() -> Vec<VerifiedObject> {
-    let identity = Identity::from_seed(&[1; 32]);
+    let identity = fixtures::identity(1);
     let manifest = TaskManifest {
-        name: "task".into(),
-        description: String::new(),
-        task_type: "ml_train".into(),
-        artifact_type: "starlark_train_script".into(),
-        metric: "val_bpb".into(),
-        goal: Goal::Minimize,
-        base_code_cid: Some(Cid::of(b"base")),
         prepare_cid: Cid::of(b"evaluator").to_string(),
         dataset_cid: Cid::of(b"data").to_string(),
-        time_budget: 20,
-        created_by: identity.node_id(),
         timestamp: NOW,
-        version: MANIFEST_VERSION,
+        ..fixtures::manifest(&identity)
     };
-    let manifest = identity.sign(&manifest).unwrap();
-    let root = Record {
-        parent: None,
-        depth: 0,
-        code_cid: Some(Cid::of(b"script")),
-        diff: String::new(),
-        dataset_cid: String::new(),
-        prepare_cid: String::new(),
-        time_budget: 20,
-        val_bpb: 1.0,
-        peak_vram_mb: 0.0,
-        num_steps: 1,
-        num_params: 1,
-        status: Status::Keep,
-        description: String::new(),
-        hypothesis: String::new(),
-        agent_model: String::new(),
-        gpu_model: "CPU".into(),
-        cuda_version: String::new(),
-        torch_version: String::new(),
-        node_id: identity.node_id(),
-        task_id: Some(TaskId::from(manifest.id())),
-        timestamp: NOW,
-        version: RECORD_VERSION,
-    };
-    vec![manifest.into(), identity.sign(&root).unwrap().into()]
+    let manifest = fixtures::sign(&identity, &manifest);
+    let root = Record { timestamp: NOW, ..fixtures::record(&identity, Some(manifest.id().into()), None) };
+    vec![manifest.into(), fixtures::sign(&identity, &root).into()]
 }
 
 async fn until_kept(kept: &Kept, bytes: &[u8]) {
@@ -162,6 +127,6 @@ fn what_the_cache_had_no_room_for_is_not_fetched_again() {
     let misses = |before| look(&store, before).unwrap().missing.iter().any(|(cid, _)| *cid == script);
     assert!(!misses(None) && !misses(Some(None)));
     store.put_artifact(b"script").unwrap();
-    store.remove_artifact(&script).unwrap();
+    std::fs::remove_file(store.artifact_path(&script).unwrap()).unwrap();
     assert!(misses(None), "it came back, and was lost in another way");
 }

@@ -3,11 +3,11 @@
 use std::sync::Arc;
 
 use serde_json::Value;
-use spore_api::{Api, live::LiveNode, ports::TaskMaker, route::Route, serve, view::View};
+use spore_api::{Api, live::LiveNode, ports::TaskMaker, route::Route, serve, view::StoreView};
 use spore_base::mode::Mode;
 use spore_bridge::{BridgeConfig, Listeners};
 use spore_ingest::Ingest;
-use spore_network::{Command, Snapshot};
+use spore_network::{NetworkCommand, Snapshot};
 use spore_protocol::Identity;
 use spore_storage::Store;
 use tokio::{net::TcpListener, sync::watch};
@@ -34,7 +34,7 @@ async fn start(dir: &tempfile::TempDir, shutdown: watch::Receiver<bool>) -> Stri
     let (network, mut commands) = NetworkHandle::channel();
     tokio::spawn(async move {
         while let Some(command) = commands.recv().await {
-            if let Command::Snapshot(reply) = command {
+            if let NetworkCommand::Snapshot(reply) = command {
                 let _ = reply.send(Snapshot::default());
             }
         }
@@ -45,6 +45,7 @@ async fn start(dir: &tempfile::TempDir, shutdown: watch::Receiver<bool>) -> Stri
         store.clone(),
         ingest.clone(),
         events.clone(),
+        Arc::new(|| 5000),
         shutdown.clone(),
     );
     let live = LiveNode {
@@ -61,7 +62,7 @@ async fn start(dir: &tempfile::TempDir, shutdown: watch::Receiver<bool>) -> Stri
     };
     let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
     let address = listener.local_addr().unwrap();
-    let view = View::new(store, Some(identity.node_id()));
+    let view = StoreView::new(store, Some(identity.node_id()));
     let api = Api { view, node: Some(live), pinned: None, token: Some(TOKEN.into()), page: false, shutdown };
     tokio::spawn(serve(api, listener));
     format!("http://{address}")

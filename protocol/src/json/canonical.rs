@@ -1,11 +1,11 @@
-//! The canonical text of a value, and of an object's fields without making the value first.
+//! Canonical text: of a parsed value, and of an object's fields without a [`Value`] in between.
 
 use std::fmt::Write as _;
 
 use super::{Map, Value, float};
 
 impl Value {
-    /// Canonical text: sorted keys, no blanks, ASCII only, numbers as Python prints them.
+    /// The canonical text: sorted keys, no blanks, ASCII only, numbers as Python prints them.
     pub fn canonical(&self) -> String {
         let mut out = String::new();
         self.write(&mut out);
@@ -50,11 +50,11 @@ fn write_object(map: &Map, out: &mut String) {
     out.push('}');
 }
 
-/// A field's value before it is written, borrowed from the object that has it.
+/// The value of a field, borrowed from its object.
 pub(crate) enum Field<'a> {
     Null,
     Text(&'a str),
-    /// Thirty-two bytes, in hex.
+    /// 32 bytes, written as hex.
     Id([u8; 32]),
     Int(u64),
     Float(f64),
@@ -67,7 +67,7 @@ impl Field<'_> {
             Self::Text(text) => write_string(text, out),
             Self::Id(id) => {
                 let mut text = [0; 64];
-                // The lengths fit, and hex digits are ASCII.
+                // Never fails: 32 bytes are 64 hex digits.
                 let _ = hex::encode_to_slice(id, &mut text);
                 out.push('"');
                 out.push_str(std::str::from_utf8(&text).unwrap_or_default());
@@ -91,8 +91,8 @@ impl From<Field<'_>> for Value {
     }
 }
 
-/// The canonical text of an object of these fields, which come in code point order and need no
-/// escape in their names: what [`Value::canonical`] gives, without making the values first.
+/// The canonical text of an object with these fields: the same as that of [`Value::canonical`], and
+/// faster. The caller passes the fields sorted by name, with names that need no escapes.
 pub(crate) fn canonical_fields<'a>(fields: impl IntoIterator<Item = (&'static str, Field<'a>)>) -> String {
     let mut out = String::with_capacity(1024);
     let mut between = '{';
@@ -112,7 +112,7 @@ fn write_string(text: &str, out: &mut String) {
     let plain = |byte: u8| matches!(byte, b' '..=b'~') && byte != b'"' && byte != b'\\';
     out.push('"');
     let mut rest = text;
-    // Most of a text is plain, and copied in one go.
+    // Copies runs of plain characters at once: most text is plain.
     while let Some(at) = rest.bytes().position(|byte| !plain(byte)) {
         let (before, special) = rest.split_at_checked(at).unwrap_or((rest, ""));
         out.push_str(before);

@@ -1,9 +1,9 @@
-//! Floats as Python prints them: the same digits in the same notation.
+//! Prints floats as Python does: the same digits in the same notation.
 
 use std::fmt::Write as _;
 
-/// Shortest digits that read back as `x`, laid out as Python's `repr` does: fixed notation for
-/// decimal exponents -4..=15, else scientific with a sign and at least two exponent digits.
+/// Appends the shortest digits that read back as `x`, in the notation of Python's `repr`: fixed for decimal
+/// exponents -4..=15, else scientific with a sign and at least two exponent digits. `x` is finite.
 pub(super) fn write(x: f64, out: &mut String) {
     let (digits, exponent) = shortest_digits(x.abs());
     out.push_str(if x.is_sign_negative() { "-" } else { "" });
@@ -28,8 +28,9 @@ pub(super) fn write(x: f64, out: &mut String) {
     out.push_str(if rest.is_empty() { "0" } else { rest });
 }
 
-/// The fewest significant digits that read back as `x`, of these the nearest to it, and the decimal
-/// exponent of the first. Where two are equally near, Rust takes the greater and Python the even one.
+/// The shortest significant digits that read back as `x`, and the decimal exponent of the first digit. Of
+/// several shortest ones, the nearest to `x`. If two are equally near, Rust takes the greater one and
+/// Python the even one; this function takes Python's.
 fn shortest_digits(x: f64) -> (String, i32) {
     let split = |scientific: String| {
         let (mantissa, exponent) = scientific.split_once('e').unwrap_or((&scientific, "0"));
@@ -39,20 +40,20 @@ fn shortest_digits(x: f64) -> (String, i32) {
     let (digits, exponent) = split(format!("{x:e}"));
     let odd = digits.bytes().last().is_some_and(|digit| digit % 2 == 1);
     let length = i32::try_from(digits.len()).unwrap_or(i32::MAX);
-    // x lies half-way between two multiples of 10^-d where 2x * 10^d is odd: where the last bit of
-    // x is worth 2^-(d + 1).
+    // With d digits after the point, x lies half-way between two multiples of 10^-d if and only if
+    // 2x * 10^d is odd, that is, if the last bit of x is worth 2^-(d + 1).
     if !odd || last_bit(x) != Some(exponent - length) {
         return (digits, exponent);
     }
-    // One digit more is then all of x: these and a 5.
+    // Then x has exactly one digit more, a 5. Dropping the 5 gives the lower of the two neighbours.
     let (mut lower, exponent_of_lower) = split(format!("{x:.*e}", digits.len()));
     lower.pop();
-    // Below a power of two the floats are closer, and the even one may be another float's.
+    // Just below a power of two floats are closer together, and the even digits may be another float.
     let reads_back = format!("0.{lower}e{}", exponent + 1).parse() == Ok(x);
     if reads_back && exponent_of_lower == exponent { (lower, exponent) } else { (digits, exponent) }
 }
 
-/// The power of two that the last bit of a positive finite number stands for; none for 0.
+/// Exponent of the power of two that the lowest set bit of a positive finite number stands for. None for 0.
 fn last_bit(x: f64) -> Option<i32> {
     const MANTISSA: u32 = f64::MANTISSA_DIGITS - 1;
     let (bits, least) = (x.to_bits(), f64::MIN_EXP - f64::MANTISSA_DIGITS.cast_signed());

@@ -5,7 +5,7 @@
 pub struct Dice(u64);
 
 impl Dice {
-    /// The stream of a seed; near seeds give unrelated streams.
+    /// The stream of a seed. Similar seeds give unrelated streams.
     pub fn new(seed: u64) -> Self {
         Self(seed.wrapping_mul(0xd129_42d6_3e4f_5a5b) ^ 0x5370_6f72_6521_0001)
     }
@@ -34,12 +34,12 @@ impl Dice {
         self.unit() < probability
     }
 
-    /// One of them; nothing out of nothing.
+    /// One of the items; None of an empty slice.
     pub fn pick<'a, T>(&mut self, from: &'a [T]) -> Option<&'a T> {
         from.get(self.below(from.len()))
     }
 
-    /// One of some texts.
+    /// One of the texts.
     pub fn word(&mut self, from: &[&'static str]) -> &'static str {
         self.pick(from).copied().unwrap_or_default()
     }

@@ -1,19 +1,19 @@
-//! Bytes on disk, and what the same objects take when only compressed.
+//! Bytes on disk, and the bytes of the same objects when they are only compressed.
 
 use std::{fs, io, path::Path};
 
-use crate::signed_file::History;
+use crate::signed_file::SignedHistory;
 
-/// Bytes of signed objects in one compressed block: as an archive of them would be made.
+/// Bytes of signed objects in one compressed block, as in an archive of them.
 const BLOCK: usize = 1 << 20;
-/// Zstandard's usual level.
+/// The default level of Zstandard.
 const LEVEL: i32 = 3;
 
-/// Signatures and canonical bytes, compressed and not.
+/// Bytes of all signatures and canonical texts: plain, then compressed.
 ///
 /// # Errors
-/// When the compressor fails.
-pub fn compressed(history: &History) -> io::Result<(usize, usize)> {
+/// When the compression fails.
+pub fn compressed(history: &SignedHistory) -> io::Result<(usize, usize)> {
     let (mut plain, mut packed) = (0, 0);
     let mut block = Vec::with_capacity(2 * BLOCK);
     for (signature, canonical) in history.texts() {
@@ -30,7 +30,7 @@ pub fn compressed(history: &History) -> io::Result<(usize, usize)> {
     Ok((plain, packed))
 }
 
-/// All files of a folder and the folders in it.
+/// Bytes of all files in a folder and its subfolders.
 ///
 /// # Errors
 /// When a folder cannot be read.

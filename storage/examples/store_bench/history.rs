@@ -1,8 +1,8 @@
-//! A made-up history of a research network: tasks, nodes with their devices, and records that build
-//! on each other, in the order in which they were published.
+//! A synthetic history of a research network: tasks, nodes with their devices, and records that build on each other,
+//! in the order of publication.
 //!
-//! One task holds most records, one exactly [`GRAPH_TASK`] where the history is long enough, and some
-//! are small. A record's parent is a recent keep of its task, so the trees grow deep and bushy.
+//! One task has most records, one has exactly [`GRAPH_TASK`] if the history is long enough, and some are small. A
+//! record's parent is a recent keep of its task, so the trees grow deep and wide.
 
 use std::{error::Error, thread};
 
@@ -13,15 +13,15 @@ use spore_protocol::{
 
 use crate::{dice::Dice, prose};
 
-/// Records of the task whose graph is asked for.
+/// Records of the task whose graph is requested.
 pub const GRAPH_TASK: usize = 50_000;
-/// Tasks beside the large ones.
+/// Tasks besides the two large ones.
 const SMALL_TASKS: usize = 24;
 /// One record in this many belongs to a small task.
 const SMALL_SHARE: usize = 20;
 const NODES: usize = 250;
 const BEGIN: u64 = 1_730_000_000;
-/// Most records made at once: each builds only on those of earlier rounds.
+/// Most records made at once. Each builds only on records of earlier rounds.
 const ROUND: usize = 8192;
 
 const DEVICES: &[&str] = &[
@@ -37,13 +37,13 @@ const DEVICES: &[&str] = &[
     "CPU",
 ];
 
-/// A node, with the devices that it computes on.
-struct Node {
+/// A node and its devices.
+struct MadeNode {
     identity: Identity,
     devices: Vec<&'static str>,
 }
 
-/// What a child must know of a record that it builds on.
+/// What a child needs to know of its parent.
 #[derive(Clone, Copy)]
 struct Keep {
     id: RecordId,
@@ -51,18 +51,18 @@ struct Keep {
     metric: f64,
 }
 
-/// A task as the history goes on.
-struct Line {
+/// A task while the history grows.
+struct TaskHistory {
     id: TaskId,
     manifest: TaskManifest,
     keeps: Vec<Keep>,
     records: usize,
 }
 
-fn nodes() -> Vec<Node> {
+fn nodes() -> Vec<MadeNode> {
     let mut dice = Dice::new(1);
     (0..NODES)
-        .map(|_| Node {
+        .map(|_| MadeNode {
             identity: Identity::from_seed(&dice.bytes()),
             devices: (0..1 + dice.below(2)).map(|_| dice.word(DEVICES)).collect(),
         })
@@ -88,8 +88,8 @@ fn manifest(number: usize, creator: &Identity) -> TaskManifest {
     }
 }
 
-/// The task that the next record belongs to: each has its root first.
-fn next_line(number: usize, total: usize, lines: &[Line], dice: &mut Dice) -> usize {
+/// The task of the next record. Each task gets its root first.
+fn next_task(number: usize, total: usize, lines: &[TaskHistory], dice: &mut Dice) -> usize {
     if number < lines.len() {
         return number;
     }
@@ -103,16 +103,16 @@ fn next_line(number: usize, total: usize, lines: &[Line], dice: &mut Dice) -> us
     }
 }
 
-/// The place, among the objects of a history of `total` records, of the manifest of the task with
-/// [`GRAPH_TASK`] records; of the largest task where the history is too short for it.
+/// The place, among the objects of a history of `total` records, of the manifest of the task with [`GRAPH_TASK`]
+/// records; of the largest task when the history is too short.
 pub fn graph_task(total: usize) -> usize {
     usize::from(total >= 2 * GRAPH_TASK)
 }
 
-/// All objects, in order: manifests first, then `total` records.
+/// All objects in order: manifests first, then `total` records.
 ///
 /// # Errors
-/// When an object cannot be signed, which only a fault in this file explains.
+/// When an object cannot be signed, which only a fault in this file can cause.
 pub fn make(total: usize) -> Result<Vec<SignedObject>, Box<dyn Error>> {
     let nodes = nodes();
     let creator = nodes.first().ok_or("there are no nodes")?;
@@ -121,17 +121,17 @@ pub fn make(total: usize) -> Result<Vec<SignedObject>, Box<dyn Error>> {
     for number in 0..SMALL_TASKS + 2 {
         let manifest = manifest(number, &creator.identity);
         let signed = creator.identity.sign(&manifest)?;
-        lines.push(Line { id: signed.id().into(), manifest, keeps: Vec::new(), records: 0 });
+        lines.push(TaskHistory { id: signed.id().into(), manifest, keeps: Vec::new(), records: 0 });
         objects.push(VerifiedObject::from(signed).into_signed());
     }
     let mut done = 0;
     while done < total {
-        // The roots, then rounds that grow with the trees, so that there are parents to choose among.
+        // First the roots, then rounds that grow with the trees, so that there are parents to choose from.
         let count = if done == 0 { lines.len() } else { (done / 8).clamp(1, ROUND) }.min(total - done);
         let mut drafts = Vec::with_capacity(count);
         for number in done..done + count {
             let mut dice = Dice::new(1 << 40 | number as u64);
-            let line = next_line(number, total, &lines, &mut dice);
+            let line = next_task(number, total, &lines, &mut dice);
             if let Some(line) = lines.get_mut(line) {
                 line.records += 1;
             }
@@ -162,13 +162,13 @@ pub fn make(total: usize) -> Result<Vec<SignedObject>, Box<dyn Error>> {
 }
 
 type Draft = (usize, usize, Dice);
-type Made = Result<(usize, Option<Keep>, SignedObject), Box<dyn Error + Send + Sync>>;
+type SignedRecord = Result<(usize, Option<Keep>, SignedObject), Box<dyn Error + Send + Sync>>;
 
-fn sign((number, line, dice): &Draft, lines: &[Line], nodes: &[Node]) -> Made {
+fn sign((number, line, dice): &Draft, lines: &[TaskHistory], nodes: &[MadeNode]) -> SignedRecord {
     let mut dice = dice.clone();
     let task = lines.get(*line).ok_or("no such task")?;
     let parent = parent(task, &mut dice);
-    // A few nodes publish most of the records, and the creator every root.
+    // A few nodes publish most of the records, and the creator publishes every root.
     let active = 1 + dice.below(nodes.len());
     let node = if parent.is_some() { nodes.get(dice.below(active)) } else { nodes.first() };
     let record = record(*number, task, node.ok_or("no such node")?, parent, &mut dice);
@@ -177,8 +177,8 @@ fn sign((number, line, dice): &Draft, lines: &[Line], nodes: &[Node]) -> Made {
     Ok((*line, (record.status == Status::Keep).then_some(keep), VerifiedObject::from(signed).into_signed()))
 }
 
-/// Mostly one of the newest keeps; none for the first record.
-fn parent(task: &Line, dice: &mut Dice) -> Option<Keep> {
+/// Mostly one of the newest keeps. None for the first record.
+fn parent(task: &TaskHistory, dice: &mut Dice) -> Option<Keep> {
     let recent = 1 + task.keeps.len() / 20;
     let back = if dice.chance(0.8) { dice.below(recent) } else { dice.below(task.keeps.len()) };
     let at = task.keeps.len().checked_sub(back + 1)?;
@@ -186,7 +186,7 @@ fn parent(task: &Line, dice: &mut Dice) -> Option<Keep> {
 }
 
 #[allow(clippy::cast_precision_loss, reason = "made-up measurements")]
-fn record(number: usize, task: &Line, node: &Node, parent: Option<Keep>, dice: &mut Dice) -> Record {
+fn record(number: usize, task: &TaskHistory, node: &MadeNode, parent: Option<Keep>, dice: &mut Dice) -> Record {
     let texts = prose::texts(dice);
     let status = match dice.below(100) {
         _ if parent.is_none() => Status::Keep,
@@ -196,7 +196,7 @@ fn record(number: usize, task: &Line, node: &Node, parent: Option<Keep>, dice: &
     };
     let from = parent.map_or(3.2, |parent| parent.metric);
     let val_bpb = match status {
-        // What is left to gain shrinks as a task goes on.
+        // The possible gain shrinks as a task progresses.
         Status::Keep => from - (from - 0.6) * dice.unit() * 0.02,
         Status::Discard => from + dice.unit() * 0.2,
         Status::Crash => 0.0,

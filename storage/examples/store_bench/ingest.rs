@@ -1,5 +1,5 @@
-//! Taking records in, in the two stages of a node's `ingest`: while a batch is inserted, the next one
-//! is verified on all cores.
+//! Ingests records in the two stages of a node's ingest service: while a batch is inserted, the next one is verified
+//! on all cores.
 
 use std::{
     error::Error,
@@ -9,38 +9,38 @@ use std::{
 };
 
 use spore_protocol::{SignedObject, VerifiedObject};
-use spore_storage::{Outcome, Store};
+use spore_storage::{InsertOutcome, Store};
 
-use crate::signed_file::History;
+use crate::signed_file::SignedHistory;
 
-/// Objects in one insertion, and verified batches that wait for it: as in a node.
+/// Objects in one insertion, and verified batches waiting for it, as in a node.
 const BATCH: usize = 512;
 const BATCHES_AHEAD: usize = 1;
-/// Objects decoded at once, while the clock stands: the network's tasks do that, before a node's one door.
+/// Objects decoded at once while the clock is stopped. In a node, the network's tasks decode them.
 const DECODED: usize = 50_000;
 
-/// How an ingestion went.
-pub struct Ingested {
+/// The time of an ingestion.
+pub struct IngestRun {
     objects: usize,
     total: Duration,
-    /// Objects in the last tenth, and what they took.
+    /// Objects in the last tenth, and their time.
     last: (usize, Duration),
-    /// What the inserting thread was busy.
+    /// Time in which the inserting thread was busy.
     inserting: Duration,
-    /// Of this process, all threads.
+    /// Processor time of this process, all threads.
     processor: Duration,
 }
 
-/// How signatures were checked, without anything else.
-pub struct Verified {
+/// The time of checking signatures, without anything else.
+pub struct VerifyRun {
     objects: usize,
     total: Duration,
     processor: Duration,
 }
 
 #[allow(clippy::cast_precision_loss, reason = "rates for people to read")]
-impl Verified {
-    /// Both one after the other.
+impl VerifyRun {
+    /// The sum of both runs.
     pub fn and(&self, other: &Self) -> Self {
         Self {
             objects: self.objects + other.objects,
@@ -54,14 +54,14 @@ impl Verified {
         self.objects as f64 / self.total.as_secs_f64()
     }
 
-    /// Processor time for one object, in microseconds.
+    /// Microseconds of processor time for one object.
     pub fn cpu_us(&self) -> f64 {
         self.processor.as_secs_f64() * 1e6 / self.objects as f64
     }
 }
 
 #[allow(clippy::cast_precision_loss, reason = "rates for people to read")]
-impl Ingested {
+impl IngestRun {
     /// Objects a second.
     pub fn rate(&self) -> f64 {
         self.objects as f64 / self.total.as_secs_f64()
@@ -72,22 +72,22 @@ impl Ingested {
         self.last.0 as f64 / self.last.1.as_secs_f64()
     }
 
-    /// The part of the time in which something was being inserted.
+    /// The share of the time in which something was being inserted.
     pub fn busy(&self) -> f64 {
         self.inserting.as_secs_f64() / self.total.as_secs_f64()
     }
 
-    /// Processor time for one object, in microseconds.
+    /// Microseconds of processor time for one object.
     pub fn cpu_us(&self) -> f64 {
         self.processor.as_secs_f64() * 1e6 / self.objects as f64
     }
 }
 
-/// Verifies the first so many on all cores, without anything else: the machine's limit for any node.
+/// Only verifies the first `most` objects, on all cores. No node on this machine can be faster.
 ///
 /// # Errors
 /// When a signature is bad.
-pub fn verify_only(history: &History, most: usize) -> Result<Verified, Box<dyn Error>> {
+pub fn verify_only(history: &SignedHistory, most: usize) -> Result<VerifyRun, Box<dyn Error>> {
     let cores = thread::available_parallelism()?.get();
     let mut objects = history.decode(0..most)?;
     let count = objects.len();
@@ -103,7 +103,7 @@ pub fn verify_only(history: &History, most: usize) -> Result<Verified, Box<dyn E
             .collect();
         workers.into_iter().filter_map(|worker| worker.join().ok()).sum::<usize>()
     });
-    let verified = Verified { objects: good, total: start.elapsed(), processor: processor_time() - used };
+    let verified = VerifyRun { objects: good, total: start.elapsed(), processor: processor_time() - used };
     if good == count { Ok(verified) } else { Err("a signature is bad".into()) }
 }
 
@@ -111,8 +111,8 @@ pub fn verify_only(history: &History, most: usize) -> Result<Verified, Box<dyn E
 ///
 /// # Errors
 /// When an object is refused, or the store cannot be written.
-pub fn take_in(store: &Store, history: &History) -> Result<Ingested, Box<dyn Error>> {
-    let mut ingested = Ingested {
+pub fn ingest(store: &Store, history: &SignedHistory) -> Result<IngestRun, Box<dyn Error>> {
+    let mut ingested = IngestRun {
         objects: history.len(),
         total: Duration::ZERO,
         last: (0, Duration::ZERO),
@@ -121,17 +121,17 @@ pub fn take_in(store: &Store, history: &History) -> Result<Ingested, Box<dyn Err
     };
     for from in (0..history.len()).step_by(DECODED) {
         let objects = history.decode(from..from + DECODED)?;
-        take_in_decoded(store, objects, from, &mut ingested)?;
+        ingest_decoded(store, objects, from, &mut ingested)?;
     }
     Ok(ingested)
 }
 
-/// Those from place `from` on.
-fn take_in_decoded(
+/// Ingests decoded objects, which begin at place `from` of the history.
+fn ingest_decoded(
     store: &Store,
     objects: Vec<SignedObject>,
     from: usize,
-    ingested: &mut Ingested,
+    ingested: &mut IngestRun,
 ) -> Result<(), Box<dyn Error>> {
     let cores = thread::available_parallelism()?.get();
     let (count, tail) = (objects.len(), ingested.objects - ingested.objects / 10);
@@ -158,7 +158,7 @@ fn take_in_decoded(
                 ingested.last.0 += batch.len();
                 ingested.last.1 += now - done;
             }
-            stored += report.outcomes.iter().filter(|(_, outcome)| *outcome == Outcome::New).count();
+            stored += report.outcomes.iter().filter(|(_, outcome)| *outcome == InsertOutcome::New).count();
             done = now;
         }
         Ok::<_, spore_storage::StoreError>(stored)
@@ -168,16 +168,16 @@ fn take_in_decoded(
     if stored == count { Ok(()) } else { Err(format!("{stored} of {count} objects were new to the store").into()) }
 }
 
-/// Of this process since its start, in user and kernel mode; 0 where the system does not tell.
+/// Processor time of this process since its start, in user and kernel mode; 0 where the system does not report it.
 fn processor_time() -> Duration {
-    // Fields 14 and 15, in hundredths of a second; the second field may hold blanks.
-    let told = std::fs::read_to_string("/proc/self/stat").unwrap_or_default();
-    let fields = told.rsplit(')').next().unwrap_or_default().split_whitespace();
+    // Fields 14 and 15, in hundredths of a second. The second field may contain spaces.
+    let stat = std::fs::read_to_string("/proc/self/stat").unwrap_or_default();
+    let fields = stat.rsplit(')').next().unwrap_or_default().split_whitespace();
     let ticks: u64 = fields.skip(11).take(2).filter_map(|field| field.parse::<u64>().ok()).sum();
     Duration::from_millis(ticks * 10)
 }
 
-/// What of a batch is new and true.
+/// The new and valid objects of a batch.
 fn verified(store: &Store, batch: Vec<SignedObject>, cores: usize) -> Vec<VerifiedObject> {
     let mut parts = Vec::with_capacity(cores);
     let mut rest = batch.into_iter().filter(|object| !store.contains(object.kind(), &object.id()).unwrap_or(true));

@@ -1,10 +1,10 @@
-//! Measures the store with a made-up history of signed records: ingestion, questions, memory and
-//! disk, at several sizes, each beside its limit or the reference in the same run.
+//! Measures the store with a synthetic history of signed records: ingestion, questions, memory and disk, at several
+//! sizes. Each figure is beside its limit, or beside the reference's figure in the same run.
 //!
-//! `store_bench [--sizes N,N,...] [--folder DIR] [--keep]`: the folder keeps the signed histories for
-//! the next run, and the stores while they are measured (and after, with `--keep`). The environment's
-//! `SPORE_REFERENCE` names a Python that the reference is installed for. A million records take
-//! 2 GB of memory and some minutes, most of them, the first time, for signing.
+//! `store_bench [--sizes N,N,...] [--folder DIR] [--keep]`: the folder keeps the signed histories for the next run,
+//! and the stores while they are measured (with `--keep` also afterwards). The environment variable `SPORE_REFERENCE`
+//! names a Python that has the reference installed. A million records take 2 GB of memory and some minutes; in the
+//! first run, most of them are for signing.
 
 mod dice;
 mod disk;
@@ -24,22 +24,22 @@ use std::{
 
 use spore_storage::{Store, unwatched};
 
-use report::Measured;
-use signed_file::History;
+use report::BenchResult;
+use signed_file::SignedHistory;
 
 const USAGE: &str = "usage: store_bench [--sizes 10000,100000,1000000] [--folder DIR] [--keep]";
 
-/// Records in the sample that verification alone is measured with, before and after an ingestion.
+/// Records of the sample for measuring verification alone, before and after an ingestion.
 const VERIFIED: usize = 20_000;
 
-struct Settings {
+struct BenchOptions {
     sizes: Vec<usize>,
     folder: PathBuf,
     keep: bool,
 }
 
-fn settings(mut arguments: impl Iterator<Item = String>) -> Result<Settings, Box<dyn Error>> {
-    let mut settings = Settings {
+fn settings(mut arguments: impl Iterator<Item = String>) -> Result<BenchOptions, Box<dyn Error>> {
+    let mut settings = BenchOptions {
         sizes: vec![10_000, 100_000, 1_000_000],
         folder: std::env::temp_dir().join("spore-store-bench"),
         keep: false,
@@ -69,7 +69,7 @@ fn main() -> Result<(), Box<dyn Error>> {
     fs::create_dir_all(&settings.folder)?;
     let (mut all, mut compared) = (Vec::new(), None);
     for size in &settings.sizes {
-        let history = History::load(&settings.folder, *size)?;
+        let history = SignedHistory::load(&settings.folder, *size)?;
         if compared.is_none() {
             compared = reference::run(&settings.folder, &history)?;
         }
@@ -80,7 +80,7 @@ fn main() -> Result<(), Box<dyn Error>> {
     Ok(())
 }
 
-fn measure(settings: &Settings, records: usize, history: &History) -> Result<Measured, Box<dyn Error>> {
+fn measure(settings: &BenchOptions, records: usize, history: &SignedHistory) -> Result<BenchResult, Box<dyn Error>> {
     let dir = settings.folder.join(format!("store-{records}"));
     if dir.exists() {
         fs::remove_dir_all(&dir)?;
@@ -90,7 +90,7 @@ fn measure(settings: &Settings, records: usize, history: &History) -> Result<Mea
     let graph_of = history.object(history::graph_task(records))?.id().into();
     let before = ingest::verify_only(history, VERIFIED)?;
     let store = Store::open(&dir)?;
-    let ingested = ingest::take_in(&store, history)?;
+    let ingested = ingest::ingest(&store, history)?;
     drop(store);
     let after = ingest::verify_only(history, VERIFIED)?;
     let on_disk = disk::used(&dir)?;
@@ -103,5 +103,5 @@ fn measure(settings: &Settings, records: usize, history: &History) -> Result<Mea
         fs::remove_dir_all(&dir)?;
     }
     let verified = before.and(&after);
-    Ok(Measured { records, verified, ingested, plain, packed, on_disk, compacted, served })
+    Ok(BenchResult { records, verified, ingested, plain, packed, on_disk, compacted, served })
 }

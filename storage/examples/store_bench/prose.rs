@@ -1,5 +1,5 @@
-//! What an experiment says in words and in code: the texts of made-up records, written as agents
-//! write them, of the length that real records have.
+//! Descriptions, hypotheses and diffs of synthetic records, in the style of agents and of the length that real
+//! records have.
 
 use crate::dice::Dice;
 
@@ -318,13 +318,13 @@ pub fn texts(dice: &mut Dice) -> Texts {
     Texts { description, hypothesis, diff: diff(dice, knob, &old, &new), author: dice.word(AUTHORS) }
 }
 
-/// What an agent says of cause and effect.
+/// A statement of an agent about cause and effect.
 fn clause(dice: &mut Dice) -> String {
     let (kind, noun, verb) = (dice.word(KINDS), dice.word(NOUNS), dice.word(VERBS));
     format!("{kind} {noun} {verb} the {} {} of the {}", dice.word(KINDS), dice.word(NOUNS), dice.word(NOUNS))
 }
 
-/// A unified diff of one hunk or two.
+/// A unified diff of one or two hunks.
 fn diff(dice: &mut Dice, knob: &str, old: &str, new: &str) -> String {
     let line = 8 + dice.below(24);
     let mut text = format!(

@@ -1,6 +1,5 @@
-//! A process that opens a store and serves it, as a relay does, so that its memory is that of a
-//! relay. It runs as a child of the benchmark, reads what to ask about from its input, and prints one
-//! line for each kind of question.
+//! A process that opens a store and serves it as a relay does, so that its memory is that of a relay. It is a child
+//! process of the benchmark. It reads what to ask from its input, and prints one line for each kind of question.
 
 use std::{
     collections::BTreeMap,
@@ -15,16 +14,16 @@ use std::{
 use spore_protocol::{NodeId, RecordId, SignedObject, TaskId};
 use spore_storage::{Scope, Span, Store};
 
-use crate::{dice::Dice, signed_file::History};
+use crate::{dice::Dice, signed_file::SignedHistory};
 
-/// Questions of each kind on a store just opened, and then on a warm one.
+/// Questions of each kind on a store that was just opened, and then on a warm one.
 const FRESH: usize = 200;
 const WARM: usize = 2_000;
-/// Times that a graph is asked for; the median counts.
+/// Times that a graph is read. The median counts.
 const GRAPHS: usize = 5;
 
 /// A record to ask about.
-pub struct Probe {
+pub struct ProbeRecord {
     pub record: RecordId,
     pub task: TaskId,
     pub node: NodeId,
@@ -32,19 +31,19 @@ pub struct Probe {
     pub word: String,
 }
 
-/// How long the questions of one kind took, in microseconds.
+/// The time of the questions of one kind, in microseconds.
 #[derive(Clone, Copy, Debug, Default)]
-pub struct Answered {
+pub struct QuestionTimes {
     pub p50: f64,
     pub p99: f64,
     pub max: f64,
 }
 
-/// What the child found, by name.
+/// What the child process measured, by name.
 #[derive(Clone, Debug, Default)]
-pub struct Served {
-    pub fresh: BTreeMap<String, Answered>,
-    pub warm: BTreeMap<String, Answered>,
+pub struct ServeResult {
+    pub fresh: BTreeMap<String, QuestionTimes>,
+    pub warm: BTreeMap<String, QuestionTimes>,
     /// Single figures: `open_ms`, `graph_ms`, `graph_bytes`, `graph_records`, `rss_kib`, `anon_kib`,
     /// `warm_interrupted` (percent of the questions).
     pub figures: BTreeMap<String, f64>,
@@ -53,8 +52,8 @@ pub struct Served {
 /// Records to ask about, spread over the whole history.
 ///
 /// # Errors
-/// When an object is not what was written.
-pub fn probes(history: &History) -> Result<Vec<Probe>, Box<dyn Error>> {
+/// When an object is not as it was written.
+pub fn probes(history: &SignedHistory) -> Result<Vec<ProbeRecord>, Box<dyn Error>> {
     let mut dice = Dice::new(77);
     let mut probes = Vec::new();
     while probes.len() < FRESH + WARM {
@@ -62,7 +61,7 @@ pub fn probes(history: &History) -> Result<Vec<Probe>, Box<dyn Error>> {
         let words: Vec<&str> = record.description.split(|c: char| !c.is_alphanumeric()).collect();
         let word = words.iter().filter(|word| word.len() > 3).nth(dice.below(3)).unwrap_or(&"rate");
         let Some(task) = record.task_id else { continue };
-        probes.push(Probe { record: record.id().into(), task, node: record.node_id, word: (*word).to_owned() });
+        probes.push(ProbeRecord { record: record.id().into(), task, node: record.node_id, word: (*word).to_owned() });
     }
     Ok(probes)
 }
@@ -70,8 +69,8 @@ pub fn probes(history: &History) -> Result<Vec<Probe>, Box<dyn Error>> {
 /// Serves the store in `dir` in a child process, and reads what it prints.
 ///
 /// # Errors
-/// When the child cannot be started, or fails.
-pub fn in_child(dir: &Path, probes: &[Probe], graph_of: &TaskId) -> Result<Served, Box<dyn Error>> {
+/// When the child process cannot be started, or fails.
+pub fn in_child(dir: &Path, probes: &[ProbeRecord], graph_of: &TaskId) -> Result<ServeResult, Box<dyn Error>> {
     let list = dir.join("probes");
     let lines: Vec<String> = probes.iter().map(|p| format!("{} {} {} {}", p.record, p.task, p.node, p.word)).collect();
     fs::write(&list, lines.join("\n"))?;
@@ -85,7 +84,7 @@ pub fn in_child(dir: &Path, probes: &[Probe], graph_of: &TaskId) -> Result<Serve
     if !child.status.success() {
         return Err("the serving process failed".into());
     }
-    let mut served = Served::default();
+    let mut served = ServeResult::default();
     for line in String::from_utf8(child.stdout)?.lines() {
         let fields: Vec<&str> = line.split(' ').collect();
         match fields.as_slice() {
@@ -93,7 +92,7 @@ pub fn in_child(dir: &Path, probes: &[Probe], graph_of: &TaskId) -> Result<Serve
                 served.figures.insert((*name).to_owned(), value.parse()?);
             }
             [state, name, p50, p99, max] => {
-                let answered = Answered { p50: p50.parse()?, p99: p99.parse()?, max: max.parse()? };
+                let answered = QuestionTimes { p50: p50.parse()?, p99: p99.parse()?, max: max.parse()? };
                 let kinds = if *state == "fresh" { &mut served.fresh } else { &mut served.warm };
                 kinds.insert((*name).to_owned(), answered);
             }
@@ -103,7 +102,7 @@ pub fn in_child(dir: &Path, probes: &[Probe], graph_of: &TaskId) -> Result<Serve
     Ok(served)
 }
 
-/// The child: opens, answers, tells its memory.
+/// The child process: opens the store, answers the questions, prints its memory.
 ///
 /// # Errors
 /// When the store cannot be read.
@@ -114,7 +113,7 @@ pub fn serve(dir: &Path, graph_of: &str) -> Result<(), Box<dyn Error>> {
     println!("figure open_ms {:.1}", begun.elapsed().as_secs_f64() * 1e3);
     let (fresh, warm) = probes.split_at(FRESH.min(probes.len()));
     ask_all(&store, "fresh", fresh)?;
-    // Once unmeasured, so that what fits the caches is there: many tasks and all nodes come up.
+    // Once without measuring, so that the caches contain what fits.
     ask_all(&store, "warming", warm)?;
     ask_all(&store, "warm", warm)?;
     graph(&store, &graph_of.parse().map_err(|_| "not a task's id")?)?;
@@ -126,10 +125,10 @@ pub fn serve(dir: &Path, graph_of: &str) -> Result<(), Box<dyn Error>> {
     Ok(())
 }
 
-fn probe(line: &str) -> Result<Probe, Box<dyn Error>> {
+fn probe(line: &str) -> Result<ProbeRecord, Box<dyn Error>> {
     let mut fields = line.split(' ');
     let mut next = || fields.next().ok_or("a line is short");
-    Ok(Probe {
+    Ok(ProbeRecord {
         record: next()?.parse().map_err(|_| "not a record's id")?,
         task: next()?.parse().map_err(|_| "not a task's id")?,
         node: next()?.parse().map_err(|_| "not a node's id")?,
@@ -137,7 +136,7 @@ fn probe(line: &str) -> Result<Probe, Box<dyn Error>> {
     })
 }
 
-type Question = fn(&Store, &Probe, usize) -> Result<(), spore_storage::StoreError>;
+type Question = fn(&Store, &ProbeRecord, usize) -> Result<(), spore_storage::StoreError>;
 
 /// Every kind of question, with its name in the output.
 const QUESTIONS: &[(&str, Question)] = &[
@@ -169,7 +168,7 @@ const QUESTIONS: &[(&str, Question)] = &[
 ];
 
 #[allow(clippy::cast_precision_loss, reason = "a percentage for people to read")]
-fn ask_all(store: &Store, state: &str, probes: &[Probe]) -> Result<(), Box<dyn Error>> {
+fn ask_all(store: &Store, state: &str, probes: &[ProbeRecord]) -> Result<(), Box<dyn Error>> {
     let (mut asked, mut counted) = (0, 0);
     for (name, question) in QUESTIONS {
         let mut times = Vec::with_capacity(probes.len());
@@ -192,8 +191,8 @@ fn ask_all(store: &Store, state: &str, probes: &[Probe]) -> Result<(), Box<dyn E
     Ok(())
 }
 
-/// How often the system took the core from this thread to give it to another one, which says nothing
-/// about the store: what is measured is not counted then. Waiting for the disk is no such case.
+/// How often the system gave this thread's core to another thread, which says nothing about the store. Interrupted
+/// questions do not count. Waiting for the disk is not such an interruption.
 fn interruptions() -> Option<u64> {
     let status = fs::read_to_string("/proc/thread-self/status").ok()?;
     status.lines().find_map(|line| line.strip_prefix("nonvoluntary_ctxt_switches:"))?.trim().parse().ok()
@@ -215,11 +214,11 @@ fn graph(store: &Store, task: &TaskId) -> Result<(), Box<dyn Error>> {
 }
 
 /// Percentiles by the nearest rank.
-fn summed_up(mut times: Vec<Duration>) -> Answered {
+fn summed_up(mut times: Vec<Duration>) -> QuestionTimes {
     times.sort_unstable();
     let at = |percent: usize| {
         let rank = (times.len() * percent).div_ceil(100).max(1) - 1;
         times.get(rank).map_or(0.0, |time| time.as_secs_f64() * 1e6)
     };
-    Answered { p50: at(50), p99: at(99), max: at(100) }
+    QuestionTimes { p50: at(50), p99: at(99), max: at(100) }
 }

@@ -1,4 +1,4 @@
-//! The existing network's own program on the same records: what ingestion is compared with.
+//! The existing network's own program on the same records, for comparing ingestion.
 
 use std::{
     error::Error,
@@ -10,27 +10,27 @@ use std::{
 
 use spore_protocol::{SignedObject, json::Value};
 
-use crate::signed_file::History;
+use crate::signed_file::SignedHistory;
 
-/// Records given to it: it takes some seconds for them, and no less for each later one.
+/// Records given to the reference. It takes some seconds for them, and no less for each later one.
 pub const RECORDS: usize = 2_000;
 
-/// Names the Python that the reference is installed for.
+/// The environment variable that names the Python with the reference installed.
 const VARIABLE: &str = "SPORE_REFERENCE";
 
-/// How it did.
-pub struct Reference {
+/// What the reference measured.
+pub struct ReferenceResult {
     /// Records a second, verified and inserted.
     pub rate: f64,
     /// Seconds for the frontier of a task of [`RECORDS`] records.
     pub frontier_s: f64,
 }
 
-/// Runs it; none where it is not installed.
+/// Runs the reference. None where it is not installed.
 ///
 /// # Errors
-/// When it is installed and fails.
-pub fn run(folder: &Path, history: &History) -> Result<Option<Reference>, Box<dyn Error>> {
+/// When the reference is installed and fails.
+pub fn run(folder: &Path, history: &SignedHistory) -> Result<Option<ReferenceResult>, Box<dyn Error>> {
     let Some(python) = std::env::var_os(VARIABLE).filter(|python| !python.is_empty()) else {
         eprintln!("the reference is not measured: {VARIABLE} names no Python that has it (scripts/setup installs it)");
         return Ok(None);
@@ -46,19 +46,19 @@ pub fn run(folder: &Path, history: &History) -> Result<Option<Reference>, Box<dy
     let program = PathBuf::from(env!("CARGO_MANIFEST_DIR")).join("../tests/reference/insert.py");
     let output = Command::new(python).arg(program).args([&list, &database]).output()?;
     for file in ["reference.jsonl", "reference.db", "reference.db-wal", "reference.db-shm"] {
-        // Only the first two are always there.
+        // Only the first two always exist.
         let _ = fs::remove_file(folder.join(file));
     }
     if !output.status.success() {
         return Err(format!("the reference failed: {}", String::from_utf8_lossy(&output.stderr)).into());
     }
-    let Ok(Value::Object(told)) = Value::parse(&output.stdout) else {
-        return Err("the reference told no figures".into());
+    let Ok(Value::Object(output_map)) = Value::parse(&output.stdout) else {
+        return Err("the reference printed no figures".into());
     };
-    let number = |name: &str| match told.get(name) {
+    let number = |name: &str| match output_map.get(name) {
         Some(Value::Float(number)) => Ok(*number),
         Some(Value::Int(number)) => Ok(*number as f64),
-        _ => Err(format!("the reference did not tell {name}")),
+        _ => Err(format!("the reference did not print {name}")),
     };
-    Ok(Some(Reference { rate: number("records")? / number("insert_s")?, frontier_s: number("frontier_s")? }))
+    Ok(Some(ReferenceResult { rate: number("records")? / number("insert_s")?, frontier_s: number("frontier_s")? }))
 }

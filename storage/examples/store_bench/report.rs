@@ -1,48 +1,53 @@
-//! The table of figures: what was measured at each size, what is asked for, and by how much a figure
-//! is missed.
+//! The table of figures: what was measured at each size, the limit, and whether the largest size meets it.
 
 use crate::{
-    ingest::{Ingested, Verified},
-    questions::Served,
-    reference::Reference,
+    ingest::{IngestRun, VerifyRun},
+    questions::ServeResult,
+    reference::ReferenceResult,
 };
 
 /// Everything measured with a history of one size.
-pub struct Measured {
+pub struct BenchResult {
     pub records: usize,
-    /// Only verified, on all cores, before and after the ingestion.
-    pub verified: Verified,
-    pub ingested: Ingested,
-    /// Bytes: of the signed objects, compressed, in the store as it was left, and compacted.
+    /// Verification alone, on all cores, before and after the ingestion.
+    pub verified: VerifyRun,
+    pub ingested: IngestRun,
+    /// Bytes of the signed objects; of these compressed; of the store as it was left; of the compacted store.
     pub plain: usize,
     pub packed: usize,
     pub on_disk: u64,
     pub compacted: u64,
-    pub served: Served,
+    pub served: ServeResult,
 }
 
 /// What a figure must be.
-enum Bound {
+enum FigureLimit {
     AtLeast(f64),
     AtMost(f64),
     Shown,
 }
 
-struct Row {
+struct FigureRow {
     name: String,
     unit: &'static str,
-    bound: Bound,
+    bound: FigureLimit,
     values: Vec<Option<f64>>,
 }
 
-fn row(name: &str, unit: &'static str, bound: Bound, all: &[Measured], of: impl Fn(&Measured) -> Option<f64>) -> Row {
-    Row { name: name.to_owned(), unit, bound, values: all.iter().map(of).collect() }
+fn row(
+    name: &str,
+    unit: &'static str,
+    bound: FigureLimit,
+    all: &[BenchResult],
+    of: impl Fn(&BenchResult) -> Option<f64>,
+) -> FigureRow {
+    FigureRow { name: name.to_owned(), unit, bound, values: all.iter().map(of).collect() }
 }
 
 #[allow(clippy::cast_precision_loss, reason = "figures for people to read")]
-fn rows(all: &[Measured], reference: Option<&Reference>) -> Vec<Row> {
-    use Bound::{AtLeast, AtMost, Shown};
-    let per_record = |bytes: u64, m: &Measured| bytes as f64 / m.records as f64;
+fn rows(all: &[BenchResult], reference: Option<&ReferenceResult>) -> Vec<FigureRow> {
+    use FigureLimit::{AtLeast, AtMost, Shown};
+    let per_record = |bytes: u64, m: &BenchResult| bytes as f64 / m.records as f64;
     let first = all.first().map(|m| m.ingested.rate()).filter(|_| all.len() > 1);
     let mut rows = vec![
         row("strict verification alone, all cores", "records/s", Shown, all, |m| Some(m.verified.rate())),
@@ -57,9 +62,9 @@ fn rows(all: &[Measured], reference: Option<&Reference>) -> Vec<Row> {
         row("  the last tenth against the smallest size", "x", AtLeast(0.7), all, |m| {
             first.map(|first| m.ingested.last_rate() / first)
         }),
-        row("  insertion busy, of the time", "%", Shown, all, |m| Some(m.ingested.busy() * 100.0)),
-        row("  processor time of everything", "us/record", Shown, all, |m| Some(m.ingested.cpu_us())),
-        row("  of verification alone", "us/record", Shown, all, |m| Some(m.verified.cpu_us())),
+        row("  share of the time spent inserting", "%", Shown, all, |m| Some(m.ingested.busy() * 100.0)),
+        row("  processor time, all threads", "us/record", Shown, all, |m| Some(m.ingested.cpu_us())),
+        row("  processor time of verification alone", "us/record", Shown, all, |m| Some(m.verified.cpu_us())),
     ];
     let kinds = [
         ("frontier_100", "frontier, first 100", true),
@@ -69,13 +74,13 @@ fn rows(all: &[Measured], reference: Option<&Reference>) -> Vec<Row> {
         ("children", "children", true),
         ("prefix", "prefix look-up", true),
         ("words_20", "words, first 20", false),
-        ("record", "one record in full", false),
+        ("record", "one whole record", false),
         ("ancestors_100", "ancestors, 100", false),
         ("changes_100", "changes since, 100", false),
     ];
     for (kind, name, bounded) in kinds {
         let bound = || if bounded { AtMost(1000.0) } else { Shown };
-        let warm = |m: &Measured| m.served.warm.get(kind).copied();
+        let warm = |m: &BenchResult| m.served.warm.get(kind).copied();
         rows.push(row(&format!("{name}: p50"), "us", Shown, all, |m| warm(m).map(|a| a.p50)));
         rows.push(row(&format!("{name}: p99"), "us", bound(), all, |m| warm(m).map(|a| a.p99)));
         rows.push(row(&format!("{name}: max"), "us", Shown, all, |m| warm(m).map(|a| a.max)));
@@ -83,25 +88,31 @@ fn rows(all: &[Measured], reference: Option<&Reference>) -> Vec<Row> {
             m.served.fresh.get(kind).map(|a| a.p99)
         }));
     }
-    let figure = |m: &Measured, name: &str| m.served.figures.get(name).copied();
+    let figure = |m: &BenchResult, name: &str| m.served.figures.get(name).copied();
     rows.extend([
-        row("interrupted by other processes, not counted", "%", Shown, all, |m| figure(m, "warm_interrupted")),
+        row("questions interrupted by other processes, not counted", "%", Shown, all, |m| {
+            figure(m, "warm_interrupted")
+        }),
         row("columnar graph: records", "", Shown, all, |m| figure(m, "graph_records")),
         row("columnar graph: time", "ms", AtMost(50.0), all, |m| figure(m, "graph_ms")),
         row("columnar graph: size", "MB", AtMost(3.0), all, |m| figure(m, "graph_bytes").map(|b| b / 1e6)),
         row("open", "ms", AtMost(1000.0), all, |m| figure(m, "open_ms")),
-        row("resident after serving it all", "MiB", AtMost(400.0), all, |m| figure(m, "rss_kib").map(|k| k / 1024.0)),
-        row("  of it not file pages", "MiB", Shown, all, |m| figure(m, "anon_kib").map(|k| k / 1024.0)),
+        row("resident after serving all questions", "MiB", AtMost(400.0), all, |m| {
+            figure(m, "rss_kib").map(|k| k / 1024.0)
+        }),
+        row("  of which not file pages", "MiB", Shown, all, |m| figure(m, "anon_kib").map(|k| k / 1024.0)),
         row("signed objects", "B/record", Shown, all, |m| Some(per_record(m.plain as u64, m))),
         row("  in zstd 3, blocks of 1 MiB", "B/record", Shown, all, |m| Some(per_record(m.packed as u64, m))),
         row("disk", "B/record", Shown, all, |m| Some(per_record(m.on_disk, m))),
         row("  against the compressed objects", "x", AtMost(1.3), all, |m| Some(m.on_disk as f64 / m.packed as f64)),
-        row("  after `compact`, against the same", "x", Shown, all, |m| Some(m.compacted as f64 / m.packed as f64)),
+        row("  compacted, against the compressed objects", "x", Shown, all, |m| {
+            Some(m.compacted as f64 / m.packed as f64)
+        }),
     ]);
     rows
 }
 
-/// A number in as many digits as say something.
+/// A number with about three significant digits.
 fn digits(value: f64) -> String {
     if value >= 100.0 {
         format!("{value:.0}")
@@ -112,23 +123,23 @@ fn digits(value: f64) -> String {
     }
 }
 
-/// What is asked for, and how the largest size stands to it.
-fn verdict(bound: &Bound, value: Option<f64>) -> (String, String) {
-    let (asked, missed) = match *bound {
-        Bound::Shown => return (String::new(), String::new()),
-        Bound::AtLeast(least) => (format!(">= {}", digits(least)), value.map(|v| (v < least, v / least))),
-        Bound::AtMost(most) => (format!("<= {}", digits(most)), value.map(|v| (v > most, v / most))),
+/// The limit, and whether a value meets it.
+fn verdict(bound: &FigureLimit, value: Option<f64>) -> (String, String) {
+    let (limit, missed) = match *bound {
+        FigureLimit::Shown => return (String::new(), String::new()),
+        FigureLimit::AtLeast(least) => (format!(">= {}", digits(least)), value.map(|v| (v < least, v / least))),
+        FigureLimit::AtMost(most) => (format!("<= {}", digits(most)), value.map(|v| (v > most, v / most))),
     };
-    let told = match missed {
+    let result = match missed {
         None => "not measured".to_owned(),
         Some((false, _)) => "met".to_owned(),
-        Some((true, of)) => format!("MISSED: {} of it", digits(of)),
+        Some((true, of)) => format!("MISSED: {} of the limit", digits(of)),
     };
-    (asked, told)
+    (limit, result)
 }
 
-/// Prints the whole table, in Markdown.
-pub fn print(all: &[Measured], reference: Option<&Reference>) {
+/// Prints the whole table as Markdown.
+pub fn print(all: &[BenchResult], reference: Option<&ReferenceResult>) {
     if let Some(reference) = reference {
         println!(
             "The reference: {:.0} records/s verified and inserted; {:.0} ms for the frontier of {} records.\n",
@@ -138,11 +149,11 @@ pub fn print(all: &[Measured], reference: Option<&Reference>) {
         );
     }
     let sizes: Vec<String> = all.iter().map(|m| m.records.to_string()).collect();
-    println!("| figure | unit | {} | asked | largest size |", sizes.join(" | "));
+    println!("| figure | unit | {} | limit | largest size |", sizes.join(" | "));
     println!("|---|---|{}---|---|", "--:|".repeat(sizes.len()));
     for row in rows(all, reference) {
         let values: Vec<String> = row.values.iter().map(|value| value.map_or_else(|| "-".to_owned(), digits)).collect();
-        let (asked, told) = verdict(&row.bound, row.values.last().copied().flatten());
-        println!("| {} | {} | {} | {asked} | {told} |", row.name, row.unit, values.join(" | "));
+        let (limit, result) = verdict(&row.bound, row.values.last().copied().flatten());
+        println!("| {} | {} | {} | {limit} | {result} |", row.name, row.unit, values.join(" | "));
     }
 }

@@ -1,4 +1,4 @@
-//! The file that keeps a signed history, so that only the first run has to sign it.
+//! The file with a signed history, so that only the first run has to sign it.
 
 use std::{
     error::Error,
@@ -13,24 +13,24 @@ use spore_protocol::{Kind, SignedObject};
 
 use crate::history;
 
-/// Raised when `history` makes other records than before: older files are not read then.
+/// Increased when `history` makes other records than before, so that older files are not read.
 const VERSION: u32 = 2;
 
-/// Kind code, length of the canonical bytes, signature: what comes before an object's canonical bytes.
+/// Bytes before an object's canonical bytes: kind code, length of the canonical bytes, signature.
 const HEAD: usize = 1 + 4 + 64;
 
 /// An object's kind, signature and canonical bytes.
-type Parts<'a> = (Kind, &'a [u8; 64], &'a [u8]);
+type ObjectParts<'a> = (Kind, &'a [u8; 64], &'a [u8]);
 
-/// A signed history as it travels, in one piece of memory: a million objects made ahead would leave
-/// an allocator behind that is slower for whatever is measured.
-pub struct History {
+/// A signed history in one piece of memory. A million objects made beforehand would leave an allocator that is slower
+/// for everything measured afterwards.
+pub struct SignedHistory {
     bytes: Vec<u8>,
     starts: Vec<usize>,
 }
 
-impl History {
-    /// The history of this many records, out of the file where there is one.
+impl SignedHistory {
+    /// The history of this many records, from its file if there is one.
     ///
     /// # Errors
     /// When the folder cannot be written, or the file is damaged.
@@ -64,8 +64,8 @@ impl History {
         self.starts.len()
     }
 
-    /// The object that begins here.
-    fn parts(&self, start: usize) -> Result<Parts<'_>, Box<dyn Error>> {
+    /// The object that begins at byte `start`.
+    fn parts(&self, start: usize) -> Result<ObjectParts<'_>, Box<dyn Error>> {
         let rest = self.bytes.get(start..).ok_or("an object is missing")?;
         let (code, rest) = rest.split_first().ok_or("an object is missing")?;
         let (length, rest) = rest.split_first_chunk::<4>().ok_or("a head is short")?;
@@ -82,16 +82,16 @@ impl History {
     /// One object.
     ///
     /// # Errors
-    /// When it is not what was written.
+    /// When it is not as it was written.
     pub fn object(&self, at: usize) -> Result<SignedObject, Box<dyn Error>> {
         let (kind, signature, canonical) = self.parts(*self.starts.get(at).ok_or("no such object")?)?;
         Ok(SignedObject::from_canonical(kind, canonical, *signature)?)
     }
 
-    /// Decodes on all cores, as network tasks do before they hand objects to a node's one door.
+    /// Decodes objects on all cores, as a node's network tasks do.
     ///
     /// # Errors
-    /// When an object is not what was written.
+    /// When an object is not as it was written.
     pub fn decode(&self, range: Range<usize>) -> Result<Vec<SignedObject>, Box<dyn Error>> {
         let range = range.start..range.end.min(self.len());
         let cores = thread::available_parallelism()?.get();

@@ -1,24 +1,23 @@
-//! The hashes of an artifact's chunks, so that a part of a large file is verified without reading
-//! the whole.
+//! The hashes of an artifact's chunks, by which a part of a large file is verified without reading the whole file.
 //!
-//! They lie in a file beside the artifact, `<62 hex>.chunks`, and only where there is more than one
-//! chunk: the hash of a single one is the artifact's own. They are made while the whole is hashed
-//! against its address and end with a checksum, so they say what the address says; a lost or
-//! damaged list is made again from the file.
+//! The list of hashes is the file `<62 hex>.chunks` beside the artifact. Only artifacts of more than one chunk have a
+//! list: the hash of a single chunk is the artifact's own. A list is made while the whole artifact is hashed against
+//! its address, and ends with a checksum, so it is as trustworthy as the address. A lost or damaged list is made
+//! again from the artifact.
 
 use std::io::{ErrorKind, Read};
 
 use sha2::{Digest, Sha256};
 use spore_protocol::Cid;
 
-/// Bytes of one chunk, the last may have fewer: what peers ask for at once, so that a piece served
-/// costs one hash.
+/// Bytes of one chunk; the last one may be shorter. Peers ask for ranges of this size, so that serving a range costs
+/// one hash.
 pub const CHUNK: usize = 1 << 20;
 
-/// Of the list on disk; the last digit is the format's version.
+/// First bytes of a list. The last digit is the version of the format.
 const MAGIC: &[u8; 8] = b"SPORECH1";
 
-/// What a list holds besides the hashes: magic, size, checksum.
+/// Bytes of a list besides the hashes: magic, size, checksum.
 const FRAME: u64 = 8 + 8 + 32;
 
 /// An artifact's size in bytes and the SHA-256 of each of its chunks, in order.
@@ -29,17 +28,17 @@ pub struct Chunks {
 }
 
 impl Chunks {
-    /// Of an artifact of a single chunk.
+    /// The list of an artifact of one chunk.
     pub fn single(cid: &Cid, size: u64) -> Self {
         Self { size, hashes: vec![cid.0] }
     }
 
-    /// Length in bytes of the list of an artifact of `size` bytes.
+    /// Bytes of the list of an artifact of `size` bytes.
     pub fn encoded_len(size: u64) -> u64 {
         FRAME + 32 * size.div_ceil(CHUNK as u64)
     }
 
-    /// As it lies on disk: magic, size (8, big-endian), hashes, SHA-256 of the address and all that.
+    /// The list as it is on disk: magic, size (8 bytes, big-endian), hashes, SHA-256 of the address and all of that.
     pub fn encode(&self, cid: &Cid) -> Vec<u8> {
         let mut bytes = [MAGIC.as_slice(), &self.size.to_be_bytes()].concat();
         self.hashes.iter().for_each(|hash| bytes.extend_from_slice(hash));
@@ -48,7 +47,7 @@ impl Chunks {
         bytes
     }
 
-    /// None where the list is damaged or another artifact's.
+    /// None when the list is damaged, or belongs to another artifact.
     pub fn decode(cid: &Cid, bytes: &[u8]) -> Option<Self> {
         let (body, sum) = bytes.split_last_chunk::<32>()?;
         let (size, hashes) = body.strip_prefix(MAGIC)?.split_first_chunk::<8>()?;
@@ -64,7 +63,7 @@ fn checksum(cid: &Cid, body: &[u8]) -> [u8; 32] {
     Sha256::new().chain_update(cid.0).chain_update(body).finalize().into()
 }
 
-/// Hashes bytes as a whole and chunk by chunk.
+/// Hashes bytes as a whole and chunk by chunk at the same time.
 #[derive(Clone, Default)]
 pub struct Hasher {
     whole: Sha256,
@@ -88,7 +87,7 @@ impl Hasher {
         }
     }
 
-    /// Everything up to the end, in pieces of one chunk.
+    /// Hashes everything up to the end of `source`, reading one chunk at a time.
     pub fn update_from(&mut self, mut source: impl Read) -> std::io::Result<()> {
         let mut buffer = vec![0; CHUNK];
         loop {
@@ -114,7 +113,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn a_list_is_read_back_and_every_flipped_bit_is_noticed() {
+    fn list_is_read_back_and_every_flipped_bit_is_noticed() {
         let bytes: Vec<u8> = (0..CHUNK * 2 + 5).map(|i| (i % 251) as u8).collect();
         let mut hasher = Hasher::default();
         bytes.chunks(70_001).for_each(|piece| hasher.update(piece));
@@ -134,7 +133,7 @@ mod tests {
     }
 
     #[test]
-    fn whole_chunks_and_nothing_at_all_have_one_hash_each() {
+    fn artifact_of_at_most_one_chunk_has_one_hash() {
         for (size, count) in [(0, 1), (1, 1), (CHUNK, 1), (CHUNK + 1, 2), (2 * CHUNK, 2)] {
             let mut hasher = Hasher::default();
             hasher.update(&vec![3; size]);

@@ -1,15 +1,17 @@
 //! Artifacts: scripts, evaluators and datasets as plain files named by their hash.
 //!
-//! `artifacts/<2 hex>/<62 hex>`, complete wherever the name exists; beside each that is larger than
-//! one chunk, the list of its chunks' hashes ([`chunks`]). Bytes are hashed on the way in and on
-//! every way out, whole or in part, since a disk may rot and a person may edit: nothing that is
-//! not what its address says leaves this module, except by [`Artifacts::path`], whose callers
-//! check themselves.
+//! An artifact is the file `artifacts/<2 hex>/<62 hex>`, which is complete whenever it exists. An artifact of more than
+//! one chunk has a list of its chunks' hashes beside it ([`chunks`]). A disk may rot and a person may edit a file, so
+//! bytes are hashed whenever they are written and whenever they are read, whole or in part. No byte leaves this module
+//! unchecked, except through [`Artifacts::path`], whose callers check the hash themselves.
 
 mod chunks;
 mod dropped;
+mod list_file;
 mod pins;
 mod reader;
+#[cfg(test)]
+mod tests;
 mod writer;
 
 use std::{
@@ -18,77 +20,71 @@ use std::{
     io::ErrorKind,
     os::unix::fs::MetadataExt,
     path::{Path, PathBuf},
-    sync::{
-        Arc, Mutex, MutexGuard, PoisonError,
-        atomic::{AtomicU64, Ordering},
-    },
+    sync::{Arc, Mutex, MutexGuard, PoisonError},
     time::{Duration, UNIX_EPOCH},
 };
 
 use spore_protocol::Cid;
 
+pub use self::writer::ArtifactWriter;
 use self::{
     chunks::{CHUNK, Chunks, Hasher},
-    dropped::Dropped,
+    dropped::DroppedList,
     pins::Pins,
-};
-pub use self::{
     reader::ArtifactReader,
-    writer::{ArtifactWriter, replace, sync_folder},
 };
-use crate::error::{Result, StoreError};
+use crate::{
+    error::{Result, StoreError},
+    files::{TEMPORARY, absent},
+};
 
-/// Names of files not yet complete start so; [`Artifacts::sweep`] removes them.
-const TEMPORARY: &str = "tmp-";
-
-/// What a list of chunks is called, after its artifact's name.
+/// Ending of a list of chunks, after its artifact's name.
 const LIST: &str = ".chunks";
 
-/// Largest piece read at once for a range: what one message may carry.
+/// Most bytes of one range that is read: as much as one message may carry.
 const MAX_RANGE: usize = 16 << 20;
 
-/// Lists of chunks kept in memory: the large artifacts that peers fetch at one time. A list has
-/// 32 bytes for each MiB.
+/// Lists of chunks kept in memory, for the large artifacts that peers fetch at one time. A list has 32 bytes for each
+/// MiB of its artifact.
 const LISTS: usize = 16;
 
-/// Artifacts whose use is remembered between two calls of [`Artifacts::note_uses`]: 4 MiB of
-/// memory. Uses beyond are forgotten, which makes those artifacts seem older than they are.
+/// Most artifacts whose use is remembered between two calls of [`Artifacts::note_uses`]: 4 MiB of memory. Further uses
+/// are not noted, and those artifacts then seem to be unused for longer than they are.
 const MAX_USES: usize = 1 << 16;
-
-static NEXT: AtomicU64 = AtomicU64::new(0);
 
 /// The folder of artifacts.
 pub struct Artifacts {
     root: PathBuf,
     read_only: bool,
     lists: Mutex<VecDeque<(Cid, Arc<Chunks>)>>,
+    /// Artifacts used since the last call of [`Artifacts::note_uses`].
     uses: Mutex<HashSet<Cid>>,
     pub pins: Pins,
-    pub dropped: Dropped,
+    pub dropped: DroppedList,
 }
 
 /// An artifact's file.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub struct Stored {
+pub struct ArtifactFileStat {
     pub cid: Cid,
-    /// Of the artifact, in bytes.
+    /// In bytes.
     pub size: u64,
-    /// Unix seconds, coarse: see [`Artifacts::note_uses`].
+    /// Unix seconds, as coarse as the calls of [`Artifacts::note_uses`].
     pub last_used: u64,
 }
 
 impl Artifacts {
     pub fn new(root: PathBuf, read_only: bool) -> Self {
-        let (pins, dropped) = (Pins::new(&root), Dropped::new(&root));
+        let (pins, dropped) = (Pins::new(&root), DroppedList::new(&root));
         Self { root, read_only, lists: Mutex::default(), uses: Mutex::default(), pins, dropped }
     }
 
-    /// Removes what a crash left half written. Only for the holder of the directory's lock.
+    /// Removes incomplete files that a crash left. Only the holder of the directory's lock may call this.
     pub fn sweep(&self) -> Result<()> {
-        fs::create_dir_all(&self.root).map_err(|e| failed("create", &self.root, e))?;
+        fs::create_dir_all(&self.root).map_err(|e| StoreError::io("create", &self.root, &e))?;
         for path in entries(&self.root)? {
-            if is_temporary(&path) {
-                fs::remove_file(&path).map_err(|e| failed("remove", &path, e))?;
+            if name(&path).is_some_and(|name| name.starts_with(TEMPORARY)) {
+                fs::remove_file(&path).map_err(|e| StoreError::io("remove", &path, &e))?;
             }
         }
         Ok(())
@@ -106,13 +102,13 @@ impl Artifacts {
         name.into()
     }
 
-    /// The file, if it is there. Its bytes are not checked.
+    /// The artifact's file, if it exists. Its bytes are not checked.
     pub fn path(&self, cid: &Cid) -> Option<PathBuf> {
         let path = self.path_of(cid);
         path.is_file().then_some(path)
     }
 
-    /// In bytes.
+    /// In bytes. None where there is no such artifact.
     pub fn size(&self, cid: &Cid) -> Result<Option<u64>> {
         let path = self.path_of(cid);
         match fs::metadata(&path) {
@@ -135,63 +131,51 @@ impl Artifacts {
         Ok(Some(bytes))
     }
 
-    /// Removes the file; false when there was none.
-    pub fn remove(&self, cid: &Cid) -> Result<bool> {
-        let uses = self.uses();
-        self.remove_while(&uses, cid)
-    }
-
-    /// Removes the file if it is damaged, as somebody found: it is read again, since another may have come
-    /// in its place. False where it is right; then its list of chunks goes, to be made again.
+    /// Removes the file if it is damaged, after a caller found damage in it. The file is read again, because an
+    /// undamaged one may have replaced it since. False when the file is not damaged; then its list of chunks is removed,
+    /// to be made again.
     pub fn remove_damaged(&self, cid: &Cid) -> Result<bool> {
         let path = self.path_of(cid);
         let file = match File::open(&path) {
             Ok(file) => file,
             Err(error) => return Ok(absent::<()>(error, "open", &path)?.is_some()),
         };
-        let read = file.metadata().map_err(|e| failed("look at", &path, e))?;
+        let read = file.metadata().map_err(|e| StoreError::io("look at", &path, &e))?;
         let mut hasher = Hasher::default();
-        hasher.update_from(&file).map_err(|e| failed("read", &path, e))?;
-        let right = hasher.finish().0 == *cid;
+        hasher.update_from(&file).map_err(|e| StoreError::io("read", &path, &e))?;
+        let sound = hasher.finish().0 == *cid;
         let uses = self.uses();
         let same = |there: fs::Metadata| {
             let file = |file: &fs::Metadata| (file.dev(), file.ino(), file.len(), file.mtime(), file.mtime_nsec());
             file(&there) == file(&read)
         };
-        if !right && fs::metadata(&path).is_ok_and(same) {
+        if !sound && fs::metadata(&path).is_ok_and(same) {
             return self.remove_while(&uses, cid);
         }
         self.lists().retain(|(other, _)| other != cid);
-        let list = self.list_of(cid);
-        fs::remove_file(&list).or_else(|e| absent::<()>(e, "remove", &list).map(|_| ()))?;
+        remove_if_present(&self.list_of(cid))?;
         Ok(false)
     }
 
-    /// Removes the file unless it was used since uses were last noted; false when it is kept.
+    /// Removes the file unless it was used since the last call of [`Artifacts::note_uses`]. False when it is kept.
     pub fn remove_unused(&self, cid: &Cid) -> Result<bool> {
         let uses = self.uses();
         if uses.contains(cid) { Ok(false) } else { self.remove_while(&uses, cid) }
     }
 
-    /// Whoever finds an artifact here and relies on it has said so under the same lock.
+    /// Removes the file and its list. The lock on the uses is held meanwhile: whoever relies on an artifact notes its
+    /// use under that lock.
     fn remove_while(&self, _uses: &MutexGuard<'_, HashSet<Cid>>, cid: &Cid) -> Result<bool> {
         self.lists().retain(|(other, _)| other != cid);
-        let path = self.path_of(cid);
-        let removed = match fs::remove_file(&path) {
-            Ok(()) => true,
-            Err(error) => absent::<()>(error, "remove", &path)?.is_some(),
-        };
-        let list = self.list_of(cid);
-        match fs::remove_file(&list) {
-            Ok(()) => {}
-            Err(error) => drop(absent::<()>(error, "remove", &list)?),
-        }
+        let removed = remove_if_present(&self.path_of(cid))?;
+        remove_if_present(&self.list_of(cid))?;
         Ok(removed)
     }
 
     /// At most `len` bytes from `offset` on, fewer at the end, checked.
     pub fn read_range(&self, cid: &Cid, offset: u64, len: usize) -> Result<Option<Vec<u8>>> {
         let Some(mut reader) = self.open(cid)? else { return Ok(None) };
+        self.used(cid);
         let end = offset.saturating_add(len.min(MAX_RANGE) as u64).min(reader.size());
         let mut bytes = Vec::new();
         if offset >= end {
@@ -200,32 +184,23 @@ impl Artifacts {
         reader.seek(offset);
         let mut at = offset / CHUNK as u64 * CHUNK as u64;
         while at < end
-            && let Some(piece) = reader.next_piece()?
+            && let Some(chunk) = reader.next_chunk()?
         {
             let from = usize::try_from(offset.saturating_sub(at)).unwrap_or(usize::MAX);
-            let to = usize::try_from(end - at).unwrap_or(usize::MAX).min(piece.len());
-            bytes.extend_from_slice(piece.get(from..to).unwrap_or_default());
-            at += piece.len() as u64;
+            let to = usize::try_from(end - at).unwrap_or(usize::MAX).min(chunk.len());
+            bytes.extend_from_slice(chunk.get(from..to).unwrap_or_default());
+            at += chunk.len() as u64;
         }
         Ok(Some(bytes))
     }
 
-    /// All bytes in checked pieces.
+    /// All bytes in checked chunks. Does not count as a use.
     pub fn open(&self, cid: &Cid) -> Result<Option<ArtifactReader>> {
-        let reader = self.open_unused(cid)?;
-        if reader.is_some() {
-            self.used(cid);
-        }
-        Ok(reader)
-    }
-
-    /// As [`Artifacts::open`], for what reads all of them: that makes none of them wanted.
-    pub fn open_unused(&self, cid: &Cid) -> Result<Option<ArtifactReader>> {
         let Some(chunks) = self.chunks(cid)? else { return Ok(None) };
         Ok(Some(ArtifactReader::open(*cid, chunks, &self.path_of(cid))?))
     }
 
-    /// Whether it is here and every byte is right; None where it is not here. No use of it.
+    /// Whether every byte is right. None where there is no such artifact. Does not count as a use.
     pub fn verify(&self, cid: &Cid) -> Result<Option<bool>> {
         let path = self.path_of(cid);
         let file = match File::open(&path) {
@@ -233,12 +208,12 @@ impl Artifacts {
             Err(error) => return absent(error, "open", &path),
         };
         let mut hasher = Hasher::default();
-        hasher.update_from(file).map_err(|e| failed("read", &path, e))?;
+        hasher.update_from(file).map_err(|e| StoreError::io("read", &path, &e))?;
         Ok(Some(hasher.finish().0 == *cid))
     }
 
-    /// The hashes of its chunks. For a file that came without a list, or lost it, the list is made:
-    /// one reading of the whole, which proves it at the same time.
+    /// The hashes of the artifact's chunks. Where the list is missing or damaged, it is made from the file, which is
+    /// read as a whole and checked against the artifact's hash for that.
     fn chunks(&self, cid: &Cid) -> Result<Option<Arc<Chunks>>> {
         let Some(size) = self.size(cid)? else { return Ok(None) };
         if size <= CHUNK as u64 {
@@ -267,15 +242,15 @@ impl Artifacts {
             Ok(_) => return Ok(None),
             Err(error) => return absent(error, "look at", &list),
         }
-        let bytes = fs::read(&list).map_err(|e| failed("read", &list, e))?;
+        let bytes = fs::read(&list).map_err(|e| StoreError::io("read", &list, &e))?;
         Ok(Chunks::decode(cid, &bytes).filter(|chunks| chunks.size == size))
     }
 
     fn make_list(&self, cid: &Cid) -> Result<Chunks> {
         let path = self.path_of(cid);
         let mut hasher = Hasher::default();
-        let file = File::open(&path).map_err(|e| failed("open", &path, e))?;
-        hasher.update_from(file).map_err(|e| failed("read", &path, e))?;
+        let file = File::open(&path).map_err(|e| StoreError::io("open", &path, &e))?;
+        hasher.update_from(file).map_err(|e| StoreError::io("read", &path, &e))?;
         let (actual, chunks) = hasher.finish();
         if actual != *cid {
             return Err(StoreError::DamagedArtifact { cid: *cid, offset: 0 });
@@ -283,13 +258,13 @@ impl Artifacts {
         if !self.read_only
             && let Err(error) = writer::write_list(&self.root, &self.list_of(cid), cid, &chunks)
         {
-            // Reading must go on when the disk is full; the list is made again another time.
-            tracing::debug!(%cid, %error, "a list of chunks is not kept");
+            // Reading must not fail because the disk is full. The list is made again another time.
+            tracing::debug!(%cid, %error, "could not write a list of chunks");
         }
         Ok(chunks)
     }
 
-    /// Keeps these bytes under their hash. A damaged file of that name is replaced.
+    /// Stores these bytes under their hash. A damaged file of that name is replaced.
     pub fn put(&self, bytes: &[u8]) -> Result<Cid> {
         let cid = Cid::of(bytes);
         self.used(&cid);
@@ -301,29 +276,31 @@ impl Artifacts {
         writer.finish()
     }
 
+    /// Begins to write an artifact of at most `limit` bytes.
     pub fn begin(&self, cid: Cid, limit: u64) -> Result<ArtifactWriter> {
-        fs::create_dir_all(&self.root).map_err(|e| failed("create", &self.root, e))?;
+        fs::create_dir_all(&self.root).map_err(|e| StoreError::io("create", &self.root, &e))?;
         self.used(&cid);
         self.dropped.forget(&cid);
         ArtifactWriter::new(&self.root, cid, limit, self.path_of(&cid), self.list_of(&cid))
     }
 
-    /// Removes lists whose artifact a crash kept from getting its name, or a person removed.
+    /// Removes lists of chunks without an artifact: a crash came before the artifact got its name, or a person removed
+    /// it.
     pub fn sweep_lists(&self) -> Result<()> {
         for folder in entries(&self.root)? {
             for list in entries(&folder)? {
                 let artifact = name(&list).and_then(|name| name.strip_suffix(LIST)).map(|name| folder.join(name));
-                // One that is being written has its list first: it is made again when it is missed.
+                // An artifact that is being written has its list before its name. Its list is made again when needed.
                 if artifact.is_some_and(|artifact| !artifact.exists()) {
-                    fs::remove_file(&list).or_else(|e| absent::<()>(e, "remove", &list).map(|_| ()))?;
+                    remove_if_present(&list)?;
                 }
             }
         }
         Ok(())
     }
 
-    /// Visits every artifact, in no order; stops at an error.
-    pub fn each(&self, visit: &mut dyn FnMut(Stored) -> Result<()>) -> Result<()> {
+    /// Visits every artifact, in no order. Stops at an error.
+    pub fn each(&self, visit: &mut dyn FnMut(ArtifactFileStat) -> Result<()>) -> Result<()> {
         for folder in entries(&self.root)? {
             let Some(start) = name(&folder).filter(|name| name.len() == 2).map(str::to_owned) else { continue };
             for path in entries(&folder)? {
@@ -332,17 +309,17 @@ impl Artifacts {
                     Ok(file) => file,
                     // Removed since the folder was listed.
                     Err(error) if error.kind() == ErrorKind::NotFound => continue,
-                    Err(error) => return Err(failed("look at", &path, error)),
+                    Err(error) => return Err(StoreError::io("look at", &path, &error)),
                 };
                 let last_used = file.modified().ok().and_then(|time| time.duration_since(UNIX_EPOCH).ok());
-                visit(Stored { cid, size: file.len(), last_used: last_used.unwrap_or_default().as_secs() })?;
+                visit(ArtifactFileStat { cid, size: file.len(), last_used: last_used.unwrap_or_default().as_secs() })?;
             }
         }
         Ok(())
     }
 
     fn uses(&self) -> MutexGuard<'_, HashSet<Cid>> {
-        // A set of addresses is whole after any panic.
+        // A panic cannot leave a set of addresses half changed.
         self.uses.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
@@ -357,8 +334,8 @@ impl Artifacts {
         }
     }
 
-    /// Writes down that what was used since the last call was used at `now` (Unix seconds), as the
-    /// files' times of modification: not a write for each read.
+    /// Sets the modification time of every artifact used since the last call to `now` (Unix seconds). The times are
+    /// written together, so that a read does not cause a write.
     pub fn note_uses(&self, now: u64) -> Result<()> {
         self.dropped.save()?;
         let mut uses = self.uses();
@@ -368,7 +345,7 @@ impl Artifacts {
             let touched = File::open(&path).and_then(|file| file.set_times(FileTimes::new().set_modified(time)));
             match touched {
                 Ok(()) => {}
-                Err(error) => drop(absent::<()>(error, "touch", &path)?),
+                Err(error) => drop(absent::<()>(error, "set the time of", &path)?),
             }
         }
         Ok(())
@@ -379,31 +356,19 @@ fn name(path: &Path) -> Option<&str> {
     path.file_name()?.to_str()
 }
 
-fn is_temporary(path: &Path) -> bool {
-    name(path).is_some_and(|name| name.starts_with(TEMPORARY))
-}
-
-fn temporary_in(folder: &Path) -> PathBuf {
-    let number = NEXT.fetch_add(1, Ordering::Relaxed);
-    folder.join(format!("{TEMPORARY}{}-{number}", std::process::id()))
-}
-
-/// What lies in a folder; nothing where there is none.
+/// The paths in a folder. Empty where there is no such folder.
 fn entries(folder: &Path) -> Result<Vec<PathBuf>> {
     if !folder.is_dir() {
         return Ok(Vec::new());
     }
-    let list = fs::read_dir(folder).map_err(|e| failed("list", folder, e))?;
-    list.map(|entry| entry.map(|entry| entry.path()).map_err(|e| failed("list", folder, e))).collect()
+    let failed = |e: std::io::Error| StoreError::io("list", folder, &e);
+    fs::read_dir(folder).map_err(failed)?.map(|entry| entry.map(|entry| entry.path()).map_err(failed)).collect()
 }
 
-fn failed(doing: &str, path: &Path, source: std::io::Error) -> StoreError {
-    StoreError::io(format!("cannot {doing} {}", path.display()), source)
+/// Removes a file. False where there was none.
+fn remove_if_present(path: &Path) -> Result<bool> {
+    match fs::remove_file(path) {
+        Ok(()) => Ok(true),
+        Err(error) => Ok(absent::<()>(error, "remove", path)?.is_some()),
+    }
 }
-
-fn absent<T>(error: std::io::Error, doing: &str, path: &Path) -> Result<Option<T>> {
-    if error.kind() == ErrorKind::NotFound { Ok(None) } else { Err(failed(doing, path, error)) }
-}
-
-#[cfg(test)]
-mod tests;

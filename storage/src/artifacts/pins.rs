@@ -1,58 +1,49 @@
-//! What this node's owner wants kept, whatever else goes: a short list in `artifacts/pins`, one
-//! address a line. A local choice, so it is in no column that is computed from the objects.
+//! The artifacts that the node's owner wants to keep: a list in `artifacts/pins`.
+//!
+//! A pin is a local choice. No column holds it, because the columns are computed from the objects.
 
 use std::{
     collections::BTreeSet,
-    fs,
-    io::ErrorKind,
-    path::{Path, PathBuf},
+    path::Path,
     sync::{Mutex, MutexGuard, PoisonError},
 };
 
 use spore_protocol::Cid;
 
-use super::{failed, writer};
-use crate::error::{Result, StoreError};
+use super::list_file::{ListFile, ListText};
+use crate::error::{PinsFault, Result, StoreError};
 
-/// Most pins kept: a person makes them one by one, and the list is rewritten with each.
+/// Most pins. A person makes them one by one, and each change rewrites the list.
 const MAX_PINS: usize = 10_000;
 
-/// Largest list read: as many lines of 65 bytes.
-const MAX_FILE: u64 = 65 * MAX_PINS as u64;
-
-/// The pins, read when first asked for.
+/// The pins. The file is read at the first use.
 pub struct Pins {
-    path: PathBuf,
-    held: Mutex<Option<BTreeSet<Cid>>>,
+    file: ListFile,
+    pinned: Mutex<Option<BTreeSet<Cid>>>,
 }
 
 impl Pins {
     pub fn new(root: &Path) -> Self {
-        Self { path: root.join("pins"), held: Mutex::new(None) }
+        Self { file: ListFile::new(root, "pins", MAX_PINS), pinned: Mutex::new(None) }
     }
 
     fn load(&self) -> Result<MutexGuard<'_, Option<BTreeSet<Cid>>>> {
-        let mut held = self.held.lock().unwrap_or_else(PoisonError::into_inner);
-        if held.is_none() {
-            *held = Some(self.read()?);
+        let mut pinned = self.pinned.lock().unwrap_or_else(PoisonError::into_inner);
+        if pinned.is_none() {
+            *pinned = Some(self.read()?);
         }
-        Ok(held)
+        Ok(pinned)
     }
 
+    /// A list with a bad line is refused: ignoring the line could unpin an artifact that the owner wants to keep.
     fn read(&self) -> Result<BTreeSet<Cid>> {
-        match fs::metadata(&self.path) {
-            Ok(file) if file.len() > MAX_FILE => return Err(self.unreadable("is too long")),
-            Ok(_) => {}
-            Err(error) if error.kind() == ErrorKind::NotFound => return Ok(BTreeSet::new()),
-            Err(error) => return Err(failed("read", &self.path, error)),
+        let bad = |fault| StoreError::BadPins { path: self.file.path().to_path_buf(), fault };
+        match self.file.read()? {
+            ListText::TooLong => Err(bad(PinsFault::TooLong)),
+            ListText::Text(text) => {
+                text.lines().map(|line| line.parse().map_err(|_| bad(PinsFault::BadLine))).collect()
+            }
         }
-        let text = fs::read_to_string(&self.path).map_err(|e| failed("read", &self.path, e))?;
-        text.lines().map(|line| line.parse().map_err(|_| self.unreadable("has a line that is no address"))).collect()
-    }
-
-    /// Guessing would unpin what somebody wants to keep.
-    fn unreadable(&self, why: &str) -> StoreError {
-        StoreError::corrupt(format!("the list of pins {} {why}; correct or remove it", self.path.display()))
     }
 
     pub fn all(&self) -> Result<BTreeSet<Cid>> {
@@ -60,49 +51,46 @@ impl Pins {
     }
 
     pub fn contains(&self, cid: &Cid) -> Result<bool> {
-        Ok(self.load()?.as_ref().is_some_and(|pins| pins.contains(cid)))
+        Ok(self.load()?.as_ref().is_some_and(|pinned| pinned.contains(cid)))
     }
 
-    /// Adds or takes out one; false where nothing changed. Durable when this returns.
-    pub fn set(&self, cid: &Cid, pinned: bool) -> Result<bool> {
-        self.change(|pins| if pinned { pins.insert(*cid) } else { pins.remove(cid) })
+    /// Adds or removes one pin. False when nothing changed. On disk when this returns.
+    pub fn set(&self, cid: &Cid, pin: bool) -> Result<bool> {
+        self.change(|pinned| if pin { pinned.insert(*cid) } else { pinned.remove(cid) })
     }
 
-    /// Adds all of these, or none where they are too many.
+    /// Adds all of these pins, or none where the list would get too long.
     pub fn add(&self, more: &BTreeSet<Cid>) -> Result<bool> {
-        self.change(|pins| {
-            let before = pins.len();
-            pins.extend(more);
-            pins.len() > before
+        self.change(|pinned| {
+            let before = pinned.len();
+            pinned.extend(more);
+            pinned.len() > before
         })
     }
 
     fn change(&self, change: impl FnOnce(&mut BTreeSet<Cid>) -> bool) -> Result<bool> {
         let mut held = self.load()?;
-        let mut pins = held.clone().unwrap_or_default();
-        if !change(&mut pins) {
+        let mut pinned = held.clone().unwrap_or_default();
+        if !change(&mut pinned) {
             return Ok(false);
         }
-        if pins.len() > MAX_PINS {
+        if pinned.len() > MAX_PINS {
             return Err(StoreError::TooManyPins { limit: MAX_PINS });
         }
-        let text: String = pins.iter().map(|cid| format!("{cid}\n")).collect();
-        if let Some(root) = self.path.parent() {
-            fs::create_dir_all(root).map_err(|e| failed("create", root, e))?;
-            writer::replace(root, &self.path, text.as_bytes())?;
-            writer::sync_folder(root)?;
-        }
-        *held = Some(pins);
+        self.file.write(&pinned)?;
+        *held = Some(pinned);
         Ok(true)
     }
 }
 
 #[cfg(test)]
 mod tests {
+    use std::fs;
+
     use super::*;
 
     #[test]
-    fn pins_outlive_the_process_and_a_spoilt_list_is_not_guessed_at() {
+    fn pins_survive_a_restart_and_a_bad_list_is_refused() {
         let dir = tempfile::tempdir().unwrap();
         let (a, b) = (Cid::of(b"a"), Cid::of(b"b"));
         let pins = Pins::new(dir.path());
@@ -116,7 +104,13 @@ mod tests {
         assert_eq!(pins.all().unwrap(), BTreeSet::from([a]), "all or none");
         assert!(pins.add(&BTreeSet::from([a, b])).unwrap());
         assert_eq!(Pins::new(dir.path()).all().unwrap(), BTreeSet::from([a, b]));
-        fs::write(dir.path().join("pins"), "not an address\n").unwrap();
-        assert!(matches!(Pins::new(dir.path()).all(), Err(StoreError::Corrupt { .. })));
+        let path = dir.path().join("pins");
+        for (text, expected) in
+            [("not an address\n".to_owned(), PinsFault::BadLine), ("x".repeat(700_000), PinsFault::TooLong)]
+        {
+            fs::write(&path, text).unwrap();
+            let refused = Pins::new(dir.path()).all();
+            assert!(matches!(&refused, Err(StoreError::BadPins { fault, .. }) if *fault == expected), "{refused:?}");
+        }
     }
 }

@@ -1,4 +1,4 @@
-//! Artifacts as they are read: chunk by chunk, each checked before anybody sees a byte of it.
+//! Reads one artifact chunk by chunk, and returns no byte of a chunk before its hash is checked.
 
 use std::{
     fs::File,
@@ -10,25 +10,23 @@ use std::{
 use sha2::{Digest, Sha256};
 use spore_protocol::Cid;
 
-use super::{
-    chunks::{CHUNK, Chunks},
-    failed,
-};
+use super::chunks::{CHUNK, Chunks};
 use crate::error::{Result, StoreError};
 
-/// An artifact's bytes in order, as verified pieces of at most 1 MiB. Holds one piece at a time.
+/// An artifact's bytes in order, as verified chunks of at most 1 MiB. Holds one chunk in memory.
 #[derive(Debug)]
 pub struct ArtifactReader {
     cid: Cid,
     chunks: Arc<Chunks>,
     file: File,
     path: PathBuf,
+    /// Index of the next chunk.
     next: u64,
 }
 
 impl ArtifactReader {
-    pub(super) fn open(cid: Cid, chunks: Arc<Chunks>, path: &Path) -> Result<Self> {
-        let file = File::open(path).map_err(|e| failed("open", path, e))?;
+    pub fn open(cid: Cid, chunks: Arc<Chunks>, path: &Path) -> Result<Self> {
+        let file = File::open(path).map_err(|e| StoreError::io("open", path, &e))?;
         Ok(Self { cid, chunks, file, path: path.to_path_buf(), next: 0 })
     }
 
@@ -37,16 +35,16 @@ impl ArtifactReader {
         self.chunks.size
     }
 
-    /// The next piece is the one that byte `offset` lies in.
-    pub(super) fn seek(&mut self, offset: u64) {
+    /// Continues with the chunk that holds byte `offset`.
+    pub fn seek(&mut self, offset: u64) {
         self.next = offset / CHUNK as u64;
     }
 
-    /// The next verified piece; None at the end.
+    /// The next verified chunk. None at the end.
     ///
     /// # Errors
-    /// [`StoreError::DamagedArtifact`] where the file is not what was stored; [`StoreError::Io`].
-    pub fn next_piece(&mut self) -> Result<Option<Vec<u8>>> {
+    /// [`StoreError::DamagedArtifact`] when the file is not what was stored; [`StoreError::Io`].
+    pub fn next_chunk(&mut self) -> Result<Option<Vec<u8>>> {
         let offset = self.next.saturating_mul(CHUNK as u64);
         let hash = usize::try_from(self.next).ok().and_then(|next| self.chunks.hashes.get(next));
         let Some(hash) = hash.filter(|_| offset < self.chunks.size) else { return Ok(None) };
@@ -56,7 +54,7 @@ impl ArtifactReader {
         let damaged = || StoreError::DamagedArtifact { cid: self.cid, offset };
         match read {
             Err(error) if error.kind() == ErrorKind::UnexpectedEof => return Err(damaged()),
-            Err(error) => return Err(failed("read", &self.path, error)),
+            Err(error) => return Err(StoreError::io("read", &self.path, &error)),
             Ok(()) => {}
         }
         if <[u8; 32]>::from(Sha256::digest(&bytes)) != *hash {
@@ -67,15 +65,15 @@ impl ArtifactReader {
     }
 }
 
-/// The pieces, until the first failure.
+/// The chunks, until the first failure.
 impl Iterator for ArtifactReader {
     type Item = Result<Vec<u8>>;
 
     fn next(&mut self) -> Option<Self::Item> {
-        let piece = self.next_piece().transpose();
-        if matches!(piece, Some(Err(_))) {
+        let chunk = self.next_chunk().transpose();
+        if matches!(chunk, Some(Err(_))) {
             self.next = u64::MAX;
         }
-        piece
+        chunk
     }
 }

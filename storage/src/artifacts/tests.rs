@@ -10,7 +10,7 @@ fn folder(dir: &tempfile::TempDir) -> Artifacts {
     Artifacts::new(dir.path().join("artifacts"), false)
 }
 
-/// Two chunks and a bit that no other offset repeats.
+/// Two chunks and 7 bytes, with different bytes at each offset.
 fn large() -> Vec<u8> {
     (0..2 * CHUNK as u32 + 7).map(|n| (n.wrapping_mul(2_654_435_761) >> 24) as u8).collect()
 }
@@ -22,7 +22,7 @@ fn flip(path: &Path, at: usize) {
 }
 
 #[test]
-fn an_artifact_is_kept_only_when_its_hash_is_right() {
+fn artifact_is_kept_only_when_its_hash_is_right() {
     let dir = tempfile::tempdir().unwrap();
     let artifacts = folder(&dir);
     let cid = artifacts.put(b"hello").unwrap();
@@ -45,7 +45,7 @@ fn an_artifact_is_kept_only_when_its_hash_is_right() {
 }
 
 #[test]
-fn a_damaged_artifact_is_noticed_and_replaced() {
+fn damaged_artifact_is_noticed_and_replaced() {
     let dir = tempfile::tempdir().unwrap();
     let artifacts = Artifacts::new(dir.path().to_path_buf(), false);
     let cid = artifacts.put(b"hello").unwrap();
@@ -61,7 +61,7 @@ fn a_damaged_artifact_is_noticed_and_replaced() {
 }
 
 #[test]
-fn a_part_of_a_large_artifact_is_right_or_refused() {
+fn range_of_a_large_artifact_is_right_or_refused() {
     let dir = tempfile::tempdir().unwrap();
     let artifacts = folder(&dir);
     let bytes = large();
@@ -77,8 +77,8 @@ fn a_part_of_a_large_artifact_is_right_or_refused() {
 
     let path = artifacts.path(&cid).unwrap();
     flip(&path, CHUNK + 100);
-    // A store just opened has no list in memory; one that runs has. Both refuse, and only the
-    // damaged part.
+    // A store that was just opened has no list in memory; a running store has one. Both refuse the damaged chunk
+    // only.
     for artifacts in [&artifacts, &folder(&dir)] {
         assert_eq!(artifacts.read_range(&cid, 0, CHUNK).unwrap().unwrap(), &bytes[..CHUNK]);
         let refused = artifacts.read_range(&cid, CHUNK as u64 + 7, 1);
@@ -94,7 +94,7 @@ fn a_part_of_a_large_artifact_is_right_or_refused() {
 }
 
 #[test]
-fn a_list_of_chunks_that_is_lost_or_damaged_is_made_again() {
+fn lost_or_damaged_list_of_chunks_is_made_again() {
     let dir = tempfile::tempdir().unwrap();
     let bytes = large();
     let cid = folder(&dir).put(&bytes).unwrap();
@@ -110,7 +110,7 @@ fn a_list_of_chunks_that_is_lost_or_damaged_is_made_again() {
         assert_eq!(folder(&dir).read_range(&cid, 9, 2).unwrap().unwrap(), &bytes[9..11]);
         assert_eq!(fs::read(&list).unwrap(), sound);
     }
-    // The list vouches for nothing that the address does not.
+    // A new list is not made from a damaged artifact.
     fs::remove_file(&list).unwrap();
     flip(&folder(&dir).path(&cid).unwrap(), 5);
     assert!(matches!(folder(&dir).read_range(&cid, 2 * CHUNK as u64, 1), Err(StoreError::DamagedArtifact { .. })));
@@ -118,7 +118,7 @@ fn a_list_of_chunks_that_is_lost_or_damaged_is_made_again() {
 }
 
 #[test]
-fn removing_takes_the_list_along_and_uses_are_noted_together() {
+fn removing_an_artifact_removes_its_list_and_uses_are_noted_together() {
     let dir = tempfile::tempdir().unwrap();
     let artifacts = folder(&dir);
     let (small, big) = (artifacts.put(b"small").unwrap(), artifacts.put(&large()).unwrap());
@@ -141,15 +141,16 @@ fn removing_takes_the_list_along_and_uses_are_noted_together() {
     fs::write(artifacts.list_of(&big), b"alone").unwrap();
     artifacts.sweep_lists().unwrap();
     assert!(!artifacts.list_of(&big).exists() && artifacts.path(&small).is_some());
-    assert!(artifacts.remove(&small).unwrap() && !artifacts.remove(&small).unwrap());
+    artifacts.note_uses(3000).unwrap();
+    assert!(artifacts.remove_unused(&small).unwrap() && !artifacts.remove_unused(&small).unwrap());
 }
 
 #[test]
-fn only_what_is_damaged_is_removed_for_its_damage() {
+fn undamaged_artifact_is_not_removed_as_damaged() {
     let dir = tempfile::tempdir().unwrap();
     let artifacts = folder(&dir);
     let cid = artifacts.put(&large()).unwrap();
-    // Somebody found it damaged, and by now it was fetched again.
+    // A caller found it damaged, and it was fetched again since.
     assert!(!artifacts.remove_damaged(&cid).unwrap());
     assert_eq!(artifacts.read(&cid).unwrap().unwrap(), large());
     flip(&artifacts.path(&cid).unwrap(), 9);

@@ -16,7 +16,7 @@
 //!   frontier, 16 stray;
 //! - classes, each as an index into the names.
 //!
-//! About 46 bytes a record: 2.3 MB for 50,000 records.
+//! A record takes about 46 bytes: 2.3 MB for 50,000.
 
 use std::{
     collections::HashMap,
@@ -29,11 +29,11 @@ use spore_protocol::{HardwareClass, RecordId, Status, TaskId};
 use super::tasks::task_sequence;
 use crate::{
     columns::Column,
-    db::Source,
-    error::{Result, StoreError},
-    keys::{self, Listing},
+    db::KeyReader,
+    error::{Damage, Result},
+    keys::{self, TimeList},
     store::Store,
-    values::{self, ClassState, Point},
+    values::{self, ClassState, GraphPoint},
 };
 
 const MAGIC: &[u8; 4] = b"SPGR";
@@ -42,10 +42,10 @@ const VERSION: u8 = 2;
 /// Records of a task in columns, strays too, in (timestamp, id) order: the whole graph, whose parents are indices
 /// into these columns, or [`GraphChanges`].
 #[derive(Clone, Debug, PartialEq)]
-pub struct Graph<Parent = u32> {
+pub struct TaskGraph<Parent = u32> {
     /// The task's sequence number when the columns were read: see [`Store::task_sequence`].
     pub sequence: u64,
-    /// The names that [`Graph::classes`] indexes.
+    /// The names that [`TaskGraph::classes`] indexes.
     pub class_names: Vec<HardwareClass>,
     pub ids: Vec<RecordId>,
     pub parents: Vec<Option<Parent>>,
@@ -64,7 +64,7 @@ pub struct Graph<Parent = u32> {
 
 /// The records that were added or changed since an earlier graph. A parent is named by its id: it may be outside these
 /// columns.
-pub type GraphChanges = Graph<RecordId>;
+pub type GraphChanges = TaskGraph<RecordId>;
 
 /// How a graph names a record's parent.
 pub trait ParentColumn: Sized {
@@ -74,7 +74,7 @@ pub trait ParentColumn: Sized {
     /// Writes the parent of the record at `index`.
     ///
     /// # Errors
-    /// Those of `out`.
+    /// Errors of `out`.
     fn write(parent: Option<&Self>, index: i64, out: &mut dyn Write) -> io::Result<()>;
 }
 
@@ -95,13 +95,13 @@ impl ParentColumn for RecordId {
 }
 
 impl Store {
-    /// A task's graph, from one scan of small values. Takes some 60 bytes of memory a record.
+    /// A task's graph, from one scan of small values. Takes some 60 bytes of memory for each record.
     ///
     /// # Errors
     /// When the store cannot be read.
-    pub fn graph(&self, task: &TaskId) -> Result<Graph> {
+    pub fn graph(&self, task: &TaskId) -> Result<TaskGraph> {
         let view = self.view();
-        let mut graph = Graph::empty(task_sequence(&view, task)?);
+        let mut graph = TaskGraph::empty(task_sequence(&view, task)?);
         let mut classes = HashMap::new();
         view.each(Column::Classes, &task.0, &mut |key, value| {
             let head = keys::id_at(key, 32)?.first_chunk::<8>().copied().unwrap_or_default();
@@ -110,12 +110,12 @@ impl Store {
             Ok(ControlFlow::Continue(()))
         })?;
         let (mut indices, mut parents) = (HashMap::new(), Vec::new());
-        view.each(Column::Timeline, &Listing::TaskRecords(*task).prefix(), &mut |key, value| {
-            let point = Point::decode(value)?;
+        view.each(Column::Timeline, &TimeList::TaskRecords(*task).prefix(), &mut |key, value| {
+            let point = GraphPoint::decode(value)?;
             indices.insert(point.number, index(graph.ids.len())?);
             parents.push(point.parent);
             let class = classes.get(&point.class).copied();
-            let class = class.ok_or_else(|| StoreError::corrupt("a record's class is unknown"))?;
+            let class = class.ok_or(Damage::Value("a record's class is unknown"))?;
             graph.push(RecordId(keys::last_id(key)?), keys::time_before_id(key)?, &point, class);
             Ok(ControlFlow::Continue(()))
         })?;
@@ -126,10 +126,10 @@ impl Store {
 
 /// An index into a column.
 pub(super) fn index(count: usize) -> Result<u32> {
-    u32::try_from(count).map_err(|_| StoreError::corrupt("a task has over four thousand million records"))
+    Ok(u32::try_from(count).map_err(|_| Damage::Value("a task has more than 2^32 records"))?)
 }
 
-impl<Parent> Graph<Parent> {
+impl<Parent> TaskGraph<Parent> {
     /// A graph without records.
     pub(super) fn empty(sequence: u64) -> Self {
         Self {
@@ -148,7 +148,7 @@ impl<Parent> Graph<Parent> {
     }
 
     /// Adds a record to every column but the parents'.
-    pub(super) fn push(&mut self, id: RecordId, timestamp: u64, point: &Point, class: u32) {
+    pub(super) fn push(&mut self, id: RecordId, timestamp: u64, point: &GraphPoint, class: u32) {
         self.ids.push(id);
         self.timestamps.push(timestamp);
         self.metrics.push(point.metric);
@@ -160,12 +160,12 @@ impl<Parent> Graph<Parent> {
     }
 }
 
-impl<Parent: ParentColumn> Graph<Parent> {
+impl<Parent: ParentColumn> TaskGraph<Parent> {
     /// Writes the columns in the format that this module describes. `cursor` is the text by which the reader asks for
     /// what changes after this.
     ///
     /// # Errors
-    /// Those of `out`.
+    /// Errors of `out`.
     pub fn write(&self, cursor: &str, out: &mut dyn Write) -> io::Result<()> {
         out.write_all(MAGIC)?;
         out.write_all(&[VERSION, Parent::CONTENT])?;
@@ -206,7 +206,7 @@ impl<Parent: ParentColumn> Graph<Parent> {
         Ok(())
     }
 
-    /// As [`Graph::write`], in memory.
+    /// As [`TaskGraph::write`], in memory.
     pub fn to_bytes(&self, cursor: &str) -> Vec<u8> {
         let mut bytes = Vec::with_capacity(64 + 48 * self.ids.len());
         // Writing to memory does not fail.
@@ -243,8 +243,8 @@ fn signed(out: &mut dyn Write, value: i64) -> io::Result<()> {
 mod tests {
     use super::*;
 
-    fn columns<Parent>(parents: Vec<Option<Parent>>) -> Graph<Parent> {
-        Graph {
+    fn columns<Parent>(parents: Vec<Option<Parent>>) -> TaskGraph<Parent> {
+        TaskGraph {
             sequence: 9,
             class_names: vec![HardwareClass::of("CPU")],
             ids: vec![RecordId([1; 32]), RecordId([2; 32])],

@@ -13,16 +13,16 @@ use spore_protocol::{Kind, SignedObject, Status, TaskId};
 
 use super::{
     graph::{GraphChanges, index},
-    number_of, placing,
     tasks::task_sequence,
 };
 use crate::{
     columns::Column,
-    db::{Source, View, Way},
-    error::{Result, StoreError},
+    db::{DbSnapshot, KeyOrder, KeyReader},
+    error::{Damage, Result},
     keys,
+    lookup::{number_of, placing},
     store::Store,
-    values::{self, LogEntry, Row},
+    values::{self, LogEntry, RecordRow},
 };
 
 /// Entries of the change log that are followed. Each takes up to four reads by key: with more entries, the scan that
@@ -58,10 +58,10 @@ impl Store {
 }
 
 /// The sequence numbers of the task's entries after `since`; none if there are too many.
-fn entries_after(view: &View<'_>, task: &TaskId, since: u64) -> Result<Option<Vec<u64>>> {
+fn entries_after(view: &DbSnapshot<'_>, task: &TaskId, since: u64) -> Result<Option<Vec<u64>>> {
     let mut entries = Vec::new();
     let from = keys::task_sequence(task, since.saturating_add(1));
-    view.walk(Column::LogByTask, &task.0, Some(&from), Way::Up, &mut |key, _| {
+    view.walk(Column::LogByTask, &task.0, Some(&from), KeyOrder::Ascending, &mut |key, _| {
         entries.push(keys::last_number(key)?);
         Ok(if entries.len() > MAX_ENTRIES { ControlFlow::Break(()) } else { ControlFlow::Continue(()) })
     })?;
@@ -70,10 +70,10 @@ fn entries_after(view: &View<'_>, task: &TaskId, since: u64) -> Result<Option<Ve
 
 /// The records that may have changed.
 struct Changed<'a> {
-    view: View<'a>,
+    view: DbSnapshot<'a>,
     task: TaskId,
     /// By sequence number, without their texts.
-    rows: BTreeMap<u64, Row>,
+    rows: BTreeMap<u64, RecordRow>,
     /// Of the objects read so far.
     bytes: usize,
 }
@@ -83,7 +83,7 @@ impl Changed<'_> {
     /// too large to be read.
     fn follow(&mut self, number: u64) -> Result<bool> {
         let entry = self.view.get(Column::Log, &keys::number(number))?;
-        let entry = entry.ok_or_else(|| StoreError::corrupt(format!("change {number} is not in the log")))?;
+        let entry = entry.ok_or(Damage::NoEntry { column: Column::Log.name(), number })?;
         match LogEntry::decode(&entry)? {
             LogEntry::Record => self.record(number),
             LogEntry::Other(Kind::Control, ..) => self.event(number),
@@ -108,7 +108,7 @@ impl Changed<'_> {
     fn event(&mut self, number: u64) -> Result<bool> {
         let Some(object) = self.object(number)? else { return Ok(false) };
         let SignedObject::Control(event) = values::decode_stored(&object)? else {
-            return Err(StoreError::corrupt(format!("number {number} is no event")));
+            return Err(Damage::WrongKind { number, expected: Kind::Control }.into());
         };
         let Some(record) = event.experiment_id() else { return Ok(true) };
         // An event may come before its record, which then has an entry of its own, perhaps in another task.
@@ -117,10 +117,10 @@ impl Changed<'_> {
     }
 
     /// A record's row, read once; none if it exceeds the bytes that may be read.
-    fn row(&mut self, number: u64) -> Result<Option<&Row>> {
+    fn row(&mut self, number: u64) -> Result<Option<&RecordRow>> {
         if !self.rows.contains_key(&number) {
             let Some(object) = self.object(number)? else { return Ok(None) };
-            let row = Row::new(values::stored_record(&object)?, placing(&self.view, number)?, number);
+            let row = RecordRow::new(values::stored_record(&object)?, placing(&self.view, number)?, number);
             self.rows.insert(number, row.without_texts());
         }
         Ok(self.rows.get(&number))
@@ -129,7 +129,7 @@ impl Changed<'_> {
     /// An object as it is on disk; none if it exceeds the bytes that may be read.
     fn object(&mut self, number: u64) -> Result<Option<Vec<u8>>> {
         let object = self.view.get(Column::Objects, &keys::number(number))?;
-        let object = object.ok_or_else(|| StoreError::corrupt(format!("object number {number} is gone")))?;
+        let object = object.ok_or(Damage::NoEntry { column: Column::Objects.name(), number })?;
         self.bytes = self.bytes.saturating_add(object.len());
         Ok(if self.bytes > MAX_BYTES { None } else { Some(object) })
     }

@@ -1,48 +1,51 @@
-//! Pages of any index: keyset cursors, both ways.
+//! Pages of any index, with keyset cursors in both directions.
 
 use std::ops::ControlFlow;
 
 use crate::{
     columns::Column,
-    db::{Source, Way},
+    db::{KeyOrder, KeyReader},
     error::Result,
-    types::{Cursor, Direction, MAX_PAGE, Page, Span},
+    types::{Cursor, MAX_PAGE, Page, PageDirection, Span},
 };
 
-/// Bytes of a page of objects, of which the last one may reach beyond: one object has at most 10 MiB.
+/// Bytes of objects after which a page ends. Its last object may exceed that by at most 10 MiB.
 const MAX_PAGE_BYTES: usize = 16 << 20;
 
-/// An index, or the part of one under a prefix, that is listed.
+/// A listing of an index, or of the part of an index under a prefix.
 #[derive(Clone, Copy)]
-pub struct List<'a> {
+pub struct IndexListing<'a> {
     pub column: Column,
     pub prefix: &'a [u8],
-    /// The way that its order takes: upwards the best or least first, downwards the newest.
-    pub order: Way,
+    /// Order of the keys in the forward direction: ascending when the best or lowest key comes first, descending when
+    /// the newest does.
+    pub order: KeyOrder,
 }
 
-impl List<'_> {
-    pub const fn way(&self, direction: Direction) -> Way {
+impl IndexListing<'_> {
+    pub const fn way(&self, direction: PageDirection) -> KeyOrder {
         match (self.order, direction) {
-            (Way::Up, Direction::Forward) | (Way::Down, Direction::Backward) => Way::Up,
-            _ => Way::Down,
+            (KeyOrder::Ascending, PageDirection::Forward) | (KeyOrder::Descending, PageDirection::Backward) => {
+                KeyOrder::Ascending
+            }
+            _ => KeyOrder::Descending,
         }
     }
 
-    /// One page, each item made from its key and value.
+    /// One page. Each item is made from its key and value.
     pub fn page<T>(
         &self,
-        source: &dyn Source,
+        source: &dyn KeyReader,
         span: &Span,
         item: impl FnMut(&[u8], &[u8]) -> Result<T>,
     ) -> Result<Page<T>> {
         self.page_of(source, span, item, |_| 0)
     }
 
-    /// As [`List::page`], of items that may be large: it also ends once they have [`MAX_PAGE_BYTES`].
+    /// As [`IndexListing::page`], for items that may be large: a page also ends after [`MAX_PAGE_BYTES`].
     pub fn page_of<T>(
         &self,
-        source: &dyn Source,
+        source: &dyn KeyReader,
         span: &Span,
         mut item: impl FnMut(&[u8], &[u8]) -> Result<T>,
         size: impl Fn(&T) -> usize,
@@ -71,10 +74,10 @@ impl List<'_> {
         Ok(page)
     }
 
-    /// The first `limit` items, however many that is.
+    /// The first `limit` items, without a maximum.
     pub fn head<T>(
         &self,
-        source: &dyn Source,
+        source: &dyn KeyReader,
         limit: usize,
         mut item: impl FnMut(&[u8], &[u8]) -> Result<T>,
     ) -> Result<Vec<T>> {

@@ -1,25 +1,23 @@
-//! Questions about nodes: each answered from what the batches keep of that node.
+//! Questions about nodes. Each is answered from the state that batches keep of a node.
 
-use std::{
-    collections::{BTreeMap, BTreeSet},
-    ops::ControlFlow,
-};
+use std::{collections::BTreeSet, ops::ControlFlow};
 
-use spore_protocol::{NodeId, NodeProfile, ObjectId, Signed, SignedObject, TaskId};
+use spore_protocol::{Kind, NodeId, NodeProfile, ObjectId, Signed, SignedObject, TaskId};
 
-use super::{listing::List, object, whole::Prefix};
+use super::{listing::IndexListing, whole::HexPrefix};
 use crate::{
     columns::Column,
-    db::{Source, Way},
-    error::{Result, StoreError},
+    db::{KeyOrder, KeyReader},
+    error::{Damage, Result},
     keys,
+    lookup::object,
     store::Store,
     types::{NodeStats, Page, Span},
     values::{self, NodeState, Publisher},
 };
 
 impl Store {
-    /// The profile in force.
+    /// The node's profile in force.
     ///
     /// # Errors
     /// When the store cannot be read, as for all questions here.
@@ -27,9 +25,9 @@ impl Store {
         let view = self.view();
         let Some(held) = view.get(Column::Profiles, &node.0)? else { return Ok(None) };
         let id = ObjectId(keys::last_id(&held)?);
-        match object(&view, spore_protocol::Kind::Profile, &id)? {
+        match object(&view, Kind::Profile, &id)? {
             Some(SignedObject::Profile(profile)) => Ok(Some(profile)),
-            _ => Err(StoreError::corrupt(format!("profile {id} is not here"))),
+            _ => Err(Damage::NoObject { kind: Kind::Profile, id }.into()),
         }
     }
 
@@ -40,7 +38,7 @@ impl Store {
     pub fn nodes(&self, task: Option<&TaskId>) -> Result<Vec<NodeStats>> {
         let view = self.view();
         let prefix = keys::participants(task);
-        let list = List { column: Column::Nodes, prefix: &prefix, order: Way::Up };
+        let list = IndexListing { column: Column::Nodes, prefix: &prefix, order: KeyOrder::Ascending };
         list.head(&view, usize::MAX, |key, value| stats(&view, task, NodeId(keys::last_id(key)?), value))
     }
 
@@ -51,11 +49,11 @@ impl Store {
     pub fn nodes_page(&self, task: Option<&TaskId>, span: &Span) -> Result<Page<NodeStats>> {
         let view = self.view();
         let prefix = keys::participants(task);
-        let list = List { column: Column::Nodes, prefix: &prefix, order: Way::Up };
+        let list = IndexListing { column: Column::Nodes, prefix: &prefix, order: KeyOrder::Ascending };
         list.page(&view, span, |key, value| stats(&view, task, NodeId(keys::last_id(key)?), value))
     }
 
-    /// What one node did in a task, or at all.
+    /// What one node did in a task, or in all tasks.
     ///
     /// # Errors
     /// When the store cannot be read.
@@ -65,12 +63,12 @@ impl Store {
         state.map(|value| stats(&view, task, *node, &value)).transpose()
     }
 
-    /// The nodes whose id starts with these hex digits: publishers, verifiers and owners of profiles.
+    /// The nodes whose id starts with these hex digits: publishers, verifiers and nodes with a profile.
     ///
     /// # Errors
     /// When the store cannot be read.
     pub fn resolve_node(&self, prefix: &str, limit: usize) -> Result<Vec<NodeId>> {
-        let Some(prefix) = Prefix::parse(prefix) else { return Ok(Vec::new()) };
+        let Some(prefix) = HexPrefix::parse(prefix) else { return Ok(Vec::new()) };
         let view = self.view();
         let mut nodes = BTreeSet::new();
         for (column, before) in [(Column::Nodes, keys::participants(None).as_slice()), (Column::Profiles, &[])] {
@@ -78,33 +76,9 @@ impl Store {
         }
         Ok(nodes.into_iter().take(limit).collect())
     }
-
-    /// Every node's reputation, from -100 to 100; a node without deeds is not in it.
-    ///
-    /// # Errors
-    /// When the store cannot be read.
-    pub fn reputation(&self) -> Result<BTreeMap<NodeId, f64>> {
-        let mut reputation = BTreeMap::new();
-        self.view().each(Column::Nodes, &keys::participants(None), &mut |key, value| {
-            if let Some(known) = values::decode::<NodeState>(value)?.reputation {
-                reputation.insert(NodeId(keys::last_id(key)?), known);
-            }
-            Ok(ControlFlow::Continue(()))
-        })?;
-        Ok(reputation)
-    }
-
-    /// One node's reputation, from -100 to 100; none for a node without deeds.
-    ///
-    /// # Errors
-    /// When the store cannot be read.
-    pub fn reputation_of(&self, node: &NodeId) -> Result<Option<f64>> {
-        let state = self.database().get(Column::Nodes, &keys::participant(None, node))?;
-        Ok(state.map(|value| values::decode::<NodeState>(&value)).transpose()?.and_then(|state| state.reputation))
-    }
 }
 
-fn stats(source: &dyn Source, task: Option<&TaskId>, node_id: NodeId, value: &[u8]) -> Result<NodeStats> {
+fn stats(source: &dyn KeyReader, task: Option<&TaskId>, node_id: NodeId, value: &[u8]) -> Result<NodeStats> {
     let state: NodeState = values::decode(value)?;
     let key = keys::participant(task, &node_id);
     let (mut classes, mut last_activity) = (BTreeSet::new(), 0);
@@ -115,7 +89,7 @@ fn stats(source: &dyn Source, task: Option<&TaskId>, node_id: NodeId, value: &[u
         Ok(ControlFlow::Continue(()))
     })?;
     if state.verifications > 0
-        && let Some((newest, _)) = source.first(Column::Measured, &key, None, Way::Down)?
+        && let Some((newest, _)) = source.first(Column::Measured, &key, None, KeyOrder::Descending)?
     {
         last_activity = last_activity.max(keys::time_before_id(&newest)?);
     }

@@ -3,31 +3,32 @@
 use std::collections::BTreeSet;
 use std::ops::ControlFlow;
 
-use spore_protocol::{ControlEvent, HardwareClass, Kind, NodeId, RecordId, Signed, TaskId, verdict::Judgement};
+use spore_protocol::{ControlEvent, HardwareClass, Kind, NodeId, RecordId, Signed, TaskId, verdict::Assessment};
 
-use super::{cut, event, listing::List, number_of, placing, row_of, summaries};
+use super::listing::IndexListing;
 use crate::{
     columns::Column,
-    db::{Source, Way},
+    db::{KeyOrder, KeyReader},
     error::Result,
-    keys::{self, Events, Listing},
+    keys::{self, EventSet, TimeList},
+    lookup::{self, cut, event, number_of, placing, row_of, summaries},
     store::Store,
-    types::{Cursor, MAX_PAGE, Measured, Page, RecordSummary, RecordView, Scope, Span},
-    values::{self, Evidence, Point, Publisher},
+    types::{CountedMeasurement, Cursor, Page, RecordSummary, RecordView, Scope, Span},
+    values::{self, Evidence, GraphPoint, Publisher},
 };
 
 impl Store {
-    /// A record in full: also its summary has the whole texts, which others show the beginnings of.
+    /// A whole record. Its summary has the whole texts, too, which other summaries shorten.
     ///
     /// # Errors
     /// When the store cannot be read, as for all questions here.
     pub fn record(&self, id: &RecordId) -> Result<Option<RecordView>> {
         let view = self.view();
-        let Some(signed) = super::record(&view, id)? else { return Ok(None) };
+        let Some(signed) = lookup::record(&view, id)? else { return Ok(None) };
         Ok(row_of(&view, id)?.map(|row| RecordView { signed, summary: row.summary }))
     }
 
-    /// A record without its diff and signature: two small reads.
+    /// A record without its diff and signature, from two small reads.
     ///
     /// # Errors
     /// When the store cannot be read.
@@ -35,28 +36,29 @@ impl Store {
         Ok(row_of(&self.view(), id)?.map(|row| cut(row.summary)))
     }
 
-    /// The first of the records built on this one, in (timestamp, id) order.
+    /// The first `limit` children of a record, in (timestamp, id) order.
     ///
     /// # Errors
     /// When the store cannot be read.
     pub fn children(&self, id: &RecordId, limit: usize) -> Result<Vec<RecordId>> {
         let view = self.view();
         let Some(parent) = number_of(&view, Kind::Experiment, &(*id).into())? else { return Ok(Vec::new()) };
-        let list = List { column: Column::Children, prefix: &parent.to_be_bytes(), order: Way::Up };
+        let list = IndexListing { column: Column::Children, prefix: &parent.to_be_bytes(), order: KeyOrder::Ascending };
         list.head(&view, limit, |key, _| Ok(placing(&view, keys::last_number(key)?)?.id))
     }
 
-    /// The records built on this one, in (timestamp, id) order.
+    /// The children of a record, in (timestamp, id) order.
     ///
     /// # Errors
     /// When the store cannot be read.
     pub fn children_page(&self, id: &RecordId, span: &Span) -> Result<Page<RecordSummary>> {
         let view = self.view();
         let Some(parent) = number_of(&view, Kind::Experiment, &(*id).into())? else { return Ok(Page::default()) };
-        listed(&view, Column::Children, &parent.to_be_bytes(), Way::Up, span)
+        listed(&view, Column::Children, &parent.to_be_bytes(), KeyOrder::Ascending, span)
     }
 
-    /// The parent, its parent, and so on to the root. To go on, ask with the last one given.
+    /// At most `limit` ancestors of a record: its parent, the parent's parent, and so on to the root. The last one
+    /// returned continues the list.
     ///
     /// # Errors
     /// When the store cannot be read.
@@ -73,8 +75,8 @@ impl Store {
         Ok(ancestors)
     }
 
-    /// Newest first by (timestamp, id), from just below `before` on; with the cursor of the next
-    /// page where there is one.
+    /// Records in descending order of (timestamp, id), from just below `before` on, and the cursor of the next page
+    /// if there is one.
     ///
     /// # Errors
     /// When the store cannot be read.
@@ -88,52 +90,51 @@ impl Store {
         Ok((page.items, page.next))
     }
 
-    /// All records, a task's or a node's, the newest first by (timestamp, id).
+    /// All records, a task's or a node's, in descending order of (timestamp, id).
     ///
     /// # Errors
     /// When the store cannot be read.
     pub fn recent_page(&self, scope: Scope, span: &Span) -> Result<Page<RecordSummary>> {
         let view = self.view();
-        let prefix = Listing::from(scope).prefix();
+        let prefix = TimeList::from(scope).prefix();
         if let Scope::Task(_) = scope {
-            let list = List { column: Column::Timeline, prefix: &prefix, order: Way::Down };
-            return shown(&view, list.page(&view, span, |_, value| Ok(Point::decode(value)?.number))?);
+            let list = IndexListing { column: Column::Timeline, prefix: &prefix, order: KeyOrder::Descending };
+            return shown(&view, list.page(&view, span, |_, value| Ok(GraphPoint::decode(value)?.number))?);
         }
-        listed(&view, Column::Timeline, &prefix, Way::Down, span)
+        listed(&view, Column::Timeline, &prefix, KeyOrder::Descending, span)
     }
 
-    /// A task's records that have a metric, the best first, strays left out.
+    /// A task's records that have a metric, the best first, without strays.
     ///
     /// # Errors
     /// When the store cannot be read.
     pub fn by_metric(&self, task: &TaskId, span: &Span) -> Result<Page<RecordSummary>> {
-        listed(&self.view(), Column::Metrics, &task.0, Way::Up, span)
+        listed(&self.view(), Column::Metrics, &task.0, KeyOrder::Ascending, span)
     }
 
-    /// All records of a task, strays too, in (timestamp, id) order. For charts there is
-    /// [`Store::graph`], which is far cheaper.
+    /// All records of a task, with strays, in (timestamp, id) order. [`Store::graph`] is much cheaper for charts.
     ///
     /// # Errors
     /// When the store cannot be read.
     pub fn task_summaries(&self, task: &TaskId) -> Result<Vec<RecordSummary>> {
         let view = self.view();
-        let prefix = Listing::TaskRecords(*task).prefix();
-        let list = List { column: Column::Timeline, prefix: &prefix, order: Way::Up };
-        summaries(&view, &list.head(&view, usize::MAX, |_, value| Ok(Point::decode(value)?.number))?)
+        let prefix = TimeList::TaskRecords(*task).prefix();
+        let list = IndexListing { column: Column::Timeline, prefix: &prefix, order: KeyOrder::Ascending };
+        summaries(&view, &list.head(&view, usize::MAX, |_, value| Ok(GraphPoint::decode(value)?.number))?)
     }
 
-    /// The first of a class's frontier, or of the class-blind one, best first.
+    /// The first `limit` records of a class's frontier, or of the class-blind one, the best first.
     ///
     /// # Errors
     /// When the store cannot be read.
     pub fn frontier(&self, task: &TaskId, class: Option<&HardwareClass>, limit: usize) -> Result<Vec<RecordSummary>> {
         let view = self.view();
         let prefix = keys::view(task, class.map(keys::class).as_ref());
-        let list = List { column: Column::Frontier, prefix: &prefix, order: Way::Up };
+        let list = IndexListing { column: Column::Frontier, prefix: &prefix, order: KeyOrder::Ascending };
         summaries(&view, &list.head(&view, limit, |key, _| keys::last_number(key))?)
     }
 
-    /// A class's frontier, or the class-blind one, best first.
+    /// A class's frontier, or the class-blind one, the best record first.
     ///
     /// # Errors
     /// When the store cannot be read.
@@ -144,47 +145,38 @@ impl Store {
         span: &Span,
     ) -> Result<Page<RecordSummary>> {
         let prefix = keys::view(task, class.map(keys::class).as_ref());
-        listed(&self.view(), Column::Frontier, &prefix, Way::Up, span)
+        listed(&self.view(), Column::Frontier, &prefix, KeyOrder::Ascending, span)
     }
 
     /// The verdict on a record, with what led to it.
     ///
     /// # Errors
     /// When the store cannot be read.
-    pub fn judgement(&self, id: &RecordId) -> Result<Option<Judgement>> {
+    pub fn judgement(&self, id: &RecordId) -> Result<Option<Assessment>> {
         let view = self.view();
-        row_of(&view, id)?.map(|row| super::judgement(&view, &row)).transpose()
+        row_of(&view, id)?.map(|row| lookup::judgement(&view, &row)).transpose()
     }
 
-    /// The measurements that count in a record's verdict, in (timestamp, id) order: one read.
+    /// The measurements that count in a record's verdict, in (timestamp, id) order, from one read.
     ///
     /// # Errors
     /// When the store cannot be read.
-    pub fn evidence(&self, id: &RecordId) -> Result<Vec<Measured>> {
+    pub fn evidence(&self, id: &RecordId) -> Result<Vec<CountedMeasurement>> {
         let view = self.view();
         let Some(number) = number_of(&view, Kind::Experiment, &(*id).into())? else { return Ok(Vec::new()) };
         let Some(bytes) = view.get(Column::Evidence, &keys::number(number))? else { return Ok(Vec::new()) };
         Ok(values::decode::<Evidence>(&bytes)?.measured())
     }
 
-    /// The first control events about a record, which need not be here, in (timestamp, id) order: a page
-    /// of [`Store::events_page`] as long as there are. For one node's there is [`Store::events_of`].
-    ///
-    /// # Errors
-    /// When the store cannot be read.
-    pub fn events_about(&self, id: &RecordId) -> Result<Vec<Signed<ControlEvent>>> {
-        Ok(self.events_page(id, &Span::first(MAX_PAGE))?.items)
-    }
-
-    /// The first `limit` control events about a record that a node signed, in (timestamp, id) order. Those
-    /// of others are passed over unread.
+    /// The first `limit` control events about a record that a node signed, in (timestamp, id) order. The events of
+    /// other signers are not read.
     ///
     /// # Errors
     /// When the store cannot be read.
     pub fn events_of(&self, id: &RecordId, node: &NodeId, limit: usize) -> Result<Vec<Signed<ControlEvent>>> {
         let view = self.view();
         let mut events = Vec::new();
-        view.each(Column::About, &keys::events(id, Events::All), &mut |_, value| {
+        view.each(Column::About, &keys::events(id, EventSet::All), &mut |_, value| {
             if events.len() >= limit {
                 return Ok(ControlFlow::Break(()));
             }
@@ -197,23 +189,12 @@ impl Store {
         Ok(events)
     }
 
-    /// The control events about a record, in (timestamp, id) order. A page ends at 16 MiB, too.
-    ///
-    /// # Errors
-    /// When the store cannot be read.
-    pub fn events_page(&self, id: &RecordId, span: &Span) -> Result<Page<Signed<ControlEvent>>> {
-        let view = self.view();
-        let prefix = keys::events(id, Events::All);
-        let list = List { column: Column::About, prefix: &prefix, order: Way::Up };
-        list.page_of(&view, span, |_, value| event(&view, keys::event_entry(value)?.0), |event| event.canonical().len())
-    }
-
     /// Records with an open dispute, by id.
     ///
     /// # Errors
     /// When the store cannot be read.
     pub fn open_disputes(&self) -> Result<Vec<RecordId>> {
-        let list = List { column: Column::Disputes, prefix: &[], order: Way::Up };
+        let list = IndexListing { column: Column::Disputes, prefix: &[], order: KeyOrder::Ascending };
         list.head(&self.view(), usize::MAX, |key, _| keys::last_id(key).map(RecordId))
     }
 
@@ -235,13 +216,19 @@ impl Store {
     }
 }
 
-/// A page of records out of an index whose keys end with moments.
-fn listed(source: &dyn Source, column: Column, prefix: &[u8], order: Way, span: &Span) -> Result<Page<RecordSummary>> {
-    shown(source, List { column, prefix, order }.page(source, span, |key, _| keys::last_number(key))?)
+/// A page of records from an index whose keys end with moments.
+fn listed(
+    source: &dyn KeyReader,
+    column: Column,
+    prefix: &[u8],
+    order: KeyOrder,
+    span: &Span,
+) -> Result<Page<RecordSummary>> {
+    shown(source, IndexListing { column, prefix, order }.page(source, span, |key, _| keys::last_number(key))?)
 }
 
-/// A page of records whose numbers are known.
-fn shown(source: &dyn Source, page: Page<u64>) -> Result<Page<RecordSummary>> {
+/// A page of records from a page of their numbers.
+fn shown(source: &dyn KeyReader, page: Page<u64>) -> Result<Page<RecordSummary>> {
     let Page { items, first, next } = page;
     Ok(Page { items: summaries(source, &items)?, first, next })
 }

@@ -1,93 +1,73 @@
-//! Looking for records by the words of their description and hypothesis.
-//!
-//! A word is a run of letters and digits (of any script), in lower case, cut to [`MAX_WORD`] bytes;
-//! the first [`MAX_WORDS`] different words of a record are indexed.
+//! StoreFinding records by the words ([`crate::words`]) of their description and hypothesis.
 
 use std::{borrow::Cow, ops::ControlFlow};
 
 use spore_protocol::TaskId;
 
-use super::{listed, listing::List, placing};
+use super::listing::IndexListing;
 use crate::{
     columns::Column,
-    db::{Source, View, Way},
+    db::{DbSnapshot, KeyOrder, KeyReader},
     error::Result,
     keys,
+    lookup::{listed, placing},
     store::Store,
     types::{Cursor, MAX_PAGE, Page, RecordSummary, Span},
+    words::words,
 };
 
-/// Different words indexed of one record: a few sentences. A record that is all words would
-/// otherwise cost more index than text.
-pub const MAX_WORDS: usize = 32;
-/// Bytes of a word that count: longer ones are mostly hashes and runs of nonsense.
-const MAX_WORD: usize = 24;
-/// Words of a question that are looked at.
-const MAX_QUESTION: usize = 8;
-/// Records and stretches of words looked at for one page, so that common words with nothing in common
-/// take some 50 ms at most. The page is short then, and its cursor goes on.
-const MAX_LOOKED_AT: usize = 20_000;
-/// Uses counted to tell which word of a question is the rarest.
+/// Most words of a query that are searched for.
+const MAX_QUERY_WORDS: usize = 8;
+/// Most records and blocks of word uses that are read for one page, so that common words that never occur together
+/// take some 50 ms at most. The page is short then, and its cursor continues.
+const MAX_READ: usize = 20_000;
+/// Most uses of a word that are counted to find the rarest word of a query.
 const MAX_COUNTED: usize = 1_000;
 
-/// The words of a text, each as often as it is there.
-pub fn words(text: &str) -> impl Iterator<Item = Cow<'_, str>> {
-    text.split(|c: char| !c.is_alphanumeric()).filter(|word| !word.is_empty()).map(lower)
-}
-
-/// The different words of a question.
-fn asked(text: &str) -> Vec<Cow<'_, str>> {
-    let mut asked = Vec::with_capacity(MAX_QUESTION);
+/// The different words of a query.
+fn query_words(text: &str) -> Vec<Cow<'_, str>> {
+    let mut query_words = Vec::with_capacity(MAX_QUERY_WORDS);
     for word in words(text) {
-        if asked.len() >= MAX_QUESTION {
+        if query_words.len() >= MAX_QUERY_WORDS {
             break;
         }
-        if !asked.contains(&word) {
-            asked.push(word);
+        if !query_words.contains(&word) {
+            query_words.push(word);
         }
     }
-    asked
-}
-
-/// Most words are in lower case and short already.
-fn lower(word: &str) -> Cow<'_, str> {
-    if word.len() <= MAX_WORD && word.bytes().all(|byte| byte.is_ascii_lowercase() || byte.is_ascii_digit()) {
-        return word.into();
-    }
-    let mut word = word.to_lowercase();
-    word.truncate(word.floor_char_boundary(MAX_WORD));
-    word.into()
+    query_words
 }
 
 impl Store {
-    /// The records whose description and hypothesis hold every one of these words, of a task or of
-    /// all, the last to arrive first. A page may be short, even empty, and yet have a next one.
+    /// The records whose description and hypothesis contain every one of these words, in a task or in all tasks, the
+    /// last to arrive first. A page may be short, even empty, and still have a next page.
     ///
     /// # Errors
     /// When the store cannot be read.
     pub fn search(&self, text: &str, task: Option<&TaskId>, span: &Span) -> Result<Page<RecordSummary>> {
         let view = self.view();
-        let mut words = asked(text);
+        let mut words = query_words(text);
         let Some(rarest) = take_rarest(&view, &mut words)? else { return Ok(Page::default()) };
         let prefix = keys::word(&rarest);
-        let way = List { column: Column::Words, prefix: &prefix, order: Way::Down }.way(span.direction);
+        let way =
+            IndexListing { column: Column::Words, prefix: &prefix, order: KeyOrder::Descending }.way(span.direction);
         let after = span.after.and_then(|cursor| keys::number_at(cursor.bytes(), 0).ok());
         let from = after.map(|number| keys::word_uses(&rarest, keys::word_use(number).0));
         let mut page = Page::default();
-        let (mut last, mut more, mut looked_at) = (None, false, 0);
+        let (mut last, mut more, mut reads) = (None, false, 0);
         view.walk(Column::Words, &prefix, from.as_deref(), way, &mut |key, uses| {
-            let stretch = keys::last_number(key)?;
-            looked_at += words.len();
+            let block = keys::last_number(key)?;
+            reads += words.len();
             let mut others = Vec::with_capacity(words.len());
             for word in &words {
-                others.push(view.get(Column::Words, &keys::word_uses(word, stretch))?.unwrap_or_default());
+                others.push(view.get(Column::Words, &keys::word_uses(word, block))?.unwrap_or_default());
             }
-            for (number, low) in numbers(stretch, uses, after, way) {
-                if page.items.len() >= span.limit.min(MAX_PAGE) || looked_at >= MAX_LOOKED_AT {
+            for (number, low) in numbers(block, uses, after, way) {
+                if page.items.len() >= span.limit.min(MAX_PAGE) || reads >= MAX_READ {
                     more = true;
                     return Ok(ControlFlow::Break(()));
                 }
-                looked_at += 1;
+                reads += 1;
                 last = Cursor::of(&number.to_be_bytes());
                 if !others.iter().all(|uses| uses.contains(&low)) {
                     continue;
@@ -107,12 +87,12 @@ impl Store {
     }
 }
 
-/// The numbers of a stretch behind `after`, this way, each with its last byte.
-fn numbers(stretch: u64, uses: &[u8], after: Option<u64>, way: Way) -> impl Iterator<Item = (u64, u8)> {
-    let mut numbers: Vec<_> = uses.iter().map(|low| (stretch << 8 | u64::from(*low), *low)).collect();
+/// The numbers of a block after `after`, in this order, each with its last byte.
+fn numbers(block: u64, uses: &[u8], after: Option<u64>, way: KeyOrder) -> impl Iterator<Item = (u64, u8)> {
+    let mut numbers: Vec<_> = uses.iter().map(|low| (block << 8 | u64::from(*low), *low)).collect();
     match way {
-        Way::Up => numbers.retain(|(number, _)| after.is_none_or(|after| *number > after)),
-        Way::Down => {
+        KeyOrder::Ascending => numbers.retain(|(number, _)| after.is_none_or(|after| *number > after)),
+        KeyOrder::Descending => {
             numbers.retain(|(number, _)| after.is_none_or(|after| *number < after));
             numbers.reverse();
         }
@@ -120,12 +100,12 @@ fn numbers(stretch: u64, uses: &[u8], after: Option<u64>, way: Way) -> impl Iter
     numbers.into_iter()
 }
 
-/// Takes the word out that the fewest records use, as far as is counted.
-fn take_rarest<'a>(view: &View<'_>, words: &mut Vec<Cow<'a, str>>) -> Result<Option<Cow<'a, str>>> {
+/// Removes and returns the word that the fewest records use, as far as uses are counted.
+fn take_rarest<'a>(view: &DbSnapshot<'_>, words: &mut Vec<Cow<'a, str>>) -> Result<Option<Cow<'a, str>>> {
     let mut counts = Vec::with_capacity(words.len());
     for word in words.iter() {
         let mut count = 0;
-        view.walk(Column::Words, &keys::word(word), None, Way::Down, &mut |_, uses| {
+        view.walk(Column::Words, &keys::word(word), None, KeyOrder::Descending, &mut |_, uses| {
             count += uses.len();
             Ok(if count < MAX_COUNTED { ControlFlow::Continue(()) } else { ControlFlow::Break(()) })
         })?;
@@ -140,14 +120,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn words_are_lower_case_runs_of_letters_and_digits_of_bounded_length() {
-        let nonsense = "x".repeat(99);
-        let mut found: Vec<_> = words("Ein größerer ÄRMEL, lr=0.003").chain(words(&nonsense)).collect();
-        let long = "x".repeat(MAX_WORD);
-        let expected = ["0", "003", "ein", "größerer", "lr", long.as_str(), "ärmel"];
-        found.sort();
-        assert_eq!(found, expected);
-        assert!(words(&"数学".repeat(20)).all(|word| word.len() <= MAX_WORD));
-        assert_eq!(asked("to be or not to be"), ["to", "be", "or", "not"]);
+    fn query_keeps_each_word_once() {
+        assert_eq!(query_words("to be or not to be"), ["to", "be", "or", "not"]);
     }
 }

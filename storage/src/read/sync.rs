@@ -1,9 +1,9 @@
-//! What nodes compare: the (timestamp, id) of all objects of a kind, in order, with the sums over
-//! stretches of them that range-based set reconciliation asks for.
+//! The sets that nodes compare: the (timestamp, id) of all objects of a kind, in order, with the sums over ranges
+//! that range-based set reconciliation needs.
 //!
-//! The sums are kept by bucket ([`crate::columns::Column::Buckets`], about 256 items each), so that
-//! nothing is built from all items. At 1,000,000 items a set reads 4,000 buckets when it is made,
-//! 300 KB, and then at most two buckets of items for each sum or place asked for.
+//! The sums are kept by bucket ([`crate::columns::Column::Buckets`], about 256 items each), so that no answer reads
+//! all items. A set of 1,000,000 items reads 4,000 buckets (300 KB) when it is made, and then at most two buckets of
+//! items for each sum or place.
 
 use std::ops::ControlFlow;
 
@@ -11,18 +11,18 @@ use spore_protocol::ObjectId;
 
 use crate::{
     columns::Column,
-    db::{Source, View, Way},
+    db::{DbSnapshot, KeyOrder, KeyReader},
     error::{Result, StoreError},
-    keys::{self, Listing},
+    keys::{self, TimeList},
     store::Store,
     types::SyncScope,
     values::Bucket,
 };
 
-/// The items of one scope at one moment, in (timestamp, id) order. Holds a snapshot: keep it for
-/// one message, not for a session, between whose messages the set may change anyway.
+/// The items of one scope at one moment, in (timestamp, id) order. It holds a snapshot: use it for one message, not
+/// for a session, between whose messages the set may change.
 pub struct SyncSet<'a> {
-    view: View<'a>,
+    view: DbSnapshot<'a>,
     prefix: [u8; keys::SCOPE],
     /// First key of each bucket, how many items come before it, and their sum.
     buckets: Vec<(Vec<u8>, usize, Bucket)>,
@@ -30,13 +30,13 @@ pub struct SyncSet<'a> {
 }
 
 impl Store {
-    /// What two nodes compare to find what each lacks.
+    /// The set that two nodes compare to find what each lacks.
     ///
     /// # Errors
     /// When the store cannot be read.
     pub fn sync_set(&self, scope: SyncScope) -> Result<SyncSet<'_>> {
         let view = self.view();
-        let prefix = Listing::from(scope).prefix();
+        let prefix = TimeList::from(scope).prefix();
         let (mut buckets, mut all) = (Vec::new(), Bucket::default());
         view.each(Column::Buckets, &prefix, &mut |key, value| {
             buckets.push((key.to_vec(), size(all.count), all));
@@ -83,10 +83,10 @@ impl SyncSet<'_> {
         Ok(found)
     }
 
-    /// Visits the items from one place up to another, each with its place, until `visit` says false.
+    /// Visits the items from place `begin` up to place `end`, each with its place, until `visit` returns false.
     ///
     /// # Errors
-    /// When the store cannot be read, and those of `visit`.
+    /// When the store cannot be read, and errors of `visit`.
     pub fn each(
         &self,
         begin: usize,
@@ -100,7 +100,7 @@ impl SyncSet<'_> {
             return Ok(());
         }
         let mut place = *before;
-        self.view.walk(Column::Timeline, &self.prefix, Some(start), Way::Up, &mut |key, _| {
+        self.view.walk(Column::Timeline, &self.prefix, Some(start), KeyOrder::Ascending, &mut |key, _| {
             let at = place;
             place += 1;
             let wanted = at >= begin;
@@ -122,7 +122,7 @@ impl SyncSet<'_> {
         let Some((start, before, _)) = self.buckets.get(bucket) else { return Ok(0) };
         let end = self.buckets.get(bucket + 1).map_or(self.len(), |(_, before, _)| *before);
         let mut place = *before;
-        self.view.walk(Column::Timeline, &self.prefix, Some(start), Way::Up, &mut |item, _| {
+        self.view.walk(Column::Timeline, &self.prefix, Some(start), KeyOrder::Ascending, &mut |item, _| {
             if item >= key.as_slice() || place >= end {
                 return Ok(ControlFlow::Break(()));
             }
@@ -132,7 +132,7 @@ impl SyncSet<'_> {
         Ok(place)
     }
 
-    /// The sum of the ids from one place up to another, as little-endian numbers modulo 2^256.
+    /// The sum of the ids from place `begin` up to place `end`, as little-endian numbers modulo 2^256.
     ///
     /// # Errors
     /// When the store cannot be read.
@@ -159,7 +159,7 @@ impl SyncSet<'_> {
     }
 }
 
-/// As many items as are here fit in memory as numbers.
+/// A count of items in memory fits a `usize`.
 fn size(count: u64) -> usize {
     usize::try_from(count).unwrap_or(usize::MAX)
 }

@@ -2,24 +2,25 @@
 
 use std::ops::ControlFlow;
 
-use spore_protocol::{HardwareClass, RecordId, TaskId};
+use spore_protocol::{HardwareClass, Kind, RecordId, TaskId};
 
-use super::{listing::List, manifest, placing, row, task_state};
+use super::listing::IndexListing;
 use crate::{
     columns::Column,
-    db::{Source, View, Way},
-    error::{Result, StoreError},
+    db::{DbSnapshot, KeyOrder, KeyReader},
+    error::{Damage, Result},
     keys,
+    lookup::{manifest, placing, row, task_state},
     store::Store,
     types::{ClassView, Improvement, Page, Span, TaskView},
     values::{self, ClassState, TaskState},
 };
 
-/// The metric of version 1 records, and what is assumed while a manifest is unknown.
+/// The metric of version 1 records, and of tasks whose manifest is unknown.
 const DEFAULT_METRIC: &str = "val_bpb";
 
 impl Store {
-    /// Every task of which a manifest or a record is here, by id.
+    /// Every task with a stored manifest or record, by id.
     ///
     /// # Errors
     /// When the store cannot be read.
@@ -45,7 +46,7 @@ impl Store {
     /// When the store cannot be read.
     pub fn active_tasks(&self, span: &Span) -> Result<Page<TaskView>> {
         let view = self.view();
-        let list = List { column: Column::Activity, prefix: &[], order: Way::Up };
+        let list = IndexListing { column: Column::Activity, prefix: &[], order: KeyOrder::Ascending };
         list.page_of(&view, span, |key, _| known(&view, TaskId(keys::last_id(key)?)), bytes_of)
     }
 
@@ -68,16 +69,16 @@ impl Store {
         task_sequence(self.database(), task)
     }
 
-    /// The task that a node follows when none is pinned.
+    /// The task that a node works on when no task is pinned.
     ///
     /// # Errors
     /// When the store cannot be read.
     pub fn most_active_task(&self) -> Result<Option<TaskId>> {
-        let first = self.view().first(Column::Activity, &[], None, Way::Up)?;
+        let first = self.view().first(Column::Activity, &[], None, KeyOrder::Ascending)?;
         first.map(|(key, _)| keys::last_id(&key).map(TaskId)).transpose()
     }
 
-    /// As [`Store::most_active_task`], out of the tasks that a node can work on.
+    /// As [`Store::most_active_task`], among the tasks for which `fit` is true.
     ///
     /// # Errors
     /// When the store cannot be read.
@@ -95,14 +96,14 @@ impl Store {
         Ok(found)
     }
 
-    /// The records that beat all before them, by (timestamp, id): of a class, or of all.
+    /// The records that are better than all before them by (timestamp, id), in a class or in all classes.
     ///
     /// # Errors
     /// When the store cannot be read.
     pub fn improvements(&self, task: &TaskId, class: Option<&HardwareClass>, span: &Span) -> Result<Page<Improvement>> {
         let view = self.view();
         let prefix = keys::view(task, class.map(keys::class).as_ref());
-        let list = List { column: Column::Series, prefix: &prefix, order: Way::Up };
+        let list = IndexListing { column: Column::Series, prefix: &prefix, order: KeyOrder::Ascending };
         list.page(&view, span, |key, value| {
             let metric = f64::from_bits(values::number(value)?);
             let timestamp = keys::number_at(key, prefix.len())?;
@@ -112,27 +113,27 @@ impl Store {
 }
 
 /// As [`Store::task_sequence`].
-pub fn task_sequence(source: &dyn Source, task: &TaskId) -> Result<u64> {
-    let newest = source.first(Column::LogByTask, &task.0, None, Way::Down)?;
+pub fn task_sequence(source: &dyn KeyReader, task: &TaskId) -> Result<u64> {
+    let newest = source.first(Column::LogByTask, &task.0, None, KeyOrder::Descending)?;
     newest.map_or(Ok(0), |(key, _)| keys::last_number(&key))
 }
 
-const fn by_id() -> List<'static> {
-    List { column: Column::Tasks, prefix: &[], order: Way::Up }
+const fn by_id() -> IndexListing<'static> {
+    IndexListing { column: Column::Tasks, prefix: &[], order: KeyOrder::Ascending }
 }
 
-/// What a task takes in a page, of which its manifest may be most.
+/// Bytes of a task in a page. Most of them may be its manifest.
 fn bytes_of(task: &TaskView) -> usize {
     task.manifest.as_ref().map_or(0, |manifest| manifest.canonical().len())
 }
 
 /// A task that an index names.
-fn known(view: &View<'_>, id: TaskId) -> Result<TaskView> {
+fn known(view: &DbSnapshot<'_>, id: TaskId) -> Result<TaskView> {
     let state = task_state(view, &id)?;
-    task_view(view, id, state.ok_or_else(|| StoreError::corrupt(format!("an index names task {id}")))?)
+    task_view(view, id, state.ok_or(Damage::NoObject { kind: Kind::Task, id: id.into() })?)
 }
 
-fn task_view(view: &View<'_>, id: TaskId, state: TaskState) -> Result<TaskView> {
+fn task_view(view: &DbSnapshot<'_>, id: TaskId, state: TaskState) -> Result<TaskView> {
     let legacy = state.founder.is_some();
     let goal = state.goal();
     let prefix = if legacy { "legacy" } else { "task" };
@@ -162,7 +163,7 @@ fn task_view(view: &View<'_>, id: TaskId, state: TaskState) -> Result<TaskView> 
     })
 }
 
-fn classes(view: &View<'_>, task: &TaskId) -> Result<Vec<ClassView>> {
+fn classes(view: &DbSnapshot<'_>, task: &TaskId) -> Result<Vec<ClassView>> {
     let mut classes = Vec::new();
     view.each(Column::Classes, &task.0, &mut |_, value| {
         let ClassState { class, counted } = values::decode(value)?;
@@ -185,9 +186,9 @@ fn classes(view: &View<'_>, task: &TaskId) -> Result<Vec<ClassView>> {
     Ok(classes)
 }
 
-/// The first of a frontier, which is in the goal's order already.
-fn best(view: &View<'_>, prefix: &[u8]) -> Result<Option<(RecordId, f64)>> {
-    let Some((key, _)) = view.first(Column::Frontier, prefix, None, Way::Up)? else { return Ok(None) };
+/// The first record of a frontier, whose keys are in the order of the goal.
+fn best(view: &DbSnapshot<'_>, prefix: &[u8]) -> Result<Option<(RecordId, f64)>> {
+    let Some((key, _)) = view.first(Column::Frontier, prefix, None, KeyOrder::Ascending)? else { return Ok(None) };
     let best = row(view, keys::last_number(&key)?)?.summary;
     Ok(Some((best.id, best.metric)))
 }

@@ -1,129 +1,82 @@
-//! A store that checks itself: everything but the objects is a function of the objects, so it is
-//! computed again, into a database beside the store, and compared entry by entry.
+//! Checks the whole store. All columns follow from the objects, so they are computed again, into a database beside
+//! the store, and compared entry by entry.
 
-use std::{
-    fmt, fs,
-    iter::Peekable,
-    path::{Path, PathBuf},
-    sync::atomic::{AtomicU64, Ordering},
-};
+use std::{fmt, iter::Peekable};
 
-use super::{
-    readable::{Readable, Step},
-    replay::Fault,
-    swap, walk,
-};
+use super::{replay::Fault, walk};
 use crate::{
     columns::Column,
-    db::{Access, Db, Entry, Scan},
+    db::{Db, KeyScanner, KeyValue},
     error::Result,
-    progress::{Stage, Watch, tell, unwatched},
+    layout::ScratchFolder,
+    progress::{Stage, Watch, notify},
+    salvage::{SalvageScan, ScanStep},
     store::Store,
+    tuning::Access,
 };
 
-/// Findings kept; the rest is counted.
+/// Most findings that a report lists. All of them are counted.
 const MAX_FINDINGS: usize = 100;
 
-/// Bytes of a value shown.
+/// Most bytes of a value that a finding shows.
 const SHOWN: usize = 48;
 
-static NEXT: AtomicU64 = AtomicU64::new(0);
-
-/// One entry that is not what follows from the objects.
+/// One entry that does not follow from the objects.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub struct Finding {
+pub struct StoreFinding {
     pub column: String,
-    /// In hex, or what names the object.
+    /// The key in hex, or the kind and id of an object.
     pub key: String,
     pub expected: String,
     pub found: String,
 }
 
-impl fmt::Display for Finding {
+impl fmt::Display for StoreFinding {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         write!(f, "{} {}: expected {}, found {}", self.column, self.key, self.expected, self.found)
     }
 }
 
-/// What a check came to.
+/// The result of a check.
 #[derive(Clone, Debug, Default)]
 pub struct CheckReport {
     /// Objects whose hash and signature were verified.
     pub objects: u64,
     pub pending: u64,
-    /// The first of them: what cannot be read, then objects, then columns; none in a sound store.
-    pub findings: Vec<Finding>,
+    /// The first findings: damage, then objects, then columns. Empty in a sound store.
+    pub findings: Vec<StoreFinding>,
     pub finding_count: u64,
 }
 
 impl Store {
-    /// Verifies every object, computes every column again, and tells where the store differs: nowhere in
-    /// a sound one. Can run beside everything else, on the store as it is now; needs as much free
-    /// disk as the database takes, and memory for a thousand objects.
+    /// Verifies every object, computes every column again, and reports each difference. Works on a snapshot, while
+    /// the store is in use. Needs as much free disk space as the database takes, and memory for a thousand objects.
     ///
     /// # Errors
     /// [`crate::StoreError::Cancelled`]; when the database for comparison cannot be written.
-    pub fn check_with(&self, watch: &mut Watch<'_>) -> Result<CheckReport> {
-        let scratch = Scratch::new(self)?;
-        let expected = Db::open(&scratch.dir, Access::Scratch)?;
+    pub fn check(&self, watch: &mut Watch<'_>) -> Result<CheckReport> {
+        let scratch = ScratchFolder::new(self.dir())?;
+        let expected = Db::open(scratch.path(), Access::Scratch)?;
         let view = self.view();
-        let replayed = walk::strictly(&view, &expected, watch)?;
+        let replayed = walk::exactly(&view, &expected, watch)?;
         let mut report = CheckReport { objects: replayed.objects, pending: replayed.pending, ..CheckReport::default() };
         for damaged in replayed.damaged {
             report.add(|| unreadable(damaged.column, damaged.why));
         }
         for fault in &replayed.faults {
-            report.add(|| of_fault(fault));
+            report.add(|| finding_of(fault));
         }
         report.finding_count += replayed.fault_count - replayed.faults.len() as u64;
         for (done, column) in Column::ALL.into_iter().enumerate() {
-            tell(watch, Stage::Compare, done as u64, Column::ALL.len() as u64)?;
+            notify(watch, Stage::Compare, done as u64, Column::ALL.len() as u64)?;
             compare(column, &expected, &view, &mut report)?;
         }
         Ok(report)
     }
-
-    /// As [`Store::check_with`], unwatched: the findings as text.
-    ///
-    /// # Errors
-    /// As [`Store::check_with`].
-    pub fn check(&self) -> Result<Vec<String>> {
-        let report = self.check_with(&mut unwatched)?;
-        Ok(report.findings.iter().map(Finding::to_string).collect())
-    }
-}
-
-/// A folder for a database to compare with, gone when this is.
-pub struct Scratch {
-    dir: PathBuf,
-}
-
-impl Scratch {
-    pub fn path(&self) -> &Path {
-        &self.dir
-    }
-
-    pub fn new(store: &Store) -> Result<Self> {
-        let number = NEXT.fetch_add(1, Ordering::Relaxed);
-        let dir = swap::scratch(store.dir()).join(format!("{}-{number}", std::process::id()));
-        swap::clear(&dir)?;
-        swap::create(&dir)?;
-        Ok(Self { dir })
-    }
-}
-
-impl Drop for Scratch {
-    fn drop(&mut self) {
-        if let Err(error) = swap::clear(&self.dir) {
-            tracing::warn!(%error, "what a check worked with stays behind until the next start");
-        }
-        // Not empty where another check is under way.
-        drop(self.dir.parent().map(fs::remove_dir));
-    }
 }
 
 impl CheckReport {
-    fn add(&mut self, finding: impl FnOnce() -> Finding) {
+    fn add(&mut self, finding: impl FnOnce() -> StoreFinding) {
         self.finding_count += 1;
         if self.findings.len() < MAX_FINDINGS {
             self.findings.push(finding());
@@ -131,30 +84,32 @@ impl CheckReport {
     }
 }
 
-fn of_fault(fault: &Fault) -> Finding {
+fn finding_of(fault: &Fault) -> StoreFinding {
     let (key, expected, found) = match fault {
-        Fault::Lost { kind, id, why } => (format!("{kind} {id}"), "the object that the log names", why.clone()),
-        Fault::Refused { kind, id, why } => (format!("{kind} {id}"), "an object that goes in again", why.clone()),
+        Fault::Lost { kind, id, why } => (format!("{kind} {id}"), "the object that the change log names", why.clone()),
+        Fault::Refused { kind, id, why } => {
+            (format!("{kind} {id}"), "an object that can be inserted again", why.clone())
+        }
         Fault::Orphaned { id, missing } => {
-            (format!("experiment {id}"), "its parent before it", format!("no {missing}"))
+            (format!("experiment {id}"), "its parent stored before it", format!("no {missing}"))
         }
     };
-    Finding { column: Column::Objects.name().into(), key, expected: expected.into(), found }
+    StoreFinding { column: Column::Objects.name().into(), key, expected: expected.into(), found }
 }
 
-fn unreadable(column: String, why: String) -> Finding {
-    Finding { column, key: "(a part)".into(), expected: "entries".into(), found: why }
+fn unreadable(column: String, why: String) -> StoreFinding {
+    StoreFinding { column, key: "(a part)".into(), expected: "entries".into(), found: why }
 }
 
-/// One side of the comparison: its entries, and what of it cannot be read.
+/// The readable entries of one side of the comparison. Damage is added to `damages`.
 fn entries<'a>(
-    source: &'a dyn Scan,
+    source: &'a dyn KeyScanner,
     column: Column,
     damages: &'a mut Vec<String>,
-) -> impl Iterator<Item = Result<Entry>> {
-    Readable::new(source, column).filter_map(|step| match step {
-        Ok(Step::Entry(key, value)) => Some(Ok((key, value))),
-        Ok(Step::Damage(why)) => {
+) -> impl Iterator<Item = Result<KeyValue>> {
+    SalvageScan::new(source, column).filter_map(|step| match step {
+        Ok(ScanStep::Entry(key, value)) => Some(Ok((key, value))),
+        Ok(ScanStep::Damage(why)) => {
             damages.push(why);
             None
         }
@@ -162,7 +117,7 @@ fn entries<'a>(
     })
 }
 
-fn compare(column: Column, expected: &Db, found: &dyn Scan, report: &mut CheckReport) -> Result<()> {
+fn compare(column: Column, expected: &Db, found: &dyn KeyScanner, report: &mut CheckReport) -> Result<()> {
     let (mut damages, mut own) = (Vec::new(), Vec::new());
     let mut expected = entries(expected, column, &mut own).peekable();
     let mut found = entries(found, column, &mut damages).peekable();
@@ -175,11 +130,11 @@ fn compare(column: Column, expected: &Db, found: &dyn Scan, report: &mut CheckRe
             _ => (None, found.next()),
         };
         let (left, right) = (left.transpose()?, right.transpose()?);
-        let value = |entry: &Option<Entry>| entry.as_ref().map(|(_, value)| value.clone());
+        let value = |entry: &Option<KeyValue>| entry.as_ref().map(|(_, value)| value.clone());
         if value(&left) != value(&right) {
             let key = left.as_ref().or(right.as_ref()).map(|(key, _)| hex::encode(key)).unwrap_or_default();
             let column = column.name().to_owned();
-            report.add(|| Finding { column, key, expected: shown(&left), found: shown(&right) });
+            report.add(|| StoreFinding { column, key, expected: shown(&left), found: shown(&right) });
         }
     }
     drop((expected, found));
@@ -189,15 +144,15 @@ fn compare(column: Column, expected: &Db, found: &dyn Scan, report: &mut CheckRe
     Ok(())
 }
 
-/// The next entry, not yet taken.
-fn front(entries: &mut Peekable<impl Iterator<Item = Result<Entry>>>) -> Result<Option<&Entry>> {
+/// The next entry, without taking it.
+fn front(entries: &mut Peekable<impl Iterator<Item = Result<KeyValue>>>) -> Result<Option<&KeyValue>> {
     if let Some(Err(error)) = entries.next_if(Result::is_err) {
         return Err(error);
     }
     Ok(entries.peek().and_then(|entry| entry.as_ref().ok()))
 }
 
-fn shown(entry: &Option<Entry>) -> String {
+fn shown(entry: &Option<KeyValue>) -> String {
     match entry {
         None => "nothing".to_owned(),
         Some((_, value)) if value.is_empty() => "an entry".to_owned(),

@@ -1,92 +1,64 @@
-//! Every byte on disk read once against its checksum: the blocks of the database's tables, and the
+//! Reads every byte on disk once and checks it: the blocks of the database's tables against their checksums, and the
 //! artifacts against their addresses.
 
-use std::{fmt, path::Path};
+use std::path::Path;
 
 use rocksdb::{LiveFile, checkpoint::Checkpoint};
 use spore_protocol::Cid;
 
-use super::{
-    check::Scratch,
-    readable::{Readable, Step},
-    swap,
-};
 use crate::{
     artifacts::Artifacts,
     columns::Column,
-    db::{Access, Db, Scan},
+    db::{Db, KeyScanner},
     error::Result,
-    progress::{Stage, Watch, tell},
+    layout::{self, ScratchFolder},
+    progress::{Stage, Watch, notify},
+    salvage::{SalvageScan, ScanStep},
     store::Store,
+    tuning::Access,
+    types::DamagedFile,
 };
 
-/// Damages told of one by one; each names a file, and a store has some thousands at most.
+/// Most damaged files that a report lists. A store has some thousand files at most.
 const MAX_DAMAGES: usize = 1000;
 
-/// Artifacts between two reports of progress.
+/// Artifacts between two progress reports.
 const REPORT: u64 = 50;
 
-/// A file of the database that is not what was written.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub struct DamagedFile {
-    pub column: String,
-    /// Its name in the store's folder, where RocksDB tells it.
-    pub file: Option<String>,
-    pub why: String,
-}
-
-impl DamagedFile {
-    /// Of a reason for which a part of a column cannot be read.
-    pub(super) fn in_column(column: Column, why: String) -> Self {
-        Self { column: column.name().into(), file: file_in(&why), why }
-    }
-
-    /// Of a reason for which the database does not open.
-    pub(super) fn of_database(why: String) -> Self {
-        Self { column: "(all)".into(), file: file_in(&why), why }
-    }
-}
-
-impl fmt::Display for DamagedFile {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        write!(f, "column {}, file {}: {}", self.column, self.file.as_deref().unwrap_or("unknown"), self.why)
-    }
-}
-
-/// What reading everything came to.
+/// The result of reading all files.
 #[derive(Clone, Debug, Default)]
 pub struct FilesReport {
-    /// Table files and artifacts looked at.
+    /// Table files and artifacts that were read.
     pub files: u64,
     pub artifacts: u64,
     pub damaged: Vec<DamagedFile>,
-    /// Artifacts that are not what their address says. In a store open for writing they are gone, and
-    /// can be fetched again.
+    /// Artifacts that do not match their address. In a store open for writing they were removed, and can be fetched
+    /// again.
     pub damaged_artifacts: Vec<Cid>,
 }
 
 impl Store {
-    /// Reads every block of the database and every artifact, and names what is damaged. Can run
-    /// beside everything else: of a store open for writing it reads hard links of the tables as they are
-    /// now, through a cache of their own, since what the store's cache holds is not read from the disk.
-    /// Where a table is gone, it reads the store itself.
+    /// Reads every block of the database and every artifact, and reports what is damaged. Can run while the store is
+    /// in use. In a store open for writing it reads hard links of the tables with a cache of its own, because the
+    /// store's cache would hide damage on the disk. Where a table is missing, it reads the store itself.
     ///
     /// # Errors
     /// [`crate::StoreError::Cancelled`], [`crate::StoreError::Io`].
     pub fn verify_files(&self, watch: &mut Watch<'_>) -> Result<FilesReport> {
         let mut report = FilesReport::default();
-        let (files, cut) = cut_files(self.database(), &swap::database(self.dir()))?;
+        let (files, cut) = cut_files(self.database(), &layout::database(self.dir()))?;
         (report.files, report.damaged) = (files, cut);
         if self.read_only() {
             self.scan_blocks(&self.view(), &mut report, watch)?;
         } else {
-            let scratch = Scratch::new(self)?;
+            let scratch = ScratchFolder::new(self.dir())?;
             let copy = scratch.path().join("checkpoint");
-            // The log of writes is copied as it is: a flush would also compact what may be damaged.
+            // The write-ahead log is copied instead of flushed: a flush would also compact tables that may be
+            // damaged.
             match Checkpoint::new(self.database().raw())?.create_checkpoint_with_log_size(&copy, u64::MAX) {
                 Ok(()) => self.scan_blocks(&Db::open(&copy, Access::Salvage)?, &mut report, watch)?,
                 Err(error) if report.damaged.is_empty() => return Err(error.into()),
-                // A table that is gone cannot be linked, and is named already.
+                // A missing table cannot be linked, and is reported already.
                 Err(_) => self.scan_blocks(&self.view(), &mut report, watch)?,
             }
         }
@@ -94,11 +66,11 @@ impl Store {
         Ok(report)
     }
 
-    fn scan_blocks(&self, source: &dyn Scan, report: &mut FilesReport, watch: &mut Watch<'_>) -> Result<()> {
+    fn scan_blocks(&self, source: &dyn KeyScanner, report: &mut FilesReport, watch: &mut Watch<'_>) -> Result<()> {
         for (done, column) in Column::ALL.into_iter().enumerate() {
-            tell(watch, Stage::Scan, done as u64, Column::ALL.len() as u64)?;
-            for step in Readable::new(source, column) {
-                if let Step::Damage(why) = step?
+            notify(watch, Stage::Scan, done as u64, Column::ALL.len() as u64)?;
+            for step in SalvageScan::new(source, column) {
+                if let ScanStep::Damage(why) = step?
                     && report.damaged.len() < MAX_DAMAGES
                 {
                     report.damaged.push(DamagedFile::in_column(column, why));
@@ -109,7 +81,7 @@ impl Store {
     }
 }
 
-/// Reads every artifact, and with `remove` takes away those that are damaged.
+/// Reads every artifact, and removes damaged ones if `remove` is true.
 pub fn verify_artifacts(
     artifacts: &Artifacts,
     remove: bool,
@@ -117,7 +89,7 @@ pub fn verify_artifacts(
     watch: &mut Watch<'_>,
 ) -> Result<()> {
     artifacts.each(&mut |stored| {
-        // A right one may have come in its place since it was read.
+        // `remove_damaged` reads the file again, because an undamaged one may have replaced it.
         if artifacts.verify(&stored.cid)? == Some(false)
             && (!remove || artifacts.remove_damaged(&stored.cid)?)
             && report.damaged_artifacts.len() < MAX_DAMAGES
@@ -126,18 +98,18 @@ pub fn verify_artifacts(
         }
         report.artifacts += 1;
         if report.artifacts.is_multiple_of(REPORT) {
-            tell(watch, Stage::Artifacts, report.artifacts, 0)?;
+            notify(watch, Stage::Artifacts, report.artifacts, 0)?;
         }
         Ok(())
     })
 }
 
-/// How many table files the database has, and those whose length is not what it wrote.
+/// The number of table files of the database, and the files whose length is not as it was written.
 pub fn cut_files(db: &Db, dir: &Path) -> Result<(u64, Vec<DamagedFile>)> {
     let files = db.raw().live_files()?;
     let mut cut: Vec<DamagedFile> = files.iter().filter_map(|file| cut_file(file, dir)).collect();
     if !cut.is_empty() {
-        // One that a compaction replaced since then is nobody's any more.
+        // A compaction may have replaced one of these files meanwhile.
         let live = db.raw().live_files()?;
         cut.retain(|cut| live.iter().any(|file| cut.file.as_deref() == Some(table_name(file))));
     }
@@ -156,22 +128,4 @@ fn cut_file(file: &LiveFile, dir: &Path) -> Option<DamagedFile> {
 
 fn table_name(file: &LiveFile) -> &str {
     file.name.trim_start_matches('/')
-}
-
-/// The file that a message of RocksDB is about.
-fn file_in(message: &str) -> Option<String> {
-    let words = message.split(|c: char| c.is_whitespace() || "(),:;".contains(c));
-    let paths = words.filter(|word| [".sst", ".log"].iter().any(|end| word.ends_with(end)));
-    paths.filter_map(|path| Path::new(path).file_name()?.to_str()).map(str::to_owned).next()
-}
-
-#[cfg(test)]
-mod tests {
-    #[test]
-    fn a_message_of_the_database_names_its_file() {
-        let message =
-            "block checksum mismatch: stored = 1, computed = 2, type = 4  in /x/store/000012.sst offset 0 size 9";
-        assert_eq!(super::file_in(message).as_deref(), Some("000012.sst"));
-        assert_eq!(super::file_in("no file at all"), None);
-    }
 }

@@ -1,27 +1,19 @@
-//! Looking after a store that may be damaged: finding out ([`check`], [`files`]), building every
-//! column anew from what can still be read ([`rebuild`]), and putting the result in place ([`swap`]).
+//! Finding and repairing damage: [`check`] and [`files`] find it, [`rebuild`] makes a new database from everything
+//! that can still be read, and [`crate::layout::swap`] puts it in the old one's place.
 //!
-//! Everything but the objects follows from the objects, so there is one way to repair: insert them
-//! again ([`replay`]), in the order of their numbers ([`walk`]). What cannot be read is named and left out; other nodes bring it back, since what two
-//! nodes compare is computed from what is really there.
+//! Every column follows from the objects. A repair therefore inserts the objects again ([`replay`]) in the order of
+//! their sequence numbers ([`walk`]). Objects that cannot be read are reported and left out. Other nodes send them
+//! again, because nodes compare what each has really stored.
 
 mod check;
 mod files;
-mod readable;
 mod rebuild;
 mod replay;
-pub(crate) mod swap;
-pub(crate) mod underway;
 mod walk;
 
 pub use self::{
-    check::{CheckReport, Finding},
-    files::{DamagedFile, FilesReport},
+    check::{CheckReport, StoreFinding},
+    files::FilesReport,
     rebuild::RepairReport,
     replay::Fault,
-};
-pub(crate) use self::{
-    readable::{Readable, Step},
-    replay::{Replay, Replayed},
-    walk::Known,
 };

@@ -1,4 +1,4 @@
-//! A store built anew out of what can be read of it, and put in its place.
+//! Repairs a store: makes a new database from everything that can be read, and puts it in the old one's place.
 
 use std::{
     ops::RangeInclusive,
@@ -9,26 +9,26 @@ use rocksdb::{DB, Options};
 use spore_protocol::Cid;
 
 use super::{
-    files::{DamagedFile, FilesReport, cut_files, verify_artifacts},
-    replay::{Fault, Replayed},
-    swap, underway,
-    walk::{self, Known},
+    files::{FilesReport, cut_files, verify_artifacts},
+    replay::{Fault, ReplayReport},
+    walk::{self, RepairContext},
 };
 use crate::{
     artifacts::Artifacts,
     backup,
-    columns::{Column, SCHEMA},
-    db::{Access, Db, Scan, Source},
+    columns::Column,
+    db::{Db, KeyScanner},
     error::{Result, StoreError},
-    keys,
+    layout::{self, repair_mark, swap},
     lock::DirLock,
-    mark, migrate,
+    lookup, mark,
     progress::Watch,
-    read,
     store::Store,
+    tuning::Access,
+    types::DamagedFile,
 };
 
-/// What a repair came to.
+/// The result of a repair.
 #[derive(Clone, Debug, Default)]
 pub struct RepairReport {
     /// Objects in the store now.
@@ -39,41 +39,41 @@ pub struct RepairReport {
     pub from_backup: u64,
     /// Where the old database could not be read.
     pub damaged_files: Vec<DamagedFile>,
-    /// What is lost or was refused, the first of it; other nodes may bring it back.
+    /// The first objects that are lost or were refused. Other nodes may send them again.
     pub faults: Vec<Fault>,
     pub fault_count: u64,
-    /// Numbers of changes that were acknowledged and of which nothing is left, not even what they were: the
-    /// log of writes was cut short or damaged. The first thousand ranges. Where the database did not open
-    /// as a store, also those that were lost before.
+    /// Sequence numbers of acknowledged changes of which nothing is left, not even the kind and id: the write-ahead
+    /// log was cut short or is damaged. At most a thousand ranges. When the database did not open as a store, they
+    /// include changes that were lost before.
     pub lost_changes: Vec<RangeInclusive<u64>>,
-    /// Artifacts that were not what their address says: removed.
+    /// Artifacts that did not match their address and were removed.
     pub damaged_artifacts: Vec<Cid>,
-    /// Why not all artifacts could be looked at, which does not keep the database from being repaired.
+    /// Why the artifacts could not all be read. The database is repaired all the same.
     pub artifacts_unread: Option<String>,
-    /// The old database, kept where something of it is lost, until the next repair.
+    /// The old database, when something in it is lost. It is kept until the next repair.
     pub kept: Option<PathBuf>,
 }
 
 impl Store {
-    /// Builds the store in `dir` anew: every object that can be read and verifies, in its order, with
-    /// its number, and every column from these. What cannot be read is taken from the newest backup in
-    /// `backup`, where one is named. The node must not run. Needs as much free disk as the database
-    /// takes. A store of an older schema is upgraded by it. Records whose parents are lost wait for them
-    /// from `now` on (Unix seconds), as the store has no clock.
+    /// Makes the store in `dir` anew: every object that can be read and verified, with its sequence number, and every
+    /// column from these. Objects that cannot be read are taken from the newest backup in `backup`, if given. No node
+    /// may run there. Needs as much free disk space as the database takes. Records whose parents are lost wait for
+    /// them from `now` on (Unix seconds; the store has no clock).
     ///
     /// # Errors
     /// [`StoreError::Locked`] beside a node, [`StoreError::NotFound`], [`StoreError::NewerSchema`],
-    /// [`StoreError::Cancelled`]; what could be read of the store still can be then, by another repair.
+    /// [`StoreError::OlderSchema`], [`StoreError::Cancelled`]. Another repair can then read as much of the store as
+    /// before.
     pub fn repair(dir: &Path, backup: Option<&Path>, now: u64, watch: &mut Watch<'_>) -> Result<RepairReport> {
-        if !swap::exists(dir) {
+        if !layout::exists(dir) {
             return Err(StoreError::NotFound(dir.to_path_buf()));
         }
         let lock = DirLock::exclusive(dir)?;
         swap::recover(dir)?;
         let spare = backup.map(|backup| open_spare(backup, dir, watch)).transpose()?;
-        let (replayed, whole) = rebuild(dir, spare.as_ref().map(|spare| spare as &dyn Scan), now, watch)?;
+        let (replayed, whole) = rebuild(dir, spare.as_ref().map(|spare| spare as &dyn KeyScanner), now, watch)?;
         drop(spare);
-        // Before the new database is in place: whoever stops it here has the old one still.
+        // Before the new database is in place, so that a repair cancelled here leaves the old one.
         let (damaged_artifacts, artifacts_unread) = look_at_artifacts(dir, watch)?;
         let old = if whole { swap::Old::Spent } else { swap::Old::Kept };
         swap::install(dir, old)?;
@@ -82,7 +82,7 @@ impl Store {
             objects: replayed.objects,
             pending: replayed.pending,
             from_backup: replayed.from_spare,
-            kept: (!whole).then(|| swap::replaced(dir)),
+            kept: (!whole).then(|| layout::replaced(dir)),
             damaged_files: replayed.damaged,
             faults: replayed.faults,
             fault_count: replayed.fault_count,
@@ -93,9 +93,9 @@ impl Store {
     }
 }
 
-/// Removes the damaged artifacts; names them, and why some could not be looked at.
+/// Removes the damaged artifacts. Returns their addresses, and why the artifacts could not all be read.
 fn look_at_artifacts(dir: &Path, watch: &mut Watch<'_>) -> Result<(Vec<Cid>, Option<String>)> {
-    let artifacts = Artifacts::new(dir.join("artifacts"), false);
+    let artifacts = Artifacts::new(layout::artifacts(dir), false);
     let mut files = FilesReport::default();
     let unread = match artifacts.sweep().and_then(|()| verify_artifacts(&artifacts, true, &mut files, watch)) {
         Err(StoreError::Cancelled) => return Err(StoreError::Cancelled),
@@ -104,78 +104,72 @@ fn look_at_artifacts(dir: &Path, watch: &mut Watch<'_>) -> Result<(Vec<Cid>, Opt
     Ok((files.damaged_artifacts, unread))
 }
 
-/// Builds in [`swap::building`] what [`swap::install`] puts in place, and tells whether it has everything
-/// that was in the old one.
-fn rebuild(dir: &Path, spare: Option<&dyn Scan>, now: u64, watch: &mut Watch<'_>) -> Result<(Replayed, bool)> {
-    let acknowledged = mark::read(&swap::database(dir));
-    let old = Damaged::open(&swap::database(dir))?;
-    let building = swap::building(dir);
-    swap::create(&building)?;
+/// Makes the new database in `store.building`. Returns whether it has everything that the old one had.
+fn rebuild(
+    dir: &Path,
+    spare: Option<&dyn KeyScanner>,
+    now: u64,
+    watch: &mut Watch<'_>,
+) -> Result<(ReplayReport, bool)> {
+    let acknowledged = mark::read(&layout::database(dir));
+    let old = DamagedDatabase::open(&layout::database(dir))?;
+    let building = layout::building(dir);
+    layout::create(&building)?;
     let new = Db::open(&building, Access::Scratch)?;
-    let known = Known { acknowledged, sound_until: old.sound_until, now };
-    let mut replayed = match old.format {
-        Format::Todays => walk::mending(&old.db, spare, &new, known, watch)?,
-        Format::Older => migrate::mending(&old.db, spare, &new, known, watch)?,
-    };
+    let known = RepairContext { acknowledged, sound_until: old.sound_until, now };
+    let mut replayed = walk::repairing(&old.db, spare, &new, known, watch)?;
     replayed.damaged.splice(..0, old.damaged);
     new.seal()?;
-    mark::write(&building, read::sequence(&new)?)?;
+    mark::write(&building, lookup::sequence(&new)?)?;
     let whole = replayed.fault_count == 0 && replayed.damaged.is_empty() && replayed.lost_changes.is_empty();
     Ok((replayed, whole))
 }
 
-/// Which program's columns a database has.
-#[derive(Clone, Copy, PartialEq, Eq)]
-enum Format {
-    Todays,
-    Older,
-}
-
 /// A database that may be damaged, open for reading what is not.
-struct Damaged {
+struct DamagedDatabase {
     db: Db,
-    format: Format,
-    /// The number up to which it opens as a store: after it the log of writes is damaged, or at its end. 0
-    /// where it does not open so at all.
+    /// The sequence number up to which the database opens as a store. After it, the write-ahead log is damaged or
+    /// ends. 0 when the database does not open as a store.
     sound_until: u64,
-    /// What was found damaged in opening it.
+    /// The damage found when the database was opened.
     damaged: Vec<DamagedFile>,
 }
 
-impl Damaged {
-    /// A table that is cut short hides what lies in older ones, and a database without its lists does not
-    /// open: then RocksDB's own repair first makes a database of the tables that are whole, in place,
-    /// which drops those that are not. So it is done only where a column is concerned that is
-    /// read, and never for the columns that are computed again.
+impl DamagedDatabase {
+    /// Opens the database. A table that is cut short hides older entries in other tables, and a database without its
+    /// list of tables does not open. In these cases RocksDB's own repair first makes a database of the undamaged
+    /// tables, in place, and drops the others. It is used only when a column is damaged that this repair reads, never
+    /// for the columns that are computed again.
     fn open(dir: &Path) -> Result<Self> {
-        let begun = underway::damaged(dir)?;
-        let number = open(dir, Access::Read).and_then(|(db, _)| read::sequence(&db));
-        // What a repair began to change opens without complaint, whatever it has lost.
+        let begun = repair_mark::read(dir)?;
+        let number = Db::open(dir, Access::Read).and_then(|db| lookup::sequence(&db));
+        // A database that a repair began to change opens without an error, whatever it has lost.
         let sound_until = if begun.is_some() { 0 } else { number.unwrap_or_default() };
         let damaged = match begun {
             Some(damaged) => damaged,
-            None => match open(dir, Access::Salvage) {
-                Ok((db, format)) => {
+            None => match Db::open(dir, Access::Salvage) {
+                Ok(db) => {
                     let (_, damaged) = cut_files(&db, dir)?;
                     if !damaged.iter().any(is_read) {
-                        return Ok(Self { db, format, sound_until, damaged });
+                        return Ok(Self { db, sound_until, damaged });
                     }
                     damaged
                 }
-                Err(error @ (StoreError::NewerSchema { .. } | StoreError::DiskFull)) => return Err(error),
+                Err(
+                    error @ (StoreError::NewerSchema { .. } | StoreError::OlderSchema { .. } | StoreError::DiskFull),
+                ) => return Err(error),
                 Err(error) => vec![DamagedFile::of_database(error.into_reason())],
             },
         };
-        underway::mark(dir, &damaged)?;
+        repair_mark::write(dir, &damaged)?;
         let mut options = Options::default();
         options.set_log_level(rocksdb::LogLevel::Warn);
         DB::repair(&options, dir)?;
-        let (db, format) = open(dir, Access::Salvage)?;
-        Ok(Self { db, format, sound_until, damaged })
+        Ok(Self { db: Db::open(dir, Access::Salvage)?, sound_until, damaged })
     }
 }
 
-/// Whether a repair reads the column that a file belongs to: the others follow from these.
+/// Whether a repair reads the column that a file belongs to. The other columns follow from these.
 fn is_read(damaged: &DamagedFile) -> bool {
     const READ: [Column; 9] = [
         Column::Meta,
@@ -191,35 +185,11 @@ fn is_read(damaged: &DamagedFile) -> bool {
     READ.iter().any(|column| column.name() == damaged.column)
 }
 
-/// A format's number that cannot be read is taken for this program's: another one would have been
-/// noticed before the damage came.
-fn open(dir: &Path, access: Access) -> Result<(Db, Format)> {
-    let older = |dir| Ok((migrate::open(dir, access)?, Format::Older));
-    let db = match Db::open(dir, access) {
-        Err(StoreError::OlderSchema { .. }) => return older(dir),
-        db => db?,
-    };
-    let number = db.get(Column::Meta, keys::SCHEMA).ok().flatten().and_then(|bytes| bytes.try_into().ok());
-    match number.map(u32::from_be_bytes) {
-        Some(found) if found > SCHEMA => Err(StoreError::NewerSchema { found, supported: SCHEMA }),
-        Some(found) if found < SCHEMA => older(dir),
-        _ => Ok((db, Format::Todays)),
-    }
-}
-
-/// The newest backup, unpacked beside the store, and upgraded where it is older.
+/// The newest backup, unpacked beside the store.
 fn open_spare(backup: &Path, dir: &Path, watch: &mut Watch<'_>) -> Result<Db> {
-    let spare = swap::scratch(dir).join("backup");
+    let spare = layout::scratch(dir).join("backup");
     backup::unpack(backup, None, &spare, watch)?;
-    match open(&spare, Access::Salvage)? {
-        (db, Format::Todays) => Ok(db),
-        (db, Format::Older) => {
-            drop(db);
-            let upgraded = swap::scratch(dir).join("upgraded");
-            migrate::convert(&spare, &upgraded, watch)?;
-            Db::open(&upgraded, Access::Salvage)
-        }
-    }
+    Db::open(&spare, Access::Salvage)
 }
 
 #[cfg(test)]
@@ -228,13 +198,13 @@ mod tests {
     use crate::tests::objects::profile;
 
     #[test]
-    fn a_database_that_a_repair_began_to_change_is_sound_up_to_no_number() {
+    fn database_changed_by_a_repair_is_not_sound_up_to_any_number() {
         let dir = tempfile::tempdir().unwrap();
         Store::open(dir.path()).unwrap().insert(&[profile(1, "one", 5).into()], 1).unwrap();
-        let database = swap::database(dir.path());
-        let sound_until = || Damaged::open(&database).unwrap().sound_until;
+        let database = layout::database(dir.path());
+        let sound_until = || DamagedDatabase::open(&database).unwrap().sound_until;
         assert_eq!(sound_until(), 1);
-        underway::mark(&database, &[]).unwrap();
+        repair_mark::write(&database, &[]).unwrap();
         assert_eq!(sound_until(), 0);
     }
 }

@@ -1,52 +1,47 @@
-//! Objects going into an empty database again, under their numbers: what the columns should be.
-//! Whatever does not verify is named and left out. What is read of a store for it, and in which
-//! order, is [`super::walk`]'s; of a store of the first schema, [`crate::migrate`]'s.
+//! Inserts objects into an empty database again, under their sequence numbers. The result shows what the columns
+//! should be. Objects that cannot be verified are reported and left out. [`super::walk`] decides what is read of a
+//! store, and in which order.
 
 use std::{collections::HashSet, fmt, ops::RangeInclusive};
 
-use spore_protocol::{Kind, ObjectId, RecordId, Reject, SignedObject};
+use spore_protocol::{Kind, ObjectId, RecordId, SignedObject};
 
-use super::{
-    files::DamagedFile,
-    readable::{Readable, Step},
-};
 use crate::{
     columns::Column,
-    db::{Db, Entry, Scan, Source},
-    error::{Result, StoreError},
-    keys,
-    progress::{Stage, Watch, tell},
-    read,
-    types::{Change, Outcome},
-    values::{self, Flaw, Held},
-    write::Batch,
+    db::{Db, KeyReader, KeyScanner, KeyValue},
+    error::{Damage, Result},
+    keys, lookup,
+    progress::{Stage, Watch, notify},
+    salvage::{SalvageScan, ScanStep},
+    types::{Change, DamagedFile, InsertOutcome},
+    values::{self, LineageFault, PendingEntry},
+    write::InsertBatch,
 };
 
-/// Objects in one batch: bounds the memory, some MiB of records.
+/// Most objects of one batch, which bounds its memory: some MiB of records.
 const BATCH: u64 = 1000;
 
-/// Bytes of objects after which a batch is written however few they are: one may have 10 MiB, and a
-/// batch takes some times its objects' bytes of memory.
+/// Bytes of objects after which a batch is written. One object may have 10 MiB, and a batch takes a multiple of its
+/// objects' bytes.
 const BATCH_BYTES: usize = 16 << 20;
 
-/// Steps between two reports of progress.
+/// Steps between two progress reports.
 const REPORT: u64 = 250;
 
-/// Faults, damages and ranges of lost changes kept, of each so many. Enough to name what is lost,
-/// bounded where all is.
+/// Most faults, damaged files and ranges of lost changes in a report, of each.
 const MAX_FAULTS: usize = 1000;
 
-/// Objects that are known to be bad, so that each is told of once: 4 MiB of memory.
-const MAX_TOLD: usize = 1 << 16;
+/// Most bad objects remembered, so that each is reported once: 4 MiB of memory.
+const MAX_REPORTED: usize = 1 << 16;
 
-/// What is wrong with one object of a store.
+/// A fault of one object of a store.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Fault {
-    /// An object that the log names cannot be read.
+    /// The change log names an object that cannot be read.
     Lost { kind: Kind, id: ObjectId, why: String },
-    /// What is under the object's id is not what was signed, or breaks a rule.
+    /// The object under this id is not what was signed, or breaks a rule.
     Refused { kind: Kind, id: ObjectId, why: String },
-    /// The record's parent is not here, so that it waits for it again.
+    /// The record's parent is missing, so the record waits for it again.
     Orphaned { id: ObjectId, missing: RecordId },
 }
 
@@ -60,91 +55,84 @@ impl fmt::Display for Fault {
     }
 }
 
-/// What a replay came to.
+/// The result of a replay.
 #[derive(Clone, Debug, Default)]
-pub struct Replayed {
-    /// Objects inserted, pending ones left out.
+pub struct ReplayReport {
+    /// Objects inserted, without pending ones.
     pub objects: u64,
     pub pending: u64,
-    /// Objects that only the spare database still had.
+    /// Objects that only the spare database had.
     pub from_spare: u64,
     /// Where the database cannot be read.
     pub damaged: Vec<DamagedFile>,
-    /// The first of them.
+    /// The first faults.
     pub faults: Vec<Fault>,
     pub fault_count: u64,
-    /// Numbers under which something was acknowledged and nothing is left, not even a line of the log;
-    /// the first of them.
+    /// The first ranges of sequence numbers that were acknowledged and of which nothing is left.
     pub lost_changes: Vec<RangeInclusive<u64>>,
 }
 
-/// A replay under way.
+/// A replay in progress.
 pub struct Replay<'a> {
     into: &'a Db,
-    spare: Option<&'a dyn Scan>,
-    batch: Batch<'a>,
+    spare: Option<&'a dyn KeyScanner>,
+    batch: InsertBatch<'a>,
     in_batch: u64,
     bytes_in_batch: usize,
-    stage: Stage,
-    /// Whether the result is to be what the old database should be, faults included: waiting records keep
-    /// their numbers, and nothing is mended.
+
+    /// Whether the result is to be what the old database should be, with its faults: nothing is repaired, and pending
+    /// records keep their arrival numbers.
     exact: bool,
-    /// Whether signatures are taken for good: they were verified once.
-    trusting: bool,
-    /// The highest number given, and the one above which new numbers are given.
+
+    /// The highest sequence number used, and the one above which new numbers are given.
     highest: u64,
     last: u64,
-    /// The last arrival time known: what a record gets whose own is lost.
+    /// The last known time of arrival. A record whose own is lost gets it.
     received_at: u64,
-    told: HashSet<ObjectId>,
+    reported: HashSet<ObjectId>,
     seen: u64,
-    done: Replayed,
+    done: ReplayReport,
 }
 
 impl<'a> Replay<'a> {
-    /// `into` is empty. Objects that are lost are looked for in `spare`. New numbers are given above `last`.
-    pub fn new(into: &'a Db, spare: Option<&'a dyn Scan>, last: u64) -> Result<Self> {
+    /// `into` is empty. Lost objects are looked up in `spare`. New sequence numbers are above `last`.
+    pub fn new(into: &'a Db, spare: Option<&'a dyn KeyScanner>, last: u64) -> Result<Self> {
         Ok(Self {
             into,
             spare,
-            batch: Batch::replay(into)?,
+            batch: InsertBatch::replay(into)?,
             in_batch: 0,
             bytes_in_batch: 0,
-            stage: Stage::Replay,
+
             exact: false,
-            trusting: false,
+
             highest: 0,
             last,
             received_at: 0,
-            told: HashSet::new(),
+            reported: HashSet::new(),
             seen: 0,
-            done: Replayed::default(),
+            done: ReplayReport::default(),
         })
     }
 
-    /// Mends nothing: for comparing.
+    /// Repairs nothing: for comparing.
     pub fn exactly(self) -> Self {
         Self { exact: true, ..self }
-    }
-
-    /// Mends nothing and verifies no signature: for a store that is sound and only older.
-    pub fn upgrading(self) -> Self {
-        Self { trusting: true, stage: Stage::Upgrade, ..self.exactly() }
     }
 
     pub fn is_exact(&self) -> bool {
         self.exact
     }
 
-    pub fn spare(&self) -> Option<&'a dyn Scan> {
+    pub fn spare(&self) -> Option<&'a dyn KeyScanner> {
         self.spare
     }
 
-    /// Ends with this number as the last given, if none above it was.
-    pub fn finish(mut self, last: u64) -> Result<Replayed> {
+    /// Ends the replay. The database's last sequence number is `last`, or a higher one that was used.
+    pub fn finish(mut self, last: u64) -> Result<ReplayReport> {
         self.highest = self.highest.max(last);
         self.flush()?;
-        self.done.pending = read::tally(self.into)?.pending;
+        self.done.pending = lookup::tally(self.into)?.pending;
         Ok(self.done)
     }
 
@@ -156,13 +144,13 @@ impl<'a> Replay<'a> {
     }
 
     fn refuse(&mut self, kind: Kind, id: ObjectId, why: String) {
-        if self.told.len() < MAX_TOLD && !self.told.insert(id) {
+        if self.reported.len() < MAX_REPORTED && !self.reported.insert(id) {
             return;
         }
         self.fault(Fault::Refused { kind, id, why });
     }
 
-    /// Names a place that cannot be read, once.
+    /// Reports a place that cannot be read, once.
     pub fn unreadable(&mut self, column: Column, why: String) {
         let damaged = DamagedFile::in_column(column, why);
         if self.done.damaged.len() < MAX_FAULTS && !self.done.damaged.contains(&damaged) {
@@ -176,12 +164,12 @@ impl<'a> Replay<'a> {
         }
     }
 
-    /// The entry that a step came to, if it is none of damage, which is named. Tells of progress.
-    pub fn entry(&mut self, column: Column, step: Step, watch: &mut Watch<'_>) -> Result<Option<Entry>> {
+    /// The entry of a scan step. Damage is reported, and returns None. Reports progress.
+    pub fn entry(&mut self, column: Column, step: ScanStep, watch: &mut Watch<'_>) -> Result<Option<KeyValue>> {
         self.seen(watch)?;
         Ok(match step {
-            Step::Entry(key, value) => Some((key, value)),
-            Step::Damage(why) => {
+            ScanStep::Entry(key, value) => Some((key, value)),
+            ScanStep::Damage(why) => {
                 self.unreadable(column, why);
                 None
             }
@@ -190,18 +178,18 @@ impl<'a> Replay<'a> {
 
     fn seen(&mut self, watch: &mut Watch<'_>) -> Result<()> {
         if self.seen.is_multiple_of(REPORT) {
-            tell(watch, self.stage, self.done.objects, self.last.max(self.done.objects))?;
+            notify(watch, Stage::Replay, self.done.objects, self.last.max(self.done.objects))?;
         }
         self.seen += 1;
         Ok(())
     }
 
-    /// The next object has this number.
+    /// The next object gets this sequence number.
     pub fn at(&mut self, number: u64) {
         self.batch.skip_to(number);
     }
 
-    /// From here on objects get new numbers.
+    /// The next objects get new sequence numbers.
     pub fn beyond(&mut self) {
         self.highest = self.highest.max(self.last);
         self.batch.skip_to(self.highest.saturating_add(1));
@@ -212,13 +200,13 @@ impl<'a> Replay<'a> {
         self.into.has(Column::Ids, &keys::id(kind, id))
     }
 
-    /// A line of the log of what is no longer here: a profile since replaced.
+    /// Adds an entry to the change log for an object that is no longer stored: a profile that was replaced.
     pub fn line(&mut self, change: &Change) -> Result<()> {
         self.batch.replay_line(change)?;
         self.step(0)
     }
 
-    /// From the spare database, when there is one and it has it; else it is lost.
+    /// Inserts an object from the spare database, or reports it as lost.
     pub fn recover(&mut self, kind: Kind, id: ObjectId, received_at: Option<u64>, why: String) -> Result<()> {
         if !self.take_spare(kind, id, received_at)? {
             self.fault(Fault::Lost { kind, id, why });
@@ -226,17 +214,18 @@ impl<'a> Replay<'a> {
         Ok(())
     }
 
-    /// Inserts the spare database's copy; false where it has none.
+    /// Inserts the spare database's copy of an object. False when it has none.
     pub fn take_spare(&mut self, kind: Kind, id: ObjectId, received_at: Option<u64>) -> Result<bool> {
         let Some(spare) = self.spare else { return Ok(false) };
-        let Ok(Some(number)) = read::number_of(spare, kind, &id) else { return Ok(false) };
-        let Ok(Some(object)) = read::object(spare, kind, &id) else { return Ok(false) };
+        let Ok(Some(number)) = lookup::number_of(spare, kind, &id) else { return Ok(false) };
+        let Ok(Some(object)) = lookup::object(spare, kind, &id) else { return Ok(false) };
         self.take_copy(object, number, received_at)
     }
 
-    /// Inserts what the spare database has under a number of its own, and tells whether it was not here.
+    /// Inserts an object that the spare database has under `number`. False when it was inserted before.
     pub fn take_copy(&mut self, object: SignedObject, number: u64, received_at: Option<u64>) -> Result<bool> {
-        let own = || self.spare.and_then(|spare| read::placing(spare, number).ok()).map(|placing| placing.received_at);
+        let own =
+            || self.spare.and_then(|spare| lookup::placing(spare, number).ok()).map(|placing| placing.received_at);
         let received_at = received_at.or_else(own);
         let id = object.id();
         let taken = self.take(object, id, received_at)?;
@@ -244,15 +233,15 @@ impl<'a> Replay<'a> {
         Ok(taken)
     }
 
-    /// Everything that only the spare database has: what the store lost every trace of.
+    /// Inserts every object that only the spare database has.
     pub fn rest_of_spare(&mut self, watch: &mut Watch<'_>) -> Result<()> {
         let Some(spare) = self.spare else { return Ok(()) };
         self.flush()?;
         self.beyond();
-        for step in Readable::new(spare, Column::Objects) {
+        for step in SalvageScan::new(spare, Column::Objects) {
             self.seen(watch)?;
-            // What the spare one itself lost is no loss of this store.
-            let Step::Entry(key, value) = step? else { continue };
+            // Damage in the spare database is no loss of this store.
+            let ScanStep::Entry(key, value) = step? else { continue };
             let (Ok(number), Ok(object)) = (keys::number_at(&key, 0), values::decode_stored(&value)) else { continue };
             if !self.has(object.kind(), &object.id())? {
                 self.take_copy(object, number, None)?;
@@ -261,15 +250,15 @@ impl<'a> Replay<'a> {
         Ok(())
     }
 
-    /// Verifies and inserts one object, which was found under `id`; whether it is new, or waits.
+    /// Verifies and inserts one object, which was found under `id`. True when it is new, or pending.
     pub fn take(&mut self, object: SignedObject, id: ObjectId, received_at: Option<u64>) -> Result<bool> {
         let (kind, size) = (object.kind(), object.canonical().len());
         if object.id() != id {
-            let why = format!("its bytes are those of {}", object.id());
+            let why = format!("its bytes belong to {}", object.id());
             self.refuse(kind, id, why);
             return Ok(false);
         }
-        let object = match self.verified(object) {
+        let object = match object.verify() {
             Ok(object) => object,
             Err(reject) => {
                 self.refuse(kind, id, reject.to_string());
@@ -277,52 +266,49 @@ impl<'a> Replay<'a> {
             }
         };
         self.received_at = received_at.unwrap_or(self.received_at);
-        // What it releases gets the numbers that follow, which may not be those of others.
+        // The records that it releases get the following sequence numbers, which must not be those of other objects.
         if kind == Kind::Experiment && self.batch.is_awaited(&RecordId::from(id))? {
             self.beyond();
         }
         let taken = match self.batch.insert(&object, self.received_at)? {
-            Outcome::New => {
+            InsertOutcome::New => {
                 self.done.objects += 1;
                 true
             }
-            // Counted when its parent comes, told of when that does not.
-            Outcome::Pending { .. } => true,
-            Outcome::Known => {
+            // Counted when its parent is inserted, reported when the parent is not.
+            InsertOutcome::Pending { .. } => true,
+            InsertOutcome::Known => {
                 if self.exact {
-                    self.refuse(kind, id, "it is there twice".into());
+                    self.refuse(kind, id, "it is stored twice".into());
                 }
                 false
             }
-            Outcome::Rejected(reject) => {
+            InsertOutcome::Rejected(reject) => {
                 self.refuse(kind, id, reject.to_string());
                 false
             }
+            InsertOutcome::Failed(error) => return Err(error),
         };
         self.step(size)?;
         Ok(taken)
     }
 
-    fn verified(&self, object: SignedObject) -> std::result::Result<SignedObject, Reject> {
-        if self.trusting { Ok(object) } else { Ok(object.verify()?.into_signed()) }
-    }
-
     /// Remembers a refused record.
-    pub fn remember(&mut self, order: u64, id: &RecordId, flaw: Flaw) -> Result<()> {
+    pub fn remember(&mut self, order: u64, id: &RecordId, flaw: LineageFault) -> Result<()> {
         if self.exact {
             self.batch.replay_refused(order);
         }
         self.batch.refuse(id, &flaw.reject())
     }
 
-    /// The records that wait for their parents, in the order in which they came, then those that are in
-    /// no order any more.
-    pub fn waiting(&mut self, from: &dyn Scan, watch: &mut Watch<'_>) -> Result<()> {
+    /// Inserts the pending records in the order of their arrival, then those that have lost their place in that
+    /// order.
+    pub fn waiting(&mut self, from: &dyn KeyScanner, watch: &mut Watch<'_>) -> Result<()> {
         self.flush()?;
-        for step in Readable::new(from, Column::PendingByAge) {
+        for step in SalvageScan::new(from, Column::PendingByAge) {
             let Some((_, id)) = self.entry(Column::PendingByAge, step?, watch)? else { continue };
             match from.get(Column::Pending, &id) {
-                Ok(Some(held)) => self.hold(&id, &held)?,
+                Ok(Some(held)) => self.insert_pending(&id, &held)?,
                 Ok(None) => {}
                 Err(error) => self.unreadable(Column::Pending, error.into_reason()),
             }
@@ -331,18 +317,18 @@ impl<'a> Replay<'a> {
             return Ok(());
         }
         self.flush()?;
-        for step in Readable::new(from, Column::Pending) {
+        for step in SalvageScan::new(from, Column::Pending) {
             let Some((id, held)) = self.entry(Column::Pending, step?, watch)? else { continue };
             if !self.into.has(Column::Pending, &id)? {
-                self.hold(&id, &held)?;
+                self.insert_pending(&id, &held)?;
             }
         }
         Ok(())
     }
 
-    fn hold(&mut self, id: &[u8], held: &[u8]) -> Result<()> {
-        let found = values::decode::<Held>(held).and_then(|held| {
-            let object = self.verified(values::decode_object(Kind::Experiment, &held.object.0)?)?;
+    fn insert_pending(&mut self, id: &[u8], held: &[u8]) -> Result<()> {
+        let found = values::decode::<PendingEntry>(held).and_then(|held| {
+            let object = values::decode_object(Kind::Experiment, &held.object)?.verify()?;
             Ok((held, object))
         });
         let (held, object) = match found {
@@ -353,42 +339,43 @@ impl<'a> Replay<'a> {
             }
         };
         if self.exact {
-            self.batch.replay_held(held.order);
-            return self.hold_still(&object, &held);
+            self.batch.replay_pending(held.order);
+            return self.keep_pending(&object, &held);
         }
         match self.batch.insert(&object, held.received_at)? {
-            // Its parent was in the store, or came out of the spare one.
-            Outcome::New => self.done.objects += 1,
-            Outcome::Known | Outcome::Pending { .. } => {}
-            Outcome::Rejected(reject) => self.refuse(Kind::Experiment, object.id(), reject.to_string()),
+            // Its parent was stored, or came from the spare database.
+            InsertOutcome::New => self.done.objects += 1,
+            InsertOutcome::Known | InsertOutcome::Pending { .. } => {}
+            InsertOutcome::Rejected(reject) => self.refuse(Kind::Experiment, object.id(), reject.to_string()),
+            InsertOutcome::Failed(error) => return Err(error),
         }
-        self.step(held.object.0.len())
+        self.step(held.object.len())
     }
 
-    /// What waits goes on waiting, whatever became of its parent: between two steps of a release that
-    /// one is stored, or refused, and the record not yet.
-    fn hold_still(&mut self, object: &SignedObject, held: &Held) -> Result<()> {
+    /// Keeps a record pending, whatever its parent is: between two steps of a release, the parent is stored or
+    /// refused and the record is not decided yet.
+    fn keep_pending(&mut self, object: &SignedObject, held: &PendingEntry) -> Result<()> {
         let id = object.id();
         let decided = self.has(Kind::Experiment, &id)? || self.into.has(Column::Refused, &id.0)?;
         match object {
             SignedObject::Experiment(record) if !decided && let Some(parent) = record.parent => {
-                self.batch.hold(record, parent, held.received_at)?;
+                self.batch.add_pending(record, parent, held.received_at)?;
             }
-            _ if decided => self.refuse(Kind::Experiment, id, "it waits and is decided".into()),
-            _ => self.refuse(Kind::Experiment, id, "it waits for no parent".into()),
+            _ if decided => self.refuse(Kind::Experiment, id, "it is pending and decided".into()),
+            _ => self.refuse(Kind::Experiment, id, "it is pending without a parent".into()),
         }
-        self.step(held.object.0.len())
+        self.step(held.object.len())
     }
 
-    /// Names the records that wait for a parent that is lost. With `now` they begin to wait then: their
-    /// parents are asked for from now on only, and would be given up at once if they came long ago.
+    /// Reports the records whose parents are lost. With `now`, they wait from then on: their parents are requested
+    /// only from now on, and old records would expire at once.
     pub fn orphans(&mut self, now: Option<u64>) -> Result<()> {
         self.flush()?;
         for entry in self.into.scan(Column::PendingByAge, &[])? {
             let (_, id) = entry?;
             let bytes = self.into.get(Column::Pending, &id)?;
-            let bytes = bytes.ok_or_else(|| StoreError::corrupt("a pending record is gone"))?;
-            let mut held: Held = values::decode(&bytes)?;
+            let bytes = bytes.ok_or(Damage::NoPending(RecordId(keys::last_id(&id)?)))?;
+            let mut held: PendingEntry = values::decode(&bytes)?;
             self.fault(Fault::Orphaned { id: ObjectId(keys::last_id(&id)?), missing: held.parent });
             if let Some(now) = now.filter(|now| *now > held.received_at) {
                 held.received_at = now;
@@ -398,9 +385,9 @@ impl<'a> Replay<'a> {
         Ok(())
     }
 
-    /// The numbers that the next waiting and the next refused record get.
+    /// Sets the arrival numbers of the next pending and the next refused record.
     pub fn orders(&mut self, pending: u64, refused: u64) {
-        self.batch.replay_held(pending);
+        self.batch.replay_pending(pending);
         self.batch.replay_refused(refused);
     }
 
@@ -414,15 +401,15 @@ impl<'a> Replay<'a> {
     /// Writes what was inserted.
     pub fn flush(&mut self) -> Result<()> {
         (self.in_batch, self.bytes_in_batch) = (0, 0);
-        // The number that is written is above all that were given.
+        // The number that is written is the highest one used.
         self.batch.skip_to(self.highest.saturating_add(1));
-        let finished = std::mem::replace(&mut self.batch, Batch::replay(self.into)?).finish()?;
+        let finished = std::mem::replace(&mut self.batch, InsertBatch::replay(self.into)?).finish()?;
         self.into.commit(finished.view.entries())?;
         self.done.objects += finished.resolved.values().filter(|reject| reject.is_none()).count() as u64;
         for (id, reject) in finished.late_rejects {
             self.refuse(Kind::Experiment, id, reject.to_string());
         }
-        self.batch = Batch::replay(self.into)?;
+        self.batch = InsertBatch::replay(self.into)?;
         Ok(())
     }
 }
@@ -433,12 +420,12 @@ mod tests {
 
     use super::*;
     use crate::{
-        db::Access,
         tests::objects::{record, sign},
+        tuning::Access,
     };
 
     #[test]
-    fn a_few_large_objects_are_a_batch() {
+    fn few_large_objects_fill_a_batch() {
         let dir = tempfile::tempdir().unwrap();
         let into = Db::open(dir.path(), Access::Scratch).unwrap();
         let mut replay = Replay::new(&into, None, 0).unwrap();

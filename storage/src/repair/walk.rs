@@ -1,70 +1,68 @@
-//! A store read object by object in the order of their numbers, for a [`Replay`]: what the log names,
-//! and, where something is to be mended, also what it does not name any more.
+//! Reads a store object by object, in the order of their sequence numbers, for a [`Replay`]: the objects that the
+//! change log names, and in a repair also those that it no longer names.
 
 use std::collections::HashMap;
 
 use spore_protocol::{Kind, ObjectId, RecordId};
 
-use super::{
-    readable::{Readable, Step},
-    replay::{Replay, Replayed},
-};
+use super::replay::{Replay, ReplayReport};
 use crate::{
     columns::Column,
-    db::{Db, Scan, Way},
+    db::{Db, KeyOrder, KeyScanner},
     error::Result,
-    keys,
+    keys, lookup,
     progress::Watch,
-    read,
+    salvage::{SalvageScan, ScanStep},
     types::Change,
     values::{self, LogEntry},
 };
 
-/// What is known of a store that is to be mended, beside what is in it.
+/// What a repair knows about a store besides its contents.
 #[derive(Clone, Copy, Debug)]
-pub struct Known {
-    /// The last number that anybody was told of.
+pub struct RepairContext {
+    /// The last acknowledged sequence number.
     pub acknowledged: u64,
-    /// The number up to which the database opens as a store: only above it are changes lost that nobody knows to be.
+    /// The sequence number up to which the database opens as a store. Losses up to it were reported before.
     pub sound_until: u64,
-    /// The time, in Unix seconds.
+    /// Unix seconds.
     pub now: u64,
 }
 
-/// The walk through a store.
-pub struct Walk<'a> {
-    from: &'a dyn Scan,
+/// A walk through a store.
+pub struct StoreWalk<'a> {
+    from: &'a dyn KeyScanner,
     replay: Replay<'a>,
+    /// Ids by sequence number, from the column of ids. Read when first needed.
     names: Option<HashMap<u64, ObjectId>>,
-    /// No number below this is still to come.
+    /// The lowest sequence number that is still to come.
     next: u64,
-    /// Below this, a number without anything is nothing new.
+    /// Gaps up to this sequence number were reported before.
     sound_until: u64,
 }
 
-/// Inserts what the log names and what waits into the empty database `into`: for comparing, where
-/// nothing may be mended.
-pub fn strictly(from: &dyn Scan, into: &Db, watch: &mut Watch<'_>) -> Result<Replayed> {
-    let total = read::sequence(from).unwrap_or_default();
-    let mut walk = Walk::new(from, Replay::new(into, None, total)?.exactly(), 0);
+/// Inserts the logged and the pending objects into the empty database `into`, for comparing: nothing is repaired.
+pub fn exactly(from: &dyn KeyScanner, into: &Db, watch: &mut Watch<'_>) -> Result<ReplayReport> {
+    let total = lookup::sequence(from).unwrap_or_default();
+    let mut walk = StoreWalk::new(from, Replay::new(into, None, total)?.exactly(), 0);
     walk.logged(watch)?;
     walk.replay.orphans(None)?;
     walk.waiting(watch)?;
-    let tally = read::tally(from).unwrap_or_default();
+    let tally = lookup::tally(from).unwrap_or_default();
     walk.replay.orders(tally.next_pending, tally.next_refused);
     walk.replay.finish(total)
 }
 
-/// Inserts everything that can be read, also what the log has lost and what only the spare one has.
-pub fn mending(
-    from: &dyn Scan,
-    spare: Option<&dyn Scan>,
+/// Inserts every object that can be read, also those that the change log has lost and those that only the spare
+/// database has.
+pub fn repairing(
+    from: &dyn KeyScanner,
+    spare: Option<&dyn KeyScanner>,
     into: &Db,
-    known: Known,
+    known: RepairContext,
     watch: &mut Watch<'_>,
-) -> Result<Replayed> {
+) -> Result<ReplayReport> {
     let last = last_number(from).max(known.acknowledged);
-    let mut walk = Walk::new(from, Replay::new(into, spare, last)?, known.sound_until);
+    let mut walk = StoreWalk::new(from, Replay::new(into, spare, last)?, known.sound_until);
     walk.logged(watch)?;
     walk.unlogged(last.saturating_add(1), watch)?;
     walk.replay.rest_of_spare(watch)?;
@@ -74,24 +72,24 @@ pub fn mending(
     walk.replay.finish(last)
 }
 
-/// The highest number that is in use, as far as it can be read.
-fn last_number(from: &dyn Scan) -> u64 {
+/// The highest sequence number in use, as far as it can be read.
+fn last_number(from: &dyn KeyScanner) -> u64 {
     let last = |column| {
-        let (key, _) = from.first(column, &[], None, Way::Down).ok()??;
+        let (key, _) = from.first(column, &[], None, KeyOrder::Descending).ok()??;
         keys::number_at(&key, 0).ok()
     };
     let used = [Column::Log, Column::Objects].into_iter().filter_map(last);
-    used.max().unwrap_or_default().max(read::sequence(from).unwrap_or_default())
+    used.max().unwrap_or_default().max(lookup::sequence(from).unwrap_or_default())
 }
 
-impl<'a> Walk<'a> {
-    fn new(from: &'a dyn Scan, replay: Replay<'a>, sound_until: u64) -> Self {
+impl<'a> StoreWalk<'a> {
+    fn new(from: &'a dyn KeyScanner, replay: Replay<'a>, sound_until: u64) -> Self {
         Self { from, replay, names: None, next: 1, sound_until }
     }
 
     fn logged(&mut self, watch: &mut Watch<'_>) -> Result<()> {
         let from = self.from;
-        for step in Readable::new(from, Column::Log) {
+        for step in SalvageScan::new(from, Column::Log) {
             let Some((key, value)) = self.replay.entry(Column::Log, step?, watch)? else { continue };
             let line = keys::number_at(&key, 0).and_then(|number| Ok((number, LogEntry::decode(&value)?)));
             match line {
@@ -108,7 +106,7 @@ impl<'a> Walk<'a> {
         Ok(())
     }
 
-    /// The object of a line of the log.
+    /// Inserts the object of an entry of the change log.
     fn line(&mut self, number: u64, line: LogEntry) -> Result<()> {
         self.replay.at(number);
         let bytes = self.from.get(Column::Objects, &keys::number(number));
@@ -123,14 +121,14 @@ impl<'a> Walk<'a> {
                 let id = id.unwrap_or(object.id());
                 return self.replay.take(object, id, self.received_at(number)).map(drop);
             }
-            Ok(None) => "it is not there".to_owned(),
+            Ok(None) => "it is missing".to_owned(),
             Err(error) => error.into_reason(),
         };
         if damaged && !self.replay.is_exact() {
             self.replay.unreadable(Column::Objects, why.clone());
         }
         match (id, line) {
-            // Of profiles only the newest is kept, and the log tells of all.
+            // Only the newest profile of a node is stored, and the change log names all of them.
             (Some(id), LogEntry::Other(Kind::Profile, _, task_id)) if !damaged => {
                 if self.replay.is_exact() {
                     self.replay.line(&Change { sequence: number, kind, id, task_id })
@@ -140,7 +138,7 @@ impl<'a> Walk<'a> {
             }
             (Some(id), _) => self.replay.recover(kind, id, self.received_at(number), why),
             (None, _) => {
-                let why = format!("record number {number}, whose id is lost too: {why}");
+                let why = format!("record number {number}, of which the id is lost too: {why}");
                 self.replay.unreadable(Column::Objects, why);
                 Ok(())
             }
@@ -148,18 +146,18 @@ impl<'a> Walk<'a> {
     }
 
     fn received_at(&self, number: u64) -> Option<u64> {
-        read::placing(self.from, number).ok().map(|placing| placing.received_at)
+        lookup::placing(self.from, number).ok().map(|placing| placing.received_at)
     }
 
-    /// The id of a record by its number: from its placing, or else from the column of ids, which is then
-    /// read once and kept (40 bytes for each object, in a damaged store only).
+    /// The id of a record by its number: from its placing, or else from the column of ids. That column is then read
+    /// once and kept: 40 bytes for each object, in a damaged store only.
     fn name_of(&mut self, number: u64) -> Option<ObjectId> {
-        if let Ok(placing) = read::placing(self.from, number) {
+        if let Ok(placing) = lookup::placing(self.from, number) {
             return Some(placing.id.into());
         }
         if self.names.is_none() {
-            let ids = Readable::new(self.from, Column::Ids).filter_map(|step| match step {
-                Ok(Step::Entry(key, value)) => {
+            let ids = SalvageScan::new(self.from, Column::Ids).filter_map(|step| match step {
+                Ok(ScanStep::Entry(key, value)) => {
                     Some((values::number(&value).ok()?, ObjectId(keys::last_id(&key).ok()?)))
                 }
                 _ => None,
@@ -169,13 +167,13 @@ impl<'a> Walk<'a> {
         self.names.as_ref().and_then(|names| names.get(&number).copied())
     }
 
-    /// Objects that lost their line of the log: numbers up to `end`.
+    /// Inserts objects that have lost their entry in the change log, with sequence numbers below `end`.
     fn unlogged(&mut self, end: u64, watch: &mut Watch<'_>) -> Result<()> {
         if self.next >= end {
             return Ok(());
         }
         let from = self.from;
-        for step in Readable::from(from, Column::Objects, &keys::number(self.next)) {
+        for step in SalvageScan::from(from, Column::Objects, &keys::number(self.next)) {
             let Some((key, value)) = self.replay.entry(Column::Objects, step?, watch)? else { continue };
             let number = keys::number_at(&key, 0)?;
             if number >= end {
@@ -197,21 +195,21 @@ impl<'a> Walk<'a> {
         self.absent(end)
     }
 
-    /// Numbers up to `end` of which the store has neither line nor object: in the spare one they have
-    /// the same, as far as it goes.
+    /// Looks for sequence numbers below `end` in the spare database when the store has neither entry nor object for
+    /// them. A spare database uses the same numbers, as far as it goes.
     fn absent(&mut self, end: u64) -> Result<()> {
         if self.next < end
             && let Some(spare) = self.replay.spare()
         {
-            for step in Readable::from(spare, Column::Objects, &keys::number(self.next)) {
-                let Step::Entry(key, value) = step? else { continue };
+            for step in SalvageScan::from(spare, Column::Objects, &keys::number(self.next)) {
+                let ScanStep::Entry(key, value) = step? else { continue };
                 let number = keys::number_at(&key, 0)?;
                 if number >= end {
                     break;
                 }
                 let Ok(object) = values::decode_stored(&value) else { continue };
-                // One that has another number here comes under that, or after all others.
-                let here = read::number_of(self.from, object.kind(), &object.id());
+                // An object that has another number here is inserted under that one, or at the end.
+                let here = lookup::number_of(self.from, object.kind(), &object.id());
                 if here.is_ok_and(|here| here.is_some_and(|here| here != number)) {
                     continue;
                 }
@@ -226,7 +224,7 @@ impl<'a> Walk<'a> {
         Ok(())
     }
 
-    /// Of the numbers up to `end` nothing is left.
+    /// Reports that nothing is left of the sequence numbers below `end`.
     fn lost(&mut self, end: u64) {
         let first = self.next.max(self.sound_until.saturating_add(1));
         if first < end {
@@ -235,14 +233,14 @@ impl<'a> Walk<'a> {
         self.next = self.next.max(end);
     }
 
-    /// Records that were refused, which is a memory of what came, and those that wait for their parents.
+    /// Inserts the memory of refused records, and the pending records.
     fn waiting(&mut self, watch: &mut Watch<'_>) -> Result<()> {
         let from = self.from;
-        for step in Readable::new(from, Column::RefusedByAge) {
+        for step in SalvageScan::new(from, Column::RefusedByAge) {
             let Some((key, id)) = self.replay.entry(Column::RefusedByAge, step?, watch)? else { continue };
             let id = RecordId(keys::last_id(&id)?);
-            // One that cannot be read is only forgotten, which the comparison tells of.
-            if let Ok(Some(flaw)) = read::refusal(from, &id) {
+            // An unreadable entry is only forgotten. The comparison reports it.
+            if let Ok(Some(flaw)) = lookup::refusal(from, &id) {
                 self.replay.remember(keys::number_at(&key, 0)?, &id, flaw)?;
             }
         }

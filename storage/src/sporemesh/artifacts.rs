@@ -20,11 +20,11 @@ const DIGITS: usize = 64;
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct ArtifactFile {
     pub path: PathBuf,
-    /// The hash that its name claims; none where the name is none.
+    /// The hash that its name claims. None when the name is no hash.
     pub cid: Option<Cid>,
 }
 
-/// Lists artifact files, folder by folder: at most [`LEVELS`] folders are open at once.
+/// Lists artifact files, folder by folder. At most [`LEVELS`] folders are open at once.
 #[derive(Debug)]
 pub struct ArtifactFiles {
     open: Vec<(PathBuf, fs::ReadDir)>,
@@ -40,14 +40,14 @@ impl ArtifactFiles {
     fn descend(&mut self, folder: &Path) -> Result<()> {
         match fs::read_dir(folder) {
             Ok(entries) => self.open.push((folder.to_owned(), entries)),
-            // Gone since its name was read, or never there.
+            // The folder was removed since its name was read, or never existed.
             Err(error) if error.kind() == ErrorKind::NotFound => {}
             Err(error) => return Err(SporemeshError::io("list", folder)(error)),
         }
         Ok(())
     }
 
-    /// The next file; none at the end.
+    /// The next file. None at the end.
     fn advance(&mut self) -> Result<Option<ArtifactFile>> {
         while let Some((folder, entries)) = self.open.last_mut() {
             let Some(entry) = entries.next() else {
@@ -75,7 +75,7 @@ impl Iterator for ArtifactFiles {
     fn next(&mut self) -> Option<Self::Item> {
         let next = self.advance();
         if next.is_err() {
-            // What cannot be listed now cannot be listed on the next call either.
+            // The next call could not list it either.
             self.open.clear();
         }
         next.transpose()

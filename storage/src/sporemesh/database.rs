@@ -1,10 +1,10 @@
-//! Opening a SQLite database that belongs to somebody else, perhaps to a process that is using
-//! it, without writing a byte beside it.
+//! Opens a SQLite database that belongs to another program, perhaps to one that is running, without writing a byte
+//! beside it.
 //!
-//! SQLite in its write-ahead mode makes a `-shm` file even to read, and a reader that may not
-//! would see the database without the log's newest transactions. So a database at rest (no log
-//! beside it) is opened as immutable, which takes no locks and makes no files, and its size and
-//! time are compared at the end. One with a log is copied with it, and the copy is opened.
+//! In its write-ahead mode, SQLite makes a `-shm` file even for reading. A reader that may not make it does not see
+//! the newest transactions in the log. A database without a log beside it is therefore opened as immutable, which
+//! takes no locks and makes no files, and its size and time are compared at the end. A database with a log is copied
+//! with its log, and the copy is opened.
 
 use std::{
     fs::{self, File},
@@ -21,37 +21,36 @@ use rusqlite::{Connection, OpenFlags};
 
 use super::{Result, SporemeshError};
 
-/// What may lie beside a database: the write-ahead log, and the journal of older modes.
+/// Endings of the files that may be beside a database: the write-ahead log, and the journal of older modes.
 const LOGS: [&str; 2] = ["-wal", "-journal"];
 
-/// Leading bytes of a log that tell one run of it from the next: a write-ahead log's header, whose
-/// salt changes whenever the log starts over.
+/// First bytes of a log: the header of a write-ahead log, whose salt changes whenever the log starts over.
 const LOG_HEAD: u64 = 32;
 
-/// Copies begun before giving up. The log starts over after about a thousand pages written, which
-/// takes a node minutes; a copy takes seconds.
+/// Copies made before giving up. The log starts over after about a thousand written pages, which takes a node
+/// minutes. A copy takes seconds.
 const ATTEMPTS: usize = 5;
 
-/// Pages kept in memory, in KiB: rows are read once, in about the order in which they lie.
+/// KiB of pages kept in memory. Rows are read once, in about the order in which they are stored.
 const CACHE_KIB: i32 = 8 << 10;
 
 static NEXT: AtomicU64 = AtomicU64::new(0);
 
-/// A database open for reading. Fields drop in this order: closed before its copy goes.
+/// A database open for reading. Fields drop in this order: the connection is closed before its copy is removed.
 pub struct Database {
     pub connection: Connection,
-    /// The file as it is called in the source, for messages.
+    /// The file's path in the source, for messages.
     pub path: PathBuf,
-    /// Its state when it was opened in place; none for a copy, which nobody changes.
+    /// The state of the files when the database was opened in place. None for a copy, which nobody changes.
     opened: Option<Stamp>,
-    _copy: Option<Scratch>,
+    _copy: Option<DatabaseCopy>,
 }
 
 impl Database {
-    /// Opens the database at `path`; none where there is no file.
+    /// Opens the database at `path`. None where there is no file.
     ///
     /// # Errors
-    /// [`SporemeshError::Busy`] when no whole copy could be made, and what SQLite says.
+    /// [`SporemeshError::Busy`] when no consistent copy could be made; errors of SQLite.
     pub fn open(path: &Path, scratch: &Path) -> Result<Option<Self>> {
         // SQLite looks for the log beside the file itself, not beside a link to it.
         let path = match fs::canonicalize(path) {
@@ -64,7 +63,7 @@ impl Database {
             if !stamp.in_use() {
                 return Self::in_place(path, stamp).map(Some);
             }
-            let copy = Scratch::new(scratch)?;
+            let copy = DatabaseCopy::new(scratch)?;
             let Some(copied) = copy.take(&path, &stamp)? else { continue };
             let flags = OpenFlags::SQLITE_OPEN_READ_WRITE | OpenFlags::SQLITE_OPEN_NO_MUTEX;
             let connection = Connection::open_with_flags(copied, flags).map_err(SporemeshError::sqlite(&path))?;
@@ -80,7 +79,7 @@ impl Database {
     }
 
     fn prepared(self) -> Result<Self> {
-        // The schema's own expressions, such as views, are somebody else's code.
+        // Expressions in the schema, such as views, are code of somebody else.
         let settings = [("cache_size", -CACHE_KIB), ("trusted_schema", 0), ("cell_size_check", 1)];
         for (name, value) in settings {
             self.connection.pragma_update(None, name, value).map_err(SporemeshError::sqlite(&self.path))?;
@@ -88,10 +87,10 @@ impl Database {
         Ok(self)
     }
 
-    /// Says, after the last row, whether what was read was one state of the database.
+    /// Checks, after the last row, that all rows were read from one state of the database.
     ///
     /// # Errors
-    /// [`SporemeshError::Busy`] when somebody wrote to it meanwhile.
+    /// [`SporemeshError::Busy`] when the database changed meanwhile.
     pub fn check_unchanged(&self) -> Result<()> {
         match &self.opened {
             Some(stamp) if *stamp != Stamp::of(&self.path)? => Err(SporemeshError::Busy(self.path.clone())),
@@ -107,7 +106,7 @@ struct Stamp {
     /// Seconds and nanoseconds.
     modified: (i64, i64),
     inode: u64,
-    /// The heads of those in [`LOGS`] that are there.
+    /// The first bytes of each file in [`LOGS`] that exists.
     logs: [Option<Vec<u8>>; 2],
 }
 
@@ -121,7 +120,7 @@ impl Stamp {
         Ok(Self { size: meta.len(), modified: (meta.mtime(), meta.mtime_nsec()), inode: meta.ino(), logs })
     }
 
-    /// A log that is there but empty belongs to a process that has just opened the database.
+    /// An empty log belongs to a process that has just opened the database.
     fn in_use(&self) -> bool {
         self.logs.iter().any(Option::is_some)
     }
@@ -144,7 +143,7 @@ fn beside(path: &Path, suffix: &str) -> PathBuf {
     name.into()
 }
 
-/// A file name as SQLite's URI, which alone can say that the file does not change.
+/// The file's name as a URI for SQLite. Only a URI can say that the file does not change.
 fn immutable(path: &Path) -> PathBuf {
     let mut uri = b"file:".to_vec();
     for &byte in path.as_os_str().as_bytes() {
@@ -157,25 +156,25 @@ fn immutable(path: &Path) -> PathBuf {
     std::ffi::OsString::from_vec(uri).into()
 }
 
-/// A folder for a copy, readable by its owner alone, that goes with it.
-struct Scratch(PathBuf);
+/// A folder for a copy, readable by its owner only. Dropping this value removes it.
+struct DatabaseCopy(PathBuf);
 
-impl Scratch {
+impl DatabaseCopy {
     fn new(within: &Path) -> Result<Self> {
         loop {
             let number = NEXT.fetch_add(1, Ordering::Relaxed);
             let path = within.join(format!("spore-import-{}-{number}", std::process::id()));
             match fs::DirBuilder::new().mode(0o700).create(&path) {
                 Ok(()) => return Ok(Self(path)),
-                // Left by a killed process of the same number.
+                // Left by a killed process with the same id.
                 Err(error) if error.kind() == ErrorKind::AlreadyExists => {}
                 Err(error) => return Err(SporemeshError::io("create", &path)(error)),
             }
         }
     }
 
-    /// Copies a database and then its log; none when the log started over meanwhile. While it did
-    /// not, it holds every page that was moved into the database during the copy.
+    /// Copies a database and then its log. None when the log started over meanwhile. Otherwise the log contains every
+    /// page that was moved into the database during the copy.
     fn take(&self, path: &Path, stamp: &Stamp) -> Result<Option<PathBuf>> {
         let target = self.0.join("copy.sqlite");
         fs::copy(path, &target).map_err(SporemeshError::io("copy", path))?;
@@ -192,10 +191,10 @@ impl Scratch {
     }
 }
 
-impl Drop for Scratch {
+impl Drop for DatabaseCopy {
     fn drop(&mut self) {
         if let Err(error) = fs::remove_dir_all(&self.0) {
-            tracing::warn!(path = %self.0.display(), %error, "a copied database stays behind");
+            tracing::warn!(path = %self.0.display(), %error, "could not remove the copy of a database");
         }
     }
 }

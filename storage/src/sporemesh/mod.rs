@@ -1,11 +1,11 @@
-//! Reading the data directory of a sporemesh node (the Python implementation): its SQLite
-//! databases as rows turned into signed objects, and its artifacts.
+//! Reads the data directory of a sporemesh node (the Python implementation): the rows of its SQLite databases as
+//! signed objects, and its artifacts.
 //!
-//! Nothing is written there, not even the helper files that SQLite makes beside a database: a
-//! database at rest is opened as immutable, one in use is copied first ([`database`]). What comes
-//! out is not verified; it goes through the same door as what peers send.
+//! Nothing is written there, not even the helper files that SQLite makes beside a database: a database that is not in
+//! use is opened as immutable, one in use is copied first ([`database`]). The objects are not verified here. They go
+//! through the ingest service like objects from peers.
 //!
-//! Never here: identities, configuration and peers, which are the node's to take over.
+//! Never here: identities, configuration and peers, which the node takes over.
 
 mod artifacts;
 mod database;
@@ -18,18 +18,18 @@ use std::path::{Path, PathBuf};
 use spore_protocol::{Kind, Reject, SignedObject};
 
 pub use artifacts::{ArtifactFile, ArtifactFiles};
-pub use rows::Rows;
+pub use rows::SourceRows;
 
 use database::Database;
 
-/// A source could not be read.
+/// Why a source could not be read.
 #[derive(Debug, thiserror::Error)]
 pub enum SporemeshError {
-    #[error("there is no data of a sporemesh node in {path}: name the directory that holds its `db` folder", path = .0.display())]
+    #[error("there is no data of a sporemesh node in {0}")]
     NotFound(PathBuf),
-    #[error("{path} cannot be read: {what}", path = path.display())]
+    #[error("{path} cannot be read: {what}")]
     Database { path: PathBuf, what: String },
-    #[error("{path} was being written: import again, which goes on where this ended", path = .0.display())]
+    #[error("{0} changed while it was read")]
     Busy(PathBuf),
     #[error("{what}: {source}")]
     Io { what: String, source: std::io::Error },
@@ -49,7 +49,7 @@ impl SporemeshError {
 
 type Result<T, E = SporemeshError> = std::result::Result<T, E>;
 
-/// Why a row gave no object.
+/// Why a row is no object.
 #[derive(Clone, Debug, PartialEq, thiserror::Error)]
 pub enum BadRow {
     #[error(transparent)]
@@ -61,7 +61,7 @@ pub enum BadRow {
 }
 
 impl BadRow {
-    /// Stable snake_case name.
+    /// A stable name in snake case.
     pub const fn code(&self) -> &'static str {
         match self {
             Self::Reject(reject) => reject.code(),
@@ -71,10 +71,10 @@ impl BadRow {
     }
 }
 
-/// One row of one table.
+/// One row of a table.
 #[derive(Debug)]
-pub struct Row {
-    /// What the table calls the object; a claim.
+pub struct SourceRow {
+    /// The object's id as the table claims it.
     pub id: String,
     pub object: std::result::Result<SignedObject, BadRow>,
 }
@@ -83,15 +83,15 @@ pub struct Row {
 #[derive(Clone, Debug)]
 pub struct Sporemesh {
     root: PathBuf,
-    /// Where databases in use are copied to, for as long as they are read.
+    /// The folder for copies of databases that are in use, while they are read.
     scratch: PathBuf,
 }
 
 impl Sporemesh {
-    /// The data directory `root`; copies, where they are needed, are made in the folder `scratch`.
+    /// Opens the data directory `root`. Copies are made in the folder `scratch`, where they are needed.
     ///
     /// # Errors
-    /// [`SporemeshError::NotFound`] where nothing of a sporemesh node is.
+    /// [`SporemeshError::NotFound`] where there is nothing of a sporemesh node.
     pub fn open(root: &Path, scratch: &Path) -> Result<Self> {
         let known = [root.join("db"), root.join("artifact"), root.join("identity").join("private_key")];
         if !known.iter().any(|path| path.exists()) {
@@ -104,12 +104,12 @@ impl Sporemesh {
         &self.root
     }
 
-    /// The rows that hold objects of this kind, parents mostly before their children; none where
-    /// there is no database for them.
+    /// The rows with objects of this kind, parents mostly before their children. None where there is no database for
+    /// them.
     ///
     /// # Errors
     /// When the database cannot be read.
-    pub fn rows(&self, kind: Kind) -> Result<Option<Rows>> {
+    pub fn rows(&self, kind: Kind) -> Result<Option<SourceRows>> {
         let file = match kind {
             Kind::Experiment => "graph.sqlite",
             Kind::Task => "task.sqlite",
@@ -117,11 +117,11 @@ impl Sporemesh {
             Kind::Profile => "profile.sqlite",
         };
         let database = Database::open(&self.root.join("db").join(file), &self.scratch)?;
-        database.map(|database| Rows::new(database, kind)).transpose().map(Option::flatten)
+        database.map(|database| SourceRows::new(database, kind)).transpose().map(Option::flatten)
     }
 
-    /// Tasks that the source's node derived from a root record, without a manifest. Our lineage
-    /// rules derive them again, so nothing of them is taken.
+    /// How many tasks the source's node derived from a root record, without a manifest. They are not read, because
+    /// our lineage rules derive them again.
     ///
     /// # Errors
     /// When the database cannot be read.
@@ -130,7 +130,7 @@ impl Sporemesh {
         database.map_or(Ok(0), |database| rows::derived_tasks(&database))
     }
 
-    /// Every artifact's file.
+    /// The files of all artifacts.
     ///
     /// # Errors
     /// When the folder cannot be listed.

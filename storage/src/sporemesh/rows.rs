@@ -1,8 +1,8 @@
-//! The tables' rows as signed objects.
+//! The rows of a table as signed objects.
 //!
-//! Rows come in pages of bounded size, ordered so that parents mostly precede their children: the
-//! order is worked out once, in a temporary table of row numbers that SQLite keeps on disk. Each
-//! row is then read by its number, so that one that is damaged harms no other.
+//! Rows are read in pages of bounded size, ordered so that parents are mostly before their children. The order is
+//! calculated once, in a temporary table of row numbers that SQLite keeps on disk. Each row is then read by its
+//! number, so that a damaged row does not affect others.
 
 use std::collections::{BTreeMap, VecDeque};
 
@@ -13,12 +13,12 @@ use spore_protocol::{
     object::MAX_OBJECT_BYTES,
 };
 
-use super::{BadRow, Result, Row, SporemeshError, database::Database};
+use super::{BadRow, Result, SourceRow, SporemeshError, database::Database};
 
 /// Most rows read at once.
 const PAGE_ROWS: usize = 256;
 
-/// Bytes of rows after which a page ends early: an object may have ten million.
+/// Bytes of rows after which a page ends. An object may have ten million bytes.
 const PAGE_BYTES: usize = 16 << 20;
 
 /// The temporary table of row numbers, in reading order.
@@ -63,15 +63,15 @@ const PROFILE: [&str; 10] = [
     "schema_version",
 ];
 
-/// Columns that older databases lack, and what their rows mean by that.
+/// Columns that older databases do not have, and the value that their rows have implicitly.
 const LATER: [(&str, Cell); 2] = [("task_id", Cell::Text(String::new())), ("version", Cell::Integer(1))];
 
-/// How a table tells of its objects.
-struct Table {
+/// How a table contains objects.
+struct SourceTable {
     name: &'static str,
     filter: &'static str,
     order: &'static str,
-    /// The column that names the object.
+    /// The column with the object's id.
     id: &'static str,
     columns: &'static [&'static str],
     read: fn(Cells) -> std::result::Result<SignedObject, BadRow>,
@@ -80,7 +80,7 @@ struct Table {
 /// A row's columns by name.
 type Cells = BTreeMap<&'static str, Cell>;
 
-impl Table {
+impl SourceTable {
     const fn of(kind: Kind) -> Self {
         match kind {
             Kind::Experiment => Self {
@@ -119,23 +119,23 @@ impl Table {
     }
 }
 
-/// The rows of one table. An error ends it.
-pub struct Rows {
+/// The rows of one table. The first error ends it.
+pub struct SourceRows {
     database: Database,
-    table: Table,
-    /// The columns that are there.
+    table: SourceTable,
+    /// The columns that the table has.
     columns: Vec<&'static str>,
     total: u64,
-    /// The number, in the order, of the last row read.
+    /// The place, in the order, of the last row read.
     last: i64,
-    page: VecDeque<Row>,
+    page: VecDeque<SourceRow>,
     ended: bool,
 }
 
-impl Rows {
-    /// None where the database has no such table: its node never opened it.
+impl SourceRows {
+    /// None where the database has no such table, because its node never opened it.
     pub(super) fn new(database: Database, kind: Kind) -> Result<Option<Self>> {
-        let table = Table::of(kind);
+        let table = SourceTable::of(kind);
         let failed = || SporemeshError::sqlite(&database.path);
         let present = columns_of(&database.connection, table.name).map_err(failed())?;
         if present.is_empty() {
@@ -158,7 +158,7 @@ impl Rows {
         Ok(Some(Self { database, table, columns, total, last: 0, page: VecDeque::new(), ended: false }))
     }
 
-    /// How many rows there are in all.
+    /// How many rows there are.
     pub fn total(&self) -> u64 {
         self.total
     }
@@ -185,7 +185,7 @@ impl Rows {
                 Ok(taken) => (self.read_cells(&mut cells, number).and_then(self.table.read), taken),
                 Err(bad) => (Err(bad), 0),
             };
-            self.page.push_back(Row { id: name_of(&mut named, number), object });
+            self.page.push_back(SourceRow { id: name_of(&mut named, number), object });
             self.last = place;
             bytes += taken;
             if bytes >= PAGE_BYTES {
@@ -210,8 +210,8 @@ impl Rows {
     }
 }
 
-impl Iterator for Rows {
-    type Item = Result<Row>;
+impl Iterator for SourceRows {
+    type Item = Result<SourceRow>;
 
     fn next(&mut self) -> Option<Self::Item> {
         if self.page.is_empty() && !self.ended {
@@ -226,7 +226,7 @@ impl Iterator for Rows {
     }
 }
 
-/// Tasks without a manifest.
+/// How many tasks have no manifest.
 pub(super) fn derived_tasks(database: &Database) -> Result<u64> {
     let failed = || SporemeshError::sqlite(&database.path);
     if columns_of(&database.connection, "task").map_err(failed())?.is_empty() {
@@ -238,14 +238,14 @@ pub(super) fn derived_tasks(database: &Database) -> Result<u64> {
     Ok(count.unsigned_abs())
 }
 
-/// A table's columns; none when there is no such table.
+/// A table's columns. Empty when there is no such table.
 fn columns_of(connection: &Connection, table: &str) -> rusqlite::Result<Vec<String>> {
     let mut statement = connection.prepare("SELECT name FROM pragma_table_info(?)")?;
     let names = statement.query_map([table], |row| row.get(0))?;
     names.collect()
 }
 
-/// A row's size in bytes, without having it in memory.
+/// A row's size in bytes, without reading it into memory.
 fn measured(statement: &mut Statement<'_>, number: i64) -> std::result::Result<usize, BadRow> {
     let size: rusqlite::Result<i64> = statement.query_row([number], |row| row.get(0));
     let size = size.map_err(|error| BadRow::Unreadable(error.to_string()))?;
@@ -253,9 +253,9 @@ fn measured(statement: &mut Statement<'_>, number: i64) -> std::result::Result<u
     if size > MAX_OBJECT_BYTES { Err(Reject::TooLarge { size, limit: MAX_OBJECT_BYTES }.into()) } else { Ok(size) }
 }
 
-/// What the table calls the object, or the row's number where it cannot be read.
+/// The object's id as the table claims it, or the row's number where the id cannot be read.
 fn name_of(statement: &mut Statement<'_>, number: i64) -> String {
-    /// Longer text is no id and would only fill a report.
+    /// Longer text is no id, and would only fill a report.
     const LONGEST: usize = 100;
     let name = statement.query_row([number], |row| {
         let text = row.get_ref(0)?;
@@ -264,7 +264,7 @@ fn name_of(statement: &mut Statement<'_>, number: i64) -> String {
     name.optional().ok().flatten().flatten().unwrap_or_else(|| format!("row {number}"))
 }
 
-/// An object that lies in a column as JSON text.
+/// An object that is in a column as JSON text.
 fn from_text(kind: Kind, column: &'static str, mut cells: Cells) -> std::result::Result<SignedObject, BadRow> {
     match cells.remove(column) {
         Some(Cell::Text(text)) => Ok(SignedObject::from_json(text.as_bytes(), Some(kind))?),
@@ -272,7 +272,7 @@ fn from_text(kind: Kind, column: &'static str, mut cells: Cells) -> std::result:
     }
 }
 
-/// The columns as an object's fields. Types are the protocol's to judge.
+/// The columns as an object's fields. The protocol checks their types.
 fn fields(cells: Cells) -> std::result::Result<Map, BadRow> {
     let field = |(column, cell): (&'static str, Cell)| {
         let value = match cell {
@@ -288,7 +288,7 @@ fn fields(cells: Cells) -> std::result::Result<Map, BadRow> {
     cells.into_iter().map(field).collect()
 }
 
-/// A record out of its columns.
+/// A record made from its columns.
 fn experiment(cells: Cells) -> std::result::Result<SignedObject, BadRow> {
     Ok(SignedObject::Experiment(Signed::from_any_spelling(Value::Object(fields(cells)?))?))
 }

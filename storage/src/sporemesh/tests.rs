@@ -1,4 +1,4 @@
-//! Databases as the Python implementation makes them, and what comes out of them.
+//! Databases as the Python implementation makes them, and the objects read from them.
 
 use std::{
     collections::BTreeMap,
@@ -12,7 +12,7 @@ use sha2::{Digest, Sha256};
 use spore_protocol::{Cid, Goal, Kind, Record, Signed, SignedObject, Verified, json::Value};
 use tempfile::TempDir;
 
-use super::{Row, Sporemesh, SporemeshError};
+use super::{SourceRow, Sporemesh, SporemeshError};
 use crate::tests::objects::{identity, manifest, profile, record, sign, task_of, verification};
 
 const EXPERIMENT: &str = "CREATE TABLE IF NOT EXISTS experiment (
@@ -40,13 +40,13 @@ const PROFILE: &str = "CREATE TABLE IF NOT EXISTS node_profile (
     avatar_url TEXT NOT NULL, donation_address TEXT NOT NULL, timestamp INTEGER NOT NULL, signature TEXT NOT NULL,
     schema_version INTEGER NOT NULL DEFAULT 1);";
 
-/// A data directory being written, and a folder for copies.
-struct Source {
+/// A data directory that a test fills, and a folder for copies.
+struct SourceDir {
     dir: TempDir,
     scratch: TempDir,
 }
 
-impl Source {
+impl SourceDir {
     fn new() -> Self {
         let source = Self { dir: tempfile::tempdir().unwrap(), scratch: tempfile::tempdir().unwrap() };
         fs::create_dir(source.dir.path().join("db")).unwrap();
@@ -57,11 +57,11 @@ impl Source {
         self.dir.path().join("db").join(name)
     }
 
-    /// As the reference opens it; closed, it leaves no log.
+    /// Opens a database as the reference does. It leaves no log when it is closed.
     fn database(&self, name: &str, schema: &str) -> Connection {
         let connection = Connection::open(self.file(name)).unwrap();
         connection.pragma_update(None, "journal_mode", "WAL").unwrap();
-        // As in Python, whatever this SQLite was compiled with.
+        // As in Python, whatever the default of this SQLite is.
         connection.pragma_update(None, "foreign_keys", 0).unwrap();
         connection.execute_batch(schema).unwrap();
         connection
@@ -75,7 +75,7 @@ impl Source {
         Sporemesh::open(self.dir.path(), self.scratch.path()).unwrap()
     }
 
-    fn rows(&self, kind: Kind) -> Vec<Row> {
+    fn rows(&self, kind: Kind) -> Vec<SourceRow> {
         self.open().rows(kind).unwrap().unwrap().map(Result::unwrap).collect()
     }
 
@@ -83,7 +83,7 @@ impl Source {
         self.rows(kind).into_iter().map(|row| row.object.unwrap()).collect()
     }
 
-    /// Every file below, with its bytes' hash, its mode and its time.
+    /// Every file in the directory, with the hash of its bytes, its mode and its time.
     fn state(&self) -> BTreeMap<PathBuf, (String, u32, std::time::SystemTime)> {
         fn walk(folder: &Path, found: &mut BTreeMap<PathBuf, (String, u32, std::time::SystemTime)>) {
             for entry in fs::read_dir(folder).unwrap() {
@@ -107,7 +107,7 @@ impl Source {
     }
 }
 
-/// Writes a record into its columns, its task as the reference's own backfill leaves it.
+/// Writes a record into its columns, with the task that the reference's backfill gives it.
 fn put(connection: &Connection, record: &Signed<Record>, task: &str) {
     connection
         .execute(
@@ -152,7 +152,7 @@ fn spelled(metric: &Value, memory: &Value) -> Signed<Record> {
     map.insert("val_bpb".into(), metric.clone());
     map.insert("peak_vram_mb".into(), memory.clone());
     let canonical = Value::Object(map).canonical();
-    // Rows are not verified here, so any signature serves.
+    // Rows are not verified here, so any signature will do.
     Signed::from_canonical(canonical.as_bytes(), [7; 64]).unwrap()
 }
 
@@ -163,8 +163,8 @@ fn family() -> (Verified<Record>, Verified<Record>) {
 }
 
 #[test]
-fn records_come_back_as_they_were_signed() {
-    let source = Source::new();
+fn records_are_read_as_they_were_signed() {
+    let source = SourceDir::new();
     let manifest = manifest(1, Goal::Minimize);
     let task = task_of(&manifest);
     let (old, _) = family();
@@ -180,8 +180,8 @@ fn records_come_back_as_they_were_signed() {
 }
 
 #[test]
-fn a_number_is_spelled_as_the_id_wants_it() {
-    let source = Source::new();
+fn number_is_spelled_as_the_id_requires() {
+    let source = SourceDir::new();
     let graph = source.graph();
     let spellings = [Value::Float(2.0), Value::Int(2)];
     let mut made: Vec<_> =
@@ -200,8 +200,8 @@ fn a_number_is_spelled_as_the_id_wants_it() {
 }
 
 #[test]
-fn a_database_from_before_there_were_tasks_is_read() {
-    let source = Source::new();
+fn database_without_tasks_is_read() {
+    let source = SourceDir::new();
     let (root, child) = family();
     let graph = source.graph();
     put(&graph, &root, "");
@@ -216,7 +216,7 @@ fn a_database_from_before_there_were_tasks_is_read() {
 
 #[test]
 fn parents_come_before_children_over_many_pages() {
-    let source = Source::new();
+    let source = SourceDir::new();
     let graph = source.graph();
     let mut chain = vec![sign(1, &record(1, None, None, 4.0, 1000))];
     for number in 1..600 {
@@ -235,8 +235,8 @@ fn parents_come_before_children_over_many_pages() {
 }
 
 #[test]
-fn tasks_events_and_profiles_come_from_their_own_tables() {
-    let source = Source::new();
+fn tasks_events_and_profiles_are_read_from_their_own_tables() {
+    let source = SourceDir::new();
     let manifest = manifest(1, Goal::Maximize);
     let tasks = source.database("task.sqlite", TASK);
     let insert = "INSERT INTO task (task_id, name, source, manifest_json) VALUES (?, ?, ?, ?)";
@@ -270,8 +270,8 @@ fn tasks_events_and_profiles_come_from_their_own_tables() {
 }
 
 #[test]
-fn each_bad_row_is_named_and_harms_no_other() {
-    let source = Source::new();
+fn bad_rows_are_reported_and_do_not_affect_others() {
+    let source = SourceDir::new();
     let (root, child) = family();
     let graph = source.graph();
     put(&graph, &root, "");
@@ -290,21 +290,21 @@ fn each_bad_row_is_named_and_harms_no_other() {
     copy(&"long".repeat(99), 8, "val_bpb = 0.5");
     drop(graph);
     let rows = source.rows(Kind::Experiment);
-    let told: Vec<_> =
+    let reported: Vec<_> =
         rows.iter().map(|row| (row.id.as_str(), row.object.as_ref().err().map(|bad| bad.code()))).collect();
-    assert_eq!((told[0].1, told[1].1), (None, None));
-    // `node_id` is no key any more, which is seen before the id is.
-    assert_eq!(told[2], ("altered", Some("wrong_type")));
-    assert_eq!(told[3], ("infinite", Some("bad_column")));
-    assert_eq!(told[4], ("not text", Some("unreadable_row")));
-    assert_eq!(told[5], ("bytes", Some("bad_column")));
-    assert_eq!(told[6], ("huge", Some("too_large")));
-    assert!(told[7].0.starts_with("row "), "{}", told[7].0);
+    assert_eq!((reported[0].1, reported[1].1), (None, None));
+    // The altered `node_id` is no key any more, which is checked before the id.
+    assert_eq!(reported[2], ("altered", Some("wrong_type")));
+    assert_eq!(reported[3], ("infinite", Some("bad_column")));
+    assert_eq!(reported[4], ("not text", Some("unreadable_row")));
+    assert_eq!(reported[5], ("bytes", Some("bad_column")));
+    assert_eq!(reported[6], ("huge", Some("too_large")));
+    assert!(reported[7].0.starts_with("row "), "{}", reported[7].0);
 }
 
 #[test]
-fn a_changed_row_is_told_with_the_hash_that_it_has() {
-    let source = Source::new();
+fn changed_row_is_reported_as_an_id_mismatch() {
+    let source = SourceDir::new();
     let (root, _) = family();
     let graph = source.graph();
     put(&graph, &root, "");
@@ -316,8 +316,8 @@ fn a_changed_row_is_told_with_the_hash_that_it_has() {
 }
 
 #[test]
-fn nothing_is_written_beside_a_database_at_rest() {
-    let source = Source::new();
+fn reading_an_unused_database_writes_nothing_beside_it() {
+    let source = SourceDir::new();
     let (root, _) = family();
     put(&source.graph(), &root, "");
     let before = source.state();
@@ -331,8 +331,8 @@ fn nothing_is_written_beside_a_database_at_rest() {
 }
 
 #[test]
-fn a_running_nodes_newest_rows_are_read_and_its_files_left_alone() {
-    let source = Source::new();
+fn newest_rows_of_a_running_node_are_read_without_changing_its_files() {
+    let source = SourceDir::new();
     let (root, child) = family();
     put(&source.graph(), &root, "");
     let running = source.graph();
@@ -343,11 +343,11 @@ fn a_running_nodes_newest_rows_are_read_and_its_files_left_alone() {
     let rows = source.open().rows(Kind::Experiment).unwrap().unwrap();
     assert_eq!(source.copies(), 1);
     assert_eq!(rows.total(), 2);
-    // The node goes on while the copy is read.
+    // The node continues while the copy is read.
     put(&running, &sign(1, &record(1, None, Some(&child), 4.0, 300)), "");
     let ids: Vec<_> = rows.map(|row| row.unwrap().object.unwrap().id()).collect();
     assert_eq!(ids, [root.id(), child.id()]);
-    assert_eq!(source.copies(), 0, "the copy goes with its reader");
+    assert_eq!(source.copies(), 0, "the reader removes its copy");
     let after = source.state();
     assert_eq!(before.keys().collect::<Vec<_>>(), after.keys().collect::<Vec<_>>());
     assert_eq!(source.objects(Kind::Experiment).len(), 3);
@@ -355,8 +355,8 @@ fn a_running_nodes_newest_rows_are_read_and_its_files_left_alone() {
 }
 
 #[test]
-fn a_database_that_changes_while_it_is_read_in_place_is_told_of() {
-    let source = Source::new();
+fn database_that_changes_while_it_is_read_in_place_is_reported() {
+    let source = SourceDir::new();
     let (root, child) = family();
     put(&source.graph(), &root, "");
     let mut rows = source.open().rows(Kind::Experiment).unwrap().unwrap();
@@ -367,8 +367,8 @@ fn a_database_that_changes_while_it_is_read_in_place_is_told_of() {
 }
 
 #[test]
-fn what_is_no_database_is_named() {
-    let source = Source::new();
+fn file_that_is_no_database_is_named() {
+    let source = SourceDir::new();
     fs::write(source.file("graph.sqlite"), "no database at all, but long enough to look at").unwrap();
     let error = source.open().rows(Kind::Experiment).err().unwrap().to_string();
     assert!(error.contains("graph.sqlite"), "{error}");
@@ -381,7 +381,7 @@ fn what_is_no_database_is_named() {
 }
 
 #[test]
-fn a_directory_may_have_any_name() {
+fn directory_may_have_any_name() {
     let scratch = tempfile::tempdir().unwrap();
     let dir = scratch.path().join("100% of #1? \u{fc}");
     fs::create_dir_all(dir.join("db")).unwrap();
@@ -394,8 +394,8 @@ fn a_directory_may_have_any_name() {
 }
 
 #[test]
-fn artifacts_are_found_where_the_reference_looks_for_them() {
-    let source = Source::new();
+fn artifacts_are_found_where_the_reference_stores_them() {
+    let source = SourceDir::new();
     let root = source.dir.path().join("artifact");
     let cid = Cid::of(b"script").to_string();
     let folder = root.join(&cid[..2]).join(&cid[2..4]);

@@ -1,4 +1,4 @@
-//! Backups beside a working store, and stores made of them.
+//! Backups of a store that is in use, and stores restored from them.
 
 use std::{
     fs,
@@ -8,7 +8,10 @@ use std::{
 
 use spore_protocol::{Cid, Goal, VerifiedObject};
 
-use super::objects::{manifest, record, sign, task_of};
+use super::{
+    findings,
+    objects::{manifest, record, sign, task_of},
+};
 use crate::{GcPlan, RestorePlan, Stage, Store, StoreError, unwatched};
 
 fn records(from: u64, to: u64) -> Vec<VerifiedObject> {
@@ -17,7 +20,7 @@ fn records(from: u64, to: u64) -> Vec<VerifiedObject> {
 }
 
 #[test]
-fn backups_grow_by_what_is_new_and_each_can_be_restored() {
+fn backups_copy_only_new_files_and_each_can_be_restored() {
     let dir = tempfile::tempdir().unwrap();
     let folder = tempfile::tempdir().unwrap();
     assert!(matches!(Store::backups(folder.path()), Err(StoreError::NoBackup(_))));
@@ -29,7 +32,7 @@ fn backups_grow_by_what_is_new_and_each_can_be_restored() {
     store.pin(&large).unwrap();
     let first = store.backup(folder.path(), 5, &mut unwatched).unwrap();
     assert_eq!((first.artifacts_copied, first.artifact_bytes_copied), (2, 6 + (3 << 20)));
-    // Not flushed: the log is in the backup too.
+    // Not flushed: a backup contains the write-ahead log, too.
     store.insert(&records(200, 210), 2).unwrap();
     let second = store.backup(folder.path(), 5, &mut unwatched).unwrap();
     assert_eq!((second.artifacts_copied, second.backup.id), (0, first.backup.id + 1));
@@ -44,16 +47,16 @@ fn backups_grow_by_what_is_new_and_each_can_be_restored() {
         assert_eq!((report.artifacts_copied, report.sequence), (2, count));
         let restored = Store::open(target.path()).unwrap();
         assert_eq!((restored.counts().unwrap().experiments, restored.lost_changes()), (count, None));
-        assert_eq!(restored.check().unwrap(), Vec::<String>::new());
+        assert_eq!(findings(&restored), Vec::<String>::new());
         assert_eq!(restored.artifact(&script).unwrap().unwrap(), b"script");
         assert_eq!((restored.verify_artifact(&large).unwrap(), restored.pins().unwrap()), (true, vec![large]));
     }
     let third = store.backup(folder.path(), 1, &mut unwatched).unwrap();
-    assert_eq!(Store::backups(folder.path()).unwrap(), [third.backup], "only as many as are to be kept");
+    assert_eq!(Store::backups(folder.path()).unwrap(), [third.backup], "only as many as requested are kept");
 }
 
 #[test]
-fn everything_that_may_run_beside_a_writer_does() {
+fn upkeep_runs_beside_a_writer() {
     let dir = tempfile::tempdir().unwrap();
     let folder = tempfile::tempdir().unwrap();
     let store = Store::open(dir.path()).unwrap();
@@ -70,7 +73,7 @@ fn everything_that_may_run_beside_a_writer_does() {
             at
         });
         for _ in 0..3 {
-            assert_eq!(store.check().unwrap(), Vec::<String>::new());
+            assert_eq!(findings(&store), Vec::<String>::new());
             store.backup(folder.path(), 2, &mut unwatched).unwrap();
             store.compact(&mut unwatched).unwrap();
             let files = store.verify_files(&mut unwatched).unwrap();
@@ -86,12 +89,12 @@ fn everything_that_may_run_beside_a_writer_does() {
     let target = tempfile::tempdir().unwrap();
     Store::restore(folder.path(), target.path(), RestorePlan::default(), &mut unwatched).unwrap();
     let restored = Store::open(target.path()).unwrap();
-    assert_eq!((restored.check().unwrap(), restored.lost_changes()), (vec![], None));
+    assert_eq!((findings(&restored), restored.lost_changes()), (vec![], None));
     assert!((100..=written).contains(&restored.counts().unwrap().experiments));
 }
 
 #[test]
-fn a_store_is_replaced_only_when_told_and_keeps_counting() {
+fn restore_replaces_a_store_only_on_request_and_keeps_its_sequence() {
     let dir = tempfile::tempdir().unwrap();
     let folder = tempfile::tempdir().unwrap();
     let store = Store::open(dir.path()).unwrap();
@@ -108,14 +111,14 @@ fn a_store_is_replaced_only_when_told_and_keeps_counting() {
     assert_eq!(restore(true).unwrap().sequence, 15);
     let store = Store::open(dir.path()).unwrap();
     assert_eq!((store.counts().unwrap().experiments, store.sequence()), (10, 15));
-    assert_eq!(store.lost_changes(), Some(11..=15), "what came after the backup is told of");
+    assert_eq!(store.lost_changes(), Some(11..=15), "changes after the backup are reported as lost");
     let report = store.insert(&records(10, 15), 1).unwrap();
     assert_eq!(report.changes[0].sequence, 16);
-    assert_eq!(store.check().unwrap(), Vec::<String>::new());
+    assert_eq!(findings(&store), Vec::<String>::new());
 }
 
 #[test]
-fn a_damaged_backup_is_refused_and_damaged_artifacts_are_left_out() {
+fn damaged_backup_is_refused_and_damaged_artifacts_are_left_out() {
     let dir = tempfile::tempdir().unwrap();
     let folder = tempfile::tempdir().unwrap();
     let store = Store::open(dir.path()).unwrap();
@@ -142,7 +145,7 @@ fn a_damaged_backup_is_refused_and_damaged_artifacts_are_left_out() {
 }
 
 #[test]
-fn a_backup_that_is_stopped_leaves_those_before_it() {
+fn cancelled_backup_leaves_earlier_ones() {
     let dir = tempfile::tempdir().unwrap();
     let folder = tempfile::tempdir().unwrap();
     let store = Store::open(dir.path()).unwrap();
@@ -160,14 +163,14 @@ fn a_backup_that_is_stopped_leaves_those_before_it() {
 }
 
 #[test]
-fn a_backup_folder_is_not_read_while_it_is_written() {
+fn backup_folder_is_locked_while_it_is_written() {
     let dir = tempfile::tempdir().unwrap();
     let folder = tempfile::tempdir().unwrap();
     let store = Store::open(dir.path()).unwrap();
     store.put_artifact(b"script").unwrap();
     let target = tempfile::tempdir().unwrap();
     let mut refused = 0;
-    let mut watch = |progress: crate::Progress| {
+    let mut watch = |progress: crate::StageProgress| {
         if progress.stage == Stage::Artifacts {
             let plan = RestorePlan::default();
             let restored = Store::restore(folder.path(), target.path(), plan, &mut unwatched);

@@ -1,5 +1,5 @@
-//! A disk that rots: bytes flipped in a table, tables and logs cut short, lists destroyed. Each is
-//! noticed, named, never served, and repaired.
+//! Damage on disk: bytes flipped in a table, tables and logs cut short, lists of tables destroyed. Each is noticed,
+//! named, never served, and repaired.
 
 use std::{
     fs,
@@ -8,13 +8,16 @@ use std::{
 
 use spore_protocol::{Goal, Kind, ObjectId, Record, RecordId, Verified, VerifiedObject};
 
-use super::objects::{manifest, profile, record, sign, task_of, verification};
-use crate::{Fault, Store, StoreError, columns::Column, repair::swap, unwatched};
+use super::{
+    findings,
+    objects::{manifest, profile, record, sign, task_of, verification},
+};
+use crate::{Damage, Fault, Store, StoreError, columns::Column, layout, unwatched};
 
 /// Seconds between two batches of a [`stored`] store.
 const MONTH: u64 = 30 * 24 * 3600;
 
-/// When it is repaired, long after everything came.
+/// The time of the repair, long after all objects arrived.
 const NOW: u64 = 100 * MONTH;
 
 /// A tree of records with texts that do not compress, their task, events and a profile.
@@ -37,7 +40,7 @@ fn history(records: usize) -> Vec<VerifiedObject> {
     objects
 }
 
-/// An open store of `objects`, which are in its log alone.
+/// An open store of `objects`, which are in its write-ahead log only.
 fn open(objects: &[VerifiedObject]) -> (tempfile::TempDir, Store) {
     let dir = tempfile::tempdir().unwrap();
     let store = Store::open(dir.path()).unwrap();
@@ -47,7 +50,7 @@ fn open(objects: &[VerifiedObject]) -> (tempfile::TempDir, Store) {
     (dir, store)
 }
 
-/// A store of `objects` as a crash leaves it: one that is closed has nothing in its log.
+/// A store of `objects` as a crash leaves it. A closed store has nothing in its write-ahead log.
 fn crashed(objects: &[VerifiedObject]) -> tempfile::TempDir {
     let (dir, _store) = open(objects);
     copied(dir.path())
@@ -55,36 +58,36 @@ fn crashed(objects: &[VerifiedObject]) -> tempfile::TempDir {
 
 fn copied(dir: &Path) -> tempfile::TempDir {
     let copy = tempfile::tempdir().unwrap();
-    let database = swap::database(copy.path());
+    let database = layout::database(copy.path());
     fs::create_dir_all(&database).unwrap();
-    for file in fs::read_dir(swap::database(dir)).unwrap() {
+    for file in fs::read_dir(layout::database(dir)).unwrap() {
         let file = file.unwrap();
         fs::copy(file.path(), database.join(file.file_name())).unwrap();
     }
     copy
 }
 
-/// A store of `objects`, closed.
+/// A closed store of `objects`.
 fn stored(objects: &[VerifiedObject]) -> tempfile::TempDir {
     let (dir, store) = open(objects);
     store.compact(&mut unwatched).unwrap();
     dir
 }
 
-/// The largest table of a column.
+/// The path of a column's largest table.
 fn table(dir: &Path, column: Column) -> PathBuf {
     let store = Store::open_read_only(dir).unwrap();
     let files = store.database().raw().live_files().unwrap();
     let of_column = files.into_iter().filter(|file| file.column_family_name == column.name());
     let name = of_column.max_by_key(|file| file.size).unwrap().name;
-    swap::database(dir).join(name.trim_start_matches('/'))
+    layout::database(dir).join(name.trim_start_matches('/'))
 }
 
-/// The newest file of a kind in the database's folder.
+/// The newest file in the database's folder whose name fits.
 fn newest(dir: &Path, fits: impl Fn(&str) -> bool) -> PathBuf {
     let names =
-        fs::read_dir(swap::database(dir)).unwrap().map(|entry| entry.unwrap().file_name().into_string().unwrap());
-    swap::database(dir).join(names.filter(|name| fits(name)).max().unwrap())
+        fs::read_dir(layout::database(dir)).unwrap().map(|entry| entry.unwrap().file_name().into_string().unwrap());
+    layout::database(dir).join(names.filter(|name| fits(name)).max().unwrap())
 }
 
 fn flip(path: &Path, at: u64) {
@@ -106,7 +109,7 @@ fn name(path: &Path) -> String {
     path.file_name().unwrap().to_str().unwrap().to_owned()
 }
 
-/// The objects that are not in the store; those that are, are right.
+/// The objects that are not in the store. Checks those that are.
 fn missing(store: &Store, objects: &[VerifiedObject]) -> Vec<ObjectId> {
     let mut missing = Vec::new();
     for object in objects {
@@ -118,19 +121,19 @@ fn missing(store: &Store, objects: &[VerifiedObject]) -> Vec<ObjectId> {
     missing
 }
 
-/// What peers do: they send what is not here. Then everything is, and every index right.
+/// Inserts the missing objects, as peers send them. Then all objects are stored, and the store is sound.
 fn refill(store: &Store, objects: &[VerifiedObject]) {
     let before = store.sequence();
     let gone = missing(store, objects);
     let again: Vec<_> = objects.iter().filter(|object| gone.contains(&object.id())).cloned().collect();
     let report = store.insert(&again, 5_000).unwrap();
-    assert!(report.changes.iter().all(|change| change.sequence > before), "no number is given twice");
+    assert!(report.changes.iter().all(|change| change.sequence > before), "no sequence number is used twice");
     assert_eq!(missing(store, objects), []);
-    assert_eq!((store.pending_count().unwrap(), store.check().unwrap()), (0, vec![]));
+    assert_eq!((store.pending_count().unwrap(), findings(store)), (0, vec![]));
 }
 
 #[test]
-fn a_flipped_block_is_named_never_served_and_what_it_held_comes_back() {
+fn flipped_block_is_reported_never_served_and_repaired() {
     let objects = history(600);
     let dir = stored(&objects);
     let before = Store::open(dir.path()).unwrap().sequence();
@@ -150,7 +153,7 @@ fn a_flipped_block_is_named_never_served_and_what_it_held_comes_back() {
     let files = store.verify_files(&mut unwatched).unwrap();
     let [damaged] = files.damaged.as_slice() else { panic!("{files:?}") };
     assert_eq!((damaged.column.as_str(), damaged.file.clone()), ("objects", Some(name(&table))));
-    let check = store.check_with(&mut unwatched).unwrap();
+    let check = store.check(&mut unwatched).unwrap();
     let named = check.findings.iter().filter(|finding| finding.column == "objects").count();
     assert!(named >= unreadable, "{:?}", check.findings);
     drop(store);
@@ -160,14 +163,14 @@ fn a_flipped_block_is_named_never_served_and_what_it_held_comes_back() {
     assert_eq!(lost, unreadable);
     assert!(report.kept.is_some_and(|kept| kept.is_dir()));
     let store = Store::open(dir.path()).unwrap();
-    assert_eq!(store.check().unwrap(), Vec::<String>::new());
+    assert_eq!(findings(&store), Vec::<String>::new());
     assert_eq!(missing(&store, &objects).len() as u64, unreadable as u64 + store.pending_count().unwrap());
     assert!(store.sequence() >= before);
     refill(&store, &objects);
 }
 
 #[test]
-fn what_is_lost_is_taken_from_the_newest_backup() {
+fn repair_takes_lost_objects_from_the_newest_backup() {
     let objects = history(300);
     let dir = stored(&objects);
     let backup = tempfile::tempdir().unwrap();
@@ -185,29 +188,29 @@ fn what_is_lost_is_taken_from_the_newest_backup() {
     assert_eq!((report.faults.len(), report.objects), (0, objects.len() as u64), "{:?}", report.faults);
     assert!(report.from_backup >= 3 && report.damaged_files.len() == 3);
     let store = Store::open(dir.path()).unwrap();
-    assert_eq!(summaries(&store), before, "numbers and times of arrival too");
-    assert_eq!((missing(&store, &objects), store.check().unwrap()), (vec![], vec![]));
+    assert_eq!(summaries(&store), before, "sequence numbers and times of arrival too");
+    assert_eq!((missing(&store, &objects), findings(&store)), (vec![], vec![]));
 }
 
 #[test]
-fn a_damaged_index_is_computed_again_without_loss() {
+fn damaged_index_is_computed_again_without_loss() {
     let objects = history(400);
     for column in [Column::Timeline, Column::Records, Column::Log] {
         let dir = stored(&objects);
         let table = table(dir.path(), column);
         flip(&table, length(&table) / 3);
         let store = Store::open(dir.path()).unwrap();
-        let findings = store.check_with(&mut unwatched).unwrap().findings;
-        assert!(findings.iter().any(|finding| finding.column == column.name()), "{column:?}: {findings:?}");
+        let reported = store.check(&mut unwatched).unwrap().findings;
+        assert!(reported.iter().any(|finding| finding.column == column.name()), "{column:?}: {reported:?}");
         drop(store);
         Store::repair(dir.path(), None, NOW, &mut unwatched).unwrap();
         let store = Store::open(dir.path()).unwrap();
-        assert_eq!((missing(&store, &objects), store.check().unwrap()), (vec![], vec![]), "{column:?}");
+        assert_eq!((missing(&store, &objects), findings(&store)), (vec![], vec![]), "{column:?}");
     }
 }
 
 #[test]
-fn a_table_cut_short_is_named_when_the_store_is_opened_and_repaired() {
+fn table_cut_short_is_named_at_the_start_and_repaired() {
     let objects = history(300);
     for column in [Column::Objects, Column::Frontier] {
         let dir = stored(&objects);
@@ -221,13 +224,13 @@ fn a_table_cut_short_is_named_when_the_store_is_opened_and_repaired() {
         assert_eq!(report.damaged_files[0].file, Some(name(&table)), "{:?}", report.damaged_files);
         assert_eq!(report.fault_count > 0, column == Column::Objects, "{:?}", report.faults);
         let changed = report.kept.unwrap().join("REPAIRING").exists();
-        assert_eq!(changed, column == Column::Objects, "what is computed again needs no repair of tables");
+        assert_eq!(changed, column == Column::Objects, "columns that are computed again need no repair of tables");
         refill(&Store::open(dir.path()).unwrap(), &objects);
     }
 }
 
 #[test]
-fn a_database_without_its_list_of_tables_is_repaired() {
+fn database_without_its_list_of_tables_is_repaired() {
     let objects = history(100);
     let dir = stored(&objects);
     cut(&newest(dir.path(), |name| name.starts_with("MANIFEST")), 40);
@@ -235,11 +238,11 @@ fn a_database_without_its_list_of_tables_is_repaired() {
     let report = Store::repair(dir.path(), None, NOW, &mut unwatched).unwrap();
     assert_eq!(report.objects, objects.len() as u64, "{report:?}");
     let store = Store::open(dir.path()).unwrap();
-    assert_eq!((missing(&store, &objects), store.check().unwrap()), (vec![], vec![]));
+    assert_eq!((missing(&store, &objects), findings(&store)), (vec![], vec![]));
 }
 
 #[test]
-fn a_log_cut_short_or_flipped_is_noticed_and_its_numbers_are_not_given_again() {
+fn damaged_wal_is_noticed_and_its_sequence_numbers_are_not_used_again() {
     let objects = history(300);
     let damages: [fn(&Path); 2] = [|log| cut(log, length(log) / 2), |log| flip(log, length(log) / 2)];
     for damage in damages {
@@ -250,25 +253,25 @@ fn a_log_cut_short_or_flipped_is_noticed_and_its_numbers_are_not_given_again() {
         let lost = store.lost_changes().unwrap();
         assert_eq!(*lost.end(), acknowledged);
         assert_eq!(missing(&store, &objects).len() as u64, acknowledged + 1 - lost.start());
-        assert_eq!((store.sequence(), store.check().unwrap()), (acknowledged, vec![]));
+        assert_eq!((store.sequence(), findings(&store)), (acknowledged, vec![]));
         refill(&store, &objects);
         drop(store);
-        assert_eq!(Store::open(dir.path()).unwrap().lost_changes(), None, "told once");
+        assert_eq!(Store::open(dir.path()).unwrap().lost_changes(), None, "reported once");
     }
 }
 
 #[test]
-fn an_object_that_is_not_what_was_signed_is_dropped_by_name() {
+fn altered_object_is_reported_and_dropped_by_a_repair() {
     let objects = history(20);
     let dir = stored(&objects);
     let store = Store::open(dir.path()).unwrap();
     let leaf = objects.last().unwrap();
-    let number = crate::read::number_of(store.database(), leaf.kind(), &leaf.id()).unwrap().unwrap();
+    let number = crate::lookup::number_of(store.database(), leaf.kind(), &leaf.id()).unwrap().unwrap();
     let key = crate::keys::number(number);
     let mut forged = crate::values::encode_stored(leaf);
     forged[5] ^= 1;
     store.database().commit([(Column::Objects, &key[..], Some(&forged[..]))]).unwrap();
-    let findings = store.check().unwrap();
+    let findings = findings(&store);
     assert!(findings.iter().any(|text| text.contains(&leaf.id().to_string())), "{findings:?}");
     drop(store);
     let report = Store::repair(dir.path(), None, NOW, &mut unwatched).unwrap();
@@ -279,35 +282,35 @@ fn an_object_that_is_not_what_was_signed_is_dropped_by_name() {
 }
 
 #[test]
-fn a_repair_that_is_stopped_leaves_the_store_as_it_was() {
+fn cancelled_repair_leaves_the_store_unchanged() {
     let objects = history(300);
     let dir = stored(&objects);
-    let mut told = 0;
+    let mut reports = 0;
     let stopped = Store::repair(dir.path(), None, NOW, &mut |_| {
-        told += 1;
-        if told < 2 { std::ops::ControlFlow::Continue(()) } else { std::ops::ControlFlow::Break(()) }
+        reports += 1;
+        if reports < 2 { std::ops::ControlFlow::Continue(()) } else { std::ops::ControlFlow::Break(()) }
     });
     assert!(matches!(stopped, Err(StoreError::Cancelled)));
     let store = Store::open(dir.path()).unwrap();
-    assert_eq!((missing(&store, &objects), store.check().unwrap()), (vec![], vec![]));
+    assert_eq!((missing(&store, &objects), findings(&store)), (vec![], vec![]));
     assert!(matches!(Store::repair(dir.path(), None, NOW, &mut unwatched), Err(StoreError::Locked { .. })));
     let nowhere = tempfile::tempdir().unwrap();
     assert!(matches!(Store::repair(nowhere.path(), None, NOW, &mut unwatched), Err(StoreError::NotFound(_))));
 }
 
 #[test]
-fn a_check_can_be_stopped_and_leaves_nothing() {
+fn cancelled_check_leaves_no_files() {
     let dir = stored(&history(600));
     let store = Store::open(dir.path()).unwrap();
-    let stopped = store.check_with(&mut |_| std::ops::ControlFlow::Break(()));
+    let stopped = store.check(&mut |_| std::ops::ControlFlow::Break(()));
     assert!(matches!(stopped, Err(StoreError::Cancelled)));
-    assert!(!swap::scratch(dir.path()).exists());
+    assert!(!layout::scratch(dir.path()).exists());
 }
 
-/// Takes entries out of a store, as if their blocks could not be read and nobody knew.
+/// Removes entries from a store, as if their blocks could not be read.
 fn forget(dir: &Path, object: &VerifiedObject, columns: &[Column]) {
     let store = Store::open(dir).unwrap();
-    let number = crate::read::number_of(store.database(), object.kind(), &object.id()).unwrap().unwrap();
+    let number = crate::lookup::number_of(store.database(), object.kind(), &object.id()).unwrap().unwrap();
     let (id, number) = (crate::keys::id(object.kind(), &object.id()), crate::keys::number(number));
     let key = |column| if column == Column::Ids { &id[..] } else { &number[..] };
     store.database().commit(columns.iter().map(|column| (*column, key(*column), None))).unwrap();
@@ -323,7 +326,7 @@ fn root(objects: &[VerifiedObject]) -> &VerifiedObject {
 }
 
 #[test]
-fn what_lost_its_line_of_the_log_keeps_its_number_and_so_does_what_descends_from_it() {
+fn object_missing_from_the_change_log_keeps_its_sequence_number() {
     let objects = history(300);
     let dir = stored(&objects);
     let before = changes(dir.path());
@@ -332,11 +335,11 @@ fn what_lost_its_line_of_the_log_keeps_its_number_and_so_does_what_descends_from
     assert_eq!((report.objects, report.pending, report.faults), (objects.len() as u64, 0, vec![]));
     assert_eq!(changes(dir.path()), before);
     let store = Store::open(dir.path()).unwrap();
-    assert_eq!((missing(&store, &objects), store.check().unwrap()), (vec![], vec![]));
+    assert_eq!((missing(&store, &objects), findings(&store)), (vec![], vec![]));
 }
 
 #[test]
-fn records_of_many_months_wait_when_their_root_is_lost() {
+fn old_records_wait_when_their_root_is_lost() {
     let objects = history(300);
     let dir = stored(&objects);
     forget(dir.path(), root(&objects), &[Column::Objects]);
@@ -345,17 +348,17 @@ fn records_of_many_months_wait_when_their_root_is_lost() {
     let waiting = report.faults.iter().filter(|fault| matches!(fault, Fault::Orphaned { .. })).count() as u64;
     assert_eq!((report.pending, waiting, report.kept.is_some()), (299, 299, true));
     let store = Store::open(dir.path()).unwrap();
-    assert_eq!(store.check().unwrap(), Vec::<String>::new());
-    // The first thing that the node does then.
+    assert_eq!(findings(&store), Vec::<String>::new());
+    // The first insertion of the node afterwards.
     let other = store.insert(&[profile(7, "seven", 5).into()], NOW + 60).unwrap();
     assert_eq!((other.dropped_pending, store.pending_count().unwrap()), (0, 299));
     refill(&store, &objects);
 }
 
 #[test]
-fn a_repair_that_is_stopped_after_it_changed_the_tables_is_to_be_run_again() {
+fn repair_cancelled_after_it_changed_the_tables_must_run_again() {
     let objects = history(300);
-    // Two tables of each column, of which the larger ones are cut.
+    // Two tables of each column. The larger ones are cut short.
     let (dir, store) = open(&objects[..100]);
     store.database().seal().unwrap();
     store.insert(&objects[100..], 3 * MONTH).unwrap();
@@ -369,8 +372,8 @@ fn a_repair_that_is_stopped_after_it_changed_the_tables_is_to_be_run_again() {
         let stopped = Store::repair(dir.path(), None, NOW, &mut |_| std::ops::ControlFlow::Break(()));
         assert!(matches!(stopped, Err(StoreError::Cancelled)));
         for refused in [Store::open(dir.path()), Store::open_read_only(dir.path())] {
-            let Err(StoreError::Corrupt { what }) = refused else { panic!("{refused:?}") };
-            assert!(what.contains("run again"), "{what}");
+            let unfinished = matches!(refused, Err(StoreError::Corrupt(Damage::UnfinishedRepair)));
+            assert!(unfinished, "{refused:?}");
         }
     }
     let report = Store::repair(dir.path(), None, NOW, &mut unwatched).unwrap();
@@ -384,10 +387,10 @@ fn a_repair_that_is_stopped_after_it_changed_the_tables_is_to_be_run_again() {
 }
 
 #[test]
-fn what_a_damaged_log_of_writes_lost_is_told_by_a_repair_and_what_lies_behind_is_kept() {
+fn repair_reports_changes_lost_to_a_damaged_wal_and_keeps_later_ones() {
     let objects = history(300);
     let last = objects.len() as u64;
-    // Flipped, one batch of 50 objects is lost; cut, all from there on.
+    // A flipped byte loses one batch of 50 objects; a cut loses everything after it.
     for (is_cut, batches) in [(false, 1), (true, 3)] {
         let dir = crashed(&objects);
         let log = newest(dir.path(), |name| name.ends_with(".log"));
@@ -401,19 +404,19 @@ fn what_a_damaged_log_of_writes_lost_is_told_by_a_repair_and_what_lies_behind_is
         let lost: u64 = report.lost_changes.iter().map(|range| range.end() + 1 - range.start()).sum();
         assert!((1..=50 * batches + 8).contains(&lost), "{:?}", report.lost_changes);
         assert_eq!(report.objects + report.pending, last - lost);
-        assert!(report.kept.is_some_and(|kept| kept.is_dir()), "the log is still there");
+        assert!(report.kept.is_some_and(|kept| kept.is_dir()), "the log is kept");
         let store = Store::open(dir.path()).unwrap();
         assert_eq!((store.sequence(), store.lost_changes()), (last, None));
-        assert_eq!(store.check().unwrap(), Vec::<String>::new());
+        assert_eq!(findings(&store), Vec::<String>::new());
         refill(&store, &objects);
         drop(store);
         let again = Store::repair(dir.path(), None, NOW, &mut unwatched).unwrap();
-        assert_eq!((again.lost_changes, again.kept), (vec![], None), "told once");
+        assert_eq!((again.lost_changes, again.kept), (vec![], None), "reported once");
     }
 }
 
 #[test]
-fn what_the_store_lost_every_trace_of_comes_from_the_backup() {
+fn repair_takes_objects_without_any_trace_from_the_backup() {
     let objects = history(100);
     let dir = stored(&objects);
     let before = changes(dir.path());
@@ -425,14 +428,14 @@ fn what_the_store_lost_every_trace_of_comes_from_the_backup() {
     }
     let report = Store::repair(dir.path(), Some(backup.path()), NOW, &mut unwatched).unwrap();
     assert_eq!((report.from_backup, report.faults, report.pending), (2, vec![], 0));
-    assert_eq!(changes(dir.path()), before, "under the numbers that they had");
+    assert_eq!(changes(dir.path()), before, "under their old sequence numbers");
     let store = Store::open(dir.path()).unwrap();
     let summary = store.summary(&RecordId::from(leaf.id())).unwrap().unwrap();
-    assert_eq!((summary.received_at, store.check().unwrap()), (2 * MONTH, vec![]));
+    assert_eq!((summary.received_at, findings(&store)), (2 * MONTH, vec![]));
 }
 
 #[test]
-fn artifacts_that_cannot_be_read_do_not_keep_the_database_from_being_repaired() {
+fn unreadable_artifacts_do_not_stop_a_repair() {
     let objects = history(20);
     let dir = stored(&objects);
     let store = Store::open(dir.path()).unwrap();
@@ -441,7 +444,7 @@ fn artifacts_that_cannot_be_read_do_not_keep_the_database_from_being_repaired() 
     drop(store);
     let report = Store::repair(dir.path(), None, NOW, &mut unwatched).unwrap();
     assert_eq!((report.damaged_artifacts, report.artifacts_unread), (vec![bad], None));
-    // A folder where a file should be, which opens and cannot be read.
+    // A folder where a file should be. It can be opened but not read.
     fs::create_dir_all(dir.path().join("artifacts").join("ab").join("cd".repeat(31))).unwrap();
     forget(dir.path(), objects.last().unwrap(), &[Column::Objects]);
     let report = Store::repair(dir.path(), None, NOW, &mut unwatched).unwrap();
@@ -450,7 +453,7 @@ fn artifacts_that_cannot_be_read_do_not_keep_the_database_from_being_repaired() 
 }
 
 #[test]
-fn a_block_that_rots_while_the_cache_holds_it_is_named_all_the_same() {
+fn verify_files_reports_a_block_that_was_damaged_after_it_was_cached() {
     let objects = history(300);
     let dir = stored(&objects);
     let table = table(dir.path(), Column::Objects);
@@ -460,11 +463,11 @@ fn a_block_that_rots_while_the_cache_holds_it_is_named_all_the_same() {
     let files = store.verify_files(&mut unwatched).unwrap();
     let [damaged] = files.damaged.as_slice() else { panic!("{files:?}") };
     assert_eq!((damaged.column.as_str(), damaged.file.clone()), ("objects", Some(name(&table))));
-    assert!(!swap::scratch(dir.path()).exists());
+    assert!(!layout::scratch(dir.path()).exists());
 }
 
 #[test]
-fn a_table_that_is_gone_is_named() {
+fn missing_table_is_reported() {
     let dir = stored(&history(100));
     let table = table(dir.path(), Column::Objects);
     let store = Store::open(dir.path()).unwrap();
@@ -473,11 +476,11 @@ fn a_table_that_is_gone_is_named() {
     let files = store.verify_files(&mut unwatched).unwrap();
     assert_eq!((files.damaged[0].column.as_str(), files.damaged[0].file.clone()), ("objects", Some(name(&table))));
     assert_eq!((files.artifacts, store.artifact_path(&artifact).is_some()), (1, true), "{files:?}");
-    assert!(!swap::scratch(dir.path()).exists());
+    assert!(!layout::scratch(dir.path()).exists());
 }
 
 #[test]
-fn a_compaction_that_fails_says_so() {
+fn failed_compaction_returns_an_error() {
     let objects = history(200);
     let dir = tempfile::tempdir().unwrap();
     let store = Store::open(dir.path()).unwrap();
@@ -487,7 +490,7 @@ fn a_compaction_that_fails_says_so() {
     }
     let files = store.database().raw().live_files().unwrap();
     let ids = files.iter().find(|file| file.column_family_name == Column::Ids.name()).unwrap();
-    flip(&swap::database(dir.path()).join(ids.name.trim_start_matches('/')), 100);
+    flip(&layout::database(dir.path()).join(ids.name.trim_start_matches('/')), 100);
     let failed = store.compact(&mut unwatched).unwrap_err();
-    assert!(matches!(&failed, StoreError::Rocks(what) if what.contains("column ids")), "{failed}");
+    assert!(matches!(&failed, StoreError::CompactionFailed { column: "ids" }), "{failed}");
 }

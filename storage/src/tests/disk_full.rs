@@ -1,5 +1,5 @@
-//! A disk that is really full: a small file system in a mount namespace of its own, which needs
-//! root or unprivileged user namespaces (Linux). Elsewhere the test says that it did not run.
+//! A disk that is really full: a small file system in a mount namespace of its own. This needs root or unprivileged
+//! user namespaces (Linux). Elsewhere the test reports that it was skipped.
 
 use std::{
     fs,
@@ -11,24 +11,27 @@ use std::{
 
 use spore_protocol::{Cid, Goal, Kind, ObjectId, Record, Verified, VerifiedObject};
 
-use super::objects::{manifest, record, sign, task_of};
+use super::{
+    findings,
+    objects::{manifest, record, sign, task_of},
+};
 use crate::{GcPlan, Store, StoreError, unwatched};
 
-/// Set aside at the start, freed when the disk is full: what a person does then. RocksDB goes on
-/// when there is room for a memtable of 16 MiB.
+/// Bytes reserved at the start and freed when the disk is full, as a person would free space. RocksDB continues when
+/// there is room for a memtable of 16 MiB.
 const BALLAST: usize = 24 << 20;
 
-/// How long to wait for the store to go on; it looks every five seconds.
+/// How long to wait until the store continues. It looks every five seconds.
 const PATIENCE: Duration = Duration::from_secs(120);
 
-/// Names the small file system to the process that fills it.
+/// The environment variable that names the small file system to the process that fills it.
 const DISK: &str = "SPORE_SMALL_DISK";
-/// Set in the process that looks at what the first one left.
+/// Set in the process that examines what the first one left.
 const AFTER: &str = "SPORE_SMALL_DISK_AFTER";
-const NAME: &str = "tests::disk_full::a_full_disk_is_told_and_loses_nothing_and_writing_goes_on_when_there_is_room";
+const NAME: &str = "tests::disk_full::full_disk_loses_nothing_and_writes_succeed_after_space_is_freed";
 
 #[test]
-fn a_full_disk_is_told_and_loses_nothing_and_writing_goes_on_when_there_is_room() {
+fn full_disk_loses_nothing_and_writes_succeed_after_space_is_freed() {
     if let Ok(disk) = std::env::var(DISK) {
         return if std::env::var_os(AFTER).is_some() { after(disk.as_ref()) } else { fill(disk.as_ref()) };
     }
@@ -41,11 +44,14 @@ fn a_full_disk_is_told_and_loses_nothing_and_writing_goes_on_when_there_is_room(
     };
     let mounts = r#"mount -t tmpfs -o size=36m tmpfs "$0""#;
     if !inside(mounts) {
-        assert!(std::env::var_os("CI").is_none(), "no small disk can be mounted here, and in CI nothing is skipped");
+        assert!(
+            std::env::var_os("CI").is_none(),
+            "no small file system can be mounted here, and no test is skipped in CI"
+        );
         println!("SKIPPED: `unshare -rm` or the mount in it does not work here");
         return;
     }
-    // The first ends without closing anything, as a crash would; the second looks at what is left.
+    // The first process aborts, as in a crash. The second one examines what is left.
     let script = format!(r#"{mounts} || exit 1; "$@"; test -f "$0/done" || exit 1; {AFTER}=1 exec "$@""#);
     assert!(inside(&script), "see the output of the processes inside");
 }
@@ -80,7 +86,7 @@ fn fill(disk: &Path) {
         assert!(stored.len() < 1000, "the disk does not fill");
     };
     assert!(matches!(store.put_artifact(&vec![7; BALLAST]), Err(StoreError::DiskFull)));
-    // Reading goes on, and so does telling that nothing can be written.
+    // Reading still works, and another insertion reports the full disk again.
     assert!(matches!(store.insert(std::slice::from_ref(&refused), 1), Err(StoreError::DiskFull)));
     assert!(stored.iter().all(|id| store.contains(Kind::Experiment, id).unwrap()));
     assert!(!store.contains(Kind::Experiment, &refused.id()).unwrap());
@@ -98,7 +104,7 @@ fn fill(disk: &Path) {
             Err(error) => panic!("{error}"),
         }
     }
-    println!("writing went on {:.1} s after space was freed", freed.elapsed().as_secs_f64());
+    println!("writes succeeded {:.1} s after space was freed", freed.elapsed().as_secs_f64());
     stored.push(refused.id());
     for number in 0..20 {
         let more = child(&root, 5_000 + number);
@@ -118,11 +124,12 @@ fn after(disk: &Path) {
     assert!(stored.len() > 20);
     assert!(stored.iter().all(|id| store.contains(Kind::Experiment, id).unwrap()));
     fs::remove_file(disk.join("done")).unwrap();
-    assert_eq!(store.check().unwrap(), Vec::<String>::new());
+    assert_eq!(findings(&store), Vec::<String>::new());
     close_on_a_full_disk(disk, store);
 }
 
-/// What is closed is flushed first, which here cannot be: that ends, and what was told of is in the log.
+/// Closing a store flushes it, which fails here. Closing ends all the same, and the acknowledged objects are in the
+/// write-ahead log.
 fn close_on_a_full_disk(disk: &Path, store: Store) {
     let (root, ballast) = (root(), disk.join("ballast"));
     let mut file = fs::File::create(&ballast).unwrap();

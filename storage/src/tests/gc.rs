@@ -1,37 +1,38 @@
-//! What a bounded cache of artifacts drops, and what it never does.
+//! Which artifacts a bounded cache drops, and which it never drops.
 
 use spore_protocol::{Cid, Goal, VerifiedObject};
 
 use super::objects::{identity, manifest, record, sign, task_of};
 use crate::{DropReason, GcPlan, GcReport, Store, StoreError, unwatched};
 
-/// Unix seconds at which the collections below run.
+/// Unix seconds of the collections in these tests.
 const NOW: u64 = 1_000_000_000;
 
-/// An artifact of 1000 bytes, last used some seconds before [`NOW`].
+/// An artifact of 1000 bytes, last used `age` seconds before [`NOW`].
 fn put(store: &Store, name: &str, age: u64) -> Cid {
     let cid = store.put_artifact(format!("{name:<1000}").as_bytes()).unwrap();
     store.note_artifact_uses(NOW - age).unwrap();
     cid
 }
 
-/// Their addresses, in order, and why.
+/// The addresses of dropped artifacts, in order, and the reasons.
 fn dropped(report: &GcReport) -> Vec<(Cid, DropReason)> {
     report.dropped.iter().map(|dropped| (dropped.cid, dropped.reason)).collect()
 }
 
-struct World {
+struct GcWorld {
     _dir: tempfile::TempDir,
     store: Store,
-    /// Of the manifest, the root, and the record on the frontier.
+    /// Artifacts of the manifest, the root, and the record on the frontier.
     needed: Vec<Cid>,
-    /// Of a record that another beat, and of none; the older ones first.
+    /// An artifact of a record that is not on the frontier.
     beaten: Cid,
+    /// Artifacts that no record names, the older one first.
     loose: [Cid; 2],
     pinned: Cid,
 }
 
-fn world() -> World {
+fn world() -> GcWorld {
     let dir = tempfile::tempdir().unwrap();
     let store = Store::open(dir.path()).unwrap();
     let days = |days: u64| days * 86_400;
@@ -56,7 +57,7 @@ fn world() -> World {
     let third = with(record(1, Some(id), Some(&second), 1.0, 13), best);
     let objects: [VerifiedObject; 4] = [task.into(), first.into(), second.into(), third.into()];
     store.insert(&objects, 1).unwrap();
-    World { _dir: dir, store, needed, beaten, loose, pinned }
+    GcWorld { _dir: dir, store, needed, beaten, loose, pinned }
 }
 
 fn gc(store: &Store, max_age: Option<u64>, max_bytes: Option<u64>, dry_run: bool) -> GcReport {
@@ -64,8 +65,8 @@ fn gc(store: &Store, max_age: Option<u64>, max_bytes: Option<u64>, dry_run: bool
 }
 
 #[test]
-fn what_nothing_names_goes_first_then_the_least_recently_used_and_never_what_is_needed() {
-    let World { _dir, store, needed, beaten, loose, pinned } = world();
+fn gc_drops_unreferenced_then_least_recently_used_and_never_needed_artifacts() {
+    let GcWorld { _dir, store, needed, beaten, loose, pinned } = world();
     assert_eq!(gc(&store, None, None, true).kept_count, 9);
     assert_eq!(dropped(&gc(&store, None, Some(9_000), true)), []);
     let size = |cid| (cid, DropReason::Size);
@@ -93,8 +94,8 @@ fn what_nothing_names_goes_first_then_the_least_recently_used_and_never_what_is_
 }
 
 #[test]
-fn a_use_makes_an_artifact_young_and_looking_at_it_does_not() {
-    let World { _dir, store, loose, .. } = world();
+fn reading_an_artifact_counts_as_a_use_and_verifying_does_not() {
+    let GcWorld { _dir, store, loose, .. } = world();
     assert!(store.verify_artifact(&loose[0]).unwrap());
     store.verify_files(&mut unwatched).unwrap();
     assert_eq!(store.read_artifact_range(&loose[1], 0, 5).unwrap().unwrap(), b"newer");
@@ -104,8 +105,8 @@ fn a_use_makes_an_artifact_young_and_looking_at_it_does_not() {
 }
 
 #[test]
-fn a_store_open_for_reading_can_only_tell() {
-    let World { _dir: dir, store, pinned, .. } = world();
+fn read_only_store_allows_only_a_dry_run() {
+    let GcWorld { _dir: dir, store, pinned, .. } = world();
     drop(store);
     let store = Store::open_read_only(dir.path()).unwrap();
     assert_eq!(gc(&store, None, Some(0), true).dropped_count, 3);

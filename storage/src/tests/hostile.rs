@@ -1,20 +1,24 @@
-//! What strangers sign to make a node slow, full or wrong, and what it costs them instead.
+//! Objects that untrusted peers sign to make a node slow, full or wrong, and how the store bounds their effect.
 
 use std::{cell::Cell, ops::ControlFlow};
 
 use spore_protocol::{
-    ControlEvent, EventId, HardwareClass, Kind, ObjectId, Record, RecordId, TaskId, Verdict, Verified, VerifiedObject,
+    ControlEvent, EventId, Goal, HardwareClass, Kind, ObjectId, Record, RecordId, TaskId, TaskManifest, Verdict,
+    Verified, VerifiedObject,
 };
 
-use super::objects::{identity, record, rerun, sign, verification};
+use super::{
+    findings,
+    objects::{identity, manifest, record, rerun, sign, verification},
+};
 use crate::{
-    Outcome, Scope, Span, Store,
+    InsertOutcome, Page, Scope, Span, Store, TaskView,
     columns::Column,
-    db::{Source, Visit, Way},
+    db::{KeyOrder, KeyReader, Visit},
     error::Result,
-    keys::{self, Listing, Moment},
-    values::Row,
-    write::Batch,
+    keys::{self, Moment, TimeList},
+    values::RecordRow,
+    write::InsertBatch,
 };
 
 const TASK: TaskId = TaskId([1; 32]);
@@ -26,7 +30,7 @@ fn open(objects: &[&VerifiedObject]) -> (tempfile::TempDir, Store) {
     (dir, store)
 }
 
-fn insert(store: &Store, objects: &[&VerifiedObject]) -> crate::Report {
+fn insert(store: &Store, objects: &[&VerifiedObject]) -> crate::InsertReport {
     store.insert(&objects.iter().map(|object| (*object).clone()).collect::<Vec<_>>(), 1000).unwrap()
 }
 
@@ -35,7 +39,7 @@ fn any(record: &Verified<Record>) -> VerifiedObject {
 }
 
 fn sound(store: &Store) {
-    assert_eq!(store.check().unwrap(), Vec::<String>::new());
+    assert_eq!(findings(store), Vec::<String>::new());
 }
 
 /// A measurement by this signer, with this device's name.
@@ -45,33 +49,40 @@ fn measured(signer: u8, about: &Verified<Record>, gpu: &str, value: f64, timesta
 }
 
 /// Counts the objects that are read through it.
-struct Counting<'a> {
+struct CountingReader<'a> {
     store: &'a Store,
     objects: Cell<usize>,
 }
 
-impl Source for Counting<'_> {
+impl KeyReader for CountingReader<'_> {
     fn get(&self, column: Column, key: &[u8]) -> Result<Option<Vec<u8>>> {
         self.objects.set(self.objects.get() + usize::from(column == Column::Objects));
         self.store.database().get(column, key)
     }
 
-    fn walk(&self, column: Column, prefix: &[u8], from: Option<&[u8]>, way: Way, visit: &mut Visit<'_>) -> Result<()> {
+    fn walk(
+        &self,
+        column: Column,
+        prefix: &[u8],
+        from: Option<&[u8]>,
+        way: KeyOrder,
+        visit: &mut Visit<'_>,
+    ) -> Result<()> {
         self.store.database().walk(column, prefix, from, way, visit)
     }
 }
 
-/// How many objects are read to insert this one, which is not written.
+/// How many objects are read to insert this one. It is not written.
 fn objects_read_for(store: &Store, object: &VerifiedObject) -> usize {
-    let counting = Counting { store, objects: Cell::new(0) };
-    let mut batch = Batch::new(&counting).unwrap();
-    assert_eq!(batch.insert(object, 1000).unwrap(), Outcome::New);
+    let counting = CountingReader { store, objects: Cell::new(0) };
+    let mut batch = InsertBatch::new(&counting).unwrap();
+    assert_eq!(batch.insert(object, 1000).unwrap(), InsertOutcome::New);
     drop(batch.finish().unwrap());
     counting.objects.get()
 }
 
 #[test]
-fn a_listing_shows_the_beginnings_of_texts_of_any_length() {
+fn listing_shortens_long_texts() {
     let long = "é".repeat(100 << 10);
     let made = Record {
         description: format!("{long} needle"),
@@ -115,9 +126,10 @@ fn one_signer_cannot_fill_the_window_of_a_verdict() {
         }
         let judgement = store.judgement(&root.id().into()).unwrap().unwrap();
         assert_eq!(judgement.verdict, Verdict::Verified);
-        assert_eq!(judgement.measurements.len(), crate::read::MAX_JUDGED_OF_ONE + 1);
+        assert_eq!(judgement.measurements.len(), crate::lookup::MAX_JUDGED_OF_ONE + 1);
         assert_eq!(store.summary(&root.id().into()).unwrap().unwrap().verdict, Verdict::Verified);
-        assert_eq!(store.events_about(&root.id().into()).unwrap().len(), 41);
+        let about = keys::events(&root.id().into(), keys::EventSet::All);
+        assert_eq!(store.database().keys(Column::About, &about).unwrap().len(), 41);
         let of_one = store.events_of(&root.id().into(), &identity(2).node_id(), 9).unwrap();
         assert_eq!(of_one.iter().map(|event| event.id()).collect::<Vec<_>>(), [honest.id()]);
         assert_eq!(objects_read_for(&store, &measured(3, &root, "CPU", 9.0, 500)), 1, "its record alone");
@@ -126,7 +138,7 @@ fn one_signer_cannot_fill_the_window_of_a_verdict() {
 }
 
 #[test]
-fn an_event_longer_than_64_kib_has_no_say() {
+fn event_longer_than_64_kib_does_not_count() {
     let root = sign(1, &record(1, Some(TASK), None, 2.0, 1));
     let mut device = "x".repeat(70 << 10);
     device.push_str("RTX 4090");
@@ -141,28 +153,34 @@ fn an_event_longer_than_64_kib_has_no_say() {
 }
 
 #[test]
-fn events_that_came_before_their_record_are_taken_in_without_being_read() {
+fn early_events_are_attached_to_their_record_without_being_read() {
     let root = sign(1, &record(1, Some(TASK), None, 2.0, 1));
     let early: Vec<_> = (0..100).map(|i| measured(3, &root, "CPU", 2.0, i)).collect();
     let (_dir, store) = open(&early.iter().collect::<Vec<_>>());
-    assert_eq!(objects_read_for(&store, &any(&root)), crate::read::MAX_JUDGED_OF_ONE, "those that it is judged by");
+    assert_eq!(objects_read_for(&store, &any(&root)), crate::lookup::MAX_JUDGED_OF_ONE, "those that it is judged by");
 }
 
 #[test]
-fn a_page_of_events_ends_before_it_takes_much_memory() {
-    let root = sign(1, &record(1, Some(TASK), None, 2.0, 1));
-    let device = "x".repeat(9 << 20);
-    let large: Vec<_> = (0..3).map(|i| measured(2, &root, &device, 2.0, i)).collect();
+fn page_of_tasks_ends_before_it_takes_much_memory() {
+    let described = |name: String| TaskManifest {
+        name,
+        description: "x".repeat(9 << 20),
+        ..manifest(1, Goal::Minimize).object().clone()
+    };
+    let large = (0..3).map(|i| identity(1).sign(&described(format!("task {i}"))).unwrap());
+    let mut large: Vec<VerifiedObject> = large.map(VerifiedObject::from).collect();
+    large.sort_by_key(|task| task.id());
     let (_dir, store) = open(&large.iter().collect::<Vec<_>>());
-    let page = |span: &Span| store.events_page(&root.id().into(), span).unwrap();
+    let page = |span: &Span| store.tasks_page(span).unwrap();
+    let ids = |page: &Page<TaskView>| page.items.iter().map(|task| ObjectId::from(task.task_id)).collect::<Vec<_>>();
     let first = page(&Span::first(9));
-    assert_eq!(first.items.iter().map(|event| event.id()).collect::<Vec<_>>(), [large[0].id(), large[1].id()]);
+    assert_eq!(ids(&first), [large[0].id(), large[1].id()]);
     let rest = page(&Span::after(first.next.unwrap(), 9));
-    assert_eq!((rest.items[0].id(), rest.items.len(), rest.next), (large[2].id(), 1, None));
+    assert_eq!((ids(&rest), rest.next), (vec![large[2].id()], None));
 }
 
 #[test]
-fn every_missed_parent_is_asked_for_in_its_turn() {
+fn missing_parents_are_returned_in_turn() {
     let mut waiting = Vec::new();
     for byte in [9, 5, 7, 3, 5] {
         let orphan = Record {
@@ -187,7 +205,7 @@ fn every_missed_parent_is_asked_for_in_its_turn() {
 }
 
 #[test]
-fn what_waited_is_released_in_steps_of_which_a_crash_loses_none() {
+fn pending_records_are_released_in_steps_that_survive_a_crash() {
     let root = sign(1, &record(1, Some(TASK), None, 2.0, 1));
     let bad = sign(1, &record(1, Some(TaskId([2; 32])), Some(&root), 2.0, 2));
     let mut waiting = vec![any(&bad)];
@@ -204,20 +222,20 @@ fn what_waited_is_released_in_steps_of_which_a_crash_loses_none() {
     let one_batch: Vec<_> = waiting.iter().cloned().chain([any(&root)]).collect();
     let (_other, other) = open(&[]);
     let report = other.insert(&one_batch, 1000).unwrap();
-    let of = |wanted: fn(&Outcome) -> bool| report.outcomes.iter().filter(|(_, outcome)| wanted(outcome)).count();
-    assert_eq!((of(|o| *o == Outcome::New), of(|o| matches!(o, Outcome::Rejected(_)))), (121, 121));
+    let of = |wanted: fn(&InsertOutcome) -> bool| report.outcomes.iter().filter(|(_, outcome)| wanted(outcome)).count();
+    assert_eq!((of(|o| *o == InsertOutcome::New), of(|o| matches!(o, InsertOutcome::Rejected(_)))), (121, 121));
     assert!(report.late_rejects.is_empty());
     assert_eq!(super::model::dump(&store), super::model::dump(&other));
 
     let (dir, crashed) = open(&all);
-    let mut batch = Batch::new(crashed.database()).unwrap().in_steps();
+    let mut batch = InsertBatch::new(crashed.database()).unwrap().in_steps();
     batch.insert(&any(&root), 1000).unwrap();
     let finished = batch.finish().unwrap();
     assert!(!finished.unreleased.is_empty());
     crashed.database().commit(finished.view.entries()).unwrap();
     assert!(crashed.pending_count().unwrap() > 100);
     drop(finished);
-    // What is left of the step is no damage, neither beside a node nor after one that was killed.
+    // Records left by the step are no damage, neither while a node runs nor after it was killed.
     sound(&crashed);
     drop(crashed);
     sound(&Store::open_read_only(dir.path()).unwrap());
@@ -228,7 +246,7 @@ fn what_waited_is_released_in_steps_of_which_a_crash_loses_none() {
 }
 
 #[test]
-fn a_better_root_costs_the_tree_that_leaves_and_not_the_strays() {
+fn better_root_reads_the_leaving_tree_and_not_the_strays() {
     let earliest = sign(1, &record(1, Some(TASK), None, 2.0, 50));
     let other = sign(2, &record(2, Some(TASK), None, 2.0, 60));
     let mut objects = vec![any(&earliest), any(&other)];
@@ -243,7 +261,7 @@ fn a_better_root_costs_the_tree_that_leaves_and_not_the_strays() {
     sound(&store);
 }
 
-/// Ids of one second that begin alike, which take their maker 2^32 hashes.
+/// Ids of one second with the same first 8 bytes, which take 2^32 hashes to make.
 const ALIKE: [ObjectId; 3] = {
     let mut ids = [[7; 32]; 3];
     ids[0][31] = 9;
@@ -253,21 +271,21 @@ const ALIKE: [ObjectId; 3] = {
 };
 
 #[test]
-fn what_advanced_does_not_depend_on_which_of_two_alike_ids_came_first() {
+fn series_order_does_not_depend_on_the_arrival_of_similar_ids() {
     let key = |id, number| keys::series(&TASK, None, &Moment { timestamp: 5, id, number });
     assert!(key(ALIKE[1], 2) < key(ALIKE[0], 1) && key(ALIKE[1], 1) < key(ALIKE[0], 2));
 }
 
 #[test]
-fn pages_skip_no_id_that_begins_like_another() {
+fn pages_skip_no_id_with_the_same_first_bytes() {
     let (_dir, store) = open(&[]);
     let made = sign(1, &record(1, Some(TASK), None, 2.0, 5));
     let place = spore_protocol::lineage::place(made.id().into(), &made, None).unwrap();
     let mut entries = Vec::new();
     for (number, id) in (1..).zip(ALIKE) {
-        let row = Row::of(id.into(), &made, place, 1, number, 0);
+        let row = RecordRow::of(id.into(), &made, place, 1, number, 0);
         let moment = Moment { timestamp: 5, id, number };
-        entries.push((Column::Timeline, keys::timeline(Listing::Records, &moment), Vec::new()));
+        entries.push((Column::Timeline, keys::timeline(TimeList::Records, &moment), Vec::new()));
         entries.push((Column::Records, keys::number(number), row.placing().encode()));
         entries.push((Column::Ids, keys::id(Kind::Experiment, &id), keys::number(number)));
     }
@@ -282,12 +300,12 @@ fn pages_skip_no_id_that_begins_like_another() {
 }
 
 #[test]
-fn the_events_of_a_window_are_the_first_of_all_whatever_came_first() {
+fn window_holds_the_earliest_events_in_any_order_of_arrival() {
     let root = sign(1, &record(1, Some(TASK), None, 2.0, 1));
     let many: Vec<_> = (0..60).map(|i| measured(10 + i % 20, &root, "CPU", 2.0, u64::from(i))).collect();
     let window = |store: &Store| {
         let mut ids = Vec::new();
-        let prefix = keys::events(&root.id().into(), keys::Events::Judged);
+        let prefix = keys::events(&root.id().into(), keys::EventSet::Judged);
         let mut visit = |key: &[u8], _: &[u8]| {
             ids.push(EventId(keys::last_id(key)?));
             Ok(ControlFlow::Continue(()))
@@ -295,7 +313,7 @@ fn the_events_of_a_window_are_the_first_of_all_whatever_came_first() {
         store.database().each(Column::About, &prefix, &mut visit).unwrap();
         ids
     };
-    let expected: Vec<_> = many.iter().take(crate::read::MAX_JUDGED).map(|event| EventId::from(event.id())).collect();
+    let expected: Vec<_> = many.iter().take(crate::lookup::MAX_JUDGED).map(|event| EventId::from(event.id())).collect();
     let (_a, forward) = open(&many.iter().collect::<Vec<_>>());
     let (_b, backward) = open(&many.iter().rev().collect::<Vec<_>>());
     assert_eq!((window(&forward), window(&backward)), (expected.clone(), expected));

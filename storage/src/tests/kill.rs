@@ -1,5 +1,5 @@
-//! Killed without warning in the middle of its work, fifty times over, the store keeps what it
-//! acknowledged and is sound. The victim is this test program itself, started again.
+//! A process that is killed fifty times while it writes keeps what it acknowledged, and its store is sound. The
+//! process is this test program, started again.
 
 use std::{
     io::{BufRead, BufReader, Write},
@@ -9,24 +9,27 @@ use std::{
 
 use spore_protocol::{Cid, Goal, Kind, ObjectId, Record, Verified, VerifiedObject};
 
-use super::objects::{identity, manifest, profile, record, sign, task_of, verification};
+use super::{
+    findings,
+    objects::{identity, manifest, profile, record, sign, task_of, verification},
+};
 use crate::{Store, unwatched};
 
-/// Where the victim works.
+/// The data directory of the killed process.
 const DIR: &str = "SPORE_STORE_KILL_DIR";
-/// Which stretch of the work it does.
+/// Which part of the work it does.
 const ROUND: &str = "SPORE_STORE_KILL_ROUND";
 
 const ROUNDS: u8 = 50;
 
-/// Batches that a victim has to do: more than it ever gets to.
+/// Batches of one part: more than a process completes before it is killed.
 const BATCHES: u64 = 60;
 
-/// The one test here, which the victim runs too: the variables above make it the victim.
-const NAME: &str = "tests::kill::what_was_acknowledged_survives_kill_9_and_the_indexes_agree";
+/// The only test here. The killed process runs it too; the variables above say that it is the one to be killed.
+const NAME: &str = "tests::kill::acknowledged_objects_survive_kill_9_and_the_store_is_sound";
 
-/// A stretch of work: a tree that grows under two roots, events, children before their parents, the
-/// manifest in the middle of it.
+/// One part of the work: a tree that grows under two roots, events, children before their parents, and the manifest
+/// in the middle.
 fn batches(round: u8) -> Vec<Vec<VerifiedObject>> {
     let signer = round + 1;
     let manifest = manifest(signer, Goal::Maximize);
@@ -44,7 +47,7 @@ fn batches(round: u8) -> Vec<Vec<VerifiedObject>> {
         let child = sign(201, &record(201, Some(task), Some(&tree[parent]), metric, 10 + i));
         let mut batch =
             vec![verification(202, &child, metric, 20 + i), profile(203, "x", 100 * u64::from(round) + i).into()];
-        // Every fifth record comes one batch late, after its event and perhaps its child.
+        // Every fifth record arrives one batch late, after its event and perhaps its child.
         batch.extend(late.take());
         if i % 5 == 4 {
             late = Some(child.clone().into());
@@ -60,7 +63,7 @@ fn batches(round: u8) -> Vec<Vec<VerifiedObject>> {
     batches
 }
 
-/// What the victim does: says what is stored, once it is.
+/// The work of the killed process: it prints what is stored, once it is.
 fn work(dir: &str, round: u8) {
     let store = Store::open(dir.as_ref()).unwrap();
     let mut out = std::io::stdout().lock();
@@ -71,7 +74,7 @@ fn work(dir: &str, round: u8) {
                 writeln!(out, "profile {}", object.timestamp()).unwrap();
                 continue;
             }
-            let kept = !matches!(outcome, crate::Outcome::Rejected(_));
+            let kept = !matches!(outcome, crate::InsertOutcome::Rejected(_));
             assert!(kept, "{outcome:?}");
             writeln!(out, "stored {} {id}", object.kind()).unwrap();
         }
@@ -84,7 +87,7 @@ fn work(dir: &str, round: u8) {
     writeln!(out, "end").unwrap();
 }
 
-/// What a victim said before it was killed, and whether it came to its end.
+/// What a process printed before it was killed, and whether it completed its work.
 struct Said {
     objects: Vec<(Kind, ObjectId)>,
     artifacts: Vec<Cid>,
@@ -93,7 +96,7 @@ struct Said {
     ended: bool,
 }
 
-/// Starts a victim, and kills it a moment after it has stored so much.
+/// Starts a process, and kills it a moment after it has stored so many objects.
 fn kill_one(dir: &std::path::Path, round: u8, until: usize, moment: Duration) -> Said {
     let mut child = Command::new(std::env::current_exe().unwrap())
         .args(["--exact", NAME, "--nocapture", "--test-threads=1"])
@@ -105,7 +108,7 @@ fn kill_one(dir: &std::path::Path, round: u8, until: usize, moment: Duration) ->
     let mut said = Said { objects: Vec::new(), artifacts: Vec::new(), profile: 0, ended: false };
     let mut killed = false;
     for line in BufReader::new(child.stdout.take().unwrap()).lines() {
-        // A line that the kill cut short says nothing.
+        // A line that was cut short by the kill does not count.
         let Ok(line) = line else { break };
         said.ended |= line == "end";
         match line.split(' ').collect::<Vec<_>>()[..] {
@@ -129,7 +132,7 @@ fn kill_one(dir: &std::path::Path, round: u8, until: usize, moment: Duration) ->
 }
 
 #[test]
-fn what_was_acknowledged_survives_kill_9_and_the_indexes_agree() {
+fn acknowledged_objects_survive_kill_9_and_the_store_is_sound() {
     if let (Ok(dir), Ok(round)) = (std::env::var(DIR), std::env::var(ROUND)) {
         return work(&dir, round.parse().unwrap());
     }
@@ -137,7 +140,7 @@ fn what_was_acknowledged_survives_kill_9_and_the_indexes_agree() {
     let (mut objects, mut artifacts, mut profile, mut interrupted) = (Vec::new(), Vec::new(), 0, 0);
     let mut random = 0x9e37_79b9_7f4a_7c15_u64;
     for round in 0..ROUNDS {
-        // Numbers of a fixed sequence: the moments differ, and the same ones come again.
+        // A fixed sequence of numbers: the moments differ, and are the same in every run.
         random = random.wrapping_mul(6_364_136_223_846_793_005).wrapping_add(1_442_695_040_888_963_407);
         let (until, moment) = (1 + random as u32 as usize % 60, Duration::from_micros(random >> 52));
         let said = kill_one(dir.path(), round, until, moment);
@@ -149,22 +152,22 @@ fn what_was_acknowledged_survives_kill_9_and_the_indexes_agree() {
         let store = Store::open(dir.path()).unwrap();
         assert_eq!(store.lost_changes(), None, "round {round}");
         for (kind, id) in &objects {
-            // A record may wait for its parent.
+            // A record may be pending.
             let here = store.contains(*kind, id).unwrap()
                 || *kind == Kind::Experiment && store.is_pending(&(*id).into()).unwrap();
             assert!(here, "round {round}: {kind} {id} is lost");
         }
-        // Of profiles only the newest is kept.
+        // Only the newest profile is kept.
         let in_force = store.profile(&identity(203).node_id()).unwrap().map_or(0, |profile| profile.timestamp);
         assert!(in_force >= profile, "round {round}: profile {profile} is lost, {in_force} is in force");
         assert!(artifacts.iter().all(|cid| store.verify_artifact(cid).unwrap()), "round {round}");
-        // Everything again, on a store that grows: at every fifth kill.
+        // The whole store is checked after every fifth kill.
         if round % 5 == 4 {
-            assert_eq!(store.check().unwrap(), Vec::<String>::new(), "round {round}");
+            assert_eq!(findings(&store), Vec::<String>::new(), "round {round}");
         }
     }
     let store = Store::open(dir.path()).unwrap();
-    assert_eq!(store.check().unwrap(), Vec::<String>::new());
+    assert_eq!(findings(&store), Vec::<String>::new());
     let files = store.verify_files(&mut unwatched).unwrap();
     assert!(files.damaged.is_empty() && files.damaged_artifacts.is_empty(), "{files:?}");
     assert!(interrupted >= 45, "the victim was killed at work in {interrupted} rounds only");

@@ -1,4 +1,4 @@
-//! Whole stores page by page.
+//! Whole stores, page by page.
 
 use spore_protocol::{Goal, Kind, ObjectId, RecordId, VerifiedObject};
 
@@ -12,7 +12,7 @@ fn open(objects: &[VerifiedObject]) -> (tempfile::TempDir, Store) {
     (dir, store)
 }
 
-/// Two tasks, each with records, events and a manifest, and three profiles; timestamps repeat.
+/// Two tasks, each with records, events and a manifest, and three profiles. Timestamps repeat.
 fn objects() -> Vec<VerifiedObject> {
     let mut objects = Vec::new();
     for creator in [1, 2] {
@@ -42,7 +42,7 @@ fn pages(store: &Store, kind: Kind, limit: usize) -> Vec<Position> {
 }
 
 #[test]
-fn pages_together_are_everything_of_a_kind_once_in_order() {
+fn pages_return_every_object_of_a_kind_once_in_order() {
     let objects = objects();
     let (_dir, store) = open(&objects);
     for kind in Kind::ALL {
@@ -56,7 +56,7 @@ fn pages_together_are_everything_of_a_kind_once_in_order() {
 }
 
 #[test]
-fn a_page_starts_just_after_any_position() {
+fn page_starts_just_after_any_position() {
     let objects = objects();
     let (_dir, store) = open(&objects);
     for kind in Kind::ALL {
@@ -72,7 +72,7 @@ fn a_page_starts_just_after_any_position() {
 }
 
 #[test]
-fn what_is_placed_during_a_walk_does_not_disturb_it() {
+fn insertion_between_two_pages_does_not_disturb_them() {
     let objects = objects();
     let (_dir, store) = open(&objects);
     let first = store.page(Kind::Experiment, None, 10).unwrap();
@@ -84,7 +84,7 @@ fn what_is_placed_during_a_walk_does_not_disturb_it() {
 }
 
 #[test]
-fn a_records_text_is_what_was_signed() {
+fn record_text_is_what_was_signed() {
     let objects = objects();
     let (_dir, store) = open(&objects);
     for record in objects.iter().filter(|object| object.kind() == Kind::Experiment) {

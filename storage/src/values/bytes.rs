@@ -1,13 +1,13 @@
-//! Writing and reading the compact values: fixed fields one after another, numbers as LEB128
-//! where they are mostly small, texts and lists by their length first.
+//! Writing and reading compact values: fixed fields one after another, mostly small numbers as LEB128, texts and
+//! lists after their length.
 
-use crate::error::{Result, StoreError};
+use crate::error::{Damage, Result};
 
 /// Bytes being written.
 #[derive(Default)]
-pub struct Writer(pub Vec<u8>);
+pub struct ValueWriter(pub Vec<u8>);
 
-impl Writer {
+impl ValueWriter {
     pub fn byte(&mut self, byte: u8) {
         self.0.push(byte);
     }
@@ -41,15 +41,13 @@ impl Writer {
 }
 
 /// Bytes being read.
-pub struct Reader<'a>(pub &'a [u8]);
+pub struct ValueReader<'a>(pub &'a [u8]);
 
-fn cut() -> StoreError {
-    StoreError::corrupt("a value is cut short")
-}
+const CUT_SHORT: Damage = Damage::Value("a value is cut short");
 
-impl Reader<'_> {
+impl ValueReader<'_> {
     pub fn fixed<const N: usize>(&mut self) -> Result<[u8; N]> {
-        let (bytes, rest) = self.0.split_first_chunk::<N>().ok_or_else(cut)?;
+        let (bytes, rest) = self.0.split_first_chunk::<N>().ok_or(CUT_SHORT)?;
         self.0 = rest;
         Ok(*bytes)
     }
@@ -67,7 +65,7 @@ impl Reader<'_> {
                 return Ok(number);
             }
         }
-        Err(StoreError::corrupt("a number is too long"))
+        Err(Damage::Value("a number is too long").into())
     }
 
     /// Eight bytes, big-endian.
@@ -80,10 +78,10 @@ impl Reader<'_> {
     }
 
     pub fn text(&mut self) -> Result<String> {
-        let length = usize::try_from(self.number()?).map_err(|_| cut())?;
-        let (bytes, rest) = self.0.split_at_checked(length).ok_or_else(cut)?;
+        let length = usize::try_from(self.number()?).map_err(|_| CUT_SHORT)?;
+        let (bytes, rest) = self.0.split_at_checked(length).ok_or(CUT_SHORT)?;
         self.0 = rest;
-        String::from_utf8(bytes.to_vec()).map_err(|_| StoreError::corrupt("a text is not UTF-8"))
+        Ok(String::from_utf8(bytes.to_vec()).map_err(|_| Damage::Value("a text is not UTF-8"))?)
     }
 
     pub fn optional(&mut self) -> Result<Option<[u8; 32]>> {

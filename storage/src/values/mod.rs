@@ -1,4 +1,4 @@
-//! What lies under the keys: CBOR through the protocol's codec, or a few fixed bytes.
+//! The values of the database: CBOR through the protocol's codec, or a few fixed bytes.
 //!
 //! These are formats on disk: a change of any of them is a new [`crate::columns::SCHEMA`].
 
@@ -10,21 +10,21 @@ mod row;
 use serde::{Deserialize, Serialize, de::DeserializeOwned};
 use spore_protocol::{
     Goal, HardwareClass, Kind, NodeId, ObjectId, RecordId, Reject, Status, TaskId,
-    cbor::{self, Bytes},
+    cbor::{self, ByteBuf},
 };
 
 pub use evidence::{Award, Evidence, deed_of_rank};
 pub use object::{
     decode_object, decode_stored, encode_object, encode_record, encode_stored, stored_kind, stored_record, stored_text,
 };
-pub use row::{Placing, Point, Row};
+pub use row::{GraphPoint, Placing, RecordRow};
 
 use crate::{
-    error::{Result, StoreError},
+    error::{Damage, Result},
     types::Counts,
 };
 
-/// Largest value: an object of the protocol's largest size, with room to spare.
+/// Most bytes of a value: more than an object of the protocol's largest size.
 const MAX_VALUE: usize = 32 << 20;
 
 pub fn encode<T: Serialize>(value: &T) -> Result<Vec<u8>> {
@@ -37,10 +37,11 @@ pub fn decode<T: DeserializeOwned>(bytes: &[u8]) -> Result<T> {
 
 /// A number of eight bytes.
 pub fn number(bytes: &[u8]) -> Result<u64> {
-    bytes.try_into().map(u64::from_be_bytes).map_err(|_| StoreError::corrupt("a number is not 8 bytes"))
+    Ok(bytes.try_into().map(u64::from_be_bytes).map_err(|_| Damage::Value("a number is not 8 bytes"))?)
 }
 
-/// A line of the log, whose key is its number. Of a record the kind alone: the row tells the rest.
+/// An entry of the change log, without its sequence number, which is the key. For a record only the kind: [`Placing`]
+/// has the rest.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum LogEntry {
     Record,
@@ -53,7 +54,7 @@ impl LogEntry {
     }
 
     pub fn encode(self) -> Vec<u8> {
-        let mut w = bytes::Writer::default();
+        let mut w = bytes::ValueWriter::default();
         match self {
             Self::Record => w.byte(Kind::Experiment.code()),
             Self::Other(kind, id, task) => {
@@ -66,16 +67,16 @@ impl LogEntry {
     }
 
     pub fn decode(bytes: &[u8]) -> Result<Self> {
-        let mut r = bytes::Reader(bytes);
+        let mut r = bytes::ValueReader(bytes);
         match Kind::from_code(r.byte()?) {
             Some(Kind::Experiment) => Ok(Self::Record),
             Some(kind) => Ok(Self::Other(kind, ObjectId(r.fixed()?), r.optional()?.map(TaskId))),
-            None => Err(StoreError::corrupt("the log names an unknown kind")),
+            None => Err(Damage::Value("the change log names an unknown kind").into()),
         }
     }
 }
 
-/// What the rules need of a manifest.
+/// The fields of a manifest that the rules need.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 pub struct ManifestFacts {
     pub name: String,
@@ -85,20 +86,20 @@ pub struct ManifestFacts {
     pub timestamp: u64,
 }
 
-/// Records by what became of them.
+/// Counts of records.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Counters {
     pub experiments: u64,
     pub keeps: u64,
     pub discards: u64,
     pub crashes: u64,
-    /// Whose result holds.
+    /// Records whose result holds.
     pub verified: u64,
     pub frontier: u64,
 }
 
 impl Counters {
-    /// Counts one more, with its status.
+    /// Counts one more record.
     pub fn add(&mut self, status: Status) {
         self.experiments += 1;
         match status {
@@ -108,21 +109,21 @@ impl Counters {
         }
     }
 
-    /// Counts anew whether a result holds.
+    /// Counts a record whose result held or not `before`, and holds or not `after`.
     pub fn reverify(&mut self, before: bool, after: bool) {
         self.verified = recount(self.verified, before, after);
     }
 }
 
-/// A counter when something counted before or not, and now does or does not.
+/// A counter after one item was counted or not `before`, and is counted or not `after`.
 pub fn recount(count: u64, before: bool, after: bool) -> u64 {
     (count + u64::from(after)).saturating_sub(u64::from(before))
 }
 
-/// What a task's newest records show: how many are no strays, how many of these are keeps, and
-/// the newest one's timestamp.
+/// What ranks a task by activity. Among its newest records: how many are not strays, how many of these are keeps, and
+/// the timestamp of the newest.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
-pub struct Activity {
+pub struct ActivityRank {
     pub recent: u8,
     pub keeps: u8,
     pub newest: u64,
@@ -132,15 +133,15 @@ pub struct Activity {
 #[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
 pub struct TaskState {
     pub manifest: Option<ManifestFacts>,
-    /// Who signed the record that bears the task's id: the founder of a legacy task.
+    /// The signer of the record that has the task's id: the founder of a legacy task.
     pub founder: Option<NodeId>,
     pub root: Option<RecordId>,
-    /// Strays left out; the frontier is the class-blind one.
+    /// Without strays. The frontier is the class-blind one.
     pub counted: Counters,
     pub strays: u64,
-    /// Nodes that published, strays too.
+    /// Nodes that published in the task, also strays only.
     pub nodes: u64,
-    pub activity: Option<Activity>,
+    pub activity: Option<ActivityRank>,
 }
 
 impl TaskState {
@@ -148,49 +149,49 @@ impl TaskState {
         self.manifest.as_ref().map_or(Goal::Minimize, |manifest| manifest.goal)
     }
 
-    /// Whose roots precede all others. The founder of a legacy task stands in for the creator, so
-    /// that nobody can take the task over with a parentless record of an earlier timestamp.
+    /// The node whose roots precede all others. In a legacy task it is the founder, so that nobody can take the task
+    /// over with a parentless record of an earlier timestamp.
     pub fn creator(&self) -> Option<NodeId> {
         self.manifest.as_ref().map(|manifest| manifest.created_by).or(self.founder)
     }
 }
 
-/// One hardware class of a task, strays left out.
+/// One hardware class of a task, without strays.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 pub struct ClassState {
     pub class: HardwareClass,
     pub counted: Counters,
 }
 
-/// What a node published in one class, in a task or at all, strays too.
+/// What a node published in one class, in a task or in all tasks, with strays.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 pub struct Publisher {
     pub class: HardwareClass,
     pub experiments: u64,
-    /// Unix seconds of the oldest and the newest.
+    /// Unix seconds of the oldest and the newest record.
     pub first: u64,
     pub last: u64,
 }
 
-/// What a node did, in a task or at all.
+/// What a node did, in a task or in all tasks.
 #[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
 pub struct NodeState {
-    /// Records published, strays too.
+    /// Records published, with strays.
     pub experiments: u64,
     /// Its measurements that count.
     pub verifications: u64,
-    /// None without deeds, and in tasks.
+    /// None without deeds, and in the state for one task.
     pub reputation: Option<f64>,
 }
 
-/// Totals, and the numbers given out to pending and refused records.
+/// Totals, and the next arrival numbers for pending and refused records.
 #[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
-pub struct Tally {
-    /// All records, strays too; the frontier is the sum of the tasks' class-blind ones.
+pub struct Totals {
+    /// All records, with strays. The frontier is the sum of the tasks' class-blind frontiers.
     pub counted: Counters,
     pub tasks: u64,
     pub controls: u64,
-    /// Of them about a record that is not here yet.
+    /// Control events about a record that is not stored yet.
     #[serde(default)]
     pub early: u64,
     pub profiles: u64,
@@ -201,7 +202,7 @@ pub struct Tally {
     pub next_refused: u64,
 }
 
-impl Tally {
+impl Totals {
     pub fn counts(&self) -> Counts {
         Counts {
             experiments: self.counted.experiments,
@@ -218,11 +219,11 @@ impl Tally {
     }
 }
 
-/// A stretch of a listing that nodes compare.
+/// A range of a list that nodes compare.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct Bucket {
     pub count: u64,
-    /// Of the ids as little-endian numbers, modulo 2^256, as set reconciliation sums them.
+    /// The sum of the ids as little-endian numbers, modulo 2^256, as set reconciliation calculates it.
     pub sum: [u8; 32],
 }
 
@@ -255,30 +256,30 @@ impl Bucket {
     }
 
     pub fn decode(bytes: &[u8]) -> Result<Self> {
-        let mut r = bytes::Reader(bytes);
+        let mut r = bytes::ValueReader(bytes);
         Ok(Self { count: r.whole()?, sum: r.fixed()? })
     }
 }
 
 /// A record that waits for its parent.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
-pub struct Held {
+pub struct PendingEntry {
     pub order: u64,
     pub received_at: u64,
     pub parent: RecordId,
-    /// As [`encode_object`] makes them.
-    pub object: Bytes,
+    /// The record as [`encode_object`] makes it.
+    pub object: ByteBuf,
 }
 
-/// Why a record was refused for its lineage.
+/// Why a record was refused by the lineage rules.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
-pub enum Flaw {
+pub enum LineageFault {
     Task,
     Depth { expected: u64, actual: u64 },
 }
 
-impl Flaw {
-    /// None where the reason is not the lineage.
+impl LineageFault {
+    /// None when the record was refused for another reason.
     pub fn of(reject: &Reject) -> Option<Self> {
         match reject {
             Reject::TaskMismatch => Some(Self::Task),
@@ -303,7 +304,7 @@ mod tests {
 
     proptest! {
         #[test]
-        fn a_bucket_without_what_was_added_is_as_before(a in any::<[u8; 32]>(), b in any::<[u8; 32]>()) {
+        fn subtracting_an_added_bucket_restores_the_sum(a in any::<[u8; 32]>(), b in any::<[u8; 32]>()) {
             let (mut both, b) = (Bucket::of(&ObjectId(a)), Bucket::of(&ObjectId(b)));
             both.add(&b);
             prop_assert_eq!(Bucket::decode(&both.encode()).unwrap(), both);

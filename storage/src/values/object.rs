@@ -1,30 +1,30 @@
-//! Objects as they lie on disk.
+//! Objects as they are stored.
 //!
-//! A record's canonical text is mostly the names of its fields and ids in hex. So a record is kept
-//! as its fields, from which the text is made again, wherever that gives the very bytes that were
-//! signed; whatever else, a record whose numbers are spelled in another way included, is kept as it
-//! is. What a listing does not show comes last, so that it is not even looked at.
+//! Most of a record's canonical text is field names, and ids in hex. A record is therefore stored as its fields, if
+//! the canonical text made from them is byte for byte what was signed. Every other object is stored as its canonical
+//! text, also a record whose numbers are spelled in another way. The fields that no listing shows come last, so that
+//! a listing does not decode them.
 
 use spore_protocol::{Cid, Kind, NodeId, Object, Record, RecordId, Signed, SignedObject, Status, TaskId};
 
-use super::bytes::{Reader, Writer};
-use crate::error::{Result, StoreError};
+use super::bytes::{ValueReader, ValueWriter};
+use crate::error::{Damage, Result};
 
-/// Set in the first byte of an object that is kept as its fields.
+/// Set in the first byte of an object that is stored as its fields.
 const FIELDS: u8 = 0x80;
 
-/// An object: signature, then canonical bytes.
+/// An object as its signature and its canonical bytes.
 pub fn encode_object(object: &SignedObject) -> Vec<u8> {
     [object.signature().as_slice(), object.canonical()].concat()
 }
 
 pub fn decode_object(kind: Kind, bytes: &[u8]) -> Result<SignedObject> {
-    let (signature, canonical) = bytes.split_first_chunk::<64>().ok_or_else(cut_short)?;
+    let (signature, canonical) = bytes.split_first_chunk::<64>().ok_or(CUT_SHORT)?;
     Ok(SignedObject::from_canonical(kind, canonical, *signature)?)
 }
 
-/// An object as it lies under its number: kind code, then as [`encode_object`] makes it; or kind code
-/// and [`FIELDS`], a record's fields, signature, diff.
+/// An object as it is stored under its number: kind code, then as [`encode_object`] makes it. Or, for a record stored
+/// as its fields: kind code and [`FIELDS`], the fields, the signature, the diff.
 pub fn encode_stored(object: &SignedObject) -> Vec<u8> {
     match object {
         SignedObject::Experiment(record) => encode_record(record),
@@ -37,7 +37,7 @@ pub fn encode_record(record: &Signed<Record>) -> Vec<u8> {
     if record.object().canonical().as_bytes() != &**record.canonical() {
         return as_it_is(Kind::Experiment, record.signature(), record.canonical());
     }
-    let mut w = Writer(Vec::with_capacity(record.canonical().len()));
+    let mut w = ValueWriter(Vec::with_capacity(record.canonical().len()));
     w.byte(Kind::Experiment.code() | FIELDS);
     write_fields(&mut w, record);
     w.fixed(record.signature());
@@ -59,12 +59,12 @@ pub fn decode_stored(bytes: &[u8]) -> Result<SignedObject> {
     }
 }
 
-/// The canonical bytes of a stored object, and its signature, without reading the bytes' text.
+/// The canonical bytes and the signature of a stored object, without parsing it.
 pub fn stored_text(bytes: &[u8]) -> Result<(Vec<u8>, [u8; 64])> {
     match split(bytes)? {
         (_, true, rest) => read_record(rest).map(|(record, signature)| (record.canonical().into_bytes(), signature)),
         (_, false, rest) => {
-            let (signature, canonical) = rest.split_first_chunk::<64>().ok_or_else(cut_short)?;
+            let (signature, canonical) = rest.split_first_chunk::<64>().ok_or(CUT_SHORT)?;
             Ok((canonical.to_vec(), *signature))
         }
     }
@@ -75,40 +75,38 @@ pub fn stored_kind(bytes: &[u8]) -> Result<Kind> {
     split(bytes).map(|(kind, ..)| kind)
 }
 
-/// A stored record, perhaps without its diff and what it names in hex beside the script: what a
-/// listing shows.
+/// A stored record for a listing. The diff and the addresses of dataset and evaluator may be empty.
 pub fn stored_record(bytes: &[u8]) -> Result<Record> {
     match split(bytes)? {
-        (Kind::Experiment, true, rest) => read_fields(&mut Reader(rest), false),
+        (Kind::Experiment, true, rest) => read_fields(&mut ValueReader(rest), false),
         (kind, false, rest) => match decode_object(kind, rest)? {
             SignedObject::Experiment(record) => Ok(record.object().clone()),
-            _ => Err(StoreError::corrupt("an object is no record")),
+            _ => Err(NO_RECORD.into()),
         },
-        _ => Err(StoreError::corrupt("an object is no record")),
+        _ => Err(NO_RECORD.into()),
     }
 }
 
-fn cut_short() -> StoreError {
-    StoreError::corrupt("an object is cut short")
-}
+const NO_RECORD: Damage = Damage::Value("an object is no record");
+const CUT_SHORT: Damage = Damage::Value("an object is cut short");
 
 fn split(bytes: &[u8]) -> Result<(Kind, bool, &[u8])> {
-    let (code, rest) = bytes.split_first().ok_or_else(cut_short)?;
-    let kind = Kind::from_code(code & !FIELDS).ok_or_else(|| StoreError::corrupt("an object is of no known kind"))?;
+    let (code, rest) = bytes.split_first().ok_or(CUT_SHORT)?;
+    let kind = Kind::from_code(code & !FIELDS).ok_or(Damage::Value("an object is of no known kind"))?;
     Ok((kind, code & FIELDS != 0, rest))
 }
 
 fn read_record(bytes: &[u8]) -> Result<(Record, [u8; 64])> {
-    let mut r = Reader(bytes);
+    let mut r = ValueReader(bytes);
     let mut record = read_fields(&mut r, true)?;
     let signature = r.fixed()?;
-    record.diff = String::from_utf8(r.0.to_vec()).map_err(|_| StoreError::corrupt("a diff is not UTF-8"))?;
+    record.diff = String::from_utf8(r.0.to_vec()).map_err(|_| Damage::Value("a diff is not UTF-8"))?;
     Ok((record, signature))
 }
 
 const STATUSES: [Status; 3] = Status::ALL;
 
-fn write_fields(w: &mut Writer, record: &Record) {
+fn write_fields(w: &mut ValueWriter, record: &Record) {
     w.byte(STATUSES.iter().zip(0..).find(|(status, _)| **status == record.status).map_or(0, |(_, code)| code));
     w.fixed(&record.node_id.0);
     w.optional(record.task_id.map(|id| id.0));
@@ -129,11 +127,11 @@ fn write_fields(w: &mut Writer, record: &Record) {
     w.text(&record.hypothesis);
 }
 
-/// All but the diff; and the names of dataset and evaluator only if `named`, for they take as long
-/// to spell out as everything else.
-fn read_fields(r: &mut Reader<'_>, named: bool) -> Result<Record> {
+/// All fields but the diff. `named` decides whether the names of dataset and evaluator are made, which takes as much
+/// time as everything else.
+fn read_fields(r: &mut ValueReader<'_>, named: bool) -> Result<Record> {
     let status = STATUSES.get(usize::from(r.byte()?)).copied();
-    let status = status.ok_or_else(|| StoreError::corrupt("an unknown status"))?;
+    let status = status.ok_or(Damage::Value("a status is unknown"))?;
     let node_id = NodeId(r.fixed()?);
     let task_id = r.optional()?.map(TaskId);
     let (parent, code_cid) = (r.optional()?.map(RecordId), r.optional()?.map(Cid));
@@ -169,9 +167,9 @@ fn read_fields(r: &mut Reader<'_>, named: bool) -> Result<Record> {
     })
 }
 
-/// A text that mostly is an address in hex, which is kept as its bytes.
-fn write_name(w: &mut Writer, name: &str) {
-    // In capital letters it would come back in small ones.
+/// A text that is mostly an address in hex, and then stored as the address's bytes.
+fn write_name(w: &mut ValueWriter, name: &str) {
+    // Upper-case digits would be read back in lower case.
     let cid = name.parse::<Cid>().ok().filter(|_| !name.bytes().any(|byte| byte.is_ascii_uppercase()));
     w.optional(cid.map(|cid| cid.0));
     if cid.is_none() {
@@ -179,7 +177,7 @@ fn write_name(w: &mut Writer, name: &str) {
     }
 }
 
-fn read_name(r: &mut Reader<'_>, named: bool) -> Result<String> {
+fn read_name(r: &mut ValueReader<'_>, named: bool) -> Result<String> {
     match r.optional()? {
         Some(cid) if named => Ok(Cid(cid).to_string()),
         Some(_) => Ok(String::new()),
@@ -194,7 +192,7 @@ mod tests {
 
     use super::*;
 
-    /// A record with these numbers and texts, and the rest in the forms that records have.
+    /// A record with these numbers and texts. The other fields have usual values.
     fn signed(numbers: (u64, f64, f64), texts: (String, String, String), version: u64) -> SignedObject {
         let identity = fixtures::identity(3);
         let record = Record {
@@ -218,7 +216,7 @@ mod tests {
 
     proptest! {
         #[test]
-        fn a_record_comes_back_as_it_was_signed(
+        fn record_is_read_back_as_it_was_signed(
             numbers in (any::<u32>().prop_map(u64::from), -1e9..1e9f64, 0.0..1e6f64),
             texts in (".{0,60}", ".{0,20}", ".{0,20}"),
             version in 1..4u64,
@@ -243,9 +241,9 @@ mod tests {
         }
     }
 
-    /// The reference writes `0` where we would write `0.0`: another text, another id.
+    /// The reference writes `0` where this program writes `0.0`: another text, and so another id.
     #[test]
-    fn a_record_whose_numbers_are_spelled_otherwise_is_kept_as_it_is() {
+    fn record_with_another_spelling_of_numbers_is_stored_as_text() {
         let SignedObject::Experiment(record) = signed((1, 2.5, 0.0), Default::default(), 2) else { unreachable!() };
         let text = String::from_utf8(record.canonical().to_vec()).unwrap();
         let other = text.replace("\"peak_vram_mb\":0.0", "\"peak_vram_mb\":0");

@@ -1,33 +1,32 @@
-//! A record as listings show it, and as a task's graph does: what the store adds to its object, and
-//! what stands of it in its task's list.
+//! A record as listings and the task graph show it: its object's fields, and what the store adds to them.
 
 use spore_protocol::{
     Kind, ObjectId, Record, RecordId, Status, TaskId, Verdict,
-    frontier::Candidate,
-    lineage::{Parent, Place},
+    frontier::FrontierRecord,
+    lineage::{ParentPlacement, Placement},
     verdict::Subject,
 };
 
-use super::bytes::{Reader, Writer};
+use super::bytes::{ValueReader, ValueWriter};
 use crate::{
-    error::{Result, StoreError},
+    error::{Damage, Result},
     keys::{ClassKey, Moment},
     types::{Change, RecordSummary},
 };
 
-/// A record as it is listed: its object's fields, and its [`Placing`].
+/// A record as a listing shows it: fields of its object, and its [`Placing`].
 #[derive(Clone, Debug, PartialEq)]
-pub struct Row {
+pub struct RecordRow {
     /// Without the diff.
     pub summary: RecordSummary,
-    /// The parent's sequence number here; 0 without one.
+    /// The parent's sequence number here; 0 without a parent.
     pub parent_number: u64,
 }
 
 /// What the store knows of a record that its object does not say.
 ///
-/// On disk: verdict, flags (class frontier 1, class-blind frontier 2, stray 4, odd depth 8); id and
-/// task; then LEB128 numbers: the parent's number, the time of arrival.
+/// On disk: verdict; flags (class frontier 1, class-blind frontier 2, stray 4, odd depth 8); id; task; then as LEB128
+/// the parent's number and the time of arrival.
 #[derive(Clone, Copy, Debug, PartialEq)]
 pub struct Placing {
     pub verdict: Verdict,
@@ -42,7 +41,7 @@ pub struct Placing {
 
 impl Placing {
     pub fn encode(&self) -> Vec<u8> {
-        let mut w = Writer(Vec::with_capacity(80));
+        let mut w = ValueWriter(Vec::with_capacity(80));
         w.byte(verdict_code(self.verdict));
         w.byte(self.flags);
         w.fixed(&self.id.0);
@@ -53,7 +52,7 @@ impl Placing {
     }
 
     pub fn decode(bytes: &[u8]) -> Result<Self> {
-        let mut r = Reader(bytes);
+        let mut r = ValueReader(bytes);
         Ok(Self {
             verdict: of_code(&VERDICTS, r.byte()?)?,
             flags: r.byte()?,
@@ -64,7 +63,7 @@ impl Placing {
         })
     }
 
-    /// The record's line of the log.
+    /// The record's entry in the change log.
     pub fn change(&self, sequence: u64) -> Change {
         Change { sequence, kind: Kind::Experiment, id: self.id.into(), task_id: Some(self.task_id) }
     }
@@ -93,15 +92,15 @@ fn status_code(status: Status) -> u8 {
 }
 
 fn of_code<T: Copy>(all: &[T], code: u8) -> Result<T> {
-    all.get(usize::from(code)).copied().ok_or_else(|| StoreError::corrupt("an unknown verdict or status"))
+    Ok(all.get(usize::from(code)).copied().ok_or(Damage::Value("a verdict or status is unknown"))?)
 }
 
-impl Row {
-    /// A record not yet joined to its task's tree, without its texts.
+impl RecordRow {
+    /// A record that is not joined to its task's tree yet, without its texts.
     pub fn of(
         id: RecordId,
         record: &Record,
-        place: Place,
+        place: Placement,
         received_at: u64,
         sequence: u64,
         parent_number: u64,
@@ -136,7 +135,7 @@ impl Row {
         Self::new(without_texts, placing, sequence)
     }
 
-    /// With what the rules ask for alone.
+    /// Only with what the rules need.
     pub fn without_texts(mut self) -> Self {
         let s = &mut self.summary;
         for text in [&mut s.description, &mut s.hypothesis, &mut s.agent_model, &mut s.gpu_model] {
@@ -145,7 +144,7 @@ impl Row {
         self
     }
 
-    /// As its object and its placing tell it.
+    /// A row from a record's object and its placing.
     pub fn new(record: Record, placing: Placing, sequence: u64) -> Self {
         let flag = |bit: u8| placing.flags & bit != 0;
         let summary = RecordSummary {
@@ -208,13 +207,13 @@ impl Row {
         Moment { timestamp: s.timestamp, id: ObjectId(s.id.0), number: s.sequence }
     }
 
-    pub fn as_parent(&self) -> Parent {
-        Parent { task_id: self.summary.task_id, depth: self.summary.depth }
+    pub fn as_parent(&self) -> ParentPlacement {
+        ParentPlacement { task_id: self.summary.task_id, depth: self.summary.depth }
     }
 
-    pub fn candidate(&self) -> Candidate {
+    pub fn candidate(&self) -> FrontierRecord {
         let s = &self.summary;
-        Candidate {
+        FrontierRecord {
             id: s.id,
             parent: s.parent,
             status: s.status,
@@ -229,9 +228,9 @@ impl Row {
         Subject { id: s.id, publisher: s.node_id, class: s.class.clone(), status: s.status, metric: s.metric }
     }
 
-    pub fn point(&self, class: &ClassKey) -> Point {
+    pub fn point(&self, class: &ClassKey) -> GraphPoint {
         let s = &self.summary;
-        Point {
+        GraphPoint {
             number: s.sequence,
             parent: self.parent_number,
             metric: s.metric,
@@ -243,10 +242,10 @@ impl Row {
     }
 }
 
-/// What a task's graph shows of a record, in 35 bytes: number, parent's number (0 without one),
-/// metric's bits, the first 8 bytes of the class's key, status, verdict, flags as in a [`Row`].
+/// What a task's graph shows of a record, in 35 bytes: number, parent's number (0 without a parent), the metric's
+/// bits, the first 8 bytes of the class's key, status, verdict, flags as in [`Placing`].
 #[derive(Clone, Copy, Debug, PartialEq)]
-pub struct Point {
+pub struct GraphPoint {
     pub number: u64,
     pub parent: u64,
     pub metric: f64,
@@ -256,9 +255,9 @@ pub struct Point {
     flags: u8,
 }
 
-impl Point {
+impl GraphPoint {
     pub fn encode(&self) -> Vec<u8> {
-        let mut w = Writer(Vec::with_capacity(35));
+        let mut w = ValueWriter(Vec::with_capacity(35));
         w.fixed(&self.number.to_be_bytes());
         w.fixed(&self.parent.to_be_bytes());
         w.float(self.metric);
@@ -268,7 +267,7 @@ impl Point {
     }
 
     pub fn decode(bytes: &[u8]) -> Result<Self> {
-        let mut r = Reader(bytes);
+        let mut r = ValueReader(bytes);
         Ok(Self {
             number: r.whole()?,
             parent: r.whole()?,

@@ -1,7 +1,7 @@
-//! Control events and the verdicts that follow from them.
+//! Inserts control events, and updates the verdicts that follow from them.
 //!
-//! An event may come before its record: it is stored and indexed by the record's id, and counts
-//! when the record comes.
+//! An event may arrive before its record. It is stored and indexed by the record's id, and counts when the record is
+//! inserted.
 
 use std::ops::ControlFlow;
 
@@ -9,31 +9,31 @@ use spore_protocol::{
     ControlBody, ControlEvent, EventId, Kind, ObjectId, RecordId, Signed, SignedObject, TaskId, Verdict, reputation,
 };
 
-use super::Batch;
+use super::InsertBatch;
 use crate::{
     columns::Column,
-    db::{Source, Way},
-    error::{Result, StoreError},
-    keys::{self, Events, Listing, Moment},
-    read,
-    types::Outcome,
-    values::{self, Evidence, LogEntry, Row},
+    db::{KeyOrder, KeyReader},
+    error::{Damage, Result},
+    keys::{self, EventSet, Moment, TimeList},
+    lookup,
+    types::InsertOutcome,
+    values::{self, Evidence, LogEntry, RecordRow},
 };
 
-/// Keys of events held in memory at once while a record takes them in: anybody can sign any number of
-/// events about a record that is still to come.
-const ADOPTED_AT_ONCE: usize = 1_000;
+/// Most keys of events in memory while a record takes over its early events. Anybody can sign any number of events
+/// about a record that is not stored yet.
+const EVENTS_AT_ONCE: usize = 1_000;
 
-/// Whether the event could count in any verdict: by its type and its length, which all nodes see alike.
-fn may_have_a_say(event: &Signed<ControlEvent>) -> bool {
-    event.canonical().len() <= read::MAX_JUDGED_BYTES && !matches!(event.body, ControlBody::Other { .. })
+/// Whether the event could count in any verdict. The type and the length decide, which all nodes see alike.
+fn may_count(event: &Signed<ControlEvent>) -> bool {
+    event.canonical().len() <= lookup::MAX_JUDGED_BYTES && !matches!(event.body, ControlBody::Other { .. })
 }
 
-impl Batch<'_> {
-    pub(super) fn insert_control(&mut self, event: &Signed<ControlEvent>) -> Result<Outcome> {
+impl InsertBatch<'_> {
+    pub(super) fn insert_control(&mut self, event: &Signed<ControlEvent>) -> Result<InsertOutcome> {
         let about = event.experiment_id();
         let subject =
-            about.map(|record| read::number_of(&self.view, Kind::Experiment, &record.into())).transpose()?.flatten();
+            about.map(|record| lookup::number_of(&self.view, Kind::Experiment, &record.into())).transpose()?.flatten();
         let task = match subject {
             Some(number) => Some(self.row(number)?.summary.task_id),
             None => event.claimed_task(),
@@ -41,29 +41,29 @@ impl Batch<'_> {
         let number = self.store_object(&SignedObject::Control(event.clone()), task)?;
         self.tally.controls += 1;
         let moment = Moment { timestamp: event.timestamp, id: event.id(), number };
-        self.enlist(Listing::Controls, &moment, Vec::new())?;
+        self.add_to_list(TimeList::Controls, &moment, Vec::new())?;
         if let Some(task) = task {
-            self.enlist(Listing::TaskControls(task), &moment, Vec::new())?;
+            self.add_to_list(TimeList::TaskControls(task), &moment, Vec::new())?;
         }
         if let Some(record) = about {
-            let key = keys::about(&record, Events::All, event.timestamp, &EventId::from(event.id()));
+            let key = keys::about(&record, EventSet::All, event.timestamp, &EventId::from(event.id()));
             let entry = [number.to_be_bytes().as_slice(), &event.node_id.0].concat();
             self.view.put(Column::About, key, entry.clone());
-            if may_have_a_say(event) && self.admit(&record, event, entry)? {
+            if may_count(event) && self.admit_to_window(&record, event, entry)? {
                 self.unjudged.extend(subject);
             }
             self.tally.early += u64::from(subject.is_none());
         }
-        Ok(Outcome::New)
+        Ok(InsertOutcome::New)
     }
 
-    /// Lets an event into the window of what its record's verdict looks at; false where it comes after.
-    /// The window depends on the set of events alone, since what once left it never returns: those that
-    /// took its place stay, or earlier ones do.
-    fn admit(&mut self, record: &RecordId, event: &Signed<ControlEvent>, entry: Vec<u8>) -> Result<bool> {
-        let key = keys::about(record, Events::Judged, event.timestamp, &EventId::from(event.id()));
+    /// Puts an event into the window of its record's verdict. False when the window is full of earlier events. The
+    /// window depends only on the set of events: an event that left it never returns, because the events that
+    /// replaced it stay, or still earlier ones do.
+    fn admit_to_window(&mut self, record: &RecordId, event: &Signed<ControlEvent>, entry: Vec<u8>) -> Result<bool> {
+        let key = keys::about(record, EventSet::Judged, event.timestamp, &EventId::from(event.id()));
         let (mut count, mut last, mut own) = (0, None, Vec::new());
-        self.view.each(Column::About, &keys::events(record, Events::Judged), &mut |other, value| {
+        self.view.each(Column::About, &keys::events(record, EventSet::Judged), &mut |other, value| {
             count += 1;
             last = Some(other.to_vec());
             if keys::event_entry(value)?.1 == event.node_id {
@@ -71,9 +71,9 @@ impl Batch<'_> {
             }
             Ok(ControlFlow::Continue(()))
         })?;
-        let leaves = if own.len() >= read::MAX_JUDGED_OF_ONE {
+        let leaves = if own.len() >= lookup::MAX_JUDGED_OF_ONE {
             own.pop()
-        } else if count >= read::MAX_JUDGED {
+        } else if count >= lookup::MAX_JUDGED {
             last
         } else {
             None
@@ -88,21 +88,21 @@ impl Batch<'_> {
         Ok(true)
     }
 
-    /// Takes in the events that were here before their record: now they count, and belong to the
-    /// record's task, whatever they claimed. The log tells what they claimed.
-    pub(super) fn adopt_events(&mut self, row: &Row) -> Result<()> {
+    /// Takes over the events that were stored before their record. They count from now on, and belong to the record's
+    /// task, whatever task they claimed. The change log has the claimed task.
+    pub(super) fn attach_early_events(&mut self, row: &RecordRow) -> Result<()> {
         if self.tally.early == 0 {
             return Ok(());
         }
-        let (prefix, task) = (keys::events(&row.summary.id, Events::All), row.summary.task_id);
+        let (prefix, task) = (keys::events(&row.summary.id, EventSet::All), row.summary.task_id);
         let mut from: Option<Vec<u8>> = None;
         loop {
             let mut some = Vec::new();
-            self.view.walk(Column::About, &prefix, from.as_deref(), Way::Up, &mut |key, value| {
+            self.view.walk(Column::About, &prefix, from.as_deref(), KeyOrder::Ascending, &mut |key, value| {
                 if from.as_deref() != Some(key) {
                     some.push((key.to_vec(), keys::event_entry(value)?.0));
                 }
-                Ok(if some.len() < ADOPTED_AT_ONCE { ControlFlow::Continue(()) } else { ControlFlow::Break(()) })
+                Ok(if some.len() < EVENTS_AT_ONCE { ControlFlow::Continue(()) } else { ControlFlow::Break(()) })
             })?;
             for (key, number) in &some {
                 let moment = Moment {
@@ -115,9 +115,9 @@ impl Batch<'_> {
                     continue;
                 }
                 if let Some(claimed) = claimed {
-                    self.delist(Listing::TaskControls(claimed), &moment)?;
+                    self.remove_from_list(TimeList::TaskControls(claimed), &moment)?;
                 }
-                self.enlist(Listing::TaskControls(task), &moment, Vec::new())?;
+                self.add_to_list(TimeList::TaskControls(task), &moment, Vec::new())?;
             }
             self.tally.early = self.tally.early.saturating_sub(some.len() as u64);
             let Some((last, _)) = some.pop() else { return Ok(()) };
@@ -126,25 +126,25 @@ impl Batch<'_> {
         }
     }
 
-    /// The task of an event that came before its record.
+    /// The task that an event claimed when it was stored before its record.
     fn claimed_task(&self, number: u64) -> Result<Option<TaskId>> {
         let line = self.view.get(Column::Log, &keys::number(number))?;
         match line.map(|line| LogEntry::decode(&line)).transpose()? {
             Some(LogEntry::Other(Kind::Control, _, task)) => Ok(task),
-            _ => Err(StoreError::corrupt(format!("event number {number} is not in the log"))),
+            _ => Err(Damage::NoEntry { column: Column::Log.name(), number }.into()),
         }
     }
 
-    /// Brings a record's verdict, what counts verdicts and what it is worth up to date.
+    /// Updates a record's verdict, the counters of verdicts, and the deeds that follow.
     pub(super) fn judge(&mut self, number: u64) -> Result<()> {
         let row = self.row(number)?.clone();
-        let judgement = read::judgement(&self.view, &row)?;
+        let judgement = lookup::judgement(&self.view, &row)?;
         let s = &row.summary;
         let class = keys::class(&s.class);
         let series = keys::series(&s.task_id, Some(&class), &row.moment());
         let advanced = self.view.has(Column::Series, &series)?;
         let evidence = Evidence::of(&judgement, &reputation::deeds(&row.subject(), &judgement, advanced));
-        self.prove(&row, evidence)?;
+        self.replace_evidence(&row, evidence)?;
         let (before, after) = (s.verdict, judgement.verdict);
         if before == after {
             return Ok(());
@@ -163,8 +163,8 @@ impl Batch<'_> {
         Ok(())
     }
 
-    /// Replaces what a record's verdict rests on.
-    fn prove(&mut self, row: &Row, new: Evidence) -> Result<()> {
+    /// Replaces the evidence for a record's verdict, and the deeds that follow from it.
+    fn replace_evidence(&mut self, row: &RecordRow, new: Evidence) -> Result<()> {
         let key = keys::number(row.number());
         let old = self.view.get(Column::Evidence, &key)?;
         let old: Evidence = old.map(|bytes| values::decode(&bytes)).transpose()?.unwrap_or_default();
@@ -172,10 +172,10 @@ impl Batch<'_> {
             return Ok(());
         }
         for award in old.awards.difference(&new.awards) {
-            self.take_award(award, row.summary.task_id)?;
+            self.remove_award(award, row.summary.task_id)?;
         }
         for award in new.awards.difference(&old.awards) {
-            self.give_award(award, row.summary.task_id)?;
+            self.add_award(award, row.summary.task_id)?;
         }
         if new == Evidence::default() {
             self.view.delete(Column::Evidence, key);

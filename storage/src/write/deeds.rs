@@ -1,8 +1,8 @@
-//! What nodes did, and the reputation that is folded from it.
+//! Nodes' deeds, and the reputation calculated from them.
 //!
-//! Each node's deeds lie in the order in which they count, so a verdict changes the deeds of few
-//! nodes. A deed after all others is added to the reputation; one that comes in between, or goes,
-//! makes that node's reputation be folded again.
+//! Each node's deeds are stored in the order in which they count, so that a verdict changes the deeds of few nodes. A
+//! deed after all others of its node is added to the reputation. When a deed is inserted before others, or removed,
+//! the node's reputation is calculated again from all its deeds.
 
 use std::ops::ControlFlow;
 
@@ -11,31 +11,31 @@ use spore_protocol::{
     reputation::{Deed, LIMITS},
 };
 
-use super::Batch;
+use super::InsertBatch;
 use crate::{
     columns::Column,
-    db::{Source, Way},
-    error::{Result, StoreError},
+    db::{KeyOrder, KeyReader},
+    error::{Damage, Result},
     keys,
     values::{Award, deed_of_rank},
 };
 
-/// What became of a node's deeds in this batch.
-pub(super) enum Unfolded {
-    /// These came after all others.
+/// How a node's deeds changed in this batch.
+pub(super) enum DeedChanges {
+    /// Keys of deeds that are after all others.
     Added(Vec<Vec<u8>>),
-    /// Fold all of them again.
+    /// The reputation has to be calculated from all deeds.
     All,
 }
 
-impl Batch<'_> {
-    pub(super) fn give_award(&mut self, award: &Award, task: TaskId) -> Result<()> {
+impl InsertBatch<'_> {
+    pub(super) fn add_award(&mut self, award: &Award, task: TaskId) -> Result<()> {
         let key = keys::deed(&award.node, award.at, award.rank);
-        let later = self.view.first(Column::Deeds, &award.node.0, Some(&key), Way::Up)?;
-        let unfolded = self.unfolded.entry(award.node).or_insert_with(|| Unfolded::Added(Vec::new()));
-        match unfolded {
-            Unfolded::Added(keys) if later.is_none() => keys.push(key.clone()),
-            _ => *unfolded = Unfolded::All,
+        let later = self.view.first(Column::Deeds, &award.node.0, Some(&key), KeyOrder::Ascending)?;
+        let deed_changes = self.deed_changes.entry(award.node).or_insert_with(|| DeedChanges::Added(Vec::new()));
+        match deed_changes {
+            DeedChanges::Added(keys) if later.is_none() => keys.push(key.clone()),
+            _ => *deed_changes = DeedChanges::All,
         }
         self.view.put(Column::Deeds, key, Vec::new());
         if deed_of_rank(award.rank) == Some(Deed::VerificationPerformed) {
@@ -48,9 +48,9 @@ impl Batch<'_> {
         Ok(())
     }
 
-    pub(super) fn take_award(&mut self, award: &Award, task: TaskId) -> Result<()> {
+    pub(super) fn remove_award(&mut self, award: &Award, task: TaskId) -> Result<()> {
         self.view.delete(Column::Deeds, keys::deed(&award.node, award.at, award.rank));
-        self.unfolded.insert(award.node, Unfolded::All);
+        self.deed_changes.insert(award.node, DeedChanges::All);
         if deed_of_rank(award.rank) == Some(Deed::VerificationPerformed) {
             for task in [None, Some(task)] {
                 let node = self.node(task, award.node)?;
@@ -62,25 +62,25 @@ impl Batch<'_> {
         Ok(())
     }
 
-    /// Brings the reputations up to date.
-    pub(super) fn fold_deeds(&mut self) -> Result<()> {
-        for (node, unfolded) in std::mem::take(&mut self.unfolded) {
-            let reputation = match unfolded {
-                Unfolded::Added(keys) => {
+    /// Updates the reputation of each node whose deeds changed.
+    pub(super) fn update_reputations(&mut self) -> Result<()> {
+        for (node, deed_changes) in std::mem::take(&mut self.deed_changes) {
+            let reputation = match deed_changes {
+                DeedChanges::Added(keys) => {
                     let mut reputation = self.node(None, node)?.reputation.unwrap_or_default();
                     for key in keys {
                         reputation = after(reputation, &key)?;
                     }
                     Some(reputation)
                 }
-                Unfolded::All => self.fold_all(&node)?,
+                DeedChanges::All => self.reputation_of_all_deeds(&node)?,
             };
             self.node(None, node)?.reputation = reputation;
         }
         Ok(())
     }
 
-    fn fold_all(&self, node: &NodeId) -> Result<Option<f64>> {
+    fn reputation_of_all_deeds(&self, node: &NodeId) -> Result<Option<f64>> {
         let mut reputation = None;
         self.view.each(Column::Deeds, &node.0, &mut |key, _| {
             reputation = Some(after(reputation.unwrap_or_default(), key)?);
@@ -90,8 +90,8 @@ impl Batch<'_> {
     }
 }
 
-/// A reputation after one more deed.
+/// The reputation after one more deed.
 fn after(reputation: f64, key: &[u8]) -> Result<f64> {
-    let deed = key.last().copied().and_then(deed_of_rank).ok_or_else(|| StoreError::corrupt("an unknown deed"))?;
+    let deed = key.last().copied().and_then(deed_of_rank).ok_or(Damage::Value("a deed is unknown"))?;
     Ok((reputation + deed.delta()).clamp(LIMITS.0, LIMITS.1))
 }

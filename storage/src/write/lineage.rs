@@ -1,35 +1,35 @@
-//! Trees, roots and frontiers: a record counts while it descends from its task's root.
+//! Trees, roots and frontiers. A record counts while it descends from its task's root.
 //!
-//! A child's tree is its parent's, so a tree joins as a whole, and leaves when another takes its
-//! place. Joining parents before children is all that a frontier needs: a record enters it as it
-//! joins and is taken off by the first child that beats it.
+//! A child is in its parent's tree. A tree joins as a whole when its root becomes the task's root, and leaves as a
+//! whole when another root replaces it. Parents always join before their children, and that is all that a frontier
+//! needs: a record enters the frontier when it joins, and leaves it when the first child that is better joins.
 
 use std::ops::ControlFlow;
 
 use spore_protocol::{
     Kind, NodeId, RecordId, Status, TaskId,
-    frontier::{View, beats, share_view},
+    frontier::{FrontierView, beats, share_view},
 };
 
-use super::Batch;
+use super::InsertBatch;
 use crate::{
     columns::Column,
-    db::{Source, Way},
-    error::{Result, StoreError},
-    keys, read,
-    values::{Counters, Row, TaskState},
+    db::{KeyOrder, KeyReader},
+    error::{Damage, Result},
+    keys, lookup,
+    values::{Counters, RecordRow, TaskState},
 };
 
-/// Which of a task's two kinds of frontier.
+/// One of a task's two kinds of frontier.
 #[derive(Clone, Copy, PartialEq, Eq)]
 enum Frontier {
     Class,
     Blind,
 }
 
-impl Batch<'_> {
-    /// A parentless record came: it may be the task's root from now on.
-    pub(super) fn plant(&mut self, number: u64) -> Result<()> {
+impl InsertBatch<'_> {
+    /// Adds a parentless record, which may become the task's root.
+    pub(super) fn add_root(&mut self, number: u64) -> Result<()> {
         let s = &self.row(number)?.summary;
         let (id, task, signer, timestamp) = (s.id, s.task_id, s.node_id, s.timestamp);
         for of in [None, Some(&signer)] {
@@ -37,16 +37,16 @@ impl Batch<'_> {
         }
         let mut known = self.task(&task)?.clone();
         if task == TaskId::from(id) {
-            // The founder's word on roots counts against all others'.
+            // The founder's roots precede all others.
             known.founder = Some(signer);
         }
-        self.settle(&task, known)
+        self.update_task(&task, known)
     }
 
-    /// Takes over what is newly known of a task, and moves trees where that changes the root or
-    /// the goal. The root is the creator's first parentless record, or else anybody's: the order
-    /// of the protocol's [`spore_protocol::lineage::RootRank`], which the keys keep.
-    pub(super) fn settle(&mut self, task: &TaskId, known: TaskState) -> Result<()> {
+    /// Replaces what is known of a task, and moves trees when that changes the root or the goal. The root is the
+    /// creator's first parentless record, or else the first one of all nodes. The keys are in the order of the
+    /// protocol's [`spore_protocol::lineage`].
+    pub(super) fn update_task(&mut self, task: &TaskId, known: TaskState) -> Result<()> {
         let root = match known.creator() {
             Some(creator) => self.first_root(task, Some(&creator))?,
             None => None,
@@ -55,7 +55,7 @@ impl Batch<'_> {
         let before = self.task(task)?.clone();
         let same = before.root == root && before.goal() == known.goal();
         if let (Some(root), false) = (before.root, same) {
-            self.clear(task, &root)?;
+            self.clear_tree(task, &root)?;
         }
         let state = self.task(task)?;
         (state.manifest, state.founder, state.root) = (known.manifest, known.founder, root);
@@ -66,7 +66,7 @@ impl Batch<'_> {
     }
 
     fn first_root(&self, task: &TaskId, signer: Option<&NodeId>) -> Result<Option<RecordId>> {
-        let first = self.view.first(Column::Roots, &keys::roots(task, signer), None, Way::Up)?;
+        let first = self.view.first(Column::Roots, &keys::roots(task, signer), None, KeyOrder::Ascending)?;
         first.map(|(key, _)| keys::last_id(&key).map(RecordId)).transpose()
     }
 
@@ -74,11 +74,11 @@ impl Batch<'_> {
         self.each_in_tree(root, |batch, number| batch.join(number))
     }
 
-    /// Visits the records of a tree, parents before their children: none but those that a better root
-    /// moves, however many strays a task has.
+    /// Visits the records of a tree, parents before their children. Visits no strays of other trees, however many a
+    /// task has.
     fn each_in_tree(&mut self, root: &RecordId, mut visit: impl FnMut(&mut Self, u64) -> Result<()>) -> Result<()> {
-        let number = read::number_of(&self.view, Kind::Experiment, &(*root).into())?;
-        let mut ahead = vec![number.ok_or_else(|| StoreError::corrupt("a root is gone"))?];
+        let number = lookup::number_of(&self.view, Kind::Experiment, &(*root).into())?;
+        let mut ahead = vec![number.ok_or(Damage::NoObject { kind: Kind::Experiment, id: (*root).into() })?];
         while let Some(number) = ahead.pop() {
             visit(self, number)?;
             self.view.each(Column::Children, &number.to_be_bytes(), &mut |key, _| {
@@ -89,8 +89,8 @@ impl Batch<'_> {
         Ok(())
     }
 
-    /// No record of the task descends from this, its root, any more: all are strays.
-    fn clear(&mut self, task: &TaskId, root: &RecordId) -> Result<()> {
+    /// Makes all records of the tree of `root`, which was the task's root, strays.
+    fn clear_tree(&mut self, task: &TaskId, root: &RecordId) -> Result<()> {
         self.each_in_tree(root, |batch, number| {
             let summary = &mut batch.row_mut(number)?.summary;
             (summary.stray, summary.on_frontier, summary.on_frontier_blind) = (true, false, false);
@@ -99,29 +99,29 @@ impl Batch<'_> {
             Ok(())
         })?;
         for key in self.view.keys(Column::Series, &task.0)? {
-            self.credit(keys::last_number(&key)?)?;
+            self.rejudge_if_verified(keys::last_number(&key)?)?;
         }
         for column in [Column::Frontier, Column::Metrics, Column::Series] {
             for key in self.view.keys(column, &task.0)? {
                 self.view.delete(column, key);
             }
         }
-        self.memory.tails.clear();
+        self.cache.tails.clear();
         let state = self.task(task)?;
         let gone = std::mem::take(&mut state.counted);
         state.strays += gone.experiments;
         self.tally.counted.frontier = self.tally.counted.frontier.saturating_sub(gone.frontier);
-        self.stirred.insert(*task);
+        self.rank_changed.insert(*task);
         Ok(())
     }
 
-    /// The record descends from the task's root: it counts, and may be on frontiers.
+    /// Counts a record that descends from the task's root, and puts it on frontiers.
     pub(super) fn join(&mut self, number: u64) -> Result<()> {
         let row = self.row_mut(number)?;
         row.summary.stray = false;
         let row = row.clone();
         let s = &row.summary;
-        self.stirred.insert(s.task_id);
+        self.rank_changed.insert(s.task_id);
         let state = self.task(&s.task_id)?;
         let goal = state.goal();
         state.strays = state.strays.saturating_sub(1);
@@ -137,23 +137,25 @@ impl Batch<'_> {
         if s.status != Status::Keep {
             return Ok(());
         }
-        self.improve(&row, None)?;
-        self.improve(&row, Some(&keys::class(&s.class)))?;
+        self.enter_series(&row, None)?;
+        self.enter_series(&row, Some(&keys::class(&s.class)))?;
         let parent = if row.parent_number == 0 { None } else { Some(self.row(row.parent_number)?.clone()) };
         let candidate = row.candidate();
-        for (frontier, view) in [(Frontier::Class, View::Class(s.class.clone())), (Frontier::Blind, View::ClassBlind)] {
-            self.enter(frontier, &row)?;
+        for (frontier, view) in
+            [(Frontier::Class, FrontierView::Class(s.class.clone())), (Frontier::Blind, FrontierView::ClassBlind)]
+        {
+            self.enter_frontier(frontier, &row)?;
             if let Some(parent) = &parent {
                 let other = parent.candidate();
                 if share_view(&view, &candidate, &other) && beats(goal, &candidate, &other) {
-                    self.quit(frontier, parent)?;
+                    self.leave_frontier(frontier, parent)?;
                 }
             }
         }
         Ok(())
     }
 
-    fn enter(&mut self, frontier: Frontier, row: &Row) -> Result<()> {
+    fn enter_frontier(&mut self, frontier: Frontier, row: &RecordRow) -> Result<()> {
         let key = self.frontier_key(frontier, row)?;
         self.view.put(Column::Frontier, key, Vec::new());
         *self.flag(frontier, row.number())? = true;
@@ -164,8 +166,8 @@ impl Batch<'_> {
         Ok(())
     }
 
-    /// Takes a record off a frontier, if it is on it.
-    fn quit(&mut self, frontier: Frontier, row: &Row) -> Result<()> {
+    /// Removes a record from a frontier, if it is on it.
+    fn leave_frontier(&mut self, frontier: Frontier, row: &RecordRow) -> Result<()> {
         if !std::mem::take(self.flag(frontier, row.number())?) {
             return Ok(());
         }
@@ -187,7 +189,7 @@ impl Batch<'_> {
         })
     }
 
-    fn frontier_size(&mut self, frontier: Frontier, row: &Row) -> Result<&mut u64> {
+    fn frontier_size(&mut self, frontier: Frontier, row: &RecordRow) -> Result<&mut u64> {
         let s = &row.summary;
         Ok(match frontier {
             Frontier::Class => &mut self.class(&s.task_id, &s.class)?.counted.frontier,
@@ -195,7 +197,7 @@ impl Batch<'_> {
         })
     }
 
-    fn frontier_key(&mut self, frontier: Frontier, row: &Row) -> Result<Vec<u8>> {
+    fn frontier_key(&mut self, frontier: Frontier, row: &RecordRow) -> Result<Vec<u8>> {
         let s = &row.summary;
         let goal = self.task(&s.task_id)?.goal();
         let class = (frontier == Frontier::Class).then(|| keys::class(&s.class));

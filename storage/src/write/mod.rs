@@ -1,14 +1,14 @@
-//! One insertion: objects in, one batch out.
+//! One insertion: objects in, one write batch out.
 //!
-//! A [`Batch`] reads its own writes, so parents, children and events may come together in any
-//! order. Rows and counters are kept decoded until [`Batch::finish`], which also judges each record
-//! that something was said about, once, and after it, in the [`Memory`] that the next batch begins
-//! with. Nothing is on disk before the store commits the overlay.
+//! An [`InsertBatch`] reads its own writes, so that parents, children and events may come together in any order. Rows
+//! and counters stay decoded until [`InsertBatch::finish`] writes them, and judges each record with new events once.
+//! Then they stay decoded in the [`WriteCache`] for the next batch. Nothing is on disk before the store commits the
+//! overlay.
 
+mod cache;
 mod control;
 mod deeds;
 mod lineage;
-mod memory;
 mod pending;
 mod profile;
 mod record;
@@ -18,146 +18,145 @@ mod timeline;
 
 use std::collections::{BTreeMap, BTreeSet, HashMap};
 
-pub use memory::Memory;
-pub use pending::Unreleased;
+pub use cache::WriteCache;
 
 use spore_protocol::{HardwareClass, Kind, NodeId, ObjectId, Reject, SignedObject, TaskId};
 
 use crate::{
     columns::Column,
-    db::Source,
-    error::Result,
-    keys,
+    db::KeyReader,
+    error::{Damage, Result},
+    keys, lookup,
     overlay::Overlay,
-    read,
-    types::{Change, Outcome},
-    values::{self, ClassState, LogEntry, NodeState, Row, Tally, TaskState, encode},
+    types::{Change, InsertOutcome},
+    values::{self, ClassState, LogEntry, NodeState, RecordRow, TaskState, Totals, encode},
 };
 
-/// An insertion under way.
-pub struct Batch<'a> {
+/// An insertion in progress.
+pub struct InsertBatch<'a> {
     view: Overlay<'a>,
-    tally: Tally,
-    /// The last one given, and the last one given before this batch.
+    tally: Totals,
+    /// The last sequence number used.
     sequence: u64,
+    /// The last sequence number used before this batch.
     begun_at: u64,
-    /// The latest time of arrival told: by it, pending records grow old.
+    /// Newest time of arrival known. Pending records expire relative to it.
     now: u64,
-    /// Rows, tasks, classes, nodes and publishers, read or changed here or before.
-    memory: Memory,
-    /// Rows that differ from what is written.
+    /// Rows, tasks, classes, nodes and publishers that this batch or an earlier one read or changed.
+    cache: WriteCache,
+    /// Numbers of rows that differ from what is written.
     changed_rows: BTreeSet<u64>,
-    /// Records whose events changed, or what their verdict is worth.
+    /// Numbers of records whose events changed, or for which the same verdict has other deeds now.
     unjudged: BTreeSet<u64>,
-    /// Uses of words, by stretch of numbers.
+    /// Uses of words in this batch, by block of numbers.
     words: HashMap<String, Vec<(u64, Vec<u8>)>>,
     /// Tasks whose newest records changed.
-    stirred: BTreeSet<TaskId>,
-    unfolded: BTreeMap<NodeId, deeds::Unfolded>,
+    rank_changed: BTreeSet<TaskId>,
+    deed_changes: BTreeMap<NodeId, deeds::DeedChanges>,
     changes: Vec<Change>,
-    /// Whether anything is to be written.
+    /// Whether there is anything to write.
     dirty: bool,
-    /// What became of records that were pending when the batch began or while it was made.
+    /// Records that were pending and are decided now, with why they were refused.
     resolved: HashMap<ObjectId, Option<Reject>>,
     late_rejects: Vec<(ObjectId, Reject)>,
     dropped_pending: u64,
-    room: pending::Room,
-    unreleased: Unreleased,
-    /// Whether nothing that waits is too old: see [`Batch::sparing_waiting`].
-    spares_waiting: bool,
-    /// Whether all that waits is kept: see [`Batch::replay`].
+    budget: pending::ReleaseBudget,
+    unreleased: lookup::Unreleased,
+    /// Whether expired records are kept: see [`InsertBatch::keeping_expired`].
+    keeps_expired: bool,
+    /// Whether all pending records are kept: see [`InsertBatch::replay`].
     keeps_all: bool,
 }
 
-/// A batch ready to be written.
-pub struct Finished<'a> {
+/// A batch that is ready to be written.
+pub struct FinishedBatch<'a> {
     pub view: Overlay<'a>,
     /// For the next batch, if this one is written.
-    pub memory: Memory,
+    pub cache: WriteCache,
     pub sequence: u64,
     pub changes: Vec<Change>,
     pub resolved: HashMap<ObjectId, Option<Reject>>,
     pub late_rejects: Vec<(ObjectId, Reject)>,
     pub dropped_pending: u64,
-    /// What the next batch has to go on with.
-    pub unreleased: Unreleased,
-    /// Whether anything is to be written.
+    /// Decided records whose waiting records the next batch has to release.
+    pub unreleased: lookup::Unreleased,
+    /// Whether there is anything to write.
     pub dirty: bool,
 }
 
-impl<'a> Batch<'a> {
+impl<'a> InsertBatch<'a> {
     /// # Errors
     /// When the store cannot be read.
-    pub fn new(below: &'a dyn Source) -> Result<Self> {
-        Self::after(below, Memory::default())
+    pub fn new(below: &'a dyn KeyReader) -> Result<Self> {
+        Self::after(below, WriteCache::default())
     }
 
-    /// With what the batch before this one left, all of which is written.
+    /// A batch after another one that left `cache` and was written.
     ///
     /// # Errors
     /// When the store cannot be read.
-    pub fn after(below: &'a dyn Source, memory: Memory) -> Result<Self> {
-        let sequence = read::sequence(below)?;
+    pub fn after(below: &'a dyn KeyReader, cache: WriteCache) -> Result<Self> {
+        let sequence = lookup::sequence(below)?;
         Ok(Self {
             view: Overlay::new(below),
-            tally: read::tally(below)?,
+            tally: lookup::tally(below)?,
             sequence,
             begun_at: sequence,
             now: 0,
-            memory,
+            cache,
             changed_rows: BTreeSet::new(),
             unjudged: BTreeSet::new(),
             words: HashMap::new(),
-            stirred: BTreeSet::new(),
-            unfolded: BTreeMap::new(),
+            rank_changed: BTreeSet::new(),
+            deed_changes: BTreeMap::new(),
             changes: Vec::new(),
             dirty: false,
             resolved: HashMap::new(),
             late_rejects: Vec::new(),
             dropped_pending: 0,
-            room: pending::ALL_AT_ONCE,
-            unreleased: Unreleased::new(),
-            spares_waiting: false,
+            budget: pending::ALL_AT_ONCE,
+            unreleased: lookup::Unreleased::new(),
+            keeps_expired: false,
             keeps_all: false,
         })
     }
 
-    /// Releases no more waiting records than are quickly written: [`Finished::unreleased`] is for the
-    /// next batch to begin with.
+    /// Releases no more pending records than can be written quickly. The next batch continues with
+    /// [`FinishedBatch::unreleased`].
     #[must_use]
     pub fn in_steps(self) -> Self {
-        Self { room: pending::ONE_STEP, ..self }
+        Self { budget: pending::ONE_STEP, ..self }
     }
 
-    /// Drops nothing for its age where `spares` is true: a batch before this one left records that are to be
-    /// released, whose parents came in time.
+    /// Keeps expired records where `keeps` is true: an earlier batch left records to be released, whose parents
+    /// arrived in time.
     #[must_use]
-    pub fn sparing_waiting(self, spares: bool) -> Self {
-        Self { spares_waiting: spares, ..self }
+    pub fn keeping_expired(self, keeps: bool) -> Self {
+        Self { keeps_expired: keeps, ..self }
     }
 
-    /// Of a replay, in which no waiting record is too old or one too many: those that are here were
-    /// acknowledged, and a parent that was lost may come later in the same replay.
+    /// A batch of a replay. No pending record expires or exceeds a limit: the records were acknowledged, and a parent
+    /// that was lost may be inserted later in the replay.
     ///
     /// # Errors
-    /// As [`Batch::new`].
-    pub fn replay(below: &'a dyn Source) -> Result<Self> {
+    /// As [`InsertBatch::new`].
+    pub fn replay(below: &'a dyn KeyReader) -> Result<Self> {
         Ok(Self { keeps_all: true, ..Self::new(below)? })
     }
 
-    /// The last number given.
+    /// The last sequence number used.
     pub fn sequence(&self) -> u64 {
         self.sequence
     }
 
-    /// Adds one object, whose signature the caller vouches for.
+    /// Adds one object. The caller has verified its signature.
     ///
     /// # Errors
-    /// When the store cannot be read. What is wrong with the object is an [`Outcome`].
-    pub fn insert(&mut self, object: &SignedObject, received_at: u64) -> Result<Outcome> {
+    /// When the store cannot be read. Faults of the object are its [`InsertOutcome`].
+    pub fn insert(&mut self, object: &SignedObject, received_at: u64) -> Result<InsertOutcome> {
         self.now = self.now.max(received_at);
         if self.view.has(Column::Ids, &keys::id(object.kind(), &object.id()))? {
-            return Ok(Outcome::Known);
+            return Ok(InsertOutcome::Known);
         }
         match object {
             SignedObject::Experiment(record) => self.insert_record(record, received_at),
@@ -167,57 +166,57 @@ impl<'a> Batch<'a> {
         }
     }
 
-    /// The number that the next object gets, for a replay of a log that has gaps.
+    /// The next object gets this sequence number. For a replay of a change log with gaps.
     pub fn skip_to(&mut self, sequence: u64) {
         self.sequence = sequence.saturating_sub(1);
     }
 
-    /// The arrival number that the next pending record gets, for a replay too.
-    pub fn replay_held(&mut self, order: u64) {
+    /// The next pending record gets this arrival number. For a replay.
+    pub fn replay_pending(&mut self, order: u64) {
         self.tally.next_pending = order;
     }
 
-    /// The arrival number that the next refused record gets, for a replay too.
+    /// The next refused record gets this arrival number. For a replay.
     pub fn replay_refused(&mut self, order: u64) {
         self.tally.next_refused = order;
     }
 
-    /// Writes a line of the log of an object that is no longer here: a profile since replaced.
+    /// Adds an entry to the change log for an object that is no longer stored: a profile that was replaced.
     pub fn replay_line(&mut self, change: &Change) -> Result<()> {
         self.skip_to(change.sequence);
         self.log(change.kind, change.id, change.task_id)?;
         Ok(())
     }
 
-    /// Judges, and writes the rows and counters.
+    /// Judges records, and writes the rows and counters into the overlay.
     ///
     /// # Errors
     /// When the store cannot be read.
-    pub fn finish(mut self) -> Result<Finished<'a>> {
+    pub fn finish(mut self) -> Result<FinishedBatch<'a>> {
         self.expire()?;
         for number in std::mem::take(&mut self.unjudged) {
             self.judge(number)?;
         }
-        self.fold_deeds()?;
+        self.update_reputations()?;
         self.write_rows()?;
         self.write_words()?;
-        self.weigh_tasks()?;
-        for (task, state) in self.memory.tasks.take_touched() {
+        self.rank_tasks()?;
+        for (task, state) in self.cache.tasks.take_touched() {
             self.view.put(Column::Tasks, task.0.to_vec(), encode(&state)?);
         }
-        for ((task, class), state) in self.memory.classes.take_touched() {
+        for ((task, class), state) in self.cache.classes.take_touched() {
             self.view.put(Column::Classes, keys::task_class(&task, &class), encode(&state)?);
         }
         self.write_nodes()?;
-        for (key, publisher) in self.memory.publishers.take_touched() {
+        for (key, publisher) in self.cache.publishers.take_touched() {
             self.view.put(Column::Publishers, key, encode(&publisher)?);
         }
         self.view.put(Column::Meta, keys::TALLY.to_vec(), encode(&self.tally)?);
         self.view.put(Column::Meta, keys::SEQUENCE.to_vec(), self.sequence.to_be_bytes().to_vec());
-        self.memory.trim();
-        Ok(Finished {
+        self.cache.trim();
+        Ok(FinishedBatch {
             view: self.view,
-            memory: self.memory,
+            cache: self.cache,
             sequence: self.sequence,
             changes: self.changes,
             resolved: self.resolved,
@@ -228,12 +227,12 @@ impl<'a> Batch<'a> {
         })
     }
 
-    /// Writes an object with its place in the log, and returns its sequence number.
+    /// Writes an object with its entry in the change log. Returns its sequence number.
     fn store_object(&mut self, object: &SignedObject, task_id: Option<TaskId>) -> Result<u64> {
         self.store(object.kind(), object.id(), values::encode_stored(object), task_id)
     }
 
-    /// As [`Batch::store_object`], of an object as it is to lie on disk.
+    /// As [`InsertBatch::store_object`], for an object that is encoded already.
     fn store(&mut self, kind: Kind, id: ObjectId, stored: Vec<u8>, task_id: Option<TaskId>) -> Result<u64> {
         let number = self.log(kind, id, task_id)?;
         self.view.put(Column::Ids, keys::id(kind, &id), keys::number(number));
@@ -253,41 +252,41 @@ impl<'a> Batch<'a> {
         Ok(number)
     }
 
-    /// A record's row, as it is by now.
-    fn row(&mut self, number: u64) -> Result<&mut Row> {
-        if self.memory.rows.get(number).is_none() {
-            self.memory.rows.insert(read::row(&self.view, number)?.without_texts());
+    /// A record's row with the changes of this batch.
+    fn row(&mut self, number: u64) -> Result<&mut RecordRow> {
+        if self.cache.rows.get(number).is_none() {
+            self.cache.rows.insert(lookup::row(&self.view, number)?.without_texts());
         }
-        // It was put there just now where it was not before.
-        self.memory.rows.get_mut(number).ok_or_else(|| crate::StoreError::corrupt("a row is gone"))
+        // The row was read just now, if it was not cached before.
+        self.cache.rows.get_mut(number).ok_or_else(|| Damage::NoEntry { column: Column::Records.name(), number }.into())
     }
 
     /// A record's row, to be changed.
-    fn row_mut(&mut self, number: u64) -> Result<&mut Row> {
+    fn row_mut(&mut self, number: u64) -> Result<&mut RecordRow> {
         self.changed_rows.insert(number);
         self.row(number)
     }
 
     fn write_rows(&mut self) -> Result<()> {
         for number in std::mem::take(&mut self.changed_rows) {
-            let Some(row) = self.memory.rows.get(number) else { continue };
+            let Some(row) = self.cache.rows.get(number) else { continue };
             let point = row.point(&keys::class(&row.summary.class)).encode();
-            let key = keys::timeline(keys::Listing::TaskRecords(row.summary.task_id), &row.moment());
+            let key = keys::timeline(keys::TimeList::TaskRecords(row.summary.task_id), &row.moment());
             self.view.put(Column::Records, keys::number(number), row.placing().encode());
             self.view.put(Column::Timeline, key, point);
         }
         Ok(())
     }
 
-    /// A record uses a word; whether it is the first time that it says so.
+    /// Notes that a record uses a word. True when this is its first use by the record.
     fn note_word(&mut self, word: &str, number: u64) -> bool {
-        let (stretch, low) = keys::word_use(number);
-        let Some(stretches) = self.words.get_mut(word) else {
-            self.words.insert(word.to_owned(), vec![(stretch, vec![low])]);
+        let (block, low) = keys::word_use(number);
+        let Some(blocks) = self.words.get_mut(word) else {
+            self.words.insert(word.to_owned(), vec![(block, vec![low])]);
             return true;
         };
-        // Mostly the last one, but a repair gives numbers in any order.
-        match stretches.iter_mut().rev().find(|(other, _)| *other == stretch) {
+        // Mostly the last block, but a repair uses numbers in any order.
+        match blocks.iter_mut().rev().find(|(other, _)| *other == block) {
             Some((_, lows)) => {
                 let first = lows.last() != Some(&low);
                 if first {
@@ -296,76 +295,76 @@ impl<'a> Batch<'a> {
                 first
             }
             None => {
-                stretches.push((stretch, vec![low]));
+                blocks.push((block, vec![low]));
                 true
             }
         }
     }
 
+    /// Adds the uses of words in this batch to the stored ones.
     fn write_words(&mut self) -> Result<()> {
-        // Nothing is written yet of a stretch that lies behind all numbers given before, and of the
-        // one where they ended the batch before may remember all.
+        // Blocks after the last number used before are not stored yet. The block of that number may be cached.
         let (begun, last) = (keys::word_use(self.begun_at).0, keys::word_use(self.sequence).0);
-        let mut remembered = self.memory.words.take().filter(|(stretch, _)| *stretch == begun);
+        let mut cached_block = self.cache.words.take().filter(|(block, _)| *block == begun);
         let mut left = if last > begun { Some(HashMap::new()) } else { None };
-        for (word, stretches) in std::mem::take(&mut self.words) {
-            for (stretch, new) in stretches {
-                let key = keys::word_uses(&word, stretch);
-                let known = match &mut remembered {
-                    _ if stretch > begun => None,
-                    Some((_, uses)) if stretch == begun => uses.remove(&word),
+        for (word, blocks) in std::mem::take(&mut self.words) {
+            for (block, new) in blocks {
+                let key = keys::word_uses(&word, block);
+                let known = match &mut cached_block {
+                    _ if block > begun => None,
+                    Some((_, uses)) if block == begun => uses.remove(&word),
                     _ => self.view.get(Column::Words, &key)?,
                 };
                 let mut uses = known.unwrap_or_default();
                 uses.extend(new);
-                // In order already, unless a repair gives old numbers again.
+                // In order already, unless a repair uses lower numbers again.
                 uses.sort_unstable();
                 uses.dedup();
-                match (&mut left, &mut remembered) {
-                    (Some(left), _) if stretch == last => drop(left.insert(word.clone(), uses.clone())),
-                    (None, Some((_, all))) if stretch == last => drop(all.insert(word.clone(), uses.clone())),
+                match (&mut left, &mut cached_block) {
+                    (Some(left), _) if block == last => drop(left.insert(word.clone(), uses.clone())),
+                    (None, Some((_, all))) if block == last => drop(all.insert(word.clone(), uses.clone())),
                     _ => {}
                 }
                 self.view.put(Column::Words, key, uses);
             }
         }
-        self.memory.words = left.map(|uses| (last, uses)).or(remembered);
+        self.cache.words = left.map(|uses| (last, uses)).or(cached_block);
         Ok(())
     }
 
-    /// A task's state, which exists from the first thing known of it.
+    /// A task's state. The first thing known of a task creates it.
     fn task(&mut self, id: &TaskId) -> Result<&mut TaskState> {
-        self.memory.tasks.touch(*id, |id| {
-            let state = read::task_state(&self.view, id)?;
+        self.cache.tasks.touch(*id, |id| {
+            let state = lookup::task_state(&self.view, id)?;
             if state.is_none() {
                 self.tally.tasks += 1;
             }
             let state = state.unwrap_or_default();
-            self.memory.large |= memory::is_large(&state);
+            self.cache.large |= cache::is_large(&state);
             Ok(state)
         })
     }
 
     /// The state of a class in a task.
     fn class(&mut self, task: &TaskId, class: &HardwareClass) -> Result<&mut ClassState> {
-        self.memory.classes.touch((*task, keys::class(class)), |(task, key)| {
+        self.cache.classes.touch((*task, keys::class(class)), |(task, key)| {
             let known = self.view.get(Column::Classes, &keys::task_class(task, key))?;
             let empty = || Ok(ClassState { class: class.clone(), counted: values::Counters::default() });
             known.map_or_else(empty, |bytes| values::decode(&bytes))
         })
     }
 
-    /// What a node did in a task, or at all.
+    /// What a node did in a task, or in all tasks.
     fn node(&mut self, task: Option<TaskId>, node: NodeId) -> Result<&mut NodeState> {
-        self.memory.nodes.touch((task, node), |(task, node)| {
+        self.cache.nodes.touch((task, node), |(task, node)| {
             let known = self.view.get(Column::Nodes, &keys::participant(task.as_ref(), node))?;
             Ok(known.map(|bytes| values::decode(&bytes)).transpose()?.unwrap_or_default())
         })
     }
 
-    /// A node that did nothing, after all, is in no list.
+    /// A node whose deeds were all removed is in no list.
     fn write_nodes(&mut self) -> Result<()> {
-        for ((task, node), state) in self.memory.nodes.take_touched() {
+        for ((task, node), state) in self.cache.nodes.take_touched() {
             let key = keys::participant(task.as_ref(), &node);
             if state == NodeState::default() {
                 self.view.delete(Column::Nodes, key);

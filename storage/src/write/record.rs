@@ -1,64 +1,65 @@
-//! A record on its way in: placed by its parent, stored with its indexes, joined to its tree.
+//! Inserts records: places a record by its parent, stores it with its indexes, and joins it to its tree.
 
 use spore_protocol::{HardwareClass, Kind, Record, RecordId, Reject, Signed, lineage};
 
-use super::Batch;
+use super::InsertBatch;
 use crate::{
     columns::Column,
-    db::Source,
+    db::KeyReader,
     error::Result,
-    keys::{self, Listing},
-    read,
-    types::Outcome,
-    values::{self, Flaw, Publisher, Row, encode_record},
+    keys::{self, TimeList},
+    lookup,
+    types::InsertOutcome,
+    values::{self, LineageFault, Publisher, RecordRow, encode_record},
+    words,
 };
 
-/// What placing a record came to.
+/// The result of placing a record.
 pub(super) enum Placed {
     Stored,
     Missing(RecordId),
     Bad(Reject),
 }
 
-impl Batch<'_> {
-    pub(super) fn insert_record(&mut self, record: &Signed<Record>, received_at: u64) -> Result<Outcome> {
+impl InsertBatch<'_> {
+    pub(super) fn insert_record(&mut self, record: &Signed<Record>, received_at: u64) -> Result<InsertOutcome> {
         let id = RecordId::from(record.id());
         if self.tally.pending > 0
             && let Some(held) = self.view.get(Column::Pending, &id.0)?
         {
-            return Ok(Outcome::Pending { missing: values::decode::<values::Held>(&held)?.parent });
+            return Ok(InsertOutcome::Pending { missing: values::decode::<values::PendingEntry>(&held)?.parent });
         }
         if self.tally.refused > 0
-            && let Some(flaw) = read::refusal(&self.view, &id)?
+            && let Some(flaw) = lookup::refusal(&self.view, &id)?
         {
-            return Ok(Outcome::Rejected(flaw.reject()));
+            return Ok(InsertOutcome::Rejected(flaw.reject()));
         }
         let outcome = match self.place(record, received_at)? {
             Placed::Missing(missing) => {
-                self.hold(record, missing, received_at)?;
-                return Ok(Outcome::Pending { missing });
+                self.add_pending(record, missing, received_at)?;
+                return Ok(InsertOutcome::Pending { missing });
             }
             Placed::Stored => {
                 self.release(id, None)?;
-                Outcome::New
+                InsertOutcome::New
             }
             Placed::Bad(reject) => {
                 self.refuse(&id, &reject)?;
                 self.release(id, Some(reject.clone()))?;
-                Outcome::Rejected(reject)
+                InsertOutcome::Rejected(reject)
             }
         };
         Ok(outcome)
     }
 
-    /// Stores the record if its parent is here and the lineage rules allow it.
+    /// Stores the record if its parent is stored and the lineage rules allow it.
     pub(super) fn place(&mut self, record: &Signed<Record>, received_at: u64) -> Result<Placed> {
         let id = RecordId::from(record.id());
         let (mut parent, mut parent_number, mut joins) = (None, 0, false);
         if let Some(parent_id) = record.parent {
             let Some(number) = self.number_of(&parent_id)? else {
-                let flaw = read::refusal(&self.view, &parent_id)?;
-                return Ok(flaw.map(Flaw::reject).map_or(Placed::Missing(parent_id), Placed::Bad));
+                let flaw = lookup::refusal(&self.view, &parent_id)?;
+                return Ok(flaw.map(LineageFault::reject).map_or(Placed::Missing(parent_id), Placed::Bad));
             };
             let row = self.row(number)?;
             (parent, parent_number, joins) = (Some(row.as_parent()), number, !row.summary.stray);
@@ -68,43 +69,43 @@ impl Batch<'_> {
             Err(reject) => return Ok(Placed::Bad(reject)),
         };
         let number = self.store(Kind::Experiment, record.id(), encode_record(record), Some(place.task_id))?;
-        let row = Row::of(id, record, place, received_at, number, parent_number);
+        let row = RecordRow::of(id, record, place, received_at, number, parent_number);
         self.index(&row)?;
         self.index_words(record, number);
-        self.adopt_events(&row)?;
-        self.memory.rows.insert(row);
+        self.attach_early_events(&row)?;
+        self.cache.rows.insert(row);
         self.changed_rows.insert(number);
         if parent.is_none() {
-            self.plant(number)?;
+            self.add_root(number)?;
         } else if joins {
             self.join(number)?;
         }
         Ok(Placed::Stored)
     }
 
-    /// The indexes that depend on this record alone. It stands apart until it is joined.
-    fn index(&mut self, row: &Row) -> Result<()> {
+    /// Adds the record to the indexes that depend on it alone. It is a stray until it joins.
+    fn index(&mut self, row: &RecordRow) -> Result<()> {
         let (s, moment) = (&row.summary, row.moment());
         if row.parent_number > 0 {
             self.view.put(Column::Children, keys::child(row.parent_number, &moment), Vec::new());
         }
-        for listing in [Listing::Records, Listing::NodeRecords(s.node_id)] {
-            self.enlist(listing, &moment, Vec::new())?;
+        for listing in [TimeList::Records, TimeList::NodeRecords(s.node_id)] {
+            self.add_to_list(listing, &moment, Vec::new())?;
         }
         let point = row.point(&keys::class(&s.class)).encode();
-        self.enlist(Listing::TaskRecords(s.task_id), &moment, point)?;
+        self.add_to_list(TimeList::TaskRecords(s.task_id), &moment, point)?;
         self.tally.counted.add(s.status);
         self.count_publisher(row)?;
-        // Also makes the class known where only strays have it.
+        // Also creates a class that only strays have.
         self.class(&s.task_id, &s.class)?;
         self.task(&s.task_id)?.strays += 1;
-        self.stirred.insert(s.task_id);
+        self.rank_changed.insert(s.task_id);
         Ok(())
     }
 
     fn index_words(&mut self, record: &Record, number: u64) {
-        let mut left = read::MAX_WORDS;
-        for word in [&record.description, &record.hypothesis].into_iter().flat_map(|text| read::words(text)) {
+        let mut left = words::MAX_WORDS;
+        for word in [&record.description, &record.hypothesis].into_iter().flat_map(|text| words::words(text)) {
             if left == 0 {
                 break;
             }
@@ -112,15 +113,15 @@ impl Batch<'_> {
         }
     }
 
-    /// The number of a record that is here.
+    /// The sequence number of a stored record.
     fn number_of(&self, id: &RecordId) -> Result<Option<u64>> {
-        match self.memory.rows.number_of(id) {
+        match self.cache.rows.number_of(id) {
             Some(number) => Ok(Some(number)),
-            None => read::number_of(&self.view, Kind::Experiment, &(*id).into()),
+            None => lookup::number_of(&self.view, Kind::Experiment, &(*id).into()),
         }
     }
 
-    fn count_publisher(&mut self, row: &Row) -> Result<()> {
+    fn count_publisher(&mut self, row: &RecordRow) -> Result<()> {
         let (s, class) = (&row.summary, keys::class(&row.summary.class));
         for task in [None, Some(s.task_id)] {
             let key = keys::publisher(task.as_ref(), &s.node_id, &class);
@@ -138,9 +139,9 @@ impl Batch<'_> {
         Ok(())
     }
 
-    /// What a node published in a class, nothing as yet included.
+    /// What a node published in a class, also when that is nothing yet.
     fn publisher(&mut self, key: Vec<u8>, class: &HardwareClass) -> Result<&mut Publisher> {
-        self.memory.publishers.touch(key, |key| {
+        self.cache.publishers.touch(key, |key| {
             let known = self.view.get(Column::Publishers, key)?;
             let none = || Ok(Publisher { class: class.clone(), experiments: 0, first: u64::MAX, last: 0 });
             known.map_or_else(none, |bytes| values::decode(&bytes))

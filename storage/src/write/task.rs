@@ -1,26 +1,26 @@
-//! A task's manifest on its way in, perhaps after the task's records; and how active tasks are.
+//! Inserts manifests, which may arrive after records of their task, and ranks tasks by activity.
 
 use std::ops::ControlFlow;
 
 use spore_protocol::{Signed, SignedObject, Status, TaskId, TaskManifest, activity::ACTIVITY_WINDOW};
 
-use super::{Batch, memory::is_large};
+use super::{InsertBatch, cache::is_large};
 use crate::{
     columns::Column,
-    db::{Source, Way},
+    db::{KeyOrder, KeyReader},
     error::Result,
-    keys::{self, Listing, Moment},
-    types::Outcome,
-    values::{Activity, ManifestFacts, Point},
+    keys::{self, Moment, TimeList},
+    types::InsertOutcome,
+    values::{ActivityRank, GraphPoint, ManifestFacts},
 };
 
-impl Batch<'_> {
-    /// The manifest decides the goal and whose root precedes: what was assumed before is redone.
-    pub(super) fn insert_manifest(&mut self, manifest: &Signed<TaskManifest>) -> Result<Outcome> {
+impl InsertBatch<'_> {
+    /// The manifest decides the goal and whose roots precede. What was assumed before is corrected.
+    pub(super) fn insert_manifest(&mut self, manifest: &Signed<TaskManifest>) -> Result<InsertOutcome> {
         let task = TaskId::from(manifest.id());
         let number = self.store_object(&SignedObject::Task(manifest.clone()), Some(task))?;
         let moment = Moment { timestamp: manifest.timestamp, id: manifest.id(), number };
-        self.enlist(Listing::Manifests, &moment, Vec::new())?;
+        self.add_to_list(TimeList::Manifests, &moment, Vec::new())?;
         let mut known = self.task(&task)?.clone();
         known.manifest = Some(ManifestFacts {
             name: manifest.name.clone(),
@@ -29,20 +29,20 @@ impl Batch<'_> {
             created_by: manifest.created_by,
             timestamp: manifest.timestamp,
         });
-        self.memory.large |= is_large(&known);
-        self.settle(&task, known)?;
-        self.stirred.insert(task);
-        Ok(Outcome::New)
+        self.cache.large |= is_large(&known);
+        self.update_task(&task, known)?;
+        self.rank_changed.insert(task);
+        Ok(InsertOutcome::New)
     }
 
-    /// Brings the order of the tasks by activity up to date. The rows are written before.
-    pub(super) fn weigh_tasks(&mut self) -> Result<()> {
-        for task in std::mem::take(&mut self.stirred) {
+    /// Updates the tasks' order by activity. The rows are written before.
+    pub(super) fn rank_tasks(&mut self) -> Result<()> {
+        for task in std::mem::take(&mut self.rank_changed) {
             let (mut newest, mut seen, mut recent, mut keeps) = (None, 0, 0, 0);
-            let prefix = Listing::TaskRecords(task).prefix();
-            self.view.walk(Column::Timeline, &prefix, None, Way::Down, &mut |key, value| {
+            let prefix = TimeList::TaskRecords(task).prefix();
+            self.view.walk(Column::Timeline, &prefix, None, KeyOrder::Descending, &mut |key, value| {
                 newest = Some(newest.unwrap_or(keys::time_before_id(key)?));
-                let point = Point::decode(value)?;
+                let point = GraphPoint::decode(value)?;
                 seen += 1;
                 recent += u8::from(!point.stray());
                 keeps += u8::from(!point.stray() && point.status == Status::Keep);
@@ -50,7 +50,7 @@ impl Batch<'_> {
             })?;
             let state = self.task(&task)?;
             let newest = newest.or(state.manifest.as_ref().map(|manifest| manifest.timestamp)).unwrap_or_default();
-            let now = Activity { recent, keeps, newest };
+            let now = ActivityRank { recent, keeps, newest };
             if let Some(old) = state.activity.replace(now).filter(|old| *old != now) {
                 self.view.delete(Column::Activity, keys::activity(old.recent, old.keeps, old.newest, &task));
             }

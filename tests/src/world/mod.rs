@@ -8,7 +8,10 @@
 mod plans;
 mod script;
 
-use std::{collections::BTreeMap, path::Path};
+use std::{
+    collections::{BTreeMap, BTreeSet},
+    path::Path,
+};
 
 use rand::{RngExt as _, SeedableRng as _};
 use rand_chacha::ChaCha8Rng;
@@ -18,7 +21,7 @@ use spore_protocol::{
     TaskManifest, Verified, VerifiedObject,
     control::Rerun,
     fixtures,
-    frontier::{self, Candidate, View},
+    frontier::{FrontierRecord, FrontierView, beats, share_view},
 };
 use spore_storage::Store;
 
@@ -322,8 +325,8 @@ impl Made {
 }
 
 impl Task {
-    fn candidates(&self) -> Vec<Candidate> {
-        let candidate = |record: &Made| Candidate {
+    fn frontier_records(&self) -> Vec<FrontierRecord> {
+        let facts = |record: &Made| FrontierRecord {
             id: record.id,
             parent: record.parent.map(|parent| self.records[parent].id),
             status: record.status,
@@ -331,7 +334,7 @@ impl Task {
             metric: record.metric,
             timestamp: record.timestamp,
         };
-        self.records.iter().map(candidate).collect()
+        self.records.iter().map(facts).collect()
     }
 
     /// The records, in the order of their timestamps.
@@ -357,18 +360,27 @@ impl Task {
         if self.records.len() > MOST_DESCRIBED {
             return description;
         }
-        let candidates = self.candidates();
-        let ids = |ordered: &[Candidate]| ordered.iter().map(|record| record.id.to_string()).collect::<Vec<_>>();
-        let classes: BTreeMap<_, _> = candidates.iter().map(|c| (c.class.to_string(), c.class.clone())).collect();
-        let frontiers: BTreeMap<_, _> = classes
-            .into_iter()
-            .map(|(name, class)| (name, ids(&frontier::compute(self.plan.goal, &View::Class(class), &candidates))))
-            .collect();
-        let mut best: Vec<_> = candidates.iter().filter(|c| c.status != Status::Crash).cloned().collect();
-        best.sort_by(|a, b| frontier::order(self.plan.goal, a, b));
+        let records = self.frontier_records();
+        let best_first = |a: &FrontierRecord, b: &FrontierRecord| {
+            self.plan.goal.order(a.metric, b.metric).then((a.timestamp, a.id).cmp(&(b.timestamp, b.id)))
+        };
+        let ids = |fits: &dyn Fn(&FrontierRecord) -> bool| -> Vec<_> {
+            let mut found: Vec<_> = records.iter().filter(|record| fits(record)).collect();
+            found.sort_by(|a, b| best_first(a, b));
+            found.into_iter().map(|record| record.id.to_string()).collect()
+        };
+        let frontier = |class: &HardwareClass| {
+            let view = FrontierView::Class(class.clone());
+            let beaten = |record: &FrontierRecord| {
+                records.iter().any(|other| share_view(&view, other, record) && beats(self.plan.goal, other, record))
+            };
+            ids(&|record| record.status == Status::Keep && record.class == *class && !beaten(record))
+        };
+        let classes: BTreeSet<_> = records.iter().map(|record| &record.class).collect();
+        let frontiers: BTreeMap<_, _> = classes.into_iter().map(|class| (class.to_string(), frontier(class))).collect();
         description["records"] = self.described().into();
         description["frontiers"] = json!(frontiers);
-        description["best"] = ids(&best).into();
+        description["best"] = ids(&|record| record.status != Status::Crash).into();
         description
     }
 }

@@ -1,14 +1,13 @@
 //! Running a graph with burn: forward, gradients, update.
 //!
-//! The way of a step: [`Executor::step`] uploads a batch, a [`pass`] runs the nodes in order, the
-//! cross-entropy's gradient starts the way back, [`optimizer`] changes the parameters. The
-//! [`plan`] made beforehand says when each value is dropped.
+//! In one step, [`Executor::step`] uploads a batch. A [`pass`] runs the nodes forward, then
+//! backward from the gradient of the cross-entropy. [`optimizer`] changes the parameters. The
+//! [`plan`], made beforehand, says when each value is dropped. Each operation computes its own
+//! node ([`ops`](crate::ops)).
 //!
-//! Never here: Starlark, files, clocks. The same graph, seed and batches on the CPU give the same
-//! parameters to the bit, whatever the number of threads.
+//! Never here: Starlark, files, or a clock outside [`train`]. The same graph, seed and batches on
+//! the CPU give the same parameters to the bit, whatever the number of threads.
 
-mod backward;
-mod forward;
 mod optimizer;
 mod pass;
 mod plan;
@@ -20,22 +19,24 @@ pub mod train;
 use burn::tensor::{Device, Int, Tensor};
 use rand_chacha::ChaCha8Rng;
 
-use crate::data::Batch;
+use crate::data::TrainingBatch;
 use crate::evaluate::{Predictor, VOCAB};
-use crate::graph::{Graph, Op};
+use crate::graph::Graph;
+use crate::ops::tensors::{DeviceValue, one_hot, padded, rows, upload, upload_bytes};
+use crate::ops::{ConstantPair, Located, Malformed, Operation, TableKey};
 use optimizer::ParamUpdate;
-pub use optimizer::multiplier;
-use pass::{Pass, Setting};
-use plan::Plan;
-use random::{Purpose, stream};
+use optimizer::multiplier;
+use pass::{Environment, Pass};
+use plan::LifetimePlan;
+use random::{StreamPurpose, stream};
 
 /// Why a graph cannot run.
 #[derive(Debug, Clone, thiserror::Error)]
 pub enum ExecError {
     /// The graph breaks a rule that tracing guarantees.
-    #[error("malformed graph: {0}")]
-    Graph(&'static str),
-    /// burn could not give a value back.
+    #[error(transparent)]
+    Graph(#[from] Malformed),
+    /// burn could not return a value.
     #[error("the device failed: {0}")]
     Device(String),
 }
@@ -43,26 +44,26 @@ pub enum ExecError {
 /// A graph with its parameters on a device.
 pub struct Executor {
     graph: Graph,
-    plan: Plan,
+    plan: LifetimePlan,
     device: Device,
     seed: u64,
-    params: Vec<forward::Value>,
+    params: Vec<DeviceValue>,
     update: ParamUpdate,
-    tables: Vec<Option<Table>>,
+    tables: Vec<Option<ConstantPair>>,
     dropout: ChaCha8Rng,
     data: ChaCha8Rng,
 }
 
 impl Executor {
-    /// Parameters at their initial values for `seed`.
+    /// An executor whose parameters have their initial values for `seed`.
     pub fn new(graph: Graph, device: Device, seed: u64) -> Self {
         let mut executor = Self {
-            plan: Plan::new(&graph),
+            plan: LifetimePlan::new(&graph),
             update: ParamUpdate::new(&graph),
             tables: tables(&graph, &device),
             params: Vec::new(),
-            dropout: stream(seed, Purpose::Dropout),
-            data: stream(seed, Purpose::Data),
+            dropout: stream(seed, StreamPurpose::Dropout),
+            data: stream(seed, StreamPurpose::Data),
             graph,
             device,
             seed,
@@ -71,17 +72,17 @@ impl Executor {
         executor
     }
 
-    /// Back to the state of [`Executor::new`].
+    /// Returns to the state after [`Executor::new`].
     pub fn reset(&mut self) {
         let initial = self.graph.params.iter().enumerate().map(|(i, param)| {
-            let dims = forward::padded(&param.shape);
-            let mut rng = stream(self.seed, Purpose::Init(i as u32));
-            forward::upload(random::initial(&param.init, dims.iter().product(), &mut rng), dims, &self.device)
+            let dims = padded(&param.shape);
+            let mut rng = stream(self.seed, StreamPurpose::Init(i as u32));
+            upload(random::initial(&param.init, dims.iter().product(), &mut rng), dims, &self.device)
         });
         self.params = initial.collect();
         self.update = ParamUpdate::new(&self.graph);
-        self.dropout = stream(self.seed, Purpose::Dropout);
-        self.data = stream(self.seed, Purpose::Data);
+        self.dropout = stream(self.seed, StreamPurpose::Dropout);
+        self.data = stream(self.seed, StreamPurpose::Data);
     }
 
     /// The graph that runs.
@@ -89,23 +90,23 @@ impl Executor {
         &self.graph
     }
 
-    /// The next training batch of this run out of `train`.
-    pub fn draw(&mut self, train: &[u8]) -> Batch {
-        Batch::draw(train, self.graph.batch, self.graph.context, &mut self.data)
+    /// Draws the next training batch of this run from `train`.
+    pub fn draw(&mut self, train: &[u8]) -> TrainingBatch {
+        TrainingBatch::draw(train, self.graph.batch, self.graph.context, &mut self.data)
     }
 
-    /// One training step with the schedule's multiplier of the learning rate. The loss before the
-    /// step stays on the device until [`Loss::read`].
+    /// Makes one training step. `multiplier` is the schedule's for the learning rate. Returns the
+    /// loss before the step, which stays on the device until [`Loss::read`].
     ///
     /// # Errors
     /// [`ExecError::Graph`] for a graph that tracing did not make.
-    pub fn step(&mut self, batch: &Batch, multiplier: f64) -> Result<Loss, ExecError> {
+    pub fn step(&mut self, batch: &TrainingBatch, multiplier: f64) -> Result<Loss, ExecError> {
         let (loss, grads) = self.loss_and_gradients(batch)?;
         self.update.step(&self.graph, &mut self.params, grads, multiplier);
         Ok(loss)
     }
 
-    /// Waits until the device has done all that was asked of it.
+    /// Waits until the device has finished its queue.
     ///
     /// # Errors
     /// [`ExecError::Device`] when it failed.
@@ -118,10 +119,10 @@ impl Executor {
         self.device.memory_pool_usage().map(|usage| usage.bytes_reserved)
     }
 
-    fn loss_and_gradients(&mut self, batch: &Batch) -> Result<(Loss, Vec<Option<forward::Value>>), ExecError> {
-        let inputs = forward::upload_bytes(&batch.inputs, &self.device);
-        let targets = forward::upload_bytes(&batch.targets, &self.device);
-        let mut pass = Pass::new(self.setting(), inputs, true);
+    fn loss_and_gradients(&mut self, batch: &TrainingBatch) -> Result<(Loss, Vec<Option<DeviceValue>>), ExecError> {
+        let inputs = upload_bytes(&batch.inputs, &self.device);
+        let targets = upload_bytes(&batch.targets, &self.device);
+        let mut pass = Pass::new(self.environment(), inputs, true);
         let mut dropout = self.dropout.clone();
         let logits = pass.forward(&mut dropout)?;
         let (loss, gradient) = cross_entropy(logits, targets);
@@ -130,8 +131,8 @@ impl Executor {
         Ok((loss, grads))
     }
 
-    fn setting(&self) -> Setting<'_> {
-        Setting {
+    fn environment(&self) -> Environment<'_> {
+        Environment {
             graph: &self.graph,
             plan: &self.plan,
             params: &self.params,
@@ -140,9 +141,9 @@ impl Executor {
         }
     }
 
-    fn try_logits(&mut self, inputs: &[u8]) -> Result<Vec<f32>, ExecError> {
-        let inputs = forward::upload_bytes(inputs, &self.device);
-        let logits = Pass::new(self.setting(), inputs, false).forward(&mut self.dropout.clone())?;
+    pub(crate) fn try_logits(&mut self, inputs: &[u8]) -> Result<Vec<f32>, ExecError> {
+        let inputs = upload_bytes(inputs, &self.device);
+        let logits = Pass::new(self.environment(), inputs, false).forward(&mut self.dropout.clone())?;
         logits.try_into_vec_as::<f32>().map_err(|error| ExecError::Device(error.to_string()))
     }
 }
@@ -156,7 +157,7 @@ impl Predictor for Executor {
         self.graph.context
     }
 
-    /// Dropout is off. A device that fails gives NaNs, which the evaluator calls divergence.
+    /// Dropout is off. A device that fails gives NaNs, which the evaluator reports as divergence.
     fn logits(&mut self, inputs: &[u8]) -> Vec<f32> {
         self.try_logits(inputs).unwrap_or_else(|error| {
             tracing::error!(%error, "no logits");
@@ -169,7 +170,7 @@ impl Predictor for Executor {
 pub struct Loss(Tensor<1>);
 
 impl Loss {
-    /// Nats for each byte; waits for the device.
+    /// The loss in nats for each byte. Waits for the device.
     ///
     /// # Errors
     /// [`ExecError::Device`] when it failed.
@@ -181,46 +182,50 @@ impl Loss {
 
 /// Mean over all rows of `-ln softmax(logits)[target]`, and its gradient
 /// `(softmax(logits) - one_hot(target)) / rows`, of the logits' shape.
-fn cross_entropy(logits: forward::Value, targets: Tensor<1, Int>) -> (Loss, forward::Value) {
+fn cross_entropy(logits: DeviceValue, targets: Tensor<1, Int>) -> (Loss, DeviceValue) {
     let dims = logits.dims();
-    let hits = forward::one_hot(targets, VOCAB);
-    let [rows, _] = hits.dims();
-    let p = burn::tensor::activation::softmax(forward::rows(logits), 1);
-    // A probability that underflows to 0 would make the shown loss infinite: the smallest normal
-    // number is added. The gradient does not pass here.
+    let hits = one_hot(targets, VOCAB);
+    let [count, _] = hits.dims();
+    let p = burn::tensor::activation::softmax(rows(logits), 1);
+    // A probability that underflows to 0 would make the reported loss infinite, so the smallest
+    // normal number is added. The gradient is not computed from here.
     let chosen = (p.clone() * hits.clone()).sum_dim(1).add_scalar(f32::MIN_POSITIVE);
     let loss = chosen.log().mean().neg();
-    (Loss(loss), (p - hits).div_scalar(rows as f64).reshape(dims))
+    (Loss(loss), (p - hits).div_scalar(count as f64).reshape(dims))
 }
 
-/// What a table is made from: height, width, bits of the base.
-type TableKey = (usize, usize, u64);
-type Table = (forward::Value, forward::Value);
-
-/// The constant tables of masks and rotations, shared by nodes that need the same.
-fn tables(graph: &Graph, device: &Device) -> Vec<Option<Table>> {
-    let mut made: Vec<(TableKey, Table)> = Vec::new();
-    let mut table = |key: TableKey, make: &dyn Fn() -> Table| {
+/// The constant tensors that the nodes need. Nodes with equal keys share one table.
+fn tables(graph: &Graph, device: &Device) -> Vec<Option<ConstantPair>> {
+    let mut made: Vec<(TableKey, ConstantPair)> = Vec::new();
+    let mut table = |operation: &dyn Operation, at: Located<'_>| {
+        let key = operation.table(at)?;
         if let Some((_, found)) = made.iter().find(|(have, _)| *have == key) {
-            return found.clone();
+            return Some(found.clone());
         }
-        made.push((key, make()));
-        made.last().map(|(_, table)| table.clone()).unwrap_or_else(make)
+        let new = operation.make_table(key, device)?;
+        made.push((key, new.clone()));
+        Some(new)
     };
-    let last_two = |shape: &[usize]| match shape {
-        [.., a, b] => (*a, *b),
-        _ => (1, 1),
-    };
-    let of_node = |node: &crate::graph::Node| {
-        let (height, width) = last_two(&node.shape);
-        match node.op {
-            Op::CausalMask(_) => Some(table((height, 0, 0), &|| forward::causal_masks(height, device))),
-            Op::Rope { base, .. } => {
-                let key = (height, width, base.to_bits());
-                Some(table(key, &|| forward::rope_tables(height, width, base, device)))
-            }
-            _ => None,
-        }
-    };
-    graph.nodes.iter().map(of_node).collect()
+    let nodes = graph.nodes.iter().enumerate();
+    nodes.map(|(i, node)| table(node.op.rules(), Located::new(&graph.nodes, i))).collect()
+}
+
+/// For tests of operations.
+#[cfg(test)]
+impl Executor {
+    /// Replaces the values of the parameters.
+    pub(crate) fn set_params(&mut self, params: Vec<DeviceValue>) {
+        self.params = params;
+    }
+
+    /// The graph's result in training, and the gradients of `sum(weight * result)` with respect to
+    /// the parameters.
+    pub(crate) fn gradients_of_sum(&self, tokens: &[u8], weights: &[f32]) -> (DeviceValue, Vec<Option<DeviceValue>>) {
+        let mut pass = Pass::new(self.environment(), upload_bytes(tokens, &self.device), true);
+        let result = pass.forward(&mut stream(1, StreamPurpose::Dropout)).unwrap();
+        let grads = pass.backward(upload(weights.to_vec(), result.dims(), &self.device)).unwrap();
+        assert!(pass.kept.iter().all(Option::is_none), "kept after the backward pass");
+        assert!(pass.values.iter().flatten().count() <= 1, "values outlive their last use");
+        (result, grads)
+    }
 }

@@ -3,12 +3,12 @@
 use burn::optim::{AdamW as BurnAdamW, AdamWConfig, Optimizer as _};
 use burn::tensor::Tensor;
 
-use super::forward::Value;
 use crate::graph::{AdamW, Decay, Graph, Schedule};
+use crate::ops::tensors::DeviceValue;
 
 type Moments = <BurnAdamW as burn::optim::Optimizer>::State<5>;
 
-/// AdamW with the graph's settings and one state for each parameter.
+/// AdamW with the graph's options and one state for each parameter.
 ///
 /// burn's step: `m = b1 m + (1 - b1) g`, `v = b2 v + (1 - b2) g^2`,
 /// `w = w (1 - lr decay) - lr (m / (1 - b1^t)) / (sqrt(v / (1 - b2^t)) + eps)`.
@@ -35,7 +35,13 @@ impl ParamUpdate {
     }
 
     /// One step on every parameter that has a gradient; `multiplier` is the schedule's.
-    pub fn step(&mut self, graph: &Graph, params: &mut [Value], grads: Vec<Option<Value>>, multiplier: f64) {
+    pub fn step(
+        &mut self,
+        graph: &Graph,
+        params: &mut [DeviceValue],
+        grads: Vec<Option<DeviceValue>>,
+        multiplier: f64,
+    ) {
         let grads = clip(grads, self.settings.clip);
         let slots = params.iter_mut().zip(&mut self.moments).zip(&graph.params);
         for (((param, moments), spec), grad) in slots.zip(grads) {
@@ -49,20 +55,20 @@ impl ParamUpdate {
 }
 
 /// Scales all gradients so that their common Euclidean norm is at most `limit`; 0 is no limit.
-fn clip(grads: Vec<Option<Value>>, limit: f64) -> Vec<Option<Value>> {
+fn clip(grads: Vec<Option<DeviceValue>>, limit: f64) -> Vec<Option<DeviceValue>> {
     let squares = grads.iter().flatten().map(|grad| grad.clone().square().sum());
     let Some(total) = squares.reduce(|a, b| a + b).filter(|_| limit > 0.0) else {
         return grads;
     };
-    // Stays on the device: reading the norm would stall a GPU's queue each step.
+    // The norm stays on the device: reading it would stall a GPU's queue in each step.
     let scale = total.sqrt().recip().mul_scalar(limit).clamp_max(1.0).reshape([1; 5]);
     grads.into_iter().map(|grad| grad.map(|grad| grad * scale.clone())).collect()
 }
 
-/// The learning rate's multiplier for step `step` of `total`, both counted in steps and `step`
-/// from 0: a linear rise over the first `warmup` of the run, 1, and over the last `cooldown` the
-/// fall to `floor`.
-pub fn multiplier(schedule: &Schedule, step: u64, total: u64) -> f64 {
+/// The multiplier of the learning rate for step `step`, from 0, of `total` steps: rises linearly
+/// over the share `warmup` at the beginning, then is 1, and falls to `floor` over the share
+/// `cooldown` at the end.
+pub(super) fn multiplier(schedule: &Schedule, step: u64, total: u64) -> f64 {
     let (done, total) = ((step + 1) as f64, total.max(1) as f64);
     let (rise, fall) = ((schedule.warmup * total).ceil(), (schedule.cooldown * total).floor());
     if done < rise {
@@ -86,12 +92,12 @@ mod tests {
     use super::*;
     use burn::tensor::Device;
 
-    fn values(value: &Value) -> Vec<f32> {
+    fn values(value: &DeviceValue) -> Vec<f32> {
         value.clone().try_into_vec_as::<f32>().unwrap()
     }
 
-    fn row(numbers: &[f32]) -> Value {
-        super::super::forward::upload(numbers.to_vec(), [1, 1, 1, 1, numbers.len()], &Device::flex())
+    fn row(numbers: &[f32]) -> DeviceValue {
+        crate::ops::tensors::upload(numbers.to_vec(), [1, 1, 1, 1, numbers.len()], &Device::flex())
     }
 
     #[test]

@@ -1,15 +1,20 @@
-//! Random numbers of a run: every stream is fixed by the seed and what it is for, so that adding
-//! one draw somewhere never shifts the numbers of another place.
+//! The random numbers of a run. Each purpose has a stream of its own, which the seed determines, so
+//! that one more draw for one purpose does not change the numbers of another.
+//!
+//! The streams come from `rand_chacha`. The distributions are our own, because verification repeats
+//! a run to the bit: `rand` and `rand_distr` draw in other ways (the ziggurat for normal numbers,
+//! other bits for uniform ones) and may change them in any release. Every recorded result depends
+//! on these few lines.
 
 use rand_chacha::ChaCha8Rng;
 use rand_chacha::rand_core::{Rng as _, SeedableRng as _};
 
 use crate::graph::Init;
 
-/// What a stream of random numbers is for.
+/// The purpose of a stream of random numbers.
 #[derive(Clone, Copy, Debug)]
-pub(super) enum Purpose {
-    /// Which bytes each training step sees.
+pub(super) enum StreamPurpose {
+    /// The places of the training text that each step sees.
     Data,
     /// Dropout masks.
     Dropout,
@@ -18,12 +23,12 @@ pub(super) enum Purpose {
 }
 
 /// The stream of `seed` for one purpose.
-pub(super) fn stream(seed: u64, purpose: Purpose) -> ChaCha8Rng {
+pub(super) fn stream(seed: u64, purpose: StreamPurpose) -> ChaCha8Rng {
     let mut rng = ChaCha8Rng::seed_from_u64(seed);
     rng.set_stream(match purpose {
-        Purpose::Data => 0,
-        Purpose::Dropout => 1,
-        Purpose::Init(param) => 2 + u64::from(param),
+        StreamPurpose::Data => 0,
+        StreamPurpose::Dropout => 1,
+        StreamPurpose::Init(param) => 2 + u64::from(param),
     });
     rng
 }
@@ -38,7 +43,7 @@ pub(super) fn initial(init: &Init, len: usize, rng: &mut ChaCha8Rng) -> Vec<f32>
     match init {
         Init::Constant(value) => vec![*value as f32; len],
         Init::Uniform(limit) => (0..len).map(|_| ((2.0 * unit(rng) - 1.0) * limit) as f32).collect(),
-        // Box & Muller 1958, of each pair only the cosine.
+        // Box & Muller 1958; only the cosine of each pair is used.
         Init::Normal(std) => (0..len)
             .map(|_| {
                 let radius = (-2.0 * unit(rng).ln()).sqrt();
@@ -48,28 +53,13 @@ pub(super) fn initial(init: &Init, len: usize, rng: &mut ChaCha8Rng) -> Vec<f32>
     }
 }
 
-/// A dropout mask of `len` elements: 0 with probability `p` (to 1/65536), else `1/(1-p)`.
-pub(super) fn dropout_mask(p: f64, len: usize, rng: &mut ChaCha8Rng) -> Vec<f32> {
-    let threshold = (p * 65536.0).round() as u32;
-    let keep = if p < 1.0 { (1.0 / (1.0 - p)) as f32 } else { 0.0 };
-    let mut mask = Vec::with_capacity(len + 1);
-    while mask.len() < len {
-        let word = rng.next_u32();
-        for half in [word & 0xffff, word >> 16] {
-            mask.push(if half < threshold { 0.0 } else { keep });
-        }
-    }
-    mask.truncate(len);
-    mask
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
 
     #[test]
     fn normal_values_have_the_asked_spread() {
-        let values = initial(&Init::Normal(0.5), 20_000, &mut stream(3, Purpose::Init(0)));
+        let values = initial(&Init::Normal(0.5), 20_000, &mut stream(3, StreamPurpose::Init(0)));
         let n = values.len() as f64;
         let mean = values.iter().map(|v| f64::from(*v)).sum::<f64>() / n;
         let variance = values.iter().map(|v| (f64::from(*v) - mean).powi(2)).sum::<f64>() / n;
@@ -78,7 +68,7 @@ mod tests {
 
     #[test]
     fn uniform_values_stay_within_the_limit() {
-        let values = initial(&Init::Uniform(0.25), 5_000, &mut stream(3, Purpose::Init(1)));
+        let values = initial(&Init::Uniform(0.25), 5_000, &mut stream(3, StreamPurpose::Init(1)));
         assert!(values.iter().all(|v| v.abs() <= 0.25));
         assert!(values.iter().any(|v| *v > 0.24) && values.iter().any(|v| *v < -0.24));
     }
@@ -86,18 +76,9 @@ mod tests {
     #[test]
     fn streams_differ_by_purpose_and_repeat_by_seed() {
         let draw = |seed, purpose| stream(seed, purpose).next_u64();
-        assert_eq!(draw(1, Purpose::Data), draw(1, Purpose::Data));
-        assert_ne!(draw(1, Purpose::Data), draw(1, Purpose::Dropout));
-        assert_ne!(draw(1, Purpose::Init(0)), draw(1, Purpose::Init(1)));
-        assert_ne!(draw(1, Purpose::Data), draw(2, Purpose::Data));
-    }
-
-    #[test]
-    fn dropout_keeps_the_mean() {
-        let mask = dropout_mask(0.25, 40_001, &mut stream(9, Purpose::Dropout));
-        assert_eq!(mask.len(), 40_001);
-        let mean = mask.iter().map(|v| f64::from(*v)).sum::<f64>() / mask.len() as f64;
-        assert!((mean - 1.0).abs() < 0.02, "{mean}");
-        assert!(dropout_mask(0.0, 10, &mut stream(9, Purpose::Dropout)).iter().all(|v| *v == 1.0));
+        assert_eq!(draw(1, StreamPurpose::Data), draw(1, StreamPurpose::Data));
+        assert_ne!(draw(1, StreamPurpose::Data), draw(1, StreamPurpose::Dropout));
+        assert_ne!(draw(1, StreamPurpose::Init(0)), draw(1, StreamPurpose::Init(1)));
+        assert_ne!(draw(1, StreamPurpose::Data), draw(2, StreamPurpose::Data));
     }
 }

@@ -1,26 +1,26 @@
 //! Training for a budget of time, or for an exact number of steps.
 //!
-//! A budget is turned into a number of steps before the real run begins: a few throw-away steps
-//! warm up kernels and measure one step, everything is reset, and then exactly that many steps
-//! run, with a schedule over them. So the number of steps alone, out of a record, repeats a run:
-//! the clock decides how long, never what happens.
+//! A budget is turned into a number of steps before the real run begins. A few throw-away steps
+//! warm up kernels and measure the time of one step. Then everything is reset, and exactly as many
+//! steps run as fit, with a schedule over them. The clock decides only the number of steps, so the
+//! number in a record is enough to repeat its run.
 
 use std::time::{Duration, Instant};
 
 use super::{ExecError, Executor, multiplier};
 
-/// Steps that compile and tune kernels. They count for no time limit, which is for training:
-/// on a GPU they can take longer than a short budget.
+/// Steps that compile and tune kernels. They count towards no time limit: on a GPU they can take
+/// longer than a short budget.
 const WARM_UP_STEPS: usize = 2;
 /// Share of the budget that calibration may take.
 const CALIBRATION_SHARE: f64 = 0.1;
-/// Most calibration steps: more do not measure better.
+/// Most calibration steps. More do not measure better.
 const CALIBRATION_STEPS: usize = 12;
-/// Share of the remaining time that is planned for, so that noise rarely ends past the budget.
+/// Share of the remaining time that is planned for, so that a run rarely exceeds its budget.
 const SAFETY: f64 = 0.95;
-/// A run that takes this many budgets is given up: the machine has slowed down since calibration.
+/// A run that takes this many budgets is ended: the machine has slowed down since calibration.
 const OVERRUN: u32 = 2;
-/// Steps between two readings of the loss: bounds how far the host runs ahead of a GPU.
+/// Steps between two readings of the loss. This bounds how far the host runs ahead of a GPU.
 const SYNC_EVERY: u64 = 8;
 /// Least time between two progress reports.
 const REPORT_EVERY: Duration = Duration::from_millis(250);
@@ -28,18 +28,18 @@ const REPORT_EVERY: Duration = Duration::from_millis(250);
 /// How long to train.
 #[derive(Clone, Copy, Debug, PartialEq)]
 pub enum Length {
-    /// As many steps as fit.
+    /// As many steps as fit into this time.
     Budget(Duration),
-    /// Exactly this many steps, given up after the time limit.
+    /// Exactly this many steps, within a time limit.
     Steps { steps: u64, limit: Duration },
 }
 
-/// Where a run stands.
+/// The progress of a run.
 #[derive(Clone, Copy, Debug, PartialEq)]
-pub struct Progress {
+pub struct TrainProgress {
     pub step: u64,
     pub steps: u64,
-    /// Nats for each byte, of the newest step that was read.
+    /// The newest loss that was read, in nats for each byte.
     pub loss: f64,
     pub elapsed: Duration,
 }
@@ -47,10 +47,11 @@ pub struct Progress {
 /// Why training ended without a model.
 #[derive(Debug, thiserror::Error)]
 pub enum TrainError {
-    /// The script is too slow: for the steps it was to repeat, or for even two steps in a budget.
+    /// The script is too slow: the given number of steps took longer than the limit, or not even two
+    /// steps fit into the budget.
     #[error("deadline: {steps} of {planned} steps in {seconds:.1} s")]
     Deadline { steps: u64, planned: u64, seconds: f64 },
-    /// The number of steps came from measuring this machine, and did not hold: not the script's fault.
+    /// The run took far longer than the calibration predicted. Not the script's fault.
     #[error("this machine slowed down: {steps} of {planned} steps in {seconds:.1} s")]
     SlowedDown { steps: u64, planned: u64, seconds: f64 },
     #[error("diverged: the training loss is not finite after step {0}")]
@@ -63,21 +64,21 @@ pub enum TrainError {
 #[derive(Clone, Copy, Debug, PartialEq)]
 pub struct Trained {
     pub steps: u64,
-    /// Seconds, calibration included, warming up not.
+    /// Seconds with calibration, without the warm-up.
     pub seconds: f64,
 }
 
-/// Trains from the initial parameters on `train`. `planned` is told the number of steps once it is
-/// known, `progress` about four times a second.
+/// Trains on `train`, beginning with the initial parameters. Calls `planned` with the number of
+/// steps when it is known, and `progress` about four times a second.
 ///
 /// # Errors
-/// [`TrainError`]; the executor's parameters are then of no use.
+/// [`TrainError`]. The executor's parameters are meaningless afterwards.
 pub fn train(
     executor: &mut Executor,
     train: &[u8],
     length: Length,
     planned: &mut dyn FnMut(u64),
-    progress: &mut dyn FnMut(Progress, &Executor),
+    progress: &mut dyn FnMut(TrainProgress, &Executor),
 ) -> Result<Trained, TrainError> {
     for _ in 0..WARM_UP_STEPS {
         throw_away_step(executor, train)?;
@@ -107,7 +108,7 @@ pub fn train(
         }
         if now - reported >= REPORT_EVERY || done == steps {
             reported = now;
-            progress(Progress { step: done, steps, loss, elapsed: now - start }, executor);
+            progress(TrainProgress { step: done, steps, loss, elapsed: now - start }, executor);
         }
     }
     executor.sync()?;
@@ -121,7 +122,7 @@ fn overrun(length: Length, steps: u64, planned: u64, seconds: f64) -> TrainError
     }
 }
 
-/// Measures a few steps and returns how many fit into what the budget has left.
+/// Measures a few steps and returns how many fit into the rest of the budget.
 fn calibrate(executor: &mut Executor, train: &[u8], budget: Duration) -> Result<u64, TrainError> {
     let start = Instant::now();
     let mut times = Vec::with_capacity(CALIBRATION_STEPS);

@@ -7,28 +7,29 @@ use sha2::{Digest, Sha256};
 
 use super::{AdamW, Graph, Init, Op, Schedule, Shape, ValueId};
 
-/// Begins what is hashed, so that another encoding can never be taken for this one.
+/// The first bytes that are hashed. Another encoding gets another line, so that no two encodings
+/// can be confused.
 const DOMAIN: &[u8] = b"spore graph 1\n";
 
 impl Graph {
-    /// SHA-256 over the graph's canonical encoding: equal for two scripts with one meaning, since
-    /// names of parameters and lines stay out of it and tracing brings nodes and parameters into
-    /// one order.
+    /// SHA-256 over the graph's canonical encoding. Two scripts with one meaning have one hash:
+    /// the encoding leaves out lines and names of parameters, and tracing brings nodes and
+    /// parameters into one order.
     ///
-    /// The encoding is compact JSON of the fields in the order of their declaration, after a
-    /// line that names the format; floats have their shortest round-trip form.
+    /// The encoding is a line that names the format, then compact JSON of the fields in the order
+    /// of their declaration; floats have their shortest round-trip form.
     pub fn hash(&self) -> [u8; 32] {
         let mut sink = Sink(Sha256::new_with_prefix(DOMAIN));
-        // Neither the sink nor these types can fail: no maps with odd keys, no I/O.
-        let written = serde_json::to_writer(&mut sink, &Identity::of(self));
+        // Neither the sink nor these types can fail: there is no I/O and no map.
+        let written = serde_json::to_writer(&mut sink, &HashedParts::of(self));
         debug_assert!(written.is_ok());
         sink.0.finalize().into()
     }
 }
 
-/// The part of a graph that counts.
+/// The part of a graph that its hash covers.
 #[derive(Serialize)]
-struct Identity<'g> {
+struct HashedParts<'g> {
     batch: usize,
     context: usize,
     params: Vec<(&'g Shape, &'g Init, f64, bool)>,
@@ -38,9 +39,9 @@ struct Identity<'g> {
     schedule: &'g Schedule,
 }
 
-impl<'g> Identity<'g> {
+impl<'g> HashedParts<'g> {
     fn of(graph: &'g Graph) -> Self {
-        Identity {
+        HashedParts {
             batch: graph.batch,
             context: graph.context,
             params: graph.params.iter().map(|param| (&param.shape, &param.init, param.lr_scale, param.decay)).collect(),
@@ -68,8 +69,9 @@ impl io::Write for Sink {
 
 #[cfg(test)]
 mod tests {
-    use super::super::{Decay, Node, Param, ParamId};
+    use super::super::{Decay, GraphNode, Param, ParamId};
     use super::*;
+    use crate::ops::{Embedding, ReadParam};
 
     fn graph() -> Graph {
         Graph {
@@ -83,9 +85,13 @@ mod tests {
                 decay: true,
             }],
             nodes: vec![
-                Node { op: Op::Param(ParamId(0)), shape: vec![256, 256], line: 1 },
-                Node { op: Op::Tokens, shape: vec![2, 4], line: 1 },
-                Node { op: Op::Embedding { table: ValueId(0), tokens: ValueId(1) }, shape: vec![2, 4, 256], line: 1 },
+                GraphNode { op: ReadParam(ParamId(0)).into(), shape: vec![256, 256], line: 1 },
+                GraphNode { op: Op::Tokens, shape: vec![2, 4], line: 1 },
+                GraphNode {
+                    op: Embedding { table: ValueId(0), tokens: ValueId(1) }.into(),
+                    shape: vec![2, 4, 256],
+                    line: 1,
+                },
             ],
             logits: ValueId(2),
             optimizer: AdamW { lr: 1e-3, beta1: 0.9, beta2: 0.95, eps: 1e-8, weight_decay: 0.1, clip: 1.0 },
@@ -94,7 +100,7 @@ mod tests {
     }
 
     #[test]
-    fn names_and_lines_do_not_count_and_everything_else_does() {
+    fn hash_ignores_names_and_lines_and_covers_the_rest() {
         let (base, mut renamed) = (graph(), graph());
         renamed.params[0].name = "bytes".to_owned();
         renamed.nodes[2].line = 9;
@@ -114,9 +120,9 @@ mod tests {
     }
 
     #[test]
-    fn the_format_is_pinned() {
-        // A new value here means that every graph got another identity: raise the domain's number.
-        let text = serde_json::to_string(&Identity::of(&graph())).unwrap();
+    fn encoding_is_pinned() {
+        // Another text here gives every graph another identity: raise the number in `DOMAIN`.
+        let text = serde_json::to_string(&HashedParts::of(&graph())).unwrap();
         assert_eq!(
             text,
             "{\"batch\":2,\"context\":4,\"params\":[[[256,256],{\"normal\":0.02},1.0,true]],\

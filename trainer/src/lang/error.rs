@@ -1,11 +1,13 @@
-//! What can be wrong with a train script, told with the script's line and the next step.
+//! The errors of train scripts, with the line of the script and the next step.
 //!
-//! A script comes from strangers or from a language model, and its error is what the author (or
-//! the model) sees, so every message stands alone.
+//! The author of a script, who may be a language model, sees nothing but the message. So every
+//! message stands alone.
 
 use starlark::codemap::FileSpan;
 
-/// Why a script gave no graph.
+use crate::ops::Misuse;
+
+/// Why a script has no graph.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
 pub enum ScriptError {
     /// The text is longer than [`Limits::script_bytes`](super::Limits::script_bytes).
@@ -13,11 +15,11 @@ pub enum ScriptError {
     TooLong {
         /// Length of the script.
         bytes: usize,
-        /// Longest allowed.
+        /// Most bytes that are allowed.
         limit: usize,
     },
-    /// The script does not parse, or one of its calls is refused. The message starts with the
-    /// function's name where one was called.
+    /// The script does not parse, or one of its calls is refused. The message begins with the name
+    /// of the called function, if any.
     #[error("line {line}: {message}")]
     At {
         /// Line of the script, from 1.
@@ -25,62 +27,43 @@ pub enum ScriptError {
         /// What is wrong and what to do.
         message: String,
     },
-    /// Something is wrong with the script as a whole.
+    /// The script as a whole is wrong.
     #[error("{0}")]
     Whole(String),
-    /// Nothing is wrong with the script: this machine has no thread to trace it on.
+    /// The machine cannot start a thread to trace the script on. Not the script's fault.
     #[error("cannot start a thread to trace the script: {0}")]
     NoThread(String),
     /// A change names a tunable that the script does not declare.
     #[error("the script has no tunable '{name}'; it declares: {declared}")]
     NoSuchTunable {
-        /// The name asked for.
+        /// The name in the change.
         name: String,
-        /// The script's own, comma-separated.
+        /// The names that the script declares, separated by commas.
         declared: String,
     },
     /// A change gives a value that the tunable does not allow.
     #[error("tunable '{name}': {message}")]
     BadValue {
-        /// The tunable.
+        /// The tunable's name.
         name: String,
-        /// Which values it takes.
+        /// Why the value is not allowed.
         message: String,
     },
 }
 
 impl ScriptError {
-    /// The script's line, from 1, where the error belongs to one.
-    pub fn line(&self) -> Option<u32> {
-        match self {
-            ScriptError::At { line, .. } => Some(*line),
-            _ => None,
-        }
-    }
-
-    /// Takes the interpreter's error: its line and its sentence, without the coloured excerpt.
+    /// The interpreter's error: its line and its sentence, without the excerpt of the script.
     pub(super) fn from_starlark(error: &starlark::Error) -> ScriptError {
         let message = error.without_diagnostic().to_string();
         let mut message = message.trim_end().to_owned();
         if message.contains("not supported for types") && message.contains("tensor") {
-            // Only the left operand is asked, and numbers know nothing of tensors.
+            // Starlark asks only the left operand, and a number there knows nothing of tensors.
             message.push_str("; with a number on the left use sub(a, b) or div(a, b)");
         }
         match error.span().map(line_of) {
             Some(line) => ScriptError::At { line, message },
             None => ScriptError::Whole(message),
         }
-    }
-}
-
-/// A call that the language refuses: what is wrong and what to do. The interpreter adds the line.
-#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
-#[error("{0}")]
-pub(super) struct Misuse(String);
-
-impl Misuse {
-    pub(super) fn new(message: impl Into<String>) -> Misuse {
-        Misuse(message.into())
     }
 }
 

@@ -1,5 +1,5 @@
-//! Functions of the language that declare the experiment: tunables, optimizer, schedule and the
-//! one call of `train()`.
+//! The functions of the language that declare the experiment: tunables, optimizer, schedule, and
+//! the one call of `train()`.
 
 use starlark::environment::GlobalsBuilder;
 use starlark::eval::Evaluator;
@@ -9,26 +9,26 @@ use starlark::values::list_or_tuple::UnpackListOrTuple;
 use starlark::values::none::{NoneOr, NoneType};
 use starlark::values::{Heap, UnpackValue, Value, ValueLike};
 
-use super::error::{Misuse, line_of};
-use super::ops::{finite, positive};
+use super::error::line_of;
 use super::running;
 use super::scan::default_literal;
-use super::session::Experiment;
+use super::session::DeclaredExperiment;
 use super::setting::{Setting, SettingValue};
-use super::shapes::show;
 use super::tensor::TensorValue;
 use super::tunable::{Tunable, TuneKind, TuneValue};
-use crate::graph::{AdamW, Decay, Schedule};
+use crate::graph::{AdamW, Decay, Schedule, ValueId};
+use crate::ops::{Misuse, finite, positive};
+use crate::value::show;
 
-/// Tokens are bytes.
+/// Possible values of a token, which is a byte.
 const VOCABULARY: usize = 256;
 
-/// Choices of one tunable: a proposer can only try so many.
+/// Most choices of one tunable: a proposer can only try so many.
 const CHOICES: usize = 64;
-/// Bytes of a text among them: names of functions and shapes are shorter.
+/// Most bytes of a choice that is a text. Names of functions and shapes are shorter.
 const TEXT_BYTES: usize = 100;
-/// Bytes of all tunables in JSON: a worker tells them in one line of 64 KiB, and 64 tunables with 64
-/// choices of the longest kind would take hundreds.
+/// Most bytes of all tunables in JSON. A worker sends them in one line of at most 64 KiB; 64
+/// tunables with 64 of the longest choices would take hundreds of KiB.
 const TUNABLES_BYTES: usize = 60 << 10;
 
 /// A number, text or flag out of the script.
@@ -71,7 +71,7 @@ fn choice_values(name: &str, items: Vec<Value<'_>>) -> Result<Vec<TuneValue>, Mi
     items.into_iter().map(|value| tune_value(name, value)).collect()
 }
 
-/// Refuses a tunable with which a script's tunables would not fit the worker's answer.
+/// Refuses a tunable if the script's tunables together would not fit into the worker's answer.
 fn check_size(declared: &[Tunable], tunable: &Tunable) -> Result<(), Misuse> {
     let bytes: usize = declared.iter().chain([tunable]).map(json_bytes).sum();
     if bytes <= TUNABLES_BYTES {
@@ -89,7 +89,7 @@ fn json_bytes(tunable: &Tunable) -> usize {
     serde_json::to_vec(tunable).map_or(TUNABLES_BYTES, |json| json.len()).saturating_add(1)
 }
 
-/// The allowed values, out of `choices=` or of `min=`, `max=` and `log=`.
+/// The allowed values, given by `choices=` or by `min=`, `max=` and `log=`.
 fn tune_kind(
     name: &str,
     default: &TuneValue,
@@ -123,7 +123,7 @@ fn tune_kind(
     }
 }
 
-/// A number of an optimizer or schedule that must lie in a range.
+/// Checks that a number of an optimizer or schedule lies in a range.
 fn within(what: &str, value: f64, min: f64, max: f64) -> Result<f64, Misuse> {
     if (min..=max).contains(&value) {
         return Ok(value);
@@ -158,10 +158,10 @@ pub(super) fn tuning(builder: &mut GlobalsBuilder) {
         let call = eval.call_stack_top_location().ok_or_else(not_literal)?;
         let range = call.span.begin().get() as usize..call.span.end().get() as usize;
         let span = default_literal(call.file.source(), range).ok_or_else(not_literal)?;
-        let tunable = Tunable { name: name.to_owned(), value, kind, line: line_of(&call), span };
+        let tunable = Tunable { name: name.to_owned(), value: value.clone(), kind, line: line_of(&call), span };
         check_size(&session.declared().tunables, &tunable)?;
-        let chosen = session.declared().push_tunable(tunable)?;
-        Ok(alloc_value(chosen, eval.heap()))
+        session.declared().push_tunable(tunable)?;
+        Ok(alloc_value(value, eval.heap()))
     }
 }
 
@@ -175,7 +175,7 @@ pub(super) fn recipes(builder: &mut GlobalsBuilder) {
         #[starlark(default = UnpackFloat(0.1))] weight_decay: UnpackFloat,
         #[starlark(default = UnpackFloat(1.0))] clip: UnpackFloat,
     ) -> starlark::Result<SettingValue> {
-        // One below 1 in 32-bit floats: a beta of 1 never learns anything.
+        // The largest is below 1 also as a 32-bit float: with a beta of 1, nothing is ever learnt.
         let beta = |what, value: UnpackFloat| within(what, value.0, 0.0, 0.999_999);
         Ok(SettingValue(Setting::Optimizer(AdamW {
             lr: positive("adamw: lr", lr.0)?,
@@ -207,7 +207,7 @@ pub(super) fn recipes(builder: &mut GlobalsBuilder) {
             }
         };
         let floor = within("schedule: floor", floor.0, 0.0, 1.0)?;
-        // A constant rate never falls, whatever else is said: one meaning, one graph.
+        // A constant rate never falls, whatever the other arguments say: one meaning, one graph.
         let (cooldown, floor) = if shape == Decay::Constant { (0.0, 1.0) } else { (cooldown, floor) };
         let cooldown = within("schedule: cooldown", cooldown, 0.0, 1.0 - warmup)?;
         Ok(SettingValue(Setting::Schedule(Schedule { shape, warmup, cooldown, floor })))
@@ -233,10 +233,11 @@ pub(super) fn training(builder: &mut GlobalsBuilder) {
         };
         let schedule = schedule_of(schedule)?;
         let (batch, context) = (batch as usize, context as usize);
-        let tokens = eval.heap().alloc(TensorValue(session.tokens(batch, context)?));
+        let symbol = session.tokens(batch, context)?;
+        let tokens = eval.heap().alloc(TensorValue { symbol, session: session.clone() });
         let logits = eval.eval_function(model, &[tokens], &[])?;
         let logits = logits_of(logits, &[batch, context, VOCABULARY])?;
-        let experiment = Experiment { batch, context, logits, optimizer: optimizer.clone(), schedule };
+        let experiment = DeclaredExperiment { batch, context, logits, optimizer: optimizer.clone(), schedule };
         let again = session.declared().experiment.replace(experiment).is_some();
         if again {
             return Err(Misuse::new("train: called from within its own model").into());
@@ -253,9 +254,9 @@ fn schedule_of(schedule: NoneOr<&SettingValue>) -> Result<Schedule, Misuse> {
     }
 }
 
-/// The node of the logits, if the model returned some of the right shape.
-fn logits_of(value: Value<'_>, wanted: &[usize]) -> Result<crate::graph::ValueId, Misuse> {
-    let Some(TensorValue(logits)) = value.downcast_ref::<TensorValue>() else {
+/// The id of the logits, if the model returned a tensor of the right shape.
+fn logits_of(value: Value<'_>, wanted: &[usize]) -> Result<ValueId, Misuse> {
+    let Some(TensorValue { symbol: logits, .. }) = value.downcast_ref::<TensorValue>() else {
         return Err(Misuse::new(format!(
             "train: the model must return the logits, a tensor {}; it returned {}",
             show(wanted),
@@ -292,7 +293,7 @@ mod tests {
     }
 
     #[test]
-    fn the_longest_tunables_that_pass_fit_a_workers_answer() {
+    fn longest_tunables_that_pass_fit_into_a_workers_answer() {
         let choices = vec![TuneValue::Text("\"".repeat(TEXT_BYTES)); CHOICES];
         let tunable = |i: usize| Tunable {
             name: i.to_string(),
@@ -306,7 +307,7 @@ mod tests {
             declared.push(tunable(declared.len()));
         }
         assert!((1..64).contains(&declared.len()));
-        assert!(serde_json::to_vec(&crate::worker::Event::Tunables(declared)).unwrap().len() < 64 << 10);
+        assert!(serde_json::to_vec(&crate::worker::WorkerEvent::Tunables(declared)).unwrap().len() < 64 << 10);
         let small = |i: usize| Tunable { kind: TuneKind::Choice(vec![TuneValue::Integer(64); 40]), ..tunable(i) };
         let all: Vec<_> = (0..63).map(small).collect();
         assert_eq!(check_size(&all, &small(63)), Ok(()));

@@ -1,5 +1,6 @@
-//! The three types of ours that the interpreter holds: a tensor, a setting, and the session
-//! behind them. Only their declarations; what they do is in `tensor`, `setting` and `session`.
+//! Our types that the interpreter holds: a tensor, a function, a setting, and the session behind
+//! them. This file has only the declarations. The behaviour is in `tensor`, `library`, `setting`
+//! and `session`.
 #![allow(
     unsafe_code,
     reason = "Starlark's derive of ProvidesStaticType writes `unsafe impl`; these types have no lifetimes, for which it is trivially right"
@@ -12,15 +13,32 @@ use starlark::any::ProvidesStaticType;
 use starlark::starlark_simple_value;
 use starlark::values::NoSerialize;
 
-use super::ops::Tensor;
+use super::library::Registered;
 use super::session::Declared;
 use super::setting::Setting;
+use crate::ops::Symbol;
 
-/// A tensor on the interpreter's heap.
-#[derive(Debug, ProvidesStaticType, NoSerialize, Allocative)]
-pub(in crate::lang) struct TensorValue(#[allocative(skip)] pub(in crate::lang) Tensor);
+/// A tensor on the interpreter's heap, and the session in which its operators add values.
+#[derive(Clone, Debug, ProvidesStaticType, NoSerialize, Allocative)]
+pub(in crate::lang) struct TensorValue {
+    #[allocative(skip)]
+    pub(in crate::lang) symbol: Symbol,
+    #[allocative(skip)]
+    pub(in crate::lang) session: TraceSession,
+}
 
 starlark_simple_value!(TensorValue);
+
+/// A function of the language on the interpreter's heap, or a method with its tensor.
+#[derive(Debug, ProvidesStaticType, NoSerialize, Allocative)]
+pub(in crate::lang) struct FunctionValue {
+    #[allocative(skip)]
+    pub(in crate::lang) registered: &'static Registered,
+    #[allocative(skip)]
+    pub(in crate::lang) receiver: Option<Symbol>,
+}
+
+starlark_simple_value!(FunctionValue);
 
 /// A setting on the interpreter's heap.
 #[derive(Debug, ProvidesStaticType, NoSerialize, Allocative)]
@@ -28,6 +46,6 @@ pub(in crate::lang) struct SettingValue(#[allocative(skip)] pub(in crate::lang) 
 
 starlark_simple_value!(SettingValue);
 
-/// A shared handle on what the script declares; cheap to clone.
+/// Handle to the script's declarations. Cheap to clone.
 #[derive(Clone, Debug, ProvidesStaticType)]
-pub(in crate::lang) struct Session(pub(in crate::lang) Arc<Mutex<Declared>>);
+pub(in crate::lang) struct TraceSession(pub(in crate::lang) Arc<Mutex<Declared>>);

@@ -1,29 +1,29 @@
-//! How much a script may ask for. Everything is checked while tracing, before any tensor exists.
+//! The limits of a script and of its graph. All are checked while tracing, before any tensor exists.
 //!
 //! The interpreter's own bounds are best effort: a single expression can still allocate a lot
-//! between two checks. Scripts of strangers are therefore traced in the worker process, whose
-//! memory and time the operating system bounds as well.
+//! between two checks. Untrusted scripts are therefore traced in the worker process, whose memory
+//! and time the operating system bounds as well.
 
 /// Bounds on a script and on the graph that it may declare.
 #[derive(Clone, Debug, PartialEq)]
 pub struct Limits {
-    /// Longest script in bytes.
+    /// Most bytes of a script.
     pub script_bytes: usize,
-    /// Calls and loop turns of the whole run, each one tick.
+    /// Most calls and loop turns of the whole run; each is one tick.
     pub ticks: u64,
-    /// Memory of the interpreter's values, in bytes.
+    /// Most bytes of the interpreter's values.
     pub heap_bytes: usize,
-    /// Nodes while tracing, before unused ones are dropped.
+    /// Most nodes while tracing, before unused ones are dropped.
     pub nodes: usize,
-    /// Trainable tensors.
+    /// Most trainable tensors.
     pub params: usize,
-    /// Elements of all trainable tensors together.
+    /// Most elements of all trainable tensors together.
     pub param_elements: u64,
-    /// Elements of any one value.
+    /// Most elements of any one value.
     pub value_elements: u64,
-    /// Bytes of all values of one training step together, as 32-bit floats.
+    /// Most bytes of all values of one training step together, as 32-bit floats.
     pub activation_bytes: u64,
-    /// Floating-point operations of one training step, as
+    /// Most floating-point operations of one training step, as
     /// [`Graph::flops_per_step`](crate::graph::Graph::flops_per_step) counts them.
     pub step_flops: u64,
 }
@@ -44,30 +44,30 @@ impl Default for Limits {
             param_elements: 1 << 30,
             // 4 GiB in one buffer: more than most adapters bind at once.
             value_elements: 1 << 30,
-            // What a large card holds beside the weights.
+            // A large card holds this much beside the weights.
             activation_bytes: 64 << 30,
-            // Ten seconds on a card of 400 TFLOP/s; anything slower never finishes a short budget.
+            // Ten seconds on a card of 400 TFLOP/s. A slower step would not fit into a short budget.
             step_flops: 4_000_000_000_000_000,
         }
     }
 }
 
-/// Calls within calls. Each takes interpreter stack; models rarely nest ten deep.
+/// Most calls within calls. Each takes stack of the interpreter; models rarely nest ten deep.
 pub(super) const CALL_DEPTH: usize = 100;
-/// Brackets within brackets: bounds the parser's recursion.
+/// Most brackets within brackets: bounds the parser's recursion.
 pub(super) const BRACKET_DEPTH: usize = 64;
-/// Words and signs in one statement: bounds the depth of its expression tree.
+/// Most words and signs in one statement: bounds the depth of its expression tree.
 pub(super) const STATEMENT_TOKENS: usize = 2_000;
-/// `elif` branches in a script: each nests a statement inside the one before.
+/// Most `elif` branches in a script: the parser nests each inside the one before.
 pub(super) const ELIF_BRANCHES: usize = 200;
-/// Elements that `range()` may span: loops are unrolled into the graph, so nothing needs more.
+/// Most elements of a `range()`. Loops are unrolled into the graph, so no model needs more.
 pub(super) const RANGE_LENGTH: i64 = 100_000;
-/// Stack of the tracing thread in bytes: the bounds above, with a few KiB for each level.
+/// Bytes of stack of the tracing thread: enough for the bounds above at a few KiB a level.
 pub(super) const STACK_BYTES: usize = 64 * 1024 * 1024;
-/// Wall-clock seconds of tracing, a last resort: the tick limit comes first and is the same on
-/// every machine.
+/// Most seconds of tracing by the clock, as a last resort. The limit of ticks normally comes first,
+/// and it is the same on every machine.
 pub(super) const TRACE_SECONDS: u64 = 60;
-/// Tunables in a script: a proposer can only try so many.
+/// Most tunables in a script: a proposer can only try so many.
 pub(super) const TUNABLES: usize = 64;
-/// Bytes of a name of a tunable or parameter.
+/// Most bytes of the name of a tunable or parameter.
 pub(super) const NAME_BYTES: usize = 100;

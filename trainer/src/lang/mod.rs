@@ -1,36 +1,32 @@
 //! The train-script language: Starlark over symbolic tensors, run once to give a
 //! [`Graph`](crate::graph::Graph).
 //!
-//! The way of a script: [`scan`] refuses text that could exhaust the parser, Starlark parses and
-//! runs it with the functions of [`arithmetic`], [`layers`] and [`experiment`], whose operations
-//! ([`ops`], shape rules in [`shapes`]) add nodes to a [`session`] under its [`limits`], and
-//! [`finish`] brings what the logits need into one order. The language is documented for its
-//! users in `docs/train-script.md`.
+//! Tracing a script takes four steps. [`scan`] refuses text that could exhaust the parser. Starlark
+//! parses and runs the script. The functions that it calls, those of [`ops`](crate::ops) through
+//! [`library`] and those of [`experiment`], add nodes to a [`session`] within its [`limits`].
+//! [`finish`] drops the values that no logit depends on and orders the rest.
+//! `docs/train-script.md` documents the language for its users.
 //!
-//! Never here: a tensor with numbers in it, a device, files, the clock as a source of anything
-//! that a graph depends on. A script sees nothing of the machine, so its graph is the same
-//! everywhere.
+//! Never here: the meaning of a single operation, a tensor with numbers in it, a device, files, or
+//! a clock on which a graph depends. A script sees nothing of the machine, so its graph is the
+//! same everywhere.
 
-mod arithmetic;
 mod error;
 mod experiment;
 mod finish;
 mod handles;
-mod layers;
+mod library;
 mod limits;
-mod ops;
 mod scan;
+mod sequences;
 mod session;
 mod setting;
-mod shapes;
 mod tensor;
 mod tunable;
 
 use std::cell::RefCell;
-use std::collections::BTreeMap;
 use std::time::{Duration, Instant};
 
-use serde::{Deserialize, Serialize};
 use starlark::PrintHandler;
 use starlark::codemap::FileSpanRef;
 use starlark::environment::{Globals, GlobalsBuilder, LibraryExtension, Module};
@@ -39,76 +35,62 @@ use starlark::syntax::{AstModule, Dialect, DialectTypes};
 
 pub use error::ScriptError;
 pub use limits::Limits;
-pub use tunable::{Tunable, TuneKind, TuneValue, retune, rewrite};
+pub use tunable::{Tunable, TuneKind, TuneValue, rewrite};
 
 use crate::graph::Graph;
-use session::Session;
+use crate::ops::Misuse;
+use session::TraceSession;
 
-/// A script that was run and checked.
-#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+/// The result of tracing a script.
+#[derive(Clone, Debug, PartialEq)]
 pub struct Traced {
     /// The experiment that it declares.
     pub graph: Graph,
-    /// What it offers for change, in order of declaration, with the defaults of the text (not
-    /// the settings that tracing was given).
+    /// The tunables, in the order of their declaration.
     pub tunables: Vec<Tunable>,
-    /// Remarks for its author: what `print()` said, parameters that were left out.
+    /// Remarks for the script's author: lines of `print()`, parameters that were left out.
     pub notes: Vec<String>,
 }
 
-/// Runs a script once and returns what it declares.
+/// Runs a script once and returns the experiment that it declares.
 ///
 /// Deterministic: the same text and limits give an equal result on every machine, up to the last
-/// bit of what `exp`, `log` and their like make of plain numbers.
-/// Spawns a thread for its own stack; blocks until it is done, usually milliseconds. The
-/// interpreter's memory is bounded only between statements, so trace strangers' scripts in a
-/// process that the operating system bounds.
+/// bit of plain numbers that come from `exp`, `log` and the like.
+///
+/// Blocks, usually for milliseconds, while a thread with a stack of its own runs the script. The
+/// interpreter's memory is bounded only between statements, so trace untrusted scripts in a process
+/// that the operating system bounds.
 ///
 /// # Errors
-/// Whatever is wrong with the script, with its line where there is one;
-/// [`ScriptError::NoThread`] is this machine's.
+/// The script's error, with its line if it has one; [`ScriptError::NoThread`] when this machine
+/// cannot start the thread.
 pub fn trace(script: &str, limits: &Limits) -> Result<Traced, ScriptError> {
-    trace_with(script, limits, &BTreeMap::new())
-}
-
-/// [`trace`] with `settings` in place of the defaults of tunables of these names.
-///
-/// # Errors
-/// Also a setting that no tunable of the script takes, or a value that it does not allow.
-pub fn trace_with(
-    script: &str,
-    limits: &Limits,
-    settings: &BTreeMap<String, TuneValue>,
-) -> Result<Traced, ScriptError> {
     if script.len() > limits.script_bytes {
         return Err(ScriptError::TooLong { bytes: script.len(), limit: limits.script_bytes });
     }
     scan::guard(script)?;
-    let run = || run(script, limits, settings);
+    let run = || run(script, limits);
     std::thread::scope(|scope| {
         let thread = std::thread::Builder::new().name("trace".to_owned()).stack_size(limits::STACK_BYTES);
         let handle = thread.spawn_scoped(scope, run).map_err(|error| ScriptError::NoThread(error.to_string()))?;
-        // The interpreter is other people's code: a panic in it is a bad script, not a bad node.
+        // A panic in the interpreter, which is not our code, counts as an error of the script.
         handle.join().unwrap_or_else(|_| {
             Err(ScriptError::Whole("the interpreter gave up on this script: simplify it".to_owned()))
         })
     })
 }
 
-/// Lines that `print()` may leave in the notes.
+/// Most lines of `print()` in the notes.
 const PRINTED_LINES: usize = 100;
-/// Characters of one such line.
+/// Most characters of one such line.
 const PRINTED_CHARS: usize = 500;
 
 /// Traces on this thread.
-fn run(script: &str, limits: &Limits, settings: &BTreeMap<String, TuneValue>) -> Result<Traced, ScriptError> {
-    let session = Session::new(limits.clone(), settings.clone());
+fn run(script: &str, limits: &Limits) -> Result<Traced, ScriptError> {
+    let session = TraceSession::new(limits.clone());
     let printed = Printed::default();
     interpret(script, limits, &session, &printed)?;
     let declared = session.declared();
-    if let Some(name) = declared.unused_setting() {
-        return Err(tunable::no_such(name, &declared.tunables));
-    }
     let Some(experiment) = &declared.experiment else {
         return Err(ScriptError::Whole(
             "the script never calls train(model=..., batch=..., context=..., optimizer=...)".to_owned(),
@@ -127,8 +109,8 @@ fn run(script: &str, limits: &Limits, settings: &BTreeMap<String, TuneValue>) ->
     Ok(Traced { graph, tunables: declared.tunables.clone(), notes })
 }
 
-/// Parses and runs the script; what it declares is left in the session.
-fn interpret(script: &str, limits: &Limits, session: &Session, printed: &Printed) -> Result<(), ScriptError> {
+/// Parses and runs the script. Its declarations are in the session afterwards.
+fn interpret(script: &str, limits: &Limits, session: &TraceSession, printed: &Printed) -> Result<(), ScriptError> {
     let ast = AstModule::parse("train.star", script.to_owned(), &dialect())
         .map_err(|error| ScriptError::from_starlark(&error))?;
     let globals = globals();
@@ -137,7 +119,7 @@ fn interpret(script: &str, limits: &Limits, session: &Session, printed: &Printed
         let mut eval = Evaluator::new(&module);
         eval.extra = Some(session);
         eval.set_print_handler(printed);
-        // A collection recurses into nested lists; the heap limit makes it unnecessary.
+        // Garbage collection recurses into nested lists. The limit of the heap makes it unnecessary.
         eval.disable_gc();
         eval.set_check_cancelled(Box::new(move || started.elapsed() > Duration::from_secs(limits::TRACE_SECONDS)));
         eval.before_stmt_for_dap(BeforeStmtFunc::from_dyn(Box::new(BeforeStatement {
@@ -156,9 +138,9 @@ fn interpret(script: &str, limits: &Limits, session: &Session, printed: &Printed
     })
 }
 
-/// The error of a script that ran into a bound of the interpreter, at the statement that it had
-/// reached: the interpreter itself tells no line for these.
-fn exhausted(eval: &Evaluator<'_, '_, '_>, limits: &Limits, session: &Session) -> Option<ScriptError> {
+/// The error of a script that reached a bound of the interpreter, with the line of the statement
+/// that was running. The interpreter itself gives no line for these.
+fn exhausted(eval: &Evaluator<'_, '_, '_>, limits: &Limits, session: &TraceSession) -> Option<ScriptError> {
     let line = session.declared().line;
     let message = if eval.heap().peak_allocated_bytes() > limits.heap_bytes {
         format!("the script's values take more than {} MiB: keep lists and texts short", limits.heap_bytes >> 20)
@@ -170,8 +152,8 @@ fn exhausted(eval: &Evaluator<'_, '_, '_>, limits: &Limits, session: &Session) -
     Some(ScriptError::At { line, message })
 }
 
-/// Python's statements at the top level, f-strings and named-only arguments; nothing is loaded
-/// from elsewhere.
+/// Starlark with statements at the top level, f-strings and named-only arguments, and without
+/// `load`.
 fn dialect() -> Dialect {
     Dialect {
         enable_load: false,
@@ -187,15 +169,8 @@ fn dialect() -> Dialect {
 fn globals() -> Globals {
     use LibraryExtension::{Filter, Map, Partial, Print, StructType};
     let mut builder = GlobalsBuilder::extended_by(&[StructType, Map, Filter, Partial, Print]);
-    arithmetic::functions_of_one(&mut builder);
-    arithmetic::activations(&mut builder);
-    arithmetic::functions_of_two(&mut builder);
-    arithmetic::sequences(&mut builder);
-    layers::parameters(&mut builder);
-    layers::initial_values(&mut builder);
-    layers::sources(&mut builder);
-    layers::norms(&mut builder);
-    layers::attention_parts(&mut builder);
+    library::register(&mut builder);
+    sequences::sequences(&mut builder);
     experiment::tuning(&mut builder);
     experiment::recipes(&mut builder);
     experiment::training(&mut builder);
@@ -203,22 +178,23 @@ fn globals() -> Globals {
     builder.build()
 }
 
-/// The session of the running script, told the line of the call that asks for it.
-fn running(eval: &Evaluator<'_, '_, '_>) -> Result<Session, error::Misuse> {
-    let session = eval.extra.and_then(|extra| extra.downcast_ref::<Session>());
-    let session = session.ok_or_else(|| error::Misuse::new("the script runs outside a session"))?;
+/// The session of the running script, after noting in it the line of the present call.
+fn running(eval: &Evaluator<'_, '_, '_>) -> Result<TraceSession, Misuse> {
+    let session = eval.extra.and_then(|extra| extra.downcast_ref::<TraceSession>());
+    let session = session.ok_or_else(|| Misuse::new("the script runs outside a session"))?;
     if let Some(call) = eval.call_stack_top_location() {
         session.declared().line = error::line_of(&call);
     }
     Ok(session.clone())
 }
 
-/// Before each statement: notes its line, for the nodes that operators make (they are not told
-/// theirs), and checks the heap, since the interpreter itself looks only every thousand ticks,
-/// in which a list that doubles outgrows any memory. (Its own limit is twice ours: it is for
-/// comprehensions, which have no statements.)
+/// Runs before each statement. Notes its line for the nodes that operators make, because the
+/// interpreter does not give operators their line. Also checks the size of the heap: the
+/// interpreter itself checks every thousand ticks, within which a list that doubles outgrows any
+/// memory. (The interpreter's limit is twice ours. It serves for comprehensions, which have no
+/// statements.)
 struct BeforeStatement {
-    session: Session,
+    session: TraceSession,
     heap_bytes: usize,
 }
 
@@ -231,13 +207,13 @@ impl<'e> BeforeStmtFuncDyn<'e> for BeforeStatement {
     ) -> starlark::Result<()> {
         self.session.declared().line = error::line_of(&span.to_file_span());
         if eval.heap().peak_allocated_bytes() > self.heap_bytes {
-            return Err(error::Misuse::new("out of memory").into());
+            return Err(Misuse::new("out of memory").into());
         }
         Ok(())
     }
 }
 
-/// Keeps what the script prints, up to a bound.
+/// Keeps the lines that the script prints, up to a bound.
 #[derive(Default)]
 struct Printed(RefCell<Vec<String>>);
 

@@ -1,19 +1,19 @@
-//! Looks at a script's text without parsing it: guards the parser's recursion before it runs, and
-//! finds the default of a `tune()` call so that it can be rewritten in place.
+//! Reads a script's text without parsing it, for two purposes: to bound the parser's recursion
+//! before it runs, and to find the default of a `tune()` call in the text.
 //!
-//! Works on a mask of the text, in which strings and comments are blotted out byte for byte, so
-//! that a bracket or comma in one of them counts for nothing.
+//! Both work on a mask of the text, in which the bytes of strings and comments are replaced, so that
+//! brackets and commas inside them do not count.
 
 use std::ops::Range;
 
 use super::error::ScriptError;
 use super::limits::{BRACKET_DEPTH, ELIF_BRANCHES, STATEMENT_TOKENS};
 
-/// Stands for every byte of a string literal in a mask.
+/// Replaces every byte of a string literal in a mask.
 const STRING: u8 = b'"';
 
-/// The script with string literals turned into `"` and comments into blanks; newlines stay
-/// outside triple-quoted strings. Same length as the script.
+/// The script, with each byte of a string literal replaced by `"` and each byte of a comment by a
+/// blank. Newlines outside triple-quoted strings stay. As long as the script.
 fn mask(script: &str) -> Vec<u8> {
     let bytes = script.as_bytes();
     let mut masked = bytes.to_vec();
@@ -38,7 +38,8 @@ fn comment_end(bytes: &[u8], start: usize) -> usize {
     bytes.iter().skip(start).position(|byte| *byte == b'\n').map_or(bytes.len(), |n| start + n)
 }
 
-/// Past the closing quote; an unclosed string ends with its line, or with the text if triple.
+/// The place after the closing quote. An unclosed string ends with its line, or with the text if it
+/// has triple quotes.
 fn string_end(bytes: &[u8], start: usize, quote: u8) -> usize {
     let triple = bytes.get(start + 1) == Some(&quote) && bytes.get(start + 2) == Some(&quote);
     let raw = start.checked_sub(1).and_then(|i| bytes.get(i)).is_some_and(|byte| matches!(byte, b'r' | b'R'));
@@ -69,7 +70,7 @@ pub(super) fn guard(script: &str) -> Result<(), ScriptError> {
             if word.is_empty() {
                 tokens += 1;
             }
-            // Only `elif` matters, so a longer word need not be kept whole.
+            // Only `elif` matters, so the end of a longer word need not be kept.
             if word.len() < 8 {
                 word.push(byte);
             }
@@ -102,8 +103,8 @@ pub(super) fn guard(script: &str) -> Result<(), ScriptError> {
     Ok(())
 }
 
-/// Where in the script the default of a `tune(name, default, ...)` call stands, if it is written
-/// as a literal. `call` is the byte range of the whole call.
+/// The byte range of the default in a `tune(name, default, ...)` call, if the default is a literal.
+/// `call` is the byte range of the whole call.
 pub(super) fn default_literal(script: &str, call: Range<usize>) -> Option<Range<usize>> {
     let masked = mask(script);
     let code = masked.get(call.clone())?;
@@ -142,7 +143,7 @@ fn trimmed(script: &str, range: Range<usize>) -> Option<Range<usize>> {
     Some(start..start + text.trim().len())
 }
 
-/// Splits `name = value`, where the value's range is told in the script.
+/// The name, and the value's byte range in the script, of an argument `name = value`.
 fn keyword<'s>(script: &'s str, argument: &Range<usize>) -> Option<(&'s str, Range<usize>)> {
     let text = script.get(argument.clone())?;
     let (name, _) = text.split_once('=')?;
@@ -152,7 +153,7 @@ fn keyword<'s>(script: &'s str, argument: &Range<usize>) -> Option<(&'s str, Ran
     is_name.then_some((name, trimmed(script, value)?))
 }
 
-/// A number with an optional sign, one string in plain quotes, True or False.
+/// Whether the text is a number with an optional sign, one string in plain quotes, True or False.
 fn is_literal(text: &str) -> bool {
     if matches!(text, "True" | "False") {
         return true;
@@ -181,7 +182,7 @@ mod tests {
     }
 
     #[test]
-    fn strings_and_comments_are_blotted_out() {
+    fn mask_hides_strings_and_comments() {
         let script = "a = '(#' # [\nb = \"\"\"\n)\n\"\"\" + r'\\'";
         let masked = mask(script);
         assert_eq!(masked.len(), script.len());

@@ -1,18 +1,18 @@
-//! What a running script has declared so far: nodes, parameters, tunables and, once `train()`
-//! was called, the experiment. Every value of the script's tensors points here.
+//! The declarations of a running script so far: nodes, parameters, tunables and, after the call of
+//! `train()`, the experiment. Every tensor of the script has a handle to them.
 //!
-//! Limits are enforced here, as each node is made, so that a script that asks for too much ends
+//! The limits are enforced here, as each node is made, so that a script that goes beyond one ends
 //! at the line that does.
 
-use std::collections::{BTreeMap, HashSet};
+use std::collections::HashSet;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
-use super::error::Misuse;
-pub(super) use super::handles::Session;
+pub(super) use super::handles::TraceSession;
 use super::limits::{Limits, NAME_BYTES, TUNABLES};
-use super::shapes::{elements, show};
-use super::tunable::{Tunable, TuneValue};
-use crate::graph::{AdamW, Graph, MAX_RANK, Node, Op, Param, ParamId, Schedule, Shape, ValueId};
+use super::tunable::Tunable;
+use crate::graph::{AdamW, Graph, GraphNode, MAX_RANK, Op, Param, ParamId, Schedule, Shape, ValueId};
+use crate::ops::{Misuse, ReadParam, Symbol, Trace};
+use crate::value::{elements, show};
 
 /// The declarations themselves.
 #[derive(Debug)]
@@ -20,19 +20,18 @@ pub(super) struct Declared {
     limits: Limits,
     /// Line of the statement that is running, from 1.
     pub(super) line: u32,
-    pub(super) nodes: Vec<Node>,
+    pub(super) nodes: Vec<GraphNode>,
     pub(super) params: Vec<Param>,
     param_names: HashSet<String>,
     param_elements: u64,
     activation_elements: u64,
     pub(super) tunables: Vec<Tunable>,
-    settings: BTreeMap<String, TuneValue>,
-    pub(super) experiment: Option<Experiment>,
+    pub(super) experiment: Option<DeclaredExperiment>,
 }
 
-/// What `train()` was given.
+/// The arguments of `train()`, and the logits that its model returned.
 #[derive(Clone, Debug)]
-pub(super) struct Experiment {
+pub(super) struct DeclaredExperiment {
     pub(super) batch: usize,
     pub(super) context: usize,
     pub(super) logits: ValueId,
@@ -40,9 +39,9 @@ pub(super) struct Experiment {
     pub(super) schedule: Schedule,
 }
 
-impl Session {
-    pub(super) fn new(limits: Limits, settings: BTreeMap<String, TuneValue>) -> Session {
-        Session(Arc::new(Mutex::new(Declared {
+impl TraceSession {
+    pub(super) fn new(limits: Limits) -> TraceSession {
+        TraceSession(Arc::new(Mutex::new(Declared {
             limits,
             line: 1,
             nodes: Vec::new(),
@@ -51,7 +50,6 @@ impl Session {
             param_elements: 0,
             activation_elements: 0,
             tunables: Vec::new(),
-            settings,
             experiment: None,
         })))
     }
@@ -60,12 +58,29 @@ impl Session {
     pub(super) fn declared(&self) -> MutexGuard<'_, Declared> {
         self.0.lock().unwrap_or_else(PoisonError::into_inner)
     }
+
+    /// Adds the input bytes, shape `[batch, context]`.
+    pub(super) fn tokens(&self, batch: usize, context: usize) -> Result<Symbol, Misuse> {
+        let shape = vec![batch, context];
+        let id = self.record(Op::Tokens, shape.clone())?;
+        Ok(Symbol { id, shape, is_tokens: true })
+    }
+}
+
+impl Trace for TraceSession {
+    fn record(&self, op: Op, shape: Shape) -> Result<ValueId, Misuse> {
+        self.declared().push(op, shape)
+    }
+
+    fn declare(&self, param: Param) -> Result<ValueId, Misuse> {
+        self.declared().push_param(param)
+    }
 }
 
 impl Declared {
     /// Adds a value, at the running line, if it keeps within the limits.
     pub(super) fn push(&mut self, op: Op, shape: Shape) -> Result<ValueId, Misuse> {
-        let name = op_name(&op);
+        let name = op.rules().name();
         if shape.len() > MAX_RANK {
             return Err(Misuse::new(format!(
                 "{name}: {} has more than {MAX_RANK} dimensions: reshape() some together",
@@ -92,7 +107,7 @@ impl Declared {
                 self.limits.nodes
             )));
         }
-        if !matches!(op, Op::Param(_) | Op::Reshape(_)) {
+        if op.rules().allocates() {
             self.activation_elements = self.activation_elements.saturating_add(count);
             let limit = self.limits.activation_bytes;
             if self.activation_elements.saturating_mul(4) > limit {
@@ -104,7 +119,7 @@ impl Declared {
             }
         }
         let id = ValueId(u32::try_from(self.nodes.len()).map_err(|_| Misuse::new("too many operations"))?);
-        self.nodes.push(Node { op, shape, line: self.line });
+        self.nodes.push(GraphNode { op, shape, line: self.line });
         Ok(id)
     }
 
@@ -138,20 +153,19 @@ impl Declared {
             )));
         }
         let id = ParamId(u32::try_from(self.params.len()).map_err(|_| Misuse::new("too many parameters"))?);
-        let value = self.push(Op::Param(id), param.shape.clone())?;
+        let value = self.push(ReadParam(id).into(), param.shape.clone())?;
         self.params.push(param);
         Ok(value)
     }
 
-    /// Adds a tunable and gives the value that the script shall see: the caller's setting if
-    /// there is one, else the default.
-    pub(super) fn push_tunable(&mut self, tunable: Tunable) -> Result<TuneValue, Misuse> {
-        let name = tunable.name.clone();
-        check_name("tune", &name)?;
+    /// Adds a tunable, if its name and its call are new.
+    pub(super) fn push_tunable(&mut self, tunable: Tunable) -> Result<(), Misuse> {
+        let name = &tunable.name;
+        check_name("tune", name)?;
         if self.tunables.len() >= TUNABLES {
             return Err(Misuse::new(format!("tune '{name}': more than {TUNABLES} tunables: keep those that matter")));
         }
-        if self.tunables.iter().any(|other| other.name == name) {
+        if self.tunables.iter().any(|other| other.name == *name) {
             return Err(Misuse::new(format!(
                 "tune '{name}': the name is taken; call tune() once for each and keep the result in a variable"
             )));
@@ -161,19 +175,8 @@ impl Declared {
                 "tune '{name}': this call declared another name before; write one tune() call for each tunable"
             )));
         }
-        let value = match self.settings.get(&name) {
-            Some(setting) => {
-                tunable.kind.accept(setting).map_err(|message| Misuse::new(format!("tune '{name}': {message}")))?
-            }
-            None => tunable.value.clone(),
-        };
         self.tunables.push(tunable);
-        Ok(value)
-    }
-
-    /// The first setting that no tunable took, if any.
-    pub(super) fn unused_setting(&self) -> Option<&str> {
-        self.settings.keys().map(String::as_str).find(|name| !self.tunables.iter().any(|tunable| tunable.name == *name))
+        Ok(())
     }
 
     /// Refuses a finished graph whose training step costs more than the limit.
@@ -195,30 +198,4 @@ fn check_name(what: &str, name: &str) -> Result<(), Misuse> {
         return Err(Misuse::new(format!("{what}: a name has 1 to {NAME_BYTES} printable bytes")));
     }
     Ok(())
-}
-
-/// The name of an operation as the language has it, for messages.
-fn op_name(op: &Op) -> &'static str {
-    match op {
-        Op::Tokens => "train",
-        Op::Param(_) => "param",
-        Op::Scalar(_) => "number",
-        Op::Range(_) => "arange",
-        Op::Embedding { .. } => "embedding",
-        Op::Unary(..) | Op::Binary(..) => "elementwise",
-        Op::Matmul(..) => "matmul",
-        Op::Reshape(_) => "reshape",
-        Op::Permute(..) => "permute",
-        Op::Slice { .. } => "slice",
-        Op::Concat(..) => "concat",
-        Op::Reduce(..) => "reduce",
-        Op::Softmax(..) => "softmax",
-        Op::RmsNorm { .. } => "rms_norm",
-        Op::LayerNorm { .. } => "layer_norm",
-        Op::CausalMask(_) => "causal_mask",
-        Op::Rope { .. } => "rope",
-        Op::Shift { .. } => "shift",
-        Op::Dropout { .. } => "dropout",
-        Op::Detach(_) => "detach",
-    }
 }

@@ -1,23 +1,22 @@
-//! The values that a script makes besides tensors and only hands on: initial values, an
-//! optimizer, a schedule.
+//! The values besides tensors that a script makes and passes on: initial values, an optimizer, a
+//! schedule.
 
 use std::fmt;
 
-use starlark::values::none::NoneOr;
 use starlark::values::{StarlarkValue, starlark_value};
 
-use super::error::Misuse;
 pub(super) use super::handles::SettingValue;
 use crate::graph::{AdamW, Init, Schedule};
+use crate::ops::Misuse;
 
-/// What one of the functions below `Setting` made.
+/// A value that a script can pass on but not look into.
 #[derive(Clone, Debug)]
 pub(super) enum Setting {
-    /// By `normal`, `uniform`, `zeros`, `ones` or `constant`.
+    /// Made by `normal`, `uniform`, `zeros`, `ones` or `constant`.
     Init(Init),
-    /// By `adamw`.
+    /// Made by `adamw`.
     Optimizer(AdamW),
-    /// By `schedule`.
+    /// Made by `schedule`.
     Schedule(Schedule),
 }
 
@@ -34,13 +33,12 @@ impl fmt::Display for SettingValue {
 #[starlark_value(type = "setting")]
 impl<'v> StarlarkValue<'v> for SettingValue {}
 
-/// The initial values in an `init=` argument.
-pub(super) fn init(what: &str, setting: NoneOr<&SettingValue>) -> Result<Option<Init>, Misuse> {
-    match setting.into_option().map(|value| &value.0) {
-        None => Ok(None),
-        Some(Setting::Init(init)) => Ok(Some(init.clone())),
-        Some(_) => Err(Misuse::new(format!(
-            "{what}: init must be normal(std), uniform(limit), zeros(), ones() or constant(value)"
+/// The initial values in an `init=` argument of `function`.
+pub(super) fn init_of(function: &str, setting: &SettingValue) -> Result<Init, Misuse> {
+    match &setting.0 {
+        Setting::Init(init) => Ok(init.clone()),
+        _ => Err(Misuse::new(format!(
+            "{function}: init must be normal(std), uniform(limit), zeros(), ones() or constant(value)"
         ))),
     }
 }

@@ -1,4 +1,5 @@
-//! The numbers and choices that a script offers for change, and changing them in its text.
+//! Tunables: the numbers and choices that a script declares as changeable, and changing them in
+//! its text.
 
 use std::collections::BTreeMap;
 use std::fmt;
@@ -7,14 +8,13 @@ use std::ops::Range;
 use serde::{Deserialize, Serialize};
 
 use super::error::ScriptError;
-use super::limits::Limits;
 
 /// A value declared with `tune(...)`.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 pub struct Tunable {
     /// Unique within the script.
     pub name: String,
-    /// The default as the script has it.
+    /// The default in the script's text.
     pub value: TuneValue,
     /// Which values are allowed.
     pub kind: TuneKind,
@@ -24,7 +24,7 @@ pub struct Tunable {
     pub span: Range<usize>,
 }
 
-/// What a tunable may be set to.
+/// The values that a tunable may have.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case")]
 pub enum TuneKind {
@@ -36,7 +36,7 @@ pub enum TuneKind {
         min: f64,
         /// Largest value.
         max: f64,
-        /// Whether steps should be ratios rather than differences; then `min > 0`.
+        /// Whether steps should be ratios instead of differences; then `min > 0`.
         log: bool,
         /// Whether only whole numbers are allowed.
         integer: bool,
@@ -45,8 +45,8 @@ pub enum TuneKind {
 
 /// A value of a tunable.
 ///
-/// Tagged in JSON: `starlark` turns on serde_json's `arbitrary_precision`, with which an untagged
-/// enum no longer reads numbers.
+/// Tagged in JSON, because the interpreter turns on serde_json's `arbitrary_precision`, with which
+/// an untagged enum cannot read numbers.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case")]
 pub enum TuneValue {
@@ -85,7 +85,7 @@ impl fmt::Display for TuneValue {
 }
 
 impl TuneKind {
-    /// The value in the kind's own type if it is allowed, else a sentence that says what is.
+    /// The value in the kind's own type if it is allowed, else a sentence that says which values are.
     pub fn accept(&self, value: &TuneValue) -> Result<TuneValue, String> {
         match self {
             TuneKind::Choice(choices) => {
@@ -116,23 +116,12 @@ impl TuneKind {
     }
 }
 
-/// The script with the defaults of these tunables replaced in place; all other bytes stay, so the
-/// unified diff has one line for each change (as long as each stands on its own line). A value
-/// that equals the present default leaves its spelling alone.
+/// Replaces the defaults of tunables in a script's text. `tunables` are those of the script, as
+/// tracing gave them.
 ///
-/// Traces the script to learn its tunables, so it is for scripts of one's own; for a stranger's,
-/// have the worker process trace it and give what it found to [`rewrite`]. The result is not traced: a width that no longer
-/// divides by the heads is for the caller's own [`trace`](super::trace) to find.
-///
-/// # Errors
-/// Whatever is wrong with the script itself, [`ScriptError::NoSuchTunable`] and
-/// [`ScriptError::BadValue`].
-pub fn retune(script: &str, changes: &BTreeMap<String, TuneValue>) -> Result<String, ScriptError> {
-    let traced = super::trace(script, &Limits::default())?;
-    rewrite(script, &traced.tunables, changes)
-}
-
-/// [`retune`] for a caller that has traced the script already.
+/// All other bytes stay, so the unified diff has one line for each change, if each tunable stands
+/// on a line of its own. A default that already has the new value keeps its spelling. The new text
+/// is not traced: a width that no longer divides by the heads, for example, shows only then.
 ///
 /// # Errors
 /// [`ScriptError::NoSuchTunable`] and [`ScriptError::BadValue`].
@@ -150,7 +139,7 @@ pub fn rewrite(
             edits.push((tunable.span.clone(), value.to_string()));
         }
     }
-    // From the back, so that the spans before stay true.
+    // From the back, so that the spans of earlier edits stay valid.
     edits.sort_by_key(|(span, _)| std::cmp::Reverse(span.start));
     let mut text = script.to_owned();
     for (span, literal) in edits {
@@ -163,7 +152,7 @@ pub fn rewrite(
 }
 
 /// The error for a name that is not among a script's tunables.
-pub(super) fn no_such(name: &str, tunables: &[Tunable]) -> ScriptError {
+fn no_such(name: &str, tunables: &[Tunable]) -> ScriptError {
     let declared: Vec<&str> = tunables.iter().map(|tunable| tunable.name.as_str()).collect();
     ScriptError::NoSuchTunable {
         name: name.to_owned(),

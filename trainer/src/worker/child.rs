@@ -1,30 +1,33 @@
-//! The worker process's side.
+//! The child's side: what the process `spore worker` does.
 
 use std::io::{BufRead as _, BufReader, Read, Write};
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::process::ExitCode;
 
-use super::{Event, Failure, FailureKind, INSPECT_MEMORY, MAX_REQUEST_BYTES, Request, experiment, limits};
-use crate::{device, lang};
+use super::messages::{Failure, FailureKind, MAX_REQUEST_BYTES, WorkerEvent, WorkerRequest};
+use super::{limits, script};
+use crate::device;
 
-/// Exit code of a worker whose parent is gone.
+/// Exit code of a worker whose parent has ended.
 const ORPHANED: i32 = 3;
 
-/// What the hidden command `spore worker` does: reads one [`Request`] line from `stdin`, writes
-/// [`Event`] lines to `stdout`, and returns. The process exits at once when `stdin` ends before
-/// that, so this is for a process of its own only.
+/// The hidden command `spore worker`: reads one [`WorkerRequest`] line from `stdin`, writes
+/// [`WorkerEvent`] lines to `stdout`, and returns.
+///
+/// The whole process exits at once when `stdin` ends before the answer is written, so call this
+/// only in a process that does nothing else.
 pub fn main<R: Read + Send + 'static>(stdin: R, mut stdout: impl Write) -> ExitCode {
     limits::at_start();
     let mut stdin = BufReader::new(stdin);
     let mut line = String::new();
     let read = (&mut stdin).take(MAX_REQUEST_BYTES).read_line(&mut line);
     let request = match read.map_err(|error| error.to_string()) {
-        Ok(_) => serde_json::from_str::<Request>(&line).map_err(|error| error.to_string()),
+        Ok(_) => serde_json::from_str::<WorkerRequest>(&line).map_err(|error| error.to_string()),
         Err(error) => Err(error),
     };
     std::thread::spawn(move || exit_at_end(stdin));
-    let mut emit = |event: &Event| {
-        // A parent that no longer reads is gone; the watching thread ends the process.
+    let mut emit = |event: &WorkerEvent| {
+        // Writing fails when the parent has ended. `exit_at_end` then ends this process.
         if let Ok(mut line) = serde_json::to_vec(event) {
             line.push(b'\n');
             let _ = stdout.write_all(&line).and_then(|()| stdout.flush());
@@ -32,37 +35,34 @@ pub fn main<R: Read + Send + 'static>(stdin: R, mut stdout: impl Write) -> ExitC
     };
     let last = match request {
         Ok(request) => catch_unwind(AssertUnwindSafe(|| answer(request, &mut emit)))
-            .unwrap_or_else(|panic| Event::Failed(panic_failure(panic.as_ref()))),
-        Err(error) => Event::Failed(Failure::new(FailureKind::Internal, format!("unreadable request: {error}"))),
+            .unwrap_or_else(|panic| WorkerEvent::Failed(panic_failure(panic.as_ref()))),
+        Err(error) => WorkerEvent::Failed(Failure::new(FailureKind::Internal, format!("unreadable request: {error}"))),
     };
     emit(&last);
     match last {
-        Event::Failed(_) => ExitCode::FAILURE,
+        WorkerEvent::Failed(_) => ExitCode::FAILURE,
         _ => ExitCode::SUCCESS,
     }
 }
 
-fn answer(request: Request, emit: &mut dyn FnMut(&Event)) -> Event {
+fn answer(request: WorkerRequest, emit: &mut dyn FnMut(&WorkerEvent)) -> WorkerEvent {
     match request {
-        Request::Probe(choice) => match device::resolve(choice) {
-            Ok((_, profile)) => Event::Device(profile),
-            Err(error) => Event::Failed(Failure::new(FailureKind::Device, error.to_string())),
+        WorkerRequest::Probe(choice) => match device::resolve(choice) {
+            Ok((_, profile)) => WorkerEvent::Device(profile),
+            Err(error) => WorkerEvent::Failed(Failure::new(FailureKind::Device, error.to_string())),
         },
-        Request::Inspect(script) => {
-            limits::before_script_on_cpu(INSPECT_MEMORY);
-            match lang::trace(&script, &lang::Limits::default()) {
-                Ok(traced) => Event::Tunables(traced.tunables),
-                Err(error) => Event::Failed(error.into()),
-            }
-        }
-        Request::Train(job) => match experiment::run(&job, emit) {
-            Ok(outcome) => Event::Finished(outcome),
-            Err(failure) => Event::Failed(failure),
+        WorkerRequest::Inspect(script) => match script::inspect(&script) {
+            Ok(tunables) => WorkerEvent::Tunables(tunables),
+            Err(failure) => WorkerEvent::Failed(failure),
+        },
+        WorkerRequest::Train(job) => match script::run(&job, emit) {
+            Ok(result) => WorkerEvent::Finished(result),
+            Err(failure) => WorkerEvent::Failed(failure),
         },
     }
 }
 
-/// The parent holds the other end open for as long as it wants this process.
+/// Ends the process when `stdin` does: the parent holds the other end open while it needs this process.
 fn exit_at_end(mut stdin: impl Read) {
     let mut rest = [0; 256];
     while stdin.read(&mut rest).is_ok_and(|count| count > 0) {}

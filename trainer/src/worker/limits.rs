@@ -1,17 +1,17 @@
-//! What a worker process takes from itself before it looks at a script.
+//! The limits that a worker process sets for itself before it reads a script.
 //!
-//! Limits that a system does not have are left out silently: the parent watches time everywhere,
-//! and memory where it can.
+//! A limit that the operating system does not offer is left out silently: the parent watches the
+//! time everywhere, and the memory where the system reports it.
 
-/// Open files: enough for a graphics driver, too few to hurt.
+/// Most open files: enough for a graphics driver, too few to exhaust the system's.
 #[cfg(unix)]
 const MAX_FILES: u64 = 256;
-/// Added to the niceness: whatever the user does comes first.
+/// Added to the niceness, so that the user's own programs come first.
 #[cfg(unix)]
 const NICENESS: i32 = 10;
 
-/// First thing in the process: no core dumps (they would hold the user's data), few open files, a
-/// low priority, and on Linux death with the parent.
+/// Called first in the process: no core dumps (they would hold the user's data), few open files, a
+/// low priority. On Linux the kernel also kills the process when its parent ends.
 #[cfg(unix)]
 pub(super) fn at_start() {
     use rustix::process::{Resource, nice};
@@ -22,9 +22,11 @@ pub(super) fn at_start() {
     let _ = rustix::process::set_parent_process_death_signal(Some(rustix::process::Signal::KILL));
 }
 
-/// Before the script, when it runs on the processor: no file can grow, and `memory` bytes of heap
-/// are all there is (an allocation beyond fails, which ends the process). Graphics drivers map
-/// far more than they use and write shader caches, so on a GPU only the parent watches.
+/// Called before a script that runs on the processor: no file can grow, and the heap has at most
+/// `memory` bytes (an allocation beyond that fails, which ends the process).
+///
+/// Not for a GPU: graphics drivers map far more memory than they use and write shader caches. There
+/// the parent alone watches the memory.
 #[cfg(unix)]
 pub(super) fn before_script_on_cpu(memory: u64) {
     use rustix::process::Resource;
@@ -44,24 +46,3 @@ pub(super) fn at_start() {}
 
 #[cfg(not(unix))]
 pub(super) fn before_script_on_cpu(_memory: u64) {}
-
-/// Bytes of a counter of `/proc/<pid>/status`, such as `VmRSS` (now) or `VmHWM` (at the highest),
-/// where the system has that file.
-pub(super) fn memory_counter(pid: &str, name: &str) -> Option<u64> {
-    let status = std::fs::read_to_string(format!("/proc/{pid}/status")).ok()?;
-    let line = status.lines().find_map(|line| line.strip_prefix(name)?.strip_prefix(':'))?;
-    let kib: u64 = line.trim().strip_suffix("kB")?.trim().parse().ok()?;
-    Some(kib * 1024)
-}
-
-#[cfg(all(test, target_os = "linux"))]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn the_high_water_mark_is_not_below_the_present() {
-        let now = memory_counter("self", "VmRSS").unwrap();
-        assert!(now > 0 && memory_counter("self", "VmHWM").unwrap() >= now / 2);
-        assert_eq!(memory_counter("self", "VmNothing"), None);
-    }
-}

@@ -1,4 +1,4 @@
-//! The node's side: starts a worker process, listens, and ends it when it must.
+//! The node's side: starts a worker process, reads its events, and ends it at a limit.
 
 use std::ffi::OsString;
 use std::io::{BufRead as _, BufReader, Read, Write as _};
@@ -10,15 +10,16 @@ use std::time::{Duration, Instant};
 
 use tracing::warn;
 
-use super::limits::memory_counter;
-use super::{
-    BUDGET_OVERRUN, Event, Failure, FailureKind, GRACE, INSPECT_MEMORY, Job, MAX_EVENT_BYTES, Outcome, Request,
+use super::messages::{
+    BUDGET_OVERRUN, Failure, FailureKind, GRACE, INSPECT_MEMORY, MAX_EVENT_BYTES, RunResult, Script, TrainJob,
+    WorkerEvent, WorkerRequest,
 };
 use crate::device::{DeviceChoice, DeviceProfile};
 use crate::lang::Tunable;
+use crate::memory::ProcessMemory;
 
-/// Variables of the node's environment that graphics drivers and their loaders may need. A worker
-/// is started with these, if set, and nothing else.
+/// The environment variables that graphics drivers and their loaders may need. A worker inherits
+/// these, where set, and no others.
 pub const ENVIRONMENT: &[&str] = &[
     "CUDA_VISIBLE_DEVICES",
     "DISPLAY",
@@ -33,15 +34,16 @@ pub const ENVIRONMENT: &[&str] = &[
     "XDG_RUNTIME_DIR",
 ];
 
-/// Time between two looks at the clock, the memory and the cancel flag.
+/// Time between two checks of the clock, the memory and the cancel flag.
 const WATCH_EVERY: Duration = Duration::from_millis(50);
-/// Events waiting to be handled; the reader then stops reading, and the child writing.
+/// Most events that wait to be handled. At this many the reader stops reading, and so the child
+/// stops writing.
 const MAX_WAITING_EVENTS: usize = 64;
-/// Bytes kept of the end of standard error, for this machine's log and [`last_words`].
+/// Bytes of the end of standard error that are kept, for the log and for [`last_words`].
 const STDERR_TAIL_BYTES: usize = 4 << 10;
-/// Names of workers' directories start so.
+/// The names of workers' directories begin with this.
 const DIRECTORY: &str = "worker-";
-/// Time for a child to exit after its last event.
+/// Time within which a child must exit after its last event.
 const EXIT_WITHIN: Duration = Duration::from_secs(5);
 
 /// How worker processes are started.
@@ -49,13 +51,13 @@ const EXIT_WITHIN: Duration = Duration::from_secs(5);
 pub struct Supervisor {
     /// The program, usually this one.
     pub program: PathBuf,
-    /// Arguments that make it a worker.
+    /// The arguments that make the program a worker.
     pub arguments: Vec<OsString>,
-    /// Each worker gets a fresh directory in here, which must exist, and loses it afterwards.
+    /// An existing directory. Each worker gets a directory in it, which is removed afterwards.
     pub scratch: PathBuf,
     /// Environment of the worker, see [`ENVIRONMENT`].
     pub environment: Vec<(OsString, OsString)>,
-    /// Time for what is not training.
+    /// Time for everything but training.
     pub grace: Duration,
 }
 
@@ -65,7 +67,7 @@ impl Supervisor {
         Self { program, arguments: vec!["worker".into()], scratch, environment: Vec::new(), grace: GRACE }
     }
 
-    /// Lets those of `variables` pass that are in [`ENVIRONMENT`].
+    /// Gives workers those of `variables` that are in [`ENVIRONMENT`].
     #[must_use]
     pub fn with_environment(mut self, variables: impl IntoIterator<Item = (OsString, OsString)>) -> Self {
         let allowed = |name: &OsString| ENVIRONMENT.iter().any(|allowed| name == allowed);
@@ -73,51 +75,56 @@ impl Supervisor {
         self
     }
 
-    /// Runs one experiment and returns when its process is gone. Blocks; `cancel` is looked at
-    /// every 50 ms. `on_event` gets every event but the last.
+    /// Runs one experiment and returns when its process has ended. Blocks. `cancel` is checked
+    /// every 50 ms. `on_event` receives every event but the last.
     ///
     /// # Errors
-    /// The [`Failure`] that the worker reported, or what ended it.
-    pub fn run(&self, job: &Job, cancel: &AtomicBool, on_event: impl FnMut(&Event)) -> Result<Outcome, Failure> {
+    /// The [`Failure`] that the worker reported, or the reason why it was ended.
+    pub fn run(
+        &self,
+        job: &TrainJob,
+        cancel: &AtomicBool,
+        on_event: impl FnMut(&WorkerEvent),
+    ) -> Result<RunResult, Failure> {
         let training = if job.steps.is_some() { job.steps_limit() } else { job.budget() * BUDGET_OVERRUN };
         let limit = training + job.budget() + self.grace;
-        let request = Request::Train(job.clone());
+        let request = WorkerRequest::Train(job.clone());
         match self.converse(&request, job.threads, job.memory_limit, limit, cancel, on_event)? {
-            Event::Finished(outcome) => Ok(outcome),
-            _ => Err(Failure::new(FailureKind::Internal, "the worker gave another answer than asked for")),
+            WorkerEvent::Finished(result) => Ok(result),
+            _ => Err(Failure::new(FailureKind::Internal, "the worker's answer does not fit the request")),
         }
     }
 
-    /// What `choice` means on this machine, found out by a process of its own.
+    /// The device that `choice` means on this machine. A worker process opens it.
     ///
     /// # Errors
-    /// No such device, or the probing process died.
+    /// There is no such device, or the process died.
     pub fn probe(&self, choice: DeviceChoice) -> Result<DeviceProfile, Failure> {
         let never = AtomicBool::new(false);
-        match self.converse(&Request::Probe(choice), 1, u64::MAX, self.grace, &never, |_| {})? {
-            Event::Device(profile) => Ok(profile),
-            _ => Err(Failure::new(FailureKind::Internal, "the worker gave another answer than asked for")),
+        match self.converse(&WorkerRequest::Probe(choice), 1, u64::MAX, self.grace, &never, |_| {})? {
+            WorkerEvent::Device(profile) => Ok(profile),
+            _ => Err(Failure::new(FailureKind::Internal, "the worker's answer does not fit the request")),
         }
     }
 
-    /// What a script offers for change. The script may be a stranger's, so a process of its own
-    /// looks at it; it is ended when `cancel` turns true, which is looked at every 50 ms.
+    /// The tunables of a script. A worker process traces it, because the script may be untrusted.
+    /// `cancel` is checked every 50 ms.
     ///
     /// # Errors
-    /// What is wrong with the script ([`Failure::blames_script`]), the process died, or
+    /// The script's error ([`Failure::blames_script`]), the process's death, or
     /// [`FailureKind::Cancelled`].
-    pub fn inspect(&self, script: &str, cancel: &AtomicBool) -> Result<Vec<Tunable>, Failure> {
-        match self.converse(&Request::Inspect(script.to_owned()), 1, INSPECT_MEMORY, self.grace, cancel, |_| {})? {
-            Event::Tunables(tunables) => Ok(tunables),
-            _ => Err(Failure::new(FailureKind::Internal, "the worker gave another answer than asked for")),
+    pub fn inspect(&self, script: Script, cancel: &AtomicBool) -> Result<Vec<Tunable>, Failure> {
+        match self.converse(&WorkerRequest::Inspect(script), 1, INSPECT_MEMORY, self.grace, cancel, |_| {})? {
+            WorkerEvent::Tunables(tunables) => Ok(tunables),
+            _ => Err(Failure::new(FailureKind::Internal, "the worker's answer does not fit the request")),
         }
     }
 
-    /// Removes the directories of workers that outlived their node, which was killed. Only for the
-    /// one user of the scratch directory, before its first worker.
+    /// Removes the directories of workers whose node was killed. Call it before the first worker,
+    /// and only where no other node uses the scratch directory.
     ///
     /// # Errors
-    /// When the scratch directory cannot be read, or something in it cannot be removed.
+    /// The scratch directory cannot be read, or a directory in it cannot be removed.
     pub fn clear_scratch(&self) -> std::io::Result<()> {
         for entry in std::fs::read_dir(&self.scratch)? {
             let entry = entry?;
@@ -130,19 +137,21 @@ impl Supervisor {
 
     fn converse(
         &self,
-        request: &Request,
+        request: &WorkerRequest,
         threads: usize,
         memory: u64,
         limit: Duration,
         cancel: &AtomicBool,
-        mut on_event: impl FnMut(&Event),
-    ) -> Result<Event, Failure> {
-        let mut running = Running::start(self, request, threads)?;
+        mut on_event: impl FnMut(&WorkerEvent),
+    ) -> Result<WorkerEvent, Failure> {
+        let mut running = RunningWorker::start(self, request, threads)?;
         let deadline = Instant::now() + limit;
         let verdict = loop {
             match running.events.recv_timeout(WATCH_EVERY) {
-                Ok(event @ (Event::Device(_) | Event::Tunables(_) | Event::Finished(_))) => break Some(Ok(event)),
-                Ok(Event::Failed(failure)) => break Some(Err(failure)),
+                Ok(event @ (WorkerEvent::Device(_) | WorkerEvent::Tunables(_) | WorkerEvent::Finished(_))) => {
+                    break Some(Ok(event));
+                }
+                Ok(WorkerEvent::Failed(failure)) => break Some(Err(failure)),
                 Ok(event) => on_event(&event),
                 Err(RecvTimeoutError::Disconnected) => break None,
                 Err(RecvTimeoutError::Timeout) => {}
@@ -165,19 +174,20 @@ impl Supervisor {
 }
 
 /// A started worker. Dropping it kills the process and removes its directory.
-struct Running {
+struct RunningWorker {
     child: Child,
-    /// Dropped to end the writer, which holds the child's standard input open.
+    memory: ProcessMemory,
+    /// While this lives, the child's standard input stays open.
     hold: Option<SyncSender<()>>,
-    events: Receiver<Event>,
-    /// The end of standard error, once that is closed.
+    events: Receiver<WorkerEvent>,
+    /// Receives the end of standard error when the child closes it.
     stderr: Receiver<Vec<u8>>,
-    // Last: removed after the process is gone.
+    // The last field, so that it is removed after the process has ended.
     _directory: Directory,
 }
 
-impl Running {
-    fn start(supervisor: &Supervisor, request: &Request, threads: usize) -> Result<Self, Failure> {
+impl RunningWorker {
+    fn start(supervisor: &Supervisor, request: &WorkerRequest, threads: usize) -> Result<Self, Failure> {
         let internal = |what: &str, error: &dyn std::fmt::Display| {
             Failure::new(FailureKind::Internal, format!("cannot {what}: {error}"))
         };
@@ -190,16 +200,16 @@ impl Running {
             .args(&supervisor.arguments)
             .env_clear()
             .envs(supervisor.environment.iter().map(|(name, value)| (name, value)))
-            // burn's CPU kernels run on rayon's global pool, which reads this.
+            // burn's CPU kernels run on rayon's global pool, which reads this variable.
             .env("RAYON_NUM_THREADS", threads.to_string())
-            // Shader caches are files outside the worker's directory.
+            // Shader caches would be files outside the worker's directory.
             .env("MESA_SHADER_CACHE_DISABLE", "true")
             .env("__GL_SHADER_DISK_CACHE", "0")
             .current_dir(&directory.0)
             .stdin(Stdio::piped())
             .stdout(Stdio::piped())
             .stderr(Stdio::piped());
-        // A group of its own: Ctrl-C in the terminal goes to the node, which decides.
+        // A process group of its own, so that Ctrl-C in the terminal reaches the node only.
         #[cfg(unix)]
         std::os::unix::process::CommandExt::process_group(&mut command, 0);
         let mut child = command.spawn().map_err(|error| internal("start the worker", &error))?;
@@ -216,17 +226,18 @@ impl Running {
         if let Some(stderr) = stderr {
             std::thread::spawn(move || tail_sender.send(tail(stderr)));
         }
-        Ok(Self { child, hold: Some(hold), events, stderr: tail_receiver, _directory: directory })
+        let memory = ProcessMemory::of(child.id());
+        Ok(Self { child, memory, hold: Some(hold), events, stderr: tail_receiver, _directory: directory })
     }
 
-    fn over(&self, limit: u64) -> Option<Failure> {
-        let used = memory_counter(&self.child.id().to_string(), "VmRSS").filter(|used| *used > limit)?;
+    fn over(&mut self, limit: u64) -> Option<Failure> {
+        let used = self.memory.resident().filter(|used| *used > limit)?;
         let mib = |bytes: u64| bytes >> 20;
         let reason = format!("out of memory: {} MiB used, {} MiB allowed", mib(used), mib(limit));
         Some(Failure::new(FailureKind::Memory, reason))
     }
 
-    /// Ends the process and whatever it may have started.
+    /// Ends the process and all processes that it may have started.
     fn kill(&mut self) {
         #[cfg(unix)]
         if let Some(group) = i32::try_from(self.child.id()).ok().and_then(rustix::process::Pid::from_raw) {
@@ -235,7 +246,7 @@ impl Running {
         let _ = self.child.kill();
     }
 
-    /// Waits for the end, and forces it after a while.
+    /// Waits until the process ends; kills it after [`EXIT_WITHIN`].
     fn finish(&mut self) -> (Option<ExitStatus>, String) {
         self.hold = None;
         let by = Instant::now() + EXIT_WITHIN;
@@ -249,13 +260,13 @@ impl Running {
                 }
             }
         };
-        // Not a join: something else might hold the pipe open.
+        // No join: another process might hold the pipe open.
         let tail = self.stderr.recv_timeout(WATCH_EVERY * 10).unwrap_or_default();
         (status, String::from_utf8_lossy(&tail).trim().to_owned())
     }
 }
 
-impl Drop for Running {
+impl Drop for RunningWorker {
     fn drop(&mut self) {
         if !matches!(self.child.try_wait(), Ok(Some(_))) {
             self.kill();
@@ -264,7 +275,7 @@ impl Drop for Running {
     }
 }
 
-/// A directory that is removed with everything in it.
+/// A directory that is removed, with its contents, when this is dropped.
 struct Directory(PathBuf);
 
 impl Directory {
@@ -287,15 +298,15 @@ impl Drop for Directory {
 }
 
 fn write_and_hold(mut stdin: ChildStdin, line: &[u8], wait: &Receiver<()>) {
-    // A child that died first shows in its exit status.
+    // An error means that the child died, which its exit status shows.
     if stdin.write_all(line).and_then(|()| stdin.flush()).is_ok() {
         let _ = wait.recv();
     }
 }
 
-/// Hands on events until the pipe ends or a line is no event: a child that writes anything else
+/// Passes events on until the pipe ends or a line is no event. A child that writes anything else
 /// is broken, and dropping the pipe ends it.
-fn read_events(stdout: impl Read, sender: &SyncSender<Event>) {
+fn read_events(stdout: impl Read, sender: &SyncSender<WorkerEvent>) {
     let mut stdout = BufReader::new(stdout);
     let mut line = Vec::new();
     loop {
@@ -322,17 +333,19 @@ fn tail(mut stream: impl Read) -> Vec<u8> {
     kept
 }
 
-/// The failure of a worker that ended without a last event. Its reason may become part of a public
-/// record, so that what drivers and loaders printed, with paths of this machine, is only logged.
+/// The failure of a worker that ended without a last event.
+///
+/// The reason may become part of a public record. The text that drivers and loaders printed may
+/// hold paths of this machine, so it goes to the log only.
 fn died(status: Option<ExitStatus>, stderr: &str) -> Failure {
     if status.is_some_and(|status| status.success()) {
-        // It believes that it answered: the two sides of this program disagree.
-        return Failure::new(FailureKind::Internal, "the worker ended without an answer that can be read");
+        // The child reported success, so the two sides of this program disagree.
+        return Failure::new(FailureKind::Internal, "the worker ended without a readable answer");
     }
     let status = status.map_or_else(|| "unknown status".to_owned(), |status| status.to_string());
     warn!(%status, stderr, "a worker died");
     let words = last_words(stderr).map(|words| format!(": {words}")).unwrap_or_default();
-    // Rust's words for a failed allocation, and drivers'.
+    // The texts that Rust and drivers print for a failed allocation.
     let (kind, what) = if stderr.contains("memory allocation of") || stderr.contains("ut of memory") {
         (FailureKind::Memory, "out of memory: ")
     } else {
@@ -341,8 +354,8 @@ fn died(status: Option<ExitStatus>, stderr: &str) -> Failure {
     Failure::new(kind, format!("{what}the worker died ({status}){words}"))
 }
 
-/// What Rust itself last said of a failed allocation or a panic, as `memory allocation of 9 bytes
-/// failed` or `panicked at file.rs:1:2`: numbers and the source file's bare name.
+/// Rust's last message about a failed allocation or a panic, reduced to numbers and the bare name
+/// of the source file: `memory allocation of 9 bytes failed` or `panicked at file.rs:1:2`.
 fn last_words(stderr: &str) -> Option<String> {
     stderr.lines().rev().find_map(|line| {
         if let Some((_, rest)) = line.split_once("memory allocation of ") {
@@ -362,9 +375,9 @@ mod tests {
     use crate::evaluate::EvalSpec;
     use crate::worker::DatasetSource;
 
-    fn job(memory_limit: u64) -> Job {
-        Job {
-            script: "x".repeat(200_000),
+    fn job(memory_limit: u64) -> TrainJob {
+        TrainJob {
+            script: Script::Starlark("x".repeat(200_000)),
             dataset: DatasetSource::Builtin,
             device: DeviceChoice::Flex,
             seed: 1,
@@ -377,7 +390,7 @@ mod tests {
     }
 
     /// Runs a shell script in place of a worker; a second of grace.
-    fn run(script: &str, job: &Job, cancel: bool) -> (Result<Outcome, Failure>, Vec<Event>) {
+    fn run(script: &str, job: &TrainJob, cancel: bool) -> (Result<RunResult, Failure>, Vec<WorkerEvent>) {
         let scratch = tempfile::tempdir().unwrap();
         let supervisor = Supervisor {
             program: "/bin/sh".into(),
@@ -400,18 +413,18 @@ mod tests {
         let script = format!("echo '{{\"planned\":{{\"steps\":3}}}}'; pwd > here; echo '{outcome}'; cat > /dev/null");
         let (result, events) = run(&script, &job(PLENTY), false);
         assert_eq!(result.unwrap().val_bpb, 2.5);
-        assert_eq!(events, [Event::Planned { steps: 3 }]);
+        assert_eq!(events, [WorkerEvent::Planned { steps: 3 }]);
     }
 
     #[test]
-    fn a_worker_that_never_ends_meets_the_deadline() {
+    fn worker_that_never_ends_meets_the_deadline() {
         let failure = run("sleep 600 & wait", &job(PLENTY), false).0.unwrap_err();
         assert_eq!(failure.kind, FailureKind::Deadline);
         assert!(failure.reason.starts_with("deadline"), "{failure}");
     }
 
     #[test]
-    fn a_worker_that_takes_too_much_memory_is_ended() {
+    fn worker_that_takes_too_much_memory_is_ended() {
         let hog = "x=$(head -c 200000000 /dev/zero | tr '\\0' a); sleep 600";
         let mut job = job(64 << 20);
         job.time_budget = 60;
@@ -420,7 +433,7 @@ mod tests {
     }
 
     #[test]
-    fn a_worker_that_dies_tells_how_and_nothing_of_the_machine() {
+    fn death_of_a_worker_is_reported_without_paths_of_the_machine() {
         let noise = "echo /srv/me/driver.json not found >&2; kill -ABRT $$";
         let failure = run(noise, &job(PLENTY), false).0.unwrap_err();
         assert_eq!(failure.kind, FailureKind::Crashed);
@@ -431,7 +444,7 @@ mod tests {
     }
 
     #[test]
-    fn of_a_panic_the_source_files_name_is_told() {
+    fn panic_is_reported_with_the_bare_name_of_its_source_file() {
         let panic = "loader: /usr/x\nthread 'trace' (7) panicked at /srv/me/src/lib.rs:3:14:\nsecret\nnote: run";
         assert_eq!(last_words(panic).unwrap(), "panicked at lib.rs:3:14");
         assert_eq!(last_words("x panicked at /srv/me and my files"), None);
@@ -439,7 +452,7 @@ mod tests {
     }
 
     #[test]
-    fn a_worker_that_talks_nonsense_is_ended() {
+    fn worker_that_writes_no_events_is_ended() {
         for nonsense in ["echo hello; sleep 600", "head -c 1000000 /dev/zero; sleep 600"] {
             let failure = run(nonsense, &job(PLENTY), false).0.unwrap_err();
             assert_eq!(failure.kind, FailureKind::Crashed, "{failure}");
@@ -447,23 +460,23 @@ mod tests {
     }
 
     #[test]
-    fn cancelling_ends_the_worker_and_blames_nobody() {
+    fn cancelling_ends_the_worker_without_blaming_the_script() {
         let failure = run("exec sleep 600", &job(PLENTY), true).0.unwrap_err();
         assert_eq!(failure.kind, FailureKind::Cancelled);
         assert!(!failure.blames_script());
     }
 
     #[test]
-    fn looking_at_a_script_can_be_cancelled_too() {
+    fn inspection_can_be_cancelled() {
         let scratch = tempfile::tempdir().unwrap();
         let mut supervisor = Supervisor::new("/bin/sh".into(), scratch.path().to_owned());
         supervisor.arguments = ["-c", "exec /bin/sleep 600"].map(OsString::from).to_vec();
-        let failure = supervisor.inspect("x = 1", &AtomicBool::new(true)).unwrap_err();
+        let failure = supervisor.inspect(Script::Starlark("x = 1".into()), &AtomicBool::new(true)).unwrap_err();
         assert_eq!(failure.kind, FailureKind::Cancelled);
     }
 
     #[test]
-    fn what_a_killed_node_left_is_removed_and_nothing_else() {
+    fn clearing_removes_directories_of_workers_and_no_others() {
         let scratch = tempfile::tempdir().unwrap();
         std::fs::create_dir_all(scratch.path().join("worker-1-0/inner")).unwrap();
         std::fs::create_dir(scratch.path().join("other")).unwrap();
@@ -473,7 +486,7 @@ mod tests {
     }
 
     #[test]
-    fn a_missing_program_is_an_internal_failure() {
+    fn missing_program_is_an_internal_failure() {
         let scratch = tempfile::tempdir().unwrap();
         let supervisor = Supervisor::new("/nonexistent".into(), scratch.path().to_owned());
         let failure = supervisor.run(&job(PLENTY), &AtomicBool::new(false), |_| {}).unwrap_err();
@@ -481,7 +494,7 @@ mod tests {
     }
 
     #[test]
-    fn only_what_drivers_need_is_passed_on() {
+    fn workers_inherit_only_the_variables_of_drivers() {
         let variables = [("HOME", "/h"), ("VK_DRIVER_FILES", "/v"), ("SECRET", "s")];
         let supervisor = Supervisor::new("p".into(), "s".into())
             .with_environment(variables.map(|(name, value)| (name.into(), value.into())));

@@ -1,7 +1,7 @@
 //! Listings over HTTP: pages in both directions, cursors that last, search, and the compact graph.
 
 use serde_json::Value;
-use spore_protocol::{ControlEvent, Identity, Record, RecordId, VerifiedObject, control::Rerun};
+use spore_protocol::{Identity, Record, RecordId, VerifiedObject, fixtures};
 
 use super::{Server, manifest, profile, record, send};
 
@@ -23,8 +23,8 @@ fn store(server: &Server, objects: &[VerifiedObject]) {
 /// statuses' metrics, and tasks.
 async fn server() -> Server {
     let server = Server::start().await;
-    let other = Identity::from_seed(&[3; 32]);
-    let mut objects: Vec<VerifiedObject> = vec![other.sign(&profile(&other, "Other", 1)).unwrap().into()];
+    let other = fixtures::identity(3);
+    let mut objects: Vec<VerifiedObject> = vec![other.sign(&profile(&other, "Other")).unwrap().into()];
     for n in 0..MORE {
         let by = if n % 2 == 0 { &server.publisher } else { &other };
         // Some beat all before them, some do not.
@@ -83,7 +83,7 @@ async fn walk(server: &Server, listing: &str, way: &str, start: &str) -> Vec<Val
 }
 
 #[tokio::test]
-async fn pages_forth_and_back_give_the_same_as_the_whole() {
+async fn pages_in_both_directions_hold_the_same_as_the_whole_list() {
     let server = server().await;
     for listing in listings(&server) {
         let whole = server.json(&format!("{listing}limit=500")).await;
@@ -102,7 +102,7 @@ async fn pages_forth_and_back_give_the_same_as_the_whole() {
 }
 
 #[tokio::test]
-async fn orders_are_those_that_were_asked_for() {
+async fn lists_have_the_order_that_was_asked_for() {
     let server = server().await;
     let numbers =
         |page: &Value, key: &str| -> Vec<f64> { items(page).iter().map(|item| item[key].as_f64().unwrap()).collect() };
@@ -120,7 +120,7 @@ async fn orders_are_those_that_were_asked_for() {
 }
 
 #[tokio::test]
-async fn a_cursor_stays_good_whatever_is_stored_meanwhile() {
+async fn cursor_stays_valid_when_objects_are_stored() {
     let server = server().await;
     let listing = format!("/api/v1/tasks/{}/experiments?", server.task);
     let whole = ids(&server.json(&listing).await);
@@ -138,7 +138,7 @@ async fn a_cursor_stays_good_whatever_is_stored_meanwhile() {
 }
 
 #[tokio::test]
-async fn what_no_listing_gave_is_refused_with_a_hint() {
+async fn foreign_cursors_and_bad_limits_are_refused_with_a_hint() {
     let server = server().await;
     let foreign = |listing: &str| {
         // A cursor of another order, which could be misread.
@@ -170,7 +170,7 @@ async fn what_no_listing_gave_is_refused_with_a_hint() {
 }
 
 #[tokio::test]
-async fn search_finds_by_all_words_and_by_the_beginning_of_an_id() {
+async fn search_finds_by_all_words_and_by_the_first_digits_of_an_id() {
     let server = server().await;
     let path = |question: &str| format!("/api/v1/search?q={question}");
     // The records' descriptions are "number N, ...".
@@ -186,7 +186,7 @@ async fn search_finds_by_all_words_and_by_the_beginning_of_an_id() {
 }
 
 #[tokio::test]
-async fn a_record_found_by_id_leads_and_comes_once() {
+async fn record_found_by_id_comes_first_and_once() {
     let server = server().await;
     let wanted = server.records[1];
     // Another record speaks of it by the digits that people use.
@@ -221,16 +221,8 @@ fn cursor(bytes: &[u8]) -> String {
     String::from_utf8(bytes[7..7 + length].to_vec()).unwrap()
 }
 
-fn verification(server: &Server, of: RecordId, value: f64) -> VerifiedObject {
-    let verifier = Identity::from_seed(&[3; 32]);
-    let rerun =
-        Rerun { experiment_id: of, task_id: Some(server.task), node_id: verifier.node_id(), gpu: "CPU".into(), value };
-    let event = ControlEvent::verification(rerun, server.publisher.node_id(), false, 3000);
-    verifier.sign(&event).unwrap().into()
-}
-
 #[tokio::test]
-async fn compact_graph_is_the_stores_own_and_is_not_sent_twice() {
+async fn compact_graph_is_the_stores_own_and_is_sent_again_only_when_changed() {
     let server = server().await;
     // Longer than one chunk.
     let more: Vec<VerifiedObject> = (0..2000)
@@ -277,13 +269,14 @@ async fn graph_keeps_its_etag_through_changes_of_other_tasks_and_loses_it_by_a_v
     assert_eq!((again.status().as_u16(), etag(&again)), (304, tag.clone()));
     assert_eq!(server.json(&of_json).await, json);
 
-    store(&server, &[verification(&server, server.records[1], 1.9)]);
+    let verified = server.store.record(&server.records[1]).unwrap().unwrap().signed;
+    store(&server, &[fixtures::verification(&fixtures::identity(3), &verified, 1.9, 3000).into()]);
     let changed = graph(&server, "").header("if-none-match", &tag).send().await.unwrap();
     assert_eq!(changed.status(), 200);
     assert_ne!(etag(&changed), tag);
     let verified =
         |json: &Value| json["verified"].as_array().unwrap().iter().filter(|v| **v == Value::Bool(true)).count();
-    assert_eq!(verified(&server.json(&of_json).await), verified(&json) + 1);
+    assert_eq!(count(&server.json(&of_json).await), count(&json) + 1);
 }
 
 #[tokio::test]

@@ -1,11 +1,11 @@
-//! Looking after the store beside the running node: one long job at a time, told of line by line
-//! until its report, and the short questions about what the store takes, waits for and keeps.
+//! Maintenance of the store beside the running node: jobs, one at a time, with progress and a report, and short questions
+//! about the store's size, pending records and pins.
 //!
-//! A job ends early when whoever asked for it goes away or the node ends: the store's work asks at
-//! each report of its progress whether anybody still listens. [`perform`], [`stats`], [`pending`] and
-//! [`pin`] are what commands without a node call as well.
+//! A job stops early when its client disconnects or the node stops: the store's work checks, at each report of its
+//! progress, whether somebody still reads. Commands without a node call [`perform`], [`stats`], [`pending`] and [`pin`]
+//! too.
 //!
-//! Never here: what changes the place of a store (repair, restore), for which no node may run.
+//! Never here: what replaces a store (repair, restore), for which no node may run.
 
 pub mod shapes;
 
@@ -26,63 +26,61 @@ use tokio::{
 use tokio_stream::wrappers::ReceiverStream;
 
 use self::shapes::{
-    CompactReport, DamagedArtifact, GcReport, Job, LostChanges, PendingPage, PinOutcome, StoreStats, UpkeepLine,
+    CompactReport, DamagedArtifact, GcReport, LostChanges, PendingPage, PinOutcome, StoreStats, UpkeepJob, UpkeepLine,
     UpkeepProgress, UpkeepReport, VerifyReport,
 };
 use super::problem::ApiError;
 
-/// Lines on their way to whoever asked. One that reads slowly makes the telling wait, never the work.
+/// Lines queued for the client. A slow client delays the lines, never the job.
 const QUEUE: usize = 8;
 /// Least time between two lines of progress: as often as a person can follow.
 const PACE: Duration = Duration::from_millis(200);
-/// Longest silence: whoever asked can tell long work from a node that hangs.
+/// Longest time without a line, so that a client can tell a long job from a node that hangs.
 pub const HEARTBEAT: Duration = Duration::from_secs(5);
 
-/// The one place where jobs are done.
+/// Runs the jobs of one server, one at a time. Clones share the running job.
 #[derive(Clone, Default)]
 pub struct Upkeep {
-    running: Arc<Mutex<Option<Running>>>,
+    running: Arc<Mutex<Option<RunningJob>>>,
 }
 
-/// What is being done, and since when.
-struct Running {
+struct RunningJob {
     name: &'static str,
     since: Instant,
-    /// Where it is told of.
-    lines: mpsc::WeakSender<Line>,
+    lines: mpsc::WeakSender<JobLine>,
 }
 
-impl Running {
-    /// Whether nobody waits for it any more, so that it ends when it next tells how far it is.
+impl RunningJob {
+    /// Whether the client has disconnected: the job stops at its next report of progress.
     fn is_ending(&self) -> bool {
         self.lines.upgrade().is_none_or(|lines| lines.is_closed())
     }
 }
 
-/// The right to do a job; dropping it lets the next one begin.
-struct Place(Arc<Mutex<Option<Running>>>);
+/// Permission to run a job. The next job can start when it is dropped.
+struct JobPermit(Arc<Mutex<Option<RunningJob>>>);
 
-impl Drop for Place {
+impl Drop for JobPermit {
     fn drop(&mut self) {
         *self.0.lock().unwrap_or_else(PoisonError::into_inner) = None;
     }
 }
 
 /// The answer to a job: JSON texts, each ended by a line feed.
-pub type Lines = ReceiverStream<Line>;
-type Line = Result<Vec<u8>, std::convert::Infallible>;
+pub type JobLines = ReceiverStream<JobLine>;
+type JobLine = Result<Vec<u8>, std::convert::Infallible>;
 
 impl Upkeep {
-    /// Begins a job on the store.
+    /// Starts a job on the store.
     ///
     /// # Errors
-    /// 400 for what cannot be done, 409 while another job is under way.
-    pub fn start(&self, job: Job, store: Store, shutdown: watch::Receiver<bool>) -> Result<Lines, ApiError> {
-        if let Job::Backup { folder, .. } = &job
+    /// 400 for a job that is not valid, 409 while another job is running.
+    pub fn start(&self, job: UpkeepJob, store: Store, shutdown: watch::Receiver<bool>) -> Result<JobLines, ApiError> {
+        if let UpkeepJob::Backup { folder, .. } = &job
             && !Path::new(folder).is_absolute()
         {
             return Err(ApiError::bad_request(format!("{folder:.200} is no absolute path"))
-                .hint("the folder is one of the node's machine, from the root on"));
+                .hint("`folder` is an absolute path on the machine of the node"));
         }
         self.begin(job.name(), shutdown, move |watch| perform(&store, &job, watch))
     }
@@ -92,61 +90,59 @@ impl Upkeep {
         name: &'static str,
         shutdown: watch::Receiver<bool>,
         work: impl FnOnce(&mut Watch<'_>) -> Result<UpkeepReport, StoreError> + Send + 'static,
-    ) -> Result<Lines, ApiError> {
+    ) -> Result<JobLines, ApiError> {
         let (lines, queue) = mpsc::channel(QUEUE);
-        let place = self.take(name, lines.downgrade())?;
+        let permit = self.acquire(name, lines.downgrade())?;
         let (now, progress) = watch::channel(UpkeepProgress { stage: "starting".into(), ..UpkeepProgress::default() });
         let work = tokio::task::spawn_blocking(move || {
-            let _place = place;
-            // Fails when the only receiver is gone, and with it whoever asked.
+            let _permit = permit;
+            // Sending fails when the only receiver is gone, which means that the client has disconnected.
             work(&mut |progress| match now.send(progress.into()) {
                 Ok(()) => ControlFlow::Continue(()),
                 Err(_) => ControlFlow::Break(()),
             })
         });
-        tokio::spawn(tell(work, progress, lines, shutdown));
+        tokio::spawn(send_lines(work, progress, lines, shutdown));
         Ok(ReceiverStream::new(queue))
     }
 
-    fn take(&self, name: &'static str, lines: mpsc::WeakSender<Line>) -> Result<Place, ApiError> {
+    fn acquire(&self, name: &'static str, lines: mpsc::WeakSender<JobLine>) -> Result<JobPermit, ApiError> {
         let mut running = self.running.lock().unwrap_or_else(PoisonError::into_inner);
         if let Some(other) = &*running {
             let seconds = other.since.elapsed().as_secs();
             let (state, hint) = if other.is_ending() {
-                ("is being ended", "try again soon: it ends where it can be interrupted")
+                ("is being stopped", "try again soon: the job stops at the next point where it can be interrupted")
             } else {
-                ("is under way", "wait for its end, or end the command that asked for it")
+                ("is running", "wait until the job ends, or end the program that asked for it")
             };
-            let message = format!("{} {state} in this node, begun {seconds} s ago", other.name);
+            let message = format!("{} {state} in this node, started {seconds} s ago", other.name);
             return Err(ApiError::conflict(message).hint(hint));
         }
-        *running = Some(Running { name, since: Instant::now(), lines });
-        Ok(Place(self.running.clone()))
+        *running = Some(RunningJob { name, since: Instant::now(), lines });
+        Ok(JobPermit(self.running.clone()))
     }
 }
 
-type Queue = mpsc::Sender<Line>;
-
-/// Tells of a job to its end, or to that of whoever asked, or of the node.
-async fn tell(
+/// Sends lines about a job until the job ends, the client disconnects, or the node stops.
+async fn send_lines(
     work: JoinHandle<Result<UpkeepReport, StoreError>>,
     progress: watch::Receiver<UpkeepProgress>,
-    lines: Queue,
+    lines: mpsc::Sender<JobLine>,
     mut shutdown: watch::Receiver<bool>,
 ) {
     let last = tokio::select! {
         () = lines.closed() => return,
-        _ = shutdown.wait_for(|stop| *stop) => UpkeepLine::Error(ApiError::unavailable("the node is ending").problem()),
-        last = follow(work, progress, &lines) => last,
+        _ = shutdown.wait_for(|stop| *stop) => UpkeepLine::Error(ApiError::unavailable("the node is stopping").problem()),
+        last = send_progress(work, progress, &lines) => last,
     };
     let _ = lines.send(Ok(encode(&last))).await;
 }
 
-/// Sends how far the job is, and gives the last line.
-async fn follow(
+/// Sends the progress of a job. Returns the last line, the report or the error.
+async fn send_progress(
     mut work: JoinHandle<Result<UpkeepReport, StoreError>>,
     mut progress: watch::Receiver<UpkeepProgress>,
-    lines: &Queue,
+    lines: &mpsc::Sender<JobLine>,
 ) -> UpkeepLine {
     loop {
         let now = progress.borrow_and_update().clone();
@@ -155,44 +151,44 @@ async fn follow(
             done = &mut work => return match done {
                 Ok(Ok(report)) => UpkeepLine::Report(report),
                 Ok(Err(error)) => UpkeepLine::Error(ApiError::from(error).problem()),
-                Err(_) => UpkeepLine::Error(ApiError::internal("the store's thread ended early").problem()),
+                Err(_) => UpkeepLine::Error(ApiError::thread_ended().problem()),
             },
-            () = news(&mut progress) => {}
+            () = next_line(&mut progress) => {}
         }
     }
 }
 
-/// Waits until there is something to tell: progress, or a silence that was long enough.
-async fn news(progress: &mut watch::Receiver<UpkeepProgress>) {
+/// Waits until the next line is due: after progress, or after a long silence.
+async fn next_line(progress: &mut watch::Receiver<UpkeepProgress>) {
     tokio::time::sleep(PACE).await;
     let _ = tokio::time::timeout(HEARTBEAT, progress.changed()).await;
 }
 
 fn encode(line: &UpkeepLine) -> Vec<u8> {
-    // The shapes of the API have no map keys but text, so this cannot fail.
+    // Only map keys that are no text make serialisation fail, and the shapes of the API have none.
     let mut text = serde_json::to_vec(line).unwrap_or_default();
     text.push(b'\n');
     text
 }
 
-/// Does a job, here and now.
+/// Runs a job on the calling thread.
 ///
 /// # Errors
-/// The store's; [`StoreError::Cancelled`] when the watcher asks for it.
-pub fn perform(store: &Store, job: &Job, watch: &mut Watch<'_>) -> Result<UpkeepReport, StoreError> {
+/// Those of the store; [`StoreError::Cancelled`] when `watch` asks for it.
+pub fn perform(store: &Store, job: &UpkeepJob, watch: &mut Watch<'_>) -> Result<UpkeepReport, StoreError> {
     Ok(match job {
-        Job::Check => UpkeepReport::Check(store.check_with(watch)?.into()),
-        Job::Verify => UpkeepReport::Verify(verify(store, watch)?),
-        Job::Compact => {
+        UpkeepJob::Check => UpkeepReport::Check(store.check(watch)?.into()),
+        UpkeepJob::Verify => UpkeepReport::Verify(verify(store, watch)?),
+        UpkeepJob::Compact => {
             let bytes_before = store.stats()?.database_bytes();
             store.compact(watch)?;
             UpkeepReport::Compact(CompactReport { bytes_before, bytes_after: store.stats()?.database_bytes() })
         }
-        Job::Backup { folder, keep } => {
+        UpkeepJob::Backup { folder, keep } => {
             let keep = usize::try_from(*keep).unwrap_or(usize::MAX);
             UpkeepReport::Backup(store.backup(Path::new(folder), keep, watch)?.into())
         }
-        Job::Gc { dry_run, max_age_seconds, max_bytes } => {
+        UpkeepJob::Gc { dry_run, max_age_seconds, max_bytes } => {
             let (max_age, max_bytes) = (*max_age_seconds, *max_bytes);
             let plan = GcPlan { now: unix_now(), max_age, max_bytes, dry_run: *dry_run };
             UpkeepReport::Gc(GcReport::new(store.gc(&plan, watch)?, *dry_run))
@@ -215,7 +211,7 @@ fn verify(store: &Store, watch: &mut Watch<'_>) -> Result<VerifyReport, StoreErr
     })
 }
 
-/// What the store takes. Looks at each artifact's size.
+/// The size of the store. Looks at the size of each artifact.
 ///
 /// # Errors
 /// When the store cannot be read.
@@ -235,16 +231,17 @@ pub fn stats(store: &Store) -> Result<StoreStats, ApiError> {
     })
 }
 
-/// A page of the records that wait for their parents.
+/// A page of pending records, in the order of their arrival.
 ///
 /// # Errors
-/// 400 for a cursor that is none; when the store cannot be read.
+/// 400 for text that is no cursor; when the store cannot be read.
 pub fn pending(store: &Store, after: Option<&str>, limit: usize) -> Result<PendingPage, ApiError> {
     let limit = limit.clamp(1, MAX_PAGE);
     let span = match after {
         None => Span::first(limit),
         Some(text) => {
-            let cursor = text.parse().map_err(|_| ApiError::bad_request("`after` is not what a page's `next` was"))?;
+            let cursor =
+                text.parse().map_err(|_| ApiError::bad_request("`after` is not the `next` of an earlier page"))?;
             Span::after(cursor, limit)
         }
     };
@@ -256,7 +253,7 @@ pub fn pending(store: &Store, after: Option<&str>, limit: usize) -> Result<Pendi
     })
 }
 
-/// The addresses that are pinned, in order.
+/// The content ids of the pinned artifacts, in order.
 ///
 /// # Errors
 /// When the list cannot be read.
@@ -264,31 +261,35 @@ pub fn pins(store: &Store) -> Result<Vec<String>, ApiError> {
     Ok(store.pins()?.iter().map(ToString::to_string).collect())
 }
 
-/// Pins an artifact, or takes the pin back.
+/// Pins an artifact, or removes its pin.
 ///
 /// # Errors
-/// 400 for what is no address, or a pin too many; when the list cannot be written.
+/// 400 for text that is no content id, and for one pin too many; when the list cannot be written.
 pub fn pin(store: &Store, cid: &str, pinned: bool) -> Result<PinOutcome, ApiError> {
-    let cid: Cid =
-        cid.parse().map_err(|_| ApiError::bad_request("an artifact is named by 64 lower-case hex digits"))?;
+    let cid: Cid = cid.parse().map_err(|_| no_cid())?;
     let changed = if pinned { store.pin(&cid)? } else { store.unpin(&cid)? };
     Ok(PinOutcome { cid: cid.to_string(), changed })
+}
+
+/// 400: the text is no content id.
+pub(super) fn no_cid() -> ApiError {
+    ApiError::bad_request("the id of an artifact is 64 lower-case hex digits")
 }
 
 #[cfg(test)]
 mod tests {
     use futures::StreamExt;
-    use spore_storage::{Progress, Stage};
+    use spore_storage::{Stage, StageProgress};
 
     use super::*;
 
-    const PROGRESS: Progress = Progress { stage: Stage::Scan, done: 1, total: 2 };
+    const PROGRESS: StageProgress = StageProgress { stage: Stage::Scan, done: 1, total: 2 };
 
     fn report() -> UpkeepReport {
         UpkeepReport::Compact(CompactReport { bytes_before: 2, bytes_after: 1 })
     }
 
-    /// Work that goes on until it is told to stop, and says so then.
+    /// Work that runs until it is told to stop, and then reports that.
     fn endless(
         stopped: tokio::sync::oneshot::Sender<()>,
     ) -> impl FnOnce(&mut Watch<'_>) -> Result<UpkeepReport, StoreError> + Send + 'static {
@@ -301,12 +302,12 @@ mod tests {
         }
     }
 
-    fn line(item: Option<Line>) -> Option<UpkeepLine> {
+    fn line(item: Option<JobLine>) -> Option<UpkeepLine> {
         item.map(|line| serde_json::from_slice(&line.unwrap()).unwrap())
     }
 
     #[tokio::test]
-    async fn a_job_is_told_of_until_its_report_and_then_the_next_may_begin() {
+    async fn job_sends_progress_and_a_report_and_then_the_next_job_may_start() {
         let (upkeep, (_stop, shutdown)) = (Upkeep::default(), watch::channel(false));
         for _ in 0..2 {
             let mut lines = upkeep.begin("a test", shutdown.clone(), |_| Ok(report())).unwrap();
@@ -320,20 +321,20 @@ mod tests {
     }
 
     #[tokio::test]
-    async fn a_second_job_is_told_what_runs() {
+    async fn second_job_is_refused_with_the_name_of_the_running_one() {
         let (upkeep, (_stop, shutdown)) = (Upkeep::default(), watch::channel(false));
         let (stopped, _) = tokio::sync::oneshot::channel();
         let _lines = upkeep.begin("a long test", shutdown.clone(), endless(stopped)).unwrap();
         let refused = upkeep.begin("another", shutdown, |_| Ok(report())).err().unwrap();
-        assert_eq!(refused.status, 409);
+        assert_eq!(refused.status(), 409);
         assert!(refused.message.contains("a long test") && refused.hint.is_some(), "{refused:?}");
     }
 
     #[tokio::test]
-    async fn a_job_stops_when_nobody_listens_any_more() {
+    async fn job_stops_when_its_client_disconnects() {
         let (upkeep, (_stop, shutdown)) = (Upkeep::default(), watch::channel(false));
-        let (stopped, told) = tokio::sync::oneshot::channel();
-        // Slow to notice: the next one is told so meanwhile.
+        let (stopped, has_stopped) = tokio::sync::oneshot::channel();
+        // The work notices late that the client is gone. The next job is refused meanwhile.
         let (go_on, held) = std::sync::mpsc::channel::<()>();
         let work = endless(stopped);
         let slow = move |watch: &mut Watch<'_>| {
@@ -344,15 +345,15 @@ mod tests {
         lines.next().await.unwrap().unwrap();
         drop(lines);
         let refused = upkeep.begin("another", shutdown, |_| Ok(report())).err().unwrap();
-        assert!(refused.message.contains("is being ended"), "{refused:?}");
+        assert!(refused.message.contains("is being stopped"), "{refused:?}");
         drop(go_on);
-        told.await.unwrap();
+        has_stopped.await.unwrap();
     }
 
     #[tokio::test]
-    async fn a_job_stops_with_the_node_which_says_so() {
+    async fn job_stops_with_the_node_and_reports_that() {
         let (upkeep, (stop, shutdown)) = (Upkeep::default(), watch::channel(false));
-        let (stopped, told) = tokio::sync::oneshot::channel();
+        let (stopped, has_stopped) = tokio::sync::oneshot::channel();
         let mut lines = upkeep.begin("a test", shutdown, endless(stopped)).unwrap();
         lines.next().await.unwrap().unwrap();
         stop.send(true).unwrap();
@@ -360,20 +361,20 @@ mod tests {
         while let Some(next) = line(lines.next().await) {
             last = Some(next);
         }
-        assert!(matches!(last, Some(UpkeepLine::Error(problem)) if problem.error.contains("ending")));
-        told.await.unwrap();
+        assert!(matches!(last, Some(UpkeepLine::Error(problem)) if problem.error.contains("stopping")));
+        has_stopped.await.unwrap();
     }
 
     #[tokio::test]
-    async fn what_cannot_be_done_is_refused_and_pins_are_kept() {
+    async fn invalid_jobs_are_refused_and_pins_are_kept() {
         let dir = tempfile::tempdir().unwrap();
         let store = Store::open(dir.path()).unwrap();
         let (_stop, shutdown) = watch::channel(false);
-        let relative = Job::Backup { folder: "somewhere".into(), keep: 1 };
+        let relative = UpkeepJob::Backup { folder: "somewhere".into(), keep: 1 };
         let refused = Upkeep::default().start(relative, store.clone(), shutdown);
-        assert_eq!(refused.err().map(|error| error.status), Some(400));
-        assert_eq!(pending(&store, Some("no cursor"), 1).map_err(|error| error.status), Err(400));
-        assert_eq!(pin(&store, "no address", true).map_err(|error| error.status), Err(400));
+        assert_eq!(refused.err().map(|error| error.status()), Some(400));
+        assert_eq!(pending(&store, Some("no cursor"), 1).map_err(|error| error.status()), Err(400));
+        assert_eq!(pin(&store, "no address", true).map_err(|error| error.status()), Err(400));
 
         let cid = Cid::of(b"a").to_string();
         assert!(pin(&store, &cid, true).unwrap().changed && !pin(&store, &cid, true).unwrap().changed);

@@ -1,42 +1,44 @@
-//! The shapes of looking after a store: what is asked, how far it is, what it came to.
+//! The shapes of maintenance: jobs, their progress and their reports.
 //!
-//! A running node sends them, and a command that does the same work without a node prints them, so
-//! that `--json` is one format.
+//! A running node sends them, and a command that does the same work without a node prints them, so that `--json` has one
+//! format. The doc comments are published in `openapi.json`.
 
 use serde::{Deserialize, Serialize};
 use spore_storage as storage;
 use utoipa::ToSchema;
 
-use super::super::dto::Problem;
+use crate::problem::Problem;
 
-/// `POST /api/v1/upkeep`: work on the store that takes its time.
+/// A job on the store.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
 #[serde(tag = "job", rename_all = "snake_case")]
-pub enum Job {
-    /// Verify every object, compute every column again, compare.
+pub enum UpkeepJob {
+    /// Verify every object, compute every column again and compare.
     Check,
-    /// Read every block and every artifact against its checksum; damaged artifacts are removed.
+    /// Compare every block and every artifact with its checksum. The node removes damaged artifacts.
     Verify,
-    /// Rewrite the columns without what is gone.
+    /// Rewrite the columns without overwritten and removed entries.
     Compact,
     /// Add a backup to a folder.
     Backup {
-        /// An absolute path on the node's machine.
+        /// The folder: an absolute path on the machine of the node.
         folder: String,
-        /// Backups of the database kept there, this one among them.
+        /// Backups of the database to keep in the folder, this one included.
         keep: u32,
     },
-    /// Drop the artifacts that the bounds leave no room for.
+    /// Drop artifacts until the rest keeps to the bounds.
     Gc {
-        /// Only tell.
+        /// Only report what would be dropped.
         dry_run: bool,
+        /// Drop artifacts that were not used for so many seconds. No bound when absent.
         max_age_seconds: Option<u64>,
+        /// Drop the least recently used artifacts until the others have so many bytes. No bound when absent.
         max_bytes: Option<u64>,
     },
 }
 
-impl Job {
-    /// What is being done, for people.
+impl UpkeepJob {
+    /// The name of the job, for people.
     pub const fn name(&self) -> &'static str {
         match self {
             Self::Check => "a check of the store",
@@ -47,7 +49,7 @@ impl Job {
         }
     }
 
-    /// Whether it needs a store that is open for writing.
+    /// Whether the job needs a store that is open for writing.
     pub const fn writes(&self) -> bool {
         match self {
             Self::Check | Self::Verify => false,
@@ -57,26 +59,30 @@ impl Job {
     }
 }
 
-/// A line of the answer to `POST /api/v1/upkeep`. The last one is the report or the error.
+/// One line of the answer to a job. The last line is the report or the error.
 #[derive(Clone, Debug, Serialize, Deserialize, ToSchema)]
 #[serde(rename_all = "snake_case")]
 pub enum UpkeepLine {
+    /// How far the job is.
     Progress(UpkeepProgress),
+    /// The job is done.
     Report(UpkeepReport),
+    /// The job failed.
     Error(Problem),
 }
 
-/// How far a job is.
+/// Progress of a job.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
 pub struct UpkeepProgress {
-    /// What the numbers count, in words.
+    /// The stage of the job and what it counts, in words for people.
     pub stage: String,
+    /// Units that are done in this stage.
     pub done: u64,
-    /// An estimate where the work cannot know it; 0 where nothing is known.
+    /// Units of this stage in total, sometimes an estimate. 0 when not known.
     pub total: u64,
 }
 
-/// What a job came to.
+/// Report of a job.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize, ToSchema)]
 #[serde(tag = "job", rename_all = "snake_case")]
 pub enum UpkeepReport {
@@ -87,187 +93,226 @@ pub enum UpkeepReport {
     Gc(GcReport),
 }
 
-/// What a check found.
+/// Result of a check.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
 pub struct CheckReport {
     /// Objects whose hash and signature were verified.
     pub objects: u64,
-    /// Records that wait for their parents.
+    /// Pending records: records whose parent the node does not have yet.
     pub pending: u64,
-    /// None in a sound store.
+    /// Entries that differ from what follows from the objects. 0 in a sound store.
     pub finding_count: u64,
-    /// The first hundred of them.
+    /// The first hundred of these entries.
     pub findings: Vec<CheckFinding>,
 }
 
-/// An entry that is not what follows from the objects.
+/// An entry of the store that differs from what follows from the objects.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
 pub struct CheckFinding {
+    /// Column of the entry.
     pub column: String,
-    /// In hex, or what names the object.
+    /// Key of the entry in hex, or the kind and id of an object.
     pub key: String,
+    /// The value that follows from the objects.
     pub expected: String,
+    /// The value in the store.
     pub found: String,
 }
 
-/// What reading every file found.
+/// Result of a verification of files.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
 pub struct VerifyReport {
-    /// Table files of the database.
+    /// Table files of the database that were read.
     pub files: u64,
+    /// Artifacts that were read.
     pub artifacts: u64,
+    /// Table files that are damaged.
     pub damaged_files: Vec<DamagedFile>,
+    /// Artifacts that are damaged.
     pub damaged_artifacts: Vec<DamagedArtifact>,
 }
 
-/// A file of the database that is not what was written.
+/// A damaged file of the database.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
 pub struct DamagedFile {
+    /// Column whose entries the file holds.
     pub column: String,
-    /// Its name in the store's folder, where it is known.
+    /// Name of the file in the store's folder. Absent when it is not known.
     pub file: Option<String>,
+    /// What is wrong with the file.
     pub why: String,
 }
 
-/// An artifact that is not what its address says.
+/// An artifact whose bytes do not hash to its content id.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
 pub struct DamagedArtifact {
+    /// Content id of the artifact.
     pub cid: String,
-    /// A node removes it, so that it is fetched again; a reading command leaves it.
+    /// Whether the artifact was removed. A node removes it, and fetches it again when needed. A command that only reads
+    /// leaves it.
     pub removed: bool,
 }
 
-/// Bytes of the database before and after.
+/// Result of a compaction.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
 pub struct CompactReport {
+    /// Size of the database before, in bytes.
     pub bytes_before: u64,
+    /// Size of the database after, in bytes.
     pub bytes_after: u64,
 }
 
-/// A backup of the database in a folder.
+/// A backup of the database.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
 pub struct Backup {
+    /// Number of the backup in its folder.
     pub id: u32,
+    /// When the backup was made.
     pub timestamp: u64,
-    /// Of its files; those that it shares with other backups too.
+    /// Size of its files in bytes, including files that it shares with other backups.
     pub bytes: u64,
+    /// Number of its files.
     pub files: u32,
 }
 
-/// What making a backup came to.
+/// Result of a backup.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
 pub struct BackupReport {
+    /// The new backup.
     pub backup: Backup,
-    /// Copied now; what the folder had already is not copied again.
+    /// Artifacts that were copied. Artifacts that the folder already held are not copied again.
     pub artifacts_copied: u64,
+    /// Bytes of the copied artifacts.
     pub artifact_bytes_copied: u64,
-    /// Damaged here, and left out.
+    /// Content ids of damaged artifacts, which were left out.
     pub artifacts_damaged: Vec<String>,
 }
 
-/// What a collection dropped, or would drop.
+/// Result of a collection of artifacts.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
 pub struct GcReport {
+    /// Whether nothing was dropped, because the job only reports.
     pub dry_run: bool,
-    /// In the order in which they go; the first ten thousand.
+    /// Dropped artifacts, in the order in which they were dropped: the first ten thousand.
     pub dropped: Vec<DroppedArtifact>,
+    /// Number of all dropped artifacts.
     pub dropped_count: u64,
+    /// Bytes of all dropped artifacts.
     pub dropped_bytes: u64,
+    /// Number of kept artifacts.
     pub kept_count: u64,
+    /// Bytes of the kept artifacts.
     pub kept_bytes: u64,
-    /// Of those kept, what no bound could drop.
+    /// Kept artifacts that no bound can drop now: pinned, recently used, or needed for new work.
     pub protected_count: u64,
+    /// Bytes of these artifacts.
     pub protected_bytes: u64,
 }
 
-/// An artifact that goes.
+/// An artifact that was dropped, or would be dropped.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
 pub struct DroppedArtifact {
+    /// Content id of the artifact.
     pub cid: String,
+    /// Size in bytes.
     pub bytes: u64,
+    /// When the artifact was last used.
     pub last_used: u64,
-    /// Records and manifests here that name it.
+    /// Records and manifests in the store that name the artifact.
     pub references: u64,
-    /// `age` or `size`.
+    /// The bound that dropped it: `age` or `size`.
     pub reason: String,
 }
 
-/// `GET /api/v1/upkeep/stats`: what the store takes.
+/// Size of the store.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
 pub struct StoreStats {
+    /// Size of each column.
     pub columns: Vec<ColumnStats>,
-    /// Of all table files and write-ahead logs.
+    /// Bytes of all table files and write-ahead logs.
     pub database_bytes: u64,
-    /// Of the write-ahead logs.
+    /// Bytes of the write-ahead logs.
     pub log_bytes: u64,
+    /// Number of artifacts.
     pub artifacts: u64,
+    /// Bytes of the artifacts.
     pub artifact_bytes: u64,
+    /// Number of pinned artifacts.
     pub pins: u64,
-    /// Records that wait for their parents.
+    /// Pending records: records whose parent the node does not have yet.
     pub pending: u64,
-    /// The number of the newest change.
+    /// Sequence number of the newest change.
     pub sequence: u64,
-    /// Changes that were acknowledged and were not here when the store was opened.
+    /// Changes that the store had acknowledged and that were missing when it was opened. Absent when none were missing.
     pub lost_changes: Option<LostChanges>,
 }
 
-/// Numbers of changes, both ends included.
+/// A range of sequence numbers, both ends included.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
 pub struct LostChanges {
+    /// Sequence number of the first lost change.
     pub first: u64,
+    /// Sequence number of the last lost change.
     pub last: u64,
 }
 
-/// One column's figures.
+/// Size of one column of the database.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
 pub struct ColumnStats {
+    /// Name of the column.
     pub name: String,
-    /// An estimate.
+    /// Estimated number of keys.
     pub keys: u64,
-    /// Of its table files.
+    /// Bytes of its table files.
     pub bytes: u64,
+    /// Number of its table files.
     pub files: u64,
-    /// In memory, not yet in a table file.
+    /// Bytes in memory that are not in a table file yet.
     pub memtable_bytes: u64,
 }
 
-/// `GET /api/v1/upkeep/pending`: records that wait, the first to be dropped first.
+/// One page of pending records. The first ones are the first to be dropped when there are too many.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
 pub struct PendingPage {
+    /// Number of all pending records.
     pub total: u64,
+    /// Pending records, in the order of their arrival.
     pub pending: Vec<PendingRecord>,
-    /// What to ask for the next page with, as `after`.
+    /// Cursor of the last record. Pass it as `after` to get the next page. Absent on the last page.
     pub next: Option<String>,
 }
 
-/// A record that waits for its parent.
+/// A record whose parent the node does not have yet.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
 pub struct PendingRecord {
+    /// Id of the record.
     pub id: String,
+    /// Id of the missing parent.
     pub waits_for: String,
-    /// When it came here.
+    /// When the record arrived.
     pub since: u64,
-    /// Bytes kept of it.
+    /// Size of the record in bytes.
     pub bytes: u64,
 }
 
-/// What became of a pin.
+/// Result of adding or removing a pin.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
 pub struct PinOutcome {
+    /// Content id of the artifact.
     pub cid: String,
-    /// False where it was so already.
+    /// Whether the request changed anything. False when the artifact was pinned, or not pinned, before.
     pub changed: bool,
 }
 
-impl From<storage::Progress> for UpkeepProgress {
-    fn from(progress: storage::Progress) -> Self {
+impl From<storage::StageProgress> for UpkeepProgress {
+    fn from(progress: storage::StageProgress) -> Self {
         Self { stage: progress.stage.to_string(), done: progress.done, total: progress.total }
     }
 }
 
 impl From<storage::CheckReport> for CheckReport {
     fn from(report: storage::CheckReport) -> Self {
-        let finding = |finding: storage::Finding| CheckFinding {
+        let finding = |finding: storage::StoreFinding| CheckFinding {
             column: finding.column,
             key: finding.key,
             expected: finding.expected,
@@ -322,7 +367,7 @@ impl From<storage::Dropped> for DroppedArtifact {
 }
 
 impl GcReport {
-    /// Of the store's, with what it does not tell.
+    /// The store's report, and whether it was a dry run, which the store's report does not hold.
     pub fn new(report: storage::GcReport, dry_run: bool) -> Self {
         Self {
             dry_run,

@@ -1,13 +1,10 @@
-//! What goes out: histories that the peer asked for, what is offered to it unasked, and what is new,
-//! page by page out of the store. Nothing is queued for a peer: a page is read when the socket has
-//! taken the one before, and a slow peer costs a position in the store and no memory.
+//! The objects that go out, page by page from the store: histories that the peer asked for, objects that are offered
+//! to it, and new objects.
 //!
-//! Runs on blocking threads; it never touches a socket.
+//! No object is queued for a peer. A page is read when the socket has accepted the page before, so a slow peer costs a
+//! position in the store and no memory. The feed runs on blocking threads and never touches a socket.
 
-use std::{
-    collections::{HashSet, VecDeque},
-    sync::{Arc, Mutex, MutexGuard, PoisonError},
-};
+use std::collections::{HashSet, VecDeque};
 
 use spore_protocol::{
     Kind, ObjectId, Reject, SignedObject, TaskId,
@@ -15,49 +12,43 @@ use spore_protocol::{
 };
 use spore_storage::{ObjectText, Position, RecordSummary, Store, StoreError};
 
-use super::{known::Known, legible};
+use super::{
+    known::{SharedIds, lock},
+    legible,
+};
 use crate::limits::{INTRODUCED, PAGE_BYTES, PAGE_OBJECTS, WALKS};
 
-/// Both directions of a session look into it: the one that reads notes what came, the feed leaves it out.
-pub(super) type SharedKnown = Arc<Mutex<Known>>;
-
-/// Locks what is known of a peer.
-pub(super) fn lock(known: &SharedKnown) -> MutexGuard<'_, Known> {
-    // Sets of numbers are right after any panic.
-    known.lock().unwrap_or_else(PoisonError::into_inner)
-}
-
-/// Something to send beside what is new.
+/// Something to send besides new objects.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(super) enum Order {
-    /// Answer a request.
-    Answer { history: History, since: u64 },
-    /// Everything that the peer lacks.
+pub(super) enum Delivery {
+    /// The history that the peer asked for.
+    History { history: History, since: u64 },
+    /// Everything that the peer lacks, except profiles.
     Offer,
-    /// The profiles that the peer lacks, for which there is no request.
+    /// The profiles that the peer lacks. The protocol has no request for profiles.
     Profiles,
 }
 
-/// A walk through all objects of a kind.
+/// A walk through all objects of one kind.
 #[derive(Debug)]
-struct Walk {
+struct HistoryWalk {
     kind: Kind,
     from: Option<Position>,
-    /// The request that it answers.
+    /// The request that the walk answers. None for an offer.
     answers: Option<(History, u64)>,
     /// Objects sent.
     count: u64,
-    /// Roots that went ahead of their turn.
+    /// Roots that were sent before their position was reached.
     ahead: HashSet<ObjectId>,
 }
 
-impl Walk {
+impl HistoryWalk {
     fn offered(kind: Kind) -> Self {
         Self { kind, from: None, answers: None, count: 0, ahead: HashSet::new() }
     }
 
     fn answering(history: History, since: u64) -> Self {
-        // Just before everything of that time for records, just after it for the others.
+        // The reference reads `since` in two ways: records from this time on, all others after it.
         let from = match history {
             History::Records => (since, ObjectId([0; 32])),
             History::Controls | History::Tasks if since == 0 => (0, ObjectId([0; 32])),
@@ -67,52 +58,52 @@ impl Walk {
     }
 }
 
-/// Bytes to write, and what they were.
+/// Frames to write.
 #[derive(Debug, Default)]
-pub(super) struct Page {
+pub(super) struct FeedPage {
     pub bytes: Vec<u8>,
-    /// Objects in it.
+    /// Objects in the page.
     pub objects: u64,
-    /// All is sent: nothing was to be read any more.
+    /// Everything is sent: there was nothing left to read.
     pub idle: bool,
 }
 
-/// What is still to be sent over a connection.
+/// What is still to be sent over one connection.
 #[derive(Debug)]
-pub(super) struct Feed {
-    known: SharedKnown,
-    walks: VecDeque<Walk>,
-    /// The last change that was dealt with.
+pub(super) struct ObjectFeed {
+    ids: SharedIds,
+    walks: VecDeque<HistoryWalk>,
+    /// Sequence number of the last change that was handled.
     log: u64,
     introduced: HashSet<TaskId>,
 }
 
-impl Feed {
-    /// `log`: the change after which what is new begins.
-    pub fn new(known: SharedKnown, log: u64) -> Self {
-        Self { known, walks: VecDeque::new(), log, introduced: HashSet::new() }
+impl ObjectFeed {
+    /// `log`: new objects are those of the changes after this sequence number.
+    pub fn new(ids: SharedIds, log: u64) -> Self {
+        Self { ids, walks: VecDeque::new(), log, introduced: HashSet::new() }
     }
 
-    /// Adds something to send. An answer that is to be given in full already serves two requests.
-    pub fn order(&mut self, order: Order) {
-        match order {
-            Order::Answer { history, since } => {
-                // The first may have begun, and then lacks what came since.
-                let waits = |walk: &Walk| walk.answers == Some((history, since));
+    /// Adds something to send. A walk that has not begun serves a second request of the same kind as well.
+    pub fn add(&mut self, delivery: Delivery) {
+        match delivery {
+            Delivery::History { history, since } => {
+                // The first walk may have begun, and lacks what came since.
+                let waits = |walk: &HistoryWalk| walk.answers == Some((history, since));
                 if self.walks.len() < WALKS && !self.walks.iter().skip(1).any(waits) {
-                    self.walks.push_back(Walk::answering(history, since));
+                    self.walks.push_back(HistoryWalk::answering(history, since));
                 }
             }
-            // Tasks before their records, records before what is said of them.
-            Order::Offer => {
+            // Tasks come before their records, and records before the events about them.
+            Delivery::Offer => {
                 let kinds = [Kind::Task, Kind::Experiment, Kind::Control];
-                self.walks.extend(kinds.map(Walk::offered));
+                self.walks.extend(kinds.map(HistoryWalk::offered));
             }
-            Order::Profiles => self.walks.push_back(Walk::offered(Kind::Profile)),
+            Delivery::Profiles => self.walks.push_back(HistoryWalk::offered(Kind::Profile)),
         }
     }
 
-    /// Up to where the log has been sent.
+    /// Sequence number up to which the change log has been sent.
     pub fn log(&self) -> u64 {
         self.log
     }
@@ -121,15 +112,15 @@ impl Feed {
     ///
     /// # Errors
     /// When the store cannot be read.
-    pub fn next(&mut self, store: &Store) -> Result<Page, StoreError> {
+    pub fn next(&mut self, store: &Store) -> Result<FeedPage, StoreError> {
         match self.walks.pop_front() {
             Some(walk) => self.walk_on(store, walk),
             None => self.follow_log(store),
         }
     }
 
-    fn walk_on(&mut self, store: &Store, mut walk: Walk) -> Result<Page, StoreError> {
-        let mut page = Page::default();
+    fn walk_on(&mut self, store: &Store, mut walk: HistoryWalk) -> Result<FeedPage, StoreError> {
+        let mut page = FeedPage::default();
         let positions = store.page(walk.kind, walk.from, PAGE_OBJECTS)?;
         let mut ended = positions.len() < PAGE_OBJECTS;
         for (at, position) in positions.iter().enumerate() {
@@ -145,7 +136,7 @@ impl Feed {
             (false, _) => self.walks.push_front(walk),
             (true, Some((history, since))) => {
                 let marker = LegacyMessage::SyncResponse { history, since, count: walk.count };
-                // A marker is a few numbers and always fits.
+                // A marker is a few numbers and always fits a frame.
                 page.bytes.extend(marker.encode().unwrap_or_default());
             }
             (true, None) => {}
@@ -153,8 +144,8 @@ impl Feed {
         Ok(page)
     }
 
-    fn follow_log(&mut self, store: &Store) -> Result<Page, StoreError> {
-        let mut page = Page::default();
+    fn follow_log(&mut self, store: &Store) -> Result<FeedPage, StoreError> {
+        let mut page = FeedPage::default();
         let changes = store.changes_since(self.log, PAGE_OBJECTS)?;
         page.idle = changes.is_empty();
         for change in changes {
@@ -167,19 +158,19 @@ impl Feed {
         Ok(page)
     }
 
-    /// Puts an object into a page, unless the peer has it or could not read it.
+    /// Adds an object to a page, unless the peer has it or could not read it.
     fn put(
         &mut self,
         store: &Store,
-        page: &mut Page,
-        mut walk: Option<&mut Walk>,
+        page: &mut FeedPage,
+        mut walk: Option<&mut HistoryWalk>,
         kind: Kind,
         id: ObjectId,
     ) -> Result<(), StoreError> {
-        // Who asks gets what it was sent before, too: it may have lost it since.
+        // A peer that asks for a history gets again what it was sent before, because it may have lost that since.
         let has = match &walk {
-            Some(walk) if walk.answers.is_some() => self.heard(&id) || walk.ahead.contains(&id),
-            _ => self.has(&id),
+            Some(walk) if walk.answers.is_some() => self.was_received(&id) || walk.ahead.contains(&id),
+            _ => self.peer_has(&id),
         };
         if has {
             return Ok(());
@@ -192,7 +183,7 @@ impl Feed {
             self.introduce(store, page, walk.as_deref_mut(), &summary)?;
             self.append_record(page, &summary, &text)
         } else {
-            // A profile may have been replaced meanwhile.
+            // The store may have replaced a profile meanwhile.
             let Some(object) = store.object(kind, &id)? else { return Ok(()) };
             legible::other(&object) && self.append(page, id, ObjectFrame::of(&object, None))
         };
@@ -204,23 +195,23 @@ impl Feed {
         Ok(())
     }
 
-    // Each locks for the one question alone: a guard must not live on in the condition that asks.
+    // Each of these two locks for one question alone: a guard in a condition would live as long as its body.
 
-    fn has(&self, id: &ObjectId) -> bool {
-        lock(&self.known).has(id)
+    fn peer_has(&self, id: &ObjectId) -> bool {
+        lock(&self.ids).peer_has(id)
     }
 
-    fn heard(&self, id: &ObjectId) -> bool {
-        lock(&self.known).heard(id)
+    fn was_received(&self, id: &ObjectId) -> bool {
+        lock(&self.ids).was_received(id)
     }
 
-    /// Sends a task's manifest and its root ahead of the first record of it: the reference refuses a
-    /// root when it has any other record of the task already.
+    /// Sends the manifest and the root of a task before its first record: the reference refuses a root when it has any
+    /// other record of the task already.
     fn introduce(
         &mut self,
         store: &Store,
-        page: &mut Page,
-        walk: Option<&mut Walk>,
+        page: &mut FeedPage,
+        walk: Option<&mut HistoryWalk>,
         record: &RecordSummary,
     ) -> Result<(), StoreError> {
         if self.introduced.contains(&record.task_id) {
@@ -231,7 +222,7 @@ impl Feed {
         }
         self.introduced.insert(record.task_id);
         let manifest = ObjectId::from(record.task_id);
-        if !self.has(&manifest)
+        if !self.peer_has(&manifest)
             && let Some(SignedObject::Task(manifest)) = store.object(Kind::Task, &manifest)?
         {
             let (id, object) = (manifest.id(), SignedObject::Task(manifest));
@@ -240,7 +231,7 @@ impl Feed {
             }
         }
         let root = store.task(&record.task_id)?.and_then(|task| task.root).filter(|root| *root != record.id);
-        let Some(root) = root.filter(|root| !self.has(&(*root).into())) else { return Ok(()) };
+        let Some(root) = root.filter(|root| !self.peer_has(&(*root).into())) else { return Ok(()) };
         let Some((summary, text)) = store.record_text(&root)? else { return Ok(()) };
         if legible::record(&summary, &text)
             && self.append_record(page, &summary, &text)
@@ -253,20 +244,20 @@ impl Feed {
         Ok(())
     }
 
-    fn append_record(&self, page: &mut Page, summary: &RecordSummary, text: &ObjectText) -> bool {
+    fn append_record(&self, page: &mut FeedPage, summary: &RecordSummary, text: &ObjectText) -> bool {
         let derived = (summary.version <= 1).then_some(summary.task_id);
         let id = summary.id.into();
         self.append(page, id, Some(ObjectFrame::record(id, &text.canonical, &text.signature, derived)))
     }
 
-    fn append(&self, page: &mut Page, id: ObjectId, frame: Option<ObjectFrame<'_>>) -> bool {
+    fn append(&self, page: &mut FeedPage, id: ObjectId, frame: Option<ObjectFrame<'_>>) -> bool {
         let appended: Result<(), Reject> =
             frame.ok_or(Reject::UnknownKind).and_then(|frame| frame.append_to(&mut page.bytes));
         if let Err(reject) = &appended {
-            tracing::debug!(id = %id.short(), %reject, "an object does not fit the legacy wire");
+            tracing::debug!(id = %id.short(), %reject, "an object does not fit a frame of the legacy protocol");
             return false;
         }
-        lock(&self.known).tell(&id);
+        lock(&self.ids).add_sent(&id);
         page.objects += 1;
         true
     }

@@ -1,40 +1,35 @@
-//! The side of a session that reads: frames into messages, objects to `ingest`, a bounded number of
-//! them at a time. While as many are undecided nothing is read, and TCP slows the peer down.
+//! The reading side of a session: frames from the connection, read into messages.
+//!
+//! It reads nothing while the session says so: while too many objects are undecided, or while the peer sends too much
+//! that is nothing new. TCP then slows the peer down.
 
 use std::{
-    collections::VecDeque,
     future::Future,
     io,
     pin::Pin,
-    sync::Arc,
     time::{Duration, Instant},
 };
 
-use spore_ingest::{Disposition, IngestClosed, IngestHandle, Origin, SessionId};
+use spore_base::standing::Offence;
 use spore_protocol::{
-    Kind, ObjectId, Reject, SignedObject,
+    Kind, Reject,
     frame::{Frame, MAX_BODY_BYTES},
     legacy::{self, LegacyMessage},
 };
-use tokio::{
-    io::AsyncRead,
-    sync::{AcquireError, OwnedSemaphorePermit, Semaphore, oneshot},
-    task::spawn_blocking,
-};
+use tokio::{io::AsyncRead, task::spawn_blocking};
 
-use super::blame;
+use super::offence;
 use crate::{
-    bans::Offence,
-    codec::{FrameReader, Part},
-    limits::{FRAME_DEADLINE, FRAME_STALL, LARGE_BYTES, LARGE_DEADLINE, WINDOW, WINDOW_BYTES},
-    link::{self},
+    codec::{FrameBody, FrameReader},
+    limits::{FRAME_DEADLINE, FRAME_STALL, LARGE_BYTES, LARGE_DEADLINE},
+    shared::{LargeMemory, LargePermit},
 };
 
-/// What a frame holds.
+/// The content of a frame.
 #[allow(clippy::large_enum_variant, reason = "most frames hold an object, and a box for each costs more")]
-pub(super) enum Received {
+pub(super) enum FrameContent {
     Message(LegacyMessage),
-    /// A type that is not known here.
+    /// A message of a type that is not known here.
     Unknown,
     Unreadable {
         kind: Option<Kind>,
@@ -43,116 +38,107 @@ pub(super) enum Received {
     },
 }
 
-/// Room for something large, given back when it is dropped ([`link::large`]).
-pub(super) type Room = OwnedSemaphorePermit;
-
 /// A frame that came.
-pub(super) struct Came {
-    pub received: Received,
+pub(super) struct ReceivedFrame {
+    pub content: FrameContent,
+    /// Length of the body.
     pub bytes: usize,
-    /// Held for as long as its content is.
-    pub room: Option<Room>,
+    /// Held for as long as the content of a large frame is.
+    pub permit: Option<LargePermit>,
 }
 
-/// An object that `ingest` has not decided yet.
-#[derive(Debug)]
-struct Undecided {
-    id: ObjectId,
-    size: usize,
-    _room: Option<Room>,
-    answer: oneshot::Receiver<Disposition>,
-}
-
-/// A frame that is not all here.
+/// A frame of which only a part is here.
 #[derive(Clone, Copy, Debug)]
-struct Begun {
+struct PartialFrame {
     since: Instant,
     bytes: usize,
     last_byte: Instant,
 }
 
-/// A place in the queue for [`Room`].
-type Turn = Pin<Box<dyn Future<Output = Result<Room, AcquireError>> + Send>>;
+/// A pending [`LargeMemory::acquire`].
+type PermitRequest = Pin<Box<dyn Future<Output = Option<LargePermit>> + Send>>;
 
-/// Frames off the connection.
+/// Reads the frames of a connection.
 pub(super) struct Incoming<R> {
     reader: FrameReader<R>,
-    large: Arc<Semaphore>,
+    large: LargeMemory,
     /// For the large frame that is coming in.
-    room: Option<Room>,
-    /// Its turn to have room; kept, or it would always be last.
-    wait: Option<Turn>,
+    permit: Option<LargePermit>,
+    /// Kept across polls, so that the session does not lose its place in the queue.
+    permit_request: Option<PermitRequest>,
     paused: Option<Instant>,
-    begun: Option<Begun>,
+    partial: Option<PartialFrame>,
     /// Whether the reader may hold another whole frame.
     more: bool,
 }
 
 impl<R: AsyncRead + Unpin> Incoming<R> {
-    /// `large`: the room for what is large, shared by all sessions.
-    pub fn new(source: R, large: Arc<Semaphore>) -> Self {
+    pub fn new(source: R, large: LargeMemory) -> Self {
         let reader = FrameReader::new(source);
-        Self { reader, large, room: None, wait: None, paused: None, begun: None, more: false }
+        Self { reader, large, permit: None, permit_request: None, paused: None, partial: None, more: false }
     }
 
-    /// Whether a frame that is here already may be taken.
-    pub fn more(&self) -> bool {
+    /// Whether to take a frame that may be here already.
+    pub fn may_have_frame(&self) -> bool {
         self.more && self.paused.is_none()
     }
 
-    /// Whether a large frame waits for room; nothing is read meanwhile.
-    pub fn waits(&self) -> bool {
-        self.wait.is_some()
+    /// Whether a large frame waits for a permit. Nothing is read meanwhile.
+    pub fn awaits_permit(&self) -> bool {
+        self.permit_request.is_some()
     }
 
-    /// Whether bytes are wanted, or room for them.
-    pub fn hungry(&self) -> bool {
+    /// Whether to call [`Incoming::fill`], for bytes or for a permit.
+    pub fn wants_bytes(&self) -> bool {
         !self.more && self.paused.is_none()
     }
 
-    /// The next frame's content. One that is large is read on a blocking thread, and only once there is room.
+    /// The next frame. None while not all of it is here. A large frame is read on a blocking thread, and only once it
+    /// has a permit.
     ///
     /// # Errors
-    /// [`Reject::TooLarge`]; nothing can be read after it.
-    pub async fn next(&mut self, now: Instant) -> Result<Option<Came>, Reject> {
+    /// [`Reject::TooLarge`]. Nothing can be read after it.
+    pub async fn next(&mut self, now: Instant) -> Result<Option<ReceivedFrame>, Reject> {
         let announced = self.reader.announced().filter(|size| (LARGE_BYTES + 1..=MAX_BODY_BYTES).contains(size));
-        if let Some(size) = announced.filter(|_| self.room.is_none()) {
-            self.wait = Some(Box::pin(self.large.clone().acquire_many_owned(link::kib(size))));
+        if let Some(size) = announced.filter(|_| self.permit.is_none()) {
+            self.permit_request = Some(Box::pin(self.large.clone().acquire(size)));
             self.more = false;
-            self.note_begun(now);
+            self.note_partial(now);
             return Ok(None);
         }
-        let came = match self.reader.next()? {
-            Some(Part::Body(body)) if announced.is_some() => {
+        let frame = match self.reader.next()? {
+            Some(FrameBody::Whole(body)) if announced.is_some() => {
                 let (body, bytes) = (body.to_vec(), body.len());
-                let received = spawn_blocking(move || read(&body)).await.unwrap_or(Received::Unknown);
-                Some(Came { received, bytes, room: self.room.take() })
+                let content = spawn_blocking(move || read(&body)).await.unwrap_or(FrameContent::Unknown);
+                Some(ReceivedFrame { content, bytes, permit: self.permit.take() })
             }
-            Some(Part::Body(body)) => Some(Came { received: read(body), bytes: body.len(), room: None }),
-            Some(Part::Skipped(bytes)) => {
+            Some(FrameBody::Whole(body)) => {
+                Some(ReceivedFrame { content: read(body), bytes: body.len(), permit: None })
+            }
+            Some(FrameBody::Skipped(bytes)) => {
                 let reject = Reject::TooLarge { size: bytes, limit: MAX_BODY_BYTES };
-                let received = Received::Unreadable { kind: None, offence: Offence::Refused, reject };
-                Some(Came { received, bytes, room: None })
+                let content = FrameContent::Unreadable { kind: None, offence: Offence::Refused, reject };
+                Some(ReceivedFrame { content, bytes, permit: None })
             }
             None => None,
         };
-        if came.is_some() {
-            self.begun = None;
+        if frame.is_some() {
+            self.partial = None;
         }
-        self.more = came.is_some();
-        self.note_begun(now);
-        Ok(came)
+        self.more = frame.is_some();
+        self.note_partial(now);
+        Ok(frame)
     }
 
-    /// Waits for more bytes, or for room where that is awaited; false at the end of the stream. May be dropped while it waits.
+    /// Waits for more bytes, or for the permit of a large frame. False at the end of the stream. The future may be
+    /// dropped at any time.
     ///
     /// # Errors
-    /// The stream's.
+    /// An error of the stream.
     pub async fn fill(&mut self) -> io::Result<bool> {
-        if let Some(wait) = &mut self.wait {
-            // It is never closed.
-            self.room = wait.await.ok();
-            self.wait = None;
+        if let Some(request) = &mut self.permit_request {
+            self.permit = request.await;
+            self.permit_request = None;
             self.more = true;
             return Ok(true);
         }
@@ -161,110 +147,54 @@ impl<R: AsyncRead + Unpin> Incoming<R> {
         Ok(came > 0)
     }
 
-    /// Reads nothing for a while.
+    /// Reads nothing for this long.
     pub fn pause(&mut self, now: Instant, time: Duration) {
         self.paused = Some(now + time);
     }
 
-    /// Until when nothing is read, if that is so.
+    /// The end of the pause, if reading is paused.
     pub fn paused(&self) -> Option<Instant> {
         self.paused
     }
 
-    /// Reads on.
+    /// Ends the pause.
     pub fn resume(&mut self) {
         self.paused = None;
     }
 
-    /// We did not read, so that the peer is not to blame for being late.
-    pub fn excuse(&mut self, now: Instant) {
-        if let Some(begun) = &mut self.begun {
-            (begun.since, begun.last_byte) = (now, now);
+    /// This side did not read, so the deadlines of a partial frame begin again: the peer is not to blame.
+    pub fn restart_deadlines(&mut self, now: Instant) {
+        if let Some(partial) = &mut self.partial {
+            (partial.since, partial.last_byte) = (now, now);
         }
     }
 
-    /// Whether a frame that has begun takes too long.
+    /// Whether a partial frame takes too long.
     pub fn is_late(&mut self, now: Instant) -> bool {
-        self.note_begun(now);
-        let deadline = if self.room.is_some() { LARGE_DEADLINE } else { FRAME_DEADLINE };
-        self.begun.is_some_and(|begun| {
-            now.saturating_duration_since(begun.last_byte) >= FRAME_STALL
-                || now.saturating_duration_since(begun.since) >= deadline
+        self.note_partial(now);
+        let deadline = if self.permit.is_some() { LARGE_DEADLINE } else { FRAME_DEADLINE };
+        self.partial.is_some_and(|partial| {
+            now.saturating_duration_since(partial.last_byte) >= FRAME_STALL
+                || now.saturating_duration_since(partial.since) >= deadline
         })
     }
 
-    fn note_begun(&mut self, now: Instant) {
+    fn note_partial(&mut self, now: Instant) {
         let bytes = if self.more { 0 } else { self.reader.begun() };
-        self.begun = match self.begun {
+        self.partial = match self.partial {
             _ if bytes == 0 => None,
-            None => Some(Begun { since: now, bytes, last_byte: now }),
-            Some(begun) if begun.bytes == bytes => Some(begun),
-            Some(begun) => Some(Begun { bytes, last_byte: now, ..begun }),
+            None => Some(PartialFrame { since: now, bytes, last_byte: now }),
+            Some(partial) if partial.bytes == bytes => Some(partial),
+            Some(partial) => Some(PartialFrame { bytes, last_byte: now, ..partial }),
         };
     }
 }
 
-/// Objects on their way through `ingest`, in order, a bounded number of them.
-#[derive(Debug, Default)]
-pub(super) struct Window {
-    undecided: VecDeque<Undecided>,
-    bytes: usize,
-}
-
-impl Window {
-    /// Whether there is room for what a frame may bring.
-    pub fn is_open(&self) -> bool {
-        self.undecided.len() < WINDOW && self.bytes < WINDOW_BYTES
-    }
-
-    /// Hands an object to `ingest`.
-    ///
-    /// # Errors
-    /// At shutdown.
-    pub async fn submit(
-        &mut self,
-        ingest: &IngestHandle,
-        session: SessionId,
-        object: SignedObject,
-        room: Option<Room>,
-    ) -> Result<(), IngestClosed> {
-        let (id, size) = (object.id(), object.canonical().len());
-        let answer = ingest.send(Origin::Bridge(session), object).await?;
-        self.bytes += size;
-        self.undecided.push_back(Undecided { id, size, _room: room, answer });
-        Ok(())
-    }
-
-    /// Waits until objects are decided, if any are not. May be dropped while it waits.
-    pub async fn decided(&mut self) -> Vec<(ObjectId, Disposition)> {
-        let mut decided = Vec::new();
-        let Some(first) = self.undecided.front_mut() else { return std::future::pending().await };
-        let mut next = Some((&mut first.answer).await.unwrap_or_else(|_| lost()));
-        // They are decided in the order in which they were handed over, a batch at once.
-        while let Some(disposition) = next {
-            if let Some(undecided) = self.undecided.pop_front() {
-                self.bytes = self.bytes.saturating_sub(undecided.size);
-                decided.push((undecided.id, disposition));
-            }
-            next = self.undecided.front_mut().and_then(|undecided| match undecided.answer.try_recv() {
-                Ok(disposition) => Some(disposition),
-                Err(oneshot::error::TryRecvError::Empty) => None,
-                Err(oneshot::error::TryRecvError::Closed) => Some(lost()),
-            });
-        }
-        decided
-    }
-}
-
-fn lost() -> Disposition {
-    Disposition::Failed("the node is shutting down".into())
-}
-
-/// Reads a frame's body.
-fn read(body: &[u8]) -> Received {
+/// Reads the body of a frame.
+fn read(body: &[u8]) -> FrameContent {
     let unreadable = |reject: Reject, kind| {
-        let offence = blame::of_frame(&reject, kind, body);
-        Received::Unreadable { kind, offence, reject }
+        let offence = offence::of_frame(&reject, kind, body);
+        FrameContent::Unreadable { kind, offence, reject }
     };
     let frame = match Frame::decode(body) {
         Ok(frame) => frame,
@@ -272,8 +202,8 @@ fn read(body: &[u8]) -> Received {
     };
     let kind = legacy::carried(&frame.kind);
     match LegacyMessage::decode(frame) {
-        Ok(Some(message)) => Received::Message(message),
-        Ok(None) => Received::Unknown,
+        Ok(Some(message)) => FrameContent::Message(message),
+        Ok(None) => FrameContent::Unknown,
         Err(reject) => unreadable(reject, kind),
     }
 }

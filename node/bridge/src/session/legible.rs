@@ -1,21 +1,22 @@
-//! What the reference can read. It ends the connection on what it cannot: a control event of a type or
-//! with a field that it does not expect, a number that its database cannot hold, a record that names
-//! no script (which it then looks for in a folder's place). Such objects stay on our own network.
+//! Which objects the reference can read.
+//!
+//! The reference ends the connection at an object that it cannot read: a control event of a type or with a field that
+//! it does not expect, a number that its database cannot hold, a record that names no script (it then tries to open a
+//! folder as a script). Such objects stay on our own network.
 
 use spore_protocol::{
-    SignedObject,
+    ControlKind, SignedObject,
     json::{MAX_DEPTH, Map, Value},
-    legacy::CONTROL_TYPES,
 };
 use spore_storage::{ObjectText, RecordSummary};
 
-/// Largest integer that the reference's database takes.
+/// Largest integer that the reference's database can hold.
 const MAX_INTEGER: u64 = i64::MAX as u64;
 
-/// From here on a number may be an integer that does not fit: 2^63.
+/// 2^63: a number at least as large may be an integer that does not fit.
 const LARGE: f64 = 9_223_372_036_854_775_808.0;
 
-/// Fields of an event's payload that the reference takes for text wherever they are.
+/// Fields of an event's payload that the reference uses as texts, whatever the type of the event.
 const TEXTS: [&str; 10] = [
     "event_id",
     "experiment_id",
@@ -29,10 +30,10 @@ const TEXTS: [&str; 10] = [
     "outcome",
 ];
 
-/// Fields of an event's payload that the reference takes for lists of texts.
+/// Fields of an event's payload that the reference uses as lists of texts.
 const LISTS: [&str; 2] = ["winner_verifier_ids", "loser_verifier_ids"];
 
-/// Whether the reference reads a record. The text is parsed only where its numbers are suspicious.
+/// Whether the reference can read a record. The text is parsed only when a number may be too large.
 pub(super) fn record(summary: &RecordSummary, text: &ObjectText) -> bool {
     let integers =
         [summary.depth, summary.num_steps, summary.num_params, summary.time_budget, summary.version, summary.timestamp];
@@ -43,11 +44,11 @@ pub(super) fn record(summary: &RecordSummary, text: &ObjectText) -> bool {
     small || Value::parse(&text.canonical).is_ok_and(|value| integers_fit(&value))
 }
 
-/// Whether the reference reads an object that is no record.
+/// Whether the reference can read an object that is not a record.
 pub(super) fn other(object: &SignedObject) -> bool {
     match object {
         SignedObject::Control(event) => {
-            CONTROL_TYPES.contains(&event.kind.as_str())
+            event.kind.is_known()
                 && event.timestamp <= MAX_INTEGER
                 && event.version <= MAX_INTEGER
                 && payload(&event.kind, &event.payload)
@@ -60,7 +61,7 @@ pub(super) fn other(object: &SignedObject) -> bool {
     }
 }
 
-fn payload(kind: &str, payload: &Map) -> bool {
+fn payload(kind: &ControlKind, payload: &Map) -> bool {
     let is_text = |value: &Value| matches!(value, Value::String(_));
     let texts = TEXTS.iter().all(|name| payload.get(*name).is_none_or(is_text));
     let lists = LISTS.iter().all(|name| match payload.get(*name) {
@@ -68,13 +69,13 @@ fn payload(kind: &str, payload: &Map) -> bool {
         Some(Value::Array(items)) => items.iter().all(is_text),
         Some(_) => false,
     });
-    // A challenger reads both of a response without asking whether they are there.
-    let whole = kind != "challenge_response" || payload.contains_key("verifier_gpu");
-    // Two levels more in its frame, where those who read as strictly as we do count them too.
+    // A challenger of the reference reads this field of a response without checking that it exists.
+    let whole = *kind != ControlKind::ChallengeResponse || payload.contains_key("verifier_gpu");
+    // The frame adds two levels, which other nodes of ours count, too.
     texts && lists && whole && payload.values().all(|value| shallow(value, MAX_DEPTH.saturating_sub(3)))
 }
 
-/// Whether a value nests no deeper than so many levels below itself.
+/// Whether a value has at most this many levels below itself.
 fn shallow(value: &Value, levels: usize) -> bool {
     let below = levels.checked_sub(1);
     match value {
@@ -95,12 +96,12 @@ fn integers_fit(value: &Value) -> bool {
 
 #[cfg(test)]
 mod tests {
-    use spore_protocol::{ControlEvent, Identity, RecordId, control::Rerun};
+    use spore_protocol::{ControlEvent, RecordId, control::Rerun, fixtures};
 
     use super::*;
 
     fn event(kind: &str, change: impl FnOnce(&mut Map)) -> bool {
-        let identity = Identity::from_seed(&[1; 32]);
+        let identity = fixtures::identity(1);
         let node_id = identity.node_id();
         let rerun = Rerun { experiment_id: RecordId([2; 32]), task_id: None, node_id, gpu: "CPU".into(), value: 1.0 };
         let mut event = ControlEvent::challenge_response(rerun, node_id, 5);
@@ -112,7 +113,7 @@ mod tests {
 
     #[test]
     fn events_of_the_four_types_with_fields_of_the_right_type_are_legible() {
-        for kind in CONTROL_TYPES {
+        for kind in ControlKind::KNOWN.iter().map(ControlKind::name) {
             assert!(event(kind, |_| {}), "{kind}");
             assert!(event(kind, |payload| drop(payload.insert("a_later_field".into(), Value::Null))));
             assert!(!event(kind, |payload| drop(payload.insert("event_id".into(), 5.into()))));
@@ -127,7 +128,7 @@ mod tests {
     }
 
     #[test]
-    fn what_nests_too_deep_for_its_frame_is_not_legible() {
+    fn event_that_nests_too_deep_for_its_frame_is_not_legible() {
         let nested = |levels: usize| (0..levels).fold(Value::Null, |inner, _| Value::Array(vec![inner]));
         let readable = |levels| event("dispute", |payload| drop(payload.insert("deep".into(), nested(levels))));
         let most = MAX_DEPTH - 3;
@@ -142,7 +143,7 @@ mod tests {
     }
 
     #[test]
-    fn integers_beyond_the_databases_are_found_wherever_they_are() {
+    fn integers_beyond_the_database_are_found_at_any_depth() {
         for (text, fits) in [
             (r#"{"a":9223372036854775807,"b":1e300}"#, true),
             (r#"{"a":9223372036854775808}"#, false),

@@ -1,31 +1,36 @@
-//! One connection with a legacy peer: what it sends goes to `ingest`, what it lacks goes out.
+//! One connection with a legacy peer: objects that the peer sends go to the ingest service, and objects that it lacks
+//! go out.
 //!
-//! One task drives it. Reading and writing never wait for each other, because the reference reads
-//! nothing while it writes. [`state`] decides, and knows no socket; [`incoming`] and [`outgoing`] are
-//! the two halves of the connection, each with its bounds; [`feed`] reads pages of the store.
+//! One task drives the connection. Reading and writing never wait for each other, because the reference does not read
+//! while it writes. [`state`] decides and knows no socket; [`incoming`] and [`outgoing`] are the two sides of the
+//! connection, each with its bounds; [`feed`] reads pages from the store.
 //!
 //! | file | holds |
 //! |---|---|
-//! | `state`, `asking` | decisions: what to ask for, answer, offer; when a peer is gone |
-//! | `incoming`, `blame` | frames to messages; objects to `ingest`; what a refusal costs |
-//! | `outgoing`, `feed` | answers, histories, what is new |
-//! | `known` | what the peer has, within bounds |
-//! | `legible` | what the reference can read |
-//! | `codes` | artifacts asked for |
+//! | `state`, `requests` | decisions: what to ask for, answer and offer; when a peer is gone |
+//! | `rate` | how much a peer may send that is nothing new |
+//! | `incoming`, `offence` | frames to messages; what a refused frame or object costs |
+//! | `window` | objects that the ingest service has not decided yet |
+//! | `outgoing`, `feed` | answers, histories, new objects |
+//! | `known` | which objects the peer has, within bounds |
+//! | `legible` | which objects the reference can read |
+//! | `artifacts` | artifacts that were asked for |
 //!
 //! Never here: who is connected with whom (`hub`), what is valid (`ingest`).
 
-mod asking;
-mod blame;
-mod codes;
+mod artifacts;
 mod feed;
 mod incoming;
 mod known;
 mod legible;
+mod offence;
 mod outgoing;
+mod rate;
+mod requests;
 mod state;
 #[cfg(test)]
 mod tests;
+mod window;
 
 use std::{
     sync::{Arc, Mutex},
@@ -33,8 +38,8 @@ use std::{
 };
 
 use spore_base::{
-    clock::unix_now,
     shutdown::{Shutdown, stopped},
+    standing::Offence,
 };
 use spore_ingest::{Disposition, StoreEvent};
 use spore_protocol::{ObjectId, SignedObject, legacy::LegacyMessage};
@@ -47,79 +52,68 @@ use tokio::{
 };
 
 use self::{
-    codes::Codes,
-    feed::{Feed, SharedKnown, lock},
-    incoming::{Came, Incoming, Received, Room, Window},
-    known::Known,
+    artifacts::ArtifactRequests,
+    feed::ObjectFeed,
+    incoming::{FrameContent, Incoming, ReceivedFrame},
+    known::{KnownIds, SharedIds, lock},
     outgoing::Outgoing,
-    state::{Effect, Event, Fate, Resume, State},
+    state::{ObjectFate, ResumePoint, SessionEffect, SessionEvent, SessionMachine},
+    window::IngestWindow,
 };
 use super::{
-    bans::{Consequence, Offence},
     hub::SyncMark,
-    limits::{BUSY, HEARD, SESSION_TICK, SYNC_AHEAD, TURN_FRAMES},
-    link::{Direction, Ended, Link, SessionCommand, SessionStats, SharedRef},
+    limits::{FRAMES_AT_ONCE, HEARD, HELD_UP, SESSION_TICK, SYNC_AHEAD},
+    link::{Link, LinkDirection, SessionCommand, SessionEnd, SessionStats},
+    shared::{LargePermit, SharedRef},
 };
 
-/// Speaks with a peer until the connection ends, and says why it did.
+/// Talks to a peer until the connection ends. Returns why it ended.
 pub async fn run(
     stream: TcpStream,
     link: Link,
     shared: SharedRef,
     commands: mpsc::Receiver<SessionCommand>,
     shutdown: Shutdown,
-) -> Ended {
-    // Small messages must not wait for large ones; an error only makes them slower.
+) -> SessionEnd {
+    // Small messages must not wait for large ones. An error here only makes them slower.
     let _ = stream.set_nodelay(true);
     let (read, write) = stream.into_split();
-    speak(read, write, link, shared, commands, shutdown).await
-}
-
-/// As [`run`], over any two halves of a stream.
-async fn speak<R: AsyncRead + Unpin, W: AsyncWrite + Unpin>(
-    read: R,
-    write: W,
-    link: Link,
-    shared: SharedRef,
-    commands: mpsc::Receiver<SessionCommand>,
-    shutdown: Shutdown,
-) -> Ended {
-    // Before the store's sequence is read, so that no change falls in between.
+    // Subscribe before the session reads the store's sequence number, so that no change is missed in between.
     let events = shared.events.subscribe();
     let (mut session, effects) = Session::open(read, write, link, shared);
-    if let Err(ended) = session.apply(effects) {
-        return ended;
+    if let Err(end) = session.apply(effects) {
+        return end;
     }
     let mut ticks = interval(SESSION_TICK);
     ticks.set_missed_tick_behavior(MissedTickBehavior::Delay);
-    let mut inputs = Inputs { commands, events, ticks, shutdown };
-    let ended = loop {
-        if let Err(ended) = session.turn(&mut inputs).await {
-            break ended;
+    let mut inputs = SessionInputs { commands, events, ticks, shutdown };
+    let end = loop {
+        if let Err(end) = session.step(&mut inputs).await {
+            break end;
         }
     };
     session.remember();
     session.report();
-    ended
+    end
 }
 
-/// A connection, with everything that it knows.
+/// A connection, with everything that is known of it.
 struct Session<R, W> {
     link: Link,
     shared: SharedRef,
-    state: State,
-    known: SharedKnown,
+    machine: SessionMachine,
+    ids: SharedIds,
     incoming: Incoming<R>,
-    window: Window,
+    window: IngestWindow,
     outgoing: Outgoing<W>,
-    codes: Codes,
+    artifacts: ArtifactRequests,
     ticked: Instant,
     received: u64,
-    effects: Vec<Effect>,
+    effects: Vec<SessionEffect>,
 }
 
 /// What a session waits for besides its connection.
-struct Inputs {
+struct SessionInputs {
     commands: mpsc::Receiver<SessionCommand>,
     events: broadcast::Receiver<StoreEvent>,
     ticks: Interval,
@@ -127,23 +121,23 @@ struct Inputs {
 }
 
 impl<R: AsyncRead + Unpin, W: AsyncWrite + Unpin> Session<R, W> {
-    fn open(read: R, write: W, link: Link, shared: SharedRef) -> (Self, Vec<Effect>) {
+    fn open(read: R, write: W, link: Link, shared: SharedRef) -> (Self, Vec<SessionEffect>) {
         let (now, sequence) = (Instant::now(), shared.store.sequence());
         let mark = match &link.direction {
-            Direction::Dialled(address) => shared.hub.sync_mark(address),
-            Direction::Accepted => None,
+            LinkDirection::Dialled(address) => shared.hub.sync_mark(address),
+            LinkDirection::Accepted => None,
         };
-        let resume = mark.and_then(|mark| Resume::from(mark, sequence, now));
-        let known = Arc::new(Mutex::new(Known::new()));
-        let feed = Feed::new(known.clone(), resume.and_then(|resume| resume.log).unwrap_or(sequence));
-        let (state, effects) = State::open(resume, now);
+        let resume = mark.and_then(|mark| ResumePoint::from(mark, sequence, now));
+        let ids = Arc::new(Mutex::new(KnownIds::new()));
+        let feed = ObjectFeed::new(ids.clone(), resume.and_then(|resume| resume.log).unwrap_or(sequence));
+        let (machine, effects) = SessionMachine::open(resume, now);
         let session = Self {
-            state,
-            known,
+            machine,
+            ids,
             incoming: Incoming::new(read, shared.large.clone()),
-            window: Window::default(),
+            window: IngestWindow::default(),
             outgoing: Outgoing::new(write, shared.clone(), link.remote.ip(), feed, now),
-            codes: Codes::default(),
+            artifacts: ArtifactRequests::default(),
             ticked: now,
             received: 0,
             effects: Vec::new(),
@@ -153,28 +147,28 @@ impl<R: AsyncRead + Unpin, W: AsyncWrite + Unpin> Session<R, W> {
         (session, effects)
     }
 
-    /// Waits for the next thing to happen and deals with it.
-    async fn turn(&mut self, inputs: &mut Inputs) -> Result<(), Ended> {
+    /// Waits for the next thing to happen and handles it.
+    async fn step(&mut self, inputs: &mut SessionInputs) -> Result<(), SessionEnd> {
         let paused = self.incoming.paused().map(tokio::time::Instant::from_std);
         let open = self.window.is_open();
         tokio::select! {
-            () = stopped(&mut inputs.shutdown) => Err(Ended::Shutdown),
-            () = std::future::ready(()), if open && self.incoming.more() => self.frames().await,
-            came = self.incoming.fill(), if open && self.incoming.hungry() => match came {
+            () = stopped(&mut inputs.shutdown) => Err(SessionEnd::Shutdown),
+            () = std::future::ready(()), if open && self.incoming.may_have_frame() => self.frames().await,
+            came = self.incoming.fill(), if open && self.incoming.wants_bytes() => match came {
                 Ok(true) => {
-                    self.state.hear(Instant::now());
+                    self.machine.bytes_came(Instant::now());
                     Ok(())
                 }
-                Ok(false) => Err(Ended::Closed),
-                Err(error) => Err(Ended::Io(error.kind())),
+                Ok(false) => Err(SessionEnd::Closed),
+                Err(error) => Err(SessionEnd::Io(error.kind())),
             },
             decided = self.window.decided() => self.decided(decided),
             step = self.outgoing.step() => {
                 step?;
-                self.outgoing.drained().map_or(Ok(()), |through| self.handle(Event::Drained { through }))
+                self.outgoing.drained().map_or(Ok(()), |through| self.handle(SessionEvent::Drained { through }))
             }
-            // Always, or a peer that takes nothing would keep every object since in the channel's memory.
-            event = inputs.events.recv() => self.news(event, inputs),
+            // Read at any time: otherwise the channel would hold every object in memory for a peer that reads nothing.
+            event = inputs.events.recv() => self.store_changed(event, inputs),
             () = sleep_until(paused.unwrap_or_else(tokio::time::Instant::now)), if paused.is_some() => {
                 self.incoming.resume();
                 Ok(())
@@ -184,182 +178,184 @@ impl<R: AsyncRead + Unpin, W: AsyncWrite + Unpin> Session<R, W> {
         }
     }
 
-    fn news(
+    fn store_changed(
         &mut self,
         event: Result<StoreEvent, broadcast::error::RecvError>,
-        inputs: &mut Inputs,
-    ) -> Result<(), Ended> {
+        inputs: &mut SessionInputs,
+    ) -> Result<(), SessionEnd> {
         if matches!(event, Err(broadcast::error::RecvError::Closed)) {
-            return Err(Ended::Shutdown);
+            return Err(SessionEnd::Shutdown);
         }
-        // What else is in there is seen by the one look that follows.
+        // One read of the change log covers all other events in the channel.
         inputs.events = inputs.events.resubscribe();
-        self.state.busy();
+        self.machine.more_to_send();
         self.outgoing.wake();
         Ok(())
     }
 
-    fn command(&mut self, command: Option<SessionCommand>) -> Result<(), Ended> {
-        let Some(SessionCommand::FetchArtifact { cid, reply }) = command else { return Err(Ended::Dismissed) };
+    fn command(&mut self, command: Option<SessionCommand>) -> Result<(), SessionEnd> {
+        let Some(SessionCommand::FetchArtifact { cid, reply }) = command else { return Err(SessionEnd::Dismissed) };
         let now = Instant::now();
-        if !self.codes.want(cid, reply, now) {
+        if !self.artifacts.want(cid, reply, now) {
             return Ok(());
         }
         let mut effects = Vec::new();
-        self.state.ask_code(cid, now, &mut effects);
+        self.machine.ask_artifact(cid, now, &mut effects);
         self.apply(effects)
     }
 
-    /// Deals with some frames; the others come in the next turn.
-    async fn frames(&mut self) -> Result<(), Ended> {
-        for _ in 0..TURN_FRAMES {
-            if !self.window.is_open() || !self.incoming.more() {
+    /// Handles some frames. The next step handles more.
+    async fn frames(&mut self) -> Result<(), SessionEnd> {
+        for _ in 0..FRAMES_AT_ONCE {
+            if !self.window.is_open() || !self.incoming.may_have_frame() {
                 break;
             }
-            let Came { received, bytes, room } = match self.incoming.next(Instant::now()).await {
-                Ok(Some(came)) => came,
+            let ReceivedFrame { content, bytes, permit } = match self.incoming.next(Instant::now()).await {
+                Ok(Some(frame)) => frame,
                 Ok(None) => break,
                 Err(_) => {
                     self.penalise(Offence::Oversize)?;
-                    return Err(Ended::Misbehaved);
+                    return Err(SessionEnd::Misbehaved);
                 }
             };
-            if !self.received(received, room).await? {
-                self.handle(Event::Idle { bytes })?;
+            if !self.content(content, permit).await? {
+                self.handle(SessionEvent::Idle { bytes })?;
             }
         }
-        // What is known already passes without a wait, and the next bytes of a flood are always there:
-        // without this one peer would keep a thread of the runtime, and whoever is on it, for seconds.
+        // Known objects pass without a wait, and during a flood the next bytes are always there. Without this yield,
+        // one peer would keep a thread of the runtime, and everything else on that thread, for seconds.
         yield_now().await;
         Ok(())
     }
 
-    /// Deals with a frame's content. False when there was no new object in it.
-    async fn received(&mut self, received: Received, room: Option<Room>) -> Result<bool, Ended> {
-        match received {
-            Received::Message(LegacyMessage::Object(object)) => return self.object(object, room).await,
-            Received::Message(LegacyMessage::CodeResponse { cid, code }) => {
-                if let Some(offence) = self.codes.came(cid, &code) {
+    /// Handles the content of a frame. False when it brought no new object.
+    async fn content(&mut self, content: FrameContent, permit: Option<LargePermit>) -> Result<bool, SessionEnd> {
+        match content {
+            FrameContent::Message(LegacyMessage::Object(object)) => return self.object(object, permit).await,
+            FrameContent::Message(LegacyMessage::CodeResponse { cid, code }) => {
+                if let Some(offence) = self.artifacts.received(cid, &code) {
                     self.penalise(offence)?;
                 }
             }
-            Received::Message(message) => self.handle(Event::Message(Box::new(message)))?,
-            Received::Unknown => {}
-            Received::Unreadable { kind, offence, reject } => {
-                tracing::debug!(session = %self.link.id, %reject, "a frame that cannot be read");
-                let misspelt = blame::may_be_misspelt(&reject, kind);
-                self.handle(Event::Unreadable { kind, offence, misspelt })?;
+            FrameContent::Message(message) => self.handle(SessionEvent::Message(Box::new(message)))?,
+            FrameContent::Unknown => {}
+            FrameContent::Unreadable { kind, offence, reject } => {
+                tracing::debug!(session = %self.link.id, %reject, "a frame cannot be read");
+                let misspelt = offence::may_be_misspelt(&reject, kind);
+                self.handle(SessionEvent::Unreadable { kind, offence, misspelt })?;
             }
         }
         Ok(false)
     }
 
-    /// Hands an object to `ingest`. False when the peer had sent it before.
-    async fn object(&mut self, object: SignedObject, room: Option<Room>) -> Result<bool, Ended> {
+    /// Hands an object to the ingest service. False when the peer had sent the object before.
+    async fn object(&mut self, object: SignedObject, permit: Option<LargePermit>) -> Result<bool, SessionEnd> {
         self.received += 1;
-        self.handle(Event::Object {
+        let latest = (self.shared.clock)().saturating_add(SYNC_AHEAD);
+        self.handle(SessionEvent::Object {
             kind: object.kind(),
-            timestamp: Some(object.timestamp()).filter(|at| *at <= unix_now().saturating_add(SYNC_AHEAD)),
+            timestamp: Some(object.timestamp()).filter(|timestamp| *timestamp <= latest),
             root: matches!(&object, SignedObject::Experiment(record) if record.parent.is_none()),
         })?;
-        let new = lock(&self.known).hear(&object.id());
+        let new = lock(&self.ids).add_received(&object.id());
         if !new {
             return Ok(false);
         }
-        self.window.submit(&self.shared.ingest, self.link.id, object, room).await.map_err(|_| Ended::Shutdown)?;
+        self.window
+            .submit(&self.shared.ingest, self.link.id, object, permit)
+            .await
+            .map_err(|_| SessionEnd::Shutdown)?;
         Ok(true)
     }
 
-    fn decided(&mut self, decided: Vec<(ObjectId, Disposition)>) -> Result<(), Ended> {
+    fn decided(&mut self, decided: Vec<(ObjectId, Disposition)>) -> Result<(), SessionEnd> {
         for (id, disposition) in decided {
             let fate = match disposition {
-                Disposition::Accepted => Fate::New,
-                Disposition::Known => Fate::Known,
-                Disposition::Pending => Fate::Waiting,
+                Disposition::Accepted => ObjectFate::New,
+                Disposition::Known => ObjectFate::Known,
+                Disposition::Pending => ObjectFate::Pending,
                 Disposition::Rejected(reject) => {
                     tracing::debug!(session = %self.link.id, id = %id.short(), %reject, "an object is refused");
-                    lock(&self.known).unhear(&id);
-                    Fate::Refused(blame::of_object(&reject))
+                    lock(&self.ids).forget_received(&id);
+                    ObjectFate::Refused(offence::of_object(&reject))
                 }
                 Disposition::Failed(_) => {
-                    lock(&self.known).unhear(&id);
-                    Fate::Lost
+                    lock(&self.ids).forget_received(&id);
+                    ObjectFate::Lost
                 }
             };
-            self.handle(Event::Decided(fate))?;
+            self.handle(SessionEvent::Decided(fate))?;
         }
         Ok(())
     }
 
-    fn tick(&mut self) -> Result<(), Ended> {
+    fn tick(&mut self) -> Result<(), SessionEnd> {
         let now = Instant::now();
         let since_last = now.saturating_duration_since(std::mem::replace(&mut self.ticked, now));
-        self.codes.expire(now);
+        self.artifacts.expire(now);
         self.report();
-        if !self.window.is_open() || !self.incoming.hungry() || self.incoming.waits() || since_last > BUSY {
-            self.incoming.excuse(now);
+        let reading = self.window.is_open() && self.incoming.wants_bytes() && !self.incoming.awaits_permit();
+        if !reading || since_last > HELD_UP {
+            self.incoming.restart_deadlines(now);
         } else if self.incoming.is_late(now) {
             self.penalise(Offence::Late)?;
-            return Err(Ended::TimedOut);
+            return Err(SessionEnd::TimedOut);
         }
-        if self.outgoing.is_stalled(self.state.heard(), now) {
-            return Err(Ended::Stalled);
+        if self.outgoing.is_stalled(self.machine.heard(), now) {
+            return Err(SessionEnd::Stalled);
         }
-        self.handle(Event::Tick)
+        self.handle(SessionEvent::Tick)
     }
 
-    fn handle(&mut self, event: Event) -> Result<(), Ended> {
+    fn handle(&mut self, event: SessionEvent) -> Result<(), SessionEnd> {
         let mut effects = std::mem::take(&mut self.effects);
-        self.state.handle(event, Instant::now(), &mut effects);
+        self.machine.handle(event, Instant::now(), &mut effects);
         self.apply(effects)
     }
 
-    fn apply(&mut self, mut effects: Vec<Effect>) -> Result<(), Ended> {
+    fn apply(&mut self, mut effects: Vec<SessionEffect>) -> Result<(), SessionEnd> {
         for effect in effects.drain(..) {
             match effect {
-                Effect::Say(answer) => self.outgoing.say(answer)?,
-                Effect::Send(order) => {
-                    self.state.busy();
-                    self.outgoing.send(order);
+                SessionEffect::Answer(answer) => self.outgoing.answer(answer)?,
+                SessionEffect::Deliver(delivery) => {
+                    self.machine.more_to_send();
+                    self.outgoing.deliver(delivery);
                 }
-                Effect::Penalise(offence) => self.penalise(offence)?,
-                Effect::Pause(time) => self.incoming.pause(Instant::now(), time),
-                Effect::Heard(peers) => {
+                SessionEffect::Penalise(offence) => self.penalise(offence)?,
+                SessionEffect::Pause(time) => self.incoming.pause(Instant::now(), time),
+                SessionEffect::PeersNamed(peers) => {
                     let peers = peers.iter().take(HEARD).filter_map(|peer| peer.parse().ok()).collect();
                     self.shared.hub.heard_of(self.link.remote.ip(), peers);
                 }
-                Effect::Without(cid) => self.codes.absent(&cid),
-                Effect::Remember(mark) => self.set_mark(mark),
-                Effect::Unhear => lock(&self.known).unhear_all(),
-                Effect::End(ended) => return Err(ended),
+                SessionEffect::ArtifactAbsent(cid) => self.artifacts.absent(&cid),
+                SessionEffect::Remember(mark) => self.set_mark(mark),
+                SessionEffect::ForgetReceived => lock(&self.ids).forget_all_received(),
+                SessionEffect::End(end) => return Err(end),
             }
         }
-        // The same allocation serves the next event.
+        // The next event reuses the allocation.
         self.effects = effects;
         Ok(())
     }
 
-    fn penalise(&self, offence: Offence) -> Result<(), Ended> {
-        match self.shared.hub.penalise(&self.link, offence) {
-            Consequence::Keep => Ok(()),
-            Consequence::Drop => Err(Ended::Misbehaved),
-        }
+    fn penalise(&self, offence: Offence) -> Result<(), SessionEnd> {
+        if self.shared.hub.penalise(&self.link, offence) { Err(SessionEnd::Misbehaved) } else { Ok(()) }
     }
 
     fn remember(&self) {
-        if let Some(mark) = self.state.mark(Instant::now()) {
+        if let Some(mark) = self.machine.mark(Instant::now()) {
             self.set_mark(mark);
         }
     }
 
     fn set_mark(&self, mark: SyncMark) {
-        if let Direction::Dialled(address) = &self.link.direction {
+        if let LinkDirection::Dialled(address) = &self.link.direction {
             self.shared.hub.set_sync_mark(address, mark);
         }
     }
 
     fn report(&self) {
-        let stats = SessionStats { received: self.received, sent: self.outgoing.sent(), state: self.state.shown() };
+        let stats = SessionStats { received: self.received, sent: self.outgoing.sent(), phase: self.machine.phase() };
         self.shared.hub.report(self.link.id, stats);
     }
 }

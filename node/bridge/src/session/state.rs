@@ -1,48 +1,50 @@
-//! A session's decisions: what to ask the peer for and when, what to answer, when to offer it what it
-//! did not ask for, and when it is gone. Pure: events and times come in, effects go out.
+//! The decisions of a session: what to ask the peer for and when, what to answer, when to offer it objects that it did
+//! not ask for, and when it is gone.
+//!
+//! Pure: events and times come in, effects go out.
 
 use std::{
     collections::VecDeque,
     time::{Duration, Instant},
 };
 
+use spore_base::standing::Offence;
 use spore_protocol::{
     Cid, Kind,
     legacy::{History, LegacyMessage},
 };
 
 use super::{
-    asking::{Answered, Asking, Reached},
-    feed::Order,
-    known::TokenBucket,
+    feed::Delivery,
+    rate::TokenBucket,
+    requests::{HistoryRequests, MarkerResult, Reached},
 };
 use crate::{
-    bans::Offence,
     hub::SyncMark,
     limits::{
         CONFIRM_INTERVAL, FULL_SYNC_AFTER, IDLE_BYTES, LOG_RESUME, OFFER_GRACE, PING_AFTER, PINGS, REFUSED_FRAMES,
         SILENCE, SYNC_AGAIN_AFTER, SYNC_OVERLAP,
     },
-    link::{Ended, SessionState},
+    link::{SessionEnd, SyncPhase},
 };
 
-/// Something small to say, in its turn.
+/// A small message to the peer, sent in the order of the queue.
 #[derive(Clone, Debug, PartialEq)]
-pub(super) enum Answer {
+pub(super) enum PeerAnswer {
     Message(Box<LegacyMessage>),
-    /// The peers that we dialled, as of when it is sent.
+    /// The peers that this node dialled, as of when the answer is sent.
     Peers,
-    /// An artifact, which is read when it is sent.
-    Code(Cid),
+    /// An artifact, read when the answer is sent.
+    Artifact(Cid),
 }
 
-/// What became of an object.
+/// What became of an object that the peer sent.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(super) enum Fate {
+pub(super) enum ObjectFate {
     New,
     Known,
-    /// Its parent is not here.
-    Waiting,
+    /// Its parent is not known here.
+    Pending,
     Refused(Offence),
     /// The store could not take it.
     Lost,
@@ -50,82 +52,83 @@ pub(super) enum Fate {
 
 /// What happened.
 #[derive(Clone, Debug, PartialEq)]
-pub(super) enum Event {
+pub(super) enum SessionEvent {
     /// A well-formed object came.
     Object {
         kind: Kind,
-        /// Unix seconds; none where it is too far in the future to mean anything.
+        /// Unix seconds. None for a timestamp that is too far in the future to mean anything.
         timestamp: Option<u64>,
-        /// A record without a parent.
+        /// The object is a record without a parent.
         root: bool,
     },
-    /// A frame of so many bytes brought no new object.
+    /// A frame of this many bytes brought no new object.
     Idle {
         bytes: usize,
     },
     /// A frame came that cannot be read.
     Unreadable {
-        /// Of the object that was to be in it.
+        /// Kind of the object that the frame should carry.
         kind: Option<Kind>,
         offence: Offence,
-        /// It may have been sound before it lay in a reference's database (`blame`).
+        /// The database of a reference may have changed a valid object into this one (`offence`).
         misspelt: bool,
     },
-    /// Any other message.
+    /// Any other message came.
     Message(Box<LegacyMessage>),
-    Decided(Fate),
-    /// Everything there was to send is sent, up to this change of the log.
+    /// The ingest service decided an object.
+    Decided(ObjectFate),
+    /// Everything was sent, up to this sequence number of the change log.
     Drained {
         through: u64,
     },
     Tick,
 }
 
-/// What follows.
+/// What the session is to do.
 #[derive(Clone, Debug, PartialEq)]
-pub(super) enum Effect {
-    Say(Answer),
-    Send(Order),
+pub(super) enum SessionEffect {
+    Answer(PeerAnswer),
+    Deliver(Delivery),
     Penalise(Offence),
-    /// Read nothing for so long.
+    /// Read nothing for this long.
     Pause(Duration),
-    /// The peer told of these addresses.
-    Heard(Vec<String>),
+    /// The peer named these addresses.
+    PeersNamed(Vec<String>),
     /// The peer does not have the artifact.
-    Without(Cid),
+    ArtifactAbsent(Cid),
     Remember(SyncMark),
-    /// What the peer sent before may not have stayed here: take it as if it had not been sent.
-    Unhear,
-    End(Ended),
+    /// Objects that the peer sent before may not have been stored: treat all of them as not sent.
+    ForgetReceived,
+    End(SessionEnd),
 }
 
-impl Effect {
+impl SessionEffect {
     pub fn say(message: LegacyMessage) -> Self {
-        Self::Say(Answer::Message(Box::new(message)))
+        Self::Answer(PeerAnswer::Message(Box::new(message)))
     }
 }
 
-/// What a ping was for. They are answered in the order in which they were sent, after everything that
-/// was sent before them.
+/// Why a ping was sent. The peer answers pings in their order, and each one after everything that was sent before it.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-enum Ping {
-    Alive,
-    /// The peer has dealt with the log up to here.
-    Through(u64),
-    /// Whoever has the artifact has sent it by now.
-    Code(Cid),
+enum PingPurpose {
+    /// To find out whether the peer is alive.
+    Silence,
+    /// The answer confirms that the peer has handled the change log up to this sequence number.
+    Confirm(u64),
+    /// The answer shows that the peer does not have the artifact, if it has not sent the artifact before.
+    Artifact(Cid),
 }
 
-/// Where a session with a peer that was connected before goes on.
+/// Where a session resumes with a peer that was connected before.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(super) struct Resume {
+pub(super) struct ResumePoint {
     mark: SyncMark,
-    /// The peer has everything up to this change.
+    /// The peer has every change up to this sequence number. None when that is not known or too far back.
     pub log: Option<u64>,
 }
 
-impl Resume {
-    /// None when the mark is too old to rely on. `sequence`: the store's last change.
+impl ResumePoint {
+    /// None when the mark is too old to rely on. `sequence`: sequence number of the store's last change.
     pub fn from(mark: SyncMark, sequence: u64, now: Instant) -> Option<Self> {
         if now.saturating_duration_since(mark.full) >= FULL_SYNC_AFTER {
             return None;
@@ -139,92 +142,94 @@ impl Resume {
     }
 }
 
-/// A session's state.
+/// The state of a session.
 #[derive(Debug)]
-pub(super) struct State {
-    asking: Asking,
-    asked_at: Instant,
-    /// Reached by earlier connections.
-    base: Reached,
+pub(super) struct SessionMachine {
+    sync: HistoryRequests,
+    sync_started: Instant,
+    /// How far earlier connections came.
+    reached_before: Reached,
     /// When all of the peer's history was last asked for and came.
     full: Option<Instant>,
-    wants_all: bool,
+    /// An object is missing that counted as received: ask for everything again.
+    needs_all: bool,
     opened: Instant,
+    /// When bytes last came.
     heard: Instant,
     pinged: Instant,
-    pings: VecDeque<Ping>,
+    pings: VecDeque<PingPurpose>,
     bucket: TokenBucket,
+    /// The peer asked for the records.
     peer_asked: bool,
-    told_profiles: bool,
-    /// The peer has, or is being sent, all that we have.
-    informing: bool,
-    /// All was sent up to this change.
+    profiles_sent: bool,
+    /// The peer has, or is being sent, all objects that this node has.
+    informed: bool,
+    /// Everything was sent up to this sequence number.
     drained: Option<u64>,
-    /// The peer has dealt with everything up to this change.
+    /// The peer has handled everything up to this sequence number.
     confirmed: u64,
+    /// When the last ping for [`PingPurpose::Confirm`] was sent.
     confirming: Option<Instant>,
 }
 
-impl State {
-    /// A session that begins, and what it says first.
-    pub fn open(resume: Option<Resume>, now: Instant) -> (Self, Vec<Effect>) {
-        let base = resume.map(|resume| resume.reached()).unwrap_or_default();
-        let (asking, requests) = Asking::start(overlapping(base), now);
+impl SessionMachine {
+    /// A session that begins, and the effects with which it begins.
+    pub fn open(resume: Option<ResumePoint>, now: Instant) -> (Self, Vec<SessionEffect>) {
+        let reached_before = resume.map(|resume| resume.reached()).unwrap_or_default();
+        let (sync, requests) = HistoryRequests::start(overlapping(reached_before), now);
         let log = resume.and_then(|resume| resume.log);
-        let state = Self {
-            asking,
-            asked_at: now,
-            base,
+        let machine = Self {
+            sync,
+            sync_started: now,
+            reached_before,
             full: resume.map(|resume| resume.mark.full),
-            wants_all: false,
+            needs_all: false,
             opened: now,
             heard: now,
             pinged: now,
             pings: VecDeque::new(),
             bucket: TokenBucket::new(now),
             peer_asked: false,
-            told_profiles: false,
-            informing: log.is_some(),
+            profiles_sent: false,
+            informed: log.is_some(),
             drained: None,
             confirmed: log.unwrap_or(0),
             confirming: None,
         };
         let first = std::iter::once(LegacyMessage::PexRequest).chain(requests);
-        (state, first.map(Effect::say).collect())
+        (machine, first.map(SessionEffect::say).collect())
     }
 
-    /// Takes an event in.
-    pub fn handle(&mut self, event: Event, now: Instant, effects: &mut Vec<Effect>) {
+    /// Handles an event. Adds what is to be done to `effects`.
+    pub fn handle(&mut self, event: SessionEvent, now: Instant, effects: &mut Vec<SessionEffect>) {
         match event {
-            Event::Object { kind, timestamp, root } => {
-                self.asking.came(kind, now);
+            SessionEvent::Object { kind, timestamp, root } => {
+                self.sync.object_came(kind, now);
                 if let Some(timestamp) = timestamp {
-                    self.asking.saw(kind, timestamp, root);
+                    self.sync.timestamp_came(kind, timestamp, root);
                 }
             }
-            Event::Idle { bytes } => {
+            SessionEvent::Idle { bytes } => {
                 let tokens = 1.0 + bytes as f64 / IDLE_BYTES;
-                effects.extend(self.bucket.take(tokens, now).map(Effect::Pause));
+                effects.extend(self.bucket.take(tokens, now).map(SessionEffect::Pause));
             }
-            Event::Unreadable { kind, offence, misspelt } => {
-                kind.into_iter().for_each(|kind| self.asking.came(kind, now));
-                if misspelt && self.asking.awaits(History::Records) {
-                    self.decided(Fate::Refused(Offence::Refused), now, effects);
+            SessionEvent::Unreadable { kind, offence, misspelt } => {
+                kind.into_iter().for_each(|kind| self.sync.object_came(kind, now));
+                if misspelt && self.sync.awaits(History::Records) {
+                    self.decided(ObjectFate::Refused(Offence::Refused), now, effects);
                 } else {
-                    effects.push(Effect::Penalise(offence));
+                    effects.push(SessionEffect::Penalise(offence));
                 }
             }
-            Event::Message(message) => {
-                self.message(*message, now, effects);
-            }
-            Event::Decided(fate) => self.decided(fate, now, effects),
-            Event::Drained { through } => self.drained = Some(through),
-            Event::Tick => self.tick(now, effects),
+            SessionEvent::Message(message) => self.message(*message, now, effects),
+            SessionEvent::Decided(fate) => self.decided(fate, now, effects),
+            SessionEvent::Drained { through } => self.drained = Some(through),
+            SessionEvent::Tick => self.tick(now, effects),
         }
     }
 
     /// Bytes came from the peer.
-    pub fn hear(&mut self, now: Instant) {
+    pub fn bytes_came(&mut self, now: Instant) {
         self.heard = now;
     }
 
@@ -233,153 +238,155 @@ impl State {
         self.heard
     }
 
-    /// Asks for an artifact. The ping behind it is answered when the peer has dealt with the request.
-    pub fn ask_code(&mut self, cid: Cid, now: Instant, effects: &mut Vec<Effect>) {
-        effects.push(Effect::say(LegacyMessage::CodeRequest(Some(cid))));
-        self.ping(Ping::Code(cid), now, effects);
+    /// Asks the peer for an artifact, and pings it: the peer answers the ping when it has handled the request.
+    pub fn ask_artifact(&mut self, cid: Cid, now: Instant, effects: &mut Vec<SessionEffect>) {
+        effects.push(SessionEffect::say(LegacyMessage::CodeRequest(Some(cid))));
+        self.ping(PingPurpose::Artifact(cid), now, effects);
     }
 
-    /// For people.
-    pub fn shown(&self) -> SessionState {
-        if self.asking.done() && self.drained.is_some() { SessionState::Live } else { SessionState::Syncing }
+    /// How far the exchange of histories is.
+    pub fn phase(&self) -> SyncPhase {
+        if self.sync.done() && self.drained.is_some() { SyncPhase::Live } else { SyncPhase::Syncing }
     }
 
-    /// More is to be sent.
-    pub fn busy(&mut self) {
+    /// There is more to send.
+    pub fn more_to_send(&mut self) {
         self.drained = None;
     }
 
-    /// What to remember of the peer for the next connection.
+    /// What to remember of the peer for the next connection. None when nothing can be relied on.
     pub fn mark(&self, now: Instant) -> Option<SyncMark> {
-        // Something is missing that was counted as having come.
-        if self.wants_all {
+        if self.needs_all {
             return None;
         }
-        let reached = self.asking.reached()?;
-        let cut_short = self.asking.is_full() && !self.asking.complete();
+        let reached = self.sync.reached()?;
+        let cut_short = self.sync.is_full() && !self.sync.complete();
         let full = if cut_short { now } else { self.full? };
         Some(SyncMark {
-            records: reached.records.max(self.base.records),
-            controls: reached.controls.max(self.base.controls),
-            tasks: reached.tasks.max(self.base.tasks),
+            records: reached.records.max(self.reached_before.records),
+            controls: reached.controls.max(self.reached_before.controls),
+            tasks: reached.tasks.max(self.reached_before.tasks),
             at: now,
             full,
             through: self.confirmed,
         })
     }
 
-    fn message(&mut self, message: LegacyMessage, now: Instant, effects: &mut Vec<Effect>) {
+    fn message(&mut self, message: LegacyMessage, now: Instant, effects: &mut Vec<SessionEffect>) {
         match message {
             LegacyMessage::SyncRequest { history, since } => {
                 self.peer_asked |= history == History::Records;
-                self.informing |= history == History::Records;
-                effects.push(Effect::Send(Order::Answer { history, since }));
-                if history == History::Tasks && !std::mem::replace(&mut self.told_profiles, true) {
-                    effects.push(Effect::Send(Order::Profiles));
+                self.informed |= history == History::Records;
+                effects.push(SessionEffect::Deliver(Delivery::History { history, since }));
+                if history == History::Tasks && !std::mem::replace(&mut self.profiles_sent, true) {
+                    effects.push(SessionEffect::Deliver(Delivery::Profiles));
                 }
             }
             LegacyMessage::SyncResponse { history, count, .. } => self.marker(history, count, now, effects),
-            LegacyMessage::PexRequest => effects.push(Effect::Say(Answer::Peers)),
-            LegacyMessage::PexResponse(peers) => effects.push(Effect::Heard(peers)),
-            LegacyMessage::CodeRequest(cid) => effects.extend(cid.map(|cid| Effect::Say(Answer::Code(cid)))),
-            LegacyMessage::Ping => effects.push(Effect::say(LegacyMessage::Pong)),
+            LegacyMessage::PexRequest => effects.push(SessionEffect::Answer(PeerAnswer::Peers)),
+            LegacyMessage::PexResponse(peers) => effects.push(SessionEffect::PeersNamed(peers)),
+            LegacyMessage::CodeRequest(cid) => {
+                effects.extend(cid.map(|cid| SessionEffect::Answer(PeerAnswer::Artifact(cid))));
+            }
+            LegacyMessage::Ping => effects.push(SessionEffect::say(LegacyMessage::Pong)),
             LegacyMessage::Pong => self.pong(now, effects),
             LegacyMessage::Object(_) | LegacyMessage::CodeResponse { .. } => {}
         }
     }
 
-    fn marker(&mut self, history: History, count: u64, now: Instant, effects: &mut Vec<Effect>) {
-        let (answered, again) = self.asking.marker(history, count, now);
-        effects.extend(again.map(Effect::say));
-        if let Answered::Short { received, count } = answered {
-            tracing::info!(?history, received, count, "a peer sent less of its history than it counted, twice");
+    fn marker(&mut self, history: History, count: u64, now: Instant, effects: &mut Vec<SessionEffect>) {
+        let (result, request) = self.sync.marker(history, count, now);
+        effects.extend(request.map(SessionEffect::say));
+        if let MarkerResult::Short { received, count } = result {
+            tracing::info!(?history, received, count, "a legacy peer twice sent fewer objects than it counted");
         }
-        if self.asking.complete() && answered == Answered::Complete {
-            if self.asking.is_full() {
+        if self.sync.complete() && result == MarkerResult::Complete {
+            if self.sync.is_full() {
                 self.full = Some(now);
             }
-            effects.extend(self.mark(now).map(Effect::Remember));
+            effects.extend(self.mark(now).map(SessionEffect::Remember));
         }
     }
 
-    fn pong(&mut self, now: Instant, effects: &mut Vec<Effect>) {
+    fn pong(&mut self, now: Instant, effects: &mut Vec<SessionEffect>) {
         match self.pings.pop_front() {
-            Some(Ping::Through(through)) => {
+            Some(PingPurpose::Confirm(through)) => {
                 self.confirmed = through.max(self.confirmed);
-                effects.extend(self.mark(now).map(Effect::Remember));
+                effects.extend(self.mark(now).map(SessionEffect::Remember));
             }
-            Some(Ping::Code(cid)) => effects.push(Effect::Without(cid)),
-            Some(Ping::Alive) | None => {}
+            Some(PingPurpose::Artifact(cid)) => effects.push(SessionEffect::ArtifactAbsent(cid)),
+            Some(PingPurpose::Silence) | None => {}
         }
     }
 
-    fn decided(&mut self, fate: Fate, now: Instant, effects: &mut Vec<Effect>) {
+    fn decided(&mut self, fate: ObjectFate, now: Instant, effects: &mut Vec<SessionEffect>) {
         match fate {
-            Fate::New => {}
-            Fate::Known => effects.extend(self.bucket.take(1.0, now).map(Effect::Pause)),
-            // While everything is on its way, the parent is too.
-            Fate::Waiting => self.wants_all |= self.asking.done() || !self.asking.is_full(),
-            Fate::Refused(offence) => {
-                effects.push(Effect::Penalise(offence));
-                effects.extend(self.bucket.take(REFUSED_FRAMES, now).map(Effect::Pause));
+            ObjectFate::New => {}
+            ObjectFate::Known => effects.extend(self.bucket.take(1.0, now).map(SessionEffect::Pause)),
+            // While the whole history is coming, the parent is coming too.
+            ObjectFate::Pending => self.needs_all |= self.sync.done() || !self.sync.is_full(),
+            ObjectFate::Refused(offence) => {
+                effects.push(SessionEffect::Penalise(offence));
+                effects.extend(self.bucket.take(REFUSED_FRAMES, now).map(SessionEffect::Pause));
             }
-            Fate::Lost => {
-                self.wants_all = true;
-                // No mark goes past what is lost, an earlier one neither: the next connection asks for all.
+            ObjectFate::Lost => {
+                self.needs_all = true;
+                // No mark may lie beyond the lost object, not even an earlier one: the next connection asks for
+                // everything.
                 let nothing = SyncMark { records: 0, controls: 0, tasks: 0, at: now, full: now, through: 0 };
-                effects.push(Effect::Remember(nothing));
-                self.base = Reached::default();
+                effects.push(SessionEffect::Remember(nothing));
+                self.reached_before = Reached::default();
             }
         }
     }
 
-    fn tick(&mut self, now: Instant, effects: &mut Vec<Effect>) {
+    fn tick(&mut self, now: Instant, effects: &mut Vec<SessionEffect>) {
         let since = |then: Instant| now.saturating_duration_since(then);
         if since(self.heard) >= SILENCE {
-            effects.push(Effect::End(Ended::TimedOut));
+            effects.push(SessionEffect::End(SessionEnd::TimedOut));
             return;
         }
-        if self.asking.give_up(now) {
-            tracing::debug!("a peer does not send its history to the end");
+        if self.sync.give_up(now) {
+            tracing::debug!("a legacy peer did not send its history to the end in time");
         }
-        if self.wants_all && self.asking.done() && since(self.asked_at) >= SYNC_AGAIN_AFTER {
+        if self.needs_all && self.sync.done() && since(self.sync_started) >= SYNC_AGAIN_AFTER {
             self.ask_for_all(now, effects);
         }
-        let in_turn = self.asking.done() && since(self.opened) >= OFFER_GRACE;
-        if in_turn && !self.peer_asked && !std::mem::replace(&mut self.informing, true) {
-            self.told_profiles = true;
-            effects.extend([Effect::Send(Order::Offer), Effect::Send(Order::Profiles)]);
+        let may_offer = self.sync.done() && since(self.opened) >= OFFER_GRACE;
+        if may_offer && !self.peer_asked && !std::mem::replace(&mut self.informed, true) {
+            self.profiles_sent = true;
+            effects.extend([Delivery::Offer, Delivery::Profiles].map(SessionEffect::Deliver));
         }
         if since(self.heard) >= PING_AFTER && since(self.pinged) >= PING_AFTER {
-            self.ping(Ping::Alive, now, effects);
+            self.ping(PingPurpose::Silence, now, effects);
         }
-        if let Some(through) = self.drained.filter(|through| self.informing && *through > self.confirmed)
+        if let Some(through) = self.drained.filter(|through| self.informed && *through > self.confirmed)
             && self.confirming.is_none_or(|at| since(at) >= CONFIRM_INTERVAL)
-            && self.asking.done()
+            && self.sync.done()
         {
             self.confirming = Some(now);
-            self.ping(Ping::Through(through), now, effects);
+            self.ping(PingPurpose::Confirm(through), now, effects);
         }
     }
 
-    fn ask_for_all(&mut self, now: Instant, effects: &mut Vec<Effect>) {
-        let (asking, requests) = Asking::start(Reached::default(), now);
-        (self.asking, self.asked_at, self.wants_all) = (asking, now, false);
-        effects.push(Effect::Unhear);
-        effects.extend(requests.into_iter().map(Effect::say));
+    fn ask_for_all(&mut self, now: Instant, effects: &mut Vec<SessionEffect>) {
+        let (sync, requests) = HistoryRequests::start(Reached::default(), now);
+        (self.sync, self.sync_started, self.needs_all) = (sync, now, false);
+        effects.push(SessionEffect::ForgetReceived);
+        effects.extend(requests.into_iter().map(SessionEffect::say));
     }
 
-    fn ping(&mut self, ping: Ping, now: Instant, effects: &mut Vec<Effect>) {
-        // A peer that answers no ping is silent, and closed for that; so no more are sent.
+    fn ping(&mut self, purpose: PingPurpose, now: Instant, effects: &mut Vec<SessionEffect>) {
+        // A peer that answers no ping gets no more of them. It is closed when it stays silent.
         if self.pings.len() < PINGS {
             self.pinged = now;
-            self.pings.push_back(ping);
-            effects.push(Effect::say(LegacyMessage::Ping));
+            self.pings.push_back(purpose);
+            effects.push(SessionEffect::say(LegacyMessage::Ping));
         }
     }
 }
 
-/// A day before what was reached.
+/// The times from which to ask: [`SYNC_OVERLAP`] before what was reached.
 fn overlapping(reached: Reached) -> Reached {
     let before = |timestamp: u64| timestamp.saturating_sub(SYNC_OVERLAP);
     Reached { records: before(reached.records), controls: before(reached.controls), tasks: before(reached.tasks) }

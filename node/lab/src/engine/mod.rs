@@ -1,24 +1,26 @@
-//! What research and verification share: the store, the ways in and out, the device and its
-//! lease, and the running of one experiment in a worker process.
+//! What research and verification share: handles to the store, the ingest service and the artifact source, and the
+//! device, on which one experiment runs at a time in a worker process.
 //!
-//! Every training of the node goes through [`Engine::train`], which holds the device's lease, so
-//! that two experiments never share a device and spoil each other's step count. Never here: what
-//! to try, or what to believe.
+//! Every training of the node goes through [`Engine::train`], which holds the permit of the device: two experiments on
+//! one device would spoil each other's step count. Never here: what to try, or what to believe.
 
+mod error;
 mod worker;
 
 use std::{collections::HashSet, ops::RangeInclusive, sync::Arc, time::Duration};
 
 use spore_base::{
+    backoff::Backoff,
     clock::Clock,
     fetch::{ARTIFACT_LIMIT, ArtifactSource},
     progress::{Purpose, RunProgress},
+    random,
     shutdown::{Shutdown, stopped},
 };
 use spore_ingest::{Disposition, IngestHandle, Origin, StoreEvent};
 use spore_protocol::{
-    Cid, HardwareClass, Identity, NodeId, Object, RecordId, Signed, SignedObject, TaskId, TaskManifest, Verified,
-    VerifiedObject, manifest::STARLARK_TRAIN_SCRIPT,
+    ArtifactType, Cid, HardwareClass, Identity, NodeId, Object, RecordId, Signed, SignedObject, TaskId, TaskManifest,
+    Verified, VerifiedObject,
 };
 use spore_storage::{Store, StoreError, TaskView};
 use spore_trainer::{
@@ -26,7 +28,8 @@ use spore_trainer::{
     device::{DeviceChoice, DeviceProfile},
     evaluate::EvalSpec,
     lang::Tunable,
-    worker::{DatasetSource, Failure, FailureKind, Job, Outcome, Supervisor, threads},
+    memory,
+    worker::{DatasetSource, FailureKind, RunResult, Script, Supervisor, TrainJob, threads},
 };
 use tokio::{
     sync::{Semaphore, broadcast, watch},
@@ -34,80 +37,55 @@ use tokio::{
 };
 use tracing::warn;
 
+pub use self::error::{Blame, EngineError};
 use self::worker::{cancellable, run_on};
 
-/// Main memory for a worker where the system does not tell how much there is.
+/// Bytes of main memory for a worker when the system does not report how much there is.
 const DEFAULT_MEMORY: u64 = 8 << 30;
 
-/// Seconds of training for which a node works on a task that nobody pinned: a stranger's task may
-/// ask for any time, and an hour is what a device may be lent for without being asked.
+/// Time budgets, in seconds, of tasks that a node works on unless its operator pinned another. An untrusted task may ask
+/// for any time; an hour is what a device is lent for without a question.
 const BUDGETS: RangeInclusive<u64> = 1..=3600;
 
-/// Longest wait before an object is handed over again.
+/// First wait before an object is submitted again, and the longest.
+const PUBLISH_WAIT_FIRST: Duration = Duration::from_secs(1);
 const PUBLISH_WAIT_MOST: Duration = Duration::from_secs(60);
-/// Waits after which an object is given up: 1, 2, 4 .. 32, then 60 seconds each, ten minutes in all.
-/// A disk that is full for longer needs a person.
-const PUBLISH_RETRIES: u32 = 15;
+/// Times that an object is submitted again before it is given up: seven to fourteen minutes with these waits. A disk
+/// that is full for longer needs a person.
+const PUBLISH_RETRIES: u32 = 19;
 
-/// What the node does with its device.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Role {
-    /// Experiments of its own, and spot checks of others'.
-    Research,
-    /// Re-runs of others' records only.
-    Verify,
-}
-
-/// What a person chose for this node.
+/// What the operator of this node chose.
 #[derive(Clone, Debug)]
-pub struct Settings {
-    /// The task to work on; none: the most active one that this node can run.
+pub struct EngineSettings {
+    /// The task to work on. None for the most active task that this node can run.
     pub pinned: watch::Receiver<Option<TaskId>>,
-    /// Share of others' records that are re-run, 0.0..=1.0.
+    /// Share of others' records that this node re-runs, 0.0..=1.0.
     pub verify_rate: f64,
-    /// Share of the processor to use, in percent.
+    /// Percent of the processor that training may use, 1..=100.
     pub resource: u32,
     pub device: DeviceChoice,
     /// Most bytes of main memory for a worker; see [`memory_limit`].
     pub memory_limit: u64,
 }
 
-/// Everything that research and verification work with. Shared by both.
+/// Everything that research and verification work with. Both share one engine.
 pub struct Engine {
     pub store: Store,
     pub ingest: IngestHandle,
     pub artifacts: Arc<dyn ArtifactSource>,
     pub identity: Identity,
-    /// What `settings.device` means on this machine.
+    /// The device that `settings.device` means on this machine.
     pub device: DeviceProfile,
     pub supervisor: Supervisor,
     pub clock: Clock,
-    pub settings: Settings,
+    pub settings: EngineSettings,
     pub events: broadcast::Sender<StoreEvent>,
     pub progress: watch::Sender<Option<RunProgress>>,
-    /// One permit: the device.
-    pub lease: Arc<Semaphore>,
+    /// One permit, which stands for the device.
+    pub permit: Arc<Semaphore>,
 }
 
-/// Why the node could not do what it was about to do. None of these is a script's fault.
-#[derive(Debug, thiserror::Error)]
-pub enum EngineError {
-    #[error(transparent)]
-    Store(#[from] StoreError),
-    #[error("artifact {cid} cannot be had: {reason}")]
-    Artifact { cid: Cid, reason: String },
-    #[error("task {} cannot be worked on here: {reason}", task.short())]
-    Task { task: TaskId, reason: String },
-    #[error("the object could not be published: {0}")]
-    Publish(String),
-    /// This machine's fault: the device, the disk.
-    #[error("this machine could not run the experiment: {0}")]
-    Machine(Failure),
-    #[error("the node is shutting down")]
-    Stopped,
-}
-
-/// By what a task's experiments are compared, with everything at hand to run one.
+/// The terms on which a task's experiments are compared, with everything that is needed to run one.
 #[derive(Clone, Debug)]
 pub struct Terms {
     pub task_id: TaskId,
@@ -126,24 +104,23 @@ pub struct Order<'a> {
     /// As in [`RunProgress::record`].
     pub record: Option<RecordId>,
     pub script: String,
-    /// Exactly this many steps, to repeat a recorded run.
+    /// The number of steps of a recorded run that is repeated. None to train for the time budget.
     pub steps: Option<u64>,
     pub description: String,
 }
 
-/// Whether this node, `us`, runs experiments of the task: its trainer can, and they take no longer
-/// than an hour, or a person asked for them by making the task here or pinning it.
+/// Whether the node `us` runs experiments of the task: its trainer can, and an experiment takes no longer than an hour
+/// unless the operator made or pinned the task.
 pub fn runnable(task: &TaskView, pinned: Option<TaskId>, us: NodeId) -> bool {
     task.manifest.as_ref().is_some_and(|m| {
-        m.artifact_type == STARLARK_TRAIN_SCRIPT
+        m.artifact_type.measures(&m.metric)
             && m.base_code_cid.is_some()
-            && m.metric == "val_bpb"
             && (pinned == Some(task.task_id) || m.created_by == us || BUDGETS.contains(&m.time_budget))
     })
 }
 
-/// The oldest of this node's own tasks that has no root yet: nobody else can publish that.
-fn rootless_own(tasks: &[TaskView], us: NodeId, fit: impl Fn(&TaskView) -> bool) -> Option<TaskId> {
+/// The oldest of this node's own tasks that has no root yet. Nobody else can publish that root.
+fn own_without_root(tasks: &[TaskView], us: NodeId, fit: impl Fn(&TaskView) -> bool) -> Option<TaskId> {
     let own = tasks.iter().filter(|t| t.root.is_none() && fit(t)).filter_map(|t| {
         let manifest = t.manifest.as_ref().filter(|m| m.created_by == us)?;
         Some((manifest.timestamp, t.task_id))
@@ -151,13 +128,7 @@ fn rootless_own(tasks: &[TaskView], us: NodeId, fit: impl Fn(&TaskView) -> bool)
     own.min().map(|(_, task)| task)
 }
 
-/// How long to wait before an object is handed over again that could not be stored, after so many
-/// such waits. None to give up.
-fn retry_after(attempt: u32) -> Option<Duration> {
-    (attempt < PUBLISH_RETRIES).then(|| Duration::from_secs(1 << attempt.min(6)).min(PUBLISH_WAIT_MOST))
-}
-
-/// The seed of every experiment of a task: with one seed, a re-run repeats the run.
+/// The seed of every experiment of a task. It is the same for all, so that a re-run repeats the run.
 pub fn task_seed(task: &TaskId) -> u64 {
     let digest = Cid::of(&[b"spore seed".as_slice(), task.as_bytes()].concat());
     digest.0.first_chunk::<8>().map_or(0, |bytes| u64::from_be_bytes(*bytes))
@@ -165,18 +136,7 @@ pub fn task_seed(task: &TaskId) -> u64 {
 
 /// Three quarters of the machine's main memory, times the share that the node may use.
 pub fn memory_limit(percent: u32) -> u64 {
-    let total = std::fs::read_to_string("/proc/meminfo").ok().and_then(|text| {
-        let kib: u64 = text
-            .lines()
-            .find_map(|line| line.strip_prefix("MemTotal:"))?
-            .trim()
-            .strip_suffix("kB")?
-            .trim()
-            .parse()
-            .ok()?;
-        Some(kib * 1024)
-    });
-    let usable = total.map_or(DEFAULT_MEMORY, |total| total / 4 * 3);
+    let usable = memory::total().map_or(DEFAULT_MEMORY, |total| total / 4 * 3);
     (usable / 100 * u64::from(percent.clamp(1, 100))).max(1 << 30)
 }
 
@@ -189,7 +149,7 @@ impl Engine {
         self.identity.node_id()
     }
 
-    /// The class in which this node's results compare.
+    /// The hardware class of this node's device.
     pub fn class(&self) -> HardwareClass {
         HardwareClass::of(&self.device.gpu_model)
     }
@@ -197,7 +157,7 @@ impl Engine {
     /// Reads the store on a blocking thread.
     ///
     /// # Errors
-    /// What the store says.
+    /// The store's error, or [`EngineError::Stopped`] at shutdown.
     pub async fn read<T: Send + 'static>(
         &self,
         read: impl FnOnce(&Store) -> Result<T, StoreError> + Send + 'static,
@@ -209,11 +169,11 @@ impl Engine {
         }
     }
 
-    /// The task to work on now: the pinned one, else an own one that waits for its root, else the
-    /// most active that has one. Those of `unfit` are left out, unless pinned.
+    /// The task to work on now: the pinned task, else an own task without a root, else the most active task with a
+    /// root. Tasks in `unfit` are left out, unless pinned.
     ///
     /// # Errors
-    /// What the store says.
+    /// The store's error.
     pub async fn chosen_task(&self, unfit: HashSet<TaskId>) -> Result<Option<TaskId>, EngineError> {
         let (pinned, us) = (*self.settings.pinned.borrow(), self.node_id());
         if pinned.is_some() {
@@ -221,7 +181,7 @@ impl Engine {
         }
         self.read(move |store| {
             let fit = |task: &TaskView| runnable(task, None, us) && !unfit.contains(&task.task_id);
-            match rootless_own(&store.tasks()?, us, fit) {
+            match own_without_root(&store.tasks()?, us, fit) {
                 Some(own) => Ok(Some(own)),
                 None => store.most_active_task_where(|task| task.root.is_some() && fit(task)),
             }
@@ -229,28 +189,31 @@ impl Engine {
         .await
     }
 
-    /// What a task's experiments need. Fetches what is missing.
+    /// The terms of a task. Fetches its evaluator and dataset when they are not here.
     ///
     /// # Errors
     /// [`EngineError::Task`] when this node cannot run the task, [`EngineError::Artifact`] when
-    /// its evaluator or dataset cannot be had now.
+    /// its evaluator or dataset cannot be fetched now.
     pub async fn terms(&self, task_id: TaskId) -> Result<Terms, EngineError> {
         let refuse = |reason: &str| EngineError::Task { task: task_id, reason: reason.to_owned() };
-        let view =
-            self.read(move |store| store.task(&task_id)).await?.ok_or_else(|| refuse("it is not known here yet"))?;
+        let view = self
+            .read(move |store| store.task(&task_id))
+            .await?
+            .ok_or_else(|| refuse("its manifest has not arrived yet"))?;
         let manifest = view.manifest.clone().ok_or_else(|| refuse("it has no manifest"))?;
         if !runnable(&view, *self.settings.pinned.borrow(), self.node_id()) {
             let reason = format!(
-                "its artifact type is {} with metric {} and {} s of training; this node runs {STARLARK_TRAIN_SCRIPT} with metric val_bpb, and more than {} s only where the task is pinned or its own",
+                "its artifact type is {}, its metric {}, its time budget {} s; this node runs {} with metric val_bpb, for more than {} s only when it made or pinned the task",
                 manifest.artifact_type,
                 manifest.metric,
                 manifest.time_budget,
+                ArtifactType::Starlark,
                 BUDGETS.end()
             );
             return Err(refuse(&reason));
         }
         let base_code = manifest.base_code_cid.ok_or_else(|| refuse("it names no base script"))?;
-        let evaluator: Cid = manifest.prepare_cid.parse().map_err(|_| refuse("its evaluator is no artifact"))?;
+        let evaluator: Cid = manifest.prepare_cid.parse().map_err(|_| refuse("its evaluator is not named by a CID"))?;
         let eval = EvalSpec::from_bytes(&self.artifact(evaluator, Some(manifest.created_by)).await?)
             .map_err(|error| refuse(&error.to_string()))?;
         let dataset = self.dataset(&manifest).await?;
@@ -258,12 +221,12 @@ impl Engine {
     }
 
     async fn dataset(&self, manifest: &Signed<TaskManifest>) -> Result<DatasetSource, EngineError> {
-        if manifest.dataset_cid == corpus::builtin_cid() {
+        if manifest.dataset_cid == corpus::BUILTIN_CID.to_string() {
             return Ok(DatasetSource::Builtin);
         }
         let task = manifest.id().into();
         let refuse = |reason: &str| EngineError::Task { task, reason: reason.to_owned() };
-        let cid: Cid = manifest.dataset_cid.parse().map_err(|_| refuse("its dataset is no artifact"))?;
+        let cid: Cid = manifest.dataset_cid.parse().map_err(|_| refuse("its dataset is not named by a CID"))?;
         if self.store.artifact_path(&cid).is_none() {
             self.fetch(cid, Some(manifest.created_by)).await?;
         }
@@ -271,14 +234,17 @@ impl Engine {
             .store
             .artifact_path(&cid)
             .ok_or_else(|| EngineError::Artifact { cid, reason: "it is not in the store".into() })?;
-        Ok(DatasetSource::File { path, cid: cid.to_string() })
+        Ok(DatasetSource::File { path, cid })
     }
 
-    /// A dataset that a worker could not use may be damaged on disk: then it is removed, and fetched
-    /// again for the next run.
-    pub(crate) async fn suspect(&self, dataset: &DatasetSource, error: EngineError) -> EngineError {
+    /// Checks a dataset that a worker could not use. A dataset that is damaged on disk is removed, and fetched again
+    /// for the next run.
+    pub(crate) async fn check_dataset(&self, dataset: &DatasetSource, error: EngineError) -> EngineError {
         let (EngineError::Machine(failure), DatasetSource::File { cid, .. }) = (&error, dataset) else { return error };
-        let Some(cid) = cid.parse().ok().filter(|_| failure.kind == FailureKind::Data) else { return error };
+        let cid = *cid;
+        if failure.kind != FailureKind::Data {
+            return error;
+        }
         match self.read(move |store: &Store| store.verify_artifact(&cid)).await {
             Ok(true) => error,
             Ok(false) => EngineError::Artifact { cid, reason: "it was damaged on disk".into() },
@@ -286,7 +252,7 @@ impl Engine {
         }
     }
 
-    /// An artifact's bytes, from the network if the store has it not.
+    /// The bytes of an artifact, fetched from the network when they are not in the store.
     ///
     /// # Errors
     /// [`EngineError::Artifact`] when no peer has it.
@@ -299,13 +265,13 @@ impl Engine {
         bytes.ok_or_else(|| EngineError::Artifact { cid, reason: "it is not in the store".into() })
     }
 
-    /// A script's text.
+    /// The text of a script.
     ///
     /// # Errors
-    /// As [`Engine::artifact`], or it is not UTF-8.
+    /// As [`Engine::artifact`]; also when the artifact is not UTF-8.
     pub async fn script(&self, cid: Cid, hint: Option<NodeId>) -> Result<String, EngineError> {
         let bytes = self.artifact(cid, hint).await?;
-        String::from_utf8(bytes).map_err(|_| EngineError::Artifact { cid, reason: "it is not a text".into() })
+        String::from_utf8(bytes).map_err(|_| EngineError::Artifact { cid, reason: "it is not UTF-8 text".into() })
     }
 
     async fn fetch(&self, cid: Cid, hint: Option<NodeId>) -> Result<(), EngineError> {
@@ -313,18 +279,18 @@ impl Engine {
         self.artifacts.fetch_within(cid, hint, ARTIFACT_LIMIT).await.map_err(|error| fail(error.to_string()))
     }
 
-    /// Signs an object and hands it to `ingest`, as any other. While the store cannot take it, the
-    /// same object is handed over again for about ten minutes: an experiment's work is in it.
+    /// Signs an object and submits it to the ingest service. While the store cannot take the object, it is submitted
+    /// again for about ten minutes, because the work of an experiment is in it.
     ///
     /// # Errors
-    /// [`EngineError::Publish`] when it is refused or cannot be stored.
+    /// [`EngineError::Publish`] when the object is refused or cannot be stored.
     pub async fn publish<T: Object>(&self, object: &T, shutdown: &mut Shutdown) -> Result<Verified<T>, EngineError>
     where
         VerifiedObject: From<Verified<T>>,
     {
         let verified = self.identity.sign(object).map_err(|reject| EngineError::Publish(reject.to_string()))?;
         let signed: SignedObject = VerifiedObject::from(verified.clone()).into_signed();
-        let mut attempt = 0;
+        let mut backoff = Backoff::new(PUBLISH_WAIT_FIRST, PUBLISH_WAIT_MOST);
         loop {
             let reason = match self.ingest.submit(Origin::Local, signed.clone()).await {
                 Ok(Disposition::Accepted | Disposition::Known | Disposition::Pending) => return Ok(verified),
@@ -332,43 +298,36 @@ impl Engine {
                 Ok(Disposition::Failed(reason)) => reason,
                 Err(_) => return Err(EngineError::Stopped),
             };
-            let Some(delay) = retry_after(attempt) else { return Err(EngineError::Publish(reason.to_string())) };
+            if backoff.failures() == PUBLISH_RETRIES {
+                return Err(EngineError::Publish(reason.to_string()));
+            }
+            let delay = backoff.next(random::number());
             warn!(%reason, retry_in = ?delay, "an object could not be stored");
             tokio::select! {
                 () = sleep(delay) => {}
                 () = stopped(shutdown) => return Err(EngineError::Stopped),
             }
-            attempt += 1;
         }
     }
 
-    /// What a script offers for change, found out by a worker process: the script may be a
-    /// stranger's.
+    /// The values that a script declares as tunable. A worker process traces the script, because the script may come
+    /// from an untrusted peer.
     ///
     /// # Errors
-    /// `Ok(Err(..))` tells what is wrong with the script, `Err(..)` what is wrong here.
-    pub async fn inspect(
-        &self,
-        script: &str,
-        shutdown: &mut Shutdown,
-    ) -> Result<Result<Vec<Tunable>, String>, EngineError> {
-        let (supervisor, script) = (self.supervisor.clone(), script.to_owned());
-        let result = cancellable(shutdown, move |cancel| supervisor.inspect(&script, cancel)).await?;
-        Ok(result.map_err(|failure| failure.reason))
+    /// [`EngineError::Script`] when the script does not trace, others when this machine fails.
+    pub async fn inspect(&self, script: &str, shutdown: &mut Shutdown) -> Result<Vec<Tunable>, EngineError> {
+        let (supervisor, script) = (self.supervisor.clone(), Script::Starlark(script.to_owned()));
+        cancellable(shutdown, move |cancel| supervisor.inspect(script, cancel)).await
     }
 
     /// Waits for the device and runs an experiment in a worker process.
     ///
     /// # Errors
-    /// `Ok(Err(..))` is the experiment's own failure, worth a crash record; `Err(..)` is this
-    /// machine's, or a shutdown.
-    pub async fn train(
-        &self,
-        order: Order<'_>,
-        shutdown: &mut Shutdown,
-    ) -> Result<Result<Outcome, Failure>, EngineError> {
-        let lease = tokio::select! {
-            lease = self.lease.acquire() => lease.map_err(|_| EngineError::Stopped)?,
+    /// [`EngineError::Script`] is the experiment's own failure, worth a crash record. Others are this machine's, or a
+    /// shutdown.
+    pub async fn train(&self, order: Order<'_>, shutdown: &mut Shutdown) -> Result<RunResult, EngineError> {
+        let permit = tokio::select! {
+            permit = self.permit.acquire() => permit.map_err(|_| EngineError::Stopped)?,
             () = stopped(shutdown) => return Err(EngineError::Stopped),
         };
         let job = self.job(&order);
@@ -386,16 +345,16 @@ impl Engine {
         let (supervisor, progress, device) = (self.supervisor.clone(), self.progress.clone(), self.device.clone());
         let result = cancellable(shutdown, move |cancel| run_on(&supervisor, &job, &device, &progress, cancel)).await;
         self.progress.send_replace(None);
-        drop(lease);
+        drop(permit);
         match result {
-            Err(error) => Err(self.suspect(&order.terms.dataset, error).await),
+            Err(error) => Err(self.check_dataset(&order.terms.dataset, error).await),
             done => done,
         }
     }
 
-    fn job(&self, order: &Order<'_>) -> Job {
-        Job {
-            script: order.script.clone(),
+    fn job(&self, order: &Order<'_>) -> TrainJob {
+        TrainJob {
+            script: Script::Starlark(order.script.clone()),
             dataset: order.terms.dataset.clone(),
             device: self.settings.device,
             seed: task_seed(&order.terms.task_id),

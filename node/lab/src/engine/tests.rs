@@ -1,28 +1,14 @@
 //! What the node shares between research and verification, without a device.
 
-use spore_protocol::{Goal, manifest::MANIFEST_VERSION};
+use spore_protocol::{Goal, fixtures};
 
 use super::*;
 
 /// A task of the identity with this seed, made at `timestamp`.
 fn task(seed: u8, timestamp: u64, time_budget: u64) -> TaskView {
-    let identity = Identity::from_seed(&[seed; 32]);
-    let manifest = TaskManifest {
-        name: "t".into(),
-        description: String::new(),
-        task_type: "ml_train".into(),
-        artifact_type: STARLARK_TRAIN_SCRIPT.into(),
-        metric: "val_bpb".into(),
-        goal: Goal::Minimize,
-        base_code_cid: Some(Cid([4; 32])),
-        prepare_cid: "p".into(),
-        dataset_cid: "d".into(),
-        time_budget,
-        created_by: identity.node_id(),
-        timestamp,
-        version: MANIFEST_VERSION,
-    };
-    let manifest = identity.sign(&manifest).unwrap().into_signed();
+    let identity = fixtures::identity(seed);
+    let manifest = TaskManifest { time_budget, timestamp, ..fixtures::manifest(&identity) };
+    let manifest = fixtures::sign(&identity, &manifest).into_signed();
     TaskView {
         task_id: manifest.id().into(),
         manifest: Some(manifest),
@@ -46,8 +32,8 @@ fn task(seed: u8, timestamp: u64, time_budget: u64) -> TaskView {
 }
 
 #[test]
-fn a_long_task_runs_only_where_it_was_made_or_is_pinned() {
-    let (us, maker) = (Identity::from_seed(&[2; 32]).node_id(), Identity::from_seed(&[1; 32]).node_id());
+fn long_task_runs_only_when_made_here_or_pinned() {
+    let (us, maker) = (fixtures::identity(2).node_id(), fixtures::identity(1).node_id());
     for (budget, unasked) in [(0, false), (1, true), (3600, true), (3601, false), (u64::MAX, false)] {
         let task = task(1, 5, budget);
         assert_eq!(runnable(&task, None, us), unasked, "{budget} s");
@@ -60,25 +46,26 @@ fn a_long_task_runs_only_where_it_was_made_or_is_pinned() {
 }
 
 #[test]
-fn the_oldest_own_task_without_a_root_is_found() {
-    let us = Identity::from_seed(&[1; 32]).node_id();
+fn oldest_own_task_without_a_root_is_found() {
+    let us = fixtures::identity(1).node_id();
     let rooted = TaskView { root: Some(RecordId([1; 32])), ..task(1, 1, 20) };
     let tasks = [rooted, task(2, 2, 20), task(1, 4, 20), task(1, 3, 20)];
-    assert_eq!(rootless_own(&tasks, us, |_| true), Some(tasks[3].task_id));
-    assert_eq!(rootless_own(&tasks, us, |t| t.task_id != tasks[3].task_id), Some(tasks[2].task_id));
-    assert_eq!(rootless_own(&tasks, us, |_| false), None);
+    assert_eq!(own_without_root(&tasks, us, |_| true), Some(tasks[3].task_id));
+    assert_eq!(own_without_root(&tasks, us, |t| t.task_id != tasks[3].task_id), Some(tasks[2].task_id));
+    assert_eq!(own_without_root(&tasks, us, |_| false), None);
 }
 
 #[test]
-fn a_failed_publication_is_tried_again_for_ten_minutes() {
-    let delays: Vec<u64> = (0..).map_while(retry_after).map(|delay| delay.as_secs()).collect();
-    assert_eq!(delays[..8], [1, 2, 4, 8, 16, 32, 60, 60]);
-    assert_eq!(delays.iter().sum::<u64>(), 603);
-    assert_eq!(retry_after(u32::MAX), None);
+fn object_that_cannot_be_stored_is_submitted_for_about_ten_minutes() {
+    for (random, least, most) in [(0, 400, 500), (1023, 850, 870)] {
+        let mut backoff = Backoff::new(PUBLISH_WAIT_FIRST, PUBLISH_WAIT_MOST);
+        let total: Duration = (0..PUBLISH_RETRIES).map(|_| backoff.next(random)).sum();
+        assert!((least..=most).contains(&total.as_secs()), "{total:?}");
+    }
 }
 
 #[test]
-fn a_tasks_seed_is_the_same_on_every_node() {
+fn task_seed_is_the_same_on_every_node() {
     // SHA-256("spore seed" followed by 32 zero bytes), the first eight bytes, big-endian.
     let digest = Cid::of(&[b"spore seed".as_slice(), &[0; 32]].concat()).to_string();
     assert_eq!(format!("{:016x}", task_seed(&TaskId([0; 32]))), digest[..16]);
@@ -86,7 +73,7 @@ fn a_tasks_seed_is_the_same_on_every_node() {
 }
 
 #[test]
-fn a_share_of_memory_is_smaller_than_all_of_it() {
+fn share_of_memory_is_smaller_than_all_of_it() {
     assert!(memory_limit(50) <= memory_limit(100));
     assert!(memory_limit(0) >= 1 << 30);
 }

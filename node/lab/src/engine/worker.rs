@@ -1,4 +1,4 @@
-//! A worker process at work: ended with the node, kept to its device, told of as it goes.
+//! Runs a worker process: ends it with the node, checks that it uses the right device, and reports its progress.
 
 use std::{
     sync::{
@@ -14,18 +14,18 @@ use spore_base::{
 };
 use spore_trainer::{
     device::DeviceProfile,
-    worker::{Event, Failure, FailureKind, Job, Outcome, Supervisor},
+    worker::{Failure, FailureKind, RunResult, Supervisor, TrainJob, WorkerEvent},
 };
 use tokio::sync::watch;
 
-use super::EngineError;
+use super::error::EngineError;
 
-/// Lets a worker process work on a blocking thread, and ends it when the node shuts down. The
-/// script's own failures are told apart from this machine's.
+/// Runs a worker process from a blocking thread, and ends the process when the node shuts down. A failure of the
+/// script becomes [`EngineError::Script`], any other failure [`EngineError::Machine`].
 pub(super) async fn cancellable<T: Send + 'static>(
     shutdown: &mut Shutdown,
     work: impl FnOnce(&AtomicBool) -> Result<T, Failure> + Send + 'static,
-) -> Result<Result<T, Failure>, EngineError> {
+) -> Result<T, EngineError> {
     let cancel = Arc::new(AtomicBool::new(false));
     let cancelled = cancel.clone();
     let mut worker = tokio::task::spawn_blocking(move || work(&cancelled));
@@ -37,24 +37,24 @@ pub(super) async fn cancellable<T: Send + 'static>(
         }
     };
     match result {
-        Ok(Ok(done)) => Ok(Ok(done)),
-        // Whatever ends a worker during a shutdown says nothing about the script.
+        Ok(Ok(done)) => Ok(done),
+        // A failure during a shutdown says nothing about the script.
         Ok(Err(_)) if *shutdown.borrow() => Err(EngineError::Stopped),
-        Ok(Err(failure)) if failure.blames_script() => Ok(Err(failure)),
+        Ok(Err(failure)) if failure.blames_script() => Err(EngineError::Script(failure)),
         Ok(Err(failure)) => Err(EngineError::Machine(failure)),
         Err(_) => Err(EngineError::Stopped),
     }
 }
 
-/// Runs a job, which is ended when it starts on another device than the one whose class its result
-/// would be signed under.
+/// Runs a job. The job is ended when it starts on another device than `device`, because its result would be signed
+/// under the class of `device`.
 pub(super) fn run_on(
     supervisor: &Supervisor,
-    job: &Job,
+    job: &TrainJob,
     device: &DeviceProfile,
     progress: &watch::Sender<Option<RunProgress>>,
     cancel: &AtomicBool,
-) -> Result<Outcome, Failure> {
+) -> Result<RunResult, Failure> {
     let mut other = None;
     let result = supervisor.run(job, cancel, |event| {
         if let Some(failure) = device_changed(device, event) {
@@ -66,10 +66,10 @@ pub(super) fn run_on(
     other.map_or(result, Err)
 }
 
-/// The failure of a run that starts on another device than `expected`. A driver's new version is no
-/// other device: results compare by its name.
-pub(super) fn device_changed(expected: &DeviceProfile, event: &Event) -> Option<Failure> {
-    let Event::Started { device, .. } = event else { return None };
+/// The failure of a run that starts on another device than `expected`. A new version of the driver is the same device:
+/// results compare by the device's name.
+pub(super) fn device_changed(expected: &DeviceProfile, event: &WorkerEvent) -> Option<Failure> {
+    let WorkerEvent::Started { device, .. } = event else { return None };
     let same = device.backend == expected.backend && device.gpu_model == expected.gpu_model;
     (!same).then(|| Failure {
         kind: FailureKind::Device,
@@ -80,12 +80,12 @@ pub(super) fn device_changed(expected: &DeviceProfile, event: &Event) -> Option<
     })
 }
 
-fn show(progress: &watch::Sender<Option<RunProgress>>, event: &Event) {
+fn show(progress: &watch::Sender<Option<RunProgress>>, event: &WorkerEvent) {
     progress.send_modify(|shown| {
         let Some(shown) = shown else { return };
         match event {
-            Event::Planned { steps } => shown.steps = *steps,
-            Event::Progress { step, steps, loss, elapsed_seconds } => {
+            WorkerEvent::Planned { steps } => shown.steps = *steps,
+            WorkerEvent::Progress { step, steps, loss, elapsed_seconds } => {
                 shown.step = *step;
                 shown.steps = *steps;
                 shown.loss = loss.is_finite().then_some(*loss);
@@ -107,7 +107,7 @@ mod tests {
     #[test]
     fn progress_follows_the_workers_events() {
         let (sender, shown) = watch::channel(None);
-        show(&sender, &Event::Planned { steps: 9 });
+        show(&sender, &WorkerEvent::Planned { steps: 9 });
         assert_eq!(*shown.borrow(), None, "nothing runs");
         let running = RunProgress {
             task_id: TaskId([0; 32]),
@@ -120,20 +120,21 @@ mod tests {
             description: String::new(),
         };
         sender.send_replace(Some(running));
-        show(&sender, &Event::Planned { steps: 9 });
-        show(&sender, &Event::Progress { step: 3, steps: 9, loss: f64::NAN, elapsed_seconds: 1.5 });
+        show(&sender, &WorkerEvent::Planned { steps: 9 });
+        show(&sender, &WorkerEvent::Progress { step: 3, steps: 9, loss: f64::NAN, elapsed_seconds: 1.5 });
         let shown = shown.borrow().clone().unwrap();
         assert_eq!((shown.step, shown.steps, shown.loss, shown.elapsed), (3, 9, None, Duration::from_millis(1500)));
     }
 
     #[test]
-    fn a_run_on_another_device_is_no_result_of_this_one() {
+    fn run_on_another_device_fails() {
         let device = |backend, model: &str, driver: &str| DeviceProfile {
             backend,
             gpu_model: model.into(),
             driver: driver.into(),
         };
-        let started = |device| Event::Started { device, num_params: 1, flops_per_step: 1, graph_hash: String::new() };
+        let started =
+            |device| WorkerEvent::Started { device, num_params: 1, flops_per_step: 1, graph_hash: String::new() };
         let here = device(Backend::Wgpu, "card", "Vulkan 1");
         assert_eq!(device_changed(&here, &started(here.clone())), None);
         assert_eq!(device_changed(&here, &started(device(Backend::Wgpu, "card", "Vulkan 2"))), None);
@@ -142,6 +143,6 @@ mod tests {
             assert_eq!(failure.kind, FailureKind::Device);
             assert!(!failure.blames_script(), "{failure}");
         }
-        assert_eq!(device_changed(&here, &Event::Planned { steps: 1 }), None);
+        assert_eq!(device_changed(&here, &WorkerEvent::Planned { steps: 1 }), None);
     }
 }

@@ -1,21 +1,19 @@
-//! Which record to build on: mostly the best, sometimes another, more so when progress stalls.
+//! Chooses the record to build on: mostly one of the best, sometimes another, and another more often when progress
+//! stalls.
 //!
-//! Pure: the task's records and a seed in, a parent out.
+//! Pure: takes the task's records and a seed, returns a parent.
 
-use rand_chacha::{
-    ChaCha8Rng,
-    rand_core::{Rng as _, SeedableRng as _},
-};
+use spore_base::random::{pick, seeded, unit};
 use spore_protocol::{Goal, HardwareClass, RecordId, Status, Verdict};
 use spore_storage::RecordSummary;
 
-/// Share of experiments that explore while there is progress (the seeds' 70 to 30).
+/// Share of experiments that explore while there is progress: 70 % exploit, 30 % explore.
 const EXPLORE: f64 = 0.3;
-/// The share to which it rises when nothing gets better any more.
+/// The share that explores when there is no progress for a long time.
 const EXPLORE_MOST: f64 = 0.7;
-/// Experiments without a new best after which the share has risen by half of what it may.
+/// Experiments without a new best after which the share is half-way between the two.
 const STALL_HALF: f64 = 20.0;
-/// How much less likely each next frontier record is than the one before it.
+/// The probability of each frontier record, relative to the next better one.
 const RANK_DECAY: f64 = 0.5;
 
 /// A record that may be built on.
@@ -24,7 +22,7 @@ pub struct Candidate {
     pub id: RecordId,
     pub metric: f64,
     pub timestamp: u64,
-    /// Records of the class that were built on it, whatever became of them.
+    /// Records of the class that were built on it, whatever their status.
     pub children: usize,
     pub on_frontier: bool,
 }
@@ -33,12 +31,11 @@ pub struct Candidate {
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Pick {
     pub parent: RecordId,
-    /// Chosen to explore, not because it is best.
+    /// The parent was chosen to explore, not because it is the best.
     pub explore: bool,
 }
 
-/// The records of a class that may be built on: keeps of the task's own tree whose result has not
-/// been refuted.
+/// The records of a class that may be built on: kept records of the task's own tree whose verdict is not rejected.
 pub fn candidates(class: &HardwareClass, records: &[RecordSummary]) -> Vec<Candidate> {
     let mut children = std::collections::HashMap::<RecordId, usize>::new();
     for parent in of_class(class, records).filter_map(|r| r.parent) {
@@ -56,8 +53,7 @@ pub fn candidates(class: &HardwareClass, records: &[RecordSummary]) -> Vec<Candi
         .collect()
 }
 
-/// Experiments of the class since the last that was better than all before it, in the order of
-/// `records`.
+/// The number of experiments of the class since the last new best, in the order of `records`.
 pub fn stalled(goal: Goal, class: &HardwareClass, records: &[RecordSummary]) -> usize {
     let (mut best, mut since) = (None, 0);
     for record in of_class(class, records) {
@@ -70,7 +66,7 @@ pub fn stalled(goal: Goal, class: &HardwareClass, records: &[RecordSummary]) -> 
     since
 }
 
-/// The share of experiments that explore after so many without progress.
+/// The share of experiments that explore after `stalled` experiments without a new best.
 pub fn explore_share(stalled: usize) -> f64 {
     let stalled = stalled as f64;
     EXPLORE + (EXPLORE_MOST - EXPLORE) * stalled / (stalled + STALL_HALF)
@@ -78,51 +74,31 @@ pub fn explore_share(stalled: usize) -> f64 {
 
 /// Chooses a parent. None when there is no candidate.
 ///
-/// To exploit: a frontier record, each next one in order of quality half as likely. To explore:
-/// any candidate, likelier the newer it is and the less has been built on it.
+/// Exploiting takes a frontier record; each one is half as likely as the next better one. Exploring takes any candidate;
+/// newer ones and ones with fewer children are more likely.
 pub fn choose(goal: Goal, candidates: &[Candidate], stalled: usize, seed: u64) -> Option<Pick> {
-    let mut rng = ChaCha8Rng::seed_from_u64(seed);
+    let mut rng = seeded(seed);
     let mut frontier: Vec<_> = candidates.iter().filter(|c| c.on_frontier).collect();
     frontier.sort_by(|a, b| goal.order(a.metric, b.metric).then(a.id.cmp(&b.id)));
     let explore = unit(&mut rng) < explore_share(stalled) || frontier.is_empty();
-    let chosen = if explore {
-        let mut newest: Vec<_> = candidates.iter().collect();
-        newest.sort_by_key(|c| (std::cmp::Reverse(c.timestamp), c.id));
-        let weights =
-            newest.iter().enumerate().map(|(age, c)| 1.0 / ((1 + age) as f64).sqrt() / (1 + c.children) as f64);
-        pick(&newest, weights.collect(), &mut rng)
-    } else {
-        let mut weight = 1.0 / RANK_DECAY;
-        let weights = frontier.iter().map(|_| {
-            weight *= RANK_DECAY;
-            weight
-        });
-        let weights = weights.collect();
-        pick(&frontier, weights, &mut rng)
+    let mut ranked: Vec<_> = if explore { candidates.iter().collect() } else { frontier };
+    if explore {
+        ranked.sort_by_key(|c| (std::cmp::Reverse(c.timestamp), c.id));
+    }
+    let ranked: Vec<_> = ranked.into_iter().enumerate().collect();
+    let weight = |(rank, candidate): &(usize, &Candidate)| {
+        if explore {
+            1.0 / ((1 + rank) as f64).sqrt() / (1 + candidate.children) as f64
+        } else {
+            RANK_DECAY.powi(i32::try_from(*rank).unwrap_or(i32::MAX))
+        }
     };
+    let chosen = pick(&ranked, weight, &mut rng).map(|(_, candidate)| candidate);
     chosen.map(|candidate| Pick { parent: candidate.id, explore })
 }
 
 fn of_class<'a>(class: &'a HardwareClass, records: &'a [RecordSummary]) -> impl Iterator<Item = &'a RecordSummary> {
     records.iter().filter(move |r| r.class == *class && !r.stray)
-}
-
-/// Uniform in 0.0..1.0.
-pub(super) fn unit(rng: &mut ChaCha8Rng) -> f64 {
-    // 53 bits are what a double holds.
-    (rng.next_u64() >> 11) as f64 / (1_u64 << 53) as f64
-}
-
-/// One of `items`, each as likely as its weight says.
-pub(super) fn pick<'a, T: ?Sized>(items: &[&'a T], weights: Vec<f64>, rng: &mut ChaCha8Rng) -> Option<&'a T> {
-    let mut left = unit(rng) * weights.iter().sum::<f64>();
-    for (item, weight) in items.iter().zip(&weights) {
-        left -= weight;
-        if left < 0.0 {
-            return Some(item);
-        }
-    }
-    items.last().copied()
 }
 
 #[cfg(test)]
@@ -145,7 +121,7 @@ mod tests {
     }
 
     #[test]
-    fn the_best_of_the_frontier_is_chosen_most() {
+    fn best_of_the_frontier_is_chosen_most() {
         let candidates = [candidate(1, 3.0, 5, false), candidate(2, 2.0, 0, true), candidate(3, 2.5, 0, true)];
         let (counts, explored) = draw(&candidates, 0);
         assert!((500..700).contains(&explored), "{explored} of 2000 explore");
@@ -165,14 +141,14 @@ mod tests {
     }
 
     #[test]
-    fn exploring_prefers_what_little_was_built_on() {
+    fn exploring_prefers_records_with_few_children() {
         let candidates = [candidate(1, 3.0, 0, false), candidate(2, 3.0, 40, false)];
         let (counts, _) = draw(&candidates, 0);
         assert!(counts[1] > 5 * counts[2], "{:?}", &counts[..3]);
     }
 
     #[test]
-    fn the_same_seed_chooses_alike_and_nothing_comes_of_nothing() {
+    fn same_seed_makes_the_same_choice_and_no_candidates_make_none() {
         let candidates = [candidate(1, 3.0, 0, true), candidate(2, 2.0, 0, true)];
         for seed in 0..50 {
             assert_eq!(choose(Goal::Minimize, &candidates, 3, seed), choose(Goal::Minimize, &candidates, 3, seed));

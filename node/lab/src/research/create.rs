@@ -1,13 +1,13 @@
-//! Making a new task: the base script is checked, the artifacts are stored, the manifest is signed.
+//! Makes a new task: checks the base script, stores the artifacts, signs the manifest.
 //!
-//! The root is not made here: the creator's research loop runs the base script and publishes it.
+//! The root is not made here: the research service of the creator runs the base script and publishes the root.
 
 use std::ops::RangeInclusive;
 
 use spore_ingest::{Disposition, IngestHandle, Origin};
 use spore_protocol::{
-    Cid, Goal, Identity, Reject, Signed, TaskManifest, Verified,
-    manifest::{MANIFEST_VERSION, STARLARK_TRAIN_SCRIPT},
+    ArtifactType, Cid, Goal, Identity, Reject, Signed, TaskManifest, Verified, artifact::starlark,
+    manifest::MANIFEST_VERSION,
 };
 use spore_storage::{Store, StoreError};
 use spore_trainer::{corpus, data, evaluate::EvalSpec, lang};
@@ -19,19 +19,19 @@ const MAX_NAME: usize = 80;
 /// Longest description, in characters: a page of text.
 const MAX_DESCRIPTION: usize = 2000;
 
-/// What a person says of a new task.
+/// A new task as a person describes it.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct TaskDraft {
     pub name: String,
     pub description: String,
     /// Such as `ml_train`.
     pub task_type: String,
-    pub artifact_type: String,
+    pub artifact_type: ArtifactType,
     pub metric: String,
     pub goal: Goal,
     /// The base script's text.
     pub base: String,
-    /// An artifact in the store; none: the built-in corpus.
+    /// The CID of an artifact in the store. None for the built-in corpus.
     pub dataset: Option<Cid>,
     /// Training time of each experiment, in seconds.
     pub time_budget: u64,
@@ -44,7 +44,7 @@ pub enum CreateError {
     Script(#[from] lang::ScriptError),
     #[error("the training time must be 1 to {MAX_BUDGET} seconds, not {0}")]
     Budget(u64),
-    #[error("this trainer runs {STARLARK_TRAIN_SCRIPT} with metric val_bpb and goal minimize; got {0}")]
+    #[error("this trainer runs {known} with metric val_bpb and goal minimize; got {0}", known = starlark::FORMAT.name)]
     Unsupported(String),
     #[error("dataset {0} is not in the store")]
     Dataset(Cid),
@@ -66,8 +66,8 @@ pub enum CreateError {
     Publish(String),
 }
 
-/// Bytes that a dataset may have, for `budget` seconds of training: its held-out part must be larger
-/// than what is evaluated of it.
+/// The sizes in bytes that a dataset may have for `budget` seconds of training: its held-out part must be larger than
+/// the part that is evaluated.
 pub fn dataset_sizes(budget: u64) -> RangeInclusive<u64> {
     let spec = EvalSpec::for_budget(budget);
     let least = (spec.eval_bytes / u64::from(spec.val_percent.max(1)) + 1) * 100;
@@ -96,7 +96,7 @@ pub async fn create_task(
     }
 }
 
-/// All but publishing: checks the draft, stores its artifacts, signs the manifest.
+/// Checks the draft, stores its artifacts and signs the manifest, without publishing it.
 ///
 /// # Errors
 /// [`CreateError`].
@@ -110,14 +110,15 @@ pub fn prepare(
     if !(1..=MAX_BUDGET).contains(&draft.time_budget) {
         return Err(CreateError::Budget(draft.time_budget));
     }
-    if draft.artifact_type != STARLARK_TRAIN_SCRIPT || draft.metric != "val_bpb" || draft.goal != Goal::Minimize {
+    let evaluated = draft.artifact_type.format().and_then(|format| format.evaluated);
+    if !evaluated.is_some_and(|evaluated| evaluated.metric == draft.metric && evaluated.goal == draft.goal) {
         return Err(CreateError::Unsupported(format!(
             "{} with metric {} and goal {}",
             draft.artifact_type, draft.metric, draft.goal
         )));
     }
     let dataset_cid = match draft.dataset {
-        None => corpus::builtin_cid().to_owned(),
+        None => corpus::BUILTIN_CID.to_string(),
         Some(cid) => {
             check_dataset(store, cid, draft.time_budget)?;
             cid.to_string()
@@ -158,8 +159,8 @@ fn check_texts(draft: &TaskDraft) -> Result<(), CreateError> {
 }
 
 fn check_dataset(store: &Store, cid: Cid, budget: u64) -> Result<(), CreateError> {
-    // Every trainer makes this one itself.
-    if cid.to_string() == corpus::builtin_cid() {
+    // Every trainer generates the built-in corpus itself.
+    if cid == corpus::BUILTIN_CID {
         return Ok(());
     }
     let size = store.artifact_size(&cid)?.ok_or(CreateError::Dataset(cid))?;
@@ -176,7 +177,7 @@ mod tests {
             name: "n".into(),
             description: String::new(),
             task_type: "ml_train".into(),
-            artifact_type: STARLARK_TRAIN_SCRIPT.into(),
+            artifact_type: ArtifactType::Starlark,
             metric: "val_bpb".into(),
             goal: Goal::Minimize,
             base: String::new(),
@@ -186,7 +187,7 @@ mod tests {
     }
 
     #[test]
-    fn the_least_dataset_holds_out_just_more_than_is_evaluated() {
+    fn smallest_dataset_holds_out_just_more_than_is_evaluated() {
         for budget in [1, 20, 300, MAX_BUDGET] {
             let (spec, least) = (EvalSpec::for_budget(budget), *dataset_sizes(budget).start());
             let held_out = |size: u64| size / 100 * u64::from(spec.val_percent);
@@ -195,7 +196,7 @@ mod tests {
     }
 
     #[test]
-    fn datasets_that_cannot_be_used_and_long_texts_are_refused() {
+    fn unusable_datasets_and_long_texts_are_refused() {
         let dir = tempfile::tempdir().unwrap();
         let store = Store::open(dir.path()).unwrap();
         let small = store.put_artifact(&[b'a'; 1000]).unwrap();

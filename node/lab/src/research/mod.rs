@@ -1,12 +1,9 @@
-//! Research: choose a record to build on, propose a change, run it, publish what came out.
+//! Research: chooses a record to build on, proposes a change, runs it and publishes the result.
 //!
-//! The way of an experiment: [`choice`] picks the parent, [`tuner`] or a language model ([`llm`])
-//! proposes a script, the engine trains it in a worker process, [`record`] makes a record of it,
-//! which goes through `ingest` as any other. [`create`] makes new tasks. Never here: running a
-//! script in this process, or believing a record's claims about itself.
+//! [`choice`] picks the parent, [`tuner`] or a language model ([`llm`]) proposes a script, the engine trains it in a
+//! worker process, and [`record`] makes a record of the result, which goes through the ingest service like any other.
+//! [`create`] makes new tasks. Never here: running a script in this process, or believing a record's own claims.
 
-#[cfg(feature = "trainer")]
-mod aside;
 pub mod choice;
 #[cfg(feature = "trainer")]
 pub mod create;
@@ -20,13 +17,13 @@ pub mod tuner;
 #[cfg(feature = "trainer")]
 pub use service::run;
 
-/// A script to try, and why.
+/// A script to try, with its reasons.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Proposal {
     pub script: String,
-    /// What is changed, for people.
+    /// The change, for people.
     pub description: String,
     pub hypothesis: String,
-    /// Who proposed it.
+    /// The name of the proposer.
     pub agent_model: String,
 }

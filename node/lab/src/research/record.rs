@@ -1,4 +1,4 @@
-//! Making a record out of what happened.
+//! Makes a record out of an experiment's result.
 //!
 //! Pure. Never here: publishing.
 
@@ -9,11 +9,11 @@ use spore_protocol::{
 
 use super::{Proposal, llm::answer::one_line};
 
-/// burn's version, as `torch_version` tells it; a test compares it with the lock file.
+/// The version of burn, for the field `torch_version`. A test compares it with the lock file.
 const BURN_VERSION: &str = "0.22.1";
 /// Lines of context in a diff.
 const DIFF_CONTEXT: usize = 3;
-/// Most characters of a crash's cause in a record.
+/// Most characters of the cause of a crash in a record.
 const MAX_CAUSE: usize = 300;
 
 /// The record that an experiment builds on.
@@ -23,7 +23,7 @@ pub struct Parent {
     pub depth: u64,
     pub metric: f64,
     pub class: HardwareClass,
-    /// Its metric has been rejected: nothing is to be compared with it.
+    /// The verdict on the record is rejected, so its metric is compared with nothing.
     pub refuted: bool,
     pub script: String,
 }
@@ -38,7 +38,7 @@ pub struct Measured {
     pub params: u64,
 }
 
-/// Who ran it, on what.
+/// Who ran an experiment, on which device.
 #[derive(Clone, Debug, PartialEq)]
 pub struct Runner {
     pub node_id: NodeId,
@@ -47,8 +47,8 @@ pub struct Runner {
     pub backend: &'static str,
 }
 
-/// Keep, if nothing that holds came before it in the class or it is strictly better than its parent
-/// there.
+/// The status of a result. It is kept when it is strictly better than its parent, or when the parent is of another class
+/// or refuted, or when there is no parent.
 pub fn judge(goal: Goal, class: &HardwareClass, parent: Option<&Parent>, result: Result<f64, &str>) -> Status {
     match (result, parent) {
         (Err(_), _) => Status::Crash,
@@ -61,7 +61,7 @@ pub fn judge(goal: Goal, class: &HardwareClass, parent: Option<&Parent>, result:
     }
 }
 
-/// The record of an experiment: `result` is its numbers, or the cause of its crash.
+/// The record of an experiment. `result` holds its numbers, or the cause of its crash.
 pub fn record(
     manifest: &Signed<TaskManifest>,
     parent: Option<&Parent>,
@@ -73,6 +73,7 @@ pub fn record(
     let class = HardwareClass::of(&runner.gpu_model);
     let status = judge(manifest.goal, &class, parent, result.map(|m| m.metric));
     let measured = result.unwrap_or(Measured { metric: 0.0, peak_memory: 0.0, steps: 0, params: 0 });
+    let file_name = manifest.artifact_type.format().map_or("script", |format| format.file_name);
     let description = match result {
         Ok(_) => proposal.description.clone(),
         Err(cause) => format!("{} | {}", proposal.description, one_line(cause, MAX_CAUSE)),
@@ -81,7 +82,7 @@ pub fn record(
         parent: parent.map(|p| p.id),
         depth: parent.map_or(0, |p| p.depth + 1),
         code_cid: Some(Cid::of(proposal.script.as_bytes())),
-        diff: parent.map(|p| unified_diff(&p.script, &proposal.script)).unwrap_or_default(),
+        diff: parent.map(|p| unified_diff(file_name, &p.script, &proposal.script)).unwrap_or_default(),
         dataset_cid: manifest.dataset_cid.clone(),
         prepare_cid: manifest.prepare_cid.clone(),
         time_budget: manifest.time_budget,
@@ -103,36 +104,24 @@ pub fn record(
     }
 }
 
-/// As `diff -u` writes it. Empty for equal texts.
-fn unified_diff(old: &str, new: &str) -> String {
+/// The difference between two texts in the form of `diff -u`. Empty for equal texts.
+fn unified_diff(file_name: &str, old: &str, new: &str) -> String {
     let diff = TextDiff::from_lines(old, new);
-    diff.unified_diff().context_radius(DIFF_CONTEXT).header("a/train.star", "b/train.star").to_string()
+    let (old, new) = (format!("a/{file_name}"), format!("b/{file_name}"));
+    diff.unified_diff().context_radius(DIFF_CONTEXT).header(&old, &new).to_string()
 }
 
 #[cfg(test)]
 mod tests {
-    use spore_protocol::{Identity, manifest::MANIFEST_VERSION};
+    use spore_protocol::fixtures;
 
     use super::*;
 
     fn manifest() -> Signed<TaskManifest> {
-        let identity = Identity::from_seed(&[1; 32]);
-        let manifest = TaskManifest {
-            name: "t".into(),
-            description: String::new(),
-            task_type: "ml_train".into(),
-            artifact_type: "starlark_train_script".into(),
-            metric: "val_bpb".into(),
-            goal: Goal::Minimize,
-            base_code_cid: None,
-            prepare_cid: "p".into(),
-            dataset_cid: "d".into(),
-            time_budget: 20,
-            created_by: identity.node_id(),
-            timestamp: 5,
-            version: MANIFEST_VERSION,
-        };
-        identity.sign(&manifest).unwrap().into_signed()
+        let identity = fixtures::identity(1);
+        let manifest =
+            TaskManifest { prepare_cid: "p".into(), dataset_cid: "d".into(), ..fixtures::manifest(&identity) };
+        fixtures::sign(&identity, &manifest).into_signed()
     }
 
     fn parent(class: &str) -> Parent {
@@ -164,7 +153,7 @@ mod tests {
     }
 
     #[test]
-    fn a_result_is_kept_only_if_strictly_better_than_its_parent_in_the_class() {
+    fn result_is_kept_only_if_strictly_better_than_its_parent_in_the_class() {
         let cpu = HardwareClass::of("CPU");
         let same = parent("CPU");
         let other = parent("H100");
@@ -180,7 +169,7 @@ mod tests {
     }
 
     #[test]
-    fn a_child_carries_the_diff_and_the_tasks_terms() {
+    fn child_carries_the_diff_and_the_tasks_terms() {
         let manifest = manifest();
         let record = record(&manifest, Some(&parent("CPU")), &proposal(), &runner(), Ok(measured(1.5)), 77);
         assert_eq!(record.diff, "--- a/train.star\n+++ b/train.star\n@@ -1,3 +1,3 @@\n a\n-b\n+B\n c\n");
@@ -192,7 +181,7 @@ mod tests {
     }
 
     #[test]
-    fn a_crash_carries_its_cause_and_no_numbers() {
+    fn crash_carries_its_cause_and_no_numbers() {
         let cause = format!("line 3: matmul\n{}", "x".repeat(1000));
         let record = record(&manifest(), Some(&parent("CPU")), &proposal(), &runner(), Err(&cause), 77);
         assert_eq!((record.status, record.val_bpb, record.num_steps), (Status::Crash, 0.0, 0));
@@ -201,7 +190,7 @@ mod tests {
     }
 
     #[test]
-    fn the_version_named_is_the_version_used() {
+    fn burn_version_is_the_one_in_the_lock_file() {
         let lock = include_str!("../../../../Cargo.lock");
         assert!(lock.contains(&format!("name = \"burn\"\nversion = \"{BURN_VERSION}\"")));
     }

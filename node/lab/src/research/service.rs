@@ -1,4 +1,4 @@
-//! The research loop: one experiment after the other until the node shuts down.
+//! Research: chooses a task and a parent, has a change proposed, runs it and publishes the record.
 
 mod propose;
 
@@ -6,10 +6,12 @@ use std::{
     borrow::Cow,
     collections::{HashMap, HashSet},
     sync::Arc,
-    time::Duration,
+    time::{Duration, Instant},
 };
 
 use spore_base::{
+    backoff::Backoff,
+    cooldown::Cooldown,
     progress::Purpose,
     shutdown::{Shutdown, stopped},
 };
@@ -20,103 +22,56 @@ use spore_trainer::{
     device::Backend,
     worker::{Failure, FailureKind},
 };
-use tokio::{
-    sync::broadcast,
-    time::{Instant, sleep},
-};
+use tokio::sync::broadcast;
 use tracing::{info, warn};
 
 use super::{
     Proposal,
-    aside::Aside,
     choice::{Pick, candidates, choose, stalled},
     llm::{Client, ProviderConfig},
     record::{Measured, Parent, Runner, record},
 };
-use crate::engine::{Engine, EngineError, Order, Terms};
+use crate::{
+    engine::{Blame, Engine, EngineError, Order, Terms},
+    work_loop::{self, Round, Rounds, event_or_deadline},
+};
 
-/// First delay after a failure; it doubles with each further one.
+/// First wait after a failure.
 const BACKOFF_FIRST: Duration = Duration::from_secs(1);
-/// Longest delay between failures.
+/// Longest wait between failures.
 const BACKOFF_MOST: Duration = Duration::from_secs(600);
-/// How long to wait for a task or a root before looking again.
-const LOOK_AGAIN: Duration = Duration::from_secs(5);
-/// Least time between two looks, so that a flood of news does not keep this loop busy.
-const LOOK_AT_MOST: Duration = Duration::from_secs(1);
-/// How long a task is left alone that cannot be worked on here, and a record that cannot be built
-/// on: what its objects say does not change, but this machine may.
-const UNFIT: Duration = Duration::from_secs(600);
-/// How long when an artifact is missing: a peer that has it may come.
-const UNFIT_ARTIFACT: Duration = Duration::from_secs(60);
+/// Longest wait for a store event before the next round.
+const NEWS_WAIT: Duration = Duration::from_secs(5);
+/// Cooldown of a task that cannot be worked on here, and of a record that cannot be built on: their objects never
+/// change, but this machine may.
+const UNFIT_COOLDOWN: Duration = Duration::from_secs(600);
+/// Cooldown when an artifact is missing: a peer that has it may come.
+const ARTIFACT_COOLDOWN: Duration = Duration::from_secs(60);
+/// Most tasks, and most records, on cooldown. At some fifty bytes each; an untrusted peer can make more.
+const COOLDOWNS: usize = 1024;
 /// Refused scripts that are remembered.
 const REFUSED: usize = 512;
 
-/// How a round ended.
-enum Round {
-    /// An experiment ran and its record is published.
-    Published(Status),
-    /// There is nothing to do yet, and why.
-    Nothing(Cow<'static, str>),
-    /// A task or a record is left alone for a while; another may do.
-    PassedOver,
-}
-
-/// Runs experiments until the node shuts down.
-/// Experiments are proposed by the language model `llm`, or by the built-in proposer when there is none.
-pub async fn run(engine: Arc<Engine>, llm: Option<ProviderConfig>, mut shutdown: Shutdown) {
+/// Runs experiments until the node shuts down. The language model `llm` proposes them, or the built-in proposer when
+/// there is none.
+pub async fn run(engine: Arc<Engine>, llm: Option<ProviderConfig>, shutdown: Shutdown) {
     let client = llm.and_then(|config| {
         info!(llm = ?config, "a language model proposes");
         Client::new(config).inspect_err(|error| warn!(%error, "the language model cannot be used")).ok()
     });
-    // Subscribed before the first look, so that nothing comes between a look and the wait after it.
+    // Subscribe before the first round: no event between a round and the wait after it is missed.
     let events = engine.events.subscribe();
-    let mut researcher = Researcher {
+    let researcher = Researcher {
         engine,
         client,
         events,
         rounds: 0,
         refused: HashSet::new(),
-        unfit: Aside::default(),
-        barren: Aside::default(),
+        unfit: Cooldown::new(COOLDOWNS),
+        barren: Cooldown::new(COOLDOWNS),
         hopeless: HashMap::new(),
     };
-    let (mut failures, mut said) = (0, Cow::Borrowed(""));
-    loop {
-        let delay = match researcher.round(&mut shutdown).await {
-            Ok(Round::Published(Status::Crash)) => {
-                failures += 1;
-                backoff(failures)
-            }
-            Ok(Round::Published(_)) => {
-                failures = 0;
-                Duration::ZERO
-            }
-            Ok(Round::Nothing(why)) => {
-                if why != said {
-                    info!("research waits: {why}");
-                    said = why;
-                }
-                researcher.wait_for_news(&mut shutdown).await;
-                LOOK_AT_MOST
-            }
-            Ok(Round::PassedOver) => LOOK_AT_MOST,
-            Err(EngineError::Stopped) => return,
-            Err(error) => {
-                failures += 1;
-                warn!(%error, retry_in = ?backoff(failures), "no experiment");
-                backoff(failures)
-            }
-        };
-        tokio::select! {
-            () = sleep(delay) => {}
-            () = stopped(&mut shutdown) => return,
-        }
-    }
-}
-
-/// The delay after so many failures in a row, at least 1.
-fn backoff(failures: u32) -> Duration {
-    BACKOFF_FIRST.saturating_mul(1 << (failures.saturating_sub(1)).min(16)).min(BACKOFF_MOST)
+    work_loop::run(researcher, Backoff::new(BACKOFF_FIRST, BACKOFF_MOST), shutdown).await;
 }
 
 struct Researcher {
@@ -127,40 +82,39 @@ struct Researcher {
     /// Scripts that the language refuses, so that they are not proposed again. Cleared when large.
     refused: HashSet<Cid>,
     /// Tasks that cannot be worked on now.
-    unfit: Aside<TaskId>,
+    unfit: Cooldown<TaskId>,
     /// Records that cannot be built on now.
-    barren: Aside<RecordId>,
-    /// Own tasks whose base script fails in every run, and how: left alone until the node restarts,
-    /// for a task's script never changes. As many as a person made, each at the cost of a run.
+    barren: Cooldown<RecordId>,
+    /// Own tasks whose base script fails in every run, with the failure. They are not tried again until the node
+    /// restarts, because a task's script never changes. Bounded by what a person makes: each costs a run.
     hopeless: HashMap<TaskId, String>,
 }
 
-/// Whether another run of the same script would fail alike.
+/// Whether another run of the same script would fail in the same way.
 fn repeats(kind: FailureKind) -> bool {
     matches!(kind, FailureKind::Script | FailureKind::Causality | FailureKind::Diverged)
 }
 
-/// For how long an error speaks against the task it came from. None when it is not the task's.
-fn unfit_for(error: &EngineError) -> Option<Duration> {
-    match error {
-        EngineError::Task { .. } => Some(UNFIT),
-        EngineError::Machine(failure) if failure.kind == FailureKind::Data => Some(UNFIT),
-        EngineError::Artifact { .. } => Some(UNFIT_ARTIFACT),
-        EngineError::Machine(_) | EngineError::Store(_) | EngineError::Publish(_) | EngineError::Stopped => None,
+/// How long a task is on cooldown after an error. None when the task is not to blame.
+fn task_cooldown(error: &EngineError) -> Option<Duration> {
+    match error.blame() {
+        Blame::Task | Blame::Dataset => Some(UNFIT_COOLDOWN),
+        Blame::Artifact => Some(ARTIFACT_COOLDOWN),
+        Blame::Script | Blame::Machine | Blame::Store | Blame::Shutdown => None,
     }
 }
 
-/// For how long an error speaks against the record that was to be built on. A machine's failure
-/// counts, too: inspecting a stranger's script may bring it about.
-fn barren_for(error: &EngineError) -> Option<Duration> {
-    match error {
-        EngineError::Machine(_) => Some(UNFIT),
-        error => unfit_for(error),
+/// How long a record that was to be built on is on cooldown after an error. A failure of this machine counts too:
+/// inspecting the script of an untrusted peer may have caused it.
+fn record_cooldown(error: &EngineError) -> Option<Duration> {
+    match error.blame() {
+        Blame::Machine | Blame::Script => Some(UNFIT_COOLDOWN),
+        _ => task_cooldown(error),
     }
 }
 
-/// What the store knows of the task at the beginning of a round.
-struct Scene {
+/// What the store holds of the task at the beginning of a round.
+struct TaskSnapshot {
     terms: Terms,
     goal: Goal,
     class: HardwareClass,
@@ -171,39 +125,53 @@ struct Scene {
     tried: HashSet<Cid>,
 }
 
-impl Researcher {
-    /// One experiment on the chosen task. A task that is not fit for one is left alone for a while,
-    /// unless it is pinned.
+impl Rounds for Researcher {
+    const NAME: &'static str = "research";
+
+    /// Runs one experiment on the chosen task. A task that cannot be worked on goes on cooldown, unless it is pinned.
     async fn round(&mut self, shutdown: &mut Shutdown) -> Result<Round, EngineError> {
         let hopeless: HashSet<TaskId> = self.hopeless.keys().copied().collect();
-        let mut unfit = self.unfit.at(Instant::now());
+        let mut unfit: HashSet<TaskId> = self.unfit.cooling(Instant::now());
         unfit.extend(&hopeless);
         let fit = self.engine.chosen_task(unfit).await?;
         let task = match fit {
             Some(task) => Some(task),
-            // Better an unfit one than none; an error then delays this loop.
+            // A task on cooldown is better than none: its error starts the backoff.
             None => self.engine.chosen_task(hopeless).await?,
         };
-        let Some(task) = task else { return Ok(Round::Nothing(self.without_task())) };
-        // A pinned one is chosen whatever is known of it.
+        let Some(task) = task else { return Ok(Round::Idle(self.no_task_reason())) };
+        // A pinned task is chosen even when it is hopeless.
         if let Some(reason) = self.hopeless.get(&task) {
-            return Ok(Round::Nothing(reason.clone().into()));
+            return Ok(Round::Idle(reason.clone().into()));
         }
         let result = self.work(task, shutdown).await;
         let pinned = *self.engine.settings.pinned.borrow() == Some(task);
         match result {
             Err(error) if fit.is_some() && !pinned => {
-                let Some(time) = unfit_for(&error) else { return Err(error) };
-                warn!(%error, task = %task.short(), leave_for = ?time, "the task is passed over");
-                self.unfit.put(task, Instant::now(), time);
+                let Some(time) = task_cooldown(&error) else { return Err(error) };
+                warn!(%error, task = %task.short(), cooldown = ?time, "the task cannot be worked on now");
+                self.unfit.put(task, Instant::now() + time);
                 Ok(Round::PassedOver)
             }
             result => result,
         }
     }
 
+    /// Waits for a change of the store or of the pinned task, at most [`NEWS_WAIT`].
+    async fn wait_for_news(&mut self, shutdown: &mut Shutdown) {
+        let mut pinned = self.engine.settings.pinned.clone();
+        let deadline = tokio::time::Instant::now() + NEWS_WAIT;
+        tokio::select! {
+            () = event_or_deadline(&mut self.events, deadline, |_| true) => {}
+            Ok(()) = pinned.changed() => {}
+            () = stopped(shutdown) => {}
+        }
+    }
+}
+
+impl Researcher {
     /// Why there is no task to work on.
-    fn without_task(&self) -> Cow<'static, str> {
+    fn no_task_reason(&self) -> Cow<'static, str> {
         match self.hopeless.values().min() {
             Some(reason) => reason.clone().into(),
             None => "no task that this node can run is known yet".into(),
@@ -211,56 +179,56 @@ impl Researcher {
     }
 
     async fn work(&mut self, task: TaskId, shutdown: &mut Shutdown) -> Result<Round, EngineError> {
-        let scene = self.scene(task).await?;
-        let Some(root) = scene.view.root else {
-            if scene.terms.manifest.created_by != self.engine.node_id() {
-                return Ok(Round::Nothing("the task's creator has not published its root yet".into()));
+        let snapshot = self.snapshot(task).await?;
+        let Some(root) = snapshot.view.root else {
+            if snapshot.terms.manifest.created_by != self.engine.node_id() {
+                return Ok(Round::Idle("the task's creator has not published its root yet".into()));
             }
-            let proposal = self.base(&scene.terms, "base script", "Everything else is compared with this.").await?;
-            return self.experiment(&scene.terms, None, proposal, shutdown).await;
+            let proposal = self.base(&snapshot.terms, "base script", "Everything else is compared with this.").await?;
+            return self.experiment(&snapshot.terms, None, proposal, shutdown).await;
         };
-        let candidates = candidates(&scene.class, &scene.records);
+        let candidates = candidates(&snapshot.class, &snapshot.records);
         if candidates.is_empty() {
-            return self.baseline(&scene, root, shutdown).await;
+            return self.baseline(&snapshot, root, shutdown).await;
         }
-        let barren = self.barren.at(Instant::now());
+        let barren = self.barren.cooling(Instant::now());
         let fertile: Vec<_> = candidates.iter().filter(|candidate| !barren.contains(&candidate.id)).cloned().collect();
         let choices = if fertile.is_empty() { &candidates } else { &fertile };
-        let stalled = stalled(scene.goal, &scene.class, &scene.records);
-        let Some(pick) = choose(scene.goal, choices, stalled, self.seed()) else {
-            return Ok(Round::Nothing("no record can be built on".into()));
+        let stalled = stalled(snapshot.goal, &snapshot.class, &snapshot.records);
+        let Some(pick) = choose(snapshot.goal, choices, stalled, self.seed()) else {
+            return Ok(Round::Idle("no record can be built on".into()));
         };
-        let (parent, proposal) = match self.next(&scene, pick, shutdown).await {
+        let (parent, proposal) = match self.next(&snapshot, pick, shutdown).await {
             Ok((parent, Some(proposal))) => (parent, proposal),
             Ok((_, None)) => {
                 let why = "nothing new was proposed: the script's tunables are exhausted, or it has none";
-                return Ok(Round::Nothing(why.into()));
+                return Ok(Round::Idle(why.into()));
             }
-            // As with tasks: where nothing else is left, an error is one.
+            // As with tasks: an error starts the backoff when every candidate is on cooldown.
             Err(error) if fertile.is_empty() => return Err(error),
             Err(error) => {
-                let Some(time) = barren_for(&error) else { return Err(error) };
-                warn!(%error, parent = %pick.parent.short(), leave_for = ?time, "a record cannot be built on");
-                self.barren.put(pick.parent, Instant::now(), time);
+                let Some(time) = record_cooldown(&error) else { return Err(error) };
+                warn!(%error, parent = %pick.parent.short(), cooldown = ?time, "a record cannot be built on now");
+                self.barren.put(pick.parent, Instant::now() + time);
                 return Ok(Round::PassedOver);
             }
         };
-        self.experiment(&scene.terms, Some(parent), proposal, shutdown).await
+        self.experiment(&snapshot.terms, Some(parent), proposal, shutdown).await
     }
 
     /// The picked parent with a proposal made out of it, if there is one.
     async fn next(
         &mut self,
-        scene: &Scene,
+        snapshot: &TaskSnapshot,
         pick: Pick,
         shutdown: &mut Shutdown,
     ) -> Result<(Parent, Option<Proposal>), EngineError> {
-        let parent = self.parent(scene, pick.parent).await?;
-        let proposal = self.propose(scene, &parent, pick.explore, shutdown).await?;
+        let parent = self.parent(snapshot, pick.parent).await?;
+        let proposal = self.propose(snapshot, &parent, pick.explore, shutdown).await?;
         Ok((parent, proposal))
     }
 
-    async fn scene(&mut self, task: TaskId) -> Result<Scene, EngineError> {
+    async fn snapshot(&mut self, task: TaskId) -> Result<TaskSnapshot, EngineError> {
         let terms = self.engine.terms(task).await?;
         let class = self.engine.class();
         let (view, records) =
@@ -272,25 +240,30 @@ impl Researcher {
         }
         let mut tried: HashSet<Cid> = records.iter().filter(|r| r.class == class).filter_map(|r| r.code_cid).collect();
         tried.extend(&self.refused);
-        Ok(Scene { goal: terms.manifest.goal, terms, class, view, records, tried })
+        Ok(TaskSnapshot { goal: terms.manifest.goal, terms, class, view, records, tried })
     }
 
     /// The first experiment in a class: the base script, unchanged.
-    async fn baseline(&mut self, scene: &Scene, root: RecordId, shutdown: &mut Shutdown) -> Result<Round, EngineError> {
+    async fn baseline(
+        &mut self,
+        snapshot: &TaskSnapshot,
+        root: RecordId,
+        shutdown: &mut Shutdown,
+    ) -> Result<Round, EngineError> {
         let us = self.engine.node_id();
-        let base = scene.terms.base_code;
+        let base = snapshot.terms.base_code;
         let crashed = |r: &RecordSummary| {
-            r.node_id == us && r.class == scene.class && r.code_cid == Some(base) && r.status == Status::Crash
+            r.node_id == us && r.class == snapshot.class && r.code_cid == Some(base) && r.status == Status::Crash
         };
-        if scene.records.iter().any(crashed) {
-            let reason = format!("its base script does not run on this device ({})", scene.class);
-            return Err(EngineError::Task { task: scene.terms.task_id, reason });
+        if snapshot.records.iter().any(crashed) {
+            let reason = format!("its base script does not run on this device ({})", snapshot.class);
+            return Err(EngineError::Task { task: snapshot.terms.task_id, reason });
         }
-        let parent = self.parent(scene, root).await?;
-        let description = format!("baseline on {}", scene.class);
+        let parent = self.parent(snapshot, root).await?;
+        let description = format!("baseline on {}", snapshot.class);
         let hypothesis = "The base script unchanged, for comparison within this hardware class.";
-        let proposal = self.base(&scene.terms, &description, hypothesis).await?;
-        self.experiment(&scene.terms, Some(parent), proposal, shutdown).await
+        let proposal = self.base(&snapshot.terms, &description, hypothesis).await?;
+        self.experiment(&snapshot.terms, Some(parent), proposal, shutdown).await
     }
 
     async fn base(&self, terms: &Terms, description: &str, hypothesis: &str) -> Result<Proposal, EngineError> {
@@ -303,13 +276,13 @@ impl Researcher {
         })
     }
 
-    async fn parent(&self, scene: &Scene, id: RecordId) -> Result<Parent, EngineError> {
+    async fn parent(&self, snapshot: &TaskSnapshot, id: RecordId) -> Result<Parent, EngineError> {
         let refuse = |reason: &str| EngineError::Task {
-            task: scene.terms.task_id,
+            task: snapshot.terms.task_id,
             reason: format!("record {}: {reason}", id.short()),
         };
         let summary =
-            scene.records.iter().find(|r| r.id == id).ok_or_else(|| refuse("not among the task's records"))?;
+            snapshot.records.iter().find(|r| r.id == id).ok_or_else(|| refuse("not among the task's records"))?;
         let code = summary.code_cid.ok_or_else(|| refuse("it names no script"))?;
         let script = self.engine.script(code, Some(summary.node_id)).await?;
         Ok(Parent {
@@ -331,7 +304,7 @@ impl Researcher {
         shutdown: &mut Shutdown,
     ) -> Result<Round, EngineError> {
         let script = proposal.script.clone();
-        // Before the record: whoever reads that may ask for the script at once.
+        // Store the script before the record: a peer that reads the record may ask for the script at once.
         self.engine.read(move |store| store.put_artifact(script.as_bytes())).await?;
         let order = Order {
             terms,
@@ -342,21 +315,24 @@ impl Researcher {
             description: proposal.description.clone(),
         };
         info!(task = %terms.task_id.short(), change = %proposal.description, "experiment begins");
-        let result = self.engine.train(order, shutdown).await?;
+        let result = match self.engine.train(order, shutdown).await {
+            Ok(outcome) => Ok(outcome),
+            Err(EngineError::Script(failure)) => Err(failure),
+            Err(error) => return Err(error),
+        };
         if parent.is_none()
             && let Err(failure) = &result
         {
-            return self.rootless(terms.task_id, failure);
+            return self.base_script_failed(terms.task_id, failure);
         }
         let published = self.publish(terms, parent.as_ref(), &proposal, result, shutdown).await?;
         let metric = published.val_bpb;
         info!(id = %published.id().short(), status = %published.status, metric, steps = published.num_steps, "experiment published");
-        Ok(Round::Published(published.status))
+        Ok(if published.status == Status::Crash { Round::Crashed } else { Round::Done })
     }
 
-    /// An own task's base script failed. No record tells of it: a root that crashed would be the
-    /// task's root for ever.
-    fn rootless(&mut self, task: TaskId, failure: &Failure) -> Result<Round, EngineError> {
+    /// The base script of an own task failed. No crash record is published: it would be the task's root for ever.
+    fn base_script_failed(&mut self, task: TaskId, failure: &Failure) -> Result<Round, EngineError> {
         if !repeats(failure.kind) {
             return Err(EngineError::Task { task, reason: format!("its base script does not run here: {failure}") });
         }
@@ -371,7 +347,7 @@ impl Researcher {
         terms: &Terms,
         parent: Option<&Parent>,
         proposal: &Proposal,
-        result: Result<spore_trainer::worker::Outcome, Failure>,
+        result: Result<spore_trainer::worker::RunResult, Failure>,
         shutdown: &mut Shutdown,
     ) -> Result<Verified<Record>, EngineError> {
         let device = &self.engine.device;
@@ -393,19 +369,7 @@ impl Researcher {
         self.engine.publish(&record, shutdown).await
     }
 
-    /// Waits until the store changes, or a while.
-    async fn wait_for_news(&mut self, shutdown: &mut Shutdown) {
-        let mut pinned = self.engine.settings.pinned.clone();
-        tokio::select! {
-            // Lagging means news, too.
-            Ok(_) | Err(broadcast::error::RecvError::Lagged(_)) = self.events.recv() => {}
-            Ok(()) = pinned.changed() => {}
-            () = sleep(LOOK_AGAIN) => {}
-            () = stopped(shutdown) => {}
-        }
-    }
-
-    /// A fresh seed for a choice: of the node, the time and a count, so that two nodes differ.
+    /// A fresh seed for a choice, out of the node, the time and the number of the round: two nodes choose differently.
     fn seed(&mut self) -> u64 {
         self.rounds += 1;
         let mut bytes = self.engine.node_id().0.to_vec();
@@ -420,30 +384,26 @@ mod tests {
     use super::*;
 
     #[test]
-    fn what_is_this_machines_fault_speaks_against_no_task() {
+    fn cooldown_follows_the_blame() {
         let failure = |kind| EngineError::Machine(Failure { kind, reason: String::new() });
         let artifact = EngineError::Artifact { cid: Cid([1; 32]), reason: String::new() };
         let task = EngineError::Task { task: TaskId([1; 32]), reason: String::new() };
         for error in [task, failure(FailureKind::Data)] {
-            assert_eq!((unfit_for(&error), barren_for(&error)), (Some(UNFIT), Some(UNFIT)), "{error}");
+            let cooldowns = (task_cooldown(&error), record_cooldown(&error));
+            assert_eq!(cooldowns, (Some(UNFIT_COOLDOWN), Some(UNFIT_COOLDOWN)), "{error}");
         }
-        assert_eq!((unfit_for(&artifact), barren_for(&artifact)), (Some(UNFIT_ARTIFACT), Some(UNFIT_ARTIFACT)));
+        let cooldowns = (task_cooldown(&artifact), record_cooldown(&artifact));
+        assert_eq!(cooldowns, (Some(ARTIFACT_COOLDOWN), Some(ARTIFACT_COOLDOWN)));
+        // A failure of this machine does not count against the task.
         let internal = failure(FailureKind::Internal);
-        assert_eq!((unfit_for(&internal), barren_for(&internal)), (None, Some(UNFIT)));
-        assert_eq!((unfit_for(&EngineError::Stopped), barren_for(&EngineError::Stopped)), (None, None));
+        assert_eq!((task_cooldown(&internal), record_cooldown(&internal)), (None, Some(UNFIT_COOLDOWN)));
+        assert_eq!((task_cooldown(&EngineError::Stopped), record_cooldown(&EngineError::Stopped)), (None, None));
     }
 
     #[test]
-    fn what_another_run_may_cure_does_not_end_a_task() {
+    fn failure_that_may_not_repeat_does_not_end_a_task() {
         use FailureKind::{Causality, Crashed, Deadline, Device, Diverged, Memory, Script};
         assert!([Script, Causality, Diverged].into_iter().all(repeats));
         assert!(![Deadline, Memory, Crashed, Device].into_iter().any(repeats));
-    }
-
-    #[test]
-    fn delays_double_and_end() {
-        assert_eq!(backoff(1), BACKOFF_FIRST);
-        assert_eq!(backoff(4), BACKOFF_FIRST * 8);
-        assert_eq!(backoff(u32::MAX), BACKOFF_MOST);
     }
 }

@@ -1,58 +1,56 @@
-//! The built-in proposer: changes one to three of the values that a script declares as tunable,
-//! guided by what earlier results of the class show.
+//! The built-in proposer: changes one to three of the values that a script declares as tunable, guided by earlier
+//! results of the class.
 //!
-//! The guide is the idea of a tree-structured Parzen estimator (Bergstra et al. 2011): of the
-//! earlier results, the better quarter and the rest each give a density over every tunable, and of
-//! many random changes the one is taken that moves furthest towards the first and away from the
-//! second. Earlier settings are read out of the scripts' texts without running them: a script that
-//! differs from the parent in nothing but tunable values shows these in place.
+//! The guide follows the tree-structured Parzen estimator (Bergstra et al. 2011): the better quarter of the earlier
+//! results and the rest each give a density over every tunable. Of many random changes, the tuner takes the one that
+//! moves furthest towards the first density and away from the second. The values of earlier experiments are read out
+//! of the text of their scripts, without running them: a script that differs from the parent only in tunable values
+//! shows these values in place.
 //!
-//! Pure: texts, numbers and a seed in, a script out.
+//! Pure: takes texts, numbers and a seed, returns a script.
 
 use std::collections::{BTreeMap, HashSet};
 
-use rand_chacha::{
-    ChaCha8Rng,
-    rand_core::{Rng as _, SeedableRng as _},
-};
+use rand::{Rng, RngExt as _};
+use spore_base::random::{seeded, unit};
 use spore_protocol::{Cid, Goal};
 use spore_trainer::lang::{Tunable, TuneKind, TuneValue, rewrite};
 
-use super::{Proposal, choice::unit};
+use super::Proposal;
 
-/// Who proposed, in records.
+/// The name of this proposer in records.
 pub const AGENT: &str = "spore-tuner/1";
 
 /// Share of results that count as good.
 const GOOD_SHARE: f64 = 0.25;
-/// Results without which there is nothing to be guided by.
+/// Fewest results that give a guide.
 const MIN_TRIALS: usize = 4;
-/// Random changes among which the guide chooses.
+/// Random changes that the guide chooses from.
 const DRAWS: usize = 48;
-/// Share of proposals that ignore the guide, so that no part of the space is closed for ever.
+/// Share of proposals that ignore the guide, so that every part of the space stays reachable.
 const UNGUIDED: f64 = 0.2;
 /// Width of the Parzen kernel, on the scale where a tunable's range is 0..1.
 const BANDWIDTH: f64 = 0.12;
 /// Step sizes on the same scale.
 const STEPS: [f64; 3] = [0.05, 0.15, 0.35];
-/// Significant digits of a proposed number: more only look precise.
+/// Significant digits of a proposed number. More digits would only look precise.
 const DIGITS: i32 = 2;
 
-type Settings = BTreeMap<String, TuneValue>;
+type TunedValues = BTreeMap<String, TuneValue>;
 
-/// Settings that were tried, and what came out.
+/// Values that were tried, with the result.
 #[derive(Clone, Debug, PartialEq)]
 pub struct Trial {
-    pub settings: Settings,
-    /// None after a crash.
+    pub settings: TunedValues,
+    /// None when the experiment crashed.
     pub metric: Option<f64>,
 }
 
-/// The settings of `other`, if it differs from `script` in nothing but the values of `tunables`.
-pub fn settings_of(script: &str, tunables: &[Tunable], other: &str) -> Option<Settings> {
+/// The values of the tunables in `other`. None when `other` differs from `script` in anything else.
+pub fn settings_of(script: &str, tunables: &[Tunable], other: &str) -> Option<TunedValues> {
     let mut ordered: Vec<_> = tunables.iter().collect();
     ordered.sort_by_key(|t| t.span.start);
-    let mut settings = Settings::new();
+    let mut settings = TunedValues::new();
     let (mut at, mut rest) = (0, other);
     for (i, tunable) in ordered.iter().enumerate() {
         rest = rest.strip_prefix(script.get(at..tunable.span.start)?)?;
@@ -67,8 +65,8 @@ pub fn settings_of(script: &str, tunables: &[Tunable], other: &str) -> Option<Se
     (rest == script.get(at..)?).then_some(settings)
 }
 
-/// A change of `script` that has not been tried. None when there is nothing to tune, or no new
-/// change was found.
+/// A change of `script` that has not been tried. None when the script has no tunables, or when no new change was
+/// found.
 pub fn propose(
     script: &str,
     tunables: &[Tunable],
@@ -77,9 +75,9 @@ pub fn propose(
     goal: Goal,
     seed: u64,
 ) -> Option<Proposal> {
-    let mut rng = ChaCha8Rng::seed_from_u64(seed);
+    let mut rng = seeded(seed);
     let guide = if unit(&mut rng) < UNGUIDED { None } else { Guide::learn(trials, goal) };
-    let mut best: Option<(f64, Settings, String)> = None;
+    let mut best: Option<(f64, TunedValues, String)> = None;
     for _ in 0..DRAWS {
         let changes = draw(tunables, guide.as_ref(), &mut rng);
         let Ok(text) = rewrite(script, tunables, &changes) else { continue };
@@ -107,21 +105,21 @@ pub fn propose(
     })
 }
 
-fn describe(tunables: &[Tunable], changes: &Settings) -> String {
+fn describe(tunables: &[Tunable], changes: &TunedValues) -> String {
     let changed =
         tunables.iter().filter_map(|t| changes.get(&t.name).map(|new| format!("{} {} -> {new}", t.name, t.value)));
     changed.collect::<Vec<_>>().join(", ")
 }
 
 /// One to three tunables set to other values.
-fn draw(tunables: &[Tunable], guide: Option<&Guide>, rng: &mut ChaCha8Rng) -> Settings {
+fn draw(tunables: &[Tunable], guide: Option<&Guide>, rng: &mut impl Rng) -> TunedValues {
     let wanted = match unit(rng) {
         share if share < 0.6 => 1,
         share if share < 0.9 => 2,
         _ => 3,
     };
-    let mut changes = Settings::new();
-    // A few more turns than changes: a draw may hit a tunable twice, or its present value.
+    let mut changes = TunedValues::new();
+    // More draws than changes: a draw may hit the same tunable twice, or its present value.
     for _ in 0..4 * wanted {
         if changes.len() == wanted {
             break;
@@ -137,7 +135,7 @@ fn draw(tunables: &[Tunable], guide: Option<&Guide>, rng: &mut ChaCha8Rng) -> Se
 }
 
 /// Another value near `from`.
-fn vary(tunable: &Tunable, from: &TuneValue, rng: &mut ChaCha8Rng) -> TuneValue {
+fn vary(tunable: &Tunable, from: &TuneValue, rng: &mut impl Rng) -> TuneValue {
     match &tunable.kind {
         TuneKind::Choice(choices) => choices.get(below(choices.len(), rng)).unwrap_or(&tunable.value).clone(),
         TuneKind::Range { min, max, integer, .. } => {
@@ -183,15 +181,15 @@ fn round(value: f64) -> f64 {
     text.parse().unwrap_or(value)
 }
 
-fn below(n: usize, rng: &mut ChaCha8Rng) -> usize {
-    // The high half of a product maps 64 random bits to 0..n.
-    ((u128::from(rng.next_u64()) * n as u128) >> 64) as usize
+/// A number in 0..n; 0 when `n` is 0.
+fn below(n: usize, rng: &mut impl Rng) -> usize {
+    if n == 0 { 0 } else { rng.random_range(0..n) }
 }
 
-/// What earlier results tell.
+/// Earlier results, split into good ones and the rest.
 struct Guide<'a> {
-    good: Vec<&'a Settings>,
-    rest: Vec<&'a Settings>,
+    good: Vec<&'a TunedValues>,
+    rest: Vec<&'a TunedValues>,
 }
 
 impl<'a> Guide<'a> {
@@ -209,13 +207,13 @@ impl<'a> Guide<'a> {
     }
 
     /// Half of the time, a good result's value to start from.
-    fn example(&self, name: &str, rng: &mut ChaCha8Rng) -> Option<&TuneValue> {
+    fn example(&self, name: &str, rng: &mut impl Rng) -> Option<&TuneValue> {
         let example = self.good.get(below(self.good.len(), rng))?;
         if unit(rng) < 0.5 { example.get(name) } else { None }
     }
 
-    /// How far the changes move towards what was good: the sum of log density ratios.
-    fn score(&self, tunables: &[Tunable], changes: &Settings) -> f64 {
+    /// How far the changes move towards the good results: the sum of log density ratios.
+    fn score(&self, tunables: &[Tunable], changes: &TunedValues) -> f64 {
         let changed = tunables.iter().filter_map(|t| changes.get(&t.name).map(|new| (t, new)));
         changed.map(|(t, new)| self.ratio(t, new) - self.ratio(t, &t.value)).sum()
     }
@@ -227,7 +225,7 @@ impl<'a> Guide<'a> {
 }
 
 /// A Parzen estimate with a flat prior that counts as one result.
-fn density(tunable: &Tunable, at: f64, results: &[&Settings]) -> f64 {
+fn density(tunable: &Tunable, at: f64, results: &[&TunedValues]) -> f64 {
     let seen: Vec<f64> =
         results.iter().filter_map(|s| s.get(&tunable.name).and_then(|v| position(&tunable.kind, v))).collect();
     let (prior, mass): (f64, f64) = match &tunable.kind {
@@ -337,7 +335,7 @@ mod tests {
     fn results_pull_proposals_towards_what_was_good() {
         // The metric is the distance of lr from 0.03, on a logarithmic scale.
         let trial = |lr: f64| Trial {
-            settings: Settings::from([
+            settings: TunedValues::from([
                 ("lr".into(), TuneValue::Float(lr)),
                 ("act".into(), TuneValue::Text("relu".into())),
                 ("width".into(), TuneValue::Integer(64)),
@@ -358,8 +356,8 @@ mod tests {
     }
 
     #[test]
-    fn a_search_led_by_the_tuner_beats_a_blind_one() {
-        let loss = |s: &Settings| {
+    fn search_led_by_the_tuner_beats_a_blind_one() {
+        let loss = |s: &TunedValues| {
             let lr = (s["lr"].number().unwrap() / 0.02).ln().powi(2);
             let width = ((s["width"].number().unwrap() - 200.0) / 100.0).powi(2);
             lr + width + f64::from(u8::from(s["act"] == TuneValue::Text("relu".into())))

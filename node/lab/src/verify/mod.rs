@@ -1,8 +1,8 @@
-//! Verification: re-run what others published, and sign what came out.
+//! Verification: re-runs records that others published, and signs the measurements.
 //!
-//! [`policy`] decides, without I/O, which record is worth a re-run, what two runs prove, and who
-//! answers a challenge; [`service`] reads the store, trains and publishes. A verdict is never
-//! decided here: `protocol::verdict` computes it out of everybody's measurements.
+//! [`policy`] decides, without I/O, which record is worth a re-run, what two runs prove, and who answers a challenge.
+//! [`service`] reads the store, trains and publishes. Never here: the verdict itself, which `protocol::verdict` computes
+//! out of all measurements.
 
 pub mod policy;
 #[cfg(feature = "trainer")]

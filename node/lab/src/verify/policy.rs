@@ -1,32 +1,27 @@
-//! What to re-run, what the runs prove, and who answers a challenge.
+//! Which record to re-run, what the runs prove, and who answers a challenge.
 //!
-//! Pure: records, verdicts and the time in, a decision out.
-
-use std::collections::{HashMap, HashSet, VecDeque};
+//! Pure: takes records, verdicts and the time, returns a decision.
 
 use sha2::{Digest as _, Sha256};
 use spore_protocol::{
     HardwareClass, NodeId, RecordId, Status,
     control::ClosedDispute,
-    verdict::{Dispute, Judgement, RESPONSES, Subject, Verdict, assigned},
+    verdict::{Assessment, ChallengerStep, Dispute, RESPONSES, Subject, Verdict, assigned, challenger_step},
 };
 use spore_storage::RecordSummary;
 
-/// How long assigned verifiers may stay silent before the next one stands in, as a multiple of the
-/// task's training time: a run takes up to four budgets on a slow machine.
+/// Time budgets for which an assigned verifier may stay silent before the next one stands in. A run takes up to four
+/// budgets on a slow machine.
 const SILENCE_BUDGETS: u64 = 6;
-/// The least such time in seconds, for short budgets: starting and evaluating take time, too.
+/// The shortest such time in seconds, for short budgets: starting and evaluating take time too.
 const SILENCE_LEAST: u64 = 120;
-/// Most seconds of training that a silence is counted by: a record states its budget itself, and
-/// nobody should wait longer than for a day's training.
+/// The largest time budget in seconds that counts: the publisher states the budget, and nobody should wait for more
+/// than a day of training.
 const SILENCE_MOST_BUDGET: u64 = 86_400;
-/// Silences after which a challenger with some, but fewer than three, responses closes its
-/// dispute itself.
+/// Such times after which a challenger with one or two responses closes its dispute itself.
 const CLOSE_AFTER: u64 = 10;
-/// Records remembered as not worth another try. At 32 bytes each.
-const SKIPPED: usize = 4096;
 
-/// Who verifies, and how much.
+/// The node that verifies, its class, and how much it verifies.
 #[derive(Clone, Debug)]
 pub struct Policy {
     pub node: NodeId,
@@ -35,25 +30,25 @@ pub struct Policy {
     pub rate: f64,
 }
 
-/// What to do next.
+/// The next thing to do.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Work {
-    /// Re-run a record and tell whether its result holds.
+pub enum Assignment {
+    /// Re-run a record and publish whether its result holds.
     Check(RecordId),
-    /// Re-run a challenged record and tell what came out.
+    /// Re-run a challenged record and publish the measurement.
     Respond { record: RecordId, challenger: NodeId },
 }
 
-/// A dispute that is open.
+/// An open dispute about a record.
 #[derive(Clone, Debug)]
-pub struct Open {
+pub struct OpenDispute {
     pub record: RecordSummary,
     pub dispute: Dispute,
     /// Nodes that published in the record's class before the challenge.
     pub published_before: Vec<NodeId>,
 }
 
-/// What one or two runs prove.
+/// The conclusion from one or two runs.
 #[derive(Clone, Copy, Debug, PartialEq)]
 pub enum Ruling {
     /// This measurement confirms the record.
@@ -67,7 +62,7 @@ pub enum Ruling {
 }
 
 impl Policy {
-    /// Whether a record is worth a re-run by this node, if it is not a dispute.
+    /// Whether this node re-runs a record that is not disputed.
     pub fn wants(&self, record: &RecordSummary) -> bool {
         self.can_measure(record) && sampled(&record.id, &self.node, self.rate)
     }
@@ -81,30 +76,30 @@ impl Policy {
             && record.num_steps > 0
     }
 
-    /// Chooses: disputes that are this node's to answer first, then records without a verdict, then
-    /// others; among equals the first of `records`; `done` tells what this node
-    /// has measured already or cannot run.
+    /// Chooses what to do next: first disputes that this node has to answer, then records without a verdict, then other
+    /// records, each in the order of `records`. `done` returns whether this node has measured a record already or
+    /// cannot run it.
     pub fn next(
         &self,
         records: &[RecordSummary],
-        disputes: &[Open],
+        disputes: &[OpenDispute],
         now: u64,
         done: impl Fn(&RecordId) -> bool,
-    ) -> Option<Work> {
+    ) -> Option<Assignment> {
         let respond = disputes.iter().find(|open| self.answers(open, now) && !done(&open.record.id));
         if let Some(open) = respond {
-            return Some(Work::Respond { record: open.record.id, challenger: open.dispute.challenger });
+            return Some(Assignment::Respond { record: open.record.id, challenger: open.dispute.challenger });
         }
-        // A dispute has its own rules for who answers.
+        // Who answers a dispute is decided by other rules.
         let open = |r: &RecordSummary| r.verdict == Verdict::Disputed;
         let wanted = |r: &&RecordSummary| !open(r) && !r.stray && self.wants(r) && !done(&r.id);
         let unverified = records.iter().filter(|r| r.verdict == Verdict::Unverified).find(wanted);
-        unverified.or_else(|| records.iter().find(wanted)).map(|r| Work::Check(r.id))
+        unverified.or_else(|| records.iter().find(wanted)).map(|r| Assignment::Check(r.id))
     }
 
-    /// Whether it is this node's turn to answer a challenge: at once for the assigned, later for
-    /// each of those that stand in, last for nodes that never published in the class.
-    pub(super) fn answers(&self, open: &Open, now: u64) -> bool {
+    /// Whether this node has to answer a challenge now. Assigned verifiers answer at once, stand-ins one after the other
+    /// later, nodes that never published in the class last.
+    pub(super) fn answers(&self, open: &OpenDispute, now: u64) -> bool {
         let record = &open.record;
         if !self.can_measure(record) || open.dispute.challenger == self.node {
             return false;
@@ -112,19 +107,19 @@ impl Policy {
         let ranked = assigned(&subject(record), open.dispute.challenger, open.published_before.iter().copied());
         let rank = ranked.iter().position(|node| *node == self.node).unwrap_or(ranked.len().max(RESPONSES));
         let turns = (rank + 1).saturating_sub(RESPONSES) as u64;
-        // Where fewer verifiers are assigned than a verdict needs, nobody has to be waited for.
+        // When fewer verifiers are assigned than a verdict needs, nobody waits for another.
         let turns = if ranked.len() < RESPONSES { 0 } else { turns };
         let opened = open.dispute.opened.0.min(now);
         now - opened >= turns.saturating_mul(silence(record.time_budget))
     }
 }
 
-/// Seconds that a verifier's turn to answer lasts.
+/// Seconds that a verifier has to answer.
 fn silence(time_budget: u64) -> u64 {
     time_budget.min(SILENCE_MOST_BUDGET).saturating_mul(SILENCE_BUDGETS).max(SILENCE_LEAST)
 }
 
-/// The record as verdicts see it.
+/// The record in the form that verdicts are computed from.
 pub fn subject(record: &RecordSummary) -> Subject {
     Subject {
         id: record.id,
@@ -135,16 +130,16 @@ pub fn subject(record: &RecordSummary) -> Subject {
     }
 }
 
-/// Whether a record is in the share `rate` that this node re-runs: a stable coin for each pair.
+/// Whether a record is in the share `rate` that this node re-runs. A hash of record and node decides, always alike.
 fn sampled(record: &RecordId, node: &NodeId, rate: f64) -> bool {
     let digest: [u8; 32] =
         Sha256::new().chain_update(record.as_bytes()).chain_update(node.as_bytes()).finalize().into();
     let coin = digest.first_chunk::<8>().map_or(0, |bytes| u64::from_be_bytes(*bytes));
-    // In 0.0..1.0, so that a rate of 1 takes all and a rate of 0 none.
+    // The coin is in 0.0..1.0: a rate of 1 takes all records, a rate of 0 none.
     ((coin >> 11) as f64 / (1_u64 << 53) as f64) < rate
 }
 
-/// Rules on a check after its first run, or after its second.
+/// The conclusion after the first run, or after the second.
 pub fn rule(claimed: f64, tolerance: f64, first: f64, second: Option<f64>) -> Ruling {
     let near = |a: f64, b: f64| (a - b).abs() <= tolerance;
     match second {
@@ -157,74 +152,26 @@ pub fn rule(claimed: f64, tolerance: f64, first: f64, second: Option<f64>) -> Ru
 }
 
 /// The challenger of an open dispute, if `node` may answer it.
-pub fn to_answer(judgement: &Judgement, node: NodeId) -> Option<NodeId> {
+pub fn to_answer(judgement: &Assessment, node: NodeId) -> Option<NodeId> {
     let open = judgement.dispute.as_ref().filter(|dispute| dispute.ground_truth.is_none());
     open.map(|dispute| dispute.challenger).filter(|challenger| *challenger != node)
 }
 
-/// The `dispute` event by which `node` closes its own challenge, when it is time: the verdict is
-/// settled by responses, or too few came for too long. None otherwise, and where it has closed it.
+/// The `dispute` event by which `node` closes its own challenge. None while responses may still come, and after the node
+/// has closed the challenge.
 pub fn closing(
     record: &RecordSummary,
-    judgement: &Judgement,
+    judgement: &Assessment,
     node: NodeId,
     closed_already: bool,
     now: u64,
 ) -> Option<ClosedDispute> {
     let dispute = judgement.dispute.as_ref().filter(|d| d.challenger == node && !closed_already)?;
     let waited = now.saturating_sub(dispute.opened.0);
-    let late = !dispute.responses.is_empty() && waited > silence(record.time_budget).saturating_mul(CLOSE_AFTER);
-    if dispute.ground_truth.is_none() && !late {
-        return None;
-    }
-    let tolerance = record.class.tolerance();
-    let truth = dispute.ground_truth.unwrap_or_else(|| {
-        let mut values = vec![record.metric, dispute.challenger_value];
-        values.extend(dispute.responses.iter().map(|(_, value)| *value));
-        spore_protocol::verdict::median(&mut values)
-    });
-    let upheld = (record.metric - truth).abs() <= tolerance;
-    let (winners, losers) = dispute
-        .responses
-        .iter()
-        .partition::<Vec<_>, _>(|(_, value)| ((value - record.metric).abs() <= tolerance) == upheld);
-    let nodes = |side: Vec<(NodeId, f64)>| side.into_iter().map(|(node, _)| node).collect();
-    Some(ClosedDispute {
-        experiment_id: record.id,
-        task_id: Some(record.task_id),
-        publisher: record.node_id,
-        challenger: node,
-        challenger_value: dispute.challenger_value,
-        upheld,
-        ground_truth: truth,
-        winners: nodes(winners),
-        losers: nodes(losers),
-    })
-}
-
-/// Records that this node has given up on or must leave for a while. Bounded; forgets the oldest.
-#[derive(Debug, Default)]
-pub struct Skipped {
-    until: HashMap<RecordId, u64>,
-    order: VecDeque<RecordId>,
-}
-
-impl Skipped {
-    /// Leaves a record alone until a time in Unix seconds; `u64::MAX` for ever.
-    pub fn until(&mut self, record: RecordId, time: u64) {
-        if self.until.insert(record, time).is_none() {
-            self.order.push_back(record);
-        }
-        while self.order.len() > SKIPPED {
-            if let Some(oldest) = self.order.pop_front() {
-                self.until.remove(&oldest);
-            }
-        }
-    }
-
-    /// The records to leave alone now.
-    pub fn now(&self, now: u64) -> HashSet<RecordId> {
-        self.until.iter().filter(|(_, until)| now < **until).map(|(id, _)| *id).collect()
+    let late = waited > silence(record.time_budget).saturating_mul(CLOSE_AFTER);
+    match challenger_step(&subject(record), record.task_id, dispute, late) {
+        ChallengerStep::Wait => None,
+        ChallengerStep::Close(closed) => Some(closed),
     }
 }
 

@@ -1,123 +1,118 @@
-//! The verification loop: asks the policy what to re-run, trains, signs what came out.
+//! Verification: asks the policy which record to re-run, trains, and signs the measurement.
 
 use std::{cmp::Reverse, collections::HashSet, sync::Arc, time::Duration};
 
 use spore_base::{
+    backoff::Backoff,
+    cooldown::Cooldown,
+    mode::Mode,
     progress::Purpose,
     shutdown::{Shutdown, stopped},
 };
 use spore_ingest::StoreEvent;
 use spore_protocol::{ControlBody, ControlEvent, NodeId, RecordId, TaskId, control::Rerun, verdict::Verdict};
 use spore_storage::{RecordSummary, Scope, Store, StoreError};
-use spore_trainer::worker::FailureKind;
-use tokio::{
-    sync::broadcast::{self, error::RecvError},
-    time::{Instant, sleep, sleep_until},
-};
+use tokio::{sync::broadcast, time::Instant};
 use tracing::{debug, info, warn};
 
-use super::policy::{Open, Policy, Ruling, Skipped, Work, closing, rule, to_answer};
-use crate::engine::{Engine, EngineError, Order, Role};
+use super::policy::{Assignment, OpenDispute, Policy, Ruling, closing, rule, to_answer};
+use crate::{
+    engine::{Blame, Engine, EngineError, Order},
+    work_loop::{self, Round, Rounds, event_or_deadline},
+};
 
-/// Newest records that are looked at: older ones have had their chance.
+/// Newest records among which the policy chooses.
 const WINDOW: usize = 512;
-/// Frontier records that are looked at in all tasks together, at least one of each: a publisher
-/// dates its records itself, so an old date must not hide what others build on.
+/// Frontier records of all tasks together among which the policy chooses, at least one of each task. A publisher dates
+/// its own records, so an old date must not hide a record that others build on.
 const FRONTIERS: usize = 1024;
-/// Open disputes to choose from: one is answered at a time.
+/// Open disputes to choose from. One is answered at a time.
 const DISPUTES: usize = 64;
-/// How long to wait for news before looking again: a stand-in's turn may have come.
-const LOOK_AGAIN: Duration = Duration::from_secs(20);
-/// Least time between two looks, so that a flood of records does not keep this loop busy.
-const LOOK_AT_MOST: Duration = Duration::from_secs(1);
-/// Seconds for which a record is left alone whose artifacts could not be had: a relay that passed
-/// the record on is still fetching them.
-const RETRY_ARTIFACT: u64 = 20;
-/// Seconds for which a record is left alone whose re-run this machine failed: were it picked again
-/// at once, one record on which the machine always fails would end all verification.
-const RETRY_FAILED: u64 = 600;
-/// Delay after this machine failed; it doubles up to [`BACKOFF_MOST`].
+/// Longest wait for a store event before the next round: by then a stand-in may be due.
+const NEWS_WAIT: Duration = Duration::from_secs(20);
+/// Seconds of cooldown of a record whose artifacts cannot be fetched: a relay that passed the record on is still
+/// fetching them.
+const ARTIFACT_COOLDOWN: u64 = 20;
+/// Seconds of cooldown of a record whose re-run failed on this machine. Without it, one record on which the machine always fails
+/// would end all verification.
+const FAILURE_COOLDOWN: u64 = 600;
+/// First wait after a failure of this machine, and the longest.
 const BACKOFF_FIRST: Duration = Duration::from_secs(5);
 const BACKOFF_MOST: Duration = Duration::from_secs(600);
+/// Most records on cooldown. At some fifty bytes each.
+const COOLDOWNS: usize = 4096;
 
 /// Re-runs records until the node shuts down.
-pub async fn run(engine: Arc<Engine>, mut shutdown: Shutdown) {
+pub async fn run(engine: Arc<Engine>, shutdown: Shutdown) {
     let policy =
         Policy { node: engine.node_id(), class: engine.class(), rate: engine.settings.verify_rate.clamp(0.0, 1.0) };
-    // Subscribed before the first look, so that nothing comes between a look and the wait after it.
+    // Subscribe before the first round: no event between a round and the wait after it is missed.
     let events = engine.events.subscribe();
-    let mut verifier = Verifier { engine, policy, skipped: Skipped::default(), events };
-    let mut failures = 0_u32;
-    loop {
-        let looked = Instant::now();
-        let delay = match verifier.round(&mut shutdown).await {
-            Ok(true) => {
-                failures = 0;
-                Duration::ZERO
-            }
-            Ok(false) => {
-                verifier.wait_for_news(&mut shutdown).await;
-                LOOK_AT_MOST.saturating_sub(looked.elapsed())
-            }
-            Err(EngineError::Stopped) => return,
-            Err(error) => {
-                failures = failures.saturating_add(1);
-                let delay = BACKOFF_FIRST.saturating_mul(1 << (failures - 1).min(16)).min(BACKOFF_MOST);
-                warn!(%error, retry_in = ?delay, "no verification");
-                delay
-            }
-        };
-        tokio::select! {
-            () = sleep(delay) => {}
-            () = stopped(&mut shutdown) => return,
-        }
-    }
+    let verifier = Verifier { engine, policy, cooldown: Cooldown::new(COOLDOWNS), events };
+    work_loop::run(verifier, Backoff::new(BACKOFF_FIRST, BACKOFF_MOST), shutdown).await;
 }
 
 struct Verifier {
     engine: Arc<Engine>,
     policy: Policy,
-    skipped: Skipped,
+    /// Records that cannot be re-run before a time in Unix seconds; `u64::MAX` for never.
+    cooldown: Cooldown<RecordId, u64>,
     events: broadcast::Receiver<StoreEvent>,
 }
 
-/// What the policy looks at.
-struct Scene {
-    /// The frontier first, then newest first; each of a task that this node can run.
+/// What the policy chooses from.
+struct Candidates {
+    /// Frontier records first, then the newest; all of tasks that this node can run.
     records: Vec<RecordSummary>,
-    disputes: Vec<Open>,
-    /// Those of `records` that this node has measured.
+    disputes: Vec<OpenDispute>,
+    /// Records among these that this node has measured.
     measured: HashSet<RecordId>,
 }
 
-impl Verifier {
-    /// Does one thing. False when there is nothing to do.
-    async fn round(&mut self, shutdown: &mut Shutdown) -> Result<bool, EngineError> {
+impl Rounds for Verifier {
+    const NAME: &'static str = "verification";
+
+    /// Re-runs one record.
+    async fn round(&mut self, shutdown: &mut Shutdown) -> Result<Round, EngineError> {
         self.close_own_disputes(shutdown).await?;
         let pinned = *self.engine.settings.pinned.borrow();
         let policy = self.policy.clone();
         let now = self.engine.now();
-        let skipped = self.skipped.now(now);
-        let left = skipped.clone();
-        let scene = self.engine.read(move |store| look(store, &policy, pinned, &left, now)).await?;
-        let done = |id: &RecordId| scene.measured.contains(id) || skipped.contains(id);
-        let Some(work) = self.policy.next(&scene.records, &scene.disputes, now, done) else { return Ok(false) };
-        let (id, challenger) = match work {
-            Work::Check(id) => (id, None),
-            Work::Respond { record, challenger } => (record, Some(challenger)),
+        let skipped = self.cooldown.cooling(now);
+        let left_out = skipped.clone();
+        let candidates = self.engine.read(move |store| look(store, &policy, pinned, &left_out, now)).await?;
+        let done = |id: &RecordId| candidates.measured.contains(id) || skipped.contains(id);
+        let idle = || Ok(Round::Idle("there is no record to re-run".into()));
+        let Some(next) = self.policy.next(&candidates.records, &candidates.disputes, now, done) else { return idle() };
+        let (id, challenger) = match next {
+            Assignment::Check(id) => (id, None),
+            Assignment::Respond { record, challenger } => (record, Some(challenger)),
         };
-        let disputed = scene.disputes.iter().map(|open| &open.record);
-        let Some(record) = scene.records.iter().chain(disputed).find(|r| r.id == id).cloned() else { return Ok(false) };
-        let Err(error) = self.measure(&record, challenger, shutdown).await else { return Ok(true) };
+        let disputed = candidates.disputes.iter().map(|open| &open.record);
+        let Some(record) = candidates.records.iter().chain(disputed).find(|r| r.id == id).cloned() else {
+            return idle();
+        };
+        let Err(error) = self.measure(&record, challenger, shutdown).await else { return Ok(Round::Done) };
         let Some(setback) = setback(&error, self.engine.now()) else { return Err(error) };
-        self.skipped.until(id, setback.until);
+        self.cooldown.put(id, setback.until);
         if setback.machine {
             return Err(error);
         }
         debug!(record = %id.short(), %error, "a record cannot be re-run now");
-        Ok(true)
+        Ok(Round::Done)
     }
 
+    /// Waits for a record or control event of another node, at most [`NEWS_WAIT`].
+    async fn wait_for_news(&mut self, shutdown: &mut Shutdown) {
+        let (deadline, us) = (Instant::now() + NEWS_WAIT, self.policy.node);
+        tokio::select! {
+            () = event_or_deadline(&mut self.events, deadline, |event| event.object.signer() != us) => {}
+            () = stopped(shutdown) => {}
+        }
+    }
+}
+
+impl Verifier {
     async fn measure(
         &mut self,
         record: &RecordSummary,
@@ -131,13 +126,13 @@ impl Verifier {
         let tolerance = record.class.tolerance();
         let mut ruling = rule(record.metric, tolerance, first, None);
         if ruling == Ruling::RunAgain {
-            info!(record = %record.id.short(), claimed = record.metric, value = first, "a result does not hold: once more, to be sure");
+            info!(record = %record.id.short(), claimed = record.metric, value = first, "a result does not hold: running it once more, to be sure");
             let Some(second) = self.rerun(record, shutdown).await? else { return Ok(()) };
             ruling = rule(record.metric, tolerance, first, Some(second));
         }
         let (Ruling::Holds(value) | Ruling::Fails(value)) = ruling else {
-            warn!(record = %record.id.short(), first, "two runs of one script differ on this device: nothing is claimed");
-            self.skipped.until(record.id, u64::MAX);
+            warn!(record = %record.id.short(), first, "two runs of one script differ on this device: no measurement is published");
+            self.cooldown.put(record.id, u64::MAX);
             return Ok(());
         };
         if let Some(challenger) = self.challenger(record.id, None).await? {
@@ -153,8 +148,8 @@ impl Verifier {
         self.sign(ControlEvent::challenge(measurement, now), shutdown).await
     }
 
-    /// Whose challenge a measurement of the record answers: `known`, or one that was opened while
-    /// the record was re-run, for of two challenges of one record only the first counts.
+    /// The challenger whom a measurement of the record answers: `known`, or one whose challenge arrived during the
+    /// re-run. Of two challenges of one record only the first counts.
     async fn challenger(&self, record: RecordId, known: Option<NodeId>) -> Result<Option<NodeId>, EngineError> {
         if known.is_some() {
             return Ok(known);
@@ -171,13 +166,13 @@ impl Verifier {
         challenger: NodeId,
         shutdown: &mut Shutdown,
     ) -> Result<(), EngineError> {
-        info!(record = %record.id.short(), value, "answers a challenge");
+        info!(record = %record.id.short(), value, "answering a challenge");
         let measurement = self.measurement(record, value);
         self.sign(ControlEvent::challenge_response(measurement, challenger, self.engine.now()), shutdown).await
     }
 
-    /// Runs a record's script for the recorded number of steps, on its task's terms. None, and a
-    /// note, when it does not run to the end here.
+    /// Runs a record's script for the recorded number of steps, on the terms of its task. None, with a warning in the
+    /// log, when the script fails here.
     async fn rerun(&mut self, record: &RecordSummary, shutdown: &mut Shutdown) -> Result<Option<f64>, EngineError> {
         let terms = self.engine.terms(record.task_id).await?;
         let refuse = |reason: &str| EngineError::Task { task: record.task_id, reason: reason.to_owned() };
@@ -192,13 +187,14 @@ impl Verifier {
             description: record.description.clone(),
         };
         info!(record = %record.id.short(), steps = record.num_steps, "re-run begins");
-        match self.engine.train(order, shutdown).await? {
-            Ok(outcome) => Ok(Some(outcome.val_bpb)),
-            Err(failure) => {
+        match self.engine.train(order, shutdown).await {
+            Ok(result) => Ok(Some(result.val_bpb)),
+            Err(EngineError::Script(failure)) => {
                 warn!(record = %record.id.short(), reason = %failure.reason, "a published result could not be re-run here");
-                self.skipped.until(record.id, u64::MAX);
+                self.cooldown.put(record.id, u64::MAX);
                 Ok(None)
             }
+            Err(error) => Err(error),
         }
     }
 
@@ -216,68 +212,47 @@ impl Verifier {
         self.engine.publish(&event, shutdown).await.map(|_| ())
     }
 
-    /// Publishes the `dispute` event of each own challenge that is settled.
+    /// Publishes the `dispute` event of each own challenge that is due to be closed.
     async fn close_own_disputes(&self, shutdown: &mut Shutdown) -> Result<(), EngineError> {
         let (us, now) = (self.engine.node_id(), self.engine.now());
         let closed = self.engine.read(move |store| own_closings(store, us, now)).await?;
         for closing in closed {
-            info!(record = %closing.experiment_id.short(), upheld = closing.upheld, "own challenge closed");
+            info!(record = %closing.experiment_id.short(), outcome = closing.outcome.name(), "own challenge closed");
             self.sign(ControlEvent::dispute(&closing, now), shutdown).await?;
         }
         Ok(())
     }
-
-    /// Waits for a record or control event of another node, or a while.
-    async fn wait_for_news(&mut self, shutdown: &mut Shutdown) {
-        let deadline = Instant::now() + LOOK_AGAIN;
-        loop {
-            tokio::select! {
-                event = self.events.recv() => match event {
-                    Ok(StoreEvent { object, .. }) if object.signer() == self.policy.node => {}
-                    Ok(_) | Err(RecvError::Lagged(_)) => return,
-                    Err(RecvError::Closed) => sleep_until(deadline).await,
-                },
-                () = sleep_until(deadline) => return,
-                () = stopped(shutdown) => return,
-            }
-        }
-    }
 }
 
-/// What follows for a record from an error while it was re-run.
+/// What follows from an error while a record was re-run.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 struct Setback {
-    /// The record is left alone until then, in Unix seconds.
+    /// The end of the record's cooldown, in Unix seconds.
     until: u64,
-    /// Other records would likely fail, too, so that a delay is due.
+    /// The machine failed: other records would likely fail too, so the next round waits for the backoff.
     machine: bool,
 }
 
 /// None for a shutdown.
 fn setback(error: &EngineError, now: u64) -> Option<Setback> {
-    match error {
-        EngineError::Stopped => None,
-        EngineError::Artifact { .. } | EngineError::Task { .. } => {
-            Some(Setback { until: now.saturating_add(RETRY_ARTIFACT), machine: false })
-        }
-        // The dataset is the task's; it will not get better by trying.
-        EngineError::Machine(failure) if failure.kind == FailureKind::Data => {
-            Some(Setback { until: u64::MAX, machine: false })
-        }
-        EngineError::Machine(_) | EngineError::Store(_) | EngineError::Publish(_) => {
-            Some(Setback { until: now.saturating_add(RETRY_FAILED), machine: true })
-        }
-    }
+    let (until, machine) = match error.blame() {
+        Blame::Shutdown => return None,
+        Blame::Artifact | Blame::Task => (now.saturating_add(ARTIFACT_COOLDOWN), false),
+        // A record's script and a task's dataset never change.
+        Blame::Script | Blame::Dataset => (u64::MAX, false),
+        Blame::Machine | Blame::Store => (now.saturating_add(FAILURE_COOLDOWN), true),
+    };
+    Some(Setback { until, machine })
 }
 
-/// Reads what the policy needs. A pinned task is the only one that is looked at.
+/// Reads the candidates. When a task is pinned, only its records are candidates.
 fn look(
     store: &Store,
     policy: &Policy,
     pinned: Option<TaskId>,
     skipped: &HashSet<RecordId>,
     now: u64,
-) -> Result<Scene, StoreError> {
+) -> Result<Candidates, StoreError> {
     let tasks = store.tasks()?;
     let runnable = tasks.iter().filter(|t| crate::engine::runnable(t, pinned, policy.node)).map(|t| t.task_id);
     let followed: HashSet<TaskId> = runnable.filter(|task| pinned.is_none_or(|pinned| pinned == *task)).collect();
@@ -289,14 +264,13 @@ fn look(
         }
     }
     let disputes = answerable(store, policy, &followed, skipped, now)?;
-    Ok(Scene { records, disputes, measured })
+    Ok(Candidates { records, disputes, measured })
 }
 
-/// Own events about one record that are looked at: a node measures a record once, and disputes it once.
+/// Own events about one record that are read. A node measures a record once, and disputes it once.
 const OWN_EVENTS: usize = 64;
 
-/// The frontier of this node's class in each task, whatever its records' publishers say of their
-/// age, then the newest records.
+/// The frontier of this node's class in each task, whatever the records' dates, then the newest records.
 fn candidates(
     store: &Store,
     policy: &Policy,
@@ -308,7 +282,7 @@ fn candidates(
     for task in followed {
         records.extend(store.frontier(task, Some(&policy.class), each)?);
     }
-    // Newest first in each of the two parts, and the same on every look.
+    // Newest first in each of the two parts, in the same order every time.
     records.sort_by_key(|r| Reverse((r.timestamp, r.id)));
     records.extend(store.recent(pinned.map_or(Scope::All, Scope::Task), None, WINDOW)?.0);
     let mut seen = HashSet::new();
@@ -316,15 +290,14 @@ fn candidates(
     Ok(records)
 }
 
-/// Open disputes that this node should answer now. What it may not answer is left out before the
-/// bound, so that it takes no place.
+/// Open disputes that this node has to answer now. Others do not count towards the bound.
 fn answerable(
     store: &Store,
     policy: &Policy,
     followed: &HashSet<TaskId>,
     skipped: &HashSet<RecordId>,
     now: u64,
-) -> Result<Vec<Open>, StoreError> {
+) -> Result<Vec<OpenDispute>, StoreError> {
     let mut disputes = Vec::new();
     for id in store.open_disputes()? {
         if disputes.len() == DISPUTES {
@@ -334,7 +307,7 @@ fn answerable(
         let Some(record) = store.summary(&id)?.filter(fit) else { continue };
         let Some(dispute) = store.judgement(&id)?.and_then(|j| j.dispute) else { continue };
         let published_before = store.published_before(&record.task_id, &record.class, dispute.opened.0)?;
-        let open = Open { record, dispute, published_before: published_before.into_iter().collect() };
+        let open = OpenDispute { record, dispute, published_before: published_before.into_iter().collect() };
         if policy.answers(&open, now) && !measured_by(store, &id, policy.node)? {
             disputes.push(open);
         }
@@ -347,7 +320,7 @@ fn measured_by(store: &Store, record: &RecordId, node: NodeId) -> Result<bool, S
     Ok(store.events_of(record, &node, OWN_EVENTS)?.iter().any(|event| by_node(event)))
 }
 
-/// Own challenges that it is time to close: open ones, and settled ones of the newest records.
+/// Own challenges that are due to be closed: open ones, and decided ones of the newest records.
 fn own_closings(
     store: &Store,
     us: NodeId,
@@ -370,23 +343,24 @@ fn own_closings(
     Ok(closings)
 }
 
-/// The share of records that a node of this role re-runs when nobody says otherwise.
-pub const fn default_rate(role: Role) -> f64 {
-    match role {
-        // Research comes first; one in ten keeps the class honest.
-        Role::Research => 0.1,
-        Role::Verify => 1.0,
+/// The share of records that a node in this mode re-runs, unless its operator chose another.
+pub const fn default_rate(mode: Mode) -> f64 {
+    match mode {
+        // Research comes first; one record in ten keeps the class honest.
+        Mode::Research => 0.1,
+        Mode::Verify => 1.0,
+        Mode::Relay => 0.0,
     }
 }
 
 #[cfg(test)]
 mod tests {
-    use spore_trainer::worker::Failure;
+    use spore_trainer::worker::{Failure, FailureKind};
 
     use super::*;
 
     #[test]
-    fn no_error_has_the_same_record_tried_again_at_once() {
+    fn failed_record_is_on_cooldown() {
         let failure = |kind| EngineError::Machine(Failure { kind, reason: String::new() });
         let task = EngineError::Task { task: TaskId([1; 32]), reason: String::new() };
         assert_eq!(setback(&task, 50), Some(Setback { until: 70, machine: false }));

@@ -1,28 +1,30 @@
-//! Peers that keep to no rule: what they send is refused, counted, punished and never passed on.
+//! Peers that keep to no rule. What they send is refused, counted, paid for with points, and never forwarded.
 
 use libp2p::{gossipsub, request_response, swarm::SwarmEvent};
 use spore_protocol::{
     Identity, SignedObject,
-    cbor::{self, Bytes},
+    cbor::{self, ByteBuf},
+    fixtures,
     topic::Topic,
     wire,
 };
 
-use super::support::{Hostile, Node, all_have, chain, eventually, record, verified};
+use super::{
+    objects::{chain, record, verified},
+    support::{Hostile, SwarmNode, all_have, eventually},
+};
 use crate::{
     behaviour::BehaviourEvent,
-    messages::{ArtifactAnswer, Scope, SyncRequest},
+    messages::{ArtifactAnswer, ReconcileScope, SyncRequest},
 };
 
-/// The same bytes under a signature that is not theirs.
+/// The object's bytes on the wire, under a signature that is not valid.
 fn forged(object: &SignedObject) -> Vec<u8> {
-    let signature = [0x11; 64];
-    let object = SignedObject::from_canonical(object.kind(), object.canonical(), signature).unwrap();
-    wire::encode_object(&object).unwrap()
+    wire::encode_object(&fixtures::forged(object)).unwrap()
 }
 
 /// A hostile peer that the victim's gossip knows to follow these topics.
-async fn in_the_mesh(seed: u8, victim: &Node, topic: Topic) -> Hostile {
+async fn in_the_mesh(seed: u8, victim: &SwarmNode, topic: Topic) -> Hostile {
     let mut hostile = Hostile::connect(seed, victim, &[topic]).await;
     hostile
         .until(|_, event| match event {
@@ -36,9 +38,9 @@ async fn in_the_mesh(seed: u8, victim: &Node, topic: Topic) -> Hostile {
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn forged_records_are_refused_counted_punished_and_never_passed_on() {
-    let victim = Node::start(1, &[]).await;
-    let bystander = Node::start(2, &[&victim]).await;
+async fn forged_records_are_refused_and_their_sender_is_banned() {
+    let victim = SwarmNode::start(1, &[]).await;
+    let bystander = SwarmNode::start(2, &[&victim]).await;
     let (task, objects) = chain(&victim.identity, "forged", 1);
     for object in &objects {
         victim.publish(object.clone()).await;
@@ -51,16 +53,16 @@ async fn forged_records_are_refused_counted_punished_and_never_passed_on() {
         hostile.publish(Topic::Record(task), forged(object));
     }
     hostile.disconnected().await;
-    // The bystander alone, once the victim has seen the end of the connection, too.
+    // Only the bystander is left once the victim has seen the end of the connection, too.
     victim.connected_to(1).await;
     let snapshot = victim.snapshot().await;
     assert_eq!(snapshot.rejected, [("bad_signature", 4)].into());
     assert!(bystander.snapshot().await.rejected.is_empty());
     assert!(!genuine.iter().any(|object| victim.has(object) || bystander.has(object)));
-    // The forgery's id is the genuine object's, which must come through all the same.
+    // A forgery has the id of the genuine object, which must arrive all the same.
     bystander.publish(genuine[0].clone()).await;
     all_have(&[&victim], &genuine[..1]).await;
-    // The victim refuses it for a while.
+    // The victim has banned the hostile peer.
     hostile.swarm.dial(victim.address.clone()).unwrap();
     hostile.disconnected().await;
     assert_eq!(victim.snapshot().await.peers.len(), 1);
@@ -68,7 +70,7 @@ async fn forged_records_are_refused_counted_punished_and_never_passed_on() {
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn garbage_wrong_topics_and_empty_announcements_are_refused() {
-    let victim = Node::start(1, &[]).await;
+    let victim = SwarmNode::start(1, &[]).await;
     let (task, objects) = chain(&victim.identity, "garbage", 1);
     for object in &objects {
         victim.publish(object.clone()).await;
@@ -77,8 +79,8 @@ async fn garbage_wrong_topics_and_empty_announcements_are_refused() {
     let other = chain(&victim.identity, "other", 1).1;
     hostile.publish(Topic::Record(task), b"no message at all".to_vec());
     hostile.publish(Topic::Record(task), wire::encode_object(&other[1]).unwrap());
-    hostile.publish(Topic::Record(task), cbor::encode(&(1u8, Bytes(vec![5; 32]), u64::MAX)).unwrap());
-    let refused = |victim: &Node| {
+    hostile.publish(Topic::Record(task), cbor::encode(&(1u8, ByteBuf::from(vec![5; 32]), u64::MAX)).unwrap());
+    let refused = |victim: &SwarmNode| {
         let network = victim.network.clone();
         async move {
             let rejected = network.snapshot().await.unwrap().rejected;
@@ -93,24 +95,24 @@ async fn garbage_wrong_topics_and_empty_announcements_are_refused() {
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn nonsense_on_the_catch_up_protocol_costs_the_peer_its_connection() {
-    let victim = Node::start(1, &[]).await;
+async fn malformed_catch_up_requests_cost_the_peer_its_connection() {
+    let victim = SwarmNode::start(1, &[]).await;
     let mut hostile = Hostile::connect(9, &victim, &[]).await;
     let peer = victim.peer();
     hostile.until(|_, event| matches!(event, SwarmEvent::ConnectionEstablished { .. }).then_some(())).await;
     for n in 0..4u8 {
-        let request = SyncRequest::Reconcile { scope: Scope::Tasks, message: Bytes(vec![n]) };
+        let request = SyncRequest::Reconcile { scope: ReconcileScope::Tasks, message: ByteBuf::from(vec![n]) };
         hostile.swarm.behaviour_mut().sync.send_request(&peer, request);
     }
     hostile.disconnected().await;
     assert_eq!(victim.snapshot().await.rejected, [("malformed", 4)].into());
 }
 
-/// The peer asked first serves other bytes: it loses points, and the next one is asked.
+/// The peer that is asked first serves other bytes. It loses points, and the next one is asked.
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn an_artifact_with_a_wrong_hash_is_refused_and_fetched_elsewhere() {
-    let honest = Node::start(1, &[]).await;
-    let client = Node::start(2, &[&honest]).await;
+async fn artifact_with_a_wrong_hash_is_refused_and_fetched_elsewhere() {
+    let honest = SwarmNode::start(1, &[]).await;
+    let client = SwarmNode::start(2, &[&honest]).await;
     client.connected_to(1).await;
     let mut liar = Hostile::connect(9, &client, &[]).await;
     let (liar_peer, liar_node) = (*liar.swarm.local_peer_id(), Identity::from_seed(&[9; 32]).node_id());
@@ -123,7 +125,7 @@ async fn an_artifact_with_a_wrong_hash_is_refused_and_fetched_elsewhere() {
             ..
         })) = event
         {
-            let answer = ArtifactAnswer::Chunk { total: 100_000, bytes: Bytes(vec![8; 100_000]) };
+            let answer = ArtifactAnswer::Chunk { total: 100_000, bytes: ByteBuf::from(vec![8; 100_000]) };
             let _ = swarm.behaviour_mut().artifact.send_response(channel, answer);
         }
         None::<()>
@@ -143,10 +145,10 @@ async fn an_artifact_with_a_wrong_hash_is_refused_and_fetched_elsewhere() {
     assert!(score(liar_peer) < score(honest.peer()));
 }
 
-/// A peer that pushes a wrong object as the answer to a request for another.
+/// A peer that answers a request for one object with another one.
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn an_answer_with_other_objects_than_asked_for_is_refused() {
-    let victim = Node::start(1, &[]).await;
+async fn answer_with_other_objects_than_asked_for_is_refused() {
+    let victim = SwarmNode::start(1, &[]).await;
     let (task, objects) = chain(&victim.identity, "answers", 1);
     for object in &objects {
         victim.publish(object.clone()).await;
@@ -157,7 +159,7 @@ async fn an_answer_with_other_objects_than_asked_for_is_refused() {
     let mut hostile = in_the_mesh(9, &victim, Topic::Record(task)).await;
     let announcement = wire::Message::of(large).encode().unwrap();
     hostile.publish(Topic::Record(task), announcement);
-    let body = Bytes(wire::encode_object(&unasked).unwrap());
+    let body = ByteBuf::from(wire::encode_object(&unasked).unwrap());
     let answering = hostile.until(|swarm, event| {
         if let SwarmEvent::Behaviour(BehaviourEvent::Objects(libp2p::request_response::Event::Message {
             message: libp2p::request_response::Message::Request { channel, .. },

@@ -1,23 +1,25 @@
-//! Networks of real nodes in one process.
+//! Networks of real nodes in one process, over memory where a test is not about sockets.
 
 mod hostile;
+pub mod objects;
 mod support;
 
 use std::time::Instant;
 
+use objects::{chain, manifest_by, record, verified};
 use spore_base::fetch::FetchError;
 use spore_ingest::{Disposition, Ingest, Origin};
 use spore_protocol::TaskId;
-use support::{Node, all_follow, all_have, chain, config, eventually, manifest, record, verified};
+use support::{SwarmNode, all_follow, all_have, config, config_on, eventually};
 
 use super::{NetworkError, PeerInfo, start};
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn gossip_reaches_everybody_through_a_relay() {
-    let relay = Node::start(1, &[]).await;
-    let a = Node::start(2, &[&relay]).await;
-    let b = Node::start(3, &[&relay]).await;
-    let c = Node::start(4, &[&b]).await;
+    let relay = SwarmNode::start(1, &[]).await;
+    let a = SwarmNode::start(2, &[&relay]).await;
+    let b = SwarmNode::start(3, &[&relay]).await;
+    let c = SwarmNode::start(4, &[&b]).await;
     relay.connected_to(2).await;
     b.connected_to(2).await;
     let (task, objects) = chain(&a.identity, "gossip", 3);
@@ -39,32 +41,32 @@ async fn gossip_reaches_everybody_through_a_relay() {
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn nodes_that_know_only_a_relay_find_each_other() {
-    let relay = Node::start(1, &[]).await;
-    let a = Node::start(2, &[&relay]).await;
-    let b = Node::start(3, &[&relay]).await;
+    let relay = SwarmNode::start(1, &[]).await;
+    let a = SwarmNode::start(2, &[&relay]).await;
+    let b = SwarmNode::start(3, &[&relay]).await;
     for (node, other) in [(&a, &b), (&b, &a)] {
         eventually("connected with each other", || async {
             node.snapshot().await.peers.iter().any(|one| one.peer_id == other.peer())
         })
         .await;
     }
-    // So what one learns reaches the other without the relay.
+    // What one of them publishes reaches the other without the relay.
     relay.stop().await;
-    let object = manifest(&a.identity, "found");
+    let object = manifest_by(&a.identity, "found");
     a.publish(object.clone()).await;
     all_have(&[&b], &[object]).await;
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn a_late_joiner_gets_everything() {
-    let first = Node::start(1, &[]).await;
+async fn late_joiner_gets_everything() {
+    let first = SwarmNode::start(1, &[]).await;
     let (_, mut objects) = chain(&first.identity, "one", 40);
     objects.extend(chain(&first.identity, "two", 3).1);
     for object in &objects {
         first.publish(object.clone()).await;
     }
-    let late = Node::start(2, &[&first]).await;
-    let later = Node::start(3, &[&late]).await;
+    let late = SwarmNode::start(2, &[&first]).await;
+    let later = SwarmNode::start(3, &[&late]).await;
     all_have(&[&late, &later], &objects).await;
     assert_eq!(late.store.pending_count().unwrap(), 0);
     all_follow(&[&late, &later]).await;
@@ -73,20 +75,20 @@ async fn a_late_joiner_gets_everything() {
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn records_of_a_task_without_a_manifest_are_found_too() {
-    let first = Node::start(1, &[]).await;
+    let first = SwarmNode::start(1, &[]).await;
     let orphan = record(&first.identity, TaskId([5; 32]), None, 1);
     first.publish(orphan.clone()).await;
-    let late = Node::start(2, &[&first]).await;
+    let late = SwarmNode::start(2, &[&first]).await;
     all_have(&[&late], &[orphan]).await;
 }
 
-/// Two halves work apart, then one link joins them: everything reaches even the nodes that the link does not touch.
+/// Two halves work apart, then one link joins them. Everything reaches even the nodes that the link does not touch.
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn a_healed_partition_converges_on_both_sides() {
-    let a1 = Node::start(1, &[]).await;
-    let a2 = Node::start(2, &[&a1]).await;
-    let b1 = Node::start(3, &[]).await;
-    let b2 = Node::start(4, &[&b1]).await;
+async fn healed_partition_converges_on_both_sides() {
+    let a1 = SwarmNode::start(1, &[]).await;
+    let a2 = SwarmNode::start(2, &[&a1]).await;
+    let b1 = SwarmNode::start(3, &[]).await;
+    let b2 = SwarmNode::start(4, &[&b1]).await;
     a1.connected_to(1).await;
     b1.connected_to(1).await;
     let (task, common) = chain(&a1.identity, "split", 2);
@@ -113,9 +115,9 @@ async fn a_healed_partition_converges_on_both_sides() {
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn a_node_that_was_away_catches_up_after_its_restart() {
-    let stays = Node::start(1, &[]).await;
-    let goes = Node::start(2, &[&stays]).await;
+async fn node_that_was_away_catches_up_after_its_restart() {
+    let stays = SwarmNode::start(1, &[]).await;
+    let goes = SwarmNode::start(2, &[&stays]).await;
     let (task, objects) = chain(&stays.identity, "away", 2);
     for object in &objects {
         stays.publish(object.clone()).await;
@@ -124,16 +126,16 @@ async fn a_node_that_was_away_catches_up_after_its_restart() {
     let dir = goes.stop().await;
     let missed = record(&stays.identity, task, Some((objects[2].id().into(), 1)), 9);
     stays.publish(missed.clone()).await;
-    let back = Node::start_in(dir, config(2, vec![stays.address.clone()])).await;
+    let back = SwarmNode::start_in(dir, config(2, vec![stays.address.clone()])).await;
     assert!(back.has(&objects[0]));
     all_have(&[&back], &[missed]).await;
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn a_large_record_is_announced_and_fetched_and_passed_on() {
-    let a = Node::start(1, &[]).await;
-    let b = Node::start(2, &[&a]).await;
-    let c = Node::start(3, &[&b]).await;
+async fn large_record_is_announced_and_fetched_and_forwarded() {
+    let a = SwarmNode::start(1, &[]).await;
+    let b = SwarmNode::start(2, &[&a]).await;
+    let c = SwarmNode::start(3, &[&b]).await;
     b.connected_to(2).await;
     let (task, objects) = chain(&a.identity, "large", 1);
     for object in &objects {
@@ -153,8 +155,8 @@ async fn a_large_record_is_announced_and_fetched_and_passed_on() {
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn a_missing_parent_is_asked_for() {
-    let a = Node::start(1, &[]).await;
-    let b = Node::start(2, &[]).await;
+    let a = SwarmNode::start(1, &[]).await;
+    let b = SwarmNode::start(2, &[]).await;
     let (_, objects) = chain(&a.identity, "parents", 4);
     for object in &objects {
         a.publish(object.clone()).await;
@@ -167,9 +169,9 @@ async fn a_missing_parent_is_asked_for() {
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn an_artifact_comes_in_pieces() {
-    let server = Node::start(1, &[]).await;
-    let client = Node::start(2, &[&server]).await;
+async fn artifact_is_fetched_in_chunks() {
+    let server = SwarmNode::start(1, &[]).await;
+    let client = SwarmNode::start(2, &[&server]).await;
     client.connected_to(1).await;
     let bytes: Vec<u8> = (0..3_500_000u32).map(|n| (n.wrapping_mul(2_654_435_761) >> 24) as u8).collect();
     let cid = server.store.put_artifact(&bytes).unwrap();
@@ -181,12 +183,12 @@ async fn an_artifact_comes_in_pieces() {
     assert!(matches!(client.network.fetch_artifact(unknown, None).await, Err(FetchError::NotFound(_))));
 }
 
-/// A peer whose disk spoiled an artifact says that it has none: it loses no points for it.
+/// A peer whose disk damaged an artifact answers that it does not have it, and loses no points for that.
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn a_damaged_artifact_is_not_served_and_fetched_elsewhere() {
-    let damaged = Node::start(1, &[]).await;
-    let sound = Node::start(2, &[]).await;
-    let client = Node::start(3, &[&damaged, &sound]).await;
+async fn damaged_artifact_is_not_served_and_fetched_elsewhere() {
+    let damaged = SwarmNode::start(1, &[]).await;
+    let sound = SwarmNode::start(2, &[]).await;
+    let client = SwarmNode::start(3, &[&damaged, &sound]).await;
     client.connected_to(2).await;
     let bytes = vec![7; 100_000];
     let cid = sound.store.put_artifact(&bytes).unwrap();
@@ -199,8 +201,8 @@ async fn a_damaged_artifact_is_not_served_and_fetched_elsewhere() {
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn a_busy_port_is_an_error_before_anything_runs() {
-    let holder = Node::start(1, &[]).await;
+async fn busy_port_is_an_error_before_anything_runs() {
+    let holder = SwarmNode::start_in(tempfile::tempdir().unwrap(), config_on("/ip4/127.0.0.1/tcp/0", 1)).await;
     let dir = tempfile::tempdir().unwrap();
     let store = spore_storage::Store::open(dir.path()).unwrap();
     let (_stop, stopped) = tokio::sync::watch::channel(false);
@@ -212,15 +214,11 @@ async fn a_busy_port_is_an_error_before_anything_runs() {
     assert!(matches!(error, NetworkError::AddressInUse { .. }), "{error}");
 }
 
-#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn quic_works_too_and_a_peer_can_be_dropped() {
-    let mut quic = config(1, Vec::new());
-    quic.listen = vec!["/ip4/127.0.0.1/udp/0/quic-v1".parse().unwrap()];
-    let a = Node::start_in(tempfile::tempdir().unwrap(), quic.clone()).await;
-    quic.seed = [2; 32];
-    let b = Node::start_in(tempfile::tempdir().unwrap(), quic).await;
+async fn objects_pass_and_a_peer_can_be_dropped_on(listen: &str) {
+    let a = SwarmNode::start_in(tempfile::tempdir().unwrap(), config_on(listen, 1)).await;
+    let b = SwarmNode::start_in(tempfile::tempdir().unwrap(), config_on(listen, 2)).await;
     b.network.dial(a.address.clone()).await.unwrap();
-    let object = manifest(&a.identity, "over quic");
+    let object = manifest_by(&a.identity, "over a socket");
     a.publish(object.clone()).await;
     all_have(&[&b], &[object]).await;
     let peer = b.snapshot().await.peers.remove(0);
@@ -233,11 +231,21 @@ async fn quic_works_too_and_a_peer_can_be_dropped() {
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn objects_pass_over_tcp_and_a_peer_can_be_dropped() {
+    objects_pass_and_a_peer_can_be_dropped_on("/ip4/127.0.0.1/tcp/0").await;
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn objects_pass_over_quic_and_a_peer_can_be_dropped() {
+    objects_pass_and_a_peer_can_be_dropped_on("/ip4/127.0.0.1/udp/0/quic-v1").await;
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn twenty_thousand_records_are_caught_up_with() {
     const COUNT: u64 = 20_000;
-    let first = Node::start(1, &[]).await;
+    let first = SwarmNode::start(1, &[]).await;
     let started = Instant::now();
-    let manifest = manifest(&first.identity, "many");
+    let manifest = manifest_by(&first.identity, "many");
     let task = TaskId(manifest.id().0);
     let mut parents: Vec<(spore_protocol::RecordId, u64)> = Vec::new();
     let mut batch = vec![manifest.verify().unwrap()];
@@ -254,11 +262,11 @@ async fn twenty_thousand_records_are_caught_up_with() {
     }
     println!("{COUNT} records made in {:.1} s", started.elapsed().as_secs_f64());
     let started = Instant::now();
-    let late = Node::start(2, &[&first]).await;
+    let late = SwarmNode::start(2, &[&first]).await;
     eventually("all records came", || async { late.store.counts().unwrap().experiments == COUNT }).await;
     println!("{COUNT} records caught up with in {:.1} s", started.elapsed().as_secs_f64());
     assert_eq!(late.store.pending_count().unwrap(), 0);
-    let frontier = |node: &Node| -> Vec<_> {
+    let frontier = |node: &SwarmNode| -> Vec<_> {
         node.store.frontier(&task, None, 10).unwrap().iter().map(|record| record.id).collect()
     };
     assert_eq!(frontier(&late), frontier(&first));

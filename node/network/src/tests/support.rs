@@ -1,23 +1,20 @@
-//! Real nodes for tests: libp2p over TCP on this machine, a store in a temporary directory, the
-//! real `ingest`. And a hostile peer, which speaks libp2p but keeps to no rule.
+//! Real nodes for tests: a swarm (over memory, unless the test is about sockets), a store in a temporary directory, and
+//! the real `ingest`. And a hostile peer, which speaks libp2p but keeps to no rule.
 
 use std::{future::Future, sync::Arc, time::Duration};
 
 use futures::StreamExt;
 use libp2p::{Multiaddr, PeerId, Swarm, gossipsub::IdentTopic, kad, swarm::SwarmEvent};
 use spore_ingest::{Disposition, Ingest, IngestHandle, Origin};
-use spore_protocol::{
-    Goal, Identity, Record, RecordId, SignedObject, Status, TaskId, TaskManifest, VerifiedObject,
-    record::RECORD_VERSION, topic::Topic,
-};
+use spore_protocol::{Identity, SignedObject, topic::Topic};
 use spore_storage::Store;
 use tempfile::TempDir;
 use tokio::{sync::watch, task::JoinHandle};
 
 use crate::{
     NetworkConfig, NetworkHandle, Snapshot,
-    behaviour::{self, Behaviour, BehaviourEvent},
-    start,
+    behaviour::{self, Behaviour, BehaviourEvent, Transport},
+    service::start_over,
 };
 
 /// The tests' time, so that no object is from the future.
@@ -36,15 +33,21 @@ pub async fn eventually<F: Future<Output = bool>>(what: &str, mut holds: impl Fn
     assert!(tokio::time::timeout(PATIENCE, waiting).await.is_ok(), "never happened: {what}");
 }
 
+/// The settings of a node that listens on memory.
 pub fn config(seed: u8, bootstrap: Vec<Multiaddr>) -> NetworkConfig {
     NetworkConfig {
         seed: [seed; 32],
-        listen: vec!["/ip4/127.0.0.1/tcp/0".parse().unwrap()],
+        listen: vec!["/memory/0".parse().unwrap()],
         bootstrap,
         external: Vec::new(),
         mdns: false,
         agent: "spore/test".into(),
     }
+}
+
+/// The settings of a node that listens on a socket of this machine instead.
+pub fn config_on(listen: &str, seed: u8) -> NetworkConfig {
+    NetworkConfig { listen: vec![listen.parse().unwrap()], ..config(seed, Vec::new()) }
 }
 
 /// Opens a store whose last user may still be finishing a read.
@@ -58,7 +61,7 @@ async fn open(dir: &TempDir) -> Store {
     Store::open(dir.path()).unwrap()
 }
 
-pub struct Node {
+pub struct SwarmNode {
     pub identity: Identity,
     pub store: Store,
     pub ingest: IngestHandle,
@@ -69,8 +72,8 @@ pub struct Node {
     dir: TempDir,
 }
 
-impl Node {
-    pub async fn start(seed: u8, bootstrap: &[&Node]) -> Self {
+impl SwarmNode {
+    pub async fn start(seed: u8, bootstrap: &[&SwarmNode]) -> Self {
         Self::start_in(
             tempfile::tempdir().unwrap(),
             config(seed, bootstrap.iter().map(|node| node.address.clone()).collect()),
@@ -83,8 +86,11 @@ impl Node {
         let (shutdown, stopped) = watch::channel(false);
         let (ingest, events, wants, ingesting) = Ingest::spawn(store.clone(), Arc::new(|| NOW), stopped.clone());
         let identity = Identity::from_seed(&config.seed);
+        let in_memory = config.listen.iter().any(|address| address.to_string().starts_with("/memory"));
+        let transport = if in_memory { Transport::Memory } else { Transport::Sockets };
+        let (events, ingesting_in) = (events.subscribe(), ingest.clone());
         let (network, running) =
-            start(config, store.clone(), ingest.clone(), events.subscribe(), wants, stopped).unwrap();
+            start_over(transport, config, store.clone(), ingesting_in, events, wants, stopped).unwrap();
         let mut address = None;
         for _ in 0..500 {
             address = network.snapshot().await.unwrap().listen_addresses.first().cloned();
@@ -105,7 +111,7 @@ impl Node {
         }
     }
 
-    /// Stops the node and gives its directory, from which it can be started again.
+    /// Stops the node and returns its directory, from which it can be started again.
     pub async fn stop(self) -> TempDir {
         self.shutdown.send_replace(true);
         for task in self.tasks {
@@ -137,7 +143,7 @@ impl Node {
 }
 
 /// Waits until all of these nodes have all of these objects.
-pub async fn all_have(nodes: &[&Node], objects: &[SignedObject]) {
+pub async fn all_have(nodes: &[&SwarmNode], objects: &[SignedObject]) {
     eventually("all nodes have all objects", || async {
         nodes.iter().all(|node| objects.iter().all(|object| node.has(object)))
     })
@@ -145,7 +151,7 @@ pub async fn all_have(nodes: &[&Node], objects: &[SignedObject]) {
 }
 
 /// Waits until a gossip mesh can have formed: everybody follows the task.
-pub async fn all_follow(nodes: &[&Node]) {
+pub async fn all_follow(nodes: &[&SwarmNode]) {
     eventually("all nodes follow the task", || async {
         for node in nodes {
             if node.snapshot().await.tasks_followed == 0 {
@@ -157,86 +163,15 @@ pub async fn all_follow(nodes: &[&Node]) {
     .await;
 }
 
-pub fn manifest(identity: &Identity, name: &str) -> SignedObject {
-    let manifest = TaskManifest {
-        name: name.into(),
-        description: String::new(),
-        task_type: "ml_train".into(),
-        artifact_type: "starlark_train_script".into(),
-        metric: "val_bpb".into(),
-        goal: Goal::Minimize,
-        base_code_cid: None,
-        prepare_cid: String::new(),
-        dataset_cid: String::new(),
-        time_budget: 1,
-        created_by: identity.node_id(),
-        timestamp: 1_000_000_000,
-        version: 1,
-    };
-    SignedObject::Task(identity.sign(&manifest).unwrap().into_signed())
-}
-
-pub fn verified(
-    identity: &Identity,
-    task: TaskId,
-    parent: Option<(RecordId, u64)>,
-    n: u64,
-    description: &str,
-) -> VerifiedObject {
-    let record = Record {
-        parent: parent.map(|(id, _)| id),
-        depth: parent.map_or(0, |(_, depth)| depth + 1),
-        code_cid: None,
-        diff: String::new(),
-        dataset_cid: String::new(),
-        prepare_cid: String::new(),
-        time_budget: 1,
-        val_bpb: 2.0 - n as f64 * 1e-5,
-        peak_vram_mb: 1.0,
-        num_steps: n,
-        num_params: 10,
-        status: Status::Keep,
-        description: description.into(),
-        hypothesis: String::new(),
-        agent_model: "test".into(),
-        gpu_model: "CPU".into(),
-        cuda_version: String::new(),
-        torch_version: String::new(),
-        node_id: identity.node_id(),
-        task_id: Some(task),
-        timestamp: 1_000_000_001 + n / 3,
-        version: RECORD_VERSION,
-    };
-    VerifiedObject::from(identity.sign(&record).unwrap())
-}
-
-pub fn record(identity: &Identity, task: TaskId, parent: Option<(RecordId, u64)>, n: u64) -> SignedObject {
-    verified(identity, task, parent, n, "a record").into_signed()
-}
-
-/// A task with a chain of records: the manifest first, then the root and its descendants.
-pub fn chain(identity: &Identity, name: &str, length: u64) -> (TaskId, Vec<SignedObject>) {
-    let manifest = manifest(identity, name);
-    let task = TaskId(manifest.id().0);
-    let mut objects = vec![manifest];
-    let mut parent = None;
-    for n in 0..length {
-        let next = record(identity, task, parent, n);
-        parent = Some((next.id().into(), n));
-        objects.push(next);
-    }
-    (task, objects)
-}
-
-/// A libp2p peer without a store or a conscience.
+/// A libp2p peer without a store, over memory. The test decides what it sends.
 pub struct Hostile {
     pub swarm: Swarm<Behaviour>,
 }
 
 impl Hostile {
-    pub async fn connect(seed: u8, victim: &Node, topics: &[Topic]) -> Self {
+    pub async fn connect(seed: u8, victim: &SwarmNode, topics: &[Topic]) -> Self {
         let config = NetworkConfig { listen: Vec::new(), ..config(seed, Vec::new()) };
-        let mut swarm = behaviour::swarm(&config).unwrap();
+        let mut swarm = behaviour::swarm(&config, Transport::Memory).unwrap();
         for topic in topics {
             swarm.behaviour_mut().gossip.subscribe(&IdentTopic::new(topic.to_string())).unwrap();
         }
@@ -252,7 +187,8 @@ impl Hostile {
         let running = async {
             loop {
                 let event = self.swarm.select_next_some().await;
-                // It finds nobody else, so that what is sent to one node comes from it to no other.
+                // The hostile peer forgets all other nodes, so that it sends nothing to a node that the test does not
+                // mean.
                 if let SwarmEvent::Behaviour(BehaviourEvent::Kad(kad::Event::RoutingUpdated { peer, .. })) = &event {
                     self.swarm.behaviour_mut().kad.remove_peer(peer);
                 }
@@ -268,7 +204,7 @@ impl Hostile {
         self.swarm.behaviour_mut().gossip.publish(IdentTopic::new(topic.to_string()), bytes).unwrap();
     }
 
-    /// Runs until the victim hangs up.
+    /// Runs until the victim closes the connection.
     pub async fn disconnected(&mut self) {
         self.until(|_, event| matches!(event, SwarmEvent::ConnectionClosed { num_established: 0, .. }).then_some(()))
             .await;

@@ -7,7 +7,7 @@ use std::{
 
 use clap::Args as ClapArgs;
 use serde_json::json;
-use spore_api::upkeep::shapes::{Backup, Job, UpkeepReport};
+use spore_api::upkeep::shapes::{Backup, UpkeepJob, UpkeepReport};
 use spore_storage::{RestorePlan, Store, StoreError};
 
 use super::super::{CliError, Context, bar::Bar, text, upkeep, warn};
@@ -59,7 +59,7 @@ pub async fn make(args: &Make, context: &mut Context) -> Result<(), CliError> {
     // The node that does it runs in another directory.
     let folder = absolute(&args.dir)?;
     let path = folder.to_str().ok_or_else(|| CliError::usage("the folder's path is not in UTF-8"))?;
-    let job = Job::Backup { folder: path.to_owned(), keep: args.keep };
+    let job = UpkeepJob::Backup { folder: path.to_owned(), keep: args.keep };
     let UpkeepReport::Backup(report) = upkeep::perform(&job, context).await? else {
         return Err(upkeep::another_answer());
     };

@@ -4,7 +4,7 @@ use std::{io::Write, path::PathBuf};
 
 use clap::Args as ClapArgs;
 use serde_json::{Value, json};
-use spore_api::upkeep::shapes::{CheckReport, Job, UpkeepReport, VerifyReport};
+use spore_api::upkeep::shapes::{CheckReport, UpkeepJob, UpkeepReport, VerifyReport};
 use spore_base::clock::unix_now;
 use spore_storage::{RepairReport, Store};
 
@@ -31,7 +31,7 @@ pub async fn run(args: &Check, context: &mut Context) -> Result<(), CliError> {
     if args.repair {
         return repair(args, context);
     }
-    let UpkeepReport::Check(report) = upkeep::perform(&Job::Check, context).await? else {
+    let UpkeepReport::Check(report) = upkeep::perform(&UpkeepJob::Check, context).await? else {
         return Err(upkeep::another_answer());
     };
     if args.json {
@@ -66,7 +66,7 @@ fn show(out: &mut dyn Write, report: &CheckReport) -> std::io::Result<()> {
 }
 
 pub async fn verify(json: bool, context: &mut Context) -> Result<(), CliError> {
-    let UpkeepReport::Verify(report) = upkeep::perform(&Job::Verify, context).await? else {
+    let UpkeepReport::Verify(report) = upkeep::perform(&UpkeepJob::Verify, context).await? else {
         return Err(upkeep::another_answer());
     };
     if json {

@@ -9,7 +9,7 @@ use clap::{Args as ClapArgs, Subcommand};
 use spore_api::{
     query::Query,
     route::Route,
-    upkeep::shapes::{Job, PendingPage, StoreStats, UpkeepReport},
+    upkeep::shapes::{PendingPage, StoreStats, UpkeepJob, UpkeepReport},
 };
 
 use super::{CliError, Context, source::Source, text, upkeep};
@@ -105,7 +105,7 @@ fn show_stats(out: &mut dyn Write, stats: &StoreStats) -> std::io::Result<()> {
 }
 
 async fn compact(json: bool, context: &mut Context) -> Result<(), CliError> {
-    let UpkeepReport::Compact(report) = upkeep::perform(&Job::Compact, context).await? else {
+    let UpkeepReport::Compact(report) = upkeep::perform(&UpkeepJob::Compact, context).await? else {
         return Err(upkeep::another_answer());
     };
     if json {

@@ -1,17 +1,17 @@
-//! The columns without what is local, so that two stores can be compared byte for byte.
+//! The columns without local values, so that two stores can be compared byte for byte.
 
 use std::collections::BTreeMap;
 
 use crate::{
     Store,
     columns::Column,
-    db::Source,
+    db::KeyReader,
     keys,
-    values::{self, Held, Placing, Tally},
+    values::{self, PendingEntry, Placing, Totals},
 };
 
-/// Everything that must not depend on the order, less what is local: sequence numbers, of which the
-/// ids take the place, arrival times, the log.
+/// Every entry that must not depend on the order of arrival. Sequence numbers are replaced by ids; arrival times and
+/// the change log are left out.
 pub fn dump(store: &Store) -> BTreeMap<(Column, Vec<u8>), Vec<u8>> {
     let view = store.view();
     let mut names = BTreeMap::new();
@@ -28,8 +28,8 @@ pub fn dump(store: &Store) -> BTreeMap<(Column, Vec<u8>), Vec<u8>> {
                 Column::Log | Column::LogByTask | Column::PendingByAge | Column::RefusedByAge => continue,
                 Column::Meta if key == keys::SEQUENCE => continue,
                 Column::Meta if key == keys::TALLY => {
-                    let tally: Tally = values::decode(&value).unwrap();
-                    (key, values::encode(&Tally { next_pending: 0, next_refused: 0, ..tally }).unwrap())
+                    let tally: Totals = values::decode(&value).unwrap();
+                    (key, values::encode(&Totals { next_pending: 0, next_refused: 0, ..tally }).unwrap())
                 }
                 Column::Ids => (key, Vec::new()),
                 Column::Objects | Column::Evidence => (named(&key), value),
@@ -51,8 +51,8 @@ pub fn dump(store: &Store) -> BTreeMap<(Column, Vec<u8>), Vec<u8>> {
                 }
                 Column::About => (key, [named(&value[..8]), value[8..].to_vec()].concat()),
                 Column::Pending => {
-                    let held: Held = values::decode(&value).unwrap();
-                    (key, values::encode(&Held { order: 0, received_at: 0, ..held }).unwrap())
+                    let held: PendingEntry = values::decode(&value).unwrap();
+                    (key, values::encode(&PendingEntry { order: 0, received_at: 0, ..held }).unwrap())
                 }
                 Column::PendingByParent => ([&key[..32], &key[40..]].concat(), value),
                 Column::Refused => (key, value[8..].to_vec()),

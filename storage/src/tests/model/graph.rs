@@ -9,13 +9,13 @@ use super::{
     super::objects::{manifest, task_of},
     plans, world,
 };
-use crate::{Graph, GraphChanges, Store};
+use crate::{GraphChanges, Store, TaskGraph};
 
 /// All that a graph shows of a record: parent, timestamp, metric's bits, status, class, verified, frontier, stray.
 type Shown = (Option<RecordId>, u64, u64, Status, HardwareClass, [bool; 3]);
 
 /// The records of a graph, whose parents `parent_of` names.
-fn shown<P>(graph: &Graph<P>, parent_of: impl Fn(&P) -> RecordId) -> BTreeMap<RecordId, Shown> {
+fn shown<P>(graph: &TaskGraph<P>, parent_of: impl Fn(&P) -> RecordId) -> BTreeMap<RecordId, Shown> {
     assert!(graph.timestamps.iter().zip(&graph.ids).is_sorted(), "records are in (timestamp, id) order");
     let row = |i: usize| {
         (

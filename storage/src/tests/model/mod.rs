@@ -1,5 +1,5 @@
-//! The store against an oracle that knows only the set of objects and the protocol's definitions:
-//! whatever the order and the batches, both say the same.
+//! The store against an oracle that knows only the set of objects and the protocol's definitions. Both agree,
+//! whatever the order and the batches.
 
 mod dump;
 mod graph;
@@ -9,22 +9,25 @@ mod oracle;
 use proptest::prelude::*;
 use spore_protocol::{
     ControlEvent, Goal, NodeId, Record, RecordId, Status, TaskId, TaskManifest, Verified, VerifiedObject,
-    control::ClosedDispute,
+    control::{ClosedDispute, DisputeOutcome},
 };
 
 pub use self::dump::dump;
 use self::oracle::Oracle;
-use super::objects::{identity, manifest, profile, record, rerun, sign, task_of};
+use super::{
+    findings,
+    objects::{identity, manifest, profile, record, rerun, sign, task_of},
+};
 use crate::Store;
 
 const CLASSES: [&str; 3] = ["CPU", "H100", "RTX 4090"];
 const SIGNERS: u8 = 5;
 const WORDS: [&str; 4] = ["Wide", "ärmel", "lr", "0.003"];
 
-/// How to make one record out of those made before.
+/// How to make one record from those made before.
 #[derive(Clone, Debug)]
 struct RecordPlan {
-    /// Parentless one time in eight, else a child of the record at this place.
+    /// One time in eight the record has no parent, else the parent is the record at this place.
     parent: u8,
     task: u8,
     signer: u8,
@@ -32,9 +35,9 @@ struct RecordPlan {
     status: u8,
     metric: u8,
     timestamp: u8,
-    /// Breaks the lineage rules one time in sixteen.
+    /// One time in sixteen the record breaks the lineage rules.
     flaw: u8,
-    /// Never given to the store one time in sixteen.
+    /// One time in sixteen the record is not given to the store.
     lost: u8,
     /// Which of [`WORDS`] describe it.
     words: u8,
@@ -60,7 +63,7 @@ struct Plan {
     batch: usize,
 }
 
-/// Plans of so many records.
+/// Plans with so many records.
 fn plans(records: std::ops::Range<usize>) -> impl Strategy<Value = Plan> {
     let byte = any::<u8>;
     let record = (byte(), byte(), byte(), byte(), byte(), byte(), 0..20u8, byte(), (byte(), byte())).prop_map(
@@ -114,7 +117,7 @@ impl World {
 
 fn world(plan: &Plan) -> World {
     let manifests = vec![manifest(0, Goal::Minimize), manifest(1, Goal::Maximize)];
-    // The third task's manifest never comes.
+    // The third task's manifest never arrives.
     let tasks: Vec<_> = manifests.iter().map(task_of).chain([TaskId([3; 32])]).collect();
     let mut all: Vec<(Verified<Record>, TaskId, bool)> = Vec::new();
     for p in &plan.records {
@@ -149,7 +152,7 @@ fn world(plan: &Plan) -> World {
     }
     let mut events = Vec::new();
     for p in &plan.events {
-        // Half of them are about one record, so that there are more than its verdict looks at.
+        // Half of the events are about one record, so that there are more than its verdict considers.
         let among = if p.about % 2 == 0 { 1 } else { all.len() };
         let Some((about, task, _)) = all.get(usize::from(p.about / 2) % among) else { continue };
         let claim = [Some(*task), Some(tasks[0]), None][usize::from(p.claim) % 3];
@@ -179,7 +182,7 @@ fn closed(about: &Verified<Record>, task_id: Option<TaskId>, challenger: NodeId)
         publisher: about.node_id,
         challenger,
         challenger_value: 9.0,
-        upheld: false,
+        outcome: DisputeOutcome::Rejected,
         ground_truth: 9.0,
         winners: Vec::new(),
         losers: Vec::new(),
@@ -199,7 +202,7 @@ proptest! {
     #![proptest_config(ProptestConfig { cases: 16, ..ProptestConfig::default() })]
 
     #[test]
-    fn any_order_and_any_batches_give_what_the_definitions_say(plan in plans(1..40)) {
+    fn store_matches_the_oracle_in_any_order_and_any_batches(plan in plans(1..40)) {
         let world = world(&plan);
         let oracle = Oracle::of(&world);
         let objects = world.objects();
@@ -214,7 +217,7 @@ proptest! {
         oracle.compare_listings(&world, &other);
         prop_assert_eq!(dump(&forward), dump(&other));
         for store in [forward, other] {
-            prop_assert_eq!(store.check().unwrap(), Vec::<String>::new());
+            prop_assert_eq!(findings(&store), Vec::<String>::new());
         }
     }
 }
@@ -222,12 +225,12 @@ proptest! {
 proptest! {
     #![proptest_config(ProptestConfig { cases: 2, ..ProptestConfig::default() })]
 
-    /// So many that words are used in several stretches of numbers, and that rows, tails and words are
-    /// forgotten between the batches and read again.
+    /// Enough records that words are used in several blocks of numbers, and that cached values are dropped between the
+    /// batches and read again.
     #[test]
-    fn a_history_in_many_small_batches_is_what_it_is_in_one(mut plan in plans(400..450)) {
+    fn many_small_batches_give_the_same_columns_as_one(mut plan in plans(400..450)) {
         for record in &mut plan.records {
-            // None is lost or refused, with all that descends from it.
+            // No record is lost or refused, and so no descendant.
             (record.lost, record.flaw) = (1, 2);
         }
         let mut objects = world(&plan).objects();
@@ -237,7 +240,7 @@ proptest! {
         prop_assert!(other.sequence() > 256);
         prop_assert_eq!(dump(&whole), dump(&other));
         for store in [whole, other] {
-            prop_assert_eq!(store.check().unwrap(), Vec::<String>::new());
+            prop_assert_eq!(findings(&store), Vec::<String>::new());
         }
     }
 }

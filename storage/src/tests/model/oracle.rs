@@ -1,29 +1,30 @@
-//! What must be so, by the protocol's definitions and the set of objects alone.
+//! What the store must contain, by the protocol's definitions and the set of objects alone.
 
 use std::collections::{BTreeMap, BTreeSet};
 
 use spore_protocol::{
     ControlEvent, Goal, HardwareClass, NodeId, ObjectId, Record, RecordId, Status, TaskId, Verdict, Verified,
-    frontier::{self, Candidate, View},
-    lineage::{self, Parent, RootRank},
+    frontier::{FrontierRecord, FrontierView},
+    lineage::{self, ParentPlacement},
+    oracle::{self, RootRank},
     reputation,
-    verdict::{self, Judgement, Subject},
+    verdict::{self, Assessment, Subject},
 };
 
 use super::{super::objects::task_of, CLASSES, World};
 use crate::{
     Store, SyncScope,
-    read::{MAX_JUDGED, MAX_JUDGED_OF_ONE},
+    lookup::{MAX_JUDGED, MAX_JUDGED_OF_ONE},
 };
 
-/// What must be so, by definition.
+/// The expected state, by definition.
 pub struct Oracle {
-    pub places: BTreeMap<RecordId, (Record, lineage::Place)>,
+    pub places: BTreeMap<RecordId, (Record, lineage::Placement)>,
     pub pending: BTreeSet<RecordId>,
     pub rejected: BTreeSet<RecordId>,
     pub roots: BTreeMap<TaskId, RecordId>,
     pub strays: BTreeSet<RecordId>,
-    pub judgements: BTreeMap<RecordId, Judgement>,
+    pub judgements: BTreeMap<RecordId, Assessment>,
     pub goals: BTreeMap<TaskId, Goal>,
 }
 
@@ -31,7 +32,7 @@ fn subject(id: RecordId, record: &Record) -> Subject {
     Subject { id, publisher: record.node_id, class: record.class(), status: record.status, metric: record.val_bpb }
 }
 
-/// The first events about a record by (timestamp, id), of each signer the first few.
+/// The first events about a record by (timestamp, id), and of each signer the first few.
 fn window<'a>(world: &'a World, id: &RecordId) -> Vec<&'a Verified<ControlEvent>> {
     let mut events: Vec<_> = world.events.iter().filter(|event| event.experiment_id() == Some(*id)).collect();
     events.sort_by_key(|event| (event.timestamp, event.id()));
@@ -63,7 +64,7 @@ impl Oracle {
             let parent = match record.parent {
                 None => None,
                 Some(parent) => match oracle.places.get(&parent) {
-                    Some((record, place)) => Some(Parent { task_id: place.task_id, depth: record.depth }),
+                    Some((record, place)) => Some(ParentPlacement { task_id: place.task_id, depth: record.depth }),
                     None => {
                         let doomed = oracle.rejected.contains(&parent);
                         if doomed { &mut oracle.rejected } else { &mut oracle.pending }.insert(id);
@@ -79,7 +80,7 @@ impl Oracle {
         oracle.choose_roots(world);
         for (id, (record, _)) in &oracle.places {
             let events = window(world, id).into_iter().map(|e| (e.id().into(), e.object()));
-            oracle.judgements.insert(*id, verdict::judge(&subject(*id, record), events));
+            oracle.judgements.insert(*id, verdict::assess(&subject(*id, record), events));
         }
         oracle
     }
@@ -100,7 +101,7 @@ impl Oracle {
             id
         };
         let stray =
-            |(id, (_, place)): &(&RecordId, &(Record, lineage::Place))| self.roots[&place.task_id] != root_of(id);
+            |(id, (_, place)): &(&RecordId, &(Record, lineage::Placement))| self.roots[&place.task_id] != root_of(id);
         self.strays = self.places.iter().filter(stray).map(|(id, _)| *id).collect();
     }
 
@@ -112,8 +113,8 @@ impl Oracle {
         self.places.iter().filter(move |(_, (_, place))| place.task_id == *task).map(|(id, (record, _))| (id, record))
     }
 
-    fn frontier(&self, task: &TaskId, view: &View) -> Vec<RecordId> {
-        let candidate = |(id, r): (&RecordId, &Record)| Candidate {
+    fn frontier(&self, task: &TaskId, view: &FrontierView) -> Vec<RecordId> {
+        let candidate = |(id, r): (&RecordId, &Record)| FrontierRecord {
             id: *id,
             parent: r.parent,
             status: r.status,
@@ -122,7 +123,7 @@ impl Oracle {
             timestamp: r.timestamp,
         };
         let all: Vec<_> = self.of_task(task).filter(|(id, _)| !self.strays.contains(id)).map(candidate).collect();
-        frontier::compute(self.goal(task), view, &all).into_iter().map(|c| c.id).collect()
+        oracle::frontier(self.goal(task), view, &all).into_iter().map(|c| c.id).collect()
     }
 
     pub fn holds(&self, id: &RecordId) -> bool {
@@ -142,7 +143,7 @@ impl Oracle {
             let advanced = !self.strays.contains(id) && !self.of_task(&place.task_id).any(|other| rival(&other));
             steps.extend(reputation::deeds(&subject(*id, record), &self.judgements[id], advanced));
         }
-        reputation::fold(steps)
+        oracle::reputation(steps)
     }
 
     pub fn compare(&self, world: &World, store: &Store) {
@@ -162,11 +163,13 @@ impl Oracle {
         assert_eq!(counts.frontier, frontiers as u64);
         let disputed = self.judgements.iter().filter(|(_, j)| j.verdict == Verdict::Disputed).map(|(id, _)| *id);
         assert_eq!(store.open_disputes().unwrap(), disputed.collect::<Vec<_>>());
-        assert_eq!(store.reputation().unwrap(), self.reputation());
+        let stats = store.nodes(None).unwrap().into_iter();
+        let reputation: BTreeMap<_, _> = stats.filter_map(|node| Some((node.node_id, node.reputation?))).collect();
+        assert_eq!(reputation, self.reputation());
         assert_eq!(counts.pending, self.pending.len() as u64);
         let parents = world.records.iter().filter(|r| self.pending.contains(&r.id().into())).filter_map(|r| r.parent);
         let missing: BTreeSet<_> = parents.filter(|parent| !self.pending.contains(parent)).collect();
-        assert_eq!(store.missing_parents(99).unwrap(), missing.into_iter().collect::<Vec<_>>());
+        assert_eq!(store.missing_parents_after(None, 99).unwrap(), missing.into_iter().collect::<Vec<_>>());
         self.compare_controls(world, &tasks, store);
     }
 
@@ -185,7 +188,7 @@ impl Oracle {
         let nodes: BTreeSet<_> = self.of_task(task).map(|(_, r)| r.node_id).collect();
         assert_eq!(view.node_count, nodes.len() as u64);
 
-        let blind = self.frontier(task, &View::ClassBlind);
+        let blind = self.frontier(task, &FrontierView::ClassBlind);
         let ids = |class: Option<&HardwareClass>| {
             store.frontier(task, class, 99).unwrap().iter().map(|r| r.id).collect::<Vec<_>>()
         };
@@ -193,7 +196,7 @@ impl Oracle {
         assert_eq!((view.frontier_size, view.best.map(|b| b.0)), (blind.len() as u64, blind.first().copied()));
         let mut on_class = BTreeSet::new();
         for class in CLASSES.map(HardwareClass::of) {
-            let expected = self.frontier(task, &View::Class(class.clone()));
+            let expected = self.frontier(task, &FrontierView::Class(class.clone()));
             assert_eq!(ids(Some(&class)), expected);
             let shown = view.classes.iter().find(|c| c.class == class);
             assert_eq!(shown.map_or(0, |c| c.frontier_size), expected.len() as u64);

@@ -1,4 +1,4 @@
-//! A script that asks for too much ends with an error, soon.
+//! A script that goes beyond a limit ends soon, with an error.
 
 use super::*;
 

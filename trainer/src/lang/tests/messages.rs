@@ -1,4 +1,4 @@
-//! Every refusal tells the line, what is wrong and what to do.
+//! Every refusal names the line, says what is wrong and what to do.
 
 use super::*;
 
@@ -111,7 +111,11 @@ fn starlarks_own_errors_keep_their_line() {
         ("y = 1\nx = attenton(x)", "Variable `attenton` not found"),
         ("y = 1\nx = x.shap", "no attribute `shap`"),
         ("y = 1\nrms_norm(x, epsilon=1)", "epsilon"),
+        ("y = 1\nrms_norm(x, epsilon=1)", "; the call is rms_norm(x, weight=None, eps=1e-6)"),
         ("y = 1\nlinear(x)", "name"),
+        ("y = 1\nlinear(x)", "; the call is linear(x, name, out, bias=False, *, init=None, lr_scale=1.0)"),
+        ("y = 1\nx.slice()", "; the call is x.slice(axis, start, end=None)"),
+        ("y = 1\nsoftmax(1)", "Type of parameter `x` doesn't match, expected `tensor`"),
         ("y = 1\nfail('no good')", "no good"),
         ("y = 1\nx = x @ x", "Parse error"),
     ] {
@@ -121,7 +125,7 @@ fn starlarks_own_errors_keep_their_line() {
 }
 
 #[test]
-fn a_number_left_of_minus_gets_the_remedy() {
+fn number_left_of_minus_gets_the_remedy() {
     let message = complaint("y = 1.0 - x");
     assert!(
         message.starts_with("line 3: ") && message.ends_with("with a number on the left use sub(a, b) or div(a, b)"),
@@ -164,10 +168,11 @@ fn nodes_know_their_line() {
     let graph = traced(&around("y = x * 2\nz = relu(y)\nx = -z")).graph;
     let line_of =
         |wanted: fn(&crate::graph::Op) -> bool| graph.nodes.iter().find(|node| wanted(&node.op)).unwrap().line;
-    use crate::graph::{Binary, Op, Unary};
-    assert_eq!(line_of(|op| matches!(op, Op::Binary(Binary::Mul, ..))), 3);
-    assert_eq!(line_of(|op| matches!(op, Op::Unary(Unary::Relu, _))), 4);
-    assert_eq!(line_of(|op| matches!(op, Op::Unary(Unary::Neg, _))), 5);
+    use crate::graph::Op;
+    use crate::ops::{Binary, BinaryFunction, Unary, UnaryFunction};
+    assert_eq!(line_of(|op| matches!(op, Op::Binary(Binary(BinaryFunction::Mul, ..)))), 3);
+    assert_eq!(line_of(|op| matches!(op, Op::Unary(Unary(UnaryFunction::Relu, _)))), 4);
+    assert_eq!(line_of(|op| matches!(op, Op::Unary(Unary(UnaryFunction::Neg, _)))), 5);
 }
 
 #[test]

@@ -1,10 +1,12 @@
-//! What the language promises to the authors of scripts, tried through [`trace`].
+//! The language's promises to the authors of scripts, tested through [`trace`].
 
 mod limits;
 mod meaning;
 mod messages;
 mod random;
 mod tuning;
+
+use std::collections::BTreeMap;
 
 use super::*;
 
@@ -13,6 +15,11 @@ const SMALL: &str = include_str!("../../../scripts/small.star");
 
 fn traced(script: &str) -> Traced {
     trace(script, &Limits::default()).unwrap_or_else(|error| panic!("{error}\n{script}"))
+}
+
+/// The script with other defaults of its tunables.
+fn retune(script: &str, changes: &BTreeMap<String, TuneValue>) -> Result<String, ScriptError> {
+    rewrite(script, &traced(script).tunables, changes)
 }
 
 fn refusal(script: &str) -> String {

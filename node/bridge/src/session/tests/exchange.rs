@@ -1,4 +1,4 @@
-//! What honest peers get from a session.
+//! What honest peers receive from a session.
 
 use spore_protocol::{
     Kind, ObjectId, SignedObject, TaskId,
@@ -6,8 +6,10 @@ use spore_protocol::{
 };
 use tokio::sync::oneshot;
 
-use super::support::{NOW, Node, address, connect, control, eventually, ids, manifest, profile, record, task, within};
-use crate::link::{Ended, SessionCommand};
+use super::support::{
+    NOW, TestNode, address, connect, control, eventually, ids, manifest, profile, record, task, within,
+};
+use crate::link::{SessionCommand, SessionEnd};
 
 fn everything() -> (Vec<SignedObject>, Vec<SignedObject>) {
     let legacy_root = record(7, None, None, NOW - 2000);
@@ -26,46 +28,46 @@ fn everything() -> (Vec<SignedObject>, Vec<SignedObject>) {
 }
 
 #[tokio::test]
-async fn two_nodes_have_the_same_after_a_while_and_then_pass_on_what_is_new() {
+async fn two_nodes_exchange_their_histories_and_then_new_objects() {
     let (left, right) = everything();
-    let (a, b) = (Node::start(&left), Node::start(&right));
+    let (a, b) = (TestNode::start(&left), TestNode::start(&right));
     let (at_a, at_b) = connect(&a, &b).await;
     eventually("both have everything", || a.has_all(&right) && b.has_all(&left)).await;
     assert_eq!(a.store.counts().unwrap().experiments, b.store.counts().unwrap().experiments);
 
     let new = SignedObject::Experiment(record(9, None, None, NOW - 10));
     a.publish(new.clone()).await;
-    eventually("news of a", || b.has(&new)).await;
+    eventually("the new object of a", || b.has(&new)).await;
     let new = control(6, &new, "verification");
     b.publish(new.clone()).await;
-    eventually("news of b", || a.has(&new)).await;
+    eventually("the new object of b", || a.has(&new)).await;
     at_a.close().await;
-    assert_eq!(at_b.ended().await, Ended::Closed);
+    assert_eq!(at_b.ended().await, SessionEnd::Closed);
 }
 
 #[tokio::test]
-async fn news_go_along_a_line_and_come_back_to_nobody() {
-    let nodes = [Node::start(&task(1, 3)), Node::start(&[]), Node::start(&[])];
+async fn new_object_travels_along_a_line_and_comes_back_to_nobody() {
+    let nodes = [TestNode::start(&task(1, 3)), TestNode::start(&[]), TestNode::start(&[])];
     let first = connect(&nodes[0], &nodes[1]).await;
     let second = connect(&nodes[1], &nodes[2]).await;
     eventually("the far end has it", || nodes[2].has_all(&task(1, 3))).await;
     let new = SignedObject::Experiment(record(9, None, None, NOW - 10));
     nodes[0].publish(new.clone()).await;
-    eventually("the far end has the news", || nodes[2].has(&new)).await;
-    // Each store took each object once: five of the task, one more.
+    eventually("the far end has the new object", || nodes[2].has(&new)).await;
+    // Each store stored each object once: five of the task, and the new one.
     assert!(nodes.iter().all(|node| node.store.sequence() == 6));
     drop((first, second));
 }
 
 #[tokio::test]
-async fn a_history_comes_in_order_with_its_count_and_the_root_ahead() {
+async fn history_comes_in_order_with_its_count_and_the_root_ahead() {
     let objects = task(1, 700);
-    let node = Node::start(&objects);
+    let node = TestNode::start(&objects);
     let (mut peer, _running) = node.peer().await;
     peer.hear_requests().await;
     peer.say(&LegacyMessage::SyncRequest { history: History::Records, since: NOW - 3900 }).await;
     let (heard, count) = peer.hear_history(History::Records).await;
-    // The manifest and the root of an older time introduce the task.
+    // The manifest and the root, which are older, introduce the task.
     assert_eq!(heard[0].id(), objects[0].id());
     assert_eq!(heard[1].id(), objects[1].id());
     assert_eq!(ids(&heard[2..], Kind::Experiment), ids(&objects[102..], Kind::Experiment));
@@ -81,9 +83,9 @@ async fn a_history_comes_in_order_with_its_count_and_the_root_ahead() {
 }
 
 #[tokio::test]
-async fn a_peer_that_does_not_ask_is_offered_what_it_lacks() {
+async fn peer_that_does_not_ask_is_offered_what_it_lacks() {
     let objects = task(1, 20);
-    let node = Node::start(&objects);
+    let node = TestNode::start(&objects);
     let (mut peer, _running) = node.peer().await;
     assert_eq!(peer.hear_requests().await, [0, 0, 0]);
     let own = [objects[0].clone(), objects[1].clone(), objects[7].clone()];
@@ -101,8 +103,8 @@ async fn a_peer_that_does_not_ask_is_offered_what_it_lacks() {
 }
 
 #[tokio::test]
-async fn news_do_not_wait_for_a_peer_that_sends_no_history() {
-    let node = Node::start(&[]);
+async fn new_objects_do_not_wait_for_a_peer_that_sends_no_history() {
+    let node = TestNode::start(&[]);
     let (mut peer, _running) = node.peer().await;
     peer.hear_requests().await;
     let objects = task(1, 1);
@@ -113,10 +115,10 @@ async fn news_do_not_wait_for_a_peer_that_sends_no_history() {
 }
 
 #[tokio::test]
-async fn a_version_1_record_travels_with_the_task_that_was_derived() {
+async fn version_1_record_travels_with_the_task_that_was_derived() {
     let root = record(7, None, None, NOW - 2000);
     let child = record(8, None, Some(&root), NOW - 1999);
-    let node = Node::start(&[SignedObject::Experiment(root.clone()), SignedObject::Experiment(child.clone())]);
+    let node = TestNode::start(&[SignedObject::Experiment(root.clone()), SignedObject::Experiment(child.clone())]);
     let (mut peer, _running) = node.peer().await;
     peer.say(&LegacyMessage::SyncRequest { history: History::Records, since: 0 }).await;
     for record in [&root, &child] {
@@ -128,7 +130,7 @@ async fn a_version_1_record_travels_with_the_task_that_was_derived() {
 }
 
 #[tokio::test]
-async fn strays_and_what_the_reference_cannot_read_stay_here() {
+async fn strays_and_objects_that_the_reference_cannot_read_are_not_sent() {
     let mut objects = task(1, 2);
     let id = TaskId::from(manifest(1).id());
     let stray = record(2, Some(id), None, NOW - 6000);
@@ -144,7 +146,7 @@ async fn strays_and_what_the_reference_cannot_read_stay_here() {
         )),
     ];
     objects.extend(hidden.iter().cloned());
-    let node = Node::start(&objects);
+    let node = TestNode::start(&objects);
     let (mut peer, _running) = node.peer().await;
     peer.hear_requests().await;
     peer.has_nothing().await;
@@ -156,8 +158,8 @@ async fn strays_and_what_the_reference_cannot_read_stay_here() {
 }
 
 #[tokio::test]
-async fn what_falls_short_of_the_count_is_asked_for_once_more() {
-    let node = Node::start(&[]);
+async fn history_that_falls_short_of_its_count_is_asked_for_once_more() {
+    let node = TestNode::start(&[]);
     let (mut peer, _running) = node.peer().await;
     peer.hear_requests().await;
     for object in &task(1, 3)[..3] {
@@ -172,9 +174,9 @@ async fn what_falls_short_of_the_count_is_asked_for_once_more() {
 }
 
 #[tokio::test]
-async fn a_later_connection_goes_on_where_the_last_one_was() {
+async fn later_connection_resumes_where_the_last_one_ended() {
     let objects = task(1, 5);
-    let node = Node::start(&[]);
+    let node = TestNode::start(&[]);
     let (mut peer, running) = node.dialled().await;
     assert_eq!(peer.hear_requests().await, [0, 0, 0]);
     for object in &objects {
@@ -185,7 +187,7 @@ async fn a_later_connection_goes_on_where_the_last_one_was() {
     peer.marker(History::Controls, 0).await;
     eventually("they came", || node.has_all(&objects)).await;
     let held_by_peer = node.store.sequence();
-    // By the answer to its ping the session learns how far the peer is.
+    // The answer to its ping shows the session how far the peer is.
     within("a mark", async {
         while node.shared.hub.sync_mark(&address()).is_none_or(|mark| mark.through < held_by_peer) {
             match peer.hear().await {
@@ -203,15 +205,15 @@ async fn a_later_connection_goes_on_where_the_last_one_was() {
     let (mut peer, _running) = node.dialled().await;
     let day = 24 * 60 * 60;
     assert_eq!(peer.hear_requests().await, [NOW - 10_000 - day, NOW - 4000 + 4 - day, 0]);
-    // Not all over again, but what it missed.
+    // The session does not send everything again, only what the peer missed.
     assert_eq!(peer.hear_objects(1).await, [meanwhile]);
     peer.has_nothing().await;
     assert_eq!(peer.settle().await, []);
 }
 
 #[tokio::test]
-async fn artifacts_go_both_ways_and_a_missing_one_is_known_to_be_missing() {
-    let (a, b) = (Node::start(&[]), Node::start(&[]));
+async fn artifacts_go_both_ways_and_an_absent_one_is_reported_as_absent() {
+    let (a, b) = (TestNode::start(&[]), TestNode::start(&[]));
     let script = b"a script".repeat(10_000);
     let cid = b.store.put_artifact(&script).unwrap();
     let (at_a, at_b) = connect(&a, &b).await;
@@ -226,8 +228,8 @@ async fn artifacts_go_both_ways_and_a_missing_one_is_known_to_be_missing() {
 }
 
 #[tokio::test]
-async fn peers_are_exchanged_by_request_only() {
-    let node = Node::start(&[]);
+async fn peers_are_exchanged_only_on_request() {
+    let node = TestNode::start(&[]);
     let (mut peer, _running) = node.peer().await;
     peer.hear_requests().await;
     peer.say(&LegacyMessage::PexRequest).await;

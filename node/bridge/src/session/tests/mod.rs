@@ -1,4 +1,4 @@
-//! Whole sessions, against each other and against peers that the tests play.
+//! Whole sessions, against each other and against peers that the tests control.
 
 mod exchange;
 mod hostile;

@@ -1,5 +1,5 @@
-//! Real sessions for tests: over TCP on this machine, with a real store and the real `ingest`. And a
-//! peer that says exactly what a test has it say.
+//! Real sessions for tests: over TCP on this machine, with a real store and the real ingest service. And a peer that
+//! sends exactly what a test tells it to.
 
 use std::{
     future::Future,
@@ -14,10 +14,12 @@ use std::{
 use spore_base::peer_address::PeerAddress;
 use spore_ingest::{Disposition, Ingest, Origin, SessionId, Want};
 use spore_protocol::{
-    Cid, Goal, Identity, Kind, NodeProfile, Object, Record, Signed, SignedObject, Status, TaskId, TaskManifest,
-    Verified, VerifiedObject,
-    frame::{Frame, HEADER_BYTES, body_length},
+    ControlEvent, Kind, NodeProfile, Object, Record, Signed, SignedObject, TaskId, TaskManifest, VerifiedObject,
+    control::Rerun,
+    fixtures,
+    frame::{Frame, HEADER_BYTES},
     legacy::{History, LegacyMessage},
+    oracle::body_length,
 };
 use spore_storage::Store;
 use tempfile::TempDir;
@@ -29,16 +31,19 @@ use tokio::{
 };
 
 use crate::{
-    book::Book,
+    book::AddressBook,
     hub::HubHandle,
-    link::{self, Direction, Ended, Link, SessionCommand, Shared, SharedRef},
+    link::{Link, LinkDirection, SessionCommand, SessionEnd},
     session,
+    shared::{LargeMemory, SharedRef, SharedState},
 };
 
-/// The tests' time: in the past, so that nothing is from the future.
+pub use spore_protocol::fixtures::identity;
+
+/// The time in the tests. It lies in the past, so that no object is from the future.
 pub const NOW: u64 = 1_700_000_000;
 
-/// How long a test waits for what must happen before it is called hung. No test measures time.
+/// How long a test waits before it fails as hung. No test measures time.
 const PATIENCE: Duration = Duration::from_secs(120);
 
 /// Waits for a future that must end.
@@ -46,7 +51,7 @@ pub async fn within<T>(what: &str, future: impl Future<Output = T>) -> T {
     tokio::time::timeout(PATIENCE, future).await.unwrap_or_else(|_| panic!("never happened: {what}"))
 }
 
-/// Waits until something holds.
+/// Waits until `holds` returns true.
 pub async fn eventually(what: &str, mut holds: impl FnMut() -> bool) {
     within(what, async {
         while !holds() {
@@ -56,77 +61,32 @@ pub async fn eventually(what: &str, mut holds: impl FnMut() -> bool) {
     .await;
 }
 
-pub fn identity(n: u8) -> Identity {
-    Identity::from_seed(&[n; 32])
-}
-
 pub fn sign<T: Object>(n: u8, object: &T) -> Signed<T> {
-    identity(n).sign(object).unwrap().into_signed()
+    fixtures::sign(&identity(n), object).into_signed()
 }
 
 pub fn manifest(creator: u8) -> Signed<TaskManifest> {
-    let manifest = TaskManifest {
-        name: "task".into(),
-        description: String::new(),
-        task_type: "ml_train".into(),
-        artifact_type: "starlark_train_script".into(),
-        metric: "val_bpb".into(),
-        goal: Goal::Minimize,
-        base_code_cid: Some(Cid::of(b"base")),
-        prepare_cid: String::new(),
-        dataset_cid: String::new(),
-        time_budget: 20,
-        created_by: identity(creator).node_id(),
-        timestamp: NOW - 10_000,
-        version: 1,
-    };
-    sign(creator, &manifest)
+    sign(creator, &TaskManifest { timestamp: NOW - 10_000, ..fixtures::manifest(&identity(creator)) })
 }
 
-/// A record on `parent`, or a root; of version 1 where there is no task.
+/// A record on `parent`, or a root. A record without a task has version 1.
 pub fn record(signer: u8, task: Option<TaskId>, parent: Option<&Signed<Record>>, timestamp: u64) -> Signed<Record> {
     let record = Record {
-        parent: parent.map(|parent| parent.id().into()),
-        depth: parent.map_or(0, |parent| parent.depth + 1),
-        code_cid: Some(Cid::of(b"script")),
         diff: "-a\n+b\n".repeat(100),
-        dataset_cid: String::new(),
-        prepare_cid: String::new(),
-        time_budget: 20,
         val_bpb: 3.0,
-        peak_vram_mb: 1.0,
         num_steps: timestamp,
-        num_params: 10,
-        status: Status::Keep,
-        description: "a wider layer".into(),
-        hypothesis: String::new(),
-        agent_model: String::new(),
-        gpu_model: "CPU".into(),
-        cuda_version: String::new(),
-        torch_version: String::new(),
-        node_id: identity(signer).node_id(),
-        task_id: task,
         timestamp,
-        version: if task.is_some() { 2 } else { 1 },
+        ..fixtures::record(&identity(signer), task, parent)
     };
     sign(signer, &record)
 }
 
 pub fn profile(n: u8) -> SignedObject {
-    let profile = NodeProfile {
-        node_id: identity(n).node_id(),
-        display_name: format!("node {n}"),
-        bio: String::new(),
-        website: String::new(),
-        avatar_url: String::new(),
-        donation_address: String::new(),
-        timestamp: NOW,
-        schema_version: 1,
-    };
+    let profile = NodeProfile { timestamp: NOW, ..fixtures::profile(&identity(n), &format!("node {n}")) };
     SignedObject::Profile(sign(n, &profile))
 }
 
-/// A task with its root and `children` records below it, in an order that a store takes as it is.
+/// A task with its root and `children` records below it, each object after its parent.
 pub fn task(creator: u8, children: u64) -> Vec<SignedObject> {
     let manifest = manifest(creator);
     let id = Some(TaskId::from(manifest.id()));
@@ -140,8 +100,8 @@ pub fn verified(object: &SignedObject) -> VerifiedObject {
     object.clone().verify().unwrap()
 }
 
-/// A store with its door, as sessions use it.
-pub struct Node {
+/// A store with its ingest service, as sessions use them.
+pub struct TestNode {
     pub store: Store,
     pub shared: SharedRef,
     sessions: AtomicU64,
@@ -151,23 +111,23 @@ pub struct Node {
 }
 
 /// One end of a connection.
-pub struct Running {
-    pub task: JoinHandle<Ended>,
+pub struct RunningSession {
+    pub task: JoinHandle<SessionEnd>,
     pub commands: mpsc::Sender<SessionCommand>,
 }
 
-impl Running {
-    pub async fn ended(self) -> Ended {
+impl RunningSession {
+    pub async fn ended(self) -> SessionEnd {
         within("a session's end", self.task).await.unwrap()
     }
 
     pub async fn close(self) {
         self.commands.send(SessionCommand::Close).await.unwrap();
-        assert_eq!(self.ended().await, Ended::Dismissed);
+        assert_eq!(self.ended().await, SessionEnd::Dismissed);
     }
 }
 
-impl Node {
+impl TestNode {
     pub fn start(objects: &[SignedObject]) -> Self {
         let dir = tempfile::tempdir().unwrap();
         let store = Store::open(dir.path()).unwrap();
@@ -175,30 +135,37 @@ impl Node {
             store.insert(&chunk.iter().map(verified).collect::<Vec<_>>(), NOW).unwrap();
         }
         let (stop, stopped) = watch::channel(false);
-        let (ingest, events, wants, _door) = Ingest::spawn(store.clone(), Arc::new(|| NOW), stopped);
-        let hub = HubHandle::new(Book::new(None));
-        let shared = Arc::new(Shared { store: store.clone(), ingest, events, hub, large: link::large() });
+        let (ingest, events, wants, _task) = Ingest::spawn(store.clone(), Arc::new(|| NOW), stopped);
+        let hub = HubHandle::new(AddressBook::default());
+        let shared = Arc::new(SharedState {
+            store: store.clone(),
+            ingest,
+            events,
+            hub,
+            large: LargeMemory::default(),
+            clock: Arc::new(|| NOW),
+        });
         Self { store, shared, sessions: AtomicU64::new(0), stop, _wants: wants, _dir: dir }
     }
 
-    pub fn session(&self, stream: TcpStream, direction: Direction) -> Running {
+    pub fn session(&self, stream: TcpStream, direction: LinkDirection) -> RunningSession {
         let id = SessionId(self.sessions.fetch_add(1, Ordering::Relaxed));
         let link = Link { id, direction, remote: stream.peer_addr().unwrap() };
         let (commands, queue) = mpsc::channel(4);
         let task = tokio::spawn(session::run(stream, link, self.shared.clone(), queue, self.stop.subscribe()));
-        Running { task, commands }
+        RunningSession { task, commands }
     }
 
-    /// A session that the other side opened, with a peer that the test plays.
-    pub async fn peer(&self) -> (Peer, Running) {
+    /// A session that the other side opened, with a peer that the test controls.
+    pub async fn peer(&self) -> (TestPeer, RunningSession) {
         let (ours, theirs) = streams().await;
-        (Peer(theirs), self.session(ours, Direction::Accepted))
+        (TestPeer(theirs), self.session(ours, LinkDirection::Accepted))
     }
 
-    /// The same with a peer that was dialled under an address that stays the same.
-    pub async fn dialled(&self) -> (Peer, Running) {
+    /// As [`TestNode::peer`], with a peer that this node dialled, always under the same address.
+    pub async fn dialled(&self) -> (TestPeer, RunningSession) {
         let (ours, theirs) = streams().await;
-        (Peer(theirs), self.session(ours, Direction::Dialled(ADDRESS.parse().unwrap())))
+        (TestPeer(theirs), self.session(ours, LinkDirection::Dialled(ADDRESS.parse().unwrap())))
     }
 
     pub async fn publish(&self, object: SignedObject) {
@@ -228,15 +195,15 @@ async fn streams() -> (TcpStream, TcpStream) {
 }
 
 /// Connects two nodes.
-pub async fn connect(a: &Node, b: &Node) -> (Running, Running) {
+pub async fn connect(a: &TestNode, b: &TestNode) -> (RunningSession, RunningSession) {
     let (ours, theirs) = streams().await;
-    (a.session(ours, Direction::Dialled(address())), b.session(theirs, Direction::Accepted))
+    (a.session(ours, LinkDirection::Dialled(address())), b.session(theirs, LinkDirection::Accepted))
 }
 
-/// A peer played by the test.
-pub struct Peer(pub TcpStream);
+/// A peer that a test controls.
+pub struct TestPeer(pub TcpStream);
 
-impl Peer {
+impl TestPeer {
     pub async fn say(&mut self, message: &LegacyMessage) {
         self.0.write_all(&message.encode().unwrap()).await.unwrap();
     }
@@ -250,7 +217,7 @@ impl Peer {
         self.0.write_all(&[&length, body].concat()).await.unwrap();
     }
 
-    /// A frame as JSON; none at the end.
+    /// The body of the next frame. None at the end of the stream.
     async fn body(&mut self) -> Option<Vec<u8>> {
         let mut header = [0; HEADER_BYTES];
         within("a frame", self.0.read_exact(&mut header)).await.ok()?;
@@ -275,7 +242,7 @@ impl Peer {
         }
     }
 
-    /// Hears what a session says first: it asks for everything, or since a time.
+    /// Reads what a session sends first. Returns the times from which it asks for tasks, records and control events.
     pub async fn hear_requests(&mut self) -> [u64; 3] {
         assert_eq!(self.hear().await, LegacyMessage::PexRequest);
         let mut times = Vec::new();
@@ -292,14 +259,14 @@ impl Peer {
         self.say(&LegacyMessage::SyncResponse { history, since: 0, count }).await;
     }
 
-    /// Says that it has nothing.
+    /// Answers the requests for its three histories: it has no objects.
     pub async fn has_nothing(&mut self) {
         for history in [History::Tasks, History::Records, History::Controls] {
             self.marker(history, 0).await;
         }
     }
 
-    /// Hears objects until there are `count`, answering pings.
+    /// Reads objects until there are `count`. Answers pings.
     pub async fn hear_objects(&mut self, count: usize) -> Vec<SignedObject> {
         let mut objects = Vec::new();
         while objects.len() < count {
@@ -312,7 +279,7 @@ impl Peer {
         objects
     }
 
-    /// Hears objects up to a history's marker, with its count.
+    /// Reads objects up to the marker of a history. Returns them with the marker's count.
     pub async fn hear_history(&mut self, expected: History) -> (Vec<SignedObject>, u64) {
         let mut objects = Vec::new();
         loop {
@@ -325,7 +292,7 @@ impl Peer {
         }
     }
 
-    /// Waits until everything said so far is dealt with.
+    /// Waits until the session has handled everything sent so far. Returns the objects that came meanwhile.
     pub async fn settle(&mut self) -> Vec<SignedObject> {
         self.say(&LegacyMessage::Ping).await;
         let mut objects = Vec::new();
@@ -344,17 +311,15 @@ pub fn ids(objects: &[SignedObject], kind: Kind) -> Vec<spore_protocol::ObjectId
     objects.iter().filter(|object| object.kind() == kind).map(SignedObject::id).collect()
 }
 
-/// An object of ours as others would see it verified.
+/// A control event about a record, of the type `kind`.
 pub fn control(signer: u8, record: &SignedObject, kind: &str) -> SignedObject {
-    let rerun = spore_protocol::control::Rerun {
+    let rerun = Rerun {
         experiment_id: record.id().into(),
         task_id: None,
         node_id: identity(signer).node_id(),
         gpu: "CPU".into(),
         value: 3.0,
     };
-    let mut event = spore_protocol::ControlEvent::verification(rerun, record.signer(), false, NOW - 3000);
-    event.kind = kind.into();
-    let signed: Verified<_> = identity(signer).sign(&event).unwrap();
-    SignedObject::Control(signed.into_signed())
+    let event = ControlEvent::verification(rerun, record.signer(), false, NOW - 3000);
+    SignedObject::Control(sign(signer, &ControlEvent { kind: kind.into(), ..event }))
 }

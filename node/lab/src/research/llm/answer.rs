@@ -1,17 +1,19 @@
-//! Reading a language model's reply: a script in a fenced block, and two lines of reasoning.
+//! Reads the reply of a language model: a script in a fenced block, and two lines of reasoning.
 //!
-//! Pure. Never here: running any of it.
+//! Pure. Never here: running the script.
+
+use spore_protocol::artifact::starlark;
 
 /// Most bytes of a script: what the language takes.
-const MAX_SCRIPT_BYTES: usize = 64 << 10;
+const MAX_SCRIPT_BYTES: usize = starlark::FORMAT.max_bytes;
 /// Most characters of a description.
 const MAX_DESCRIPTION: usize = 300;
 /// Most characters of a hypothesis.
 const MAX_HYPOTHESIS: usize = 1000;
 
-/// What a reply says.
+/// The content of a reply.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub struct Answer {
+pub struct ScriptReply {
     pub script: String,
     pub description: String,
     pub hypothesis: String,
@@ -20,8 +22,8 @@ pub struct Answer {
 /// Reads a reply.
 ///
 /// # Errors
-/// What is missing, in words for the model.
-pub fn read(reply: &str) -> Result<Answer, String> {
+/// What is missing, in words for the language model.
+pub fn read(reply: &str) -> Result<ScriptReply, String> {
     let script = longest_block(reply).ok_or("your answer holds no script: give the whole script in one ``` block")?;
     if script.len() > MAX_SCRIPT_BYTES {
         return Err(format!("the script is {} bytes long; at most {MAX_SCRIPT_BYTES} are allowed", script.len()));
@@ -38,17 +40,17 @@ pub fn read(reply: &str) -> Result<Answer, String> {
             MAX_DESCRIPTION,
         );
     }
-    Ok(Answer { script, description, hypothesis })
+    Ok(ScriptReply { script, description, hypothesis })
 }
 
-/// The text on one line of at most `most` characters, without control characters.
+/// The text as one line of at most `most` characters, without control characters.
 pub fn one_line(text: &str, most: usize) -> String {
     let words: Vec<&str> =
         text.split(|c: char| c.is_whitespace() || c.is_control()).filter(|word| !word.is_empty()).collect();
     words.join(" ").chars().take(most).collect()
 }
 
-/// The longest fenced block; one that is not closed ends with the text.
+/// The longest fenced block. A block that is not closed ends with the text.
 fn longest_block(reply: &str) -> Option<String> {
     let mut blocks: Vec<String> = Vec::new();
     let mut open: Option<String> = None;
@@ -68,7 +70,7 @@ fn longest_block(reply: &str) -> Option<String> {
     blocks.into_iter().filter(|block| !block.trim().is_empty()).max_by_key(String::len)
 }
 
-/// What follows `LABEL:` at the beginning of a line, whatever its case and markup.
+/// The text after `LABEL:` at the beginning of a line. Case and markup are ignored.
 fn after_label<'a>(line: &'a str, label: &str) -> Option<&'a str> {
     let bare = line.trim_start_matches(|c: char| c.is_whitespace() || "*#-_>".contains(c));
     let head = bare.get(..label.len())?;
@@ -81,7 +83,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn a_script_and_its_reasons_are_found_in_a_chatty_reply() {
+    fn script_and_reasons_are_found_in_a_chatty_reply() {
         let reply = "Sure!\n**Hypothesis:** wider is better,\n- description: width 64 -> 96\nA snippet:\n```\nx = 1\n```\nAll of it:\n```python\nwidth = 96\ntrain(width)\n```\nGood luck.";
         let answer = read(reply).unwrap();
         assert_eq!(answer.script, "width = 96\ntrain(width)\n");
@@ -90,12 +92,12 @@ mod tests {
     }
 
     #[test]
-    fn a_block_cut_off_by_a_limit_still_counts() {
+    fn unclosed_block_still_counts() {
         assert_eq!(read("```star\ntrain(1)").unwrap().script, "train(1)\n");
     }
 
     #[test]
-    fn missing_parts_are_told_or_made_good() {
+    fn missing_parts_are_reported_or_filled_in() {
         assert!(read("I cannot help with that.").unwrap_err().contains("holds no script"));
         assert!(read("```\n\n```").is_err());
         assert!(read(&format!("```\n{}\n```", "#".repeat(70_000))).unwrap_err().contains("65536"));

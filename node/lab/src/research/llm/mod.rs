@@ -1,9 +1,8 @@
-//! Proposals by a language model: its configuration, one question and its answer.
+//! Proposals by a language model: its configuration, the question, and the answer.
 //!
-//! The way of a proposal: [`prompt`] writes the question out of the task and its records,
-//! [`Client::ask`] sends it, [`answer`] reads a script and two lines of reasoning out of the reply.
-//! A reply is untrusted text: bounded, never interpreted, and its script is traced in a worker
-//! process before anything else is done with it. The key is never logged.
+//! [`prompt`] writes the question out of the task and its records, [`Client::ask`] sends it, [`answer`] reads a script
+//! and two lines of reasoning out of the reply. A reply is untrusted text: its size is bounded, and a worker process
+//! traces its script before anything else happens with it. The key is never logged.
 
 pub mod answer;
 pub mod prompt;
@@ -15,18 +14,18 @@ use std::{fmt, str::FromStr, time::Duration};
 use serde::{Deserialize, Serialize};
 use serde_json::{Value, json};
 
-/// Time for a whole answer: reasoning models think for minutes.
+/// Time for a whole answer. Reasoning models take minutes.
 const ANSWER_WITHIN: Duration = Duration::from_secs(300);
 /// Time to reach the server.
 const CONNECT_WITHIN: Duration = Duration::from_secs(15);
-/// Most bytes of a response: a script of the largest size in JSON, with reasoning around it.
+/// Most bytes of a response: a script of the largest size as JSON, with reasoning around it.
 const MAX_RESPONSE_BYTES: usize = 1 << 20;
-/// Most characters of a server's error text that are passed on.
+/// Most characters of a server's error text that are shown.
 const MAX_ERROR_CHARS: usize = 300;
-/// Most tokens of an answer, where the API wants a number.
+/// Most tokens of an answer, for APIs that require a number.
 const MAX_TOKENS: u32 = 16_384;
 
-/// Which API.
+/// A provider of language models.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "lowercase")]
 pub enum Provider {
@@ -58,7 +57,7 @@ impl Provider {
         }
     }
 
-    /// Where its API is, up to and with the version.
+    /// The base URL of the API, including the version.
     pub const fn base_url(self) -> &'static str {
         match self {
             Self::Anthropic => "https://api.anthropic.com/v1",
@@ -70,7 +69,7 @@ impl Provider {
         }
     }
 
-    /// The model that is asked when none is configured.
+    /// The model that is used when none is configured.
     pub const fn default_model(self) -> &'static str {
         match self {
             Self::Anthropic => "claude-sonnet-4-5",
@@ -91,19 +90,19 @@ impl FromStr for Provider {
     }
 }
 
-/// Which language model proposes, and how it is reached.
+/// The language model that proposes, and how to reach it.
 #[derive(Clone, PartialEq, Eq)]
 pub struct ProviderConfig {
     pub name: Provider,
-    /// Up to and with the version, without a slash at the end.
+    /// The base URL of the API, including the version, without a slash at the end.
     pub base_url: String,
     pub model: String,
-    /// Secret. Empty where the server wants none.
+    /// Secret. Empty when the server needs no key.
     pub key: String,
 }
 
 impl ProviderConfig {
-    /// The provider with its own address and default model.
+    /// The provider with its own base URL and default model.
     pub fn new(name: Provider, key: String) -> Self {
         Self { name, base_url: name.base_url().to_owned(), model: name.default_model().to_owned(), key }
     }
@@ -115,18 +114,18 @@ impl fmt::Debug for ProviderConfig {
     }
 }
 
-/// Why there is no answer.
+/// Why the language model gave no answer.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
 pub enum LlmError {
-    #[error("no answer within the time allowed")]
+    #[error("the server did not answer in time")]
     Timeout,
     #[error("the server cannot be reached: {0}")]
     Unreachable(String),
-    #[error("the server refuses with status {status}: {text}")]
+    #[error("the server refused with status {status}: {text}")]
     Refused { status: u16, text: String },
     #[error("the response is larger than {MAX_RESPONSE_BYTES} bytes")]
     TooLarge,
-    #[error("the response is not what the API promises: {0}")]
+    #[error("the response does not follow the API: {0}")]
     Malformed(&'static str),
 }
 
@@ -152,7 +151,7 @@ impl Client {
     }
 
     fn with_timeout(config: ProviderConfig, timeout: Duration) -> Result<Self, LlmError> {
-        // An error means that another part of the program has set a provider already.
+        // An error means that another part of the program has installed a provider already.
         let _ = rustls::crypto::ring::default_provider().install_default();
         let http = reqwest::Client::builder()
             .timeout(timeout)
@@ -191,12 +190,12 @@ impl Client {
             let text = String::from_utf8_lossy(&body);
             return Err(LlmError::Refused { status: status.as_u16(), text: self.safe(&text) });
         }
-        let value: Value = serde_json::from_slice(&body).map_err(|_| LlmError::Malformed("not JSON"))?;
+        let value: Value = serde_json::from_slice(&body).map_err(|_| LlmError::Malformed("it is not JSON"))?;
         let text = match self.config.name {
             Provider::Anthropic => anthropic_text(&value),
             _ => value.pointer("/choices/0/message/content").and_then(Value::as_str).map(str::to_owned),
         };
-        text.filter(|text| !text.trim().is_empty()).ok_or(LlmError::Malformed("no text in it"))
+        text.filter(|text| !text.trim().is_empty()).ok_or(LlmError::Malformed("it holds no text"))
     }
 
     fn openai(&self, system: &str, turns: &[Turn]) -> reqwest::RequestBuilder {
@@ -226,7 +225,7 @@ impl Client {
         LlmError::Unreachable(self.safe(&cause))
     }
 
-    /// A server's text on one line, bounded, without the key should the server repeat it.
+    /// A server's text on one line, bounded. The key is hidden in case the server repeats it.
     fn safe(&self, text: &str) -> String {
         let hidden = if self.config.key.is_empty() { text.to_owned() } else { text.replace(&self.config.key, "***") };
         answer::one_line(&hidden, MAX_ERROR_CHARS)

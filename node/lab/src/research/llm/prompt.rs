@@ -1,8 +1,7 @@
-//! The question that a language model is asked: the task, the language, what was tried, and the
-//! script to improve.
+//! The question for a language model: the task, the language, the results so far, and the script to improve.
 //!
-//! Pure. Other nodes' texts go into it, so each is cut to a line: at worst they persuade the model
-//! to propose something silly, which is then measured like anything else.
+//! Pure. Texts of other nodes go into the question, each cut to one line. At worst they make the model propose a bad
+//! script, which is measured like any other.
 
 use std::fmt::Write as _;
 
@@ -11,15 +10,15 @@ use spore_storage::RecordSummary;
 
 use super::answer::one_line;
 
-/// The language's documentation, which the model needs in full: it has never seen the language.
+/// The documentation of the language. The model needs all of it, because it has never seen the language.
 const LANGUAGE: &str = include_str!("../../../../../docs/train-script.md");
 
-/// Results of each sort that are told: enough to see a pattern, few enough to read.
+/// Results of each kind in the question: enough to show a pattern, few enough to read.
 const RESULTS: usize = 12;
 /// Most characters of one result's description.
 const RESULT_CHARS: usize = 200;
 
-/// What the model is told of the task and its state.
+/// The task and its state, for the question.
 #[derive(Clone, Debug)]
 pub struct Situation<'a> {
     pub task_name: &'a str,
@@ -34,11 +33,11 @@ pub struct Situation<'a> {
     pub parent_script: &'a str,
     /// The class's records, oldest first.
     pub records: &'a [RecordSummary],
-    /// To explore means to try something bolder.
+    /// Ask for a bolder change.
     pub explore: bool,
 }
 
-/// Who the model is and how it must answer.
+/// The system prompt: the role of the model, and the form of the answer.
 pub fn system() -> String {
     format!(
         "You are a machine-learning researcher in a network that improves small language models by short experiments. \
@@ -53,7 +52,7 @@ Training stops when the time budget is used up, so speed matters as much as capa
     )
 }
 
-/// The question itself.
+/// The question.
 pub fn question(at: &Situation<'_>) -> String {
     let mut text = String::new();
     let better = if at.goal == Goal::Minimize { "lower is better" } else { "higher is better" };
@@ -89,7 +88,7 @@ pub fn question(at: &Situation<'_>) -> String {
     text
 }
 
-/// What is said after an answer that cannot be used.
+/// The reply to an answer that cannot be used.
 pub fn complaint(error: &str) -> String {
     format!(
         "That cannot be run: {}\nAnswer again in the same form, with the whole corrected script.",

@@ -79,7 +79,7 @@ async fn anthropic_is_asked_and_read() {
 }
 
 #[tokio::test]
-async fn a_refusal_is_told_without_the_key() {
+async fn refusal_is_reported_without_the_key() {
     let (answer, _) = answer_to(Provider::OpenAi, 401, "{\"error\":\n \"Incorrect API key: sk-secret\"}").await;
     let text = "{\"error\": \"Incorrect API key: ***\"}".to_owned();
     assert_eq!(answer, Err(LlmError::Refused { status: 401, text }));
@@ -120,14 +120,14 @@ async fn silence_and_absence_have_their_own_names() {
 }
 
 #[tokio::test]
-async fn a_redirect_does_not_carry_the_key_away() {
+async fn redirect_does_not_carry_the_key_away() {
     let (address, _requests) = serve(307, Vec::new(), Duration::ZERO).await;
     let answer = client(Provider::OpenAi, address, LONG).ask("", &[]).await;
     assert!(matches!(answer, Err(LlmError::Refused { status: 307, .. })), "{answer:?}");
 }
 
 #[test]
-fn the_key_is_never_shown() {
+fn key_is_never_shown() {
     let config = ProviderConfig::new(Provider::Anthropic, "sk-secret".into());
     assert!(!format!("{config:?} {:?}", Client::new(config.clone()).unwrap()).contains("sk-secret"));
 }

@@ -1,23 +1,22 @@
-//! Making a proposal out of a parent: the language model is asked, and the tuner stands in for it.
+//! Makes a proposal out of a parent: asks the language model, or the tuner when the model gives no usable answer.
 //!
 //! Never here: running a script in this process, or training.
 
-use std::collections::HashSet;
+use std::{collections::HashSet, time::Instant};
 
 use spore_base::shutdown::{Shutdown, stopped};
 use spore_protocol::{Cid, NodeId, Status};
 use spore_trainer::lang::Tunable;
-use tokio::time::Instant;
 use tracing::{debug, info, warn};
 
-use super::{Researcher, Scene, UNFIT};
+use super::{Researcher, TaskSnapshot, UNFIT_COOLDOWN};
 use crate::{
     engine::EngineError,
     research::{
         Proposal,
         llm::{
             Client, Turn,
-            answer::{self, Answer},
+            answer::{self, ScriptReply},
             prompt::{self, Situation},
         },
         record::Parent,
@@ -25,76 +24,83 @@ use crate::{
     },
 };
 
-/// Newest results out of which the tuner learns; each costs a small file read.
+/// Newest results that the tuner learns from. Each costs a small file read.
 const TRIALS: usize = 512;
-/// Scripts of other nodes' results fetched in one round, to learn from them.
+/// Scripts of other nodes that are fetched in one round, to learn from their results.
 const FETCHES: usize = 4;
-/// Proposals of the tuner that a worker may refuse before another parent is chosen.
+/// Proposals of the tuner that a worker may refuse before the round ends.
 const PROPOSALS: usize = 8;
-/// Answers asked of a language model for one experiment: the first, and one after its error.
+/// Questions to a language model for one experiment: the first, and one after an answer that cannot be used.
 const ANSWERS: usize = 2;
 
 impl Researcher {
-    /// A change of the parent's script. None when there is none that is new.
+    /// A change of the parent's script. None when there is no new one.
     pub(super) async fn propose(
         &mut self,
-        scene: &Scene,
+        snapshot: &TaskSnapshot,
         parent: &Parent,
         explore: bool,
         shutdown: &mut Shutdown,
     ) -> Result<Option<Proposal>, EngineError> {
         if let Some(client) = self.client.clone() {
-            let asked = self.ask(&client, scene, parent, explore, shutdown).await?;
+            let asked = self.ask(&client, snapshot, parent, explore, shutdown).await?;
             if asked.is_some() {
                 return Ok(asked);
             }
             info!("the built-in proposer stands in for the language model");
         }
-        let tunables = match self.engine.inspect(&parent.script, shutdown).await? {
+        let tunables = match self.engine.inspect(&parent.script, shutdown).await {
             Ok(tunables) => tunables,
-            Err(reason) => {
-                info!(%reason, parent = %parent.id.short(), "the parent's script cannot be changed");
-                self.barren.put(parent.id, Instant::now(), UNFIT);
+            Err(EngineError::Script(failure)) => {
+                info!(%failure, parent = %parent.id.short(), "the parent's script cannot be changed");
+                self.barren.put(parent.id, Instant::now() + UNFIT_COOLDOWN);
                 return Ok(None);
             }
+            Err(error) => return Err(error),
         };
-        self.tune(scene, parent, &tunables, shutdown).await
+        self.tune(snapshot, parent, &tunables, shutdown).await
     }
 
     async fn tune(
         &mut self,
-        scene: &Scene,
+        snapshot: &TaskSnapshot,
         parent: &Parent,
         tunables: &[Tunable],
         shutdown: &mut Shutdown,
     ) -> Result<Option<Proposal>, EngineError> {
-        let trials = self.trials(scene, parent, tunables).await?;
-        let mut tried = scene.tried.clone();
+        let trials = self.trials(snapshot, parent, tunables).await?;
+        let mut tried = snapshot.tried.clone();
         for _ in 0..PROPOSALS {
-            let Some(proposal) = tuner::propose(&parent.script, tunables, &trials, &tried, scene.goal, self.seed())
+            let Some(proposal) = tuner::propose(&parent.script, tunables, &trials, &tried, snapshot.goal, self.seed())
             else {
                 return Ok(None);
             };
-            match self.engine.inspect(&proposal.script, shutdown).await? {
+            match self.engine.inspect(&proposal.script, shutdown).await {
                 Ok(_) => return Ok(Some(proposal)),
-                Err(reason) => {
-                    debug!(%reason, change = %proposal.description, "a proposal that the language refuses");
+                Err(EngineError::Script(failure)) => {
+                    debug!(%failure, change = %proposal.description, "the language refuses a proposal");
                     let cid = Cid::of(proposal.script.as_bytes());
                     tried.insert(cid);
                     self.refused.insert(cid);
                 }
+                Err(error) => return Err(error),
             }
         }
         Ok(None)
     }
 
-    /// Earlier results of the class whose scripts differ from the parent's in tunable values only.
-    async fn trials(&self, scene: &Scene, parent: &Parent, tunables: &[Tunable]) -> Result<Vec<Trial>, EngineError> {
-        let known: Vec<(Cid, NodeId, Option<f64>)> = scene
+    /// Earlier results of the class whose scripts differ from the parent's only in tunable values.
+    async fn trials(
+        &self,
+        snapshot: &TaskSnapshot,
+        parent: &Parent,
+        tunables: &[Tunable],
+    ) -> Result<Vec<Trial>, EngineError> {
+        let known: Vec<(Cid, NodeId, Option<f64>)> = snapshot
             .records
             .iter()
             .rev()
-            .filter(|r| r.class == scene.class && !r.stray)
+            .filter(|r| r.class == snapshot.class && !r.stray)
             .filter_map(|r| Some((r.code_cid?, r.node_id, (r.status != Status::Crash).then_some(r.metric))))
             .take(TRIALS)
             .collect();
@@ -102,7 +108,7 @@ impl Researcher {
             known.iter().filter(|(cid, ..)| self.engine.store.artifact_path(cid).is_none()).take(FETCHES).collect();
         for (cid, node, _) in missing {
             if let Err(error) = self.engine.artifact(*cid, Some(*node)).await {
-                debug!(%error, "a result to learn from is left out");
+                debug!(%error, "the script of an earlier result cannot be fetched");
                 break;
             }
         }
@@ -120,25 +126,25 @@ impl Researcher {
             .await
     }
 
-    /// Asks the language model. None when it gives no usable answer.
+    /// Asks the language model. None when the model gives no usable answer.
     async fn ask(
         &self,
         client: &Client,
-        scene: &Scene,
+        snapshot: &TaskSnapshot,
         parent: &Parent,
         explore: bool,
         shutdown: &mut Shutdown,
     ) -> Result<Option<Proposal>, EngineError> {
-        let Some(summary) = scene.records.iter().find(|r| r.id == parent.id) else { return Ok(None) };
-        let of_class: Vec<_> = scene.records.iter().filter(|r| r.class == scene.class).cloned().collect();
-        let manifest = &scene.terms.manifest;
+        let Some(summary) = snapshot.records.iter().find(|r| r.id == parent.id) else { return Ok(None) };
+        let of_class: Vec<_> = snapshot.records.iter().filter(|r| r.class == snapshot.class).cloned().collect();
+        let manifest = &snapshot.terms.manifest;
         let situation = Situation {
             task_name: &manifest.name,
             task_description: &manifest.description,
             metric: &manifest.metric,
-            goal: scene.goal,
+            goal: snapshot.goal,
             time_budget: manifest.time_budget,
-            class: &scene.class,
+            class: &snapshot.class,
             gpu_model: &self.engine.device.gpu_model,
             parent: summary,
             parent_script: &parent.script,
@@ -158,8 +164,8 @@ impl Researcher {
                     return Ok(None);
                 }
             };
-            match self.check(&reply, &scene.tried, shutdown).await? {
-                Ok(Answer { script, description, hypothesis }) => {
+            match self.check(&reply, &snapshot.tried, shutdown).await? {
+                Ok(ScriptReply { script, description, hypothesis }) => {
                     let agent_model = answer::one_line(client.model(), 100);
                     return Ok(Some(Proposal { script, description, hypothesis, agent_model }));
                 }
@@ -178,7 +184,7 @@ impl Researcher {
         reply: &str,
         tried: &HashSet<Cid>,
         shutdown: &mut Shutdown,
-    ) -> Result<Result<Answer, String>, EngineError> {
+    ) -> Result<Result<ScriptReply, String>, EngineError> {
         let answer = match answer::read(reply) {
             Ok(answer) => answer,
             Err(problem) => return Ok(Err(problem)),
@@ -186,6 +192,10 @@ impl Researcher {
         if tried.contains(&Cid::of(answer.script.as_bytes())) {
             return Ok(Err("exactly this script has been tried already".into()));
         }
-        Ok(self.engine.inspect(&answer.script, shutdown).await?.map(|_| answer))
+        match self.engine.inspect(&answer.script, shutdown).await {
+            Ok(_) => Ok(Ok(answer)),
+            Err(EngineError::Script(failure)) => Ok(Err(failure.reason)),
+            Err(error) => Err(error),
+        }
     }
 }

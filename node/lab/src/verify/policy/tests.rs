@@ -1,6 +1,6 @@
 //! The policy over made-up records: whom to re-run, when to answer, when to close.
 
-use spore_protocol::{Cid, EventId, TaskId};
+use spore_protocol::{Cid, EventId, TaskId, control::DisputeOutcome};
 
 use super::*;
 
@@ -54,9 +54,9 @@ fn dispute(responses: &[(u8, f64)], truth: Option<f64>) -> Dispute {
     }
 }
 
-fn open(published_before: &[NodeId]) -> Open {
+fn open(published_before: &[NodeId]) -> OpenDispute {
     let record = RecordSummary { verdict: Verdict::Disputed, ..record(7) };
-    Open { record, dispute: dispute(&[], None), published_before: published_before.to_vec() }
+    OpenDispute { record, dispute: dispute(&[], None), published_before: published_before.to_vec() }
 }
 
 fn never(_: &RecordId) -> bool {
@@ -75,14 +75,14 @@ fn own_crashed_foreign_and_stray_records_are_not_rerun() {
     ];
     assert_eq!(policy(1.0).next(&unfit, &[], 2000, never), None);
     let fit = RecordSummary { status: Status::Discard, ..record(9) };
-    assert_eq!(policy(1.0).next(&[fit], &[], 2000, never), Some(Work::Check(RecordId([9; 32]))));
+    assert_eq!(policy(1.0).next(&[fit], &[], 2000, never), Some(Assignment::Check(RecordId([9; 32]))));
 }
 
 #[test]
-fn the_newest_without_a_verdict_comes_first_and_what_is_done_is_passed_over() {
+fn newest_record_without_a_verdict_comes_first_and_done_ones_are_passed_over() {
     let verified = RecordSummary { verdict: Verdict::Verified, ..record(1) };
     let records = [verified, record(2), record(3)];
-    let check = |id: u8| Some(Work::Check(RecordId([id; 32])));
+    let check = |id: u8| Some(Assignment::Check(RecordId([id; 32])));
     assert_eq!(policy(1.0).next(&records, &[], 2000, never), check(2));
     assert_eq!(policy(1.0).next(&records, &[], 2000, |id| id.0[0] == 2), check(3));
     assert_eq!(policy(1.0).next(&records, &[], 2000, |id| id.0[0] > 1), check(1));
@@ -90,7 +90,7 @@ fn the_newest_without_a_verdict_comes_first_and_what_is_done_is_passed_over() {
 }
 
 #[test]
-fn the_rate_is_kept_and_the_choice_is_stable() {
+fn rate_is_kept_and_the_choice_is_stable() {
     let share = |rate: f64| (0..=255_u8).filter(|id| policy(rate).wants(&record(*id))).count();
     assert_eq!((share(0.0), share(1.0)), (0, 256));
     assert!((40..90).contains(&share(0.25)), "{}", share(0.25));
@@ -101,7 +101,7 @@ fn the_rate_is_kept_and_the_choice_is_stable() {
 #[test]
 fn assigned_verifiers_answer_at_once_and_others_after_silence() {
     let crowd: Vec<NodeId> = (10..40).map(|n| NodeId([n; 32])).chain([US]).collect();
-    let work = Some(Work::Respond { record: RecordId([7; 32]), challenger: CHALLENGER });
+    let work = Some(Assignment::Respond { record: RecordId([7; 32]), challenger: CHALLENGER });
     let ranked = assigned(&subject(&record(7)), CHALLENGER, crowd.clone());
     for (rank, node) in ranked.iter().enumerate() {
         let policy = Policy { node: *node, ..policy(0.0) };
@@ -115,9 +115,9 @@ fn assigned_verifiers_answer_at_once_and_others_after_silence() {
 }
 
 #[test]
-fn a_node_that_never_published_stands_in_last_or_at_once_where_few_are_assigned() {
+fn node_that_never_published_stands_in_last_or_at_once_when_few_are_assigned() {
     let crowd: Vec<NodeId> = (10..13).map(|n| NodeId([n; 32])).collect();
-    let work = Some(Work::Respond { record: RecordId([7; 32]), challenger: CHALLENGER });
+    let work = Some(Assignment::Respond { record: RecordId([7; 32]), challenger: CHALLENGER });
     assert_eq!(policy(1.0).next(&[], &[open(&crowd)], 1119, never), None);
     assert_eq!(policy(1.0).next(&[], &[open(&crowd)], 1120, never), work);
     assert_eq!(policy(1.0).next(&[], &[open(&[])], 1000, never), work);
@@ -125,14 +125,14 @@ fn a_node_that_never_published_stands_in_last_or_at_once_where_few_are_assigned(
 }
 
 #[test]
-fn the_parties_of_a_dispute_do_not_answer_it_and_it_precedes_checks() {
+fn parties_of_a_dispute_do_not_answer_it_and_it_precedes_checks() {
     let challenger = Policy { node: CHALLENGER, ..policy(1.0) };
     let publisher = Policy { node: PUBLISHER, ..policy(1.0) };
     assert_eq!(challenger.next(&[], &[open(&[])], 9000, never), None);
     assert_eq!(publisher.next(&[], &[open(&[])], 9000, never), None);
     let disputed = open(&[]);
     let records = [record(1), disputed.record.clone()];
-    assert!(matches!(policy(1.0).next(&records, &[disputed], 9000, never), Some(Work::Respond { .. })));
+    assert!(matches!(policy(1.0).next(&records, &[disputed], 9000, never), Some(Assignment::Respond { .. })));
 }
 
 #[test]
@@ -146,7 +146,7 @@ fn two_runs_must_agree_before_a_record_is_challenged() {
 }
 
 #[test]
-fn a_record_cannot_put_off_its_judges_for_ever() {
+fn record_cannot_delay_its_verifiers_for_ever() {
     assert_eq!(silence(0), 120);
     assert_eq!(silence(20), 120);
     assert_eq!(silence(3600), 6 * 3600);
@@ -154,8 +154,8 @@ fn a_record_cannot_put_off_its_judges_for_ever() {
 }
 
 #[test]
-fn a_measurement_answers_a_challenge_that_is_open_and_anothers() {
-    let judged = |dispute| Judgement { verdict: Verdict::Disputed, measurements: Vec::new(), dispute };
+fn measurement_answers_an_open_challenge_of_another_node() {
+    let judged = |dispute| Assessment { verdict: Verdict::Disputed, measurements: Vec::new(), dispute };
     assert_eq!(to_answer(&judged(Some(dispute(&[], None))), US), Some(CHALLENGER));
     assert_eq!(to_answer(&judged(Some(dispute(&[], None))), CHALLENGER), None);
     assert_eq!(to_answer(&judged(Some(dispute(&[(5, 2.0)], Some(2.0)))), US), None);
@@ -163,31 +163,16 @@ fn a_measurement_answers_a_challenge_that_is_open_and_anothers() {
 }
 
 #[test]
-fn a_challenger_closes_when_settled_or_when_few_answer_for_long() {
-    let judged = |dispute| Judgement { verdict: Verdict::Disputed, measurements: Vec::new(), dispute: Some(dispute) };
+fn challenger_closes_when_decided_or_when_few_answer_for_long() {
+    let judged = |dispute| Assessment { verdict: Verdict::Disputed, measurements: Vec::new(), dispute: Some(dispute) };
     let close = |dispute: Dispute, now| closing(&record(7), &judged(dispute), CHALLENGER, false, now);
     assert_eq!(close(dispute(&[], None), 1_000_000), None, "a challenger alone overturns nothing");
     assert_eq!(close(dispute(&[(5, 2.5)], None), 1100), None);
-    assert!(!close(dispute(&[(5, 2.5)], None), 2201).unwrap().upheld);
+    assert_eq!(close(dispute(&[(5, 2.5)], None), 2201).unwrap().outcome, DisputeOutcome::Rejected);
     let settled = dispute(&[(5, 2.0), (6, 2.5), (9, 2.501)], Some(2.5));
     let closed = close(settled.clone(), 1002).unwrap();
-    assert!(!closed.upheld);
+    assert_eq!(closed.outcome, DisputeOutcome::Rejected);
     assert_eq!((closed.winners, closed.losers), (vec![NodeId([6; 32]), NodeId([9; 32])], vec![NodeId([5; 32])]));
     assert_eq!(closing(&record(7), &judged(settled.clone()), CHALLENGER, true, 1002), None);
     assert_eq!(closing(&record(7), &judged(settled), US, false, 1002), None, "another's challenge");
-}
-
-#[test]
-fn skipped_records_come_back_in_time_and_the_list_is_bounded() {
-    let mut skipped = Skipped::default();
-    skipped.until(RecordId([1; 32]), 50);
-    skipped.until(RecordId([2; 32]), u64::MAX);
-    assert_eq!(skipped.now(49).len(), 2);
-    assert_eq!(skipped.now(50), HashSet::from([RecordId([2; 32])]));
-    for n in 0..10_000_u32 {
-        let mut id = [0; 32];
-        id[..4].copy_from_slice(&n.to_be_bytes());
-        skipped.until(RecordId(id), u64::MAX);
-    }
-    assert_eq!(skipped.now(0).len(), SKIPPED);
 }

@@ -1,0 +1,82 @@
+//! From the store to the shapes of the API: the one place where they are converted, for the HTTP server and for commands
+//! that read the store without a node.
+//!
+//! [`StoreView`] only reads, and blocks while it does: call it on a blocking thread. Ids may be given as unique prefixes.
+//! Lists are bounded here. The files beside this one hold a kind of object each.
+
+mod activity;
+mod experiments;
+mod graphs;
+mod listings;
+mod nodes;
+mod resolve;
+mod tasks;
+mod text;
+
+pub use experiments::ExperimentText;
+pub(crate) use graphs::Graphs;
+
+use std::sync::Arc;
+
+use spore_base::peer_id::peer_id;
+use spore_protocol::NodeId;
+use spore_storage::Store;
+
+use super::{dto, live::Live, problem::ApiError};
+
+/// A store as the API shows it. Cheap to clone.
+#[derive(Clone)]
+pub struct StoreView {
+    store: Store,
+    node_id: Option<NodeId>,
+    peer_id: String,
+    pub(crate) graphs: Arc<Graphs>,
+}
+
+impl StoreView {
+    /// `node_id` is this node's own. None for a store without a node's key.
+    pub fn new(store: Store, node_id: Option<NodeId>) -> Self {
+        let peer_id = node_id.and_then(|node| peer_id(&node)).map(|peer| peer.to_string()).unwrap_or_default();
+        Self { store, node_id, peer_id, graphs: Arc::default() }
+    }
+
+    /// The store that is shown.
+    pub fn store(&self) -> &Store {
+        &self.store
+    }
+
+    /// The state of the node: what the store holds, and what `live` says of the process.
+    ///
+    /// # Errors
+    /// When the store cannot be read.
+    pub fn status(&self, live: &Live) -> Result<dto::NodeStatus, ApiError> {
+        let counts = self.store.counts()?;
+        let active_task = match live.active_task {
+            Some(task) => Some(task),
+            None => self.store.most_active_task()?,
+        };
+        Ok(dto::NodeStatus {
+            experiment_count: counts.experiments,
+            verified_experiment_count: counts.verified,
+            task_count: counts.tasks,
+            peer_count: live.peers.len() as u64,
+            legacy_peer_count: live.peers.iter().filter(|peer| peer.transport == "legacy").count() as u64,
+            legacy_listen_addresses: live.legacy_listen_addresses.clone(),
+            frontier_size: counts.frontier,
+            node_id: self.node_id.map(|node| node.to_string()).unwrap_or_default(),
+            peer_id: self.peer_id.clone(),
+            version: env!("CARGO_PKG_VERSION").into(),
+            mode: live.mode.into(),
+            active_task: active_task.map(|task| task.to_string()),
+            hardware_class: live.hardware_class.clone(),
+            device: live.device.clone(),
+            listen_addresses: live.listen_addresses.clone(),
+            rejected: live.rejected.clone(),
+            pending_count: counts.pending,
+            sequence: self.store.sequence(),
+            uptime_seconds: live.uptime.as_secs(),
+            activity: live.activity.clone(),
+            problem: live.problem,
+        })
+    }
+}

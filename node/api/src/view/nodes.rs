@@ -1,0 +1,66 @@
+//! Nodes and their profiles.
+
+use spore_storage::NodeStats;
+
+use super::{
+    StoreView,
+    text::{MAX_NAME, MAX_TEXT, truncated},
+};
+use crate::{
+    dto,
+    problem::{ApiError, ProblemKind},
+};
+
+impl StoreView {
+    /// A node, named by its id or a unique prefix of the id.
+    ///
+    /// # Errors
+    /// 404 for a node that signed nothing in the store, 409 for an ambiguous prefix.
+    pub fn node(&self, given: &str) -> Result<dto::NodeSummary, ApiError> {
+        let node_id = self.resolve_node(given)?;
+        let stats = match self.store.node(None, &node_id)? {
+            Some(stats) => stats,
+            None => {
+                let profiled = self.store.profile(&node_id)?.map(|profile| profile.timestamp);
+                let last_activity = profiled.or((Some(node_id) == self.node_id).then_some(0));
+                NodeStats {
+                    node_id,
+                    experiment_count: 0,
+                    verification_count: 0,
+                    classes: Vec::new(),
+                    last_activity: last_activity.ok_or_else(|| ApiError::unknown_node(given))?,
+                    reputation: None,
+                }
+            }
+        };
+        self.node_summary(&stats)
+    }
+
+    /// The newest profile of a node as the node signed it, in JSON.
+    ///
+    /// # Errors
+    /// 404 for a node without a profile, 409 for an ambiguous prefix.
+    pub fn profile(&self, given: &str) -> Result<String, ApiError> {
+        let node = self.resolve_node(given)?;
+        let profile = self.store.profile(&node)?;
+        profile
+            .map(|profile| profile.to_json())
+            .ok_or_else(|| ApiError::new(ProblemKind::UnknownNode, format!("node {node} has no profile")))
+    }
+
+    pub(super) fn node_summary(&self, stats: &NodeStats) -> Result<dto::NodeSummary, ApiError> {
+        let profile = self.store.profile(&stats.node_id)?;
+        let text = |text: &String, most| (!text.is_empty()).then(|| truncated(text, most));
+        Ok(dto::NodeSummary {
+            node_id: stats.node_id.to_string(),
+            display_name: profile.as_ref().and_then(|p| text(&p.display_name, MAX_NAME)),
+            bio: profile.as_ref().and_then(|p| text(&p.bio, MAX_TEXT)),
+            website: profile.as_ref().and_then(|p| text(&p.website, MAX_TEXT)),
+            experiment_count: stats.experiment_count,
+            verification_count: stats.verification_count,
+            reputation: stats.reputation.unwrap_or_default(),
+            hardware_classes: stats.classes.iter().map(ToString::to_string).collect(),
+            last_activity: stats.last_activity,
+        })
+    }
+}

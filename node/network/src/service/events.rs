@@ -1,0 +1,189 @@
+//! Events of the swarm, turned into events of the machines; and requests of other peers, each answered by a job.
+
+use libp2p::{
+    PeerId,
+    core::ConnectedPoint,
+    gossipsub, identify, mdns, ping,
+    request_response::ResponseChannel,
+    swarm::{ConnectionId, DialError, SwarmEvent},
+};
+use spore_protocol::Reject;
+use spore_storage::Store;
+
+use super::{DialPurpose, NetworkService};
+use crate::{
+    behaviour::BehaviourEvent,
+    exchange::IncomingRequest,
+    jobs::{JobContext, JobMessage, serve},
+    messages::{ArtifactAnswer, ArtifactRequest, KAD_PROTOCOL, ObjectsAnswer, ObjectsRequest, SyncAnswer, SyncRequest},
+    reconcile::CompareError,
+    state::{CatchupEvent, DiscoveryEvent, GossipEvent, GossipMessage, NetworkEvent, PeerEvent},
+};
+
+impl NetworkService {
+    pub(super) fn on_swarm_event(&mut self, event: SwarmEvent<BehaviourEvent>) {
+        match event {
+            SwarmEvent::Behaviour(event) => self.on_behaviour_event(event),
+            SwarmEvent::ConnectionEstablished { peer_id, connection_id, endpoint, num_established, .. } => {
+                if num_established.get() == 1 {
+                    tracing::info!(peer = %peer_id, "connected");
+                }
+                self.on_connected(peer_id, connection_id, &endpoint);
+            }
+            SwarmEvent::ConnectionClosed { peer_id, num_established: 0, cause, .. } => {
+                let cause = cause.map(|cause| cause.to_string());
+                tracing::info!(peer = %peer_id, cause, "disconnected");
+                self.handle(NetworkEvent::Disconnected(peer_id));
+            }
+            SwarmEvent::OutgoingConnectionError { connection_id, error, .. } => {
+                self.on_dial_failed(connection_id, &error);
+            }
+            SwarmEvent::NewListenAddr { address, .. } => tracing::info!(%address, "listening"),
+            SwarmEvent::ListenerClosed { addresses, reason: Err(error), .. } => {
+                tracing::error!(?addresses, %error, "a listener closed");
+            }
+            SwarmEvent::ListenerError { error, .. } => tracing::warn!(%error, "a listener reported an error"),
+            _ => {}
+        }
+    }
+
+    fn on_connected(&mut self, peer: PeerId, connection: ConnectionId, endpoint: &ConnectedPoint) {
+        let address = endpoint.get_remote_address().clone();
+        tracing::debug!(%peer, %address, "new connection");
+        let dialled = match self.dials.remove(&connection) {
+            Some(DialPurpose::Named(address)) => Some(address),
+            Some(DialPurpose::Command(reply)) => {
+                // The caller may have given up.
+                let _ = reply.send(Ok(()));
+                None
+            }
+            None => None,
+        };
+        self.handle(NetworkEvent::Connected { peer, address, dialled });
+    }
+
+    fn on_dial_failed(&mut self, connection: ConnectionId, error: &DialError) {
+        match self.dials.remove(&connection) {
+            Some(DialPurpose::Named(address)) => {
+                tracing::warn!(%address, %error, "cannot reach a named peer; it will be dialled again");
+                self.handle(NetworkEvent::Discovery(DiscoveryEvent::DialFailed(address)));
+            }
+            Some(DialPurpose::Command(reply)) => {
+                tracing::debug!(%error, "a dial failed");
+                let _ = reply.send(Err(error.to_string()));
+            }
+            None => tracing::debug!(%error, "a dial failed"),
+        }
+    }
+
+    fn on_behaviour_event(&mut self, event: BehaviourEvent) {
+        match event {
+            BehaviourEvent::Gossip(gossipsub::Event::Message { propagation_source, message_id, message }) => {
+                let (topic, data) = (message.topic.into_string(), message.data);
+                let message = GossipMessage { id: message_id, from: propagation_source, topic, data };
+                self.handle(NetworkEvent::Gossip(GossipEvent::Received(message)));
+            }
+            BehaviourEvent::Sync(event) => {
+                if let Some(incoming) = self.sync.on_event(event) {
+                    self.serve_sync(incoming);
+                }
+            }
+            BehaviourEvent::Objects(event) => {
+                if let Some(incoming) = self.objects.on_event(event) {
+                    self.serve_objects(incoming);
+                }
+            }
+            BehaviourEvent::Artifact(event) => {
+                if let Some(incoming) = self.artifact.on_event(event) {
+                    self.serve_artifact(incoming);
+                }
+            }
+            BehaviourEvent::Identify(identify::Event::Received { peer_id, info, .. }) => {
+                self.handle(NetworkEvent::Identified {
+                    peer: peer_id,
+                    agent: info.agent_version,
+                    speaks_kademlia: info.protocols.contains(&KAD_PROTOCOL),
+                    addresses: info.listen_addrs,
+                });
+            }
+            BehaviourEvent::Ping(ping::Event { peer, result, .. }) => {
+                let answered = !matches!(result, Err(ping::Failure::Timeout));
+                self.handle(NetworkEvent::Peer(PeerEvent::Ping { peer, answered }));
+            }
+            BehaviourEvent::Mdns(mdns::Event::Discovered(found)) => {
+                self.handle(NetworkEvent::Discovery(DiscoveryEvent::FoundLocally(found)));
+            }
+            _ => {}
+        }
+    }
+
+    // --- requests of other peers -----------------------------------------------------------
+
+    fn serve_sync(&mut self, incoming: IncomingRequest<SyncRequest, SyncAnswer>) {
+        let Some((peer, request, channel)) = self.well_formed(incoming) else { return };
+        if matches!(request, SyncRequest::News) {
+            self.handle(NetworkEvent::Catchup(CatchupEvent::PeerHasNews(peer)));
+        }
+        let context = self.context.clone();
+        self.jobs.spawn(async move {
+            let answer = answer(&context, peer, move |store| serve::sync(store, &request)).await?;
+            context.send(JobMessage::AnswerSync(channel, answer)).await;
+            None
+        });
+    }
+
+    fn serve_objects(&mut self, incoming: IncomingRequest<ObjectsRequest, ObjectsAnswer>) {
+        let Some((peer, request, channel)) = self.well_formed(incoming) else { return };
+        let context = self.context.clone();
+        self.jobs.spawn(async move {
+            let answer = answer(&context, peer, move |store| serve::objects(store, &request)).await?;
+            context.send(JobMessage::AnswerObjects(channel, answer)).await;
+            None
+        });
+    }
+
+    fn serve_artifact(&mut self, incoming: IncomingRequest<ArtifactRequest, ArtifactAnswer>) {
+        let Some((peer, request, channel)) = self.well_formed(incoming) else { return };
+        let context = self.context.clone();
+        self.jobs.spawn(async move {
+            let answer = answer(&context, peer, move |store| serve::artifact(store, &request)).await?;
+            context.send(JobMessage::AnswerArtifact(channel, answer)).await;
+            None
+        });
+    }
+
+    /// The request, or none for bytes that are no message, which cost the peer points.
+    fn well_formed<Request, Answer>(
+        &mut self,
+        incoming: IncomingRequest<Request, Answer>,
+    ) -> Option<(PeerId, Request, ResponseChannel<Answer>)> {
+        match incoming {
+            IncomingRequest::Serve { peer, request, channel } => Some((peer, request, channel)),
+            IncomingRequest::Bad(peer, reject) => {
+                self.handle(NetworkEvent::Peer(PeerEvent::Misbehaved(peer, reject)));
+                None
+            }
+        }
+    }
+}
+
+/// Runs a read for a peer's request. None drops the request: the peer asks again, or asks another.
+async fn answer<Answer: Send + 'static>(
+    context: &JobContext,
+    peer: PeerId,
+    serve: impl FnOnce(&Store) -> Result<Answer, CompareError> + Send + 'static,
+) -> Option<Answer> {
+    let store = context.store.clone();
+    match tokio::task::spawn_blocking(move || serve(&store)).await {
+        Ok(Ok(answer)) => Some(answer),
+        Ok(Err(CompareError::Bad(bad))) => {
+            context.penalise(peer, Reject::Malformed(bad.to_string())).await;
+            None
+        }
+        Ok(Err(CompareError::Store(error))) => {
+            tracing::error!(%error, "cannot read the store for a peer");
+            None
+        }
+        Err(_) => None,
+    }
+}

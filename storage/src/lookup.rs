@@ -1,0 +1,210 @@
+//! Single reads of what batches wrote: the pieces that questions ([`crate::read`]), batches ([`crate::write`]) and
+//! repairs are made of.
+
+use std::ops::ControlFlow;
+
+use spore_protocol::{
+    ControlEvent, HardwareClass, Kind, ObjectId, Record, RecordId, Reject, Signed, SignedObject, TaskId, TaskManifest,
+    json::Map,
+    verdict::{self, Assessment},
+};
+
+use crate::{
+    columns::Column,
+    db::KeyReader,
+    error::{Damage, Result},
+    keys::{self, EventSet},
+    types::{Change, RecordSummary},
+    values::{self, LineageFault, LogEntry, Placing, RecordRow, TaskState, Totals},
+};
+
+/// Most events about one record that its verdict considers: its window. These are the earliest by (timestamp, id) of
+/// those that may count. Later events do not count, so that nobody can make each further event cost more. Smaller in
+/// tests.
+pub const MAX_JUDGED: usize = if cfg!(test) { 12 } else { 512 };
+
+/// Most of these events by one signer, so that one identity cannot fill the window. A measurement and the end of a
+/// dispute count; the rest is room for other devices. Smaller in tests.
+pub const MAX_JUDGED_OF_ONE: usize = if cfg!(test) { 3 } else { 8 };
+
+/// Most canonical bytes of an event that counts. Events that nodes sign have less than one KiB, and longer ones than
+/// this do not fit into a message of their topic.
+pub const MAX_JUDGED_BYTES: usize = 64 << 10;
+
+/// Bytes of a record's description, and of its hypothesis, in a listing: some thirty lines each, and 25 MB for the
+/// longest page. The record itself has the whole text.
+const MAX_SHOWN_TEXT: usize = 2 << 10;
+
+/// Bytes of the name of a device, a class or an agent in a listing. A real name has less than a hundred.
+const MAX_SHOWN_NAME: usize = 256;
+
+pub fn tally(source: &dyn KeyReader) -> Result<Totals> {
+    source.get(Column::Meta, keys::TALLY)?.map_or_else(|| Ok(Totals::default()), |bytes| values::decode(&bytes))
+}
+
+/// The last sequence number used; 0 in an empty store.
+pub fn sequence(source: &dyn KeyReader) -> Result<u64> {
+    source.get(Column::Meta, keys::SEQUENCE)?.map_or(Ok(0), |bytes| values::number(&bytes))
+}
+
+/// The sequence number of a stored object.
+pub fn number_of(source: &dyn KeyReader, kind: Kind, id: &ObjectId) -> Result<Option<u64>> {
+    source.get(Column::Ids, &keys::id(kind, id))?.map(|bytes| values::number(&bytes)).transpose()
+}
+
+pub fn object(source: &dyn KeyReader, kind: Kind, id: &ObjectId) -> Result<Option<SignedObject>> {
+    let Some(number) = number_of(source, kind, id)? else { return Ok(None) };
+    let bytes = source.get(Column::Objects, &keys::number(number))?;
+    let bytes = bytes.ok_or(Damage::NoObject { kind, id: *id })?;
+    let object = values::decode_stored(&bytes)?;
+    if object.id() != *id {
+        return Err(Damage::WrongObject { kind, id: *id, found: object.id() }.into());
+    }
+    Ok(Some(object))
+}
+
+pub fn record(source: &dyn KeyReader, id: &RecordId) -> Result<Option<Signed<Record>>> {
+    Ok(match object(source, Kind::Experiment, &(*id).into())? {
+        Some(SignedObject::Experiment(record)) => Some(record),
+        _ => None,
+    })
+}
+
+pub fn manifest(source: &dyn KeyReader, id: &TaskId) -> Result<Option<Signed<TaskManifest>>> {
+    Ok(match object(source, Kind::Task, &(*id).into())? {
+        Some(SignedObject::Task(manifest)) => Some(manifest),
+        _ => None,
+    })
+}
+
+/// The placing of a record that an index names by its number.
+pub fn placing(source: &dyn KeyReader, number: u64) -> Result<Placing> {
+    let bytes = source.get(Column::Records, &keys::number(number))?;
+    Placing::decode(&bytes.ok_or(Damage::NoEntry { column: Column::Records.name(), number })?)
+}
+
+/// The row of a record that an index names by its number.
+pub fn row(source: &dyn KeyReader, number: u64) -> Result<RecordRow> {
+    let placing = placing(source, number)?;
+    let object = source.get(Column::Objects, &keys::number(number))?;
+    let object = object.ok_or(Damage::NoEntry { column: Column::Objects.name(), number })?;
+    Ok(RecordRow::new(values::stored_record(&object)?, placing, number))
+}
+
+/// Objects read at once. Usual ones have a few KiB together, the largest possible ones 160 MiB.
+const OBJECTS_AT_ONCE: usize = 16;
+
+/// Records as listings show them, in the order of their numbers given.
+pub fn summaries(source: &dyn KeyReader, numbers: &[u64]) -> Result<Vec<RecordSummary>> {
+    let mut summaries = Vec::with_capacity(numbers.len());
+    for numbers in numbers.chunks(OBJECTS_AT_ONCE) {
+        let keys: Vec<_> = numbers.iter().map(|number| number.to_be_bytes()).collect();
+        let placings = source.get_all(Column::Records, &keys)?;
+        let objects = source.get_all(Column::Objects, &keys)?;
+        for ((number, placing), object) in numbers.iter().zip(placings).zip(objects) {
+            let (Some(placing), Some(object)) = (placing, object) else {
+                return Err(Damage::NoEntry { column: Column::Records.name(), number: *number }.into());
+            };
+            let row = RecordRow::new(values::stored_record(&object)?, Placing::decode(&placing)?, *number);
+            summaries.push(cut(row.summary));
+        }
+    }
+    Ok(summaries)
+}
+
+pub fn row_of(source: &dyn KeyReader, id: &RecordId) -> Result<Option<RecordRow>> {
+    number_of(source, Kind::Experiment, &(*id).into())?.map(|number| row(source, number)).transpose()
+}
+
+/// A record as listings show it, with shortened texts, so that a page is bounded in bytes whatever was signed.
+pub fn listed(source: &dyn KeyReader, number: u64) -> Result<RecordSummary> {
+    Ok(cut(row(source, number)?.summary))
+}
+
+pub fn cut(mut summary: RecordSummary) -> RecordSummary {
+    shorten(&mut summary.description, MAX_SHOWN_TEXT);
+    shorten(&mut summary.hypothesis, MAX_SHOWN_TEXT);
+    shorten(&mut summary.agent_model, MAX_SHOWN_NAME);
+    shorten(&mut summary.gpu_model, MAX_SHOWN_NAME);
+    if summary.class.as_str().len() > MAX_SHOWN_NAME {
+        let mut name = summary.class.as_str().to_owned();
+        shorten(&mut name, MAX_SHOWN_NAME);
+        // So that it is not the class of a device that has the short name.
+        name.push('…');
+        summary.class = HardwareClass::of(&name);
+    }
+    summary
+}
+
+fn shorten(text: &mut String, most: usize) {
+    if text.len() > most {
+        text.truncate(text.floor_char_boundary(most));
+        text.shrink_to_fit();
+    }
+}
+
+/// An entry of the change log.
+pub fn change(source: &dyn KeyReader, sequence: u64) -> Result<Change> {
+    let line = source.get(Column::Log, &keys::number(sequence))?;
+    let line = line.ok_or(Damage::NoEntry { column: Column::Log.name(), number: sequence })?;
+    Ok(match LogEntry::decode(&line)? {
+        LogEntry::Other(kind, id, task_id) => Change { sequence, kind, id, task_id },
+        LogEntry::Record => placing(source, sequence)?.change(sequence),
+    })
+}
+
+pub fn task_state(source: &dyn KeyReader, id: &TaskId) -> Result<Option<TaskState>> {
+    source.get(Column::Tasks, &id.0)?.map(|bytes| values::decode(&bytes)).transpose()
+}
+
+/// Why a record was refused, if that is remembered.
+pub fn refusal(source: &dyn KeyReader, id: &RecordId) -> Result<Option<LineageFault>> {
+    let Some(bytes) = source.get(Column::Refused, &id.0)? else { return Ok(None) };
+    bytes.get(8..).map(values::decode).transpose()
+}
+
+/// A control event that an index names by its number.
+pub fn event(source: &dyn KeyReader, number: u64) -> Result<Signed<ControlEvent>> {
+    let bytes = source.get(Column::Objects, &keys::number(number))?;
+    let bytes = bytes.ok_or(Damage::NoEntry { column: Column::Objects.name(), number })?;
+    match values::decode_stored(&bytes)? {
+        SignedObject::Control(event) => Ok(event),
+        _ => Err(Damage::WrongKind { number, expected: Kind::Control }.into()),
+    }
+}
+
+/// Judges a record by the events in its window. They are read one at a time, and only the fields that the rules need
+/// are kept.
+pub fn judgement(source: &dyn KeyReader, row: &RecordRow) -> Result<Assessment> {
+    let mut events = Vec::new();
+    source.each(Column::About, &keys::events(&row.summary.id, EventSet::Judged), &mut |_, value| {
+        let event = event(source, keys::event_entry(value)?.0)?;
+        let ControlEvent { kind, body, node_id, timestamp, version, .. } = event.object();
+        let (kind, body, payload) = (kind.clone(), body.clone(), Map::new());
+        let (node_id, timestamp, version) = (*node_id, *timestamp, *version);
+        events.push((event.id().into(), ControlEvent { kind, payload, body, node_id, timestamp, version }));
+        Ok(ControlFlow::Continue(()))
+    })?;
+    Ok(verdict::assess(&row.subject(), events.iter().map(|(id, event)| (*id, event))))
+}
+
+/// Records that are decided, with why they were refused, and that other records may still wait for.
+pub type Unreleased = Vec<(RecordId, Option<Reject>)>;
+
+/// The decided records that other records still wait for, with why they were refused.
+pub fn unreleased(source: &dyn KeyReader) -> Result<Unreleased> {
+    let mut unreleased = Unreleased::new();
+    let mut last = None;
+    source.each(Column::PendingByParent, &[], &mut |key, _| {
+        let parent = RecordId(keys::id_at(key, 0)?);
+        if last.replace(parent) == Some(parent) {
+            return Ok(ControlFlow::Continue(()));
+        }
+        let flaw = refusal(source, &parent)?;
+        if flaw.is_some() || number_of(source, Kind::Experiment, &parent.into())?.is_some() {
+            unreleased.push((parent, flaw.map(LineageFault::reject)));
+        }
+        Ok(ControlFlow::Continue(()))
+    })?;
+    Ok(unreleased)
+}

@@ -1,0 +1,61 @@
+//! Main memory of the machine and of a process. No other file asks the operating system.
+//!
+//! Every figure is optional, because not every system reports it. On Linux, `sysinfo` raises this
+//! process's soft limit of open files to the hard limit when it first reads a process.
+
+use sysinfo::{MemoryRefreshKind, Pid, ProcessRefreshKind, ProcessesToUpdate, System};
+
+/// Bytes of main memory of the whole machine.
+pub fn total() -> Option<u64> {
+    let mut system = System::new();
+    system.refresh_memory_specifics(MemoryRefreshKind::nothing().with_ram());
+    Some(system.total_memory()).filter(|bytes| *bytes > 0)
+}
+
+/// Reads the memory of one process, any number of times.
+#[derive(Debug)]
+pub struct ProcessMemory {
+    system: System,
+    process: Pid,
+}
+
+impl ProcessMemory {
+    /// The process with this id.
+    pub fn of(process: u32) -> Self {
+        Self { system: System::new(), process: Pid::from_u32(process) }
+    }
+
+    /// The process that calls this.
+    pub fn of_this_process() -> Self {
+        Self::of(std::process::id())
+    }
+
+    /// Bytes that are resident now. None when the process has ended.
+    pub fn resident(&mut self) -> Option<u64> {
+        let wanted = [self.process];
+        let what = ProcessRefreshKind::nothing().with_memory().without_tasks();
+        self.system.refresh_processes_specifics(ProcessesToUpdate::Some(&wanted), true, what);
+        self.system.process(self.process).map(sysinfo::Process::memory)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn resident_memory_follows_an_allocation_and_fits_the_machine() {
+        let mut memory = ProcessMemory::of_this_process();
+        let before = memory.resident().unwrap();
+        let block = std::hint::black_box(vec![1_u8; 64 << 20]);
+        let after = memory.resident().unwrap();
+        drop(block);
+        assert!(before > 0 && after > before + (32 << 20), "{before} {after}");
+        assert!(total().unwrap() > after);
+    }
+
+    #[test]
+    fn process_that_does_not_exist_has_no_memory() {
+        assert_eq!(ProcessMemory::of(u32::MAX - 1).resident(), None);
+    }
+}

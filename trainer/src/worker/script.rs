@@ -1,0 +1,23 @@
+//! Running a script by its artifact type: one module for each type that a worker can run.
+//!
+//! To run another type, add a variant to [`Script`] and a module with the same two functions. Each
+//! module limits the process in the way that its kind of script needs.
+
+mod starlark;
+
+use super::messages::{Failure, RunResult, Script, TrainJob, WorkerEvent};
+use crate::lang::Tunable;
+
+/// The tunables of a script.
+pub(super) fn inspect(script: &Script) -> Result<Vec<Tunable>, Failure> {
+    match script {
+        Script::Starlark(text) => starlark::inspect(text),
+    }
+}
+
+/// Runs the experiment of `job`. `emit` receives every event before the result.
+pub(super) fn run(job: &TrainJob, emit: &mut dyn FnMut(&WorkerEvent)) -> Result<RunResult, Failure> {
+    match &job.script {
+        Script::Starlark(text) => starlark::run(text, job, emit),
+    }
+}
