@@ -183,7 +183,9 @@ impl Server {
     }
 
     async fn compact_graph(&self, task: String, request: &ApiRequest) -> Result<Response, ApiError> {
-        compact::answer(self.api.view.clone(), &self.graphs, task, &request.headers).await
+        let permits = compact::Permits { reads: &self.reads, graphs: &self.graphs };
+        let since = request.query.get("since");
+        compact::answer(self.api.view.clone(), permits, task, since, &request.headers).await
     }
 
     async fn write<S, B, E>(&self, route: &Route, request: &ApiRequest, body: S) -> Result<Response, ApiError>
