@@ -12,9 +12,10 @@ use starlark::values::list_or_tuple::UnpackListOrTuple;
 use starlark::values::{FrozenValue, Heap, StarlarkValue, UnpackValue, Value, ValueLike, starlark_value};
 
 use super::content::Registered;
+use super::content::Setting;
 use super::handles::{FunctionValue, SettingValue, TraceSession};
 use super::running;
-use super::setting::{Setting, init_of};
+use super::setting::init_of;
 use super::tensor::TensorValue;
 use crate::ops::{
     Argument, ArgumentKind, Arguments, Builtin, Call, CallResult, DefaultValue, Misuse, Operand, Parameter, Passing,

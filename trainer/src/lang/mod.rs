@@ -40,7 +40,7 @@ pub use tunable::{Tunable, TuneKind, TuneValue, rewrite};
 
 use crate::graph::Graph;
 use crate::ops::Misuse;
-use session::TraceSession;
+use handles::TraceSession;
 
 /// The result of tracing a script.
 #[derive(Clone, Debug, PartialEq)]

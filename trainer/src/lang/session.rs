@@ -11,7 +11,7 @@ use super::content::Declared;
 use super::handles::TraceSession;
 use super::limits::{Limits, NAME_BYTES, TUNABLES};
 use super::tunable::Tunable;
-use crate::graph::{AdamW, Graph, GraphNode, MAX_RANK, Op, Param, ParamId, Schedule, Shape, ValueId};
+use crate::graph::{Graph, GraphNode, MAX_RANK, Op, Param, ParamId, Shape, ValueId};
 use crate::ops::{Misuse, ReadParam, Symbol, Trace};
 use crate::value::{elements, show};
 

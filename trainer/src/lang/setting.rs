@@ -7,7 +7,7 @@ use starlark::values::{StarlarkValue, starlark_value};
 
 use super::content::Setting;
 use super::handles::SettingValue;
-use crate::graph::{AdamW, Init, Schedule};
+use crate::graph::Init;
 use crate::ops::Misuse;
 
 impl fmt::Display for SettingValue {
