@@ -123,8 +123,15 @@ async fn start_core(
         spore_network::start(config, store.clone(), ingest.clone(), events.subscribe(), wants, shutdown.clone())?;
     services.watch("network", task);
     let config = BridgeConfig { known: Some(data.known_peers()), ..options.bridge.clone() };
-    let (bridge, task) =
-        spore_bridge::start(config, legacy, store.clone(), ingest.clone(), events.clone(), Arc::new(unix_now), shutdown.clone());
+    let (bridge, task) = spore_bridge::start(
+        config,
+        legacy,
+        store.clone(),
+        ingest.clone(),
+        events.clone(),
+        Arc::new(unix_now),
+        shutdown.clone(),
+    );
     services.watch("bridge", task);
     let artifacts = artifact_sources(store, &network, &bridge);
     services
