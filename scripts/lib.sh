@@ -48,8 +48,9 @@ build_page() {
     (cd "$ROOT/explorer-ui" && npm run --silent build)
 }
 
-# build_binary: builds `spore` with exactly the packages and features that the tests use.
+# build_binary [ARGUMENT ...]: builds `spore` with exactly the packages and features that the tests use. The arguments go
+# to cargo.
 build_binary() {
     say "building spore into $CARGO_TARGET_DIR (the first time takes over half an hour on two cores)"
-    (cd "$ROOT" && cargo build --release --workspace --bins --locked)
+    (cd "$ROOT" && cargo build --release --workspace --bins --locked "$@")
 }

@@ -1,4 +1,4 @@
-/** Entry of the page. */
+/** Entry point of the page. */
 import { mount } from 'svelte';
 import App from './App.svelte';
 import './app.css';

@@ -1,27 +1,29 @@
-// Drives the explorer of a running node in Chromium, as a visitor would.
+// Drives the explorer of a running node in Chromium, as a user would.
 // node tests/browser/explorer.mjs URL TASK_ID EXPERIMENT_ID CHROMIUM
 //
-// Says "waiting for news" once the task's page is up, and goes on when more records appear there
-// without a reload; says "signed: TEXT" with the signed record as the page copies it.
+// Prints "waiting for records" when the task's page is open, and continues when more records appear on it without a
+// reload. Prints "signed: TEXT" with the signed record as the page copies it.
 import assert from 'node:assert/strict';
 import { createRequire } from 'node:module';
 
 const [url, task, experiment, executablePath] = process.argv.slice(2);
 const { chromium } = createRequire(new URL('../../explorer-ui/package.json', import.meta.url))('playwright-core');
-const NEWS = 3; // records that arrive meanwhile
-const PATIENCE = 60_000; // milliseconds; bounds a hang on a busy machine
+/** Records that arrive while the page is open. */
+const NEW_RECORDS = 3;
+/** Bounds a hang on a busy machine, in milliseconds. */
+const PATIENCE = 60_000;
 
 const browser = await chromium.launch({ executablePath, args: ['--headless', '--no-sandbox', '--disable-gpu', '--disable-background-networking'] });
 const context = await browser.newContext({ viewport: { width: 1280, height: 900 }, permissions: ['clipboard-read', 'clipboard-write'] });
 context.setDefaultTimeout(PATIENCE);
 const page = await context.newPage();
 
-const complaints = [];
-page.on('console', (message) => ['error', 'warning'].includes(message.type()) && complaints.push(message.text()));
-page.on('pageerror', (error) => complaints.push(error.message));
+const errors = [];
+page.on('console', (message) => ['error', 'warning'].includes(message.type()) && errors.push(message.text()));
+page.on('pageerror', (error) => errors.push(error.message));
 page.on('request', (request) => {
   const target = new URL(request.url());
-  if (target.protocol.startsWith('http') && target.origin !== new URL(url).origin) complaints.push(`left the node: ${request.url()}`);
+  if (target.protocol.startsWith('http') && target.origin !== new URL(url).origin) errors.push(`left the node: ${request.url()}`);
 });
 
 try {
@@ -43,13 +45,13 @@ try {
   await page.getByTestId('frontier-row').first().waitFor();
   await page.getByTestId('activity-row').first().waitFor();
 
-  // News arrives by itself.
+  // New records appear without a reload.
   await page.locator('[data-testid="connection"][data-state="live"]').first().waitFor();
-  console.log('waiting for news');
-  await page.waitForFunction((known) => Number(document.querySelector('[data-testid="chart"]').dataset.points) >= known, before + NEWS, { timeout: PATIENCE });
-  console.log(`news: ${before} records became ${await count()}`);
+  console.log('waiting for records');
+  await page.waitForFunction((known) => Number(document.querySelector('[data-testid="chart"]').dataset.points) >= known, before + NEW_RECORDS, { timeout: PATIENCE });
+  console.log(`new records: ${before} records became ${await count()}`);
 
-  // All experiments, turned to the older page and back.
+  // All experiments: the older page, and back.
   const rows = async () => page.getByTestId('experiment-row').evaluateAll((found) => found.map((row) => row.dataset.id));
   const shown = async (other) => page.waitForFunction((known) => {
     const first = document.querySelector('[data-testid="experiment-row"]')?.dataset.id;
@@ -62,7 +64,7 @@ try {
   await shown(newest[0]);
   const older = await rows();
   assert.equal(newest.length, 50);
-  assert.equal(new Set([...newest, ...older]).size, await count(), 'every experiment stands on one of the pages');
+  assert.equal(new Set([...newest, ...older]).size, await count(), 'every experiment is on one of the two pages');
   await page.getByRole('link', { name: 'Newer' }).click();
   await shown(older[0]);
   assert.deepEqual(await rows(), newest);
@@ -95,7 +97,7 @@ try {
   const copied = await page.evaluate(() => navigator.clipboard.readText());
   console.log(`signed: ${JSON.stringify(copied)}`);
 
-  assert.deepEqual(complaints, [], 'the page complained');
+  assert.deepEqual(errors, [], 'the page reported errors');
 } finally {
   await browser.close();
 }

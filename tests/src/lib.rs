@@ -8,7 +8,7 @@
 //! [`legacy`] is a bare peer on its wire; [`picture`] compares what nodes of both programs know;
 //! [`abuse`] attacks a node, [`probe`] measures what its honest peers notice, [`ordeal`] does both, and
 //! [`tree`] and [`process`] serve such measurements; [`source`] and [`code`] read this repository's own files, for
-//! the tidy rules.
+//! the tidy rules; [`world`] is what the page is tested in.
 //!
 //! Never here: knowledge of a crate's inside. These tests know the command line, the HTTP API,
 //! the protocol's objects and the files of a data directory.
@@ -37,6 +37,7 @@ pub mod source;
 pub mod tree;
 pub mod wait;
 pub mod worker;
+pub mod world;
 
 pub use command::{Output, binary, spore};
 pub use net::{Node, TestNet};

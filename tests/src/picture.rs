@@ -1,4 +1,4 @@
-//! All that a node knows about tasks, records and claims, for comparing nodes of either program.
+//! What a node knows about tasks, records and control events, to compare nodes of both programs.
 
 use std::{
     collections::{BTreeMap, BTreeSet},
@@ -16,13 +16,12 @@ use crate::{
     wait_for,
 };
 
-/// Histories of a few dozen objects cross in seconds; a node that was away may wait a little before
-/// it dials again.
+/// A few dozen objects arrive within seconds. A node that was offline may wait for its backoff before it dials again.
 const AGREE_LIMIT: Duration = Duration::from_secs(120);
-/// Whoever only looks comes from an address of its own, which counts against nobody's limit.
+/// Loopback address of the peer that only reads. No other test dials from it, so it uses up no other peer's limits.
 const ONLOOKER: Ipv4Addr = Ipv4Addr::new(127, 0, 0, 99);
 
-/// What two nodes must agree on.
+/// The state that two nodes must agree on.
 #[derive(Clone, Debug, Default, PartialEq)]
 pub struct Picture {
     /// Names by id.
@@ -36,7 +35,7 @@ pub struct Picture {
 }
 
 impl Picture {
-    /// What one of our nodes knows. Its control events are asked of its legacy port.
+    /// The state of one of our nodes. Its control events are read from its legacy port.
     ///
     /// # Errors
     /// It does not answer.
@@ -52,7 +51,7 @@ impl Picture {
         Ok(picture)
     }
 
-    /// What a node of the reference knows.
+    /// The state of a node of the reference.
     pub async fn of_reference(reference: &mut Reference) -> Self {
         let mut picture = Self {
             tasks: reference.tasks().await,
@@ -66,7 +65,7 @@ impl Picture {
         picture
     }
 
-    /// What the two differ in, in a few words; none where they agree.
+    /// A short description of the first difference; none if there is none.
     pub fn difference(&self, other: &Self) -> Option<String> {
         let lacks = |name: &str, mine: BTreeSet<&String>, theirs: BTreeSet<&String>| {
             let missing = |one: &BTreeSet<&String>, of: &BTreeSet<&String>| {
@@ -87,7 +86,7 @@ impl Picture {
     }
 }
 
-/// Waits until one of our nodes and one of the reference's know the same, and gives what they know.
+/// Waits until one of our nodes and one of the reference agree, and returns their state.
 pub async fn agree(node: &Node, reference: &mut Reference) -> Picture {
     wait_for("a node and the reference to know the same", AGREE_LIMIT, async || {
         let ours = Picture::of_node(node).await?;
@@ -100,7 +99,7 @@ pub async fn agree(node: &Node, reference: &mut Reference) -> Picture {
     .await
 }
 
-/// As [`agree`], between two of our nodes.
+/// As [`agree`], for two of our nodes.
 pub async fn agree_among_us(first: &Node, second: &Node) -> Picture {
     wait_for("two nodes to know the same", AGREE_LIMIT, async || {
         let (one, other) = (Picture::of_node(first).await?, Picture::of_node(second).await?);
@@ -112,7 +111,7 @@ pub async fn agree_among_us(first: &Node, second: &Node) -> Picture {
     .await
 }
 
-/// Ids of the control events that a node gives to legacy peers.
+/// Ids of the control events that a node sends to legacy peers.
 async fn controls_of(node: &Node) -> Result<BTreeSet<String>, String> {
     let mut peer = LegacyPeer::dial_from(ONLOOKER, node.port).await.map_err(|e| format!("the legacy port: {e}"))?;
     peer.sync_all().await;
@@ -121,7 +120,7 @@ async fn controls_of(node: &Node) -> Result<BTreeSet<String>, String> {
     Ok(controls.filter_map(|frame| object_id(&frame)).collect())
 }
 
-/// What a node says of a record.
+/// A node's verdict on a record.
 ///
 /// # Errors
 /// It does not know it.

@@ -9,7 +9,9 @@ use std::{
 };
 
 use rustix::process::{Pid, Signal, kill_process_group};
-use serde_json::Value;
+use serde_json::{Value, json};
+use spore_protocol::{HardwareClass, Record, RecordId, Status, TaskId, VerifiedObject, fixtures};
+use spore_storage::{GraphChanges, ParentColumn, Store, TaskGraph};
 use spore_tests::{TestNet, command::spore_with_input, seed::SeededTask, skip::skip};
 
 /// The browser that scripts/setup installs, or `CHROMIUM`.
@@ -26,14 +28,14 @@ fn chromium() -> Option<String> {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn the_explorer_shows_a_task_an_experiment_and_what_arrives_meanwhile() {
+async fn explorer_shows_a_task_an_experiment_and_records_that_arrive_meanwhile() {
     let root = Path::new(env!("CARGO_MANIFEST_DIR")).join("..");
     let Some(chromium) = chromium() else { return skip("no Chromium: scripts/setup installs one, or set CHROMIUM") };
     if !root.join("explorer-ui/node_modules/playwright-core").is_dir() {
         return skip("explorer-ui/node_modules is missing: scripts/setup installs it");
     }
     let mut net = TestNet::new();
-    // More than a page of the table holds.
+    // More records than a page of the table holds.
     let (short, long) = (SeededTask::new(3, 60), SeededTask::new(3, 63));
     short.store(&net.dir_of("shown"));
     long.store(&net.dir_of("other"));
@@ -55,8 +57,8 @@ async fn the_explorer_shows_a_task_an_experiment_and_what_arrives_meanwhile() {
     let mut log = Vec::new();
     let mut signed = None;
     while let Some(Ok(line)) = lines.next() {
-        // The page shows sixty records now; three more arrive from another node while it is open.
-        if line == "waiting for news" {
+        // The page shows sixty records. Three more arrive from another node while it is open.
+        if line == "waiting for records" {
             net.start("other", Some(shown), &["--no-train"]).await;
         }
         if let Some(json) = line.strip_prefix("signed: ") {
@@ -64,12 +66,12 @@ async fn the_explorer_shows_a_task_an_experiment_and_what_arrives_meanwhile() {
         }
         log.push(line);
     }
-    let mut complaints = String::new();
-    script.stderr.take().unwrap().read_to_string(&mut complaints).unwrap();
-    assert!(script.wait().unwrap().success(), "{}\n{complaints}", log.join("\n"));
+    let mut errors = String::new();
+    script.stderr.take().unwrap().read_to_string(&mut errors).unwrap();
+    assert!(script.wait().unwrap().success(), "{}\n{errors}", log.join("\n"));
     drop(group);
 
-    // What the page gives out as the signed record is one, to the last digit.
+    // The record that the page copied is the signed one, to the last digit.
     let signed = signed.expect("the signed record was copied");
     let output = spore_with_input(net.dir(), &["inspect", "--json", "-"], signed.as_bytes()).expect_code(0);
     let found: Value = output.json_lines().remove(0);
@@ -83,4 +85,123 @@ impl Drop for Group {
     fn drop(&mut self) {
         let _ = kill_process_group(self.0, Signal::KILL);
     }
+}
+
+/// Graphs of every kind for the page's unit tests, each with its bytes as a node sends them.
+const GOLDEN: &str = "explorer-ui/src/lib/chart/golden.json";
+/// Set, the test writes the file instead of comparing it.
+const UPDATE: &str = "SPORE_UPDATE_GOLDEN";
+
+#[test]
+fn page_is_tested_with_the_bytes_that_a_node_sends() {
+    let path = Path::new(env!("CARGO_MANIFEST_DIR")).join("..").join(GOLDEN);
+    let mut golden = serde_json::to_string_pretty(&golden_graphs()).unwrap();
+    golden.push('\n');
+    if std::env::var_os(UPDATE).is_some() {
+        std::fs::write(&path, &golden).unwrap();
+    }
+    let checked_in = std::fs::read_to_string(&path).unwrap_or_default();
+    assert!(
+        checked_in == golden,
+        "{GOLDEN} is not what the code writes. Write it with {UPDATE}=1 and review the change"
+    );
+}
+
+fn golden_graphs() -> Value {
+    let whole = TaskGraph {
+        sequence: 9,
+        class_names: ["CPU", "gr\u{f6}\u{df}er"].map(HardwareClass::of).to_vec(),
+        ids: [0xaa, 0xbb, 1].map(|byte| RecordId([byte; 32])).to_vec(),
+        // The clock of the first record's signer was wrong: it comes before its parent.
+        parents: vec![Some(2), Some(0), None],
+        timestamps: vec![5, 1_757_000_000, 1 << 40],
+        metrics: vec![1.5, -0.0, 1e300],
+        statuses: vec![Status::Keep, Status::Discard, Status::Crash],
+        classes: vec![1, 0, 1],
+        verified: vec![true, false, false],
+        on_frontier: vec![true, false, false],
+        stray: vec![false, true, false],
+    };
+    let outside = TaskGraph { parents: vec![Some(7), Some(1), None], ..whole.clone() };
+    let (older, changes, newer) = two_looks();
+    let empty = TaskGraph {
+        sequence: 0,
+        class_names: Vec::new(),
+        ids: Vec::new(),
+        parents: Vec::new(),
+        timestamps: Vec::new(),
+        metrics: Vec::new(),
+        statuses: Vec::new(),
+        classes: Vec::new(),
+        verified: Vec::new(),
+        on_frontier: Vec::new(),
+        stray: Vec::new(),
+    };
+    let place = |parent: Option<u32>| parent.map_or(json!(-1), |place| json!(place));
+    json!({
+        "whole": golden_graph(&whole, place),
+        "outside": golden_graph(&outside, place),
+        "empty": golden_graph(&empty, place),
+        "older": golden_graph(&older, place),
+        "changes": golden_graph(&changes, |parent| json!(parent.map(|id| id.to_string()))),
+        "newer": golden_graph(&newer, place),
+    })
+}
+
+fn golden_graph<P: ParentColumn + Copy>(graph: &TaskGraph<P>, parent: impl Fn(Option<P>) -> Value) -> Value {
+    let cursor = format!("cursor-{}", graph.sequence);
+    let number = |status: &Status| Status::ALL.iter().position(|one| one == status);
+    json!({
+        "bytes": graph.to_bytes(&cursor).iter().map(|byte| format!("{byte:02x}")).collect::<String>(),
+        "cursor": cursor,
+        "columns": {
+            "ids": graph.ids.iter().map(ToString::to_string).collect::<Vec<_>>(),
+            "parents": graph.parents.iter().copied().map(parent).collect::<Vec<_>>(),
+            "timestamps": graph.timestamps,
+            "metrics": graph.metrics,
+            "statuses": graph.statuses.iter().map(number).collect::<Vec<_>>(),
+            "classes": graph.classes,
+            "class_names": graph.class_names.iter().map(HardwareClass::as_str).collect::<Vec<_>>(),
+            "verified": graph.verified,
+            "frontier": graph.on_frontier,
+            "stray": graph.stray,
+        },
+    })
+}
+
+/// A task's graph, what changed until a second look, and the graph then: a verdict, a record between the others in time
+/// with a class of its own, a better one, its child, and a stray.
+fn two_looks() -> (TaskGraph, GraphChanges, TaskGraph) {
+    let dir = tempfile::tempdir().unwrap();
+    let store = Store::open(dir.path()).unwrap();
+    let (creator, other) = (fixtures::identity(1), fixtures::identity(2));
+    let manifest = fixtures::sign(&creator, &fixtures::manifest(&creator));
+    let task = TaskId::from(manifest.id());
+    let insert = |objects: &[VerifiedObject]| {
+        assert_eq!(store.insert(objects, fixtures::EPOCH).unwrap().changes.len(), objects.len());
+    };
+    let record = |parent: Option<&_>, metric: f64, after: u64, gpu: &str| {
+        let record = Record {
+            val_bpb: metric,
+            timestamp: fixtures::EPOCH + after,
+            gpu_model: gpu.into(),
+            ..fixtures::record(&creator, Some(task), parent)
+        };
+        fixtures::sign(&creator, &record)
+    };
+    let root = record(None, 3.0, 0, "CPU");
+    let (kept, last) = (record(Some(&root), 2.5, 100, "CPU"), record(Some(&root), 2.75, 300, "H100"));
+    insert(&[manifest.into(), root.clone().into(), kept.clone().into(), last.clone().into()]);
+    let older = store.graph(&task).unwrap();
+    let better = record(Some(&kept), 2.0, 400, "CPU");
+    let stray = Record { timestamp: fixtures::EPOCH + 350, ..fixtures::record(&other, Some(task), None) };
+    insert(&[
+        fixtures::verification(&other, &last, 2.75, fixtures::EPOCH + 310).into(),
+        record(Some(&root), 2.25, 200, "RTX 4090").into(),
+        better.clone().into(),
+        record(Some(&better), 1.75, 500, "CPU").into(),
+        fixtures::sign(&other, &stray).into(),
+    ]);
+    let changes = store.graph_changes(&task, older.sequence).unwrap().expect("no change of the root");
+    (older, changes, store.graph(&task).unwrap())
 }

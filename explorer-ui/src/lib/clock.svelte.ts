@@ -1,4 +1,4 @@
-/** The time of day for relative times, moved in one place so that all of them agree. */
+/** The clock of all relative times, so that they change together. */
 
 const TICK_MS = 5_000;
 

@@ -1,23 +1,23 @@
-/** Unified diffs into lines with numbers, for showing only. */
+/** Splits unified diffs into numbered lines, for display only. */
 
 export type DiffLine = {
   kind: 'file' | 'hunk' | 'add' | 'remove' | 'context' | 'note';
   text: string;
-  /** Line number on the parent's side; null where the line is not on it. */
+  /** Line number in the parent's script; null if the line is not in it. */
   before: number | null;
-  /** Line number on this script's side. */
+  /** Line number in this script; null if the line is not in it. */
   after: number | null;
 };
 
 const HUNK = /^@@ -(\d+)(?:,(\d+))? \+(\d+)(?:,(\d+))? @@/;
 
-/** The lines of a unified diff. What does not parse is kept as a note: nothing is hidden. */
+/** The lines of a unified diff. A line that does not parse becomes a note, so that nothing is hidden. */
 export function parseDiff(diff: string): DiffLine[] {
   const lines = diff.split('\n');
   if (lines.at(-1) === '') lines.pop();
   let before = 0;
   let after = 0;
-  // Lines that the current hunk's header still promises; `---` inside a hunk is a removed line, not a file name.
+  // Lines that are left of the current hunk by its header. Inside a hunk, `---` is a removed line and not a file name.
   let left = 0;
   let right = 0;
   return lines.map((line): DiffLine => {
@@ -50,7 +50,7 @@ export function parseDiff(diff: string): DiffLine[] {
   });
 }
 
-/** How many lines a diff adds and removes. */
+/** Numbers of added and removed lines. */
 export function diffSize(lines: DiffLine[]): { added: number; removed: number } {
   return {
     added: lines.filter((line) => line.kind === 'add').length,

@@ -1,9 +1,9 @@
-/** Numbers and times in words that fit a table. Nothing here throws: the values come from strangers. */
+/** Short texts for numbers and times. No function throws, because the values are untrusted. */
 
 const MINUS = '\u2212';
 const NONE = '–';
 
-/** A metric: four decimals in the usual range, scientific outside it. */
+/** A metric: four decimals in the usual range, scientific notation outside it. */
 export function metric(value: number | null | undefined): string {
   if (value === null || value === undefined || !Number.isFinite(value)) return NONE;
   const size = Math.abs(value);
@@ -19,7 +19,7 @@ export function delta(value: number): string {
   return (value > 0 ? '+' : MINUS) + text;
 }
 
-/** Whether a change of the metric goes the task's way; null when it does not move. */
+/** Whether a change of the metric is an improvement for the goal; null without a change. */
 export function improves(change: number, goal: string): boolean | null {
   if (change === 0 || !Number.isFinite(change)) return null;
   return goal === 'maximize' ? change > 0 : change < 0;
@@ -40,7 +40,7 @@ export function compact(value: number): string {
   return String(Math.round(value));
 }
 
-/** Seconds as a length of time: 45 s, 5 min, 3 h 20 min, 12 d. */
+/** A duration in seconds as text: 45 s, 5 min, 3 h 20 min, 12 d. */
 export function duration(seconds: number): string {
   if (!Number.isFinite(seconds)) return NONE;
   const s = Math.max(0, Math.round(seconds));
@@ -52,7 +52,7 @@ export function duration(seconds: number): string {
   return `${count(Math.round(hours / 24))} d`;
 }
 
-/** How long before `now` (both Unix seconds) something was; also for times that lie ahead. */
+/** A time relative to `now`, both in Unix seconds, in the past or in the future. */
 export function ago(timestamp: number, now: number): string {
   const past = now - timestamp;
   if (!Number.isFinite(past)) return NONE;
@@ -70,20 +70,20 @@ function span(seconds: number): string {
   return `${count(seconds / (86_400 * 365.25))} years`;
 }
 
-/** The date of a Unix time, or null where it lies outside what a date can say. */
+/** The date of a Unix time, or null outside the range of dates. */
 export function dateOf(timestamp: number): Date | null {
   const date = new Date(timestamp * 1000);
   return Number.isNaN(date.getTime()) ? null : date;
 }
 
-/** Date and time to the second, in the reader's zone. */
+/** Date and time to the second, in the user's time zone. */
 export function dateTime(timestamp: number): string {
   const date = dateOf(timestamp);
   if (date === null) return `Unix time ${timestamp}`;
   return date.toLocaleString('en-GB', { dateStyle: 'medium', timeStyle: 'medium' });
 }
 
-/** `one` or `many` after a count. */
+/** A count with the singular or the plural of a noun. */
 export function plural(value: number, one: string, many = `${one}s`): string {
   return `${count(value)} ${value === 1 ? one : many}`;
 }

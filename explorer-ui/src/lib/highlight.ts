@@ -1,4 +1,4 @@
-/** Colours for Starlark and Python source, by shape of the token alone. */
+/** Syntax colours for Starlark and Python, from the shape of each token. Nothing is parsed. */
 
 export type Token = { kind: 'plain' | 'comment' | 'string' | 'number' | 'keyword' | 'call'; text: string };
 
@@ -9,7 +9,7 @@ const KEYWORDS = new Set(
 
 const TOKEN = /(#.*)|("""|''')|("(?:\\.|[^"\\])*"?|'(?:\\.|[^'\\])*'?)|(\b\d[\w.]*(?:(?<=[eE])[+-]\d+)?)|([A-Za-z_]\w*)/g;
 
-// A longer line is no code that a person reads; colouring it would cost more than it shows.
+// Nobody reads a longer line of code, and colouring it takes long.
 const MAX_LINE = 2_000;
 
 /** The tokens of each line; strings in triple quotes may span lines. */

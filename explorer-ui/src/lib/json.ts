@@ -1,6 +1,6 @@
 /**
- * JSON as text. A signed object must be shown and copied with its numbers as they were spelled
- * (`1.0` is not `1` under the signature), which parsing into JavaScript numbers would lose.
+ * JSON as text. A signed object is shown and copied with its numbers as they were spelled, because the signature
+ * covers the spelling: `1.0` is not `1`. Parsing into JavaScript numbers would lose it.
  */
 
 /** Index just past the string that starts at `start`. */

@@ -1,24 +1,24 @@
 /**
- * Part of a listing of the API: one page to be turned in both directions, or a beginning that grows.
- * What is shown stays until what follows it is there.
+ * Part of a listing of the API: one page that can be turned in both directions, or a first page that grows.
+ * The shown items stay until the next ones have arrived.
  */
-import { ApiError, type Page, type Place } from './api/client';
+import { ApiError, type Page, type Cursor } from './api/client';
 
-/** Longest page that the API gives. */
-const MOST = 500;
+/** Items of the longest page that the API serves. */
+const MAX_PAGE = 500;
 
-export type Fetch<T> = (place: Place, limit: number, signal: AbortSignal) => Promise<Page<T>>;
+export type Fetch<T> = (cursor: Cursor, limit: number, signal: AbortSignal) => Promise<Page<T>>;
 
 export class Listing<T> {
   /** In the listing's order; null before the first answer. */
   items = $state.raw<T[] | null>(null);
   error = $state.raw<ApiError | null>(null);
   loading = $state(false);
-  /** Where the page before begins; null at the beginning. */
-  previous = $state.raw<Place | null>(null);
-  /** Where the page behind begins; null at the end. */
-  following = $state.raw<Place | null>(null);
-  #place: Place = {};
+  /** Cursor of the previous page; null on the first page. */
+  previous = $state.raw<Cursor | null>(null);
+  /** Cursor of the next page; null on the last page. */
+  following = $state.raw<Cursor | null>(null);
+  #cursor: Cursor = {};
   #controller: AbortController | null = null;
 
   constructor(
@@ -26,20 +26,20 @@ export class Listing<T> {
     private readonly size = 50,
   ) {}
 
-  /** Shows the page at a place; without one, what is shown once more, as it is now. */
-  async load(place: Place = this.#place): Promise<void> {
-    const grown = this.#isAt(place) ? (this.items?.length ?? 0) : 0;
-    if (grown > MOST) return;
+  /** Loads the page at a cursor. Without a cursor, refreshes the shown page. */
+  async load(cursor: Cursor = this.#cursor): Promise<void> {
+    const grown = this.#isAt(cursor) ? (this.items?.length ?? 0) : 0;
+    if (grown > MAX_PAGE) return;
     await this.#run(async (signal) => {
-      let at = place;
+      let at = cursor;
       let page = await this.fetch(at, Math.max(this.size, grown), signal);
       if (at.before !== undefined && !page.next) {
-        // The beginning is in reach: from there on the page is whole.
+        // Fewer items than a page come before this cursor: show the first page instead, which is full.
         at = {};
         page = await this.fetch(at, this.size, signal);
       }
       if (signal.aborted) return;
-      this.#place = place;
+      this.#cursor = cursor;
       const [first, next] = [page.first ?? null, page.next ?? null];
       const back = at.before !== undefined;
       this.items = back ? page.items.reverse() : page.items;
@@ -48,7 +48,7 @@ export class Listing<T> {
     });
   }
 
-  /** Adds the page behind what is shown. */
+  /** Appends the next page. */
   async more(): Promise<void> {
     const at = this.following;
     if (at === null) return;
@@ -60,14 +60,14 @@ export class Listing<T> {
     });
   }
 
-  /** Gives up what is on its way. */
+  /** Aborts a request under way. */
   close(): void {
     this.#controller?.abort();
     this.loading = false;
   }
 
-  #isAt(place: Place): boolean {
-    return place.after === this.#place.after && place.before === this.#place.before;
+  #isAt(cursor: Cursor): boolean {
+    return cursor.after === this.#cursor.after && cursor.before === this.#cursor.before;
   }
 
   async #run(work: (signal: AbortSignal) => Promise<void>): Promise<void> {
@@ -86,5 +86,5 @@ export class Listing<T> {
   }
 }
 
-const after = (cursor: string | null): Place | null => (cursor === null ? null : { after: cursor });
-const before = (cursor: string | null): Place | null => (cursor === null ? null : { before: cursor });
+const after = (cursor: string | null): Cursor | null => (cursor === null ? null : { after: cursor });
+const before = (cursor: string | null): Cursor | null => (cursor === null ? null : { before: cursor });

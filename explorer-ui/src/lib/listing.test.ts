@@ -1,12 +1,12 @@
 import { describe, expect, it } from 'vitest';
-import { ApiError, type Page, type Place } from './api/client';
+import { ApiError, type Page, type Cursor } from './api/client';
 import { Listing } from './listing.svelte';
 
 /** A listing of numbers as the API answers it; its cursors are the numbers. */
 function listingOf(numbers: number[]) {
-  return async (place: Place, limit: number): Promise<Page<number>> => {
-    if (place.after === 'bad') throw new ApiError(400, 'bad cursor');
-    const rows = place.before === undefined ? numbers.filter((n) => n > Number(place.after ?? -1)) : numbers.filter((n) => n < Number(place.before)).reverse();
+  return async (cursor: Cursor, limit: number): Promise<Page<number>> => {
+    if (cursor.after === 'bad') throw new ApiError(400, 'bad cursor');
+    const rows = cursor.before === undefined ? numbers.filter((n) => n > Number(cursor.after ?? -1)) : numbers.filter((n) => n < Number(cursor.before)).reverse();
     const items = rows.slice(0, limit);
     return { items, first: items.length > 0 ? String(items[0]) : null, next: rows.length > limit ? String(items.at(-1)) : null };
   };
@@ -14,7 +14,7 @@ function listingOf(numbers: number[]) {
 const upTo = (end: number, from = 0) => Array.from({ length: end - from }, (_, i) => from + i);
 
 describe('a listing', () => {
-  it('is turned to its end and back to its beginning', async () => {
+  it('can be paged to its end and back to its beginning', async () => {
     const listing = new Listing(listingOf(upTo(10)), 4);
     await listing.load({});
     expect([listing.items, listing.previous]).toEqual([[0, 1, 2, 3], null]);
@@ -29,15 +29,15 @@ describe('a listing', () => {
     expect([listing.items, listing.previous, listing.following]).toEqual([[0, 1, 2, 3], null, { after: '3' }]);
   });
 
-  it('shows a whole page at its beginning, however few stood before', async () => {
+  it('shows a full first page when fewer items than a page come before the cursor', async () => {
     const listing = new Listing(listingOf(upTo(10)), 4);
     await listing.load({ before: '2' });
     expect([listing.items, listing.previous]).toEqual([[0, 1, 2, 3], null]);
   });
 
-  it('keeps what it has grown to when it is read again', async () => {
+  it('keeps its length when it is refreshed', async () => {
     const numbers = upTo(10, 1);
-    const listing = new Listing((place, limit) => listingOf(numbers)(place, limit), 4);
+    const listing = new Listing((cursor, limit) => listingOf(numbers)(cursor, limit), 4);
     await listing.load();
     await listing.more();
     numbers.unshift(0);
@@ -45,7 +45,7 @@ describe('a listing', () => {
     expect([listing.items, listing.following]).toEqual([upTo(8), { after: '7' }]);
   });
 
-  it('keeps what it shows when the next page does not come', async () => {
+  it('keeps its items when the next page fails', async () => {
     const listing = new Listing(listingOf(upTo(10)), 4);
     await listing.load({});
     await listing.load({ after: 'bad' });

@@ -1,19 +1,19 @@
-/** The experiment that this node is running, as its progress events tell it. */
-import type { Progress } from './api/types';
+/** The experiment that this node is running, from its progress events. */
+import type { ExperimentProgress } from './api/types';
 
 /** Losses kept for the sparkline. */
-const MOST_LOSSES = 400;
-/** A run that has been silent for this long has ended or hangs; its bar goes. */
+const MAX_LOSSES = 400;
+/** Milliseconds without an event after which a run has ended or hangs: its bar disappears. */
 const SILENCE_MS = 30_000;
-/** How long a finished run's full bar stays. */
+/** Milliseconds for which the full bar of a finished run stays. */
 const DONE_MS = 4_000;
 
 export class Running {
-  current = $state.raw<Progress | null>(null);
+  current = $state.raw<ExperimentProgress | null>(null);
   losses = $state.raw<number[]>([]);
   #timer: ReturnType<typeof setTimeout> | null = null;
 
-  receive(event: Progress): void {
+  receive(event: ExperimentProgress): void {
     const last = this.current;
     const same =
       last !== null &&
@@ -22,7 +22,7 @@ export class Running {
       last.description === event.description &&
       event.step >= last.step;
     const before = same ? this.losses : [];
-    const kept = before.length < MOST_LOSSES ? before : before.filter((_, i) => i % 2 === 1);
+    const kept = before.length < MAX_LOSSES ? before : before.filter((_, i) => i % 2 === 1);
     this.losses = Number.isFinite(event.loss) ? [...kept, event.loss] : kept;
     this.current = event;
     if (this.#timer !== null) clearTimeout(this.#timer);

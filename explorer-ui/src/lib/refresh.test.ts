@@ -14,7 +14,7 @@ describe('Refresh', () => {
     vi.unstubAllGlobals();
   });
 
-  it('answers a burst with one fetch, and what comes meanwhile with one more', async () => {
+  it('makes one fetch for a burst, and one more for requests during the fetch', async () => {
     let finish = () => {};
     const fetch = vi.fn(() => new Promise<void>((resolve) => (finish = resolve)));
     const refresh = new Refresh(fetch);
@@ -27,7 +27,7 @@ describe('Refresh', () => {
     expect(fetch).toHaveBeenCalledTimes(2);
   });
 
-  it('waits while nobody looks', async () => {
+  it('waits while the page is hidden', async () => {
     const fetch = vi.fn(async () => {});
     const refresh = new Refresh(fetch);
     page.hidden = true;

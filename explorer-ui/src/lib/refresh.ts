@@ -1,47 +1,48 @@
-/** Answers bursts of events with few fetches: at most one at a time, and rests in proportion to what one costs. */
+/** Turns bursts of events into few fetches: one at a time, with pauses in proportion to the duration of a fetch. */
 
-/** Shortest rest between two fetches, in milliseconds: several a second would only flicker. */
-const LEAST_REST_MS = 1_000;
-/** Rest as a multiple of the fetch's own time, so that a graph of megabytes loads the node little. */
-const REST_PER_COST = 15;
-const MOST_REST_MS = 60_000;
+/** Shortest pause between two fetches: several a second would make the page flicker. */
+const MIN_PAUSE_MS = 1_000;
+/** Pause as a multiple of the fetch's duration, so that an open page takes little of the node's time. */
+const PAUSE_PER_DURATION = 15;
+/** Longest pause. */
+const MAX_PAUSE_MS = 60_000;
 
 export class Refresh {
   #timer: ReturnType<typeof setTimeout> | null = null;
   #running = false;
   #wanted = false;
-  #restMs = LEAST_REST_MS;
+  #pauseMs = MIN_PAUSE_MS;
   #closed = false;
 
-  readonly #onSeen = () => this.request();
+  readonly #onVisible = () => this.request();
 
   constructor(private readonly fetch: () => Promise<void>) {}
 
-  /** Something changed: fetch soon. */
+  /** Requests a fetch soon, because something changed. */
   request(): void {
     if (this.#closed) return;
     if (this.#running) this.#wanted = true;
-    else this.#timer ??= setTimeout(() => void this.#run(), this.#restMs);
+    else this.#timer ??= setTimeout(() => void this.#run(), this.#pauseMs);
   }
 
   close(): void {
     this.#closed = true;
-    document.removeEventListener('visibilitychange', this.#onSeen);
+    document.removeEventListener('visibilitychange', this.#onVisible);
     if (this.#timer !== null) clearTimeout(this.#timer);
   }
 
   async #run(): Promise<void> {
     this.#timer = null;
     if (document.hidden) {
-      // Nobody looks: the fetch waits until somebody does. The same listener is added once only.
-      document.addEventListener('visibilitychange', this.#onSeen, { once: true });
+      // A hidden page fetches when it is shown again. Adding the same listener twice has no effect.
+      document.addEventListener('visibilitychange', this.#onVisible, { once: true });
       return;
     }
     this.#running = true;
     this.#wanted = false;
     const started = performance.now();
     await this.fetch();
-    this.#restMs = Math.min(MOST_REST_MS, Math.max(LEAST_REST_MS, (performance.now() - started) * REST_PER_COST));
+    this.#pauseMs = Math.min(MAX_PAUSE_MS, Math.max(MIN_PAUSE_MS, (performance.now() - started) * PAUSE_PER_DURATION));
     this.#running = false;
     if (this.#wanted) this.request();
   }

@@ -1,4 +1,4 @@
-/** Something that is fetched: its value, whether it is on its way, and why it did not come. */
+/** A value that is fetched, with its state: loading, and the error of the last attempt. */
 import { ApiError } from './api/client';
 
 export class Resource<T> {
@@ -7,16 +7,17 @@ export class Resource<T> {
   loading = $state(false);
   #controller: AbortController | null = null;
 
-  constructor(private readonly fetcher: (signal: AbortSignal) => Promise<T>) {}
+  /** `fetcher` is also given the value that was fetched before, null at first. */
+  constructor(private readonly fetcher: (signal: AbortSignal, value: T | null) => Promise<T>) {}
 
-  /** Fetches (again). The old value stays until the new one is there; an earlier fetch is given up. */
+  /** Fetches (again). The old value stays until the new one is there; a fetch under way is aborted. */
   async load(): Promise<void> {
     this.#controller?.abort();
     const controller = new AbortController();
     this.#controller = controller;
     this.loading = true;
     try {
-      const value = await this.fetcher(controller.signal);
+      const value = await this.fetcher(controller.signal, this.value);
       if (controller.signal.aborted) return;
       this.value = value;
       this.error = null;
@@ -27,7 +28,7 @@ export class Resource<T> {
     this.loading = false;
   }
 
-  /** Gives up what is on its way. */
+  /** Aborts a fetch under way. */
   close(): void {
     this.#controller?.abort();
     this.loading = false;

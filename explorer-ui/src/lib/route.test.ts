@@ -4,20 +4,20 @@ import { experimentHash, nodeHash, parseHash, searchHash, taskHash } from './rou
 const ID = 'ab'.repeat(32);
 
 describe('addresses', () => {
-  it('come back as they were given', () => {
+  it('are parsed back to the route that made them', () => {
     expect(parseHash(taskHash(ID, 'experiments', 'RTX 4090', { order: 'metric', after: 'b00' }))).toEqual({
-      page: 'task', id: ID, view: 'experiments', hardwareClass: 'RTX 4090', order: 'metric', place: { after: 'b00' },
+      page: 'task', id: ID, view: 'experiments', hardwareClass: 'RTX 4090', order: 'metric', cursor: { after: 'b00' },
     });
     expect(taskHash(ID)).toBe(`#/task/${ID}`);
-    expect(parseHash(nodeHash(ID, { before: 'r1' }))).toEqual({ page: 'node', id: ID, place: { before: 'r1' } });
-    expect(parseHash(searchHash('größere & kleinere #1', ID))).toEqual({ page: 'search', words: 'größere & kleinere #1', task: ID, place: {} });
-    expect(parseHash(searchHash('a'))).toEqual({ page: 'search', words: 'a', task: null, place: {} });
-    expect(parseHash(taskHash(ID))).toEqual({ page: 'task', id: ID, view: 'frontier', hardwareClass: null, order: 'time', place: {} });
+    expect(parseHash(nodeHash(ID, { before: 'r1' }))).toEqual({ page: 'node', id: ID, cursor: { before: 'r1' } });
+    expect(parseHash(searchHash('größere & kleinere #1', ID))).toEqual({ page: 'search', words: 'größere & kleinere #1', task: ID, cursor: {} });
+    expect(parseHash(searchHash('a'))).toEqual({ page: 'search', words: 'a', task: null, cursor: {} });
+    expect(parseHash(taskHash(ID))).toEqual({ page: 'task', id: ID, view: 'frontier', hardwareClass: null, order: 'time', cursor: {} });
     expect(parseHash(experimentHash(ID))).toEqual({ page: 'experiment', id: ID });
     for (const hash of ['', '#/']) expect(parseHash(hash)).toEqual({ page: 'tasks' });
     expect(parseHash('#/network')).toEqual({ page: 'network' });
   });
-  it('that lead nowhere say so', () => {
+  it('without a page are unknown', () => {
     for (const hash of ['#/task', '#/task/../../x', '#/experiment/xyz', `#/what/${ID}`, `#/node/${ID}/more`, '#/search/x']) expect(parseHash(hash).page).toBe('unknown');
     expect(parseHash('#/search?q=a&task=%3Cscript%3E')).toMatchObject({ page: 'search', task: null });
   });

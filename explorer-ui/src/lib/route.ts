@@ -1,12 +1,12 @@
-/** Addresses within the page. All of them live behind the `#`, so the node serves one file. */
-import type { Order, Place } from './api/client';
+/** Addresses within the page. They are all in the fragment after `#`, so the node serves one file. */
+import type { Order, Cursor } from './api/client';
 
 export type Route =
   | { page: 'tasks' }
-  | { page: 'task'; id: string; view: TaskView; hardwareClass: string | null; order: Order; place: Place }
+  | { page: 'task'; id: string; view: TaskView; hardwareClass: string | null; order: Order; cursor: Cursor }
   | { page: 'experiment'; id: string }
-  | { page: 'node'; id: string; place: Place }
-  | { page: 'search'; words: string; task: string | null; place: Place }
+  | { page: 'node'; id: string; cursor: Cursor }
+  | { page: 'search'; words: string; task: string | null; cursor: Cursor }
   | { page: 'network' }
   | { page: 'unknown'; path: string };
 
@@ -24,24 +24,24 @@ export function parseHash(hash: string): Route {
   if (page === 'network' && id === undefined) return { page: 'network' };
   if (page === 'search' && id === undefined) {
     const task = query.get('task');
-    return { page, words: query.get('q') ?? '', task: task !== null && ID.test(task) ? task : null, place: placeOf(query) };
+    return { page, words: query.get('q') ?? '', task: task !== null && ID.test(task) ? task : null, cursor: cursorOf(query) };
   }
   if (id === undefined || rest.length > 0 || !ID.test(id)) return { page: 'unknown', path };
   if (page === 'experiment') return { page, id };
-  if (page === 'node') return { page, id, place: placeOf(query) };
+  if (page === 'node') return { page, id, cursor: cursorOf(query) };
   if (page !== 'task') return { page: 'unknown', path };
   const view = TASK_VIEWS.find((name) => name === query.get('view')) ?? 'frontier';
   const order = query.get('order') === 'metric' ? 'metric' : 'time';
-  return { page: 'task', id, view, hardwareClass: query.get('class'), order, place: placeOf(query) };
+  return { page: 'task', id, view, hardwareClass: query.get('class'), order, cursor: cursorOf(query) };
 }
 
-function placeOf(query: URLSearchParams): Place {
+function cursorOf(query: URLSearchParams): Cursor {
   const [after, before] = [query.get('after'), query.get('before')];
   if (after) return { after };
   return before ? { before } : {};
 }
 
-/** `path` with what is given as its query. */
+/** `path` with the given values as its query. Empty values are left out. */
 function hashOf(path: string, given: Record<string, string | null | undefined>): string {
   const query = new URLSearchParams();
   for (const [name, value] of Object.entries(given)) if (value) query.set(name, value);
@@ -49,21 +49,21 @@ function hashOf(path: string, given: Record<string, string | null | undefined>):
   return `#/${path}${search === '' ? '' : `?${search}`}`;
 }
 
-/** The hash of a task's page; defaults stay out of the address. */
+/** The hash of a task's page. Default values are left out. */
 export function taskHash(
   id: string,
   view: TaskView = 'frontier',
   hardwareClass: string | null = null,
-  { order = 'time', ...place }: Place & { order?: Order } = {},
+  { order = 'time', ...cursor }: Cursor & { order?: Order } = {},
 ): string {
   return hashOf(`task/${id}`, {
     view: view === 'frontier' ? null : view,
     class: hardwareClass,
     order: order === 'time' ? null : order,
-    ...place,
+    ...cursor,
   });
 }
 
 export const experimentHash = (id: string) => `#/experiment/${id}`;
-export const nodeHash = (id: string, place: Place = {}) => hashOf(`node/${id}`, place);
-export const searchHash = (words: string, task: string | null = null, place: Place = {}) => hashOf('search', { q: words, task, ...place });
+export const nodeHash = (id: string, cursor: Cursor = {}) => hashOf(`node/${id}`, cursor);
+export const searchHash = (words: string, task: string | null = null, cursor: Cursor = {}) => hashOf('search', { q: words, task, ...cursor });

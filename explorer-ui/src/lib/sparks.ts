@@ -1,40 +1,40 @@
-/** The best so far of each task of the index, fetched one after the other and remembered. */
+/** The best-so-far line of each task of the index, fetched one after the other and cached. */
 import { api } from './api/client';
 import type { Improvement, TaskSummary } from './api/types';
 import { robustTimeRange } from './chart/range';
 
-/** Steps asked for: more could not be told apart in a picture of this size. */
-const MOST_STEPS = 100;
-/** Tasks remembered; the oldest goes first. */
-const MOST_REMEMBERED = 200;
+/** Improvements requested: more would not be visible in a sparkline. */
+const MAX_STEPS = 100;
+/** Tasks in the cache. The oldest is dropped first. */
+const MAX_CACHED = 200;
 
-/** A step at a place in time, from 0 (the picture's beginning) to 1 (its end). */
+/** A step of the line. `at` is its time, from 0 (start of the sparkline) to 1 (its end). */
 export type SparkStep = { at: number; value: number };
 
-const remembered = new Map<string, { best: number | null | undefined; improvements: Improvement[] }>();
+const cached = new Map<string, { best: number | null | undefined; improvements: Improvement[] }>();
 let queue: Promise<unknown> = Promise.resolve();
 
-/** Best so far of a task's busiest hardware class; empty where it has none. */
+/** The best-so-far line of a task's busiest hardware class; empty if it has none. */
 export async function spark(task: TaskSummary, signal: AbortSignal): Promise<SparkStep[]> {
   if (task.keep_count === 0) return [];
   const [busiest] = [...task.classes].sort((a, b) => b.experiment_count - a.experiment_count);
-  const known = remembered.get(task.task_id);
-  // Between two improvements only time goes on.
+  const known = cached.get(task.task_id);
+  // Without a new improvement only the end of the line moves.
   if (known && known.best === busiest?.best) return stepsOf(known.improvements, task.last_activity);
   const next = queue.then(async () => {
     if (signal.aborted) return [];
-    const improvements = await api.lastImprovements(task.task_id, busiest?.class ?? null, MOST_STEPS, signal);
-    remembered.delete(task.task_id);
-    remembered.set(task.task_id, { best: busiest?.best, improvements });
-    const [oldest] = remembered.keys();
-    if (remembered.size > MOST_REMEMBERED && oldest !== undefined) remembered.delete(oldest);
+    const improvements = await api.lastImprovements(task.task_id, busiest?.class ?? null, MAX_STEPS, signal);
+    cached.delete(task.task_id);
+    cached.set(task.task_id, { best: busiest?.best, improvements });
+    const [oldest] = cached.keys();
+    if (cached.size > MAX_CACHED && oldest !== undefined) cached.delete(oldest);
     return stepsOf(improvements, task.last_activity);
   });
   queue = next.catch(() => undefined);
   return next;
 }
 
-/** Improvements as steps in time up to `until`; a first one of long ago does not squash the others. */
+/** Improvements as steps in time up to `until`. An old first step does not compress the others. */
 export function stepsOf(improvements: Improvement[], until: number): SparkStep[] {
   const times = improvements.map((step) => step.timestamp);
   const range = robustTimeRange([...times, Math.max(until, times.at(-1) ?? 0)]);
@@ -44,6 +44,6 @@ export function stepsOf(improvements: Improvement[], until: number): SparkStep[]
     at: Math.min(1, Math.max(0, (step.timestamp - range.min) / length)),
     value: step.metric,
   }));
-  // The best stands until now.
+  // The best value holds until now.
   return [...steps, { at: 1, value: steps[steps.length - 1].value }];
 }

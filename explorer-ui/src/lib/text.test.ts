@@ -4,18 +4,18 @@ import { highlight } from './highlight';
 import { prettyJson, rawMember } from './json';
 import { linkable, marked, nodeLabel, shortId, visible } from './text';
 
-describe('text of strangers', () => {
-  it('spells out marks that hide or reorder', () => {
+describe('untrusted text', () => {
+  it('has hiding and reordering characters spelled out', () => {
     expect(visible('a\u202eb\u0000c')).toBe('a‹U+202E›b‹U+0000›c');
     expect(visible('tab\tnewline\nünïcode 菌')).toBe('tab\tnewline\nünïcode 菌');
   });
-  it('links http and https only', () => {
+  it('becomes a link for http and https only', () => {
     expect(linkable('https://example.org/a')).toBe('https://example.org/a');
     for (const bad of ['javascript:alert(1)', ' JaVaScRiPt:alert(1)', 'data:text/html,x', 'example.org', '', null]) {
       expect(linkable(bad)).toBeNull();
     }
   });
-  it('names nodes by their name or id', () => {
+  it('labels nodes by their name or id', () => {
     const node_id = 'ab'.repeat(32);
     expect(nodeLabel({ node_id, display_name: ' morel ' })).toBe('morel');
     expect(nodeLabel({ node_id, display_name: '  ' })).toBe('abababab');
@@ -25,13 +25,13 @@ describe('text of strangers', () => {
 
 describe('JSON as text', () => {
   const answer = '{"experiment":{"signed":1},"a":"}\\"{","signed" : {"v":1.0,"e":1e-05,"s":"{\\n\\"","n":[],"o":{ },"l":[1,2]},"z":null}';
-  it('finds a member with its numbers as they were spelled', () => {
+  it('keeps the spelling of numbers in a member', () => {
     expect(rawMember(answer, 'signed')).toBe('{"v":1.0,"e":1e-05,"s":"{\\n\\"","n":[],"o":{ },"l":[1,2]}');
     expect(rawMember(answer, 'z')).toBe('null');
     expect(rawMember(answer, 'v')).toBeNull();
     expect(rawMember('{}', 'a')).toBeNull();
   });
-  it('sets it over lines without changing what it says', () => {
+  it('is formatted over lines without a change of its content', () => {
     const pretty = prettyJson(rawMember(answer, 'signed') ?? '');
     expect(pretty).toBe('{\n  "v": 1.0,\n  "e": 1e-05,\n  "s": "{\\n\\"",\n  "n": [],\n  "o": {},\n  "l": [\n    1,\n    2\n  ]\n}');
   });
@@ -47,7 +47,7 @@ describe('parseDiff', () => {
     expect(lines[6]).toEqual({ kind: 'context', text: 'same', before: 5, after: 5 });
     expect(diffSize(lines)).toEqual({ added: 1, removed: 1 });
   });
-  it('hides nothing of what is no diff', () => {
+  it('keeps lines that are no diff', () => {
     expect(parseDiff('not a diff\n+x')).toEqual([
       { kind: 'note', text: 'not a diff', before: null, after: null },
       { kind: 'note', text: '+x', before: null, after: null },
@@ -61,7 +61,7 @@ describe('highlight', () => {
     const lines = ['def f(x): # note', '    """two', 'lines""" + "a\\"b" + 1.5e-3', "'open", '', 'x'.repeat(3_000)];
     expect(highlight(lines).map((tokens) => tokens.map((token) => token.text).join(''))).toEqual(lines);
   });
-  it('tells tokens apart', () => {
+  it('distinguishes kinds of tokens', () => {
     const [first] = highlight(['def f(x): return 1 # note']);
     expect(first.filter((token) => token.kind !== 'plain').map((token) => `${token.kind} ${token.text}`)).toEqual([
       'keyword def', 'call f', 'keyword return', 'number 1', 'comment # note',
@@ -71,7 +71,7 @@ describe('highlight', () => {
 });
 
 describe('marked', () => {
-  it('tells whole words apart, in any case and script', () => {
+  it('marks whole words, in any case and script', () => {
     expect(marked('Größere Rate, lr=0.3 and rates', 'RATE größere 3')).toEqual([
       { piece: 'Größere', found: true },
       { piece: ' ', found: false },

@@ -1,9 +1,9 @@
-/** Text that strangers wrote: made safe to look at, never interpreted. */
+/** Untrusted text: made safe to display, and never interpreted. */
 
-// Marks that reorder or hide what surrounds them: with them, code can be made to read otherwise than it runs.
+// Characters that reorder or hide the text around them. With them, code can look different from what it does.
 const DECEPTIVE = /[\u0000-\u0008\u000b\u000c\u000e-\u001f\u007f-\u009f\u061c\u200b\u200e\u200f\u202a-\u202e\u2060\u2066-\u2069\ufeff]/g;
 
-/** `text` with control and direction marks spelled out, as in `‹U+202E›`. Tabs and newlines stay. */
+/** `text` with control and direction characters spelled out, as in `‹U+202E›`. Tabs and newlines stay. */
 export function visible(text: string): string {
   return text.replace(
     DECEPTIVE,
@@ -11,7 +11,7 @@ export function visible(text: string): string {
   );
 }
 
-/** The address as it may be linked: http and https only; null for anything else. */
+/** The address if it may be a link, which is for http and https only; otherwise null. */
 export function linkable(address: string | null | undefined): string | null {
   if (!address) return null;
   try {
@@ -22,18 +22,18 @@ export function linkable(address: string | null | undefined): string | null {
   }
 }
 
-/** The first characters of an id; whole where it is short. */
+/** The first characters of an id. A short id stays whole. */
 export function shortId(id: string, length = 8): string {
   return id.length > length + 1 ? id.slice(0, length) : id;
 }
 
-/** What to call a node: its display name, or its shortened id. */
+/** The label of a node: its display name, or its shortened id. */
 export function nodeLabel(node: { node_id: string; display_name?: string | null }): string {
   const name = visible(node.display_name ?? '').trim();
   return name === '' ? shortId(node.node_id) : name;
 }
 
-/** Copies to the clipboard, also on plain-http pages where the clipboard API is absent. True when it worked. */
+/** Copies to the clipboard and returns whether it worked. Pages over plain http lack the clipboard API. */
 export async function copyText(text: string): Promise<boolean> {
   try {
     await navigator.clipboard.writeText(text);
@@ -50,7 +50,7 @@ export async function copyText(text: string): Promise<boolean> {
   }
 }
 
-/** `text` in pieces, with those told apart that a search for `words` found: whole words, in any case. */
+/** Splits `text` into pieces. A piece is `found` if it is one of the searched words, in upper or lower case. */
 export function marked(text: string, words: string): { piece: string; found: boolean }[] {
   const wanted = new Set(words.toLowerCase().match(/[\p{L}\p{N}]+/gu) ?? []);
   const pieces = text.split(/([\p{L}\p{N}]+)/u).filter((piece) => piece !== '');

@@ -1,7 +1,8 @@
-//! A task's graph in its compact form ([`spore_storage::TaskGraph`] describes it), sent in bounded pieces.
+//! A task's graph in its compact form ([`spore_storage::TaskGraph`] describes it): whole and sent in bounded chunks, or the
+//! changes since an earlier answer, which are small.
 //!
-//! Few graphs are sent at once, and none for longer than [`LONGEST`], so that slow readers cannot make
-//! the node hold many of them. Its length is told first: a reader notices an answer that was cut off.
+//! Few whole graphs are sent at once, and none for longer than [`LONGEST`], so that slow readers cannot make the node
+//! hold many of them. `Content-Length` comes before the bytes, so that a reader notices an answer that was cut off.
 
 use std::{
     convert::Infallible,
@@ -25,23 +26,34 @@ use warp::{
 
 use super::{etag, problem::ApiError, view::StoreView};
 
-/// What it is sent as.
+/// Media type of the compact form.
 pub const BINARY: &str = "application/octet-stream";
-/// Graphs sent at once: one of a million records takes some 60 MB.
+/// Whole graphs sent at once: one of a million records takes some 60 MB.
 pub const MAX_SENT: usize = 4;
-/// How long a reader waits for its turn.
+/// How long a reader waits for a permit.
 const PATIENCE: Duration = Duration::from_secs(20);
 /// How long one graph is sent at most: at a million records, 150 kB a second.
 const LONGEST: Duration = Duration::from_secs(300);
-/// Bytes handed over at once.
-const PIECE: usize = 64 << 10;
-/// Pieces on their way to one reader.
-const PIECES: usize = 4;
-/// Of the format, so that a browser asks anew when it changes.
-const FORMAT: u8 = 1;
-/// Of this process: a store that was repaired or restored since the last one may have the same sequence and
-/// another graph.
+/// Bytes of a chunk.
+const CHUNK_BYTES: usize = 64 << 10;
+/// Chunks queued for one reader.
+const CHUNKS: usize = 4;
+/// Version of the format, part of each cursor: a browser asks again when it changes.
+const FORMAT: u8 = 2;
+/// Names this process, part of each cursor: a store that was repaired or restored since the last process may have the
+/// same sequence numbers and another graph.
 static RUN: LazyLock<u64> = LazyLock::new(|| RandomState::new().hash_one(FORMAT));
+
+/// The state that a graph shows, as readers hand it back: opaque to them.
+fn cursor(sequence: u64) -> String {
+    format!("{FORMAT}-{:x}-{sequence}", *RUN)
+}
+
+/// The task's sequence number in a cursor; none where it is not of this process.
+fn sequence_of(text: &str) -> Option<u64> {
+    let sequence = text.rsplit('-').next()?.parse().ok()?;
+    (text == cursor(sequence)).then_some(sequence)
+}
 
 /// Whether a request for a graph accepts this form.
 pub fn is_accepted(headers: &HeaderMap) -> bool {
@@ -49,93 +61,136 @@ pub fn is_accepted(headers: &HeaderMap) -> bool {
     accepted.split(',').any(|kind| kind.split(';').next().is_some_and(|name| name.trim() == BINARY))
 }
 
-/// Answers with the graph, or with 304 where the reader has it already.
+/// Bounds on the requests that are answered at once.
+#[derive(Clone, Copy)]
+pub struct Permits<'a> {
+    /// For reading the store.
+    pub reads: &'a Arc<Semaphore>,
+    /// For sending a whole graph, [`MAX_SENT`] of them.
+    pub graphs: &'a Arc<Semaphore>,
+}
+
+/// Answers with the changes since the cursor `since`, with the whole graph where there is none or it cannot be served,
+/// or with 304 where the reader has the whole graph already.
 ///
 /// # Errors
 /// As [`StoreView::task`]; 503 when too many graphs are being sent.
 pub async fn answer(
     view: StoreView,
-    turns: &Arc<Semaphore>,
+    permits: Permits<'_>,
     task: String,
+    since: Option<&str>,
     headers: &HeaderMap,
 ) -> Result<Response, ApiError> {
-    let turn = timeout(PATIENCE, turns.clone().acquire_owned()).await;
-    let turn = turn.ok().and_then(Result::ok).ok_or_else(|| {
+    if let Some(since) = since.and_then(sequence_of)
+        && let Some(changes) = changes(&view, permits.reads, &task, since).await?
+    {
+        return Ok(changes);
+    }
+    // A browser would keep each answer with changes under an address of its own, for nothing.
+    let cache = if since.is_some() { "no-store" } else { "no-cache" };
+    let permit = timeout(PATIENCE, permits.graphs.clone().acquire_owned()).await;
+    let permit = permit.ok().and_then(Result::ok).ok_or_else(|| {
         ApiError::unavailable(format!("{MAX_SENT} graphs are being sent already")).hint("try again in a minute")
     })?;
     let known = headers.get(header::IF_NONE_MATCH).cloned();
-    // The turn goes with the work, which does not end when the reader goes away.
-    let read = tokio::task::spawn_blocking(move || (read(&view, &task, known.as_ref()), turn)).await;
-    let (read, turn) = read.map_err(|_| ApiError::thread_ended())?;
+    // Hold the permit until the blocking read ends: it goes on when the reader disconnects.
+    let read = tokio::task::spawn_blocking(move || (read(&view, &task, known.as_ref()), permit)).await;
+    let (read, permit) = read.map_err(|_| ApiError::thread_ended())?;
     let (tag, graph) = read?;
     let mut response = match graph {
         None => etag::not_modified(),
         Some((graph, length)) => {
-            let mut response = warp::reply::stream(send(graph, turn)).into_response();
+            let mut response = warp::reply::stream(send(graph, permit)).into_response();
             response.headers_mut().insert(header::CONTENT_LENGTH, HeaderValue::from(length));
             response.headers_mut().insert(header::CONTENT_TYPE, HeaderValue::from_static(BINARY));
             response
         }
     };
-    etag::set(&mut response, &tag, "no-cache");
+    etag::set(&mut response, &tag, cache);
     response.headers_mut().insert(header::VARY, HeaderValue::from_static("accept"));
     Ok(response)
 }
 
-/// The tag of a task's graph; where the reader's is another one, the graph and its length in bytes.
+/// An answer with the changes since a sequence number; none where only the whole graph shows them.
+async fn changes(
+    view: &StoreView,
+    reads: &Arc<Semaphore>,
+    task: &str,
+    since: u64,
+) -> Result<Option<Response>, ApiError> {
+    let permit = reads.clone().acquire_owned().await;
+    let permit = permit.map_err(|_| ApiError::unavailable("the node is shutting down"))?;
+    let (view, task) = (view.clone(), task.to_owned());
+    let read = tokio::task::spawn_blocking(move || {
+        let _permit = permit;
+        let changes = view.store().graph_changes(&view.known_task(&task)?, since)?;
+        Ok::<_, ApiError>(changes.map(|changes| changes.to_bytes(&cursor(changes.sequence))))
+    });
+    let bytes = read.await.map_err(|_| ApiError::thread_ended())??;
+    Ok(bytes.map(|bytes| {
+        let mut response = Response::new(bytes.into());
+        response.headers_mut().insert(header::CONTENT_TYPE, HeaderValue::from_static(BINARY));
+        response.headers_mut().insert(header::CACHE_CONTROL, HeaderValue::from_static("no-store"));
+        response
+    }))
+}
+
+/// The ETag of a task's graph; where the reader's is another one, the graph and its length in bytes.
 fn read(
     view: &StoreView,
     task: &str,
     known: Option<&HeaderValue>,
 ) -> Result<(String, Option<(TaskGraph, u64)>), ApiError> {
     let task = view.known_task(task)?;
-    let tag = |sequence: u64| format!("\"graph-{FORMAT}-{:x}-{sequence}\"", *RUN);
-    let now = tag(view.store().sequence());
+    let tag = |sequence: u64| format!("\"graph-{}\"", cursor(sequence));
+    let now = tag(view.store().task_sequence(&task)?);
     if etag::is_known(&now, known) {
         return Ok((now, None));
     }
     let graph = view.store().graph(&task)?;
     let mut length = Counter(0);
-    graph.write(&mut length).map_err(|e| ApiError::internal(e.to_string()))?;
+    graph.write(&cursor(graph.sequence), &mut length).map_err(|e| ApiError::internal(e.to_string()))?;
     Ok((tag(graph.sequence), Some((graph, length.0))))
 }
 
-type Pieces = ReceiverStream<Result<Vec<u8>, Infallible>>;
+type Chunks = ReceiverStream<Result<Vec<u8>, Infallible>>;
 
-fn send(graph: TaskGraph, turn: OwnedSemaphorePermit) -> Pieces {
-    let (queue, pieces) = mpsc::channel(PIECES);
+/// Sends a graph in chunks, and holds the permit until the last chunk is queued.
+fn send(graph: TaskGraph, permit: OwnedSemaphorePermit) -> Chunks {
+    let (queue, chunks) = mpsc::channel(CHUNKS);
     let runtime = Handle::current();
     let deadline = Instant::now() + LONGEST;
     tokio::task::spawn_blocking(move || {
-        let _turn = turn;
-        let mut outlet = Outlet { queue, runtime, deadline, piece: Vec::with_capacity(PIECE) };
-        if graph.write(&mut outlet).and_then(|()| outlet.flush()).is_err() {
-            tracing::debug!("the reader of a graph went away, or was too slow");
+        let _permit = permit;
+        let mut outlet = Outlet { queue, runtime, deadline, chunk: Vec::with_capacity(CHUNK_BYTES) };
+        if graph.write(&cursor(graph.sequence), &mut outlet).and_then(|()| outlet.flush()).is_err() {
+            tracing::debug!("the reader of a graph disconnected, or was too slow");
         }
     });
-    ReceiverStream::new(pieces)
+    ReceiverStream::new(chunks)
 }
 
-/// Hands over what is written, piece by piece, and waits while the reader is busy.
+/// A writer that queues what is written in chunks, and waits while the queue is full.
 struct Outlet {
     queue: mpsc::Sender<Result<Vec<u8>, Infallible>>,
     runtime: Handle,
     deadline: Instant,
-    piece: Vec<u8>,
+    chunk: Vec<u8>,
 }
 
 impl Write for Outlet {
     fn write(&mut self, bytes: &[u8]) -> io::Result<usize> {
-        self.piece.extend_from_slice(bytes);
-        if self.piece.len() >= PIECE {
+        self.chunk.extend_from_slice(bytes);
+        if self.chunk.len() >= CHUNK_BYTES {
             self.flush()?;
         }
         Ok(bytes.len())
     }
 
     fn flush(&mut self) -> io::Result<()> {
-        let piece = std::mem::replace(&mut self.piece, Vec::with_capacity(PIECE));
-        let sent = self.runtime.block_on(timeout_at(self.deadline, self.queue.send(Ok(piece))));
+        let chunk = std::mem::replace(&mut self.chunk, Vec::with_capacity(CHUNK_BYTES));
+        let sent = self.runtime.block_on(timeout_at(self.deadline, self.queue.send(Ok(chunk))));
         match sent {
             Ok(Ok(())) => Ok(()),
             Ok(Err(_)) => Err(io::ErrorKind::BrokenPipe.into()),
@@ -144,7 +199,7 @@ impl Write for Outlet {
     }
 }
 
-/// Counts what would be written.
+/// Counts the bytes that are written.
 struct Counter(u64);
 
 impl Write for Counter {
@@ -161,6 +216,16 @@ impl Write for Counter {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn cursor_is_read_back_by_the_process_that_made_it_alone() {
+        assert_eq!(sequence_of(&cursor(77)), Some(77));
+        for foreign in
+            ["", "77", "2-0-77", &format!("1-{:x}-77", *RUN), &format!("{}x", cursor(7)), &format!("{}-", cursor(7))]
+        {
+            assert_eq!(sequence_of(foreign), None, "{foreign}");
+        }
+    }
 
     #[test]
     fn compact_form_is_accepted_when_the_request_lists_it() {

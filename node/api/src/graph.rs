@@ -1,5 +1,5 @@
-//! A small task's whole graph in columns of JSON, for programs that want to read it without a parser.
-//! [`super::compact`] has the form for graphs of any size, and for the chart.
+//! A small task's whole graph in columns of JSON, for programs without a parser of the compact form.
+//! [`super::compact`] has that form, for graphs of any size and for the chart.
 
 use std::sync::Arc;
 
@@ -13,11 +13,11 @@ use super::{
     view::StoreView,
 };
 
-/// Records of the largest graph that is given as JSON, which is held in memory: about 6 MB.
+/// Records of the largest graph that is served as JSON, which is held in memory: about 6 MB.
 const MOST_RECORDS: u64 = 50_000;
 
 impl StoreView {
-    /// The graph's columns as JSON text, kept until the store changes.
+    /// The graph's columns as JSON text, kept until a change concerns the task.
     ///
     /// # Errors
     /// As [`StoreView::task`]; 406 for a graph of too many records.
@@ -25,7 +25,7 @@ impl StoreView {
         let known = self.task_view(id)?;
         let (task, records) = (known.task_id, known.experiment_count + known.stray_count);
         check_size(&task, records)?;
-        self.graphs.get_or_make(task, self.store().sequence(), || {
+        self.graphs.get_or_make(task, self.store().task_sequence(&task)?, || {
             let graph = self.store().graph(&task)?;
             let sequence = graph.sequence;
             let json = serde_json::to_vec(&columns(graph)).map_err(|e| ApiError::internal(e.to_string()))?;

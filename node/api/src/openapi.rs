@@ -76,6 +76,9 @@ impl Modify for PageItems {
 const TASK: &str = "Id of the task, a unique prefix of the id, or the exact name of the task.";
 const ONE_TASK: &str =
     "Only this task: its id, a unique prefix of the id, or its exact name. All tasks when not given.";
+const SINCE: &str = "The cursor of an earlier answer: this answer has the experiments that were added or changed after it. \
+    It has all experiments, and says so in its content byte, where the node cannot tell the changes: after a restart, a \
+    new root of the task or thousands of changes.";
 const EXPERIMENT: &str = "Id of the experiment, or a unique prefix of the id.";
 const NODE: &str = "Id of the node, or a unique prefix of the id.";
 const CID: &str = "Content id of the artifact: the SHA-256 of its bytes, 64 lower-case hex digits.";
@@ -163,15 +166,18 @@ operations! {
             (status = "4XX", body = Problem), (status = "5XX", body = Problem)))]
     graph;
 
-    /// Graph of a task in a compact form: all its experiments, in columns of about 46 bytes an experiment.
+    /// Graph of a task in a compact form: all its experiments, in columns of about 46 bytes an experiment, or those that
+    /// changed since an earlier answer.
     ///
-    /// Whole numbers are LEB128, floats are little-endian. The form begins with `SPGR`, a version byte (1), the number
-    /// of experiments and the number of hardware classes, then the length and the text of each class's name. The
-    /// columns follow in (timestamp, id) order: ids (32 bytes each); parents (how many places before the experiment
-    /// its parent stands, zigzag, 0 without a parent); timestamps (each as the difference to the one before); metrics
-    /// (8 bytes each); states (1 byte each: status in bits 0 and 1, 4 result confirmed, 8 on the frontier, 16 stray);
-    /// classes (each as a place among the names).
-    #[utoipa::path(get, path = Route::CompactGraph(ID).template(), params(("id" = String, Path, description = TASK)),
+    /// Whole numbers are LEB128, floats are little-endian, a text is its length in bytes and UTF-8. The form begins with
+    /// `SPGR`, a version byte (2), a content byte (0 all experiments, 1 changes), the cursor to pass as `since` (a text),
+    /// the number of experiments and the number of hardware classes, then each class's name (a text). The columns follow
+    /// in (timestamp, id) order: ids (32 bytes each); parents (of all experiments: the index minus the parent's index,
+    /// zigzag, 0 without a parent; of changes: the parent's id, 32 zero bytes without a parent); timestamps (each as the
+    /// difference to the one before); metrics (8 bytes each); states (1 byte each: status in bits 0 and 1, 4 result
+    /// confirmed, 8 on the frontier, 16 stray); classes (each as an index into the names).
+    #[utoipa::path(get, path = Route::CompactGraph(ID).template(),
+        params(("id" = String, Path, description = TASK), ("since" = Option<String>, Query, description = SINCE)),
         responses((status = 200, content_type = BINARY, body = Vec<u8>),
             (status = 304, description = "`If-None-Match` holds the `ETag` of this graph."),
             (status = "4XX", body = Problem), (status = "5XX", body = Problem)))]
@@ -185,10 +191,10 @@ operations! {
 
     /// Stream of server-sent events.
     ///
-    /// `ready` comes first: `{"sequence", "resumed"}`, the sequence number from which the stream goes on and whether
-    /// it goes on where `Last-Event-ID` says. `activity` follows for each new object (schema `Activity`); its event id
-    /// is the sequence number, so a client that reconnects with `Last-Event-ID` misses nothing. `status` comes when
-    /// the state changed, and every 15 seconds (schema `NodeStatus`). `progress` comes while this node runs an experiment
+    /// `ready` comes first: `{"sequence", "resumed"}`, the sequence number from which the stream goes on and whether it
+    /// goes on where `Last-Event-ID` says. `activity` follows for each new object (schema `Activity`); its event id is
+    /// the sequence number, so a client that reconnects with `Last-Event-ID` misses nothing. `status` comes when the
+    /// state changed, and every 15 seconds (schema `NodeStatus`). `progress` comes while this node runs an experiment
     /// (schema `ExperimentProgress`).
     #[utoipa::path(get, path = Route::Events.template(), params(("task" = Option<String>, Query, description = ONE_TASK)),
         responses((status = 200, content_type = "text/event-stream", body = String),

@@ -13,7 +13,7 @@ use serde_json::json;
 use spore_protocol::{
     Kind, Reject, SignedObject,
     json::{Map, Value},
-    object::MAX_OBJECT_BYTES,
+    signed::MAX_OBJECT_BYTES,
 };
 
 use super::{CliError, Context, text};

@@ -77,6 +77,7 @@ fn identity() -> Identity {
 
 fn manifest() -> Verified<TaskManifest> {
     let manifest = TaskManifest {
+        name: "import".into(),
         artifact_type: ArtifactType::Python,
         base_code_cid: None,
         timestamp: NOW - 1000,

@@ -1,16 +1,20 @@
-//! A task's whole graph in columns, for charts of up to hundreds of thousands of records.
+//! A task's graph in columns: what a chart draws, also for a million records.
 //!
-//! # Format, version 1
-//! The parts follow one another without gaps. Numbers are LEB128, signed ones zigzag; floats are little-endian.
-//! - `SPGR`, the version (1 byte), the number of records, the number of classes, then each class's name as its length
-//!   and UTF-8;
+//! # Format, version 2
+//!
+//! Numbers are LEB128, signed numbers are zigzag, floats are little-endian, a text is its length in bytes and UTF-8.
+//!
+//! - `SPGR`, the version (1 byte), the content (1 byte: 0 the whole graph, 1 changes);
+//! - the cursor, a text: passed back as `since`, it gives what changed after this answer;
+//! - the number of records, the number of classes, each class's name as a text;
 //! - ids, 32 bytes each, in (timestamp, id) order;
-//! - for each record, how many places before it its parent is; 0 without a parent;
-//! - timestamps, each as the difference to the previous one;
+//! - parents. In a whole graph: the record's index minus its parent's index, signed, 0 without a parent. In changes:
+//!   the parent's id, 32 zero bytes without a parent;
+//! - timestamps, each as its difference to the one before;
 //! - metrics, 8 bytes each;
-//! - states, 1 byte each: status in bits 0 and 1 (0 keep, 1 discard, 2 crash), 4 result holds, 8 on its class's
+//! - states, 1 byte each: status in bits 0 and 1 (0 keep, 1 discard, 2 crash), 4 the result holds, 8 on its class's
 //!   frontier, 16 stray;
-//! - classes, each as an index of the names.
+//! - classes, each as an index into the names.
 //!
 //! A record takes about 46 bytes: 2.3 MB for 50,000.
 
@@ -22,40 +26,72 @@ use std::{
 
 use spore_protocol::{HardwareClass, RecordId, Status, TaskId};
 
+use super::tasks::task_sequence;
 use crate::{
     columns::Column,
     db::KeyReader,
     error::{Damage, Result},
     keys::{self, TimeList},
-    lookup,
     store::Store,
     values::{self, ClassState, GraphPoint},
 };
 
 const MAGIC: &[u8; 4] = b"SPGR";
-const VERSION: u8 = 1;
+const VERSION: u8 = 2;
 
-/// A task's records in columns, with strays, in (timestamp, id) order.
-#[derive(Clone, Debug, Default, PartialEq)]
-pub struct TaskGraph {
-    /// The columns contain the changes up to this sequence number.
+/// Records of a task in columns, strays too, in (timestamp, id) order: the whole graph, whose parents are indices
+/// into these columns, or [`GraphChanges`].
+#[derive(Clone, Debug, PartialEq)]
+pub struct TaskGraph<Parent = u32> {
+    /// The task's sequence number when the columns were read: see [`Store::task_sequence`].
     pub sequence: u64,
-    /// The names that [`TaskGraph::classes`] refers to.
+    /// The names that [`TaskGraph::classes`] indexes.
     pub class_names: Vec<HardwareClass>,
     pub ids: Vec<RecordId>,
-    /// Indexes of the parents in these columns.
-    pub parents: Vec<Option<u32>>,
+    pub parents: Vec<Option<Parent>>,
     /// Unix seconds.
     pub timestamps: Vec<u64>,
     pub metrics: Vec<f64>,
     pub statuses: Vec<Status>,
-    /// Indexes of the names.
+    /// Indices into the names.
     pub classes: Vec<u32>,
     /// Whether the result holds.
     pub verified: Vec<bool>,
     /// On its class's frontier.
     pub on_frontier: Vec<bool>,
     pub stray: Vec<bool>,
+}
+
+/// The records that were added or changed since an earlier graph. A parent is named by its id: it may be outside these
+/// columns.
+pub type GraphChanges = TaskGraph<RecordId>;
+
+/// How a graph names a record's parent.
+pub trait ParentColumn: Sized {
+    /// The content byte of a graph with such parents.
+    const CONTENT: u8;
+
+    /// Writes the parent of the record at `index`.
+    ///
+    /// # Errors
+    /// Errors of `out`.
+    fn write(parent: Option<&Self>, index: i64, out: &mut dyn Write) -> io::Result<()>;
+}
+
+impl ParentColumn for u32 {
+    const CONTENT: u8 = 0;
+
+    fn write(parent: Option<&Self>, index: i64, out: &mut dyn Write) -> io::Result<()> {
+        signed(out, parent.map_or(0, |parent| index - i64::from(*parent)))
+    }
+}
+
+impl ParentColumn for RecordId {
+    const CONTENT: u8 = 1;
+
+    fn write(parent: Option<&Self>, _index: i64, out: &mut dyn Write) -> io::Result<()> {
+        out.write_all(&parent.map_or([0; 32], |parent| parent.0))
+    }
 }
 
 impl Store {
@@ -65,67 +101,89 @@ impl Store {
     /// When the store cannot be read.
     pub fn graph(&self, task: &TaskId) -> Result<TaskGraph> {
         let view = self.view();
-        let mut graph = TaskGraph { sequence: lookup::sequence(&view)?, ..TaskGraph::default() };
+        let mut graph = TaskGraph::empty(task_sequence(&view, task)?);
         let mut classes = HashMap::new();
         view.each(Column::Classes, &task.0, &mut |key, value| {
             let head = keys::id_at(key, 32)?.first_chunk::<8>().copied().unwrap_or_default();
-            classes.insert(head, place(graph.class_names.len())?);
+            classes.insert(head, index(graph.class_names.len())?);
             graph.class_names.push(values::decode::<ClassState>(value)?.class);
             Ok(ControlFlow::Continue(()))
         })?;
-        let (mut places, mut parents) = (HashMap::new(), Vec::new());
+        let (mut indices, mut parents) = (HashMap::new(), Vec::new());
         view.each(Column::Timeline, &TimeList::TaskRecords(*task).prefix(), &mut |key, value| {
             let point = GraphPoint::decode(value)?;
-            places.insert(point.number, place(graph.ids.len())?);
+            indices.insert(point.number, index(graph.ids.len())?);
             parents.push(point.parent);
             let class = classes.get(&point.class).copied();
-            graph.push(key, &point, class.ok_or(Damage::Value("a record's class is unknown"))?)?;
+            let class = class.ok_or(Damage::Value("a record's class is unknown"))?;
+            graph.push(RecordId(keys::last_id(key)?), keys::time_before_id(key)?, &point, class);
             Ok(ControlFlow::Continue(()))
         })?;
-        graph.parents = parents.iter().map(|parent| places.get(parent).copied()).collect();
+        graph.parents = parents.iter().map(|parent| indices.get(parent).copied()).collect();
         Ok(graph)
     }
 }
 
-fn place(count: usize) -> Result<u32> {
+/// An index into a column.
+pub(super) fn index(count: usize) -> Result<u32> {
     Ok(u32::try_from(count).map_err(|_| Damage::Value("a task has more than 2^32 records"))?)
 }
 
-impl TaskGraph {
-    fn push(&mut self, key: &[u8], point: &GraphPoint, class: u32) -> Result<()> {
-        self.ids.push(RecordId(keys::last_id(key)?));
-        self.timestamps.push(keys::time_before_id(key)?);
+impl<Parent> TaskGraph<Parent> {
+    /// A graph without records.
+    pub(super) fn empty(sequence: u64) -> Self {
+        Self {
+            sequence,
+            class_names: Vec::new(),
+            ids: Vec::new(),
+            parents: Vec::new(),
+            timestamps: Vec::new(),
+            metrics: Vec::new(),
+            statuses: Vec::new(),
+            classes: Vec::new(),
+            verified: Vec::new(),
+            on_frontier: Vec::new(),
+            stray: Vec::new(),
+        }
+    }
+
+    /// Adds a record to every column but the parents'.
+    pub(super) fn push(&mut self, id: RecordId, timestamp: u64, point: &GraphPoint, class: u32) {
+        self.ids.push(id);
+        self.timestamps.push(timestamp);
         self.metrics.push(point.metric);
         self.statuses.push(point.status);
         self.classes.push(class);
         self.verified.push(point.verdict.holds());
         self.on_frontier.push(point.on_frontier());
         self.stray.push(point.stray());
-        Ok(())
     }
+}
 
-    /// Writes the columns in the format of this module.
+impl<Parent: ParentColumn> TaskGraph<Parent> {
+    /// Writes the columns in the format that this module describes. `cursor` is the text by which the reader asks for
+    /// what changes after this.
     ///
     /// # Errors
     /// Errors of `out`.
-    pub fn write(&self, out: &mut dyn Write) -> io::Result<()> {
+    pub fn write(&self, cursor: &str, out: &mut dyn Write) -> io::Result<()> {
         out.write_all(MAGIC)?;
-        out.write_all(&[VERSION])?;
+        out.write_all(&[VERSION, Parent::CONTENT])?;
+        text(out, cursor)?;
         number(out, self.ids.len() as u64)?;
         number(out, self.class_names.len() as u64)?;
         for name in &self.class_names {
-            number(out, name.as_str().len() as u64)?;
-            out.write_all(name.as_str().as_bytes())?;
+            text(out, name.as_str())?;
         }
         for id in &self.ids {
             out.write_all(&id.0)?;
         }
-        for (at, parent) in (0i64..).zip(&self.parents) {
-            signed(out, parent.map_or(0, |parent| at - i64::from(parent)))?;
+        for (index, parent) in (0i64..).zip(&self.parents) {
+            Parent::write(parent.as_ref(), index, out)?;
         }
         let mut before = 0;
         for timestamp in &self.timestamps {
-            // Wraps around, as the addition of a reader does. Timestamps in order never do.
+            // Never wraps around in ordered timestamps. Where it does, the reader's addition wraps back.
             number(out, timestamp.wrapping_sub(before))?;
             before = *timestamp;
         }
@@ -149,12 +207,17 @@ impl TaskGraph {
     }
 
     /// As [`TaskGraph::write`], in memory.
-    pub fn to_bytes(&self) -> Vec<u8> {
+    pub fn to_bytes(&self, cursor: &str) -> Vec<u8> {
         let mut bytes = Vec::with_capacity(64 + 48 * self.ids.len());
         // Writing to memory does not fail.
-        let _ = self.write(&mut bytes);
+        let _ = self.write(cursor, &mut bytes);
         bytes
     }
+}
+
+fn text(out: &mut dyn Write, text: &str) -> io::Result<()> {
+    number(out, text.len() as u64)?;
+    out.write_all(text.as_bytes())
 }
 
 fn number(out: &mut dyn Write, mut number: u64) -> io::Result<()> {
@@ -180,13 +243,12 @@ fn signed(out: &mut dyn Write, value: i64) -> io::Result<()> {
 mod tests {
     use super::*;
 
-    #[test]
-    fn format_is_as_described() {
-        let graph = TaskGraph {
+    fn columns<Parent>(parents: Vec<Option<Parent>>) -> TaskGraph<Parent> {
+        TaskGraph {
             sequence: 9,
             class_names: vec![HardwareClass::of("CPU")],
             ids: vec![RecordId([1; 32]), RecordId([2; 32])],
-            parents: vec![Some(1), None],
+            parents,
             timestamps: vec![300, 301],
             metrics: vec![1.5, 2.0],
             statuses: vec![Status::Discard, Status::Keep],
@@ -194,17 +256,31 @@ mod tests {
             verified: vec![false, true],
             on_frontier: vec![false, true],
             stray: vec![true, false],
-        };
+        }
+    }
+
+    /// What both contents write after the parents: 300 and one more second, metrics, states, classes.
+    fn rest() -> Vec<u8> {
+        let metrics = [1.5f64.to_le_bytes(), 2.0f64.to_le_bytes()].concat();
+        [&[0xac, 0x02, 1], metrics.as_slice(), &[1 | 16, 4 | 8, 0, 0]].concat()
+    }
+
+    #[test]
+    fn whole_graph_is_written_as_described() {
         let expected = [
-            b"SPGR\x01\x02\x01\x03CPU".as_slice(),
+            b"SPGR\x02\x00\x03a-9\x02\x01\x03CPU".as_slice(),
             &[1; 32],
             &[2; 32],
-            // The parent one place ahead, and no parent; then 300, and one more.
-            &[1, 0, 0xac, 0x02, 1],
-            &1.5f64.to_le_bytes(),
-            &2.0f64.to_le_bytes(),
-            &[1 | 16, 4 | 8, 0, 0],
+            // The parent is the next record; no parent.
+            &[1, 0],
+            &rest(),
         ];
-        assert_eq!(graph.to_bytes(), expected.concat());
+        assert_eq!(columns(vec![Some(1u32), None]).to_bytes("a-9"), expected.concat());
+    }
+
+    #[test]
+    fn changes_are_written_as_described() {
+        let expected = [b"SPGR\x02\x01\x00\x02\x01\x03CPU".as_slice(), &[1; 32], &[2; 32], &[7; 32], &[0; 32], &rest()];
+        assert_eq!(columns(vec![Some(RecordId([7; 32])), None]).to_bytes(""), expected.concat());
     }
 }

@@ -1,6 +1,7 @@
 //! Questions that the store answers, each from a snapshot. [`crate::lookup`] has the single reads that they are made of.
 
 mod graph;
+mod graph_changes;
 mod listing;
 mod nodes;
 mod pending;
@@ -11,6 +12,6 @@ mod sync;
 mod tasks;
 mod whole;
 
-pub use graph::TaskGraph;
+pub use graph::{GraphChanges, ParentColumn, TaskGraph};
 pub use stream::{ObjectText, Position};
 pub use sync::SyncSet;

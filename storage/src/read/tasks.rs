@@ -59,6 +59,16 @@ impl Store {
         task_state(&view, id)?.map(|state| task_view(&view, *id, state)).transpose()
     }
 
+    /// The sequence number of the newest change that concerns a task: of one of its records, of its manifest, or of a
+    /// control event about one of its records, on which verdicts depend. 0 for a task that is not here. While it stays
+    /// the same, so does everything that [`Store::graph`] shows.
+    ///
+    /// # Errors
+    /// When the store cannot be read.
+    pub fn task_sequence(&self, task: &TaskId) -> Result<u64> {
+        task_sequence(self.database(), task)
+    }
+
     /// The task that a node works on when no task is pinned.
     ///
     /// # Errors
@@ -100,6 +110,12 @@ impl Store {
             Ok(Improvement { id: placing(&view, keys::last_number(key)?)?.id, timestamp, metric })
         })
     }
+}
+
+/// As [`Store::task_sequence`].
+pub fn task_sequence(source: &dyn KeyReader, task: &TaskId) -> Result<u64> {
+    let newest = source.first(Column::LogByTask, &task.0, None, KeyOrder::Descending)?;
+    newest.map_or(Ok(0), |(key, _)| keys::last_number(&key))
 }
 
 const fn by_id() -> IndexListing<'static> {

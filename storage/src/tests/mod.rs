@@ -5,6 +5,7 @@ mod behaviour;
 mod corruption;
 mod disk_full;
 mod gc;
+mod graph;
 mod halves;
 mod hostile;
 mod kill;

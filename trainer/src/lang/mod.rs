@@ -11,6 +11,7 @@
 //! a clock on which a graph depends. A script sees nothing of the machine, so its graph is the
 //! same everywhere.
 
+mod content;
 mod error;
 mod experiment;
 mod finish;

@@ -1,16 +1,17 @@
 /**
- * The one way to the node's HTTP API: a typed function for each route.
+ * The page's only access to the node's HTTP API: one function for each route that the page reads.
  *
- * Every failure becomes an `ApiError` that says what to do next; nothing here keeps state.
+ * Paths, parameters and answers are checked against the types that `npm run types` makes from the node's
+ * OpenAPI document. Every failure becomes an `ApiError` with a hint. Nothing here keeps state.
  */
+import createClient from 'openapi-fetch';
 import { parseGraph, UnreadableGraph } from '../chart/compact';
+import { merged } from '../chart/merge';
 import type { Series } from '../chart/series';
 import { rawMember } from '../json';
-import type { Activity, Experiment, ExperimentDetail, Improvement, NodeSummary, Peer, Status, TaskSummary } from './types';
+import type { ExperimentDetail, Improvement, paths } from './types';
 
-export const API_ROOT = '/api/v1';
-
-/** Why an answer did not come: `unreachable` when there was none, else the HTTP status. */
+/** Why a request failed: `unreachable` when there was no usable answer, else the HTTP status. */
 export class ApiError extends Error {
   constructor(
     readonly reason: 'unreachable' | number,
@@ -21,118 +22,108 @@ export class ApiError extends Error {
   }
 }
 
-export type Query = Record<string, string | number | null | undefined>;
+const client = createClient<paths>();
 
-/** The address of a route, with ids and query values escaped. Undefined and null values are left out. */
-export function address(segments: string[], query: Query = {}): string {
-  const path = segments.map(encodeURIComponent).join('/');
-  const pairs = Object.entries(query)
-    .filter(([, value]) => value !== undefined && value !== null)
-    .map(([key, value]) => `${key}=${encodeURIComponent(String(value))}`);
-  return `${API_ROOT}/${path}${pairs.length > 0 ? `?${pairs.join('&')}` : ''}`;
-}
+type Answer<T> = { data?: T; error?: unknown; response: Response };
 
-/** Fetches what `read` makes of the answer; an answer that refuses becomes an error. */
-async function fetched<T>(url: string, accept: string, read: (response: Response) => Promise<T>, signal?: AbortSignal): Promise<T> {
-  let response: Response;
-  let problem: string;
+/** The data of an answer with status 200. Any other outcome is thrown as an `ApiError`; an aborted request keeps its own error. */
+async function dataOf<T>(request: Promise<Answer<T>>, signal?: AbortSignal): Promise<T> {
+  let answer: Answer<T>;
   try {
-    response = await fetch(url, { signal, headers: { accept } });
-    if (response.ok) return await read(response);
-    problem = await response.text();
+    answer = await request;
   } catch (error) {
     if (signal?.aborted) throw error;
+    if (error instanceof SyntaxError) throw notJson();
     throw new ApiError('unreachable', 'The API is unreachable.', 'Is the node running? Start it with: spore run');
   }
-  throw problemOf(response.status, problem);
+  if (!answer.response.ok) throw refusalOf(answer.response.status, answer.error);
+  if (answer.data === undefined) throw notJson();
+  return answer.data;
 }
 
-const getText = (url: string, signal?: AbortSignal): Promise<string> =>
-  fetched(url, 'application/json', (response) => response.text(), signal);
+const notJson = () => new ApiError('unreachable', 'The answer is not JSON.', 'Is another program listening on this port?');
 
-/** A task's graph in its compact form. */
-async function graph(id: string, signal?: AbortSignal): Promise<Series> {
-  const bytes = await fetched(address(['tasks', id, 'graph.bin']), 'application/octet-stream', (response) => response.arrayBuffer(), signal);
+/** The error that a refused request becomes. `problem` is the answer's body, parsed where it is JSON. */
+function refusalOf(status: number, problem: unknown): ApiError {
+  if (problem !== null && typeof problem === 'object' && 'error' in problem) {
+    const hint = 'hint' in problem && typeof problem.hint === 'string' ? problem.hint : null;
+    return new ApiError(status, String(problem.error), hint);
+  }
+  // Another body is not from our API but, for example, from a proxy.
+  const hint = status >= 500 ? 'Is the node running? Start it with: spore run' : null;
+  return new ApiError(status, `The API answered with status ${status}.`, hint);
+}
+
+/** One page of a listing: in the listing's order, or in the reverse order when it was requested with `before`. */
+export type Page<T> = {
+  items: T[];
+  /** Cursor of the first item. */
+  first?: string | null;
+  /** Cursor from which to continue in the same direction; absent on the last page. */
+  next?: string | null;
+};
+
+/** Where a page begins: after or before an item. Without both, at the beginning of the listing. */
+export type Cursor = { after?: string; before?: string };
+
+export type Order = 'time' | 'metric';
+
+/** An experiment with the text of its signed object as the node sent it: the signature covers the spelling of its numbers. */
+export type ExperimentWithSignedText = ExperimentDetail & { signedText: string };
+
+/** A task's graph, and the cursor that the node takes to send the changes after it. */
+export type TaskGraph = { cursor: string; series: Series };
+
+/** A task's graph. With an earlier one, only its changes are fetched, unless the node answers with the whole graph. */
+async function graph(id: string, earlier: TaskGraph | null, signal?: AbortSignal): Promise<TaskGraph> {
+  const params = { path: { id }, query: { since: earlier?.cursor } };
+  const bytes = await dataOf(client.GET('/api/v1/tasks/{id}/graph.bin', { params, parseAs: 'arrayBuffer', signal }), signal);
   try {
-    return parseGraph(bytes);
+    const answer = parseGraph(bytes);
+    if (answer.content === 'whole') return { cursor: answer.cursor, series: answer.series };
+    if (earlier === null) throw new UnreadableGraph('it has only changes');
+    return { cursor: answer.cursor, series: merged(earlier.series, answer.changes) };
   } catch (error) {
     if (!(error instanceof UnreadableGraph)) throw error;
     throw new ApiError('unreachable', `The graph cannot be read: ${error.message}.`, 'Reload the page: the node may have been updated.');
   }
 }
 
-function problemOf(status: number, body: string): ApiError {
-  try {
-    const parsed: unknown = JSON.parse(body);
-    if (parsed !== null && typeof parsed === 'object' && 'error' in parsed) {
-      const hint = 'hint' in parsed && typeof parsed.hint === 'string' ? parsed.hint : null;
-      return new ApiError(status, String(parsed.error), hint);
-    }
-  } catch {
-    // Not our API's own answer (a proxy's page, say): the status is all there is to tell.
-  }
-  const hint = status >= 500 ? 'Is the node running? Start it with: spore run' : null;
-  return new ApiError(status, `The API answered with status ${status}.`, hint);
-}
-
-async function get<T>(url: string, signal?: AbortSignal): Promise<T> {
-  const text = await getText(url, signal);
-  try {
-    return JSON.parse(text) as T;
-  } catch {
-    throw new ApiError('unreachable', 'The answer is not JSON.', 'Is another program listening on this port?');
-  }
-}
-
-/** An experiment with the text of its signed object as it was sent: numbers keep their spelling, which the signature covers. */
-export type ExperimentWithSignedText = ExperimentDetail & { signedText: string };
-
-/** Part of a listing: in its order, or away from a cursor given as `before`, the nearest first. */
-export type Page<T> = {
-  items: T[];
-  /** Cursor of the first item. */
-  first?: string | null;
-  /** What to go on with in the same direction. */
-  next?: string | null;
-};
-
-/** Where a page begins; nothing: at the listing's beginning. */
-export type Place = { after?: string; before?: string };
-
-export type Order = 'time' | 'metric';
-
-const list = <T>(segments: string[], query: Query, place: Place, limit: number, signal?: AbortSignal) =>
-  get<Page<T>>(address(segments, { ...query, ...place, limit }), signal);
-
 export const api = {
-  status: (signal?: AbortSignal) => get<Status>(address(['status']), signal),
-  tasks: (place: Place, limit: number, signal?: AbortSignal) => list<TaskSummary>(['tasks'], {}, place, limit, signal),
-  task: (id: string, signal?: AbortSignal) => get<TaskSummary>(address(['tasks', id]), signal),
+  status: (signal?: AbortSignal) => dataOf(client.GET('/api/v1/status', { signal }), signal),
+  tasks: (cursor: Cursor, limit: number, signal?: AbortSignal) =>
+    dataOf(client.GET('/api/v1/tasks', { params: { query: { ...cursor, limit } }, signal }), signal),
+  task: (id: string, signal?: AbortSignal) => dataOf(client.GET('/api/v1/tasks/{id}', { params: { path: { id } }, signal }), signal),
   graph,
-  frontier: (id: string, hardwareClass: string | null, place: Place, limit: number, signal?: AbortSignal) =>
-    list<Experiment>(['tasks', id, 'frontier'], { class: hardwareClass }, place, limit, signal),
-  taskExperiments: (id: string, order: Order, place: Place, limit: number, signal?: AbortSignal) =>
-    list<Experiment>(['tasks', id, 'experiments'], { order }, place, limit, signal),
-  nodeExperiments: (node: string, place: Place, limit: number, signal?: AbortSignal) =>
-    list<Experiment>(['experiments'], { node }, place, limit, signal),
-  children: (id: string, place: Place, limit: number, signal?: AbortSignal) =>
-    list<Experiment>(['experiments', id, 'children'], {}, place, limit, signal),
-  /** The last so many records that beat all before them, in order of time. */
+  frontier: (id: string, hardwareClass: string | null, cursor: Cursor, limit: number, signal?: AbortSignal) =>
+    dataOf(client.GET('/api/v1/tasks/{id}/frontier', { params: { path: { id }, query: { class: hardwareClass ?? undefined, ...cursor, limit } }, signal }), signal),
+  taskExperiments: (id: string, order: Order, cursor: Cursor, limit: number, signal?: AbortSignal) =>
+    dataOf(client.GET('/api/v1/tasks/{id}/experiments', { params: { path: { id }, query: { order, ...cursor, limit } }, signal }), signal),
+  nodeExperiments: (node: string, cursor: Cursor, limit: number, signal?: AbortSignal) =>
+    dataOf(client.GET('/api/v1/experiments', { params: { query: { node, ...cursor, limit } }, signal }), signal),
+  children: (id: string, cursor: Cursor, limit: number, signal?: AbortSignal) =>
+    dataOf(client.GET('/api/v1/experiments/{id}/children', { params: { path: { id }, query: { ...cursor, limit } }, signal }), signal),
+  /** The last `limit` records that beat all before them, by time. */
   async lastImprovements(id: string, hardwareClass: string | null, limit: number, signal?: AbortSignal): Promise<Improvement[]> {
-    const page = await list<Improvement>(['tasks', id, 'improvements'], { class: hardwareClass }, { before: 'end' }, limit, signal);
+    const query = { class: hardwareClass ?? undefined, before: 'end', limit };
+    const page = await dataOf(client.GET('/api/v1/tasks/{id}/improvements', { params: { path: { id }, query }, signal }), signal);
     return page.items.reverse();
   },
-  search: (words: string, task: string | null, place: Place, limit: number, signal?: AbortSignal) =>
-    list<Experiment>(['search'], { q: words, task }, place, limit, signal),
+  search: (words: string, task: string | null, cursor: Cursor, limit: number, signal?: AbortSignal) =>
+    dataOf(client.GET('/api/v1/search', { params: { query: { q: words, task: task ?? undefined, ...cursor, limit } }, signal }), signal),
   activity: (id: string, limit: number, signal?: AbortSignal) =>
-    get<Activity[]>(address(['tasks', id, 'activity'], { limit }), signal),
-  taskNodes: (id: string, place: Place, limit: number, signal?: AbortSignal) =>
-    list<NodeSummary>(['tasks', id, 'nodes'], {}, place, limit, signal),
-  node: (id: string, signal?: AbortSignal) => get<NodeSummary>(address(['nodes', id]), signal),
-  peers: (signal?: AbortSignal) => get<Peer[]>(address(['peers']), signal),
+    dataOf(client.GET('/api/v1/tasks/{id}/activity', { params: { path: { id }, query: { limit } }, signal }), signal),
+  taskNodes: (id: string, cursor: Cursor, limit: number, signal?: AbortSignal) =>
+    dataOf(client.GET('/api/v1/tasks/{id}/nodes', { params: { path: { id }, query: { ...cursor, limit } }, signal }), signal),
+  node: (id: string, signal?: AbortSignal) => dataOf(client.GET('/api/v1/nodes/{id}', { params: { path: { id } }, signal }), signal),
+  peers: (signal?: AbortSignal) => dataOf(client.GET('/api/v1/peers', { signal }), signal),
   async experiment(id: string, signal?: AbortSignal): Promise<ExperimentWithSignedText> {
-    const text = await getText(address(['experiments', id]), signal);
-    const detail = JSON.parse(text) as ExperimentDetail;
-    return { ...detail, signedText: rawMember(text, 'signed') ?? JSON.stringify(detail.signed) };
+    const text = await dataOf(client.GET('/api/v1/experiments/{id}', { params: { path: { id } }, parseAs: 'text', signal }), signal);
+    try {
+      const detail = JSON.parse(text) as ExperimentDetail;
+      return { ...detail, signedText: rawMember(text, 'signed') ?? JSON.stringify(detail.signed) };
+    } catch {
+      throw notJson();
+    }
   },
 };

@@ -431,10 +431,12 @@ export interface paths {
             cookie?: never;
         };
         /**
-         * All records of a task in columns of about 46 bytes a record, of any number. Numbers are LEB128, floats
-         *     little-endian: `SPGR`, a version byte (1), the number of records and of classes, each class's name by length;
-         *     then ids (32 bytes), places back to the parent (zigzag, 0 without one), differences of the timestamps,
-         *     metrics (8 bytes), states (1 byte: status in bits 0 and 1, 4 verified, 8 frontier, 16 stray), classes.
+         * All records of a task in columns of about 46 bytes a record, or those that changed since an earlier answer. Numbers
+         *     are LEB128, floats little-endian, texts their length and UTF-8: `SPGR`, a version byte (2), a content byte (0 all
+         *     records, 1 changes), the cursor to pass as `since` (a text), the number of records and of classes, each class's name
+         *     (a text); then ids (32 bytes, by timestamp and id), parents (of all records: index minus parent index, zigzag, 0
+         *     without one; of changes: the parent's id, zeros without one), differences of the timestamps, metrics (8 bytes),
+         *     states (1 byte: status in bits 0 and 1, 4 verified, 8 frontier, 16 stray), classes.
          */
         get: operations["graph_bin"];
         put?: never;
@@ -2281,7 +2283,7 @@ export interface operations {
                     "application/octet-stream": number[];
                 };
             };
-            /** @description of the compact form, where `If-None-Match` holds its `ETag` */
+            /** @description `If-None-Match` holds the `ETag` of the compact form */
             304: {
                 headers: {
                     [name: string]: unknown;
@@ -2308,7 +2310,10 @@ export interface operations {
     };
     graph_bin: {
         parameters: {
-            query?: never;
+            query?: {
+                /** @description The cursor of an earlier answer: the answer then has the records that were added or changed after it. It has all records, and says so in its content byte, where the node cannot tell: after a restart, a new root of the task or thousands of changes. */
+                since?: string;
+            };
             header?: never;
             path: {
                 id: string;
@@ -2325,7 +2330,7 @@ export interface operations {
                     "application/octet-stream": number[];
                 };
             };
-            /** @description `If-None-Match` holds its `ETag` */
+            /** @description `If-None-Match` holds the `ETag` */
             304: {
                 headers: {
                     [name: string]: unknown;

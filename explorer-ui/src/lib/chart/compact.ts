@@ -1,23 +1,32 @@
 /**
- * Reads the compact form of a task's graph (`GET /api/v1/tasks/{id}/graph.bin`), version 1:
- * columns one after the other, numbers as LEB128, signed ones zigzag, floats little-endian.
+ * Reads the compact form of a task's graph (`GET /api/v1/tasks/{id}/graph.bin`), version 2: the whole graph, or the
+ * records that changed since an earlier answer. `storage/src/read/graph.rs` describes the format.
  */
-import { Ids } from './ids';
-import type { Series } from './series';
+import { ID_BYTES, Ids } from './ids';
+import type { Rows, Series } from './series';
 
 const MAGIC = [0x53, 0x50, 0x47, 0x52]; // SPGR
-const VERSION = 1;
-const ID_BYTES = 32;
-/** Of the states. */
+const VERSION = 2;
+const WHOLE = 0;
+const CHANGES = 1;
+/** Bits of a record's state. */
 const STATUS = 3;
 const HOLDS = 4;
 const FRONTIER = 8;
 const STRAY = 16;
 
-/** The bytes are no graph in a form that this page knows. */
+/** Records that were added or changed, in (timestamp, id) order, with their parents by id: zeros without a parent. */
+export type Changes = Rows & { parents: Ids };
+
+/** An answer. Its cursor, passed back as `since`, gives the changes after it. */
+export type GraphAnswer =
+  | { content: 'whole'; cursor: string; series: Series }
+  | { content: 'changes'; cursor: string; changes: Changes };
+
+/** The bytes are not a graph in a form that this page knows. */
 export class UnreadableGraph extends Error {}
 
-/** Walks over the bytes; past their end it fails rather than make something up. */
+/** Reads bytes in order. Reading past their end is an error. */
 class Reader {
   #at = 0;
   readonly #bytes: Uint8Array;
@@ -31,7 +40,7 @@ class Reader {
     return this.#bytes[this.#at++];
   }
 
-  /** An unsigned number; above 2^53 rounded, as only a stranger's timestamp could be. */
+  /** An unsigned number. Rounded above 2^53, which only an untrusted timestamp exceeds. */
   number(): number {
     let value = 0;
     for (let scale = 1; ; scale *= 128) {
@@ -47,11 +56,19 @@ class Reader {
     return value % 2 === 0 ? value / 2 : -(value + 1) / 2;
   }
 
-  /** A copy of the next bytes, which typed arrays can be laid over. */
+  text(): string {
+    return new TextDecoder().decode(this.take(this.number()));
+  }
+
+  /** A copy of the next bytes, over which a typed array can be laid. */
   take(length: number): ArrayBuffer {
-    if (length > this.#bytes.length - this.#at) throw new UnreadableGraph('the graph was cut off');
+    if (length > this.rest) throw new UnreadableGraph('the graph was cut off');
     this.#at += length;
     return this.buffer.slice(this.#at - length, this.#at);
+  }
+
+  ids(count: number): Ids {
+    return new Ids(new Uint8Array(this.take(count * ID_BYTES)));
   }
 
   get rest(): number {
@@ -59,31 +76,54 @@ class Reader {
   }
 }
 
-/** The columns of a graph. A parent outside them becomes none. */
-export function parseGraph(buffer: ArrayBuffer): Series {
+/** Reads an answer. A parent outside the columns of a whole graph becomes none. */
+export function parseGraph(buffer: ArrayBuffer): GraphAnswer {
   const reader = new Reader(buffer);
   for (const byte of MAGIC) if (reader.byte() !== byte) throw new UnreadableGraph('the answer is no graph');
   const version = reader.byte();
   if (version !== VERSION) throw new UnreadableGraph(`the graph has version ${version}, which this page does not know`);
+  const content = reader.byte();
+  if (content !== WHOLE && content !== CHANGES) throw new UnreadableGraph(`the graph has content ${content}, which this page does not know`);
+  const cursor = reader.text();
   const [length, classCount] = [reader.number(), reader.number()];
-  // No record and no class takes less than a byte, so a count cannot make the page ask for memory in vain.
+  // Each record and each class takes at least this many bytes, so a wrong count cannot make the page allocate memory.
   if (length * ID_BYTES > reader.rest || classCount > reader.rest) throw new UnreadableGraph('the graph was cut off');
-  const classNames = Array.from({ length: classCount }, () => new TextDecoder().decode(reader.take(reader.number())));
-  const ids = new Ids(new Uint8Array(reader.take(length * ID_BYTES)));
-  const parent = new Int32Array(length);
-  for (let i = 0; i < length; i++) {
-    const place = i - reader.signed();
-    parent[i] = place === i || place < 0 || place >= length ? -1 : place;
+  const classNames = Array.from({ length: classCount }, () => reader.text());
+  const ids = reader.ids(length);
+  const answer: GraphAnswer =
+    content === WHOLE
+      ? { content: 'whole', cursor, series: readWhole(reader, ids, classNames) }
+      : { content: 'changes', cursor, changes: readChanges(reader, ids, classNames) };
+  if (reader.rest > 0) throw new UnreadableGraph('the graph is longer than it says');
+  return answer;
+}
+
+function readWhole(reader: Reader, ids: Ids, classNames: string[]): Series {
+  const parent = new Int32Array(ids.length);
+  for (let i = 0; i < ids.length; i++) {
+    const index = i - reader.signed();
+    parent[i] = index === i || index < 0 || index >= ids.length ? -1 : index;
   }
+  return { ...readRows(reader, ids, classNames), parent };
+}
+
+function readChanges(reader: Reader, ids: Ids, classNames: string[]): Changes {
+  const parents = reader.ids(ids.length);
+  return { ...readRows(reader, ids, classNames), parents };
+}
+
+/** The columns after the parents. */
+function readRows(reader: Reader, ids: Ids, classNames: string[]): Rows {
+  const { length } = ids;
   const time = new Float64Array(length);
   for (let i = 0, now = 0; i < length; i++) time[i] = now += reader.number();
-  // Typed arrays have the machine's order of bytes, which is this one on every machine with a browser.
+  // Typed arrays have the machine's order of bytes, which is little-endian wherever a browser runs.
   const metric = new Float64Array(reader.take(8 * length));
   const states = new Uint8Array(reader.take(length));
   const bits = (mask: number) => states.map((state) => ((state & mask) === 0 ? 0 : 1));
   const hardwareClass = new Uint32Array(length);
   for (let i = 0; i < length; i++) hardwareClass[i] = reader.number();
-  const series: Series = {
+  return {
     length,
     ids,
     time,
@@ -91,11 +131,8 @@ export function parseGraph(buffer: ArrayBuffer): Series {
     status: states.map((state) => state & STATUS),
     hardwareClass,
     classNames,
-    parent,
     verified: bits(HOLDS),
     frontier: bits(FRONTIER),
     stray: bits(STRAY),
   };
-  if (reader.rest > 0) throw new UnreadableGraph('the graph is longer than it says');
-  return series;
 }

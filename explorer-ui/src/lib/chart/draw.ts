@@ -1,6 +1,6 @@
-/** Paints a frame on a canvas. Nothing here decides what is shown: that is `frame.ts`. */
-import { bodyRect, laneRect, placer, visibleSpan, type Frame, type Place } from './frame';
-import { project, tickDecimals, ticks, timeLabel, timeTicks } from './scale';
+/** Paints a frame on a canvas. `frame.ts` decides what is shown and where. */
+import { bodyRect, laneRect, projector, visibleSpan, type Frame, type Projection } from './frame';
+import { project, timeTicks, valueTicks, type Tick } from './scale';
 import { ancestry, childrenOf, CRASH, KEEP } from './series';
 
 export type Palette = Record<
@@ -8,27 +8,28 @@ export type Palette = Record<
   string
 >;
 
-/** A class's best-so-far line: the records that moved it, in order. */
+/** The best-so-far line of a class: the indices of the records that improved it, in order of time. */
 export type BestLine = { name: string; steps: number[] };
 type LineEnd = { name: string; y: number };
 
-/** More marks than this in view are a cloud. */
+/** From this number of visible marks on, the best-so-far lines are drawn above the marks. */
 const DENSE = 2_000;
 
-/** Drawn while the window moves: more edges than this are left out until it rests. */
+/** With more edges than this, edges are not drawn while the window moves. */
 const EDGES_IN_MOTION = 1_500;
-/** Beyond this many edges only those between kept records are drawn: more is a felt, not a picture. */
+/** With more edges than this, only edges to kept records are drawn: all of them would cover the plot. */
 const ALL_EDGES = 4_000;
-const MOST_EDGES = 20_000;
-/** Up to here edges bend; a straight line is cheaper. */
+/** Edges drawn at most. */
+const MAX_EDGES = 20_000;
+/** Up to this number edges are curves. Straight lines are cheaper. */
 const CURVED_EDGES = 1_500;
 
-/** Marks of less radius have no room for the sign of verification. */
+/** Smallest radius of a mark that has room for the sign of verification, in CSS pixels. */
 const VERIFIED_FROM = 3.5;
 
 const FONT = '11px ui-sans-serif, system-ui, sans-serif';
 
-/** Radius of a mark by how many share the plot, in CSS pixels. */
+/** Radius of a mark in CSS pixels, by the number of visible marks. */
 export function markRadius(visible: number): number {
   if (visible < 200) return 4.5;
   if (visible < 1_000) return 3.5;
@@ -36,7 +37,7 @@ export function markRadius(visible: number): number {
   return visible < 20_000 ? 2 : 1.5;
 }
 
-/** The resting picture: axes, edges, marks, best-so-far lines. */
+/** Draws the axes, edges, marks and best-so-far lines. */
 export function drawBase(ctx: CanvasRenderingContext2D, frame: Frame, palette: Palette, best: BestLine[], moving: boolean) {
   ctx.save();
   drawAxes(ctx, frame, palette);
@@ -45,7 +46,7 @@ export function drawBase(ctx: CanvasRenderingContext2D, frame: Frame, palette: P
   ctx.rect(left - 8, top - 8, right - left + 16, bottom - top + 16);
   ctx.clip();
   drawEdges(ctx, frame, palette, moving);
-  // Among few marks the line passes behind them; in a cloud of them it would be lost there.
+  // The lines are behind a few marks, and in front of many, which would hide them.
   const dense = countVisible(frame) > DENSE;
   const ends = dense ? [] : drawBest(ctx, frame, palette, best);
   drawMarks(ctx, frame, palette);
@@ -75,20 +76,17 @@ function drawAxes(ctx: CanvasRenderingContext2D, frame: Frame, palette: Palette)
   }
   ctx.textAlign = 'right';
   ctx.textBaseline = 'middle';
-  const yTicks = ticks(window.y, Math.max(2, (body.bottom - body.top) / 55));
-  const decimals = tickDecimals(yTicks);
   ctx.beginPath();
-  for (const value of yTicks) {
+  for (const { value, label } of valueTicks(window.y, Math.max(2, (body.bottom - body.top) / 55))) {
     const y = Math.round(project(value, window.y, body.bottom, body.top)) + 0.5;
     ctx.moveTo(plot.left, y);
     ctx.lineTo(plot.right, y);
-    const wide = value !== 0 && (Math.abs(value) >= 1e6 || decimals > 7);
-    ctx.fillText(wide ? value.toExponential(1) : value.toFixed(decimals).replace('-', '\u2212'), plot.left - 8, y);
+    ctx.fillText(label, plot.left - 8, y);
   }
   ctx.stroke();
   ctx.textBaseline = 'top';
   ctx.textAlign = 'center';
-  for (const [value, label] of xLabels(frame)) {
+  for (const { value, label } of xTicks(frame)) {
     const x = project(value, window.x, plot.left, plot.right);
     const half = ctx.measureText(label).width / 2;
     ctx.fillText(label, Math.min(Math.max(x, plot.left + half - 6), plot.right - half + 6), plot.bottom + 8);
@@ -96,17 +94,12 @@ function drawAxes(ctx: CanvasRenderingContext2D, frame: Frame, palette: Palette)
   }
 }
 
-function xLabels(frame: Frame): [number, string][] {
-  const { plot, window } = frame;
-  const wanted = Math.max(2, (plot.right - plot.left) / 110);
-  if (frame.axis === 'order') {
-    return ticks(window.x, wanted)
-      .filter((value) => Number.isInteger(value) && value >= 0)
-      .map((value) => [value, `#${value.toLocaleString('en-US')}`]);
-  }
-  const offset = -new Date(Math.min(window.x.max, 8e12) * 1000).getTimezoneOffset() * 60;
-  const { times, step } = timeTicks(window.x, wanted, Number.isFinite(offset) ? offset : 0);
-  return times.map((time) => [time, timeLabel(time, step)]);
+function xTicks({ plot, window, axis }: Frame): Tick[] {
+  const most = Math.max(2, (plot.right - plot.left) / 110);
+  if (axis === 'time') return timeTicks(window.x, most);
+  return valueTicks(window.x, most)
+    .filter(({ value }) => Number.isInteger(value) && value >= 0)
+    .map(({ value }) => ({ value, label: `#${value.toLocaleString('en-US')}` }));
 }
 
 function drawEdges(ctx: CanvasRenderingContext2D, frame: Frame, palette: Palette, moving: boolean) {
@@ -115,22 +108,22 @@ function drawEdges(ctx: CanvasRenderingContext2D, frame: Frame, palette: Palette
   let all = 0;
   for (let i = from; i < to; i++) if (mask[i] === 1 && series.parent[i] >= 0) all++;
   const keepsOnly = all > ALL_EDGES;
-  const place = placer(frame);
-  const a: Place = { x: 0, y: 0, beyondX: 0, beyondY: 0 };
-  const b: Place = { x: 0, y: 0, beyondX: 0, beyondY: 0 };
+  const toPixels = projector(frame);
+  const a: Projection = { x: 0, y: 0, beyondX: 0, beyondY: 0 };
+  const b: Projection = { x: 0, y: 0, beyondX: 0, beyondY: 0 };
   const edges: number[] = [];
-  for (let i = from; i < to && edges.length < MOST_EDGES * 4; i++) {
+  for (let i = from; i < to && edges.length < MAX_EDGES * 4; i++) {
     const parent = series.parent[i];
     if (mask[i] === 0 || parent < 0 || mask[parent] === 0) continue;
     if (keepsOnly && series.status[i] !== KEEP) continue;
     if (series.status[i] === CRASH || series.status[parent] === CRASH) continue;
-    if (!place(i, b)) continue;
-    if (!place(parent, a)) {
+    if (!toPixels(i, b)) continue;
+    if (!toPixels(parent, a)) {
       a.x = project(frame.xs[parent], frame.window.x, frame.plot.left, frame.plot.right);
       a.y = project(series.metric[parent], frame.window.y, frame.plot.bottom, frame.plot.top);
     }
-    // A line to a mark that is held at the edge would point to where nothing is.
-    // One that comes in from beyond the side is right in its height: so a far-off root keeps its edges.
+    // An edge to an outlier at the top or bottom would point to the wrong value: leave it out.
+    // A parent to the left or right of the plot has its true height, so edges from a distant root stay.
     if (b.beyondX !== 0 || a.beyondY !== 0 || b.beyondY !== 0) continue;
     edges.push(a.x, a.y, b.x, b.y);
   }
@@ -144,7 +137,7 @@ function drawEdges(ctx: CanvasRenderingContext2D, frame: Frame, palette: Palette
 }
 
 function strokeEdges(ctx: CanvasRenderingContext2D, edges: number[], curved: boolean) {
-  // Short paths: a rasterizer's cost grows faster than the path's length.
+  // Many short paths are cheaper than one long path.
   const batch = 400;
   for (let start = 0; start < edges.length; start += batch * 4) {
     ctx.beginPath();
@@ -154,7 +147,7 @@ function strokeEdges(ctx: CanvasRenderingContext2D, edges: number[], curved: boo
   }
 }
 
-/** Leaves the parent level and bends towards the child, as a hypha does. */
+/** Adds an edge that leaves the parent horizontally and bends towards the child. */
 function edge(ctx: CanvasRenderingContext2D, ax: number, ay: number, bx: number, by: number, curved: boolean) {
   ctx.moveTo(ax, ay);
   if (curved) ctx.bezierCurveTo(ax + (bx - ax) * 0.55, ay, ax + (bx - ax) * 0.65, by, bx, by);
@@ -165,15 +158,15 @@ function drawMarks(ctx: CanvasRenderingContext2D, frame: Frame, palette: Palette
   const { series, mask } = frame;
   const visible = countVisible(frame);
   const radius = markRadius(visible);
-  const place = placer(frame);
-  const out: Place = { x: 0, y: 0, beyondX: 0, beyondY: 0 };
-  // Discards lie under the keeps; each status is one colour, set once.
+  const toPixels = projector(frame);
+  const out: Projection = { x: 0, y: 0, beyondX: 0, beyondY: 0 };
+  // Draw discards first, so that keeps lie above them. Each status has one colour, set once.
   for (const status of [1, 2, 0]) {
     ctx.fillStyle = ctx.strokeStyle = status === KEEP ? palette.keep : status === CRASH ? palette.crash : palette.discard;
     ctx.globalAlpha = status === KEEP ? 0.9 : visible > 5_000 ? 0.45 : 0.7;
     ctx.lineWidth = 1.2;
     for (let i = 0; i < series.length; i++) {
-      if (series.status[i] !== status || mask[i] === 0 || series.frontier[i] === 1 || !place(i, out)) continue;
+      if (series.status[i] !== status || mask[i] === 0 || series.frontier[i] === 1 || !toPixels(i, out)) continue;
       if (out.beyondX !== 0 || out.beyondY !== 0) pointer(ctx, out, Math.max(3, radius));
       else if (status === CRASH) cross(ctx, out.x, out.y, Math.max(1.5, radius * 0.8));
       else disc(ctx, out.x, out.y, status === KEEP ? radius : radius * 0.8);
@@ -182,14 +175,14 @@ function drawMarks(ctx: CanvasRenderingContext2D, frame: Frame, palette: Palette
   ctx.globalAlpha = 1;
 }
 
-/** A hole in the mark of a record that others have run again with the same result. */
+/** Draws a hole into the marks of verified records. */
 function drawVerified(ctx: CanvasRenderingContext2D, frame: Frame, palette: Palette) {
   const { series, mask } = frame;
-  const place = placer(frame);
-  const out: Place = { x: 0, y: 0, beyondX: 0, beyondY: 0 };
+  const toPixels = projector(frame);
+  const out: Projection = { x: 0, y: 0, beyondX: 0, beyondY: 0 };
   ctx.fillStyle = palette.surface;
   for (let i = 0; i < series.length; i++) {
-    if (series.verified[i] === 0 || mask[i] === 0 || !place(i, out)) continue;
+    if (series.verified[i] === 0 || mask[i] === 0 || !toPixels(i, out)) continue;
     if (out.beyondX === 0 && out.beyondY === 0) fillCircle(ctx, out.x, out.y, 1.5);
   }
 }
@@ -228,8 +221,8 @@ function cross(ctx: CanvasRenderingContext2D, x: number, y: number, radius: numb
   ctx.stroke();
 }
 
-/** A triangle at the edge, pointing to where the record lies beyond it. */
-function pointer(ctx: CanvasRenderingContext2D, at: Place, radius: number) {
+/** Draws a triangle at the edge that points towards an outlier. */
+function pointer(ctx: CanvasRenderingContext2D, at: Projection, radius: number) {
   const dx = at.beyondY === 0 ? at.beyondX : 0;
   const dy = -at.beyondY;
   const tipX = at.x;
@@ -255,7 +248,7 @@ function drawBest(ctx: CanvasRenderingContext2D, frame: Frame, palette: Palette,
     let y = NaN;
     for (const index of line.steps) {
       if (xs[index] > window.x.max) break;
-      // Far to the left is as good as anywhere to the left, and spares the canvas absurd numbers.
+      // The part to the left of the plot is not visible: limit it, because a canvas fails on very large numbers.
       const x = Math.max(project(xs[index], window.x, body.left, body.right), body.left - 1e4);
       const next = project(series.metric[index], window.y, body.bottom, body.top);
       if (Number.isNaN(y)) path.moveTo(x, next);
@@ -265,7 +258,7 @@ function drawBest(ctx: CanvasRenderingContext2D, frame: Frame, palette: Palette,
     }
     if (Number.isNaN(y)) continue;
     path.lineTo(body.right, y);
-    // A rim in the ground's colour keeps the line readable across dense marks.
+    // An outline in the background's colour keeps the line readable over dense marks.
     ctx.lineWidth = 4;
     ctx.strokeStyle = palette.surface;
     ctx.globalAlpha = 0.7;
@@ -280,7 +273,7 @@ function drawBest(ctx: CanvasRenderingContext2D, frame: Frame, palette: Palette,
   return ends;
 }
 
-/** Names at the lines' ends, pushed apart where the ends meet. */
+/** Draws the names at the ends of the lines, moved apart where they would overlap. */
 function drawLabels(ctx: CanvasRenderingContext2D, ends: LineEnd[], x: number, palette: Palette) {
   ctx.font = FONT;
   ctx.textAlign = 'right';
@@ -300,18 +293,18 @@ function drawLabels(ctx: CanvasRenderingContext2D, ends: LineEnd[], x: number, p
 
 function drawFrontier(ctx: CanvasRenderingContext2D, frame: Frame, palette: Palette) {
   const { series, mask } = frame;
-  const place = placer(frame);
-  const out: Place = { x: 0, y: 0, beyondX: 0, beyondY: 0 };
+  const toPixels = projector(frame);
+  const out: Projection = { x: 0, y: 0, beyondX: 0, beyondY: 0 };
   let shown = 0;
   const [from, to] = visibleSpan(frame);
   for (let i = from; i < to; i++) shown += series.frontier[i] & mask[i];
-  // A large frontier must not bury what it rises from.
+  // The marks of a large frontier are small, so that they do not hide the others.
   const radius = shown > 300 ? Math.max(1.8, markRadius(countVisible(frame))) : Math.max(3, markRadius(countVisible(frame)) + 0.4);
   ctx.fillStyle = palette.frontier;
   ctx.strokeStyle = palette.surface;
   ctx.lineWidth = 1.5;
   for (let i = 0; i < series.length; i++) {
-    if (series.frontier[i] === 0 || mask[i] === 0 || !place(i, out)) continue;
+    if (series.frontier[i] === 0 || mask[i] === 0 || !toPixels(i, out)) continue;
     if (out.beyondX !== 0 || out.beyondY !== 0) {
       pointer(ctx, out, radius + 1);
       continue;
@@ -323,12 +316,12 @@ function drawFrontier(ctx: CanvasRenderingContext2D, frame: Frame, palette: Pale
   }
 }
 
-/** What follows the pointer: the record pointed at, its way to the root and its children. */
+/** Draws the highlight of the chosen record: its mark, its path to the root and its children. */
 export function drawOverlay(ctx: CanvasRenderingContext2D, frame: Frame, palette: Palette, index: number) {
   const { series, mask } = frame;
-  const place = placer(frame);
-  const out: Place = { x: 0, y: 0, beyondX: 0, beyondY: 0 };
-  const at = (i: number): Place | null => (mask[i] === 1 && place(i, out) ? { ...out } : null);
+  const toPixels = projector(frame);
+  const out: Projection = { x: 0, y: 0, beyondX: 0, beyondY: 0 };
+  const at = (i: number): Projection | null => (mask[i] === 1 && toPixels(i, out) ? { ...out } : null);
   const own = at(index);
   if (own === null) return;
   ctx.save();
@@ -338,8 +331,8 @@ export function drawOverlay(ctx: CanvasRenderingContext2D, frame: Frame, palette
   ctx.globalAlpha = 0.5;
   ctx.beginPath();
   for (const child of childrenOf(series, index)) {
-    const place = at(child);
-    if (place !== null) edge(ctx, own.x, own.y, place.x, place.y, true);
+    const pixel = at(child);
+    if (pixel !== null) edge(ctx, own.x, own.y, pixel.x, pixel.y, true);
   }
   ctx.stroke();
   ctx.globalAlpha = 1;
@@ -352,7 +345,7 @@ export function drawOverlay(ctx: CanvasRenderingContext2D, frame: Frame, palette
     if (child && parent) edge(ctx, parent.x, parent.y, child.x, child.y, true);
   }
   ctx.stroke();
-  for (const place of path) if (place) disc(ctx, place.x, place.y, 2.6);
+  for (const pixel of path) if (pixel) disc(ctx, pixel.x, pixel.y, 2.6);
   ctx.beginPath();
   ctx.arc(own.x, own.y, 8, 0, 2 * Math.PI);
   ctx.stroke();

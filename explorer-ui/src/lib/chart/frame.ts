@@ -1,6 +1,6 @@
 /**
- * Where everything of the chart lies: from records and window to pixels. No drawing here, so that
- * drawing and hit testing share one geometry and it can be tested without a canvas.
+ * Geometry of the chart: from records and window to pixels. Drawing and hit testing share it, and tests need no
+ * canvas. Nothing is drawn here.
  */
 import { fullRange, padded, robustRange, robustTimeRange, type Range } from './range';
 import { limited, lowerBound, project, upperBound, type Rect, type Window } from './scale';
@@ -8,7 +8,7 @@ import { CRASH, type Series } from './series';
 
 export type XAxis = 'time' | 'order';
 
-/** The window that shows the filtered records, with or without the outliers. */
+/** The default window: it shows the filtered records, with or without outliers. */
 export type Home = Window & { crashLane: boolean };
 
 export type Frame = {
@@ -16,26 +16,27 @@ export type Frame = {
   mask: Uint8Array;
   goal: string;
   axis: XAxis;
-  /** Position on the x axis of each record, ascending. */
+  /** Position of each record on the x axis, ascending. */
   xs: Float64Array;
   window: Window;
   home: Home;
   plot: Rect;
 };
 
+/** Share of the range that is added at each end, so that marks do not touch the edge. */
 const PAD_X = 0.02;
 const PAD_Y = 0.06;
 /** Height of the strip for crashes, in CSS pixels. */
 export const LANE = 18;
 
-/** Positions on the x axis: the time, or the place in the order of time. */
+/** Positions on the x axis: times, or indices in the order of time. */
 export function positions(series: Series, axis: XAxis): Float64Array {
   return axis === 'time' ? series.time : Float64Array.from({ length: series.length }, (_, i) => i);
 }
 
-/** The window over everything that passes the mask. `robust` leaves out what would squash the rest. */
+/** The window over all records that pass the mask. With `robust`, outliers that would compress the rest are left out. */
 export function homeOf(series: Series, mask: Uint8Array, axis: XAxis, robust: boolean): Home {
-  // As long as they can get: growing lists of a million numbers would take most of the time.
+  // Allocated at full length, because growing a list of a million numbers takes most of the time.
   const allXs = new Float64Array(series.length);
   const allYs = new Float64Array(series.length);
   let [shown, measured] = [0, 0];
@@ -56,7 +57,7 @@ function paddedX(range: Range, axis: XAxis): Range {
   return { min: range.min - around, max: range.max + around };
 }
 
-/** Keeps a window moved by hand near the data. */
+/** Limits a moved window to the surroundings of the data. */
 export function limitedWindow(window: Window, home: Home, axis: XAxis): Window {
   return {
     x: limited(window.x, home.x, axis === 'time' ? 4 : 2),
@@ -64,7 +65,7 @@ export function limitedWindow(window: Window, home: Home, axis: XAxis): Window {
   };
 }
 
-/** The y range of what the window shows, for fitting it. Null where it shows no metric. */
+/** The y range of the records within the window; null if none of them has a metric. */
 export function visibleY(frame: Frame): Range | null {
   const [from, to] = visibleSpan(frame);
   const values: number[] = [];
@@ -80,7 +81,7 @@ export function visibleSpan(frame: Frame): [number, number] {
   return [lowerBound(frame.xs, frame.window.x.min), upperBound(frame.xs, frame.window.x.max)];
 }
 
-/** Crashes have no metric: they stand in a strip at the edge that is worse by the goal. */
+/** The strip for crashes, which have no metric: at the edge where metrics are worst. */
 export function laneRect(frame: Frame): Rect | null {
   if (!frame.home.crashLane) return null;
   const { left, right, top, bottom } = frame.plot;
@@ -94,16 +95,16 @@ export function bodyRect(frame: Frame): Rect {
   return lane.top === frame.plot.top ? { ...frame.plot, top: lane.bottom } : { ...frame.plot, bottom: lane.top };
 }
 
-export type Place = {
+export type Projection = {
   x: number;
   y: number;
-  /** Beyond the default window and held at its edge; the sides it lies beyond, by sign. */
+  /** The sign of the side on which an outlier lies, which is drawn at the edge; 0 inside the window. */
   beyondX: -1 | 0 | 1;
   beyondY: -1 | 0 | 1;
 };
 
-/** Projects records of one frame; built once a frame because it precomputes the edges. */
-export function placer(frame: Frame): (index: number, out: Place) => boolean {
+/** Returns the projection of records to pixels, with the edges of the frame computed in advance. */
+export function projector(frame: Frame): (index: number, out: Projection) => boolean {
   const { series, xs, window, home } = frame;
   const body = bodyRect(frame);
   const lane = laneRect(frame);
@@ -114,7 +115,7 @@ export function placer(frame: Frame): (index: number, out: Place) => boolean {
     const x = xs[i];
     out.x = project(x, window.x, body.left, body.right);
     if (x < window.x.min || x > window.x.max) {
-      // What the default window leaves out is shown at the edge; what was zoomed away is not shown.
+      // Outliers of the default window are drawn at the edge. Records that were zoomed away are not drawn.
       if (x >= home.x.min && x <= home.x.max) return false;
       out.beyondX = x < window.x.min ? -1 : 1;
       out.x = out.beyondX < 0 ? body.left : body.right;
@@ -134,7 +135,7 @@ export function placer(frame: Frame): (index: number, out: Place) => boolean {
   };
 }
 
-/** How many shown records the default window leaves out. */
+/** Number of shown records outside the default window. */
 export function outlierCount(series: Series, mask: Uint8Array, xs: Float64Array, home: Home): number {
   let outliers = 0;
   for (let i = 0; i < series.length; i++) {
@@ -148,15 +149,15 @@ export function outlierCount(series: Series, mask: Uint8Array, xs: Float64Array,
 
 /** The shown record nearest to a pixel, within `reach` pixels; frontier records win ties. -1 for none. */
 export function hitTest(frame: Frame, x: number, y: number, reach: number): number {
-  const place = placer(frame);
-  const out: Place = { x: 0, y: 0, beyondX: 0, beyondY: 0 };
+  const toPixels = projector(frame);
+  const out: Projection = { x: 0, y: 0, beyondX: 0, beyondY: 0 };
   let nearest = -1;
   let least = reach * reach;
   for (let i = 0; i < frame.series.length; i++) {
-    if (frame.mask[i] === 0 || !place(i, out)) continue;
+    if (frame.mask[i] === 0 || !toPixels(i, out)) continue;
     const dx = out.x - x;
     const dy = out.y - y;
-    // The best are few and what people aim at, so they may be a little further off.
+    // Frontier records are few and are what people aim at: they are hit from further away.
     const distance = (dx * dx + dy * dy) * (frame.series.frontier[i] === 1 ? 0.5 : 1);
     if (distance <= least) {
       least = distance;

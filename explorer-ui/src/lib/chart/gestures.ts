@@ -1,4 +1,4 @@
-/** Pointer, wheel and pinch on an element, told as what they mean for a chart. Knows nothing of its data. */
+/** Translates pointer, wheel and pinch events on an element into gestures of a chart. Knows nothing of the data. */
 
 export type Gestures = {
   hover(x: number, y: number): void;
@@ -7,14 +7,15 @@ export type Gestures = {
   pan(dx: number, dy: number): void;
   zoom(factorX: number, factorY: number, x: number, y: number): void;
   box(from: Point, to: Point, done: boolean): void;
-  /** Whether a plain wheel turn zooms; otherwise it scrolls the page and only Ctrl or ⌘ zooms. */
+  /** Whether the wheel zooms without Ctrl or ⌘. If not, it scrolls the page. */
   takesWheel(): boolean;
 };
 
 export type Point = { x: number; y: number };
 
-/** A pointer that moved no further than this has clicked, in CSS pixels. */
+/** Movement up to which a press of the pointer is a click, in CSS pixels. */
 const CLICK_SLOP = 5;
+/** Exponent of the zoom factor for each pixel of wheel movement. */
 const WHEEL_SPEED = 0.0018;
 
 /** Listens on `element` until the returned function is called. */
@@ -23,7 +24,7 @@ export function listen(element: HTMLElement, on: Gestures): () => void {
   let start: Point | null = null;
   let mode: 'none' | 'pan' | 'box' = 'none';
 
-  /** Not what happens on something that lies on the element, such as a link in a card. */
+  /** Ignore events on children of the element, such as a link in a card. */
   const isOurs = (event: Event) => event.target === element;
 
   const at = (event: MouseEvent): Point => {
@@ -91,8 +92,8 @@ export function listen(element: HTMLElement, on: Gestures): () => void {
     if (!(event.ctrlKey || event.metaKey || on.takesWheel())) return;
     event.preventDefault();
     const { x, y } = at(event);
-    const turn = event.deltaMode === WheelEvent.DOM_DELTA_LINE ? event.deltaY * 16 : event.deltaY || event.deltaX;
-    const factor = Math.exp(Math.max(-300, Math.min(300, turn)) * WHEEL_SPEED);
+    const pixels = event.deltaMode === WheelEvent.DOM_DELTA_LINE ? event.deltaY * 16 : event.deltaY || event.deltaX;
+    const factor = Math.exp(Math.max(-300, Math.min(300, pixels)) * WHEEL_SPEED);
     on.zoom(event.shiftKey ? 1 : factor, event.shiftKey ? factor : 1, x, y);
   };
 

@@ -1,7 +1,7 @@
-/** Moving from record to record with the keyboard. */
+/** Keyboard navigation between records. */
 import { childrenOf, nearerGoal, type Series } from './series';
 
-/** The index a key leads to from `from` (-1: nothing chosen yet); null where the key means nothing or leads nowhere. */
+/** The index to which a key moves from `from`, -1 if nothing is chosen. Null if the key has no effect. */
 export function stepBy(key: string, series: Series, mask: Uint8Array, from: number, goal: string): number | null {
   switch (key) {
     case 'ArrowRight':
@@ -28,7 +28,7 @@ function nextShown(mask: Uint8Array, from: number, by: 1 | -1): number | null {
   return null;
 }
 
-/** Of the shown children the one nearest to the goal; crashes last. */
+/** The best of the shown children: keeps before discards before crashes, then by the metric. */
 function bestChild(series: Series, mask: Uint8Array, parent: number, goal: string): number | null {
   let best: number | null = null;
   for (const child of childrenOf(series, parent)) {

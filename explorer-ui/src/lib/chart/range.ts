@@ -1,15 +1,15 @@
-/** Ranges of the axes that a few strange values cannot squash: metrics and timestamps are strangers' claims. */
+/** Ranges of the axes. A few extreme values cannot compress the rest: metrics and timestamps are untrusted. */
 
 export type Range = { min: number; max: number };
 
-/** How many interquartile ranges beyond the quartiles still belong to the picture. */
+/** Values further than this many interquartile ranges from the quartiles are outliers. */
 const FENCE = 3;
-/** Up to this share of the records may be left outside the time axis at either end. */
+/** Largest share of the records that may be outliers in time, at each end. */
 const TIME_OUTLIERS = 0.02;
-/** A gap that is this many times as long as everything after (or before) it is no part of the story. */
+/** A gap this many times as long as all that follows (or precedes) it separates outliers in time. */
 const TIME_GAP = 4;
 
-/** The value at share `q` (0..1) of sorted values, interpolated. */
+/** The quantile `q` (0..1) of sorted values, interpolated. */
 export function quantile(sorted: ArrayLike<number>, q: number): number {
   if (sorted.length === 0) return NaN;
   const at = (sorted.length - 1) * q;
@@ -18,7 +18,7 @@ export function quantile(sorted: ArrayLike<number>, q: number): number {
   return sorted[low] + (sorted[high] - sorted[low]) * (at - low);
 }
 
-/** From the least to the greatest finite value; null where there is none. */
+/** The range of the finite values; null if there is none. */
 export function fullRange(values: Iterable<number>): Range | null {
   let min = Infinity;
   let max = -Infinity;
@@ -30,13 +30,13 @@ export function fullRange(values: Iterable<number>): Range | null {
   return min <= max ? { min, max } : null;
 }
 
-/** The range of the values within Tukey's outer fences; null where there is no finite value. */
+/** The range of the values within Tukey's outer fences; null if no value is finite. */
 export function robustRange(values: ArrayLike<number>): Range | null {
   const sorted = finite(values).sort();
   if (sorted.length === 0) return null;
   const q1 = quantile(sorted, 0.25);
   const q3 = quantile(sorted, 0.75);
-  // Where most values are equal the quartiles say nothing: widen until they do, up to everything.
+  // With mostly equal values the quartiles are equal: use wider quantiles until they differ.
   let spread = q3 - q1;
   for (let tail = 0.1; spread === 0 && tail > 0.001; tail /= 3) spread = quantile(sorted, 1 - tail) - quantile(sorted, tail);
   if (spread === 0) return { min: sorted[0], max: sorted[sorted.length - 1] };
@@ -53,14 +53,14 @@ function finite(values: ArrayLike<number>): Float64Array {
 }
 
 /**
- * The range of sorted times without a few that lie far from all others: a genesis written long before
- * anybody ran it, a clock set wrong. Null where there is none.
+ * The range of sorted times without a few that are far from all others, such as a base script that is older than the
+ * first run, or a wrong clock. Null without times.
  */
 export function robustTimeRange(sorted: ArrayLike<number>): Range | null {
   const n = sorted.length;
   if (n === 0) return null;
   const limit = Math.max(1, Math.floor(n * TIME_OUTLIERS));
-  // Each end is judged against the span without the other end's suspects, so that two wrong clocks
+  // Each end is compared with the span without the possible outliers of the other end, so that two wrong clocks
   // cannot hide each other.
   const late = sorted[Math.max(limit, n - 1 - limit)];
   const early = sorted[Math.min(limit, n - 2 < 0 ? 0 : n - 2)];
@@ -77,7 +77,7 @@ export function robustTimeRange(sorted: ArrayLike<number>): Range | null {
   return { min: sorted[first], max: sorted[last] };
 }
 
-/** `range` with `share` of its length added at both ends; a range of no length gets one. */
+/** `range` with `share` of its length added at both ends. An empty range becomes a small one. */
 export function padded(range: Range, share: number): Range {
   const length = range.max - range.min;
   const pad = length > 0 ? length * share : Math.max(Math.abs(range.max) * 0.01, 1e-6);

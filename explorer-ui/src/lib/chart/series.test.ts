@@ -21,12 +21,12 @@ const series = seriesOf(COLUMNS);
 const everything = { statuses: [true, true, true], hardwareClass: -1 };
 
 describe('bestSoFar', () => {
-  it('takes kept records of one class that come nearer to the goal', () => {
+  it('takes kept records of one class that improve the metric', () => {
     expect(bestSoFar(series, 0, 'minimize')).toEqual([0, 1, 4]);
     expect(bestSoFar(series, 0, 'maximize')).toEqual([0]);
     expect(bestSoFar(series, 1, 'minimize')).toEqual([5]);
   });
-  it('leaves strays out', () => {
+  it('ignores strays', () => {
     const strayed = seriesOf({ ...COLUMNS, stray: [false, true, false, false, false, false] });
     expect(bestSoFar(strayed, 0, 'minimize')).toEqual([0, 4]);
   });
@@ -51,7 +51,7 @@ describe('edges', () => {
     expect(ancestry(series, 4)).toEqual([4, 2, 1, 0]);
     expect(childrenOf(series, 1)).toEqual([2, 3]);
   });
-  it('end where an answer holds a loop or points outside', () => {
+  it('end at a loop or at a parent outside the columns', () => {
     const looped = seriesOf({ ...COLUMNS, parents: [1, 0, 2, 99, -1, -1] });
     expect(ancestry(looped, 0)).toEqual([0, 1]);
     expect([...looped.parent.slice(2)]).toEqual([-1, -1, -1, -1]);
@@ -59,7 +59,7 @@ describe('edges', () => {
 });
 
 describe('busiestClasses', () => {
-  it('names those with most records first', () => {
+  it('lists the classes with most records first', () => {
     expect(busiestClasses(series, 5)).toEqual([0, 1]);
     expect(busiestClasses(series, 1)).toEqual([0]);
   });

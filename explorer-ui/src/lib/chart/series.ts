@@ -1,4 +1,4 @@
-/** The graph's columns as typed arrays, and what the chart derives from them for showing. */
+/** The columns of a graph as typed arrays, and values that the chart derives from them. */
 import type { Ids } from './ids';
 
 export const KEEP = 0;
@@ -6,8 +6,8 @@ export const DISCARD = 1;
 export const CRASH = 2;
 export const STATUS_NAMES = ['keep', 'discard', 'crash'] as const;
 
-/** One entry a record, in the API's (timestamp, id) order. */
-export type Series = {
+/** Columns with one item a record, in (timestamp, id) order. */
+export type Rows = {
   length: number;
   ids: Ids;
   /** Unix seconds, as the publishers claim. */
@@ -16,16 +16,20 @@ export type Series = {
   status: Uint8Array;
   hardwareClass: Uint32Array;
   classNames: string[];
-  /** Index of the parent, -1 where there is none. */
-  parent: Int32Array;
   verified: Uint8Array;
   frontier: Uint8Array;
-  /** Descends from a root that is not the task's. */
+  /** The record descends from a root that is not the task's. */
   stray: Uint8Array;
 };
 
+/** A whole graph. */
+export type Series = Rows & {
+  /** Index of the parent, -1 where there is none. */
+  parent: Int32Array;
+};
+
 export type Filter = {
-  /** Shown or not, by status number. */
+  /** Whether each status is shown, by its number. */
   statuses: readonly boolean[];
   /** Index into `classNames`; -1 shows all. */
   hardwareClass: number;
@@ -41,7 +45,7 @@ export function maskOf(series: Series, filter: Filter): Uint8Array {
   return mask;
 }
 
-/** How many records of a class (-1: of all) have each status, and how many are on the frontier. */
+/** Numbers of records of a class (-1: of all) by status and on the frontier. */
 export function countsOf(series: Series, hardwareClass: number): { statuses: number[]; frontier: number } {
   const statuses = [0, 0, 0];
   let frontier = 0;
@@ -53,12 +57,12 @@ export function countsOf(series: Series, hardwareClass: number): { statuses: num
   return { statuses, frontier };
 }
 
-/** Whether `a` is nearer to the goal than `b`. For drawing only: what counts as best is the API's to say. */
+/** Whether `a` is better than `b`. For drawing only: the API decides which record is best. */
 export function nearerGoal(a: number, b: number, goal: string): boolean {
   return goal === 'maximize' ? a > b : a < b;
 }
 
-/** The kept records of one class that moved its best value, in order of time. */
+/** The kept records of one class that improved its best value, in order of time. */
 export function bestSoFar(series: Series, hardwareClass: number, goal: string): number[] {
   const steps: number[] = [];
   let best = goal === 'maximize' ? -Infinity : Infinity;
@@ -71,14 +75,14 @@ export function bestSoFar(series: Series, hardwareClass: number, goal: string): 
   return steps;
 }
 
-/** The classes with most records first, at most `limit` of them, as indices into `classNames`. */
+/** The `limit` classes with the most records, as indices into `classNames`, largest first. */
 export function busiestClasses(series: Series, limit: number): number[] {
   const counts = new Map<number, number>();
   for (const index of series.hardwareClass) counts.set(index, (counts.get(index) ?? 0) + 1);
   return [...counts].sort((a, b) => b[1] - a[1] || a[0] - b[0]).slice(0, limit).map(([index]) => index);
 }
 
-/** From `index` back to the root, itself first. Ends at a loop, which a hostile answer could hold. */
+/** The path from `index` to the root, `index` first. It ends at a loop, which a hostile answer could contain. */
 export function ancestry(series: Series, index: number): number[] {
   const path: number[] = [];
   const seen = new Set<number>();

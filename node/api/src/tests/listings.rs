@@ -204,36 +204,113 @@ async fn record_found_by_id_comes_first_and_once() {
     assert_eq!(ids(&second), expected[1..]);
 }
 
+const BINARY: &str = "application/octet-stream";
+
+/// `GET` a task's graph in its compact form.
+fn graph(server: &Server, query: &str) -> reqwest::RequestBuilder {
+    server.request(reqwest::Method::GET, &format!("/api/v1/tasks/{}/graph.bin{query}", server.task))
+}
+
+fn etag(answer: &reqwest::Response) -> String {
+    answer.headers()["etag"].to_str().unwrap().to_owned()
+}
+
+/// The cursor of an answer: a text after the magic bytes, the version and the content.
+fn cursor(bytes: &[u8]) -> String {
+    let length = usize::from(bytes[6]);
+    String::from_utf8(bytes[7..7 + length].to_vec()).unwrap()
+}
+
 #[tokio::test]
 async fn compact_graph_is_the_stores_own_and_is_sent_again_only_when_changed() {
     let server = server().await;
-    // Longer than one piece.
+    // Longer than one chunk.
     let more: Vec<VerifiedObject> = (0..2000)
         .map(|n| server.publisher.sign(&child(&server.publisher, &server, 100 + n, 3.0)))
         .map(|signed| signed.unwrap().into())
         .collect();
     store(&server, &more);
-    let expected = server.store.graph(&server.task).unwrap().to_bytes();
-    let get = |path: &str| server.request(reqwest::Method::GET, &format!("/api/v1/tasks/{}/{path}", server.task));
-    let accept = "application/octet-stream";
+    let json = format!("/api/v1/tasks/{}/graph", server.task);
+    let by_accept = || server.request(reqwest::Method::GET, &json).header("accept", BINARY);
     let mut tag = None;
-    for request in [get("graph.bin"), get("graph").header("accept", accept)] {
+    for request in [graph(&server, ""), by_accept()] {
         let answer = request.send().await.unwrap();
         assert_eq!(answer.status(), 200);
-        assert_eq!(answer.headers()["content-type"], accept);
-        assert_eq!(answer.content_length(), Some(expected.len() as u64));
-        tag = answer.headers().get("etag").cloned();
-        assert_eq!(answer.bytes().await.unwrap(), expected);
+        assert_eq!(answer.headers()["content-type"], BINARY);
+        let (length, of_answer) = (answer.content_length(), etag(&answer));
+        let bytes = answer.bytes().await.unwrap();
+        assert_eq!(of_answer, format!("\"graph-{}\"", cursor(&bytes)));
+        assert_eq!(bytes, server.store.graph(&server.task).unwrap().to_bytes(&cursor(&bytes)));
+        assert_eq!(length, Some(bytes.len() as u64));
+        tag = Some((of_answer, bytes.len()));
     }
-    let tag = tag.unwrap();
-    let again = get("graph.bin").header("if-none-match", tag.clone()).send().await.unwrap();
-    assert_eq!((again.status().as_u16(), again.headers()["etag"].clone()), (304, tag.clone()));
+    let (tag, length) = tag.unwrap();
+    let again = graph(&server, "").header("if-none-match", &tag).send().await.unwrap();
+    assert_eq!((again.status().as_u16(), etag(&again)), (304, tag.clone()));
     store(&server, &[server.publisher.sign(&child(&server.publisher, &server, 90, 1.0)).unwrap().into()]);
-    let changed = get("graph.bin").header("if-none-match", tag).send().await.unwrap();
+    let changed = graph(&server, "").header("if-none-match", tag).send().await.unwrap();
     assert_eq!(changed.status(), 200);
-    assert!(changed.bytes().await.unwrap().len() > expected.len());
-    let json = server.json(&format!("/api/v1/tasks/{}/graph", server.task)).await;
+    assert!(changed.bytes().await.unwrap().len() > length);
+    let json = server.json(&json).await;
     assert_eq!(json["ids"].as_array().unwrap().len(), 2000 + 5 + MORE as usize);
     let (status, body) = send(server.request(reqwest::Method::GET, "/api/v1/tasks/zz/graph.bin")).await;
     assert!(status == 404 && body.contains("zz"), "{body}");
+}
+
+#[tokio::test]
+async fn graph_keeps_its_etag_through_changes_of_other_tasks_and_loses_it_by_a_verdict() {
+    let server = server().await;
+    let other = server.publisher.sign(&manifest(&server.publisher, "another")).unwrap();
+    let of_json = format!("/api/v1/tasks/{}/graph", server.task);
+    let (tag, json) = (etag(&graph(&server, "").send().await.unwrap()), server.json(&of_json).await);
+    let foreign = server.publisher.sign(&record(&server.publisher, other.id().into(), None, 0, 1.0)).unwrap();
+    store(&server, &[other.into(), foreign.into()]);
+    let again = graph(&server, "").header("if-none-match", &tag).send().await.unwrap();
+    assert_eq!((again.status().as_u16(), etag(&again)), (304, tag.clone()));
+    assert_eq!(server.json(&of_json).await, json);
+
+    let verified = server.store.record(&server.records[1]).unwrap().unwrap().signed;
+    store(&server, &[fixtures::verification(&fixtures::identity(3), &verified, 1.9, 3000).into()]);
+    let changed = graph(&server, "").header("if-none-match", &tag).send().await.unwrap();
+    assert_eq!(changed.status(), 200);
+    assert_ne!(etag(&changed), tag);
+    let verified =
+        |json: &Value| json["verified"].as_array().unwrap().iter().filter(|v| **v == Value::Bool(true)).count();
+    assert_eq!(count(&server.json(&of_json).await), count(&json) + 1);
+}
+
+#[tokio::test]
+async fn graph_since_a_cursor_has_the_changed_records_alone() {
+    let server = server().await;
+    let whole = graph(&server, "").send().await.unwrap().bytes().await.unwrap();
+    let since = format!("?since={}", cursor(&whole));
+    let sequence = server.store.task_sequence(&server.task).unwrap();
+    let nothing = graph(&server, &since).send().await.unwrap().bytes().await.unwrap();
+    assert_eq!((whole[5], nothing[5], cursor(&nothing)), (0, 1, cursor(&whole)));
+    assert!(nothing.len() < 64);
+
+    let better = server.publisher.sign(&child(&server.publisher, &server, 90, 1.0)).unwrap();
+    store(&server, &[better.into()]);
+    let answer = graph(&server, &since).send().await.unwrap();
+    assert_eq!((answer.status().as_u16(), answer.headers()["cache-control"].to_str().unwrap()), (200, "no-store"));
+    let changes = answer.bytes().await.unwrap();
+    let expected = server.store.graph_changes(&server.task, sequence).unwrap().unwrap();
+    assert!((1..=2).contains(&expected.ids.len()));
+    assert_eq!(changes, expected.to_bytes(&cursor(&changes)));
+    let after = format!("?since={}", cursor(&changes));
+    assert_eq!(graph(&server, &after).send().await.unwrap().bytes().await.unwrap()[5], 1);
+}
+
+#[tokio::test]
+async fn graph_since_an_unknown_cursor_is_whole_and_says_so() {
+    let server = server().await;
+    let whole = graph(&server, "").send().await.unwrap().bytes().await.unwrap();
+    let ours = cursor(&whole);
+    let (of_run, sequence) = ours.rsplit_once('-').unwrap();
+    let later = format!("{of_run}-{}", sequence.parse::<u64>().unwrap() + 1);
+    for unknown in ["7", "2-abc-1", &later, "%00", &"9".repeat(200)] {
+        let answer = graph(&server, &format!("?since={unknown}")).send().await.unwrap();
+        assert_eq!(answer.status(), 200);
+        assert_eq!(answer.bytes().await.unwrap(), whole, "{unknown}");
+    }
 }

@@ -2,6 +2,7 @@
 //! whatever the order and the batches.
 
 mod dump;
+mod graph;
 mod listings;
 mod oracle;
 
