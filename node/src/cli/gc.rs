@@ -119,7 +119,7 @@ fn show(out: &mut dyn Write, report: &GcReport) -> std::io::Result<()> {
     writeln!(out, "{verb} {} ({}).", artifacts(report.dropped_count), text::size(report.dropped_bytes))?;
     writeln!(
         out,
-        "{} ({}) stay. {} of them ({}) cannot be dropped now.",
+        "Kept {} ({}). {} of them ({}) cannot be dropped now.",
         artifacts(report.kept_count),
         text::size(report.kept_bytes),
         report.protected_count,

@@ -6,7 +6,7 @@ use clap::Args as ClapArgs;
 use spore_api::{dto::Experiment, query::Query, route::Route};
 
 use super::{
-    CliError, Context,
+    CliError, Context, ErrorKind,
     access::NodeAccess,
     listing::{self, Listed},
     text,
@@ -33,6 +33,16 @@ pub struct Args {
     json: bool,
 }
 
+/// Puts the hint of the API, which names its parameters, in terms of this command.
+fn usage(error: CliError) -> CliError {
+    match error.kind {
+        ErrorKind::Usage => {
+            error.hint("pass words of a description or hypothesis, or at least four first digits of an id")
+        }
+        _ => error,
+    }
+}
+
 pub async fn run(args: &Args, context: &mut Context) -> Result<(), CliError> {
     let source = NodeAccess::open(context).await?;
     let words = args.words.join(" ");
@@ -44,7 +54,8 @@ pub async fn run(args: &Args, context: &mut Context) -> Result<(), CliError> {
     if let Some(task) = task {
         query = query.with("task", task);
     }
-    let Listed { items, more } = listing::read::<Experiment>(&source, &Route::Search, &query, args.limit).await?;
+    let Listed { items, more } =
+        listing::read::<Experiment>(&source, &Route::Search, &query, args.limit).await.map_err(usage)?;
     if args.json {
         return context.json(&items);
     }
@@ -67,7 +78,11 @@ pub async fn run(args: &Args, context: &mut Context) -> Result<(), CliError> {
     }
     writeln!(out, "{table}")?;
     if more {
-        writeln!(out, "The first {} experiments; `--limit N` shows more.", items.len())?;
+        writeln!(
+            out,
+            "{} shown; `--limit N` shows more.",
+            text::count(items.len() as u64, "experiment", "experiments")
+        )?;
     }
     Ok(())
 }

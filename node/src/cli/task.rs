@@ -163,7 +163,7 @@ pub async fn list(args: &List, context: &mut Context) -> Result<(), CliError> {
         return Ok(());
     }
     let mut table =
-        text::table(["TASK", "NAME", "METRIC", "BEST", "EXPERIMENTS", "FRONTIER", "VERIFIED", "NODES", "ACTIVE"]);
+        text::table(["TASK", "NAME", "METRIC", "BEST", "RECORDS", "FRONTIER", "VERIFIED", "NODES", "ACTIVE"]);
     for task in &tasks {
         table.add_row([
             text::short(&task.task_id),
@@ -179,7 +179,7 @@ pub async fn list(args: &List, context: &mut Context) -> Result<(), CliError> {
     }
     writeln!(context.out, "{table}")?;
     if more {
-        writeln!(context.out, "The first {} tasks; `--limit N` shows more.", tasks.len())?;
+        writeln!(context.out, "{} shown; `--limit N` shows more.", text::count(tasks.len() as u64, "task", "tasks"))?;
     }
     Ok(())
 }

@@ -5,7 +5,7 @@ use std::{
     time::Duration,
 };
 
-use comfy_table::{ContentArrangement, Table, presets};
+use comfy_table::{ColumnConstraint, ContentArrangement, Table, presets};
 use indicatif::{HumanBytes, HumanDuration};
 use spore_base::clock::unix_now;
 
@@ -17,13 +17,17 @@ pub fn short(id: &str) -> String {
     id.chars().take(SHORT_ID).collect()
 }
 
-/// A table without borders. Long cells are wrapped at the width of the terminal; without a terminal, at `COLUMNS`.
+/// A table without borders. It fits the terminal, or `COLUMNS` without one: long cells are wrapped, but never those of the
+/// first column, which are ids to be copied.
 pub fn table<const N: usize>(header: [&str; N]) -> Table {
     let mut table = Table::new();
     table.load_preset(presets::NOTHING).set_content_arrangement(ContentArrangement::Dynamic).set_header(header);
     let columns = || std::env::var("COLUMNS").ok()?.parse().ok();
     if let Some(width) = (!io::stdout().is_terminal()).then(columns).flatten() {
         table.set_width(width);
+    }
+    if let Some(ids) = table.column_mut(0) {
+        ids.set_constraint(ColumnConstraint::ContentWidth);
     }
     table
 }

@@ -34,7 +34,7 @@ fn template_names_only_keys_that_have_a_meaning() {
 #[test]
 fn unknown_keys_are_reported_with_their_table() {
     let (_dir, path) = file("prot = 1\n[llm]\nprovider = \"a\"\napi_key = \"k\"\ntemperature = 1\n[future]\nx = 1\n");
-    assert_eq!(load(&path).unwrap().unknown, ["prot", "llm.temperature", "future"]);
+    assert_eq!(load(&path).unwrap().unknown, ["future", "llm.temperature", "prot"]);
 }
 
 #[test]
@@ -147,7 +147,7 @@ fn configuration_of_the_reference_means_the_same_here() {
     let config = load(&path).unwrap().config;
     assert_eq!((config.task, config.host), (None, Ipv4Addr::LOCALHOST.into()));
     let (_dir, path) = file("task_id = \"a\"\ntask = \"b\"\nhost = \"\"\n");
-    assert!(load(&path).unwrap_err().to_string().contains("task and task_id are one setting"));
+    assert!(load(&path).unwrap_err().to_string().contains("task and task_id are the same setting"));
     set(&path, "", &[("task", Some(Value::String("b".into())))]).unwrap();
     assert_eq!(load(&path).unwrap().config.host, Ipv4Addr::UNSPECIFIED);
 }

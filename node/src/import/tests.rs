@@ -252,7 +252,7 @@ fn another_identity_is_never_replaced() {
     without.apply(&source, &data).unwrap();
     assert_eq!((without.identity, fs::read_to_string(&key).unwrap()), (IdentityPlan::LeftOut, "07".repeat(32)));
     write_key(from.path(), "zz");
-    assert!(matches!(SettingsPlan::plan(&source, &data, true), Err(ImportError::Key(_))));
+    assert!(matches!(SettingsPlan::plan(&source, &data, true), Err(ImportError::SourceKey(_))));
 }
 
 #[test]

@@ -164,7 +164,7 @@ fn damage_is_reported_as_reviewed() {
     let backups = net.dir().join("backups").display().to_string();
     spore(&dir, &["db", "backup", &backups]).expect_code(0);
     Transcript::new(&dir).run(&["db", "restore", &backups]).assert("errors-not-empty");
-    let cid = spore(&dir, &["task", "show", "tiny-gpt", "--json"]).expect_code(0).json()["base_code_cid"].clone();
+    let cid = spore(&dir, &["task", "show", "small-gpt", "--json"]).expect_code(0).json()["base_code_cid"].clone();
     let cid = cid.as_str().unwrap();
     fs::write(dir.join("artifacts").join(&cid[..2]).join(&cid[2..]), "# another script\n").unwrap();
     Transcript::new(&dir).run(&["db", "verify"]).run(&["db", "check", "--repair"]).assert("errors-damaged-artifact");

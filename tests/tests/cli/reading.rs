@@ -149,7 +149,7 @@ fn check_search(dir: &Path, history: &SeededTask) {
     assert_eq!(found(&[&third[..12]]), [third.as_str()]);
     assert!(found(&["learning", "nothing-of-the-kind"]).is_empty());
     let printed = spore(dir, &["search", "learning", "--limit", "2"]).expect_code(0);
-    assert!(printed.stdout.contains("The first 2 experiments"), "{printed:?}");
+    assert!(printed.stdout.contains("2 experiments shown"), "{printed:?}");
     spore(dir, &["search", "-", "--task", &task]).expect_code(2).expect_stderr(&["no word"]);
 }
 

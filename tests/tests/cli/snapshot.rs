@@ -12,16 +12,19 @@ use spore_tests::{
 const COLUMNS: &str = "80";
 
 /// Texts that differ from run to run, and their replacements. A replacement in a table keeps the width of its cell.
-const FILTERS: [(&str, &str); 10] = [
+const FILTERS: [(&str, &str); 11] = [
     // Timestamps of the fixtures are in 1970, so that the width of their age is the same until 2069.
     (r"\b\d\dy ago\b", "57y ago"),
     (r"\b\d+[smh] ago\b", "[TIME] ago"),
-    (r"127\.0\.0\.1:\d+", "127.0.0.1:[PORT]"),
-    (r"0\.0\.0\.0:\d+", "0.0.0.0:[PORT]"),
-    (r"/(tcp|udp)/\d{4,5}", "/$1/[PORT]"),
+    // Ports that the system chooses. Ports in help texts are smaller.
+    (r"127\.0\.0\.1:[3-6]\d{4}\b", "127.0.0.1:[PORT]"),
+    (r"0\.0\.0\.0:[3-6]\d{4}\b", "0.0.0.0:[PORT]"),
+    (r"/(tcp|udp)/[3-6]\d{4}\b", "/$1/[PORT]"),
     (r"process \d+", "process [PID]"),
     (r"(?m)^Up( +)\d+[smh]$", "Up$1[TIME]"),
-    (r"\bspore (\d+\.)+\d+", "spore [VERSION]"),
+    (r"\b([Ss]pore[ /])(\d+\.)+\d+", "$1[VERSION]"),
+    // RocksDB decides on the number of its files.
+    (r"\b\d+ ((table )?files)\b", "[N] $1"),
     (r"(?m)^Version( +)[\d.]+$", "Version$1[VERSION]"),
     (r"\b\d+(\.\d+)? (B|[KMG]iB)\b", "[SIZE]"),
 ];
@@ -83,7 +86,11 @@ impl<'a> Transcript<'a> {
     pub fn without_numbers(&mut self) -> &mut Self {
         let squeezed = |line: &str| {
             let cells = line.split("  ").map(str::trim).filter(|cell| !cell.is_empty());
-            let number = |cell: &str| cell.bytes().all(|byte| byte.is_ascii_digit());
+            // Also a duration such as `12s`, or a score such as `0.5`.
+            let number = |cell: &str| {
+                let digits = cell.trim_end_matches(['s', 'm', 'h']);
+                !digits.is_empty() && digits.bytes().all(|byte| byte.is_ascii_digit() || b"-.".contains(&byte))
+            };
             cells.map(|cell| if number(cell) { "[N]" } else { cell }).collect::<Vec<_>>().join("  ")
         };
         self.text = self.text.lines().map(squeezed).collect::<Vec<_>>().join("\n");

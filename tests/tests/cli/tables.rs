@@ -15,16 +15,16 @@ fn tables_are_as_reviewed() {
     let task = task.to_string();
     Transcript::new(&dir).run(&["info"]).run(&["status"]).run(&["status", "--task", &task[..8]]).assert("status");
     Transcript::new(&dir).run(&["tasks"]).run(&["tasks", "--limit", "1"]).run(&["task", "list"]).assert("tasks");
-    Transcript::new(&dir).run(&["task", "show", "tiny-gpt"]).assert("task-show");
+    Transcript::new(&dir).run(&["task", "show", "small-gpt"]).assert("task-show");
     Transcript::new(&dir)
-        .run(&["frontier", "--task", "tiny-gpt"])
-        .run(&["frontier", "--task", "tiny-gpt", "--class", "CPU"])
-        .run(&["frontier", "--task", "tiny-gpt", "--class", "TPU"])
-        .run(&["frontier", "--task", "tiny-gpt", "--limit", "1"])
+        .run(&["frontier", "--task", "small-gpt"])
+        .run(&["frontier", "--task", "small-gpt", "--class", "CPU"])
+        .run(&["frontier", "--task", "small-gpt", "--class", "TPU"])
+        .run(&["frontier", "--task", "small-gpt", "--limit", "1"])
         .assert("frontier");
     Transcript::new(&dir)
-        .run(&["graph", "--task", "tiny-gpt"])
-        .run(&["graph", "--task", "tiny-gpt", "--limit", "2"])
+        .run(&["graph", "--task", "small-gpt"])
+        .run(&["graph", "--task", "small-gpt", "--limit", "2"])
         .assert("graph");
     Transcript::new(&dir)
         .run(&["search", "warm"])
@@ -106,7 +106,7 @@ fn imports_and_exports_are_summarized_as_reviewed() {
     seed(&dir);
     Transcript::new(&dir)
         .run(&["export", "all.ndjson"])
-        .run(&["export", "--task", "tiny-gpt", "one.ndjson"])
+        .run(&["export", "--task", "small-gpt", "one.ndjson"])
         .assert("export");
     let all = std::fs::read_to_string(net.dir().join("all.ndjson")).unwrap();
     let bad = all.replacen("half the learning rate", "half the learning late", 1) + "nonsense\n";

@@ -41,7 +41,7 @@ pub fn seed(dir: &Path) -> World {
     let manifest = sign(
         &alice,
         &TaskManifest {
-            name: "tiny-gpt".into(),
+            name: "small-gpt".into(),
             description: "Lowest bits per byte of a small language model within 20 seconds".into(),
             base_code_cid: Some(Cid::of(script)),
             prepare_cid: dataset.clone(),

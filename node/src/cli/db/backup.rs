@@ -123,7 +123,7 @@ pub fn restore(args: &Restore, context: &mut Context) -> Result<(), CliError> {
     let (id, made) = (report.backup.id, text::ago(report.backup.timestamp));
     writeln!(
         out,
-        "Restored backup {id}, made {made}, and {} with it.",
+        "Restored backup {id}, made {made}; copied {}.",
         text::count(report.artifacts_copied, "artifact", "artifacts")
     )?;
     Ok(writeln!(out, "Next: `spore run` starts the node. It gets newer records from other nodes.")?)

@@ -153,11 +153,11 @@ fn show_repair(out: &mut dyn Write, report: &RepairReport) -> std::io::Result<()
         writeln!(out, "changes {} to {} are lost, and their contents are unknown", range.start(), range.end())?;
     }
     let objects = text::count(report.objects, "object", "objects");
-    writeln!(
-        out,
-        "Repaired: the store has {objects} and {} pending records; {} of all come from the backup.",
-        report.pending, report.from_backup
-    )?;
+    let pending = text::count(report.pending, "pending record", "pending records");
+    writeln!(out, "Repaired: the store has {objects} and {pending}.")?;
+    if report.from_backup > 0 {
+        writeln!(out, "{} from the backup.", text::count(report.from_backup, "object comes", "objects come"))?;
+    }
     if report.fault_count > 0 || !report.lost_changes.is_empty() {
         writeln!(out, "Other nodes send lost objects again, if they have them.")?;
     }
@@ -221,7 +221,7 @@ mod tests {
         };
         let text = printed(|out| show_repair(out, &report));
         for part in
-            ["8 objects", "2 of all come from the backup", "3 more", "changes 5 to 7 are lost", "other nodes", "old"]
+            ["8 objects", "2 objects come from the backup", "3 more", "changes 5 to 7 are lost", "Other nodes", "old"]
         {
             assert!(text.contains(part), "{part} in {text}");
         }
