@@ -274,8 +274,7 @@ async fn graph_keeps_its_etag_through_changes_of_other_tasks_and_loses_it_by_a_v
     let changed = graph(&server, "").header("if-none-match", &tag).send().await.unwrap();
     assert_eq!(changed.status(), 200);
     assert_ne!(etag(&changed), tag);
-    let verified =
-        |json: &Value| json["verified"].as_array().unwrap().iter().filter(|v| **v == Value::Bool(true)).count();
+    let count = |json: &Value| json["verified"].as_array().unwrap().iter().filter(|v| **v == Value::Bool(true)).count();
     assert_eq!(count(&server.json(&of_json).await), count(&json) + 1);
 }
 
