@@ -1,15 +1,15 @@
-# Shared by the scripts beside it: where things are, and how to speak. To be sourced by bash.
+# Paths and messages that the scripts beside this file share. Bash scripts source it.
 set -euo pipefail
 
 ROOT="$(cd "$(dirname "${BASH_SOURCE[0]}")/.." && pwd)"
 CACHE="${XDG_CACHE_HOME:-$HOME/.cache}/spore"
 
-# One target directory for running and testing, outside the checkout: the dependencies take over
-# half an hour to build on two cores, and a fresh clone can use what an older one built.
+# One target directory for running and testing, outside the checkout: the dependencies take over half an hour to build on
+# two cores, and a new clone can use the build of an older one.
 export CARGO_TARGET_DIR="${CARGO_TARGET_DIR:-$CACHE/target}"
 SPORE="$CARGO_TARGET_DIR/release/spore"
 
-# Tools that scripts/setup may have put beside the system's own.
+# Tools that scripts/setup may have installed beside those of the system.
 PATH="$CACHE/node/node_modules/node/bin:$PATH"
 if ! command -v cargo >/dev/null && [ -x "${CARGO_HOME:-$HOME/.cargo}/bin/cargo" ]; then
     PATH="${CARGO_HOME:-$HOME/.cargo}/bin:$PATH"
@@ -37,7 +37,7 @@ die() {
     exit 1
 }
 
-# build_page: the explorer, which the binary embeds. Does nothing when it is newer than its sources.
+# build_page: builds the explorer, which the binary embeds. Does nothing when the page is newer than its sources.
 build_page() {
     local dist="$ROOT/explorer-ui/dist/index.html"
     if [ -e "$dist" ] && [ -z "$(find "$ROOT/explorer-ui" -path '*/node_modules' -prune -o -path '*/dist' -prune \
@@ -48,7 +48,8 @@ build_page() {
     (cd "$ROOT/explorer-ui" && npm run --silent build)
 }
 
-# build_binary [ARGUMENT ...]: `spore`, with exactly the packages and features that the tests use. Arguments go to cargo.
+# build_binary [ARGUMENT ...]: builds `spore` with exactly the packages and features that the tests use. The arguments go
+# to cargo.
 build_binary() {
     say "building spore into $CARGO_TARGET_DIR (the first time takes over half an hour on two cores)"
     (cd "$ROOT" && cargo build --release --workspace --bins --locked "$@")

@@ -1,7 +1,7 @@
-//! Makes the files of a built-in task: `cargo run --release --example make_genesis -- OUT_DIR SCRIPT [SECONDS]`.
+//! Makes the files of the built-in task: `cargo run --release --example make_genesis -- OUT_DIR SCRIPT [SECONDS]`.
 //!
-//! Generates a key, signs a manifest, trains the base script for real on the CPU, signs the root,
-//! writes `manifest.json`, `root.json`, `train.star` and `evaluator.json`, and forgets the key.
+//! Generates a key, signs a manifest, trains the base script on the CPU, signs the root record, writes `manifest.json`,
+//! `root.json`, `train.star` and `evaluator.json`, and discards the key.
 
 #[cfg(feature = "trainer")]
 fn main() -> anyhow::Result<std::process::ExitCode> {
@@ -14,7 +14,7 @@ fn main() -> anyhow::Result<std::process::ExitCode> {
 
 #[cfg(not(feature = "trainer"))]
 fn main() {
-    eprintln!("making a genesis needs the trainer: build with the feature `trainer`");
+    eprintln!("this program needs the trainer: build it with the feature `trainer`");
 }
 
 #[cfg(feature = "trainer")]

@@ -1,7 +1,6 @@
-//! Where artifacts come from when they are not here: our own network first, then the legacy peers.
+//! Fetches missing artifacts: from libp2p peers first, then from legacy peers.
 //!
-//! Everybody who needs a script, an evaluator or a dataset asks here, and finds it in the store
-//! afterwards, under its hash.
+//! Every service that needs a script, an evaluator or a dataset asks here, and then reads the artifact from the store.
 
 use futures::future::{BoxFuture, FutureExt as _};
 use spore_base::fetch::ArtifactSource;
@@ -11,7 +10,7 @@ use spore_network::NetworkHandle;
 use spore_protocol::{Cid, NodeId};
 use spore_storage::Store;
 
-/// The ways to an artifact. Cheap to clone.
+/// Handles to the networks that artifacts come from. Cheap to clone.
 #[derive(Clone, Debug)]
 pub struct ArtifactSources {
     store: Store,
@@ -26,7 +25,7 @@ impl ArtifactSources {
     }
 
     async fn or_from_bridge(&self, cid: Cid, limit: u64, found: Result<(), FetchError>) -> Result<(), FetchError> {
-        // What is too large is so everywhere, and a store that refuses it goes on doing so.
+        // The other errors would be the same there: the artifact is too large, or the store refuses it.
         let (error, bridge) = match (found, &self.bridge) {
             (Err(error @ (FetchError::NotFound(_) | FetchError::Busy(_))), Some(bridge)) => (error, bridge),
             (found, _) => return found,
@@ -38,7 +37,7 @@ impl ArtifactSources {
         let failed = |reason: String| FetchError::Store { cid, reason: reason.into() };
         match stored {
             Ok(Ok(kept)) if kept == cid => Ok(()),
-            Ok(Ok(other)) => Err(failed(format!("what came has the hash {other}"))),
+            Ok(Ok(other)) => Err(failed(format!("the bytes have the hash {other}"))),
             Ok(Err(error)) => Err(failed(error.to_string())),
             Err(_) => Err(failed("the node is shutting down".into())),
         }
@@ -69,11 +68,11 @@ mod tests {
     use spore_ingest::Ingest;
     use spore_network::NetworkCommand;
 
-    /// A store, the bridge of its node, and what keeps both going.
+    /// A store and the bridge of its node, with the directory that they live in.
     async fn node(stop: &watch::Receiver<bool>) -> (tempfile::TempDir, Store, BridgeHandle) {
         let folder = tempfile::tempdir().unwrap();
         let store = Store::open(folder.path()).unwrap();
-        let (ingest, events, _wants, _door) = Ingest::spawn(store.clone(), Arc::new(|| 1_700_000_000), stop.clone());
+        let (ingest, events, _wants, _ingest) = Ingest::spawn(store.clone(), Arc::new(|| 1_700_000_000), stop.clone());
         let listen = Some(([127, 0, 0, 1], 0).into());
         let listeners = Listeners::bind(listen).await.unwrap();
         let config = BridgeConfig { listen, ..BridgeConfig::default() };
@@ -89,7 +88,7 @@ mod tests {
         (folder, store, bridge)
     }
 
-    /// A network whose peers have nothing.
+    /// A libp2p network whose peers have no artifacts.
     fn empty_network() -> NetworkHandle {
         let (network, mut commands) = NetworkHandle::channel();
         tokio::spawn(async move {
@@ -103,7 +102,7 @@ mod tests {
     }
 
     #[tokio::test]
-    async fn what_our_own_network_has_not_comes_from_a_legacy_peer() {
+    async fn artifact_missing_in_libp2p_comes_from_a_legacy_peer() {
         let (_stop, stopped) = watch::channel(false);
         let (_theirs, has, there) = node(&stopped).await;
         let (_ours, lacks, here) = node(&stopped).await;

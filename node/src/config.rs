@@ -1,8 +1,8 @@
-//! `config.toml`: what a person has settled for this node. Flags of a single run go before it.
+//! `config.toml`: the settings that a user chose for this node. A flag of `spore run` overrides a key for one run.
 //!
-//! The file stays the person's own: unknown keys are kept and told of, comments survive a change,
-//! and a file that cannot be understood is never overwritten. It may hold an API key of a language
-//! model, so it is readable by its owner alone, and no message may print that key.
+//! The file belongs to the user. Unknown keys stay in it and are reported, a change keeps comments and layout, and a
+//! file that cannot be parsed is never overwritten. The file may hold the API key of a language model, so only its
+//! owner can read it, and no message prints that key.
 
 mod edit;
 pub mod size;
@@ -13,58 +13,67 @@ use std::{
     path::Path,
 };
 
-use serde::{Deserialize, Serialize};
+use serde::Deserialize;
 use spore_base::private_file::{FileError, make_private, write_private};
 use toml::{Table, Value};
 
-use self::edit::{assign, edit};
-
-/// Port for peers of the existing network, which dial it: the reference's own.
+/// TCP port for peers of the existing network. The reference uses the same one.
 pub const DEFAULT_PORT: u16 = 7470;
 /// Port of libp2p, TCP and QUIC.
 pub const DEFAULT_P2P_PORT: u16 = 7471;
 /// Port of the explorer and the API, as in the reference.
 pub const DEFAULT_WEB_PORT: u16 = 8470;
-/// Share of the machine that training may take, in percent.
+/// Share of the machine that training may use, in percent.
 pub const DEFAULT_RESOURCE: u8 = 100;
-/// The configuration could not be used.
+
+/// The file that [`create`] writes: every key in a comment, with its default.
+const TEMPLATE: &str = include_str!("config/template.toml");
+
+/// Keys of the reference's `config.toml` that have no meaning here. They are not reported as unknown: the two programs
+/// may share the file, and the user wrote nothing wrong. The reference's `task_id` is an alias of `task`.
+const REFERENCE_KEYS: [&str; 4] = ["auto_update", "update_interval_sec", "update_manifest_url", "data_dir"];
+
+/// Why the configuration cannot be used.
 #[derive(Debug, thiserror::Error)]
 pub enum ConfigError {
+    /// The file is not TOML, or a value has the wrong type.
     #[error("{path} line {line}: {message}")]
     Corrupt { path: String, line: usize, message: String },
-    #[error("{0}")]
+    /// A value is out of its range.
+    #[error("config.toml: {0}")]
     Value(String),
     #[error(transparent)]
     File(#[from] FileError),
 }
 
-/// Everything that `config.toml` can hold.
-#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+/// All settings of `config.toml`.
+#[derive(Clone, Debug, PartialEq, Deserialize)]
 #[serde(default)]
 pub struct Config {
-    /// Where peers of the existing network are listened for; unspecified: all addresses.
+    /// Address on which the bridge accepts peers of the existing network. The unspecified address means all addresses.
     #[serde(deserialize_with = "host")]
     pub host: IpAddr,
+    /// TCP port for peers of the existing network.
     pub port: u16,
-    /// Port of libp2p, where `listen` names no addresses.
+    /// Port of libp2p. Not used when `listen` names addresses.
     pub p2p_port: u16,
     pub web_port: u16,
-    /// Anything but a loopback address lets others read the explorer.
+    /// Address of the explorer. Any address but a loopback one lets others read the explorer.
     pub web_host: IpAddr,
-    /// Multiaddrs that libp2p listens on; none: all addresses of the machine, TCP and QUIC, at `p2p_port`.
+    /// Multiaddrs on which libp2p listens. Empty: all addresses of the machine, TCP and QUIC, at `p2p_port`.
     pub listen: Vec<String>,
-    /// Peers dialled at start, see [`spore_base::peer::Peer`].
+    /// Peers that the node dials when it starts, see [`spore_base::peer`].
     pub peer: Vec<String>,
-    /// The task followed; none, or empty as the reference writes it: the most active one.
+    /// The task that the node works on. None, or empty as the reference writes it: the most active task.
     #[serde(alias = "task_id", deserialize_with = "nonempty")]
     pub task: Option<String>,
-    /// Percent of the machine for training, 1..=100.
+    /// Percent of the machine that training may use, 1..=100.
     pub resource: u8,
     /// `auto`, `wgpu` or `flex`.
     pub device: String,
-    /// Share of compatible records that are re-run, 0.0..=1.0; none: the mode's own.
+    /// Share of other nodes' records that the node re-runs, 0.0..=1.0. None: the default of the mode.
     pub verify_rate: Option<f64>,
-    /// The bounds of the artifacts kept; none: all are.
+    /// Bounds of the artifact cache. None: the cache is unbounded.
     pub cache: Option<CacheConfig>,
     pub llm: Option<LlmConfig>,
 }
@@ -89,19 +98,19 @@ impl Default for Config {
     }
 }
 
-/// What the scripts and datasets kept may come to, as `spore gc` has it; looked at once an hour.
-#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+/// Bounds of the cache of scripts and datasets. Housekeeping applies them once an hour, by the rules of `spore gc`.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Deserialize)]
 #[serde(default)]
 pub struct CacheConfig {
-    /// What was not used for as many days is dropped.
+    /// Days after its last use until an artifact is dropped.
     pub max_age_days: Option<u64>,
-    /// Beyond, the least recently used are dropped; in bytes.
+    /// Bytes of all artifacts together. Beyond them, the least recently used artifacts are dropped.
     #[serde(deserialize_with = "size::or_none")]
     pub max_size: Option<u64>,
 }
 
 /// The language model that proposes experiments.
-#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+#[derive(Clone, Debug, PartialEq, Deserialize)]
 pub struct LlmConfig {
     /// Such as `groq` or `anthropic`.
     pub provider: String,
@@ -110,8 +119,8 @@ pub struct LlmConfig {
     pub base_url: Option<String>,
 }
 
-/// Text that no log and no message shows.
-#[derive(Clone, PartialEq, Eq, Serialize, Deserialize)]
+/// Text that no log line and no message shows.
+#[derive(Clone, PartialEq, Eq, Deserialize)]
 #[serde(transparent)]
 pub struct Secret(pub String);
 
@@ -121,58 +130,29 @@ impl fmt::Debug for Secret {
     }
 }
 
-const KEYS: [&str; 13] = [
-    "host",
-    "port",
-    "p2p_port",
-    "web_port",
-    "web_host",
-    "listen",
-    "peer",
-    "task",
-    "resource",
-    "device",
-    "verify_rate",
-    "cache",
-    "llm",
-];
-/// What else the reference writes. It asks for nothing that this program could do, so nobody is told.
-const REFERENCE_KEYS: [&str; 5] = ["task_id", "auto_update", "update_interval_sec", "update_manifest_url", "data_dir"];
-const CACHE_KEYS: [&str; 2] = ["max_age_days", "max_size"];
-const LLM_KEYS: [&str; 4] = ["provider", "api_key", "model", "base_url"];
-
-/// A configuration read, and the keys in it that mean nothing here.
+/// A configuration, and facts about the file that it comes from.
 #[derive(Debug)]
-pub struct Loaded {
+pub struct LoadedConfig {
     pub config: Config,
+    /// Keys of the file that have no meaning here, such as `llm.temperature`.
     pub unknown: Vec<String>,
-    /// Other users could read the file.
+    /// Other users of the machine can read the file.
     pub loose: bool,
 }
 
-/// Reads a configuration; the defaults when there is no file. Changes nothing.
+/// Reads a configuration. Returns the defaults when there is no file. Changes nothing.
 ///
 /// # Errors
 /// [`ConfigError::Corrupt`] with the line, [`ConfigError::Value`] for a value out of range.
-pub fn load(path: &Path) -> Result<Loaded, ConfigError> {
+pub fn load(path: &Path) -> Result<LoadedConfig, ConfigError> {
     use std::os::unix::fs::PermissionsExt;
     let text = read(path)?.unwrap_or_default();
-    let (table, config) = parse(path, &text)?;
-    let known = |key: &str| KEYS.contains(&key) || REFERENCE_KEYS.contains(&key);
-    let unknown = table.keys().filter(|key| !known(key)).cloned();
-    let unknown = unknown.chain(unknown_in(&table, "cache", &CACHE_KEYS)).chain(unknown_in(&table, "llm", &LLM_KEYS));
-    let unknown = unknown.collect();
-    let loose = std::fs::metadata(path).is_ok_and(|meta| meta.permissions().mode() & 0o077 != 0);
-    Ok(Loaded { config, unknown, loose })
+    let (config, unknown) = parse(path, &text)?;
+    let loose = fs::metadata(path).is_ok_and(|meta| meta.permissions().mode() & 0o077 != 0);
+    Ok(LoadedConfig { config, unknown, loose })
 }
 
-fn unknown_in<'a>(table: &'a Table, section: &'a str, known: &'a [&str]) -> impl Iterator<Item = String> + 'a {
-    let nested = table.get(section).and_then(Value::as_table);
-    let keys = nested.into_iter().flat_map(Table::keys).filter(|key| !known.contains(&key.as_str()));
-    keys.map(move |key| format!("{section}.{key}"))
-}
-
-/// Writes the defaults, each key told in a comment, unless there is a file.
+/// Writes the defaults, each key explained in a comment. Leaves an existing file as it is. Returns whether it wrote.
 ///
 /// # Errors
 /// When the file cannot be written.
@@ -185,30 +165,28 @@ pub fn create(path: &Path) -> Result<bool, ConfigError> {
     Ok(true)
 }
 
-/// Sets keys (in a table, or at the top with an empty `table`; `None` removes) and leaves the rest
-/// of the file as it is.
+/// Sets keys, or removes those whose value is `None`. With an empty `table` the keys are at the top of the file.
+/// The rest of the file stays as it is.
 ///
 /// # Errors
-/// As [`load`]; a file that is corrupt is left alone.
+/// As [`load`]. A file that cannot be parsed stays as it is.
 pub fn set(path: &Path, table: &str, values: &[(&str, Option<Value>)]) -> Result<(), ConfigError> {
-    let mut text = match read(path)? {
-        Some(text) => text,
-        None => TEMPLATE.to_owned(),
-    };
-    // The reference's name for the task must not stand beside ours.
-    let alias = (table.is_empty() && values.iter().any(|(key, _)| *key == "task")).then_some(("task_id", None));
-    for (key, value) in alias.iter().chain(values) {
-        let mut wanted = parse_table(path, &text)?;
-        assign(&mut wanted, table, key, value.clone());
-        let edited = edit(&text, table, key, value.as_ref());
-        // The edit knows only the usual layout. Where it does not come out as meant, the file is
-        // written anew: right before pretty.
-        text = if edited.parse::<Table>().is_ok_and(|got| got == wanted) {
-            edited
-        } else {
-            toml::to_string(&wanted).map_err(|e| ConfigError::Value(e.to_string()))?
-        };
+    let text = read(path)?.unwrap_or_else(|| TEMPLATE.to_owned());
+    let mut document = edit::document(&text).map_err(|e| corrupt(path, &text, e.span(), e.message()))?;
+    // The reference's name of the key must not stand beside ours.
+    if table.is_empty() && values.iter().any(|(key, _)| *key == "task") {
+        edit::remove(&mut document, table, "task_id");
     }
+    for (key, value) in values {
+        match value {
+            Some(value) => {
+                let value = edit::value(value).map_err(|e| ConfigError::Value(format!("{key}: {e}")))?;
+                edit::put(&mut document, table, key, value);
+            }
+            None => edit::remove(&mut document, table, key),
+        }
+    }
+    let text = document.to_string();
     parse(path, &text)?;
     Ok(write_private(path, text.as_bytes())?)
 }
@@ -226,7 +204,7 @@ impl Config {
             return refuse("verify_rate must be 0.0 to 1.0".into());
         }
         if self.cache.as_ref().is_some_and(|cache| cache.max_age_days == Some(0) || cache.max_size == Some(0)) {
-            return refuse("cache: 0 is no bound; leave max_age_days or max_size out to keep all".into());
+            return refuse("cache: 0 is not a bound; without max_age_days or max_size nothing is dropped".into());
         }
         Ok(())
     }
@@ -236,7 +214,7 @@ fn nonempty<'de, D: serde::Deserializer<'de>>(value: D) -> Result<Option<String>
     Ok(Option::<String>::deserialize(value)?.filter(|text| !text.is_empty()))
 }
 
-/// As the reference reads it: an empty host means all addresses, and `localhost` is no name to look up.
+/// Reads a host as the reference does: empty means all addresses, and `localhost` is not looked up in DNS.
 fn host<'de, D: serde::Deserializer<'de>>(value: D) -> Result<IpAddr, D::Error> {
     match String::deserialize(value)?.as_str() {
         "" => Ok(Ipv4Addr::UNSPECIFIED.into()),
@@ -245,7 +223,7 @@ fn host<'de, D: serde::Deserializer<'de>>(value: D) -> Result<IpAddr, D::Error> 
     }
 }
 
-/// The file's text; none when there is no file.
+/// Reads the file. None when there is no file.
 fn read(path: &Path) -> Result<Option<String>, ConfigError> {
     let bytes = match fs::read(path) {
         Ok(bytes) => bytes,
@@ -259,218 +237,47 @@ fn read(path: &Path) -> Result<Option<String>, ConfigError> {
     })
 }
 
-fn parse(path: &Path, text: &str) -> Result<(Table, Config), ConfigError> {
-    let table = parse_table(path, text)?;
+/// The settings of a file, and the keys that nothing reads.
+fn parse(path: &Path, text: &str) -> Result<(Config, Vec<String>), ConfigError> {
+    let refused = |e: toml::de::Error| corrupt(path, text, e.span(), e.message());
+    let table: Table = text.parse().map_err(refused)?;
     if table.contains_key("task") && table.contains_key("task_id") {
-        return Err(ConfigError::Value("config.toml: task and task_id are one setting: leave one of them out".into()));
+        return Err(ConfigError::Value("task and task_id are the same setting; only one of them may be there".into()));
     }
-    let config: Config = toml::from_str(text).map_err(|e| corrupt(path, text, &e))?;
+    let mut unknown = Vec::new();
+    let mut note = |path: serde_ignored::Path<'_>| {
+        let key = dotted(&path);
+        if !REFERENCE_KEYS.contains(&key.as_str()) {
+            unknown.push(key);
+        }
+    };
+    let deserializer = toml::Deserializer::parse(text).map_err(refused)?;
+    let config: Config = serde_ignored::deserialize(deserializer, &mut note).map_err(refused)?;
     config.check()?;
-    Ok((table, config))
+    Ok((config, unknown))
 }
 
-fn parse_table(path: &Path, text: &str) -> Result<Table, ConfigError> {
-    text.parse::<Table>().map_err(|e| corrupt(path, text, &e))
+/// A key as a user writes it. `serde_ignored` would put a question mark for each `Option` on the way to it.
+fn dotted(path: &serde_ignored::Path<'_>) -> String {
+    use serde_ignored::Path;
+    let below = |parent: &Path<'_>, last: &str| match dotted(parent).as_str() {
+        "" => last.to_owned(),
+        parent => format!("{parent}.{last}"),
+    };
+    match path {
+        Path::Root => String::new(),
+        Path::Map { parent, key } => below(parent, key),
+        Path::Seq { parent, index } => below(parent, &index.to_string()),
+        Path::Some { parent } | Path::NewtypeStruct { parent } | Path::NewtypeVariant { parent } => dotted(parent),
+    }
 }
 
-fn corrupt(path: &Path, text: &str, error: &toml::de::Error) -> ConfigError {
-    let before = error.span().and_then(|span| text.get(..span.start)).unwrap_or_default();
+/// An error at a place in the file. The parser's own text would quote the line, which may hold an API key.
+fn corrupt(path: &Path, text: &str, span: Option<std::ops::Range<usize>>, message: &str) -> ConfigError {
+    let before = span.and_then(|span| text.get(..span.start)).unwrap_or_default();
     let line = before.matches('\n').count() + 1;
-    // Only the message: the error's own text would quote the line, which may hold a key.
-    ConfigError::Corrupt { path: path.display().to_string(), line, message: error.message().to_owned() }
+    ConfigError::Corrupt { path: path.display().to_string(), line, message: message.to_owned() }
 }
-
-const TEMPLATE: &str = r#"# Spore's configuration. Flags of `spore run` go before it.
-
-# Ports: for peers of the existing network (TCP), of libp2p (TCP and QUIC), of the explorer and its API.
-# port = 7470
-# p2p_port = 7471
-# web_port = 8470
-# Where peers of the existing network are listened for; 0.0.0.0 means all addresses.
-# host = "0.0.0.0"
-# Anything but a loopback address lets others read the explorer.
-# web_host = "127.0.0.1"
-
-# Where libp2p listens, if not on all addresses at its port.
-# listen = ["/ip4/0.0.0.0/tcp/7471", "/ip4/0.0.0.0/udp/7471/quic-v1"]
-
-# The peers dialled at start: host:port of the existing network, multiaddrs of libp2p.
-# peer = ["peer.example.org:7470", "/dns/relay.example.org/tcp/7471"]
-
-# The task followed; without it the most active one (`spore task use ID`).
-# task = "..."
-
-# Percent of the machine for training, and the device: auto, wgpu or flex.
-# resource = 100
-# device = "auto"
-
-# Share of others' records that are re-run, 0.0 to 1.0; without it a researcher re-runs some and a
-# verifier all.
-# verify_rate = 0.25
-
-# What the scripts and datasets kept may come to, looked at once an hour (`spore gc` says what goes).
-# [cache]
-# max_age_days = 90
-# max_size = "20 GiB"
-
-# The language model that proposes experiments (`spore set PROVIDER KEY`).
-# [llm]
-# provider = "groq"
-# api_key = "..."
-"#;
 
 #[cfg(test)]
-mod tests {
-    use super::*;
-
-    fn file(text: &str) -> (tempfile::TempDir, std::path::PathBuf) {
-        let dir = tempfile::tempdir().unwrap();
-        let path = dir.path().join("config.toml");
-        fs::write(&path, text).unwrap();
-        (dir, path)
-    }
-
-    #[test]
-    fn no_file_means_the_defaults() {
-        let dir = tempfile::tempdir().unwrap();
-        let path = dir.path().join("config.toml");
-        assert_eq!(load(&path).unwrap().config, Config::default());
-        assert!(!path.exists());
-        assert!(create(&path).unwrap());
-        let loaded = load(&path).unwrap();
-        assert_eq!((loaded.config, loaded.unknown, loaded.loose), (Config::default(), vec![], false));
-        assert!(!create(&path).unwrap());
-    }
-
-    #[test]
-    fn every_key_is_known() {
-        let llm = LlmConfig {
-            provider: "x".into(),
-            api_key: Secret("k".into()),
-            model: Some("m".into()),
-            base_url: Some("u".into()),
-        };
-        let cache = CacheConfig { max_age_days: Some(1), max_size: Some(2) };
-        let all = Config {
-            task: Some("t".into()),
-            verify_rate: Some(1.0),
-            cache: Some(cache),
-            llm: Some(llm),
-            ..Config::default()
-        };
-        let table = Table::try_from(all).unwrap();
-        assert_eq!(
-            table.keys().map(String::as_str).collect::<std::collections::BTreeSet<_>>(),
-            KEYS.into_iter().collect()
-        );
-        for (section, known) in [("cache", &CACHE_KEYS[..]), ("llm", &LLM_KEYS)] {
-            let nested = table[section].as_table().unwrap();
-            assert_eq!(
-                nested.keys().map(String::as_str).collect::<std::collections::BTreeSet<_>>(),
-                known.iter().copied().collect()
-            );
-        }
-    }
-
-    #[test]
-    fn a_corrupt_file_is_named_with_its_line_and_without_its_secrets() {
-        let (_dir, path) = file("port = 1\n[llm]\napi_key = \"sesame\" x\n");
-        let error = load(&path).unwrap_err().to_string();
-        assert!(error.contains("config.toml line 3") && !error.contains("sesame"), "{error}");
-        assert!(set(&path, "", &[("port", Some(Value::Integer(2)))]).is_err());
-        assert!(fs::read_to_string(&path).unwrap().contains("sesame"), "a corrupt file is left alone");
-        let (_dir, path) = file("web_port = 8470\nresource = 0\n");
-        assert!(load(&path).unwrap_err().to_string().contains("resource"));
-        let (_dir, path) = file("\n\nport = \"x\"\n");
-        assert!(load(&path).unwrap_err().to_string().contains("line 3"));
-    }
-
-    #[test]
-    fn a_change_leaves_comments_and_unknown_keys() {
-        let (_dir, path) = file("# mine\nport = 1 # old\nfuture = true\n\n[llm]\nprovider = \"a\"\napi_key = \"k\"\n");
-        set(&path, "", &[("task", Some(Value::String("abc".into()))), ("port", Some(Value::Integer(2)))]).unwrap();
-        set(&path, "llm", &[("model", Some(Value::String("m".into())))]).unwrap();
-        let text = fs::read_to_string(&path).unwrap();
-        assert_eq!(
-            text,
-            "# mine\nport = 2\nfuture = true\ntask = \"abc\"\n\n[llm]\nprovider = \"a\"\napi_key = \"k\"\nmodel = \"m\"\n"
-        );
-        let loaded = load(&path).unwrap();
-        assert_eq!((loaded.config.port, loaded.unknown), (2, vec!["future".to_owned()]));
-        set(&path, "", &[("task", None)]).unwrap();
-        assert_eq!(load(&path).unwrap().config.task, None);
-    }
-
-    #[test]
-    fn a_table_is_taken_away_without_the_comments_around_it() {
-        let (_dir, path) =
-            file("# a\nport = 1\n\n# b\n[llm]\nprovider = \"a\"\napi_key = \"k\"\n\n# c\n[future]\nx = 1\n");
-        set(&path, "", &[("llm", None)]).unwrap();
-        assert_eq!(fs::read_to_string(&path).unwrap(), "# a\nport = 1\n\n# b\n\n# c\n[future]\nx = 1\n");
-        let (_dir, path) = file(TEMPLATE);
-        let text = |text: &str| Some(Value::String(text.into()));
-        set(&path, "llm", &[("provider", text("a")), ("api_key", text("k"))]).unwrap();
-        set(&path, "", &[("llm", None)]).unwrap();
-        assert_eq!(fs::read_to_string(&path).unwrap(), TEMPLATE);
-    }
-
-    #[test]
-    fn a_file_that_is_no_text_is_named_with_its_line() {
-        let (_dir, path) = file("");
-        fs::write(&path, b"port = 1\ntask = \"\xff\"\n").unwrap();
-        let error = load(&path).unwrap_err().to_string();
-        assert!(error.contains("config.toml line 2") && error.contains("UTF-8"), "{error}");
-    }
-
-    #[test]
-    fn an_unusual_layout_is_changed_all_the_same() {
-        let (_dir, path) = file("peer = [\n  \"a\",\n  \"b\",\n]\nllm = { provider = \"a\", api_key = \"k\" }\n");
-        let peers = Value::Array(vec![Value::String("c".into())]);
-        set(&path, "", &[("peer", Some(peers))]).unwrap();
-        set(&path, "llm", &[("provider", Some(Value::String("b".into())))]).unwrap();
-        let config = load(&path).unwrap().config;
-        assert_eq!((config.peer, config.llm.unwrap().provider), (vec!["c".to_owned()], "b".to_owned()));
-    }
-
-    #[test]
-    fn a_configuration_of_the_reference_means_the_same_here() {
-        let (_dir, path) = file(
-            "host = \"127.0.0.1\"\nport = 7000\npeer = ['192.0.2.1:7470']\ntask_id = \"abc\"\nauto_update = true\nupdate_interval_sec = 21600\nupdate_manifest_url = \"u\"\ndata_dir = \"d\"\n",
-        );
-        let loaded = load(&path).unwrap();
-        assert!(loaded.unknown.is_empty(), "{:?}", loaded.unknown);
-        let config = loaded.config;
-        assert_eq!((config.host, config.port), (IpAddr::from([127, 0, 0, 1]), 7000));
-        assert_eq!((config.peer, config.task.as_deref()), (vec!["192.0.2.1:7470".to_owned()], Some("abc")));
-        set(&path, "", &[("task", Some(Value::String("def".into())))]).unwrap();
-        assert_eq!(load(&path).unwrap().config.task.as_deref(), Some("def"));
-        set(&path, "", &[("task", None)]).unwrap();
-        assert_eq!(load(&path).unwrap().config.task, None);
-        let (_dir, path) = file("task_id = \"\"\nhost = \"localhost\"\n");
-        let config = load(&path).unwrap().config;
-        assert_eq!((config.task, config.host), (None, Ipv4Addr::LOCALHOST.into()));
-        let (_dir, path) = file("task_id = \"a\"\ntask = \"b\"\nhost = \"\"\n");
-        assert!(load(&path).unwrap_err().to_string().contains("task and task_id are one setting"));
-        set(&path, "", &[("task", Some(Value::String("b".into())))]).unwrap();
-        assert_eq!(load(&path).unwrap().config.host, Ipv4Addr::UNSPECIFIED);
-    }
-
-    #[test]
-    fn the_cache_is_bounded_in_days_and_bytes() {
-        let (_dir, path) = file("[cache]\nmax_age_days = 90\nmax_size = \"20 GiB\"\nmin_size = 1\n");
-        let loaded = load(&path).unwrap();
-        let bounds = CacheConfig { max_age_days: Some(90), max_size: Some(20 << 30) };
-        assert_eq!((loaded.config.cache, loaded.unknown), (Some(bounds), vec!["cache.min_size".to_owned()]));
-        let (_dir, path) = file("[cache]\nmax_size = 4096\n");
-        assert_eq!(load(&path).unwrap().config.cache.unwrap().max_size, Some(4096));
-        for wrong in ["max_size = \"much\"", "max_size = -1", "max_size = 0", "max_age_days = 0"] {
-            let (_dir, path) = file(&format!("[cache]\n{wrong}\n"));
-            assert!(load(&path).is_err(), "{wrong}");
-        }
-    }
-
-    #[test]
-    fn secrets_are_not_shown() {
-        assert_eq!(format!("{:?}", Secret("sesame".into())), "(secret)");
-    }
-}
+mod tests;

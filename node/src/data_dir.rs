@@ -1,7 +1,6 @@
-//! The data directory: where everything of one node lies, and how its small files are written.
+//! The data directory: the paths of a node's files, and the contents of the small ones.
 //!
-//! Paths are named here and nowhere else. Small files are written by `spore_base::private_file`. Reading never creates
-//! anything.
+//! No other module names these paths. `spore_base::private_file` writes the files. Reading never creates anything.
 
 use std::{
     fs,
@@ -14,14 +13,14 @@ use spore_base::{
     random,
 };
 
-/// Bytes of randomness in the API token, as hex twice as many digits.
+/// Random bytes of the API token. The hex text has twice as many digits.
 const TOKEN_BYTES: usize = 32;
 
-/// A running node, as it tells of itself in `node.json`.
+/// The contents of `node.json`, which a running node writes for commands on this machine.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct RunningNode {
     pub pid: u32,
-    /// Where its API answers on this machine, such as `127.0.0.1:8470`.
+    /// Address of the API on this machine, such as `127.0.0.1:8470`.
     pub address: String,
     /// The address serves the explorer too.
     pub explorer: bool,
@@ -29,9 +28,9 @@ pub struct RunningNode {
     pub started: u64,
 }
 
-/// A dataset that was added by hand: a name for an artifact.
+/// A dataset that a user added: a name for an artifact.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
-pub struct Dataset {
+pub struct NamedDataset {
     pub name: String,
     /// Lower-case hex.
     pub cid: String,
@@ -39,7 +38,7 @@ pub struct Dataset {
     pub size: u64,
 }
 
-/// A data directory, whether or not it exists yet.
+/// A data directory, which need not exist yet.
 #[derive(Clone, Debug)]
 pub struct DataDir {
     root: PathBuf,
@@ -62,7 +61,7 @@ impl DataDir {
         self.root.join("identity")
     }
 
-    /// Peers of the existing network that were once connected, one a line.
+    /// The file of peers of the existing network that were once connected, one a line.
     pub fn known_peers(&self) -> PathBuf {
         self.root.join("known_peer")
     }
@@ -79,12 +78,12 @@ impl DataDir {
         self.root.join("datasets.json")
     }
 
-    /// Where experiments run; emptied by whoever runs them.
+    /// The directory in which experiments run. The engine empties it.
     pub fn work(&self) -> PathBuf {
         self.root.join("work")
     }
 
-    /// Makes the directory, for its owner alone.
+    /// Makes the directory. Only its owner can read it.
     ///
     /// # Errors
     /// When it cannot be made.
@@ -92,10 +91,10 @@ impl DataDir {
         create_private_dir(&self.root)
     }
 
-    /// The token that writing requests to the API must bear; made when there is none.
+    /// The token that requests which change the node must send. Makes one if there is none.
     ///
     /// # Errors
-    /// When it cannot be read or made.
+    /// When the token cannot be read or written.
     pub fn token_or_new(&self) -> Result<String, FileError> {
         if let Some(token) = self.read_token()? {
             return Ok(token);
@@ -114,7 +113,7 @@ impl DataDir {
         Ok(read_text(&self.token())?.map(|text| text.trim().to_owned()).filter(|token| !token.is_empty()))
     }
 
-    /// Tells other commands of this node until [`DataDir::forget_node`].
+    /// Announces this node to other commands, until [`DataDir::forget_node`].
     ///
     /// # Errors
     /// When the file cannot be written.
@@ -131,8 +130,8 @@ impl DataDir {
         }
     }
 
-    /// The node that runs on this directory. What a killed node left behind does not count: its
-    /// process is gone. (Should another program have its number by now, it does not answer as a node.)
+    /// The node that runs on this directory. The file of a killed node does not count, because its process is gone. If
+    /// another program has the process id by now, it does not answer as a node.
     pub fn running_node(&self) -> Option<RunningNode> {
         let text = fs::read_to_string(self.node()).ok()?;
         let node: RunningNode = serde_json::from_str(&text).ok()?;
@@ -143,21 +142,21 @@ impl DataDir {
         }
     }
 
-    /// Datasets added by hand, oldest first.
+    /// The datasets that the user added, oldest first.
     ///
     /// # Errors
     /// When the list cannot be read.
-    pub fn datasets(&self) -> Result<Vec<Dataset>, FileError> {
+    pub fn datasets(&self) -> Result<Vec<NamedDataset>, FileError> {
         let path = self.datasets_file();
         let Some(text) = read_text(&path)? else { return Ok(Vec::new()) };
         serde_json::from_str(&text).map_err(|e| FileError::Corrupt { path, reason: e.to_string() })
     }
 
-    /// Adds a name to the list, or gives an old name its new artifact.
+    /// Adds a dataset to the list. A dataset of the same name is replaced.
     ///
     /// # Errors
     /// When the list cannot be read or written.
-    pub fn add_dataset(&self, dataset: Dataset) -> Result<(), FileError> {
+    pub fn add_dataset(&self, dataset: NamedDataset) -> Result<(), FileError> {
         let mut datasets = self.datasets()?;
         datasets.retain(|known| known.name != dataset.name);
         datasets.push(dataset);
@@ -179,7 +178,7 @@ mod tests {
     }
 
     #[test]
-    fn a_dead_node_is_not_running() {
+    fn dead_node_is_not_running() {
         let dir = tempfile::tempdir().unwrap();
         let data = DataDir::new(dir.path());
         assert_eq!(data.running_node(), None);
@@ -197,7 +196,7 @@ mod tests {
     }
 
     #[test]
-    fn the_token_is_made_once() {
+    fn token_is_made_once() {
         let dir = tempfile::tempdir().unwrap();
         let data = DataDir::new(dir.path());
         assert_eq!(data.read_token().unwrap(), None);
@@ -208,11 +207,11 @@ mod tests {
     }
 
     #[test]
-    fn a_dataset_name_moves_to_its_newest_artifact() {
+    fn dataset_name_moves_to_its_newest_artifact() {
         let dir = tempfile::tempdir().unwrap();
         let data = DataDir::new(dir.path());
         for cid in ["aa", "bb"] {
-            data.add_dataset(Dataset { name: "books".into(), cid: cid.into(), size: 1 }).unwrap();
+            data.add_dataset(NamedDataset { name: "books".into(), cid: cid.into(), size: 1 }).unwrap();
         }
         let cids: Vec<_> = data.datasets().unwrap().into_iter().map(|d| d.cid).collect();
         assert_eq!(cids, ["bb"]);

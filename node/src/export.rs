@@ -1,5 +1,5 @@
-//! Writing a store out: each signed object as a line ([`crate::import::lines`]), kind after kind, in
-//! (timestamp, id) order. Memory stays at a page of ids and one object, however large the store.
+//! Writes the objects of a store as lines ([`crate::import::lines`]), one kind after another, in the order of timestamp
+//! and id. One page of ids and one object are in memory at a time.
 
 use std::io::{self, Write};
 
@@ -9,24 +9,24 @@ use spore_storage::{Position, Store, StoreError, SyncScope};
 
 use crate::import::lines;
 
-/// Ids looked up at once; the objects are then read one by one.
+/// Ids that are looked up at once. The objects are then read one by one.
 const PAGE: usize = 256;
 
-/// Manifests before records and records before what is said of them, as an import likes them best.
+/// Manifests come before records, and records before events about them, so that an import has few pending records.
 const ORDER: [Kind; 4] = [Kind::Task, Kind::Experiment, Kind::Control, Kind::Profile];
 
-/// How many objects were written.
+/// Numbers of exported objects.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize)]
-pub struct Written {
+pub struct ExportCounts {
     pub tasks: u64,
     pub records: u64,
     pub controls: u64,
     pub profiles: u64,
-    /// Records that wait for their parents, of whatever task, and were left out.
+    /// Pending records of all tasks, which are not exported.
     pub pending: u64,
 }
 
-impl Written {
+impl ExportCounts {
     pub const fn total(&self) -> u64 {
         self.tasks + self.records + self.controls + self.profiles
     }
@@ -41,7 +41,7 @@ impl Written {
     }
 }
 
-/// An export could not go on.
+/// Why an export ended early.
 #[derive(Debug, thiserror::Error)]
 pub enum ExportError {
     #[error(transparent)]
@@ -52,23 +52,22 @@ pub enum ExportError {
     Write(#[from] io::Error),
 }
 
-/// Writes everything, or of one task its manifest, its records and the events about them. `told`
-/// hears after each page how far it is.
+/// Writes all objects, or the manifest, the records and the events of one task. Calls `progress` after each page.
 ///
 /// # Errors
-/// When the store cannot be read or `out` takes no more.
+/// When the store cannot be read or `out` cannot be written.
 pub fn write(
     store: &Store,
     task: Option<TaskId>,
     out: &mut dyn Write,
-    told: &mut dyn FnMut(&Written),
-) -> Result<Written, ExportError> {
-    let mut written = Written { pending: store.pending_count()?, ..Written::default() };
+    progress: &mut dyn FnMut(&ExportCounts),
+) -> Result<ExportCounts, ExportError> {
+    let mut written = ExportCounts { pending: store.pending_count()?, ..ExportCounts::default() };
     for kind in ORDER {
         if let Some(task) = task {
             for page in of_task(store, kind, task)?.chunks(PAGE) {
                 *written.of(kind) += write_page(store, kind, page, out)?;
-                told(&written);
+                progress(&written);
             }
             continue;
         }
@@ -76,7 +75,7 @@ pub fn write(
         while let Some(last) = page.last() {
             let from = Some(*last);
             *written.of(kind) += write_page(store, kind, &page, out)?;
-            told(&written);
+            progress(&written);
             page = store.page(kind, from, PAGE)?;
         }
     }
@@ -96,8 +95,8 @@ fn of_task(store: &Store, kind: Kind, task: TaskId) -> Result<Vec<Position>, Sto
     }
 }
 
-/// Gives the number of objects written: one may be gone since the page was made, such as a profile
-/// that was replaced.
+/// Returns the number of objects written. An object may be gone since the page was read, such as a profile that was
+/// replaced.
 fn write_page(store: &Store, kind: Kind, page: &[Position], out: &mut dyn Write) -> Result<u64, ExportError> {
     let mut written = 0;
     let mut line = Vec::new();
@@ -111,7 +110,7 @@ fn write_page(store: &Store, kind: Kind, page: &[Position], out: &mut dyn Write)
     Ok(written)
 }
 
-/// Appends an object's line; false where it is not here.
+/// Appends the line of an object. Returns false when the store does not have the object.
 fn append(store: &Store, kind: Kind, id: &ObjectId, line: &mut Vec<u8>) -> Result<bool, ExportError> {
     let appended = if kind == Kind::Experiment {
         let Some((summary, text)) = store.record_text(&(*id).into())? else { return Ok(false) };

@@ -1,8 +1,8 @@
-//! The built-in default task: its manifest, base script, evaluator and root, as every copy of this
-//! program carries them, so that nodes that start alone share one task when they meet.
+//! The built-in task: manifest, base script, evaluator and root record. Every copy of this program has the same ones, so
+//! that nodes which start alone share a task when they meet.
 //!
-//! `examples/make_genesis.rs` made the files, with a key that it forgot: nobody can sign as this
-//! task's creator again. Never here: a way around `ingest`; the objects are verified as any others.
+//! `examples/make_genesis.rs` made the files and discarded the key, so nobody can sign as the creator of this task again.
+//! Never here: a way around the ingest service, which verifies these objects like any others.
 
 use spore_ingest::{Disposition, IngestClosed, IngestHandle, Origin};
 use spore_protocol::{Cid, Kind, Record, Reject, Signed, SignedObject, TaskId, TaskManifest};
@@ -29,7 +29,7 @@ pub enum GenesisError {
 /// The built-in task's manifest.
 ///
 /// # Errors
-/// Never in a released program: a test reads it.
+/// Never in a released program, because a test reads the file.
 pub fn manifest() -> Result<Signed<TaskManifest>, Reject> {
     Signed::from_json(MANIFEST.trim().as_bytes())
 }
@@ -42,7 +42,7 @@ pub fn root() -> Result<Signed<Record>, Reject> {
     Signed::from_json(ROOT.trim().as_bytes())
 }
 
-/// Puts the built-in task into the store, through `ingest`. Does nothing where it is already.
+/// Puts the built-in task into the store, through the ingest service. Does nothing if the task is there already.
 ///
 /// # Errors
 /// [`GenesisError`].
@@ -74,7 +74,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn the_built_in_task_is_whole() {
+    fn built_in_task_is_complete() {
         let manifest = manifest().unwrap().verify().unwrap();
         let root = root().unwrap().verify().unwrap();
         assert_eq!(root.task_id, Some(manifest.id().into()));
@@ -92,7 +92,7 @@ mod tests {
 
     #[cfg(feature = "trainer")]
     #[test]
-    fn the_trainer_runs_the_built_in_task() {
+    fn trainer_accepts_the_built_in_task() {
         use spore_trainer::{corpus, evaluate::EvalSpec, lang};
         let manifest = manifest().unwrap();
         assert_eq!(manifest.dataset_cid, corpus::BUILTIN_CID.to_string());

@@ -1,6 +1,6 @@
-//! What the store wants done now and then: it has no clock.
+//! Periodic work on the store, which has no clock: notes the uses of artifacts and bounds the cache.
 //!
-//! Never here: what a person asks for, which is `api`'s.
+//! Never here: jobs that a user asks for, which are in `spore-api`.
 
 use std::{ops::ControlFlow, time::Duration};
 
@@ -13,22 +13,22 @@ use tokio::time::timeout;
 
 use crate::config::CacheConfig;
 
-/// How often the uses of artifacts are written down. What a crash forgets of them is at most that old,
-/// and the cache that goes by them is bounded in days.
-const NOTE_USES: Duration = Duration::from_secs(3600);
+/// Interval at which the uses of artifacts are saved. A crash loses at most this much, and the bounds of the cache are in
+/// days.
+const INTERVAL: Duration = Duration::from_secs(3600);
 
-/// When the cache is looked at first: some minutes after the start, so that a node that never runs for an
-/// hour is bounded too, and one that just started is not slowed down.
-const FIRST_LOOK: Duration = Duration::from_secs(300);
+/// Time from the start to the first check. It is short, so that the cache of a node that never runs for an hour is bounded
+/// too, and long enough not to slow the start down.
+const FIRST: Duration = Duration::from_secs(300);
 
 const DAY: u64 = 86_400;
 
-/// What the artifacts kept may come to; none: no bound.
+/// Bounds of the artifact cache. None means no bound.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct CacheBounds {
-    /// In seconds since an artifact was used last.
+    /// Seconds since the last use of an artifact.
     pub max_age: Option<u64>,
-    /// Of all together.
+    /// Bytes of all artifacts together.
     pub max_bytes: Option<u64>,
 }
 
@@ -48,12 +48,12 @@ impl From<Option<&CacheConfig>> for CacheBounds {
     }
 }
 
-/// Keeps at it until the node shuts down, and notes the uses once more then.
+/// Runs until the node shuts down, and saves the uses a last time then.
 pub async fn run(store: Store, bounds: CacheBounds, clock: Clock, mut shutdown: Shutdown) {
-    let mut wait = FIRST_LOOK;
+    let mut wait = FIRST;
     loop {
         let last = timeout(wait, stopped(&mut shutdown)).await.is_ok();
-        wait = NOTE_USES;
+        wait = INTERVAL;
         note_uses(store.clone(), clock()).await;
         if last {
             return;
@@ -62,7 +62,7 @@ pub async fn run(store: Store, bounds: CacheBounds, clock: Clock, mut shutdown: 
     }
 }
 
-/// Drops the artifacts that there is no room for.
+/// Drops artifacts until the cache is within its bounds.
 async fn keep_within(store: &Store, bounds: CacheBounds, now: u64, shutdown: &Shutdown) {
     if bounds.is_none() {
         return;
@@ -78,10 +78,10 @@ async fn keep_within(store: &Store, bounds: CacheBounds, now: u64, shutdown: &Sh
             artifacts = report.dropped_count,
             bytes = report.dropped_bytes,
             kept_bytes = report.kept_bytes,
-            "the cache of artifacts is within its bounds again"
+            "dropped artifacts to keep the cache within its bounds"
         ),
         Ok(Ok(_) | Err(StoreError::Cancelled)) | Err(_) => {}
-        Ok(Err(error)) => tracing::warn!(%error, "cannot bound the cache of artifacts"),
+        Ok(Err(error)) => tracing::warn!(%error, "cannot drop artifacts from the cache"),
     }
 }
 
@@ -89,8 +89,8 @@ async fn note_uses(store: Store, now: u64) {
     let noted = tokio::task::spawn_blocking(move || store.note_artifact_uses(now)).await;
     let noted: Result<(), StoreError> = noted.unwrap_or(Ok(()));
     if let Err(error) = noted {
-        // Only that some artifacts look older than they are.
-        tracing::warn!(%error, "cannot write down which artifacts were used");
+        // The only effect is that some artifacts look older than they are.
+        tracing::warn!(%error, "cannot save the uses of artifacts");
     }
 }
 
@@ -106,7 +106,7 @@ mod tests {
     const NOW: u64 = 2_000_000_000;
 
     #[tokio::test]
-    async fn uses_are_written_down_at_the_end() {
+    async fn uses_are_saved_at_shutdown() {
         let folder = tempfile::tempdir().unwrap();
         let store = Store::open(folder.path()).unwrap();
         let [used, unused] = [b"used", b"idle"].map(|bytes| store.put_artifact(bytes).unwrap());
@@ -123,7 +123,7 @@ mod tests {
     }
 
     #[tokio::test]
-    async fn the_cache_is_kept_within_its_bounds() {
+    async fn cache_is_kept_within_its_bounds() {
         let folder = tempfile::tempdir().unwrap();
         let store = Store::open(folder.path()).unwrap();
         let cid = store.put_artifact(b"old").unwrap();

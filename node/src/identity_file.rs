@@ -1,9 +1,9 @@
-//! Where a node's signing key is kept: `identity/private_key`, the 32-byte seed in hex, and beside
-//! it `identity/node_id`, as the Python implementation keeps them, so that a key can move.
+//! The files of a node's signing key: `identity/private_key`, the 32-byte seed in hex, and `identity/node_id`.
 //!
-//! The key never leaves this module but as an [`Identity`]; no message or log may hold it.
+//! The Python implementation uses the same files, so a key can move between the two programs. The key leaves this
+//! module only as an [`Identity`]. No message and no log line may contain it.
 
-use std::path::Path;
+use std::path::{Path, PathBuf};
 
 use spore_base::{
     private_file::{FileError, create_private_dir, make_private, read_text, write_private, write_private_once},
@@ -14,37 +14,45 @@ use spore_protocol::{Identity, NodeId};
 const KEY: &str = "private_key";
 const NODE_ID: &str = "node_id";
 
-/// Reads the identity in `dir`; none when there is no key. Changes nothing.
+/// Why the node's key cannot be used.
+#[derive(Debug, thiserror::Error)]
+pub enum KeyError {
+    #[error(transparent)]
+    File(#[from] FileError),
+    /// The message does not quote the file, which may hold most of a key.
+    #[error("{}: not 64 hex digits", .0.display())]
+    Malformed(PathBuf),
+    #[error("{}: there is no key", .0.display())]
+    Missing(PathBuf),
+}
+
+/// Reads the identity in `dir`. None when there is no key. Changes nothing.
 ///
 /// # Errors
-/// A key that cannot be read or is no hex text of 32 bytes.
-pub fn load(dir: &Path) -> Result<Option<Identity>, FileError> {
+/// When the key cannot be read or is not a hex text of 32 bytes.
+pub fn load(dir: &Path) -> Result<Option<Identity>, KeyError> {
     let path = dir.join(KEY);
     let Some(text) = read_text(&path)? else { return Ok(None) };
     let mut seed = [0; 32];
-    hex::decode_to_slice(text.trim(), &mut seed).map_err(|_| FileError::Corrupt {
-        path,
-        reason: "not 64 hex digits; restore the key from a copy, or move the file away to start with a new identity"
-            .into(),
-    })?;
+    hex::decode_to_slice(text.trim(), &mut seed).map_err(|_| KeyError::Malformed(path))?;
     Ok(Some(Identity::from_seed(&seed)))
 }
 
-/// What [`load_or_create`] found.
+/// The node's identity, and facts about its key file.
 #[derive(Debug)]
-pub struct Found {
+pub struct LoadedIdentity {
     pub identity: Identity,
-    /// The key was made just now.
+    /// [`load_or_create`] made the key.
     pub created: bool,
     /// Other users could read the key until now.
     pub was_loose: bool,
 }
 
-/// Reads the identity in `dir`, or makes one. Two processes that start together end with one key.
+/// Reads the identity in `dir`, or makes one. Two processes that start together get the same key.
 ///
 /// # Errors
 /// As [`load`], and when files cannot be written.
-pub fn load_or_create(dir: &Path) -> Result<Found, FileError> {
+pub fn load_or_create(dir: &Path) -> Result<LoadedIdentity, KeyError> {
     create_private_dir(dir)?;
     let path = dir.join(KEY);
     let created = read_text(&path)?.is_none();
@@ -52,27 +60,25 @@ pub fn load_or_create(dir: &Path) -> Result<Found, FileError> {
         let seed = random::secret::<32>().map_err(FileError::io(&path))?;
         write_private_once(&path, hex::encode(seed).as_bytes())?;
     }
-    let identity =
-        load(dir)?.ok_or_else(|| FileError::Corrupt { path: path.clone(), reason: "the key vanished".into() })?;
+    let identity = load(dir)?.ok_or_else(|| KeyError::Missing(path.clone()))?;
     let was_loose = make_private(&path)? | make_private(dir)?;
     let node_id = identity.node_id().to_string();
     let shown = dir.join(NODE_ID);
     if read_text(&shown)?.is_none_or(|text| text.trim() != node_id) {
         write_private(&shown, node_id.as_bytes())?;
     }
-    Ok(Found { identity, created, was_loose })
+    Ok(LoadedIdentity { identity, created, was_loose })
 }
 
-/// Takes over the key that lies in `from`, unless one lies in `to`: that one stays. Changes nothing in
-/// `from`.
+/// Copies the key of `from` to `to`. A key that is in `to` already stays. Changes nothing in `from`.
 ///
 /// # Errors
-/// As [`load_or_create`]; also where there is no key to take over.
-pub fn adopt(from: &Path, to: &Path) -> Result<NodeId, FileError> {
+/// As [`load_or_create`], and when there is no key in `from`.
+pub fn adopt(from: &Path, to: &Path) -> Result<NodeId, KeyError> {
     let path = from.join(KEY);
-    // Whatever is no key is not copied.
+    // A file that is not a key is not copied.
     let text = load(from)?.and(read_text(&path)?);
-    let text = text.ok_or_else(|| FileError::Corrupt { path, reason: "there is no key".into() })?;
+    let text = text.ok_or(KeyError::Missing(path))?;
     create_private_dir(to)?;
     write_private_once(&to.join(KEY), text.trim().as_bytes())?;
     Ok(load_or_create(to)?.identity.node_id())
@@ -85,11 +91,11 @@ mod tests {
     use super::*;
 
     #[test]
-    fn a_key_is_made_once_and_kept_private() {
+    fn key_is_made_once_and_kept_private() {
         let dir = tempfile::tempdir().unwrap();
         let home = dir.path().join("identity");
         assert!(load(&home).unwrap().is_none());
-        assert!(!home.exists(), "looking creates nothing");
+        assert!(!home.exists(), "reading creates nothing");
         let first = load_or_create(&home).unwrap();
         let again = load_or_create(&home).unwrap();
         assert!(first.created && !again.created);
@@ -100,7 +106,7 @@ mod tests {
     }
 
     #[test]
-    fn a_readable_key_is_made_private_and_told_of() {
+    fn readable_key_is_made_private_and_reported() {
         let dir = tempfile::tempdir().unwrap();
         load_or_create(dir.path()).unwrap();
         fs::set_permissions(dir.path().join(KEY), fs::Permissions::from_mode(0o644)).unwrap();
@@ -109,7 +115,7 @@ mod tests {
     }
 
     #[test]
-    fn a_damaged_key_is_never_replaced() {
+    fn damaged_key_is_never_replaced() {
         let dir = tempfile::tempdir().unwrap();
         fs::write(dir.path().join(KEY), "not a key").unwrap();
         let error = load_or_create(dir.path()).unwrap_err().to_string();
@@ -118,7 +124,7 @@ mod tests {
     }
 
     #[test]
-    fn a_key_is_taken_over_once_and_is_private_then() {
+    fn adopted_key_is_private_and_never_replaced() {
         let (from, dir) = (tempfile::tempdir().unwrap(), tempfile::tempdir().unwrap());
         let to = dir.path().join("identity");
         assert!(adopt(from.path(), &to).is_err() && !to.exists());
@@ -133,7 +139,7 @@ mod tests {
     }
 
     #[test]
-    fn the_python_implementations_key_file_is_read() {
+    fn key_file_of_the_python_implementation_is_read() {
         let dir = tempfile::tempdir().unwrap();
         fs::write(dir.path().join(KEY), "07".repeat(32) + "\n").unwrap();
         assert_eq!(load(dir.path()).unwrap().unwrap().node_id(), Identity::from_seed(&[7; 32]).node_id());

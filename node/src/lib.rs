@@ -14,6 +14,7 @@ pub mod config;
 pub mod data_dir;
 pub mod export;
 pub mod genesis;
+mod hash;
 pub mod housekeeping;
 pub mod identity_file;
 pub mod import;

@@ -1,11 +1,11 @@
-//! Keeps the scripts that records and tasks name, so that they outlive their publisher's absence
-//! and reach nodes that cannot reach the publisher: a relay serves what it has never run.
+//! The artifact mirror: keeps copies of the scripts that records and tasks name. A script stays available while its
+//! publisher is offline, and reaches nodes that cannot reach the publisher.
 //!
-//! It looks at the newest records whenever the store has news, and walks through the older ones a
-//! page at a time, where it also finds files that no longer hash to their name. What no peer has is
-//! asked for again, ever more rarely; what the bounded cache dropped is not, unless a task names it.
+//! The mirror checks the newest records whenever the store changes, and walks through the older ones page by page. The
+//! walk also finds files whose hash no longer matches. A script that no peer has is asked for again, with growing
+//! backoff. A script that the bounded cache dropped is not fetched again, unless a task names it.
 //!
-//! Never here: datasets, which strangers could fill a disk with; who trains on one fetches it.
+//! Never here: datasets, with which untrusted peers could fill the disk. A node that trains on one fetches it.
 
 use std::{collections::BTreeSet, sync::Arc, time::Duration};
 
@@ -25,23 +25,23 @@ use tokio::{
     time::{Instant, sleep_until, timeout},
 };
 
-/// Largest script or evaluator kept, in bytes: what the train-script language takes.
+/// Bytes of the largest script or evaluator that is mirrored: the limit of the train-script language.
 const LIMIT: u64 = ArtifactType::MAX_SCRIPT_BYTES as u64;
-/// Records looked at in one go; each costs a read of about a kilobyte.
+/// Records that are checked at once. Each costs a read of about a kilobyte.
 const PAGE: usize = 512;
-/// Fetches at once: few, for whoever runs an experiment waits for one too.
+/// Fetches at the same time. They are few, because an experiment may wait for a fetch too.
 const AT_ONCE: usize = 2;
-/// How long without news before the next page of older records.
+/// Time without changes in the store until the next page of older records is checked.
 const IDLE: Duration = Duration::from_secs(5);
-/// Least time between two looks, so that a flood of records does not keep this loop busy.
+/// Least time between two checks, so that a flood of records does not keep this loop busy.
 const PAUSE: Duration = Duration::from_millis(500);
-/// How long after the oldest record the walk begins again.
+/// Time from the end of the walk to its next start.
 const WALK_AGAIN: Duration = Duration::from_secs(600);
 /// First cooldown of a script that no peer had. Each further one is twice as long.
 const RETRY_FIRST: Duration = Duration::from_secs(2);
 /// Longest cooldown of such a script.
 const RETRY_MOST: Duration = Duration::from_secs(3600);
-/// Scripts in cooldown that are remembered. Past it, the one whose cooldown ends first is fetched too early.
+/// Scripts in cooldown that are remembered. When there are more, the one whose cooldown ends first is fetched too early.
 const COOLDOWNS: usize = 8192;
 
 /// Fetches missing scripts until the node shuts down.
@@ -53,7 +53,7 @@ pub async fn run(
 ) {
     let mut mirror = Mirror { store, sources, cooldown: Cooldown::new(COOLDOWNS), walk: Walk::Next(None) };
     loop {
-        let looked = Instant::now();
+        let started = Instant::now();
         tokio::select! {
             more = mirror.round() => if !more { return },
             () = stopped(&mut shutdown) => return,
@@ -63,8 +63,8 @@ pub async fn run(
                 if matches!(news, Ok(Err(broadcast::error::RecvError::Closed))) {
                     return;
                 }
-                sleep_until(looked + PAUSE).await;
-                // Everything that came meanwhile is seen by the one look that follows.
+                sleep_until(started + PAUSE).await;
+                // The next check sees everything that arrived meanwhile.
                 events = events.resubscribe();
             }
             () = stopped(&mut shutdown) => return,
@@ -80,19 +80,19 @@ struct Mirror {
     walk: Walk,
 }
 
-/// Where the walk through older records is.
+/// The state of the walk through older records.
 enum Walk {
-    /// Before this record next; at the newest with none.
+    /// The next page begins before this record. None: at the newest record.
     Next(Option<Cursor>),
-    /// At the end, until then.
+    /// The walk is at its end, and starts again at this time.
     Rest(Instant),
 }
 
-/// Something missing, and who published it.
+/// A missing artifact and its publisher.
 type Missing = (Cid, NodeId);
 
 impl Mirror {
-    /// Looks once, and fetches what is missing. False at shutdown.
+    /// Checks once and fetches missing artifacts. Returns false at shutdown.
     async fn round(&mut self) -> bool {
         let before = match &self.walk {
             Walk::Rest(until) if Instant::now() < *until => None,
@@ -100,23 +100,23 @@ impl Mirror {
             Walk::Next(cursor) => Some(*cursor),
         };
         let store = self.store.clone();
-        let looked = match tokio::task::spawn_blocking(move || look(&store, before)).await {
-            Ok(Ok(looked)) => looked,
+        let checked = match tokio::task::spawn_blocking(move || check(&store, before)).await {
+            Ok(Ok(checked)) => checked,
             Ok(Err(error)) => {
-                tracing::warn!(%error, "cannot look for missing scripts");
+                tracing::warn!(%error, "cannot check for missing scripts");
                 return true;
             }
             Err(_) => return false,
         };
-        match looked.walked {
+        match checked.walked {
             Some(Some(cursor)) => self.walk = Walk::Next(Some(cursor)),
             Some(None) => self.walk = Walk::Rest(Instant::now() + WALK_AGAIN),
             None => {}
         }
-        self.fetch(looked.missing).await
+        self.fetch(checked.missing).await
     }
 
-    /// Fetches what is due. False at shutdown.
+    /// Fetches artifacts that are not in backoff. Returns false at shutdown.
     async fn fetch(&mut self, missing: BTreeSet<Missing>) -> bool {
         let now = Instant::now();
         let due: Vec<_> = missing.into_iter().filter(|(cid, _)| !self.cooldown.is_cooling(cid, now)).collect();
@@ -131,7 +131,7 @@ impl Mirror {
                 Ok(()) => self.cooldown.remove(&cid),
                 Err(FetchError::Closed) => return false,
                 Err(error) => {
-                    tracing::debug!(%error, "a script is missing");
+                    tracing::debug!(%error, "cannot fetch a script");
                     self.failed(cid);
                 }
             }
@@ -145,26 +145,26 @@ impl Mirror {
     }
 }
 
-/// What a look found.
-struct Looked {
+/// The result of a check.
+struct Checked {
     missing: BTreeSet<Missing>,
-    /// Where the walk goes on, if it went on; none in it at the end.
+    /// The next cursor of the walk, if the walk went on. The inner None means the end.
     walked: Option<Option<Cursor>>,
 }
 
-/// Looks at the tasks, the newest records, and those before the walk's place, if it is to go on.
-fn look(store: &Store, before: Option<Option<Cursor>>) -> Result<Looked, StoreError> {
+/// Checks the tasks, the newest records, and the page before the cursor of the walk if the walk goes on.
+fn check(store: &Store, before: Option<Option<Cursor>>) -> Result<Checked, StoreError> {
     let mut named = BTreeSet::new();
     for task in store.tasks()? {
         let Some(manifest) = task.manifest else { continue };
-        // Legacy manifests name their evaluators in other ways.
+        // The evaluator of a legacy manifest is not a CID.
         let evaluator = manifest.prepare_cid.parse().ok();
         named.extend(manifest.base_code_cid.into_iter().chain(evaluator).map(|cid| (cid, manifest.created_by)));
     }
     let (newest, _) = store.recent(Scope::All, None, PAGE)?;
     let scripts = newest.iter().filter_map(|record| Some((record.code_cid?, record.node_id)));
     named.extend(scripts.filter(|(cid, _)| !store.was_dropped(cid)));
-    // Of what records name, that which the cache had no room for comes back when somebody runs it.
+    // A script that the cache dropped comes back when an experiment needs it.
     named.retain(|(cid, _)| store.artifact_path(cid).is_none());
     let walked = match before {
         None => None,
@@ -179,12 +179,11 @@ fn look(store: &Store, before: Option<Option<Cursor>>) -> Result<Looked, StoreEr
             Some(next)
         }
     };
-    Ok(Looked { missing: named, walked })
+    Ok(Checked { missing: named, walked })
 }
 
-/// Whether a script is here and undamaged; the store removes one that is not. Only what may be a
-/// script is read: a record can name any file. It counts as no use of the script, by which the
-/// store would never find one old.
+/// Whether a script is here and undamaged. The store removes a damaged one. A record can name any file, so files that are
+/// too large for a script are not read. The check does not count as a use of the script, or no script would ever expire.
 fn sound(store: &Store, cid: &Cid) -> Result<bool, StoreError> {
     match store.artifact_size(cid)? {
         None => Ok(false),

@@ -27,7 +27,7 @@ async fn create(maker: &NodeTaskMaker, new: dto::NewTask) -> Result<TaskId, ApiE
     use spore_lab::research::create::{CreateError, TaskDraft, create_task};
 
     let bad = |e: String| ApiError::bad_request(e);
-    let dataset = new.dataset.map(|cid| cid.parse().map_err(|_| bad(format!("{cid:.80} is no CID")))).transpose()?;
+    let dataset = new.dataset.map(|cid| cid.parse().map_err(|_| bad(format!("{cid:.80} is not a CID")))).transpose()?;
     let draft = TaskDraft {
         name: new.name,
         description: new.description,
@@ -45,13 +45,13 @@ async fn create(maker: &NodeTaskMaker, new: dto::NewTask) -> Result<TaskId, ApiE
         CreateError::Publish(reason) => ApiError::unavailable(reason),
         CreateError::Dataset(_) => ApiError::new(ProblemKind::UnknownDataset, error.to_string()),
         CreateError::DatasetSize { .. } => ApiError::bad_request(error.to_string())
-            .hint("take another dataset; less training time needs a smaller one"),
+            .hint("use another dataset; a shorter training time needs a smaller one"),
         other => ApiError::bad_request(other.to_string()),
     })
 }
 
 #[cfg(not(feature = "trainer"))]
 async fn create(_maker: &NodeTaskMaker, _new: dto::NewTask) -> Result<TaskId, ApiError> {
-    Err(ApiError::unavailable("this program was built without the trainer, which checks a base script")
-        .hint("make the task with a program that has it"))
+    Err(ApiError::unavailable("this program was built without the trainer, which checks base scripts")
+        .hint("create the task with a program that has the trainer"))
 }

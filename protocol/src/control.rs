@@ -8,7 +8,7 @@ use std::fmt;
 use crate::{
     Kind, NodeId, Object, RecordId, Reject, TaskId,
     json::{Map, Value},
-    object::FieldReader,
+    signed::FieldReader,
 };
 
 /// The version that this program publishes.

@@ -1,8 +1,6 @@
 //! A node's Ed25519 key pair. The private key signs objects, the public key is the node's id.
 
-use std::cell::Cell;
-
-use ed25519_dalek::{Signer, SigningKey, VerifyingKey};
+use ed25519_dalek::{Signer, SigningKey};
 
 use crate::{NodeId, Object, Reject, Signed, Verified};
 
@@ -43,25 +41,4 @@ impl Identity {
         let signature = self.key.sign(canonical.as_bytes()).to_bytes();
         Signed::<T>::from_canonical(canonical.as_bytes(), signature)?.verify()
     }
-}
-
-/// Verifies strictly: canonical S, no small-order keys. All nodes must agree on what is valid, so there
-/// is no other rule anywhere.
-pub(crate) fn verify(node: &NodeId, bytes: &[u8], signature: &[u8; 64], field: &'static str) -> Result<(), Reject> {
-    let key = verifying_key(node).ok_or(Reject::BadKey { field })?;
-    let signature = ed25519_dalek::Signature::from_bytes(signature);
-    key.verify_strict(bytes, &signature).map_err(|_| Reject::BadSignature)
-}
-
-thread_local! {
-    /// The key that this thread decompressed last. Many objects in a row have the same signer, and
-    /// decompressing a key takes a tenth of the time of checking a signature.
-    static LAST_KEY: Cell<Option<VerifyingKey>> = const { Cell::new(None) };
-}
-
-fn verifying_key(node: &NodeId) -> Option<VerifyingKey> {
-    let last = LAST_KEY.get().filter(|key| key.as_bytes() == node.as_bytes());
-    let key = last.or_else(|| VerifyingKey::from_bytes(node.as_bytes()).ok())?;
-    LAST_KEY.set(Some(key));
-    Some(key)
 }

@@ -5,7 +5,7 @@
 use crate::{
     Kind, NodeId, Object, Reject,
     json::{Map, Value},
-    object::FieldReader,
+    signed::FieldReader,
 };
 
 /// The version that this program publishes.

@@ -7,7 +7,7 @@ use serde::{Deserialize, Serialize};
 use crate::{
     Cid, HardwareClass, Kind, NodeId, Object, RecordId, Reject, Signed, TaskId,
     json::{self, Field, Map, Value},
-    object::{FieldReader, Spelling},
+    signed::{FieldReader, Spelling},
 };
 
 /// The version that this program publishes. It signs `task_id`; version 1 does not.

@@ -122,7 +122,8 @@ impl<'ast> Visit<'ast> for Code {
 pub fn code() -> Vec<(Source, Code)> {
     let parse = |source: Source| {
         let file = syn::parse_file(&source.text).unwrap_or_else(|e| panic!("{}: {e}", source.path));
-        let test_file = source.path.contains("/tests/") || source.path.ends_with("/tests.rs");
+        let test_file = source.path.contains("/tests/")
+            || ["/tests.rs", "/testing.rs"].iter().any(|end| source.path.ends_with(end));
         let mut code = Code { in_test: test_file, ..Code::default() };
         code.visit_file(&file);
         (source, code)

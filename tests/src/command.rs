@@ -1,7 +1,7 @@
-//! Runs `spore` to its end, away from the user's own files.
+//! Runs `spore` commands to their end, away from the user's own files.
 //!
-//! Every process of these tests gets its environment here: a home of its own and no `SPORE_*`
-//! variable, so that nothing reads or touches the data directory of who runs the tests.
+//! Every process of these tests gets its environment here: its own home and no `SPORE_*` variable. So no process reads or
+//! changes the data directory of the person who runs the tests.
 
 use std::{
     fs::File,
@@ -13,13 +13,13 @@ use std::{
 
 use serde_json::Value;
 
-/// A command that only reads or writes files ends in well under a second; the machine may be
-/// training two models meanwhile.
+/// A command that only reads or writes files takes well under a second, but the machine may be training two models
+/// meanwhile.
 const COMMAND_LIMIT: Duration = Duration::from_secs(60);
 
-/// The `spore` that was built with these tests: it lies two folders above the test's own program.
+/// The `spore` that was built with these tests, two directories above the test's own program.
 ///
-/// `SPORE_BINARY` names another.
+/// `SPORE_BINARY` names another one.
 pub fn binary() -> PathBuf {
     if let Some(path) = std::env::var_os("SPORE_BINARY") {
         return path.into();
@@ -34,7 +34,7 @@ pub fn binary() -> PathBuf {
     path
 }
 
-/// `spore` with these arguments, its data directory and home both `dir`.
+/// `spore` with these arguments. `dir` is both its data directory and its home.
 pub fn command(dir: &Path, args: &[&str]) -> Command {
     let mut command = Command::new(binary());
     for (name, _) in std::env::vars_os() {
@@ -46,12 +46,12 @@ pub fn command(dir: &Path, args: &[&str]) -> Command {
     command
 }
 
-/// How a command ended and what it said.
+/// The exit code and the output of a command.
 #[derive(Debug)]
 pub struct Output {
-    /// As the user typed it, for messages.
+    /// The command line, for messages.
     pub line: String,
-    /// Exit code; -1 when a signal ended it.
+    /// The exit code; -1 when a signal ended the process.
     pub code: i32,
     pub stdout: String,
     pub stderr: String,
@@ -65,13 +65,13 @@ impl Output {
         self
     }
 
-    /// Its standard output as one JSON value.
+    /// Standard output as one JSON value.
     #[track_caller]
     pub fn json(&self) -> Value {
         serde_json::from_str(&self.stdout).unwrap_or_else(|e| panic!("{}: not JSON ({e}):\n{}", self.line, self.stdout))
     }
 
-    /// Its standard output as JSON lines.
+    /// Standard output as JSON lines.
     #[track_caller]
     pub fn json_lines(&self) -> Vec<Value> {
         let parse =
@@ -79,11 +79,11 @@ impl Output {
         self.stdout.lines().map(parse).collect()
     }
 
-    /// Asserts that it told the user something, on standard error, with all of these in it.
+    /// Asserts that standard error contains all of these texts.
     #[track_caller]
     pub fn expect_stderr(self, parts: &[&str]) -> Self {
         for part in parts {
-            assert!(self.stderr.contains(part), "{}: {part:?} is not in its message:\n{}", self.line, self.stderr);
+            assert!(self.stderr.contains(part), "{}: {part:?} is not in the message:\n{}", self.line, self.stderr);
         }
         assert!(!self.stderr.contains("panicked"), "{}: {}", self.line, self.stderr);
         self
@@ -95,17 +95,17 @@ pub fn spore(dir: &Path, args: &[&str]) -> Output {
     run(command(dir, args), b"")
 }
 
-/// Runs `spore ARGS` with this on its standard input.
+/// Runs `spore ARGS` with `input` on standard input.
 pub fn spore_with_input(dir: &Path, args: &[&str], input: &[u8]) -> Output {
     run(command(dir, args), input)
 }
 
-/// Runs a command to its end, at most [`COMMAND_LIMIT`].
+/// Runs a command to its end, for at most [`COMMAND_LIMIT`].
 pub fn run(command: Command, input: &[u8]) -> Output {
     run_within(command, input, COMMAND_LIMIT)
 }
 
-/// Runs a command to its end, killing it and failing when that takes longer than `limit`.
+/// Runs a command to its end. Kills it and fails after `limit`.
 pub fn run_within(mut command: Command, input: &[u8], limit: Duration) -> Output {
     let line = format!("{command:?}");
     let dir = tempfile::tempdir().expect("a temporary directory");
@@ -114,7 +114,7 @@ pub fn run_within(mut command: Command, input: &[u8], limit: Duration) -> Output
     command.stdin(Stdio::piped()).stdout(create("out")).stderr(create("err"));
     let mut child = command.spawn().unwrap_or_else(|e| panic!("{line}: {e}"));
     if let Some(mut stdin) = child.stdin.take() {
-        // A command that reads nothing may have closed its end already.
+        // A command that reads nothing may have closed the pipe already.
         let _ = stdin.write_all(input);
     }
     let code = wait_within(&mut child, limit);
@@ -128,7 +128,7 @@ pub fn run_within(mut command: Command, input: &[u8], limit: Duration) -> Output
     Output { line, code, stdout, stderr }
 }
 
-/// Waits for a process to end and gives its exit code; kills it at the limit and gives none.
+/// Waits for a process to end and returns its exit code. Kills the process at the limit and returns None.
 pub fn wait_within(child: &mut Child, limit: Duration) -> Option<i32> {
     let start = Instant::now();
     loop {

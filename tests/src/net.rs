@@ -27,7 +27,7 @@ const STOP_LIMIT: Duration = Duration::from_secs(30);
 /// Lines of each node's log that a failed test shows.
 const LOG_LINES: usize = 60;
 
-/// Nodes on this machine that know only each other. Dropping it ends them all.
+/// Nodes on this machine that know only each other. Dropping the network stops them all.
 pub struct TestNet {
     dir: TempDir,
     nodes: Vec<Node>,
@@ -42,17 +42,17 @@ impl TestNet {
         }
     }
 
-    /// Where the data directory of the node of this name is or will be.
+    /// The data directory of the node of this name, which need not exist yet.
     pub fn dir_of(&self, name: &str) -> PathBuf {
         self.dir.path().join(name)
     }
 
-    /// A folder for a test's own files.
+    /// A directory for the files of a test.
     pub fn dir(&self) -> &Path {
         self.dir.path()
     }
 
-    /// Makes a task in the data directory of `name`, whose node must not run yet, and gives its id.
+    /// Makes a task in the data directory of `name`. Returns its id.
     pub fn create_task(&self, name: &str, script: &str, time_budget: u64) -> String {
         let base = self.dir.path().join(format!("{name}-base.star"));
         std::fs::write(&base, script).expect("a file in a temporary directory");
@@ -76,7 +76,8 @@ impl TestNet {
         words.find(is_id).unwrap_or_else(|| panic!("no task id in: {}", output.stdout)).to_owned()
     }
 
-    /// Starts a node with these flags and waits until its API answers. `peer` is dialled over libp2p.
+    /// Starts a node with these flags and waits until its API answers. The node dials `peer` over libp2p. Returns the
+    /// number of the node.
     pub async fn start(&mut self, name: &str, peer: Option<usize>, flags: &[&str]) -> usize {
         let mut flags: Vec<String> = flags.iter().map(ToString::to_string).collect();
         if let Some(peer) = peer {
@@ -90,7 +91,7 @@ impl TestNet {
         self.nodes.len() - 1
     }
 
-    /// The node of this number, as [`TestNet::start`] gave it.
+    /// The node of a number that [`TestNet::start`] returned.
     pub fn node(&self, number: usize) -> &Node {
         &self.nodes[number]
     }
@@ -107,9 +108,9 @@ impl Default for TestNet {
     }
 }
 
-/// Ports that nothing listens on now, over TCP or UDP.
+/// Ports that no process uses now, over TCP or UDP.
 pub fn free_ports<const N: usize>() -> [u16; N] {
-    // All are held until all are known, so that they differ.
+    // All sockets stay bound until all ports are known, so that the ports differ.
     let held = [(); N].map(|()| free_port());
     held.map(|(tcp, _udp)| tcp.local_addr().expect("a bound socket has an address").port())
 }
@@ -141,37 +142,37 @@ pub struct Node {
 }
 
 impl Node {
-    /// Its data directory.
+    /// The data directory.
     pub fn dir(&self) -> &Path {
         &self.dir
     }
 
-    /// As other nodes dial it over libp2p.
+    /// The libp2p address, for other nodes.
     pub fn multiaddr(&self) -> String {
         format!("/ip4/127.0.0.1/tcp/{}", self.p2p_port)
     }
 
-    /// As legacy peers dial it.
+    /// The address for legacy peers.
     pub fn legacy_address(&self) -> String {
         format!("127.0.0.1:{}", self.port)
     }
 
-    /// Changes what it is started with the next time.
+    /// Changes the flags of the next start.
     pub fn set_flags(&mut self, flags: &[&str]) {
         self.flags = flags.iter().map(ToString::to_string).collect();
     }
 
-    /// Its process's number, while it runs.
+    /// The process id of the running node.
     pub fn pid(&self) -> u32 {
         self.child.as_ref().expect("the node runs").id()
     }
 
-    /// Everything that it has said since it was first started.
+    /// The output of the node since its first start.
     pub fn log(&self) -> String {
         std::fs::read_to_string(&self.log).unwrap_or_default()
     }
 
-    /// The address of a path of its API.
+    /// The URL of a path of the API.
     pub fn url(&self, path: &str) -> String {
         format!("http://127.0.0.1:{}{path}", self.web_port)
     }
@@ -199,7 +200,7 @@ impl Node {
         .await;
     }
 
-    /// Ends it as Ctrl-C does and gives its exit code.
+    /// Stops the node as Ctrl-C does. Returns the exit code.
     pub fn interrupt(&mut self) -> i32 {
         let mut child = self.child.take().expect("the node runs");
         let _ = kill_process(pid(&child), Signal::INT);
@@ -210,7 +211,7 @@ impl Node {
         })
     }
 
-    /// Kills its process alone, at once, as a power cut would. What it started is left to notice.
+    /// Kills the process of the node alone, as a power cut would. Its child processes have to notice.
     pub fn kill(&mut self) -> ProcessGroup {
         let mut child = self.child.take().expect("the node runs");
         let group = ProcessGroup(pid(&child));
@@ -222,25 +223,25 @@ impl Node {
     /// `GET /api/v1PATH`.
     ///
     /// # Errors
-    /// Anything but 200 with JSON.
+    /// Any answer but 200 with JSON.
     pub async fn api(&self, path: &str) -> Result<Value, String> {
         http::get_json(&self.url(&format!("/api/v1{path}"))).await.map_err(|e| format!("{}: {e}", self.name))
     }
 
-    /// Hands it a signed object, as the command line does, and asserts that it was new and valid.
+    /// Submits a signed object, as the command line does. Asserts that the object is new and valid.
     pub async fn submit(&self, object: &SignedObject) {
         let body = self.post("/objects", object.to_json().into_bytes()).await;
         assert!(["accepted", "pending"].contains(&text(&body["outcome"]).as_str()), "{body}");
     }
 
-    /// Gives it an artifact and its CID.
+    /// Stores an artifact in the node. Returns its CID.
     pub async fn put_artifact(&self, bytes: &[u8]) -> Cid {
         let cid = Cid::of(bytes);
         self.post(&format!("/artifacts?cid={cid}"), bytes.to_vec()).await;
         cid
     }
 
-    /// Has it dial a peer, as `spore connect` does.
+    /// Lets the node dial a peer, as `spore connect` does.
     pub async fn connect(&self, peer: &str) {
         self.post("/peers", serde_json::json!({"address": peer}).to_string().into_bytes()).await;
     }
@@ -254,7 +255,7 @@ impl Node {
         }
     }
 
-    /// Ids of all records of a task that it knows.
+    /// The ids of all records of a task that the node knows.
     ///
     /// # Errors
     /// As [`Node::api`].
@@ -262,7 +263,7 @@ impl Node {
         Ok(texts(&self.api(&format!("/tasks/{task}/graph")).await?["ids"]).into_iter().collect())
     }
 
-    /// How many records of a task are verified.
+    /// The number of verified records of a task.
     ///
     /// # Errors
     /// As [`Node::api`].
@@ -276,7 +277,7 @@ impl Node {
             .count())
     }
 
-    /// Ids on a task's frontier, best first.
+    /// The ids on the frontier of a task, best first.
     ///
     /// # Errors
     /// As [`Node::api`].
@@ -298,11 +299,11 @@ impl Drop for Node {
     }
 }
 
-/// What a killed node had started. Dropping it kills what is left.
+/// The processes that a killed node had started. Dropping the group kills those that are left.
 pub struct ProcessGroup(Pid);
 
 impl ProcessGroup {
-    /// Whether a process of it still runs.
+    /// Whether a process of the group still runs.
     pub fn alive(&self) -> bool {
         rustix::process::test_kill_process_group(self.0).is_ok()
     }
@@ -318,19 +319,19 @@ fn pid(child: &Child) -> Pid {
     Pid::from_child(child)
 }
 
-/// The end of a log, for a failed test.
+/// The last lines of a log, for a failed test.
 pub fn tail(log: &Path) -> String {
     let text = std::fs::read_to_string(log).unwrap_or_default();
     let lines: Vec<_> = text.lines().collect();
     lines[lines.len().saturating_sub(LOG_LINES)..].join("\n")
 }
 
-/// A JSON text; empty for anything else.
+/// The text of a JSON string. Empty for any other value.
 pub fn text(value: &Value) -> String {
     value.as_str().unwrap_or_default().to_owned()
 }
 
-/// The texts of a JSON array.
+/// The texts of a JSON array of strings.
 pub fn texts(value: &Value) -> Vec<String> {
     value.as_array().into_iter().flatten().map(text).collect()
 }

@@ -1,8 +1,8 @@
-//! Tests that need what not every machine has.
+//! Tests that need something which not every machine has.
 
-/// Tells that a test cannot run here, loudly. In CI (`CI=true`) nothing may be skipped, so it fails.
+/// Reports that a test cannot run on this machine. In CI (`CI=true`) no test may be skipped, so the test fails.
 pub fn skip(reason: &str) {
-    assert!(std::env::var_os("CI").is_none(), "cannot run here, and CI skips nothing: {reason}");
+    assert!(std::env::var_os("CI").is_none(), "the test cannot run, and CI skips no test: {reason}");
     println!("SKIPPED: {reason}");
     eprintln!("SKIPPED: {reason}");
 }

@@ -1,19 +1,19 @@
-//! Waiting for what other processes bring about.
+//! Waits for other processes.
 
 use std::time::{Duration, Instant};
 
-/// Time between two looks.
+/// Time between two checks.
 const PAUSE: Duration = Duration::from_millis(300);
 
-/// Looks again and again until `look` gives a value. Fails at the limit with what was last seen.
+/// Calls `look` again and again until it returns a value. Fails at the limit, with the last error.
 ///
-/// The limit bounds a hang; it is generous, and no test passes or fails by speed.
+/// The limit ends a hang. It is generous, and no test passes or fails by speed.
 pub async fn wait_for<T>(what: &str, limit: Duration, mut look: impl AsyncFnMut() -> Result<T, String>) -> T {
     let start = Instant::now();
     loop {
         match look().await {
             Ok(value) => return value,
-            Err(seen) if start.elapsed() > limit => panic!("waited {limit:?} in vain for {what}; last seen: {seen}"),
+            Err(seen) if start.elapsed() > limit => panic!("waited {limit:?} for {what}; last seen: {seen}"),
             Err(_) => tokio::time::sleep(PAUSE).await,
         }
     }

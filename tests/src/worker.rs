@@ -1,4 +1,4 @@
-//! One training process, spoken to as the node does: a request line in, event lines out.
+//! A worker process, driven as the node does it: a request line goes in, event lines come out.
 
 use std::{
     path::Path,
@@ -11,7 +11,7 @@ use std::io::{BufRead as _, BufReader, Write as _};
 
 use crate::command::command;
 
-/// A job of a few steps takes seconds; this only bounds a hang.
+/// A job of a few steps takes seconds. The limit only ends a hang.
 const LIMIT: Duration = Duration::from_secs(300);
 
 /// A request to train on the built-in corpus with the CPU, for exactly `steps` steps.
@@ -23,12 +23,12 @@ pub fn job(script: &str, seed: u64, steps: u64) -> Value {
     }})
 }
 
-/// Runs `spore worker` on a request and gives its last event, such as `{"finished": {..}}`.
+/// Runs `spore worker` on a request. Returns its last event, such as `{"finished": {..}}`.
 pub fn run(dir: &Path, request: &Value) -> Value {
     let mut command = command(dir, &["worker"]);
     command.current_dir(dir).stdin(Stdio::piped()).stdout(Stdio::piped()).stderr(Stdio::null());
     let mut child = command.spawn().expect("spore starts");
-    // Held open until the end: a worker whose parent is gone ends at once.
+    // The pipe stays open until the end, because a worker ends when its parent is gone.
     let mut stdin = child.stdin.take().expect("a pipe");
     writeln!(stdin, "{request}").expect("the worker reads its request");
     let start = Instant::now();

@@ -1,4 +1,4 @@
-//! Kills, locks, busy ports, corrupt files, a full disk.
+//! Killed nodes, locks, busy ports, corrupt files, a full disk.
 #![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic, clippy::indexing_slicing)]
 
 use std::{
@@ -17,7 +17,7 @@ const RESEARCH_LIMIT: Duration = Duration::from_secs(400);
 const SPREAD_LIMIT: Duration = Duration::from_secs(120);
 
 #[tokio::test(flavor = "multi_thread")]
-async fn nothing_acknowledged_is_lost_when_nodes_are_killed() {
+async fn killed_nodes_lose_nothing_acknowledged() {
     let mut net = TestNet::new();
     let task = net.create_task("researcher", TINY, BUDGET);
     let relay = net.start("relay", None, &["--no-train"]).await;
@@ -29,7 +29,7 @@ async fn nothing_acknowledged_is_lost_when_nodes_are_killed() {
     })
     .await;
 
-    // The researcher dies in the middle of an experiment. Its worker notices and ends.
+    // The researcher dies in the middle of an experiment. Its worker notices that and ends.
     let left = net.node_mut(researcher).kill();
     wait_for("the worker of a killed node to end", Duration::from_secs(60), async || {
         if left.alive() { Err("it still runs".to_owned()) } else { Ok(()) }
@@ -39,7 +39,7 @@ async fn nothing_acknowledged_is_lost_when_nodes_are_killed() {
     let after = net.node(researcher).records(&task).await.unwrap();
     assert!(after.is_superset(&known), "{} of {} records survived", after.intersection(&known).count(), known.len());
 
-    // So does the relay, which then catches up on what was found meanwhile.
+    // The relay dies too, and then catches up with the records that were made meanwhile.
     let relayed = net.node(relay).records(&task).await.unwrap();
     drop(net.node_mut(relay).kill());
     let more = wait_for("a record made while the relay is down", RESEARCH_LIMIT, async || {
@@ -58,22 +58,22 @@ async fn nothing_acknowledged_is_lost_when_nodes_are_killed() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn a_locked_data_directory_names_its_holder() {
+async fn locked_data_directory_is_reported_with_its_holder() {
     let mut net = TestNet::new();
     let node = net.start("holder", None, &["--no-train"]).await;
     let holder = net.node(node).pid().to_string();
     spore(net.node(node).dir(), &run_on(["0"; 3])).expect_code(5).expect_stderr(&[&holder]);
 }
 
-/// The arguments of a node on these ports: the legacy network's, libp2p's and the page's.
+/// The arguments of a relay on these ports: the bridge's, libp2p's and the explorer's.
 fn run_on([port, p2p, web]: [&str; 3]) -> [&str; 10] {
     ["run", "--no-train", "--no-bootstrap", "--no-mdns", "--port", port, "--p2p-port", p2p, "--web-port", web]
 }
 
 #[test]
-fn a_busy_port_is_named() {
+fn busy_port_is_reported() {
     let net = TestNet::new();
-    // Both networks listen on every address, so the busy socket must too.
+    // Both networks listen on every address, so the busy socket must do so too.
     let busy = TcpListener::bind("0.0.0.0:0").unwrap();
     let port = busy.local_addr().unwrap().port().to_string();
     let port = port.as_str();
@@ -83,7 +83,7 @@ fn a_busy_port_is_named() {
 }
 
 #[test]
-fn a_corrupt_config_is_named_and_left_alone() {
+fn corrupt_config_is_reported_and_never_overwritten() {
     let net = TestNet::new();
     let dir = net.dir_of("node");
     spore(&dir, &["init"]).expect_code(0);
@@ -94,7 +94,7 @@ fn a_corrupt_config_is_named_and_left_alone() {
 }
 
 #[test]
-fn a_damaged_key_is_named_and_never_replaced() {
+fn damaged_key_is_reported_and_never_replaced() {
     let net = TestNet::new();
     let dir = net.dir_of("node");
     spore(&dir, &["init"]).expect_code(0);
@@ -105,7 +105,7 @@ fn a_damaged_key_is_named_and_never_replaced() {
 }
 
 #[test]
-fn a_full_disk_is_named() {
+fn full_disk_is_reported() {
     let works = Command::new("unshare").args(["-rm", "true"]).stderr(Stdio::null()).status();
     if !works.is_ok_and(|status| status.success()) {
         return skip("`unshare -rm` does not work, so no small disk can be mounted");

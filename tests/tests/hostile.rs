@@ -1,16 +1,16 @@
-//! Abuse of the HTTP API. Abuse of the network is the node's own tests'.
+//! Abuse of the HTTP API. The crates of the networks test abuse of the networks.
 #![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic, clippy::indexing_slicing)]
 
 use spore_tests::{TestNet, http, seed::SeededTask};
 
 #[tokio::test(flavor = "multi_thread")]
-async fn the_api_refuses_what_it_should_and_stays_up() {
+async fn api_refuses_abuse_and_stays_up() {
     let mut net = TestNet::new();
     let number = net.start("node", None, &["--no-train"]).await;
     let node = net.node(number);
     let client = http::client();
 
-    // Whatever changes the node asks for the token.
+    // A request that changes the node needs the token.
     let peer = r#"{"address":"127.0.0.1:1"}"#;
     for token in [None, Some("Bearer "), Some("Bearer 00000000000000000000000000000000")] {
         let mut request = client.post(node.url("/api/v1/peers")).header("content-type", "application/json").body(peer);
@@ -22,13 +22,13 @@ async fn the_api_refuses_what_it_should_and_stays_up() {
         assert!(problem(&body).contains("token"), "{body}");
     }
 
-    // A name that an attacker's page resolved to this machine is not this machine's.
+    // An attacker's page may resolve its own name to this machine. The API does not answer to that name.
     let (status, body) =
         http::send(client.get(node.url("/api/v1/status")).header("host", "evil.example")).await.unwrap();
     assert!([400, 403, 421].contains(&status), "{status}: {body}");
 
-    // Bodies have a bound, with the token or without. The node may hang up before it has read all
-    // of a large one.
+    // Bodies are bounded, with the token and without. The node may close the connection before it has read all of a
+    // large one.
     let token = std::fs::read_to_string(node.dir().join("api_token")).unwrap();
     let submit = |body: Vec<u8>| client.post(node.url("/api/v1/objects")).bearer_auth(token.trim()).body(body);
     for (request, refused) in
@@ -42,7 +42,7 @@ async fn the_api_refuses_what_it_should_and_stays_up() {
         }
     }
 
-    // The token lets nobody past the door that all objects take.
+    // The token does not let an invalid object past the ingest service.
     let object = SeededTask::new(4, 1).manifest();
     for (body, expected) in [
         (b"{}".to_vec(), 400),
@@ -54,7 +54,7 @@ async fn the_api_refuses_what_it_should_and_stays_up() {
         assert_eq!(status, expected, "{answer}");
     }
 
-    // What is not there is told in JSON; nothing outside the page can be reached.
+    // Errors are JSON, and no file outside the page can be reached.
     let unknown = "0".repeat(64);
     for (path, expected) in [
         (format!("/api/v1/experiments/{unknown}"), 404),
@@ -94,7 +94,7 @@ async fn the_api_refuses_what_it_should_and_stays_up() {
     assert!(!node.log().contains("panicked"), "{}", node.log());
 }
 
-/// The message of an error's body.
+/// The message in the body of an error.
 fn problem(body: &str) -> String {
     let parsed: Result<serde_json::Value, _> = serde_json::from_str(body);
     parsed.ok().and_then(|value| value["error"].as_str().map(str::to_lowercase)).unwrap_or_default()

@@ -1,5 +1,4 @@
-//! `spore import` and `spore export`: data directories that the reference's own classes wrote, and
-//! files of our own.
+//! `spore import` and `spore export`, with data directories that the reference's own classes wrote and with our own files.
 #![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic, clippy::indexing_slicing)]
 
 use std::{
@@ -22,10 +21,10 @@ use spore_tests::{
     spore,
 };
 
-/// Until a process that imports has made its store.
+/// Time in which an importing process makes its store.
 const BEGIN_LIMIT: Duration = Duration::from_secs(30);
 
-/// Every file below, with its bytes and its mode.
+/// Every file below a directory, with its bytes and its mode.
 fn files(dir: &Path) -> BTreeMap<PathBuf, (Vec<u8>, u32)> {
     let mut found = BTreeMap::new();
     let mut ahead = vec![dir.to_owned()];
@@ -44,20 +43,20 @@ fn files(dir: &Path) -> BTreeMap<PathBuf, (Vec<u8>, u32)> {
     found
 }
 
-/// `spore import sporemesh SOURCE` into `dir`, with its summary.
+/// Runs `spore import sporemesh SOURCE` into `dir`. Returns the summary.
 fn import(dir: &Path, source: &Path, flags: &[&str]) -> Value {
     let source = source.display().to_string();
     let args: Vec<_> = ["import", "sporemesh", &source, "--json"].into_iter().chain(flags.iter().copied()).collect();
     spore(dir, &args).expect_code(0).json()
 }
 
-/// A part's numbers: found, imported, already here, waiting, refused.
+/// The counts of a kind of object: found, imported, already here, pending, rejected.
 fn numbers(summary: &Value, part: &str) -> [u64; 5] {
     ["found", "imported", "already_here", "waiting", "refused"]
         .map(|name| summary["parts"][part][name].as_u64().unwrap_or_else(|| panic!("{part} {name} in {summary}")))
 }
 
-/// What `spore export` writes, as ids by the type of their line; of profiles, their nodes.
+/// The ids of the exported objects, by the type of their line. For profiles, the ids of their nodes.
 fn exported(dir: &Path, flags: &[&str]) -> BTreeMap<String, BTreeSet<String>> {
     let args: Vec<_> = ["export"].into_iter().chain(flags.iter().copied()).collect();
     let mut found: BTreeMap<String, BTreeSet<String>> = BTreeMap::new();
@@ -72,7 +71,7 @@ fn exported(dir: &Path, flags: &[&str]) -> BTreeMap<String, BTreeSet<String>> {
     found
 }
 
-/// Ids of all control events among what was exported.
+/// The ids of all control events among exported objects.
 fn controls(exported: &BTreeMap<String, BTreeSet<String>>) -> BTreeSet<String> {
     let events = exported.iter().filter(|(kind, _)| !["task", "experiment", "profile"].contains(&kind.as_str()));
     events.flat_map(|(_, ids)| ids.clone()).collect()
@@ -82,14 +81,14 @@ fn keys(object: &Value) -> BTreeSet<String> {
     object.as_object().unwrap().keys().cloned().collect()
 }
 
-/// Asserts that a data directory holds all that `seed.py` told of, placed by our own rules.
-fn assert_holds(dir: &Path, told: &Value) {
+/// Asserts that a data directory holds everything that `seed.py` reported, in the tasks of our own rules.
+fn assert_holds(dir: &Path, seeded: &Value) {
     let all = exported(dir, &[]);
-    assert_eq!(all["experiment"], keys(&told["records"]));
-    assert_eq!(all["profile"], keys(&told["profiles"]));
-    let tasks: BTreeSet<_> = told["records"].as_object().unwrap().values().map(text).collect();
+    assert_eq!(all["experiment"], keys(&seeded["records"]));
+    assert_eq!(all["profile"], keys(&seeded["profiles"]));
+    let tasks: BTreeSet<_> = seeded["records"].as_object().unwrap().values().map(text).collect();
     for task in &tasks {
-        let members = told["records"].as_object().unwrap().iter().filter(|(_, of)| text(of) == *task);
+        let members = seeded["records"].as_object().unwrap().iter().filter(|(_, of)| text(of) == *task);
         let shown = spore(dir, &["task", "show", task, "--json"]).expect_code(0).json();
         assert_eq!(shown["experiment_count"].as_u64(), Some(members.count() as u64), "{shown}");
         assert!(
@@ -101,27 +100,27 @@ fn assert_holds(dir: &Path, told: &Value) {
     for task in &tasks {
         assert_eq!(store.task(&task.parse().unwrap()).unwrap().unwrap().stray_count, 0);
     }
-    for cid in texts(&told["artifacts"]) {
+    for cid in texts(&seeded["artifacts"]) {
         let cid: Cid = cid.parse().unwrap();
         assert!(store.artifact(&cid).unwrap().is_some(), "artifact {cid}");
     }
 }
 
 #[test]
-fn a_reference_nodes_data_is_taken_over_and_left_as_it_is() {
+fn data_of_a_reference_node_is_imported_and_left_as_it_is() {
     let Some(python) = python() else { return };
     let net = TestNet::new();
     let (source, dir) = (net.dir_of("reference"), net.dir_of("ours"));
-    let told = seed(&python, &source, &["--peer", "192.0.2.1:7470"]);
+    let seeded = seed(&python, &source, &["--peer", "192.0.2.1:7470"]);
     let before = files(&source);
 
     let dry = import(&dir, &source, &["--dry-run"]);
-    assert!(!dir.exists(), "a dry run makes nothing");
+    assert!(!dir.exists(), "a dry run creates nothing");
     let summary = import(&dir, &source, &[]);
     assert_eq!(files(&source), before);
-    let records = told["records"].as_object().unwrap().len() as u64;
-    let artifacts = told["artifacts"].as_array().unwrap().len() as u64;
-    let events = told["controls"].as_array().unwrap().len() as u64;
+    let records = seeded["records"].as_object().unwrap().len() as u64;
+    let artifacts = seeded["artifacts"].as_array().unwrap().len() as u64;
+    let events = seeded["controls"].as_array().unwrap().len() as u64;
     for summary in [&dry, &summary] {
         for (part, count) in [
             ("tasks", 1),
@@ -134,11 +133,11 @@ fn a_reference_nodes_data_is_taken_over_and_left_as_it_is() {
             assert_eq!(numbers(summary, part), [count, count, 0, 0, 0], "{part}");
         }
     }
-    assert_holds(&dir, &told);
-    assert_eq!(controls(&exported(&dir, &[])), texts(&told["controls"]).into_iter().collect());
+    assert_holds(&dir, &seeded);
+    assert_eq!(controls(&exported(&dir, &[])), texts(&seeded["controls"]).into_iter().collect());
 
     let info = spore(&dir, &["info", "--json"]).expect_code(0).json();
-    assert_eq!(info["node_id"], told["node_id"]);
+    assert_eq!(info["node_id"], seeded["node_id"]);
     let key = dir.join("identity").join("private_key");
     assert_eq!(fs::metadata(&key).unwrap().permissions().mode() & 0o777, 0o600);
     assert_eq!(fs::read_to_string(dir.join("known_peer")).unwrap(), "192.0.2.1:7470\n");
@@ -148,10 +147,10 @@ fn a_reference_nodes_data_is_taken_over_and_left_as_it_is() {
     assert!(!config.contains_key("auto_update") && !config.contains_key("data_dir"), "{config}");
     assert!(texts(&summary["config"]["not_applicable"]).contains(&"auto_update".to_owned()), "{summary}");
 
-    // Verdicts are ours: a claim that does not bear out its record verifies nothing.
+    // The node computes verdicts itself: a claim with another value does not verify a record.
     let verdict = |claim: &str| {
         let store = Store::open_read_only(&dir).unwrap();
-        let id: RecordId = text(&told["claims"][claim]).parse().unwrap();
+        let id: RecordId = text(&seeded["claims"][claim]).parse().unwrap();
         store.record(&id).unwrap().unwrap().summary.verdict.name().to_owned()
     };
     assert_eq!((verdict("held").as_str(), verdict("failed").as_str()), ("verified", "unverified"));
@@ -167,12 +166,12 @@ fn a_reference_nodes_data_is_taken_over_and_left_as_it_is() {
 }
 
 #[test]
-fn the_reference_and_ours_may_share_a_directory() {
+fn both_programs_may_share_a_data_directory() {
     let Some(python) = python() else { return };
     let net = TestNet::new();
-    // Both have it at ~/.spore when nothing else is said.
+    // Both programs use ~/.spore by default.
     let (home, dir) = (net.dir().to_owned(), net.dir().join(".spore"));
-    let told = seed(&python, &dir, &[]);
+    let seeded = seed(&python, &dir, &[]);
     let theirs = files(&dir);
     let data_dir = dir.display().to_string();
     let args = ["--data-dir", &data_dir, "import", "sporemesh", "--json"];
@@ -182,17 +181,17 @@ fn the_reference_and_ours_may_share_a_directory() {
     for (path, state) in &theirs {
         assert!(now.get(path) == Some(state), "{} changed", path.display());
     }
-    assert_holds(&dir, &told);
+    assert_holds(&dir, &seeded);
     let again = spore(&home, &args).expect_code(0).json();
-    assert_eq!(numbers(&again, "records")[1..3], [0, told["records"].as_object().unwrap().len() as u64]);
+    assert_eq!(numbers(&again, "records")[1..3], [0, seeded["records"].as_object().unwrap().len() as u64]);
 }
 
 #[test]
-fn each_bad_row_is_named_and_nothing_else_suffers() {
+fn bad_rows_are_reported_and_affect_no_others() {
     let Some(python) = python() else { return };
     let net = TestNet::new();
     let (source, dir) = (net.dir_of("reference"), net.dir_of("ours"));
-    let told = seed(&python, &source, &["--corrupt"]);
+    let seeded = seed(&python, &source, &["--corrupt"]);
     let report = net.dir().join("report.ndjson");
     let summary = import(&dir, &source, &["--report", report.to_str().unwrap()]);
     let notices: Vec<Value> =
@@ -205,7 +204,7 @@ fn each_bad_row_is_named_and_nothing_else_suffers() {
         ("task", "tasks"),
         ("artifact", "artifacts"),
     ] {
-        let bad: Vec<_> = told["corrupt"][kind].as_object().unwrap().values().map(text).collect();
+        let bad: Vec<_> = seeded["corrupt"][kind].as_object().unwrap().values().map(text).collect();
         let [found, imported, here, waiting, refused] = numbers(&summary, part);
         assert_eq!((refused, here, waiting), (bad.len() as u64, 0, 0), "{part}: {summary}");
         assert_eq!(found, imported + refused, "{part}");
@@ -217,37 +216,37 @@ fn each_bad_row_is_named_and_nothing_else_suffers() {
         assert_eq!(notice["outcome"], "refused");
         assert!(!text(&notice["reason"]).is_empty() && !text(&notice["detail"]).is_empty(), "{notice}");
     }
-    assert_holds(&dir, &told);
-    // Told to people too.
+    assert_holds(&dir, &seeded);
+    // `--verbose` prints them too.
     let said = spore(&dir, &["import", "sporemesh", source.to_str().unwrap(), "--verbose"]).expect_code(0);
-    let altered = text(&told["corrupt"]["experiment"]["altered"]);
+    let altered = text(&seeded["corrupt"]["experiment"]["altered"]);
     said.expect_stderr(&[&altered, "id_mismatch"]);
 }
 
 #[test]
-fn the_layout_before_there_were_tasks_is_read() {
+fn layout_without_tasks_is_read() {
     let Some(python) = python() else { return };
     let net = TestNet::new();
     let (source, dir) = (net.dir_of("reference"), net.dir_of("ours"));
-    let told = seed(&python, &source, &["--old"]);
+    let seeded = seed(&python, &source, &["--old"]);
     let summary = import(&dir, &source, &[]);
     assert_eq!(numbers(&summary, "records"), [4, 4, 0, 0, 0]);
     assert!(summary["parts"]["tasks"].is_null(), "{summary}");
-    assert_holds(&dir, &told);
-    let task = text(&told["legacy_task"]);
+    assert_holds(&dir, &seeded);
+    let task = text(&seeded["legacy_task"]);
     let shown = spore(&dir, &["task", "show", &task, "--json"]).expect_code(0).json();
     assert_eq!(text(&shown["name"]), format!("legacy-{}", &task[..8]));
     assert_eq!(text(&shown["root"]), task, "{shown}");
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn a_running_reference_gives_its_newest_records() {
+async fn newest_records_of_a_running_reference_are_imported() {
     let Some(python) = python() else { return };
     let net = TestNet::new();
-    let told = seed(&python, &net.dir_of("reference"), &[]);
+    let seeded = seed(&python, &net.dir_of("reference"), &[]);
     let mut reference = Reference::start(&python, &net, "reference", &[]).await;
-    let (task, root) = (text(&told["task"]), text(&told["claims"]["held"]));
-    // Python keeps the integers that it is given; the database does not.
+    let (task, root) = (text(&seeded["task"]), text(&seeded["claims"]["held"]));
+    // Python keeps integers as they are given; the database does not.
     let mut published = Vec::new();
     for (metric, memory) in [(json!(2), json!(100)), (json!(1.0), json!(0)), (json!(0), json!(0.0))] {
         let facts = json!({"do": "publish", "code": format!("print({metric})"), "parent": root, "depth": 1,
@@ -260,7 +259,7 @@ async fn a_running_reference_gives_its_newest_records() {
     let dir = net.dir_of("ours");
     let summary = import(&dir, reference.dir(), &[]);
     assert_eq!(names(), before);
-    let records = told["records"].as_object().unwrap().len() + published.len();
+    let records = seeded["records"].as_object().unwrap().len() + published.len();
     assert_eq!(numbers(&summary, "records")[..2], [records as u64; 2]);
     let ours = exported(&dir, &[]);
     assert!(published.iter().all(|id| ours["experiment"].contains(id)));
@@ -269,27 +268,27 @@ async fn a_running_reference_gives_its_newest_records() {
 }
 
 #[test]
-fn another_identity_is_refused_before_anything_is_changed() {
+fn another_identity_is_refused_before_any_change() {
     let Some(python) = python() else { return };
     let net = TestNet::new();
     let (source, dir) = (net.dir_of("reference"), net.dir_of("ours"));
-    let told = seed(&python, &source, &[]);
+    let seeded = seed(&python, &source, &[]);
     spore(&dir, &["init"]).expect_code(0);
     let before = files(&dir);
     let args = ["import", "sporemesh", source.to_str().unwrap()];
-    spore(&dir, &args).expect_code(1).expect_stderr(&["--data-dir", "--without-identity", &text(&told["node_id"])]);
-    assert!(files(&dir) == before, "nothing is changed");
+    spore(&dir, &args).expect_code(1).expect_stderr(&["--data-dir", "--without-identity", &text(&seeded["node_id"])]);
+    assert!(files(&dir) == before, "the data directory is unchanged");
     let key = || fs::read(dir.join("identity").join("private_key")).unwrap();
     let ours = key();
     let summary = import(&dir, &source, &["--without-identity"]);
     assert_eq!((key(), &summary["identity"]), (ours, &json!("left_out")));
-    // Beside the built-in task.
+    // The export also has the built-in task.
     let ours = exported(&dir, &[]);
-    assert!(keys(&told["records"]).is_subset(&ours["experiment"]));
+    assert!(keys(&seeded["records"]).is_subset(&ours["experiment"]));
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn a_running_node_of_ours_is_named_with_the_next_step() {
+async fn running_node_is_named_with_a_hint() {
     let mut net = TestNet::new();
     let file = net.dir().join("all.ndjson");
     let history = SeededTask::new(3, 4);
@@ -314,7 +313,7 @@ fn frontier(dir: &Path, history: &SeededTask) -> Vec<String> {
 }
 
 #[test]
-fn what_is_exported_is_imported_the_same() {
+fn exported_objects_are_imported_the_same() {
     let net = TestNet::new();
     let (from, to) = (net.dir_of("from"), net.dir_of("to"));
     let (first, second) = (SeededTask::new(1, 40), SeededTask::new(2, 3));
@@ -345,7 +344,7 @@ fn what_is_exported_is_imported_the_same() {
 }
 
 #[test]
-fn lines_that_are_no_objects_are_named_by_number() {
+fn bad_lines_are_reported_by_number() {
     let net = TestNet::new();
     let (from, to) = (net.dir_of("from"), net.dir_of("to"));
     SeededTask::new(1, 3).store(&from);
@@ -355,7 +354,7 @@ fn lines_that_are_no_objects_are_named_by_number() {
     let args = ["import", "-", "--verbose"];
     let output = spore_with_input(&to, &args, lines.join("\n").as_bytes()).expect_code(1);
     output.expect_stderr(&["line 2", "not_json", "line 3", "id_mismatch"]);
-    // Without its root the others wait; it comes with the next import.
+    // Without the root the other records are pending. The root comes with the next import.
     let whole = spore(&from, &["export"]).expect_code(0).stdout;
     spore_with_input(&to, &["import", "-"], whole.as_bytes()).expect_code(0);
     assert_eq!(spore(&to, &["export"]).expect_code(0).stdout, whole);
@@ -365,7 +364,7 @@ fn lines_that_are_no_objects_are_named_by_number() {
 }
 
 #[test]
-fn an_import_that_was_killed_is_finished_by_the_next() {
+fn killed_import_is_completed_by_the_next() {
     let net = TestNet::new();
     let (from, to) = (net.dir_of("from"), net.dir_of("to"));
     let history = SeededTask::new(4, 4000);
@@ -376,7 +375,7 @@ fn an_import_that_was_killed_is_finished_by_the_next() {
     let mut child = command(&to, &["import", file]).stdout(std::process::Stdio::null()).spawn().unwrap();
     let start = Instant::now();
     while !to.join("store").join("CURRENT").exists() && child.try_wait().unwrap().is_none() {
-        assert!(start.elapsed() < BEGIN_LIMIT, "the import does not begin");
+        assert!(start.elapsed() < BEGIN_LIMIT, "the import does not start");
         std::thread::sleep(Duration::from_millis(5));
     }
     child.kill().unwrap();

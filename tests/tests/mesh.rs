@@ -1,4 +1,4 @@
-//! Nodes over libp2p on this machine: research, verification, catch-up, one frontier.
+//! Real nodes over libp2p: research, verification, catch-up, one frontier.
 #![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic, clippy::indexing_slicing)]
 
 use std::{collections::BTreeSet, time::Duration};
@@ -18,7 +18,7 @@ const RESEARCH_LIMIT: Duration = Duration::from_secs(600);
 const SPREAD_LIMIT: Duration = Duration::from_secs(120);
 
 #[tokio::test(flavor = "multi_thread")]
-async fn relay_researcher_and_verifier_agree_and_late_or_absent_nodes_catch_up() {
+async fn nodes_agree_on_one_frontier_and_late_ones_catch_up() {
     let mut net = TestNet::new();
     let task = net.create_task("researcher", TINY, BUDGET);
     let relay = net.start("relay", None, &["--no-train"]).await;
@@ -26,7 +26,7 @@ async fn relay_researcher_and_verifier_agree_and_late_or_absent_nodes_catch_up()
     let researcher = net.start("researcher", Some(relay), &pinned).await;
     let verifier = net.start("verifier", Some(relay), &[&pinned[..], &["--verify-only"]].concat()).await;
 
-    // The verifier confirms what the researcher found, and all three know it.
+    // The verifier confirms a record of the researcher, and all three nodes know it.
     wait_for("a verified record on all three nodes", RESEARCH_LIMIT, async || {
         let mut seen = Vec::new();
         for node in [relay, researcher, verifier] {
@@ -41,7 +41,7 @@ async fn relay_researcher_and_verifier_agree_and_late_or_absent_nodes_catch_up()
     .await;
     reruns_on_one_backend_are_equal_to_the_bit(&net, relay, &task).await;
 
-    // A node that comes late gets everything, the scripts too.
+    // A node that starts late gets everything, with the scripts.
     let before = net.node(relay).records(&task).await.unwrap();
     let late = net.start("late", Some(relay), &["--no-train"]).await;
     has_all(&net, late, &task, &before).await;
@@ -56,8 +56,8 @@ async fn relay_researcher_and_verifier_agree_and_late_or_absent_nodes_catch_up()
     })
     .await;
 
-    // So does one that was away.
-    assert_eq!(net.node_mut(late).interrupt(), 0, "SIGINT is an orderly end");
+    // A node that was stopped for some time gets everything too.
+    assert_eq!(net.node_mut(late).interrupt(), 0, "SIGINT stops a node in order");
     let missed = wait_for("a record that the absent node misses", RESEARCH_LIMIT, async || {
         let now = net.node(researcher).records(&task).await?;
         let new: BTreeSet<_> = now.difference(&before).cloned().collect();
@@ -67,7 +67,7 @@ async fn relay_researcher_and_verifier_agree_and_late_or_absent_nodes_catch_up()
     net.node_mut(late).start().await;
     has_all(&net, late, &task, &missed).await;
 
-    // When research ends, all hold the same records and the same frontier in the same order.
+    // When research ends, all nodes have the same records, and the same frontier in the same order.
     assert_eq!(net.node_mut(researcher).interrupt(), 0);
     let frontier = wait_for("the same records and frontier on all nodes", SPREAD_LIMIT, async || {
         let first = (net.node(relay).records(&task).await?, net.node(relay).frontier(&task).await?);
@@ -88,7 +88,7 @@ async fn relay_researcher_and_verifier_agree_and_late_or_absent_nodes_catch_up()
     .await;
     assert!(!frontier.is_empty());
 
-    // The researcher's own store, read without its node, holds no less.
+    // The researcher's own store, read without its node, has all of them.
     let records = net.node(relay).records(&task).await.unwrap();
     for id in &records {
         spore_tests::spore(net.node(researcher).dir(), &["show", id]).expect_code(0);
@@ -124,7 +124,7 @@ async fn has_all(net: &TestNet, node: usize, task: &str, wanted: &BTreeSet<Strin
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn a_task_made_beside_a_running_node_reaches_its_peers() {
+async fn task_made_beside_a_running_node_reaches_its_peers() {
     let mut net = TestNet::new();
     let first = net.start("first", None, &["--no-train"]).await;
     let second = net.start("second", Some(first), &["--no-train"]).await;

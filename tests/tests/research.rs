@@ -1,4 +1,4 @@
-//! Research with a language model: a server on this machine plays the model.
+//! Research with a language model, which a server of the test plays.
 #![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic, clippy::indexing_slicing)]
 
 use std::{
@@ -19,13 +19,13 @@ const BUDGET: u64 = 5;
 /// The root and two proposals on a slow machine.
 const RESEARCH_LIMIT: Duration = Duration::from_secs(400);
 
-/// What the model says the `turn`th time it is asked: first it cheats, then it changes a number.
+/// The answer of the model to request number `turn`: first it cheats, then it changes a number.
 fn reply(turn: usize) -> String {
     let script = if turn == 0 { LOOK_AHEAD.to_owned() } else { TINY.replace("0.005,", &format!("0.{:03},", 5 + turn)) };
     format!("Hypothesis: turn {turn} helps\nDescription: change number {turn}\n\n```python\n{script}```\n")
 }
 
-/// Answers `POST /v1/chat/completions` as OpenAI's servers do. Gives its port and how often it was asked.
+/// Serves `POST /v1/chat/completions` as OpenAI's servers do. Returns its port and the number of requests so far.
 async fn language_model() -> (u16, Arc<AtomicUsize>) {
     let asked = Arc::new(AtomicUsize::new(0));
     let count = asked.clone();
@@ -42,7 +42,7 @@ async fn language_model() -> (u16, Arc<AtomicUsize>) {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn a_language_model_proposes_and_its_cheating_is_a_crash_record_with_the_reason() {
+async fn script_of_a_model_that_cheats_becomes_a_crash_record_with_the_reason() {
     let (port, asked) = language_model().await;
     let mut net = TestNet::new();
     let task = net.create_task("researcher", TINY, BUDGET);

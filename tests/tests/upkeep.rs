@@ -86,7 +86,7 @@ fn run_upkeep(dir: &Path, backups: &Path, backup: u64) {
     let stats = spore(dir, &["db", "stats", "--json"]).expect_code(0).json();
     assert!(columns(&stats).contains(&"objects".to_owned()), "{stats}");
     assert!(stats["artifacts"].as_u64() >= Some(12) && stats["sequence"].as_u64() > Some(12), "{stats}");
-    assert!(spore(dir, &["db", "stats"]).expect_code(0).stdout.contains("MiB"));
+    assert!(spore(dir, &["db", "stats"]).expect_code(0).stdout.contains("iB"));
 
     let check = spore(dir, &["db", "check", "--json"]).expect_code(0).json();
     assert_eq!((&check["finding_count"], &check["findings"]), (&json!(0), &json!([])));
@@ -126,7 +126,7 @@ fn run_upkeep(dir: &Path, backups: &Path, backup: u64) {
     assert_eq!(spore(dir, &["gc", "pins", "--json"]).expect_code(0).json(), json!([cid]));
     assert_eq!(spore(dir, &["gc", "unpin", &cid, "--json"]).expect_code(0).json()["changed"], true);
     assert!(spore(dir, &["gc", "pins"]).expect_code(0).stdout.contains("No artifact is pinned"));
-    assert!(spore(dir, &["db", "pending"]).expect_code(0).stdout.contains("No record waits"));
+    assert!(spore(dir, &["db", "pending"]).expect_code(0).stdout.contains("No record is pending"));
 }
 
 #[test]

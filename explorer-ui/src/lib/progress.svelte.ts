@@ -1,5 +1,5 @@
 /** The experiment that this node is running, from its progress events. */
-import type { Progress } from './api/types';
+import type { ExperimentProgress } from './api/types';
 
 /** Losses kept for the sparkline. */
 const MAX_LOSSES = 400;
@@ -9,11 +9,11 @@ const SILENCE_MS = 30_000;
 const DONE_MS = 4_000;
 
 export class Running {
-  current = $state.raw<Progress | null>(null);
+  current = $state.raw<ExperimentProgress | null>(null);
   losses = $state.raw<number[]>([]);
   #timer: ReturnType<typeof setTimeout> | null = null;
 
-  receive(event: Progress): void {
+  receive(event: ExperimentProgress): void {
     const last = this.current;
     const same =
       last !== null &&

@@ -1,8 +1,8 @@
 //! The shapes of the HTTP API, converted from protocol and storage types at this edge only.
 //!
-//! `openapi.json` and the page's TypeScript types are generated from these types and their doc comments, so the comments
-//! are written for users of the API. Ids are lower-case hex, times are Unix seconds, metrics are plain numbers in the
-//! task's own unit.
+//! `openapi.json` and the page's TypeScript types are generated from these types and their doc comments, so the
+//! comments are written for users of the API. Ids are lower-case hex, times are Unix seconds, metrics are plain numbers
+//! in the task's own unit.
 
 use serde::{Deserialize, Serialize};
 use utoipa::{IntoParams, ToSchema};

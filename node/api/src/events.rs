@@ -27,8 +27,8 @@ pub const MAX_STREAMS: usize = 64;
 const QUEUE: usize = 64;
 /// Changes read from the store in one step.
 const PAGE: usize = 256;
-/// Most changes that a resumed stream sends again. A client that was away longer starts at the newest change, and `ready`
-/// says so.
+/// Most changes that a resumed stream sends again. A client that was away longer starts at the newest change, and
+/// `ready` says so.
 const MAX_RESUMED: u64 = 10_000;
 /// Time between `status` events while nothing happens. It also keeps proxies from closing the stream.
 const HEARTBEAT: Duration = Duration::from_secs(15);

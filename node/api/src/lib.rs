@@ -1,9 +1,9 @@
 //! The HTTP API and the explorer's page, served by warp.
 //!
-//! [`guard`] checks a request, [`route`] names what it asks for, and the answer comes from [`read`], [`write`], a stream
-//! ([`events`], [`compact`]) or a job on the store ([`upkeep`]). Every other path belongs to the page ([`page`]). [`view`]
-//! converts what the store holds, for the server and for commands without a node. [`ports`] names what the API needs of
-//! the rest of the node.
+//! [`guard`] checks a request, [`route`] names what it asks for, and the answer comes from [`read`], [`write`], a
+//! stream ([`events`], [`compact`]) or a job on the store ([`upkeep`]). Every other path belongs to the page
+//! ([`page`]). [`view`] converts what the store holds, for the server and for commands without a node. [`ports`] names
+//! what the API needs of the rest of the node.
 //!
 //! Never here: rules about what is valid or best, and signing.
 #![cfg_attr(test, allow(clippy::unwrap_used, clippy::expect_used, clippy::panic, clippy::indexing_slicing))]

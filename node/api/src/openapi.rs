@@ -191,10 +191,10 @@ operations! {
 
     /// Stream of server-sent events.
     ///
-    /// `ready` comes first: `{"sequence", "resumed"}`, the sequence number from which the stream goes on and whether
-    /// it goes on where `Last-Event-ID` says. `activity` follows for each new object (schema `Activity`); its event id
-    /// is the sequence number, so a client that reconnects with `Last-Event-ID` misses nothing. `status` comes when
-    /// the state changed, and every 15 seconds (schema `NodeStatus`). `progress` comes while this node runs an experiment
+    /// `ready` comes first: `{"sequence", "resumed"}`, the sequence number from which the stream goes on and whether it
+    /// goes on where `Last-Event-ID` says. `activity` follows for each new object (schema `Activity`); its event id is
+    /// the sequence number, so a client that reconnects with `Last-Event-ID` misses nothing. `status` comes when the
+    /// state changed, and every 15 seconds (schema `NodeStatus`). `progress` comes while this node runs an experiment
     /// (schema `ExperimentProgress`).
     #[utoipa::path(get, path = Route::Events.template(), params(("task" = Option<String>, Query, description = ONE_TASK)),
         responses((status = 200, content_type = "text/event-stream", body = String),

@@ -41,8 +41,8 @@ pub trait Networks: Send + Sync {
     /// 503 while the node stops.
     fn follow(&self, task: TaskId) -> BoxFuture<'_, Result<(), ApiError>>;
 
-    /// Dials a peer and waits for the connection. The node dials a legacy peer again whenever it is not connected, until
-    /// the node stops or [`Networks::disconnect`] is called.
+    /// Dials a peer and waits for the connection. The node dials a legacy peer again whenever it is not connected,
+    /// until the node stops or [`Networks::disconnect`] is called.
     ///
     /// # Errors
     /// 409 when the peer is this node or may not be dialled, 503 when the peer does not answer.

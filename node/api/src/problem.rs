@@ -1,7 +1,7 @@
 //! Why a request fails: a kind for programs, a message for people, and a hint about the API where there is one.
 //!
-//! Hints here name routes, parameters and headers only. Commands and flags are the command line's: it adds its own hints
-//! by [`ProblemKind`].
+//! Hints here name routes, parameters and headers only. Commands and flags are the command line's: it adds its own
+//! hints by [`ProblemKind`].
 
 use serde::{Deserialize, Serialize};
 use spore_storage::StoreError;

@@ -98,8 +98,8 @@ impl PendingOrigins {
         self.origins.remove(id)
     }
 
-    /// Reads the store's report on a batch. `inserted` has the index and the origin of each object, in the order in which
-    /// the store was given them.
+    /// Reads the store's report on a batch. `inserted` has the index and the origin of each object, in the order in
+    /// which the store was given them.
     pub(super) fn settle(&mut self, inserted: &[(usize, Origin, ObjectId)], report: &InsertReport) -> Settled {
         let mut settled = Settled::default();
         let mut origins = HashMap::new();

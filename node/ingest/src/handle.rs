@@ -104,8 +104,8 @@ impl IngestHandle {
         self.send(origin, object).await?.await.map_err(|_| IngestClosed)
     }
 
-    /// Submits an object. The disposition comes by the channel that this returns, so that a caller can have many objects
-    /// under way; the caller bounds how many. Waits while the inbox is full.
+    /// Submits an object. The disposition comes by the channel that this returns, so that a caller can have many
+    /// objects under way; the caller bounds how many. Waits while the inbox is full.
     ///
     /// # Errors
     /// [`IngestClosed`] at shutdown.
@@ -119,8 +119,8 @@ impl IngestHandle {
         Ok(answer)
     }
 
-    /// Why the store does not take every object now. None while it does. A full disk ends by itself, even when no object
-    /// arrives. Damage stays until the node stops.
+    /// Why the store does not take every object now. None while it does. A full disk ends by itself, even when no
+    /// object arrives. Damage stays until the node stops.
     pub fn trouble(&self) -> Option<Trouble> {
         self.trouble.now()
     }

@@ -2,8 +2,8 @@
 //! inserts them in batches, and announces what changed.
 //!
 //! A batch goes through two stages that overlap. [`verification`] takes objects out of the inbox and has `protocol`
-//! verify them on all cores, while [`service`] has `storage` insert the batch before in one atomic step. [`batch`] decides
-//! which objects are worth verifying, and what the store's report means for each sender.
+//! verify them on all cores, while [`service`] has `storage` insert the batch before in one atomic step. [`batch`]
+//! decides which objects are worth verifying, and what the store's report means for each sender.
 //!
 //! Never here: sockets, or a second way into the store.
 #![cfg_attr(test, allow(clippy::unwrap_used, clippy::expect_used, clippy::panic, clippy::indexing_slicing))]

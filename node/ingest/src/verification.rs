@@ -1,8 +1,8 @@
-//! The first stage of the ingest service: takes objects out of the inbox, drops the known ones, and verifies the others on
-//! all cores, while the second stage inserts the batch before.
+//! The first stage of the ingest service: takes objects out of the inbox, drops the known ones, and verifies the others
+//! on all cores, while the second stage inserts the batch before.
 //!
-//! So an object may be verified although a copy of it is about to be inserted. The store decides which of the two is new
-//! when it inserts them. Never here: answers to senders. The second stage gives them, in the order of the batches.
+//! So an object may be verified although a copy of it is about to be inserted. The store decides which of the two is
+//! new when it inserts them. Never here: answers to senders. The second stage gives them, in the order of the batches.
 
 use std::{collections::HashSet, num::NonZero, thread::available_parallelism};
 
@@ -22,8 +22,8 @@ use super::{
 pub(super) struct VerifiedBatch {
     /// The sender of each object waits at the other end, by the object's index.
     pub replies: Vec<oneshot::Sender<Disposition>>,
-    /// What was decided without an insertion, and the objects to insert. Or why the store could not say which objects it
-    /// knows.
+    /// What was decided without an insertion, and the objects to insert. Or why the store could not say which objects
+    /// it knows.
     pub verified: Result<(Vec<Decision>, Vec<CheckedObject>), StoreError>,
     /// When the batch left the inbox, in Unix seconds.
     pub taken_at: u64,
@@ -36,8 +36,8 @@ pub(super) struct Verification {
 }
 
 impl Verification {
-    /// Passes batches on until all handles are gone, or until `shutdown` is true. Every object that is in the inbox then
-    /// is still passed on.
+    /// Passes batches on until all handles are gone, or until `shutdown` is true. Every object that is in the inbox
+    /// then is still passed on.
     pub async fn run(
         self,
         mut inbox: mpsc::Receiver<Inbound>,

@@ -3,7 +3,7 @@
 
 use std::time::Duration;
 
-use spore_protocol::object::MAX_OBJECT_BYTES;
+use spore_protocol::signed::MAX_OBJECT_BYTES;
 
 // --- connections -------------------------------------------------------------------------
 

@@ -1,14 +1,14 @@
-//! `spore data`: real text to train on, as an artifact.
+//! `spore data`: datasets, which are artifacts that tasks train on.
 
 use std::{io::Write, path::PathBuf};
 
 use clap::{Args as ClapArgs, Subcommand};
 use spore_protocol::Cid;
 
-use super::{CliError, Context, source::Source, text};
-use crate::data_dir::Dataset;
+use super::{CliError, Context, access::NodeAccess, text};
+use crate::data_dir::NamedDataset;
 
-/// Add or list datasets
+/// Add or list datasets to train on
 #[derive(Debug, ClapArgs)]
 pub struct Args {
     #[command(subcommand)]
@@ -17,9 +17,9 @@ pub struct Args {
 
 #[derive(Debug, Subcommand)]
 enum Command {
-    /// Store a file's bytes as a dataset and print its address (CID)
+    /// Store a file as a dataset and print its CID, the hash of its bytes
     Add(Add),
-    /// List the datasets that were added here
+    /// List the datasets that were added on this machine
     List(List),
 }
 
@@ -27,7 +27,7 @@ enum Command {
 struct Add {
     /// The file
     file: PathBuf,
-    /// A name for it, which `task create --dataset` takes too [default: the file's name]
+    /// A name for the dataset, which `spore task create --dataset` accepts too [default: the name of the file]
     #[arg(long)]
     name: Option<String>,
     /// Print JSON
@@ -52,16 +52,16 @@ pub async fn run(args: Args, context: &mut Context) -> Result<(), CliError> {
 async fn add(args: &Add, context: &mut Context) -> Result<(), CliError> {
     let meta = std::fs::metadata(&args.file).map_err(|e| CliError::io(args.file.display(), &e))?;
     if !meta.is_file() || meta.len() == 0 {
-        return Err(CliError::usage(format!("{} is no file with something in it", args.file.display())));
+        return Err(CliError::usage(format!("{} is empty or not a file", args.file.display())));
     }
     #[cfg(feature = "trainer")]
     check_size(&args.file, meta.len())?;
-    let (source, _) = Source::open_to_write(context).await?;
+    let (source, _) = NodeAccess::open_to_write(context).await?;
     let (cid, size) = source.put_file(&args.file).await?;
-    // Nothing names it yet, and a bounded cache would drop it first.
+    // No task names the dataset yet, so a bounded cache would drop it first.
     source.pin(&cid).await?;
     let file_name = || args.file.file_name().map(|name| name.to_string_lossy().into_owned()).unwrap_or_default();
-    let dataset = Dataset { name: args.name.clone().unwrap_or_else(file_name), cid: cid.to_string(), size };
+    let dataset = NamedDataset { name: args.name.clone().unwrap_or_else(file_name), cid: cid.to_string(), size };
     context.data.add_dataset(dataset.clone())?;
     if args.json {
         return context.json(&dataset);
@@ -69,13 +69,13 @@ async fn add(args: &Add, context: &mut Context) -> Result<(), CliError> {
     writeln!(context.out, "{cid}")?;
     writeln!(
         context.out,
-        "{} is stored; make a task of it with `spore task create --dataset {cid} ...`",
+        "Stored {}. Next: `spore task create --dataset {cid} ...` makes a task of it.",
         text::line(&dataset.name)
     )?;
     Ok(())
 }
 
-/// No task can use a dataset outside of these bounds, however short its training.
+/// Refuses a dataset that no task can use, however short its training.
 #[cfg(feature = "trainer")]
 fn check_size(file: &std::path::Path, size: u64) -> Result<(), CliError> {
     let possible = spore_lab::research::create::dataset_sizes(1);
@@ -83,7 +83,10 @@ fn check_size(file: &std::path::Path, size: u64) -> Result<(), CliError> {
         return Ok(());
     }
     let (least, most) = (possible.start(), possible.end());
-    Err(CliError::usage(format!("{} has {size} bytes, but a dataset has {least} to {most}", file.display())))
+    Err(CliError::usage(format!(
+        "{} has {size} bytes, but a dataset must have {least} to {most} bytes",
+        file.display()
+    )))
 }
 
 fn list(args: &List, context: &mut Context) -> Result<(), CliError> {
@@ -94,7 +97,7 @@ fn list(args: &List, context: &mut Context) -> Result<(), CliError> {
     if datasets.is_empty() {
         writeln!(
             context.out,
-            "No dataset was added; tasks train on the built-in corpus. `spore data add FILE` adds one."
+            "No dataset was added: tasks train on the built-in corpus. `spore data add FILE` adds a dataset."
         )?;
         return Ok(());
     }
@@ -106,17 +109,17 @@ fn list(args: &List, context: &mut Context) -> Result<(), CliError> {
     Ok(())
 }
 
-/// The dataset of a new task: an artifact's address, or the name of one added here.
+/// The dataset of a new task, given as a CID or as the name of a dataset that was added.
 ///
 /// # Errors
-/// Neither.
+/// When the text is neither.
 pub fn resolve(context: &Context, given: &str) -> Result<Cid, CliError> {
     if let Ok(cid) = given.parse() {
         return Ok(cid);
     }
     let named = context.data.datasets()?.into_iter().find(|dataset| dataset.name == given);
     named.and_then(|dataset| dataset.cid.parse().ok()).ok_or_else(|| {
-        CliError::not_found(format!("no dataset {given} was added here"))
-            .hint("`spore data add FILE` adds one and prints its CID")
+        CliError::not_found(format!("no dataset is called {given}"))
+            .hint("`spore data list` shows the datasets, `spore data add FILE` adds one")
     })
 }

@@ -1,5 +1,5 @@
-//! What a running node shows in its terminal: a banner, a line for each event of interest, and the
-//! running experiment: a bar on a terminal, a line now and then otherwise.
+//! The terminal of a running node: a banner, a line for each event, and the progress of the running experiment, as a bar
+//! on a terminal and as a line from time to time otherwise.
 
 use std::{
     io::{self, IsTerminal, Write},
@@ -10,6 +10,7 @@ use std::{
     time::{Duration, Instant},
 };
 
+use anstream::{AutoStream, ColorChoice};
 use indicatif::{MultiProgress, ProgressBar, ProgressDrawTarget, ProgressStyle};
 use spore_api::{
     live::{Live, LiveNode},
@@ -30,36 +31,37 @@ use tracing_subscriber::{EnvFilter, filter::filter_fn, layer::SubscriberExt};
 use super::text;
 use crate::runtime::Node;
 
-/// Time over which events are gathered.
+/// Events within this time are shown together.
 const GATHER: Duration = Duration::from_millis(500);
-/// Events told one by one; more at once, as while catching up, are told as a number.
-const TOLD: usize = 8;
-/// Time between two lines about the running experiment where there is no terminal.
+/// Events that are shown one by one. More at once, as during a catch-up, are shown as a number.
+const SHOWN: usize = 8;
+/// Time between two lines about the running experiment, without a terminal.
 const PROGRESS_LINE: Duration = Duration::from_secs(10);
-/// Columns of the bar's own text.
+/// The template of the bar.
 const BAR: &str = "{spinner} {prefix} {bar:24} {pos}/{len} {msg}";
 
-/// Lines and changes waiting to be shown. More are dropped: a terminal that stands still (Ctrl-S, a
-/// full pipe) must not hold up the node.
+/// Lines and changes in the queue of the display. More are dropped, because a terminal that stands still (Ctrl-S, a full
+/// pipe) must not block the node.
 const QUEUE: usize = 1024;
-/// Log lines kept back until the banner: a start says a few. Those beyond are shown at once.
+/// Log lines that are held back until the banner. A start logs a few; more are shown at once.
 const HELD: usize = 64;
-/// How often, and after how long each time, the banner looks for a first address to tell.
-const LISTEN_LOOKS: usize = 10;
-const LISTEN_LOOK: Duration = Duration::from_millis(100);
-/// How long the end of the process waits for a slow terminal.
+/// Attempts of the banner to find an address to show, and the time between two of them.
+const LISTEN_ATTEMPTS: usize = 10;
+const LISTEN_INTERVAL: Duration = Duration::from_millis(100);
+/// Time that the end of the process waits for a slow terminal.
 const FLUSH_WITHIN: Duration = Duration::from_secs(1);
 
-/// The terminal of a running node: a thread of its own that writes what is handed to it.
+/// Handle to the thread that writes to the terminal.
 pub struct Display {
-    queue: SyncSender<Show>,
+    queue: SyncSender<DisplayCommand>,
 }
 
-enum Show {
+/// A command for the display thread.
+enum DisplayCommand {
     Line(String),
     Log(Vec<u8>),
     Progress(Option<RunProgress>),
-    /// Log lines wait for [`Show::Release`], so that the banner comes first.
+    /// Hold log lines back until [`DisplayCommand::Release`], so that the banner comes first.
     Hold,
     Release,
     End(SyncSender<()>),
@@ -69,44 +71,44 @@ impl Display {
     /// # Errors
     /// When no thread can be started.
     pub fn new() -> io::Result<Self> {
-        let (queue, waiting) = sync_channel(QUEUE);
-        std::thread::Builder::new().name("display".into()).spawn(move || Screen::new().run(&waiting))?;
+        let (queue, commands) = sync_channel(QUEUE);
+        std::thread::Builder::new().name("display".into()).spawn(move || Screen::new().run(&commands))?;
         Ok(Self { queue })
     }
 
     /// Prints a line above the bar.
     pub fn line(&self, line: &str) {
-        self.show(Show::Line(line.to_owned()));
+        self.send(DisplayCommand::Line(line.to_owned()));
     }
 
-    /// Takes the bar away and waits until everything is written.
+    /// Removes the bar and waits until everything is written.
     pub fn end(&self) {
         let (done, ended) = sync_channel(1);
-        self.show(Show::End(done));
+        self.send(DisplayCommand::End(done));
         let _ = ended.recv_timeout(FLUSH_WITHIN);
     }
 
-    fn show(&self, what: Show) {
-        // Full: see `QUEUE`.
-        let _ = self.queue.try_send(what);
+    fn send(&self, command: DisplayCommand) {
+        // A full queue drops the command, see `QUEUE`.
+        let _ = self.queue.try_send(command);
     }
 
-    /// Who this is and where it can be reached.
+    /// Prints the identity, the mode and the addresses of the node.
     pub async fn banner(&self, node: &Node, mode: Mode, proposer: Option<&str>, page: bool) {
         let live = listening(node).await;
-        let does = match mode {
-            Mode::Research => "research: runs experiments, and re-runs some of others'",
-            Mode::Verify => "verify: re-runs others' experiments",
+        let mode_text = match mode {
+            Mode::Research => "research: runs experiments, and re-runs some of other nodes'",
+            Mode::Verify => "verify: re-runs the experiments of other nodes",
             Mode::Relay => "relay: keeps records and passes them on",
         };
         self.line(&format!("Spore {}", env!("CARGO_PKG_VERSION")));
         self.line(&format!("  node      {}", node.node_id));
-        self.line(&format!("  mode      {does}"));
+        self.line(&format!("  mode      {mode_text}"));
         let task = live.active_task.map(|task| node.view.task(&task.to_string()));
         let task = match task {
             Some(Ok(task)) => format!("{} ({})", text::line(&task.name), text::short(&task.task_id)),
-            Some(Err(_)) => "not known here yet: looked for among peers".to_owned(),
-            None => "the most active one".to_owned(),
+            Some(Err(_)) => "not known yet; peers are asked for it".to_owned(),
+            None => "the most active task".to_owned(),
         };
         self.line(&format!("  task      {task}"));
         if let (Some(device), Some(class)) = (&live.device, &live.hardware_class) {
@@ -115,7 +117,7 @@ impl Display {
         if mode == Mode::Research {
             self.line(&format!(
                 "  proposer  {}",
-                proposer.unwrap_or("built in (`spore set PROVIDER KEY` lets a language model propose)")
+                proposer.unwrap_or("built in (`spore set PROVIDER KEY` chooses a language model)")
             ));
         }
         for address in &live.listen_addresses {
@@ -124,31 +126,31 @@ impl Display {
         for address in &live.legacy_listen_addresses {
             self.line(&format!("  bridge    {address}, for peers of the existing network"));
         }
-        if let Some(public) = &node.tries {
-            self.line(&format!("  tries     {public}, since no peer is named (never with --no-bootstrap)"));
+        if let Some(public) = &node.public_peer {
+            self.line(&format!("  tries     {public}, because no peer is configured (`--no-bootstrap` prevents it)"));
         }
         if page {
             self.line(&format!("  explorer  http://{}", node.address));
         }
-        self.line("Ctrl-C ends it.");
-        self.show(Show::Release);
+        self.line("Press Ctrl-C to stop.");
+        self.send(DisplayCommand::Release);
     }
 }
 
-/// The node now, or as soon as it has an address, for which it needs a moment.
+/// The state of the node as soon as it has an address, or after the last attempt.
 async fn listening(node: &Node) -> Live {
     let mut live = node.live.now().await;
-    for _ in 0..LISTEN_LOOKS {
+    for _ in 0..LISTEN_ATTEMPTS {
         if !live.listen_addresses.is_empty() {
             break;
         }
-        sleep(LISTEN_LOOK).await;
+        sleep(LISTEN_INTERVAL).await;
         live = node.live.now().await;
     }
     live
 }
 
-/// Shows events and progress until aborted.
+/// Shows events and progress until the task is aborted.
 pub async fn follow(display: Arc<Display>, live: LiveNode, view: StoreView) {
     let mut events = live.events.subscribe();
     let mut progress = live.progress.clone();
@@ -159,50 +161,49 @@ pub async fn follow(display: Arc<Display>, live: LiveNode, view: StoreView) {
     loop {
         tokio::select! {
             event = events.recv() => match event {
-                Ok(event) if gathered.len() <= TOLD => gathered.push(event.change),
+                Ok(event) if gathered.len() <= SHOWN => gathered.push(event.change),
                 Ok(_) => missed += 1,
                 Err(RecvError::Lagged(n)) => missed += n,
                 Err(RecvError::Closed) => return,
             },
             Ok(()) = progress.changed() => {
                 let now = progress.borrow_and_update().clone();
-                display.show(Show::Progress(now));
+                display.send(DisplayCommand::Progress(now));
             }
             _ = tick.tick() => {
-                tell(&display, &view, std::mem::take(&mut gathered), std::mem::take(&mut missed)).await;
+                show_changes(&display, &view, std::mem::take(&mut gathered), std::mem::take(&mut missed)).await;
             }
         }
     }
 }
 
-async fn tell(display: &Display, view: &StoreView, changes: Vec<Change>, missed: u64) {
+async fn show_changes(display: &Display, view: &StoreView, changes: Vec<Change>, missed: u64) {
     if changes.is_empty() {
         return;
     }
-    if missed > 0 || changes.len() > TOLD {
-        display.line(&format!("{} more records and events came in", changes.len() as u64 + missed));
+    if missed > 0 || changes.len() > SHOWN {
+        display.line(&format!("{} more records and events arrived", changes.len() as u64 + missed));
         return;
     }
     let view = view.clone();
-    let told = tokio::task::spawn_blocking(move || {
+    let activities = tokio::task::spawn_blocking(move || {
         changes.iter().filter_map(|change| view.activity_of(change).ok().flatten()).collect::<Vec<_>>()
     });
-    for activity in told.await.unwrap_or_default() {
+    for activity in activities.await.unwrap_or_default() {
         let class = activity.hardware_class.map(|class| format!(" [{class}]")).unwrap_or_default();
         display.line(&format!("{}{class}", text::line(&activity.text)));
     }
 }
 
-/// What is on the terminal. Errors of writing are left alone: a terminal that went away does not end
-/// the node.
+/// The state of the terminal. Write errors are ignored: a terminal that went away does not stop the node.
 struct Screen {
     bars: MultiProgress,
-    /// None where there is no terminal for a bar.
+    /// Standard output is a terminal, which can show a bar.
     terminal: bool,
     bar: Option<ProgressBar>,
-    /// When a line was last printed for the running experiment, where there is no terminal.
-    told: Option<Instant>,
-    /// Log lines kept back; none: they are shown at once.
+    /// Time of the last line about the running experiment, without a terminal.
+    reported: Option<Instant>,
+    /// Log lines that are held back. None: log lines are shown at once.
     held: Option<Vec<Vec<u8>>>,
 }
 
@@ -210,21 +211,21 @@ impl Screen {
     fn new() -> Self {
         let terminal = io::stdout().is_terminal();
         let target = if terminal { ProgressDrawTarget::stdout_with_hz(4) } else { ProgressDrawTarget::hidden() };
-        Self { bars: MultiProgress::with_draw_target(target), terminal, bar: None, told: None, held: None }
+        Self { bars: MultiProgress::with_draw_target(target), terminal, bar: None, reported: None, held: None }
     }
 
-    fn run(mut self, waiting: &Receiver<Show>) {
-        while let Ok(what) = waiting.recv() {
-            match what {
-                Show::Line(line) => self.line(&line),
-                Show::Log(bytes) => match &mut self.held {
+    fn run(mut self, commands: &Receiver<DisplayCommand>) {
+        while let Ok(command) = commands.recv() {
+            match command {
+                DisplayCommand::Line(line) => self.line(&line),
+                DisplayCommand::Log(bytes) => match &mut self.held {
                     Some(held) if held.len() < HELD => held.push(bytes),
                     _ => self.log(&bytes),
                 },
-                Show::Hold => self.held = Some(Vec::new()),
-                Show::Release => self.release(),
-                Show::Progress(now) => self.progress(now.as_ref()),
-                Show::End(done) => {
+                DisplayCommand::Hold => self.held = Some(Vec::new()),
+                DisplayCommand::Release => self.release(),
+                DisplayCommand::Progress(now) => self.progress(now.as_ref()),
+                DisplayCommand::End(done) => {
                     self.release();
                     self.progress(None);
                     let _ = io::stdout().flush();
@@ -253,7 +254,7 @@ impl Screen {
             if let Some(bar) = self.bar.take() {
                 bar.finish_and_clear();
             }
-            self.told = None;
+            self.reported = None;
             return;
         };
         let loss = now.loss.map(|loss| format!("loss {loss:.3}, ")).unwrap_or_default();
@@ -271,14 +272,14 @@ impl Screen {
             bar.set_message(format!("{loss}{elapsed}: {description}"));
             return;
         }
-        match self.told {
+        match self.reported {
             None => self.line(&format!("{what}: {description}")),
-            Some(told) if told.elapsed() >= PROGRESS_LINE => {
+            Some(reported) if reported.elapsed() >= PROGRESS_LINE => {
                 self.line(&format!("{what}: step {} of {}, {loss}{elapsed}", now.step, now.steps));
             }
             Some(_) => return,
         }
-        self.told = Some(Instant::now());
+        self.reported = Some(Instant::now());
     }
 }
 
@@ -287,36 +288,37 @@ fn new_bar() -> ProgressBar {
     ProgressBar::new(0).with_style(style)
 }
 
-/// Sends log messages to standard error, above the bar.
+/// Writes log messages to standard error, above the bar.
 pub fn log_to(display: &Arc<Display>, verbose: u8) {
-    // warp calls every reader that goes away an error, and Kademlia warns of a node being the first.
+    // warp logs an error for every client that disconnects, and Kademlia a warning on the first node of a network.
+    // A target matches by its beginning: `spore_` stands for all crates of this program.
     let default = match verbose {
-        0 => "warn,warp::server=off,libp2p_kad=error,spore_node::research=info,spore_node::verify=info",
-        1 => "warn,warp::server=off,libp2p_kad=error,spore_node=info,spore_storage=info",
-        _ => "info,spore_node=debug,spore_storage=debug",
+        0 => "warn,warp::server=off,libp2p_kad=error,spore_lab::research=info,spore_lab::verify=info",
+        1 => "warn,warp::server=off,libp2p_kad=error,spore_=info",
+        _ => "info,spore_=debug",
     };
     let chosen = EnvFilter::try_from_env("SPORE_LOG").ok();
     let brief = verbose == 0 && chosen.is_none();
     let filter = chosen.unwrap_or_else(|| EnvFilter::new(default));
     if brief {
-        display.show(Show::Hold);
+        display.send(DisplayCommand::Hold);
     }
     let display = display.clone();
     let writer = move || LogWriter { display: display.clone() };
-    let colored = io::stderr().is_terminal() && super::colored();
+    let colored = AutoStream::choice(&io::stderr()) != ColorChoice::Never;
     let subscriber = tracing_subscriber::fmt()
         .with_env_filter(filter)
         .with_target(false)
         .with_ansi(colored)
         .with_writer(writer)
         .finish()
-        .with(filter_fn(move |event| !brief || !is_told(event)));
+        .with(filter_fn(move |event| !brief || !is_displayed(event)));
     // A second call could fail only in a test.
     let _ = tracing::subscriber::set_global_default(subscriber);
 }
 
-/// The display tells by itself what is run and what comes of it: so the log need not, at info.
-fn is_told(event: &Metadata<'_>) -> bool {
+/// Whether the display shows the event itself: the start and the result of an experiment.
+fn is_displayed(event: &Metadata<'_>) -> bool {
     *event.level() == Level::INFO && ["record", "change", "id"].iter().any(|key| event.fields().field(key).is_some())
 }
 
@@ -326,7 +328,7 @@ struct LogWriter {
 
 impl Write for LogWriter {
     fn write(&mut self, bytes: &[u8]) -> io::Result<usize> {
-        self.display.show(Show::Log(bytes.to_vec()));
+        self.display.send(DisplayCommand::Log(bytes.to_vec()));
         Ok(bytes.len())
     }
 

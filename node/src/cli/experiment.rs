@@ -1,39 +1,42 @@
-//! `spore show`: one experiment with everything known about it.
+//! `spore show`: one experiment with everything that is known about it.
 
 use std::io::{self, Write};
 
 use clap::Args as ClapArgs;
 use spore_api::{dto::ExperimentDetail, query::Query, route::Route};
 
-use super::{CliError, Context, source::Source, text};
+use super::{
+    CliError, Context,
+    access::{NodeAccess, parsed},
+    text,
+};
 
-/// Show one experiment: its result, lineage, diff and verification
+/// Show one experiment: its result, lineage, measurements and diff
 #[derive(Debug, ClapArgs)]
 pub struct Args {
-    /// The experiment's id, or a unique prefix of it
+    /// The id of the experiment, or a unique prefix of the id
     id: String,
-    /// Print the script alone
+    /// Print the script only
     #[arg(long, conflicts_with = "json")]
     code: bool,
-    /// Print JSON, with the object as it was signed
+    /// Print JSON, with the signed object
     #[arg(long)]
     json: bool,
 }
 
 pub async fn run(args: &Args, context: &mut Context) -> Result<(), CliError> {
-    let source = Source::open(context).await?;
+    let source = NodeAccess::open(context).await?;
     let body = source.text(&Route::Experiment(args.id.clone()), &Query::default()).await?;
     if args.json {
-        // As it came: numbers keep the spelling that the signature covers.
+        // The text is printed as it is, so that numbers keep the spelling that the signature covers.
         context.out.write_all(&body)?;
         return Ok(writeln!(context.out)?);
     }
-    let detail: ExperimentDetail =
-        serde_json::from_slice(&body).map_err(|e| CliError::failed(format!("the answer is not understood: {e}")))?;
+    let detail: ExperimentDetail = parsed(&body)?;
     if args.code {
         let code = detail.code.ok_or_else(|| {
-            CliError::not_found("the script of this experiment is not here")
-                .hint("a running node fetches it from its peers when it needs it")
+            CliError::not_found("this node does not have the script of this experiment")
+                .hint("a running node fetches the script from its peers when it needs it")
         })?;
         return Ok(context.out.write_all(code.as_bytes())?);
     }
@@ -65,14 +68,19 @@ fn print(context: &mut Context, detail: &ExperimentDetail) -> Result<(), CliErro
     writeln!(out, "When         {}", text::ago(e.timestamp))?;
     writeln!(
         out,
-        "Size         {} parameters, {} steps in {}, {:.0} MB",
+        "Size         {} parameters, {} steps in {}, {:.0} MB of memory",
         e.num_params,
         e.num_steps,
         text::duration(e.time_budget),
         e.peak_vram_mb
     )?;
     writeln!(out, "Proposed by  {}", text::line(&e.agent_model))?;
-    writeln!(out, "Script       {}{}", e.code_cid, if detail.code.is_some() { "" } else { " (not here)" })?;
+    writeln!(
+        out,
+        "Script       {}{}",
+        e.code_cid,
+        if detail.code.is_some() { "" } else { " (this node does not have it)" }
+    )?;
     writeln!(out, "\n{}", text::lines(&e.description))?;
     if !e.hypothesis.is_empty() {
         writeln!(out, "\n{}", text::lines(&e.hypothesis))?;
@@ -101,7 +109,7 @@ fn relatives_and_evidence(out: &mut dyn Write, detail: &ExperimentDetail) -> io:
         writeln!(out, "\nMeasurements (tolerance {})", detail.evidence.tolerance)?;
         for m in &detail.evidence.measurements {
             let who = m.display_name.clone().unwrap_or_else(|| text::short(&m.node_id));
-            let note = m.ignored.as_ref().map(|why| format!(" does not count: {why}")).unwrap_or_default();
+            let note = m.ignored.as_ref().map(|why| format!(" (ignored: {why})")).unwrap_or_default();
             writeln!(
                 out,
                 "  {} {} by {} on {}{note}",

@@ -1,4 +1,4 @@
-//! `spore frontier`: the unbeaten experiments of a task.
+//! `spore frontier`: the best experiments of a task.
 
 use std::io::Write;
 
@@ -8,30 +8,30 @@ use spore_protocol::HardwareClass;
 
 use super::{
     CliError, Context,
+    access::NodeAccess,
     listing::{self, Listed},
-    source::Source,
     text,
 };
 
-/// List a task's unbeaten experiments, best first
+/// List the frontier of a task: the experiments that no descendant has beaten, best first
 #[derive(Debug, ClapArgs)]
 pub struct Args {
-    /// The task: its id, a unique prefix of it, or its name [default: the one the node is at]
+    /// The task: its id, a unique prefix of the id, or its name [default: the task that the node works on]
     #[arg(long, value_name = "ID")]
     task: Option<String>,
-    /// Only this hardware class, such as CPU or RTX_4090 [default: all together]
+    /// Show one hardware class only, such as CPU or RTX_4090 [default: all classes]
     #[arg(long)]
     class: Option<String>,
-    /// At most this many experiments, the best ones
+    /// Show at most N experiments
     #[arg(long, value_name = "N", default_value_t = 50, value_parser = listing::limits())]
     limit: u32,
-    /// Print the records as JSON
+    /// Print JSON
     #[arg(long)]
     json: bool,
 }
 
 pub async fn run(args: &Args, context: &mut Context) -> Result<(), CliError> {
-    let source = Source::open(context).await?;
+    let source = NodeAccess::open(context).await?;
     let task = source.task(args.task.as_deref()).await?;
     let query = args.class.iter().fold(Query::default(), |query, class| query.with("class", class));
     let route = Route::Frontier(task.task_id.clone());
@@ -50,7 +50,7 @@ pub async fn run(args: &Args, context: &mut Context) -> Result<(), CliError> {
         task.goal
     )?;
     if items.is_empty() {
-        writeln!(out, "No experiment yet.")?;
+        writeln!(out, "There is no experiment yet.")?;
         return Ok(());
     }
     let mut table = text::table(["ID", &task.metric, "CLASS", "VERDICT", "DEPTH", "BY", "WHEN", "DESCRIPTION"]);
@@ -75,7 +75,7 @@ pub async fn run(args: &Args, context: &mut Context) -> Result<(), CliError> {
                 task.classes.iter().find(|known| known.class == class.as_str()).map_or(0, |known| known.frontier_size)
             }
         };
-        writeln!(out, "{} of {all} on the frontier; --limit shows more", items.len())?;
+        writeln!(out, "{} of {all} experiments; `--limit N` shows more.", items.len())?;
     }
     Ok(())
 }

@@ -1,4 +1,4 @@
-//! `spore gc`: drops scripts and datasets that a bounded cache has no room for, and keeps the pinned.
+//! `spore gc`: drops artifacts from the cache, and pins those that must stay.
 
 use std::io::Write;
 
@@ -14,28 +14,28 @@ use spore_protocol::Cid;
 
 use super::{
     CliError, Context,
-    source::{Client, Source},
+    access::{ApiClient, NodeAccess},
     text, upkeep,
 };
 use crate::{config::size, housekeeping::CacheBounds};
 
-/// Drop artifacts (scripts, datasets) that are old or take too much room
+/// Drop artifacts (scripts, datasets) that are old or use too much space
 ///
-/// Those that nothing names go first, then the least recently used. Never dropped is what a task, a
-/// frontier or a pin needs, or what was used within the last hour. Without bounds, those of config.toml
-/// count, which a running node keeps by itself.
+/// Artifacts that no record names are dropped first, then the least recently used ones. An artifact stays when a task,
+/// a frontier or a pin needs it, or when it was used within the last hour. Without --max-age and --max-size, the bounds
+/// of config.toml apply. A running node applies those by itself, once an hour.
 #[derive(Debug, ClapArgs)]
 #[command(args_conflicts_with_subcommands = true)]
 pub struct Args {
     #[command(subcommand)]
     command: Option<Command>,
-    /// Only tell what would be dropped
+    /// Show what would be dropped, and drop nothing
     #[arg(long)]
     dry_run: bool,
-    /// Drop what was not used for this many days
+    /// Drop artifacts that were not used for DAYS days
     #[arg(long, value_name = "DAYS", value_parser = clap::value_parser!(u64).range(1..=36_500))]
     max_age: Option<u64>,
-    /// Drop the least recently used until the rest fits: bytes, or with KiB, MiB, GiB or TiB
+    /// Drop the least recently used artifacts until all others fit SIZE: bytes, or a number with KiB, MiB, GiB or TiB
     #[arg(long, value_name = "SIZE", value_parser = size::parse)]
     max_size: Option<u64>,
     /// Print JSON
@@ -45,9 +45,9 @@ pub struct Args {
 
 #[derive(Debug, Subcommand)]
 enum Command {
-    /// Keep an artifact from being dropped, whether it is here or not
+    /// Pin an artifact: it is never dropped. It need not be here yet
     Pin(Pin),
-    /// Let a pinned artifact be dropped again
+    /// Remove the pin of an artifact
     Unpin(Pin),
     /// List the pinned artifacts
     Pins {
@@ -59,7 +59,7 @@ enum Command {
 
 #[derive(Debug, ClapArgs)]
 struct Pin {
-    /// Its address: 64 hex digits
+    /// The CID of the artifact: 64 hex digits
     cid: Cid,
     /// Print JSON
     #[arg(long)]
@@ -81,8 +81,9 @@ async fn collect(args: &Args, context: &mut Context) -> Result<(), CliError> {
         bounds = CacheBounds::from(context.config()?.cache.as_ref());
     }
     if bounds.is_none() && !args.dry_run {
-        return Err(CliError::usage("nothing says what is to go")
-            .hint("give --max-age DAYS or --max-size SIZE, or set them in config.toml; with --dry-run nothing goes"));
+        return Err(CliError::usage("there are no bounds to apply").hint(
+            "pass `--max-age DAYS` or `--max-size SIZE`, or set `[cache]` in config.toml; `--dry-run` needs no bounds",
+        ));
     }
     let CacheBounds { max_age: max_age_seconds, max_bytes } = bounds;
     let job = UpkeepJob::Gc { dry_run: args.dry_run, max_age_seconds, max_bytes };
@@ -97,11 +98,11 @@ async fn collect(args: &Args, context: &mut Context) -> Result<(), CliError> {
 
 fn show(out: &mut dyn Write, report: &GcReport) -> std::io::Result<()> {
     if !report.dropped.is_empty() {
-        let mut table = text::table(["ARTIFACT", "SIZE", "LAST USED", "NAMED BY", "BECAUSE OF"]);
+        let mut table = text::table(["ARTIFACT", "SIZE", "LAST USED", "NAMED BY", "REASON"]);
         for dropped in &report.dropped {
             table.add_row([
                 text::short(&dropped.cid),
-                text::mib(dropped.bytes),
+                text::size(dropped.bytes),
                 text::ago(dropped.last_used),
                 text::count(dropped.references, "record", "records"),
                 text::line(&dropped.reason),
@@ -115,19 +116,19 @@ fn show(out: &mut dyn Write, report: &GcReport) -> std::io::Result<()> {
     }
     let verb = if report.dry_run { "Would drop" } else { "Dropped" };
     let artifacts = |n| text::count(n, "artifact", "artifacts");
-    writeln!(out, "{verb} {}, {}.", artifacts(report.dropped_count), text::mib(report.dropped_bytes))?;
+    writeln!(out, "{verb} {} ({}).", artifacts(report.dropped_count), text::size(report.dropped_bytes))?;
     writeln!(
         out,
-        "{} stay, {}; of these {} ({}) cannot be dropped now.",
+        "{} ({}) stay. {} of them ({}) cannot be dropped now.",
         artifacts(report.kept_count),
-        text::mib(report.kept_bytes),
+        text::size(report.kept_bytes),
         report.protected_count,
-        text::mib(report.protected_bytes)
+        text::size(report.protected_bytes)
     )
 }
 
 async fn set_pin(pin: &Pin, pinned: bool, context: &mut Context) -> Result<(), CliError> {
-    let outcome = match Client::find(&context.data).await? {
+    let outcome = match ApiClient::find(&context.data).await? {
         Some(client) => client.pin(&pin.cid, pinned).await?,
         None => pin_in(&upkeep::open(true, context)?, &pin.cid.to_string(), pinned)?,
     };
@@ -137,19 +138,19 @@ async fn set_pin(pin: &Pin, pinned: bool, context: &mut Context) -> Result<(), C
     let word = match (pinned, outcome.changed) {
         (true, true) => "is pinned",
         (true, false) => "was pinned already",
-        (false, true) => "is pinned no more",
+        (false, true) => "is no longer pinned",
         (false, false) => "was not pinned",
     };
     Ok(writeln!(context.out, "{} {word}", text::short(&outcome.cid))?)
 }
 
 async fn pins(json: bool, context: &mut Context) -> Result<(), CliError> {
-    let pins: Vec<String> = Source::open(context).await?.get(&Route::Pins).await?;
+    let pins: Vec<String> = NodeAccess::open(context).await?.get(&Route::Pins).await?;
     if json {
         return context.json(&pins);
     }
     if pins.is_empty() {
-        writeln!(context.out, "No artifact is pinned. `spore gc pin CID` keeps one.")?;
+        writeln!(context.out, "No artifact is pinned. `spore gc pin CID` pins one.")?;
     }
     for pin in pins {
         writeln!(context.out, "{}", text::line(&pin))?;
@@ -160,11 +161,11 @@ async fn pins(json: bool, context: &mut Context) -> Result<(), CliError> {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::cli::text::told;
+    use crate::cli::text::printed;
     use spore_api::upkeep::shapes::DroppedArtifact;
 
     #[test]
-    fn what_goes_and_what_stays_is_told() {
+    fn dropped_and_kept_artifacts_are_shown() {
         let cid = "ab".repeat(32);
         let dropped = DroppedArtifact { cid, bytes: 3 << 19, last_used: 1, references: 1, reason: "age".into() };
         let mut report = GcReport {
@@ -177,14 +178,14 @@ mod tests {
             protected_count: 1,
             protected_bytes: 1 << 20,
         };
-        let text = told(|out| show(out, &report));
+        let text = printed(|out| show(out, &report));
         for part in
-            ["abababababab", "1.5 MiB", "1 record", "age", "1 more", "Would drop 2 artifacts, 3.0 MiB", "1 artifact"]
+            ["abababababab", "1.50 MiB", "1 record", "age", "1 more", "Would drop 2 artifacts (3.00 MiB)", "1 artifact"]
         {
             assert!(text.contains(part), "{part} in {text}");
         }
         (report.dry_run, report.dropped) = (false, Vec::new());
-        let text = told(|out| show(out, &report));
+        let text = printed(|out| show(out, &report));
         assert!(text.starts_with("Dropped 2 artifacts"), "{text}");
     }
 }

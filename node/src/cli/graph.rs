@@ -1,4 +1,4 @@
-//! `spore graph`: a task's experiments as a tree.
+//! `spore graph`: the experiments of a task as a tree.
 
 use std::{
     collections::{HashMap, HashSet},
@@ -10,30 +10,30 @@ use spore_api::{dto::Experiment, query::Query, route::Route};
 
 use super::{
     CliError, Context,
+    access::NodeAccess,
     listing::{self, Listed},
-    source::Source,
     text,
 };
 
-/// Deepest indentation drawn; below it the tree goes on at the same place.
+/// Levels of indentation. Deeper levels are drawn at the same column.
 const MAX_INDENT: usize = 40;
 
-/// Show a task's experiments as a tree
+/// Show the experiments of a task as a tree
 #[derive(Debug, ClapArgs)]
 pub struct Args {
-    /// The task: its id, a unique prefix of it, or its name [default: the one the node is at]
+    /// The task: its id, a unique prefix of the id, or its name [default: the task that the node works on]
     #[arg(long, value_name = "ID")]
     task: Option<String>,
-    /// At most this many experiments, the newest ones
+    /// Show the newest N experiments
     #[arg(long, value_name = "N", default_value_t = 200, value_parser = listing::limits())]
     limit: u32,
-    /// Print the experiments as JSON, newest first
+    /// Print JSON, newest first
     #[arg(long)]
     json: bool,
 }
 
 pub async fn run(args: &Args, context: &mut Context) -> Result<(), CliError> {
-    let source = Source::open(context).await?;
+    let source = NodeAccess::open(context).await?;
     let task = source.task(args.task.as_deref()).await?;
     let route = Route::TaskExperiments(task.task_id.clone());
     let Listed { items: experiments, more } = listing::read(&source, &route, &Query::default(), args.limit).await?;
@@ -44,12 +44,12 @@ pub async fn run(args: &Args, context: &mut Context) -> Result<(), CliError> {
     writeln!(out, "{} ({})", text::line(&task.name), text::short(&task.task_id))?;
     draw(out, &task.metric, &experiments)?;
     if more {
-        writeln!(out, "{} of {} experiments; --limit shows more", experiments.len(), task.experiment_count)?;
+        writeln!(out, "{} of {} experiments; `--limit N` shows more.", experiments.len(), task.experiment_count)?;
     }
     Ok(())
 }
 
-/// Draws the tree, each level in order of time.
+/// Draws the tree. Siblings are in order of time.
 fn draw(out: &mut dyn Write, metric: &str, experiments: &[Experiment]) -> io::Result<()> {
     let shown: HashSet<&str> = experiments.iter().map(|e| e.id.as_str()).collect();
     let mut ordered: Vec<&Experiment> = experiments.iter().collect();
@@ -125,7 +125,7 @@ mod tests {
     }
 
     #[test]
-    fn the_tree_bears_the_marks() {
+    fn tree_shows_status_verdict_and_frontier() {
         let mut verified = experiment("dd", Some("bb"), "keep", 0.92, 4);
         verified.verdict = "verified".into();
         verified.on_frontier = true;
@@ -150,7 +150,7 @@ mod tests {
     }
 
     #[test]
-    fn a_chain_of_any_length_is_drawn() {
+    fn chain_of_any_length_is_drawn() {
         let list: Vec<_> = (0..5000)
             .map(|i| {
                 experiment(&format!("{i:08}"), (i > 0).then(|| format!("{:08}", i - 1)).as_deref(), "keep", 1.0, i)

@@ -1,4 +1,4 @@
-//! `spore info`: who this node is and what it is set to do.
+//! `spore info`: the identity and the configuration of this node.
 
 use std::io::Write;
 
@@ -6,10 +6,10 @@ use clap::Args as ClapArgs;
 use serde_json::json;
 use spore_base::peer_id::peer_id;
 
-use super::{CliError, Context, source::Client};
+use super::{CliError, Context, access::ApiClient};
 use crate::identity_file;
 
-/// Show the node's identity, data directory and configuration
+/// Show the identity, the data directory and the configuration of the node
 #[derive(Debug, ClapArgs)]
 pub struct Args {
     /// Print JSON
@@ -20,11 +20,11 @@ pub struct Args {
 pub async fn run(args: &Args, context: &mut Context) -> Result<(), CliError> {
     let identity = identity_file::load(&context.data.identity())?.ok_or_else(|| {
         CliError::not_found(format!("there is no node in {}", context.data.root().display()))
-            .hint("make one with `spore init`")
+            .hint("create one with `spore init`")
     })?;
     let config = context.config()?;
     let node_id = identity.node_id();
-    let running = Client::find(&context.data).await?.map(|client| client.node);
+    let running = ApiClient::find(&context.data).await?.map(|client| client.node);
     let peer = peer_id(&node_id).map(|peer| peer.to_string());
     let llm = config
         .llm
@@ -43,17 +43,17 @@ pub async fn run(args: &Args, context: &mut Context) -> Result<(), CliError> {
     writeln!(out, "Peer ID         {}", peer.unwrap_or_default())?;
     writeln!(out, "Version         {}", env!("CARGO_PKG_VERSION"))?;
     writeln!(out, "Data directory  {}", context.data.root().display())?;
-    writeln!(out, "Task            {}", config.task.as_deref().unwrap_or("the most active one"))?;
-    writeln!(out, "Device          {}, {} % of it", config.device, config.resource)?;
+    writeln!(out, "Task            {}", config.task.as_deref().unwrap_or("the most active task"))?;
+    writeln!(out, "Device          {}, at most {} % of it", config.device, config.resource)?;
     let llm = config.llm.map(|llm| format!("{} {}", llm.provider, llm.model.unwrap_or_default()));
-    writeln!(out, "Proposals       {}", llm.as_deref().unwrap_or("by the built-in proposer").trim())?;
-    let everywhere = || format!("all addresses, TCP and QUIC at port {}", config.p2p_port);
+    writeln!(out, "Proposer        {}", llm.as_deref().unwrap_or("built in").trim())?;
+    let everywhere = || format!("all addresses, port {} (TCP and QUIC)", config.p2p_port);
     writeln!(out, "Listens on      {}", if config.listen.is_empty() { everywhere() } else { config.listen.join(" ") })?;
     writeln!(out, "Bridge          {}", std::net::SocketAddr::new(config.host, config.port))?;
     writeln!(
         out,
         "Peers           {}",
-        if config.peer.is_empty() { "found by themselves".to_owned() } else { config.peer.join(" ") }
+        if config.peer.is_empty() { "none configured".to_owned() } else { config.peer.join(" ") }
     )?;
     match running {
         Some(node) => writeln!(out, "Running         yes, process {}, http://{}", node.pid, node.address)?,

@@ -1,4 +1,4 @@
-//! `spore init`: makes the identity, the configuration and the store.
+//! `spore init`: creates the identity, the configuration and the store.
 
 use std::io::Write;
 
@@ -6,10 +6,10 @@ use clap::Args as ClapArgs;
 use spore_base::peer_id::peer_id;
 use spore_storage::Store;
 
-use super::{CliError, Context, source, warn};
+use super::{CliError, Context, access, warn};
 use crate::{config, genesis, identity_file};
 
-/// Make the node's identity, its configuration and its store
+/// Create the identity, the configuration and the store of a node
 #[derive(Debug, ClapArgs)]
 pub struct Args {
     /// Print JSON
@@ -22,15 +22,16 @@ pub async fn run(args: &Args, context: &mut Context) -> Result<(), CliError> {
     let found = identity_file::load_or_create(&context.data.identity())?;
     if found.was_loose {
         warn(
-            "other users could read the node's private key; its mode is 0600 now. Make a new identity if they may have",
+            "other users of this machine could read the node's private key until now. Its mode is 0600 now; create a new \
+             identity if somebody may have read the key",
         );
     }
     let new_config = config::create(&context.data.config())?;
-    // A node that runs here has the store open, and all that it needs in it.
-    if source::Client::find(&context.data).await?.is_none() {
-        let store = Store::open(context.data.root()).map_err(|e| source::locked_without_api(e, &context.data))?;
-        let door = source::Door::open(&store);
-        genesis::install(&door.ingest, &store).await.map_err(|e| CliError::failed(e.to_string()))?;
+    // A running node has made its store already, and holds it open.
+    if access::ApiClient::find(&context.data).await?.is_none() {
+        let store = Store::open(context.data.root()).map_err(|e| access::locked_without_api(e, &context.data))?;
+        let ingest = access::LocalIngest::start(&store);
+        genesis::install(&ingest.handle, &store).await?;
     }
     let node_id = found.identity.node_id();
     if args.json {
@@ -39,13 +40,13 @@ pub async fn run(args: &Args, context: &mut Context) -> Result<(), CliError> {
             "new_identity": found.created, "new_config": new_config,
         }));
     }
-    let word = if found.created { "initialized" } else { "was initialized already" };
-    writeln!(context.out, "Node {word}. ID: {node_id}")?;
+    let done = if found.created { "Created node" } else { "There is a node already:" };
+    writeln!(context.out, "{done} {node_id}")?;
     writeln!(context.out, "  data directory  {}", context.data.root().display())?;
     writeln!(context.out, "  configuration   {}", context.data.config().display())?;
     writeln!(
         context.out,
-        "Next: `spore run` starts it; `spore set PROVIDER KEY` lets a language model propose experiments."
+        "Next: `spore run` starts the node. `spore set PROVIDER KEY` lets a language model propose experiments."
     )?;
     Ok(())
 }

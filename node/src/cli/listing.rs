@@ -1,4 +1,4 @@
-//! Reading a listing of the API to a length, page after page: no answer holds more than one page.
+//! Reads the first items of a listing of the API, page by page.
 
 use std::ops::RangeInclusive;
 
@@ -10,29 +10,29 @@ use spore_api::{
     route::Route,
 };
 
-use super::{CliError, source::Source};
+use super::{CliError, access::NodeAccess};
 
-/// What `--limit` may be: a command holds and prints that many.
+/// Range of `--limit`. The command holds and prints that many items.
 const LIMITS: RangeInclusive<i64> = 1..=100_000;
 
-/// How `--limit` is read.
+/// The parser of `--limit`.
 pub fn limits() -> RangedI64ValueParser<u32> {
     RangedI64ValueParser::new().range(LIMITS)
 }
 
-/// The beginning of a listing.
+/// The first items of a listing.
 pub struct Listed<T> {
     pub items: Vec<T>,
-    /// There is more behind them.
+    /// The listing goes on.
     pub more: bool,
 }
 
-/// The first entries of the listing at a route of the API, at most `limit` of them.
+/// Reads at most `limit` items of the listing at a route of the API.
 ///
 /// # Errors
-/// The API's own.
+/// The error of the API.
 pub async fn read<T: DeserializeOwned>(
-    source: &Source,
+    source: &NodeAccess,
     route: &Route,
     query: &Query,
     limit: u32,

@@ -1,10 +1,10 @@
-//! The command line: the only place that reads the environment, the home directory and the
-//! terminal. A file for each command, with its `Args` and `run`.
+//! The command line: the only place that reads the environment, the home directory and the terminal. Each command has
+//! a file with its `Args` and its `run`.
 //!
-//! Reading commands go through [`source::Source`], which asks the running node or opens the store;
-//! they never create anything.
+//! A command that reads goes through [`access::NodeAccess`], which asks the running node or opens the store, and
+//! creates nothing. The errors of the libraries get their hints in `hints`.
 
-mod bar;
+mod access;
 mod data;
 mod db;
 mod display;
@@ -15,6 +15,7 @@ mod export;
 mod frontier;
 mod gc;
 mod graph;
+mod hints;
 mod import;
 mod info;
 mod init;
@@ -25,33 +26,38 @@ mod profile;
 mod run;
 mod search;
 mod set;
-mod source;
 mod status;
 mod task;
 mod text;
 mod upkeep;
+mod upkeep_bar;
 
 use std::{
     ffi::OsString,
-    io::{self, IsTerminal, Write},
+    io::{self, Write},
     path::PathBuf,
     process::ExitCode,
 };
 
+use anstyle::{AnsiColor, Style};
 use clap::{CommandFactory, FromArgMatches, Parser, Subcommand};
 
-pub use error::{CliError, ErrorKind};
+pub use error::{CliError, ErrorKind, Hint};
 
 use crate::{config, data_dir::DataDir};
 
-/// Decentralized research in machine learning: signed experiments, shared between peers
+/// A peer-to-peer network for machine-learning research
+///
+/// A node runs short training experiments, publishes the results as signed records, re-runs the experiments of other
+/// nodes, and builds on the best ones. Start with `spore run`.
 #[derive(Debug, Parser)]
 #[command(name = "spore", version, arg_required_else_help = true, propagate_version = false)]
 #[command(
-    after_help = "Exit codes: 0 ok, 1 failed, 2 usage, 3 not found, 4 node not running, 5 data directory locked."
+    after_help = "Exit codes: 0 success, 1 failure, 2 wrong usage, 3 not found, 4 no node is running, 5 the data directory is \
+        in use."
 )]
 struct Cli {
-    /// Where the node keeps its key, its configuration and its store [env: SPORE_HOME] [default: ~/.spore]
+    /// The directory of the node's key, configuration and store [env: SPORE_HOME] [default: ~/.spore]
     #[arg(long, global = true, value_name = "DIR")]
     data_dir: Option<PathBuf>,
     #[command(subcommand)]
@@ -62,30 +68,30 @@ struct Cli {
 enum Command {
     Run(Box<run::Args>),
     Init(init::Args),
-    Info(info::Args),
     Status(status::Args),
-    Graph(graph::Args),
+    Info(info::Args),
+    Explorer(explorer::Args),
+    /// List the known tasks (the same as `spore task list`)
+    Tasks(task::List),
+    Task(task::Args),
     Frontier(frontier::Args),
-    Search(search::Args),
+    Graph(graph::Args),
     #[command(alias = "experiment")]
     Show(experiment::Args),
-    Task(task::Args),
-    /// List known tasks (short for `task list`)
-    Tasks(task::List),
+    Search(search::Args),
+    Data(data::Args),
     Peer(peer::Args),
-    /// Dial a peer now, and whenever the node starts
+    /// Connect to a peer now, and whenever the node starts (the same as `spore peer add`)
     Connect(peer::Address),
-    /// Forget a peer that was added, and close its connections
+    /// Forget a peer and close its connections (the same as `spore peer remove`)
     Disconnect(peer::Address),
     Set(set::Args),
     Profile(profile::Args),
-    Data(data::Args),
     Import(import::Args),
     Export(export::Args),
     Inspect(inspect::Args),
     Db(db::Args),
     Gc(gc::Args),
-    Explorer(explorer::Args),
     /// Print the version
     Version {
         /// Print JSON
@@ -95,24 +101,24 @@ enum Command {
     /// Print the HTTP API as an OpenAPI document
     #[command(hide = true)]
     Openapi,
-    /// Run one experiment, told on standard input (started by the node itself)
+    /// Run the experiment that is described on standard input (the node starts this process itself)
     #[cfg(feature = "trainer")]
     #[command(hide = true)]
     Worker,
 }
 
-/// What every command has: the data directory and somewhere to write.
+/// The data directory and the output of a command.
 pub struct Context {
     pub data: DataDir,
     pub out: Box<dyn Write>,
 }
 
 impl Context {
-    /// The configuration, after a word on what in it is not understood.
+    /// Loads config.toml and warns about unknown keys.
     fn config(&self) -> Result<config::Config, CliError> {
         let loaded = config::load(&self.data.config())?;
         for key in &loaded.unknown {
-            warn(&format!("config.toml: unknown key {key} has no effect"));
+            warn(&format!("config.toml: the unknown key {key} has no effect"));
         }
         Ok(loaded.config)
     }
@@ -129,7 +135,7 @@ pub fn main() -> ExitCode {
     let cli = match Cli::try_parse() {
         Ok(cli) => cli,
         Err(error) => {
-            // Help and version come this way too, with code 0.
+            // clap reports help and version as errors too, with exit code 0.
             let _ = error.print();
             return ExitCode::from(u8::try_from(error.exit_code()).unwrap_or(2));
         }
@@ -151,10 +157,9 @@ pub fn main() -> ExitCode {
 
 fn execute(cli: Cli) -> Result<(), CliError> {
     let data = DataDir::new(data_dir(cli.data_dir, std::env::var_os("SPORE_HOME"))?);
-    // Not locked for the program's whole life: a running node's display writes from its own thread.
+    // Standard output is not locked here: the display of a running node writes from its own thread.
     let mut context = Context { data, out: Box::new(io::BufWriter::new(io::stdout())) };
-    // Every TLS connection needs a provider, and reqwest is built to leave the choice to us. Only a
-    // second call could fail.
+    // reqwest is built without a TLS provider, so the program chooses one. Only a second call could fail.
     let _ = rustls::crypto::ring::default_provider().install_default();
     let done = match cli.command {
         Command::Run(args) => run::run(*args, &context),
@@ -166,7 +171,7 @@ fn execute(cli: Cli) -> Result<(), CliError> {
         Command::Openapi => context.out.write_all(spore_api::openapi::document().as_bytes()).map_err(Into::into),
         command => {
             let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build();
-            let runtime = runtime.map_err(|e| CliError::io("cannot start", &e))?;
+            let runtime = runtime.map_err(|e| CliError::io("cannot start the runtime", &e))?;
             runtime.block_on(short_command(command, &mut context))
         }
     };
@@ -196,62 +201,53 @@ async fn short_command(command: Command, context: &mut Context) -> Result<(), Cl
         Command::Explorer(args) => explorer::run(&args, context).await,
         Command::Db(args) => db::run(args, context).await,
         Command::Gc(args) => gc::run(args, context).await,
-        _ => Err(CliError::failed("this command is dealt with elsewhere")),
+        _ => Err(CliError::failed("this command does not run here")),
     }
 }
 
-/// The data directory's absolute path: processes that the node starts run in other directories.
+/// The absolute path of the data directory. It is absolute because worker processes run in other directories.
 fn data_dir(given: Option<PathBuf>, environment: Option<OsString>) -> Result<PathBuf, CliError> {
     let dir = given
         .or_else(|| environment.filter(|dir| !dir.is_empty()).map(PathBuf::from))
         .or_else(home_dir)
-        .ok_or_else(|| CliError::usage("there is no home directory to keep data in").hint("give --data-dir DIR"))?;
+        .ok_or_else(|| CliError::usage("there is no home directory").hint("name a data directory: `--data-dir DIR`"))?;
     std::path::absolute(&dir).map_err(|e| CliError::io(dir.display(), &e))
 }
 
-/// `~/.spore`: where a node keeps its data when nothing else is said, the reference's own place.
+/// `~/.spore`, the default data directory. The reference uses the same one.
 fn home_dir() -> Option<PathBuf> {
     std::env::home_dir().filter(|home| !home.as_os_str().is_empty()).map(|home| home.join(".spore"))
 }
 
-/// Shows an error and the next step.
+/// Prints an error and its hint.
 fn report(error: &CliError) {
-    eprintln!("{}error:{} {}", style(anstyle::AnsiColor::Red), reset(), error.message);
+    let (red, cyan) = (label(AnsiColor::Red), label(AnsiColor::Cyan));
+    anstream::eprintln!("{red}error:{red:#} {}", error.message);
     if let Some(hint) = &error.hint {
-        eprintln!("{}hint:{} {hint}", style(anstyle::AnsiColor::Cyan), reset());
+        anstream::eprintln!("{cyan}hint:{cyan:#} {hint}");
     }
 }
 
-/// Says what a person should know of, without ending.
+/// Prints a warning. The command goes on.
 fn warn(text: &str) {
-    eprintln!("{}warning:{} {text}", style(anstyle::AnsiColor::Yellow), reset());
+    let yellow = label(AnsiColor::Yellow);
+    anstream::eprintln!("{yellow}warning:{yellow:#} {text}");
 }
 
-fn style(color: anstyle::AnsiColor) -> String {
-    if colored() {
-        anstyle::Style::new().bold().fg_color(Some(color.into())).render().to_string()
-    } else {
-        String::new()
-    }
+/// The style of the word in front of a message. `anstream` removes it where standard error shows no colours.
+fn label(color: AnsiColor) -> Style {
+    Style::new().bold().fg_color(Some(color.into()))
 }
 
-fn reset() -> &'static str {
-    if colored() { "\u{1b}[0m" } else { "" }
-}
-
-fn colored() -> bool {
-    io::stderr().is_terminal() && std::env::var_os("NO_COLOR").is_none_or(|value| value.is_empty())
-}
-
-/// The command line's own description, for tests and for man pages.
+/// The description of the whole command line, for tests and manual pages.
 pub fn command() -> clap::Command {
     Cli::command()
 }
 
-/// Reads arguments as the program does; for tests.
+/// Parses arguments as the program does, for tests.
 ///
 /// # Errors
-/// What clap says of them.
+/// The error of clap.
 pub fn check_arguments(arguments: &[&str]) -> Result<(), clap::Error> {
     Cli::from_arg_matches(&command().try_get_matches_from(arguments)?).map(|_| ())
 }
@@ -261,7 +257,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn the_command_line_is_well_formed_and_every_flag_is_described() {
+    fn command_line_is_well_formed_and_describes_every_flag() {
         fn described(command: &clap::Command) {
             for argument in command.get_arguments() {
                 assert!(argument.get_help().is_some(), "{} {} has no help", command.get_name(), argument.get_id());
@@ -275,7 +271,7 @@ mod tests {
     }
 
     #[test]
-    fn the_data_directory_is_absolute_and_an_empty_variable_means_none() {
+    fn data_directory_is_absolute_and_an_empty_variable_means_none() {
         let here = std::env::current_dir().unwrap();
         assert_eq!(data_dir(Some("d".into()), Some("e".into())).unwrap(), here.join("d"));
         assert_eq!(data_dir(None, Some("e".into())).unwrap(), here.join("e"));
@@ -283,7 +279,7 @@ mod tests {
     }
 
     #[test]
-    fn the_references_flags_are_understood() {
+    fn flags_of_the_reference_are_accepted() {
         for line in [
             "spore run --verify-only --task abc --peer peer.sporemesh.com:7470 --port 7470 --web-port 8470 --resource 50",
             "spore run --no-train --data-dir /tmp/x --no-bootstrap --listen /ip4/127.0.0.1/tcp/0",
@@ -311,7 +307,7 @@ mod tests {
     }
 
     #[test]
-    fn a_search_needs_words_and_a_list_at_least_one_row() {
+    fn search_needs_words_and_a_list_at_least_one_row() {
         for (line, good) in [
             ("spore search learning rate --task abc --limit 5 --json", true),
             ("spore search", false),

@@ -1,4 +1,4 @@
-//! `spore peer`: who the node is connected to, and whom it dials at start.
+//! `spore peer`: the peers that the node is connected to, and those that it dials when it starts.
 
 use std::io::Write;
 
@@ -13,7 +13,7 @@ use toml::Value;
 
 use super::{
     CliError, Context, ErrorKind,
-    source::{Client, Source},
+    access::{ApiClient, NodeAccess},
     text, warn,
 };
 use crate::config;
@@ -27,11 +27,11 @@ pub struct Args {
 
 #[derive(Debug, Subcommand)]
 enum Command {
-    /// List connected peers, and those dialled at start
+    /// List the connected peers, and the peers that the node dials when it starts
     List(List),
-    /// Dial a peer now, and whenever the node starts (also `spore connect`)
+    /// Connect to a peer now, and whenever the node starts (the same as `spore connect`)
     Add(Address),
-    /// Forget a peer that was added (also `spore disconnect`)
+    /// Forget a peer and close its connections (the same as `spore disconnect`)
     Remove(Address),
 }
 
@@ -42,10 +42,10 @@ struct List {
     json: bool,
 }
 
-/// A peer, for commands that add or remove one.
+/// The peer that a command adds or removes.
 #[derive(Debug, ClapArgs)]
 pub struct Address {
-    /// host:port of a node of the existing network, or a libp2p multiaddr such as /ip4/192.0.2.1/tcp/7471
+    /// The address: host:port in the existing network, or a libp2p multiaddr such as /ip4/192.0.2.1/tcp/7471
     address: String,
 }
 
@@ -58,7 +58,7 @@ pub async fn run(args: Args, context: &mut Context) -> Result<(), CliError> {
 }
 
 async fn list(args: &List, context: &mut Context) -> Result<(), CliError> {
-    let source = Source::open(context).await?;
+    let source = NodeAccess::open(context).await?;
     let configured = context.config()?.peer;
     let connected: Vec<dto::ConnectedPeer> = source.get(&Route::Peers).await?;
     if args.json {
@@ -77,14 +77,14 @@ async fn list(args: &List, context: &mut Context) -> Result<(), CliError> {
         writeln!(out, "{table}")?;
     }
     if !configured.is_empty() {
-        writeln!(out, "Dialled at start: {}", configured.join(" "))?;
+        writeln!(out, "Peers dialled at start: {}", configured.join(" "))?;
     }
     Ok(())
 }
 
 fn row(peer: &dto::ConnectedPeer) -> [String; 8] {
     let objects = |count: Option<u64>| count.map(|count| count.to_string()).unwrap_or_default();
-    // libp2p's peers say what they are; those of the existing network who dialled whom is all that is known.
+    // A libp2p peer sends its id and its program. Of a legacy peer only the direction of the connection is known.
     let who = match &peer.peer_id {
         Some(id) => format!("{id} {}", text::line(peer.agent.as_deref().unwrap_or_default())),
         None => peer.direction.clone().unwrap_or_default(),
@@ -104,14 +104,14 @@ fn row(peer: &dto::ConnectedPeer) -> [String; 8] {
 /// Saves a peer, and dials it now if a node is running.
 ///
 /// # Errors
-/// What is no address, and a running node that does not reach the peer.
+/// When the text is not an address, or the running node cannot reach the peer.
 pub async fn add(args: &Address, context: &mut Context) -> Result<(), CliError> {
     let peer = parse(&args.address)?;
-    let dialled = match Client::find(&context.data).await? {
+    let dialled = match ApiClient::find(&context.data).await? {
         Some(node) => Some(node.post(&Route::AddPeer, &dto::NewPeer { address: peer.to_string() }).await),
         None => None,
     };
-    // What the node will never dial, such as itself, is not saved. What does not answer now may do so later.
+    // A peer that the node never dials, such as itself, is not saved. One that does not answer may do so later.
     let dialled = match dialled {
         Some(Err(error)) if error.kind != ErrorKind::Failed => return Err(error),
         other => other,
@@ -123,19 +123,17 @@ pub async fn add(args: &Address, context: &mut Context) -> Result<(), CliError> 
         save(context, &peers)?;
     }
     match dialled {
-        Some(Ok(())) => writeln!(context.out, "{peer} is connected, and dialled whenever the node starts")?,
-        Some(Err(error)) => return Err(error.hint("it is saved, and dialled again when the node starts")),
-        None => {
-            writeln!(context.out, "{peer} is saved: it is dialled whenever the node starts. No node is running now")?
-        }
+        Some(Ok(())) => writeln!(context.out, "Connected to {peer}. The node dials it whenever it starts.")?,
+        Some(Err(error)) => return Err(error.hint("the peer is saved; the node dials it again when it starts")),
+        None => writeln!(context.out, "Saved {peer}. No node is running now; the node dials it whenever it starts.")?,
     }
     Ok(())
 }
 
-/// Forgets a peer, and closes the connections with it if a node is running.
+/// Forgets a peer, and closes its connections if a node is running.
 ///
 /// # Errors
-/// What is no address, and a peer that is neither saved nor connected.
+/// When the text is not an address, or the peer is neither saved nor connected.
 pub async fn remove(args: &Address, context: &mut Context) -> Result<(), CliError> {
     let peer = parse(&args.address)?;
     let mut peers = context.config()?.peer;
@@ -144,22 +142,22 @@ pub async fn remove(args: &Address, context: &mut Context) -> Result<(), CliErro
     let configured = peers.len() < before;
     if configured {
         save(context, &peers)?;
-        writeln!(context.out, "{peer} is no longer dialled at start")?;
+        writeln!(context.out, "The node no longer dials {peer} when it starts.")?;
     }
-    let forgotten = match (Client::find(&context.data).await?, &peer) {
+    let forgotten = match (ApiClient::find(&context.data).await?, &peer) {
         (Some(node), _) => disconnect(node, &peer, context).await?,
         (None, Peer::Legacy(address)) => forget_known(address, context)?,
         (None, Peer::Libp2p(_)) => false,
     };
     if !configured && !forgotten {
-        return Err(CliError::not_found(format!("{peer} was not added and is not connected"))
-            .hint("`spore peer list` shows who is"));
+        return Err(CliError::not_found(format!("{peer} is neither saved nor connected"))
+            .hint("`spore peer list` shows all peers"));
     }
     Ok(())
 }
 
-/// Takes a peer out of those that the next node would find in the data directory; false when it was
-/// not there. A running node keeps that file itself.
+/// Removes a peer from the file of known peers. Returns false when it was not there. A running node writes that file
+/// itself.
 fn forget_known(peer: &PeerAddress, context: &mut Context) -> Result<bool, CliError> {
     let file = context.data.known_peers();
     let mut known = book_file::load(&file)?.peers;
@@ -169,17 +167,17 @@ fn forget_known(peer: &PeerAddress, context: &mut Context) -> Result<bool, CliEr
         return Ok(false);
     }
     book_file::save(&file, &known)?;
-    writeln!(context.out, "{peer} is no longer known from earlier runs")?;
+    writeln!(context.out, "Forgot {peer}, which was known from earlier runs.")?;
     Ok(true)
 }
 
-/// Closes the running node's connections with a peer; false when it had none and dialled none.
-async fn disconnect(node: Client, peer: &Peer, context: &mut Context) -> Result<bool, CliError> {
+/// Closes the running node's connections with a peer. Returns false when the node neither had nor dialled one.
+async fn disconnect(node: ApiClient, peer: &Peer, context: &mut Context) -> Result<bool, CliError> {
     let address = peer.to_string();
     let mut named = vec![address.clone()];
-    let source = Source::Node(node);
+    let source = NodeAccess::Node(node);
     if let Peer::Libp2p(_) = peer {
-        // Connections are closed by the peer's id, which is part of the address or known to the node.
+        // The API closes connections by peer id. The id is part of the address, or the node knows it.
         let connected: Vec<dto::ConnectedPeer> = source.get(&Route::Peers).await?;
         let ids = connected.into_iter().filter_map(|peer| peer.peer_id.map(|id| (id, peer.address)));
         named = ids.filter(|(id, at)| address.contains(id) || at.starts_with(&address)).map(|(id, _)| id).collect();
@@ -187,7 +185,7 @@ async fn disconnect(node: Client, peer: &Peer, context: &mut Context) -> Result<
     let mut closed = false;
     for peer in named {
         match source.node()?.delete(&Route::RemovePeer(peer.clone())).await {
-            Ok(()) => writeln!(context.out, "{peer} is not connected any more")?,
+            Ok(()) => writeln!(context.out, "Disconnected from {peer}.")?,
             Err(error) if error.kind == ErrorKind::NotFound => continue,
             Err(error) => return Err(error),
         }
@@ -196,7 +194,7 @@ async fn disconnect(node: Client, peer: &Peer, context: &mut Context) -> Result<
     Ok(closed)
 }
 
-/// Whether a text of the configuration names the peer, however it is spelled there.
+/// Whether a text of the configuration names the peer, in any spelling.
 fn names(text: &str, peer: &Peer) -> bool {
     text.parse().is_ok_and(|other: Peer| other == *peer)
 }
@@ -206,16 +204,18 @@ fn save(context: &Context, peers: &[String]) -> Result<(), CliError> {
     Ok(config::set(&context.data.config(), "", &[("peer", Some(list))])?)
 }
 
-/// Reads a peer's address.
+/// Parses the address of a peer. Warns when the port belongs to the other network.
 ///
 /// # Errors
-/// Text that is none.
+/// When the text is not an address.
 pub fn parse(address: &str) -> Result<Peer, CliError> {
-    let peer =
-        address.parse().map_err(|_| CliError::usage(format!("{address} is no peer address")).hint(PEER_ADDRESSES))?;
+    let peer = address
+        .parse()
+        .map_err(|_| CliError::usage(format!("{address} is not the address of a peer")).hint(PEER_ADDRESSES))?;
     if matches!(&peer, Peer::Legacy(peer) if peer.port() == config::DEFAULT_P2P_PORT) {
         warn(&format!(
-            "{address} is dialled as a node of the existing network, whose port is 7470; at 7471 nodes speak libp2p, for which the address is written /ip4/HOST/tcp/7471 or /dns/HOST/tcp/7471"
+            "{address} is an address in the existing network, whose usual port is 7470. Nodes speak libp2p at port 7471; \
+             the address there is /ip4/HOST/tcp/7471 or /dns/HOST/tcp/7471"
         ));
     }
     Ok(peer)
@@ -226,15 +226,15 @@ mod tests {
     use super::*;
 
     #[test]
-    fn what_is_no_address_is_a_usage_error_with_examples() {
+    fn bad_address_is_a_usage_error_with_examples() {
         let error = parse("nonsense").unwrap_err();
         assert_eq!(error.kind as i32, 2);
-        assert!(error.hint.unwrap().contains("/ip4/"));
+        assert!(error.hint.unwrap().0.contains("/ip4/"));
         assert!(parse("127.0.0.1:7470").is_ok());
     }
 
     #[test]
-    fn a_saved_peer_is_found_however_it_is_spelled() {
+    fn saved_peer_is_found_in_any_spelling() {
         let peer = parse("Peer.Example.org:07470").unwrap();
         assert!(names("peer.example.org:7470", &peer));
         assert!(!names("peer.example.org:7471", &peer) && !names("nonsense", &peer));

@@ -1,4 +1,4 @@
-//! `spore profile`: how this node wants to be shown.
+//! `spore profile`: the public profile of this node.
 
 use std::io::Write;
 
@@ -7,14 +7,14 @@ use spore_api::{dto, query::Query, route::Route};
 use spore_base::clock::unix_now;
 use spore_protocol::{NodeProfile, SignedObject, profile::PROFILE_VERSION};
 
-use super::{CliError, Context, source::Source, text};
+use super::{CliError, Context, access::NodeAccess, text};
 
-/// Longest display name, in characters: what fits a line.
+/// Longest display name, in characters. It has to fit one line.
 const MAX_NAME: usize = 80;
-/// Longest other text of a profile, in characters.
+/// Longest text of any other field, in characters.
 const MAX_TEXT: usize = 2000;
 
-/// Show or change how this node is shown to others
+/// Show or change the public profile of this node
 #[derive(Debug, ClapArgs)]
 pub struct Args {
     #[command(subcommand)]
@@ -23,34 +23,34 @@ pub struct Args {
 
 #[derive(Debug, Subcommand)]
 enum Command {
-    /// Change the given fields and keep the others
+    /// Change the given fields of the profile and keep the others
     Set(Fields),
-    /// Show the profile
+    /// Show the profile of a node
     Show(Show),
 }
 
 #[derive(Debug, ClapArgs)]
 struct Fields {
-    /// The name that others see
+    /// The name that other users see
     #[arg(long)]
     display_name: Option<String>,
-    /// A few words about the node
+    /// A short text about the node
     #[arg(long)]
     bio: Option<String>,
-    /// A web address
+    /// The address of a web page
     #[arg(long)]
     website: Option<String>,
     /// The web address of a picture
     #[arg(long)]
     avatar_url: Option<String>,
-    /// Where donations may go
+    /// An address for donations
     #[arg(long)]
     donation_address: Option<String>,
 }
 
 #[derive(Debug, ClapArgs)]
 struct Show {
-    /// Whose: a node's id or a unique prefix of it [default: this node's own]
+    /// The node: its id or a unique prefix of the id [default: this node]
     node: Option<String>,
     /// Print JSON
     #[arg(long)]
@@ -67,10 +67,10 @@ pub async fn run(args: Args, context: &mut Context) -> Result<(), CliError> {
 async fn set(fields: &Fields, context: &mut Context) -> Result<(), CliError> {
     let given = [&fields.display_name, &fields.bio, &fields.website, &fields.avatar_url, &fields.donation_address];
     if given.iter().all(|field| field.is_none()) {
-        return Err(CliError::usage("nothing to set")
-            .hint("give --display-name, --bio, --website, --avatar-url or --donation-address"));
+        return Err(CliError::usage("no field to change")
+            .hint("pass `--display-name`, `--bio`, `--website`, `--avatar-url` or `--donation-address`"));
     }
-    let (source, identity) = Source::open_to_write(context).await?;
+    let (source, identity) = NodeAccess::open_to_write(context).await?;
     let old: Option<NodeProfile> = source.profile(&identity.node_id()).await?;
     let of = |field: fn(&NodeProfile) -> &String| old.as_ref().map(field).cloned().unwrap_or_default();
     let pick = |new: &Option<String>, old: String| new.clone().unwrap_or(old);
@@ -81,14 +81,14 @@ async fn set(fields: &Fields, context: &mut Context) -> Result<(), CliError> {
         website: pick(&fields.website, of(|p| &p.website)),
         avatar_url: pick(&fields.avatar_url, of(|p| &p.avatar_url)),
         donation_address: pick(&fields.donation_address, of(|p| &p.donation_address)),
-        // Two changes within a second: the later one must still be the newer one.
+        // The later one of two changes within a second must have the newer timestamp.
         timestamp: unix_now().max(old.as_ref().map_or(0, |old| old.timestamp + 1)),
         schema_version: PROFILE_VERSION,
     };
     check(&profile)?;
     let signed = identity.sign(&profile).map_err(|e| CliError::failed(e.to_string()))?;
     source.submit(signed.into()).await?;
-    writeln!(context.out, "Profile of {} saved and signed.", text::line(&profile.display_name))?;
+    writeln!(context.out, "Signed and saved the profile of {}.", text::line(&profile.display_name))?;
     Ok(())
 }
 
@@ -109,7 +109,7 @@ fn check(profile: &NodeProfile) -> Result<(), CliError> {
 }
 
 async fn show(args: &Show, context: &mut Context) -> Result<(), CliError> {
-    let source = Source::open(context).await?;
+    let source = NodeAccess::open(context).await?;
     let id = match &args.node {
         Some(id) => id.clone(),
         None => source.get::<dto::NodeStatus>(&Route::Status).await?.node_id,
@@ -131,13 +131,13 @@ async fn show(args: &Show, context: &mut Context) -> Result<(), CliError> {
     Ok(())
 }
 
-impl Source {
-    /// The profile in force, with the fields that the API's summary leaves out.
+impl NodeAccess {
+    /// The current profile of a node, with the fields that the API's summary leaves out. None when there is none.
     async fn profile(&self, node: &spore_protocol::NodeId) -> Result<Option<NodeProfile>, CliError> {
         match self.text(&Route::Profile(node.to_string()), &Query::default()).await {
             Ok(text) => match SignedObject::from_json(&text, Some(spore_protocol::Kind::Profile)) {
                 Ok(SignedObject::Profile(profile)) => Ok(Some(profile.object().clone())),
-                _ => Err(CliError::failed("the profile in the store is not understood")),
+                _ => Err(CliError::failed("cannot read the profile in the store")),
             },
             Err(error) if error.kind == super::ErrorKind::NotFound => Ok(None),
             Err(error) => Err(error),

@@ -15,43 +15,46 @@ use spore_base::{
     peer_address::PeerAddress,
     private_file::make_private,
 };
-use spore_bridge::{BridgeConfig, ListenError, PublicPeer};
+use spore_bridge::{BridgeConfig, PublicPeer};
 use spore_lab::research::llm::{Provider, ProviderConfig};
 
-use super::{CliError, Context, ErrorKind, display, display::Display, peer, warn};
+use super::{CliError, Context, display, display::Display, peer, warn};
 use crate::{
     config::{Config, LlmConfig},
-    runtime::{self, Node, Options, StartError, WebError},
+    runtime::{self, Node, NodeOptions},
 };
 
-/// How long threads that read or write the disk may hold up the end of the process.
+/// Time that threads which read or write the disk get to finish when the process ends.
 const THREADS_END_WITHIN: std::time::Duration = std::time::Duration::from_secs(5);
 
-/// Run a node: research, verify or pass records on
+/// Run a node that researches, verifies or relays
+///
+/// The node joins two networks and passes everything from one to the other: libp2p, and the existing network of the
+/// Python implementation (sporemesh).
 #[derive(Debug, ClapArgs)]
 pub struct Args {
-    /// Only re-run others' experiments
+    /// Only re-run the experiments of other nodes
     #[arg(long, conflicts_with = "no_train")]
     verify_only: bool,
-    /// Train nothing: keep records and pass them on
+    /// Train nothing: a relay keeps records and passes them on
     #[arg(long)]
     no_train: bool,
-    /// Stay with one task: its id, a unique prefix of it, or its name [default: the most active one]
+    /// Work on one task: its id, a unique prefix of the id, or its name [default: the most active task]
     #[arg(long, value_name = "ID")]
     task: Option<String>,
-    /// A peer to stay connected with: host:port of the existing network, or a multiaddr of libp2p; may be given several times
+    /// Stay connected to a peer: host:port in the existing network, or a libp2p multiaddr; can be repeated
     #[arg(long, value_name = "ADDRESS", action = ArgAction::Append)]
     peer: Vec<String>,
-    /// Let libp2p listen on this multiaddr only; may be given several times [default: all addresses, at --p2p-port]
+    /// Listen for libp2p on this multiaddr only; can be repeated [default: all addresses, port --p2p-port]
     #[arg(long, value_name = "MULTIADDR", action = ArgAction::Append)]
     listen: Vec<Multiaddr>,
-    /// Port for peers of the existing network, TCP [default: 7470]
+    /// TCP port for peers of the existing network [default: 7470]
     #[arg(long)]
     port: Option<u16>,
-    /// Address at which these are listened for [default: all addresses]
+    /// Listen for peers of the existing network on this address only [default: all addresses]
     #[arg(long, value_name = "ADDRESS")]
     host: Option<IpAddr>,
-    /// Do not listen for peers of the existing network; those given are dialled all the same
+    /// Do not listen for peers of the existing network; peers that you name are still dialled
     #[arg(long)]
     no_bridge: bool,
     /// Port of libp2p, TCP and QUIC [default: 7471]
@@ -60,31 +63,32 @@ pub struct Args {
     /// Port of the explorer and its API [default: 8470]
     #[arg(long, value_name = "PORT")]
     web_port: Option<u16>,
-    /// Address to serve the explorer on; any but a loopback address lets others read it [default: 127.0.0.1]
+    /// Address of the explorer; any address but a loopback one lets others read it [default: 127.0.0.1]
     #[arg(long, value_name = "ADDRESS")]
     web_host: Option<IpAddr>,
-    /// Serve no explorer
+    /// Do not serve the explorer
     #[arg(long, conflicts_with_all = ["web_port", "web_host"])]
     no_web: bool,
-    /// Percent of the machine that training may take [default: 100]
+    /// Percentage of the machine that training may use [default: 100]
     #[arg(long, value_name = "PERCENT", value_parser = clap::value_parser!(u8).range(1..=100))]
     resource: Option<u8>,
-    /// What to train on: a graphics card (wgpu), the processor (flex), or the better of both [default: auto]
+    /// Device to train on: the graphics card (wgpu), the processor (flex), or the better of both [default: auto]
     #[arg(long, value_parser = PossibleValuesParser::new(["auto", "wgpu", "flex"]))]
     device: Option<String>,
-    /// Never try the public peer of the existing network, peer.sporemesh.com:7470, as is done while no peer is given or configured
+    /// Never dial the public peer of the existing network, peer.sporemesh.com:7470, which the node tries when no peer is
+    /// given or configured
     #[arg(long)]
     no_bootstrap: bool,
-    /// Do not look for peers on the local network
+    /// Do not look for peers in the local network
     #[arg(long)]
     no_mdns: bool,
-    /// Share of others' records that are re-run, 0.0 to 1.0 [default: 0.1, with --verify-only 1.0]
+    /// Share of other nodes' records to re-run, 0.0 to 1.0 [default: 0.1, or 1.0 with --verify-only]
     #[arg(long, value_name = "SHARE", value_parser = share)]
     verify_rate: Option<f64>,
-    /// Who proposes experiments: `off` leaves the configured language model out
+    /// `off`: use the built-in proposer although a language model is configured
     #[arg(long, value_name = "on|off", value_parser = PossibleValuesParser::new(["on", "off"]))]
     llm: Option<String>,
-    /// Say more; twice: much more. SPORE_LOG sets the level for each part, as in `spore_node=debug`
+    /// Show more log messages; twice: many more. SPORE_LOG sets the level of each part, such as `spore_network=debug`
     #[arg(long, short, action = ArgAction::Count)]
     verbose: u8,
 }
@@ -96,86 +100,91 @@ fn share(text: &str) -> Result<f64, String> {
 /// Runs the node until Ctrl-C or SIGTERM.
 ///
 /// # Errors
-/// Whatever keeps it from starting, and a part that ends by itself.
+/// When the node cannot start, or a service ends by itself.
 pub fn run(args: Args, context: &Context) -> Result<(), CliError> {
     let config = context.config()?;
     let file = context.data.config();
     if file.exists() && make_private(&file)? {
-        warn("other users could read config.toml; its mode is 0600 now. Set another API key if they may have");
+        warn(
+            "other users of this machine could read config.toml until now. Its mode is 0600 now; use another API key if somebody \
+             may have read the file",
+        );
     }
     let options = options(&args, &config)?;
-    let display = Arc::new(Display::new().map_err(|e| CliError::io("cannot start", &e))?);
+    let display = Arc::new(Display::new().map_err(|e| CliError::io("cannot start the node", &e))?);
     display::log_to(&display, args.verbose);
     let runtime = tokio::runtime::Builder::new_multi_thread()
         .enable_all()
         .build()
-        .map_err(|e| CliError::io("cannot start", &e))?;
+        .map_err(|e| CliError::io("cannot start the node", &e))?;
     let done = runtime.block_on(serve(options, context, &display));
-    // Whether it ran or could not start: what was logged is shown before the error is.
+    // The log of a node that ran or could not start comes before its error.
     display.end();
     runtime.shutdown_timeout(THREADS_END_WITHIN);
     done
 }
 
-async fn serve(options: Options, context: &Context, display: &Arc<Display>) -> Result<(), CliError> {
+async fn serve(options: NodeOptions, context: &Context, display: &Arc<Display>) -> Result<(), CliError> {
     let mode = options.mode;
     let proposer = options.llm.as_ref().map(|llm| format!("{} ({})", llm.model, llm.name.name()));
-    // Asked during the start, it ends after it.
-    let asked = runtime::asked_to_end();
+    // A signal during the start stops the node right after it.
+    let asked = runtime::asked_to_stop();
     let page = options.web.is_some();
     let node = Node::start(options, context.data.clone()).await?;
     if node.identity_was_loose {
         warn(
-            "other users could read the node's private key; its mode is 0600 now. Make a new identity if they may have",
+            "other users of this machine could read the node's private key until now. Its mode is 0600 now; create a new \
+             identity if somebody may have read the key",
         );
     }
     if let Some(lost) = &node.lost_changes {
         let count = lost.end() - lost.start() + 1;
         warn(&format!(
-            "up to {count} of the last changes are gone: the store's log was cut short, or an older backup was restored. Other nodes bring back what they know; `spore db check` looks for damage"
+            "up to {count} of the last changes are lost: the write-ahead log was cut short, or an older backup was restored. \
+             Other nodes send again what they know of them. `spore db check` looks for damage"
         ));
     }
     display.banner(&node, mode, proposer.as_deref(), page).await;
     if page && !page::embedded() {
-        display
-            .line("the explorer's page is not built into this program: its API answers, the page says how to build it");
+        display.line(
+            "This program was built without the explorer's page: the API works, and the page says how to build it.",
+        );
     }
-    let shower = tokio::spawn(display::follow(display.clone(), node.live.clone(), node.view.clone()));
-    let ending = display.clone();
+    let follower = tokio::spawn(display::follow(display.clone(), node.live.clone(), node.view.clone()));
+    let stopping = display.clone();
     let ended = node
         .run(async move {
             asked.await;
-            ending.line("ending; once more ends at once");
+            stopping.line("Stopping. Press Ctrl-C again to stop at once.");
             tokio::spawn(async {
-                runtime::asked_to_end().await;
+                runtime::asked_to_stop().await;
                 std::process::exit(130);
             });
         })
         .await;
-    shower.abort();
-    ended
-        .map_err(|e| CliError::failed(e.to_string()).hint("see the messages above; start it again with -v to see more"))
+    follower.abort();
+    Ok(ended?)
 }
 
-fn options(args: &Args, config: &Config) -> Result<Options, CliError> {
+fn options(args: &Args, config: &Config) -> Result<NodeOptions, CliError> {
     let mode = match (args.verify_only, args.no_train) {
         (true, _) => Mode::Verify,
         (_, true) => Mode::Relay,
         _ => Mode::Research,
     };
-    // The reference, whose file this may be, passes over a peer that is no address.
+    // The file may be the reference's, which ignores a peer that is not an address.
     let mut peers: Vec<Peer> = Vec::new();
     for text in &config.peer {
         match text.parse() {
             Ok(peer) => peers.push(peer),
-            Err(_) => warn(&format!("config.toml: peer: {text:?} is no address and is left out; {PEER_ADDRESSES}")),
+            Err(_) => warn(&format!("config.toml: peer: {text:?} is not an address and is ignored; {PEER_ADDRESSES}")),
         }
     }
     for text in &args.peer {
         peers.push(peer::parse(text)?);
     }
     let web = SocketAddr::new(args.web_host.unwrap_or(config.web_host), args.web_port.unwrap_or(config.web_port));
-    Ok(Options {
+    Ok(NodeOptions {
         mode,
         task: args.task.clone().or_else(|| config.task.clone()),
         listen: listen(args, config)?,
@@ -191,21 +200,21 @@ fn options(args: &Args, config: &Config) -> Result<Options, CliError> {
         verify_rate: args.verify_rate.or(config.verify_rate),
         cache: config.cache.as_ref().into(),
         llm: if args.llm.as_deref() == Some("off") { None } else { config.llm.as_ref().map(provider).transpose()? },
-        program: std::env::current_exe().map_err(|e| CliError::io("cannot find this program's own file", &e))?,
+        program: std::env::current_exe().map_err(|e| CliError::io("cannot find the file of this program", &e))?,
         environment: std::env::vars_os().collect::<Vec<(OsString, OsString)>>(),
     })
 }
 
-/// How an address to listen on is written, for hints.
+/// The form of an address to listen on, for hints.
 const LISTEN_ADDRESSES: &str =
-    "an address to listen on looks like /ip4/0.0.0.0/tcp/7471 or /ip4/0.0.0.0/udp/7471/quic-v1";
+    "write an address to listen on like /ip4/0.0.0.0/tcp/7471 or /ip4/0.0.0.0/udp/7471/quic-v1";
 
-/// What the file says, not the command line: no error of usage.
+/// The error for a bad address in the file. It is not an error of usage, because the command line is right.
 fn misconfigured(key: &str, text: &str, hint: &str) -> CliError {
-    CliError::failed(format!("config.toml: {key}: {text:?} is no address")).hint(hint)
+    CliError::failed(format!("config.toml: {key}: {text:?} is not an address")).hint(hint)
 }
 
-/// The existing network: where its peers are listened for, and which are dialled.
+/// The bridge to the existing network: where it listens, and which peers it dials.
 fn bridge(args: &Args, config: &Config, peers: &[Peer]) -> BridgeConfig {
     let listen = SocketAddr::new(args.host.unwrap_or(config.host), args.port.unwrap_or(config.port));
     let legacy = peers.iter().filter_map(|peer| if let Peer::Legacy(peer) = peer { Some(peer.clone()) } else { None });
@@ -217,7 +226,7 @@ fn bridge(args: &Args, config: &Config, peers: &[Peer]) -> BridgeConfig {
     BridgeConfig { listen: (!args.no_bridge).then_some(listen), peers: legacy.collect(), public, known: None }
 }
 
-/// Where libp2p listens: the flag, else the configuration, else everywhere at the port.
+/// The addresses of libp2p: those of the flags, or of the configuration, or all addresses at the port.
 fn listen(args: &Args, config: &Config) -> Result<Vec<Multiaddr>, CliError> {
     if !args.listen.is_empty() {
         return Ok(args.listen.clone());
@@ -235,7 +244,7 @@ fn listen(args: &Args, config: &Config) -> Result<Vec<Multiaddr>, CliError> {
 }
 
 fn provider(llm: &LlmConfig) -> Result<ProviderConfig, CliError> {
-    let hint = "set it again with `spore set PROVIDER KEY`";
+    let hint = "choose the language model again with `spore set PROVIDER KEY`";
     let name: Provider =
         llm.provider.parse().map_err(|e| CliError::failed(format!("config.toml: llm: {e}")).hint(hint))?;
     let mut provider = ProviderConfig::new(name, llm.api_key.0.clone());
@@ -248,53 +257,12 @@ fn provider(llm: &LlmConfig) -> Result<ProviderConfig, CliError> {
     Ok(provider)
 }
 
-impl From<WebError> for CliError {
-    fn from(error: WebError) -> Self {
-        let hint = if error.in_use {
-            "another spore may run here already; choose another port with --web-port, or --no-web"
-        } else {
-            "choose another address with --web-host and --web-port"
-        };
-        Self::failed(error.to_string()).hint(hint)
-    }
-}
-
-impl From<ListenError> for CliError {
-    fn from(error: ListenError) -> Self {
-        let hint = if error.in_use {
-            "another spore, or the reference's, may run here already; choose another port with --port, or --no-bridge"
-        } else {
-            "choose another address with --host and --port, or --no-bridge"
-        };
-        Self::failed(error.to_string()).hint(hint)
-    }
-}
-
-impl From<StartError> for CliError {
-    fn from(error: StartError) -> Self {
-        match error {
-            StartError::DataDir(error) => error.into(),
-            StartError::Store(error) => error.into(),
-            StartError::Web(error) => error.into(),
-            StartError::Bridge(error) => error.into(),
-            StartError::Task(error) => Self::from(error)
-                .hint("`spore tasks` lists those known; a full id may be unknown here and is then looked for"),
-            StartError::Device(_) => {
-                Self::failed(error.to_string()).hint("choose another device with --device, or --no-train")
-            }
-            StartError::NoTrainer => {
-                Self::new(ErrorKind::Usage, error.to_string()).hint("run it as a relay: spore run --no-train")
-            }
-            StartError::Network(_) | StartError::Genesis(_) => Self::failed(error.to_string()),
-        }
-    }
-}
-
 #[cfg(test)]
 mod tests {
     use clap::Parser;
 
     use super::*;
+    use crate::cli::ErrorKind;
 
     #[derive(Parser)]
     struct Line {
@@ -307,7 +275,7 @@ mod tests {
     }
 
     #[test]
-    fn flags_go_before_the_configuration() {
+    fn flags_override_the_configuration() {
         let config = Config {
             peer: vec!["/ip4/127.0.0.1/tcp/1".into()],
             task: Some("t".into()),
@@ -315,37 +283,37 @@ mod tests {
             listen: vec!["/ip4/127.0.0.1/tcp/9".into()],
             ..Config::default()
         };
-        let told = options(&parsed(""), &config).unwrap();
+        let chosen = options(&parsed(""), &config).unwrap();
         assert_eq!(
-            (told.mode, told.resource, told.task.as_deref(), told.peers.len()),
+            (chosen.mode, chosen.resource, chosen.task.as_deref(), chosen.peers.len()),
             (Mode::Research, 50, Some("t"), 1)
         );
-        assert_eq!(told.listen, ["/ip4/127.0.0.1/tcp/9".parse().unwrap()]);
-        let told =
+        assert_eq!(chosen.listen, ["/ip4/127.0.0.1/tcp/9".parse().unwrap()]);
+        let chosen =
             options(&parsed("--verify-only --task u --resource 7 --peer /dns/h/tcp/2 --p2p-port 5 --no-web"), &config)
                 .unwrap();
-        assert_eq!((told.mode, told.resource, told.task.as_deref()), (Mode::Verify, 7, Some("u")));
-        assert_eq!(told.peers, ["/ip4/127.0.0.1/tcp/1".parse().unwrap(), "/dns/h/tcp/2".parse().unwrap()]);
-        assert!(told.listen.contains(&"/ip4/0.0.0.0/udp/5/quic-v1".parse().unwrap()));
-        assert!(told.web.is_none() && told.mdns);
-        let told = options(&parsed("--no-train --listen /ip4/127.0.0.1/tcp/0 --p2p-port 5"), &config).unwrap();
-        assert_eq!((told.mode, told.listen), (Mode::Relay, vec!["/ip4/127.0.0.1/tcp/0".parse().unwrap()]));
+        assert_eq!((chosen.mode, chosen.resource, chosen.task.as_deref()), (Mode::Verify, 7, Some("u")));
+        assert_eq!(chosen.peers, ["/ip4/127.0.0.1/tcp/1".parse().unwrap(), "/dns/h/tcp/2".parse().unwrap()]);
+        assert!(chosen.listen.contains(&"/ip4/0.0.0.0/udp/5/quic-v1".parse().unwrap()));
+        assert!(chosen.web.is_none() && chosen.mdns);
+        let chosen = options(&parsed("--no-train --listen /ip4/127.0.0.1/tcp/0 --p2p-port 5"), &config).unwrap();
+        assert_eq!((chosen.mode, chosen.listen), (Mode::Relay, vec!["/ip4/127.0.0.1/tcp/0".parse().unwrap()]));
     }
 
     #[test]
-    fn the_existing_network_is_listened_for_and_its_peers_are_told_by_their_spelling() {
+    fn spelling_of_a_peer_decides_its_network() {
         let config = Config { peer: vec!["h:1".into(), "/dns/h/tcp/2".into()], port: 7000, ..Config::default() };
         let bridge = |line: &str, config: &Config| options(&parsed(line), config).unwrap().bridge;
-        let told = bridge("--peer 127.0.0.1:3", &config);
-        assert_eq!(told.listen, Some(([0, 0, 0, 0], 7000).into()));
-        assert_eq!(told.peers, ["h:1".parse().unwrap(), "127.0.0.1:3".parse().unwrap()]);
-        let told = bridge("--no-bridge --no-bootstrap --port 5", &config);
-        assert_eq!((told.listen, told.peers.len()), (None, 1), "configured peers are dialled either way");
+        let chosen = bridge("--peer 127.0.0.1:3", &config);
+        assert_eq!(chosen.listen, Some(([0, 0, 0, 0], 7000).into()));
+        assert_eq!(chosen.peers, ["h:1".parse().unwrap(), "127.0.0.1:3".parse().unwrap()]);
+        let chosen = bridge("--no-bridge --no-bootstrap --port 5", &config);
+        assert_eq!((chosen.listen, chosen.peers.len()), (None, 1), "configured peers are dialled either way");
         assert_eq!(bridge("--host 127.0.0.1 --port 5", &config).listen, Some(([127, 0, 0, 1], 5).into()));
     }
 
     #[test]
-    fn the_public_peer_is_tried_only_while_no_peer_is_named() {
+    fn public_peer_is_tried_only_while_no_peer_is_named() {
         let public = |line: &str, peers: &[&str]| {
             let config = Config { peer: peers.iter().map(ToString::to_string).collect(), ..Config::default() };
             options(&parsed(line), &config).unwrap().bridge.public
@@ -360,7 +328,7 @@ mod tests {
     }
 
     #[test]
-    fn a_configured_language_model_can_be_left_out() {
+    fn configured_language_model_can_be_switched_off() {
         let llm = LlmConfig {
             provider: "groq".into(),
             api_key: crate::config::Secret("k".into()),
@@ -373,7 +341,7 @@ mod tests {
     }
 
     #[test]
-    fn a_peer_that_is_none_is_a_usage_error() {
+    fn bad_peer_flag_is_a_usage_error() {
         let error = options(&parsed("--peer nonsense"), &Config::default()).unwrap_err();
         assert_eq!(error.kind, ErrorKind::Usage);
         let config = Config { listen: vec!["nonsense".to_owned()], ..Config::default() };
@@ -383,7 +351,7 @@ mod tests {
     }
 
     #[test]
-    fn a_configured_peer_that_is_none_is_left_out_and_calls_for_no_public_one() {
+    fn bad_configured_peer_is_ignored_without_trying_the_public_one() {
         let peers =
             |peers: &[&str]| Config { peer: peers.iter().map(|&peer| peer.to_owned()).collect(), ..Config::default() };
         let bridge = options(&parsed(""), &peers(&["192.0.2.1", "192.0.2.1:7470"])).unwrap().bridge;

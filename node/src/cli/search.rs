@@ -1,4 +1,4 @@
-//! `spore search`: experiments by their words.
+//! `spore search`: finds experiments by their words.
 
 use std::io::Write;
 
@@ -7,31 +7,34 @@ use spore_api::{dto::Experiment, query::Query, route::Route};
 
 use super::{
     CliError, Context,
+    access::NodeAccess,
     listing::{self, Listed},
-    source::Source,
     text,
 };
 
-/// Find experiments by words of their description and hypothesis, or by the first digits of their id
+/// Find experiments by words of their description and hypothesis, or by the first digits of the id
 #[derive(Debug, ClapArgs)]
-#[command(after_help = "All words must be there, each in full; case does not matter. The last to arrive come first.")]
+#[command(
+    after_help = "An experiment matches when it contains every word. Words match as a whole, in upper or lower case. \
+        The newest arrivals come first."
+)]
 pub struct Args {
-    /// Words, or the first digits of an id (four at least)
+    /// Words, or at least four first digits of an id
     #[arg(required = true, value_name = "WORDS")]
     words: Vec<String>,
-    /// Only in this task: its id, a unique prefix of it, or its name [default: all tasks]
+    /// Search one task only: its id, a unique prefix of the id, or its name [default: all tasks]
     #[arg(long, value_name = "ID")]
     task: Option<String>,
-    /// At most this many experiments
+    /// Show at most N experiments
     #[arg(long, value_name = "N", default_value_t = 20, value_parser = listing::limits())]
     limit: u32,
-    /// Print the experiments as JSON
+    /// Print JSON
     #[arg(long)]
     json: bool,
 }
 
 pub async fn run(args: &Args, context: &mut Context) -> Result<(), CliError> {
-    let source = Source::open(context).await?;
+    let source = NodeAccess::open(context).await?;
     let words = args.words.join(" ");
     let task = match &args.task {
         Some(given) => Some(source.task(Some(given)).await?.task_id),
@@ -47,7 +50,7 @@ pub async fn run(args: &Args, context: &mut Context) -> Result<(), CliError> {
     }
     let out = &mut context.out;
     if items.is_empty() {
-        return Ok(writeln!(out, "No experiment has all of these words.")?);
+        return Ok(writeln!(out, "No experiment contains all of these words.")?);
     }
     let mut table = text::table(["ID", "TASK", "STATUS", "METRIC", "CLASS", "VERDICT", "WHEN", "DESCRIPTION"]);
     for e in &items {
@@ -64,7 +67,7 @@ pub async fn run(args: &Args, context: &mut Context) -> Result<(), CliError> {
     }
     writeln!(out, "{table}")?;
     if more {
-        writeln!(out, "There are more than {}; --limit shows more.", items.len())?;
+        writeln!(out, "The first {} experiments; `--limit N` shows more.", items.len())?;
     }
     Ok(())
 }

@@ -1,20 +1,16 @@
-//! `spore status`: how the node, or one task, stands.
+//! `spore status`: the state of the node, or of one task.
 
 use std::io::Write;
 
 use clap::Args as ClapArgs;
 use spore_api::{dto, route::Route};
 
-use super::{
-    CliError, Context,
-    source::{Source, hint_of},
-    task, text,
-};
+use super::{CliError, Context, access::NodeAccess, hints::hint_for_problem, task, text};
 
-/// Show how the node stands
+/// Show the state of the node
 #[derive(Debug, ClapArgs)]
 pub struct Args {
-    /// Show how this task stands: its id, a unique prefix of it, or its name
+    /// Show the state of a task instead: its id, a unique prefix of the id, or its name
     #[arg(long, value_name = "ID")]
     task: Option<String>,
     /// Print JSON
@@ -23,7 +19,7 @@ pub struct Args {
 }
 
 pub async fn run(args: &Args, context: &mut Context) -> Result<(), CliError> {
-    let source = Source::open(context).await?;
+    let source = NodeAccess::open(context).await?;
     if let Some(id) = &args.task {
         let summary: dto::TaskSummary = source.get(&Route::Task(id.clone())).await?;
         return if args.json { context.json(&summary) } else { task::print(context, &summary) };
@@ -46,16 +42,16 @@ pub async fn run(args: &Args, context: &mut Context) -> Result<(), CliError> {
     if status.mode != "offline" {
         writeln!(out, "Up            {}", text::duration(status.uptime_seconds))?;
         let legacy = status.legacy_peer_count;
-        let of_these = if legacy > 0 { format!(", {legacy} of the existing network") } else { String::new() };
+        let of_these = if legacy > 0 { format!(", {legacy} of them in the existing network") } else { String::new() };
         writeln!(out, "Peers         {}{of_these}", status.peer_count)?;
         let addresses = status.listen_addresses.iter().chain(&status.legacy_listen_addresses);
         writeln!(out, "Listens on    {}", addresses.cloned().collect::<Vec<_>>().join(" "))?;
     }
     writeln!(out, "Now           {}", text::line(&status.activity))?;
-    if let Some(hint) = status.problem.and_then(hint_of) {
+    if let Some(hint) = status.problem.and_then(hint_for_problem) {
         writeln!(out, "              {hint}")?;
     }
-    writeln!(out, "Task          {}", name.as_deref().unwrap_or("none known yet"))?;
+    writeln!(out, "Task          {}", name.as_deref().unwrap_or("none yet"))?;
     if let Some(class) = &status.hardware_class {
         writeln!(out, "Hardware      {} ({class})", text::line(status.device.as_deref().unwrap_or_default()))?;
     }
@@ -65,13 +61,13 @@ pub async fn run(args: &Args, context: &mut Context) -> Result<(), CliError> {
     if status.pending_count > 0 {
         writeln!(
             out,
-            "Held          {} until their parents come",
+            "Pending       {}, until the parents arrive",
             text::count(status.pending_count, "record", "records")
         )?;
     }
-    let refused: Vec<_> = status.rejected.iter().map(|(reason, n)| format!("{reason} {n}")).collect();
-    if !refused.is_empty() {
-        writeln!(out, "Refused       {}", refused.join(", "))?;
+    let rejected: Vec<_> = status.rejected.iter().map(|(reason, n)| format!("{reason} {n}")).collect();
+    if !rejected.is_empty() {
+        writeln!(out, "Rejected      {}", rejected.join(", "))?;
     }
     Ok(())
 }

@@ -1,4 +1,4 @@
-//! `spore task`: what is researched.
+//! `spore task`: the tasks that nodes work on.
 
 use std::{io::Write, path::PathBuf};
 
@@ -8,17 +8,18 @@ use spore_protocol::{Goal, artifact::starlark};
 use toml::Value;
 
 use super::{
-    CliError, Context, data,
+    CliError, Context,
+    access::NodeAccess,
+    data,
     listing::{self, Listed},
-    source::Source,
     text,
 };
 use crate::config;
 
-/// Longest base script read, in bytes; the language itself allows fewer.
+/// Longest base script that is read, in bytes. The language itself allows fewer.
 const MAX_SCRIPT: u64 = 1 << 20;
 
-/// Make, list, show or choose tasks
+/// Create, list, show or choose tasks
 #[derive(Debug, ClapArgs)]
 pub struct Args {
     #[command(subcommand)]
@@ -27,43 +28,43 @@ pub struct Args {
 
 #[derive(Debug, Subcommand)]
 enum Command {
-    /// Make a signed task out of a base script
+    /// Create a task from a base script and sign it
     Create(Create),
-    /// List known tasks
+    /// List the known tasks
     List(List),
     /// Show one task
     Show(Show),
-    /// Follow one task from now on, or the most active one again
+    /// Choose the task that this node works on
     Use(Use),
 }
 
 #[derive(Debug, ClapArgs)]
 struct Create {
-    /// A short name
+    /// A short name of the task
     #[arg(long)]
     name: String,
-    /// What is sought, in a sentence
+    /// The goal of the task in a sentence
     #[arg(long, default_value = "")]
     description: String,
-    /// The kind of task
+    /// The type of the task
     #[arg(long, default_value = "ml_train")]
     task_type: String,
-    /// The kind of script
+    /// The type of the script
     #[arg(long, default_value = starlark::FORMAT.name)]
     artifact_type: String,
-    /// The number that experiments are compared by
+    /// The metric that experiments are compared by
     #[arg(long, default_value = "val_bpb")]
     metric: String,
-    /// Which way it improves: minimize or maximize
+    /// The better direction of the metric: minimize or maximize
     #[arg(long, default_value = "minimize")]
     goal: Goal,
-    /// Training time of each experiment, in seconds
+    /// The training time of each experiment, in seconds
     #[arg(long, default_value_t = 300, value_parser = clap::value_parser!(u64).range(1..=86_400))]
     time_budget: u64,
-    /// The script that the first experiment runs
+    /// The base script, which the first experiment runs
     #[arg(long, value_name = "FILE")]
     base: PathBuf,
-    /// What to train on: a file, the name of a dataset that was added, or a CID [default: the built-in corpus]
+    /// The data to train on: a file, the name of a dataset that was added, or a CID [default: the built-in corpus]
     #[arg(long, value_name = "FILE|NAME|CID")]
     dataset: Option<String>,
     /// Print JSON
@@ -73,7 +74,7 @@ struct Create {
 
 #[derive(Debug, ClapArgs)]
 pub struct List {
-    /// At most this many tasks, the most active ones
+    /// Show the N most active tasks
     #[arg(long, value_name = "N", default_value_t = 100, value_parser = listing::limits())]
     limit: u32,
     /// Print JSON
@@ -83,7 +84,7 @@ pub struct List {
 
 #[derive(Debug, ClapArgs)]
 struct Show {
-    /// The task: its id, a unique prefix of it, or its name
+    /// The task: its id, a unique prefix of the id, or its name
     id: String,
     /// Print JSON
     #[arg(long)]
@@ -92,7 +93,7 @@ struct Show {
 
 #[derive(Debug, ClapArgs)]
 struct Use {
-    /// The task: its id, a unique prefix of it, or its name; `auto` follows the most active one
+    /// The task: its id, a unique prefix of the id, or its name; `auto` for the most active task
     id: String,
 }
 
@@ -101,7 +102,7 @@ pub async fn run(args: Args, context: &mut Context) -> Result<(), CliError> {
         Command::Create(args) => create(&args, context).await,
         Command::List(args) => list(&args, context).await,
         Command::Show(args) => {
-            let source = Source::open(context).await?;
+            let source = NodeAccess::open(context).await?;
             let task: dto::TaskSummary = source.get(&Route::Task(args.id)).await?;
             if args.json { context.json(&task) } else { print(context, &task) }
         }
@@ -112,10 +113,10 @@ pub async fn run(args: Args, context: &mut Context) -> Result<(), CliError> {
 async fn create(args: &Create, context: &mut Context) -> Result<(), CliError> {
     let too_long = std::fs::metadata(&args.base).map_err(|e| CliError::io(args.base.display(), &e))?.len() > MAX_SCRIPT;
     if too_long {
-        return Err(CliError::usage(format!("{} is larger than {MAX_SCRIPT} bytes", args.base.display())));
+        return Err(CliError::usage(format!("{} has more than {MAX_SCRIPT} bytes", args.base.display())));
     }
     let base = std::fs::read_to_string(&args.base).map_err(|e| CliError::io(args.base.display(), &e))?;
-    let (source, identity) = Source::open_to_write(context).await?;
+    let (source, identity) = NodeAccess::open_to_write(context).await?;
     let dataset = match &args.dataset {
         Some(given) if std::path::Path::new(given).is_file() => Some(source.put_file(given.as_ref()).await?.0),
         Some(given) => Some(data::resolve(context, given)?),
@@ -136,22 +137,29 @@ async fn create(args: &Create, context: &mut Context) -> Result<(), CliError> {
     if args.json {
         return context.json(&task);
     }
-    writeln!(context.out, "Task {} created: {}", text::line(&task.name), task.task_id)?;
+    writeln!(context.out, "Created task {}: {}", text::line(&task.name), task.task_id)?;
     if source.node().is_err() {
-        writeln!(context.out, "It is published when a node runs: `spore run --task {}`", text::short(&task.task_id))?;
+        writeln!(
+            context.out,
+            "Next: `spore run --task {}` publishes the task and works on it.",
+            text::short(&task.task_id)
+        )?;
     }
     Ok(())
 }
 
 pub async fn list(args: &List, context: &mut Context) -> Result<(), CliError> {
-    let source = Source::open(context).await?;
+    let source = NodeAccess::open(context).await?;
     let Listed { items: tasks, more } =
         listing::read::<dto::TaskSummary>(&source, &Route::Tasks, &Query::default(), args.limit).await?;
     if args.json {
         return context.json(&tasks);
     }
     if tasks.is_empty() {
-        writeln!(context.out, "No task is known yet. `spore run` finds some, `spore task create` makes one.")?;
+        writeln!(
+            context.out,
+            "No task is known yet. `spore run` finds tasks in the network; `spore task create` makes a new one."
+        )?;
         return Ok(());
     }
     let mut table =
@@ -171,31 +179,34 @@ pub async fn list(args: &List, context: &mut Context) -> Result<(), CliError> {
     }
     writeln!(context.out, "{table}")?;
     if more {
-        writeln!(context.out, "There are more than {}; --limit shows more.", tasks.len())?;
+        writeln!(context.out, "The first {} tasks; `--limit N` shows more.", tasks.len())?;
     }
     Ok(())
 }
 
 async fn choose(args: &Use, context: &mut Context) -> Result<(), CliError> {
-    let source = Source::open(context).await?;
+    let source = NodeAccess::open(context).await?;
     let task = if args.id == "auto" { None } else { Some(source.task(Some(&args.id)).await?) };
     let id = task.as_ref().map(|task| task.task_id.clone());
     if id.is_some() || context.config()?.task.is_some() {
         config::set(&context.data.config(), "", &[("task", id.clone().map(Value::String))])?;
     }
-    if let Source::Node(client) = &source {
+    if let NodeAccess::Node(client) = &source {
         client.post(&Route::UseTask, &dto::UseTask { task: id }).await?;
     }
     match task {
-        Some(task) => {
-            writeln!(context.out, "This node follows {} ({}).", text::line(&task.name), text::short(&task.task_id))?
-        }
-        None => writeln!(context.out, "This node follows the most active task.")?,
+        Some(task) => writeln!(
+            context.out,
+            "This node works on {} ({}) now.",
+            text::line(&task.name),
+            text::short(&task.task_id)
+        )?,
+        None => writeln!(context.out, "This node works on the most active task now.")?,
     }
     Ok(())
 }
 
-/// Prints one task for people.
+/// Prints one task.
 pub fn print(context: &mut Context, task: &dto::TaskSummary) -> Result<(), CliError> {
     let out = &mut context.out;
     writeln!(out, "Task         {}", task.task_id)?;
@@ -205,12 +216,12 @@ pub fn print(context: &mut Context, task: &dto::TaskSummary) -> Result<(), CliEr
     }
     writeln!(out, "Metric       {}, {}", text::line(&task.metric), task.goal)?;
     writeln!(out, "Best         {}", task.best.map_or_else(|| "none yet".into(), text::metric))?;
-    writeln!(out, "Budget       {} s of training each", task.time_budget)?;
+    writeln!(out, "Budget       {} s of training for each experiment", task.time_budget)?;
     writeln!(out, "Artifact     {} ({})", text::line(&task.artifact_type), text::line(&task.task_type))?;
     writeln!(out, "Base script  {}", task.base_code_cid)?;
     writeln!(out, "Dataset      {}", text::line(&task.dataset_cid))?;
     writeln!(out, "Created by   {}", task.created_by)?;
-    writeln!(out, "Root         {}", task.root.as_deref().unwrap_or("not published yet"))?;
+    writeln!(out, "Root         {}", task.root.as_deref().unwrap_or("none yet"))?;
     writeln!(
         out,
         "Experiments  {} ({} keep, {} discard, {} crash), {} verified",

@@ -1,24 +1,34 @@
-//! How values look in a terminal.
+//! The look of values in a terminal.
 
-use std::time::{SystemTime, UNIX_EPOCH};
+use std::{
+    io::{self, IsTerminal as _},
+    time::Duration,
+};
 
 use comfy_table::{ContentArrangement, Table, presets};
+use indicatif::{HumanBytes, HumanDuration};
+use spore_base::clock::unix_now;
 
 /// Digits of an id in tables: enough to be unique among millions, and accepted as a prefix.
 const SHORT_ID: usize = 12;
 
+/// The first digits of an id.
 pub fn short(id: &str) -> String {
     id.chars().take(SHORT_ID).collect()
 }
 
-/// A table without borders, that fits the terminal.
+/// A table without borders. Long cells are wrapped at the width of the terminal; without a terminal, at `COLUMNS`.
 pub fn table<const N: usize>(header: [&str; N]) -> Table {
     let mut table = Table::new();
     table.load_preset(presets::NOTHING).set_content_arrangement(ContentArrangement::Dynamic).set_header(header);
+    let columns = || std::env::var("COLUMNS").ok()?.parse().ok();
+    if let Some(width) = (!io::stdout().is_terminal()).then(columns).flatten() {
+        table.set_width(width);
+    }
     table
 }
 
-/// One line of text, without what a stranger could use to write all over the terminal.
+/// One line of untrusted text, without the characters that could control the terminal.
 pub fn line(text: &str) -> String {
     text.chars()
         .map(|c| {
@@ -31,50 +41,44 @@ pub fn line(text: &str) -> String {
         .collect()
 }
 
-/// A text over several lines, made harmless line by line.
+/// Several lines of untrusted text, see [`line`].
 pub fn lines(text: &str) -> String {
     text.lines().map(|one| line(&one.replace('\t', "    "))).collect::<Vec<_>>().join("\n")
 }
 
-/// A metric with as many digits as its tolerance makes meaningful, and some.
+/// A metric, with a few digits more than its tolerance makes meaningful.
 pub fn metric(value: f64) -> String {
     format!("{value:.6}")
 }
 
-/// How long ago, roughly.
+/// The rough time since a timestamp, such as `3h ago`.
 pub fn ago(timestamp: u64) -> String {
-    let now = SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default().as_secs();
     if timestamp == 0 {
         return "never".into();
     }
-    format!("{} ago", duration(now.saturating_sub(timestamp)))
+    format!("{} ago", duration(unix_now().saturating_sub(timestamp)))
 }
 
-/// Seconds, in the largest unit that fits.
+/// A rough duration, such as `45s`, `3h` or `2w`.
 pub fn duration(seconds: u64) -> String {
-    match seconds {
-        0..60 => format!("{seconds} s"),
-        60..3600 => format!("{} min", seconds / 60),
-        3600..86_400 => format!("{} h", seconds / 3600),
-        _ => format!("{} d", seconds / 86_400),
-    }
+    format!("{:#}", HumanDuration(Duration::from_secs(seconds)))
 }
 
-/// Bytes, in MiB.
-pub fn mib(bytes: u64) -> String {
-    format!("{:.1} MiB", bytes as f64 / f64::from(1 << 20))
+/// A number of bytes, such as `1.50 MiB`.
+pub fn size(bytes: u64) -> String {
+    HumanBytes(bytes).to_string()
 }
 
-/// A count of things, in words.
+/// A number of things, such as `1 record` or `2 records`.
 pub fn count(n: u64, one: &str, many: &str) -> String {
     if n == 1 { format!("1 {one}") } else { format!("{n} {many}") }
 }
 
-/// What is written, for the tests of commands.
+/// The output of a function, for the tests of commands.
 #[cfg(test)]
-pub fn told(show: impl FnOnce(&mut Vec<u8>) -> std::io::Result<()>) -> String {
+pub fn printed(print: impl FnOnce(&mut Vec<u8>) -> std::io::Result<()>) -> String {
     let mut out = Vec::new();
-    show(&mut out).unwrap();
+    print(&mut out).unwrap();
     String::from_utf8(out).unwrap()
 }
 
@@ -83,13 +87,14 @@ mod tests {
     use super::*;
 
     #[test]
-    fn strangers_text_cannot_drive_the_terminal() {
+    fn untrusted_text_cannot_control_the_terminal() {
         assert_eq!(line("a\u{1b}[2Jb\nc\u{202e}d"), "a [2Jb c d");
         assert_eq!(lines("a\n\u{7}b"), "a\n b");
     }
 
     #[test]
-    fn durations_are_rough() {
-        assert_eq!([0, 59, 60, 7200, 200_000].map(duration), ["0 s", "59 s", "1 min", "2 h", "2 d"]);
+    fn durations_and_sizes_have_one_unit() {
+        assert_eq!([0, 59, 120, 7200, 200_000].map(duration), ["0s", "59s", "2m", "2h", "2d"]);
+        assert_eq!([0, 1023, 3 << 19, 20 << 30].map(size), ["0 B", "1023 B", "1.50 MiB", "20.00 GiB"]);
     }
 }

@@ -1,11 +1,14 @@
-//! Sizes as people write them.
+//! Sizes as users write them: `500 MiB`.
+//!
+//! The crate `bytesize` is not used here: it reads `K` and `MB` as powers of ten, and the bound of a cache in an existing
+//! `config.toml` must not change its meaning.
 
 use serde::{Deserialize, Deserializer, de::Error};
 
-/// Reads a size in bytes. KB and K mean what KiB means: nobody wants a cache of powers of ten.
+/// Reads a size in bytes. K and KB mean KiB, M and MB mean MiB, and so on.
 ///
 /// # Errors
-/// What is wrong, in words.
+/// A sentence that says why the text is not a size.
 pub fn parse(text: &str) -> Result<u64, String> {
     let lower = text.trim().to_ascii_lowercase();
     let digits = lower.trim_end_matches(|c: char| c.is_ascii_alphabetic()).trim_end();
@@ -16,13 +19,13 @@ pub fn parse(text: &str) -> Result<u64, String> {
         "m" | "mb" | "mib" => 20,
         "g" | "gb" | "gib" => 30,
         "t" | "tb" | "tib" => 40,
-        _ => return Err(format!("{unit:.20} is no unit; take KiB, MiB, GiB or TiB")),
+        _ => return Err(format!("{unit:.20} is not a unit; use KiB, MiB, GiB or TiB")),
     };
     let number: u64 = digits.parse().map_err(|_| "not a whole number with a unit, such as 500MiB".to_owned())?;
-    number.checked_mul(1 << shift).ok_or_else(|| "more than there is anywhere".to_owned())
+    number.checked_mul(1 << shift).ok_or_else(|| "too large".to_owned())
 }
 
-/// Reads a size, or a number of bytes.
+/// Reads a size from a text such as `20 GiB`, or from a number of bytes.
 pub(super) fn or_none<'de, D: Deserializer<'de>>(value: D) -> Result<Option<u64>, D::Error> {
     #[derive(Deserialize)]
     #[serde(untagged)]

@@ -1,5 +1,5 @@
-//! One signed object a line, as `spore export` writes and `spore import` reads: the body of the
-//! frame in which the object travels between nodes of the existing network.
+//! Lines of signed objects, as `spore export` writes and `spore import` reads them. A line is the body of the frame in
+//! which the existing network sends the object.
 
 use std::io::{self, BufRead};
 
@@ -11,24 +11,24 @@ use spore_protocol::{
 };
 
 use super::{
-    Entry, Feed, ImportError, Part,
-    pages::{GivenUp, Pages, take_all},
+    ImportError, ImportItem, ImportKind, Importer,
+    pages::{ImportStopped, Pages, take_all},
 };
 
-/// Bytes of a line: what a frame may have.
+/// Bytes of a line. A frame has the same limit.
 const MAX_LINE: usize = MAX_BODY_BYTES;
 
-/// Text that is too long for an id would only fill a report.
+/// Characters of an id in a report. An id has 64; the rest of a longer text would only fill the report.
 const MAX_ID: usize = 100;
 
-/// Appends an object's line. `task` is the derived task of a version 1 record.
+/// Appends the line of an object. `task` is the derived task of a version 1 record.
 ///
 /// # Errors
-/// [`Reject::TooLarge`]; no object that was stored is.
+/// [`Reject::TooLarge`]. A stored object is never too large.
 pub fn write(object: &SignedObject, task: Option<TaskId>, out: &mut Vec<u8>) -> Result<(), Reject> {
     match (ObjectFrame::of(object, task), object) {
         (Some(frame), _) => write_frame(&frame, out),
-        // Events of a type that only a later version knows.
+        // An event of a type that only a later version knows.
         (None, object) => {
             let kind = match object {
                 SignedObject::Control(event) => event.kind.name().to_owned(),
@@ -43,7 +43,7 @@ pub fn write(object: &SignedObject, task: Option<TaskId>, out: &mut Vec<u8>) -> 
     }
 }
 
-/// Appends the line of an object that is a frame already.
+/// Appends the line of an object frame.
 ///
 /// # Errors
 /// As [`write`].
@@ -55,54 +55,60 @@ pub fn write_frame(frame: &ObjectFrame<'_>, out: &mut Vec<u8>) -> Result<(), Rej
     Ok(())
 }
 
-/// Takes in every line of `source`, which is called `name` in messages.
+/// Imports every line of `source`. Messages call the source `name`.
 ///
 /// # Errors
-/// When it cannot be read, or what was read cannot be taken in.
-pub async fn take(source: Box<dyn BufRead + Send>, name: String, feed: &mut Feed<'_>) -> Result<(), ImportError> {
-    let mut lines = Lines { source, number: 0 };
-    let read = take_all(feed, None, move |pages| read_all(&mut lines, pages)).await?;
+/// When the source cannot be read or the store cannot be written.
+pub async fn take(
+    source: Box<dyn BufRead + Send>,
+    name: String,
+    importer: &mut Importer<'_>,
+) -> Result<(), ImportError> {
+    let mut lines = LineReader { source, number: 0 };
+    let read = take_all(importer, None, move |pages| read_all(&mut lines, pages)).await?;
     read.map_err(|source| ImportError::Read { what: format!("cannot read {name}"), source })
 }
 
-fn read_all(lines: &mut Lines<Box<dyn BufRead + Send>>, pages: &mut Pages) -> io::Result<()> {
+fn read_all(lines: &mut LineReader<Box<dyn BufRead + Send>>, pages: &mut Pages) -> io::Result<()> {
     while let Some(text) = lines.next()? {
         let entry = match text {
             Ok(text) if text.iter().all(u8::is_ascii_whitespace) => continue,
             Ok(text) => read(&text, lines.number),
-            Err(size) => bad(Part::Lines, String::new(), lines.number, Reject::TooLarge { size, limit: MAX_LINE }),
+            Err(size) => {
+                bad(ImportKind::Lines, String::new(), lines.number, Reject::TooLarge { size, limit: MAX_LINE })
+            }
         };
-        if let Err(GivenUp) = pages.push(entry) {
+        if let Err(ImportStopped) = pages.push(entry) {
             break;
         }
     }
     Ok(())
 }
 
-fn bad(part: Part, id: String, line: u64, reject: Reject) -> Entry {
-    Entry { part, id, line: Some(line), object: Err((reject.code(), reject.to_string())) }
+fn bad(kind: ImportKind, id: String, line: u64, reject: Reject) -> ImportItem {
+    ImportItem { kind, id, line: Some(line), object: Err((reject.code(), reject.to_string())) }
 }
 
 /// Reads one line.
-fn read(text: &[u8], line: u64) -> Entry {
+fn read(text: &[u8], line: u64) -> ImportItem {
     let Frame { kind: message, payload } = match Frame::decode(text) {
         Ok(frame) => frame,
-        Err(reject) => return bad(Part::Lines, String::new(), line, reject),
+        Err(reject) => return bad(ImportKind::Lines, String::new(), line, reject),
     };
     let event = || match &payload {
         Value::Object(map) => Kind::detect(map).filter(|kind| *kind == Kind::Control),
         _ => None,
     };
     let Some(kind) = carried(&message).or_else(event) else {
-        return bad(Part::Lines, String::new(), line, Reject::UnknownKind);
+        return bad(ImportKind::Lines, String::new(), line, Reject::UnknownKind);
     };
     let id = claimed_id(kind, &payload);
     match SignedObject::from_value_as(kind, payload) {
         Ok(SignedObject::Control(event)) if event.kind.name() != message => {
-            let what = format!("a line {message} with an event of another type");
+            let what = format!("the line is a {message}, but its event has another type");
             bad(kind.into(), id, line, Reject::Malformed(what))
         }
-        Ok(object) => Entry { part: kind.into(), id, line: Some(line), object: Ok(object) },
+        Ok(object) => ImportItem { kind: kind.into(), id, line: Some(line), object: Ok(object) },
         Err(reject) => bad(kind.into(), id, line, reject),
     }
 }
@@ -118,15 +124,15 @@ fn claimed_id(kind: Kind, payload: &Value) -> String {
     }
 }
 
-/// Cuts a stream into lines, none of which is held beyond [`MAX_LINE`].
-struct Lines<R> {
+/// Splits a stream into lines. A line longer than [`MAX_LINE`] is not kept in memory.
+struct LineReader<R> {
     source: R,
-    /// Of the newest line, beginning with 1.
+    /// The number of the newest line, starting with 1.
     number: u64,
 }
 
-impl<R: BufRead> Lines<R> {
-    /// The next line without its end, or the size of one that is too long; none at the end.
+impl<R: BufRead> LineReader<R> {
+    /// The next line without its end, or the size of a line that is too long. None at the end of the stream.
     fn next(&mut self) -> io::Result<Option<Result<Vec<u8>, usize>>> {
         let (mut text, mut size) = (Vec::new(), 0);
         loop {
@@ -164,11 +170,11 @@ mod tests {
     use super::*;
 
     #[test]
-    fn lines_are_counted_and_long_ones_are_not_held() {
+    fn lines_are_counted_and_long_ones_are_not_kept() {
         let long = "x".repeat(MAX_LINE + 1);
         let fits = "y".repeat(MAX_LINE);
         let text = format!("a\n\n{long}\n{fits}\nlast");
-        let mut lines = Lines { source: BufReader::with_capacity(1000, text.as_bytes()), number: 0 };
+        let mut lines = LineReader { source: BufReader::with_capacity(1000, text.as_bytes()), number: 0 };
         let mut found = Vec::new();
         while let Some(line) = lines.next().unwrap() {
             found.push((lines.number, line.map(|text| text.len())));
@@ -177,7 +183,7 @@ mod tests {
     }
 
     #[test]
-    fn a_line_that_is_no_object_is_told_with_its_number() {
+    fn line_that_is_not_an_object_is_reported_with_its_number() {
         for (text, reason) in [
             ("nonsense", "not_json"),
             ("[]", "not_an_object"),
@@ -191,6 +197,6 @@ mod tests {
             assert_eq!(entry.line, Some(7));
         }
         let entry = read(br#"{"type":"task","payload":{"task_id":"claimed"}}"#, 1);
-        assert_eq!((entry.part, entry.id.as_str()), (Part::Tasks, "claimed"));
+        assert_eq!((entry.kind, entry.id.as_str()), (ImportKind::Tasks, "claimed"));
     }
 }

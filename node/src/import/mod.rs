@@ -1,12 +1,11 @@
-//! Taking in objects from elsewhere than the network: a sporemesh data directory or a file of
-//! lines. Everything goes through `ingest`, as what peers send does; what is refused is told with
-//! its name and reason, and harms nothing else.
+//! Imports objects that do not come from the network: from a sporemesh data directory or from a file of lines.
 //!
-//! An import that ends early is finished by a second one: what is here already is passed over.
-//! Never here: the terminal, or another way to the store.
+//! Every object goes through the ingest service, like an object of a peer. A rejected object is reported with its id and
+//! the reason, and does not affect the others. An import that ended early is completed by a second one, which skips the
+//! objects that are here already. Never here: the terminal, or another way into the store.
 
 mod artifacts;
-mod feed;
+mod importer;
 pub mod lines;
 mod pages;
 mod settings;
@@ -20,29 +19,29 @@ use serde::Serialize;
 use spore_protocol::{Kind, NodeId};
 use spore_storage::{StoreError, sporemesh::SporemeshError};
 
-pub use feed::{Entry, Feed, Way};
-pub use settings::{ConfigPlan, IdentityPlan, Settings};
+pub use importer::{Destination, ImportItem, Importer};
+pub use settings::{ConfigPlan, IdentityPlan, SettingsPlan};
 
 use spore_base::private_file::FileError;
 use spore_ingest::{IngestClosed, IngestFailure};
 
-use crate::config::ConfigError;
+use crate::{config::ConfigError, identity_file::KeyError};
 
-/// What is counted apart.
+/// A kind of item, which an import counts separately.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize)]
 #[serde(rename_all = "snake_case")]
-pub enum Part {
+pub enum ImportKind {
     Tasks,
     Records,
     Controls,
     Profiles,
     Artifacts,
     Peers,
-    /// Lines of a file that are none of these.
+    /// Lines of a file that are not an object.
     Lines,
 }
 
-impl Part {
+impl ImportKind {
     pub const fn name(self) -> &'static str {
         match self {
             Self::Tasks => "tasks",
@@ -56,7 +55,7 @@ impl Part {
     }
 }
 
-impl From<Kind> for Part {
+impl From<Kind> for ImportKind {
     fn from(kind: Kind) -> Self {
         match kind {
             Kind::Task => Self::Tasks,
@@ -67,70 +66,78 @@ impl From<Kind> for Part {
     }
 }
 
-/// Numbers of one [`Part`].
+/// The counts of one [`ImportKind`].
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize)]
 pub struct Tally {
     pub found: u64,
-    /// Taken in now; in a dry run, what would be.
+    /// Imported now. In a dry run: what would be imported.
     pub imported: u64,
     pub already_here: u64,
-    /// Kept until their parents come.
+    /// Pending records, kept until their parents arrive.
     pub waiting: u64,
+    /// Rejected, with a [`Notice`] for each.
     pub refused: u64,
 }
 
-pub type Tallies = BTreeMap<Part, Tally>;
+pub type Tallies = BTreeMap<ImportKind, Tally>;
 
-/// What became of something that was not simply taken in.
+/// Why an object has a [`Notice`]. The names are those of the report file.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize)]
 #[serde(rename_all = "snake_case")]
-pub enum Fate {
+pub enum NoticeOutcome {
+    /// The object is rejected.
     Refused,
+    /// The record is pending.
     Waiting,
 }
 
-/// Something that was not simply taken in, and why.
+/// An object that was not imported, and why.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize)]
 pub struct Notice {
-    pub outcome: Fate,
-    pub part: Part,
-    /// As the source calls it; a stranger's text.
+    pub outcome: NoticeOutcome,
+    #[serde(rename = "part")]
+    pub kind: ImportKind,
+    /// The id that the source gives. Untrusted text.
     pub id: String,
-    /// Of the file.
+    /// The line of the file.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub line: Option<u64>,
-    /// Stable snake_case name.
+    /// A stable snake_case name of the reason.
     pub reason: &'static str,
     pub detail: String,
 }
 
-/// Is told how an import goes.
-pub trait Witness {
+/// Observes a running import.
+pub trait ImportObserver {
+    /// Called for each object that is rejected or pending.
     fn notice(&mut self, notice: &Notice);
 
-    /// After each batch. `total` is the number to expect of this part, where it is known.
-    fn progress(&mut self, part: Part, tally: &Tally, total: Option<u64>);
+    /// Called after each batch. `total` is the expected number of objects of this kind, if it is known.
+    fn progress(&mut self, kind: ImportKind, tally: &Tally, total: Option<u64>);
 }
 
-/// An import could not begin, or go on.
+/// Why an import could not start, or ended early.
 #[derive(Debug, thiserror::Error)]
 pub enum ImportError {
     #[error(transparent)]
     Source(#[from] SporemeshError),
-    #[error("{path} belongs to node {theirs}, but this data directory to node {ours}", path = path.display())]
+    #[error("{path} belongs to node {theirs}, but this data directory belongs to node {ours}", path = path.display())]
     OtherIdentity { path: PathBuf, theirs: NodeId, ours: NodeId },
-    /// The source's key, as opposed to our own files.
+    /// The key of the source. Our own key is [`ImportError::Key`].
     #[error("{0}")]
-    Key(FileError),
+    SourceKey(KeyError),
+    #[error(transparent)]
+    Key(#[from] KeyError),
     #[error(transparent)]
     File(#[from] FileError),
     #[error(transparent)]
     Config(#[from] ConfigError),
     #[error(transparent)]
     Store(#[from] StoreError),
-    #[error("the store could not take an object: {0}")]
+    /// The store could neither accept nor reject an object.
+    #[error("cannot store an object: {0}")]
     Undecided(IngestFailure),
-    #[error("the store could not take what was read: {0}")]
+    #[error("cannot import what was read: {0}")]
     Failed(Arc<str>),
     #[error("{what}: {source}")]
     Read { what: String, source: std::io::Error },

@@ -1,5 +1,6 @@
-//! What of a sporemesh node's identity, configuration and known peers becomes this node's own.
-//! Decided before anything is changed; what this node has settled itself always stays.
+//! Imports the identity, the configuration and the known peers of a sporemesh node.
+//!
+//! A plan is made before anything is changed. A setting that this node has already stays.
 
 use std::{fs, io::ErrorKind};
 
@@ -13,60 +14,60 @@ use spore_bridge::{KNOWN, book_file};
 use spore_protocol::NodeId;
 use toml::{Table, Value};
 
-use super::{Feed, ImportError, Part};
+use super::{ImportError, ImportKind, Importer};
 use crate::{
     config::{self, Config},
     data_dir::DataDir,
     identity_file,
 };
 
-/// What is done about the source's key.
+/// The plan for the key of the source.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize)]
 #[serde(rename_all = "snake_case")]
 pub enum IdentityPlan {
-    /// The source has none.
+    /// The source has no key.
     None,
-    /// It is ours already.
+    /// The key is this node's key already.
     Same,
+    /// The key becomes this node's key.
     Take,
-    /// The user wants to keep it out.
+    /// The user excluded the key.
     LeftOut,
 }
 
-/// What is done about each key of the source's `config.toml`.
+/// The plan for each key of the source's `config.toml`.
 #[derive(Clone, Debug, Default, PartialEq, Serialize)]
 pub struct ConfigPlan {
-    /// Becomes ours.
+    /// Imported.
     pub taken: Vec<String>,
-    /// Ours says something else, and stays.
+    /// This node has another value, which stays.
     pub kept: Vec<String>,
-    /// Means nothing here.
+    /// Without a meaning here.
     pub not_applicable: Vec<String>,
     #[serde(skip)]
     values: Vec<(&'static str, Value)>,
 }
 
-/// Everything but objects.
+/// The plan for everything but objects.
 #[derive(Clone, Debug, Serialize)]
-pub struct Settings {
+pub struct SettingsPlan {
     pub identity: IdentityPlan,
-    /// The source's node.
+    /// The node of the source.
     pub node_id: Option<NodeId>,
     pub config: ConfigPlan,
-    /// A process has the source's databases open, or ended without closing them.
+    /// A process has the databases of the source open, or ended without closing them.
     pub in_use: bool,
-    /// The source is this node's own data directory, so that all is in place.
+    /// The source is this node's own data directory.
     pub in_place: bool,
-    /// What could not be understood.
+    /// Parts of the source that could not be read.
     #[serde(skip)]
     pub problems: Vec<String>,
 }
 
-/// Why a known peer found no place.
-const TOO_MANY: &str = "as many as are kept are known already";
+/// The reason for a known peer that does not fit into the file.
+const TOO_MANY: &str = "the list of known peers is full";
 
-/// Keys that mean the same in both configurations: theirs, ours, and what the reference writes where
-/// nobody chose anything.
+/// Keys with the same meaning in both configurations: their name, our name, and the default that the reference writes.
 fn shared_keys() -> [(&'static str, &'static str, Value); 4] {
     [
         ("host", "host", Value::String("0.0.0.0".into())),
@@ -76,12 +77,11 @@ fn shared_keys() -> [(&'static str, &'static str, Value); 4] {
     ]
 }
 
-impl Settings {
-    /// Looks at both directories. Changes nothing.
+impl SettingsPlan {
+    /// Makes a plan from both directories. Changes nothing.
     ///
     /// # Errors
-    /// [`ImportError::OtherIdentity`] unless the identity is to be left out, and files that cannot
-    /// be read.
+    /// [`ImportError::OtherIdentity`] unless the identity is excluded, and files that cannot be read.
     pub fn plan(source: &DataDir, data: &DataDir, with_identity: bool) -> Result<Self, ImportError> {
         let in_place = match (source.root().canonicalize(), data.root().canonicalize()) {
             (Ok(source), Ok(own)) => source == own,
@@ -94,7 +94,7 @@ impl Settings {
         Ok(Self { identity, node_id, config, in_use, in_place, problems })
     }
 
-    /// Does what was decided.
+    /// Carries the plan out.
     ///
     /// # Errors
     /// When a file cannot be written.
@@ -110,7 +110,7 @@ impl Settings {
     }
 }
 
-/// Whether a database there has its write-ahead log beside it.
+/// Whether a database of the source has a write-ahead log beside it.
 fn is_in_use(source: &DataDir) -> Result<bool, ImportError> {
     let folder = source.root().join("db");
     let names = match fs::read_dir(&folder) {
@@ -130,7 +130,8 @@ fn plan_identity(
     if !wanted {
         return Ok((IdentityPlan::LeftOut, None));
     }
-    let Some(theirs) = identity_file::load(&source.identity()).map_err(ImportError::Key)?.map(|found| found.node_id())
+    let Some(theirs) =
+        identity_file::load(&source.identity()).map_err(ImportError::SourceKey)?.map(|found| found.node_id())
     else {
         return Ok((IdentityPlan::None, None));
     };
@@ -152,11 +153,11 @@ fn plan_config(source: &DataDir, data: &DataDir, problems: &mut Vec<String>) -> 
     let theirs = match theirs {
         Ok(theirs) => theirs,
         Err(what) => {
-            problems.push(format!("{}: {what}; nothing of it is taken over", path.display()));
+            problems.push(format!("{}: {what}; none of its settings is imported", path.display()));
             return Ok(plan);
         }
     };
-    // Corrupt settings of our own are told before anything is changed.
+    // A corrupt file of our own is an error before anything is changed.
     config::load(&data.config())?;
     let ours: Table = read_text(&data.config())?.unwrap_or_default().parse().unwrap_or_default();
     let shared = shared_keys();
@@ -165,52 +166,61 @@ fn plan_config(source: &DataDir, data: &DataDir, problems: &mut Vec<String>) -> 
             plan.not_applicable.push(key);
             continue;
         };
-        let settled = ours.get(*our_key).or_else(|| ours.get(&key));
-        if value == *default || settled == Some(&value) {
+        let own = ours.get(*our_key).or_else(|| ours.get(&key));
+        if value == *default || own == Some(&value) {
             continue;
         }
-        if settled.is_some() {
+        if own.is_some() {
             plan.kept.push(key);
         } else if is_understood(our_key, &value) {
             plan.values.push((our_key, value));
             plan.taken.push(key);
         } else {
-            problems.push(format!("{}: {key} = {value} is not understood and not taken over", path.display()));
+            problems.push(format!("{}: {key} = {value} has no meaning here and is not imported", path.display()));
         }
     }
     Ok(plan)
 }
 
-/// Whether a node started with this value would take it.
+/// Whether a node would start with this value.
 fn is_understood(key: &str, value: &Value) -> bool {
     let table = Table::from_iter([(key.to_owned(), value.clone())]);
     let config: Result<Config, _> = table.try_into();
     config.is_ok_and(|config| config.peer.iter().all(|peer| peer.parse::<Peer>().is_ok()))
 }
 
-/// Merges the source's known peers into ours, as many as are kept.
+/// Adds the known peers of the source to ours, up to the limit of the file.
 ///
 /// # Errors
 /// When a file cannot be read or written.
-pub fn merge_peers(source: &DataDir, data: &DataDir, feed: &mut Feed<'_>, write: bool) -> Result<(), FileError> {
+pub fn merge_peers(
+    source: &DataDir,
+    data: &DataDir,
+    importer: &mut Importer<'_>,
+    write: bool,
+) -> Result<(), FileError> {
     let theirs = book_file::load(&source.known_peers())?;
     if theirs == book_file::PeerFile::default() {
         return Ok(());
     }
     let path = data.known_peers();
     let mut merged: Vec<PeerAddress> = book_file::load(&path)?.peers;
-    // What the file is not written with takes no place in it.
+    // Peers that are not written to the file do not count.
     merged.retain(PeerAddress::is_legible_to_the_reference);
     let before = merged.len();
     let lines = [&theirs.unreadable, &theirs.beyond].map(Vec::len).into_iter().sum::<usize>();
-    let tally = feed.tally(Part::Peers);
+    let tally = importer.tally(ImportKind::Peers);
     tally.found += (theirs.peers.len() + lines + theirs.cut.iter().len()) as u64;
     let mut refused = Vec::new();
     for peer in theirs.peers {
         if merged.contains(&peer) {
             tally.already_here += 1;
         } else if !peer.is_legible_to_the_reference() {
-            refused.push((peer, "not_kept", "known peers have no IPv6 addresses: name it as `peer` in config.toml"));
+            refused.push((
+                peer,
+                "not_kept",
+                "the list of known peers has no IPv6 addresses; add the address to `peer` in config.toml",
+            ));
         } else if merged.len() >= KNOWN {
             refused.push((peer, "too_many", TOO_MANY));
         } else {
@@ -219,17 +229,17 @@ pub fn merge_peers(source: &DataDir, data: &DataDir, feed: &mut Feed<'_>, write:
         }
     }
     for (peer, reason, detail) in refused {
-        feed.refuse(Part::Peers, &peer.to_string(), None, reason, detail.into());
+        importer.refuse(ImportKind::Peers, &peer.to_string(), None, reason, detail.into());
     }
     let unreadable = theirs.unreadable.into_iter().map(|line| (line, "not_an_address", "not a host and a port"));
     let beyond = theirs.beyond.into_iter().map(|line| (line, "too_many", TOO_MANY));
     let cut = theirs.cut.into_iter().map(|line| (line, "too_long", "this line and those after it are not read"));
     for (line, reason, detail) in unreadable.chain(beyond).chain(cut) {
-        feed.refuse(Part::Peers, "", u64::try_from(line).ok(), reason, detail.into());
+        importer.refuse(ImportKind::Peers, "", u64::try_from(line).ok(), reason, detail.into());
     }
     if write && merged.len() > before {
         book_file::save(&path, &merged)?;
     }
-    feed.progress(Part::Peers, None);
+    importer.progress(ImportKind::Peers, None);
     Ok(())
 }

@@ -1,81 +1,75 @@
-//! Taking over a node of the Python implementation: identity and settings first, then its objects
-//! and artifacts, one database after the other. A database that cannot be read costs its own
-//! objects only.
+//! Imports a node of the Python implementation: identity and settings first, then objects and artifacts, one database
+//! after the other. A database that cannot be read affects its own objects only.
 
 use spore_protocol::Kind;
 use spore_storage::sporemesh::{SourceRow, Sporemesh, SporemeshError};
 
 use super::{
-    Entry, Feed, ImportError, Settings, Way, artifacts,
-    pages::{GivenUp, take_all},
+    Destination, ImportError, ImportItem, Importer, SettingsPlan, artifacts,
+    pages::{ImportStopped, take_all},
     settings,
 };
 use crate::data_dir::DataDir;
 
-/// Manifests before records and records before what is said of them, so that little has to be
-/// placed twice.
+/// Manifests come before records, and records before events about them, so that few records are pending.
 const ORDER: [Kind; 4] = [Kind::Task, Kind::Experiment, Kind::Control, Kind::Profile];
 
-/// What is known beside the numbers when all is done.
+/// Facts about the source beside the counts.
 #[derive(Debug, Default)]
-pub struct Ended {
-    /// Tasks of the source that have no manifest: each follows from its root record.
+pub struct SourceSummary {
+    /// Tasks of the source without a manifest. Each is derived from its root record.
     pub derived_tasks: u64,
     /// Parts of the source that could not be read.
     pub problems: Vec<String>,
 }
 
-/// Takes everything in, as `settings` planned it.
+/// Imports everything, by the plan `settings`.
 ///
 /// # Errors
 /// When our own files or store cannot be written.
 pub async fn take(
     source: &Sporemesh,
-    settings: &Settings,
+    settings: &SettingsPlan,
     data: &DataDir,
-    feed: &mut Feed<'_>,
-) -> Result<Ended, ImportError> {
-    let mut ended = Ended { problems: settings.problems.clone(), ..Ended::default() };
+    importer: &mut Importer<'_>,
+) -> Result<SourceSummary, ImportError> {
+    let mut summary = SourceSummary { problems: settings.problems.clone(), ..SourceSummary::default() };
     let theirs = DataDir::new(source.root());
-    let write = matches!(feed.way(), Way::Door { .. });
+    let write = matches!(importer.destination(), Destination::Store { .. });
     if write {
         settings.apply(&theirs, data)?;
     }
-    settings::merge_peers(&theirs, data, feed, write)?;
+    settings::merge_peers(&theirs, data, importer, write)?;
     for kind in ORDER {
-        if let Err(error) = rows(source, kind, feed).await? {
-            ended.problems.push(problem(&error));
+        if let Err(error) = rows(source, kind, importer).await? {
+            summary.problems.push(error.to_string());
         }
     }
     match source.derived_tasks() {
-        Ok(count) => ended.derived_tasks = count,
-        Err(error) => ended.problems.push(problem(&error)),
+        Ok(count) => summary.derived_tasks = count,
+        Err(error) => summary.problems.push(error.to_string()),
     }
-    if let Err(error) = artifacts::take(source, feed)? {
-        ended.problems.push(problem(&error));
+    if let Err(error) = artifacts::take(source, importer)? {
+        summary.problems.push(error.to_string());
     }
-    Ok(ended)
+    Ok(summary)
 }
 
-/// Why a part of the source could not be read, with what to do next.
-fn problem(error: &SporemeshError) -> String {
-    match error {
-        SporemeshError::Busy(_) => format!("{error}: import again, which goes on where this ended"),
-        _ => error.to_string(),
-    }
-}
-
-/// Takes in the rows of one table; the inner error is the source's.
-async fn rows(source: &Sporemesh, kind: Kind, feed: &mut Feed<'_>) -> Result<Result<(), SporemeshError>, ImportError> {
+/// Imports the rows of one table. The inner error comes from the source.
+async fn rows(
+    source: &Sporemesh,
+    kind: Kind,
+    importer: &mut Importer<'_>,
+) -> Result<Result<(), SporemeshError>, ImportError> {
     let rows = match source.rows(kind) {
         Ok(Some(rows)) => rows,
         Ok(None) => return Ok(Ok(())),
         Err(error) => return Ok(Err(error)),
     };
     let total = rows.total();
-    take_all(feed, Some(total), move |pages| {
+    take_all(importer, Some(total), move |pages| {
         for row in rows {
-            if let Err(GivenUp) = pages.push(entry(kind, row?)) {
+            if let Err(ImportStopped) = pages.push(item(kind, row?)) {
                 break;
             }
         }
@@ -84,7 +78,7 @@ async fn rows(source: &Sporemesh, kind: Kind, feed: &mut Feed<'_>) -> Result<Res
     .await
 }
 
-fn entry(kind: Kind, row: SourceRow) -> Entry {
+fn item(kind: Kind, row: SourceRow) -> ImportItem {
     let object = row.object.map_err(|bad| (bad.code(), bad.to_string()));
-    Entry { part: kind.into(), id: row.id, line: None, object }
+    ImportItem { kind: kind.into(), id: row.id, line: None, object }
 }

@@ -1,4 +1,4 @@
-//! The loop against a real store and a network played by the test.
+//! The mirror with a real store and a network that the test plays.
 
 use std::sync::{Arc, Mutex};
 
@@ -17,7 +17,7 @@ const NOW: u64 = 1_700_000_000;
 struct Kept {
     _folder: TempDir,
     store: Store,
-    /// What was asked for, in order, with the largest size allowed.
+    /// Requested artifacts in order, with the largest size allowed.
     asked: Arc<Mutex<Vec<(Cid, u64)>>>,
     _events: broadcast::Sender<StoreEvent>,
     shutdown: watch::Sender<bool>,
@@ -79,7 +79,7 @@ async fn until_kept(kept: &Kept, bytes: &[u8]) {
 }
 
 #[tokio::test]
-async fn scripts_and_evaluators_are_kept_and_datasets_are_not() {
+async fn mirror_keeps_scripts_and_evaluators_but_no_datasets() {
     let kept =
         start(&objects(), vec![b"base".to_vec(), b"evaluator".to_vec(), b"script".to_vec(), b"data".to_vec()], 0);
     for bytes in [&b"base"[..], b"evaluator", b"script"] {
@@ -93,7 +93,7 @@ async fn scripts_and_evaluators_are_kept_and_datasets_are_not() {
 }
 
 #[tokio::test]
-async fn what_no_peer_had_is_asked_for_again() {
+async fn artifact_that_no_peer_had_is_asked_for_again() {
     let kept = start(&objects(), vec![b"script".to_vec()], 1);
     until_kept(&kept, b"script").await;
     let asked = kept.asked.lock().unwrap().clone();
@@ -102,12 +102,12 @@ async fn what_no_peer_had_is_asked_for_again() {
 }
 
 #[test]
-fn the_walk_finds_damaged_scripts() {
+fn walk_finds_damaged_scripts() {
     let folder = tempfile::tempdir().unwrap();
     let store = Store::open(folder.path()).unwrap();
     store.insert(&objects(), NOW).unwrap();
     let script = store.put_artifact(b"script").unwrap();
-    let misses = |before| look(&store, before).unwrap().missing.iter().any(|(cid, _)| *cid == script);
+    let misses = |before| check(&store, before).unwrap().missing.iter().any(|(cid, _)| *cid == script);
     assert!(!misses(Some(None)));
     std::fs::write(store.artifact_path(&script).unwrap(), b"skript").unwrap();
     assert!(!misses(None) && misses(Some(None)));
@@ -115,7 +115,7 @@ fn the_walk_finds_damaged_scripts() {
 }
 
 #[test]
-fn what_the_cache_had_no_room_for_is_not_fetched_again() {
+fn dropped_artifact_is_not_fetched_again() {
     let folder = tempfile::tempdir().unwrap();
     let store = Store::open(folder.path()).unwrap();
     let [_, root] = <[VerifiedObject; 2]>::try_from(objects()).unwrap();
@@ -124,7 +124,7 @@ fn what_the_cache_had_no_room_for_is_not_fetched_again() {
     let plan = GcPlan { now: NOW + 7200, max_age: Some(3600), max_bytes: None, dry_run: false };
     assert_eq!(store.gc(&plan, &mut unwatched).unwrap().dropped_count, 1);
     store.insert(&[root], NOW).unwrap();
-    let misses = |before| look(&store, before).unwrap().missing.iter().any(|(cid, _)| *cid == script);
+    let misses = |before| check(&store, before).unwrap().missing.iter().any(|(cid, _)| *cid == script);
     assert!(!misses(None) && !misses(Some(None)));
     store.put_artifact(b"script").unwrap();
     std::fs::remove_file(store.artifact_path(&script).unwrap()).unwrap();

@@ -1,4 +1,4 @@
-//! The API over real HTTP on a node's real bridge.
+//! The API over real HTTP, with a real bridge.
 
 use std::sync::Arc;
 

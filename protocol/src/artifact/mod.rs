@@ -50,13 +50,13 @@ impl ArtifactType {
 
     /// Largest script of any known type, in bytes: the limit for a service that fetches a script
     /// before it knows the task.
-    pub const MAX_SCRIPT_BYTES: usize = larger(starlark::FORMAT.max_bytes, python::FORMAT.max_bytes);
+    pub const MAX_SCRIPT_BYTES: usize = larger(self::starlark::FORMAT.max_bytes, self::python::FORMAT.max_bytes);
 
     /// How scripts of this type are handled; none for a type that this version does not know.
     pub const fn format(&self) -> Option<&'static ScriptFormat> {
         match self {
-            Self::Starlark => Some(&starlark::FORMAT),
-            Self::Python => Some(&python::FORMAT),
+            Self::Starlark => Some(&self::starlark::FORMAT),
+            Self::Python => Some(&self::python::FORMAT),
             Self::Other(_) => None,
         }
     }
@@ -64,8 +64,8 @@ impl ArtifactType {
     /// The text that manifests sign.
     pub fn name(&self) -> &str {
         match self {
-            Self::Starlark => starlark::FORMAT.name,
-            Self::Python => python::FORMAT.name,
+            Self::Starlark => self::starlark::FORMAT.name,
+            Self::Python => self::python::FORMAT.name,
             Self::Other(name) => name,
         }
     }

@@ -10,7 +10,7 @@ use rusqlite::{Connection, OptionalExtension, Statement, types::Value as Cell};
 use spore_protocol::{
     Kind, Reject, Signed, SignedObject,
     json::{Map, Value},
-    object::MAX_OBJECT_BYTES,
+    signed::MAX_OBJECT_BYTES,
 };
 
 use super::{BadRow, Result, SourceRow, SporemeshError, database::Database};

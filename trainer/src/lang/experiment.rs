@@ -9,11 +9,12 @@ use starlark::values::list_or_tuple::UnpackListOrTuple;
 use starlark::values::none::{NoneOr, NoneType};
 use starlark::values::{Heap, UnpackValue, Value, ValueLike};
 
+use super::content::DeclaredExperiment;
+use super::content::Setting;
 use super::error::line_of;
+use super::handles::SettingValue;
 use super::running;
 use super::scan::default_literal;
-use super::session::DeclaredExperiment;
-use super::setting::{Setting, SettingValue};
 use super::tensor::TensorValue;
 use super::tunable::{Tunable, TuneKind, TuneValue};
 use crate::graph::{AdamW, Decay, Schedule, ValueId};

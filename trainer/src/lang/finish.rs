@@ -4,7 +4,7 @@
 use crate::graph::{Graph, GraphNode, Op, Param, ParamId, ValueId};
 use crate::ops::ReadParam;
 
-use super::session::{Declared, DeclaredExperiment};
+use super::content::{Declared, DeclaredExperiment};
 
 /// The graph, and a note for each declared parameter that does not affect the logits.
 ///

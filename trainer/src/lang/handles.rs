@@ -13,9 +13,7 @@ use starlark::any::ProvidesStaticType;
 use starlark::starlark_simple_value;
 use starlark::values::NoSerialize;
 
-use super::library::Registered;
-use super::session::Declared;
-use super::setting::Setting;
+use super::content::{Declared, Registered, Setting};
 use crate::ops::Symbol;
 
 /// A tensor on the interpreter's heap, and the session in which its operators add values.

@@ -11,27 +11,16 @@ use starlark::values::list::AllocList;
 use starlark::values::list_or_tuple::UnpackListOrTuple;
 use starlark::values::{FrozenValue, Heap, StarlarkValue, UnpackValue, Value, ValueLike, starlark_value};
 
-pub(super) use super::handles::FunctionValue;
-use super::handles::{SettingValue, TraceSession};
+use super::content::Registered;
+use super::content::Setting;
+use super::handles::{FunctionValue, SettingValue, TraceSession};
 use super::running;
-use super::setting::{Setting, init_of};
+use super::setting::init_of;
 use super::tensor::TensorValue;
 use crate::ops::{
     Argument, ArgumentKind, Arguments, Builtin, Call, CallResult, DefaultValue, Misuse, Operand, Parameter, Passing,
     Symbol, builtins,
 };
-
-/// A builtin, with its parameters in the interpreter's form.
-pub(super) struct Registered {
-    builtin: &'static Builtin,
-    signature: ParametersSpec<FrozenValue>,
-}
-
-impl fmt::Debug for Registered {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.write_str(self.builtin.name)
-    }
-}
 
 /// All builtins. Made once: a script may call each thousands of times.
 static REGISTERED: LazyLock<Vec<Registered>> =

@@ -11,6 +11,7 @@
 //! a clock on which a graph depends. A script sees nothing of the machine, so its graph is the
 //! same everywhere.
 
+mod content;
 mod error;
 mod experiment;
 mod finish;
@@ -39,7 +40,7 @@ pub use tunable::{Tunable, TuneKind, TuneValue, rewrite};
 
 use crate::graph::Graph;
 use crate::ops::Misuse;
-use session::TraceSession;
+use handles::TraceSession;
 
 /// The result of tracing a script.
 #[derive(Clone, Debug, PartialEq)]

@@ -7,37 +7,13 @@
 use std::collections::HashSet;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
-pub(super) use super::handles::TraceSession;
+use super::content::Declared;
+use super::handles::TraceSession;
 use super::limits::{Limits, NAME_BYTES, TUNABLES};
 use super::tunable::Tunable;
-use crate::graph::{AdamW, Graph, GraphNode, MAX_RANK, Op, Param, ParamId, Schedule, Shape, ValueId};
+use crate::graph::{Graph, GraphNode, MAX_RANK, Op, Param, ParamId, Shape, ValueId};
 use crate::ops::{Misuse, ReadParam, Symbol, Trace};
 use crate::value::{elements, show};
-
-/// The declarations themselves.
-#[derive(Debug)]
-pub(super) struct Declared {
-    limits: Limits,
-    /// Line of the statement that is running, from 1.
-    pub(super) line: u32,
-    pub(super) nodes: Vec<GraphNode>,
-    pub(super) params: Vec<Param>,
-    param_names: HashSet<String>,
-    param_elements: u64,
-    activation_elements: u64,
-    pub(super) tunables: Vec<Tunable>,
-    pub(super) experiment: Option<DeclaredExperiment>,
-}
-
-/// The arguments of `train()`, and the logits that its model returned.
-#[derive(Clone, Debug)]
-pub(super) struct DeclaredExperiment {
-    pub(super) batch: usize,
-    pub(super) context: usize,
-    pub(super) logits: ValueId,
-    pub(super) optimizer: AdamW,
-    pub(super) schedule: Schedule,
-}
 
 impl TraceSession {
     pub(super) fn new(limits: Limits) -> TraceSession {

@@ -5,20 +5,10 @@ use std::fmt;
 
 use starlark::values::{StarlarkValue, starlark_value};
 
-pub(super) use super::handles::SettingValue;
-use crate::graph::{AdamW, Init, Schedule};
+use super::content::Setting;
+use super::handles::SettingValue;
+use crate::graph::Init;
 use crate::ops::Misuse;
-
-/// A value that a script can pass on but not look into.
-#[derive(Clone, Debug)]
-pub(super) enum Setting {
-    /// Made by `normal`, `uniform`, `zeros`, `ones` or `constant`.
-    Init(Init),
-    /// Made by `adamw`.
-    Optimizer(AdamW),
-    /// Made by `schedule`.
-    Schedule(Schedule),
-}
 
 impl fmt::Display for SettingValue {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {

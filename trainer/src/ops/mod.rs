@@ -25,6 +25,7 @@ mod embedding;
 mod heads;
 mod library;
 mod linear;
+mod located;
 mod matmul;
 mod norm;
 mod operation;
@@ -54,10 +55,10 @@ pub(crate) use library::{
     Argument, ArgumentKind, Arguments, Builtin, Call, CallResult, DefaultValue, Misuse, Operand, Parameter, Passing,
     Symbol, Trace, finite, positive,
 };
-pub use operation::GraphNode;
-pub(crate) use operation::{HEAVY_FLOPS, Located, Operation, TableKey};
+pub(crate) use located::Located;
+pub use located::{GraphNode, Malformed};
+pub(crate) use operation::{HEAVY_FLOPS, Operation, TableKey};
 pub use reduce::Reduction;
-pub use run::Malformed;
 pub(crate) use run::{Backward, ConstantPair, Forward, GradientSums, InputValues};
 pub use unary::UnaryFunction;
 pub(crate) use unary::unary;

@@ -4,14 +4,9 @@
 use burn::tensor::{Device, Int, Tensor};
 use rand_chacha::ChaCha8Rng;
 
-use super::Located;
+use super::located::{Located, Malformed};
 use super::tensors::{DeviceValue, axis, padded};
 use crate::value::{MAX_RANK, ParamId, ValueId};
-
-/// The graph breaks a rule that tracing guarantees.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
-#[error("malformed graph: {0}")]
-pub struct Malformed(pub &'static str);
 
 /// A pair of constant tensors, such as cosines and sines.
 pub(crate) type ConstantPair = (DeviceValue, DeviceValue);

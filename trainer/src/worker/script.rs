@@ -11,13 +11,13 @@ use crate::lang::Tunable;
 /// The tunables of a script.
 pub(super) fn inspect(script: &Script) -> Result<Vec<Tunable>, Failure> {
     match script {
-        Script::Starlark(text) => starlark::inspect(text),
+        Script::Starlark(text) => self::starlark::inspect(text),
     }
 }
 
 /// Runs the experiment of `job`. `emit` receives every event before the result.
 pub(super) fn run(job: &TrainJob, emit: &mut dyn FnMut(&WorkerEvent)) -> Result<RunResult, Failure> {
     match &job.script {
-        Script::Starlark(text) => starlark::run(text, job, emit),
+        Script::Starlark(text) => self::starlark::run(text, job, emit),
     }
 }

@@ -3,13 +3,13 @@
  *
  * Listeners get typed events, and `reopened` after a gap in which events may have been missed.
  */
-import type { Activity, paths, Progress, Status } from './types';
+import type { Activity, paths, ExperimentProgress, NodeStatus } from './types';
 
 export type Connection = 'connecting' | 'live' | 'retrying';
 
 const PATH: keyof paths = '/api/v1/events';
 
-type Events = { activity: Activity; progress: Progress; status: Status; reopened: null };
+type Events = { activity: Activity; progress: ExperimentProgress; status: NodeStatus; reopened: null };
 type Listeners = { [K in keyof Events]: Set<(event: Events[K]) => void> };
 
 /** Backoff before the first retry. Doubles with each failure. */

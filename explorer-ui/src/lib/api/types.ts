@@ -11,7 +11,7 @@ export interface paths {
             path?: never;
             cookie?: never;
         };
-        /** Counts by the keys of the Python implementation. */
+        /** Counts of the store, under the names that the Python implementation uses. */
         get: operations["stat"];
         put?: never;
         post?: never;
@@ -28,7 +28,7 @@ export interface paths {
             path?: never;
             cookie?: never;
         };
-        /** What happened, newest first. */
+        /** Lists the latest activity in all tasks, newest first. */
         get: operations["activity"];
         put?: never;
         post?: never;
@@ -47,7 +47,7 @@ export interface paths {
         };
         get?: never;
         put?: never;
-        /** Stores an artifact; its bytes must hash to `cid`. */
+        /** Stores an artifact: a script or a dataset, of at most 4 GiB. */
         post: operations["store_artifact"];
         delete?: never;
         options?: never;
@@ -62,7 +62,7 @@ export interface paths {
             path?: never;
             cookie?: never;
         };
-        /** An artifact's bytes. */
+        /** Bytes of an artifact: a script or a dataset. An artifact of more than 16 MiB is not served here. */
         get: operations["artifact"];
         put?: never;
         post?: never;
@@ -80,8 +80,12 @@ export interface paths {
             cookie?: never;
         };
         /**
-         * Server-sent events: `ready`, `activity` (whose ids can be resumed from with `Last-Event-ID`),
-         *     `status` and `progress`.
+         * Stream of server-sent events.
+         * @description `ready` comes first: `{"sequence", "resumed"}`, the sequence number from which the stream goes on and whether it
+         *     goes on where `Last-Event-ID` says. `activity` follows for each new object (schema `Activity`); its event id is
+         *     the sequence number, so a client that reconnects with `Last-Event-ID` misses nothing. `status` comes when the
+         *     state changed, and every 15 seconds (schema `NodeStatus`). `progress` comes while this node runs an experiment
+         *     (schema `ExperimentProgress`).
          */
         get: operations["events"];
         put?: never;
@@ -99,7 +103,7 @@ export interface paths {
             path?: never;
             cookie?: never;
         };
-        /** All records, or one node's, newest first. */
+        /** Lists experiments of all tasks, newest first. */
         get: operations["experiments"];
         put?: never;
         post?: never;
@@ -116,7 +120,7 @@ export interface paths {
             path?: never;
             cookie?: never;
         };
-        /** A record with its lineage, code, signed object and evidence. */
+        /** One experiment with its lineage, script, signed record and the measurements of other nodes. */
         get: operations["experiment"];
         put?: never;
         post?: never;
@@ -133,7 +137,7 @@ export interface paths {
             path?: never;
             cookie?: never;
         };
-        /** The records built on one, by time. */
+        /** Lists the experiments that are based on an experiment, oldest first. */
         get: operations["children"];
         put?: never;
         post?: never;
@@ -150,7 +154,7 @@ export interface paths {
             path?: never;
             cookie?: never;
         };
-        /** All nodes, by id. */
+        /** Lists the nodes that published experiments or measurements, by id. */
         get: operations["nodes"];
         put?: never;
         post?: never;
@@ -167,7 +171,7 @@ export interface paths {
             path?: never;
             cookie?: never;
         };
-        /** One node, by id or unique prefix. */
+        /** One node. */
         get: operations["node"];
         put?: never;
         post?: never;
@@ -184,7 +188,7 @@ export interface paths {
             path?: never;
             cookie?: never;
         };
-        /** A node's profile as it was signed. */
+        /** The newest profile of a node, as the node signed it. */
         get: operations["profile"];
         put?: never;
         post?: never;
@@ -203,12 +207,25 @@ export interface paths {
         };
         get?: never;
         put?: never;
-        /**
-         * Hands a signed object to `ingest`, as if it had been made here.
-         * @description # Errors
-         *     400 when it is not valid, 503 when it cannot be stored now.
-         */
+        /** Hands a signed object to the node, which verifies, stores and publishes it. */
         post: operations["submit"];
+        delete?: never;
+        options?: never;
+        head?: never;
+        patch?: never;
+        trace?: never;
+    };
+    "/api/v1/openapi.json": {
+        parameters: {
+            query?: never;
+            header?: never;
+            path?: never;
+            cookie?: never;
+        };
+        /** This document. */
+        get: operations["openapi"];
+        put?: never;
+        post?: never;
         delete?: never;
         options?: never;
         head?: never;
@@ -222,12 +239,12 @@ export interface paths {
             path?: never;
             cookie?: never;
         };
-        /** Connected peers. */
+        /** Connected peers, of both networks. */
         get: operations["peers"];
         put?: never;
         /**
-         * Connects to a peer. One of the existing network is dialled again, whenever it is not connected, until
-         *     the node ends or the peer is deleted.
+         * Connects to a peer, and answers when the connection stands.
+         * @description The node dials a legacy peer again whenever it is not connected, until the peer is removed or the node stops.
          */
         post: operations["add_peer"];
         delete?: never;
@@ -246,10 +263,7 @@ export interface paths {
         get?: never;
         put?: never;
         post?: never;
-        /**
-         * Closes the connections to a peer. One of the existing network is dialled no more until the node
-         *     starts again.
-         */
+        /** Closes the connections to a peer. The node does not dial a legacy peer again before its next start. */
         delete: operations["remove_peer"];
         options?: never;
         head?: never;
@@ -264,8 +278,9 @@ export interface paths {
             cookie?: never;
         };
         /**
-         * Records by the words of their description and hypothesis, the last to arrive first. On the first page
-         *     those lead whose id begins with the question. A page may be short, even empty, and yet have a next one.
+         * Finds experiments by words of their description and hypothesis, or by the first digits of their id.
+         * @description Matches by id come first, on the first page only. Matches by words follow, the last to arrive first. A page may
+         *     hold fewer items than the limit, even none, and still have a `next`.
          */
         get: operations["search"];
         put?: never;
@@ -283,7 +298,7 @@ export interface paths {
             path?: never;
             cookie?: never;
         };
-        /** The node's state. */
+        /** State of the node: counts of its store, its addresses and peers, and what it does now. */
         get: operations["status"];
         put?: never;
         post?: never;
@@ -303,8 +318,9 @@ export interface paths {
         get?: never;
         put?: never;
         /**
-         * Pins a task, or with no task follows the most active one again. Until the node ends; the
-         *     configuration says what the next one does.
+         * Chooses the task that the node works on.
+         * @description Without a task the node follows the most active one. The choice holds until the node stops; the node's
+         *     configuration decides what the next start does.
          */
         post: operations["use_task"];
         delete?: never;
@@ -320,14 +336,10 @@ export interface paths {
             path?: never;
             cookie?: never;
         };
-        /** The tasks, the most active first. */
+        /** Lists tasks, the most active first. */
         get: operations["tasks"];
         put?: never;
-        /**
-         * Makes, signs and publishes a task. Gives its id.
-         * @description # Errors
-         *     400 for a script that cannot be used and for what the trainer cannot do.
-         */
+        /** Creates a task: checks its base script, signs its manifest with the node's key and publishes it. */
         post: operations["create_task"];
         delete?: never;
         options?: never;
@@ -342,7 +354,7 @@ export interface paths {
             path?: never;
             cookie?: never;
         };
-        /** One task, by id, unique prefix or name. */
+        /** One task. */
         get: operations["task"];
         put?: never;
         post?: never;
@@ -359,7 +371,7 @@ export interface paths {
             path?: never;
             cookie?: never;
         };
-        /** What happened in a task, newest first. */
+        /** Lists the latest activity in a task, newest first. */
         get: operations["task_activity"];
         put?: never;
         post?: never;
@@ -376,7 +388,7 @@ export interface paths {
             path?: never;
             cookie?: never;
         };
-        /** A task's records. */
+        /** Lists the experiments of a task. */
         get: operations["task_experiments"];
         put?: never;
         post?: never;
@@ -393,7 +405,11 @@ export interface paths {
             path?: never;
             cookie?: never;
         };
-        /** The unbeaten records, best first. */
+        /**
+         * Lists the frontier of a task, best first.
+         * @description The frontier holds each kept experiment that no kept child beats on the metric. With `class`, only children of
+         *     the same hardware class count. Without it, children of every class count.
+         */
         get: operations["frontier"];
         put?: never;
         post?: never;
@@ -411,8 +427,9 @@ export interface paths {
             cookie?: never;
         };
         /**
-         * All records of a task in columns: as JSON, or, with `Accept: application/octet-stream`, in the compact form
-         *     of `graph.bin`. A task of more than 50 000 records has the compact form only.
+         * Graph of a task: all its experiments, in columns.
+         * @description The answer is JSON. With `Accept: application/octet-stream` it has the compact form of `graph.bin`, which is
+         *     the only form for a task of more than 50 000 experiments.
          */
         get: operations["graph"];
         put?: never;
@@ -431,12 +448,15 @@ export interface paths {
             cookie?: never;
         };
         /**
-         * All records of a task in columns of about 46 bytes a record, or those that changed since an earlier answer. Numbers
-         *     are LEB128, floats little-endian, texts their length and UTF-8: `SPGR`, a version byte (2), a content byte (0 all
-         *     records, 1 changes), the cursor to pass as `since` (a text), the number of records and of classes, each class's name
-         *     (a text); then ids (32 bytes, by timestamp and id), parents (of all records: index minus parent index, zigzag, 0
-         *     without one; of changes: the parent's id, zeros without one), differences of the timestamps, metrics (8 bytes),
-         *     states (1 byte: status in bits 0 and 1, 4 verified, 8 frontier, 16 stray), classes.
+         * Graph of a task in a compact form: all its experiments, in columns of about 46 bytes an experiment, or those that
+         *     changed since an earlier answer.
+         * @description Whole numbers are LEB128, floats are little-endian, a text is its length in bytes and UTF-8. The form begins with
+         *     `SPGR`, a version byte (2), a content byte (0 all experiments, 1 changes), the cursor to pass as `since` (a text),
+         *     the number of experiments and the number of hardware classes, then each class's name (a text). The columns follow
+         *     in (timestamp, id) order: ids (32 bytes each); parents (of all experiments: the index minus the parent's index,
+         *     zigzag, 0 without a parent; of changes: the parent's id, 32 zero bytes without a parent); timestamps (each as the
+         *     difference to the one before); metrics (8 bytes each); states (1 byte each: status in bits 0 and 1, 4 result
+         *     confirmed, 8 on the frontier, 16 stray); classes (each as an index into the names).
          */
         get: operations["graph_bin"];
         put?: never;
@@ -454,7 +474,7 @@ export interface paths {
             path?: never;
             cookie?: never;
         };
-        /** The records that beat all before them, by time. */
+        /** Lists the experiments of a task that were the best so far when they were published, oldest first. */
         get: operations["improvements"];
         put?: never;
         post?: never;
@@ -471,7 +491,7 @@ export interface paths {
             path?: never;
             cookie?: never;
         };
-        /** Who works on a task, by id. */
+        /** Lists the nodes that published experiments or measurements in a task, by id. */
         get: operations["task_nodes"];
         put?: never;
         post?: never;
@@ -491,8 +511,9 @@ export interface paths {
         get?: never;
         put?: never;
         /**
-         * Does a job on the store, one at a time. The answer is a JSON text a line: progress, and at last the
-         *     report or an error. A job ends early when its reader goes away.
+         * Runs a job on the store and reports its progress. One job runs at a time.
+         * @description The answer is newline-delimited JSON, one `UpkeepLine` a line: progress lines, then the report or an error. The
+         *     job stops when the client disconnects.
          */
         post: operations["upkeep"];
         delete?: never;
@@ -508,7 +529,7 @@ export interface paths {
             path?: never;
             cookie?: never;
         };
-        /** Records that wait for their parents, in the order in which they came. */
+        /** Lists pending records: records whose parent the node does not have yet, in the order of their arrival. */
         get: operations["upkeep_pending"];
         put?: never;
         post?: never;
@@ -525,7 +546,7 @@ export interface paths {
             path?: never;
             cookie?: never;
         };
-        /** The addresses of pinned artifacts. */
+        /** Lists the content ids of the pinned artifacts, in order. The node never drops a pinned artifact. */
         get: operations["upkeep_pins"];
         put?: never;
         post?: never;
@@ -544,9 +565,9 @@ export interface paths {
         };
         get?: never;
         put?: never;
-        /** Keeps an artifact from every collection, whether it is here or not. */
+        /** Pins an artifact, whether the node has it or not. The node never drops a pinned artifact. */
         post: operations["add_pin"];
-        /** Takes a pin back. */
+        /** Removes the pin of an artifact. */
         delete: operations["remove_pin"];
         options?: never;
         head?: never;
@@ -560,7 +581,7 @@ export interface paths {
             path?: never;
             cookie?: never;
         };
-        /** What the store takes, column by column. */
+        /** Size of the store, column by column. */
         get: operations["upkeep_stats"];
         put?: never;
         post?: never;
@@ -574,75 +595,101 @@ export interface paths {
 export type webhooks = Record<string, never>;
 export interface components {
     schemas: {
-        /**
-         * @description One line of what happened. `GET /api/v1/tasks/{id}/activity?limit=N` newest first, and the
-         *     data of each `activity` event of `GET /api/v1/events[?task=ID]` (SSE).
-         */
+        /** @description One change in the store, in words and numbers. Also the data of an `activity` event of `GET /api/v1/events`. */
         Activity: {
+            /** @description Display name of that node. Absent without a profile or a name. */
             display_name?: string | null;
-            /** @description The record spoken of; for an experiment its own id. */
+            /** @description Id of the experiment that the object is or concerns. */
             experiment_id?: string | null;
+            /** @description Hardware class of the experiment or of the measurement. */
             hardware_class?: string | null;
+            /** @description Id of the new object. */
             id: string;
             /** @description `experiment`, `verification`, `challenge`, `challenge_response`, `dispute`, `task` or `profile`. */
             kind: string;
+            /** @description Id of the node that signed the object. */
             node_id: string;
             /**
              * Format: int64
-             * @description Position in the store's sequence of changes.
+             * @description Sequence number of the change.
              */
             sequence: number;
+            /** @description Status of the experiment: `keep`, `discard` or `crash`. */
             status?: string | null;
+            /** @description Id of the task. Absent for profiles. */
             task_id?: string | null;
+            /** @description The change in one sentence, for people. */
             text: string;
-            /** Format: int64 */
+            /**
+             * Format: int64
+             * @description When the object was signed, by the clock of its signer.
+             */
             timestamp: number;
-            /** Format: double */
+            /**
+             * Format: double
+             * @description The metric: of the experiment, or as measured again.
+             */
             value?: number | null;
         };
-        /** @description A backup of the database in a folder. */
+        /** @description A backup of the database. */
         Backup: {
             /**
              * Format: int64
-             * @description Of its files; those that it shares with other backups too.
+             * @description Size of its files in bytes, including files that it shares with other backups.
              */
             bytes: number;
-            /** Format: int32 */
+            /**
+             * Format: int32
+             * @description Number of its files.
+             */
             files: number;
-            /** Format: int32 */
+            /**
+             * Format: int32
+             * @description Number of the backup in its folder.
+             */
             id: number;
-            /** Format: int64 */
+            /**
+             * Format: int64
+             * @description When the backup was made.
+             */
             timestamp: number;
         };
-        /** @description What making a backup came to. */
+        /** @description Result of a backup. */
         BackupReport: {
-            /** Format: int64 */
+            /**
+             * Format: int64
+             * @description Bytes of the copied artifacts.
+             */
             artifact_bytes_copied: number;
             /**
              * Format: int64
-             * @description Copied now; what the folder had already is not copied again.
+             * @description Artifacts that were copied. Artifacts that the folder already held are not copied again.
              */
             artifacts_copied: number;
-            /** @description Damaged here, and left out. */
+            /** @description Content ids of damaged artifacts, which were left out. */
             artifacts_damaged: string[];
+            /** @description The new backup. */
             backup: components["schemas"]["Backup"];
         };
-        /** @description An entry that is not what follows from the objects. */
+        /** @description An entry of the store that differs from what follows from the objects. */
         CheckFinding: {
+            /** @description Column of the entry. */
             column: string;
+            /** @description The value that follows from the objects. */
             expected: string;
+            /** @description The value in the store. */
             found: string;
-            /** @description In hex, or what names the object. */
+            /** @description Key of the entry in hex, or the kind and id of an object. */
             key: string;
         };
-        /** @description What a check found. */
+        /** @description Result of a check. */
         CheckReport: {
             /**
              * Format: int64
-             * @description None in a sound store.
+             * @description Entries that differ from what follows from the objects. 0 in a sound store.
              */
             finding_count: number;
-            /** @description The first hundred of them. */
+            /** @description The first hundred of these entries. */
             findings: components["schemas"]["CheckFinding"][];
             /**
              * Format: int64
@@ -651,202 +698,817 @@ export interface components {
             objects: number;
             /**
              * Format: int64
-             * @description Records that wait for their parents.
+             * @description Pending records: records whose parent the node does not have yet.
              */
             pending: number;
         };
-        /** @description One hardware class within a task. */
+        /** @description One hardware class of a task. Results are compared within a class only. */
         ClassSummary: {
-            /** Format: double */
+            /**
+             * Format: double
+             * @description Best metric of the class. Absent when its frontier is empty.
+             */
             best?: number | null;
+            /** @description Name of the class, such as `RTX_4090` or `CPU`. */
             class: string;
-            /** Format: int64 */
+            /**
+             * Format: int64
+             * @description Experiments of the class.
+             */
             experiment_count: number;
-            /** Format: int64 */
+            /**
+             * Format: int64
+             * @description Experiments on the frontier of the class.
+             */
             frontier_size: number;
             /**
              * Format: double
-             * @description Largest difference on the metric that counts as the same result.
+             * @description Largest difference of the metric at which two results count as equal.
              */
             tolerance: number;
         };
-        /** @description One column's figures. */
+        /** @description Size of one column of the database. */
         ColumnStats: {
             /**
              * Format: int64
-             * @description Of its table files.
+             * @description Bytes of its table files.
              */
             bytes: number;
-            /** Format: int64 */
+            /**
+             * Format: int64
+             * @description Number of its table files.
+             */
             files: number;
             /**
              * Format: int64
-             * @description An estimate.
+             * @description Estimated number of keys.
              */
             keys: number;
             /**
              * Format: int64
-             * @description In memory, not yet in a table file.
+             * @description Bytes in memory that are not in a table file yet.
              */
             memtable_bytes: number;
+            /** @description Name of the column. */
             name: string;
         };
-        /** @description Bytes of the database before and after. */
+        /** @description Result of a compaction. */
         CompactReport: {
-            /** Format: int64 */
+            /**
+             * Format: int64
+             * @description Size of the database after, in bytes.
+             */
             bytes_after: number;
-            /** Format: int64 */
+            /**
+             * Format: int64
+             * @description Size of the database before, in bytes.
+             */
             bytes_before: number;
         };
-        /** @description An artifact that is not what its address says. */
+        /** @description A connected peer. */
+        ConnectedPeer: {
+            /** @description A multiaddr, or `host:port` of a legacy peer. */
+            address: string;
+            /** @description Program and version that the peer reports. Absent for legacy peers. */
+            agent?: string | null;
+            /**
+             * Format: int64
+             * @description Seconds since the connection was made.
+             */
+            connected_seconds: number;
+            /** @description `outbound` when this node dialled, `inbound` when the peer did. Legacy peers only. */
+            direction?: string | null;
+            /** @description Id of the node. Absent for legacy peers, and when the peer id holds no Ed25519 key. */
+            node_id?: string | null;
+            /** @description The libp2p peer id. Absent for legacy peers, which do not name themselves. */
+            peer_id?: string | null;
+            /**
+             * Format: int64
+             * @description Signed objects received from the peer. Legacy peers only.
+             */
+            received?: number | null;
+            /**
+             * Format: double
+             * @description Standing of the peer. Below 0 the peer has sent bad messages.
+             */
+            score: number;
+            /**
+             * Format: int64
+             * @description Signed objects sent to the peer. Legacy peers only.
+             */
+            sent?: number | null;
+            /** @description `syncing` while one side sends its history, then `live`. Legacy peers only. */
+            state?: string | null;
+            /** @description `libp2p`, or `legacy` for a peer of the existing network. */
+            transport: string;
+        };
+        /** @description An artifact whose bytes do not hash to its content id. */
         DamagedArtifact: {
+            /** @description Content id of the artifact. */
             cid: string;
-            /** @description A node removes it, so that it is fetched again; a reading command leaves it. */
+            /**
+             * @description Whether the artifact was removed. A node removes it, and fetches it again when needed. A command that only reads
+             *     leaves it.
+             */
             removed: boolean;
         };
-        /** @description A file of the database that is not what was written. */
+        /** @description A damaged file of the database. */
         DamagedFile: {
+            /** @description Column whose entries the file holds. */
             column: string;
-            /** @description Its name in the store's folder, where it is known. */
+            /** @description Name of the file in the store's folder. Absent when it is not known. */
             file?: string | null;
+            /** @description What is wrong with the file. */
             why: string;
         };
-        /** @description An artifact that goes. */
+        /** @description An artifact that was dropped, or would be dropped. */
         DroppedArtifact: {
-            /** Format: int64 */
+            /**
+             * Format: int64
+             * @description Size in bytes.
+             */
             bytes: number;
+            /** @description Content id of the artifact. */
             cid: string;
-            /** Format: int64 */
+            /**
+             * Format: int64
+             * @description When the artifact was last used.
+             */
             last_used: number;
-            /** @description `age` or `size`. */
+            /** @description The bound that dropped it: `age` or `size`. */
             reason: string;
             /**
              * Format: int64
-             * @description Records and manifests here that name it.
+             * @description Records and manifests in the store that name the artifact.
              */
             references: number;
         };
-        /** @description What is known about whether a result holds. */
+        /** @description What other nodes measured when they ran the script of an experiment again. */
         Evidence: {
             /**
              * Format: double
-             * @description Median of record, challenger and responses, once a dispute is closed.
+             * @description Median of the values of the record, the challenge and the responses. Absent until a dispute is closed.
              */
             ground_truth?: number | null;
+            /** @description The signed measurements, oldest first, at most 500. */
             measurements: components["schemas"]["Measurement"][];
-            /** Format: double */
-            tolerance: number;
-            verdict: string;
-        };
-        /** @description A record in lists. */
-        Experiment: {
-            agent_model: string;
-            code_cid: string;
-            /** Format: int64 */
-            depth: number;
-            description: string;
-            /** @description From the signer's newest profile. */
-            display_name?: string | null;
-            gpu_model: string;
-            hardware_class: string;
-            hypothesis: string;
-            id: string;
-            node_id: string;
-            /** Format: int64 */
-            num_params: number;
-            /** Format: int64 */
-            num_steps: number;
-            on_frontier: boolean;
-            parent?: string | null;
-            /** Format: double */
-            peak_vram_mb: number;
-            /** @description `keep`, `discard` or `crash`. */
-            status: string;
-            /** @description Descends from a root that is not the task's. */
-            stray: boolean;
-            task_id: string;
-            /** Format: int64 */
-            time_budget: number;
-            /** Format: int64 */
-            timestamp: number;
             /**
              * Format: double
-             * @description The task's metric; for `ml_train` tasks bits per byte.
+             * @description Largest difference of the metric at which two results count as equal.
              */
-            val_bpb: number;
+            tolerance: number;
             /** @description `unverified`, `verified`, `disputed`, `upheld` or `rejected`. */
             verdict: string;
         };
-        /** @description `GET /api/v1/experiments/{id}`. */
+        /** @description An experiment as lists show it. */
+        Experiment: {
+            /** @description Who proposed the change: the name of a language model, or of the built-in proposer. */
+            agent_model: string;
+            /** @description Content id of the script. Empty when the record names none. */
+            code_cid: string;
+            /**
+             * Format: int64
+             * @description Number of ancestors.
+             */
+            depth: number;
+            /** @description What was changed. */
+            description: string;
+            /** @description Display name of that node, from its newest profile. Absent without a profile or a name. */
+            display_name?: string | null;
+            /** @description Name of the device. */
+            gpu_model: string;
+            /** @description Hardware class, derived from `gpu_model`. */
+            hardware_class: string;
+            /** @description Why the change should help. */
+            hypothesis: string;
+            /** @description Id of the experiment. */
+            id: string;
+            /** @description Id of the node that published the experiment. */
+            node_id: string;
+            /**
+             * Format: int64
+             * @description Parameters of the model.
+             */
+            num_params: number;
+            /**
+             * Format: int64
+             * @description Training steps.
+             */
+            num_steps: number;
+            /**
+             * @description Whether the experiment is on the frontier of its hardware class. In a frontier that was asked for without a
+             *     class: on that frontier.
+             */
+            on_frontier: boolean;
+            /** @description Id of the experiment that this one is based on. Absent for the first experiment of a task. */
+            parent?: string | null;
+            /**
+             * Format: double
+             * @description Peak memory of the device, or of the process on a CPU, in MB.
+             */
+            peak_vram_mb: number;
+            /** @description `keep` when the result is better than the parent's, `discard` when it is not, `crash` when there is no result. */
+            status: string;
+            /** @description Whether the experiment descends from another root than the task's. Stray experiments never reach the frontier. */
+            stray: boolean;
+            /** @description Id of the task. */
+            task_id: string;
+            /**
+             * Format: int64
+             * @description Training time, in seconds.
+             */
+            time_budget: number;
+            /**
+             * Format: int64
+             * @description When the experiment was published, by the clock of its publisher.
+             */
+            timestamp: number;
+            /**
+             * Format: double
+             * @description The task's metric, whatever its name; bits per byte for `ml_train` tasks. 0 for a crash.
+             */
+            val_bpb: number;
+            /** @description What the measurements of other nodes say: `unverified`, `verified`, `disputed`, `upheld` or `rejected`. */
+            verdict: string;
+        };
+        /** @description An experiment in full. */
         ExperimentDetail: {
-            /** @description The first 50; `GET /api/v1/experiments/{id}/children` lists all. */
+            /** @description The first 50 experiments that are based on this one. `GET /api/v1/experiments/{id}/children` lists all. */
             children: components["schemas"]["Experiment"][];
-            /** @description The script, when this node has it. */
+            /** @description The script. Absent when this node does not have it. */
             code?: string | null;
-            /** @description Unified diff against the parent's script. */
+            /** @description Unified diff between the parent's script and this experiment's script. */
             diff: string;
+            /** @description What other nodes measured. */
             evidence: components["schemas"]["Evidence"];
+            /** @description The experiment as lists show it. */
             experiment: components["schemas"]["Experiment"];
+            /** @description Which way the metric improves: `minimize` or `maximize`. */
             goal: string;
-            /** @description From the root to the parent. */
+            /** @description The ancestors, from the oldest to the parent. The nearest 500 when there are more. */
             lineage: components["schemas"]["Experiment"][];
+            /** @description Name of the task's metric. */
             metric: string;
-            /** Format: int64 */
+            /**
+             * Format: int64
+             * @description When the record arrived at this node.
+             */
             received_at: number;
-            /** @description The object as signed, with `id` and `signature`. */
+            /**
+             * @description The record as its publisher signed it, with `id` and `signature`. Numbers keep the spelling that the signature
+             *     covers.
+             */
             signed: Record<string, unknown>;
+            /** @description Name of the task. */
             task_name: string;
         };
-        /** @description What a collection dropped, or would drop. */
+        /** @description Progress of the experiment that this node runs. The data of a `progress` event of `GET /api/v1/events`. */
+        ExperimentProgress: {
+            /** @description What the experiment changes. */
+            description: string;
+            /**
+             * Format: double
+             * @description Seconds since the experiment started.
+             */
+            elapsed_seconds: number;
+            /**
+             * Format: double
+             * @description Training loss of the last step, in nats a byte. 0 before the first report.
+             */
+            loss: number;
+            /** @description `research` for an experiment of this node, `verify` for a re-run of another node's experiment. */
+            purpose: string;
+            /**
+             * Format: int64
+             * @description Training steps that are done.
+             */
+            step: number;
+            /**
+             * Format: int64
+             * @description Training steps in total. 0 until the speed is measured.
+             */
+            steps: number;
+            /** @description Id of the task. */
+            task_id: string;
+        };
+        /** @description Result of a collection of artifacts. */
         GcReport: {
-            /** @description In the order in which they go; the first ten thousand. */
+            /** @description Dropped artifacts, in the order in which they were dropped: the first ten thousand. */
             dropped: components["schemas"]["DroppedArtifact"][];
-            /** Format: int64 */
+            /**
+             * Format: int64
+             * @description Bytes of all dropped artifacts.
+             */
             dropped_bytes: number;
-            /** Format: int64 */
+            /**
+             * Format: int64
+             * @description Number of all dropped artifacts.
+             */
             dropped_count: number;
+            /** @description Whether nothing was dropped, because the job only reports. */
             dry_run: boolean;
-            /** Format: int64 */
+            /**
+             * Format: int64
+             * @description Bytes of the kept artifacts.
+             */
             kept_bytes: number;
-            /** Format: int64 */
+            /**
+             * Format: int64
+             * @description Number of kept artifacts.
+             */
             kept_count: number;
-            /** Format: int64 */
+            /**
+             * Format: int64
+             * @description Bytes of these artifacts.
+             */
             protected_bytes: number;
             /**
              * Format: int64
-             * @description Of those kept, what no bound could drop.
+             * @description Kept artifacts that no bound can drop now: pinned, recently used, or needed for new work.
              */
             protected_count: number;
         };
         /**
-         * @description `GET /api/v1/tasks/{id}/graph` of a task of at most 50 000 records: one entry a record, in columns, in
-         *     (timestamp, id) order.
+         * @description The graph of a task of at most 50 000 experiments, in columns: place N of each column belongs to experiment N.
+         *     The order is (timestamp, id).
          */
         GraphColumns: {
+            /** @description Names of the hardware classes. */
             class_names: string[];
-            /** @description Index into `class_names`. */
+            /** @description Place of the hardware class in `class_names`. */
             classes: number[];
-            /** @description On its class's frontier. */
+            /** @description Whether the experiment is on the frontier of its hardware class. */
             frontier: boolean[];
+            /** @description Ids of the experiments. */
             ids: string[];
+            /** @description Metrics. */
             metrics: number[];
-            /** @description Index of the parent in these columns; -1 where it has none. */
+            /** @description Place of the parent in these columns; -1 without a parent. */
             parents: number[];
             /** @description 0 keep, 1 discard, 2 crash. */
             statuses: number[];
+            /** @description When the experiments were published. */
             timestamps: number[];
+            /** @description Whether the verdict is `verified` or `upheld`. */
             verified: boolean[];
         };
-        /** @description A record that beat all before it. `GET /api/v1/tasks/{id}/improvements`. */
+        /** @description An experiment that was better than all earlier ones. */
         Improvement: {
+            /** @description Id of the experiment. */
             id: string;
-            /** Format: double */
+            /**
+             * Format: double
+             * @description Its metric.
+             */
             metric: number;
-            /** Format: int64 */
+            /**
+             * Format: int64
+             * @description When the experiment was published.
+             */
             timestamp: number;
         };
-        /** @description `POST /api/v1/upkeep`: work on the store that takes its time. */
-        Job: {
+        /** @description A range of sequence numbers, both ends included. */
+        LostChanges: {
+            /**
+             * Format: int64
+             * @description Sequence number of the first lost change.
+             */
+            first: number;
+            /**
+             * Format: int64
+             * @description Sequence number of the last lost change.
+             */
+            last: number;
+        };
+        /** @description One signed measurement: a node ran the script of an experiment again. */
+        Measurement: {
+            /** @description Display name of that node. Absent without a profile or a name. */
+            display_name?: string | null;
+            /** @description Id of the control event that holds the measurement. */
+            event_id: string;
+            /** @description Hardware class of that node's device. */
+            hardware_class: string;
+            /** @description Why the measurement does not count for the verdict. Absent when it counts. */
+            ignored?: string | null;
+            /** @description `verification`, `challenge` or `challenge_response`. */
+            kind: string;
+            /** @description Id of the node that measured. */
+            node_id: string;
+            /**
+             * Format: int64
+             * @description When the node signed the measurement, by its own clock.
+             */
+            timestamp: number;
+            /**
+             * Format: double
+             * @description The metric that the node measured.
+             */
+            value: number;
+        };
+        /** @description A peer to connect to. */
+        NewPeer: {
+            /** @description A multiaddr of a libp2p peer, or `host:port` of a legacy peer. */
+            address: string;
+        };
+        /** @description A task to create. */
+        NewTask: {
+            /** @description Kind of script, such as `starlark_train_script`. */
+            artifact_type: string;
+            /** @description Text of the base script, which the first experiment runs. */
+            base: string;
+            /** @description Content id of a dataset in this node's store. The built-in corpus when absent. */
+            dataset?: string | null;
+            /** @description What the task is about. */
+            description: string;
+            /** @description Which way the metric improves: `minimize` or `maximize`. */
+            goal: string;
+            /** @description Name of the metric that experiments are compared by, such as `val_bpb`. */
+            metric: string;
+            /** @description A short name. */
+            name: string;
+            /** @description Kind of task, such as `ml_train`. */
+            task_type: string;
+            /**
+             * Format: int64
+             * @description Training time of each experiment, in seconds.
+             */
+            time_budget: number;
+        };
+        /** @description State of a node. */
+        NodeStatus: {
+            /** @description Id of the task that the node works on, or of the most active task. */
+            active_task?: string | null;
+            /** @description What the node does now, or what keeps it from working, in words for people. */
+            activity: string;
+            /** @description Name of the node's device. Absent in a node that trains nothing. */
+            device?: string | null;
+            /**
+             * Format: int64
+             * @description Experiments in the store, stray ones too.
+             */
+            experiment_count: number;
+            /**
+             * Format: int64
+             * @description Experiments on the frontiers of all tasks, where children of every hardware class count.
+             */
+            frontier_size: number;
+            /** @description Hardware class of the node's device, such as `RTX_4090` or `CPU`. Absent in a node that trains nothing. */
+            hardware_class?: string | null;
+            /** @description Addresses (`host:port`) on which the node listens for legacy peers. */
+            legacy_listen_addresses: string[];
+            /**
+             * Format: int64
+             * @description Connected legacy peers. `peer_count` contains them.
+             */
+            legacy_peer_count: number;
+            /** @description Multiaddrs on which the node listens for libp2p peers. */
+            listen_addresses: string[];
+            /** @description `research`, `verify` or `relay`. `offline` when the answer is read from a store without a running node. */
+            mode: string;
+            /** @description Id of this node: its Ed25519 public key. Empty for a store without a node's key. */
+            node_id: string;
+            /**
+             * Format: int64
+             * @description Connected peers of both networks.
+             */
+            peer_count: number;
+            /** @description The libp2p name of the same key. */
+            peer_id: string;
+            /**
+             * Format: int64
+             * @description Pending records: records whose parent the node does not have yet.
+             */
+            pending_count: number;
+            problem?: components["schemas"]["ProblemKind"] | null;
+            /** @description Signed objects that the node rejected since its start, counted by reason. */
+            rejected: {
+                [key: string]: number;
+            };
+            /**
+             * Format: int64
+             * @description Sequence number of the newest change in the store.
+             */
+            sequence: number;
+            /**
+             * Format: int64
+             * @description Tasks in the store.
+             */
+            task_count: number;
+            /**
+             * Format: int64
+             * @description Seconds since the node started.
+             */
+            uptime_seconds: number;
+            /**
+             * Format: int64
+             * @description Experiments whose verdict is `verified` or `upheld`.
+             */
+            verified_experiment_count: number;
+            /** @description Version of the program. */
+            version: string;
+        };
+        /** @description A node as other nodes know it. */
+        NodeSummary: {
+            /** @description What the node's profile says about it. */
+            bio?: string | null;
+            /** @description Display name, from the node's newest profile. Absent without a profile or a name. */
+            display_name?: string | null;
+            /**
+             * Format: int64
+             * @description Experiments that the node published.
+             */
+            experiment_count: number;
+            /** @description Hardware classes that the node published experiments in. */
+            hardware_classes: string[];
+            /**
+             * Format: int64
+             * @description Time of the node's newest experiment or counted measurement. Time of its profile when there is neither.
+             */
+            last_activity: number;
+            /** @description Id of the node: its Ed25519 public key. */
+            node_id: string;
+            /**
+             * Format: double
+             * @description From -100 to 100, computed from the verdicts on the node's experiments and measurements.
+             */
+            reputation: number;
+            /**
+             * Format: int64
+             * @description Measurements of other nodes' experiments that count for a verdict.
+             */
+            verification_count: number;
+            /** @description Web address in the node's profile. */
+            website?: string | null;
+        };
+        /** @description One page of a list. */
+        Page_Experiment: {
+            /** @description Cursor of the first item. Pass it as `before` to get the items in front of it. Absent when the page is empty. */
+            first?: string | null;
+            /** @description The items in the order of the list. A page that was asked for with `before` has the opposite order. */
+            items: components["schemas"]["Experiment"][];
+            /**
+             * @description Cursor of the last item. Pass it as `after`, or as `before` if this page was asked for with `before`, to get the
+             *     next page. Absent on the last page.
+             */
+            next?: string | null;
+        };
+        /** @description One page of a list. */
+        Page_Improvement: {
+            /** @description Cursor of the first item. Pass it as `before` to get the items in front of it. Absent when the page is empty. */
+            first?: string | null;
+            /** @description The items in the order of the list. A page that was asked for with `before` has the opposite order. */
+            items: components["schemas"]["Improvement"][];
+            /**
+             * @description Cursor of the last item. Pass it as `after`, or as `before` if this page was asked for with `before`, to get the
+             *     next page. Absent on the last page.
+             */
+            next?: string | null;
+        };
+        /** @description One page of a list. */
+        Page_NodeSummary: {
+            /** @description Cursor of the first item. Pass it as `before` to get the items in front of it. Absent when the page is empty. */
+            first?: string | null;
+            /** @description The items in the order of the list. A page that was asked for with `before` has the opposite order. */
+            items: components["schemas"]["NodeSummary"][];
+            /**
+             * @description Cursor of the last item. Pass it as `after`, or as `before` if this page was asked for with `before`, to get the
+             *     next page. Absent on the last page.
+             */
+            next?: string | null;
+        };
+        /** @description One page of a list. */
+        Page_TaskSummary: {
+            /** @description Cursor of the first item. Pass it as `before` to get the items in front of it. Absent when the page is empty. */
+            first?: string | null;
+            /** @description The items in the order of the list. A page that was asked for with `before` has the opposite order. */
+            items: components["schemas"]["TaskSummary"][];
+            /**
+             * @description Cursor of the last item. Pass it as `after`, or as `before` if this page was asked for with `before`, to get the
+             *     next page. Absent on the last page.
+             */
+            next?: string | null;
+        };
+        /** @description One page of pending records. The first ones are the first to be dropped when there are too many. */
+        PendingPage: {
+            /** @description Cursor of the last record. Pass it as `after` to get the next page. Absent on the last page. */
+            next?: string | null;
+            /** @description Pending records, in the order of their arrival. */
+            pending: components["schemas"]["PendingRecord"][];
+            /**
+             * Format: int64
+             * @description Number of all pending records.
+             */
+            total: number;
+        };
+        /** @description A record whose parent the node does not have yet. */
+        PendingRecord: {
+            /**
+             * Format: int64
+             * @description Size of the record in bytes.
+             */
+            bytes: number;
+            /** @description Id of the record. */
+            id: string;
+            /**
+             * Format: int64
+             * @description When the record arrived.
+             */
+            since: number;
+            /** @description Id of the missing parent. */
+            waits_for: string;
+        };
+        /** @description Result of adding or removing a pin. */
+        PinOutcome: {
+            /** @description Whether the request changed anything. False when the artifact was pinned, or not pinned, before. */
+            changed: boolean;
+            /** @description Content id of the artifact. */
+            cid: string;
+        };
+        /** @description Why a request failed. The body of every answer with a status of 400 or above. */
+        Problem: {
+            /** @description What is wrong, for people. */
+            error: string;
+            /** @description What to do next. Absent when there is nothing to add. */
+            hint?: string | null;
+            /** @description What is wrong, for programs. */
+            kind: components["schemas"]["ProblemKind"];
+        };
+        /**
+         * @description What is wrong with a request, or with the node. The number is the HTTP status.
+         *
+         *     - `invalid_request`, 400: a parameter or the body is not valid.
+         *     - `token_required`, 401: the request needs the node's token.
+         *     - `unknown_route`, 404: the API has no such route.
+         *     - `unknown_task`, 404: the node does not know the task.
+         *     - `unknown_experiment`, 404: the node does not know the experiment.
+         *     - `unknown_node`, 404: the node does not know the other node, or has no profile of it.
+         *     - `unknown_artifact`, 404: the node does not have the artifact.
+         *     - `unknown_dataset`, 404: the node does not have the dataset of the new task.
+         *     - `unknown_peer`, 404: the peer is neither connected nor dialled.
+         *     - `no_page`, 404: the node serves the API, but not the page.
+         *     - `method_not_allowed`, 405: the route does not take this method.
+         *     - `not_acceptable`, 406: the answer does not exist in the form that the request accepts.
+         *     - `ambiguous`, 409: the prefix of an id, or the name, fits more than one object.
+         *     - `conflict`, 409: the node cannot do this in its present state.
+         *     - `too_large`, 413: the request, or what it asks for, is too large.
+         *     - `misdirected`, 421: the request came by a host name that the node does not serve.
+         *     - `internal`, 500: the node failed.
+         *     - `damaged_store`, 500: a part of the node's store is damaged.
+         *     - `unavailable`, 503: the node cannot do this now.
+         *     - `disk_full`, 503: the disk of the node is full.
+         * @enum {string}
+         */
+        ProblemKind: "invalid_request" | "token_required" | "unknown_route" | "unknown_task" | "unknown_experiment" | "unknown_node" | "unknown_artifact" | "unknown_dataset" | "unknown_peer" | "no_page" | "method_not_allowed" | "not_acceptable" | "ambiguous" | "conflict" | "too_large" | "misdirected" | "internal" | "damaged_store" | "unavailable" | "disk_full";
+        /** @description Size of the store. */
+        StoreStats: {
+            /**
+             * Format: int64
+             * @description Bytes of the artifacts.
+             */
+            artifact_bytes: number;
+            /**
+             * Format: int64
+             * @description Number of artifacts.
+             */
+            artifacts: number;
+            /** @description Size of each column. */
+            columns: components["schemas"]["ColumnStats"][];
+            /**
+             * Format: int64
+             * @description Bytes of all table files and write-ahead logs.
+             */
+            database_bytes: number;
+            /**
+             * Format: int64
+             * @description Bytes of the write-ahead logs.
+             */
+            log_bytes: number;
+            lost_changes?: components["schemas"]["LostChanges"] | null;
+            /**
+             * Format: int64
+             * @description Pending records: records whose parent the node does not have yet.
+             */
+            pending: number;
+            /**
+             * Format: int64
+             * @description Number of pinned artifacts.
+             */
+            pins: number;
+            /**
+             * Format: int64
+             * @description Sequence number of the newest change.
+             */
+            sequence: number;
+        };
+        /** @description An artifact that was stored. */
+        StoredArtifact: {
+            /** @description Content id of the artifact. */
+            cid: string;
+            /**
+             * Format: int64
+             * @description Size in bytes.
+             */
+            size: number;
+        };
+        /** @description What became of a signed object. */
+        SubmittedObject: {
+            /** @description Id of the object. */
+            id: string;
+            /** @description `experiment`, `control`, `task` or `profile`. */
+            kind: string;
+            /** @description `accepted` when the object is new, `known` when the node had it, `pending` until its parent arrives. */
+            outcome: string;
+        };
+        /** @description A task and its counts. The counts leave stray experiments out, except `node_count`. */
+        TaskSummary: {
+            /** @description Kind of script, such as `starlark_train_script`. Empty while the manifest is not known. */
+            artifact_type: string;
+            /** @description Content id of the base script. Empty when there is none. */
+            base_code_cid: string;
+            /**
+             * Format: double
+             * @description Best metric on the frontier. Absent when the frontier is empty.
+             */
+            best?: number | null;
+            /** @description Id of the experiment with the best metric. */
+            best_id?: string | null;
+            /** @description The hardware classes of the task, in the order of their names. */
+            classes: components["schemas"]["ClassSummary"][];
+            /**
+             * Format: int64
+             * @description Experiments with the status `crash`.
+             */
+            crash_count: number;
+            /** @description Id of the node that created the task. Empty while the manifest is not known. */
+            created_by: string;
+            /** @description Content id of the dataset, or another text in a legacy task. */
+            dataset_cid: string;
+            /** @description What the task is about. Empty while the manifest is not known. */
+            description: string;
+            /**
+             * Format: int64
+             * @description Experiments with the status `discard`.
+             */
+            discard_count: number;
+            /**
+             * Format: int64
+             * @description Experiments of the task.
+             */
+            experiment_count: number;
+            /**
+             * Format: int64
+             * @description Experiments on the frontier, where children of every hardware class count.
+             */
+            frontier_size: number;
+            /** @description Which way the metric improves: `minimize` or `maximize`. */
+            goal: string;
+            /**
+             * Format: int64
+             * @description Experiments with the status `keep`.
+             */
+            keep_count: number;
+            /**
+             * Format: int64
+             * @description Time of the newest experiment, or of the manifest when there is no experiment.
+             */
+            last_activity: number;
+            /** @description Whether the task began with a record of the existing network and has no manifest. */
+            legacy: boolean;
+            /** @description Name of the metric that experiments are compared by, such as `val_bpb`. */
+            metric: string;
+            /** @description Name of the task. */
+            name: string;
+            /**
+             * Format: int64
+             * @description Nodes that published an experiment of the task.
+             */
+            node_count: number;
+            /** @description Content id of the evaluator, or another text in a legacy task. */
+            prepare_cid: string;
+            /** @description Id of the first experiment, from which the others descend. Absent while there is none. */
+            root?: string | null;
+            /** @description Id of the task. */
+            task_id: string;
+            /** @description Kind of task, such as `ml_train`. Empty while the manifest is not known. */
+            task_type: string;
+            /**
+             * Format: int64
+             * @description Training time of each experiment, in seconds. 0 while the manifest is not known.
+             */
+            time_budget: number;
+            /**
+             * Format: int64
+             * @description When the task was created, by the clock of its creator. 0 while the manifest is not known.
+             */
+            timestamp: number;
+            /**
+             * Format: int64
+             * @description Experiments whose verdict is `verified` or `upheld`.
+             */
+            verified_count: number;
+        };
+        /** @description A job on the store. */
+        UpkeepJob: {
             /** @enum {string} */
             job: "check";
         } | {
@@ -856,368 +1518,58 @@ export interface components {
             /** @enum {string} */
             job: "compact";
         } | {
-            /** @description An absolute path on the node's machine. */
+            /** @description The folder: an absolute path on the machine of the node. */
             folder: string;
             /** @enum {string} */
             job: "backup";
             /**
              * Format: int32
-             * @description Backups of the database kept there, this one among them.
+             * @description Backups of the database to keep in the folder, this one included.
              */
             keep: number;
         } | {
-            /** @description Only tell. */
+            /** @description Only report what would be dropped. */
             dry_run: boolean;
             /** @enum {string} */
             job: "gc";
-            /** Format: int64 */
+            /**
+             * Format: int64
+             * @description Drop artifacts that were not used for so many seconds. No bound when absent.
+             */
             max_age_seconds?: number | null;
-            /** Format: int64 */
+            /**
+             * Format: int64
+             * @description Drop the least recently used artifacts until the others have so many bytes. No bound when absent.
+             */
             max_bytes?: number | null;
         };
-        /** @description Numbers of changes, both ends included. */
-        LostChanges: {
-            /** Format: int64 */
-            first: number;
-            /** Format: int64 */
-            last: number;
-        };
-        /** @description One signed re-run. */
-        Measurement: {
-            display_name?: string | null;
-            event_id: string;
-            hardware_class: string;
-            /** @description Why it does not count, if it does not. */
-            ignored?: string | null;
-            /** @description `verification`, `challenge` or `challenge_response`. */
-            kind: string;
-            node_id: string;
-            /** Format: int64 */
-            timestamp: number;
-            /** Format: double */
-            value: number;
-        };
-        /** @description Body of `POST /api/v1/tasks`, which answers with the new task's summary. */
-        NewTask: {
-            artifact_type: string;
-            /** @description The text of the base script. */
-            base: string;
-            /** @description An artifact in this node's store; none: the built-in corpus. */
-            dataset?: string | null;
-            description: string;
-            /** @description `minimize` or `maximize`. */
-            goal: string;
-            metric: string;
-            name: string;
-            task_type: string;
-            /**
-             * Format: int64
-             * @description Training time of each experiment, in seconds.
-             */
-            time_budget: number;
-        };
-        /** @description A node's public face. `GET /api/v1/nodes/{id}`; `GET /api/v1/tasks/{id}/nodes` lists them. */
-        NodeSummary: {
-            bio?: string | null;
-            display_name?: string | null;
-            /** Format: int64 */
-            experiment_count: number;
-            hardware_classes: string[];
-            /** Format: int64 */
-            last_activity: number;
-            node_id: string;
-            /**
-             * Format: double
-             * @description -100.0..=100.0
-             */
-            reputation: number;
-            /** Format: int64 */
-            verification_count: number;
-            website?: string | null;
-        };
-        /** @description Part of a listing: the answer to every route that lists tasks, nodes, experiments or improvements. */
-        Page_Experiment: {
-            /** @description Where to turn round: the cursor of the first item of the listing; none where there is no such item. */
-            first?: string | null;
-            /** @description In the listing's order; asked for with `before`, in the opposite one, the nearest first. */
-            items: components["schemas"]["Experiment"][];
-            /** @description What to go on with in the same direction, as `after` or `before`; none at the listing's end. */
-            next?: string | null;
-        };
-        /** @description Part of a listing: the answer to every route that lists tasks, nodes, experiments or improvements. */
-        Page_Improvement: {
-            /** @description Where to turn round: the cursor of the first item of the listing; none where there is no such item. */
-            first?: string | null;
-            /** @description In the listing's order; asked for with `before`, in the opposite one, the nearest first. */
-            items: components["schemas"]["Improvement"][];
-            /** @description What to go on with in the same direction, as `after` or `before`; none at the listing's end. */
-            next?: string | null;
-        };
-        /** @description Part of a listing: the answer to every route that lists tasks, nodes, experiments or improvements. */
-        Page_NodeSummary: {
-            /** @description Where to turn round: the cursor of the first item of the listing; none where there is no such item. */
-            first?: string | null;
-            /** @description In the listing's order; asked for with `before`, in the opposite one, the nearest first. */
-            items: components["schemas"]["NodeSummary"][];
-            /** @description What to go on with in the same direction, as `after` or `before`; none at the listing's end. */
-            next?: string | null;
-        };
-        /** @description Part of a listing: the answer to every route that lists tasks, nodes, experiments or improvements. */
-        Page_TaskSummary: {
-            /** @description Where to turn round: the cursor of the first item of the listing; none where there is no such item. */
-            first?: string | null;
-            /** @description In the listing's order; asked for with `before`, in the opposite one, the nearest first. */
-            items: components["schemas"]["TaskSummary"][];
-            /** @description What to go on with in the same direction, as `after` or `before`; none at the listing's end. */
-            next?: string | null;
-        };
-        /** @description A connected peer. `GET /api/v1/peers`. */
-        Peer: {
-            /** @description A multiaddr, or host:port of a legacy peer. */
-            address: string;
-            agent?: string | null;
-            /** Format: int64 */
-            connected_seconds: number;
-            /** @description `outbound` when this node dialled, `inbound` when the peer did; only of legacy peers. */
-            direction?: string | null;
-            node_id?: string | null;
-            /** @description libp2p's name for the peer's key. Legacy peers tell none. */
-            peer_id?: string | null;
-            /**
-             * Format: int64
-             * @description Signed objects that came from it; only of legacy peers.
-             */
-            received?: number | null;
-            /**
-             * Format: double
-             * @description Below 0 is bad.
-             */
-            score: number;
-            /**
-             * Format: int64
-             * @description Signed objects sent to it; only of legacy peers.
-             */
-            sent?: number | null;
-            /** @description `syncing` while one side sends its history, then `live`; only of legacy peers. */
-            state?: string | null;
-            /** @description `libp2p`, or `legacy` for the existing network's own protocol. */
-            transport: string;
-        };
-        /** @description Body of, and answer to, `POST /api/v1/peers`. */
-        PeerAddress: {
-            /** @description host:port of a node of the existing network, or a multiaddr. */
-            address: string;
-        };
-        /** @description `GET /api/v1/upkeep/pending`: records that wait, the first to be dropped first. */
-        PendingPage: {
-            /** @description What to ask for the next page with, as `after`. */
-            next?: string | null;
-            pending: components["schemas"]["PendingRecord"][];
-            /** Format: int64 */
-            total: number;
-        };
-        /** @description A record that waits for its parent. */
-        PendingRecord: {
-            /**
-             * Format: int64
-             * @description Bytes kept of it.
-             */
-            bytes: number;
-            id: string;
-            /**
-             * Format: int64
-             * @description When it came here.
-             */
-            since: number;
-            waits_for: string;
-        };
-        /** @description What became of a pin. */
-        PinOutcome: {
-            /** @description False where it was so already. */
-            changed: boolean;
-            cid: string;
-        };
-        /** @description Body of every answer with a status of 400 or above. */
-        Problem: {
-            error: string;
-            /** @description What to do next. */
-            hint?: string | null;
-        };
-        /** @description The data of each `progress` event of `GET /api/v1/events`: this node's own running experiment. */
-        Progress: {
-            description: string;
-            /** Format: double */
-            elapsed_seconds: number;
-            /** Format: double */
-            loss: number;
-            /** @description `research` or `verify`. */
-            purpose: string;
-            /** Format: int64 */
-            step: number;
-            /** Format: int64 */
-            steps: number;
-            task_id: string;
-        };
-        /** @description `GET /api/v1/status`; its first keys are those of the reference's `/api/stat`. */
-        Status: {
-            active_task?: string | null;
-            /** @description What the node is doing now, in words, for people. */
-            activity: string;
-            device?: string | null;
-            /** Format: int64 */
-            experiment_count: number;
-            /** Format: int64 */
-            frontier_size: number;
-            hardware_class?: string | null;
-            /** @description Where peers of the existing network are listened for, as host:port. */
-            legacy_listen_addresses: string[];
-            /**
-             * Format: int64
-             * @description Connected peers of the existing network.
-             */
-            legacy_peer_count: number;
-            /** @description libp2p's, as multiaddrs. */
-            listen_addresses: string[];
-            /** @description `research`, `verify` or `relay`; `offline` when read from a store without a node. */
-            mode: string;
-            node_id: string;
-            /**
-             * Format: int64
-             * @description Of both networks.
-             */
-            peer_count: number;
-            /** @description libp2p's name for the same key. */
-            peer_id: string;
-            /** Format: int64 */
-            pending_count: number;
-            /** @description Signed objects refused since the start, by reason. */
-            rejected: {
-                [key: string]: number;
-            };
-            /**
-             * Format: int64
-             * @description Sequence number of the newest change in the store.
-             */
-            sequence: number;
-            /** Format: int64 */
-            task_count: number;
-            /** Format: int64 */
-            uptime_seconds: number;
-            /** Format: int64 */
-            verified_experiment_count: number;
-            version: string;
-        };
-        /** @description `GET /api/v1/upkeep/stats`: what the store takes. */
-        StoreStats: {
-            /** Format: int64 */
-            artifact_bytes: number;
-            /** Format: int64 */
-            artifacts: number;
-            columns: components["schemas"]["ColumnStats"][];
-            /**
-             * Format: int64
-             * @description Of all table files and write-ahead logs.
-             */
-            database_bytes: number;
-            /**
-             * Format: int64
-             * @description Of the write-ahead logs.
-             */
-            log_bytes: number;
-            lost_changes?: components["schemas"]["LostChanges"] | null;
-            /**
-             * Format: int64
-             * @description Records that wait for their parents.
-             */
-            pending: number;
-            /** Format: int64 */
-            pins: number;
-            /**
-             * Format: int64
-             * @description The number of the newest change.
-             */
-            sequence: number;
-        };
-        /** @description Answer to `POST /api/v1/artifacts`. */
-        Stored: {
-            cid: string;
-            /**
-             * Format: int64
-             * @description Bytes.
-             */
-            size: number;
-        };
-        /** @description Answer to `POST /api/v1/objects`. */
-        Submitted: {
-            id: string;
-            /** @description `experiment`, `control`, `task` or `profile`. */
-            kind: string;
-            /** @description `accepted`, `known`, or `pending` until its parent comes. */
-            outcome: string;
-        };
-        /** @description A row of `GET /api/v1/tasks`. */
-        TaskSummary: {
-            artifact_type: string;
-            base_code_cid: string;
-            /** Format: double */
-            best?: number | null;
-            best_id?: string | null;
-            classes: components["schemas"]["ClassSummary"][];
-            /** Format: int64 */
-            crash_count: number;
-            created_by: string;
-            dataset_cid: string;
-            description: string;
-            /** Format: int64 */
-            discard_count: number;
-            /** Format: int64 */
-            experiment_count: number;
-            /** Format: int64 */
-            frontier_size: number;
-            /** @description `minimize` or `maximize`. */
-            goal: string;
-            /** Format: int64 */
-            keep_count: number;
-            /** Format: int64 */
-            last_activity: number;
-            /** @description Founded by a record that carries no manifest. */
-            legacy: boolean;
-            metric: string;
-            name: string;
-            /** Format: int64 */
-            node_count: number;
-            prepare_cid: string;
-            root?: string | null;
-            task_id: string;
-            task_type: string;
-            /** Format: int64 */
-            time_budget: number;
-            /** Format: int64 */
-            timestamp: number;
-            /** Format: int64 */
-            verified_count: number;
-        };
-        /** @description A line of the answer to `POST /api/v1/upkeep`. The last one is the report or the error. */
+        /** @description One line of the answer to a job. The last line is the report or the error. */
         UpkeepLine: {
+            /** @description How far the job is. */
             progress: components["schemas"]["UpkeepProgress"];
         } | {
+            /** @description The job is done. */
             report: components["schemas"]["UpkeepReport"];
         } | {
+            /** @description The job failed. */
             error: components["schemas"]["Problem"];
         };
-        /** @description How far a job is. */
+        /** @description Progress of a job. */
         UpkeepProgress: {
-            /** Format: int64 */
+            /**
+             * Format: int64
+             * @description Units that are done in this stage.
+             */
             done: number;
-            /** @description What the numbers count, in words. */
+            /** @description The stage of the job and what it counts, in words for people. */
             stage: string;
             /**
              * Format: int64
-             * @description An estimate where the work cannot know it; 0 where nothing is known.
+             * @description Units of this stage in total, sometimes an estimate. 0 when not known.
              */
             total: number;
         };
-        /** @description What a job came to. */
+        /** @description Report of a job. */
         UpkeepReport: (components["schemas"]["CheckReport"] & {
             /** @enum {string} */
             job: "check";
@@ -1234,20 +1586,28 @@ export interface components {
             /** @enum {string} */
             job: "gc";
         });
-        /** @description Body of, and answer to, `POST /api/v1/task/use`. */
+        /** @description The task that a node works on. */
         UseTask: {
-            /** @description A task's id, a unique prefix of it, or its name; none: the most active task. */
+            /**
+             * @description In a request: the id of a task, a unique prefix of the id, or its exact name. In an answer: the id. Without a
+             *     task the node follows the most active one.
+             */
             task?: string | null;
         };
-        /** @description What reading every file found. */
+        /** @description Result of a verification of files. */
         VerifyReport: {
-            /** Format: int64 */
+            /**
+             * Format: int64
+             * @description Artifacts that were read.
+             */
             artifacts: number;
+            /** @description Artifacts that are damaged. */
             damaged_artifacts: components["schemas"]["DamagedArtifact"][];
+            /** @description Table files that are damaged. */
             damaged_files: components["schemas"]["DamagedFile"][];
             /**
              * Format: int64
-             * @description Table files of the database.
+             * @description Table files of the database that were read.
              */
             files: number;
         };
@@ -1266,36 +1626,37 @@ export type CheckReport = components['schemas']['CheckReport'];
 export type ClassSummary = components['schemas']['ClassSummary'];
 export type ColumnStats = components['schemas']['ColumnStats'];
 export type CompactReport = components['schemas']['CompactReport'];
+export type ConnectedPeer = components['schemas']['ConnectedPeer'];
 export type DamagedArtifact = components['schemas']['DamagedArtifact'];
 export type DamagedFile = components['schemas']['DamagedFile'];
 export type DroppedArtifact = components['schemas']['DroppedArtifact'];
 export type Evidence = components['schemas']['Evidence'];
 export type Experiment = components['schemas']['Experiment'];
 export type ExperimentDetail = components['schemas']['ExperimentDetail'];
+export type ExperimentProgress = components['schemas']['ExperimentProgress'];
 export type GcReport = components['schemas']['GcReport'];
 export type GraphColumns = components['schemas']['GraphColumns'];
 export type Improvement = components['schemas']['Improvement'];
-export type Job = components['schemas']['Job'];
 export type LostChanges = components['schemas']['LostChanges'];
 export type Measurement = components['schemas']['Measurement'];
+export type NewPeer = components['schemas']['NewPeer'];
 export type NewTask = components['schemas']['NewTask'];
+export type NodeStatus = components['schemas']['NodeStatus'];
 export type NodeSummary = components['schemas']['NodeSummary'];
 export type Page_Experiment = components['schemas']['Page_Experiment'];
 export type Page_Improvement = components['schemas']['Page_Improvement'];
 export type Page_NodeSummary = components['schemas']['Page_NodeSummary'];
 export type Page_TaskSummary = components['schemas']['Page_TaskSummary'];
-export type Peer = components['schemas']['Peer'];
-export type PeerAddress = components['schemas']['PeerAddress'];
 export type PendingPage = components['schemas']['PendingPage'];
 export type PendingRecord = components['schemas']['PendingRecord'];
 export type PinOutcome = components['schemas']['PinOutcome'];
 export type Problem = components['schemas']['Problem'];
-export type Progress = components['schemas']['Progress'];
-export type Status = components['schemas']['Status'];
+export type ProblemKind = components['schemas']['ProblemKind'];
 export type StoreStats = components['schemas']['StoreStats'];
-export type Stored = components['schemas']['Stored'];
-export type Submitted = components['schemas']['Submitted'];
+export type StoredArtifact = components['schemas']['StoredArtifact'];
+export type SubmittedObject = components['schemas']['SubmittedObject'];
 export type TaskSummary = components['schemas']['TaskSummary'];
+export type UpkeepJob = components['schemas']['UpkeepJob'];
 export type UpkeepLine = components['schemas']['UpkeepLine'];
 export type UpkeepProgress = components['schemas']['UpkeepProgress'];
 export type UpkeepReport = components['schemas']['UpkeepReport'];
@@ -1341,7 +1702,7 @@ export interface operations {
     activity: {
         parameters: {
             query?: {
-                /** @description 1 to 500 */
+                /** @description Most items in the answer, from 1 to 500. 50 when not given. */
                 limit?: number;
             };
             header?: never;
@@ -1379,13 +1740,14 @@ export interface operations {
     store_artifact: {
         parameters: {
             query: {
-                /** @description SHA-256 of the bytes, lower-case hex */
+                /** @description SHA-256 of the bytes, 64 lower-case hex digits. The node refuses other bytes. */
                 cid: string;
             };
             header?: never;
             path?: never;
             cookie?: never;
         };
+        /** @description The bytes. */
         requestBody: {
             content: {
                 "application/octet-stream": string;
@@ -1397,10 +1759,10 @@ export interface operations {
                     [name: string]: unknown;
                 };
                 content: {
-                    "application/json": components["schemas"]["Stored"];
+                    "application/json": components["schemas"]["StoredArtifact"];
                 };
             };
-            400: {
+            "4XX": {
                 headers: {
                     [name: string]: unknown;
                 };
@@ -1408,7 +1770,7 @@ export interface operations {
                     "application/json": components["schemas"]["Problem"];
                 };
             };
-            413: {
+            "5XX": {
                 headers: {
                     [name: string]: unknown;
                 };
@@ -1423,6 +1785,7 @@ export interface operations {
             query?: never;
             header?: never;
             path: {
+                /** @description Content id of the artifact: the SHA-256 of its bytes, 64 lower-case hex digits. */
                 cid: string;
             };
             cookie?: never;
@@ -1437,7 +1800,15 @@ export interface operations {
                     "application/octet-stream": number[];
                 };
             };
-            404: {
+            "4XX": {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["Problem"];
+                };
+            };
+            "5XX": {
                 headers: {
                     [name: string]: unknown;
                 };
@@ -1450,7 +1821,7 @@ export interface operations {
     events: {
         parameters: {
             query?: {
-                /** @description one task's events only */
+                /** @description Only this task: its id, a unique prefix of the id, or its exact name. All tasks when not given. */
                 task?: string;
             };
             header?: never;
@@ -1467,7 +1838,15 @@ export interface operations {
                     "text/event-stream": string;
                 };
             };
-            503: {
+            "4XX": {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["Problem"];
+                };
+            };
+            "5XX": {
                 headers: {
                     [name: string]: unknown;
                 };
@@ -1480,16 +1859,16 @@ export interface operations {
     experiments: {
         parameters: {
             query?: {
-                /** @description a node's id or unique prefix */
+                /** @description Only experiments that this node published: its id, or a unique prefix of the id. All nodes when not given. */
                 node?: string;
-                /** @description What follows this cursor: `next` of the page before. */
+                /** @description The items behind this cursor, which is `next` or `first` of an earlier page. Excludes `before`. */
                 after?: string;
                 /**
-                 * @description What stands before this cursor, the nearest first: `first` of a page, or `next` of one that was
-                 *     asked for with `before`; `end` gives the last page.
+                 * @description The items in front of this cursor, the nearest first. `end` begins with the last item of the list. Excludes
+                 *     `after`.
                  */
                 before?: string;
-                /** @description Items at most, 50 when not given. */
+                /** @description Most items in the answer. 50 when not given. */
                 limit?: number;
             };
             header?: never;
@@ -1529,7 +1908,7 @@ export interface operations {
             query?: never;
             header?: never;
             path: {
-                /** @description id or unique prefix */
+                /** @description Id of the experiment, or a unique prefix of the id. */
                 id: string;
             };
             cookie?: never;
@@ -1565,19 +1944,19 @@ export interface operations {
     children: {
         parameters: {
             query?: {
-                /** @description What follows this cursor: `next` of the page before. */
+                /** @description The items behind this cursor, which is `next` or `first` of an earlier page. Excludes `before`. */
                 after?: string;
                 /**
-                 * @description What stands before this cursor, the nearest first: `first` of a page, or `next` of one that was
-                 *     asked for with `before`; `end` gives the last page.
+                 * @description The items in front of this cursor, the nearest first. `end` begins with the last item of the list. Excludes
+                 *     `after`.
                  */
                 before?: string;
-                /** @description Items at most, 50 when not given. */
+                /** @description Most items in the answer. 50 when not given. */
                 limit?: number;
             };
             header?: never;
             path: {
-                /** @description id or unique prefix */
+                /** @description Id of the experiment, or a unique prefix of the id. */
                 id: string;
             };
             cookie?: never;
@@ -1613,14 +1992,14 @@ export interface operations {
     nodes: {
         parameters: {
             query?: {
-                /** @description What follows this cursor: `next` of the page before. */
+                /** @description The items behind this cursor, which is `next` or `first` of an earlier page. Excludes `before`. */
                 after?: string;
                 /**
-                 * @description What stands before this cursor, the nearest first: `first` of a page, or `next` of one that was
-                 *     asked for with `before`; `end` gives the last page.
+                 * @description The items in front of this cursor, the nearest first. `end` begins with the last item of the list. Excludes
+                 *     `after`.
                  */
                 before?: string;
-                /** @description Items at most, 50 when not given. */
+                /** @description Most items in the answer. 50 when not given. */
                 limit?: number;
             };
             header?: never;
@@ -1660,6 +2039,7 @@ export interface operations {
             query?: never;
             header?: never;
             path: {
+                /** @description Id of the node, or a unique prefix of the id. */
                 id: string;
             };
             cookie?: never;
@@ -1697,6 +2077,7 @@ export interface operations {
             query?: never;
             header?: never;
             path: {
+                /** @description Id of the node, or a unique prefix of the id. */
                 id: string;
             };
             cookie?: never;
@@ -1736,7 +2117,7 @@ export interface operations {
             path?: never;
             cookie?: never;
         };
-        /** @description a signed object with id and signature */
+        /** @description A signed object, with `id` and `signature`: an experiment record, a control event, a task manifest or a profile. */
         requestBody: {
             content: {
                 "application/json": string;
@@ -1748,10 +2129,10 @@ export interface operations {
                     [name: string]: unknown;
                 };
                 content: {
-                    "application/json": components["schemas"]["Submitted"];
+                    "application/json": components["schemas"]["SubmittedObject"];
                 };
             };
-            400: {
+            "4XX": {
                 headers: {
                     [name: string]: unknown;
                 };
@@ -1759,7 +2140,42 @@ export interface operations {
                     "application/json": components["schemas"]["Problem"];
                 };
             };
-            401: {
+            "5XX": {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["Problem"];
+                };
+            };
+        };
+    };
+    openapi: {
+        parameters: {
+            query?: never;
+            header?: never;
+            path?: never;
+            cookie?: never;
+        };
+        requestBody?: never;
+        responses: {
+            200: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": unknown;
+                };
+            };
+            "4XX": {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["Problem"];
+                };
+            };
+            "5XX": {
                 headers: {
                     [name: string]: unknown;
                 };
@@ -1783,7 +2199,7 @@ export interface operations {
                     [name: string]: unknown;
                 };
                 content: {
-                    "application/json": components["schemas"]["Peer"][];
+                    "application/json": components["schemas"]["ConnectedPeer"][];
                 };
             };
             "4XX": {
@@ -1813,7 +2229,7 @@ export interface operations {
         };
         requestBody: {
             content: {
-                "application/json": components["schemas"]["PeerAddress"];
+                "application/json": components["schemas"]["NewPeer"];
             };
         };
         responses: {
@@ -1822,17 +2238,10 @@ export interface operations {
                     [name: string]: unknown;
                 };
                 content: {
-                    "application/json": components["schemas"]["PeerAddress"];
+                    "application/json": components["schemas"]["NewPeer"];
                 };
             };
-            400: {
-                headers: {
-                    [name: string]: unknown;
-                };
-                content: {
-                    "application/json": components["schemas"]["Problem"];
-                };
-            };
+            /** @description The peer is this node itself, or may not be dialled. */
             409: {
                 headers: {
                     [name: string]: unknown;
@@ -1841,7 +2250,24 @@ export interface operations {
                     "application/json": components["schemas"]["Problem"];
                 };
             };
+            /** @description The peer does not answer. */
             503: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["Problem"];
+                };
+            };
+            "4XX": {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["Problem"];
+                };
+            };
+            "5XX": {
                 headers: {
                     [name: string]: unknown;
                 };
@@ -1856,13 +2282,14 @@ export interface operations {
             query?: never;
             header?: never;
             path: {
-                /** @description libp2p's peer id, or host:port of a peer of the existing network */
+                /** @description The libp2p peer id, or `host:port` of a legacy peer. */
                 peer: string;
             };
             cookie?: never;
         };
         requestBody?: never;
         responses: {
+            /** @description The peer as the node names it. */
             200: {
                 headers: {
                     [name: string]: unknown;
@@ -1871,7 +2298,7 @@ export interface operations {
                     "text/plain": string;
                 };
             };
-            400: {
+            "4XX": {
                 headers: {
                     [name: string]: unknown;
                 };
@@ -1879,7 +2306,7 @@ export interface operations {
                     "application/json": components["schemas"]["Problem"];
                 };
             };
-            404: {
+            "5XX": {
                 headers: {
                     [name: string]: unknown;
                 };
@@ -1892,18 +2319,18 @@ export interface operations {
     search: {
         parameters: {
             query: {
-                /** @description words that must all be there, or the first digits of an id (4 at least) */
+                /** @description Words that must all occur, or the first digits of an id (4 at least). */
                 q: string;
-                /** @description one task's records only */
+                /** @description Only this task: its id, a unique prefix of the id, or its exact name. All tasks when not given. */
                 task?: string;
-                /** @description What follows this cursor: `next` of the page before. */
+                /** @description The items behind this cursor, which is `next` or `first` of an earlier page. Excludes `before`. */
                 after?: string;
                 /**
-                 * @description What stands before this cursor, the nearest first: `first` of a page, or `next` of one that was
-                 *     asked for with `before`; `end` gives the last page.
+                 * @description The items in front of this cursor, the nearest first. `end` begins with the last item of the list. Excludes
+                 *     `after`.
                  */
                 before?: string;
-                /** @description Items at most, 50 when not given. */
+                /** @description Most items in the answer. 50 when not given. */
                 limit?: number;
             };
             header?: never;
@@ -1952,7 +2379,7 @@ export interface operations {
                     [name: string]: unknown;
                 };
                 content: {
-                    "application/json": components["schemas"]["Status"];
+                    "application/json": components["schemas"]["NodeStatus"];
                 };
             };
             "4XX": {
@@ -1994,7 +2421,15 @@ export interface operations {
                     "application/json": components["schemas"]["UseTask"];
                 };
             };
-            404: {
+            "4XX": {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["Problem"];
+                };
+            };
+            "5XX": {
                 headers: {
                     [name: string]: unknown;
                 };
@@ -2007,14 +2442,14 @@ export interface operations {
     tasks: {
         parameters: {
             query?: {
-                /** @description What follows this cursor: `next` of the page before. */
+                /** @description The items behind this cursor, which is `next` or `first` of an earlier page. Excludes `before`. */
                 after?: string;
                 /**
-                 * @description What stands before this cursor, the nearest first: `first` of a page, or `next` of one that was
-                 *     asked for with `before`; `end` gives the last page.
+                 * @description The items in front of this cursor, the nearest first. `end` begins with the last item of the list. Excludes
+                 *     `after`.
                  */
                 before?: string;
-                /** @description Items at most, 50 when not given. */
+                /** @description Most items in the answer. 50 when not given. */
                 limit?: number;
             };
             header?: never;
@@ -2070,7 +2505,7 @@ export interface operations {
                     "application/json": components["schemas"]["TaskSummary"];
                 };
             };
-            400: {
+            "4XX": {
                 headers: {
                     [name: string]: unknown;
                 };
@@ -2078,7 +2513,7 @@ export interface operations {
                     "application/json": components["schemas"]["Problem"];
                 };
             };
-            401: {
+            "5XX": {
                 headers: {
                     [name: string]: unknown;
                 };
@@ -2093,6 +2528,7 @@ export interface operations {
             query?: never;
             header?: never;
             path: {
+                /** @description Id of the task, a unique prefix of the id, or the exact name of the task. */
                 id: string;
             };
             cookie?: never;
@@ -2128,11 +2564,12 @@ export interface operations {
     task_activity: {
         parameters: {
             query?: {
-                /** @description 1 to 500 */
+                /** @description Most items in the answer, from 1 to 500. 50 when not given. */
                 limit?: number;
             };
             header?: never;
             path: {
+                /** @description Id of the task, a unique prefix of the id, or the exact name of the task. */
                 id: string;
             };
             cookie?: never;
@@ -2168,20 +2605,21 @@ export interface operations {
     task_experiments: {
         parameters: {
             query?: {
-                /** @description `time`: the newest first; `metric`: the best first, without crashes and strays */
+                /** @description `time`: newest first. `metric`: best first, without crashed and stray experiments. `time` when not given. */
                 order?: string;
-                /** @description What follows this cursor: `next` of the page before. */
+                /** @description The items behind this cursor, which is `next` or `first` of an earlier page. Excludes `before`. */
                 after?: string;
                 /**
-                 * @description What stands before this cursor, the nearest first: `first` of a page, or `next` of one that was
-                 *     asked for with `before`; `end` gives the last page.
+                 * @description The items in front of this cursor, the nearest first. `end` begins with the last item of the list. Excludes
+                 *     `after`.
                  */
                 before?: string;
-                /** @description Items at most, 50 when not given. */
+                /** @description Most items in the answer. 50 when not given. */
                 limit?: number;
             };
             header?: never;
             path: {
+                /** @description Id of the task, a unique prefix of the id, or the exact name of the task. */
                 id: string;
             };
             cookie?: never;
@@ -2217,20 +2655,21 @@ export interface operations {
     frontier: {
         parameters: {
             query?: {
-                /** @description a hardware class; without it, all together */
+                /** @description Only this hardware class, such as `RTX_4090` or `CPU`. All classes together when not given. */
                 class?: string;
-                /** @description What follows this cursor: `next` of the page before. */
+                /** @description The items behind this cursor, which is `next` or `first` of an earlier page. Excludes `before`. */
                 after?: string;
                 /**
-                 * @description What stands before this cursor, the nearest first: `first` of a page, or `next` of one that was
-                 *     asked for with `before`; `end` gives the last page.
+                 * @description The items in front of this cursor, the nearest first. `end` begins with the last item of the list. Excludes
+                 *     `after`.
                  */
                 before?: string;
-                /** @description Items at most, 50 when not given. */
+                /** @description Most items in the answer. 50 when not given. */
                 limit?: number;
             };
             header?: never;
             path: {
+                /** @description Id of the task, a unique prefix of the id, or the exact name of the task. */
                 id: string;
             };
             cookie?: never;
@@ -2268,6 +2707,7 @@ export interface operations {
             query?: never;
             header?: never;
             path: {
+                /** @description Id of the task, a unique prefix of the id, or the exact name of the task. */
                 id: string;
             };
             cookie?: never;
@@ -2283,7 +2723,7 @@ export interface operations {
                     "application/octet-stream": number[];
                 };
             };
-            /** @description `If-None-Match` holds the `ETag` of the compact form */
+            /** @description `If-None-Match` holds the `ETag` of the compact form. */
             304: {
                 headers: {
                     [name: string]: unknown;
@@ -2311,11 +2751,12 @@ export interface operations {
     graph_bin: {
         parameters: {
             query?: {
-                /** @description The cursor of an earlier answer: the answer then has the records that were added or changed after it. It has all records, and says so in its content byte, where the node cannot tell: after a restart, a new root of the task or thousands of changes. */
+                /** @description The cursor of an earlier answer: this answer has the experiments that were added or changed after it. It has all experiments, and says so in its content byte, where the node cannot tell the changes: after a restart, a new root of the task or thousands of changes. */
                 since?: string;
             };
             header?: never;
             path: {
+                /** @description Id of the task, a unique prefix of the id, or the exact name of the task. */
                 id: string;
             };
             cookie?: never;
@@ -2330,7 +2771,7 @@ export interface operations {
                     "application/octet-stream": number[];
                 };
             };
-            /** @description `If-None-Match` holds the `ETag` */
+            /** @description `If-None-Match` holds the `ETag` of this graph. */
             304: {
                 headers: {
                     [name: string]: unknown;
@@ -2358,20 +2799,21 @@ export interface operations {
     improvements: {
         parameters: {
             query?: {
-                /** @description a hardware class; without it, all together */
+                /** @description Only this hardware class, such as `RTX_4090` or `CPU`. All classes together when not given. */
                 class?: string;
-                /** @description What follows this cursor: `next` of the page before. */
+                /** @description The items behind this cursor, which is `next` or `first` of an earlier page. Excludes `before`. */
                 after?: string;
                 /**
-                 * @description What stands before this cursor, the nearest first: `first` of a page, or `next` of one that was
-                 *     asked for with `before`; `end` gives the last page.
+                 * @description The items in front of this cursor, the nearest first. `end` begins with the last item of the list. Excludes
+                 *     `after`.
                  */
                 before?: string;
-                /** @description Items at most, 50 when not given. */
+                /** @description Most items in the answer. 50 when not given. */
                 limit?: number;
             };
             header?: never;
             path: {
+                /** @description Id of the task, a unique prefix of the id, or the exact name of the task. */
                 id: string;
             };
             cookie?: never;
@@ -2407,18 +2849,19 @@ export interface operations {
     task_nodes: {
         parameters: {
             query?: {
-                /** @description What follows this cursor: `next` of the page before. */
+                /** @description The items behind this cursor, which is `next` or `first` of an earlier page. Excludes `before`. */
                 after?: string;
                 /**
-                 * @description What stands before this cursor, the nearest first: `first` of a page, or `next` of one that was
-                 *     asked for with `before`; `end` gives the last page.
+                 * @description The items in front of this cursor, the nearest first. `end` begins with the last item of the list. Excludes
+                 *     `after`.
                  */
                 before?: string;
-                /** @description Items at most, 50 when not given. */
+                /** @description Most items in the answer. 50 when not given. */
                 limit?: number;
             };
             header?: never;
             path: {
+                /** @description Id of the task, a unique prefix of the id, or the exact name of the task. */
                 id: string;
             };
             cookie?: never;
@@ -2460,7 +2903,7 @@ export interface operations {
         };
         requestBody: {
             content: {
-                "application/json": components["schemas"]["Job"];
+                "application/json": components["schemas"]["UpkeepJob"];
             };
         };
         responses: {
@@ -2472,23 +2915,24 @@ export interface operations {
                     "application/x-ndjson": components["schemas"]["UpkeepLine"];
                 };
             };
-            400: {
-                headers: {
-                    [name: string]: unknown;
-                };
-                content: {
-                    "application/json": components["schemas"]["Problem"];
-                };
-            };
-            401: {
-                headers: {
-                    [name: string]: unknown;
-                };
-                content: {
-                    "application/json": components["schemas"]["Problem"];
-                };
-            };
+            /** @description Another job is running. */
             409: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["Problem"];
+                };
+            };
+            "4XX": {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["Problem"];
+                };
+            };
+            "5XX": {
                 headers: {
                     [name: string]: unknown;
                 };
@@ -2501,9 +2945,9 @@ export interface operations {
     upkeep_pending: {
         parameters: {
             query?: {
-                /** @description `next` of the page before */
+                /** @description `next` of the page before. The first page when not given. */
                 after?: string;
-                /** @description 1 to 5000 */
+                /** @description Most records in the answer, from 1 to 5000. 50 when not given. */
                 limit?: number;
             };
             header?: never;
@@ -2520,7 +2964,7 @@ export interface operations {
                     "application/json": components["schemas"]["PendingPage"];
                 };
             };
-            400: {
+            "4XX": {
                 headers: {
                     [name: string]: unknown;
                 };
@@ -2528,7 +2972,7 @@ export interface operations {
                     "application/json": components["schemas"]["Problem"];
                 };
             };
-            401: {
+            "5XX": {
                 headers: {
                     [name: string]: unknown;
                 };
@@ -2555,7 +2999,15 @@ export interface operations {
                     "application/json": string[];
                 };
             };
-            401: {
+            "4XX": {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["Problem"];
+                };
+            };
+            "5XX": {
                 headers: {
                     [name: string]: unknown;
                 };
@@ -2570,6 +3022,7 @@ export interface operations {
             query?: never;
             header?: never;
             path: {
+                /** @description Content id of the artifact: the SHA-256 of its bytes, 64 lower-case hex digits. */
                 cid: string;
             };
             cookie?: never;
@@ -2584,7 +3037,7 @@ export interface operations {
                     "application/json": components["schemas"]["PinOutcome"];
                 };
             };
-            400: {
+            "4XX": {
                 headers: {
                     [name: string]: unknown;
                 };
@@ -2592,7 +3045,7 @@ export interface operations {
                     "application/json": components["schemas"]["Problem"];
                 };
             };
-            401: {
+            "5XX": {
                 headers: {
                     [name: string]: unknown;
                 };
@@ -2607,6 +3060,7 @@ export interface operations {
             query?: never;
             header?: never;
             path: {
+                /** @description Content id of the artifact: the SHA-256 of its bytes, 64 lower-case hex digits. */
                 cid: string;
             };
             cookie?: never;
@@ -2621,7 +3075,7 @@ export interface operations {
                     "application/json": components["schemas"]["PinOutcome"];
                 };
             };
-            400: {
+            "4XX": {
                 headers: {
                     [name: string]: unknown;
                 };
@@ -2629,7 +3083,7 @@ export interface operations {
                     "application/json": components["schemas"]["Problem"];
                 };
             };
-            401: {
+            "5XX": {
                 headers: {
                     [name: string]: unknown;
                 };
@@ -2656,7 +3110,15 @@ export interface operations {
                     "application/json": components["schemas"]["StoreStats"];
                 };
             };
-            401: {
+            "4XX": {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["Problem"];
+                };
+            };
+            "5XX": {
                 headers: {
                     [name: string]: unknown;
                 };

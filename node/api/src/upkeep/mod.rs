@@ -1,5 +1,5 @@
-//! Maintenance of the store beside the running node: jobs, one at a time, with progress and a report, and short questions
-//! about the store's size, pending records and pins.
+//! Maintenance of the store beside the running node: jobs, one at a time, with progress and a report, and short
+//! questions about the store's size, pending records and pins.
 //!
 //! A job stops early when its client disconnects or the node stops: the store's work checks, at each report of its
 //! progress, whether somebody still reads. Commands without a node call [`perform`], [`stats`], [`pending`] and [`pin`]

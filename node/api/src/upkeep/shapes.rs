@@ -1,7 +1,7 @@
 //! The shapes of maintenance: jobs, their progress and their reports.
 //!
-//! A running node sends them, and a command that does the same work without a node prints them, so that `--json` has one
-//! format. The doc comments are published in `openapi.json`.
+//! A running node sends them, and a command that does the same work without a node prints them, so that `--json` has
+//! one format. The doc comments are published in `openapi.json`.
 
 use serde::{Deserialize, Serialize};
 use spore_storage as storage;

@@ -1,8 +1,8 @@
-//! From the store to the shapes of the API: the one place where they are converted, for the HTTP server and for commands
-//! that read the store without a node.
+//! From the store to the shapes of the API: the one place where they are converted, for the HTTP server and for
+//! commands that read the store without a node.
 //!
-//! [`StoreView`] only reads, and blocks while it does: call it on a blocking thread. Ids may be given as unique prefixes.
-//! Lists are bounded here. The files beside this one hold a kind of object each.
+//! [`StoreView`] only reads, and blocks while it does: call it on a blocking thread. Ids may be given as unique
+//! prefixes. Lists are bounded here. The files beside this one hold a kind of object each.
 
 mod activity;
 mod experiments;

@@ -3,7 +3,7 @@
 use libp2p::PeerId;
 use spore_ingest::{Disposition, Origin, Want};
 use spore_protocol::{
-    Kind, ObjectId, Reject, SignedObject, TaskId, object::MAX_OBJECT_BYTES, topic::Topic, wire::Message,
+    Kind, ObjectId, Reject, SignedObject, TaskId, signed::MAX_OBJECT_BYTES, topic::Topic, wire::Message,
 };
 
 use super::{JobContext, objects};

@@ -1,4 +1,4 @@
-//! `spore db backup`, `backups` and `restore`.
+//! `spore db backup`, `spore db backups` and `spore db restore`.
 
 use std::{
     io::Write,
@@ -8,21 +8,21 @@ use std::{
 use clap::Args as ClapArgs;
 use serde_json::json;
 use spore_api::upkeep::shapes::{Backup, UpkeepJob, UpkeepReport};
-use spore_storage::{RestorePlan, Store, StoreError};
+use spore_storage::{RestorePlan, Store};
 
-use super::super::{CliError, Context, bar::Bar, text, upkeep, warn};
+use super::super::{CliError, Context, text, upkeep, upkeep_bar::UpkeepBar, warn};
 
-/// Backups kept when nothing is said: a week of daily ones. They share what did not change.
+/// Default number of backups: a week of daily ones. Backups share the files that did not change.
 const KEPT: u32 = 7;
 
-/// Add a backup of the store to a folder
+/// Add a backup of the store to a directory
 ///
-/// It has records and artifacts, and neither the node's key nor its configuration.
+/// A backup holds the records and the artifacts. It holds neither the key nor the configuration of the node.
 #[derive(Debug, ClapArgs)]
 pub struct Make {
-    /// The folder; best on another disk
+    /// The directory of the backups, best on another disk
     dir: PathBuf,
-    /// Backups kept in the folder, this one among them
+    /// Keep the newest N backups in the directory
     #[arg(long, value_name = "N", default_value_t = KEPT, value_parser = clap::value_parser!(u32).range(1..))]
     keep: u32,
     /// Print JSON
@@ -32,22 +32,22 @@ pub struct Make {
 
 #[derive(Debug, ClapArgs)]
 pub struct List {
-    /// The folder that backups were made in
+    /// The directory of the backups
     dir: PathBuf,
     /// Print JSON
     #[arg(long)]
     json: bool,
 }
 
-/// Put a backup in the store's place; no node may run
+/// Restore the store from a backup; no node may be running
 #[derive(Debug, ClapArgs)]
 pub struct Restore {
-    /// The folder that backups were made in
+    /// The directory of the backups
     dir: PathBuf,
-    /// Which backup [default: the newest]
+    /// The number of the backup [default: the newest]
     #[arg(long, value_name = "N")]
     id: Option<u32>,
-    /// Also where a store is already; it is kept aside
+    /// Replace the store that is there; the old store is kept in another directory
     #[arg(long)]
     replace: bool,
     /// Print JSON
@@ -56,16 +56,16 @@ pub struct Restore {
 }
 
 pub async fn make(args: &Make, context: &mut Context) -> Result<(), CliError> {
-    // The node that does it runs in another directory.
-    let folder = absolute(&args.dir)?;
-    let path = folder.to_str().ok_or_else(|| CliError::usage("the folder's path is not in UTF-8"))?;
+    // The node that makes the backup may run in another directory.
+    let dir = absolute(&args.dir)?;
+    let path = dir.to_str().ok_or_else(|| CliError::usage("the path of the directory is not UTF-8"))?;
     let job = UpkeepJob::Backup { folder: path.to_owned(), keep: args.keep };
     let UpkeepReport::Backup(report) = upkeep::perform(&job, context).await? else {
         return Err(upkeep::another_answer());
     };
     for cid in &report.artifacts_damaged {
         warn(&format!(
-            "artifact {} is damaged and not in the backup; `spore db verify` removes it beside a node",
+            "artifact {} is damaged and not in the backup; `spore db verify` beside a running node removes it",
             text::line(cid)
         ));
     }
@@ -76,14 +76,14 @@ pub async fn make(args: &Make, context: &mut Context) -> Result<(), CliError> {
     let backup = &report.backup;
     writeln!(
         out,
-        "Backup {} in {}: {} in {} files.",
+        "Made backup {} in {}: {} in {} files.",
         backup.id,
-        folder.display(),
-        text::mib(backup.bytes),
+        dir.display(),
+        text::size(backup.bytes),
         backup.files
     )?;
     let artifacts = text::count(report.artifacts_copied, "artifact", "artifacts");
-    Ok(writeln!(out, "{artifacts} copied, {}.", text::mib(report.artifact_bytes_copied))?)
+    Ok(writeln!(out, "Copied {artifacts}, {}.", text::size(report.artifact_bytes_copied))?)
 }
 
 pub fn list(args: &List, context: &mut Context) -> Result<(), CliError> {
@@ -94,30 +94,22 @@ pub fn list(args: &List, context: &mut Context) -> Result<(), CliError> {
     let mut table = text::table(["ID", "MADE", "SIZE", "FILES"]);
     for backup in &backups {
         let (id, files) = (backup.id.to_string(), backup.files.to_string());
-        table.add_row([id, text::ago(backup.timestamp), text::mib(backup.bytes), files]);
+        table.add_row([id, text::ago(backup.timestamp), text::size(backup.bytes), files]);
     }
     Ok(writeln!(context.out, "{table}")?)
 }
 
 pub fn restore(args: &Restore, context: &mut Context) -> Result<(), CliError> {
-    // Before anything is made in the data directory.
+    // A directory without backups is an error before anything is made in the data directory.
     Store::backups(&args.dir)?;
     context.data.create()?;
-    let mut bar = Bar::new();
+    let mut bar = UpkeepBar::new();
     let plan = RestorePlan { id: args.id, replace: args.replace };
     let restored = Store::restore(&args.dir, context.data.root(), plan, &mut |progress| bar.watch(progress));
     drop(bar);
-    let report = restored.map_err(|error| {
-        let replaces = matches!(error, StoreError::NotEmpty(_));
-        let error = CliError::from(error);
-        if replaces {
-            error.hint("add --replace to put the backup in its place, or name another --data-dir")
-        } else {
-            error
-        }
-    })?;
+    let report = restored?;
     for cid in &report.artifacts_damaged {
-        warn(&format!("artifact {cid} is damaged in the backup and left out; the node fetches it again"));
+        warn(&format!("artifact {cid} is damaged in the backup and was left out; the node fetches it again"));
     }
     if args.json {
         return context.json(&json!({
@@ -131,10 +123,10 @@ pub fn restore(args: &Restore, context: &mut Context) -> Result<(), CliError> {
     let (id, made) = (report.backup.id, text::ago(report.backup.timestamp));
     writeln!(
         out,
-        "Backup {id}, made {made}, is the store now, with {}.",
-        text::count(report.artifacts_copied, "artifact more", "artifacts more")
+        "Restored backup {id}, made {made}, and {} with it.",
+        text::count(report.artifacts_copied, "artifact", "artifacts")
     )?;
-    Ok(writeln!(out, "Next: `spore run` starts the node, and others bring what is newer.")?)
+    Ok(writeln!(out, "Next: `spore run` starts the node. It gets newer records from other nodes.")?)
 }
 
 fn absolute(dir: &Path) -> Result<PathBuf, CliError> {

@@ -1,4 +1,4 @@
-//! `spore db check` and `spore db verify`: is the store what it should be, and making it so again.
+//! `spore db check` and `spore db verify`: find damage in the store, and repair it.
 
 use std::{io::Write, path::PathBuf};
 
@@ -8,18 +8,15 @@ use spore_api::upkeep::shapes::{CheckReport, UpkeepJob, UpkeepReport, VerifyRepo
 use spore_base::clock::unix_now;
 use spore_storage::{RepairReport, Store};
 
-use super::super::{CliError, Context, bar::Bar, text, upkeep};
+use super::super::{CliError, Context, hints::REPAIR, text, upkeep, upkeep_bar::UpkeepBar};
 
-/// What is to be done about damage.
-const NEXT: &str = "end the node, if one runs, and run `spore db check --repair`";
-
-/// Verify every object, compute every index again, and tell where the store differs
+/// Verify every object, compute every index again, and report differences
 #[derive(Debug, ClapArgs)]
 pub struct Check {
-    /// Build the store anew from every object that can be read and verifies; no node may run
+    /// Build a new store from every object that can be read and verified; no node may be running
     #[arg(long)]
     repair: bool,
-    /// Take what cannot be read from the newest backup in this folder
+    /// Take objects that cannot be read from the newest backup in DIR
     #[arg(long, value_name = "DIR", requires = "repair")]
     backup: Option<PathBuf>,
     /// Print JSON
@@ -44,7 +41,7 @@ pub async fn run(args: &Check, context: &mut Context) -> Result<(), CliError> {
         return Ok(());
     }
     let places = text::count(report.finding_count, "place", "places");
-    Err(CliError::failed(format!("the store is not what its objects say, in {places}")).hint(NEXT))
+    Err(CliError::failed(format!("the indexes of the store differ from its objects in {places}")).hint(REPAIR))
 }
 
 fn show(out: &mut dyn Write, report: &CheckReport) -> std::io::Result<()> {
@@ -61,8 +58,8 @@ fn show(out: &mut dyn Write, report: &CheckReport) -> std::io::Result<()> {
         }
     }
     let objects = text::count(report.objects, "object", "objects");
-    let verdict = if report.finding_count == 0 { "Sound: every index is what follows from them." } else { "Damaged." };
-    writeln!(out, "{objects} verified, {} waiting. {verdict}", report.pending)
+    let verdict = if report.finding_count == 0 { "Sound: all indexes agree with the objects." } else { "Damaged." };
+    writeln!(out, "Verified {objects}, {} pending. {verdict}", report.pending)
 }
 
 pub async fn verify(json: bool, context: &mut Context) -> Result<(), CliError> {
@@ -85,7 +82,7 @@ pub async fn verify(json: bool, context: &mut Context) -> Result<(), CliError> {
             text::count(files, "part of the store is", "parts of the store are")
         )),
     };
-    Err(error.hint(if files > 0 || kept { NEXT } else { "they are removed, and the node fetches them again" }))
+    Err(error.hint(if files > 0 || kept { REPAIR } else { "the artifacts are removed; the node fetches them again" }))
 }
 
 fn show_files(out: &mut dyn Write, report: &VerifyReport) -> std::io::Result<()> {
@@ -99,15 +96,19 @@ fn show_files(out: &mut dyn Write, report: &VerifyReport) -> std::io::Result<()>
         writeln!(out, "{table}")?;
     }
     for artifact in &report.damaged_artifacts {
-        let fate = if artifact.removed { "removed, to be fetched again" } else { "still here, and never served" };
-        writeln!(out, "artifact {}: its bytes are not what its address says; {fate}", text::line(&artifact.cid))?;
+        let state = if artifact.removed {
+            "removed, the node fetches it again"
+        } else {
+            "still here, but not served to others"
+        };
+        writeln!(out, "artifact {}: its bytes do not match its CID; {state}", text::line(&artifact.cid))?;
     }
     let artifacts = text::count(report.artifacts, "artifact", "artifacts");
-    writeln!(out, "{} and {artifacts} read.", text::count(report.files, "table file", "table files"))
+    writeln!(out, "Read {} and {artifacts}.", text::count(report.files, "table file", "table files"))
 }
 
 fn repair(args: &Check, context: &mut Context) -> Result<(), CliError> {
-    let mut bar = Bar::new();
+    let mut bar = UpkeepBar::new();
     let backup = args.backup.as_deref();
     let report = Store::repair(context.data.root(), backup, unix_now(), &mut |progress| bar.watch(progress))?;
     drop(bar);
@@ -143,25 +144,25 @@ fn show_repair(out: &mut dyn Write, report: &RepairReport) -> std::io::Result<()
         writeln!(out, "... and {more} more")?;
     }
     for cid in &report.damaged_artifacts {
-        writeln!(out, "artifact {cid} was damaged: removed, to be fetched again")?;
+        writeln!(out, "artifact {cid} was damaged and is removed; the node fetches it again")?;
     }
     if let Some(why) = &report.artifacts_unread {
-        writeln!(out, "not all artifacts could be looked at: {}", text::line(why))?;
+        writeln!(out, "not all artifacts could be read: {}", text::line(why))?;
     }
     for range in &report.lost_changes {
-        writeln!(out, "changes {} to {} are lost, and nothing tells what they were", range.start(), range.end())?;
+        writeln!(out, "changes {} to {} are lost, and their contents are unknown", range.start(), range.end())?;
     }
     let objects = text::count(report.objects, "object", "objects");
     writeln!(
         out,
-        "Repaired: {objects} and {} waiting in the store, {} of them from the backup.",
+        "Repaired: the store has {objects} and {} pending records; {} of all come from the backup.",
         report.pending, report.from_backup
     )?;
     if report.fault_count > 0 || !report.lost_changes.is_empty() {
-        writeln!(out, "What is lost comes back from other nodes, as far as they have it.")?;
+        writeln!(out, "Other nodes send lost objects again, if they have them.")?;
     }
     if let Some(kept) = &report.kept {
-        writeln!(out, "The damaged database is kept in {}; it can be removed.", kept.display())?;
+        writeln!(out, "The damaged database is in {}; you can remove it.", kept.display())?;
     }
     Ok(())
 }
@@ -169,11 +170,11 @@ fn show_repair(out: &mut dyn Write, report: &RepairReport) -> std::io::Result<()
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::cli::text::told;
+    use crate::cli::text::printed;
     use spore_api::upkeep::shapes::{CheckFinding, DamagedArtifact, DamagedFile};
 
     #[test]
-    fn a_finding_is_told_with_column_key_expectation_and_what_is_there() {
+    fn finding_is_shown_with_column_key_expectation_and_contents() {
         let finding = CheckFinding {
             column: "children".into(),
             key: "00ff".into(),
@@ -181,17 +182,17 @@ mod tests {
             found: "nothing\u{1b}".into(),
         };
         let mut report = CheckReport { objects: 3, pending: 1, finding_count: 2, findings: vec![finding] };
-        let text = told(|out| show(out, &report));
+        let text = printed(|out| show(out, &report));
         for part in ["children", "00ff", "an entry", "nothing", "1 more", "3 objects", "Damaged"] {
             assert!(text.contains(part), "{part} in {text}");
         }
         assert!(!text.contains('\u{1b}'));
         (report.findings, report.finding_count) = (Vec::new(), 0);
-        assert!(told(|out| show(out, &report)).contains("Sound"));
+        assert!(printed(|out| show(out, &report)).contains("Sound"));
     }
 
     #[test]
-    fn a_damaged_file_is_told_by_name() {
+    fn damaged_file_is_shown_by_name() {
         let report = VerifyReport {
             files: 9,
             artifacts: 1,
@@ -202,14 +203,14 @@ mod tests {
             }],
             damaged_artifacts: vec![DamagedArtifact { cid: "ab".repeat(32), removed: true }],
         };
-        let text = told(|out| show_files(out, &report));
+        let text = printed(|out| show_files(out, &report));
         for part in ["objects", "000012.sst", "checksum", "abab", "removed", "9 table files and 1 artifact"] {
             assert!(text.contains(part), "{part} in {text}");
         }
     }
 
     #[test]
-    fn a_repair_tells_what_is_lost_and_where_the_old_database_is() {
+    fn repair_shows_lost_changes_and_the_old_database() {
         let report = RepairReport {
             objects: 8,
             from_backup: 2,
@@ -218,9 +219,9 @@ mod tests {
             kept: Some("old".into()),
             ..RepairReport::default()
         };
-        let text = told(|out| show_repair(out, &report));
+        let text = printed(|out| show_repair(out, &report));
         for part in
-            ["8 objects", "2 of them from the backup", "3 more", "changes 5 to 7 are lost", "other nodes", "old"]
+            ["8 objects", "2 of all come from the backup", "3 more", "changes 5 to 7 are lost", "other nodes", "old"]
         {
             assert!(text.contains(part), "{part} in {text}");
         }

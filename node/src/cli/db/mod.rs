@@ -1,4 +1,4 @@
-//! `spore db`: looking after the store, beside the running node where that can be.
+//! `spore db`: maintenance of the store, by the running node where that is possible.
 
 mod backup;
 mod check;
@@ -12,9 +12,9 @@ use spore_api::{
     upkeep::shapes::{PendingPage, StoreStats, UpkeepJob, UpkeepReport},
 };
 
-use super::{CliError, Context, source::Source, text, upkeep};
+use super::{CliError, Context, access::NodeAccess, text, upkeep};
 
-/// Waiting records asked for at once.
+/// Pending records in one request.
 const PAGE: usize = 1000;
 
 /// Check, repair, back up and measure the store
@@ -27,21 +27,21 @@ pub struct Args {
 #[derive(Debug, Subcommand)]
 enum Command {
     Check(check::Check),
-    /// Read every file of the store, and every artifact, against its checksum
+    /// Read every file of the store and every artifact, and compare them with their checksums
     Verify(Json),
-    /// Show what the store takes
+    /// Show the size of the store
     Stats(Json),
-    /// Rewrite the database without what was overwritten and removed
+    /// Rewrite the database without the entries that were overwritten or removed
     Compact(Json),
     Backup(backup::Make),
-    /// List the backups in a folder
+    /// List the backups in a directory
     Backups(backup::List),
     Restore(backup::Restore),
-    /// List the records that wait for their parents
+    /// List the pending records, which wait for their parents
     Pending(Pending),
 }
 
-/// How the answer is printed.
+/// The form of the output.
 #[derive(Debug, ClapArgs)]
 struct Json {
     /// Print JSON
@@ -51,8 +51,8 @@ struct Json {
 
 #[derive(Debug, ClapArgs)]
 struct Pending {
-    /// At most this many, the first to be dropped first
-    #[arg(long, default_value_t = 100, value_parser = clap::value_parser!(u32).range(1..=100_000))]
+    /// Show at most N records; the first to expire come first
+    #[arg(long, value_name = "N", default_value_t = 100, value_parser = clap::value_parser!(u32).range(1..=100_000))]
     limit: u32,
     /// Print JSON
     #[arg(long)]
@@ -73,7 +73,7 @@ pub async fn run(args: Args, context: &mut Context) -> Result<(), CliError> {
 }
 
 async fn stats(json: bool, context: &mut Context) -> Result<(), CliError> {
-    let stats: StoreStats = Source::open(context).await?.get(&Route::StoreStats).await?;
+    let stats: StoreStats = NodeAccess::open(context).await?.get(&Route::StoreStats).await?;
     if json { context.json(&stats) } else { Ok(show_stats(&mut context.out, &stats)?) }
 }
 
@@ -83,21 +83,26 @@ fn show_stats(out: &mut dyn Write, stats: &StoreStats) -> std::io::Result<()> {
         table.add_row([
             text::line(&column.name),
             column.keys.to_string(),
-            text::mib(column.bytes),
+            text::size(column.bytes),
             column.files.to_string(),
-            text::mib(column.memtable_bytes),
+            text::size(column.memtable_bytes),
         ]);
     }
     writeln!(out, "{table}\n")?;
-    writeln!(out, "Database    {}, {} of it log", text::mib(stats.database_bytes), text::mib(stats.log_bytes))?;
+    writeln!(
+        out,
+        "Database    {}, {} of it in the write-ahead log",
+        text::size(stats.database_bytes),
+        text::size(stats.log_bytes)
+    )?;
     let artifacts = text::count(stats.artifacts, "artifact", "artifacts");
-    writeln!(out, "Artifacts   {artifacts}, {}; {} pinned", text::mib(stats.artifact_bytes), stats.pins)?;
-    writeln!(out, "Waiting     {} for their parents", text::count(stats.pending, "record", "records"))?;
+    writeln!(out, "Artifacts   {artifacts}, {}; {} pinned", text::size(stats.artifact_bytes), stats.pins)?;
+    writeln!(out, "Pending     {}", text::count(stats.pending, "record", "records"))?;
     writeln!(out, "Last change {}", stats.sequence)?;
     if let Some(lost) = &stats.lost_changes {
         writeln!(
             out,
-            "Lost        changes {} to {}, acknowledged and not here any more; other nodes bring back what they know",
+            "Lost        changes {} to {}, which were acknowledged; other nodes send again what they know of them",
             lost.first, lost.last
         )?;
     }
@@ -111,12 +116,12 @@ async fn compact(json: bool, context: &mut Context) -> Result<(), CliError> {
     if json {
         return context.json(&report);
     }
-    let (before, after) = (text::mib(report.bytes_before), text::mib(report.bytes_after));
-    Ok(writeln!(context.out, "The database took {before} and takes {after} now.")?)
+    let (before, after) = (text::size(report.bytes_before), text::size(report.bytes_after));
+    Ok(writeln!(context.out, "Compacted the database from {before} to {after}.")?)
 }
 
 async fn pending(args: &Pending, context: &mut Context) -> Result<(), CliError> {
-    let source = Source::open(context).await?;
+    let source = NodeAccess::open(context).await?;
     let limit = args.limit as usize;
     let mut all: Option<PendingPage> = None;
     loop {
@@ -144,9 +149,9 @@ async fn pending(args: &Pending, context: &mut Context) -> Result<(), CliError> 
 
 fn show_pending(out: &mut dyn Write, page: &PendingPage) -> std::io::Result<()> {
     if page.pending.is_empty() {
-        return writeln!(out, "No record waits for its parent.");
+        return writeln!(out, "No record is pending.");
     }
-    let mut table = text::table(["RECORD", "WAITS FOR", "CAME", "BYTES"]);
+    let mut table = text::table(["RECORD", "MISSING PARENT", "RECEIVED", "BYTES"]);
     for held in &page.pending {
         table.add_row([
             text::short(&held.id),
@@ -157,7 +162,7 @@ fn show_pending(out: &mut dyn Write, page: &PendingPage) -> std::io::Result<()> 
     }
     writeln!(out, "{table}")?;
     if page.next.is_some() {
-        writeln!(out, "{} of {} records; --limit shows more", page.pending.len(), page.total)?;
+        writeln!(out, "{} of {} records; `--limit N` shows more.", page.pending.len(), page.total)?;
     }
     Ok(())
 }
@@ -165,11 +170,11 @@ fn show_pending(out: &mut dyn Write, page: &PendingPage) -> std::io::Result<()> 
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::cli::text::told;
+    use crate::cli::text::printed;
     use spore_api::upkeep::shapes::{ColumnStats, LostChanges, PendingRecord};
 
     #[test]
-    fn stats_name_each_column_and_what_was_lost() {
+    fn stats_show_each_column_and_lost_changes() {
         let column = ColumnStats { name: "objects".into(), keys: 7, bytes: 5 << 19, files: 2, memtable_bytes: 1 << 20 };
         let mut stats = StoreStats {
             columns: vec![column],
@@ -182,26 +187,26 @@ mod tests {
             sequence: 9,
             lost_changes: None,
         };
-        let text = told(|out| show_stats(out, &stats));
+        let text = printed(|out| show_stats(out, &stats));
         for part in
-            ["objects", "2.5 MiB", "1.0 MiB", "3.0 MiB, 0.5 MiB of it log", "1 artifact", "4 pinned", "2 records"]
+            ["objects", "2.50 MiB", "1.00 MiB", "3.00 MiB, 512.00 KiB of it in", "1 artifact", "4 pinned", "2 records"]
         {
             assert!(text.contains(part), "{part} in {text}");
         }
         assert!(!text.contains("Lost"));
         stats.lost_changes = Some(LostChanges { first: 10, last: 12 });
-        assert!(told(|out| show_stats(out, &stats)).contains("changes 10 to 12"));
+        assert!(printed(|out| show_stats(out, &stats)).contains("changes 10 to 12"));
     }
 
     #[test]
-    fn waiting_records_are_listed_with_what_they_wait_for() {
+    fn pending_records_are_listed_with_their_missing_parents() {
         let held = PendingRecord { id: "aa".repeat(32), waits_for: "bb".repeat(32), since: 1, bytes: 900 };
         let mut page = PendingPage { total: 5, pending: vec![held], next: Some("00".into()) };
-        let text = told(|out| show_pending(out, &page));
+        let text = printed(|out| show_pending(out, &page));
         for part in ["aaaaaaaaaaaa", "bbbbbbbbbbbb", "900", "1 of 5 records"] {
             assert!(text.contains(part), "{part} in {text}");
         }
         page.pending.clear();
-        assert!(told(|out| show_pending(out, &page)).starts_with("No record waits"));
+        assert!(printed(|out| show_pending(out, &page)).starts_with("No record is pending"));
     }
 }

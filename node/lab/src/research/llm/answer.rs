@@ -2,10 +2,10 @@
 //!
 //! Pure. Never here: running the script.
 
-use spore_protocol::artifact::starlark;
+use spore_protocol::artifact;
 
 /// Most bytes of a script: what the language takes.
-const MAX_SCRIPT_BYTES: usize = starlark::FORMAT.max_bytes;
+const MAX_SCRIPT_BYTES: usize = artifact::starlark::FORMAT.max_bytes;
 /// Most characters of a description.
 const MAX_DESCRIPTION: usize = 300;
 /// Most characters of a hypothesis.

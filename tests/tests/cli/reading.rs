@@ -1,5 +1,4 @@
-//! The command line: what it reads, with and without a node, and how it says no.
-#![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic, clippy::indexing_slicing)]
+//! Commands that read, with and without a node.
 
 use std::{collections::BTreeSet, path::Path};
 
@@ -13,7 +12,7 @@ fn vectors() -> Vec<Value> {
 }
 
 #[test]
-fn inspect_finds_the_references_objects_valid() {
+fn inspect_accepts_the_valid_objects_of_the_reference() {
     let net = TestNet::new();
     let valid: Vec<_> = vectors().into_iter().filter(|case| case["valid"] == true).collect();
     assert!(valid.len() > 50);
@@ -30,12 +29,12 @@ fn inspect_finds_the_references_objects_valid() {
             case["name"]
         );
     }
-    let told = spore(net.dir(), &["inspect", file.to_str().unwrap()]).expect_code(0);
-    assert!(told.stdout.contains(&text(&valid[0]["id"])[..8]), "{}", told.stdout);
+    let printed = spore(net.dir(), &["inspect", file.to_str().unwrap()]).expect_code(0);
+    assert!(printed.stdout.contains(&text(&valid[0]["id"])[..8]), "{}", printed.stdout);
 }
 
 #[test]
-fn inspect_names_what_is_wrong_with_each_of_the_references_invalid_objects() {
+fn inspect_gives_a_reason_for_each_invalid_object_of_the_reference() {
     let net = TestNet::new();
     let invalid: Vec<_> = vectors().into_iter().filter(|case| case["valid"] == false).collect();
     assert!(invalid.len() >= 10);
@@ -80,7 +79,7 @@ fn commands_that_read_create_nothing() {
 }
 
 #[test]
-fn an_unknown_id_is_not_found() {
+fn unknown_id_is_not_found() {
     let net = TestNet::new();
     let dir = net.dir_of("node");
     SeededTask::new(1, 4).store(&dir);
@@ -95,12 +94,12 @@ fn an_unknown_id_is_not_found() {
     }
 }
 
-/// What a command lists, by a key.
+/// The values of a key in the list that a command prints.
 fn listed(value: &Value, key: &str) -> Vec<String> {
     value.as_array().unwrap_or_else(|| panic!("not a list: {value}")).iter().map(|row| text(&row[key])).collect()
 }
 
-/// What the reading commands tell of a history, whoever answers them.
+/// Checks the output of the reading commands for a history, with and without a node.
 fn check_reading(dir: &Path, history: &SeededTask) {
     let task = history.task.to_string();
     let prefix = &task[..10];
@@ -121,7 +120,10 @@ fn check_reading(dir: &Path, history: &SeededTask) {
     }
 
     let recent = spore(dir, &["graph", "--task", prefix, "--limit", "2"]).expect_code(0);
-    assert!(recent.stdout.contains(&format!("2 of {} experiments; --limit shows more", records.len())), "{recent:?}");
+    assert!(
+        recent.stdout.contains(&format!("2 of {} experiments; `--limit N` shows more", records.len())),
+        "{recent:?}"
+    );
     check_search(dir, history);
 
     let status = spore(dir, &["status", "--json"]).expect_code(0).json();
@@ -133,7 +135,7 @@ fn check_reading(dir: &Path, history: &SeededTask) {
     assert_eq!(text(&status["node_id"]).len(), 64);
 }
 
-/// Experiments are found by their words and by the first digits of their ids.
+/// Checks that experiments are found by words and by the first digits of their ids.
 fn check_search(dir: &Path, history: &SeededTask) {
     let task = history.task.to_string();
     let third = history.records[3].to_string();
@@ -146,13 +148,13 @@ fn check_search(dir: &Path, history: &SeededTask) {
     assert_eq!(found(&["learning", "--limit", "2"]).len(), 2);
     assert_eq!(found(&[&third[..12]]), [third.as_str()]);
     assert!(found(&["learning", "nothing-of-the-kind"]).is_empty());
-    let told = spore(dir, &["search", "learning", "--limit", "2"]).expect_code(0);
-    assert!(told.stdout.contains("There are more than 2"), "{told:?}");
+    let printed = spore(dir, &["search", "learning", "--limit", "2"]).expect_code(0);
+    assert!(printed.stdout.contains("The first 2 experiments"), "{printed:?}");
     spore(dir, &["search", "-", "--task", &task]).expect_code(2).expect_stderr(&["no word"]);
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn reading_commands_tell_the_same_with_and_without_a_node() {
+async fn reading_commands_agree_with_and_without_a_node() {
     let mut net = TestNet::new();
     let history = SeededTask::new(2, 7);
     let dir = net.dir_of("node");
@@ -184,7 +186,7 @@ fn init_keeps_the_identity_that_is_there() {
 }
 
 #[test]
-fn an_ambiguous_prefix_is_not_guessed() {
+fn ambiguous_prefix_is_not_guessed() {
     let net = TestNet::new();
     let dir = net.dir_of("node");
     // Seventeen tasks share a first digit somewhere.

@@ -1,4 +1,4 @@
-//! The bar that shows how far long work is: on a terminal only, and gone when the work is done.
+//! The progress bar of a long job on the store. It appears on a terminal only, and goes when the job is done.
 
 use std::ops::ControlFlow;
 
@@ -6,25 +6,25 @@ use indicatif::{ProgressBar, ProgressDrawTarget, ProgressStyle};
 use spore_api::upkeep::shapes::UpkeepProgress;
 use spore_storage::StageProgress;
 
-/// Where the end is known, and where it is not.
+/// Templates of the bar with and without a known total.
 const MEASURED: &str = "{spinner} {msg} {bar:30} {pos}/{len}";
 const UNMEASURED: &str = "{spinner} {msg} {pos}";
-/// Redraws in a second: the store tells of itself far more often.
+/// Redraws a second. The store reports its progress far more often.
 const REDRAWS: u8 = 10;
 
-/// A bar on standard error; nothing where that is no terminal.
-pub struct Bar {
+/// A bar on standard error. Hidden when that is not a terminal.
+pub struct UpkeepBar {
     bar: ProgressBar,
     shown: UpkeepProgress,
 }
 
-impl Bar {
+impl UpkeepBar {
     pub fn new() -> Self {
         let bar = ProgressBar::with_draw_target(None, ProgressDrawTarget::stderr_with_hz(REDRAWS));
         Self { bar, shown: UpkeepProgress::default() }
     }
 
-    /// Shows how far the store's own work is. Never ends it: Ctrl-C ends this program.
+    /// Shows the store's progress. Never cancels the job: Ctrl-C stops this program.
     pub fn watch(&mut self, progress: StageProgress) -> ControlFlow<()> {
         self.show(&progress.into());
         ControlFlow::Continue(())
@@ -33,20 +33,20 @@ impl Bar {
     pub fn show(&mut self, now: &UpkeepProgress) {
         if self.shown.stage != now.stage || (self.shown.total == 0) != (now.total == 0) {
             let template = if now.total == 0 { UNMEASURED } else { MEASURED };
-            // A constant template: an error would only leave the last style.
+            // The template is a constant. After an error the bar would keep its last style.
             if let Ok(style) = ProgressStyle::with_template(template) {
                 self.bar.set_style(style);
             }
             self.bar.set_message(now.stage.clone());
         }
-        // What was an estimate may be passed.
+        // The total may be an estimate that is too low.
         self.bar.set_length(now.total.max(now.done));
         self.bar.set_position(now.done);
         self.shown = now.clone();
     }
 }
 
-impl Drop for Bar {
+impl Drop for UpkeepBar {
     fn drop(&mut self) {
         self.bar.finish_and_clear();
     }
@@ -59,8 +59,8 @@ mod tests {
     use super::*;
 
     #[test]
-    fn a_bar_follows_the_work_past_its_estimate_and_never_ends_it() {
-        let mut bar = Bar::new();
+    fn bar_follows_the_job_past_its_estimate_and_never_cancels_it() {
+        let mut bar = UpkeepBar::new();
         assert!(bar.watch(StageProgress { stage: Stage::Replay, done: 5, total: 10 }).is_continue());
         assert_eq!((bar.bar.position(), bar.bar.length()), (5, Some(10)));
         assert!(bar.watch(StageProgress { stage: Stage::Replay, done: 12, total: 10 }).is_continue());

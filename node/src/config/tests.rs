@@ -1,0 +1,172 @@
+//! The configuration against real files.
+
+use super::*;
+
+fn file(text: &str) -> (tempfile::TempDir, std::path::PathBuf) {
+    let dir = tempfile::tempdir().unwrap();
+    let path = dir.path().join("config.toml");
+    fs::write(&path, text).unwrap();
+    (dir, path)
+}
+
+#[test]
+fn missing_file_means_the_defaults() {
+    let dir = tempfile::tempdir().unwrap();
+    let path = dir.path().join("config.toml");
+    assert_eq!(load(&path).unwrap().config, Config::default());
+    assert!(!path.exists());
+    assert!(create(&path).unwrap());
+    let loaded = load(&path).unwrap();
+    assert_eq!((loaded.config, loaded.unknown, loaded.loose), (Config::default(), vec![], false));
+    assert!(!create(&path).unwrap());
+}
+
+#[test]
+fn template_names_only_keys_that_have_a_meaning() {
+    let is_setting = |line: &&str| line.starts_with('[') || line.contains(" = ");
+    let settings: Vec<_> = TEMPLATE.lines().filter_map(|line| line.strip_prefix("# ")).filter(is_setting).collect();
+    let (_dir, path) = file(&settings.join("\n"));
+    let loaded = load(&path).unwrap();
+    assert_eq!(loaded.unknown, Vec::<String>::new());
+    assert_eq!((settings.len(), loaded.config.llm.is_some(), loaded.config.cache.is_some()), (17, true, true));
+}
+
+#[test]
+fn unknown_keys_are_reported_with_their_table() {
+    let (_dir, path) = file("prot = 1\n[llm]\nprovider = \"a\"\napi_key = \"k\"\ntemperature = 1\n[future]\nx = 1\n");
+    assert_eq!(load(&path).unwrap().unknown, ["prot", "llm.temperature", "future"]);
+}
+
+#[test]
+fn corrupt_file_is_reported_with_its_line_and_without_its_secrets() {
+    let (_dir, path) = file("port = 1\n[llm]\napi_key = \"sesame\" x\n");
+    let error = load(&path).unwrap_err().to_string();
+    assert!(error.contains("config.toml line 3") && !error.contains("sesame"), "{error}");
+    assert!(set(&path, "", &[("port", Some(Value::Integer(2)))]).is_err());
+    assert!(fs::read_to_string(&path).unwrap().contains("sesame"), "a corrupt file is left alone");
+    let (_dir, path) = file("web_port = 8470\nresource = 0\n");
+    assert!(load(&path).unwrap_err().to_string().contains("resource"));
+    let (_dir, path) = file("\n\nport = \"x\"\n");
+    assert!(load(&path).unwrap_err().to_string().contains("line 3"));
+}
+
+#[test]
+fn change_keeps_comments_and_unknown_keys() {
+    let (_dir, path) = file("# mine\nport = 1 # old\nfuture = true\n\n[llm]\nprovider = \"a\"\napi_key = \"k\"\n");
+    set(&path, "", &[("task", Some(Value::String("abc".into()))), ("port", Some(Value::Integer(2)))]).unwrap();
+    set(&path, "llm", &[("model", Some(Value::String("m".into())))]).unwrap();
+    let text = fs::read_to_string(&path).unwrap();
+    assert_eq!(
+        text,
+        "# mine\nport = 2 # old\nfuture = true\ntask = \"abc\"\n\n[llm]\nprovider = \"a\"\napi_key = \"k\"\nmodel = \"m\"\n"
+    );
+    let loaded = load(&path).unwrap();
+    assert_eq!((loaded.config.port, loaded.unknown), (2, vec!["future".to_owned()]));
+    set(&path, "", &[("task", None)]).unwrap();
+    assert_eq!(load(&path).unwrap().config.task, None);
+}
+
+#[test]
+fn removed_table_leaves_the_comments_around_it() {
+    let (_dir, path) = file("# a\nport = 1\n\n# b\n[llm]\nprovider = \"a\"\napi_key = \"k\"\n\n# c\n[future]\nx = 1\n");
+    set(&path, "", &[("llm", None)]).unwrap();
+    assert_eq!(fs::read_to_string(&path).unwrap(), "# a\nport = 1\n\n# b\n\n# c\n[future]\nx = 1\n");
+    let (_dir, path) = file(TEMPLATE);
+    let text = |text: &str| Some(Value::String(text.into()));
+    set(&path, "llm", &[("provider", text("a")), ("api_key", text("k"))]).unwrap();
+    set(&path, "", &[("llm", None)]).unwrap();
+    assert_eq!(fs::read_to_string(&path).unwrap(), TEMPLATE);
+}
+
+#[test]
+fn file_that_is_not_utf8_is_reported_with_its_line() {
+    let (_dir, path) = file("");
+    fs::write(&path, b"port = 1\ntask = \"\xff\"\n").unwrap();
+    let error = load(&path).unwrap_err().to_string();
+    assert!(error.contains("config.toml line 2") && error.contains("UTF-8"), "{error}");
+}
+
+#[test]
+fn unusual_layouts_can_be_changed() {
+    let (_dir, path) = file("peer = [\n  \"a\",\n  \"b\",\n]\nllm = { provider = \"a\", api_key = \"k\" }\n");
+    let peers = Value::Array(vec![Value::String("c".into())]);
+    set(&path, "", &[("peer", Some(peers))]).unwrap();
+    set(&path, "llm", &[("provider", Some(Value::String("b".into())))]).unwrap();
+    let config = load(&path).unwrap().config;
+    assert_eq!((config.peer, config.llm.unwrap().provider), (vec!["c".to_owned()], "b".to_owned()));
+}
+
+#[test]
+fn list_keeps_the_comments_between_its_values() {
+    let (_dir, path) = file("# dialled first\npeer = [\n  # home\n  \"a\",\n  \"b\", # work\n]\nport = 1\n");
+    let list = |peers: &[&str]| Some(Value::Array(peers.iter().map(|peer| Value::String((*peer).into())).collect()));
+    set(&path, "", &[("peer", list(&["a", "b", "c"]))]).unwrap();
+    set(&path, "", &[("peer", list(&["a", "c"]))]).unwrap();
+    let text = fs::read_to_string(&path).unwrap();
+    assert_eq!(load(&path).unwrap().config.peer, ["a", "c"]);
+    assert!(text.contains("# dialled first") && text.contains("# home"), "{text}");
+    set(&path, "", &[("peer", list(&["c", "a"]))]).unwrap();
+    assert_eq!(load(&path).unwrap().config.peer, ["c", "a"]);
+}
+
+#[test]
+fn removed_key_leaves_the_comment_above_it() {
+    let (_dir, path) = file("# mine\ntask = \"a\"\nport = 1\n# end\n");
+    set(&path, "", &[("task", None)]).unwrap();
+    assert_eq!(fs::read_to_string(&path).unwrap(), "# mine\nport = 1\n# end\n");
+    let (_dir, path) = file("# mine\ntask = \"a\"\n\n[future]\nx = 1\n");
+    set(&path, "", &[("task", None)]).unwrap();
+    assert_eq!(fs::read_to_string(&path).unwrap(), "# mine\n\n[future]\nx = 1\n");
+    let (_dir, path) = file("# mine\ntask = \"a\"\n");
+    set(&path, "", &[("task", None)]).unwrap();
+    assert_eq!(fs::read_to_string(&path).unwrap(), "# mine\n");
+}
+
+#[test]
+fn new_key_stands_behind_the_comments_of_the_template() {
+    let (_dir, path) = file(TEMPLATE);
+    set(&path, "", &[("task", Some(Value::String("a".into())))]).unwrap();
+    assert_eq!(fs::read_to_string(&path).unwrap(), format!("{TEMPLATE}task = \"a\"\n"));
+}
+
+#[test]
+fn configuration_of_the_reference_means_the_same_here() {
+    let (_dir, path) = file(
+        "host = \"127.0.0.1\"\nport = 7000\npeer = ['192.0.2.1:7470']\ntask_id = \"abc\"\nauto_update = true\nupdate_interval_sec = 21600\nupdate_manifest_url = \"u\"\ndata_dir = \"d\"\n",
+    );
+    let loaded = load(&path).unwrap();
+    assert!(loaded.unknown.is_empty(), "{:?}", loaded.unknown);
+    let config = loaded.config;
+    assert_eq!((config.host, config.port), (IpAddr::from([127, 0, 0, 1]), 7000));
+    assert_eq!((config.peer, config.task.as_deref()), (vec!["192.0.2.1:7470".to_owned()], Some("abc")));
+    set(&path, "", &[("task", Some(Value::String("def".into())))]).unwrap();
+    assert_eq!(load(&path).unwrap().config.task.as_deref(), Some("def"));
+    set(&path, "", &[("task", None)]).unwrap();
+    assert_eq!(load(&path).unwrap().config.task, None);
+    let (_dir, path) = file("task_id = \"\"\nhost = \"localhost\"\n");
+    let config = load(&path).unwrap().config;
+    assert_eq!((config.task, config.host), (None, Ipv4Addr::LOCALHOST.into()));
+    let (_dir, path) = file("task_id = \"a\"\ntask = \"b\"\nhost = \"\"\n");
+    assert!(load(&path).unwrap_err().to_string().contains("task and task_id are one setting"));
+    set(&path, "", &[("task", Some(Value::String("b".into())))]).unwrap();
+    assert_eq!(load(&path).unwrap().config.host, Ipv4Addr::UNSPECIFIED);
+}
+
+#[test]
+fn cache_is_bounded_in_days_and_bytes() {
+    let (_dir, path) = file("[cache]\nmax_age_days = 90\nmax_size = \"20 GiB\"\nmin_size = 1\n");
+    let loaded = load(&path).unwrap();
+    let bounds = CacheConfig { max_age_days: Some(90), max_size: Some(20 << 30) };
+    assert_eq!((loaded.config.cache, loaded.unknown), (Some(bounds), vec!["cache.min_size".to_owned()]));
+    let (_dir, path) = file("[cache]\nmax_size = 4096\n");
+    assert_eq!(load(&path).unwrap().config.cache.unwrap().max_size, Some(4096));
+    for wrong in ["max_size = \"much\"", "max_size = -1", "max_size = 0", "max_age_days = 0"] {
+        let (_dir, path) = file(&format!("[cache]\n{wrong}\n"));
+        assert!(load(&path).is_err(), "{wrong}");
+    }
+}
+
+#[test]
+fn secrets_are_not_shown() {
+    assert_eq!(format!("{:?}", Secret("sesame".into())), "(secret)");
+}

@@ -1,0 +1,66 @@
+//! Why a node does not start, or stops by itself.
+
+use std::net::SocketAddr;
+
+use spore_api::problem::ApiError;
+use spore_base::private_file::FileError;
+use spore_bridge::ListenError;
+use spore_network::NetworkError;
+use spore_storage::StoreError;
+
+use crate::{genesis::GenesisError, identity_file::KeyError};
+
+/// Why a node did not start.
+#[derive(Debug, thiserror::Error)]
+pub enum StartError {
+    #[error(transparent)]
+    File(#[from] FileError),
+    #[error(transparent)]
+    Key(#[from] KeyError),
+    #[error(transparent)]
+    Store(#[from] StoreError),
+    #[error(transparent)]
+    Web(#[from] WebError),
+    #[error(transparent)]
+    Bridge(#[from] ListenError),
+    #[error(transparent)]
+    Network(#[from] NetworkError),
+    #[error(transparent)]
+    Genesis(#[from] GenesisError),
+    /// The task that was named is not known, or the name fits several tasks.
+    #[error(transparent)]
+    Task(#[from] ApiError),
+    #[error("{0}")]
+    Device(String),
+    #[error("this program was built without the trainer")]
+    NoTrainer,
+}
+
+/// The API cannot listen on its address.
+#[derive(Debug, thiserror::Error)]
+#[error("cannot serve the explorer on {address}: {reason}")]
+pub struct WebError {
+    pub address: SocketAddr,
+    reason: String,
+    /// Another program uses the port.
+    pub in_use: bool,
+}
+
+impl WebError {
+    pub fn new(address: SocketAddr, error: &std::io::Error) -> Self {
+        let in_use = error.kind() == std::io::ErrorKind::AddrInUse;
+        let reason = if in_use { "another program uses that port".to_owned() } else { error.to_string() };
+        Self { address, reason, in_use }
+    }
+}
+
+/// A service of a running node ended, although nobody asked the node to stop. Holds the name of the service.
+#[derive(Debug, thiserror::Error)]
+#[error("the node stops because its {0} ended unexpectedly")]
+pub struct ServiceEnded(&'static str);
+
+impl ServiceEnded {
+    pub const fn named(service: &'static str) -> Self {
+        Self(service)
+    }
+}

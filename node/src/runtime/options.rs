@@ -1,0 +1,57 @@
+//! The options of one run of a node, as the command line decides them.
+
+use std::{ffi::OsString, net::SocketAddr, path::PathBuf};
+
+use libp2p::Multiaddr;
+use spore_base::mode::Mode;
+use spore_bridge::BridgeConfig;
+use spore_lab::research::llm::ProviderConfig;
+
+use crate::housekeeping::CacheBounds;
+
+/// Everything that the environment and the user decide about a run.
+#[derive(Clone)]
+pub struct NodeOptions {
+    pub mode: Mode,
+    /// A task's id, unique prefix or name. None: the most active task.
+    pub task: Option<String>,
+    /// Addresses on which libp2p listens.
+    pub listen: Vec<Multiaddr>,
+    /// Peers that the node stays connected to over libp2p.
+    pub peers: Vec<Multiaddr>,
+    /// The existing network. `known` is not used: known peers are in the data directory.
+    pub bridge: BridgeConfig,
+    /// Whether to look for peers in the local network.
+    pub mdns: bool,
+    /// Address of the API and the explorer. None: the API alone, on this machine at any free port, for commands.
+    pub web: Option<SocketAddr>,
+    /// `auto`, `wgpu` or `flex`.
+    pub device: String,
+    /// Percent of the machine that training may use, 1..=100.
+    pub resource: u8,
+    /// Share of other nodes' records that the node re-runs, 0.0..=1.0. None: the default of the mode.
+    pub verify_rate: Option<f64>,
+    /// Bounds of the artifact cache.
+    pub cache: CacheBounds,
+    /// The language model that proposes experiments. None: the built-in proposer.
+    pub llm: Option<ProviderConfig>,
+    /// The file of this program, which also runs as the worker process.
+    pub program: PathBuf,
+    /// The environment. A worker gets the variables that graphics drivers need.
+    pub environment: Vec<(OsString, OsString)>,
+}
+
+/// Without the environment and the language model's key, which are secrets.
+impl std::fmt::Debug for NodeOptions {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_struct("NodeOptions")
+            .field("mode", &self.mode)
+            .field("task", &self.task)
+            .field("listen", &self.listen)
+            .field("peers", &self.peers)
+            .field("bridge", &self.bridge)
+            .field("web", &self.web)
+            .field("device", &self.device)
+            .finish_non_exhaustive()
+    }
+}

@@ -1,0 +1,33 @@
+//! The part of a node that trains. A program without the feature `trainer` has a part that refuses to.
+
+#[cfg(not(feature = "trainer"))]
+mod absent;
+#[cfg(feature = "trainer")]
+mod device;
+
+use std::sync::Arc;
+
+use spore_api::live::LiveNode;
+use spore_base::{fetch::ArtifactSource, progress::RunProgress, shutdown::Shutdown};
+use spore_protocol::Identity;
+use spore_storage::Store;
+use tokio::sync::watch;
+
+#[cfg(not(feature = "trainer"))]
+pub use absent::Trainer;
+#[cfg(feature = "trainer")]
+pub use device::Trainer;
+
+use super::options::NodeOptions;
+
+/// The trainer's inputs from the rest of the node.
+#[cfg_attr(not(feature = "trainer"), expect(dead_code, reason = "a relay trains nothing"))]
+pub struct LabParts<'a> {
+    pub options: &'a NodeOptions,
+    pub live: &'a LiveNode,
+    pub identity: Identity,
+    pub store: Store,
+    pub artifacts: Arc<dyn ArtifactSource>,
+    pub progress: watch::Sender<Option<RunProgress>>,
+    pub shutdown: Shutdown,
+}

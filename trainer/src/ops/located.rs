@@ -1,0 +1,60 @@
+//! The place of an operation in a graph: its node, and the shapes and constants around it.
+
+use super::{Op, Scalar};
+use crate::value::{Shape, ValueId};
+
+/// One value of a graph.
+#[derive(Clone, Debug, PartialEq)]
+pub struct GraphNode {
+    /// The operation that computes it.
+    pub op: Op,
+    /// Its shape. Tracing has checked it.
+    pub shape: Shape,
+    /// The script's line, for messages. Not part of the graph's identity.
+    pub line: u32,
+}
+
+/// The place of an operation in a graph.
+#[derive(Clone, Copy)]
+pub(crate) struct Located<'a> {
+    nodes: &'a [GraphNode],
+    index: usize,
+}
+
+impl<'a> Located<'a> {
+    /// The node at `index` of `nodes`.
+    pub fn new(nodes: &'a [GraphNode], index: usize) -> Self {
+        Self { nodes, index }
+    }
+
+    /// The value that the operation computes.
+    pub fn id(&self) -> ValueId {
+        ValueId::at(self.index)
+    }
+
+    /// The shape of the value that the operation computes.
+    pub fn shape(&self) -> &'a [usize] {
+        self.nodes.get(self.index).map(|node| node.shape.as_slice()).unwrap_or_default()
+    }
+
+    /// The shape of another value of the graph.
+    ///
+    /// # Errors
+    /// [`Malformed`] when there is no such value.
+    pub fn shape_of(&self, id: ValueId) -> Result<&'a [usize], Malformed> {
+        self.nodes.get(id.index()).map(|node| node.shape.as_slice()).ok_or(Malformed("no such value"))
+    }
+
+    /// The number that a value is, if it is a constant.
+    pub fn constant(&self, id: ValueId) -> Option<f64> {
+        match self.nodes.get(id.index()).map(|node| &node.op) {
+            Some(Op::Scalar(Scalar(number))) => Some(*number),
+            _ => None,
+        }
+    }
+}
+
+/// The graph breaks a rule that tracing guarantees.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
+#[error("malformed graph: {0}")]
+pub struct Malformed(pub &'static str);
