@@ -9,7 +9,7 @@ import { parseGraph, UnreadableGraph } from '../chart/compact';
 import { merged } from '../chart/merge';
 import type { Series } from '../chart/series';
 import { rawMember } from '../json';
-import type { ExperimentDetail, Improvement, paths } from './types';
+import type { ExperimentDetail, Improvement, paths, Problem, ProblemKind } from './types';
 
 /** Why a request failed: `unreachable` when there was no usable answer, else the HTTP status. */
 export class ApiError extends Error {
@@ -43,12 +43,15 @@ async function dataOf<T>(request: Promise<Answer<T>>, signal?: AbortSignal): Pro
 
 const notJson = () => new ApiError('unreachable', 'The answer is not JSON.', 'Is another program listening on this port?');
 
-/** The error that a refused request becomes. `problem` is the answer's body, parsed where it is JSON. */
-function refusalOf(status: number, problem: unknown): ApiError {
-  if (problem !== null && typeof problem === 'object' && 'error' in problem) {
-    const hint = 'hint' in problem && typeof problem.hint === 'string' ? problem.hint : null;
-    return new ApiError(status, String(problem.error), hint);
-  }
+const NOT_YET = 'This node may not have received it yet.';
+/** The page's hints for kinds of problems. For others, the API's own hint is shown. */
+const HINTS: Partial<Record<ProblemKind, string>> = { unknown_task: NOT_YET, unknown_experiment: NOT_YET, unknown_node: NOT_YET };
+
+const isProblem = (body: unknown): body is Problem => body !== null && typeof body === 'object' && 'kind' in body && 'error' in body;
+
+/** The error that a refused request becomes. `body` is parsed if it is JSON. */
+function refusalOf(status: number, body: unknown): ApiError {
+  if (isProblem(body)) return new ApiError(status, body.error, HINTS[body.kind] ?? body.hint ?? null);
   // Another body is not from our API but, for example, from a proxy.
   const hint = status >= 500 ? 'Is the node running? Start it with: spore run' : null;
   return new ApiError(status, `The API answered with status ${status}.`, hint);
