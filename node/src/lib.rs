@@ -1,6 +1,6 @@
-//! The spore program: puts the rooms of the node together and speaks with the person who runs it.
+//! The spore program: combines the components of the node and is its user interface.
 //!
-//! The way of an object: `spore-network` or `spore-bridge` (or the local researcher, or an import) decodes it and hands
+//! The path of an object: `spore-network` or `spore-bridge` (or the local researcher, or an import) decodes it and hands
 //! it to `spore-ingest`, the only way into the store. The ingest service verifies the object, inserts it, and announces
 //! what changed: the networks pass it on, `spore-lab` reacts, `spore-api` shows it. [`runtime`] puts the parts together;
 //! [`cli`] is the only place that reads the environment, the home directory and the terminal.

@@ -41,7 +41,7 @@ const WALK_AGAIN: Duration = Duration::from_secs(600);
 const RETRY_FIRST: Duration = Duration::from_secs(2);
 /// Longest cooldown of such a script.
 const RETRY_MOST: Duration = Duration::from_secs(3600);
-/// Scripts in cooldown that are remembered. When there are more, the one whose cooldown ends first is fetched too early.
+/// Scripts in cooldown that are remembered. When there are more, the one that failed longest ago is fetched too early.
 const COOLDOWNS: usize = 8192;
 
 /// Fetches missing scripts until the node shuts down.

@@ -132,7 +132,7 @@ pub enum Ignored {
     Crash,
     #[error("another hardware class")]
     OtherClass,
-    #[error("not this node's first measurement")]
+    #[error("not its signer's first measurement")]
     NotFirst,
 }
 

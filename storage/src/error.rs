@@ -71,7 +71,7 @@ pub enum Damage {
     BadSchema,
     #[error("a repair was interrupted after it had changed the tables")]
     UnfinishedRepair,
-    #[error("column {column} has no entry for number {number}")]
+    #[error("column {column} has no entry for sequence number {number}")]
     NoEntry { column: &'static str, number: u64 },
     #[error("{kind} {id} is missing")]
     NoObject { kind: Kind, id: ObjectId },
@@ -79,7 +79,7 @@ pub enum Damage {
     NoPending(RecordId),
     #[error("{found} is stored under the id of {kind} {id}")]
     WrongObject { kind: Kind, id: ObjectId, found: ObjectId },
-    #[error("object number {number} is no {expected}")]
+    #[error("the object with sequence number {number} is not of kind {expected}")]
     WrongKind { number: u64, expected: Kind },
     /// A key or a value that cannot be decoded.
     #[error("{0}")]

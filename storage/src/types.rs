@@ -21,7 +21,7 @@ pub struct Change {
     pub task_id: Option<TaskId>,
 }
 
-/// What [`crate::Store::insert`] did with one object.
+/// Outcome of [`crate::Store::insert`] for one object.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum InsertOutcome {
     /// Stored now.

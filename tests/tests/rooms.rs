@@ -134,7 +134,7 @@ fn modules_use_each_other_in_one_direction() {
 }
 
 #[test]
-fn circle_is_found_and_a_chain_is_none() {
+fn import_circle_is_reported_and_a_chain_is_not() {
     let arrows = |list: &[(&str, &str)]| list.iter().map(|(a, b)| ((*a).to_owned(), (*b).to_owned())).collect();
     assert!(circle(arrows(&[("a", "b"), ("b", "c"), ("a", "c")])).is_empty());
     let found = circle(arrows(&[("a", "b"), ("b", "c"), ("c", "b"), ("c", "d")]));

@@ -1,4 +1,4 @@
-//! The rules of the house, checked over the repository's own files. `CONTRIBUTING.md` tells
+//! The rules of the repository, checked over the repository's own files. `CONTRIBUTING.md` tells
 //! them to people; an exception stands in one of the tables below with its reason.
 #![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic, clippy::indexing_slicing)]
 
@@ -67,8 +67,16 @@ const FORBIDDEN: &[(&str, &[&str])] = &[
 /// Paths in code, and the places that alone may name them, outside tests.
 const ONLY_IN: &[(&str, &[&str], &str)] = &[
     ("serde_cbor", &["protocol/src/cbor.rs"], "it is unmaintained: swapping it must be a change to one file"),
-    ("std::env", &["node/src/cli", "node/src/main.rs", "tests/"], "libraries are told, they do not look around"),
-    ("env::var", &["node/src/cli", "node/src/main.rs", "tests/"], "libraries are told, they do not look around"),
+    (
+        "std::env",
+        &["node/src/cli", "node/src/main.rs", "tests/"],
+        "libraries get values as arguments and do not read the environment",
+    ),
+    (
+        "env::var",
+        &["node/src/cli", "node/src/main.rs", "tests/"],
+        "libraries get values as arguments and do not read the environment",
+    ),
     ("std::net", &["node/", "tests/"], "only the node speaks to others"),
     (
         "std::process::exit",
@@ -277,7 +285,7 @@ fn code_is_finished_and_only_the_command_line_prints() {
 }
 
 #[test]
-fn the_changelog_has_a_place_for_the_next_entry() {
+fn changelog_has_an_unreleased_section() {
     let text = std::fs::read_to_string(root().join("CHANGELOG.md")).unwrap();
     assert!(text.contains("\n## [Unreleased]\n"));
 }
@@ -293,7 +301,7 @@ fn links(text: &str) -> Vec<String> {
 }
 
 #[test]
-fn documents_lead_to_what_is_there() {
+fn links_in_documents_lead_to_existing_files() {
     let mut found = Vec::new();
     for source in files(&[".md"]) {
         let folder = root().join(&source.path).parent().unwrap().to_owned();
@@ -326,7 +334,7 @@ fn mentioned_exists(name: &str) -> bool {
 }
 
 #[test]
-fn sources_name_no_place_on_a_machine() {
+fn sources_contain_no_absolute_paths() {
     // Put together here, so that this file does not find itself.
     let places: Vec<_> = ["home", "root", "Users", "work"].iter().map(|name| format!("/{name}/")).collect();
     let mut found = Vec::new();

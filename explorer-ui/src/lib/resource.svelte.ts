@@ -1,4 +1,5 @@
 /** A value that is fetched, with its state: loading, and the error of the last attempt. */
+import { untrack } from 'svelte';
 import { ApiError } from './api/client';
 
 export class Resource<T> {
@@ -17,7 +18,8 @@ export class Resource<T> {
     this.#controller = controller;
     this.loading = true;
     try {
-      const value = await this.fetcher(controller.signal, this.value);
+      // An effect that loads must not depend on the value: it would run again with each answer.
+      const value = await this.fetcher(controller.signal, untrack(() => this.value));
       if (controller.signal.aborted) return;
       this.value = value;
       this.error = null;

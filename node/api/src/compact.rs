@@ -12,7 +12,7 @@ use std::{
     time::Duration,
 };
 
-use spore_storage::TaskGraph;
+use spore_storage::{StoreError, TaskGraph};
 use tokio::{
     runtime::Handle,
     sync::{OwnedSemaphorePermit, Semaphore, mpsc},
@@ -124,7 +124,11 @@ async fn changes(
     let (view, task) = (view.clone(), task.to_owned());
     let read = tokio::task::spawn_blocking(move || {
         let _permit = permit;
-        let changes = view.store().graph_changes(&view.known_task(&task)?, since)?;
+        let changes = match view.store().graph_changes(&view.known_task(&task)?, since) {
+            // The whole graph needs less of the store, and may be readable.
+            Err(StoreError::Corrupt(_)) => None,
+            changes => changes?,
+        };
         Ok::<_, ApiError>(changes.map(|changes| changes.to_bytes(&cursor(changes.sequence))))
     });
     let bytes = read.await.map_err(|_| ApiError::thread_ended())??;

@@ -72,7 +72,7 @@ pub struct TaskSummary {
     pub artifact_type: String,
     /// Name of the metric that experiments are compared by, such as `val_bpb`.
     pub metric: String,
-    /// Which way the metric improves: `minimize` or `maximize`.
+    /// Direction in which the metric improves: `minimize` or `maximize`.
     pub goal: String,
     /// Training time of each experiment, in seconds. 0 while the manifest is not known.
     pub time_budget: u64,
@@ -160,7 +160,7 @@ pub struct Experiment {
     pub peak_vram_mb: f64,
     /// Training time, in seconds.
     pub time_budget: u64,
-    /// What was changed.
+    /// Change against the parent, in a sentence.
     pub description: String,
     /// Why the change should help.
     pub hypothesis: String,
@@ -188,7 +188,7 @@ pub struct ExperimentDetail {
     pub task_name: String,
     /// Name of the task's metric.
     pub metric: String,
-    /// Which way the metric improves: `minimize` or `maximize`.
+    /// Direction in which the metric improves: `minimize` or `maximize`.
     pub goal: String,
     /// The ancestors, from the oldest to the parent. The nearest 500 when there are more.
     pub lineage: Vec<Experiment>,
@@ -242,21 +242,21 @@ pub struct Measurement {
     pub ignored: Option<String>,
 }
 
-/// The graph of a task of at most 50 000 experiments, in columns: place N of each column belongs to experiment N.
+/// The graph of a task of at most 50 000 experiments, in columns: index N of each column belongs to experiment N.
 /// The order is (timestamp, id).
 #[derive(Clone, Debug, Default, Serialize, Deserialize, ToSchema)]
 pub struct GraphColumns {
     /// Ids of the experiments.
     pub ids: Vec<String>,
-    /// Place of the parent in these columns; -1 without a parent.
+    /// Index of the parent in these columns; -1 without a parent.
     pub parents: Vec<i64>,
     /// When the experiments were published.
     pub timestamps: Vec<u64>,
     /// Metrics.
     pub metrics: Vec<f64>,
-    /// 0 keep, 1 discard, 2 crash.
+    /// Statuses: 0 keep, 1 discard, 2 crash.
     pub statuses: Vec<u8>,
-    /// Place of the hardware class in `class_names`.
+    /// Index of the hardware class in `class_names`.
     pub classes: Vec<u16>,
     /// Names of the hardware classes.
     pub class_names: Vec<String>,
@@ -343,7 +343,7 @@ pub struct Activity {
     pub display_name: Option<String>,
     /// Id of the experiment that the object is or concerns.
     pub experiment_id: Option<String>,
-    /// The metric: of the experiment, or as measured again.
+    /// Metric of the experiment, or the value of the new measurement.
     pub value: Option<f64>,
     /// Status of the experiment: `keep`, `discard` or `crash`.
     pub status: Option<String>,
@@ -414,7 +414,7 @@ pub struct NewTask {
     pub artifact_type: String,
     /// Name of the metric that experiments are compared by, such as `val_bpb`.
     pub metric: String,
-    /// Which way the metric improves: `minimize` or `maximize`.
+    /// Direction in which the metric improves: `minimize` or `maximize`.
     pub goal: String,
     /// Training time of each experiment, in seconds.
     pub time_budget: u64,
@@ -424,7 +424,7 @@ pub struct NewTask {
     pub dataset: Option<String>,
 }
 
-/// What became of a signed object.
+/// Outcome of a submitted object.
 #[derive(Clone, Debug, Serialize, Deserialize, ToSchema)]
 pub struct SubmittedObject {
     /// `experiment`, `control`, `task` or `profile`.

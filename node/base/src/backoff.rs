@@ -1,6 +1,6 @@
 //! Backoff: the growing wait between two attempts at something that keeps failing.
 //!
-//! The wait doubles with each failure, up to a maximum, and is cut to between half and all of it at random, so that
+//! The backoff doubles with each failure, up to a maximum, and is cut to between half and all of it at random, so that
 //! nodes that lost one peer together do not come back together.
 
 use std::time::Duration;
@@ -56,7 +56,7 @@ mod tests {
 
     proptest! {
         #[test]
-        fn waits_double_up_to_the_most_and_vary_by_half(failures in 0u32..100, random: u64) {
+        fn backoff_doubles_up_to_the_maximum_with_jitter_of_half(failures in 0u32..100, random: u64) {
             let (first, most) = (Duration::from_secs(1), Duration::from_secs(60));
             let wait = backoff(first, most, failures, random);
             let full = Duration::from_secs(1 << failures.min(6)).min(most);
@@ -65,7 +65,7 @@ mod tests {
     }
 
     #[test]
-    fn success_starts_the_waits_again() {
+    fn reset_restarts_the_backoff() {
         let mut backoff = Backoff::new(Duration::from_secs(2), Duration::from_secs(60));
         assert_eq!([0, 0, 0].map(|random| backoff.next(random).as_secs()), [1, 2, 4]);
         assert_eq!(backoff.failures(), 3);

@@ -11,10 +11,12 @@ use std::{
 
 /// Keys, each with the time before which it is not to be tried.
 ///
-/// Past `limit` keys, the key whose cooldown ends first is forgotten: it is tried too early, and nothing worse.
+/// Past `limit` keys, the key that was put here longest ago is forgotten and tried too early. Not the key whose cooldown
+/// ends first: among keys on cooldown for ever, that would always be the one that was put here just now.
 #[derive(Clone, Debug)]
 pub struct Cooldown<K, T = Instant> {
     limit: usize,
+    puts: u64,
     keys: HashMap<K, Cooling<T>>,
 }
 
@@ -22,24 +24,27 @@ pub struct Cooldown<K, T = Instant> {
 struct Cooling<T> {
     until: T,
     times: u32,
+    /// The number of the `put` that set this cooldown.
+    put: u64,
 }
 
 impl<K: Clone + Eq + Hash, T: Copy + Ord> Cooldown<K, T> {
     /// An empty map of at most `limit` keys.
     pub fn new(limit: usize) -> Self {
-        Self { limit, keys: HashMap::new() }
+        Self { limit, puts: 0, keys: HashMap::new() }
     }
 
     /// Does not try `key` before `until`.
     pub fn put(&mut self, key: K, until: T) {
         let times = self.times(&key).saturating_add(1);
         while self.keys.len() >= self.limit && !self.keys.contains_key(&key) {
-            let Some(first) = self.keys.iter().min_by_key(|(_, one)| one.until).map(|(key, _)| key.clone()) else {
+            let Some(oldest) = self.keys.iter().min_by_key(|(_, one)| one.put).map(|(key, _)| key.clone()) else {
                 break;
             };
-            self.keys.remove(&first);
+            self.keys.remove(&oldest);
         }
-        self.keys.insert(key, Cooling { until, times });
+        self.puts += 1;
+        self.keys.insert(key, Cooling { until, times, put: self.puts });
     }
 
     /// Forgets `key`: it may be tried at once, and its count begins again.
@@ -70,7 +75,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn key_is_free_again_after_its_time() {
+    fn cooldown_of_a_key_ends_after_its_time() {
         let now = Instant::now();
         let after = |seconds| now + Duration::from_secs(seconds);
         let mut cooldown = Cooldown::new(16);
@@ -85,7 +90,18 @@ mod tests {
     }
 
     #[test]
-    fn key_whose_cooldown_ends_first_gives_way() {
+    fn short_cooldowns_hold_among_keys_on_cooldown_for_ever() {
+        let mut cooldown = Cooldown::new(4);
+        for key in ["w", "x", "y", "z"] {
+            cooldown.put(key, u64::MAX);
+        }
+        cooldown.put("a", 10);
+        cooldown.put("b", 10);
+        assert_eq!(cooldown.cooling(0), HashSet::from(["a", "b", "y", "z"]));
+    }
+
+    #[test]
+    fn full_map_drops_the_key_that_was_put_longest_ago() {
         let mut cooldown = Cooldown::new(100);
         for key in 0..200_u64 {
             cooldown.put(key, key + 1);

@@ -1,7 +1,7 @@
-//! What every room of the node uses: clock, randomness, backoff, cooldown, standing of peers, peer book, private
+//! Shared by all components of the node: clock, randomness, backoff, cooldown, standing of peers, peer book, private
 //! files, names of nodes and peers.
 //!
-//! Small and without tasks of its own. Never here: the store's rules, sockets, or anything that only one room needs.
+//! Small and without tasks of its own. Never here: the store's rules, sockets, or anything that only one component needs.
 #![cfg_attr(test, allow(clippy::unwrap_used, clippy::expect_used, clippy::panic, clippy::indexing_slicing))]
 
 pub mod backoff;

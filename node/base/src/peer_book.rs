@@ -144,7 +144,10 @@ impl<A: Clone + Ord, S: DialSource> PeerBook<A, S> {
     pub fn failed(&mut self, address: &A, now: Instant, random: u64) -> u32 {
         self.dialling.remove(address);
         self.peers.get_mut(address).map_or(0, |entry| {
-            entry.wait(now, random);
+            // A peer that dialled this node meanwhile stays connected.
+            if !entry.is_connected() {
+                entry.wait(now, random);
+            }
             entry.failures
         })
     }
@@ -248,7 +251,7 @@ mod tests {
     }
 
     #[test]
-    fn steady_connection_starts_the_waits_again_and_a_short_one_is_a_failure() {
+    fn steady_connection_resets_the_backoff_and_a_short_one_is_a_failure() {
         let mut now = Instant::now();
         let mut book = book(&[1], now);
         for _ in 0..10 {
@@ -267,7 +270,7 @@ mod tests {
     }
 
     #[test]
-    fn twin_rests_until_the_other_address_closes() {
+    fn second_address_of_a_peer_is_not_dialled_until_the_first_closes() {
         let now = Instant::now();
         let mut book = book(&[1, 2], now);
         book.connected(&1, now);

@@ -85,7 +85,7 @@ impl Offence {
     }
 }
 
-/// What follows from an offence.
+/// Consequence of an offence.
 #[derive(Clone, Debug, PartialEq, Eq)]
 #[must_use]
 pub enum Consequence<K> {

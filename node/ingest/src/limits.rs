@@ -17,7 +17,7 @@ pub const BATCH: usize = 512;
 /// more, senders would only wait longer.
 pub(crate) const BATCHES_AHEAD: usize = 1;
 
-/// Store events that a slow listener may lag behind. A listener that lags further is told so, and reads the store's
+/// Store events that a slow listener may lag behind. A listener that lags further gets an error, and reads the store's
 /// change log instead.
 pub const EVENTS: usize = 4096;
 

@@ -60,7 +60,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn full_disk_passes_and_damage_does_not() {
+    fn successful_write_clears_a_full_disk_but_not_damage() {
         let trouble = TroubleState::default();
         assert_eq!(trouble.now(), None);
         assert!(trouble.record(&StoreError::DiskFull) && !trouble.record(&StoreError::DiskFull));

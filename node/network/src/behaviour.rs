@@ -17,7 +17,7 @@ use libp2p::{
 use sha2::{Digest, Sha256};
 use spore_base::standing::PENALTY_LIMIT;
 use spore_protocol::{
-    cbor::{self, ByteBuf},
+    cbor::{self, Bytes, CborError},
     wire::MAX_MESSAGE_BYTES,
 };
 
@@ -178,11 +178,16 @@ fn gossip() -> Result<gossipsub::Behaviour<gossipsub::IdentityTransform, Subscri
 /// The id of the object in a message, so that an object and its announcement are one message to gossipsub. For bytes
 /// that are no message it is a hash of them; such a message is refused anyway.
 pub fn message_id(data: &[u8]) -> MessageId {
-    if let Ok((_, canonical, _)) = cbor::decode::<(u8, ByteBuf, ByteBuf)>(data, MAX_MESSAGE_BYTES) {
-        return MessageId::new(&Sha256::digest(&canonical));
+    // Only the one valid encoding has the object's id: gossipsub would drop the object itself as a duplicate of another.
+    let is_data = |encoded: Result<Vec<u8>, CborError>| encoded.is_ok_and(|encoded| encoded == data);
+    if let Ok((kind, canonical, signature)) = cbor::decode::<(u8, &Bytes, &Bytes)>(data, MAX_MESSAGE_BYTES)
+        && signature.len() == 64
+        && is_data(cbor::encode(&(kind, canonical, signature)))
+    {
+        return MessageId::new(&Sha256::digest(&**canonical));
     }
-    match cbor::decode::<(u8, ByteBuf, u64)>(data, MAX_MESSAGE_BYTES) {
-        Ok((_, id, _)) if id.len() == 32 => MessageId::new(&id),
+    match cbor::decode::<(u8, &Bytes, u64)>(data, MAX_MESSAGE_BYTES) {
+        Ok((kind, id, size)) if id.len() == 32 && is_data(cbor::encode(&(kind, id, size))) => MessageId::new(id),
         _ => MessageId::new(&Sha256::digest(data)),
     }
 }
@@ -294,5 +299,9 @@ mod tests {
         let announce = cbor::encode(&(1u8, id, 50u64)).unwrap();
         assert_eq!(message_id(&object), message_id(&announce));
         assert_ne!(message_id(b"garbage"), message_id(b"other garbage"));
+        // The same object with a kind in two bytes instead of one: nodes refuse it, so it must not bear the object's id.
+        let respelt = [&[object[0], 0x18], &object[1..]].concat();
+        assert!(cbor::decode::<(u8, &Bytes, &Bytes)>(&respelt, MAX_MESSAGE_BYTES).is_ok());
+        assert_ne!(message_id(&respelt), message_id(&object));
     }
 }

@@ -49,9 +49,9 @@ pub const MAX_TASKS: usize = 1024;
 /// Subscriptions accepted from one peer: those of a node with [`MAX_TASKS`] tasks, the two that everybody has, and some
 /// room.
 pub const MAX_SUBSCRIPTIONS: usize = 3 * MAX_TASKS + 64;
-/// Gossip messages being judged. Further ones are ignored, and come by catch-up.
+/// Gossip messages being validated. Further ones are ignored, and come by catch-up.
 pub const VALIDATING: usize = 1024;
-/// Objects remembered that came by gossip before their parents. Peers are told when these objects are stored.
+/// Objects remembered that came by gossip before their parents. These objects are announced when they are stored.
 pub const HELD: usize = 4096;
 /// Objects published between two ticks. An import of thousands would fill every peer's queue. The rest is announced as
 /// news, and peers fetch it by catch-up.
@@ -102,8 +102,9 @@ pub const FRAME_BYTES: usize = 16 * 1024;
 pub const SYNC_BYTES: usize = 64 * 1024;
 /// Rounds of one reconciliation: two million objects at a frame each. A peer that needs more invents ids.
 pub const ROUNDS: u32 = 4096;
-/// Rounds in a row that name no new id. Two honest sets of 2^32 objects need 8.
-pub const IDLE_ROUNDS: u32 = 64;
+/// Rounds in a row that name no new id. An honest peer that lacks a scattered tenth of 100,000 objects needs some 250
+/// (modelled with these limits).
+pub const IDLE_ROUNDS: u32 = 2048;
 /// How often a lost message is sent again before the session ends.
 pub const RETRIES: u32 = 2;
 /// Ids in one request for objects: as many as a frame can name.

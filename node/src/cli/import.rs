@@ -262,7 +262,7 @@ fn print(summary: &ImportSummary, flags: &ImportFlags, out: &mut dyn Write) -> R
     writeln!(out, "{table}")?;
     if summary.derived_tasks > 0 {
         let tasks = text::count(summary.derived_tasks, "task has", "tasks have");
-        writeln!(out, "{tasks} no manifest: derived from the root records, as in the source.")?;
+        writeln!(out, "{tasks} no manifest. The task is derived from its root record, as in the source.")?;
     }
     if sum(|tally| tally.waiting) > 0 {
         writeln!(out, "Pending records are kept until their parents arrive, from a peer or with another import.")?;

@@ -141,7 +141,7 @@ async fn serve(options: NodeOptions, context: &Context, display: &Arc<Display>) 
         let count = lost.end() - lost.start() + 1;
         warn(&format!(
             "up to {count} of the last changes are lost: the write-ahead log was cut short, or an older backup was restored. \
-             Other nodes send again what they know of them. `spore db check` looks for damage"
+             Other nodes send again the changes that they have. `spore db check` looks for damage"
         ));
     }
     display.banner(&node, mode, proposer.as_deref(), page).await;

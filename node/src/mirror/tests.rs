@@ -102,7 +102,7 @@ async fn artifact_that_no_peer_had_is_asked_for_again() {
 }
 
 #[test]
-fn walk_finds_damaged_scripts() {
+fn mirror_finds_damaged_scripts() {
     let folder = tempfile::tempdir().unwrap();
     let store = Store::open(folder.path()).unwrap();
     store.insert(&objects(), NOW).unwrap();

@@ -66,6 +66,35 @@ fn rows(all: &[BenchResult], reference: Option<&ReferenceResult>) -> Vec<FigureR
         row("  processor time, all threads", "us/record", Shown, all, |m| Some(m.ingested.cpu_us())),
         row("  processor time of verification alone", "us/record", Shown, all, |m| Some(m.verified.cpu_us())),
     ];
+    rows.extend(question_rows(all));
+    let figure = |m: &BenchResult, name: &str| m.served.figures.get(name).copied();
+    rows.extend([
+        row("questions interrupted by other processes, not counted", "%", Shown, all, |m| {
+            figure(m, "warm_interrupted")
+        }),
+        row("columnar graph: records", "", Shown, all, |m| figure(m, "graph_records")),
+        row("columnar graph: time", "ms", AtMost(50.0), all, |m| figure(m, "graph_ms")),
+        row("columnar graph: size", "MB", AtMost(3.0), all, |m| figure(m, "graph_bytes").map(|b| b / 1e6)),
+        row("open", "ms", AtMost(1000.0), all, |m| figure(m, "open_ms")),
+        row("resident after serving all questions", "MiB", AtMost(400.0), all, |m| {
+            figure(m, "rss_kib").map(|k| k / 1024.0)
+        }),
+        row("  of which not file pages", "MiB", Shown, all, |m| figure(m, "anon_kib").map(|k| k / 1024.0)),
+        row("signed objects", "B/record", Shown, all, |m| Some(per_record(m.plain as u64, m))),
+        row("  in zstd 3, blocks of 1 MiB", "B/record", Shown, all, |m| Some(per_record(m.packed as u64, m))),
+        row("disk", "B/record", Shown, all, |m| Some(per_record(m.on_disk, m))),
+        row("  against the compressed objects", "x", AtMost(1.3), all, |m| Some(m.on_disk as f64 / m.packed as f64)),
+        row("  compacted, against the compressed objects", "x", Shown, all, |m| {
+            Some(m.compacted as f64 / m.packed as f64)
+        }),
+    ]);
+    rows
+}
+
+/// The rows of each kind of question.
+fn question_rows(all: &[BenchResult]) -> Vec<FigureRow> {
+    use FigureLimit::{AtMost, Shown};
+    let mut rows = Vec::new();
     let kinds = [
         ("frontier_100", "frontier, first 100", true),
         ("status", "counters and status", true),
@@ -88,27 +117,6 @@ fn rows(all: &[BenchResult], reference: Option<&ReferenceResult>) -> Vec<FigureR
             m.served.fresh.get(kind).map(|a| a.p99)
         }));
     }
-    let figure = |m: &BenchResult, name: &str| m.served.figures.get(name).copied();
-    rows.extend([
-        row("questions interrupted by other processes, not counted", "%", Shown, all, |m| {
-            figure(m, "warm_interrupted")
-        }),
-        row("columnar graph: records", "", Shown, all, |m| figure(m, "graph_records")),
-        row("columnar graph: time", "ms", AtMost(50.0), all, |m| figure(m, "graph_ms")),
-        row("columnar graph: size", "MB", AtMost(3.0), all, |m| figure(m, "graph_bytes").map(|b| b / 1e6)),
-        row("open", "ms", AtMost(1000.0), all, |m| figure(m, "open_ms")),
-        row("resident after serving all questions", "MiB", AtMost(400.0), all, |m| {
-            figure(m, "rss_kib").map(|k| k / 1024.0)
-        }),
-        row("  of which not file pages", "MiB", Shown, all, |m| figure(m, "anon_kib").map(|k| k / 1024.0)),
-        row("signed objects", "B/record", Shown, all, |m| Some(per_record(m.plain as u64, m))),
-        row("  in zstd 3, blocks of 1 MiB", "B/record", Shown, all, |m| Some(per_record(m.packed as u64, m))),
-        row("disk", "B/record", Shown, all, |m| Some(per_record(m.on_disk, m))),
-        row("  against the compressed objects", "x", AtMost(1.3), all, |m| Some(m.on_disk as f64 / m.packed as f64)),
-        row("  compacted, against the compressed objects", "x", Shown, all, |m| {
-            Some(m.compacted as f64 / m.packed as f64)
-        }),
-    ]);
     rows
 }
 

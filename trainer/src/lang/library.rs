@@ -13,10 +13,10 @@ use starlark::values::{FrozenValue, Heap, StarlarkValue, UnpackValue, Value, Val
 
 use super::content::Registered;
 use super::content::Setting;
+use super::handles::TensorValue;
 use super::handles::{FunctionValue, SettingValue, TraceSession};
 use super::running;
 use super::setting::init_of;
-use super::tensor::TensorValue;
 use crate::ops::{
     Argument, ArgumentKind, Arguments, Builtin, Call, CallResult, DefaultValue, Misuse, Operand, Parameter, Passing,
     Symbol, builtins,

@@ -107,7 +107,7 @@ mod tests {
     }
 
     #[test]
-    fn parts_stand_side_by_side_and_one_may_stand_twice() {
+    fn concat_joins_tensors_and_accepts_one_twice() {
         let y: (&[usize], &[f32]) = (&[2, 1], &[7.0, 8.0]);
         Case::new(&[COUNTED, y], |b, ids| b.node(Concat(vec![ids[0], ids[1], ids[1]], 1), &[2, 5]))
             .gives(&[1.0, 2.0, 3.0, 7.0, 7.0, 4.0, 5.0, 6.0, 8.0, 8.0])

@@ -110,7 +110,7 @@ mod tests {
     }
 
     #[test]
-    fn elements_keep_their_order() {
+    fn reshape_keeps_the_order_of_elements() {
         Case::new(&[COUNTED], |b, ids| b.node(Reshape(ids[0]), &[3, 1, 2])).gives(COUNTED.1).gradient_checks();
     }
 }

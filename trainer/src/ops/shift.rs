@@ -100,7 +100,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn values_move_later_and_zeros_come_in() {
+    fn shift_moves_values_later_and_fills_with_zeros() {
         let shift = |axis, by| move |b: &mut Builder, ids: &[ValueId]| b.node(Shift { x: ids[0], axis, by }, &[2, 3]);
         Case::new(&[COUNTED], shift(1, 1)).gives(&[0.0, 1.0, 2.0, 0.0, 4.0, 5.0]).gradient_checks();
         Case::new(&[COUNTED], shift(0, 1)).gives(&[0.0, 0.0, 0.0, 1.0, 2.0, 3.0]).gradient_checks();

@@ -627,7 +627,7 @@ export interface components {
             timestamp: number;
             /**
              * Format: double
-             * @description The metric: of the experiment, or as measured again.
+             * @description Metric of the experiment, or the value of the new measurement.
              */
             value?: number | null;
         };
@@ -871,7 +871,7 @@ export interface components {
              * @description Number of ancestors.
              */
             depth: number;
-            /** @description What was changed. */
+            /** @description Change against the parent, in a sentence. */
             description: string;
             /** @description Display name of that node, from its newest profile. Absent without a profile or a name. */
             display_name?: string | null;
@@ -943,7 +943,7 @@ export interface components {
             evidence: components["schemas"]["Evidence"];
             /** @description The experiment as lists show it. */
             experiment: components["schemas"]["Experiment"];
-            /** @description Which way the metric improves: `minimize` or `maximize`. */
+            /** @description Direction in which the metric improves: `minimize` or `maximize`. */
             goal: string;
             /** @description The ancestors, from the oldest to the parent. The nearest 500 when there are more. */
             lineage: components["schemas"]["Experiment"][];
@@ -1029,13 +1029,13 @@ export interface components {
             protected_count: number;
         };
         /**
-         * @description The graph of a task of at most 50 000 experiments, in columns: place N of each column belongs to experiment N.
+         * @description The graph of a task of at most 50 000 experiments, in columns: index N of each column belongs to experiment N.
          *     The order is (timestamp, id).
          */
         GraphColumns: {
             /** @description Names of the hardware classes. */
             class_names: string[];
-            /** @description Place of the hardware class in `class_names`. */
+            /** @description Index of the hardware class in `class_names`. */
             classes: number[];
             /** @description Whether the experiment is on the frontier of its hardware class. */
             frontier: boolean[];
@@ -1043,9 +1043,9 @@ export interface components {
             ids: string[];
             /** @description Metrics. */
             metrics: number[];
-            /** @description Place of the parent in these columns; -1 without a parent. */
+            /** @description Index of the parent in these columns; -1 without a parent. */
             parents: number[];
-            /** @description 0 keep, 1 discard, 2 crash. */
+            /** @description Statuses: 0 keep, 1 discard, 2 crash. */
             statuses: number[];
             /** @description When the experiments were published. */
             timestamps: number[];
@@ -1120,7 +1120,7 @@ export interface components {
             dataset?: string | null;
             /** @description What the task is about. */
             description: string;
-            /** @description Which way the metric improves: `minimize` or `maximize`. */
+            /** @description Direction in which the metric improves: `minimize` or `maximize`. */
             goal: string;
             /** @description Name of the metric that experiments are compared by, such as `val_bpb`. */
             metric: string;
@@ -1410,7 +1410,7 @@ export interface components {
              */
             size: number;
         };
-        /** @description What became of a signed object. */
+        /** @description Outcome of a submitted object. */
         SubmittedObject: {
             /** @description Id of the object. */
             id: string;
@@ -1460,7 +1460,7 @@ export interface components {
              * @description Experiments on the frontier, where children of every hardware class count.
              */
             frontier_size: number;
-            /** @description Which way the metric improves: `minimize` or `maximize`. */
+            /** @description Direction in which the metric improves: `minimize` or `maximize`. */
             goal: string;
             /**
              * Format: int64

@@ -159,7 +159,7 @@ fn named_peers_are_dialled_first_and_heard_ones_last() {
 }
 
 #[test]
-fn steady_connection_starts_the_waits_again() {
+fn steady_connection_resets_the_backoff() {
     let mut now = Instant::now();
     let mut book = AddressBook::default();
     book.name(&address(1), now).unwrap();

@@ -161,7 +161,7 @@ async fn unreachable_peer_is_reported() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn caller_is_told_when_the_peer_is_disconnected_while_it_is_dialled() {
+async fn connect_fails_when_the_peer_is_disconnected_while_it_is_dialled() {
     // A listener whose queue is full answers no dial.
     let socket = tokio::net::TcpSocket::new_v4().unwrap();
     socket.bind((Ipv4Addr::LOCALHOST, 0).into()).unwrap();

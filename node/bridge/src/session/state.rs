@@ -298,7 +298,12 @@ impl SessionMachine {
         let (result, request) = self.sync.marker(history, count, now);
         effects.extend(request.map(SessionEffect::say));
         if let MarkerResult::Short { received, count } = result {
-            tracing::info!(?history, received, count, "a legacy peer twice sent fewer objects than it counted");
+            tracing::info!(
+                ?history,
+                received,
+                count,
+                "a legacy peer sent fewer objects than it announced, in two attempts"
+            );
         }
         if self.sync.complete() && result == MarkerResult::Complete {
             if self.sync.is_full() {

@@ -384,7 +384,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn cooldown_follows_the_blame() {
+    fn cooldown_depends_on_the_cause_of_the_error() {
         let failure = |kind| EngineError::Machine(Failure { kind, reason: String::new() });
         let artifact = EngineError::Artifact { cid: Cid([1; 32]), reason: String::new() };
         let task = EngineError::Task { task: TaskId([1; 32]), reason: String::new() };

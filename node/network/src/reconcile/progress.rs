@@ -205,7 +205,7 @@ mod tests {
         #![proptest_config(ProptestConfig::with_cases(96))]
 
         #[test]
-        fn learns_exactly_what_only_the_other_side_has(
+        fn reconciliation_finds_exactly_the_missing_ids(
             mine in proptest::collection::btree_set(0u32..4000, 0..600),
             theirs in proptest::collection::btree_set(0u32..4000, 0..3000),
             seed: u64,

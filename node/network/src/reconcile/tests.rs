@@ -135,7 +135,7 @@ proptest! {
 
     /// Sets of thousands, so that frames are full and a list is followed by the fingerprint of what is left.
     #[test]
-    fn every_message_is_the_crates_byte_for_byte(
+    fn messages_equal_those_of_the_negentropy_crate(
         mine in proptest::collection::btree_set(0u32..6000, 0..2500),
         theirs in proptest::collection::btree_set(0u32..6000, 0..2500),
         frame in prop_oneof![Just(FRAME_BYTES), SHORTEST_FRAME..2 * SHORTEST_FRAME],
@@ -160,7 +160,7 @@ proptest! {
 
     /// Frames of different lengths, so that each side ends its messages elsewhere.
     #[test]
-    fn both_pairings_with_the_crate_find_exactly_what_the_client_lacks(
+    fn client_finds_exactly_the_missing_ids_against_the_negentropy_crate(
         mine in proptest::collection::btree_set(0u32..4000, 0..2000),
         theirs in proptest::collection::btree_set(0u32..4000, 0..2000),
         of_client in SHORTEST_FRAME..2 * SHORTEST_FRAME,
@@ -217,7 +217,7 @@ proptest! {
 }
 
 #[test]
-fn other_versions_are_told_ours_and_nonsense_is_refused() {
+fn other_version_is_answered_with_ours_and_garbage_is_refused() {
     let items = comparison(&(0..10).collect());
     assert_eq!(items.answer(&[0x62, 1, 2, 3]).unwrap(), [0x61]);
     for message in [&[][..], &[0x01], &[0x70]] {

@@ -172,8 +172,10 @@ impl NetworkService {
                 }
                 Some(message) = inputs.from_jobs.recv() => self.on_job_message(message),
                 Some(ended) = self.jobs.join_next() => {
-                    if let Ok(Some(event)) = ended {
-                        self.handle(event);
+                    match ended {
+                        Ok(Some(event)) => self.handle(event),
+                        Ok(None) => {}
+                        Err(error) => tracing::error!(%error, "a job of the network failed"),
                     }
                 }
                 _ = ticks.tick() => self.handle(NetworkEvent::Tick),
@@ -211,7 +213,13 @@ impl NetworkService {
     /// Starts a job that ends with an event. `failed` is the event of a job that panics, so that the machines never
     /// wait for it in vain.
     fn spawn(&mut self, failed: NetworkEvent, job: impl Future<Output = NetworkEvent> + Send + 'static) {
-        self.jobs.spawn(async move { Some(AssertUnwindSafe(job).catch_unwind().await.unwrap_or(failed)) });
+        self.jobs.spawn(async move {
+            let ended = AssertUnwindSafe(job).catch_unwind().await;
+            Some(ended.unwrap_or_else(|_| {
+                tracing::error!("a job of the network panicked");
+                failed
+            }))
+        });
     }
 
     // --- commands and jobs -----------------------------------------------------------------

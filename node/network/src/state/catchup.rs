@@ -40,7 +40,7 @@ impl SessionPlan {
     }
 }
 
-/// What happened.
+/// Events of this machine.
 #[derive(Clone, Debug)]
 pub enum CatchupEvent {
     /// A peer's first connection is here.
@@ -57,7 +57,7 @@ pub enum CatchupEvent {
     Tick,
 }
 
-/// What follows.
+/// Effects of this machine.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum CatchupEffect {
     /// Run a session, and report [`CatchupEvent::SessionEnded`].

@@ -12,7 +12,7 @@ use spore_base::random;
 use super::{connected::ConnectedPeers, named::NamedPeers};
 use crate::limits::{ADDRESSES_PER_PEER, DISCOVERY_DIALS, DISCOVERY_INTERVAL, TARGET_PEERS};
 
-/// What happened.
+/// Events of this machine.
 #[derive(Clone, Debug)]
 pub enum DiscoveryEvent {
     /// A connection. `dialled`: the address of a named peer, if its dial led to the connection.
@@ -37,14 +37,14 @@ pub enum DiscoveryEvent {
     Tick,
 }
 
-/// What follows.
+/// Effects of this machine.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum DiscoveryEffect {
     /// Dial a named peer. The result is a [`DiscoveryEvent::Connected`] or a [`DiscoveryEvent::DialFailed`].
     DialNamed(Multiaddr),
     /// Dial a peer, unless it is connected or being dialled.
     Dial { peer: PeerId, addresses: Vec<Multiaddr> },
-    /// Tell Kademlia an address of a peer.
+    /// Add an address of a peer to Kademlia.
     AddAddress(PeerId, Multiaddr),
     /// Have Kademlia search for peers, and report the ones that it knows.
     Search,
@@ -147,7 +147,7 @@ mod tests {
     }
 
     #[test]
-    fn search_comes_round_while_there_are_too_few_peers() {
+    fn search_repeats_while_there_are_too_few_peers() {
         let (mut discovery, start, mut random) = alone();
         let nobody = ConnectedPeers::default();
         let mut tick = |peers: &ConnectedPeers, now| discovery.handle(DiscoveryEvent::Tick, peers, &mut random, now);

@@ -17,7 +17,7 @@ use crate::limits::{FETCH_PEERS, FETCHES, FETCHING, OBJECTS_PER_REQUEST, WANT_PE
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
 pub struct CallerId(pub u64);
 
-/// What happened.
+/// Events of this machine.
 #[derive(Clone, Debug)]
 pub enum FetchEvent {
     /// An object is wanted.
@@ -38,7 +38,7 @@ pub enum FetchEvent {
     Tick,
 }
 
-/// What follows.
+/// Effects of this machine.
 #[derive(Clone, Debug)]
 pub enum FetchEffect {
     /// Ask these peers, one after the other, for what is still missing of these objects, and report

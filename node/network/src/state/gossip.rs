@@ -40,7 +40,7 @@ pub struct GossipMessage {
     pub data: Vec<u8>,
 }
 
-/// What happened.
+/// Events of this machine.
 #[derive(Clone, Debug)]
 pub enum GossipEvent {
     Received(GossipMessage),
@@ -65,13 +65,13 @@ pub enum GossipEvent {
     Tick,
 }
 
-/// What follows.
+/// Effects of this machine.
 #[derive(Clone, Debug, PartialEq)]
 pub enum GossipEffect {
     Subscribe(Topic),
     /// Judge a message, and report it with [`GossipEvent::Judged`].
     Judge(GossipMessage),
-    /// Tell gossipsub what to do with a message. If it has forgotten one that is to be forwarded, report
+    /// Report the acceptance of a message to gossipsub. If it has forgotten one that is to be forwarded, report
     /// [`GossipEvent::AcceptedTooLate`].
     Report {
         message: MessageId,
@@ -284,7 +284,7 @@ mod tests {
     }
 
     #[test]
-    fn messages_beyond_the_bound_are_ignored_until_one_is_judged() {
+    fn messages_beyond_the_bound_are_ignored_until_one_is_validated() {
         let (mut gossip, _) = following();
         for _ in 0..VALIDATING {
             assert!(matches!(gossip.handle(GossipEvent::Received(received(1))).as_slice(), [GossipEffect::Judge(_)]));
@@ -299,7 +299,7 @@ mod tests {
     }
 
     #[test]
-    fn peers_are_told_when_a_held_object_is_stored() {
+    fn held_object_is_announced_when_it_is_stored() {
         let (mut gossip, object) = following();
         let from = PeerId::random();
         let held = Acceptance::Held(object.id());
@@ -330,7 +330,7 @@ mod tests {
     }
 
     #[test]
-    fn sender_pays_for_a_rejected_message_and_an_early_one_is_ignored() {
+    fn rejected_message_costs_its_sender_points_and_an_early_one_is_ignored() {
         let (mut gossip, _) = following();
         let from = PeerId::random();
         for (reject, told) in [

@@ -68,7 +68,7 @@ pub enum NetworkEvent {
     },
     /// The last connection to a peer closed.
     Disconnected(PeerId),
-    /// What a peer said of itself: its program, where it listens, and whether it speaks Kademlia.
+    /// Identify data of a peer: its program, its addresses, and whether it supports Kademlia.
     Identified {
         peer: PeerId,
         agent: String,
@@ -102,7 +102,7 @@ pub enum NetworkEffect {
     Unban(PeerId),
     /// Tell gossipsub how many penalty points a peer has.
     Points(PeerId, u32),
-    /// Tell Kademlia an address of a peer.
+    /// Add an address of a peer to Kademlia.
     AddAddress(PeerId, Multiaddr),
     /// Have Kademlia search for peers: [`DiscoveryEvent::Known`].
     Search,
@@ -110,7 +110,7 @@ pub enum NetworkEffect {
     Subscribe(Topic),
     /// Judge a message: [`GossipEvent::Judged`].
     Judge(GossipMessage),
-    /// Tell gossipsub what to do with a message: [`GossipEvent::AcceptedTooLate`].
+    /// Report the acceptance of a message to gossipsub: [`GossipEvent::AcceptedTooLate`].
     Report {
         message: MessageId,
         from: PeerId,

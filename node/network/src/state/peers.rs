@@ -10,7 +10,7 @@ use spore_protocol::Reject;
 
 use super::connected::ConnectedPeers;
 
-/// What happened.
+/// Events of this machine.
 #[derive(Clone, Debug)]
 pub enum PeerEvent {
     /// One more connection to a peer.
@@ -34,7 +34,7 @@ pub enum PeerEvent {
     Tick,
 }
 
-/// What follows.
+/// Effects of this machine.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum PeerEffect {
     /// The peer's first connection is here.
@@ -149,7 +149,7 @@ mod tests {
     }
 
     #[test]
-    fn points_outlast_a_connection_and_a_ban_ends() {
+    fn penalty_points_survive_a_reconnect_and_a_ban_expires() {
         let (mut peers, peer, now) = connected();
         let misbehaved = || PeerEvent::Misbehaved(peer, Reject::BadSignature);
         let points = Offence::Forged.points();

@@ -102,7 +102,7 @@ fn show_stats(out: &mut dyn Write, stats: &StoreStats) -> std::io::Result<()> {
     if let Some(lost) = &stats.lost_changes {
         writeln!(
             out,
-            "Lost        changes {} to {}, which were acknowledged; other nodes send again what they know of them",
+            "Lost        changes {} to {}, which were acknowledged; other nodes send again the changes that they have",
             lost.first, lost.last
         )?;
     }

@@ -35,13 +35,13 @@ fn deep_nesting_is_refused_before_parsing() {
 }
 
 #[test]
-fn endless_recursion_ends() {
+fn endless_recursion_is_refused() {
     let message = refusal("def f(x):\n    return f(x + 1)\nf(1)\n");
     assert!(message.to_lowercase().contains("stack"), "{message}");
 }
 
 #[test]
-fn endless_loops_end() {
+fn endless_loops_are_refused() {
     let nest = "for a in range(90000):\n    for b in range(90000):\n        for c in range(90000):\n            pass\n";
     let message = refusal(nest);
     assert_eq!(message, "line 3: the script has made more than 1000000 calls and loop turns: use fewer");
@@ -50,7 +50,7 @@ fn endless_loops_end() {
 }
 
 #[test]
-fn growing_values_end() {
+fn growing_values_are_refused() {
     for body in [
         "x = [0]\nfor i in range(60):\n    x = x + x\n",
         "x = 'a'\nfor i in range(60):\n    x = x + x\n",
@@ -66,7 +66,7 @@ fn growing_values_end() {
 }
 
 #[test]
-fn deeply_nested_values_do_no_harm() {
+fn deeply_nested_values_do_not_crash_the_tracer() {
     let message = refusal("x = []\nfor i in range(90000):\n    x = [x]\ny = x == x\nprint(len(str(x)))\n");
     assert!(!message.is_empty());
 }

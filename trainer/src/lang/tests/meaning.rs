@@ -79,7 +79,7 @@ fn the_graph_is_well_formed() {
 }
 
 #[test]
-fn small_star_is_what_it_says() {
+fn small_star_traces_to_the_expected_operations() {
     let graph = traced(SMALL).graph;
     let ops: Vec<&Op> = graph.nodes.iter().map(|node| &node.op).collect();
     assert!(

@@ -110,7 +110,7 @@ async fn an_endless_response_is_cut_off() {
 }
 
 #[tokio::test]
-async fn silence_and_absence_have_their_own_names() {
+async fn timeout_and_unreachable_server_are_distinct_errors() {
     let (address, _requests) = serve(200, Vec::new(), Duration::from_secs(3600)).await;
     let answer = client(Provider::OpenRouter, address, Duration::from_millis(200)).ask("", &[]).await;
     assert_eq!(answer, Err(LlmError::Timeout));
