@@ -273,6 +273,7 @@ fn local_discovery(peer: PeerId, config: &NetworkConfig) -> Toggle<mdns::tokio::
 #[cfg(test)]
 mod tests {
     use spore_base::standing::Offence;
+    use spore_protocol::cbor::ByteBuf;
 
     use super::*;
 
