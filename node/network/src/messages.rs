@@ -55,8 +55,10 @@ impl ReconcileScope {
 /// A request of the catch-up protocol.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 pub enum SyncRequest {
-    /// Asks for the tasks that the peer holds anything of.
+    /// Asks for the tasks that the peer holds anything of, the most active first.
     Tasks,
+    /// Asks for the same tasks in the order of their ids, from the first one after this id.
+    TasksAfter(TaskId),
     /// A message of a reconciliation, about one scope.
     Reconcile { scope: ReconcileScope, message: ByteBuf },
     /// The sender has objects that gossip may not have brought to the peer: the peer should catch up.
@@ -66,7 +68,8 @@ pub enum SyncRequest {
 /// The answer to a [`SyncRequest`].
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 pub enum SyncAnswer {
-    /// The most active task first, at most [`limits::MAX_TASKS`].
+    /// The answer to [`SyncRequest::Tasks`] and [`SyncRequest::TasksAfter`], at most [`limits::MAX_TASKS`]. Fewer are
+    /// all that the peer has, or all that follow.
     Tasks(Vec<TaskId>),
     /// The answer to [`SyncRequest::Reconcile`].
     Reconcile(ByteBuf),

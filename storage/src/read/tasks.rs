@@ -12,7 +12,7 @@ use crate::{
     keys,
     lookup::{manifest, placing, row, task_state},
     store::Store,
-    types::{ClassView, Improvement, Page, Span, TaskView},
+    types::{ClassView, Cursor, Improvement, Page, Span, TaskView},
     values::{self, ClassState, TaskState},
 };
 
@@ -38,6 +38,15 @@ impl Store {
         let view = self.view();
         let task = |key: &[u8], value: &[u8]| task_view(&view, TaskId(keys::last_id(key)?), values::decode(value)?);
         by_id().page_of(&view, span, task, bytes_of)
+    }
+
+    /// The ids of the tasks that follow `after` in the order of ids, at most `limit`. Reads nothing else of them.
+    ///
+    /// # Errors
+    /// When the store cannot be read.
+    pub fn task_ids_after(&self, after: &TaskId, limit: usize) -> Result<Vec<TaskId>> {
+        let span = Span { after: Cursor::of(&after.0), limit, ..Span::first(limit) };
+        Ok(by_id().page(&self.view(), &span, |key, _| Ok(TaskId(keys::last_id(key)?)))?.items)
     }
 
     /// The tasks, the most active first.

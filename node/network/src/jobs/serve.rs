@@ -16,6 +16,7 @@ use crate::{
 pub fn sync(store: &Store, request: &SyncRequest) -> Result<SyncAnswer, CompareError> {
     Ok(match request {
         SyncRequest::Tasks => SyncAnswer::Tasks(known_tasks(store)?),
+        SyncRequest::TasksAfter(after) => SyncAnswer::Tasks(store.task_ids_after(after, MAX_TASKS)?),
         SyncRequest::Reconcile { scope, message } => {
             let set = Comparison::new(store.sync_set(scope.stored())?);
             SyncAnswer::Reconcile(ByteBuf::from(set.answer(message)?))

@@ -1,9 +1,10 @@
 //! The course of one catch-up session: which scopes it compares, and carrying out what the reconciliation of each asks
 //! for.
 
-use std::time::Instant;
+use std::{collections::HashSet, time::Instant};
 
 use libp2p::PeerId;
+use spore_base::random::{self, Rng as _};
 use spore_ingest::{Disposition, Origin};
 use spore_protocol::{ObjectId, Reject, TaskId, cbor::ByteBuf};
 use spore_storage::StoreError;
@@ -42,24 +43,63 @@ struct CatchupSession<'a> {
 
 impl CatchupSession<'_> {
     async fn compare(&mut self, plan: SessionPlan) -> Result<(), NoAnswer> {
-        let tasks: Vec<TaskId> = match plan {
-            SessionPlan::Tasks(tasks) => tasks.into_iter().collect(),
+        match plan {
+            SessionPlan::Tasks(tasks) => {
+                for task in tasks {
+                    self.task(task).await?;
+                }
+                Ok(())
+            }
             SessionPlan::Everything => {
                 self.scope(ReconcileScope::Tasks).await?;
                 self.scope(ReconcileScope::Profiles).await?;
-                self.peers_tasks().await?
+                let mut start = TaskId([0; 32]);
+                random::generator().fill_bytes(&mut start.0);
+                self.every_task(start).await
             }
-        };
-        for task in tasks {
-            self.scope(ReconcileScope::Records(task)).await?;
-            self.scope(ReconcileScope::Controls(task)).await?;
         }
-        Ok(())
     }
 
-    /// The tasks that the peer holds anything of. Tasks of the existing network may have no manifest to learn them by.
-    async fn peers_tasks(&self) -> Result<Vec<TaskId>, NoAnswer> {
-        match self.context.ask_sync(self.peer, SyncRequest::Tasks).await? {
+    async fn task(&mut self, task: TaskId) -> Result<(), NoAnswer> {
+        self.scope(ReconcileScope::Records(task)).await?;
+        self.scope(ReconcileScope::Controls(task)).await
+    }
+
+    /// Compares each task that the peer holds anything of: the most active ones first, then all by their ids, in a
+    /// circle from `start`. Activity is cheap to make, so the most active tasks may all be spam. A random start lets
+    /// sessions that end early reach every task between them.
+    async fn every_task(&mut self, start: TaskId) -> Result<(), NoAnswer> {
+        let active = self.peers_tasks(SyncRequest::Tasks).await?;
+        for task in &active {
+            self.task(*task).await?;
+        }
+        if active.len() < MAX_TASKS {
+            return Ok(());
+        }
+        let active: HashSet<TaskId> = active.into_iter().collect();
+        let (mut after, mut wrapped) = (start, false);
+        loop {
+            let page = self.peers_tasks(SyncRequest::TasksAfter(after)).await?;
+            if !page.iter().is_sorted_by(|a, b| a < b) || page.first().is_some_and(|first| *first <= after) {
+                return self.malformed("a list of tasks that is not in the order of ids").await;
+            }
+            for task in page.iter().filter(|task| !active.contains(task)) {
+                if wrapped && *task > start {
+                    return Ok(());
+                }
+                self.task(*task).await?;
+            }
+            match page.last() {
+                Some(last) if page.len() == MAX_TASKS => after = *last,
+                _ if wrapped => return Ok(()),
+                _ => (after, wrapped) = (TaskId([0; 32]), true),
+            }
+        }
+    }
+
+    /// A list of tasks of the peer. Tasks of the existing network may have no manifest to learn them by.
+    async fn peers_tasks(&self, request: SyncRequest) -> Result<Vec<TaskId>, NoAnswer> {
+        match self.context.ask_sync(self.peer, request).await? {
             SyncAnswer::Tasks(tasks) if tasks.len() <= MAX_TASKS => Ok(tasks),
             _ => self.malformed("not a list of tasks").await,
         }

@@ -12,7 +12,7 @@ use spore_ingest::{Disposition, Ingest, Origin};
 use spore_protocol::TaskId;
 use support::{SwarmNode, all_follow, all_have, config, config_on, eventually};
 
-use super::{NetworkError, PeerInfo, start};
+use super::{NetworkError, PeerInfo, limits::MAX_TASKS, start};
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn gossip_reaches_everybody_through_a_relay() {
@@ -80,6 +80,30 @@ async fn records_of_a_task_without_a_manifest_are_found_too() {
     first.publish(orphan.clone()).await;
     let late = SwarmNode::start(2, &[&first]).await;
     all_have(&[&late], &[orphan]).await;
+}
+
+/// More tasks than a peer names in one answer, all busier than the one that matters.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_quiet_task_is_found_among_any_number_of_busy_ones() {
+    let first = SwarmNode::start(1, &[]).await;
+    let (_, quiet) = chain(&first.identity, "quiet", 1);
+    let mut busy = Vec::new();
+    for task in 0..MAX_TASKS as u64 + 200 {
+        let task = TaskId(*spore_protocol::Cid::of(&task.to_be_bytes()).as_bytes());
+        let root = verified(&first.identity, task, None, 0, "busy");
+        let child = verified(&first.identity, task, Some((root.id().into(), 0)), 1, "busy");
+        busy.extend([root, child]);
+    }
+    first.store.insert(&busy, support::NOW).unwrap();
+    for object in &quiet {
+        first.publish(object.clone()).await;
+    }
+    let named = crate::jobs::serve::known_tasks(&first.store).unwrap();
+    assert!(!named.contains(&TaskId(quiet[0].id().0)), "the quiet task is not among the most active");
+    let late = SwarmNode::start(2, &[&first]).await;
+    all_have(&[&late], &quiet).await;
+    let count = busy.len() as u64 + 1;
+    eventually("all records came", || async { late.store.counts().unwrap().experiments == count }).await;
 }
 
 /// Two halves work apart, then one link joins them. Everything reaches even the nodes that the link does not touch.
