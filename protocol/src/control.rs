@@ -7,6 +7,7 @@ use std::fmt;
 
 use crate::{
     Kind, NodeId, Object, RecordId, Reject, TaskId,
+    finding::Reason,
     json::{Map, Value},
     signed::FieldReader,
 };
@@ -21,14 +22,19 @@ pub enum ControlKind {
     Challenge,
     ChallengeResponse,
     Dispute,
+    /// The reference does not know this type.
+    Refutation,
     /// A type that this version does not know, by its signed name. `From` never returns the name of
     /// another variant here.
     Other(String),
 }
 
 impl ControlKind {
-    /// The types that this version and the reference know.
-    pub const KNOWN: [Self; 4] = [Self::Verification, Self::Challenge, Self::ChallengeResponse, Self::Dispute];
+    /// The types that the reference knows too.
+    pub const LEGACY: [Self; 4] = [Self::Verification, Self::Challenge, Self::ChallengeResponse, Self::Dispute];
+    /// The types that this version knows.
+    pub const KNOWN: [Self; 5] =
+        [Self::Verification, Self::Challenge, Self::ChallengeResponse, Self::Dispute, Self::Refutation];
 
     /// The text that events sign.
     pub fn name(&self) -> &str {
@@ -37,6 +43,7 @@ impl ControlKind {
             Self::Challenge => "challenge",
             Self::ChallengeResponse => "challenge_response",
             Self::Dispute => "dispute",
+            Self::Refutation => "refutation",
             Self::Other(name) => name,
         }
     }
@@ -44,6 +51,11 @@ impl ControlKind {
     /// Whether this version knows what an event of this type says.
     pub const fn is_known(&self) -> bool {
         !matches!(self, Self::Other(_))
+    }
+
+    /// Whether the reference knows this type.
+    pub fn is_legacy(&self) -> bool {
+        Self::LEGACY.contains(self)
     }
 
     /// The known type of this name.
@@ -84,7 +96,7 @@ impl DisputeOutcome {
     }
 }
 
-/// One re-run of a record. Events of three of the four known types report one.
+/// One re-run of a record that ended with a value. Verifications, challenges and responses report one.
 #[derive(Clone, Debug, PartialEq)]
 pub struct Rerun {
     pub experiment_id: RecordId,
@@ -98,6 +110,19 @@ pub struct Rerun {
     pub value: f64,
 }
 
+/// One re-run of a record that showed why its result cannot hold.
+#[derive(Clone, Debug, PartialEq)]
+pub struct Refutation {
+    pub experiment_id: RecordId,
+    /// The record's task as the signer says. None if the event names no task.
+    pub task_id: Option<TaskId>,
+    /// The node that re-ran the record. Always the event's signer.
+    pub node_id: NodeId,
+    /// The device's name as its driver gives it.
+    pub gpu: String,
+    pub reason: Reason,
+}
+
 /// The meaning of an event, by type.
 #[derive(Clone, Debug, PartialEq)]
 pub enum ControlBody {
@@ -109,7 +134,10 @@ pub enum ControlBody {
     ChallengeResponse { challenger_id: NodeId, rerun: Rerun },
     /// The challenger closes its challenge. The outcome that it claims has no effect and is not kept here.
     Dispute { experiment_id: RecordId, task_id: Option<TaskId>, challenger_id: NodeId },
-    /// An event of a type that this version does not know. It is stored and forwarded without effect.
+    /// The signer's re-run showed a reason why the record's result cannot hold.
+    Refutation(Refutation),
+    /// An event of a type, or with a reason, that this version does not know. It is stored and forwarded
+    /// without effect.
     Other { experiment_id: Option<RecordId>, task_id: Option<TaskId> },
 }
 
@@ -157,6 +185,21 @@ impl ControlEvent {
         Self::assemble(kind, payload, node, body, timestamp)
     }
 
+    /// Makes a `refutation`: a re-run showed why the record's result cannot hold.
+    pub fn refutation(refutation: Refutation, timestamp: u64) -> Self {
+        let (kind, node) = (ControlKind::Refutation, refutation.node_id);
+        let task_id = refutation.task_id.map(|id| id.to_string()).unwrap_or_default();
+        let mut payload = Map::from([
+            ("experiment_id".into(), text(refutation.experiment_id)),
+            ("task_id".into(), Value::String(task_id)),
+            ("verifier_id".into(), text(node)),
+            ("verifier_gpu".into(), Value::String(refutation.gpu.clone())),
+            ("reason".into(), refutation.reason.name().into()),
+        ]);
+        name_event(&mut payload, &kind, &[&refutation.experiment_id.to_string(), &node.to_string()]);
+        Self::assemble(kind, payload, node, ControlBody::Refutation(refutation), timestamp)
+    }
+
     /// Makes a `dispute`: the challenger closes its challenge. The facts are those of the verdict that
     /// the challenger computed. Receivers compute their own.
     pub fn dispute(closed: &ClosedDispute, timestamp: u64) -> Self {
@@ -193,6 +236,7 @@ impl ControlEvent {
             ControlBody::Verification(rerun)
             | ControlBody::Challenge(rerun)
             | ControlBody::ChallengeResponse { rerun, .. } => Some(rerun.experiment_id),
+            ControlBody::Refutation(refutation) => Some(refutation.experiment_id),
             ControlBody::Dispute { experiment_id, .. } => Some(*experiment_id),
             ControlBody::Other { experiment_id, .. } => *experiment_id,
         }
@@ -204,6 +248,7 @@ impl ControlEvent {
             ControlBody::Verification(rerun)
             | ControlBody::Challenge(rerun)
             | ControlBody::ChallengeResponse { rerun, .. } => rerun.task_id,
+            ControlBody::Refutation(refutation) => refutation.task_id,
             ControlBody::Dispute { task_id, .. } | ControlBody::Other { task_id, .. } => *task_id,
         }
     }
@@ -228,11 +273,11 @@ pub struct ClosedDispute {
     pub challenger: NodeId,
     pub challenger_value: f64,
     pub outcome: DisputeOutcome,
-    /// Median of record, challenger and responses.
+    /// Weighted median of the claim and all measurements that count.
     pub ground_truth: f64,
-    /// Nodes whose responses support the outcome.
+    /// Other nodes whose measurements support the outcome.
     pub winners: Vec<NodeId>,
-    /// Nodes whose responses contradict it.
+    /// Other nodes whose measurements contradict it.
     pub losers: Vec<NodeId>,
 }
 
@@ -273,6 +318,7 @@ fn read_body(kind: &ControlKind, payload: &Map) -> Result<(ControlBody, Option<A
             }
             return Ok((body, Some((challenger_id, "challenger_id"))));
         }
+        ControlKind::Refutation => return read_refutation(f, task_id),
         ControlKind::Other(_) => {
             let experiment_id = if f.has("experiment_id") { f.optional_id("experiment_id")? } else { None };
             return Ok((ControlBody::Other { experiment_id, task_id }, None));
@@ -293,6 +339,18 @@ fn read_body(kind: &ControlKind, payload: &Map) -> Result<(ControlBody, Option<A
         _ => ControlBody::ChallengeResponse { challenger_id: f.id("challenger_id")?, rerun },
     };
     Ok((body, signer))
+}
+
+fn read_refutation(mut f: FieldReader, task_id: Option<TaskId>) -> Result<(ControlBody, Option<Actor>), Reject> {
+    let experiment_id = f.id("experiment_id")?;
+    let node_id = f.id("verifier_id")?;
+    let gpu = f.text("verifier_gpu")?;
+    let body = match Reason::named(&f.text("reason")?) {
+        Some(reason) => ControlBody::Refutation(Refutation { experiment_id, task_id, node_id, gpu, reason }),
+        // A reason of a later version.
+        None => ControlBody::Other { experiment_id: Some(experiment_id), task_id },
+    };
+    Ok((body, Some((node_id, "verifier_id"))))
 }
 
 impl Object for ControlEvent {
@@ -335,6 +393,7 @@ impl Object for ControlEvent {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::{EventId, Finding, Identity, Measurement, Signed, fixtures};
 
     #[test]
     fn names_of_known_types_round_trip_and_unknown_ones_keep_their_text() {
@@ -344,5 +403,47 @@ mod tests {
         let unknown = ControlKind::from("merge");
         assert_eq!((unknown.name(), unknown.is_known()), ("merge", false));
         assert_eq!(format!("{unknown:.3}"), "mer", "untrusted text can be shortened");
+    }
+
+    fn refutation(reason: Reason) -> (Identity, ControlEvent) {
+        let identity = fixtures::identity(1);
+        let (experiment_id, task_id) = (RecordId([2; 32]), Some(TaskId([3; 32])));
+        let (node_id, gpu) = (identity.node_id(), "CPU".to_owned());
+        (identity, ControlEvent::refutation(Refutation { experiment_id, task_id, node_id, gpu, reason }, 5))
+    }
+
+    #[test]
+    fn refutations_read_back_with_their_reasons() {
+        for reason in Reason::ALL {
+            let (identity, event) = refutation(reason);
+            let signed = identity.sign(&event).unwrap();
+            let read = Signed::<ControlEvent>::from_canonical(signed.canonical(), *signed.signature()).unwrap();
+            assert_eq!(*read.object(), event);
+            let m = Measurement::of(EventId::from(read.id()), &read).unwrap();
+            assert_eq!((m.node, m.finding), (identity.node_id(), Finding::Refuted(reason)));
+            assert_eq!((read.experiment_id(), read.claimed_task()), (Some(RecordId([2; 32])), Some(TaskId([3; 32]))));
+            assert!(read.kind.is_known() && !read.kind.is_legacy());
+        }
+    }
+
+    #[test]
+    fn refutation_with_a_later_reason_is_kept_without_effect() {
+        let (identity, mut event) = refutation(Reason::NotCausal);
+        event.payload.insert("reason".into(), "a_later_one".into());
+        let signed = identity.sign(&event).unwrap();
+        let read = Signed::<ControlEvent>::from_canonical(signed.canonical(), *signed.signature()).unwrap();
+        assert!(matches!(read.body, ControlBody::Other { .. }) && read.experiment_id().is_some());
+        assert!(Measurement::of(EventId::from(read.id()), &read).is_none());
+    }
+
+    #[test]
+    fn refutation_in_the_name_of_another_node_is_refused() {
+        let (_, event) = refutation(Reason::Diverges);
+        let other = fixtures::identity(9);
+        let event = ControlEvent { node_id: other.node_id(), ..event };
+        let read = other
+            .sign(&event)
+            .and_then(|signed| Signed::<ControlEvent>::from_canonical(signed.canonical(), *signed.signature()));
+        assert_eq!(read.err(), Some(Reject::ActorMismatch { field: "verifier_id" }));
     }
 }

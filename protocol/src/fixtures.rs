@@ -19,8 +19,11 @@
 #![allow(clippy::panic, reason = "a test that builds an invalid object must stop and say why")]
 
 use crate::{
-    ArtifactType, Cid, ControlEvent, Goal, Identity, NodeProfile, Object, Record, RecordId, Signed, SignedObject,
-    Status, TaskId, TaskManifest, Verified, control::Rerun, manifest::MANIFEST_VERSION, profile::PROFILE_VERSION,
+    ArtifactType, Cid, ControlEvent, Goal, Identity, NodeProfile, Object, Reason, Record, RecordId, Signed,
+    SignedObject, Status, TaskId, TaskManifest, Verified,
+    control::{Refutation, Rerun},
+    manifest::MANIFEST_VERSION,
+    profile::PROFILE_VERSION,
     record::RECORD_VERSION,
 };
 
@@ -137,6 +140,18 @@ pub fn rerun(by: &Identity, record: &Signed<Record>, value: f64) -> Rerun {
 /// A `verification` of `record` that measured `value`.
 pub fn verification(by: &Identity, record: &Signed<Record>, value: f64, timestamp: u64) -> Verified<ControlEvent> {
     sign(by, &ControlEvent::verification(rerun(by, record, value), record.node_id, false, timestamp))
+}
+
+/// A `challenge` of `record` that measured `value`.
+pub fn challenge(by: &Identity, record: &Signed<Record>, value: f64, timestamp: u64) -> Verified<ControlEvent> {
+    sign(by, &ControlEvent::challenge(rerun(by, record, value), timestamp))
+}
+
+/// A `refutation` of `record` for `reason`, on the record's own device.
+pub fn refutation(by: &Identity, record: &Signed<Record>, reason: Reason, timestamp: u64) -> Verified<ControlEvent> {
+    let (experiment_id, task_id, node_id) = (record.id().into(), record.task_id, by.node_id());
+    let gpu = record.gpu_model.clone();
+    sign(by, &ControlEvent::refutation(Refutation { experiment_id, task_id, node_id, gpu, reason }, timestamp))
 }
 
 /// The same object with a signature that does not verify.

@@ -1,31 +1,49 @@
 //! Verdicts: whether a record's result holds, computed from the signed measurements about it.
 //!
-//! This is version 1 of the rule. It is a pure function of the record and the set of events, so all
-//! nodes that know the same objects compute the same verdict. What an event claims has no effect,
-//! only what it measured.
+//! This is version 2 of the rule. It is a pure function of the record, the set of its measurements and
+//! the signers' weights. With equal weights it is the global verdict, the same for all nodes that know
+//! the same objects. With the weights of [`trust`](crate::trust) it is the local verdict of one node.
+//!
+//! Neither dates nor the order of arrival decide anything, except that a measurement older than its
+//! record does not count. docs/verification.md explains the rule.
 
-use std::collections::BTreeSet;
+use std::{cmp::Reverse, collections::BTreeSet};
 
 use serde::{Deserialize, Serialize};
-use sha2::{Digest, Sha256};
 
 use crate::{
-    ControlBody, ControlEvent, EventId, HardwareClass, NodeId, RecordId, Status, TaskId,
+    Finding, Measurement, NodeId, Status, TaskId,
     control::{ClosedDispute, DisputeOutcome},
+    measurement::{Ignored, MeasurementKind, rank},
+    trust::SEED_WEIGHT,
 };
 
-/// Responses that close a dispute, and verifiers assigned to it.
+pub use crate::subject::Subject;
+
+/// Verifiers that should respond to a dispute without waiting for others.
 pub const RESPONSES: usize = 3;
+
+/// Most signers with weight that count in one verdict, and most without weight that are looked at. A
+/// verdict must cost the same however many keys sign.
+pub const WINDOW: usize = 64;
+
+/// Signers of the highest weight that are needed to close a dispute: a challenger and [`RESPONSES`] others.
+pub const QUORUM: u32 = 4;
+
+/// Weight below which the measurements on one side of the tolerance decide nothing: one proven signer or
+/// two known ones are enough. Without it the cheapest keys that weigh anything could put a record on a
+/// frontier, or dispute one, one by one.
+pub const ENOUGH: u32 = 2;
 
 /// What the measurements of a record say together.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case")]
 pub enum Verdict {
-    /// No measurement is within tolerance, and there is no dispute.
+    /// The measurements that count weigh less than [`ENOUGH`] on either side of the tolerance.
     Unverified,
-    /// At least one measurement is within tolerance, and there is no dispute.
+    /// Those within tolerance weigh enough, and those outside do not.
     Verified,
-    /// A challenge outside tolerance is open.
+    /// Those outside tolerance weigh enough, and too few others have measured.
     Disputed,
     /// A dispute closed in the record's favour.
     Upheld,
@@ -48,6 +66,11 @@ impl Verdict {
     pub const fn holds(self) -> bool {
         matches!(self, Self::Verified | Self::Upheld)
     }
+
+    /// Whether the result is neither confirmed nor rejected.
+    pub const fn is_open(self) -> bool {
+        matches!(self, Self::Unverified | Self::Disputed)
+    }
 }
 
 impl From<DisputeOutcome> for Verdict {
@@ -59,397 +82,202 @@ impl From<DisputeOutcome> for Verdict {
     }
 }
 
-/// The facts about a record that its verdict depends on.
-#[derive(Clone, Debug, PartialEq)]
-pub struct Subject {
-    pub id: RecordId,
-    pub publisher: NodeId,
-    pub class: HardwareClass,
-    pub status: Status,
-    /// The metric that the publisher recorded.
-    pub metric: f64,
+/// How many signers measured a record, on each side. The publisher is not among them.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Hash, Serialize, Deserialize)]
+pub struct Support {
+    /// Signers with weight that found a value within tolerance.
+    pub trusted_for: u32,
+    /// Signers with weight that found another value, or a reason.
+    pub trusted_against: u32,
+    /// Signers without weight that found a value within tolerance, of the first [`WINDOW`].
+    pub unknown_for: u32,
+    /// Signers without weight that found another value, or a reason, of the first [`WINDOW`].
+    pub unknown_against: u32,
 }
 
-impl Subject {
-    /// Whether a measured value is within tolerance of the recorded metric.
-    pub fn agrees_with(&self, value: f64) -> bool {
-        (value - self.metric).abs() <= self.class.tolerance()
-    }
-
-    /// The outcome of a dispute with this ground truth.
-    fn outcome(&self, ground_truth: f64) -> DisputeOutcome {
-        if self.agrees_with(ground_truth) { DisputeOutcome::Upheld } else { DisputeOutcome::Rejected }
-    }
-
-    /// The median of the record, the challenger and the responses.
-    fn ground_truth(&self, challenger_value: f64, responses: &[(NodeId, f64)]) -> f64 {
-        let mut values = vec![self.metric, challenger_value];
-        values.extend(responses.iter().map(|(_, value)| *value));
-        median(&mut values)
+impl Support {
+    fn count(&mut self, trusted: bool, within: bool) {
+        let counter = match (trusted, within) {
+            (true, true) => &mut self.trusted_for,
+            (true, false) => &mut self.trusted_against,
+            (false, true) => &mut self.unknown_for,
+            (false, false) => &mut self.unknown_against,
+        };
+        *counter += 1;
     }
 }
 
-/// One measurement out of a control event.
-#[derive(Clone, Debug, PartialEq)]
-pub struct Measurement {
-    pub event_id: EventId,
-    pub kind: MeasurementKind,
-    /// The node that measured.
-    pub node: NodeId,
-    pub class: HardwareClass,
-    pub value: f64,
-    /// Unix seconds.
-    pub timestamp: u64,
-    /// Why the measurement does not count. None if it counts.
-    pub ignored: Option<Ignored>,
-}
-
-/// The type of the event that carries a measurement.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
-pub enum MeasurementKind {
-    Verification,
-    Challenge,
-    ChallengeResponse,
-}
-
-impl MeasurementKind {
-    /// The event's type as it is signed.
-    pub const fn name(self) -> &'static str {
-        match self {
-            Self::Verification => "verification",
-            Self::Challenge => "challenge",
-            Self::ChallengeResponse => "challenge_response",
-        }
-    }
-}
-
-/// Why a measurement does not count. The text is shown to users.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, thiserror::Error)]
-pub enum Ignored {
-    #[error("measured by the publisher itself")]
-    OwnRecord,
-    #[error("the record is a crash and has no metric")]
-    Crash,
-    #[error("another hardware class")]
-    OtherClass,
-    #[error("not its signer's first measurement")]
-    NotFirst,
-}
-
-/// A dispute over a record, open or closed. A challenge outside tolerance opened it.
+/// A dispute over a record, open or closed. The measurements outside tolerance weigh [`ENOUGH`].
 #[derive(Clone, Debug, PartialEq)]
 pub struct Dispute {
+    /// The first in the window whose measurement is outside tolerance.
     pub challenger: NodeId,
-    pub challenger_value: f64,
-    /// Nodes and values of the responses that count, at most [`RESPONSES`], in (timestamp, id) order.
-    pub responses: Vec<(NodeId, f64)>,
-    /// Median of record, challenger and responses. None while the dispute is open.
-    pub ground_truth: Option<f64>,
-    /// (timestamp, id) of the challenge.
-    pub opened: (u64, EventId),
-    /// (timestamp, id) of the event that closed the dispute. None while it is open.
-    pub closed: Option<(u64, EventId)>,
+    pub finding: Finding,
+    /// Lowest time of a measurement outside tolerance, as its signer says, in Unix seconds. It decides
+    /// nothing but how long verifiers wait for each other.
+    pub opened: u64,
+    /// Whether the verdict is upheld or rejected.
+    pub closed: bool,
 }
 
 /// A verdict and what led to it.
 #[derive(Clone, Debug, PartialEq)]
 pub struct Assessment {
     pub verdict: Verdict,
+    /// The weighted median of a closed dispute. None if there is none, and if the median is a reason.
+    pub ground_truth: Option<f64>,
     /// All measurements of the record, in (timestamp, id) order.
     pub measurements: Vec<Measurement>,
+    pub support: Support,
     pub dispute: Option<Dispute>,
 }
 
 impl Assessment {
-    /// The measurements that count.
+    /// The measurements that count: not ignored, and of signers with weight.
     pub fn counted(&self) -> impl Iterator<Item = &Measurement> {
-        self.measurements.iter().filter(|m| m.ignored.is_none())
+        self.measurements.iter().filter(|m| m.ignored.is_none() && m.weight > 0)
     }
 }
 
-/// Assesses a record by the control events about it. The events may come in any order and more than
-/// once; events about other records are left out.
+/// Assesses a record by its measurements, with the weight of each signer in the record's class.
 ///
-/// The first challenge outside tolerance opens the dispute. [`RESPONSES`] responses to its challenger
-/// close it. The challenger's own `dispute` event closes it too, once there is a response: without
-/// that condition a challenger alone could overturn any record (docs/adr/0006).
-pub fn assess<'a>(subject: &Subject, events: impl IntoIterator<Item = (EventId, &'a ControlEvent)>) -> Assessment {
-    let mut events: Vec<_> = events.into_iter().filter(|(_, e)| e.experiment_id() == Some(subject.id)).collect();
-    events.sort_by_key(|(id, event)| (event.timestamp, *id));
-    events.dedup_by_key(|(id, _)| *id);
+/// The measurements may come in any order and more than once. Their `weight` and `ignored` are set
+/// here. Each signer counts once, with the measurement of the lowest event id among those that count
+/// by [`Subject::ignores`]. Of the signers with weight the first [`WINDOW`] count, the heaviest first
+/// and those of one weight by [`rank`], so that no number of new keys displaces a seed. Of the signers
+/// without weight as many are shown.
+pub fn assess(
+    subject: &Subject,
+    measurements: impl IntoIterator<Item = Measurement>,
+    weight: impl Fn(&NodeId) -> u32,
+) -> Assessment {
+    let mut measurements: Vec<_> = measurements.into_iter().collect();
+    measurements.sort_by_key(|m| m.event_id);
+    measurements.dedup_by_key(|m| m.event_id);
+    let mut signers = BTreeSet::new();
+    for m in &mut measurements {
+        m.weight = weight(&m.node);
+        m.ignored = subject.ignores(m).or_else(|| (!signers.insert(m.node)).then_some(Ignored::Repeated));
+    }
+    measurements.sort_by_cached_key(|m| (Reverse(m.weight), rank(subject.id, m.node), m.event_id));
+    let (mut trusted, mut unknown) = (0, 0);
+    let mut support = Support::default();
+    for m in measurements.iter_mut().filter(|m| m.ignored.is_none()) {
+        let place = if m.weight > 0 { &mut trusted } else { &mut unknown };
+        *place += 1;
+        if *place > WINDOW {
+            m.ignored = Some(Ignored::OutsideWindow);
+        } else {
+            support.count(m.weight > 0, subject.confirms(m.finding));
+        }
+    }
+    let counted: Vec<_> = measurements.iter().filter(|m| m.ignored.is_none() && m.weight > 0).collect();
+    let (verdict, ground_truth) = decide(subject, &counted, weight(&subject.publisher));
+    let dispute = dispute(subject, &counted, verdict);
+    measurements.sort_by_key(|m| (m.timestamp, m.event_id));
+    Assessment { verdict, ground_truth, measurements, support, dispute }
+}
 
-    let measurements = measurements(subject, &events);
-    let opens =
-        |m: &&Measurement| m.ignored.is_none() && m.kind == MeasurementKind::Challenge && !subject.agrees_with(m.value);
-    let dispute = measurements.iter().find(opens).map(|challenge| dispute(subject, challenge, &measurements, &events));
-    let verdict = match &dispute {
-        Some(Dispute { ground_truth: Some(truth), .. }) => subject.outcome(*truth).into(),
-        Some(_) => Verdict::Disputed,
-        None if measurements.iter().any(|m| m.ignored.is_none() && subject.agrees_with(m.value)) => Verdict::Verified,
-        None => Verdict::Unverified,
+/// The verdict and ground truth of the measurements that count, with the publisher's weight.
+fn decide(subject: &Subject, counted: &[&Measurement], publisher: u32) -> (Verdict, Option<f64>) {
+    // A seed's own claim is worth a measurement, so that a node alone in its class has a frontier.
+    let own = if publisher >= SEED_WEIGHT && subject.status != Status::Crash { publisher } else { 0 };
+    let weigh = |within: bool| counted.iter().filter(|m| subject.confirms(m.finding) == within).map(|m| m.weight).sum();
+    let (within, outside): (u32, u32) = (weigh(true), weigh(false));
+    let within = within + own;
+    if outside < ENOUGH {
+        return (if within < ENOUGH { Verdict::Unverified } else { Verdict::Verified }, None);
+    }
+    let total = within + outside;
+    let largest = counted.iter().map(|m| m.weight).max().unwrap_or_default().max(own);
+    if largest < SEED_WEIGHT && total < QUORUM * largest {
+        return (Verdict::Disputed, None);
+    }
+    let mut values: Vec<_> = counted.iter().map(|m| (m.finding.on_scale(subject.goal), m.weight)).collect();
+    // Seeds that disagree leave it to the others who have weight. An unknown publisher is not among them.
+    let claim = if largest >= SEED_WEIGHT { publisher } else { publisher.max(1) };
+    values.push((subject.metric, claim));
+    let (low, high) = weighted_median(values);
+    let truth = Some(low.midpoint(high)).filter(|truth| truth.is_finite());
+    match (subject.agrees_with(low), subject.agrees_with(high)) {
+        // A claim between findings on both sides of it is not thereby confirmed.
+        (true, true) if within < ENOUGH => (Verdict::Disputed, None),
+        (true, true) => (Verdict::Upheld, truth),
+        (false, false) => (Verdict::Rejected, truth),
+        _ => (Verdict::Disputed, None),
+    }
+}
+
+/// The lower and the upper weighted median. They differ when the weights below and above are equal.
+/// (0, 0) of no values.
+fn weighted_median(mut values: Vec<(f64, u32)>) -> (f64, f64) {
+    values.sort_by(|a, b| a.0.total_cmp(&b.0));
+    let total: u64 = values.iter().map(|(_, weight)| u64::from(*weight)).sum();
+    let first = |enough: &dyn Fn(u64) -> bool| {
+        let mut sum = 0;
+        let mut reaches = |weight: u32| {
+            sum += u64::from(weight);
+            enough(2 * sum)
+        };
+        values.iter().find(|(_, weight)| reaches(*weight)).map_or(0.0, |(value, _)| *value)
     };
-    Assessment { verdict, measurements, dispute }
+    (first(&|twice| twice >= total), first(&|twice| twice > total))
 }
 
-/// What the challenger of a dispute should do.
-#[derive(Clone, Debug, PartialEq)]
-pub enum ChallengerStep {
-    /// Wait for more responses.
-    Wait,
-    /// Publish a `dispute` event with these facts.
-    Close(ClosedDispute),
-}
-
-/// The step that the challenger of a dispute should take, unless it has closed the dispute already.
-///
-/// A settled dispute is closed at once. An open one with at least one response is closed when
-/// `waited_enough`, which the challenger decides by its own clock. The numbers are those of the
-/// responses so far.
-pub fn challenger_step(subject: &Subject, task_id: TaskId, dispute: &Dispute, waited_enough: bool) -> ChallengerStep {
-    if dispute.ground_truth.is_none() && (dispute.responses.is_empty() || !waited_enough) {
-        return ChallengerStep::Wait;
+fn dispute(subject: &Subject, counted: &[&Measurement], verdict: Verdict) -> Option<Dispute> {
+    if matches!(verdict, Verdict::Unverified | Verdict::Verified) {
+        return None;
     }
-    let so_far = || subject.ground_truth(dispute.challenger_value, &dispute.responses);
-    let ground_truth = dispute.ground_truth.unwrap_or_else(so_far);
-    let outcome = subject.outcome(ground_truth);
-    let on_winning_side = |value: f64| subject.agrees_with(value) == (outcome == DisputeOutcome::Upheld);
+    let against = || counted.iter().filter(|m| !subject.confirms(m.finding));
+    let first = against().next()?;
+    Some(Dispute {
+        challenger: first.node,
+        finding: first.finding,
+        opened: against().map(|m| m.timestamp).min().unwrap_or_default(),
+        closed: !verdict.is_open(),
+    })
+}
+
+/// The facts of a `dispute` event by which `challenger` closes its challenge, for the existing network.
+/// None while the verdict is open, and if no challenge of this node counts. The event decides nothing.
+pub fn closing(subject: &Subject, task_id: TaskId, made: &Assessment, challenger: NodeId) -> Option<ClosedDispute> {
+    let outcome = match made.verdict {
+        Verdict::Upheld => DisputeOutcome::Upheld,
+        Verdict::Rejected => DisputeOutcome::Rejected,
+        _ => return None,
+    };
+    let own = made.counted().find(|m| m.node == challenger && m.kind == MeasurementKind::Challenge)?;
+    let challenger_value = own.finding.value()?;
     let (mut winners, mut losers) = (Vec::new(), Vec::new());
-    for (node, value) in &dispute.responses {
-        if on_winning_side(*value) { &mut winners } else { &mut losers }.push(*node);
+    for m in made.counted().filter(|m| m.node != challenger) {
+        let won = subject.confirms(m.finding) == (outcome == DisputeOutcome::Upheld);
+        if won { &mut winners } else { &mut losers }.push(m.node);
     }
-    ChallengerStep::Close(ClosedDispute {
+    Some(ClosedDispute {
         experiment_id: subject.id,
         task_id: Some(task_id),
         publisher: subject.publisher,
-        challenger: dispute.challenger,
-        challenger_value: dispute.challenger_value,
+        challenger,
+        challenger_value,
         outcome,
-        ground_truth,
+        ground_truth: made.ground_truth.unwrap_or(challenger_value),
         winners,
         losers,
     })
 }
 
-/// Ranks the nodes that may respond to a challenge. The first [`RESPONSES`] are assigned, each of the
-/// others stands in when those before it stay silent.
+/// Ranks the nodes that may respond to a dispute, by [`rank`]. The first [`RESPONSES`] are assigned,
+/// each of the others stands in when those before it stay silent.
 ///
-/// `published_before` are the nodes that published in the record's class before the challenge. The
-/// rank is the SHA-256 of `experiment_id:challenger_id:node_id` as hex text, lowest first.
-pub fn assigned(
-    subject: &Subject,
-    challenger: NodeId,
-    published_before: impl IntoIterator<Item = NodeId>,
-) -> Vec<NodeId> {
-    let rank = |node: &NodeId| -> [u8; 32] { Sha256::digest(format!("{}:{challenger}:{node}", subject.id)).into() };
-    let mut nodes: Vec<_> = published_before
-        .into_iter()
-        .filter(|node| *node != subject.publisher && *node != challenger)
-        .map(|node| (rank(&node), node))
-        .collect();
+/// `weighty` are the nodes with weight in the record's class. Fewer than [`RESPONSES`] of them: nobody
+/// waits for anybody.
+pub fn assigned(subject: &Subject, challenger: NodeId, weighty: impl IntoIterator<Item = NodeId>) -> Vec<NodeId> {
+    let may = |node: &NodeId| *node != subject.publisher && *node != challenger;
+    let mut nodes: Vec<_> = weighty.into_iter().filter(may).map(|node| (rank(subject.id, node), node)).collect();
     nodes.sort();
     nodes.dedup();
     nodes.into_iter().map(|(_, node)| node).collect()
 }
 
-/// The measurements in the events, which are sorted.
-fn measurements(subject: &Subject, events: &[(EventId, &ControlEvent)]) -> Vec<Measurement> {
-    let mut seen = BTreeSet::new();
-    let mut measurements = Vec::new();
-    for (event_id, event) in events {
-        let (kind, rerun) = match &event.body {
-            ControlBody::Verification(rerun) => (MeasurementKind::Verification, rerun),
-            ControlBody::Challenge(rerun) => (MeasurementKind::Challenge, rerun),
-            ControlBody::ChallengeResponse { rerun, .. } => (MeasurementKind::ChallengeResponse, rerun),
-            ControlBody::Dispute { .. } | ControlBody::Other { .. } => continue,
-        };
-        let class = HardwareClass::of(&rerun.gpu);
-        let ignored = if rerun.node_id == subject.publisher {
-            Some(Ignored::OwnRecord)
-        } else if subject.status == Status::Crash {
-            Some(Ignored::Crash)
-        } else if class != subject.class {
-            Some(Ignored::OtherClass)
-        } else if !seen.insert(rerun.node_id) {
-            Some(Ignored::NotFirst)
-        } else {
-            None
-        };
-        let (node, value, timestamp) = (rerun.node_id, rerun.value, event.timestamp);
-        measurements.push(Measurement { event_id: *event_id, kind, node, class, value, timestamp, ignored });
-    }
-    measurements
-}
-
-/// The state of the dispute that `challenge` opened.
-fn dispute(
-    subject: &Subject,
-    challenge: &Measurement,
-    measurements: &[Measurement],
-    events: &[(EventId, &ControlEvent)],
-) -> Dispute {
-    let by_challenger = |node: &NodeId| *node == challenge.node;
-    let responds = |event_id: &EventId| {
-        events.iter().any(|(id, event)| {
-            id == event_id
-                && matches!(&event.body, ControlBody::ChallengeResponse { challenger_id, .. } if by_challenger(challenger_id))
-        })
-    };
-    let at = |m: &Measurement| (m.timestamp, m.event_id);
-    let all: Vec<_> = measurements
-        .iter()
-        .filter(|m| m.ignored.is_none() && m.kind == MeasurementKind::ChallengeResponse && responds(&m.event_id))
-        .take(RESPONSES)
-        .collect();
-    let first = all.first().map(|m| at(m));
-    let last_needed = all.get(RESPONSES - 1).map(|m| at(m));
-    let closed_by_challenger = events
-        .iter()
-        .filter(|(_, e)| matches!(&e.body, ControlBody::Dispute { challenger_id, .. } if by_challenger(challenger_id)))
-        .map(|(id, event)| (event.timestamp, *id))
-        .find(|closing| first.is_some_and(|first| first < *closing));
-    let closed = [last_needed, closed_by_challenger].into_iter().flatten().min();
-    let responses: Vec<_> =
-        all.into_iter().filter(|m| closed.is_none_or(|closed| at(m) <= closed)).map(|m| (m.node, m.value)).collect();
-    Dispute {
-        challenger: challenge.node,
-        challenger_value: challenge.value,
-        ground_truth: closed.map(|_| subject.ground_truth(challenge.value, &responses)),
-        responses,
-        opened: at(challenge),
-        closed,
-    }
-}
-
-/// The middle value, or the mean of the middle two. 0 of no values.
-fn median(values: &mut [f64]) -> f64 {
-    values.sort_by(f64::total_cmp);
-    let middle = values.len() / 2;
-    let at = |i: usize| values.get(i).copied().unwrap_or_default();
-    if values.len() % 2 == 1 { at(middle) } else { at(middle.saturating_sub(1)).midpoint(at(middle)) }
-}
-
 #[cfg(test)]
-mod tests {
-    use super::*;
-    use crate::control::Rerun;
-
-    const PUBLISHER: NodeId = NodeId([1; 32]);
-
-    fn subject() -> Subject {
-        Subject {
-            id: RecordId([9; 32]),
-            publisher: PUBLISHER,
-            class: HardwareClass::of("CPU"),
-            status: Status::Keep,
-            metric: 1.0,
-        }
-    }
-
-    fn rerun(node: u8, value: f64) -> Rerun {
-        Rerun { experiment_id: RecordId([9; 32]), task_id: None, node_id: NodeId([node; 32]), gpu: "CPU".into(), value }
-    }
-
-    fn verification(node: u8, value: f64, at: u64) -> ControlEvent {
-        ControlEvent::verification(rerun(node, value), PUBLISHER, false, at)
-    }
-
-    fn response(node: u8, value: f64, at: u64) -> ControlEvent {
-        ControlEvent::challenge_response(rerun(node, value), NodeId([5; 32]), at)
-    }
-
-    fn dispute(challenger: u8, at: u64) -> ControlEvent {
-        let closed = ClosedDispute {
-            experiment_id: RecordId([9; 32]),
-            task_id: None,
-            publisher: PUBLISHER,
-            challenger: NodeId([challenger; 32]),
-            challenger_value: 1.5,
-            outcome: DisputeOutcome::Rejected,
-            ground_truth: 1.5,
-            winners: vec![],
-            losers: vec![],
-        };
-        ControlEvent::dispute(&closed, at)
-    }
-
-    fn verdict(events: &[ControlEvent]) -> Verdict {
-        let ids = |i: usize| EventId([u8::try_from(i).unwrap(); 32]);
-        let forward = assess(&subject(), events.iter().enumerate().map(|(i, e)| (ids(i), e)));
-        let backward = assess(&subject(), events.iter().enumerate().rev().map(|(i, e)| (ids(i), e)));
-        assert_eq!(forward, backward, "a verdict depends on the set of events alone");
-        forward.verdict
-    }
-
-    #[test]
-    fn one_measurement_within_tolerance_verifies() {
-        assert_eq!(verdict(&[]), Verdict::Unverified);
-        assert_eq!(verdict(&[verification(2, 1.0019, 10)]), Verdict::Verified);
-        assert_eq!(verdict(&[verification(2, 1.003, 10)]), Verdict::Unverified);
-        assert_eq!(
-            verdict(&[verification(1, 1.0, 10)]),
-            Verdict::Unverified,
-            "the publisher cannot verify its own record"
-        );
-        let mut other = rerun(2, 1.0);
-        other.gpu = "H100".into();
-        assert_eq!(verdict(&[ControlEvent::verification(other, PUBLISHER, false, 1)]), Verdict::Unverified);
-    }
-
-    #[test]
-    fn first_measurement_of_a_node_counts() {
-        assert_eq!(verdict(&[verification(5, 1.0, 1), ControlEvent::challenge(rerun(5, 2.0), 2)]), Verdict::Verified);
-        assert_eq!(verdict(&[verification(5, 1.0, 3), ControlEvent::challenge(rerun(5, 2.0), 2)]), Verdict::Disputed);
-    }
-
-    #[test]
-    fn three_responses_close_a_dispute_by_their_median() {
-        let challenge = ControlEvent::challenge(rerun(5, 1.5), 1);
-        let upheld = [challenge.clone(), response(6, 1.0, 2), response(7, 1.001, 3), response(8, 1.5, 4)];
-        assert_eq!(verdict(&upheld[..3]), Verdict::Disputed);
-        assert_eq!(verdict(&upheld), Verdict::Upheld);
-        let rejected = [challenge, response(6, 1.5, 2), response(7, 1.5, 3), response(8, 1.0, 4), response(9, 1.0, 5)];
-        assert_eq!(verdict(&rejected), Verdict::Rejected, "a fourth response does not matter");
-    }
-
-    #[test]
-    fn challenger_closes_its_dispute_only_after_a_response() {
-        let challenge = ControlEvent::challenge(rerun(5, 1.5), 1);
-        assert_eq!(verdict(&[challenge.clone(), dispute(5, 9)]), Verdict::Disputed);
-        assert_eq!(verdict(&[challenge.clone(), response(6, 1.0, 2), dispute(4, 9)]), Verdict::Disputed);
-        assert_eq!(verdict(&[challenge.clone(), response(6, 1.0, 2), dispute(5, 9)]), Verdict::Upheld);
-        assert_eq!(verdict(&[challenge, response(6, 1.5, 2), dispute(5, 9), response(7, 1.0, 10)]), Verdict::Rejected);
-    }
-
-    #[test]
-    fn assignment_excludes_the_parties_and_ignores_order() {
-        let nodes: Vec<_> = (1..9).map(|n| NodeId([n; 32])).collect();
-        let challenger = NodeId([5; 32]);
-        let ranked = assigned(&subject(), challenger, nodes.clone());
-        assert_eq!(ranked.len(), 6);
-        assert!(!ranked.contains(&PUBLISHER) && !ranked.contains(&challenger));
-        assert_eq!(ranked, assigned(&subject(), challenger, nodes.into_iter().rev()));
-    }
-
-    #[test]
-    fn challenger_waits_until_a_response_came_and_closes_with_its_numbers() {
-        let dispute = |responses: &[(u8, f64)], ground_truth| Dispute {
-            challenger: NodeId([5; 32]),
-            challenger_value: 1.5,
-            responses: responses.iter().map(|(node, value)| (NodeId([*node; 32]), *value)).collect(),
-            ground_truth,
-            opened: (1, EventId([0; 32])),
-            closed: ground_truth.map(|_| (9, EventId([9; 32]))),
-        };
-        let step =
-            |dispute: &Dispute, waited_enough| challenger_step(&subject(), TaskId([7; 32]), dispute, waited_enough);
-        assert_eq!(step(&dispute(&[], None), true), ChallengerStep::Wait);
-        assert_eq!(step(&dispute(&[(6, 1.5)], None), false), ChallengerStep::Wait);
-        let ChallengerStep::Close(early) = step(&dispute(&[(6, 1.5)], None), true) else { panic!("closes") };
-        assert_eq!((early.outcome, early.ground_truth), (DisputeOutcome::Rejected, 1.5));
-        let settled = dispute(&[(6, 1.0), (7, 1.5), (8, 1.001)], Some(1.001));
-        let ChallengerStep::Close(closed) = step(&settled, false) else { panic!("closes") };
-        assert_eq!((closed.outcome, closed.ground_truth), (DisputeOutcome::Upheld, 1.001));
-        assert_eq!(closed.winners, [NodeId([6; 32]), NodeId([8; 32])]);
-        assert_eq!(closed.losers, [NodeId([7; 32])]);
-    }
-}
+mod tests;

@@ -1,7 +1,9 @@
 //! Golden cases made with the reference: canonical bytes, ids, signatures, frames.
 #![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic, clippy::indexing_slicing, missing_docs)]
 
-use spore_protocol::{Kind, SignedObject, frame, legacy::LegacyMessage, oracle};
+use spore_protocol::{
+    ControlEvent, Finding, Kind, Measurement, Reason, Signed, SignedObject, frame, legacy::LegacyMessage, oracle,
+};
 
 fn load(name: &str) -> serde_json::Value {
     let path = std::path::Path::new(env!("CARGO_MANIFEST_DIR")).join("../tests/vectors").join(name);
@@ -28,9 +30,27 @@ fn expected_code(name: &str) -> &'static str {
 #[test]
 fn golden_objects_are_read_and_verified_as_by_the_reference() {
     let file = load("objects.json");
-    let cases = file["cases"].as_array().unwrap();
-    assert!(cases.len() > 100);
-    for case in cases {
+    assert!(file["cases"].as_array().unwrap().len() > 100);
+    check_objects(&file);
+}
+
+#[test]
+fn golden_refutations_are_read_and_carry_their_reasons() {
+    let file = load("refutations.json");
+    check_objects(&file);
+    let refutations = file["cases"].as_array().unwrap().iter().filter(|case| case["valid"] == true);
+    let reasons = refutations.map(|case| {
+        let event = Signed::<ControlEvent>::from_json(case["json"].as_str().unwrap().as_bytes()).unwrap();
+        match Measurement::of(event.id().into(), &event).unwrap().finding {
+            Finding::Refuted(reason) => reason,
+            Finding::Value(value) => panic!("{value} instead of a reason"),
+        }
+    });
+    assert_eq!(reasons.collect::<Vec<_>>(), Reason::ALL);
+}
+
+fn check_objects(file: &serde_json::Value) {
+    for case in file["cases"].as_array().unwrap() {
         let name = case["name"].as_str().unwrap();
         let kind: Kind = case["kind"].as_str().unwrap().parse().unwrap();
         let json = case["json"].as_str().unwrap();
