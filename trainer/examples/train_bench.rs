@@ -7,9 +7,10 @@ use std::time::{Duration, Instant};
 
 use anyhow::Context as _;
 use burn::tensor::{Device, Distribution, Tensor};
+use spore_protocol::TaskId;
 use spore_trainer::data::ByteDataset;
 use spore_trainer::device::{DeviceChoice, resolve};
-use spore_trainer::evaluate::{EvalSpec, bits_per_byte, check_causal};
+use spore_trainer::evaluate::{EvalSeed, EvalSpec, Patience, evaluate};
 use spore_trainer::exec::Executor;
 use spore_trainer::exec::train::{Length, train};
 use spore_trainer::lang;
@@ -34,9 +35,10 @@ fn main() -> anyhow::Result<()> {
     println!("model       {} parameters, {:.2} GFLOP a step of {bytes} bytes", graph.num_params(), flops / 1e9);
 
     let (dataset, spec) = (ByteDataset::builtin(), EvalSpec::for_budget(seconds));
-    let (train_bytes, held_out) = dataset.split(&spec, &graph)?;
+    let (train_bytes, _) = dataset.split(&spec, &graph)?;
+    let text = dataset.eval_text(&spec, &graph, EvalSeed::new(TaskId([0; 32]), &graph.hash()))?;
+    let description = graph.description_bytes();
     let mut executor = Executor::new(graph, device, 1);
-    check_causal(&mut executor, held_out, &spec)?;
     let length = Length::Budget(Duration::from_secs(seconds));
     let (mut began, mut planned) = (Instant::now(), 0);
     let trained = train(
@@ -60,7 +62,8 @@ fn main() -> anyhow::Result<()> {
         100.0 * rate * flops / baseline
     );
     let start = Instant::now();
-    let bits = bits_per_byte(&mut executor, held_out, &spec)?;
+    let patience = Patience::new(Duration::from_secs(3600));
+    let bits = evaluate(&mut executor, &text, description, train_bytes, patience)?.val_bpb;
     println!("evaluation  val_bpb {bits:.4} over {} bytes in {:.1} s", spec.eval_bytes, start.elapsed().as_secs_f64());
     Ok(())
 }

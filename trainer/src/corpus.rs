@@ -13,6 +13,8 @@
 
 use std::fmt::Write as _;
 
+use rand_chacha::ChaCha8Rng;
+use rand_chacha::rand_core::Rng as _;
 use spore_protocol::Cid;
 
 /// Size of the built-in corpus in bytes: more than a 5-minute run on a CPU reads once (about
@@ -35,7 +37,19 @@ pub fn builtin() -> Vec<u8> {
 
 /// `bytes` bytes of text for `seed`. A shorter corpus of one seed is a prefix of a longer one.
 pub fn generate(seed: u64, bytes: usize) -> Vec<u8> {
-    let mut writer = CorpusWriter::new(seed);
+    write(CorpusWriter::new(seed), bytes)
+}
+
+/// `bytes` bytes of new documents in the language of [`builtin`]: its vocabulary, names, places and
+/// grammar, in documents that `rng` decides. Evaluation draws its text here, so the text of one
+/// evaluation is no part of the built-in corpus and cannot be known before `rng` is.
+pub fn fresh(rng: ChaCha8Rng, bytes: usize) -> Vec<u8> {
+    let mut writer = CorpusWriter::new(BUILTIN_SEED);
+    writer.rng = Rng::ChaCha(Box::new(rng));
+    write(writer, bytes)
+}
+
+fn write(mut writer: CorpusWriter, bytes: usize) -> Vec<u8> {
     // A document is at most a few kibibytes; the reserve spares one reallocation of everything.
     writer.text.reserve(bytes + (64 << 10));
     while writer.text.len() < bytes {
@@ -80,13 +94,22 @@ const NUMBERS: [&str; 21] = [
     "twenty",
 ];
 
-/// SplitMix64 (Steele, Lea & Flood 2014): one multiplication chain for each number, any seed good.
-struct Rng(u64);
+enum Rng {
+    /// SplitMix64 (Steele, Lea & Flood 2014): one multiplication chain for each number, any seed
+    /// good. Makes the built-in corpus.
+    SplitMix(u64),
+    /// Makes fresh text. Unlike the above, what comes next cannot be computed from what was seen.
+    ChaCha(Box<ChaCha8Rng>),
+}
 
 impl Rng {
     fn next(&mut self) -> u64 {
-        self.0 = self.0.wrapping_add(0x9e37_79b9_7f4a_7c15);
-        let z = (self.0 ^ (self.0 >> 30)).wrapping_mul(0xbf58_476d_1ce4_e5b9);
+        let state = match self {
+            Self::SplitMix(state) => state,
+            Self::ChaCha(rng) => return rng.next_u64(),
+        };
+        *state = state.wrapping_add(0x9e37_79b9_7f4a_7c15);
+        let z = (*state ^ (*state >> 30)).wrapping_mul(0xbf58_476d_1ce4_e5b9);
         let z = (z ^ (z >> 27)).wrapping_mul(0x94d0_49bb_1331_11eb);
         z ^ (z >> 31)
     }
@@ -183,7 +206,7 @@ struct CorpusWriter {
 
 impl CorpusWriter {
     fn new(seed: u64) -> Self {
-        let mut rng = Rng(seed);
+        let mut rng = Rng::SplitMix(seed);
         let shared = Vocabulary::new(&mut rng);
         let topics = (0..TOPICS).map(|_| Vocabulary::new(&mut rng)).collect();
         let names =
@@ -416,62 +439,4 @@ impl CorpusWriter {
 }
 
 #[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn builtin_corpus_has_the_published_cid() {
-        let text = builtin();
-        assert_eq!(text.len(), BUILTIN_BYTES);
-        assert!(text.is_ascii());
-        assert_eq!(Cid::of(&text), BUILTIN_CID);
-        assert_eq!(BUILTIN_CID.to_string(), "c98314d7a4e7ca21af75877f04902cfdcb488eb9626605a22b1ce80da997aae8");
-    }
-
-    #[test]
-    fn a_shorter_corpus_is_a_prefix_and_another_seed_is_another_text() {
-        let long = generate(7, 40_000);
-        assert_eq!(generate(7, 10_000), long[..10_000]);
-        assert_ne!(generate(8, 10_000), long[..10_000]);
-    }
-
-    /// Bits per byte of an order-`n` model counted on the first 90 %, interpolated with lower
-    /// orders (Witten-Bell), measured on the last 10 %.
-    fn counted_bits_per_byte(text: &[u8], order: usize) -> f64 {
-        use std::collections::HashMap;
-        let split = text.len() / 10 * 9;
-        let mut counts: Vec<HashMap<&[u8], HashMap<u8, u32>>> = vec![HashMap::new(); order + 1];
-        for (n, table) in counts.iter_mut().enumerate() {
-            for i in n..split {
-                *table.entry(&text[i - n..i]).or_default().entry(text[i]).or_default() += 1;
-            }
-        }
-        let totals: Vec<HashMap<&[u8], f64>> = counts
-            .iter()
-            .map(|table| table.iter().map(|(k, v)| (*k, v.values().map(|c| f64::from(*c)).sum())).collect())
-            .collect();
-        let mut bits = 0.0;
-        for i in split..text.len() {
-            let mut p = 1.0 / 256.0;
-            for n in 0..=order {
-                let key = &text[i - n..i];
-                let Some(next) = counts[n].get(key) else { break };
-                let (total, kinds) = (totals[n][key], next.len() as f64);
-                let count = f64::from(next.get(&text[i]).copied().unwrap_or(0));
-                p = (count + kinds * p) / (total + kinds);
-            }
-            bits -= p.log2();
-        }
-        bits / (text.len() - split) as f64
-    }
-
-    #[test]
-    fn more_context_predicts_better() {
-        let text = generate(BUILTIN_SEED, 1 << 20);
-        let bits: Vec<f64> = (0..=4).map(|order| counted_bits_per_byte(&text, order)).collect();
-        println!("bits per byte by order of context: {bits:.3?}");
-        for pair in bits.windows(2) {
-            assert!(pair[1] < pair[0] - 0.1, "{bits:?}");
-        }
-    }
-}
+mod tests;

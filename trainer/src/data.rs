@@ -3,7 +3,8 @@
 //! A dataset is any file. Its bytes are the tokens (256 different ones), and its id is their
 //! SHA-256. The held-out part is the tail, as large as the task's [`EvalSpec`] says. No training
 //! batch reads it. Batches are drawn by a seeded generator, so a seed and a number of steps
-//! determine exactly which bytes a model has seen.
+//! determine exactly which bytes a model has seen. What is evaluated is drawn by another seed
+//! ([`EvalSeed`]), which differs for each script.
 
 use std::path::Path;
 
@@ -12,7 +13,7 @@ use rand_chacha::rand_core::Rng as _;
 use spore_protocol::Cid;
 
 use crate::corpus;
-use crate::evaluate::EvalSpec;
+use crate::evaluate::{EvalSeed, EvalSpec, EvalText};
 use crate::graph::Graph;
 
 /// Fewest bytes of a dataset. The held-out part of a smaller one would be too short to measure on.
@@ -42,12 +43,14 @@ pub enum DataError {
 #[derive(Clone, Debug)]
 pub struct ByteDataset {
     bytes: Vec<u8>,
+    /// The bytes are the built-in corpus, so that new text of its language can be generated.
+    builtin: bool,
 }
 
 impl ByteDataset {
     /// The generated corpus that every node has ([`corpus::builtin`]).
     pub fn builtin() -> Self {
-        Self { bytes: corpus::builtin() }
+        Self { bytes: corpus::builtin(), builtin: true }
     }
 
     /// All bytes of a file.
@@ -72,7 +75,8 @@ impl ByteDataset {
         if bytes.len() < MIN_BYTES || size > MAX_BYTES {
             return Err(DataError::Size(size));
         }
-        Ok(Self { bytes })
+        let builtin = bytes.len() == corpus::BUILTIN_BYTES && Cid::of(&bytes) == corpus::BUILTIN_CID;
+        Ok(Self { bytes, builtin })
     }
 
     /// The id of the bytes: the `dataset_cid` of tasks and records.
@@ -93,7 +97,7 @@ impl ByteDataset {
     ///
     /// # Errors
     /// [`DataError::Split`] when `graph` cannot draw a batch from the training bytes, or the
-    /// held-out bytes are fewer than `spec` evaluates.
+    /// held-out bytes are not more than `spec` evaluates.
     pub fn split(&self, spec: &EvalSpec, graph: &Graph) -> Result<(&[u8], &[u8]), DataError> {
         let held_out = self.bytes.len() / 100 * spec.val_percent as usize;
         let (train, val) = self.bytes.split_at(self.bytes.len() - held_out);
@@ -106,6 +110,20 @@ impl ByteDataset {
             return Err(DataError::Split(format!("{have} bytes to train on, the context is {context}")));
         }
         Ok((train, val))
+    }
+
+    /// What a graph is evaluated on under `seed`: text that is generated for it in the language of
+    /// the built-in corpus, or windows that are drawn out of a file's held-out bytes.
+    ///
+    /// # Errors
+    /// As [`Self::split`].
+    pub fn eval_text(&self, spec: &EvalSpec, graph: &Graph, seed: EvalSeed) -> Result<EvalText, DataError> {
+        let (_, held_out) = self.split(spec, graph)?;
+        if self.builtin {
+            return Ok(EvalText::generate(held_out.len() as u64, graph.context, spec, seed));
+        }
+        EvalText::draw(held_out, graph.context, spec, seed)
+            .ok_or_else(|| DataError::Split(format!("no window of {} bytes can be drawn", graph.context)))
     }
 }
 

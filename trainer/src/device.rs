@@ -1,8 +1,13 @@
 //! The device of an experiment: a GPU through wgpu, or the CPU through burn's `flex` backend.
 //!
 //! [`resolve`] opens graphics drivers, so only worker processes call it. The node asks a worker
-//! ([`Supervisor::probe`](crate::worker::Supervisor::probe)) and keeps the answer. The device's
+//! ([`Supervisor::probe`](crate::worker::Supervisor::probe)), which also tries the device on known
+//! answers ([`answers`]) and measures it ([`speed`]), and keeps the answer ([`known`]). The device's
 //! name becomes a record's `gpu_model`, from which the protocol derives the hardware class.
+
+pub mod answers;
+pub mod known;
+pub mod speed;
 
 use std::fmt;
 use std::str::FromStr;
@@ -11,7 +16,9 @@ use burn::tensor::{Device, DeviceKind};
 use serde::{Deserialize, Serialize};
 use wgpu::DeviceType;
 
-/// The `gpu_model` of a node that trains on its processor.
+use self::speed::Speed;
+
+/// The `gpu_model` of a processor whose speed is not known.
 pub const CPU_MODEL: &str = "CPU";
 
 /// The device that the user asks for.
@@ -75,13 +82,34 @@ pub enum Backend {
 }
 
 /// The description of an opened device.
-#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 pub struct DeviceProfile {
     pub backend: Backend,
-    /// The adapter's name, or [`CPU_MODEL`] on flex: a record's `gpu_model`.
+    /// The name of the adapter, or of the processor on flex. With `backend`, it tells devices apart.
+    pub adapter: String,
+    /// The name in records. That of the adapter, but a processor's says how fast it is, which
+    /// [`resolve`] does not know: it leaves [`CPU_MODEL`].
     pub gpu_model: String,
     /// Graphics API and driver, such as `Vulkan, NVIDIA 580.82`; empty on flex.
     pub driver: String,
+    /// The adapter is a program that runs on the processor.
+    #[serde(default)]
+    pub software: bool,
+    /// What the device can do when nothing else runs. None until it is measured.
+    #[serde(default)]
+    pub speed: Option<Speed>,
+}
+
+impl DeviceProfile {
+    /// True for two views of one device. A new driver or a new measurement makes no other device.
+    pub fn is(&self, other: &Self) -> bool {
+        self.backend == other.backend && self.adapter == other.adapter
+    }
+
+    /// True when the processor computes, through flex or through a software adapter.
+    pub fn runs_on_processor(&self) -> bool {
+        self.software || self.backend == Backend::Flex
+    }
 }
 
 /// There is no adapter for [`DeviceChoice::Wgpu`].
@@ -95,7 +123,14 @@ pub struct NoAdapter;
 /// [`NoAdapter`] for [`DeviceChoice::Wgpu`] without any adapter.
 pub fn resolve(choice: DeviceChoice) -> Result<(Device, DeviceProfile), NoAdapter> {
     let flex = || {
-        let profile = DeviceProfile { backend: Backend::Flex, gpu_model: CPU_MODEL.to_owned(), driver: String::new() };
+        let profile = DeviceProfile {
+            backend: Backend::Flex,
+            adapter: known::processor_name(),
+            gpu_model: CPU_MODEL.to_owned(),
+            driver: String::new(),
+            software: false,
+            speed: None,
+        };
         (Device::flex(), profile)
     };
     match choice {
@@ -126,8 +161,11 @@ fn best_adapter(software: bool) -> Option<(Device, DeviceProfile)> {
             let driver = format!("{}, {} {}", adapter.backend, adapter.driver, adapter.driver_info);
             let profile = DeviceProfile {
                 backend: Backend::Wgpu,
+                adapter: adapter.name.clone(),
                 gpu_model: adapter.name.clone(),
                 driver: driver.trim().to_owned(),
+                software: matches!(wanted, DeviceType::Cpu | DeviceType::Other),
+                speed: None,
             };
             return Some((Device::wgpu(kind), profile));
         }

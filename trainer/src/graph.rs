@@ -12,6 +12,8 @@
 //! stand in depth-first order from the logits, parameters in order of first use, all numbers are
 //! finite, and no extent is 0.
 
+mod causality;
+mod description;
 mod hash;
 mod measure;
 

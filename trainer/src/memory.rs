@@ -1,7 +1,9 @@
-//! Main memory of the machine and of a process. No other file asks the operating system.
+//! Main memory of the machine, memory and processor time of a process. No other file asks the operating system.
 //!
 //! Every figure is optional, because not every system reports it. On Linux, `sysinfo` raises this
 //! process's soft limit of open files to the hard limit when it first reads a process.
+
+use std::time::Duration;
 
 use sysinfo::{MemoryRefreshKind, Pid, ProcessRefreshKind, ProcessesToUpdate, System};
 
@@ -37,6 +39,15 @@ impl ProcessMemory {
         self.system.refresh_processes_specifics(ProcessesToUpdate::Some(&wanted), true, what);
         self.system.process(self.process).map(sysinfo::Process::memory)
     }
+}
+
+/// Processor time that this process has used, in all threads. Zero where the system does not report it.
+pub fn processor_time() -> Duration {
+    let mut system = System::new();
+    let this = Pid::from_u32(std::process::id());
+    let what = ProcessRefreshKind::nothing().with_cpu().without_tasks();
+    system.refresh_processes_specifics(ProcessesToUpdate::Some(&[this]), true, what);
+    Duration::from_millis(system.process(this).map_or(0, sysinfo::Process::accumulated_cpu_time))
 }
 
 #[cfg(test)]

@@ -6,7 +6,9 @@ use std::path::PathBuf;
 use std::process::{Command, Stdio};
 use std::sync::atomic::AtomicBool;
 
-use spore_trainer::device::{Backend, DeviceChoice};
+use spore_protocol::HardwareClass;
+use spore_trainer::device::known::{KeptDevices, ProbeJob};
+use spore_trainer::device::{Backend, DeviceChoice, DeviceProfile};
 use spore_trainer::evaluate::EvalSpec;
 use spore_trainer::worker::{
     DatasetSource, Failure, FailureKind, RunResult, Script, Supervisor, TrainJob, WorkerEvent, WorkerRequest,
@@ -23,6 +25,7 @@ fn program() -> PathBuf {
 
 fn job(script: &str) -> TrainJob {
     TrainJob {
+        task: spore_protocol::TaskId([1; 32]),
         script: starlark(script),
         dataset: DatasetSource::Builtin,
         device: DeviceChoice::Flex,
@@ -89,7 +92,7 @@ fn a_script_that_is_no_script_is_its_own_fault() {
 #[test]
 fn a_script_that_looks_ahead_is_caught() {
     let peek = SMALL.replace("x = x + shift(x)", "x = x + x.mean(1, keep=True)");
-    fails(&job(&peek), FailureKind::Causality, "not causal: bytes after position");
+    fails(&job(&peek), FailureKind::Causality, "not causal");
 }
 
 #[test]
@@ -118,17 +121,51 @@ fn data_must_be_what_the_job_names() {
 fn a_probe_names_the_device() {
     let scratch = tempfile::tempdir().unwrap();
     let supervisor = Supervisor { arguments: vec![], ..Supervisor::new(program(), scratch.path().to_owned()) };
-    let profile = supervisor.probe(DeviceChoice::Flex).unwrap();
-    assert_eq!((profile.backend, profile.gpu_model.as_str()), (Backend::Flex, "CPU"));
+    let never = AtomicBool::new(false);
+    let job = ProbeJob { device: DeviceChoice::Flex, threads: 2, kept: KeptDevices::default() };
+    let known = supervisor.probe(job.clone(), &never).unwrap();
+    let class = HardwareClass::of(&known.profile.gpu_model);
+    assert_eq!((known.profile.backend, class.processor()), (Backend::Flex, known.steps));
+    assert!(class.processor().is_some() && known.answers.products > 5, "{known:?}");
+
+    // The answer goes into a file, and the next probe believes it.
+    let mut kept = KeptDevices::default();
+    assert!(kept.keep(&known));
+    let text = serde_json::to_string(&kept).unwrap();
+    let kept: KeptDevices = serde_json::from_str(&text).unwrap();
+    assert_eq!(supervisor.probe(ProbeJob { kept, ..job }, &never).unwrap(), known);
+
+    let calibration = supervisor.calibrate(&known.profile, 2, &never).unwrap();
+    assert!(calibration.measured().now.multi > 0.0);
+    assert!(!calibration.within(&HardwareClass::of("CPU 1048576x1048576")));
+    let other = DeviceProfile { adapter: "another processor".into(), ..known.profile };
+    let failure = supervisor.calibrate(&other, 2, &never).unwrap_err();
+    assert!(failure.kind == FailureKind::Device && failure.reason.contains("no longer another"), "{failure}");
 }
 
 #[test]
 fn an_inspection_names_the_tunables() {
     let scratch = tempfile::tempdir().unwrap();
     let supervisor = Supervisor { arguments: vec![], ..Supervisor::new(program(), scratch.path().to_owned()) };
-    let tunables = supervisor.inspect(starlark(SMALL), &AtomicBool::new(false)).unwrap();
-    assert_eq!(tunables.iter().map(|tunable| tunable.name.as_str()).collect::<Vec<_>>(), ["width", "lr"]);
+    let found = supervisor.inspect(starlark(SMALL), &AtomicBool::new(false)).unwrap();
+    assert_eq!(found.graph_hash.len(), 64);
+    assert_eq!(found.tunables.iter().map(|tunable| tunable.name.as_str()).collect::<Vec<_>>(), ["width", "lr"]);
     assert!(supervisor.inspect(starlark("tune("), &AtomicBool::new(false)).unwrap_err().blames_script());
+}
+
+/// Comparing the two takes 2^50 steps within one operation of the interpreter.
+const ENDLESS_COMPARISON: &str =
+    "x = (1,)\ny = (1,)\nfor i in range(50):\n    x = (x, x)\n    y = (y, y)\nz = x == y\n";
+
+#[test]
+fn tracing_ends_after_its_processor_time() {
+    let scratch = tempfile::tempdir().unwrap();
+    // On a busy machine, ten seconds of processor time may take minutes.
+    let grace = std::time::Duration::from_secs(3600);
+    let supervisor = Supervisor { arguments: vec![], grace, ..Supervisor::new(program(), scratch.path().to_owned()) };
+    let failure = supervisor.inspect(starlark(ENDLESS_COMPARISON), &AtomicBool::new(false)).unwrap_err();
+    assert_eq!(failure.kind, FailureKind::Deadline, "{failure}");
+    assert!(failure.reason.contains("processor time"), "{failure}");
 }
 
 #[test]

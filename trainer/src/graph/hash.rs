@@ -85,12 +85,13 @@ mod tests {
                 decay: true,
             }],
             nodes: vec![
-                GraphNode { op: ReadParam(ParamId(0)).into(), shape: vec![256, 256], line: 1 },
-                GraphNode { op: Op::Tokens, shape: vec![2, 4], line: 1 },
+                GraphNode { op: ReadParam(ParamId(0)).into(), shape: vec![256, 256], line: 1, enforced: None },
+                GraphNode { op: Op::Tokens, shape: vec![2, 4], line: 1, enforced: None },
                 GraphNode {
                     op: Embedding { table: ValueId(0), tokens: ValueId(1) }.into(),
                     shape: vec![2, 4, 256],
                     line: 1,
+                    enforced: None,
                 },
             ],
             logits: ValueId(2),

@@ -78,7 +78,7 @@ mod tests {
 
     /// tokens -> embedding [2,4,8] -> reshape [8,8] -> relu -> x table transposed [8,256] -> [2,4,256].
     fn graph() -> Graph {
-        let node = |op: Op, shape: &[usize]| GraphNode { op, shape: shape.to_vec(), line: 1 };
+        let node = |op: Op, shape: &[usize]| GraphNode { op, shape: shape.to_vec(), line: 1, enforced: None };
         Graph {
             batch: 2,
             context: 4,

@@ -5,7 +5,7 @@
 
 use starlark::codemap::FileSpan;
 
-use crate::ops::Misuse;
+use crate::ops::{Leak, Misuse};
 
 /// Why a script has no graph.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
@@ -27,6 +27,9 @@ pub enum ScriptError {
         /// What is wrong and what to do.
         message: String,
     },
+    /// A prediction may depend on bytes that it must not see.
+    #[error(transparent)]
+    NotCausal(#[from] Leak),
     /// The script as a whole is wrong.
     #[error("{0}")]
     Whole(String),

@@ -308,7 +308,8 @@ mod tests {
             declared.push(tunable(declared.len()));
         }
         assert!((1..64).contains(&declared.len()));
-        assert!(serde_json::to_vec(&crate::worker::WorkerEvent::Tunables(declared)).unwrap().len() < 64 << 10);
+        let inspection = crate::worker::Inspection { tunables: declared, graph_hash: "0".repeat(64) };
+        assert!(serde_json::to_vec(&crate::worker::WorkerEvent::Inspected(inspection)).unwrap().len() < 64 << 10);
         let small = |i: usize| Tunable { kind: TuneKind::Choice(vec![TuneValue::Integer(64); 40]), ..tunable(i) };
         let all: Vec<_> = (0..63).map(small).collect();
         assert_eq!(check_size(&all, &small(63)), Ok(()));

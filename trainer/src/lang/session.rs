@@ -95,7 +95,7 @@ impl Declared {
             }
         }
         let id = ValueId(u32::try_from(self.nodes.len()).map_err(|_| Misuse::new("too many operations"))?);
-        self.nodes.push(GraphNode { op, shape, line: self.line });
+        self.nodes.push(GraphNode { op, shape, line: self.line, enforced: None });
         Ok(id)
     }
 

@@ -2,6 +2,7 @@
 
 use serde::Serialize;
 
+use super::flow::{Flow, Traced};
 use super::tensors::{DeviceValue, upload};
 use super::{ArgumentKind, Backward, Builtin, Forward, InputValues, Located, Malformed, Operation, Parameter};
 use crate::value::ValueId;
@@ -21,6 +22,11 @@ impl Operation for Range {
 
     fn flops(&self, _at: Located<'_>) -> u64 {
         0
+    }
+
+    fn causality(&self, _inputs: &[Flow], at: Located<'_>) -> Traced {
+        let count = u32::try_from(self.0).unwrap_or(u32::MAX);
+        Ok(Flow::of_numbers((0..count).map(f64::from), at))
     }
 
     fn forward(&self, _inputs: InputValues, run: &mut Forward<'_>) -> Result<DeviceValue, Malformed> {

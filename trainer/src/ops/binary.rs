@@ -3,32 +3,20 @@
 
 use serde::Serialize;
 
+use super::flow::{Flow, Leak, Operands, Traced};
 use super::scalar::scalar;
 use super::shape::{Rule, broadcast};
 use super::tensors::{DeviceValue, unbroadcast};
 use super::unary::unary;
 use super::{
-    ArgumentKind, Arguments, Backward, Builtin, CallResult, Forward, InputValues, Located, Malformed, Operand,
-    Operation, Parameter, Symbol, Trace, UnaryFunction, finite,
+    ArgumentKind, Arguments, Backward, BinaryFunction, Builtin, CallResult, Forward, InputValues, Located, Malformed,
+    Operand, Operation, Parameter, Symbol, Trace, UnaryFunction, finite,
 };
 use crate::value::ValueId;
 
 /// An elementwise function of two values, which broadcast as NumPy's do.
 #[derive(Clone, Debug, PartialEq, Serialize)]
 pub struct Binary(pub BinaryFunction, pub ValueId, pub ValueId);
-
-/// Which function.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, Serialize)]
-#[serde(rename_all = "snake_case")]
-pub enum BinaryFunction {
-    Add,
-    Sub,
-    Mul,
-    Div,
-    Max,
-    Min,
-    Pow,
-}
 
 /// The gradients of both operands, before they are summed over broadcast dimensions. None where
 /// no gradient flows.
@@ -87,14 +75,24 @@ impl Operation for Binary {
         }
     }
 
+    fn causality(&self, inputs: &[Flow], at: Located<'_>) -> Traced {
+        let [a, b] = inputs else { return Err(Leak::new(at, "has a wrong number of inputs")) };
+        let numbers = [at.constant(self.1), at.constant(self.2)];
+        Flow::combined(a, b, &Operands { function: self.0, numbers }, at)
+    }
+
     fn forward(&self, inputs: InputValues, run: &mut Forward<'_>) -> Result<DeviceValue, Malformed> {
         let Binary(function, a, b) = *self;
         let (x, y) = inputs.two()?;
-        Ok(match (run.at.constant(a), run.at.constant(b)) {
+        let result = match (run.at.constant(a), run.at.constant(b)) {
             (_, Some(b)) => function.of_constant(x, b),
             (Some(a), None) if function.commutes() => function.of_constant(y, a),
             _ => function.of(x, y),
-        })
+        };
+        match run.enforced() {
+            Some(mask) => Ok(mask.set(result, run.at.shape().len())),
+            None => Ok(result),
+        }
     }
 
     fn backward(&self, grad: DeviceValue, run: &mut Backward<'_>) -> Result<(), Malformed> {

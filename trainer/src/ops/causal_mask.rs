@@ -3,6 +3,8 @@
 use burn::tensor::Device;
 use serde::Serialize;
 
+use super::enforced::MASKED;
+use super::flow::{Flow, Traced, first};
 use super::shape::Rule;
 use super::tensors::{DeviceValue, upload};
 use super::{
@@ -14,10 +16,6 @@ use crate::value::{ValueId, show};
 /// The last two dimensions are queries and keys (`[.., t, t]`): where key > query, minus infinity.
 #[derive(Clone, Debug, PartialEq, Serialize)]
 pub struct CausalMask(pub ValueId);
-
-/// Stands for minus infinity: `exp` of it is 0 in any softmax, and unlike an infinity it is
-/// allowed in WGSL and makes no NaN out of a gradient of 0.
-const MASKED: f32 = -1e30;
 
 impl Operation for CausalMask {
     fn name(&self) -> &'static str {
@@ -42,8 +40,19 @@ impl Operation for CausalMask {
         Some((upload(fill(0.0, MASKED), dims, device), upload(fill(1.0, 0.0), dims, device)))
     }
 
+    fn causality(&self, inputs: &[Flow], at: Located<'_>) -> Traced {
+        first(inputs, at)?.masked(at)
+    }
+
+    /// In evaluation, a later key is masked whatever its score: a sum with an infinite or huge score
+    /// would let it through.
     fn forward(&self, inputs: InputValues, run: &mut Forward<'_>) -> Result<DeviceValue, Malformed> {
-        Ok(inputs.one()? + run.table()?.0)
+        let (scores, (masked, allowed)) = (inputs.one()?, run.table()?);
+        if run.is_training() {
+            return Ok(scores + masked);
+        }
+        let dims = scores.dims();
+        Ok(scores.mask_fill(allowed.lower_elem(0.5).expand(dims), MASKED))
     }
 
     fn backward(&self, grad: DeviceValue, run: &mut Backward<'_>) -> Result<(), Malformed> {

@@ -3,11 +3,12 @@
 use burn::tensor::Tensor;
 use serde::Serialize;
 
+use super::flow::{Flow, Traced};
 use super::shape::{self, Rule};
 use super::tensors::{DeviceValue, extent};
 use super::{
-    ArgumentKind, Backward, Builtin, DefaultValue, Forward, InputValues, Malformed, Misuse, Operation, Parameter,
-    Symbol, Trace,
+    ArgumentKind, Backward, Builtin, DefaultValue, Forward, InputValues, Located, Malformed, Misuse, Operation,
+    Parameter, Symbol, Trace,
 };
 use crate::value::{ValueId, show};
 
@@ -22,6 +23,12 @@ impl Operation for Concat {
 
     fn inputs_mut(&mut self) -> Vec<&mut ValueId> {
         self.0.iter_mut().collect()
+    }
+
+    fn causality(&self, inputs: &[Flow], at: Located<'_>) -> Traced {
+        let extents = self.0.iter().map(|id| at.shape_of(*id).ok().and_then(|shape| shape.get(self.1)).copied());
+        let extents: Vec<usize> = extents.map(|extent| extent.unwrap_or(1)).collect();
+        Flow::concatenated(inputs, &extents, self.1, at)
     }
 
     fn forward(&self, inputs: InputValues, run: &mut Forward<'_>) -> Result<DeviceValue, Malformed> {

@@ -2,6 +2,7 @@
 
 use serde::Serialize;
 
+use super::flow::{Flow, Traced, first};
 use super::shape::Rule;
 use super::tensors::DeviceValue;
 use super::{
@@ -28,6 +29,10 @@ impl Operation for Detach {
 
     fn carries_gradient(&self, _through_inputs: bool) -> bool {
         false
+    }
+
+    fn causality(&self, inputs: &[Flow], at: Located<'_>) -> Traced {
+        first(inputs, at).cloned()
     }
 
     fn forward(&self, inputs: InputValues, _run: &mut Forward<'_>) -> Result<DeviceValue, Malformed> {

@@ -4,10 +4,12 @@ use rand_chacha::ChaCha8Rng;
 use rand_chacha::rand_core::Rng as _;
 use serde::Serialize;
 
+use super::flow::{Fill, Flow, Traced, first};
 use super::shape::Rule;
 use super::tensors::{DeviceValue, upload};
 use super::{
-    ArgumentKind, Backward, Builtin, Forward, InputValues, Malformed, Misuse, Operation, Parameter, Symbol, Trace,
+    ArgumentKind, Backward, Builtin, Forward, InputValues, Located, Malformed, Misuse, Operation, Parameter, Symbol,
+    Trace,
 };
 use crate::value::ValueId;
 
@@ -25,6 +27,10 @@ impl Operation for Dropout {
 
     fn inputs_mut(&mut self) -> Vec<&mut ValueId> {
         vec![&mut self.x]
+    }
+
+    fn causality(&self, inputs: &[Flow], at: Located<'_>) -> Traced {
+        Ok(first(inputs, at)?.map_fill(|fill| (fill == Fill::Zero).then_some(fill)))
     }
 
     fn forward(&self, inputs: InputValues, run: &mut Forward<'_>) -> Result<DeviceValue, Malformed> {

@@ -2,10 +2,11 @@
 
 use serde::Serialize;
 
+use super::flow::{Flow, Leak, Traced};
 use super::tensors::{DeviceValue, LAST, matrix, one_hot, rows};
 use super::{
-    ArgumentKind, Backward, Builtin, Forward, InputValues, Malformed, Misuse, Operation, Parameter, Symbol, Trace,
-    shape::Rule,
+    ArgumentKind, Backward, Builtin, Forward, InputValues, Located, Malformed, Misuse, Operation, Parameter, Symbol,
+    Trace, shape::Rule,
 };
 use crate::value::{ValueId, show};
 
@@ -23,6 +24,13 @@ impl Operation for Embedding {
 
     fn inputs_mut(&mut self) -> Vec<&mut ValueId> {
         vec![&mut self.table, &mut self.tokens]
+    }
+
+    fn causality(&self, inputs: &[Flow], at: Located<'_>) -> Traced {
+        match inputs {
+            [table, tokens] if table.is_free() => Ok(tokens.looked_up(at)),
+            _ => Err(Leak::new(at, "looks bytes up in a table that depends on bytes: the table must be a parameter")),
+        }
     }
 
     fn forward(&self, inputs: InputValues, run: &mut Forward<'_>) -> Result<DeviceValue, Malformed> {

@@ -1,5 +1,6 @@
 //! The place of an operation in a graph: its node, and the shapes and constants around it.
 
+use super::enforced::Enforced;
 use super::{Op, Scalar};
 use crate::value::{Shape, ValueId};
 
@@ -12,6 +13,9 @@ pub struct GraphNode {
     pub shape: Shape,
     /// The script's line, for messages. Not part of the graph's identity.
     pub line: u32,
+    /// What evaluation sets so that the proof of causality holds. Follows from the graph, so it is no
+    /// part of the graph's identity.
+    pub enforced: Option<Enforced>,
 }
 
 /// The place of an operation in a graph.
@@ -30,6 +34,21 @@ impl<'a> Located<'a> {
     /// The value that the operation computes.
     pub fn id(&self) -> ValueId {
         ValueId::at(self.index)
+    }
+
+    /// The script's line.
+    pub fn line(&self) -> u32 {
+        self.nodes.get(self.index).map_or(0, |node| node.line)
+    }
+
+    /// The operation's name in messages.
+    pub fn name(&self) -> &'static str {
+        self.nodes.get(self.index).map_or("", |node| node.op.rules().name())
+    }
+
+    /// The mask that the node sets in evaluation.
+    pub fn enforced(&self) -> Option<&'a Enforced> {
+        self.nodes.get(self.index).and_then(|node| node.enforced.as_ref())
     }
 
     /// The shape of the value that the operation computes.

@@ -3,6 +3,8 @@
 use serde::Serialize;
 
 use super::binary::factors;
+use super::enforced::{Masked, finite, without_negative_zeros};
+use super::flow::{Flow, Leak, Traced, product};
 use super::reshape::{Reshape, reshape};
 use super::shape::{Rule, broadcast};
 use super::tensors::{DeviceValue, Dims, matrix, rows, unbroadcast};
@@ -20,6 +22,15 @@ pub struct Matmul(pub ValueId, pub ValueId);
 /// large product replaces a batch of small ones.
 fn folds(b: &Dims) -> bool {
     b.iter().take(MAX_RANK - 2).all(|extent| *extent == 1)
+}
+
+fn multiplied(a: DeviceValue, b: DeviceValue) -> DeviceValue {
+    let ([d0, d1, d2, d3, _], b_dims) = (a.dims(), b.dims());
+    if !folds(&b_dims) {
+        return a.matmul(b);
+    }
+    let [.., width] = b_dims;
+    rows(a).matmul(matrix(b)).reshape([d0, d1, d2, d3, width])
 }
 
 impl Operation for Matmul {
@@ -41,14 +52,21 @@ impl Operation for Matmul {
         factors(self.0, self.1, flows)
     }
 
-    fn forward(&self, inputs: InputValues, _run: &mut Forward<'_>) -> Result<DeviceValue, Malformed> {
+    fn causality(&self, inputs: &[Flow], at: Located<'_>) -> Traced {
+        let [a, b] = inputs else { return Err(Leak::new(at, "has a wrong number of inputs")) };
+        product(a, b, at)
+    }
+
+    fn forward(&self, inputs: InputValues, run: &mut Forward<'_>) -> Result<DeviceValue, Malformed> {
         let (a, b) = inputs.two()?;
-        let ([d0, d1, d2, d3, _], b_dims) = (a.dims(), b.dims());
-        if !folds(&b_dims) {
-            return Ok(a.matmul(b));
-        }
-        let [.., width] = b_dims;
-        Ok(rows(a).matmul(matrix(b)).reshape([d0, d1, d2, d3, width]))
+        let Some(mask) = run.enforced() else { return Ok(multiplied(a, b)) };
+        let rank = |id: ValueId| run.at.shape_of(id).map(<[usize]>::len);
+        let (a, b) = match mask.of {
+            Masked::Left => (mask.set(a, rank(self.0)?), finite(b)),
+            Masked::Right => (finite(a), mask.set(b, rank(self.1)?)),
+            Masked::Result => return Err(Malformed("a product whose result is masked")),
+        };
+        Ok(without_negative_zeros(multiplied(a, b)))
     }
 
     /// `grad b^T` and `a^T grad`.

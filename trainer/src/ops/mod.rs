@@ -22,6 +22,9 @@ mod concat;
 mod detach;
 mod dropout;
 mod embedding;
+mod enforced;
+pub(crate) mod flow;
+mod functions;
 mod heads;
 mod library;
 mod linear;
@@ -49,8 +52,10 @@ mod unary;
 use serde::Serialize;
 
 use crate::value::ValueId;
-pub use binary::BinaryFunction;
 pub(crate) use binary::binary;
+pub use enforced::{Enforced, Fill, Masked};
+pub use flow::Leak;
+pub use functions::{BinaryFunction, UnaryFunction};
 pub(crate) use library::{
     Argument, ArgumentKind, Arguments, Builtin, Call, CallResult, DefaultValue, Misuse, Operand, Parameter, Passing,
     Symbol, Trace, finite, positive,
@@ -60,7 +65,6 @@ pub use located::{GraphNode, Malformed};
 pub(crate) use operation::{HEAVY_FLOPS, Operation, TableKey};
 pub use reduce::Reduction;
 pub(crate) use run::{Backward, ConstantPair, Forward, GradientSums, InputValues};
-pub use unary::UnaryFunction;
 pub(crate) use unary::unary;
 
 /// Makes [`Op`] and the list of [`builtins`] out of a table: a module and the operations in it.

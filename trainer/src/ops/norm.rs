@@ -3,6 +3,7 @@
 use serde::Serialize;
 
 use super::binary::of_tensors;
+use super::flow::{Flow, Traced, first};
 use super::operation::HEAVY_FLOPS;
 use super::shape::Rule;
 use super::tensors::{DeviceValue, LAST};
@@ -51,6 +52,10 @@ impl Operation for RmsNorm {
         vec![at.id()]
     }
 
+    fn causality(&self, inputs: &[Flow], at: Located<'_>) -> Traced {
+        first(inputs, at)?.joined_along(at.shape().len().saturating_sub(1), at)
+    }
+
     fn forward(&self, inputs: InputValues, run: &mut Forward<'_>) -> Result<DeviceValue, Malformed> {
         Ok(normalised(inputs.one()?, self.eps, run))
     }
@@ -80,6 +85,10 @@ impl Operation for LayerNorm {
 
     fn saved(&self, at: Located<'_>, _flows: &dyn Fn(ValueId) -> bool) -> Vec<ValueId> {
         vec![at.id()]
+    }
+
+    fn causality(&self, inputs: &[Flow], at: Located<'_>) -> Traced {
+        first(inputs, at)?.joined_along(at.shape().len().saturating_sub(1), at)
     }
 
     fn forward(&self, inputs: InputValues, run: &mut Forward<'_>) -> Result<DeviceValue, Malformed> {

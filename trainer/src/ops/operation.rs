@@ -2,6 +2,7 @@
 
 use burn::tensor::Device;
 
+use super::flow::{Flow, Traced};
 use super::located::{Located, Malformed};
 use super::run::{Backward, ConstantPair, Forward, InputValues};
 use super::tensors::DeviceValue;
@@ -51,6 +52,13 @@ pub(crate) trait Operation {
     fn make_table(&self, _key: TableKey, _device: &Device) -> Option<ConstantPair> {
         None
     }
+
+    /// The bytes that the result may depend on, given those of the inputs (tokens included). The
+    /// claim may be too large, never too small.
+    ///
+    /// # Errors
+    /// [`Leak`](super::flow::Leak) when no claim of this kind is true.
+    fn causality(&self, inputs: &[Flow], at: Located<'_>) -> Traced;
 
     /// Computes the value. `inputs` holds the operation's inputs in order, without tokens.
     ///

@@ -2,6 +2,7 @@
 
 use serde::Serialize;
 
+use super::flow::{Flow, Traced};
 use super::{
     ArgumentKind, Backward, Builtin, CallResult, DefaultValue, Forward, InputValues, Located, Malformed, Misuse,
     Operation, Parameter, finite, positive, shape, tensors::DeviceValue,
@@ -31,6 +32,10 @@ impl Operation for ReadParam {
 
     fn carries_gradient(&self, _through_inputs: bool) -> bool {
         true
+    }
+
+    fn causality(&self, _inputs: &[Flow], at: Located<'_>) -> Traced {
+        Ok(Flow::free(at))
     }
 
     fn forward(&self, _inputs: InputValues, run: &mut Forward<'_>) -> Result<DeviceValue, Malformed> {

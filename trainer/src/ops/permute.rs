@@ -2,11 +2,12 @@
 
 use serde::Serialize;
 
+use super::flow::{Flow, Traced, first};
 use super::shape::{Rule, axis};
 use super::tensors::DeviceValue;
 use super::{
-    ArgumentKind, Backward, Builtin, DefaultValue, Forward, InputValues, Malformed, Misuse, Operation, Parameter,
-    Symbol, Trace,
+    ArgumentKind, Backward, Builtin, DefaultValue, Forward, InputValues, Located, Malformed, Misuse, Operation,
+    Parameter, Symbol, Trace,
 };
 use crate::value::{MAX_RANK, Shape, ValueId, show};
 
@@ -33,6 +34,10 @@ impl Operation for Permute {
 
     fn inputs_mut(&mut self) -> Vec<&mut ValueId> {
         vec![&mut self.0]
+    }
+
+    fn causality(&self, inputs: &[Flow], at: Located<'_>) -> Traced {
+        Ok(first(inputs, at)?.permuted(&self.1))
     }
 
     fn forward(&self, inputs: InputValues, _run: &mut Forward<'_>) -> Result<DeviceValue, Malformed> {

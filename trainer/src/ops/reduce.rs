@@ -2,6 +2,7 @@
 
 use serde::Serialize;
 
+use super::flow::{Flow, Traced, first};
 use super::reshape::Reshape;
 use super::shape::{self, Rule};
 use super::tensors::{DeviceValue, extent};
@@ -43,6 +44,10 @@ impl Operation for Reduce {
             Reduction::Sum | Reduction::Mean => vec![],
             Reduction::Max => vec![self.1, at.id()],
         }
+    }
+
+    fn causality(&self, inputs: &[Flow], at: Located<'_>) -> Traced {
+        first(inputs, at)?.reduced_along(self.2, at)
     }
 
     fn forward(&self, inputs: InputValues, run: &mut Forward<'_>) -> Result<DeviceValue, Malformed> {

@@ -2,6 +2,7 @@
 
 use serde::Serialize;
 
+use super::flow::{Flow, Traced, first};
 use super::shape::Rule;
 use super::tensors::DeviceValue;
 use super::{
@@ -29,6 +30,10 @@ impl Operation for Reshape {
 
     fn allocates(&self) -> bool {
         false
+    }
+
+    fn causality(&self, inputs: &[Flow], at: Located<'_>) -> Traced {
+        first(inputs, at)?.reshaped(at)
     }
 
     fn forward(&self, inputs: InputValues, run: &mut Forward<'_>) -> Result<DeviceValue, Malformed> {

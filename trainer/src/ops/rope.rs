@@ -3,6 +3,7 @@
 use burn::tensor::{Device, Tensor};
 use serde::Serialize;
 
+use super::flow::{Flow, Traced, first};
 use super::operation::HEAVY_FLOPS;
 use super::shape::Rule;
 use super::tensors::{DeviceValue, LAST, upload};
@@ -49,6 +50,10 @@ impl Operation for Rope {
         let table = |f: fn(f64) -> f64| (0..context * half).map(|i| f(angle(i)) as f32).collect();
         let dims = [1, 1, 1, context, half];
         Some((upload(table(f64::cos), dims, device), upload(table(f64::sin), dims, device)))
+    }
+
+    fn causality(&self, inputs: &[Flow], at: Located<'_>) -> Traced {
+        first(inputs, at)?.joined_along(at.shape().len().saturating_sub(1), at)
     }
 
     fn forward(&self, inputs: InputValues, run: &mut Forward<'_>) -> Result<DeviceValue, Malformed> {

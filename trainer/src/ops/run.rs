@@ -4,6 +4,7 @@
 use burn::tensor::{Device, Int, Tensor};
 use rand_chacha::ChaCha8Rng;
 
+use super::enforced::Enforced;
 use super::located::{Located, Malformed};
 use super::tensors::{DeviceValue, axis, padded};
 use crate::value::{MAX_RANK, ParamId, ValueId};
@@ -72,6 +73,16 @@ impl Forward<'_> {
 
     pub fn table(&self) -> Result<ConstantPair, Malformed> {
         self.table.cloned().ok_or(NO_TABLE)
+    }
+
+    /// Whether the pass is one of training.
+    pub fn is_training(&self) -> bool {
+        self.dropout.is_some()
+    }
+
+    /// The mask that the node must set. None in training.
+    pub fn enforced(&self) -> Option<&Enforced> {
+        self.at.enforced().filter(|_| !self.is_training())
     }
 }
 

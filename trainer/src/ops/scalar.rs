@@ -3,6 +3,7 @@
 use burn::tensor::Tensor;
 use serde::Serialize;
 
+use super::flow::{Flow, Traced};
 use super::{
     Backward, Builtin, Forward, InputValues, Located, Malformed, Misuse, Operation, Symbol, Trace, finite,
     tensors::DeviceValue,
@@ -24,6 +25,10 @@ impl Operation for Scalar {
 
     fn flops(&self, _at: Located<'_>) -> u64 {
         0
+    }
+
+    fn causality(&self, _inputs: &[Flow], at: Located<'_>) -> Traced {
+        Ok(Flow::of_numbers(std::iter::once(self.0), at))
     }
 
     fn forward(&self, _inputs: InputValues, run: &mut Forward<'_>) -> Result<DeviceValue, Malformed> {

@@ -3,11 +3,12 @@
 use burn::tensor::Tensor;
 use serde::Serialize;
 
+use super::flow::{Flow, Traced, first};
 use super::shape::{self, Rule};
 use super::tensors::{DeviceValue, extent, zeros};
 use super::{
-    ArgumentKind, Backward, Builtin, DefaultValue, Forward, InputValues, Malformed, Misuse, Operation, Parameter,
-    Symbol, Trace,
+    ArgumentKind, Backward, Builtin, DefaultValue, Forward, InputValues, Located, Malformed, Misuse, Operation,
+    Parameter, Symbol, Trace,
 };
 use crate::value::{ValueId, show};
 
@@ -26,6 +27,10 @@ impl Operation for Shift {
 
     fn inputs_mut(&mut self) -> Vec<&mut ValueId> {
         vec![&mut self.x]
+    }
+
+    fn causality(&self, inputs: &[Flow], at: Located<'_>) -> Traced {
+        first(inputs, at)?.shifted(self.axis, self.by, at)
     }
 
     fn forward(&self, inputs: InputValues, run: &mut Forward<'_>) -> Result<DeviceValue, Malformed> {

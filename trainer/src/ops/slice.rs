@@ -3,11 +3,12 @@
 use burn::tensor::Tensor;
 use serde::Serialize;
 
+use super::flow::{Flow, Traced, first};
 use super::shape::{Rule, axis};
 use super::tensors::{DeviceValue, extent, zeros};
 use super::{
-    ArgumentKind, Backward, Builtin, CallResult, DefaultValue, Forward, InputValues, Malformed, Misuse, Operation,
-    Parameter, Symbol, Trace,
+    ArgumentKind, Backward, Builtin, CallResult, DefaultValue, Forward, InputValues, Located, Malformed, Misuse,
+    Operation, Parameter, Symbol, Trace,
 };
 use crate::value::{Shape, ValueId, show};
 
@@ -27,6 +28,10 @@ impl Operation for Slice {
 
     fn inputs_mut(&mut self) -> Vec<&mut ValueId> {
         vec![&mut self.x]
+    }
+
+    fn causality(&self, inputs: &[Flow], at: Located<'_>) -> Traced {
+        first(inputs, at)?.sliced(self.axis, self.start, self.end, at)
     }
 
     fn forward(&self, inputs: InputValues, run: &mut Forward<'_>) -> Result<DeviceValue, Malformed> {

@@ -3,6 +3,7 @@
 use burn::tensor::activation;
 use serde::Serialize;
 
+use super::flow::{Flow, Traced, first};
 use super::operation::HEAVY_FLOPS;
 use super::shape::{self, Rule};
 use super::tensors::DeviceValue;
@@ -31,6 +32,10 @@ impl Operation for Softmax {
 
     fn saved(&self, at: Located<'_>, _flows: &dyn Fn(ValueId) -> bool) -> Vec<ValueId> {
         vec![at.id()]
+    }
+
+    fn causality(&self, inputs: &[Flow], at: Located<'_>) -> Traced {
+        first(inputs, at)?.shares_along(self.1, at)
     }
 
     fn forward(&self, inputs: InputValues, run: &mut Forward<'_>) -> Result<DeviceValue, Malformed> {

@@ -27,7 +27,7 @@ impl Builder {
     }
 
     pub fn node(&mut self, op: impl Into<Op>, shape: &[usize]) -> ValueId {
-        self.0.nodes.push(GraphNode { op: op.into(), shape: shape.to_vec(), line: 0 });
+        self.0.nodes.push(GraphNode { op: op.into(), shape: shape.to_vec(), line: 0, enforced: None });
         ValueId::at(self.0.nodes.len() - 1)
     }
 

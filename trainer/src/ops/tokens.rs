@@ -1,5 +1,6 @@
 //! The input bytes, which the model's function gets from `train()`.
 
+use super::flow::{Flow, Traced};
 use super::{Backward, Forward, InputValues, Located, Malformed, Operation, tensors::DeviceValue};
 use crate::value::ValueId;
 
@@ -19,6 +20,10 @@ impl Operation for Tokens {
 
     fn flops(&self, _at: Located<'_>) -> u64 {
         0
+    }
+
+    fn causality(&self, _inputs: &[Flow], at: Located<'_>) -> Traced {
+        Flow::tokens(at)
     }
 
     fn forward(&self, _inputs: InputValues, _run: &mut Forward<'_>) -> Result<DeviceValue, Malformed> {

@@ -4,37 +4,18 @@
 use burn::tensor::activation;
 use serde::Serialize;
 
+use super::flow::{Fill, Flow, Traced, first};
 use super::operation::HEAVY_FLOPS;
 use super::tensors::DeviceValue;
 use super::{
     ArgumentKind, Arguments, Backward, Builtin, CallResult, Forward, InputValues, Located, Malformed, Misuse, Operand,
-    Operation, Parameter, Symbol, Trace, finite,
+    Operation, Parameter, Symbol, Trace, UnaryFunction, finite,
 };
 use crate::value::{ValueId, elements};
 
 /// An elementwise function of one value.
 #[derive(Clone, Debug, PartialEq, Serialize)]
 pub struct Unary(pub UnaryFunction, pub ValueId);
-
-/// Which function.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, Serialize)]
-#[serde(rename_all = "snake_case")]
-pub enum UnaryFunction {
-    Neg,
-    Exp,
-    Log,
-    Sqrt,
-    Square,
-    Abs,
-    Relu,
-    Gelu,
-    Silu,
-    Tanh,
-    Sigmoid,
-    Sin,
-    Cos,
-    Recip,
-}
 
 /// The tensor in which a derivative has the simplest form.
 enum Reads {
@@ -69,6 +50,16 @@ impl UnaryFunction {
             Self::Sin => x.sin(),
             Self::Cos => x.cos(),
             Self::Recip => x.recip(),
+        }
+    }
+
+    /// The function of a masked element, if it is one of the two constants again.
+    pub(super) fn of_fill(self, fill: Fill) -> Option<Fill> {
+        use UnaryFunction::{Abs, Exp, Gelu, Neg, Relu, Sigmoid, Silu, Sin, Sqrt, Square, Tanh};
+        match (fill, self) {
+            (Fill::MinusInfinity, Exp | Relu | Sigmoid) => Some(Fill::Zero),
+            (Fill::Zero, Neg | Sqrt | Square | Abs | Relu | Gelu | Silu | Tanh | Sin) => Some(Fill::Zero),
+            _ => None,
         }
     }
 
@@ -128,6 +119,10 @@ impl Operation for Unary {
             Reads::Input => vec![self.1],
             Reads::Result => vec![at.id()],
         }
+    }
+
+    fn causality(&self, inputs: &[Flow], at: Located<'_>) -> Traced {
+        Ok(first(inputs, at)?.of_function(self.0))
     }
 
     fn forward(&self, inputs: InputValues, _run: &mut Forward<'_>) -> Result<DeviceValue, Malformed> {

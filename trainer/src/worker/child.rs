@@ -4,9 +4,11 @@ use std::io::{BufRead as _, BufReader, Read, Write};
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::process::ExitCode;
 
-use super::messages::{Failure, FailureKind, MAX_REQUEST_BYTES, WorkerEvent, WorkerRequest};
+use super::messages::{CalibrateJob, Failure, FailureKind, MAX_REQUEST_BYTES, WorkerEvent, WorkerRequest};
 use super::{limits, script};
-use crate::device;
+use crate::device::known::{self, ProbeError};
+use crate::device::speed::Measured;
+use crate::device::{self, DeviceProfile};
 
 /// Exit code of a worker whose parent has ended.
 const ORPHANED: i32 = 3;
@@ -47,12 +49,16 @@ pub fn main<R: Read + Send + 'static>(stdin: R, mut stdout: impl Write) -> ExitC
 
 fn answer(request: WorkerRequest, emit: &mut dyn FnMut(&WorkerEvent)) -> WorkerEvent {
     match request {
-        WorkerRequest::Probe(choice) => match device::resolve(choice) {
-            Ok((_, profile)) => WorkerEvent::Device(profile),
+        WorkerRequest::Probe(job) => match known::probe(&job) {
+            Ok(known) => WorkerEvent::Device(Box::new(known)),
+            Err(error) => WorkerEvent::Failed(Failure::new(FailureKind::Device, error.to_string())),
+        },
+        WorkerRequest::Calibrate(job) => match calibrate(job) {
+            Ok((device, measured)) => WorkerEvent::Measured { device, measured },
             Err(error) => WorkerEvent::Failed(Failure::new(FailureKind::Device, error.to_string())),
         },
         WorkerRequest::Inspect(script) => match script::inspect(&script) {
-            Ok(tunables) => WorkerEvent::Tunables(tunables),
+            Ok(inspection) => WorkerEvent::Inspected(inspection),
             Err(failure) => WorkerEvent::Failed(failure),
         },
         WorkerRequest::Train(job) => match script::run(&job, emit) {
@@ -60,6 +66,12 @@ fn answer(request: WorkerRequest, emit: &mut dyn FnMut(&WorkerEvent)) -> WorkerE
             Err(failure) => WorkerEvent::Failed(failure),
         },
     }
+}
+
+fn calibrate(job: CalibrateJob) -> Result<(DeviceProfile, Measured), ProbeError> {
+    let (device, profile) = device::resolve(job.device)?;
+    let measured = known::measure(&profile, &device, job.threads)?;
+    Ok((profile, measured))
 }
 
 /// Ends the process when `stdin` does: the parent holds the other end open while it needs this process.

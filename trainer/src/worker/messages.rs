@@ -5,8 +5,10 @@ use std::path::PathBuf;
 use std::time::Duration;
 
 use serde::{Deserialize, Serialize};
-use spore_protocol::Cid;
+use spore_protocol::{Cid, TaskId};
 
+use crate::device::known::{KnownDevice, ProbeJob};
+use crate::device::speed::Measured;
 use crate::device::{DeviceChoice, DeviceProfile};
 use crate::evaluate::EvalSpec;
 use crate::lang::Tunable;
@@ -22,19 +24,29 @@ pub(super) const INSPECT_MEMORY: u64 = 1 << 30;
 /// Time for everything but training: starting, compiling kernels, evaluating. One more budget is
 /// added, because a model that is slow to train is slow to evaluate.
 pub(super) const GRACE: Duration = Duration::from_secs(120);
+/// Time to open a device, try it on known answers and measure it. Seconds on a GPU or a processor; a
+/// software adapter on a busy machine compiles its kernels for minutes.
+pub(super) const PROBE_LIMIT: Duration = Duration::from_secs(600);
+/// Time to measure a device that was tried before: three seconds, and the start of a driver.
+pub(super) const CALIBRATION_LIMIT: Duration = Duration::from_secs(60);
 /// Budgets that a run for a budget may take. The run ends itself earlier (`exec::train`).
 pub(super) const BUDGET_OVERRUN: u32 = 3;
 /// Budgets that a run of a fixed number of steps may take, because the machine may be that much
 /// slower than the one that recorded the number.
 const STEPS_OVERRUN: u32 = 4;
 
+/// Least time that evaluating may take: with the factor for fixed steps it fits into [`GRACE`].
+const EVAL_LEAST: Duration = Duration::from_secs(60);
+
 /// The task of a worker process.
 #[derive(Clone, Debug, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case")]
 pub enum WorkerRequest {
-    /// Open the device and describe it.
-    Probe(DeviceChoice),
-    /// Trace this script and list its tunables.
+    /// Open the device, try it on known answers, measure its speed, and describe it.
+    Probe(ProbeJob),
+    /// Measure the speed of the device now.
+    Calibrate(CalibrateJob),
+    /// Trace this script and say what it is.
     Inspect(Script),
     /// Run an experiment.
     Train(TrainJob),
@@ -48,9 +60,19 @@ pub enum Script {
     Starlark(String),
 }
 
+/// A measurement of the speed now.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct CalibrateJob {
+    pub device: DeviceChoice,
+    /// Processor threads, see [`threads`](super::threads).
+    pub threads: usize,
+}
+
 /// One experiment.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct TrainJob {
+    /// The task, which decides together with the script what is evaluated.
+    pub task: TaskId,
     pub script: Script,
     pub dataset: DatasetSource,
     pub device: DeviceChoice,
@@ -68,6 +90,12 @@ pub struct TrainJob {
 }
 
 impl TrainJob {
+    /// Wall-clock time that evaluating may take. A run of a fixed number of steps may be on a slower
+    /// machine than the one that recorded it.
+    pub fn eval_limit(&self) -> Duration {
+        self.budget().max(EVAL_LEAST) * if self.steps.is_some() { 2 } else { 1 }
+    }
+
     /// Wall-clock time after which a run of a fixed number of steps ends as too slow.
     pub fn steps_limit(&self) -> Duration {
         self.budget() * STEPS_OVERRUN
@@ -92,16 +120,22 @@ pub enum DatasetSource {
 /// A report of a worker.
 ///
 /// An experiment reports `Started`, `Planned`, any number of `Progress`, and `Finished`, in this
-/// order. A probe reports `Device` alone, an inspection `Tunables` alone. `Failed` may come at any
+/// order. A probe reports `Device` alone, a calibration `Measured` alone, an inspection `Inspected`
+/// alone. `Failed` may come at any
 /// point and is then the last.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case")]
 pub enum WorkerEvent {
     /// The answer to a probe.
-    Device(DeviceProfile),
+    Device(Box<KnownDevice>),
+    /// The answer to a calibration.
+    Measured {
+        device: DeviceProfile,
+        measured: Measured,
+    },
     /// The answer to an inspection.
-    Tunables(Vec<Tunable>),
-    /// The script is traced and the device is open.
+    Inspected(Inspection),
+    /// The script is traced and the device is open. The device's `gpu_model` is not the measured one.
     Started {
         device: DeviceProfile,
         num_params: u64,
@@ -123,11 +157,28 @@ pub enum WorkerEvent {
     Failed(Failure),
 }
 
+/// What tracing a script shows.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+pub struct Inspection {
+    pub tunables: Vec<Tunable>,
+    /// As [`RunResult::graph_hash`].
+    pub graph_hash: String,
+}
+
 /// A finished experiment.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 pub struct RunResult {
-    /// Bits per byte on the held-out bytes.
+    /// The metric: [`Self::bits_per_byte`] and the charge for [`Self::description_bytes`].
     pub val_bpb: f64,
+    /// Bits per byte on the text that was drawn for this script.
+    pub bits_per_byte: f64,
+    /// Length of the graph's description.
+    pub description_bytes: u64,
+    /// What it cost, in bits a byte, to hide later bytes and other sequences. Near 0: more would
+    /// have been [`FailureKind::Causality`].
+    pub hidden_cost: f64,
+    /// Standard error of [`Self::hidden_cost`].
+    pub hidden_error: f64,
     pub num_steps: u64,
     pub num_params: u64,
     /// The most mebibytes that were seen in use: of the device on a GPU, of the process on a CPU.
@@ -203,7 +254,9 @@ mod tests {
         let line = serde_json::to_string(&event).unwrap();
         assert_eq!(line, r#"{"progress":{"step":3,"steps":9,"loss":2.5,"elapsed_seconds":0.25}}"#);
         assert_eq!(serde_json::from_str::<WorkerEvent>(&line).unwrap(), event);
-        assert_eq!(serde_json::to_string(&WorkerRequest::Probe(DeviceChoice::Auto)).unwrap(), r#"{"probe":"auto"}"#);
+        let calibrate = CalibrateJob { device: DeviceChoice::Auto, threads: 2 };
+        let line = serde_json::to_string(&WorkerRequest::Calibrate(calibrate)).unwrap();
+        assert_eq!(line, r#"{"calibrate":{"device":"auto","threads":2}}"#);
     }
 
     #[test]

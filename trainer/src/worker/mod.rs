@@ -22,7 +22,10 @@ mod script;
 mod supervisor;
 
 pub use child::main;
-pub use messages::{DatasetSource, Failure, FailureKind, RunResult, Script, TrainJob, WorkerEvent, WorkerRequest};
+pub use messages::{
+    CalibrateJob, DatasetSource, Failure, FailureKind, Inspection, RunResult, Script, TrainJob, WorkerEvent,
+    WorkerRequest,
+};
 pub use supervisor::{ENVIRONMENT, Supervisor};
 
 /// The number of threads for a share of the machine's cores in percent, at least one.

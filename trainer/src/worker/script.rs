@@ -5,11 +5,10 @@
 
 mod starlark;
 
-use super::messages::{Failure, RunResult, Script, TrainJob, WorkerEvent};
-use crate::lang::Tunable;
+use super::messages::{Failure, Inspection, RunResult, Script, TrainJob, WorkerEvent};
 
-/// The tunables of a script.
-pub(super) fn inspect(script: &Script) -> Result<Vec<Tunable>, Failure> {
+/// The tunables and the identity of a script.
+pub(super) fn inspect(script: &Script) -> Result<Inspection, Failure> {
     match script {
         Script::Starlark(text) => self::starlark::inspect(text),
     }

@@ -11,11 +11,11 @@ use std::time::{Duration, Instant};
 use tracing::warn;
 
 use super::messages::{
-    BUDGET_OVERRUN, Failure, FailureKind, GRACE, INSPECT_MEMORY, MAX_EVENT_BYTES, RunResult, Script, TrainJob,
-    WorkerEvent, WorkerRequest,
+    BUDGET_OVERRUN, CALIBRATION_LIMIT, CalibrateJob, Failure, FailureKind, GRACE, INSPECT_MEMORY, Inspection,
+    MAX_EVENT_BYTES, PROBE_LIMIT, RunResult, Script, TrainJob, WorkerEvent, WorkerRequest,
 };
-use crate::device::{DeviceChoice, DeviceProfile};
-use crate::lang::Tunable;
+use crate::device::DeviceProfile;
+use crate::device::known::{Calibration, KnownDevice, ProbeJob};
 use crate::memory::ProcessMemory;
 
 /// The environment variables that graphics drivers and their loaders may need. A worker inherits
@@ -95,27 +95,60 @@ impl Supervisor {
         }
     }
 
-    /// The device that `choice` means on this machine. A worker process opens it.
+    /// The device that a choice means on this machine. A worker process opens it, tries it on known
+    /// answers and measures it, as far as that is not known already. `cancel` is checked every 50 ms.
     ///
     /// # Errors
-    /// There is no such device, or the process died.
-    pub fn probe(&self, choice: DeviceChoice) -> Result<DeviceProfile, Failure> {
-        let never = AtomicBool::new(false);
-        match self.converse(&WorkerRequest::Probe(choice), 1, u64::MAX, self.grace, &never, |_| {})? {
-            WorkerEvent::Device(profile) => Ok(profile),
+    /// There is no such device, it computes wrong numbers, or the process died.
+    pub fn probe(&self, job: ProbeJob, cancel: &AtomicBool) -> Result<KnownDevice, Failure> {
+        let threads = job.threads;
+        let answer = self.converse(&WorkerRequest::Probe(job), threads, u64::MAX, PROBE_LIMIT, cancel, |_| {});
+        let answer = answer.map_err(|failure| match failure.kind {
+            FailureKind::Deadline => {
+                let reason = format!("the device did not give the known answers within {} s", PROBE_LIMIT.as_secs());
+                Failure::new(FailureKind::Device, reason)
+            }
+            _ => failure,
+        });
+        match answer? {
+            WorkerEvent::Device(known) => Ok(*known),
             _ => Err(Failure::new(FailureKind::Internal, "the worker's answer does not fit the request")),
         }
     }
 
-    /// The tunables of a script. A worker process traces it, because the script may be untrusted.
+    /// Measures the speed of a probed device now, beside everything else that runs. Takes about three
+    /// seconds, in which the device must do nothing else for this node. `cancel` is checked every 50 ms.
+    ///
+    /// # Errors
+    /// The device is another one by now, it failed, or the process died.
+    pub fn calibrate(
+        &self,
+        device: &DeviceProfile,
+        threads: usize,
+        cancel: &AtomicBool,
+    ) -> Result<Calibration, Failure> {
+        let request = WorkerRequest::Calibrate(CalibrateJob { device: device.backend.into(), threads });
+        match self.converse(&request, threads, u64::MAX, CALIBRATION_LIMIT, cancel, |_| {})? {
+            WorkerEvent::Measured { device: found, measured } if found.is(device) => {
+                Ok(Calibration::new(device, measured))
+            }
+            WorkerEvent::Measured { device: found, .. } => {
+                let reason = format!("the device is {} now, no longer {}", found.adapter, device.adapter);
+                Err(Failure::new(FailureKind::Device, reason))
+            }
+            _ => Err(Failure::new(FailureKind::Internal, "the worker's answer does not fit the request")),
+        }
+    }
+
+    /// The tunables and the identity of a script. A worker process traces it, because the script may be untrusted.
     /// `cancel` is checked every 50 ms.
     ///
     /// # Errors
     /// The script's error ([`Failure::blames_script`]), the process's death, or
     /// [`FailureKind::Cancelled`].
-    pub fn inspect(&self, script: Script, cancel: &AtomicBool) -> Result<Vec<Tunable>, Failure> {
+    pub fn inspect(&self, script: Script, cancel: &AtomicBool) -> Result<Inspection, Failure> {
         match self.converse(&WorkerRequest::Inspect(script), 1, INSPECT_MEMORY, self.grace, cancel, |_| {})? {
-            WorkerEvent::Tunables(tunables) => Ok(tunables),
+            WorkerEvent::Inspected(inspection) => Ok(inspection),
             _ => Err(Failure::new(FailureKind::Internal, "the worker's answer does not fit the request")),
         }
     }
@@ -148,9 +181,12 @@ impl Supervisor {
         let deadline = Instant::now() + limit;
         let verdict = loop {
             match running.events.recv_timeout(WATCH_EVERY) {
-                Ok(event @ (WorkerEvent::Device(_) | WorkerEvent::Tunables(_) | WorkerEvent::Finished(_))) => {
-                    break Some(Ok(event));
-                }
+                Ok(
+                    event @ (WorkerEvent::Device(_)
+                    | WorkerEvent::Measured { .. }
+                    | WorkerEvent::Inspected(_)
+                    | WorkerEvent::Finished(_)),
+                ) => break Some(Ok(event)),
                 Ok(WorkerEvent::Failed(failure)) => break Some(Err(failure)),
                 Ok(event) => on_event(&event),
                 Err(RecvTimeoutError::Disconnected) => break None,

@@ -1,21 +1,58 @@
 //! Train scripts in Starlark: traced to a graph ([`lang`]), run by burn ([`exec`](crate::exec)).
 
-use std::time::Instant;
+use std::sync::mpsc::{RecvTimeoutError, sync_channel};
+use std::time::{Duration, Instant};
 
 use crate::data::{ByteDataset, DataError};
 use crate::device::{self, Backend};
-use crate::evaluate::{EvalError, bits_per_byte, check_causal};
+use crate::evaluate::{EvalError, EvalSeed, Patience, evaluate};
 use crate::exec::train::{Length, TrainError, train};
 use crate::exec::{ExecError, Executor};
-use crate::lang::{self, ScriptError, Tunable};
-use crate::memory::ProcessMemory;
+use crate::lang::{self, ScriptError, Traced};
+use crate::memory::{ProcessMemory, processor_time};
 use crate::worker::limits::before_script_on_cpu;
-use crate::worker::messages::{DatasetSource, Failure, FailureKind, INSPECT_MEMORY, RunResult, TrainJob, WorkerEvent};
+use crate::worker::messages::{
+    DatasetSource, Failure, FailureKind, INSPECT_MEMORY, Inspection, RunResult, TrainJob, WorkerEvent,
+};
 
-/// Traces the script and returns its tunables.
-pub(in crate::worker) fn inspect(script: &str) -> Result<Vec<Tunable>, Failure> {
+/// Most processor time for tracing. Honest scripts take milliseconds. Some operations of the
+/// interpreter, such as comparing lists that share their parts, take any time within one step, so
+/// its own limits do not end them.
+const TRACE_LIMIT: Duration = Duration::from_secs(10);
+/// Time between two looks at the processor time.
+const LOOK_EVERY: Duration = Duration::from_millis(20);
+
+/// Traces the script and returns its tunables and its identity.
+pub(in crate::worker) fn inspect(script: &str) -> Result<Inspection, Failure> {
     before_script_on_cpu(INSPECT_MEMORY);
-    Ok(lang::trace(script, &lang::Limits::default())?.tunables)
+    let Traced { graph, tunables, .. } = trace(script)?;
+    Ok(Inspection { tunables, graph_hash: hex::encode(graph.hash()) })
+}
+
+/// Traces the script in a thread. The thread of a script that takes too long goes on: it ends with
+/// the process, which ends after this failure.
+fn trace(script: &str) -> Result<Traced, Failure> {
+    let (sender, traced) = sync_channel(1);
+    let (text, started) = (script.to_owned(), processor_time());
+    // Nobody receives the result of a script that was given up.
+    let run = move || drop(sender.send(lang::trace(&text, &lang::Limits::default())));
+    let thread = std::thread::Builder::new().name("limited".to_owned()).spawn(run);
+    thread.map_err(|error| Failure::new(FailureKind::Internal, format!("cannot start a thread: {error}")))?;
+    loop {
+        match traced.recv_timeout(LOOK_EVERY) {
+            Ok(traced) => return Ok(traced?),
+            Err(RecvTimeoutError::Timeout) if processor_time().saturating_sub(started) < TRACE_LIMIT => {}
+            Err(RecvTimeoutError::Timeout) => {
+                let seconds = TRACE_LIMIT.as_secs();
+                let reason = format!("the script takes more than {seconds} s of processor time to trace: simplify it");
+                // Another machine may be faster, so this is nothing that a verifier could sign.
+                return Err(Failure::new(FailureKind::Deadline, reason));
+            }
+            Err(RecvTimeoutError::Disconnected) => {
+                return Err(Failure::new(FailureKind::Internal, "the tracing thread ended without a result"));
+            }
+        }
+    }
 }
 
 /// Traces the script, trains and evaluates.
@@ -31,14 +68,15 @@ pub(in crate::worker) fn run(
     if profile.backend == Backend::Flex {
         before_script_on_cpu(job.memory_limit);
     }
-    let graph = lang::trace(script, &lang::Limits::default())?.graph;
-    let (num_params, graph_hash) = (graph.num_params(), hex::encode(graph.hash()));
+    let graph = trace(script)?.graph;
+    let (num_params, hash, description_bytes) = (graph.num_params(), graph.hash(), graph.description_bytes());
+    let graph_hash = hex::encode(hash);
     let flops_per_step = graph.flops_per_step();
     emit(&WorkerEvent::Started { device: profile, num_params, flops_per_step, graph_hash: graph_hash.clone() });
 
-    let (train_bytes, held_out) = dataset.split(&job.eval, &graph)?;
+    let (train_bytes, _) = dataset.split(&job.eval, &graph)?;
+    let text = dataset.eval_text(&job.eval, &graph, EvalSeed::new(job.task, &hash))?;
     let mut executor = Executor::new(graph, device, job.seed);
-    check_causal(&mut executor, held_out, &job.eval)?;
     let length = match job.steps {
         Some(steps) => Length::Steps { steps, limit: job.steps_limit() },
         None => Length::Budget(job.budget()),
@@ -61,11 +99,14 @@ pub(in crate::worker) fn run(
         },
     )?;
     let start = Instant::now();
-    check_causal(&mut executor, held_out, &job.eval)?;
-    let val_bpb = bits_per_byte(&mut executor, held_out, &job.eval)?;
+    let evaluation = evaluate(&mut executor, &text, description_bytes, train_bytes, Patience::new(job.eval_limit()))?;
     peak.look(&executor);
     Ok(RunResult {
-        val_bpb,
+        val_bpb: evaluation.val_bpb,
+        bits_per_byte: evaluation.bits_per_byte,
+        description_bytes,
+        hidden_cost: evaluation.hidden.mean,
+        hidden_error: evaluation.hidden.error,
         num_steps: trained.steps,
         num_params,
         peak_memory_mb: peak.bytes as f64 / f64::from(1 << 20),
@@ -110,6 +151,7 @@ impl From<ScriptError> for Failure {
     fn from(error: ScriptError) -> Self {
         let kind = match error {
             ScriptError::NoThread(_) => FailureKind::Internal,
+            ScriptError::NotCausal(_) => FailureKind::Causality,
             ScriptError::TooLong { .. }
             | ScriptError::At { .. }
             | ScriptError::Whole(_)
@@ -129,7 +171,8 @@ impl From<DataError> for Failure {
 impl From<EvalError> for Failure {
     fn from(error: EvalError) -> Self {
         let kind = match error {
-            EvalError::LooksAhead { .. } | EvalError::ReadsAcrossBatch { .. } => FailureKind::Causality,
+            EvalError::ReadsAhead { .. } => FailureKind::Causality,
+            EvalError::TooSlow { .. } => FailureKind::Deadline,
             EvalError::NotFinite => FailureKind::Diverged,
             EvalError::BadSpec(_) => FailureKind::Data,
         };

@@ -1,11 +1,13 @@
 //! The supervisor with workers played by a shell.
 
 use super::*;
+use crate::device::DeviceChoice;
 use crate::evaluate::EvalSpec;
 use crate::worker::DatasetSource;
 
 fn job(memory_limit: u64) -> TrainJob {
     TrainJob {
+        task: spore_protocol::TaskId([1; 32]),
         script: Script::Starlark("x".repeat(200_000)),
         dataset: DatasetSource::Builtin,
         device: DeviceChoice::Flex,
@@ -38,7 +40,7 @@ const PLENTY: u64 = 1 << 40;
 
 #[test]
 fn events_come_in_order_and_the_outcome_last() {
-    let outcome = r#"{"finished":{"val_bpb":2.5,"num_steps":3,"num_params":4,"peak_memory_mb":5.0,"train_seconds":1.0,"eval_seconds":1.0,"graph_hash":"00"}}"#;
+    let outcome = r#"{"finished":{"val_bpb":2.5,"bits_per_byte":2.5,"description_bytes":1,"hidden_cost":0.0,"hidden_error":0.0,"num_steps":3,"num_params":4,"peak_memory_mb":5.0,"train_seconds":1.0,"eval_seconds":1.0,"graph_hash":"00"}}"#;
     let script = format!("echo '{{\"planned\":{{\"steps\":3}}}}'; pwd > here; echo '{outcome}'; cat > /dev/null");
     let (result, events) = run(&script, &job(PLENTY), false);
     assert_eq!(result.unwrap().val_bpb, 2.5);
