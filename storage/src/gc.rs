@@ -217,8 +217,7 @@ impl ArtifactCache {
 
     /// Protects the artifacts that tasks and frontier records name, however long a frontier is.
     fn protect_needed(&mut self, view: &DbSnapshot<'_>, watch: &mut Watch<'_>) -> Result<()> {
-        // Records on a class's frontier are mostly on the class-blind one too. The set takes 8 bytes for each, and
-        // each is read once.
+        // Records on one frontier are mostly on others too. The set takes 8 bytes for each, and each is read once.
         let mut needed = HashSet::new();
         view.each(Column::Tasks, &[], &mut |key, value| {
             let task = TaskId(keys::last_id(key)?);
@@ -231,7 +230,10 @@ impl ArtifactCache {
             Ok(ControlFlow::Continue(()))
         })?;
         view.each(Column::Frontier, &[], &mut |key, _| {
-            needed.insert(keys::last_number(key)?);
+            // Claims are as many as anybody signs.
+            if keys::is_frontier(key) {
+                needed.insert(keys::last_number(key)?);
+            }
             Ok(ControlFlow::Continue(()))
         })?;
         for (seen, number) in (1u64..).zip(needed) {

@@ -1,5 +1,6 @@
 //! Builders and readers of every key. Integers are big-endian, so that bytes sort as numbers do.
 
+use serde::{Deserialize, Serialize};
 use sha2::{Digest, Sha256};
 use spore_protocol::{EventId, Goal, HardwareClass, Kind, NodeId, ObjectId, RecordId, TaskId};
 
@@ -11,6 +12,7 @@ use crate::{
 pub const SCHEMA: &[u8] = b"schema";
 pub const SEQUENCE: &[u8] = b"sequence";
 pub const TALLY: &[u8] = b"tally";
+pub const SEEDS: &[u8] = b"seeds";
 
 /// SHA-256 of a class's name, which may have any length itself.
 pub type ClassKey = [u8; 32];
@@ -175,13 +177,61 @@ pub fn view(task: &TaskId, class: Option<&ClassKey>) -> Vec<u8> {
     }
 }
 
-pub fn frontier(task: &TaskId, class: Option<&ClassKey>, goal: Goal, metric: f64, moment: &Moment) -> Vec<u8> {
-    join(&[&view(task, class), &metric_order(goal, metric), &moment.bytes()])
+/// A list of a task's records, best first.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum List<'a> {
+    Reference,
+    Local(&'a ClassKey),
+    Global(&'a ClassKey),
+    Claims(&'a ClassKey),
+    /// The claims of one publisher.
+    ClaimsOf(&'a ClassKey, &'a NodeId),
+}
+
+/// Lists with lower tags than this are frontiers.
+const CLAIMS: u8 = 3;
+
+impl List<'_> {
+    pub fn prefix(self, task: &TaskId) -> Vec<u8> {
+        match self {
+            Self::Reference => join(&[&task.0, &[0]]),
+            Self::Local(class) => join(&[&task.0, &[1], class]),
+            Self::Global(class) => join(&[&task.0, &[2], class]),
+            Self::Claims(class) => join(&[&task.0, &[CLAIMS], class]),
+            Self::ClaimsOf(class, publisher) => join(&[&task.0, &[CLAIMS + 1], class, &publisher.0]),
+        }
+    }
+
+    pub fn key(self, task: &TaskId, goal: Goal, metric: f64, moment: &Moment) -> Vec<u8> {
+        join(&[&self.prefix(task), &metric_order(goal, metric), &moment.bytes()])
+    }
+}
+
+/// Whether a key of the column of frontiers is of a frontier, and not of claims.
+pub fn is_frontier(key: &[u8]) -> bool {
+    key.get(32).is_some_and(|list| *list < CLAIMS)
+}
+
+/// The prefix of all claims of a class by publisher.
+pub fn claims_by_publisher(task: &TaskId, class: &ClassKey) -> Vec<u8> {
+    join(&[&task.0, &[CLAIMS + 1], class])
+}
+
+pub fn class_record(task: &TaskId, class: &ClassKey, moment: &Moment) -> Vec<u8> {
+    join(&[&task.0, class, &moment.bytes()])
 }
 
 pub fn series(task: &TaskId, class: Option<&ClassKey>, moment: &Moment) -> Vec<u8> {
     // The whole id sorts, because the first record decides what advanced.
     join(&[&view(task, class), &moment.timestamp.to_be_bytes(), &moment.id.0, &moment.number.to_be_bytes()])
+}
+
+/// The prefix of the keeps of a view that hold, in the order of time. The rest of a key is as in the view's series.
+pub fn confirmed(task: &TaskId, class: Option<&ClassKey>) -> Vec<u8> {
+    match class {
+        Some(class) => join(&[&task.0, &[3], class]),
+        None => join(&[&task.0, &[2]]),
+    }
 }
 
 pub fn metric(task: &TaskId, goal: Goal, metric: f64, moment: &Moment) -> Vec<u8> {
@@ -198,9 +248,21 @@ fn metric_order(goal: Goal, metric: f64) -> [u8; 8] {
     }
 }
 
-/// Sorts the most active task first: more records, then more keeps, then the newest record, then the lower id.
-pub fn activity(recent: u8, keeps: u8, newest: u64, task: &TaskId) -> Vec<u8> {
-    join(&[&[!recent, !keeps], &(!newest).to_be_bytes(), &task.0])
+/// What ranks a task by activity: the nodes with a record that holds locally; then, among its newest records, how many
+/// are not strays, how many of these are keeps, and the timestamp of the newest.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct ActivityRank {
+    pub confirmed_signers: u32,
+    pub recent: u8,
+    pub keeps: u8,
+    pub newest: u64,
+}
+
+/// Sorts the most active task first: more confirmed signers, then more records, then more keeps, then the newest
+/// record, then the lower id.
+pub fn activity(rank: &ActivityRank, task: &TaskId) -> Vec<u8> {
+    let ActivityRank { confirmed_signers, recent, keeps, newest } = *rank;
+    join(&[&(!confirmed_signers).to_be_bytes(), &[!recent, !keeps], &(!newest).to_be_bytes(), &task.0])
 }
 
 /// The prefix of the uses of a word. No word contains a zero byte.
@@ -219,26 +281,87 @@ pub fn word_uses(text: &str, block: u64) -> Vec<u8> {
     join(&[&word(text), &block.to_be_bytes()])
 }
 
-/// Which of the events about a record.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum EventSet {
-    All,
-    /// The events that the record's verdict considers.
-    Judged,
+/// The prefix of a signer's events about a record, in (timestamp, id) order.
+pub fn events(record: &RecordId, signer: &NodeId) -> Vec<u8> {
+    join(&[&record.0, &signer.0])
 }
 
-/// The prefix of the events about a record, in (timestamp, id) order.
-pub fn events(record: &RecordId, events: EventSet) -> Vec<u8> {
-    join(&[&record.0, &[u8::from(events == EventSet::Judged)]])
+pub fn about(record: &RecordId, signer: &NodeId, timestamp: u64, event: &EventId) -> Vec<u8> {
+    join(&[&events(record, signer), &timestamp.to_be_bytes(), &event.0])
 }
 
-pub fn about(record: &RecordId, which: EventSet, timestamp: u64, event: &EventId) -> Vec<u8> {
-    join(&[&events(record, which), &timestamp.to_be_bytes(), &event.0])
+/// The value of an entry of [`about`]: the event's number, and whether it carries a measurement.
+pub fn event_entry(number: u64, measures: bool) -> Vec<u8> {
+    join(&[&number.to_be_bytes(), &[u8::from(measures)]])
 }
 
-/// The value of an entry of [`about`]: the event's number and its signer.
-pub fn event_entry(value: &[u8]) -> Result<(u64, NodeId)> {
-    Ok((number_at(value, 0)?, NodeId(last_id(value)?)))
+/// Whether the event of such an entry carries a measurement.
+pub fn is_measurement(entry: &[u8]) -> bool {
+    entry.get(8) == Some(&1)
+}
+
+/// A signer's place among those who measured a record: the first 8 bytes of the protocol's rank. Two signers who share
+/// these, which takes 2^32 keys to find, sort by their ids.
+pub fn rank(record: &RecordId, signer: &NodeId) -> u64 {
+    let rank = spore_protocol::measurement::rank(*record, *signer);
+    rank.first_chunk().copied().map_or(0, u64::from_be_bytes)
+}
+
+/// The prefix of the measurements of a record by signers of one tier, in the order of their ranks.
+pub fn works(record: u64, tier: u8) -> Vec<u8> {
+    join(&[&record.to_be_bytes(), &[tier]])
+}
+
+pub fn work(record: u64, tier: u8, rank: u64, signer: &NodeId) -> Vec<u8> {
+    join(&[&works(record, tier), &rank.to_be_bytes(), &signer.0])
+}
+
+/// The tier in the key of a [`work`].
+pub fn tier(key: &[u8]) -> Result<u8> {
+    Ok(key.get(8).copied().ok_or(SHORT)?)
+}
+
+pub fn works_of(signer: &NodeId, class: &ClassKey) -> Vec<u8> {
+    join(&[&signer.0, class])
+}
+
+pub fn work_of(signer: &NodeId, class: &ClassKey, record: u64) -> Vec<u8> {
+    join(&[&signer.0, class, &record.to_be_bytes()])
+}
+
+/// The prefix of a node's standings.
+pub fn standings(node: &NodeId) -> Vec<u8> {
+    join(&[&[0], &node.0])
+}
+
+pub fn standing(node: &NodeId, class: &ClassKey) -> Vec<u8> {
+    join(&[&[0], &node.0, class])
+}
+
+/// The prefix of the nodes with weight in a class, the lowest level first.
+pub fn all_weighty(class: &ClassKey) -> Vec<u8> {
+    join(&[&[1], class])
+}
+
+pub fn weighty(class: &ClassKey, level: u8, node: &NodeId) -> Vec<u8> {
+    join(&[&[1], class, &[level], &node.0])
+}
+
+pub fn unsettled_node(node: &NodeId, class: &ClassKey) -> Vec<u8> {
+    join(&[&[0], &node.0, class])
+}
+
+pub fn unsettled_record(record: u64) -> Vec<u8> {
+    join(&[&[1], &record.to_be_bytes()])
+}
+
+/// Whose verdict is disputed.
+pub fn dispute(global: bool, record: &RecordId) -> Vec<u8> {
+    join(&[&[u8::from(global)], &record.0])
+}
+
+pub fn created(signer: &NodeId, task: &TaskId) -> Vec<u8> {
+    join(&[&signer.0, &task.0])
 }
 
 pub fn task_sequence(task: &TaskId, sequence: u64) -> Vec<u8> {

@@ -45,8 +45,7 @@ pub use read::{GraphChanges, ObjectText, ParentColumn, Position, SyncSet, TaskGr
 pub use repair::{CheckReport, Fault, FilesReport, RepairReport, StoreFinding};
 pub use store::Store;
 pub use types::{
-    BadCursor, Change, ClassView, CountedMeasurement, Counts, Cursor, DamagedFile, Improvement, InsertOutcome,
-    InsertReport, MAX_PAGE, NodeStats, Page, PageDirection, PendingView, RecordSummary, RecordView, Scope, Span,
-    SyncScope, TaskView,
+    BadCursor, Change, ClassView, Counts, Cursor, DamagedFile, Improvement, InsertOutcome, InsertReport, Judgement,
+    MAX_PAGE, NodeStats, Page, PageDirection, PendingView, RecordSummary, RecordView, Scope, Span, SyncScope, TaskView,
 };
 pub use upkeep::{ColumnStats, StoreStats};

@@ -1,31 +1,26 @@
 //! Single reads of what batches wrote: the pieces that questions ([`crate::read`]), batches ([`crate::write`]) and
 //! repairs are made of.
 
-use std::ops::ControlFlow;
+use std::{
+    collections::{BTreeSet, HashMap},
+    ops::ControlFlow,
+};
 
 use spore_protocol::{
-    ControlEvent, HardwareClass, Kind, ObjectId, Record, RecordId, Reject, Signed, SignedObject, TaskId, TaskManifest,
-    json::Map,
-    verdict::{self, Assessment},
+    ControlEvent, Goal, Kind, Measurement, NodeId, ObjectId, Record, RecordId, Reject, Signed, SignedObject, TaskId,
+    TaskManifest,
+    trust::{Level, Standing, alike},
+    verdict::{Subject, WINDOW, assess},
 };
 
 use crate::{
     columns::Column,
     db::KeyReader,
     error::{Damage, Result},
-    keys::{self, EventSet},
-    types::{Change, RecordSummary},
-    values::{self, LineageFault, LogEntry, Placing, RecordRow, TaskState, Totals},
+    keys::{self, ClassKey},
+    types::{Change, Judgement, RecordSummary},
+    values::{self, LineageFault, LogEntry, Placing, RecordRow, StandingState, TaskState, Totals, UNKNOWN, Work},
 };
-
-/// Most events about one record that its verdict considers: its window. These are the earliest by (timestamp, id) of
-/// those that may count. Later events do not count, so that nobody can make each further event cost more. Smaller in
-/// tests.
-pub const MAX_JUDGED: usize = if cfg!(test) { 12 } else { 512 };
-
-/// Most of these events by one signer, so that one identity cannot fill the window. A measurement and the end of a
-/// dispute count; the rest is room for other devices. Smaller in tests.
-pub const MAX_JUDGED_OF_ONE: usize = if cfg!(test) { 3 } else { 8 };
 
 /// Most canonical bytes of an event that counts. Events that nodes sign have less than one KiB, and longer ones than
 /// this do not fit into a message of their topic.
@@ -35,7 +30,8 @@ pub const MAX_JUDGED_BYTES: usize = 64 << 10;
 /// longest page. The record itself has the whole text.
 const MAX_SHOWN_TEXT: usize = 2 << 10;
 
-/// Bytes of the name of a device, a class or an agent in a listing. A real name has less than a hundred.
+/// Bytes of the name of a device or an agent in a listing. A real name has less than a hundred. The name of a class has
+/// at most 64 characters anyway.
 const MAX_SHOWN_NAME: usize = 256;
 
 pub fn tally(source: &dyn KeyReader) -> Result<Totals> {
@@ -126,13 +122,6 @@ pub fn cut(mut summary: RecordSummary) -> RecordSummary {
     shorten(&mut summary.hypothesis, MAX_SHOWN_TEXT);
     shorten(&mut summary.agent_model, MAX_SHOWN_NAME);
     shorten(&mut summary.gpu_model, MAX_SHOWN_NAME);
-    if summary.class.as_str().len() > MAX_SHOWN_NAME {
-        let mut name = summary.class.as_str().to_owned();
-        shorten(&mut name, MAX_SHOWN_NAME);
-        // So that it is not the class of a device that has the short name.
-        name.push('…');
-        summary.class = HardwareClass::of(&name);
-    }
     summary
 }
 
@@ -173,19 +162,65 @@ pub fn event(source: &dyn KeyReader, number: u64) -> Result<Signed<ControlEvent>
     }
 }
 
-/// Judges a record by the events in its window. They are read one at a time, and only the fields that the rules need
-/// are kept.
-pub fn judgement(source: &dyn KeyReader, row: &RecordRow) -> Result<Assessment> {
-    let mut events = Vec::new();
-    source.each(Column::About, &keys::events(&row.summary.id, EventSet::Judged), &mut |_, value| {
-        let event = event(source, keys::event_entry(value)?.0)?;
-        let ControlEvent { kind, body, node_id, timestamp, version, .. } = event.object();
-        let (kind, body, payload) = (kind.clone(), body.clone(), Map::new());
-        let (node_id, timestamp, version) = (*node_id, *timestamp, *version);
-        events.push((event.id().into(), ControlEvent { kind, payload, body, node_id, timestamp, version }));
+/// The keys that the operator trusts.
+pub fn seeds(source: &dyn KeyReader) -> Result<BTreeSet<NodeId>> {
+    source.get(Column::Meta, keys::SEEDS)?.map_or_else(|| Ok(BTreeSet::new()), |bytes| values::decode_seeds(&bytes))
+}
+
+/// What a node's works in a class earned it, if anything.
+pub fn standing_state(source: &dyn KeyReader, node: &NodeId, class: &ClassKey) -> Result<Option<StandingState>> {
+    let state = source.get(Column::Standings, &keys::standing(node, class))?;
+    state.map(|bytes| StandingState::decode(&bytes)).transpose()
+}
+
+/// The standing of a node in a class.
+pub fn standing(source: &dyn KeyReader, node: &NodeId, class: &ClassKey) -> Result<Standing> {
+    let is_seed = seeds(source)?.contains(node);
+    let counters = standing_state(source, node, class)?.map(|state| state.counters).unwrap_or_default();
+    Ok(Standing::of(is_seed, counters))
+}
+
+/// What the verdicts on a record are made from.
+pub struct Examined {
+    pub subject: Subject,
+    measurements: Vec<Measurement>,
+    levels: HashMap<NodeId, Level>,
+    /// The rank of the last signer without weight that is looked at. None while there are few.
+    pub cutoff: Option<u64>,
+}
+
+impl Examined {
+    pub fn judge(&self) -> Judgement {
+        let weight = |node: &NodeId| self.levels.get(node).map_or(0, |level| level.weight());
+        Judgement {
+            local: assess(&self.subject, self.measurements.iter().cloned(), weight),
+            global: assess(&self.subject, self.measurements.iter().cloned(), alike),
+        }
+    }
+}
+
+/// Reads the measurements that a record's verdicts consider: of each tier the first [`WINDOW`] by rank. `publisher` is
+/// the level of the record's publisher.
+pub fn examine(source: &dyn KeyReader, row: &RecordRow, goal: Goal, publisher: Option<Level>) -> Result<Examined> {
+    let subject = row.subject(goal);
+    let mut levels = HashMap::new();
+    levels.extend(publisher.map(|level| (subject.publisher, level)));
+    let (mut measurements, mut of_tier, mut cutoff) = (Vec::new(), (0, 0), None);
+    source.each(Column::Works, &row.number().to_be_bytes(), &mut |key, value| {
+        let (tier, node) = (keys::tier(key)?, NodeId(keys::last_id(key)?));
+        of_tier = if of_tier.0 == tier { (tier, of_tier.1 + 1) } else { (tier, 1) };
+        if of_tier.1 > WINDOW {
+            // Only signers without weight are many. They are the last tier.
+            return Ok(if tier == UNKNOWN { ControlFlow::Break(()) } else { ControlFlow::Continue(()) });
+        }
+        if of_tier == (UNKNOWN, WINDOW) {
+            cutoff = Some(keys::number_at(key, 9)?);
+        }
+        levels.extend(values::level_of(tier).map(|level| (node, level)));
+        measurements.push(Work::decode(value)?.measurement(node, subject.class.clone()));
         Ok(ControlFlow::Continue(()))
     })?;
-    Ok(verdict::assess(&row.subject(), events.iter().map(|(id, event)| (*id, event))))
+    Ok(Examined { subject, measurements, levels, cutoff })
 }
 
 /// Records that are decided, with why they were refused, and that other records may still wait for.

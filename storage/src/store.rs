@@ -1,6 +1,9 @@
 //! The store of one data directory: opening it, inserting objects, and its artifacts. Questions are in [`crate::read`].
 
+mod settle;
+
 use std::{
+    collections::BTreeSet,
     ops::RangeInclusive,
     path::{Path, PathBuf},
     sync::{
@@ -9,12 +12,12 @@ use std::{
     },
 };
 
-use spore_protocol::{Cid, VerifiedObject};
+use spore_protocol::{Cid, NodeId, VerifiedObject};
 
 use crate::{
     artifacts::{ArtifactWriter, Artifacts},
     columns::Column,
-    db::{Db, DbSnapshot, KeyReader},
+    db::{Db, DbSnapshot, KeyOrder, KeyReader},
     error::{Result, StoreError},
     files::sync_folder,
     keys,
@@ -40,6 +43,9 @@ struct WriterState {
     /// Records whose parents are decided but that are not yet released. Empty between two insertions, except after a
     /// failed write or an unreadable record.
     unreleased: lookup::Unreleased,
+    /// Whether changed levels have effects that are still to be written. False between two insertions, except after a
+    /// failed write, and while another insertion writes them.
+    unsettled: bool,
 }
 
 struct Inner {
@@ -51,6 +57,12 @@ struct Inner {
     lost: Option<RangeInclusive<u64>>,
     artifacts: Artifacts,
     writer: Mutex<WriterState>,
+    /// Held while a writer waits for the lock above. A writer that gives up that lock and takes it again therefore comes
+    /// after one that waited.
+    turn: Mutex<()>,
+    /// Held by the insertion that writes the effects of changed levels. Released before the writer's lock, so that
+    /// another insertion that leaves effects finds it free, or leaves them to one that still looks for them.
+    settling: Mutex<()>,
     sequence: AtomicU64,
     _lock: Option<DirLock>,
 }
@@ -75,12 +87,51 @@ impl std::fmt::Debug for Store {
 
 impl Store {
     /// Opens the store in a data directory for reading and writing, and creates both where they are missing:
-    /// the database in `store/`, artifacts in `artifacts/`, the lock in `LOCK`.
+    /// the database in `store/`, artifacts in `artifacts/`, the lock in `LOCK`. The trusted keys are those that the store
+    /// remembers: none in a new store.
     ///
     /// # Errors
     /// [`StoreError::Locked`] while another process has the store open, [`StoreError::NewerSchema`],
     /// [`StoreError::OlderSchema`], [`StoreError::Corrupt`], [`StoreError::DiskFull`], [`StoreError::Io`].
     pub fn open(dir: &Path) -> Result<Self> {
+        let store = Self::open_unsettled(dir)?;
+        store.continue_after_crash();
+        Ok(store)
+    }
+
+    /// As [`Store::open`]. These keys are trusted from now on. Where they differ from those that the store remembers,
+    /// levels and local verdicts are brought up to date before this returns.
+    ///
+    /// # Errors
+    /// As [`Store::open`], and when the verdicts cannot be written.
+    pub fn open_with_trust(dir: &Path, seeds: BTreeSet<NodeId>) -> Result<Self> {
+        let store = Self::open(dir)?;
+        store.trust(seeds)?;
+        Ok(store)
+    }
+
+    fn trust(&self, seeds: BTreeSet<NodeId>) -> Result<()> {
+        let mut writer = self.writer();
+        let cache = std::mem::take(&mut writer.cache);
+        let mut batch = InsertBatch::after(&self.inner.db, cache)?;
+        let (trusted, is_new) = (seeds.len(), self.sequence() == 0);
+        let changed = batch.trust(seeds)?;
+        if changed > 0 && !is_new {
+            tracing::info!(trusted, changed, "the trusted keys changed: levels and local verdicts are computed anew");
+        }
+        self.finish(batch, Vec::new(), &mut writer, &mut InsertReport::default())?;
+        self.settle_rest(&mut writer)
+    }
+
+    /// The keys that are trusted.
+    ///
+    /// # Errors
+    /// When the store cannot be read.
+    pub fn seeds(&self) -> Result<BTreeSet<NodeId>> {
+        lookup::seeds(self.database())
+    }
+
+    fn open_unsettled(dir: &Path) -> Result<Self> {
         let is_new = !layout::exists(dir);
         layout::create(dir)?;
         let lock = DirLock::exclusive(dir)?;
@@ -92,7 +143,6 @@ impl Store {
             // Puts the names of its folders on disk. Without them, their files cannot be found after a power cut.
             sync_folder(dir)?;
         }
-        store.release_after_crash()?;
         Ok(store)
     }
 
@@ -142,6 +192,8 @@ impl Store {
             lost,
             artifacts,
             writer: Mutex::default(),
+            turn: Mutex::default(),
+            settling: Mutex::default(),
             sequence,
             _lock: lock,
         };
@@ -156,23 +208,30 @@ impl Store {
 
     fn writer(&self) -> MutexGuard<'_, WriterState> {
         // A panic while the lock was held did not harm the disk: a batch is written as a whole or not at all.
+        let _turn = self.inner.turn.lock().unwrap_or_else(PoisonError::into_inner);
         self.inner.writer.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
-    /// Releases the records that still wait although their parents are decided, because a crash came between the
-    /// batches of one insertion. No report contains them; the change log does.
-    fn release_after_crash(&self) -> Result<()> {
+    /// Completes an insertion that a crash ended between two of its batches: settles changed levels, and releases the
+    /// records that still wait although their parents are decided. No report contains them; the change log does.
+    fn continue_after_crash(&self) {
         let mut writer = self.writer();
-        writer.unreleased = lookup::unreleased(&self.inner.db)?;
-        if let Err(error) = self.release_rest(&mut writer, &mut InsertReport::default()) {
-            tracing::warn!(%error, "could not release records whose parents are stored");
+        let mut proceed = || {
+            writer.unsettled = self.inner.db.first(Column::Unsettled, &[], None, KeyOrder::Ascending)?.is_some();
+            writer.unreleased = lookup::unreleased(&self.inner.db)?;
+            let released = self.release_rest(&mut writer, &mut InsertReport::default());
+            self.settle_rest(&mut writer)?;
+            released
+        };
+        if let Err(error) = proceed() {
+            tracing::warn!(%error, "could not complete an insertion that a crash ended");
         }
-        Ok(())
     }
 
     /// Stores a batch of objects, in any order, with everything that follows from them, in one atomic write that is on
     /// disk when this returns. `received_at` is in Unix seconds. Where thousands of records waited for these objects, they
-    /// follow in further writes, also before this returns.
+    /// follow in further writes, also before this returns. So do the effects of changed levels. Other insertions come in
+    /// between two of these writes, and leave their own effects to the insertion that already writes such effects.
     ///
     /// An object that needs a damaged part of the store fails alone: a batch that meets damage is split into halves, and
     /// each half is tried again.
@@ -189,6 +248,7 @@ impl Store {
             }
             inserted => inserted?,
         }
+        self.settle_in_turn(writer);
         Ok(report)
     }
 
@@ -233,9 +293,9 @@ impl Store {
             outcomes.push((object.id(), batch.insert(object, received_at)?));
         }
         self.finish(batch, outcomes, writer, report)?;
-        // The objects are stored even if releasing fails here. The next insertion tries again.
+        // The objects are stored even if what follows fails here. The next insertion tries again.
         if let Err(error) = self.release_rest(writer, report) {
-            tracing::warn!(%error, "could not release records whose parents were stored");
+            tracing::warn!(%error, "could not release all records that waited for new objects");
         }
         Ok(())
     }
@@ -276,6 +336,7 @@ impl Store {
         report.dropped_pending += finished.dropped_pending;
         report.settle(&finished.resolved);
         writer.cache = finished.cache;
+        writer.unsettled |= finished.unsettled;
         writer.unreleased.extend(finished.unreleased);
         Ok(())
     }

@@ -4,8 +4,10 @@ use std::{collections::HashMap, fmt, path::Path, str::FromStr};
 
 use serde::{Deserialize, Serialize};
 use spore_protocol::{
-    Cid, EventId, Goal, HardwareClass, Kind, NodeId, ObjectId, Record, RecordId, Reject, Signed, Status, TaskId,
-    TaskManifest, Verdict, VerifiedObject,
+    Cid, Goal, HardwareClass, Kind, NodeId, ObjectId, Record, RecordId, Reject, Signed, Status, TaskId, TaskManifest,
+    Verdict, VerifiedObject,
+    terms::Flaw,
+    verdict::{Assessment, Support},
 };
 
 use crate::{columns::Column, error::StoreError};
@@ -220,15 +222,42 @@ pub struct RecordSummary {
     pub hypothesis: String,
     pub agent_model: String,
     pub version: u64,
+    /// The local verdict: signers weigh by trust.
     pub verdict: Verdict,
-    /// On the frontier of its hardware class.
+    /// The global verdict: every signer weighs the same.
+    pub global_verdict: Verdict,
+    pub support: Support,
+    /// Why the record is not comparable by its task's terms. None also for a stray, which is outside its task.
+    pub flaw: Option<Flaw>,
+    /// On the local frontier of its hardware class.
     pub on_frontier: bool,
-    /// On the class-blind frontier, where children of any class count.
-    pub on_frontier_blind: bool,
+    /// On the global frontier of its hardware class.
+    pub on_global_frontier: bool,
+    /// On the frontier of claims as the reference computes it, where children of any class count.
+    pub on_reference_frontier: bool,
     /// Descends from a root that is not the task's.
     pub stray: bool,
     /// A legacy record whose depth is not its parent's depth plus one.
     pub odd_depth: bool,
+}
+
+impl RecordSummary {
+    /// Whether the record is a keep that its task's terms allow to be compared with others.
+    pub fn is_comparable_keep(&self) -> bool {
+        self.status == Status::Keep && !self.stray && self.flaw.is_none()
+    }
+
+    /// Whether the record is on its class's list of claims: comparable, and neither confirmed nor rejected locally.
+    pub fn is_claim(&self) -> bool {
+        self.is_comparable_keep() && self.verdict.is_open()
+    }
+}
+
+/// Both verdicts on a record, with what led to them.
+#[derive(Clone, Debug, PartialEq)]
+pub struct Judgement {
+    pub local: Assessment,
+    pub global: Assessment,
 }
 
 /// A whole record.
@@ -246,10 +275,16 @@ pub struct ClassView {
     pub keep_count: u64,
     pub discard_count: u64,
     pub crash_count: u64,
-    /// Records whose result holds.
+    /// Records whose result holds locally.
     pub verified_count: u64,
+    /// Of the local frontier.
     pub frontier_size: u64,
+    pub global_frontier_size: u64,
+    pub claims_count: u64,
+    /// The first record of the local frontier, with its metric.
     pub best: Option<(RecordId, f64)>,
+    /// The first record of the global frontier.
+    pub best_global: Option<(RecordId, f64)>,
 }
 
 /// A task. Counts are without stray records, except `node_count` and `stray_count`.
@@ -269,7 +304,7 @@ pub struct TaskView {
     pub keep_count: u64,
     pub discard_count: u64,
     pub crash_count: u64,
-    /// Records whose result holds: verified or upheld.
+    /// Records whose result holds locally: verified or upheld.
     pub verified_count: u64,
     /// Records that descend from another root than the task's.
     pub stray_count: u64,
@@ -279,10 +314,17 @@ pub struct TaskView {
     pub last_activity: u64,
     /// In the order of their names.
     pub classes: Vec<ClassView>,
-    /// Records on the class-blind frontier.
+    /// Records on the local frontiers of all classes.
     pub frontier_size: u64,
-    /// The best record of the class-blind frontier, with its metric.
+    pub global_frontier_size: u64,
+    pub claims_count: u64,
+    /// Records on the frontier that the reference computes.
+    pub reference_frontier_size: u64,
+    /// The best of the classes' best records, with its metric.
     pub best: Option<(RecordId, f64)>,
+    pub best_global: Option<(RecordId, f64)>,
+    /// Nodes with a record that is comparable and holds locally.
+    pub confirmed_signers: u64,
 }
 
 /// What a node did.
@@ -291,7 +333,7 @@ pub struct NodeStats {
     pub node_id: NodeId,
     /// Records published.
     pub experiment_count: u64,
-    /// Its measurements of other nodes' records that count.
+    /// Its measurements of other nodes' records that may count, one for each record.
     pub verification_count: u64,
     /// Hardware classes of its records.
     pub classes: Vec<HardwareClass>,
@@ -308,18 +350,6 @@ pub struct Improvement {
     /// Unix seconds.
     pub timestamp: u64,
     pub metric: f64,
-}
-
-/// A measurement that counts in a record's verdict.
-#[derive(Clone, Debug, PartialEq)]
-pub struct CountedMeasurement {
-    pub event_id: EventId,
-    pub node: NodeId,
-    /// Unix seconds.
-    pub timestamp: u64,
-    /// The event's type.
-    pub kind: String,
-    pub value: f64,
 }
 
 /// A record that waits for its parent.
@@ -341,7 +371,7 @@ pub struct Counts {
     pub keeps: u64,
     pub discards: u64,
     pub crashes: u64,
-    /// Records whose result holds.
+    /// Records whose result holds locally.
     pub verified: u64,
     pub tasks: u64,
     pub controls: u64,
@@ -349,8 +379,10 @@ pub struct Counts {
     pub profiles: u64,
     /// Records that wait for their parents.
     pub pending: u64,
-    /// Sum of the class-blind frontiers of all tasks.
+    /// Sum of the local frontiers of all tasks and classes.
     pub frontier: u64,
+    /// Sum of the claims of all tasks and classes.
+    pub claims: u64,
 }
 
 /// A file of the database that is not as it was written.

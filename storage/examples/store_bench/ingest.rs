@@ -169,7 +169,7 @@ fn ingest_decoded(
 }
 
 /// Processor time of this process since its start, in user and kernel mode; 0 where the system does not report it.
-fn processor_time() -> Duration {
+pub fn processor_time() -> Duration {
     // Fields 14 and 15, in hundredths of a second. The second field may contain spaces.
     let stat = std::fs::read_to_string("/proc/self/stat").unwrap_or_default();
     let fields = stat.rsplit(')').next().unwrap_or_default().split_whitespace();

@@ -1,6 +1,8 @@
 //! Measures the store with a synthetic history of signed records: ingestion, questions, memory and disk, at several
 //! sizes. Each figure is beside its limit, or beside the reference's figure in the same run.
 //!
+//! `store_bench judge` measures events instead: see [`judge`].
+//!
 //! `store_bench [--sizes N,N,...] [--folder DIR] [--keep]`: the folder keeps the signed histories for the next run,
 //! and the stores while they are measured (with `--keep` also afterwards). The environment variable `SPORE_REFERENCE`
 //! names a Python that has the reference installed. A million records take 2 GB of memory and some minutes; in the
@@ -10,6 +12,7 @@ mod dice;
 mod disk;
 mod history;
 mod ingest;
+mod judge;
 mod prose;
 mod questions;
 mod reference;
@@ -27,7 +30,7 @@ use spore_storage::{Store, unwatched};
 use report::BenchResult;
 use signed_file::SignedHistory;
 
-const USAGE: &str = "usage: store_bench [--sizes 10000,100000,1000000] [--folder DIR] [--keep]";
+const USAGE: &str = "usage: store_bench [--sizes 10000,100000,1000000] [--folder DIR] [--keep] [judge]";
 
 /// Records of the sample for measuring verification alone, before and after an ingestion.
 const VERIFIED: usize = 20_000;
@@ -36,6 +39,7 @@ struct BenchOptions {
     sizes: Vec<usize>,
     folder: PathBuf,
     keep: bool,
+    judge: bool,
 }
 
 fn settings(mut arguments: impl Iterator<Item = String>) -> Result<BenchOptions, Box<dyn Error>> {
@@ -43,6 +47,7 @@ fn settings(mut arguments: impl Iterator<Item = String>) -> Result<BenchOptions,
         sizes: vec![10_000, 100_000, 1_000_000],
         folder: std::env::temp_dir().join("spore-store-bench"),
         keep: false,
+        judge: false,
     };
     while let Some(argument) = arguments.next() {
         match argument.as_str() {
@@ -52,6 +57,7 @@ fn settings(mut arguments: impl Iterator<Item = String>) -> Result<BenchOptions,
             }
             "--folder" => settings.folder = arguments.next().ok_or(USAGE)?.into(),
             "--keep" => settings.keep = true,
+            "judge" => settings.judge = true,
             _ => return Err(USAGE.into()),
         }
     }
@@ -67,6 +73,9 @@ fn main() -> Result<(), Box<dyn Error>> {
     }
     let settings = settings(arguments.into_iter())?;
     fs::create_dir_all(&settings.folder)?;
+    if settings.judge {
+        return judge::run(&settings.folder);
+    }
     let (mut all, mut compared) = (Vec::new(), None);
     for size in &settings.sizes {
         let history = SignedHistory::load(&settings.folder, *size)?;

@@ -1,6 +1,6 @@
 //! A task's graph in columns: what a chart draws, also for a million records.
 //!
-//! # Format, version 2
+//! # Format, version 3
 //!
 //! Numbers are LEB128, signed numbers are zigzag, floats are little-endian, a text is its length in bytes and UTF-8.
 //!
@@ -12,8 +12,8 @@
 //!   the parent's id, 32 zero bytes without a parent;
 //! - timestamps, each as its difference to the one before;
 //! - metrics, 8 bytes each;
-//! - states, 1 byte each: status in bits 0 and 1 (0 keep, 1 discard, 2 crash), 4 the result holds, 8 on its class's
-//!   frontier, 16 stray;
+//! - states, 1 byte each: status in bits 0 and 1 (0 keep, 1 discard, 2 crash), 4 the result holds locally, 8 on its
+//!   class's local frontier, 16 stray, 32 rejected locally or not comparable;
 //! - classes, each as an index into the names.
 //!
 //! A record takes about 46 bytes: 2.3 MB for 50,000.
@@ -37,7 +37,7 @@ use crate::{
 };
 
 const MAGIC: &[u8; 4] = b"SPGR";
-const VERSION: u8 = 2;
+const VERSION: u8 = 3;
 
 /// Records of a task in columns, strays too, in (timestamp, id) order: the whole graph, whose parents are indices
 /// into these columns, or [`GraphChanges`].
@@ -55,11 +55,13 @@ pub struct TaskGraph<Parent = u32> {
     pub statuses: Vec<Status>,
     /// Indices into the names.
     pub classes: Vec<u32>,
-    /// Whether the result holds.
+    /// Whether the result holds locally.
     pub verified: Vec<bool>,
-    /// On its class's frontier.
+    /// On its class's local frontier.
     pub on_frontier: Vec<bool>,
     pub stray: Vec<bool>,
+    /// Rejected locally, or not comparable by the task's terms.
+    pub refused: Vec<bool>,
 }
 
 /// The records that were added or changed since an earlier graph. A parent is named by its id: it may be outside these
@@ -144,6 +146,7 @@ impl<Parent> TaskGraph<Parent> {
             verified: Vec::new(),
             on_frontier: Vec::new(),
             stray: Vec::new(),
+            refused: Vec::new(),
         }
     }
 
@@ -154,9 +157,10 @@ impl<Parent> TaskGraph<Parent> {
         self.metrics.push(point.metric);
         self.statuses.push(point.status);
         self.classes.push(class);
-        self.verified.push(point.verdict.holds());
+        self.verified.push(point.verdicts.local.holds());
         self.on_frontier.push(point.on_frontier());
         self.stray.push(point.stray());
+        self.refused.push(point.refused());
     }
 }
 
@@ -190,14 +194,18 @@ impl<Parent: ParentColumn> TaskGraph<Parent> {
         for metric in &self.metrics {
             out.write_all(&metric.to_le_bytes())?;
         }
-        let marks = self.verified.iter().zip(&self.on_frontier).zip(&self.stray);
-        for (status, ((verified, on_frontier), stray)) in self.statuses.iter().zip(marks) {
+        let marks = self.verified.iter().zip(&self.on_frontier).zip(self.stray.iter().zip(&self.refused));
+        for (status, ((verified, on_frontier), (stray, refused))) in self.statuses.iter().zip(marks) {
             let status = match status {
                 Status::Keep => 0,
                 Status::Discard => 1,
                 Status::Crash => 2,
             };
-            let state = status | u8::from(*verified) << 2 | u8::from(*on_frontier) << 3 | u8::from(*stray) << 4;
+            let state = status
+                | u8::from(*verified) << 2
+                | u8::from(*on_frontier) << 3
+                | u8::from(*stray) << 4
+                | u8::from(*refused) << 5;
             out.write_all(&[state])?;
         }
         for class in &self.classes {
@@ -256,19 +264,20 @@ mod tests {
             verified: vec![false, true],
             on_frontier: vec![false, true],
             stray: vec![true, false],
+            refused: vec![true, false],
         }
     }
 
     /// What both contents write after the parents: 300 and one more second, metrics, states, classes.
     fn rest() -> Vec<u8> {
         let metrics = [1.5f64.to_le_bytes(), 2.0f64.to_le_bytes()].concat();
-        [&[0xac, 0x02, 1], metrics.as_slice(), &[1 | 16, 4 | 8, 0, 0]].concat()
+        [&[0xac, 0x02, 1], metrics.as_slice(), &[1 | 16 | 32, 4 | 8, 0, 0]].concat()
     }
 
     #[test]
     fn whole_graph_is_written_as_described() {
         let expected = [
-            b"SPGR\x02\x00\x03a-9\x02\x01\x03CPU".as_slice(),
+            b"SPGR\x03\x00\x03a-9\x02\x01\x03CPU".as_slice(),
             &[1; 32],
             &[2; 32],
             // The parent is the next record; no parent.
@@ -280,7 +289,7 @@ mod tests {
 
     #[test]
     fn changes_are_written_as_described() {
-        let expected = [b"SPGR\x02\x01\x00\x02\x01\x03CPU".as_slice(), &[1; 32], &[2; 32], &[7; 32], &[0; 32], &rest()];
+        let expected = [b"SPGR\x03\x01\x00\x02\x01\x03CPU".as_slice(), &[1; 32], &[2; 32], &[7; 32], &[0; 32], &rest()];
         assert_eq!(columns(vec![Some(RecordId([7; 32])), None]).to_bytes(""), expected.concat());
     }
 }

@@ -1,8 +1,8 @@
 //! The changes of a task's graph since an earlier look, found by the task's entries in the change log.
 //!
 //! Each change of a graph belongs to an entry of the task: a record adds itself and may take its parent off a frontier,
-//! and a control event may change the verdict of its record. A new root or a manifest may change every record: the
-//! reader then gets the whole graph.
+//! and a control event may change the verdict of its record, and with it the parent's place. A new root, a manifest or
+//! the level of a signer may change every record: the reader then gets the whole graph.
 
 use std::{
     collections::{BTreeMap, HashMap},
@@ -13,7 +13,7 @@ use spore_protocol::{Kind, SignedObject, Status, TaskId};
 
 use super::{
     graph::{GraphChanges, index},
-    tasks::task_sequence,
+    tasks::{moved, task_sequence},
 };
 use crate::{
     columns::Column,
@@ -43,7 +43,7 @@ impl Store {
     pub fn graph_changes(&self, task: &TaskId, since: u64) -> Result<Option<GraphChanges>> {
         let view = self.view();
         let sequence = task_sequence(&view, task)?;
-        if since > sequence {
+        if since > sequence || moved(&view, task)? > since {
             return Ok(None);
         }
         let Some(entries) = entries_after(&view, task, since)? else { return Ok(None) };
@@ -100,9 +100,14 @@ impl Changed<'_> {
             // A parentless record that is a stray never moved the root, unless its signer is the task's founder.
             return Ok(s.stray && TaskId::from(s.id) != task);
         }
-        // It may have taken its parent off the frontier.
-        let parent = if s.status == Status::Keep { row.parent_number } else { number };
-        Ok(self.row(parent)?.is_some())
+        self.with_parent(number)
+    }
+
+    /// Adds a record, and the parent that it may have taken off the frontier, or put back.
+    fn with_parent(&mut self, number: u64) -> Result<bool> {
+        let Some(row) = self.row(number)? else { return Ok(false) };
+        let parent = if row.summary.status == Status::Keep { row.parent_number } else { 0 };
+        Ok(parent == 0 || self.row(parent)?.is_some())
     }
 
     fn event(&mut self, number: u64) -> Result<bool> {
@@ -113,7 +118,7 @@ impl Changed<'_> {
         let Some(record) = event.experiment_id() else { return Ok(true) };
         // An event may come before its record, which then has an entry of its own, perhaps in another task.
         let Some(record) = number_of(&self.view, Kind::Experiment, &record.into())? else { return Ok(true) };
-        Ok(placing(&self.view, record)?.task_id != self.task || self.row(record)?.is_some())
+        Ok(placing(&self.view, record)?.task_id != self.task || self.with_parent(record)?)
     }
 
     /// A record's row, read once; none if it exceeds the bytes that may be read.

@@ -2,7 +2,9 @@
 
 use std::{collections::BTreeSet, ops::ControlFlow};
 
-use spore_protocol::{Kind, NodeId, NodeProfile, ObjectId, Signed, SignedObject, TaskId};
+use spore_protocol::{
+    HardwareClass, Kind, NodeId, NodeProfile, ObjectId, Signed, SignedObject, TaskId, trust::Standing,
+};
 
 use super::{listing::IndexListing, whole::HexPrefix};
 use crate::{
@@ -10,11 +12,14 @@ use crate::{
     db::{KeyOrder, KeyReader},
     error::{Damage, Result},
     keys,
-    lookup::object,
+    lookup::{self, object},
     store::Store,
     types::{NodeStats, Page, Span},
-    values::{self, NodeState, Publisher},
+    values::{self, NodeState, Publisher, StandingState},
 };
+
+/// Most classes of a node whose standings are returned. A node has few devices, but anybody can name any number.
+const CLASSES: usize = 64;
 
 impl Store {
     /// The node's profile in force.
@@ -61,6 +66,50 @@ impl Store {
         let view = self.view();
         let state = view.get(Column::Nodes, &keys::participant(task, node))?;
         state.map(|value| stats(&view, task, *node, &value)).transpose()
+    }
+
+    /// What a node's works in a class earned it.
+    ///
+    /// # Errors
+    /// When the store cannot be read.
+    pub fn standing(&self, node: &NodeId, class: &HardwareClass) -> Result<Standing> {
+        lookup::standing(&self.view(), node, &keys::class(class))
+    }
+
+    /// A node's standings in the first classes, in the order of their keys, where its works earned it anything.
+    ///
+    /// # Errors
+    /// When the store cannot be read.
+    pub fn standings(&self, node: &NodeId) -> Result<Vec<(HardwareClass, Standing)>> {
+        let view = self.view();
+        let is_seed = lookup::seeds(&view)?.contains(node);
+        let prefix = keys::standings(node);
+        let list = IndexListing { column: Column::Standings, prefix: &prefix, order: KeyOrder::Ascending };
+        list.head(&view, CLASSES, |_, value| {
+            let state = StandingState::decode(value)?;
+            Ok((state.class, Standing::of(is_seed, state.counters)))
+        })
+    }
+
+    /// The first `limit` nodes with weight in a class: the trusted keys, then those of level 1, then of level 2.
+    ///
+    /// # Errors
+    /// When the store cannot be read.
+    pub fn weighty(&self, class: &HardwareClass, limit: usize) -> Result<Vec<NodeId>> {
+        let view = self.view();
+        let seeds = lookup::seeds(&view)?;
+        let mut nodes: Vec<_> = seeds.iter().copied().take(limit).collect();
+        view.each(Column::Standings, &keys::all_weighty(&keys::class(class)), &mut |key, _| {
+            if nodes.len() >= limit {
+                return Ok(ControlFlow::Break(()));
+            }
+            let node = NodeId(keys::last_id(key)?);
+            if !seeds.contains(&node) {
+                nodes.push(node);
+            }
+            Ok(ControlFlow::Continue(()))
+        })?;
+        Ok(nodes)
     }
 
     /// The nodes whose id starts with these hex digits: publishers, verifiers and nodes with a profile.

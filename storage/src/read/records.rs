@@ -1,21 +1,23 @@
 //! Questions about records.
 
-use std::collections::BTreeSet;
 use std::ops::ControlFlow;
 
-use spore_protocol::{ControlEvent, HardwareClass, Kind, NodeId, RecordId, Signed, TaskId, verdict::Assessment};
+use spore_protocol::{ControlEvent, HardwareClass, Kind, NodeId, RecordId, Signed, TaskId, frontier::FrontierKind};
 
 use super::listing::IndexListing;
 use crate::{
     columns::Column,
     db::{KeyOrder, KeyReader},
     error::Result,
-    keys::{self, EventSet, TimeList},
+    keys::{self, List, TimeList},
     lookup::{self, cut, event, number_of, placing, row_of, summaries},
     store::Store,
-    types::{CountedMeasurement, Cursor, Page, RecordSummary, RecordView, Scope, Span},
-    values::{self, Evidence, GraphPoint, Publisher},
+    types::{Cursor, Judgement, Page, RecordSummary, RecordView, Scope, Span},
+    values::GraphPoint,
 };
+
+/// Most children that are looked at to count those of a class: some milliseconds.
+const CHILDREN: usize = 10_000;
 
 impl Store {
     /// A whole record. Its summary has the whole texts, too, which other summaries shorten.
@@ -123,96 +125,174 @@ impl Store {
         summaries(&view, &list.head(&view, usize::MAX, |_, value| Ok(GraphPoint::decode(value)?.number))?)
     }
 
-    /// The first `limit` records of a class's frontier, or of the class-blind one, the best first.
+    /// The first `limit` records of a class's local frontier, the best first.
     ///
     /// # Errors
     /// When the store cannot be read.
-    pub fn frontier(&self, task: &TaskId, class: Option<&HardwareClass>, limit: usize) -> Result<Vec<RecordSummary>> {
+    pub fn frontier(&self, task: &TaskId, class: &HardwareClass, limit: usize) -> Result<Vec<RecordSummary>> {
         let view = self.view();
-        let prefix = keys::view(task, class.map(keys::class).as_ref());
+        let prefix = List::Local(&keys::class(class)).prefix(task);
         let list = IndexListing { column: Column::Frontier, prefix: &prefix, order: KeyOrder::Ascending };
         summaries(&view, &list.head(&view, limit, |key, _| keys::last_number(key))?)
     }
 
-    /// A class's frontier, or the class-blind one, the best record first.
+    /// One list of a task's records, the best first.
     ///
     /// # Errors
     /// When the store cannot be read.
-    pub fn frontier_page(
-        &self,
-        task: &TaskId,
-        class: Option<&HardwareClass>,
-        span: &Span,
-    ) -> Result<Page<RecordSummary>> {
-        let prefix = keys::view(task, class.map(keys::class).as_ref());
+    pub fn listing(&self, task: &TaskId, kind: &FrontierKind, span: &Span) -> Result<Page<RecordSummary>> {
+        let prefix = match kind {
+            FrontierKind::Local(class) => List::Local(&keys::class(class)).prefix(task),
+            FrontierKind::Global(class) => List::Global(&keys::class(class)).prefix(task),
+            FrontierKind::Claims(class) => List::Claims(&keys::class(class)).prefix(task),
+            FrontierKind::Reference => List::Reference.prefix(task),
+        };
         listed(&self.view(), Column::Frontier, &prefix, KeyOrder::Ascending, span)
     }
 
-    /// The verdict on a record, with what led to it.
+    /// Claims of a class by their publishers in turn: of each of the next `publishers` nodes after `after`, in the
+    /// order of their ids and beginning anew after the last, the best `each`. However many claims one node publishes,
+    /// they keep nobody else's from being looked at.
     ///
     /// # Errors
     /// When the store cannot be read.
-    pub fn judgement(&self, id: &RecordId) -> Result<Option<Assessment>> {
+    pub fn claims_in_turn(
+        &self,
+        task: &TaskId,
+        class: &HardwareClass,
+        after: Option<NodeId>,
+        publishers: usize,
+        each: usize,
+    ) -> Result<Vec<RecordSummary>> {
         let view = self.view();
-        row_of(&view, id)?.map(|row| lookup::judgement(&view, &row)).transpose()
+        let class = keys::class(class);
+        let (all, mut turn, mut numbers) = (keys::claims_by_publisher(task, &class), Vec::new(), Vec::new());
+        let (mut last, mut wrapped) = (after, after.is_none());
+        while turn.len() < publishers {
+            // No key of a publisher is as high.
+            let from = last.map(|node| [all.as_slice(), &node.0, &[u8::MAX; 32]].concat());
+            let next = view.first(Column::Frontier, &all, from.as_deref(), KeyOrder::Ascending)?;
+            let next = next.map(|(key, _)| keys::id_at(&key, all.len()).map(NodeId)).transpose()?;
+            match next {
+                Some(node) if turn.contains(&node) => break,
+                Some(node) => {
+                    turn.push(node);
+                    last = Some(node);
+                    let prefix = List::ClaimsOf(&class, &node).prefix(task);
+                    let list = IndexListing { column: Column::Frontier, prefix: &prefix, order: KeyOrder::Ascending };
+                    numbers.extend(list.head(&view, each, |key, _| keys::last_number(key))?);
+                }
+                None if wrapped => break,
+                None => (last, wrapped) = (None, true),
+            }
+        }
+        summaries(&view, &numbers)
     }
 
-    /// The measurements that count in a record's verdict, in (timestamp, id) order, from one read.
+    /// The records of a class in a task, the newest first, without strays.
     ///
     /// # Errors
     /// When the store cannot be read.
-    pub fn evidence(&self, id: &RecordId) -> Result<Vec<CountedMeasurement>> {
-        let view = self.view();
-        let Some(number) = number_of(&view, Kind::Experiment, &(*id).into())? else { return Ok(Vec::new()) };
-        let Some(bytes) = view.get(Column::Evidence, &keys::number(number))? else { return Ok(Vec::new()) };
-        Ok(values::decode::<Evidence>(&bytes)?.measured())
+    pub fn newest_in_class(&self, task: &TaskId, class: &HardwareClass, span: &Span) -> Result<Page<RecordSummary>> {
+        let prefix = keys::task_class(task, &keys::class(class));
+        listed(&self.view(), Column::ClassRecords, &prefix, KeyOrder::Descending, span)
     }
 
-    /// The first `limit` control events about a record that a node signed, in (timestamp, id) order. The events of
-    /// other signers are not read.
+    /// How many children of a class a record has, but at most `at_most`. Children of other classes are looked at too.
+    ///
+    /// # Errors
+    /// When the store cannot be read.
+    pub fn children_count(&self, id: &RecordId, class: &HardwareClass, at_most: usize) -> Result<usize> {
+        let view = self.view();
+        let Some(parent) = number_of(&view, Kind::Experiment, &(*id).into())? else { return Ok(0) };
+        let class = keys::class(class);
+        let head = class.first_chunk::<8>().map(<[u8; 8]>::as_slice);
+        let (mut count, mut seen) = (0, 0);
+        view.each(Column::Children, &parent.to_be_bytes(), &mut |_, value| {
+            seen += 1;
+            count += usize::from(head == Some(value));
+            let done = count >= at_most || seen >= CHILDREN;
+            Ok(if done { ControlFlow::Break(()) } else { ControlFlow::Continue(()) })
+        })?;
+        Ok(count.min(at_most))
+    }
+
+    /// Both verdicts on a record, with what led to them.
+    ///
+    /// # Errors
+    /// When the store cannot be read.
+    pub fn judgement(&self, id: &RecordId) -> Result<Option<Judgement>> {
+        let view = self.view();
+        let Some(row) = row_of(&view, id)? else { return Ok(None) };
+        let s = &row.summary;
+        let level = lookup::standing(&view, &s.node_id, &keys::class(&s.class))?.level;
+        let goal = lookup::task_state(&view, &s.task_id)?.unwrap_or_default().goal();
+        Ok(Some(lookup::examine(&view, &row, goal, level)?.judge()))
+    }
+
+    /// The first `limit` control events about a record that a node signed, in (timestamp, id) order.
     ///
     /// # Errors
     /// When the store cannot be read.
     pub fn events_of(&self, id: &RecordId, node: &NodeId, limit: usize) -> Result<Vec<Signed<ControlEvent>>> {
         let view = self.view();
-        let mut events = Vec::new();
-        view.each(Column::About, &keys::events(id, EventSet::All), &mut |_, value| {
-            if events.len() >= limit {
-                return Ok(ControlFlow::Break(()));
-            }
-            let (number, signer) = keys::event_entry(value)?;
-            if signer == *node {
-                events.push(event(&view, number)?);
-            }
-            Ok(ControlFlow::Continue(()))
-        })?;
-        Ok(events)
+        let prefix = keys::events(id, node);
+        let list = IndexListing { column: Column::About, prefix: &prefix, order: KeyOrder::Ascending };
+        list.head(&view, limit, |_, value| event(&view, keys::number_at(value, 0)?))
     }
 
-    /// Records with an open dispute, by id.
+    /// Whether a node signed a measurement of a record, whether it counts or not.
+    ///
+    /// # Errors
+    /// When the store cannot be read.
+    pub fn measured_by(&self, node: &NodeId, id: &RecordId) -> Result<bool> {
+        let mut measured = false;
+        self.view().each(Column::About, &keys::events(id, node), &mut |_, value| {
+            measured = keys::is_measurement(value);
+            Ok(if measured { ControlFlow::Break(()) } else { ControlFlow::Continue(()) })
+        })?;
+        Ok(measured)
+    }
+
+    /// Records whose local verdict is disputed, by id.
     ///
     /// # Errors
     /// When the store cannot be read.
     pub fn open_disputes(&self) -> Result<Vec<RecordId>> {
-        let list = IndexListing { column: Column::Disputes, prefix: &[], order: KeyOrder::Ascending };
-        list.head(&self.view(), usize::MAX, |key, _| keys::last_id(key).map(RecordId))
+        self.disputed(false, usize::MAX)
     }
 
-    /// The nodes that published in a task and class before `timestamp` (Unix seconds).
+    /// The next `limit` of the records whose local verdict is disputed, after `after` in the order of their ids,
+    /// beginning anew after the last. At most one round of them.
     ///
     /// # Errors
     /// When the store cannot be read.
-    pub fn published_before(&self, task: &TaskId, class: &HardwareClass, timestamp: u64) -> Result<BTreeSet<NodeId>> {
-        let mut nodes = BTreeSet::new();
-        let prefix = keys::participants(Some(task));
-        self.view().each(Column::Publishers, &prefix, &mut |key, value| {
-            let publisher: Publisher = values::decode(value)?;
-            if publisher.class == *class && publisher.first < timestamp {
-                nodes.insert(NodeId(keys::id_at(key, prefix.len())?));
-            }
-            Ok(ControlFlow::Continue(()))
-        })?;
-        Ok(nodes)
+    pub fn open_disputes_in_turn(&self, after: Option<RecordId>, limit: usize) -> Result<Vec<RecordId>> {
+        let view = self.view();
+        let prefix = [0];
+        let list = IndexListing { column: Column::Disputes, prefix: &prefix, order: KeyOrder::Ascending };
+        let id = |key: &[u8], _: &[u8]| keys::last_id(key).map(RecordId);
+        let span = Span { after: after.and_then(|id| Cursor::of(&id.0)), ..Span::first(limit) };
+        let mut ids = list.page(&view, &span, id)?.items;
+        if after.is_some() {
+            let rest = list.head(&view, limit.saturating_sub(ids.len()), id)?;
+            ids.extend(rest.into_iter().filter(|id| after.is_some_and(|after| *id <= after)));
+        }
+        Ok(ids)
+    }
+
+    /// The first `limit` records whose global verdict is disputed, by id. Anybody can make it so.
+    ///
+    /// # Errors
+    /// When the store cannot be read.
+    pub fn globally_disputed(&self, limit: usize) -> Result<Vec<RecordId>> {
+        self.disputed(true, limit)
+    }
+
+    fn disputed(&self, global: bool, limit: usize) -> Result<Vec<RecordId>> {
+        let prefix = [u8::from(global)];
+        let list = IndexListing { column: Column::Disputes, prefix: &prefix, order: KeyOrder::Ascending };
+        list.head(&self.view(), limit, |key, _| keys::last_id(key).map(RecordId))
     }
 }
 

@@ -1,6 +1,6 @@
 //! Questions about tasks.
 
-use std::ops::ControlFlow;
+use std::{collections::BTreeSet, ops::ControlFlow};
 
 use spore_protocol::{HardwareClass, Kind, RecordId, TaskId};
 
@@ -9,12 +9,15 @@ use crate::{
     columns::Column,
     db::{DbSnapshot, KeyOrder, KeyReader},
     error::{Damage, Result},
-    keys,
-    lookup::{manifest, placing, row, task_state},
+    keys::{self, List},
+    lookup::{self, manifest, placing, row, task_state},
     store::Store,
     types::{ClassView, Cursor, Improvement, Page, Span, TaskView},
     values::{self, ClassState, TaskState},
 };
+
+/// Tasks of one trusted key that may be the default. An operator trusts few keys, and each makes few tasks.
+const TASKS_OF_ONE: usize = 64;
 
 /// The metric of version 1 records, and of tasks whose manifest is unknown.
 const DEFAULT_METRIC: &str = "val_bpb";
@@ -68,9 +71,10 @@ impl Store {
         task_state(&view, id)?.map(|state| task_view(&view, *id, state)).transpose()
     }
 
-    /// The sequence number of the newest change that concerns a task: of one of its records, of its manifest, or of a
-    /// control event about one of its records, on which verdicts depend. 0 for a task that is not here. While it stays
-    /// the same, so does everything that [`Store::graph`] shows.
+    /// The sequence number of the newest change that concerns a task: of one of its records, of its manifest, of a
+    /// control event about one of its records, on which verdicts depend, or of a change elsewhere that changed the level
+    /// of a signer here. 0 for a task that is not here. While it stays the same, so does everything that
+    /// [`Store::graph`] shows.
     ///
     /// # Errors
     /// When the store cannot be read.
@@ -78,7 +82,7 @@ impl Store {
         task_sequence(self.database(), task)
     }
 
-    /// The task that a node works on when no task is pinned.
+    /// The most active task.
     ///
     /// # Errors
     /// When the store cannot be read.
@@ -87,25 +91,37 @@ impl Store {
         first.map(|(key, _)| keys::last_id(&key).map(TaskId)).transpose()
     }
 
-    /// As [`Store::most_active_task`], among the tasks for which `fit` is true.
+    /// The task that a node works on when no task is pinned: of the built-in tasks and of those whose manifest a
+    /// trusted key signed, among those for which `fit` is true, the first in the order of [`Store::active_tasks`].
+    /// Other tasks are not looked at, however many there are.
     ///
     /// # Errors
     /// When the store cannot be read.
-    pub fn most_active_task_where(&self, fit: impl Fn(&TaskView) -> bool) -> Result<Option<TaskId>> {
+    pub fn default_task(&self, built_in: &[TaskId], fit: impl Fn(&TaskView) -> bool) -> Result<Option<TaskId>> {
         let view = self.view();
-        let mut found = None;
-        view.each(Column::Activity, &[], &mut |key, _| {
-            let task = known(&view, TaskId(keys::last_id(key)?))?;
-            if !fit(&task) {
-                return Ok(ControlFlow::Continue(()));
+        let candidates = trusted_tasks(&view, built_in)?;
+        let mut best: Option<(Vec<u8>, TaskId)> = None;
+        for id in candidates {
+            let Some(state) = task_state(&view, &id)? else { continue };
+            let Some(rank) = state.activity.map(|rank| keys::activity(&rank, &id)) else { continue };
+            if best.as_ref().is_none_or(|(lowest, _)| rank < *lowest) && fit(&task_view(&view, id, state)?) {
+                best = Some((rank, id));
             }
-            found = Some(task.task_id);
-            Ok(ControlFlow::Break(()))
-        })?;
-        Ok(found)
+        }
+        Ok(best.map(|(_, id)| id))
     }
 
-    /// The records that are better than all before them by (timestamp, id), in a class or in all classes.
+    /// The tasks that a node works on without being asked: the built-in ones, and those whose manifest a trusted key
+    /// signed, at most 64 of each key. They need not be stored yet.
+    ///
+    /// # Errors
+    /// When the store cannot be read.
+    pub fn trusted_tasks(&self, built_in: &[TaskId]) -> Result<BTreeSet<TaskId>> {
+        trusted_tasks(&self.view(), built_in)
+    }
+
+    /// The comparable keeps that hold locally and are better than all of these before them by (timestamp, id), in a
+    /// class or in all classes.
     ///
     /// # Errors
     /// When the store cannot be read.
@@ -121,10 +137,29 @@ impl Store {
     }
 }
 
+fn trusted_tasks(view: &DbSnapshot<'_>, built_in: &[TaskId]) -> Result<BTreeSet<TaskId>> {
+    let mut tasks: BTreeSet<TaskId> = built_in.iter().copied().collect();
+    for seed in lookup::seeds(view)? {
+        let list = IndexListing { column: Column::Creators, prefix: &seed.0, order: KeyOrder::Ascending };
+        tasks.extend(list.head(view, TASKS_OF_ONE, |key, _| keys::last_id(key).map(TaskId))?);
+    }
+    Ok(tasks)
+}
+
 /// As [`Store::task_sequence`].
 pub fn task_sequence(source: &dyn KeyReader, task: &TaskId) -> Result<u64> {
     let newest = source.first(Column::LogByTask, &task.0, None, KeyOrder::Descending)?;
-    newest.map_or(Ok(0), |(key, _)| keys::last_number(&key))
+    let newest = newest.map_or(Ok(0), |(key, _)| keys::last_number(&key))?;
+    let newest = newest.max(moved(source, task)?);
+    // Verdicts may still change under this number. A reader that asks again after the number below it gets the rest.
+    let settled = source.first(Column::Unsettled, &[], None, KeyOrder::Ascending)?.is_none();
+    Ok(if settled { newest } else { newest.saturating_sub(1) })
+}
+
+/// The sequence number at which verdicts of a task last changed without an entry of the task in the change log; 0 if
+/// they never did.
+pub fn moved(source: &dyn KeyReader, task: &TaskId) -> Result<u64> {
+    source.get(Column::Moved, &task.0)?.map_or(Ok(0), |bytes| values::number(&bytes))
 }
 
 const fn by_id() -> IndexListing<'static> {
@@ -150,6 +185,12 @@ fn task_view(view: &DbSnapshot<'_>, id: TaskId, state: TaskState) -> Result<Task
         Some(manifest) => (manifest.name.clone(), manifest.metric.clone()),
         None => (format!("{prefix}-{}", id.short()), DEFAULT_METRIC.to_owned()),
     };
+    let classes = classes(view, &id)?;
+    let best_of = |best: fn(&ClassView) -> Option<(RecordId, f64)>| {
+        let all = classes.iter().filter_map(best);
+        all.min_by(|(id_a, a), (id_b, b)| goal.order(*a, *b).then_with(|| id_a.cmp(id_b)))
+    };
+    let (best, best_global) = (best_of(|class| class.best), best_of(|class| class.best_global));
     Ok(TaskView {
         task_id: id,
         manifest: if state.manifest.is_some() { manifest(view, &id)? } else { None },
@@ -166,9 +207,14 @@ fn task_view(view: &DbSnapshot<'_>, id: TaskId, state: TaskState) -> Result<Task
         stray_count: state.strays,
         node_count: state.nodes,
         last_activity: state.activity.map(|activity| activity.newest).unwrap_or_default(),
-        classes: classes(view, &id)?,
+        classes,
         frontier_size: state.counted.frontier,
-        best: best(view, &keys::view(&id, None))?,
+        global_frontier_size: state.counted.global_frontier,
+        claims_count: state.counted.claims,
+        reference_frontier_size: state.counted.reference,
+        best,
+        best_global,
+        confirmed_signers: state.confirmed_signers,
     })
 }
 
@@ -177,7 +223,8 @@ fn classes(view: &DbSnapshot<'_>, task: &TaskId) -> Result<Vec<ClassView>> {
     view.each(Column::Classes, &task.0, &mut |_, value| {
         let ClassState { class, counted } = values::decode(value)?;
         if counted.experiments > 0 {
-            let best = best(view, &keys::view(task, Some(&keys::class(&class))))?;
+            let key = keys::class(&class);
+            let best = |list: List<'_>| best(view, &list.prefix(task));
             classes.push(ClassView {
                 class,
                 experiment_count: counted.experiments,
@@ -186,7 +233,10 @@ fn classes(view: &DbSnapshot<'_>, task: &TaskId) -> Result<Vec<ClassView>> {
                 crash_count: counted.crashes,
                 verified_count: counted.verified,
                 frontier_size: counted.frontier,
-                best,
+                global_frontier_size: counted.global_frontier,
+                claims_count: counted.claims,
+                best: best(List::Local(&key))?,
+                best_global: best(List::Global(&key))?,
             });
         }
         Ok(ControlFlow::Continue(()))

@@ -67,7 +67,8 @@ impl Store {
             report.add(|| finding_of(fault));
         }
         report.finding_count += replayed.fault_count - replayed.faults.len() as u64;
-        for (done, column) in Column::ALL.into_iter().enumerate() {
+        // When verdicts of other tasks changed depends on the batches.
+        for (done, column) in Column::ALL.into_iter().filter(|column| *column != Column::Moved).enumerate() {
             notify(watch, Stage::Compare, done as u64, Column::ALL.len() as u64)?;
             compare(column, &expected, &view, &mut report)?;
         }

@@ -409,6 +409,14 @@ impl<'a> Replay<'a> {
         for (id, reject) in finished.late_rejects {
             self.refuse(Kind::Experiment, id, reject.to_string());
         }
+        let mut unsettled = finished.unsettled;
+        while unsettled {
+            let mut batch = InsertBatch::replay(self.into)?;
+            batch.settle_left()?;
+            let finished = batch.finish()?;
+            unsettled = finished.unsettled;
+            self.into.commit(finished.view.entries())?;
+        }
         self.batch = InsertBatch::replay(self.into)?;
         Ok(())
     }

@@ -43,6 +43,7 @@ pub struct StoreWalk<'a> {
 /// Inserts the logged and the pending objects into the empty database `into`, for comparing: nothing is repaired.
 pub fn exactly(from: &dyn KeyScanner, into: &Db, watch: &mut Watch<'_>) -> Result<ReplayReport> {
     let total = lookup::sequence(from).unwrap_or_default();
+    trust_as(from, into)?;
     let mut walk = StoreWalk::new(from, Replay::new(into, None, total)?.exactly(), 0);
     walk.logged(watch)?;
     walk.replay.orphans(None)?;
@@ -62,6 +63,7 @@ pub fn repairing(
     watch: &mut Watch<'_>,
 ) -> Result<ReplayReport> {
     let last = last_number(from).max(known.acknowledged);
+    trust_as(from, into)?;
     let mut walk = StoreWalk::new(from, Replay::new(into, spare, last)?, known.sound_until);
     walk.logged(watch)?;
     walk.unlogged(last.saturating_add(1), watch)?;
@@ -70,6 +72,15 @@ pub fn repairing(
     walk.replay.beyond();
     walk.waiting(watch)?;
     walk.replay.finish(last)
+}
+
+/// Makes the new database trust the keys that the old one trusts. Where they cannot be read, none are trusted until
+/// the next start, which names them again.
+fn trust_as(from: &dyn KeyScanner, into: &Db) -> Result<()> {
+    match from.get(Column::Meta, keys::SEEDS) {
+        Ok(Some(seeds)) => into.commit([(Column::Meta, keys::SEEDS, Some(seeds.as_slice()))]),
+        _ => Ok(()),
+    }
 }
 
 /// The highest sequence number in use, as far as it can be read.

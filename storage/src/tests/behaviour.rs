@@ -2,11 +2,11 @@
 
 use std::{collections::BTreeSet, fs, path::Path};
 
-use spore_protocol::{Goal, HardwareClass, Kind, Record, RecordId, Status, TaskId, Verdict, Verified, VerifiedObject};
+use spore_protocol::{Goal, Kind, Record, RecordId, Status, TaskId, Verified, VerifiedObject, frontier::FrontierKind};
 
 use super::{
     findings,
-    objects::{identity, manifest, profile, record, rerun, sign, task_of, verification},
+    objects::{identity, manifest, profile, record, sign, task_of},
 };
 use crate::{
     Cursor, InsertOutcome, Scope, Span, Store, StoreError, SyncScope, columns::Column, db::KeyReader, keys,
@@ -29,15 +29,6 @@ fn any(record: &Verified<Record>) -> VerifiedObject {
 
 fn sound(store: &Store) {
     assert_eq!(findings(store), Vec::<String>::new());
-}
-
-fn reputation(store: &Store, node: u8) -> Option<f64> {
-    store.node(None, &identity(node).node_id()).unwrap().and_then(|stats| stats.reputation)
-}
-
-/// How many events about a record are stored.
-fn events_about(store: &Store, id: &RecordId) -> usize {
-    store.database().keys(Column::About, &keys::events(id, keys::EventSet::All)).unwrap().len()
 }
 
 fn files(dir: &Path) -> BTreeSet<String> {
@@ -84,7 +75,7 @@ fn long_chain_in_reverse_order_is_released_by_its_root() {
     assert_eq!(report.outcomes, [(chain[0].id(), InsertOutcome::New)]);
     assert_eq!(report.changes.len(), 300);
     assert_eq!(store.pending_count().unwrap(), 0);
-    let frontier = store.frontier(&task, None, 9).unwrap();
+    let frontier = store.listing(&task, &FrontierKind::Reference, &Span::first(9)).unwrap().items;
     assert_eq!(frontier.iter().map(|r| r.id).collect::<Vec<_>>(), [RecordId::from(chain[299].id())]);
     assert_eq!(store.ancestors(&chain[299].id().into(), 400).unwrap().len(), 299);
     sound(&store);
@@ -182,30 +173,6 @@ fn search_needs_every_word_in_any_case_and_stays_within_a_task() {
 }
 
 #[test]
-fn late_record_corrects_the_best_so_far_series() {
-    let (_dir, store) = open();
-    let task = TaskId([1; 32]);
-    let root = sign(1, &record(1, Some(task), None, 2.0, 1));
-    let at = |metric, time| sign(2, &record(2, Some(task), Some(&root), metric, time));
-    let [a, b, early] = [at(1.8, 10), at(1.6, 20), at(1.7, 5)];
-    for one in [&root, &a, &b] {
-        insert(&store, &[&any(one)]);
-    }
-    let series = || {
-        let page = store.improvements(&task, None, &Span::first(9)).unwrap();
-        page.items.iter().map(|i| (i.timestamp, i.metric)).collect::<Vec<_>>()
-    };
-    assert_eq!(series(), [(1, 2.0), (10, 1.8), (20, 1.6)]);
-    insert(&store, &[&verification(3, &a, 1.8, 30)]);
-    assert_eq!(reputation(&store, 2), Some(3.0), "a verified keep that advanced");
-    insert(&store, &[&any(&early)]);
-    assert_eq!(series(), [(1, 2.0), (5, 1.7), (20, 1.6)]);
-    assert_eq!(reputation(&store, 2), Some(1.0), "it no longer advanced anything");
-    assert_eq!(store.evidence(&a.id().into()).unwrap()[0].value, 1.8);
-    sound(&store);
-}
-
-#[test]
 fn oldest_pending_records_are_dropped_first() {
     let (_dir, store) = open();
     let task = task_of(&manifest(1, Goal::Minimize));
@@ -235,7 +202,10 @@ fn late_manifest_corrects_goal_and_root() {
     for object in [&usurper, &strays[0], &root, &children[0], &children[1]] {
         insert(&store, &[&any(object)]);
     }
-    let ids = |store: &Store| store.frontier(&task, None, 9).unwrap().iter().map(|r| r.id).collect::<Vec<_>>();
+    let ids = |store: &Store| {
+        let page = store.listing(&task, &FrontierKind::Reference, &Span::first(9)).unwrap();
+        page.items.iter().map(|r| r.id).collect::<Vec<_>>()
+    };
     assert_eq!(ids(&store), [RecordId::from(strays[0].id())], "the earliest root, minimize");
     assert!(store.summary(&root.id().into()).unwrap().unwrap().stray);
 
@@ -243,8 +213,8 @@ fn late_manifest_corrects_goal_and_root() {
     assert_eq!(ids(&store), [RecordId::from(children[1].id()), RecordId::from(children[0].id())]);
     let view = store.task(&task).unwrap().unwrap();
     assert_eq!((view.root, view.goal), (Some(root.id().into()), Goal::Maximize));
-    assert_eq!((view.experiment_count, view.stray_count, view.frontier_size), (3, 2, 2));
-    assert_eq!(view.best, Some((children[1].id().into(), 4.0)));
+    assert_eq!((view.experiment_count, view.stray_count, view.reference_frontier_size), (3, 2, 2));
+    assert_eq!((view.claims_count, view.frontier_size, view.best), (3, 0, None));
     assert!(store.summary(&strays[0].id().into()).unwrap().unwrap().stray);
     sound(&store);
 }
@@ -263,53 +233,6 @@ fn legacy_task_keeps_its_founders_root() {
         assert_eq!((view.root, view.legacy), (Some(founder.id().into()), true));
         assert_eq!(view.name, format!("legacy-{}", task.short()));
     }
-    sound(&store);
-}
-
-#[test]
-fn early_event_counts_when_its_record_arrives() {
-    let (_dir, store) = open();
-    let task = task_of(&manifest(1, Goal::Minimize));
-    let root = sign(1, &record(1, Some(task), None, 2.0, 1));
-    let event = rerun(3, root.id().into(), Some(TaskId([9; 32])), "CPU", 2.001);
-    let event = identity(3).sign(&spore_protocol::ControlEvent::verification(event, root.node_id, true, 5)).unwrap();
-    insert(&store, &[&event.clone().into()]);
-    assert_eq!(store.sync_items(SyncScope::Controls(TaskId([9; 32]))).unwrap(), [(5, event.id())]);
-    insert(&store, &[&any(&root)]);
-    assert!(store.sync_items(SyncScope::Controls(TaskId([9; 32]))).unwrap().is_empty());
-    assert_eq!(store.sync_items(SyncScope::Controls(task)).unwrap(), [(5, event.id())]);
-    assert_eq!(store.summary(&root.id().into()).unwrap().unwrap().verdict, Verdict::Verified);
-    assert_eq!(store.counts().unwrap().verified, 1);
-    assert_eq!(reputation(&store, 1), Some(3.0), "a verified keep that advanced the frontier");
-    assert_eq!(reputation(&store, 3), Some(0.5));
-    let nodes = store.nodes(Some(&task)).unwrap();
-    let verifier = nodes.iter().find(|stats| stats.node_id == identity(3).node_id()).unwrap();
-    assert_eq!((verifier.verification_count, verifier.experiment_count, verifier.last_activity), (1, 0, 5));
-    sound(&store);
-}
-
-#[test]
-fn challenge_opens_a_dispute_and_responses_close_it() {
-    let (_dir, store) = open();
-    let task = task_of(&manifest(1, Goal::Minimize));
-    let root = sign(1, &record(1, Some(task), None, 2.0, 1));
-    insert(&store, &[&any(&root), &verification(2, &root, 2.0, 3)]);
-    assert_eq!(store.task(&task).unwrap().unwrap().verified_count, 1);
-    let id = RecordId::from(root.id());
-    let challenge = spore_protocol::ControlEvent::challenge(rerun(3, id, Some(task), "CPU", 5.0), 4);
-    insert(&store, &[&identity(3).sign(&challenge).unwrap().into()]);
-    assert_eq!(store.open_disputes().unwrap(), [id]);
-    assert_eq!(store.task(&task).unwrap().unwrap().verified_count, 0);
-    for node in 4..7 {
-        let answer = rerun(node, id, Some(task), "CPU", 2.0);
-        let answer =
-            spore_protocol::ControlEvent::challenge_response(answer, identity(3).node_id(), u64::from(node) + 1);
-        insert(&store, &[&identity(node).sign(&answer).unwrap().into()]);
-    }
-    assert_eq!(store.judgement(&id).unwrap().unwrap().verdict, Verdict::Upheld);
-    assert!(store.open_disputes().unwrap().is_empty());
-    assert_eq!(store.counts().unwrap().verified, 1);
-    assert_eq!(events_about(&store, &id), 5);
     sound(&store);
 }
 
@@ -363,11 +286,7 @@ fn listings_return_every_item_once() {
     let newest = store.changes_before(u64::MAX, Some(&task), 3).unwrap();
     assert_eq!(newest.iter().map(|c| c.sequence).collect::<Vec<_>>(), [12, 11, 10]);
     assert_eq!(store.changes_before(3, None, 9).unwrap().len(), 2);
-    let cpu = HardwareClass::of("CPU");
-    assert_eq!(store.published_before(&task, &cpu, 10).unwrap().len(), 1);
-    assert_eq!(store.published_before(&task, &cpu, 11).unwrap().len(), 2);
     assert_eq!(store.most_active_task().unwrap(), Some(task));
-    assert_eq!(store.most_active_task_where(|_| false).unwrap(), None);
     let id = root.id().to_string();
     for length in [1, 2, 7, 64] {
         assert!(store.resolve(&id[..length], 99).unwrap().contains(&(Kind::Experiment, root.id())), "{length}");
@@ -426,14 +345,14 @@ fn store_of_another_schema_is_refused() {
     };
     claim(&store, 99);
     drop(store);
-    assert!(matches!(Store::open(dir.path()), Err(StoreError::NewerSchema { found: 99, supported: 2 })));
+    assert!(matches!(Store::open(dir.path()), Err(StoreError::NewerSchema { found: 99, supported: 3 })));
     let repaired = Store::repair(dir.path(), None, 1, &mut crate::unwatched);
     assert!(matches!(repaired, Err(StoreError::NewerSchema { found: 99, .. })), "{repaired:?}");
 
     let (dir, store) = open();
     claim(&store, 1);
     drop(store);
-    assert!(matches!(Store::open(dir.path()), Err(StoreError::OlderSchema { found: 1, supported: 2 })));
+    assert!(matches!(Store::open(dir.path()), Err(StoreError::OlderSchema { found: 1, supported: 3 })));
     assert!(matches!(Store::open_read_only(dir.path()), Err(StoreError::OlderSchema { found: 1, .. })));
     let repaired = Store::repair(dir.path(), None, 1, &mut crate::unwatched);
     assert!(matches!(repaired, Err(StoreError::OlderSchema { found: 1, .. })), "{repaired:?}");
@@ -442,7 +361,7 @@ fn store_of_another_schema_is_refused() {
 /// As a store of schema 1 was: it has columns that this program does not know.
 #[test]
 fn store_with_unknown_columns_is_refused_by_its_schema() {
-    for (schema, older) in [(1u32, true), (3, false)] {
+    for (schema, older) in [(1u32, true), (4, false)] {
         let dir = tempfile::tempdir().unwrap();
         let mut options = rocksdb::Options::default();
         options.create_if_missing(true);
@@ -452,8 +371,8 @@ fn store_with_unknown_columns_is_refused_by_its_schema() {
         drop(db);
         let refused = Store::open(dir.path());
         let fits = match refused {
-            Err(StoreError::OlderSchema { found, supported: 2 }) => older && found == schema,
-            Err(StoreError::NewerSchema { found, supported: 2 }) => !older && found == schema,
+            Err(StoreError::OlderSchema { found, supported: 3 }) => older && found == schema,
+            Err(StoreError::NewerSchema { found, supported: 3 }) => !older && found == schema,
             _ => false,
         };
         assert!(fits, "{refused:?}");

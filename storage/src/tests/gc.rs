@@ -52,6 +52,7 @@ fn world() -> GcWorld {
         made.code_cid = Some(cid);
         sign(1, &made)
     };
+    // No seed confirms them, so they are on the reference's frontier only.
     let first = with(record(1, Some(id), None, 3.0, 11), root);
     let second = with(record(1, Some(id), Some(&first), 2.0, 12), beaten);
     let third = with(record(1, Some(id), Some(&second), 1.0, 13), best);

@@ -17,7 +17,9 @@ struct Two {
 
 fn two() -> Two {
     let dir = tempfile::tempdir().unwrap();
-    let store = Store::open(dir.path()).unwrap();
+    // Nodes 3 and 4 are trusted: what 3 publishes holds, and what 4 confirms does.
+    let seeds = [3, 4].map(|node| identity(node).node_id());
+    let store = Store::open_with_trust(dir.path(), seeds.into_iter().collect()).unwrap();
     let (one, two) = (manifest(1, Goal::Minimize), manifest(2, Goal::Minimize));
     let (task, other) = (task_of(&one), task_of(&two));
     let root = sign(1, &record(1, Some(task), None, 2.0, 100));
@@ -48,25 +50,46 @@ fn task_sequence_ignores_records_and_verdicts_of_other_tasks() {
 
 #[test]
 fn task_sequence_moves_with_a_verdict_and_the_record_is_among_the_changes() {
-    let Two { store, task, child, .. } = two();
-    let id = RecordId::from(child.id());
+    let Two { store, task, root, .. } = two();
+    let id = RecordId::from(root.id());
     let before = store.task_sequence(&task).unwrap();
-    insert(&store, verification(4, &child, 1.5, 300));
+    insert(&store, verification(4, &root, 2.0, 300));
     assert_eq!(store.summary(&id).unwrap().unwrap().verdict, Verdict::Verified);
     assert!(store.task_sequence(&task).unwrap() > before);
     let changes = store.graph_changes(&task, before).unwrap().unwrap();
     assert_eq!((changes.ids.as_slice(), changes.verified.as_slice()), ([id].as_slice(), [true].as_slice()));
+    assert_eq!(changes.on_frontier, [false], "its child is better and holds");
 }
 
 #[test]
 fn event_that_claims_another_task_moves_the_sequence_of_its_record() {
-    let Two { store, task, other, child, .. } = two();
+    let Two { store, task, other, root, child, .. } = two();
     let before = store.task_sequence(&task).unwrap();
     let run = rerun(4, child.id().into(), Some(other), "CPU", 1.5);
     let event = ControlEvent::verification(run, child.node_id, false, 300);
     insert(&store, identity(4).sign(&event).unwrap());
     assert!(store.task_sequence(&task).unwrap() > before);
-    assert_eq!(ids(store.graph_changes(&task, before).unwrap()), Some(vec![child.id().into()]));
+    assert_eq!(ids(store.graph_changes(&task, before).unwrap()), Some(vec![root.id().into(), child.id().into()]));
+}
+
+#[test]
+fn level_that_changes_by_a_record_of_another_task_moves_the_sequence() {
+    let Two { store, task, other, root, .. } = two();
+    for signer in [2, 5] {
+        insert(&store, verification(signer, &root, 2.0, 300));
+    }
+    let before = store.task_sequence(&task).unwrap();
+    let graph = store.graph(&task).unwrap();
+    assert!(!graph.verified[0], "nodes 2 and 5 have no weight");
+    // In the other task, three records of each are confirmed.
+    for (time, signer) in (0..).zip([2, 5, 2, 5, 2, 5]) {
+        let made = sign(signer, &record(signer, Some(other), None, 2.0, 500 + time));
+        insert(&store, made.clone());
+        insert(&store, verification(4, &made, 2.0, 600));
+    }
+    assert!(store.graph(&task).unwrap().verified[0], "and now they have");
+    assert!(store.task_sequence(&task).unwrap() > before);
+    assert_eq!(store.graph_changes(&task, before).unwrap(), None);
 }
 
 #[test]

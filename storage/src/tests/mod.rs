@@ -13,6 +13,7 @@ mod model;
 pub mod objects;
 mod pending;
 mod stream;
+mod verdicts;
 
 use crate::{Store, unwatched};
 

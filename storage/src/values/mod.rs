@@ -2,25 +2,29 @@
 //!
 //! These are formats on disk: a change of any of them is a new [`crate::columns::SCHEMA`].
 
+mod awards;
 mod bytes;
-mod evidence;
 mod object;
 mod row;
+mod work;
 
 use serde::{Deserialize, Serialize, de::DeserializeOwned};
 use spore_protocol::{
     Goal, HardwareClass, Kind, NodeId, ObjectId, RecordId, Reject, Status, TaskId,
     cbor::{self, ByteBuf},
+    terms::Terms,
 };
 
-pub use evidence::{Award, Evidence, deed_of_rank};
+pub use awards::{Award, Awards, deed_of_rank};
 pub use object::{
     decode_object, decode_stored, encode_object, encode_record, encode_stored, stored_kind, stored_record, stored_text,
 };
-pub use row::{GraphPoint, Placing, RecordRow};
+pub use row::{BetterChildren, GraphPoint, Placing, RecordRow, Verdicts};
+pub use work::{SEEDS, StandingState, UNKNOWN, Work, WorkMark, decode_seeds, encode_seeds, level_of, tier};
 
 use crate::{
     error::{Damage, Result},
+    keys::ActivityRank,
     types::Counts,
 };
 
@@ -84,6 +88,7 @@ pub struct ManifestFacts {
     pub goal: Goal,
     pub created_by: NodeId,
     pub timestamp: u64,
+    pub terms: Terms,
 }
 
 /// Counts of records.
@@ -93,12 +98,25 @@ pub struct Counters {
     pub keeps: u64,
     pub discards: u64,
     pub crashes: u64,
-    /// Records whose result holds.
+    /// Records whose result holds locally.
     pub verified: u64,
+    /// Records on the local frontiers of all classes.
     pub frontier: u64,
+    pub global_frontier: u64,
+    pub claims: u64,
+    /// Records on the reference's frontier. 0 in the counters of a class.
+    pub reference: u64,
 }
 
 impl Counters {
+    /// Takes the lists of records that became strays from the totals.
+    pub fn without_lists_of(&mut self, gone: &Self) {
+        self.frontier = self.frontier.saturating_sub(gone.frontier);
+        self.global_frontier = self.global_frontier.saturating_sub(gone.global_frontier);
+        self.claims = self.claims.saturating_sub(gone.claims);
+        self.reference = self.reference.saturating_sub(gone.reference);
+    }
+
     /// Counts one more record.
     pub fn add(&mut self, status: Status) {
         self.experiments += 1;
@@ -120,15 +138,6 @@ pub fn recount(count: u64, before: bool, after: bool) -> u64 {
     (count + u64::from(after)).saturating_sub(u64::from(before))
 }
 
-/// What ranks a task by activity. Among its newest records: how many are not strays, how many of these are keeps, and
-/// the timestamp of the newest.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
-pub struct ActivityRank {
-    pub recent: u8,
-    pub keeps: u8,
-    pub newest: u64,
-}
-
 /// A task and its counters.
 #[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
 pub struct TaskState {
@@ -136,8 +145,12 @@ pub struct TaskState {
     /// The signer of the record that has the task's id: the founder of a legacy task.
     pub founder: Option<NodeId>,
     pub root: Option<RecordId>,
-    /// Without strays. The frontier is the class-blind one.
+    /// The terms that bind its records: the manifest's, or those of the root of a legacy task without a manifest.
+    pub terms: Option<Terms>,
+    /// Without strays.
     pub counted: Counters,
+    /// Nodes with a record that is comparable, no stray, and holds locally.
+    pub confirmed_signers: u64,
     pub strays: u64,
     /// Nodes that published in the task, also strays only.
     pub nodes: u64,
@@ -182,12 +195,15 @@ pub struct NodeState {
     pub verifications: u64,
     /// None without deeds, and in the state for one task.
     pub reputation: Option<f64>,
+    /// In the state for one task: records that are comparable, no strays, and hold locally.
+    #[serde(default)]
+    pub confirmed: u64,
 }
 
 /// Totals, and the next arrival numbers for pending and refused records.
 #[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
 pub struct Totals {
-    /// All records, with strays. The frontier is the sum of the tasks' class-blind frontiers.
+    /// All records, with strays. Frontiers and claims are the sums of those of all tasks.
     pub counted: Counters,
     pub tasks: u64,
     pub controls: u64,
@@ -215,6 +231,7 @@ impl Totals {
             profiles: self.profiles,
             pending: self.pending,
             frontier: self.counted.frontier,
+            claims: self.counted.claims,
         }
     }
 }

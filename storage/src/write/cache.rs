@@ -12,13 +12,13 @@ use std::{
     hash::Hash,
 };
 
-use spore_protocol::{NodeId, RecordId, Status, TaskId};
+use spore_protocol::{NodeId, RecordId, Status, TaskId, terms::Terms};
 
 use super::{series::Tails, timeline::BucketRange};
 use crate::{
     error::{Damage, Result},
     keys::{ClassKey, TimeList},
-    values::{ClassState, NodeState, Publisher, RecordRow, TaskState},
+    values::{ClassState, NodeState, Publisher, RecordRow, StandingState, TaskState},
 };
 
 /// Most rows cached, of some 500 bytes each. Few in tests, so that some are dropped.
@@ -35,6 +35,11 @@ pub struct WriteCache {
     pub(super) nodes: CachedValues<(Option<TaskId>, NodeId), NodeState>,
     /// By their keys in the database.
     pub(super) publishers: CachedValues<Vec<u8>, Publisher>,
+    /// None for a signer that nothing is known about.
+    pub(super) standings: CachedValues<(NodeId, ClassKey), Option<StandingState>>,
+    /// Of records that enough signers without weight measured: the rank of the last one whose measurement is looked
+    /// at. Those after it change nothing.
+    pub(super) cutoffs: HashMap<u64, u64>,
     pub(super) tails: Tails,
     pub(super) bucket_ranges: HashMap<TimeList, BucketRange>,
     /// A block of numbers, and all uses of words in it.
@@ -55,8 +60,12 @@ impl WriteCache {
         self.classes.trim();
         self.nodes.trim();
         self.publishers.trim();
+        self.standings.trim();
         if self.tails.len() > ENTRIES {
             self.tails.clear();
+        }
+        if self.cutoffs.len() > ENTRIES {
+            self.cutoffs.clear();
         }
         if self.bucket_ranges.len() > ENTRIES {
             self.bucket_ranges.clear();
@@ -88,6 +97,16 @@ impl<K: Eq + Hash + Clone, V: Clone> CachedValues<K, V> {
             *touched = true;
             self.touched.push(key);
         }
+        Ok(value)
+    }
+
+    /// A value that is not to be changed.
+    pub fn read(&mut self, key: K, read: impl FnOnce(&K) -> Result<V>) -> Result<&V> {
+        if !self.values.contains_key(&key) {
+            let value = read(&key)?;
+            self.values.insert(key.clone(), (value, false));
+        }
+        let (value, _) = self.values.get(&key).ok_or(Damage::Value("a value that was just read is gone"))?;
         Ok(value)
     }
 
@@ -125,7 +144,10 @@ const MAX_NAME: usize = 256;
 
 /// Whether a task's names are too long for the cache.
 pub(super) fn is_large(task: &TaskState) -> bool {
-    task.manifest.as_ref().is_some_and(|manifest| manifest.name.len() + manifest.metric.len() > MAX_NAME)
+    let terms = |terms: &Terms| terms.dataset_cid.len() + terms.prepare_cid.len();
+    let bound = task.terms.as_ref().map(terms).unwrap_or_default();
+    bound > MAX_NAME
+        || task.manifest.as_ref().is_some_and(|m| m.name.len() + m.metric.len() + terms(&m.terms) > MAX_NAME)
 }
 
 impl CachedRows {

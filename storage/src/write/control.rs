@@ -1,32 +1,31 @@
-//! Inserts control events, and updates the verdicts that follow from them.
+//! Inserts control events, and the measurements in them.
 //!
 //! An event may arrive before its record. It is stored and indexed by the record's id, and counts when the record is
 //! inserted.
 
 use std::ops::ControlFlow;
 
-use spore_protocol::{
-    ControlBody, ControlEvent, EventId, Kind, ObjectId, RecordId, Signed, SignedObject, TaskId, Verdict, reputation,
-};
+use spore_protocol::{ControlEvent, EventId, Goal, Kind, Measurement, NodeId, ObjectId, Signed, SignedObject, TaskId};
 
 use super::InsertBatch;
 use crate::{
     columns::Column,
     db::{KeyOrder, KeyReader},
     error::{Damage, Result},
-    keys::{self, EventSet, Moment, TimeList},
+    keys::{self, Moment, TimeList},
     lookup,
     types::InsertOutcome,
-    values::{self, Evidence, LogEntry, RecordRow},
+    values::{LogEntry, RecordRow, UNKNOWN, Work, WorkMark, recount, tier},
 };
 
 /// Most keys of events in memory while a record takes over its early events. Anybody can sign any number of events
 /// about a record that is not stored yet.
 const EVENTS_AT_ONCE: usize = 1_000;
 
-/// Whether the event could count in any verdict. The type and the length decide, which all nodes see alike.
-fn may_count(event: &Signed<ControlEvent>) -> bool {
-    event.canonical().len() <= lookup::MAX_JUDGED_BYTES && !matches!(event.body, ControlBody::Other { .. })
+/// The measurement in an event, if the event is not too long to count. The length is the same for all nodes.
+fn measurement(event: &Signed<ControlEvent>) -> Option<Measurement> {
+    let fits = event.canonical().len() <= lookup::MAX_JUDGED_BYTES;
+    Measurement::of(event.id().into(), event.object()).filter(|_| fits)
 }
 
 impl InsertBatch<'_> {
@@ -46,46 +45,69 @@ impl InsertBatch<'_> {
             self.add_to_list(TimeList::TaskControls(task), &moment, Vec::new())?;
         }
         if let Some(record) = about {
-            let key = keys::about(&record, EventSet::All, event.timestamp, &EventId::from(event.id()));
-            let entry = [number.to_be_bytes().as_slice(), &event.node_id.0].concat();
-            self.view.put(Column::About, key, entry.clone());
-            if may_count(event) && self.admit_to_window(&record, event, entry)? {
-                self.unjudged.extend(subject);
+            let key = keys::about(&record, &event.node_id, event.timestamp, &EventId::from(event.id()));
+            let found = measurement(event);
+            self.view.put(Column::About, key, keys::event_entry(number, found.is_some()));
+            if let (Some(subject), Some(found)) = (subject, &found) {
+                self.measure(subject, found)?;
             }
             self.tally.early += u64::from(subject.is_none());
         }
         Ok(InsertOutcome::New)
     }
 
-    /// Puts an event into the window of its record's verdict. False when the window is full of earlier events. The
-    /// window depends only on the set of events: an event that left it never returns, because the events that
-    /// replaced it stay, or still earlier ones do.
-    fn admit_to_window(&mut self, record: &RecordId, event: &Signed<ControlEvent>, entry: Vec<u8>) -> Result<bool> {
-        let key = keys::about(record, EventSet::Judged, event.timestamp, &EventId::from(event.id()));
-        let (mut count, mut last, mut own) = (0, None, Vec::new());
-        self.view.each(Column::About, &keys::events(record, EventSet::Judged), &mut |other, value| {
-            count += 1;
-            last = Some(other.to_vec());
-            if keys::event_entry(value)?.1 == event.node_id {
-                own.push(other.to_vec());
+    /// Adds a measurement of a stored record, if it counts by itself. Of several by one signer, that of the lowest
+    /// event id is kept.
+    fn measure(&mut self, number: u64, found: &Measurement) -> Result<()> {
+        let row = self.row(number)?;
+        let (id, task) = (row.summary.id, row.summary.task_id);
+        // The goal decides nothing here.
+        if row.subject(Goal::Minimize).ignores(found).is_some() {
+            return Ok(());
+        }
+        let (node, class) = (found.node, keys::class(&found.class));
+        let (place, mark_key) = (keys::rank(&id, &node), keys::work_of(&node, &class, number));
+        let mark = self.view.get(Column::WorksOf, &mark_key)?.map(|mark| WorkMark::decode(&mark)).transpose()?;
+        let mut work = Work::of(found);
+        let at = match mark {
+            Some(WorkMark::Measured(at)) => {
+                let old = self.view.get(Column::Works, &keys::work(number, at, place, &node))?;
+                let old = Work::decode(&old.ok_or(Damage::Value("a signer's work is missing"))?)?;
+                if old.event_id <= work.event_id {
+                    return Ok(());
+                }
+                work.contribution = old.contribution;
+                self.list_measurement(task, node, &old, false)?;
+                at
             }
-            Ok(ControlFlow::Continue(()))
-        })?;
-        let leaves = if own.len() >= lookup::MAX_JUDGED_OF_ONE {
-            own.pop()
-        } else if count >= lookup::MAX_JUDGED {
-            last
-        } else {
-            None
+            Some(WorkMark::Published(_)) => return Ok(()),
+            None => tier(self.level(&node, &class)?),
         };
-        if leaves.as_ref().is_some_and(|leaves| *leaves < key) {
-            return Ok(false);
+        self.list_measurement(task, node, &work, true)?;
+        self.view.put(Column::WorksOf, mark_key, WorkMark::Measured(at).encode());
+        self.view.put(Column::Works, keys::work(number, at, place, &node), work.encode());
+        // Where new keys flood a record, nearly all of them are outside the window.
+        let outside = at == UNKNOWN && self.cache.cutoffs.get(&number).is_some_and(|cutoff| place > *cutoff);
+        if !outside {
+            self.unjudged.insert(number);
         }
-        if let Some(leaves) = leaves {
-            self.view.delete(Column::About, leaves);
+        self.measured_anew(number, node, at);
+        Ok(())
+    }
+
+    /// Counts a measurement among what its signer did, or no longer.
+    fn list_measurement(&mut self, task: TaskId, node: NodeId, work: &Work, listed: bool) -> Result<()> {
+        for task in [None, Some(task)] {
+            let state = self.node(task, node)?;
+            state.verifications = recount(state.verifications, !listed, listed);
+            let key = keys::measured(task.as_ref(), &node, work.timestamp, &work.event_id);
+            if listed {
+                self.view.put(Column::Measured, key, Vec::new());
+            } else {
+                self.view.delete(Column::Measured, key);
+            }
         }
-        self.view.put(Column::About, key, entry);
-        Ok(true)
+        Ok(())
     }
 
     /// Takes over the events that were stored before their record. They count from now on, and belong to the record's
@@ -94,17 +116,20 @@ impl InsertBatch<'_> {
         if self.tally.early == 0 {
             return Ok(());
         }
-        let (prefix, task) = (keys::events(&row.summary.id, EventSet::All), row.summary.task_id);
+        let (prefix, task) = (row.summary.id.0, row.summary.task_id);
         let mut from: Option<Vec<u8>> = None;
         loop {
             let mut some = Vec::new();
             self.view.walk(Column::About, &prefix, from.as_deref(), KeyOrder::Ascending, &mut |key, value| {
                 if from.as_deref() != Some(key) {
-                    some.push((key.to_vec(), keys::event_entry(value)?.0));
+                    some.push((key.to_vec(), keys::number_at(value, 0)?, keys::is_measurement(value)));
                 }
                 Ok(if some.len() < EVENTS_AT_ONCE { ControlFlow::Continue(()) } else { ControlFlow::Break(()) })
             })?;
-            for (key, number) in &some {
+            for (key, number, measures) in &some {
+                if *measures && let Some(found) = measurement(&lookup::event(&self.view, *number)?) {
+                    self.measure(row.number(), &found)?;
+                }
                 let moment = Moment {
                     timestamp: keys::time_before_id(key)?,
                     id: ObjectId(keys::last_id(key)?),
@@ -120,8 +145,9 @@ impl InsertBatch<'_> {
                 self.add_to_list(TimeList::TaskControls(task), &moment, Vec::new())?;
             }
             self.tally.early = self.tally.early.saturating_sub(some.len() as u64);
-            let Some((last, _)) = some.pop() else { return Ok(()) };
-            self.unjudged.insert(row.number());
+            let Some((last, ..)) = some.pop() else { return Ok(()) };
+            // Rather than of each signer: there may be any number.
+            self.recheck_all(row.number());
             from = Some(last);
         }
     }
@@ -133,55 +159,5 @@ impl InsertBatch<'_> {
             Some(LogEntry::Other(Kind::Control, _, task)) => Ok(task),
             _ => Err(Damage::NoEntry { column: Column::Log.name(), number }.into()),
         }
-    }
-
-    /// Updates a record's verdict, the counters of verdicts, and the deeds that follow.
-    pub(super) fn judge(&mut self, number: u64) -> Result<()> {
-        let row = self.row(number)?.clone();
-        let judgement = lookup::judgement(&self.view, &row)?;
-        let s = &row.summary;
-        let class = keys::class(&s.class);
-        let series = keys::series(&s.task_id, Some(&class), &row.moment());
-        let advanced = self.view.has(Column::Series, &series)?;
-        let evidence = Evidence::of(&judgement, &reputation::deeds(&row.subject(), &judgement, advanced));
-        self.replace_evidence(&row, evidence)?;
-        let (before, after) = (s.verdict, judgement.verdict);
-        if before == after {
-            return Ok(());
-        }
-        self.row_mut(number)?.summary.verdict = after;
-        if after == Verdict::Disputed {
-            self.view.put(Column::Disputes, s.id.0.to_vec(), Vec::new());
-        } else if before == Verdict::Disputed {
-            self.view.delete(Column::Disputes, s.id.0.to_vec());
-        }
-        self.tally.counted.reverify(before.holds(), after.holds());
-        if !s.stray {
-            self.task(&s.task_id)?.counted.reverify(before.holds(), after.holds());
-            self.class(&s.task_id, &s.class)?.counted.reverify(before.holds(), after.holds());
-        }
-        Ok(())
-    }
-
-    /// Replaces the evidence for a record's verdict, and the deeds that follow from it.
-    fn replace_evidence(&mut self, row: &RecordRow, new: Evidence) -> Result<()> {
-        let key = keys::number(row.number());
-        let old = self.view.get(Column::Evidence, &key)?;
-        let old: Evidence = old.map(|bytes| values::decode(&bytes)).transpose()?.unwrap_or_default();
-        if old == new {
-            return Ok(());
-        }
-        for award in old.awards.difference(&new.awards) {
-            self.remove_award(award, row.summary.task_id)?;
-        }
-        for award in new.awards.difference(&old.awards) {
-            self.add_award(award, row.summary.task_id)?;
-        }
-        if new == Evidence::default() {
-            self.view.delete(Column::Evidence, key);
-        } else {
-            self.view.put(Column::Evidence, key, values::encode(&new)?);
-        }
-        Ok(())
     }
 }

@@ -6,10 +6,7 @@
 
 use std::ops::ControlFlow;
 
-use spore_protocol::{
-    EventId, NodeId, TaskId,
-    reputation::{Deed, LIMITS},
-};
+use spore_protocol::{NodeId, reputation::LIMITS};
 
 use super::InsertBatch;
 use crate::{
@@ -29,7 +26,7 @@ pub(super) enum DeedChanges {
 }
 
 impl InsertBatch<'_> {
-    pub(super) fn add_award(&mut self, award: &Award, task: TaskId) -> Result<()> {
+    pub(super) fn add_award(&mut self, award: &Award) -> Result<()> {
         let key = keys::deed(&award.node, award.at, award.rank);
         let later = self.view.first(Column::Deeds, &award.node.0, Some(&key), KeyOrder::Ascending)?;
         let deed_changes = self.deed_changes.entry(award.node).or_insert_with(|| DeedChanges::Added(Vec::new()));
@@ -38,28 +35,12 @@ impl InsertBatch<'_> {
             _ => *deed_changes = DeedChanges::All,
         }
         self.view.put(Column::Deeds, key, Vec::new());
-        if deed_of_rank(award.rank) == Some(Deed::VerificationPerformed) {
-            for task in [None, Some(task)] {
-                self.node(task, award.node)?.verifications += 1;
-                let key = keys::measured(task.as_ref(), &award.node, award.at.0, &EventId::from(award.at.1));
-                self.view.put(Column::Measured, key, Vec::new());
-            }
-        }
         Ok(())
     }
 
-    pub(super) fn remove_award(&mut self, award: &Award, task: TaskId) -> Result<()> {
+    pub(super) fn remove_award(&mut self, award: &Award) {
         self.view.delete(Column::Deeds, keys::deed(&award.node, award.at, award.rank));
         self.deed_changes.insert(award.node, DeedChanges::All);
-        if deed_of_rank(award.rank) == Some(Deed::VerificationPerformed) {
-            for task in [None, Some(task)] {
-                let node = self.node(task, award.node)?;
-                node.verifications = node.verifications.saturating_sub(1);
-                let key = keys::measured(task.as_ref(), &award.node, award.at.0, &EventId::from(award.at.1));
-                self.view.delete(Column::Measured, key);
-            }
-        }
-        Ok(())
     }
 
     /// Updates the reputation of each node whose deeds changed.

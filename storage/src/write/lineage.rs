@@ -1,31 +1,25 @@
-//! Trees, roots and frontiers. A record counts while it descends from its task's root.
+//! Trees and roots. A record counts while it descends from its task's root.
 //!
 //! A child is in its parent's tree. A tree joins as a whole when its root becomes the task's root, and leaves as a
-//! whole when another root replaces it. Parents always join before their children, and that is all that a frontier
-//! needs: a record enters the frontier when it joins, and leaves it when the first child that is better joins.
+//! whole when another root replaces it. Parents always join before their children. A tree leaves and joins again when
+//! the task's goal or its terms change: a manifest may arrive after records.
 
 use std::ops::ControlFlow;
 
 use spore_protocol::{
-    Kind, NodeId, RecordId, Status, TaskId,
-    frontier::{FrontierView, beats, share_view},
+    Kind, NodeId, Record, RecordId, Status, TaskId,
+    terms::{self, Terms},
 };
 
-use super::InsertBatch;
+use super::{InsertBatch, frontier::Places};
 use crate::{
     columns::Column,
     db::{KeyOrder, KeyReader},
     error::{Damage, Result},
-    keys, lookup,
-    values::{Counters, RecordRow, TaskState},
+    keys::{self, TimeList},
+    lookup,
+    values::{BetterChildren, Counters, GraphPoint, TaskState},
 };
-
-/// One of a task's two kinds of frontier.
-#[derive(Clone, Copy, PartialEq, Eq)]
-enum Frontier {
-    Class,
-    Blind,
-}
 
 impl InsertBatch<'_> {
     /// Adds a parentless record, which may become the task's root.
@@ -53,15 +47,41 @@ impl InsertBatch<'_> {
         };
         let root = root.map_or_else(|| self.first_root(task, None), |root| Ok(Some(root)))?;
         let before = self.task(task)?.clone();
-        let same = before.root == root && before.goal() == known.goal();
+        let terms = match &known.manifest {
+            Some(manifest) => Some(manifest.terms.clone()),
+            None if before.root == root && before.founder == known.founder => before.terms.clone(),
+            None => self.terms_of_root(&known, root.as_ref())?,
+        };
+        let same = before.root == root && before.goal() == known.goal() && before.terms == terms;
         if let (Some(root), false) = (before.root, same) {
             self.clear_tree(task, &root)?;
         }
+        let same_goal = before.goal() == known.goal();
         let state = self.task(task)?;
-        (state.manifest, state.founder, state.root) = (known.manifest, known.founder, root);
+        (state.manifest, state.founder, state.root, state.terms) = (known.manifest, known.founder, root, terms);
         if let (Some(root), false) = (root, same) {
             self.join_tree(&root)?;
         }
+        if same_goal { Ok(()) } else { self.goal_changed(task) }
+    }
+
+    /// The terms of a task without a manifest: those of its root, if it is a legacy task.
+    fn terms_of_root(&self, known: &TaskState, root: Option<&RecordId>) -> Result<Option<Terms>> {
+        let Some(root) = root.filter(|_| known.founder.is_some()) else { return Ok(None) };
+        Ok(lookup::record(&self.view, root)?.map(|root| Terms::of_root(&root)))
+    }
+
+    /// A refutation is on the worst side of the goal, so verdicts may change. They change for measured records only.
+    fn goal_changed(&mut self, task: &TaskId) -> Result<()> {
+        let mut measured = Vec::new();
+        self.view.each(Column::Timeline, &TimeList::TaskRecords(*task).prefix(), &mut |_, value| {
+            let point = GraphPoint::decode(value)?;
+            if point.measured() {
+                measured.push(point.number);
+            }
+            Ok(ControlFlow::Continue(()))
+        })?;
+        self.unjudged.extend(measured);
         Ok(())
     }
 
@@ -71,7 +91,7 @@ impl InsertBatch<'_> {
     }
 
     fn join_tree(&mut self, root: &RecordId) -> Result<()> {
-        self.each_in_tree(root, |batch, number| batch.join(number))
+        self.each_in_tree(root, |batch, number| batch.join(number, None))
     }
 
     /// Visits the records of a tree, parents before their children. Visits no strays of other trees, however many a
@@ -92,16 +112,23 @@ impl InsertBatch<'_> {
     /// Makes all records of the tree of `root`, which was the task's root, strays.
     fn clear_tree(&mut self, task: &TaskId, root: &RecordId) -> Result<()> {
         self.each_in_tree(root, |batch, number| {
-            let summary = &mut batch.row_mut(number)?.summary;
-            (summary.stray, summary.on_frontier, summary.on_frontier_blind) = (true, false, false);
-            let class = summary.class.clone();
+            let row = batch.row_mut(number)?;
+            let confirmed = Places::of(&row.summary).confirmed;
+            row.better = BetterChildren::default();
+            let s = &mut row.summary;
+            (s.stray, s.flaw) = (true, None);
+            (s.on_frontier, s.on_global_frontier, s.on_reference_frontier) = (false, false, false);
+            let (class, signer) = (s.class.clone(), s.node_id);
+            if confirmed {
+                batch.node(Some(*task), signer)?.confirmed = 0;
+            }
             batch.class(task, &class)?.counted = Counters::default();
             Ok(())
         })?;
         for key in self.view.keys(Column::Series, &task.0)? {
-            self.rejudge_if_verified(keys::last_number(&key)?)?;
+            self.unawarded.insert(keys::last_number(&key)?);
         }
-        for column in [Column::Frontier, Column::Metrics, Column::Series] {
+        for column in [Column::Frontier, Column::Metrics, Column::ClassRecords, Column::Series] {
             for key in self.view.keys(column, &task.0)? {
                 self.view.delete(column, key);
             }
@@ -110,15 +137,28 @@ impl InsertBatch<'_> {
         let state = self.task(task)?;
         let gone = std::mem::take(&mut state.counted);
         state.strays += gone.experiments;
-        self.tally.counted.frontier = self.tally.counted.frontier.saturating_sub(gone.frontier);
+        state.confirmed_signers = 0;
+        self.tally.counted.without_lists_of(&gone);
         self.rank_changed.insert(*task);
         Ok(())
     }
 
-    /// Counts a record that descends from the task's root, and puts it on frontiers.
-    pub(super) fn join(&mut self, number: u64) -> Result<()> {
+    /// Counts a record that descends from the task's root, and puts it on the lists. `record` is given when it is at
+    /// hand, for else it is read.
+    pub(super) fn join(&mut self, number: u64, record: Option<&Record>) -> Result<()> {
+        let s = &self.row(number)?.summary;
+        let (id, task) = (s.id, s.task_id);
+        let terms = self.task(&task)?.terms.clone().unwrap_or_default();
+        let flaw = match record {
+            Some(record) => terms::flaw(record, &terms),
+            None => {
+                let record = lookup::record(&self.view, &id)?;
+                let record = record.ok_or(Damage::NoObject { kind: Kind::Experiment, id: id.into() })?;
+                terms::flaw(&record, &terms)
+            }
+        };
         let row = self.row_mut(number)?;
-        row.summary.stray = false;
+        (row.summary.stray, row.summary.flaw) = (false, flaw);
         let row = row.clone();
         let s = &row.summary;
         self.rank_changed.insert(s.task_id);
@@ -130,77 +170,15 @@ impl InsertBatch<'_> {
         let class = self.class(&s.task_id, &s.class)?;
         class.counted.add(s.status);
         class.counted.reverify(false, s.verdict.holds());
+        let class = keys::class(&s.class);
+        self.view.put(Column::ClassRecords, keys::class_record(&s.task_id, &class, &row.moment()), Vec::new());
         if s.status != Status::Crash {
             let key = keys::metric(&s.task_id, goal, s.metric, &row.moment());
             self.view.put(Column::Metrics, key, Vec::new());
         }
-        if s.status != Status::Keep {
-            return Ok(());
+        if s.status == Status::Keep {
+            self.enter_reference_frontier(&row)?;
         }
-        self.enter_series(&row, None)?;
-        self.enter_series(&row, Some(&keys::class(&s.class)))?;
-        let parent = if row.parent_number == 0 { None } else { Some(self.row(row.parent_number)?.clone()) };
-        let candidate = row.candidate();
-        for (frontier, view) in
-            [(Frontier::Class, FrontierView::Class(s.class.clone())), (Frontier::Blind, FrontierView::ClassBlind)]
-        {
-            self.enter_frontier(frontier, &row)?;
-            if let Some(parent) = &parent {
-                let other = parent.candidate();
-                if share_view(&view, &candidate, &other) && beats(goal, &candidate, &other) {
-                    self.leave_frontier(frontier, parent)?;
-                }
-            }
-        }
-        Ok(())
-    }
-
-    fn enter_frontier(&mut self, frontier: Frontier, row: &RecordRow) -> Result<()> {
-        let key = self.frontier_key(frontier, row)?;
-        self.view.put(Column::Frontier, key, Vec::new());
-        *self.flag(frontier, row.number())? = true;
-        *self.frontier_size(frontier, row)? += 1;
-        if frontier == Frontier::Blind {
-            self.tally.counted.frontier += 1;
-        }
-        Ok(())
-    }
-
-    /// Removes a record from a frontier, if it is on it.
-    fn leave_frontier(&mut self, frontier: Frontier, row: &RecordRow) -> Result<()> {
-        if !std::mem::take(self.flag(frontier, row.number())?) {
-            return Ok(());
-        }
-        let key = self.frontier_key(frontier, row)?;
-        self.view.delete(Column::Frontier, key);
-        let size = self.frontier_size(frontier, row)?;
-        *size = size.saturating_sub(1);
-        if frontier == Frontier::Blind {
-            self.tally.counted.frontier = self.tally.counted.frontier.saturating_sub(1);
-        }
-        Ok(())
-    }
-
-    fn flag(&mut self, frontier: Frontier, number: u64) -> Result<&mut bool> {
-        let summary = &mut self.row_mut(number)?.summary;
-        Ok(match frontier {
-            Frontier::Class => &mut summary.on_frontier,
-            Frontier::Blind => &mut summary.on_frontier_blind,
-        })
-    }
-
-    fn frontier_size(&mut self, frontier: Frontier, row: &RecordRow) -> Result<&mut u64> {
-        let s = &row.summary;
-        Ok(match frontier {
-            Frontier::Class => &mut self.class(&s.task_id, &s.class)?.counted.frontier,
-            Frontier::Blind => &mut self.task(&s.task_id)?.counted.frontier,
-        })
-    }
-
-    fn frontier_key(&mut self, frontier: Frontier, row: &RecordRow) -> Result<Vec<u8>> {
-        let s = &row.summary;
-        let goal = self.task(&s.task_id)?.goal();
-        let class = (frontier == Frontier::Class).then(|| keys::class(&s.class));
-        Ok(keys::frontier(&s.task_id, class.as_ref(), goal, s.metric, &row.moment()))
+        self.update_places(number, Places::default())
     }
 }

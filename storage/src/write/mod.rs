@@ -1,13 +1,15 @@
 //! One insertion: objects in, one write batch out.
 //!
 //! An [`InsertBatch`] reads its own writes, so that parents, children and events may come together in any order. Rows
-//! and counters stay decoded until [`InsertBatch::finish`] writes them, and judges each record with new events once.
+//! and counters stay decoded until [`InsertBatch::finish`] writes them, and judges each record with new measurements once.
 //! Then they stay decoded in the [`WriteCache`] for the next batch. Nothing is on disk before the store commits the
 //! overlay.
 
 mod cache;
 mod control;
 mod deeds;
+mod frontier;
+mod levels;
 mod lineage;
 mod pending;
 mod profile;
@@ -15,6 +17,7 @@ mod record;
 mod series;
 mod task;
 mod timeline;
+mod verdict;
 
 use std::collections::{BTreeMap, BTreeSet, HashMap};
 
@@ -24,7 +27,7 @@ use spore_protocol::{HardwareClass, Kind, NodeId, ObjectId, Reject, SignedObject
 
 use crate::{
     columns::Column,
-    db::KeyReader,
+    db::{KeyOrder, KeyReader},
     error::{Damage, Result},
     keys, lookup,
     overlay::Overlay,
@@ -46,8 +49,16 @@ pub struct InsertBatch<'a> {
     cache: WriteCache,
     /// Numbers of rows that differ from what is written.
     changed_rows: BTreeSet<u64>,
-    /// Numbers of records whose events changed, or for which the same verdict has other deeds now.
+    /// The trusted keys.
+    seeds: BTreeSet<NodeId>,
+    /// Numbers of records whose measurements or whose signers' levels changed.
     unjudged: BTreeSet<u64>,
+    /// Numbers of records for which the same verdict may have other deeds now.
+    unawarded: BTreeSet<u64>,
+    /// What follows from new measurements and changed levels.
+    levels: levels::LevelChanges,
+    /// Tasks whose verdicts changed because of levels.
+    moved: BTreeSet<TaskId>,
     /// Uses of words in this batch, by block of numbers.
     words: HashMap<String, Vec<(u64, Vec<u8>)>>,
     /// Tasks whose newest records changed.
@@ -64,6 +75,8 @@ pub struct InsertBatch<'a> {
     unreleased: lookup::Unreleased,
     /// Whether expired records are kept: see [`InsertBatch::keeping_expired`].
     keeps_expired: bool,
+    /// Whether this batch continues what earlier ones left unsettled.
+    continues: bool,
     /// Whether all pending records are kept: see [`InsertBatch::replay`].
     keeps_all: bool,
 }
@@ -82,6 +95,8 @@ pub struct FinishedBatch<'a> {
     pub unreleased: lookup::Unreleased,
     /// Whether there is anything to write.
     pub dirty: bool,
+    /// Whether the next batch has to continue with [`InsertBatch::settle_left`].
+    pub unsettled: bool,
 }
 
 impl<'a> InsertBatch<'a> {
@@ -105,7 +120,11 @@ impl<'a> InsertBatch<'a> {
             now: 0,
             cache,
             changed_rows: BTreeSet::new(),
+            seeds: lookup::seeds(below)?,
             unjudged: BTreeSet::new(),
+            unawarded: BTreeSet::new(),
+            levels: levels::LevelChanges::default(),
+            moved: BTreeSet::new(),
             words: HashMap::new(),
             rank_changed: BTreeSet::new(),
             deed_changes: BTreeMap::new(),
@@ -117,6 +136,7 @@ impl<'a> InsertBatch<'a> {
             budget: pending::ALL_AT_ONCE,
             unreleased: lookup::Unreleased::new(),
             keeps_expired: false,
+            continues: false,
             keeps_all: false,
         })
     }
@@ -194,9 +214,8 @@ impl<'a> InsertBatch<'a> {
     /// When the store cannot be read.
     pub fn finish(mut self) -> Result<FinishedBatch<'a>> {
         self.expire()?;
-        for number in std::mem::take(&mut self.unjudged) {
-            self.judge(number)?;
-        }
+        let complete = self.settle()?;
+        self.judge_all()?;
         self.update_reputations()?;
         self.write_rows()?;
         self.write_words()?;
@@ -211,6 +230,12 @@ impl<'a> InsertBatch<'a> {
         for (key, publisher) in self.cache.publishers.take_touched() {
             self.view.put(Column::Publishers, key, encode(&publisher)?);
         }
+        self.write_standings();
+        for task in std::mem::take(&mut self.moved) {
+            self.view.put(Column::Moved, task.0.to_vec(), keys::number(self.sequence));
+        }
+        let unsettled = !complete
+            || self.continues && self.view.first(Column::Unsettled, &[], None, KeyOrder::Ascending)?.is_some();
         self.view.put(Column::Meta, keys::TALLY.to_vec(), encode(&self.tally)?);
         self.view.put(Column::Meta, keys::SEQUENCE.to_vec(), self.sequence.to_be_bytes().to_vec());
         self.cache.trim();
@@ -224,6 +249,7 @@ impl<'a> InsertBatch<'a> {
             dropped_pending: self.dropped_pending,
             unreleased: self.unreleased,
             dirty: self.dirty,
+            unsettled,
         })
     }
 

@@ -10,7 +10,7 @@ use crate::{
     keys::{self, TimeList},
     lookup,
     types::InsertOutcome,
-    values::{self, LineageFault, Publisher, RecordRow, encode_record},
+    values::{self, LineageFault, Publisher, RecordRow, WorkMark, encode_record},
     words,
 };
 
@@ -72,13 +72,16 @@ impl InsertBatch<'_> {
         let row = RecordRow::of(id, record, place, received_at, number, parent_number);
         self.index(&row)?;
         self.index_words(record, number);
-        self.attach_early_events(&row)?;
-        self.cache.rows.insert(row);
+        self.cache.rows.insert(row.clone());
         self.changed_rows.insert(number);
         if parent.is_none() {
             self.add_root(number)?;
         } else if joins {
-            self.join(number)?;
+            self.join(number, Some(record.object()))?;
+        }
+        self.attach_early_events(&row)?;
+        if self.seeds.contains(&row.summary.node_id) {
+            self.unjudged.insert(number);
         }
         Ok(Placed::Stored)
     }
@@ -86,13 +89,17 @@ impl InsertBatch<'_> {
     /// Adds the record to the indexes that depend on it alone. It is a stray until it joins.
     fn index(&mut self, row: &RecordRow) -> Result<()> {
         let (s, moment) = (&row.summary, row.moment());
+        let class = keys::class(&s.class);
         if row.parent_number > 0 {
-            self.view.put(Column::Children, keys::child(row.parent_number, &moment), Vec::new());
+            let head: &[u8; 8] = class.first_chunk().unwrap_or(&[0; 8]);
+            self.view.put(Column::Children, keys::child(row.parent_number, &moment), head.to_vec());
         }
+        let mark = WorkMark::Published(None).encode();
+        self.view.put(Column::WorksOf, keys::work_of(&s.node_id, &class, row.number()), mark);
         for listing in [TimeList::Records, TimeList::NodeRecords(s.node_id)] {
             self.add_to_list(listing, &moment, Vec::new())?;
         }
-        let point = row.point(&keys::class(&s.class)).encode();
+        let point = row.point(&class).encode();
         self.add_to_list(TimeList::TaskRecords(s.task_id), &moment, point)?;
         self.tally.counted.add(s.status);
         self.count_publisher(row)?;

@@ -1,8 +1,9 @@
-//! The best-so-far series: of a task and of each of its classes, the keeps that are better than all before them in
-//! (timestamp, id) order.
+//! The best-so-far series: of a task and of each of its classes, the keeps that hold locally and are better than all of
+//! these before them in (timestamp, id) order.
 //!
 //! A record that arrives late with an early timestamp may enter in the middle. It removes later entries that are not
-//! better than it.
+//! better than it. When a record no longer holds, those behind it that it kept out enter: up to the next entry, the
+//! keeps that hold are looked at in the order of time.
 
 use std::{collections::HashMap, ops::ControlFlow};
 
@@ -20,8 +21,64 @@ use crate::{
 pub(super) type Tails = HashMap<Vec<u8>, Option<(Vec<u8>, f64)>>;
 
 impl InsertBatch<'_> {
-    /// Puts a keep that joined its task's tree into a series, if it is better than all before it.
-    pub(super) fn enter_series(&mut self, row: &RecordRow, class: Option<&ClassKey>) -> Result<()> {
+    /// A comparable keep begins to hold locally, or no longer does.
+    pub(super) fn update_series(&mut self, row: &RecordRow, holds: bool) -> Result<()> {
+        let class = keys::class(&row.summary.class);
+        for class in [None, Some(&class)] {
+            let task = &row.summary.task_id;
+            let (series, moment) = (keys::series(task, class, &row.moment()), keys::view(task, class).len());
+            let key = [&keys::confirmed(task, class), series.get(moment..).unwrap_or_default()].concat();
+            if holds {
+                self.view.put(Column::Series, key, metric_bytes(row.summary.metric));
+                self.enter_series(row, class)?;
+            } else {
+                self.view.delete(Column::Series, key.clone());
+                self.leave_series(row, class, &series, &key)?;
+            }
+        }
+        Ok(())
+    }
+
+    /// Removes a record from a series, and puts in the records that it kept out. `confirmed` is its key among the keeps
+    /// that hold.
+    fn leave_series(&mut self, row: &RecordRow, class: Option<&ClassKey>, key: &[u8], confirmed: &[u8]) -> Result<()> {
+        if !self.view.has(Column::Series, key)? {
+            return Ok(());
+        }
+        let task = &row.summary.task_id;
+        let (view, all) = (keys::view(task, class), keys::confirmed(task, class));
+        let goal = self.task(task)?.goal();
+        self.view.delete(Column::Series, key.to_vec());
+        self.cache.tails.remove(&view);
+        let mut best = self.metric_before(&view, key)?;
+        let end = self.view.first(Column::Series, &view, Some(key), KeyOrder::Ascending)?.map(|(key, _)| key);
+        let mut entering = Vec::new();
+        self.view.walk(Column::Series, &all, Some(confirmed), KeyOrder::Ascending, &mut |other, value| {
+            let other = [&view, other.get(all.len()..).unwrap_or_default()].concat();
+            if end.as_ref().is_some_and(|end| *end <= other) {
+                return Ok(ControlFlow::Break(()));
+            }
+            let metric = f64::from_bits(values::number(value)?);
+            if best.is_none_or(|best| goal.better(metric, best)) {
+                best = Some(metric);
+                entering.push((other, value.to_vec()));
+            }
+            Ok(ControlFlow::Continue(()))
+        })?;
+        for (other, value) in entering {
+            if class.is_some() {
+                self.unawarded.insert(keys::last_number(&other)?);
+            }
+            self.view.put(Column::Series, other, value);
+        }
+        if class.is_some() {
+            self.unawarded.insert(row.number());
+        }
+        Ok(())
+    }
+
+    /// Puts a keep into a series, if it is better than all before it.
+    fn enter_series(&mut self, row: &RecordRow, class: Option<&ClassKey>) -> Result<()> {
         let (s, moment) = (&row.summary, row.moment());
         let goal = self.task(&s.task_id)?.goal();
         let view = keys::view(&s.task_id, class);
@@ -46,11 +103,11 @@ impl InsertBatch<'_> {
         }
         for later in beaten {
             if class.is_some() {
-                self.rejudge_if_verified(keys::last_number(&later)?)?;
+                self.unawarded.insert(keys::last_number(&later)?);
             }
             self.view.delete(Column::Series, later);
         }
-        self.view.put(Column::Series, key.clone(), s.metric.to_bits().to_be_bytes().to_vec());
+        self.view.put(Column::Series, key.clone(), metric_bytes(s.metric));
         if after_tail {
             self.cache.tails.insert(view, Some((key, s.metric)));
         } else {
@@ -58,16 +115,7 @@ impl InsertBatch<'_> {
             self.cache.tails.remove(&view);
         }
         if class.is_some() {
-            self.rejudge_if_verified(row.number())?;
-        }
-        Ok(())
-    }
-
-    /// Judges a record again that entered or left its class's series, because that may count in its publisher's
-    /// reputation.
-    pub(super) fn rejudge_if_verified(&mut self, number: u64) -> Result<()> {
-        if self.row(number)?.summary.verdict.holds() {
-            self.unjudged.insert(number);
+            self.unawarded.insert(row.number());
         }
         Ok(())
     }
@@ -88,4 +136,8 @@ impl InsertBatch<'_> {
         let before = self.view.first(Column::Series, view, Some(key), KeyOrder::Descending)?;
         before.map(|(_, value)| values::number(&value).map(f64::from_bits)).transpose()
     }
+}
+
+fn metric_bytes(metric: f64) -> Vec<u8> {
+    metric.to_bits().to_be_bytes().to_vec()
 }

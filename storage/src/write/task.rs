@@ -2,16 +2,16 @@
 
 use std::ops::ControlFlow;
 
-use spore_protocol::{Signed, SignedObject, Status, TaskId, TaskManifest, activity::ACTIVITY_WINDOW};
+use spore_protocol::{Signed, SignedObject, Status, TaskId, TaskManifest, activity::ACTIVITY_WINDOW, terms::Terms};
 
 use super::{InsertBatch, cache::is_large};
 use crate::{
     columns::Column,
     db::{KeyOrder, KeyReader},
     error::Result,
-    keys::{self, Moment, TimeList},
+    keys::{self, ActivityRank, Moment, TimeList},
     types::InsertOutcome,
-    values::{ActivityRank, GraphPoint, ManifestFacts},
+    values::{GraphPoint, ManifestFacts},
 };
 
 impl InsertBatch<'_> {
@@ -28,7 +28,9 @@ impl InsertBatch<'_> {
             goal: manifest.goal,
             created_by: manifest.created_by,
             timestamp: manifest.timestamp,
+            terms: Terms::of(manifest),
         });
+        self.view.put(Column::Creators, keys::created(&manifest.created_by, &task), Vec::new());
         self.cache.large |= is_large(&known);
         self.update_task(&task, known)?;
         self.rank_changed.insert(task);
@@ -50,11 +52,12 @@ impl InsertBatch<'_> {
             })?;
             let state = self.task(&task)?;
             let newest = newest.or(state.manifest.as_ref().map(|manifest| manifest.timestamp)).unwrap_or_default();
-            let now = ActivityRank { recent, keeps, newest };
+            let confirmed_signers = u32::try_from(state.confirmed_signers).unwrap_or(u32::MAX);
+            let now = ActivityRank { confirmed_signers, recent, keeps, newest };
             if let Some(old) = state.activity.replace(now).filter(|old| *old != now) {
-                self.view.delete(Column::Activity, keys::activity(old.recent, old.keeps, old.newest, &task));
+                self.view.delete(Column::Activity, keys::activity(&old, &task));
             }
-            self.view.put(Column::Activity, keys::activity(recent, keeps, newest, &task), Vec::new());
+            self.view.put(Column::Activity, keys::activity(&now, &task), Vec::new());
         }
         Ok(())
     }

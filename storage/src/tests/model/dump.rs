@@ -25,14 +25,16 @@ pub fn dump(store: &Store) -> BTreeMap<(Column, Vec<u8>), Vec<u8>> {
             let value = view.get(column, &key).unwrap().unwrap();
             let last = key.len().saturating_sub(8);
             let (key, value) = match column {
-                Column::Log | Column::LogByTask | Column::PendingByAge | Column::RefusedByAge => continue,
+                Column::Log | Column::LogByTask | Column::Moved | Column::PendingByAge | Column::RefusedByAge => {
+                    continue;
+                }
                 Column::Meta if key == keys::SEQUENCE => continue,
                 Column::Meta if key == keys::TALLY => {
                     let tally: Totals = values::decode(&value).unwrap();
                     (key, values::encode(&Totals { next_pending: 0, next_refused: 0, ..tally }).unwrap())
                 }
                 Column::Ids => (key, Vec::new()),
-                Column::Objects | Column::Evidence => (named(&key), value),
+                Column::Objects | Column::Awards => (named(&key), value),
                 Column::Records => (named(&key), placing_without_numbers(&value)),
                 Column::Words => {
                     for low in value {
@@ -46,7 +48,8 @@ pub fn dump(store: &Store) -> BTreeMap<(Column, Vec<u8>), Vec<u8>> {
                 Column::Timeline if matches!(key[0], 0 | 2 | 3) => {
                     ([key[..last].to_vec(), named(&key[last..])].concat(), value)
                 }
-                Column::Metrics | Column::Frontier | Column::Series => {
+                Column::Works => ([named(&key[..8]), key[8..].to_vec()].concat(), value),
+                Column::Metrics | Column::ClassRecords | Column::Frontier | Column::Series | Column::WorksOf => {
                     ([key[..last].to_vec(), named(&key[last..])].concat(), value)
                 }
                 Column::About => (key, [named(&value[..8]), value[8..].to_vec()].concat()),

@@ -3,16 +3,14 @@
 use std::collections::BTreeMap;
 
 use proptest::prelude::*;
-use spore_protocol::{Goal, HardwareClass, RecordId, Status, TaskId};
+use spore_protocol::{HardwareClass, RecordId, Status, TaskId};
 
-use super::{
-    super::objects::{manifest, task_of},
-    plans, world,
-};
+use super::{super::objects::task_of, plans, trusted, world};
 use crate::{GraphChanges, Store, TaskGraph};
 
-/// All that a graph shows of a record: parent, timestamp, metric's bits, status, class, verified, frontier, stray.
-type Shown = (Option<RecordId>, u64, u64, Status, HardwareClass, [bool; 3]);
+/// All that a graph shows of a record: parent, timestamp, metric's bits, status, class, verified, frontier, stray,
+/// refused.
+type Shown = (Option<RecordId>, u64, u64, Status, HardwareClass, [bool; 4]);
 
 /// The records of a graph, whose parents `parent_of` names.
 fn shown<P>(graph: &TaskGraph<P>, parent_of: impl Fn(&P) -> RecordId) -> BTreeMap<RecordId, Shown> {
@@ -24,7 +22,7 @@ fn shown<P>(graph: &TaskGraph<P>, parent_of: impl Fn(&P) -> RecordId) -> BTreeMa
             graph.metrics[i].to_bits(),
             graph.statuses[i],
             graph.class_names[graph.classes[i] as usize].clone(),
-            [graph.verified[i], graph.on_frontier[i], graph.stray[i]],
+            [graph.verified[i], graph.on_frontier[i], graph.stray[i], graph.refused[i]],
         )
     };
     graph.ids.iter().copied().enumerate().map(|(i, id)| (id, row(i))).collect()
@@ -46,17 +44,18 @@ proptest! {
     /// In whatever order objects come, late parents, stray roots and events about records of other tasks included.
     #[test]
     fn changes_complete_every_earlier_graph_and_an_unmoved_sequence_means_an_unchanged_one(plan in plans(1..40)) {
-        let mut objects: Vec<_> = world(&plan).objects().into_iter().zip(plan.order.iter().cycle()).collect();
+        let world = world(&plan);
+        let known: Vec<_> = world.manifests.iter().map(task_of).collect();
+        let mut objects: Vec<_> = world.objects().into_iter().zip(plan.order.iter().cycle()).collect();
         objects.sort_by_key(|(_, key)| **key);
         let objects: Vec<_> = objects.into_iter().map(|(object, _)| object).collect();
         let dir = tempfile::tempdir().unwrap();
-        let store = Store::open(dir.path()).unwrap();
+        let store = Store::open_with_trust(dir.path(), trusted(plan.seeds.1)).unwrap();
         let mut earlier: BTreeMap<TaskId, BTreeMap<u64, BTreeMap<RecordId, Shown>>> = BTreeMap::new();
         for (time, batch) in (0..).zip(objects.chunks(plan.batch)) {
             store.insert(batch, time).unwrap();
-            let known = [Goal::Minimize, Goal::Maximize].into_iter().zip(0..).map(|(goal, n)| task_of(&manifest(n, goal)));
             let here = store.tasks().unwrap().into_iter().map(|task| task.task_id);
-            for task in known.chain(here) {
+            for task in known.iter().copied().chain(here) {
                 let (sequence, now) = whole(&store, &task);
                 prop_assert_eq!(sequence, store.task_sequence(&task).unwrap());
                 let looks = earlier.entry(task).or_default();

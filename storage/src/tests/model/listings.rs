@@ -1,18 +1,20 @@
 //! Listings, search, the graph and the sets that nodes compare, against their definitions.
 
-use std::collections::{BTreeMap, BTreeSet};
+use std::{
+    cmp::Reverse,
+    collections::{BTreeMap, BTreeSet},
+};
 
 use spore_protocol::{
-    HardwareClass, Kind, NodeId, ObjectId, Record, RecordId, Status, TaskId,
-    activity::ACTIVITY_WINDOW,
-    oracle::{TaskActivity, most_active},
+    HardwareClass, Kind, NodeId, ObjectId, Record, RecordId, Status, TaskId, Verdict, activity::ACTIVITY_WINDOW,
+    frontier::FrontierKind,
 };
 
 use super::{super::objects::task_of, CLASSES, WORDS, World, oracle::Oracle};
 use crate::{Page, PageDirection, Scope, Span, Store, StoreError, SyncScope, values::Bucket};
 
 /// Reads a listing a few items at a time, forward and backward, which must return the same items.
-fn through<T: Clone + PartialEq + std::fmt::Debug>(page: impl Fn(&Span) -> Result<Page<T>, StoreError>) -> Vec<T> {
+pub fn through<T: Clone + PartialEq + std::fmt::Debug>(page: impl Fn(&Span) -> Result<Page<T>, StoreError>) -> Vec<T> {
     let walk = |direction| {
         let (mut all, mut span) = (Vec::new(), Span { direction, ..Span::first(3) });
         loop {
@@ -47,10 +49,7 @@ impl Oracle {
         compare_sets(SyncScope::Profiles, store);
         let waiting: BTreeSet<_> = through(|span| store.pending(span)).into_iter().map(|held| held.id).collect();
         assert_eq!(waiting, self.pending);
-        for (id, judgement) in &self.judgements {
-            let shown: Vec<_> = store.evidence(id).unwrap().into_iter().map(|m| (m.event_id, m.value)).collect();
-            assert_eq!(shown, judgement.counted().map(|m| (m.event_id, m.value)).collect::<Vec<_>>());
-        }
+        self.compare_trust(store);
     }
 
     fn by_time(&self, keep: impl Fn(&Record, &TaskId) -> bool) -> Vec<RecordId> {
@@ -79,6 +78,11 @@ impl Oracle {
             let children: Vec<_> = through(|span| store.children_page(id, span)).iter().map(|r| r.id).collect();
             assert_eq!(children, self.by_time(|record, _| record.parent == Some(*id)));
             assert_eq!(store.children(id, 99).unwrap(), children);
+            for class in CLASSES.map(HardwareClass::of) {
+                let of_class = self.by_time(|record, _| record.parent == Some(*id) && record.class() == class).len();
+                assert_eq!(store.children_count(id, &class, 99).unwrap(), of_class);
+                assert_eq!(store.children_count(id, &class, 1).unwrap(), of_class.min(1));
+            }
         }
     }
 
@@ -107,7 +111,10 @@ impl Oracle {
         for class in classes.iter().map(Some).chain([None]) {
             let mut best: Vec<(RecordId, f64)> = Vec::new();
             for (id, record) in self.counted(task) {
-                let fits = record.status == Status::Keep && class.is_none_or(|class| *class == record.class());
+                let fits = record.status == Status::Keep
+                    && self.is_comparable(&id)
+                    && self.holds(&id)
+                    && class.is_none_or(|class| *class == record.class());
                 if fits && best.last().is_none_or(|(_, best)| goal.better(record.val_bpb, *best)) {
                     best.push((id, record.val_bpb));
                 }
@@ -124,10 +131,18 @@ impl Oracle {
         expected.sort_by(|(_, a), (_, b)| goal.order(a.val_bpb, b.val_bpb));
         let shown: Vec<_> = through(|span| store.by_metric(task, span)).iter().map(|r| r.id).collect();
         assert_eq!(shown, expected.iter().map(|(id, _)| *id).collect::<Vec<_>>());
-        let classes = CLASSES.map(HardwareClass::of);
-        for class in classes.iter().map(Some).chain([None]) {
-            let paged = through(|span| store.frontier_page(task, class, span));
-            assert_eq!(paged, store.frontier(task, class, 99).unwrap());
+        for class in CLASSES.map(HardwareClass::of) {
+            let newest: Vec<_> =
+                through(|span| store.newest_in_class(task, &class, span)).iter().map(|r| r.id).collect();
+            let mut expected = self.counted(task);
+            expected.retain(|(_, record)| record.class() == class);
+            assert_eq!(newest, expected.iter().rev().map(|(id, _)| *id).collect::<Vec<_>>());
+            let kinds = [FrontierKind::Local(class.clone()), FrontierKind::Global(class.clone())];
+            for kind in kinds.into_iter().chain([FrontierKind::Claims(class.clone()), FrontierKind::Reference]) {
+                let shown: Vec<_> = through(|span| store.listing(task, &kind, span)).iter().map(|r| r.id).collect();
+                assert_eq!(shown, self.frontier(task, &kind), "{kind:?}");
+            }
+            self.compare_turns(task, &class, store);
         }
     }
 
@@ -140,8 +155,8 @@ impl Oracle {
             assert_eq!((graph.timestamps[i], graph.metrics[i], graph.statuses[i]), (r.timestamp, r.metric, r.status));
             assert_eq!(graph.class_names[graph.classes[i] as usize], r.class);
             assert_eq!(
-                (graph.verified[i], graph.on_frontier[i], graph.stray[i]),
-                (r.verdict.holds(), r.on_frontier, r.stray)
+                (graph.verified[i], graph.on_frontier[i], graph.stray[i], graph.refused[i]),
+                (r.verdict.holds(), r.on_frontier, r.stray, r.flaw.is_some() || r.verdict == Verdict::Rejected)
             );
         }
     }
@@ -157,7 +172,7 @@ impl Oracle {
                 }
                 let node = expected.entry(record.node_id).or_default();
                 (node.0, node.2) = (node.0 + 1, node.2.max(record.timestamp));
-                for m in self.judgements[id].counted() {
+                for m in self.measurements[id].values() {
                     let node = expected.entry(m.node).or_default();
                     (node.1, node.2) = (node.1 + 1, node.2.max(m.timestamp));
                 }
@@ -186,15 +201,22 @@ impl Oracle {
             let manifest = world.manifests.iter().find(|m| task_of(m) == *task).map(|m| m.timestamp);
             newest.retain(|id| !self.strays.contains(id));
             let keeps = newest.iter().filter(|id| self.places[id].0.status == Status::Keep).count();
-            TaskActivity { task_id: *task, recent: newest.len(), keeps, newest: time.or(manifest).unwrap_or_default() }
+            let newest_time = time.or(manifest).unwrap_or_default();
+            (Reverse(self.confirmed_signers(task)), Reverse((newest.len(), keeps, newest_time)), *task)
         };
-        let mut left: Vec<_> = tasks.iter().map(activity).collect();
-        assert_eq!(store.most_active_task().unwrap(), most_active(left.clone()));
-        for shown in through(|span| store.active_tasks(span)) {
-            assert_eq!(most_active(left.clone()), Some(shown.task_id));
-            left.retain(|task| task.task_id != shown.task_id);
+        let mut ranked: Vec<_> = tasks.iter().map(activity).collect();
+        ranked.sort_unstable();
+        let ranked: Vec<_> = ranked.into_iter().map(|(_, _, task)| task).collect();
+        assert_eq!(store.most_active_task().unwrap(), ranked.first().copied());
+        let shown: Vec<_> = through(|span| store.active_tasks(span)).iter().map(|task| task.task_id).collect();
+        assert_eq!(shown, ranked);
+        let by_seed =
+            |task: &TaskId| world.manifests.iter().any(|m| task_of(m) == *task && self.seeds.contains(&m.created_by));
+        for built_in in [vec![], vec![TaskId([3; 32])]] {
+            let expected = ranked.iter().find(|task| by_seed(task) || built_in.contains(task)).copied();
+            assert_eq!(store.default_task(&built_in, |_| true).unwrap(), expected);
         }
-        assert!(left.is_empty());
+        assert_eq!(store.default_task(&[], |_| false).unwrap(), None);
         assert_eq!(through(|span| store.tasks_page(span)), store.tasks().unwrap());
     }
 }

@@ -5,11 +5,15 @@ mod dump;
 mod graph;
 mod listings;
 mod oracle;
+mod trust;
 
 use proptest::prelude::*;
+use std::collections::BTreeSet;
+
 use spore_protocol::{
-    ControlEvent, Goal, NodeId, Record, RecordId, Status, TaskId, TaskManifest, Verified, VerifiedObject,
-    control::{ClosedDispute, DisputeOutcome},
+    ControlEvent, Goal, HardwareClass, NodeId, Reason, Record, RecordId, Status, TaskId, TaskManifest, Verified,
+    VerifiedObject,
+    control::{ClosedDispute, DisputeOutcome, Refutation, Rerun},
 };
 
 pub use self::dump::dump;
@@ -22,6 +26,10 @@ use crate::Store;
 
 const CLASSES: [&str; 3] = ["CPU", "H100", "RTX 4090"];
 const SIGNERS: u8 = 5;
+/// Signers of events: some publish, too.
+const VERIFIERS: u8 = SIGNERS + 4;
+/// A signer that measures many records, and is often trusted, so that others get levels.
+const SWEEPER: u8 = VERIFIERS;
 const WORDS: [&str; 4] = ["Wide", "ärmel", "lr", "0.003"];
 
 /// How to make one record from those made before.
@@ -41,6 +49,8 @@ struct RecordPlan {
     lost: u8,
     /// Which of [`WORDS`] describe it.
     words: u8,
+    /// Which of the task's terms it breaks, one time in four.
+    terms: u8,
 }
 
 #[derive(Clone, Debug)]
@@ -61,13 +71,17 @@ struct Plan {
     events: Vec<EventPlan>,
     order: Vec<u16>,
     batch: usize,
+    /// Which signers are trusted, by their bits; before, and in the end.
+    seeds: (u16, u16),
+    /// Which records [`SWEEPER`] measures, and what it finds.
+    sweep: u8,
 }
 
 /// Plans with so many records.
 fn plans(records: std::ops::Range<usize>) -> impl Strategy<Value = Plan> {
     let byte = any::<u8>;
-    let record = (byte(), byte(), byte(), byte(), byte(), byte(), 0..20u8, byte(), (byte(), byte())).prop_map(
-        |(parent, task, signer, class, status, metric, timestamp, flaw, (lost, words))| RecordPlan {
+    let record = (byte(), byte(), byte(), byte(), byte(), byte(), 0..20u8, byte(), (byte(), byte(), byte())).prop_map(
+        |(parent, task, signer, class, status, metric, timestamp, flaw, (lost, words, terms))| RecordPlan {
             parent,
             task,
             signer,
@@ -78,6 +92,7 @@ fn plans(records: std::ops::Range<usize>) -> impl Strategy<Value = Plan> {
             flaw,
             lost,
             words,
+            terms,
         },
     );
     let event = (byte(), byte(), byte(), byte(), byte(), byte(), 0..40u8, byte()).prop_map(
@@ -93,8 +108,10 @@ fn plans(records: std::ops::Range<usize>) -> impl Strategy<Value = Plan> {
         },
     );
     let order = prop::collection::vec(any::<u16>(), 90);
-    (prop::collection::vec(record, records), prop::collection::vec(event, 0..40), order, 1..12usize)
-        .prop_map(|(records, events, order, batch)| Plan { records, events, order, batch })
+    let trust = (any::<(u16, u16)>(), byte());
+    (prop::collection::vec(record, records), prop::collection::vec(event, 0..60), order, 1..12usize, trust).prop_map(
+        |(records, events, order, batch, (seeds, sweep))| Plan { records, events, order, batch, seeds, sweep },
+    )
 }
 
 /// All objects of a plan that are given to the store.
@@ -116,7 +133,8 @@ impl World {
 }
 
 fn world(plan: &Plan) -> World {
-    let manifests = vec![manifest(0, Goal::Minimize), manifest(1, Goal::Maximize)];
+    let bound = TaskManifest { dataset_cid: "text".into(), ..manifest(0, Goal::Minimize).object().clone() };
+    let manifests = vec![identity(0).sign(&bound).unwrap(), manifest(1, Goal::Maximize)];
     // The third task's manifest never arrives.
     let tasks: Vec<_> = manifests.iter().map(task_of).chain([TaskId([3; 32])]).collect();
     let mut all: Vec<(Verified<Record>, TaskId, bool)> = Vec::new();
@@ -134,7 +152,10 @@ fn world(plan: &Plan) -> World {
             .map(|(w, _)| *w)
             .collect::<Vec<_>>()
             .join(" ");
-        record.gpu_model = CLASSES[usize::from(p.class) % CLASSES.len()].into();
+        record.dataset_cid = "text".into();
+        break_terms(&mut record, p.terms);
+        // Most are of one class, so that signers can reach levels in it.
+        record.gpu_model = CLASSES[(usize::from(p.class) % 8).saturating_sub(5)].into();
         record.status = [Status::Keep, Status::Keep, Status::Discard, Status::Crash][usize::from(p.status) % 4];
         match p.flaw % 16 {
             0 => record.depth += 1,
@@ -150,28 +171,63 @@ fn world(plan: &Plan) -> World {
             all.push((record, task, p.lost % 16 == 0));
         }
     }
+    let events = events(plan, &all, tasks[0]);
+    let records = all.into_iter().filter(|(_, _, lost)| !lost).map(|(record, _, _)| record).collect();
+    World { records, events, manifests }
+}
+
+/// Breaks one of the task's terms, one time in four.
+fn break_terms(record: &mut Record, which: u8) {
+    match which {
+        0..16 => record.dataset_cid = "other".into(),
+        16..32 => record.time_budget += 1,
+        32..48 => record.num_steps = 0,
+        48..56 => record.code_cid = None,
+        56..64 => record.val_bpb = 0.0,
+        _ => {}
+    }
+}
+
+/// The events about these records. Some claim to belong to `other`.
+fn events(plan: &Plan, all: &[(Verified<Record>, TaskId, bool)], other: TaskId) -> Vec<Verified<ControlEvent>> {
     let mut events = Vec::new();
     for p in &plan.events {
         // Half of the events are about one record, so that there are more than its verdict considers.
         let among = if p.about % 2 == 0 { 1 } else { all.len() };
         let Some((about, task, _)) = all.get(usize::from(p.about / 2) % among) else { continue };
-        let claim = [Some(*task), Some(tasks[0]), None][usize::from(p.claim) % 3];
-        let signer = p.signer % (SIGNERS + 4);
+        let claim = [Some(*task), Some(other), None][usize::from(p.claim) % 3];
+        let signer = p.signer % VERIFIERS;
         let value = about.val_bpb + f64::from(p.offset % 4) / 1000.0;
         let gpu = if p.class % 4 == 0 { "H100" } else { about.gpu_model.as_str() };
         let run = rerun(signer, about.id().into(), claim, gpu, value);
         let challenger = identity(p.challenger % 3).node_id();
         let at = u64::from(p.timestamp);
-        let event = match p.kind % 5 {
+        let event = match p.kind % 6 {
             0 => ControlEvent::verification(run, about.node_id, false, at),
             1 => ControlEvent::challenge(run, at),
             2 => ControlEvent::dispute(&closed(about, claim, identity(signer).node_id()), at),
+            3 => ControlEvent::refutation(refuted(run, p.offset), at),
             _ => ControlEvent::challenge_response(run, challenger, at),
         };
         events.push(identity(signer).sign(&event).unwrap());
     }
-    let records = all.into_iter().filter(|(_, _, lost)| !lost).map(|(record, _, _)| record).collect();
-    World { records, events, manifests }
+    for (i, (about, task, _)) in all.iter().enumerate().filter(|(i, _)| i % 4 < usize::from(plan.sweep % 5)) {
+        let value = about.val_bpb + if i % 16 == usize::from(plan.sweep / 16) { 1.0 } else { 0.0 };
+        let run = rerun(SWEEPER, about.id().into(), Some(*task), &about.gpu_model, value);
+        events.push(identity(SWEEPER).sign(&ControlEvent::verification(run, about.node_id, false, 30)).unwrap());
+    }
+    events
+}
+
+fn refuted(run: Rerun, which: u8) -> Refutation {
+    let Rerun { experiment_id, task_id, node_id, gpu, .. } = run;
+    let reason = Reason::ALL[usize::from(which) % Reason::ALL.len()];
+    Refutation { experiment_id, task_id, node_id, gpu, reason }
+}
+
+/// The trusted keys of a plan.
+fn trusted(bits: u16) -> BTreeSet<NodeId> {
+    (0..=SWEEPER).filter(|i| bits >> i & 1 == 1).map(|i| identity(i).node_id()).collect()
 }
 
 /// A challenger's claim that it won, whatever the responses say.
@@ -189,9 +245,9 @@ fn closed(about: &Verified<Record>, task_id: Option<TaskId>, challenger: NodeId)
     }
 }
 
-fn fill(objects: &[VerifiedObject], batch: usize) -> (tempfile::TempDir, Store) {
+fn fill(objects: &[VerifiedObject], batch: usize, seeds: &BTreeSet<NodeId>) -> (tempfile::TempDir, Store) {
     let dir = tempfile::tempdir().unwrap();
-    let store = Store::open(dir.path()).unwrap();
+    let store = Store::open_with_trust(dir.path(), seeds.clone()).unwrap();
     for (i, chunk) in objects.chunks(batch).enumerate() {
         store.insert(chunk, i as u64).unwrap();
     }
@@ -204,15 +260,24 @@ proptest! {
     #[test]
     fn store_matches_the_oracle_in_any_order_and_any_batches(plan in plans(1..40)) {
         let world = world(&plan);
-        let oracle = Oracle::of(&world);
+        let (before, seeds) = (trusted(plan.seeds.0), trusted(plan.seeds.1));
+        let oracle = Oracle::of(&world, &seeds);
         let objects = world.objects();
-        let (_a, forward) = fill(&objects, objects.len());
+        let (_a, forward) = fill(&objects, objects.len(), &seeds);
         oracle.compare(&world, &forward);
         oracle.compare_listings(&world, &forward);
         let mut shuffled: Vec<_> = objects.into_iter().zip(plan.order.iter().cycle()).collect();
         shuffled.sort_by_key(|(_, key)| **key);
         let shuffled: Vec<_> = shuffled.into_iter().map(|(object, _)| object).collect();
-        let (_b, other) = fill(&shuffled, plan.batch);
+        // Other keys are trusted at first.
+        let (first, rest) = shuffled.split_at(shuffled.len() * 3 / 4);
+        let (dir, other) = fill(first, plan.batch, &before);
+        drop(other);
+        let other = Store::open_with_trust(dir.path(), seeds.clone()).unwrap();
+        prop_assert_eq!(&other.seeds().unwrap(), &seeds);
+        for chunk in rest.chunks(plan.batch) {
+            other.insert(chunk, 1_000).unwrap();
+        }
         oracle.compare(&world, &other);
         oracle.compare_listings(&world, &other);
         prop_assert_eq!(dump(&forward), dump(&other));
@@ -233,10 +298,14 @@ proptest! {
             // No record is lost or refused, and so no descendant.
             (record.lost, record.flaw) = (1, 2);
         }
+        plan.sweep = 3;
         let mut objects = world(&plan).objects();
-        let (_a, whole) = fill(&objects, objects.len());
+        let seeds = trusted(plan.seeds.1 & 1 | 1 << SWEEPER);
+        let (_a, whole) = fill(&objects, objects.len(), &seeds);
         objects.reverse();
-        let (_b, other) = fill(&objects, plan.batch);
+        let (_b, other) = fill(&objects, plan.batch, &seeds);
+        let weighty = whole.weighty(&HardwareClass::of(CLASSES[0]), 99).unwrap();
+        prop_assert!(weighty.len() > seeds.len(), "some signers have a level");
         prop_assert!(other.sequence() > 256);
         prop_assert_eq!(dump(&whole), dump(&other));
         for store in [whole, other] {

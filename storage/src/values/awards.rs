@@ -1,16 +1,12 @@
-//! The evidence for a record's verdict. It is stored so that it can be shown without reading the events again, and so
-//! that exactly these deeds are removed when the verdict changes.
+//! What nodes earned by a record. It is stored so that exactly these deeds are removed when the verdict changes.
 
 use std::collections::BTreeSet;
 
 use serde::{Deserialize, Serialize};
 use spore_protocol::{
-    EventId, NodeId, ObjectId,
+    NodeId, ObjectId,
     reputation::{DatedDeed, Deed},
-    verdict::Assessment,
 };
-
-use crate::types::CountedMeasurement;
 
 /// Deeds in the order in which those of one event count: the one worth most first.
 const DEEDS: [Deed; 5] =
@@ -30,28 +26,17 @@ pub struct Award {
     pub rank: u8,
 }
 
-/// The measurements that count in a record's verdict, and the deeds that follow from it.
+/// The deeds that follow from a record's verdict.
 #[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
-pub struct Evidence {
-    /// In (timestamp, id) order.
-    pub counted: Vec<(EventId, NodeId, u64, String, f64)>,
-    pub awards: BTreeSet<Award>,
-}
+pub struct Awards(pub BTreeSet<Award>);
 
-impl Evidence {
-    pub fn of(judgement: &Assessment, steps: &[DatedDeed]) -> Self {
-        let counted = judgement.counted().map(|m| (m.event_id, m.node, m.timestamp, m.kind.name().to_owned(), m.value));
+impl Awards {
+    pub fn of(steps: &[DatedDeed]) -> Self {
         let award = |step: &DatedDeed| {
             let rank = DEEDS.iter().zip(0..).find(|(deed, _)| **deed == step.deed).map_or(u8::MAX, |(_, rank)| rank);
             Award { node: step.node, at: step.at, rank }
         };
-        Self { counted: counted.collect(), awards: steps.iter().map(award).collect() }
-    }
-
-    pub fn measured(self) -> Vec<CountedMeasurement> {
-        let measured =
-            |(event_id, node, timestamp, kind, value)| CountedMeasurement { event_id, node, timestamp, kind, value };
-        self.counted.into_iter().map(measured).collect()
+        Self(steps.iter().map(award).collect())
     }
 }
 
