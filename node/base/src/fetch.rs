@@ -19,6 +19,11 @@ pub trait ArtifactSource: Send + Sync {
     /// # Errors
     /// [`FetchError`] when no peer has the artifact, the artifact is too large, or the store refuses it.
     fn fetch_within(&self, cid: Cid, hint: Option<NodeId>, limit: u64) -> BoxFuture<'_, Result<(), FetchError>>;
+
+    /// How many peers a fetch asks now. A source that does not know says none.
+    fn peers(&self) -> BoxFuture<'_, usize> {
+        Box::pin(std::future::ready(0))
+    }
 }
 
 /// Why an artifact could not be fetched.

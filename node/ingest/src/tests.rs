@@ -5,10 +5,11 @@ use std::sync::atomic::{AtomicU64, Ordering};
 use libp2p_identity::PeerId;
 use spore_base::peer_id::peer_id;
 use spore_protocol::{
-    HardwareClass, Record, Signed, SignedObject, TaskManifest, VerifiedObject,
+    Record, Signed, SignedObject, TaskManifest, VerifiedObject,
     fixtures::{self, forged, identity},
+    frontier::FrontierKind,
 };
-use spore_storage::{Store, StoreError, unwatched};
+use spore_storage::{Span, Store, StoreError, unwatched};
 use tempfile::TempDir;
 use tokio::sync::{broadcast, mpsc, watch};
 
@@ -212,8 +213,8 @@ async fn records_in_any_order_are_all_stored_and_each_is_announced_once() {
     );
     let ids: std::collections::HashSet<_> = events.iter().map(|event| event.change.id).collect();
     assert_eq!(ids.len(), 300);
-    let class = HardwareClass::of("CPU");
-    let frontier = service.store.frontier(&manifest().id().into(), Some(&class), 10).unwrap();
+    let listing = service.store.listing(&manifest().id().into(), &FrontierKind::Reference, &Span::first(10));
+    let frontier = listing.unwrap().items;
     assert_eq!(frontier.len(), 1);
     assert_eq!(frontier[0].depth, 299);
 }

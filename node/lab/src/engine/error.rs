@@ -1,5 +1,6 @@
 //! Why the engine did not do what it was asked, and whose fault that is.
 
+use spore_base::fetch::FetchError;
 use spore_protocol::{Cid, TaskId};
 use spore_storage::StoreError;
 use spore_trainer::worker::{Failure, FailureKind};
@@ -14,6 +15,9 @@ pub enum EngineError {
     Store(#[from] StoreError),
     #[error("artifact {cid} cannot be fetched: {reason}")]
     Artifact { cid: Cid, reason: String },
+    /// The connected peers were asked, and none has it.
+    #[error("no connected peer has artifact {0}")]
+    Missing(Cid),
     #[error("task {} cannot be worked on here: {reason}", task.short())]
     Task { task: TaskId, reason: String },
     #[error("the object could not be published: {0}")]
@@ -45,16 +49,48 @@ pub enum Blame {
 }
 
 impl EngineError {
+    /// The error of a fetch. A full disk, a large file or a shutdown here does not say that an artifact is missing.
+    pub(crate) fn of_fetch(cid: Cid, error: &FetchError) -> Self {
+        match error {
+            FetchError::NotFound(_) => Self::Missing(cid),
+            FetchError::TooLarge { .. } | FetchError::Busy(_) | FetchError::Store { .. } | FetchError::Closed => {
+                Self::Artifact { cid, reason: error.to_string() }
+            }
+        }
+    }
+
     /// Whose fault this is.
     pub fn blame(&self) -> Blame {
         match self {
             Self::Script(_) => Blame::Script,
             Self::Task { .. } => Blame::Task,
             Self::Machine(failure) if failure.kind == FailureKind::Data => Blame::Dataset,
-            Self::Artifact { .. } => Blame::Artifact,
+            Self::Artifact { .. } | Self::Missing(_) => Blame::Artifact,
             Self::Machine(_) => Blame::Machine,
             Self::Store(_) | Self::Publish(_) => Blame::Store,
             Self::Stopped => Blame::Shutdown,
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn artifact_is_missing_only_if_no_peer_has_it() {
+        let cid = Cid([1; 32]);
+        let missing = EngineError::of_fetch(cid, &FetchError::NotFound(cid));
+        assert!(matches!(missing, EngineError::Missing(_)) && missing.blame() == Blame::Artifact);
+        let others = [
+            FetchError::TooLarge { cid, size: 2, limit: 1 },
+            FetchError::Busy(cid),
+            FetchError::Store { cid, reason: "the disk is full".into() },
+            FetchError::Closed,
+        ];
+        for other in others {
+            let error = EngineError::of_fetch(cid, &other);
+            assert!(matches!(error, EngineError::Artifact { .. }) && error.blame() == Blame::Artifact, "{error}");
         }
     }
 }

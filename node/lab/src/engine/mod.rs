@@ -1,11 +1,13 @@
 //! What research and verification share: handles to the store, the ingest service and the artifact source, and the
 //! device, on which one experiment runs at a time in a worker process.
 //!
-//! Every training of the node goes through [`Engine::train`], which holds the permit of the device: two experiments on
+//! Every training of the node goes through [`Engine::train`] or [`Engine::rerun`], which hold the permit of the device: two experiments on
 //! one device would spoil each other's step count. Never here: what to try, or what to believe.
 
 mod error;
+mod rerun;
 mod worker;
+mod works;
 
 use std::{collections::HashSet, ops::RangeInclusive, sync::Arc, time::Duration};
 
@@ -27,18 +29,21 @@ use spore_trainer::{
     corpus,
     device::{DeviceChoice, DeviceProfile},
     evaluate::EvalSpec,
-    lang::Tunable,
     memory,
-    worker::{DatasetSource, FailureKind, RunResult, Script, Supervisor, TrainJob, threads},
+    worker::{DatasetSource, Failure, FailureKind, Inspection, RunResult, Script, Supervisor, TrainJob, threads},
 };
 use tokio::{
-    sync::{Semaphore, broadcast, watch},
+    sync::{Semaphore, SemaphorePermit, broadcast, watch},
     time::sleep,
 };
 use tracing::warn;
 
-pub use self::error::{Blame, EngineError};
-use self::worker::{cancellable, run_on};
+use self::worker::{TrainingTime, Watch, cancellable, run_on};
+pub use self::{
+    error::{Blame, EngineError},
+    rerun::{Pace, Rerun},
+    works::{Meaning, Ran, Work, Works},
+};
 
 /// Bytes of main memory for a worker when the system does not report how much there is.
 const DEFAULT_MEMORY: u64 = 8 << 30;
@@ -57,8 +62,10 @@ const PUBLISH_RETRIES: u32 = 19;
 /// What the operator of this node chose.
 #[derive(Clone, Debug)]
 pub struct EngineSettings {
-    /// The task to work on. None for the most active task that this node can run.
+    /// The task to work on. None for a built-in task, or one whose manifest a trusted key signed.
     pub pinned: watch::Receiver<Option<TaskId>>,
+    /// The built-in tasks. The store knows the trusted keys.
+    pub built_in: Vec<TaskId>,
     /// Share of others' records that this node re-runs, 0.0..=1.0.
     pub verify_rate: f64,
     /// Percent of the processor that training may use, 1..=100.
@@ -83,6 +90,8 @@ pub struct Engine {
     pub progress: watch::Sender<Option<RunProgress>>,
     /// One permit, which stands for the device.
     pub permit: Arc<Semaphore>,
+    /// The records that this node re-runs now, and what it has run.
+    pub works: Works,
 }
 
 /// The terms on which a task's experiments are compared, with everything that is needed to run one.
@@ -117,6 +126,11 @@ pub fn runnable(task: &TaskView, pinned: Option<TaskId>, us: NodeId) -> bool {
             && m.base_code_cid.is_some()
             && (pinned == Some(task.task_id) || m.created_by == us || BUDGETS.contains(&m.time_budget))
     })
+}
+
+/// The trusted tasks that are stored.
+fn trusted_tasks(store: &Store, built_in: &[TaskId]) -> Result<Vec<TaskView>, StoreError> {
+    store.trusted_tasks(built_in)?.iter().filter_map(|task| store.task(task).transpose()).collect()
 }
 
 /// The oldest of this node's own tasks that has no root yet. Nobody else can publish that root.
@@ -169,8 +183,9 @@ impl Engine {
         }
     }
 
-    /// The task to work on now: the pinned task, else an own task without a root, else the most active task with a
-    /// root. Tasks in `unfit` are left out, unless pinned.
+    /// The task to work on now: the pinned task, else an own task without a root, else the built-in task or the one
+    /// signed by a trusted key in which most signers have confirmed records. Never a task of anybody else. Tasks in
+    /// `unfit` are left out, unless pinned.
     ///
     /// # Errors
     /// The store's error.
@@ -179,12 +194,31 @@ impl Engine {
         if pinned.is_some() {
             return Ok(pinned);
         }
+        let built_in = self.settings.built_in.clone();
         self.read(move |store| {
             let fit = |task: &TaskView| runnable(task, None, us) && !unfit.contains(&task.task_id);
-            match own_without_root(&store.tasks()?, us, fit) {
+            match own_without_root(&trusted_tasks(store, &built_in)?, us, fit) {
                 Some(own) => Ok(Some(own)),
-                None => store.most_active_task_where(|task| task.root.is_some() && fit(task)),
+                None => store.default_task(&built_in, |task| task.root.is_some() && fit(task)),
             }
+        })
+        .await
+    }
+
+    /// The tasks that this node verifies: the pinned task alone, else those with a root that it works on without being
+    /// asked. All of them run here.
+    ///
+    /// # Errors
+    /// The store's error.
+    pub async fn followed_tasks(&self) -> Result<Vec<TaskView>, EngineError> {
+        let (pinned, us) = (*self.settings.pinned.borrow(), self.node_id());
+        let built_in = self.settings.built_in.clone();
+        self.read(move |store| {
+            let tasks = match pinned {
+                Some(pinned) => store.task(&pinned)?.into_iter().collect(),
+                None => trusted_tasks(store, &built_in)?,
+            };
+            Ok(tasks.into_iter().filter(|task| task.root.is_some() && runnable(task, pinned, us)).collect())
         })
         .await
     }
@@ -192,8 +226,8 @@ impl Engine {
     /// The terms of a task. Fetches its evaluator and dataset when they are not here.
     ///
     /// # Errors
-    /// [`EngineError::Task`] when this node cannot run the task, [`EngineError::Artifact`] when
-    /// its evaluator or dataset cannot be fetched now.
+    /// [`EngineError::Task`] when this node cannot run the task, [`EngineError::Artifact`] or [`EngineError::Missing`]
+    /// when its evaluator or dataset cannot be fetched now.
     pub async fn terms(&self, task_id: TaskId) -> Result<Terms, EngineError> {
         let refuse = |reason: &str| EngineError::Task { task: task_id, reason: reason.to_owned() };
         let view = self
@@ -255,7 +289,7 @@ impl Engine {
     /// The bytes of an artifact, fetched from the network when they are not in the store.
     ///
     /// # Errors
-    /// [`EngineError::Artifact`] when no peer has it.
+    /// [`EngineError::Missing`] when no peer has it, [`EngineError::Artifact`] when it cannot be fetched or read here.
     pub async fn artifact(&self, cid: Cid, hint: Option<NodeId>) -> Result<Vec<u8>, EngineError> {
         if let Some(bytes) = self.read(move |store| store.artifact(&cid)).await? {
             return Ok(bytes);
@@ -268,15 +302,16 @@ impl Engine {
     /// The text of a script.
     ///
     /// # Errors
-    /// As [`Engine::artifact`]; also when the artifact is not UTF-8.
+    /// As [`Engine::artifact`], and [`EngineError::Script`] when the artifact is not UTF-8.
     pub async fn script(&self, cid: Cid, hint: Option<NodeId>) -> Result<String, EngineError> {
         let bytes = self.artifact(cid, hint).await?;
-        String::from_utf8(bytes).map_err(|_| EngineError::Artifact { cid, reason: "it is not UTF-8 text".into() })
+        let unreadable = || Failure { kind: FailureKind::Script, reason: "the script is not UTF-8 text".into() };
+        String::from_utf8(bytes).map_err(|_| EngineError::Script(unreadable()))
     }
 
     async fn fetch(&self, cid: Cid, hint: Option<NodeId>) -> Result<(), EngineError> {
-        let fail = |reason: String| EngineError::Artifact { cid, reason };
-        self.artifacts.fetch_within(cid, hint, ARTIFACT_LIMIT).await.map_err(|error| fail(error.to_string()))
+        let fetched = self.artifacts.fetch_within(cid, hint, ARTIFACT_LIMIT).await;
+        fetched.map_err(|error| EngineError::of_fetch(cid, &error))
     }
 
     /// Signs an object and submits it to the ingest service. While the store cannot take the object, it is submitted
@@ -310,12 +345,12 @@ impl Engine {
         }
     }
 
-    /// The values that a script declares as tunable. A worker process traces the script, because the script may come
-    /// from an untrusted peer.
+    /// The values that a script declares as tunable, and its identity. A worker process traces the script, because the
+    /// script may come from an untrusted peer.
     ///
     /// # Errors
     /// [`EngineError::Script`] when the script does not trace, others when this machine fails.
-    pub async fn inspect(&self, script: &str, shutdown: &mut Shutdown) -> Result<Vec<Tunable>, EngineError> {
+    pub async fn inspect(&self, script: &str, shutdown: &mut Shutdown) -> Result<Inspection, EngineError> {
         let (supervisor, script) = (self.supervisor.clone(), Script::Starlark(script.to_owned()));
         cancellable(shutdown, move |cancel| supervisor.inspect(script, cancel)).await
     }
@@ -326,11 +361,25 @@ impl Engine {
     /// [`EngineError::Script`] is the experiment's own failure, worth a crash record. Others are this machine's, or a
     /// shutdown.
     pub async fn train(&self, order: Order<'_>, shutdown: &mut Shutdown) -> Result<RunResult, EngineError> {
-        let permit = tokio::select! {
-            permit = self.permit.acquire() => permit.map_err(|_| EngineError::Stopped)?,
-            () = stopped(shutdown) => return Err(EngineError::Stopped),
-        };
-        let job = self.job(&order);
+        let _permit = self.device_permit(shutdown).await?;
+        self.run(&order, &TrainingTime::default(), shutdown).await
+    }
+
+    async fn device_permit(&self, shutdown: &mut Shutdown) -> Result<SemaphorePermit<'_>, EngineError> {
+        tokio::select! {
+            permit = self.permit.acquire() => permit.map_err(|_| EngineError::Stopped),
+            () = stopped(shutdown) => Err(EngineError::Stopped),
+        }
+    }
+
+    /// Runs an experiment. The caller has the permit of the device. `time` gets the time that training took so far.
+    async fn run(
+        &self,
+        order: &Order<'_>,
+        time: &TrainingTime,
+        shutdown: &mut Shutdown,
+    ) -> Result<RunResult, EngineError> {
+        let job = self.job(order);
         let shown = RunProgress {
             task_id: order.terms.task_id,
             purpose: order.purpose,
@@ -339,13 +388,13 @@ impl Engine {
             steps: 0,
             loss: None,
             elapsed: Duration::ZERO,
-            description: order.description,
+            description: order.description.clone(),
         };
         self.progress.send_replace(Some(shown));
         let (supervisor, progress, device) = (self.supervisor.clone(), self.progress.clone(), self.device.clone());
-        let result = cancellable(shutdown, move |cancel| run_on(&supervisor, &job, &device, &progress, cancel)).await;
+        let watch = Watch { device, progress, time: time.clone() };
+        let result = cancellable(shutdown, move |cancel| run_on(&supervisor, &job, &watch, cancel)).await;
         self.progress.send_replace(None);
-        drop(permit);
         match result {
             Err(error) => Err(self.check_dataset(&order.terms.dataset, error).await),
             done => done,
@@ -354,6 +403,7 @@ impl Engine {
 
     fn job(&self, order: &Order<'_>) -> TrainJob {
         TrainJob {
+            task: order.terms.task_id,
             script: Script::Starlark(order.script.clone()),
             dataset: order.terms.dataset.clone(),
             device: self.settings.device,

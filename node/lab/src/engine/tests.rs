@@ -27,7 +27,12 @@ fn task(seed: u8, timestamp: u64, time_budget: u64) -> TaskView {
         last_activity: timestamp,
         classes: Vec::new(),
         frontier_size: 0,
+        global_frontier_size: 0,
+        claims_count: 0,
+        reference_frontier_size: 0,
         best: None,
+        best_global: None,
+        confirmed_signers: 0,
     }
 }
 

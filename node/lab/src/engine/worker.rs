@@ -3,7 +3,7 @@
 use std::{
     sync::{
         Arc,
-        atomic::{AtomicBool, Ordering},
+        atomic::{AtomicBool, AtomicU64, Ordering},
     },
     time::Duration,
 };
@@ -46,22 +46,46 @@ pub(super) async fn cancellable<T: Send + 'static>(
     }
 }
 
-/// Runs a job. The job is ended when it starts on another device than `device`, because its result would be signed
-/// under the class of `device`.
+/// Seconds that a run has trained so far, as its worker says. Clones share it.
+#[derive(Clone, Debug, Default)]
+pub(super) struct TrainingTime(Arc<AtomicU64>);
+
+impl TrainingTime {
+    pub(super) fn seconds(&self) -> f64 {
+        f64::from_bits(self.0.load(Ordering::Relaxed))
+    }
+
+    fn note(&self, event: &WorkerEvent) {
+        if let WorkerEvent::Progress { elapsed_seconds, .. } = event {
+            self.0.store(elapsed_seconds.to_bits(), Ordering::Relaxed);
+        }
+    }
+}
+
+/// What is looked at while a job runs.
+pub(super) struct Watch {
+    /// The device that the job must run on.
+    pub device: DeviceProfile,
+    pub progress: watch::Sender<Option<RunProgress>>,
+    pub time: TrainingTime,
+}
+
+/// Runs a job. The job is ended when it starts on another device than expected, because its result would be signed
+/// under the class of that device.
 pub(super) fn run_on(
     supervisor: &Supervisor,
     job: &TrainJob,
-    device: &DeviceProfile,
-    progress: &watch::Sender<Option<RunProgress>>,
+    watch: &Watch,
     cancel: &AtomicBool,
 ) -> Result<RunResult, Failure> {
     let mut other = None;
     let result = supervisor.run(job, cancel, |event| {
-        if let Some(failure) = device_changed(device, event) {
+        if let Some(failure) = device_changed(&watch.device, event) {
             cancel.store(true, Ordering::Relaxed);
             other = Some(failure);
         }
-        show(progress, event);
+        watch.time.note(event);
+        show(&watch.progress, event);
     });
     other.map_or(result, Err)
 }
@@ -70,12 +94,11 @@ pub(super) fn run_on(
 /// results compare by the device's name.
 pub(super) fn device_changed(expected: &DeviceProfile, event: &WorkerEvent) -> Option<Failure> {
     let WorkerEvent::Started { device, .. } = event else { return None };
-    let same = device.backend == expected.backend && device.gpu_model == expected.gpu_model;
-    (!same).then(|| Failure {
+    (!device.is(expected)).then(|| Failure {
         kind: FailureKind::Device,
         reason: format!(
             "the experiment would run on {}, but this node was started on {}: restart it",
-            device.gpu_model, expected.gpu_model
+            device.adapter, expected.adapter
         ),
     })
 }
@@ -130,14 +153,19 @@ mod tests {
     fn run_on_another_device_fails() {
         let device = |backend, model: &str, driver: &str| DeviceProfile {
             backend,
+            adapter: model.into(),
             gpu_model: model.into(),
             driver: driver.into(),
+            software: false,
+            speed: None,
         };
         let started =
             |device| WorkerEvent::Started { device, num_params: 1, flops_per_step: 1, graph_hash: String::new() };
         let here = device(Backend::Wgpu, "card", "Vulkan 1");
         assert_eq!(device_changed(&here, &started(here.clone())), None);
         assert_eq!(device_changed(&here, &started(device(Backend::Wgpu, "card", "Vulkan 2"))), None);
+        let measured = DeviceProfile { gpu_model: "CPU 4x8 (x)".into(), ..device(Backend::Flex, "x", "") };
+        assert_eq!(device_changed(&measured, &started(device(Backend::Flex, "x", ""))), None, "not measured again");
         for other in [device(Backend::Flex, "CPU", ""), device(Backend::Wgpu, "llvmpipe", "Vulkan 1")] {
             let failure = device_changed(&here, &started(other)).unwrap();
             assert_eq!(failure.kind, FailureKind::Device);

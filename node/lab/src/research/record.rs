@@ -4,7 +4,9 @@
 
 use similar::TextDiff;
 use spore_protocol::{
-    Cid, Goal, HardwareClass, NodeId, Record, RecordId, Signed, Status, TaskManifest, record::RECORD_VERSION,
+    Cid, Goal, NodeId, Record, RecordId, Signed, Status, TaskManifest,
+    record::RECORD_VERSION,
+    terms::{Terms, flaw},
 };
 
 use super::{Proposal, llm::answer::one_line};
@@ -21,10 +23,6 @@ const MAX_CAUSE: usize = 300;
 pub struct Parent {
     pub id: RecordId,
     pub depth: u64,
-    pub metric: f64,
-    pub class: HardwareClass,
-    /// The verdict on the record is rejected, so its metric is compared with nothing.
-    pub refuted: bool,
     pub script: String,
 }
 
@@ -47,38 +45,35 @@ pub struct Runner {
     pub backend: &'static str,
 }
 
-/// The status of a result. It is kept when it is strictly better than its parent, or when the parent is of another class
-/// or refuted, or when there is no parent.
-pub fn judge(goal: Goal, class: &HardwareClass, parent: Option<&Parent>, result: Result<f64, &str>) -> Status {
-    match (result, parent) {
+/// The status of a result. It is kept when it is strictly better than the number that it is compared with, or when there
+/// is no such number: for the root, and for the first record in a class.
+pub fn judge(goal: Goal, compared_with: Option<f64>, result: Result<f64, &str>) -> Status {
+    match (result, compared_with) {
         (Err(_), _) => Status::Crash,
-        (Ok(metric), Some(parent))
-            if parent.class == *class && !parent.refuted && !goal.better(metric, parent.metric) =>
-        {
-            Status::Discard
-        }
+        (Ok(metric), Some(other)) if !goal.better(metric, other) => Status::Discard,
         (Ok(_), _) => Status::Keep,
     }
 }
 
-/// The record of an experiment. `result` holds its numbers, or the cause of its crash.
+/// The record of an experiment. `result` holds its numbers, or the cause of its crash. `compared_with`: as for [`judge`].
+/// A result that breaks the task's own terms makes a crash.
 pub fn record(
     manifest: &Signed<TaskManifest>,
     parent: Option<&Parent>,
+    compared_with: Option<f64>,
     proposal: &Proposal,
     runner: &Runner,
     result: Result<Measured, &str>,
     timestamp: u64,
 ) -> Record {
-    let class = HardwareClass::of(&runner.gpu_model);
-    let status = judge(manifest.goal, &class, parent, result.map(|m| m.metric));
+    let status = judge(manifest.goal, compared_with, result.map(|m| m.metric));
     let measured = result.unwrap_or(Measured { metric: 0.0, peak_memory: 0.0, steps: 0, params: 0 });
     let file_name = manifest.artifact_type.format().map_or("script", |format| format.file_name);
     let description = match result {
         Ok(_) => proposal.description.clone(),
         Err(cause) => format!("{} | {}", proposal.description, one_line(cause, MAX_CAUSE)),
     };
-    Record {
+    let record = Record {
         parent: parent.map(|p| p.id),
         depth: parent.map_or(0, |p| p.depth + 1),
         code_cid: Some(Cid::of(proposal.script.as_bytes())),
@@ -101,6 +96,13 @@ pub fn record(
         task_id: Some(manifest.id().into()),
         timestamp,
         version: RECORD_VERSION,
+    };
+    match flaw(&record, &Terms::of(manifest)) {
+        Some(flaw) if status != Status::Crash => {
+            let cause = format!("the result breaks the task's terms: {flaw}");
+            self::record(manifest, parent, compared_with, proposal, runner, Err(&cause), timestamp)
+        }
+        _ => record,
     }
 }
 
@@ -124,15 +126,8 @@ mod tests {
         fixtures::sign(&identity, &manifest).into_signed()
     }
 
-    fn parent(class: &str) -> Parent {
-        Parent {
-            id: RecordId([7; 32]),
-            depth: 4,
-            metric: 2.0,
-            class: HardwareClass::of(class),
-            refuted: false,
-            script: "a\nb\nc\n".into(),
-        }
+    fn parent() -> Parent {
+        Parent { id: RecordId([7; 32]), depth: 4, script: "a\nb\nc\n".into() }
     }
 
     fn proposal() -> Proposal {
@@ -153,25 +148,29 @@ mod tests {
     }
 
     #[test]
-    fn result_is_kept_only_if_strictly_better_than_its_parent_in_the_class() {
-        let cpu = HardwareClass::of("CPU");
-        let same = parent("CPU");
-        let other = parent("H100");
-        let judged = |parent, metric| judge(Goal::Minimize, &cpu, parent, Ok(metric));
-        assert_eq!(judged(Some(&same), 1.999), Status::Keep);
-        assert_eq!(judged(Some(&same), 2.0), Status::Discard);
-        assert_eq!(judged(Some(&other), 9.0), Status::Keep, "the first in its class");
-        assert_eq!(judged(None, 9.0), Status::Keep, "the root");
-        let refuted = Parent { refuted: true, ..parent("CPU") };
-        assert_eq!(judged(Some(&refuted), 9.0), Status::Keep, "the parent's number is none");
-        assert_eq!(judge(Goal::Maximize, &cpu, Some(&same), Ok(1.0)), Status::Discard);
-        assert_eq!(judge(Goal::Minimize, &cpu, Some(&same), Err("boom")), Status::Crash);
+    fn result_is_kept_only_if_strictly_better_than_what_it_is_compared_with() {
+        let judged = |other, metric| judge(Goal::Minimize, other, Ok(metric));
+        assert_eq!(judged(Some(2.0), 1.999), Status::Keep);
+        assert_eq!(judged(Some(2.0), 2.0), Status::Discard);
+        assert_eq!(judged(None, 9.0), Status::Keep, "the root, and the first in its class");
+        assert_eq!(judge(Goal::Maximize, Some(2.0), Ok(1.0)), Status::Discard);
+        assert_eq!(judge(Goal::Minimize, Some(2.0), Err("boom")), Status::Crash);
+    }
+
+    #[test]
+    fn result_that_breaks_the_terms_is_signed_as_a_crash() {
+        for bad in [Measured { steps: 0, ..measured(1.5) }, measured(0.0), measured(-1.0), measured(f64::NAN)] {
+            let made = record(&manifest(), Some(&parent()), Some(2.0), &proposal(), &runner(), Ok(bad), 77);
+            assert_eq!((made.status, made.val_bpb, made.num_steps), (Status::Crash, 0.0, 0), "{bad:?}");
+            assert!(made.description.contains("breaks the task's terms"), "{}", made.description);
+            assert_eq!(flaw(&made, &Terms::of(&manifest())), None);
+        }
     }
 
     #[test]
     fn child_carries_the_diff_and_the_tasks_terms() {
         let manifest = manifest();
-        let record = record(&manifest, Some(&parent("CPU")), &proposal(), &runner(), Ok(measured(1.5)), 77);
+        let record = record(&manifest, Some(&parent()), Some(2.0), &proposal(), &runner(), Ok(measured(1.5)), 77);
         assert_eq!(record.diff, "--- a/train.star\n+++ b/train.star\n@@ -1,3 +1,3 @@\n a\n-b\n+B\n c\n");
         assert_eq!((record.parent, record.depth, record.status), (Some(RecordId([7; 32])), 5, Status::Keep));
         assert_eq!((record.prepare_cid.as_str(), record.dataset_cid.as_str(), record.time_budget), ("p", "d", 20));
@@ -183,7 +182,7 @@ mod tests {
     #[test]
     fn crash_carries_its_cause_and_no_numbers() {
         let cause = format!("line 3: matmul\n{}", "x".repeat(1000));
-        let record = record(&manifest(), Some(&parent("CPU")), &proposal(), &runner(), Err(&cause), 77);
+        let record = record(&manifest(), Some(&parent()), Some(2.0), &proposal(), &runner(), Err(&cause), 77);
         assert_eq!((record.status, record.val_bpb, record.num_steps), (Status::Crash, 0.0, 0));
         assert!(record.description.starts_with("b to B | line 3: matmul xxx"));
         assert_eq!(record.description.chars().count(), "b to B | ".len() + MAX_CAUSE);

@@ -1,6 +1,7 @@
 //! Research: chooses a task and a parent, has a change proposed, runs it and publishes the record.
 
 mod propose;
+mod snapshot;
 
 use std::{
     borrow::Cow,
@@ -16,15 +17,16 @@ use spore_base::{
     shutdown::{Shutdown, stopped},
 };
 use spore_ingest::StoreEvent;
-use spore_protocol::{Cid, Goal, HardwareClass, Record, RecordId, Status, TaskId, Verdict, Verified};
-use spore_storage::{RecordSummary, TaskView};
+use spore_protocol::{Cid, NodeId, Record, RecordId, Status, TaskId};
+use spore_storage::RecordSummary;
 use spore_trainer::{
     device::Backend,
-    worker::{Failure, FailureKind},
+    worker::{Failure, FailureKind, RunResult},
 };
 use tokio::sync::broadcast;
 use tracing::{info, warn};
 
+use self::snapshot::TaskSnapshot;
 use super::{
     Proposal,
     choice::{Pick, candidates, choose, stalled},
@@ -33,6 +35,7 @@ use super::{
 };
 use crate::{
     engine::{Blame, Engine, EngineError, Order, Terms},
+    verify::measure::{Copies, Measurer, Outcome, run_of},
     work_loop::{self, Round, Rounds, event_or_deadline},
 };
 
@@ -47,6 +50,10 @@ const NEWS_WAIT: Duration = Duration::from_secs(5);
 const UNFIT_COOLDOWN: Duration = Duration::from_secs(600);
 /// Cooldown when an artifact is missing: a peer that has it may come.
 const ARTIFACT_COOLDOWN: Duration = Duration::from_secs(60);
+/// Cooldown of a record that verification measures at the moment.
+const KNOWN_COOLDOWN: Duration = Duration::from_secs(60);
+/// Longest cooldown of a record about which the re-runs of this node prove nothing.
+const UNPROVEN_COOLDOWN_MOST: Duration = Duration::from_secs(86_400);
 /// Most tasks, and most records, on cooldown. At some fifty bytes each; an untrusted peer can make more.
 const COOLDOWNS: usize = 1024;
 /// Refused scripts that are remembered.
@@ -62,6 +69,7 @@ pub async fn run(engine: Arc<Engine>, llm: Option<ProviderConfig>, shutdown: Shu
     // Subscribe before the first round: no event between a round and the wait after it is missed.
     let events = engine.events.subscribe();
     let researcher = Researcher {
+        measurer: Measurer::new(engine.clone()),
         engine,
         client,
         events,
@@ -76,6 +84,7 @@ pub async fn run(engine: Arc<Engine>, llm: Option<ProviderConfig>, shutdown: Shu
 
 struct Researcher {
     engine: Arc<Engine>,
+    measurer: Measurer,
     client: Option<Client>,
     events: broadcast::Receiver<StoreEvent>,
     rounds: u64,
@@ -113,16 +122,10 @@ fn record_cooldown(error: &EngineError) -> Option<Duration> {
     }
 }
 
-/// What the store holds of the task at the beginning of a round.
-struct TaskSnapshot {
-    terms: Terms,
-    goal: Goal,
-    class: HardwareClass,
-    view: TaskView,
-    /// In (timestamp, id) order.
-    records: Vec<RecordSummary>,
-    /// Scripts that were tried in the class, or refused.
-    tried: HashSet<Cid>,
+/// The cooldown of a record after re-runs that proved nothing, when it was on cooldown `times` times before. Each such
+/// re-run costs a time budget or two.
+fn unproven_cooldown(times: u32) -> Duration {
+    UNFIT_COOLDOWN.saturating_mul(1 << times.min(16)).min(UNPROVEN_COOLDOWN_MOST)
 }
 
 impl Rounds for Researcher {
@@ -180,30 +183,33 @@ impl Researcher {
 
     async fn work(&mut self, task: TaskId, shutdown: &mut Shutdown) -> Result<Round, EngineError> {
         let snapshot = self.snapshot(task).await?;
-        let Some(root) = snapshot.view.root else {
+        let Some(root) = snapshot.root.clone() else {
             if snapshot.terms.manifest.created_by != self.engine.node_id() {
                 return Ok(Round::Idle("the task's creator has not published its root yet".into()));
             }
             let proposal = self.base(&snapshot.terms, "base script", "Everything else is compared with this.").await?;
-            return self.experiment(&snapshot.terms, None, proposal, shutdown).await;
+            return self.experiment(&snapshot, None, proposal, shutdown).await;
         };
-        let candidates = candidates(&snapshot.class, &snapshot.records);
+        let candidates = candidates(snapshot.goal, &snapshot.believed, &snapshot.unmeasured);
         if candidates.is_empty() {
-            return self.baseline(&snapshot, root, shutdown).await;
+            return self.first(&snapshot, root, shutdown).await;
         }
         let barren = self.barren.cooling(Instant::now());
         let fertile: Vec<_> = candidates.iter().filter(|candidate| !barren.contains(&candidate.id)).cloned().collect();
+        let claims: Vec<_> = snapshot.claims.iter().filter(|claim| !barren.contains(&claim.id)).cloned().collect();
         let choices = if fertile.is_empty() { &candidates } else { &fertile };
-        let stalled = stalled(snapshot.goal, &snapshot.class, &snapshot.records);
-        let Some(pick) = choose(snapshot.goal, choices, stalled, self.seed()) else {
+        let stalled = stalled(snapshot.best.as_ref(), &snapshot.believed);
+        let Some(pick) = choose(snapshot.goal, choices, &claims, stalled, self.seed()) else {
             return Ok(Round::Idle("no record can be built on".into()));
         };
         let (parent, proposal) = match self.next(&snapshot, pick, shutdown).await {
-            Ok((parent, Some(proposal))) => (parent, proposal),
-            Ok((_, None)) => {
+            Ok(Some((parent, Some(proposal)))) => (parent, proposal),
+            Ok(Some((_, None))) => {
                 let why = "nothing new was proposed: the script's tunables are exhausted, or it has none";
                 return Ok(Round::Idle(why.into()));
             }
+            Ok(None) if fertile.is_empty() => return Ok(Round::Idle("no record can be built on now".into())),
+            Ok(None) => return Ok(Round::PassedOver),
             // As with tasks: an error starts the backoff when every candidate is on cooldown.
             Err(error) if fertile.is_empty() => return Err(error),
             Err(error) => {
@@ -213,49 +219,111 @@ impl Researcher {
                 return Ok(Round::PassedOver);
             }
         };
-        self.experiment(&snapshot.terms, Some(parent), proposal, shutdown).await
+        self.experiment(&snapshot, Some(parent), proposal, shutdown).await
     }
 
-    /// The picked parent with a proposal made out of it, if there is one.
+    /// The picked parent with a proposal made out of it, if there is one. None if the parent's result was to be
+    /// measured first, and cannot be built on.
     async fn next(
         &mut self,
         snapshot: &TaskSnapshot,
         pick: Pick,
         shutdown: &mut Shutdown,
-    ) -> Result<(Parent, Option<Proposal>), EngineError> {
-        let parent = self.parent(snapshot, pick.parent).await?;
+    ) -> Result<Option<(Parent, Option<Proposal>)>, EngineError> {
+        let refuse = || EngineError::Task { task: snapshot.terms.task_id, reason: "a picked record is gone".into() };
+        let record = snapshot.record(pick.parent).ok_or_else(refuse)?;
+        if !self.is_measured(record, shutdown).await? {
+            return Ok(None);
+        }
+        let parent = self.parent(snapshot, record).await?;
         let proposal = self.propose(snapshot, &parent, pick.explore, shutdown).await?;
-        Ok((parent, proposal))
+        Ok(Some((parent, proposal)))
+    }
+
+    /// Whether this node knows by its own run that a record's result holds. It measures another's record now, if it
+    /// has not yet, and publishes what it found.
+    async fn is_measured(&mut self, record: &RecordSummary, shutdown: &mut Shutdown) -> Result<bool, EngineError> {
+        let (us, id, own) = (self.engine.node_id(), record.id, record.clone());
+        if record.node_id == us {
+            return Ok(true);
+        }
+        let confirmed = self.engine.read(move |store| snapshot::confirms(store, us, &own)).await?;
+        if let Some(confirmed) = confirmed {
+            if !confirmed {
+                // It may hold by the run of another trusted key.
+                self.barren.put(id, Instant::now() + UNPROVEN_COOLDOWN_MOST);
+            }
+            return Ok(confirmed);
+        }
+        // Even when there is nothing else to build on: the same re-run would fail again.
+        if self.barren.is_cooling(&id, Instant::now()) {
+            return Ok(false);
+        }
+        // What holds needs this node's number, too. A claim that copies another record does not.
+        let copies = if record.verdict.holds() { Copies::Run } else { Copies::Skip };
+        let cooldown = match self.measurer.measure(record, copies, shutdown).await? {
+            Outcome::Holds(_) => return Ok(true),
+            Outcome::Known => KNOWN_COOLDOWN,
+            Outcome::Nothing => unproven_cooldown(self.barren.times(&id)),
+            Outcome::Fails | Outcome::Lost | Outcome::Copy => UNFIT_COOLDOWN,
+        };
+        self.barren.put(id, Instant::now() + cooldown);
+        Ok(false)
     }
 
     async fn snapshot(&mut self, task: TaskId) -> Result<TaskSnapshot, EngineError> {
         let terms = self.engine.terms(task).await?;
-        let class = self.engine.class();
-        let (view, records) =
-            self.engine.read(move |store| Ok((store.task(&task)?, store.task_summaries(&task)?))).await?;
-        let view = view.ok_or_else(|| EngineError::Task { task, reason: "it is not known here".into() })?;
+        let (us, class) = (self.engine.node_id(), self.engine.class());
+        // Claims are read from a random place on, so that all publishers have their turn.
+        let from = NodeId(Cid::of(&self.seed().to_be_bytes()).0);
+        let mut snapshot = self.engine.read(move |store| snapshot::read(store, us, class, terms, from)).await?;
         // Refusals belong to a task's scripts; past this many, they are of old ones.
         if self.refused.len() > REFUSED {
             self.refused.clear();
         }
-        let mut tried: HashSet<Cid> = records.iter().filter(|r| r.class == class).filter_map(|r| r.code_cid).collect();
-        tried.extend(&self.refused);
-        Ok(TaskSnapshot { goal: terms.manifest.goal, terms, class, view, records, tried })
+        snapshot.tried.extend(&self.refused);
+        Ok(snapshot)
+    }
+
+    /// The first step in a class: measures the task's root, if it is of this class and of another node, else runs the
+    /// base script unchanged.
+    async fn first(
+        &mut self,
+        snapshot: &TaskSnapshot,
+        root: RecordSummary,
+        shutdown: &mut Shutdown,
+    ) -> Result<Round, EngineError> {
+        let (us, id, now) = (self.engine.node_id(), root.id, Instant::now());
+        let open = snapshot::is_open_to(&root, us, &snapshot.class) && !self.barren.is_cooling(&id, now);
+        if open && !self.engine.read(move |store| store.measured_by(&us, &id)).await? {
+            match self.measurer.measure(&root, Copies::Run, shutdown).await {
+                Ok(Outcome::Known) => return Ok(Round::Idle("the task's root is being measured".into())),
+                Ok(Outcome::Holds(_) | Outcome::Fails | Outcome::Lost) => return Ok(Round::Done),
+                Ok(Outcome::Copy | Outcome::Nothing) => {
+                    self.barren.put(id, now + unproven_cooldown(self.barren.times(&id)));
+                }
+                Err(error) => {
+                    let Some(time) = record_cooldown(&error) else { return Err(error) };
+                    warn!(%error, root = %id.short(), cooldown = ?time, "the task's root cannot be measured now");
+                    self.barren.put(id, now + time);
+                    return Ok(Round::PassedOver);
+                }
+            }
+        }
+        self.baseline(snapshot, &root, shutdown).await
     }
 
     /// The first experiment in a class: the base script, unchanged.
     async fn baseline(
         &mut self,
         snapshot: &TaskSnapshot,
-        root: RecordId,
+        root: &RecordSummary,
         shutdown: &mut Shutdown,
     ) -> Result<Round, EngineError> {
         let us = self.engine.node_id();
         let base = snapshot.terms.base_code;
-        let crashed = |r: &RecordSummary| {
-            r.node_id == us && r.class == snapshot.class && r.code_cid == Some(base) && r.status == Status::Crash
-        };
-        if snapshot.records.iter().any(crashed) {
+        let crashed = |r: &RecordSummary| r.node_id == us && r.code_cid == Some(base) && r.status == Status::Crash;
+        if snapshot.believed.iter().any(crashed) {
             let reason = format!("its base script does not run on this device ({})", snapshot.class);
             return Err(EngineError::Task { task: snapshot.terms.task_id, reason });
         }
@@ -263,7 +331,7 @@ impl Researcher {
         let description = format!("baseline on {}", snapshot.class);
         let hypothesis = "The base script unchanged, for comparison within this hardware class.";
         let proposal = self.base(&snapshot.terms, &description, hypothesis).await?;
-        self.experiment(&snapshot.terms, Some(parent), proposal, shutdown).await
+        self.experiment(snapshot, Some(parent), proposal, shutdown).await
     }
 
     async fn base(&self, terms: &Terms, description: &str, hypothesis: &str) -> Result<Proposal, EngineError> {
@@ -276,33 +344,25 @@ impl Researcher {
         })
     }
 
-    async fn parent(&self, snapshot: &TaskSnapshot, id: RecordId) -> Result<Parent, EngineError> {
+    async fn parent(&self, snapshot: &TaskSnapshot, record: &RecordSummary) -> Result<Parent, EngineError> {
         let refuse = |reason: &str| EngineError::Task {
             task: snapshot.terms.task_id,
-            reason: format!("record {}: {reason}", id.short()),
+            reason: format!("record {}: {reason}", record.id.short()),
         };
-        let summary =
-            snapshot.records.iter().find(|r| r.id == id).ok_or_else(|| refuse("not among the task's records"))?;
-        let code = summary.code_cid.ok_or_else(|| refuse("it names no script"))?;
-        let script = self.engine.script(code, Some(summary.node_id)).await?;
-        Ok(Parent {
-            id,
-            depth: summary.depth,
-            metric: summary.metric,
-            class: summary.class.clone(),
-            refuted: summary.verdict == Verdict::Rejected,
-            script,
-        })
+        let code = record.code_cid.ok_or_else(|| refuse("it names no script"))?;
+        let script = self.engine.script(code, Some(record.node_id)).await?;
+        Ok(Parent { id: record.id, depth: record.depth, script })
     }
 
     /// Runs a proposal and publishes its record.
     async fn experiment(
         &mut self,
-        terms: &Terms,
+        snapshot: &TaskSnapshot,
         parent: Option<Parent>,
         proposal: Proposal,
         shutdown: &mut Shutdown,
     ) -> Result<Round, EngineError> {
+        let terms = &snapshot.terms;
         let script = proposal.script.clone();
         // Store the script before the record: a peer that reads the record may ask for the script at once.
         self.engine.read(move |store| store.put_artifact(script.as_bytes())).await?;
@@ -320,15 +380,38 @@ impl Researcher {
             Err(EngineError::Script(failure)) => Err(failure),
             Err(error) => return Err(error),
         };
-        if parent.is_none()
-            && let Err(failure) = &result
-        {
-            return self.base_script_failed(terms.task_id, failure);
+        // Read now: the verdict on the parent may have changed while the experiment ran.
+        let compared_with = match parent.as_ref().map(|parent| parent.id) {
+            Some(id) => {
+                let (us, class) = (self.engine.node_id(), snapshot.class.clone());
+                self.engine.read(move |store| snapshot::reference(store, us, &class, id)).await?
+            }
+            None => None,
+        };
+        let made = self.made(terms, parent.as_ref(), compared_with, &proposal, &result);
+        if parent.is_none() && made.status == Status::Crash {
+            let failure = result.err().unwrap_or_else(|| Failure {
+                kind: FailureKind::Diverged,
+                reason: "its result breaks the task's terms".into(),
+            });
+            return self.base_script_failed(terms.task_id, &failure);
         }
-        let published = self.publish(terms, parent.as_ref(), &proposal, result, shutdown).await?;
+        let published = self.engine.publish(&made, shutdown).await?;
+        if let (Ok(result), Status::Keep | Status::Discard) = (&result, published.status) {
+            self.remember(published.id().into(), &result.graph_hash).await?;
+        }
         let metric = published.val_bpb;
         info!(id = %published.id().short(), status = %published.status, metric, steps = published.num_steps, "experiment published");
         Ok(if published.status == Status::Crash { Round::Crashed } else { Round::Done })
+    }
+
+    /// Notes that an own record ran, so that copies of it are not run again.
+    async fn remember(&self, id: RecordId, graph: &str) -> Result<(), EngineError> {
+        if let Some(record) = self.engine.read(move |store| store.summary(&id)).await? {
+            let (meaning, ran) = run_of(&record, graph);
+            self.engine.works.ran(meaning, ran);
+        }
+        Ok(())
     }
 
     /// The base script of an own task failed. No crash record is published: it would be the task's root for ever.
@@ -342,21 +425,22 @@ impl Researcher {
         Ok(Round::PassedOver)
     }
 
-    async fn publish(
+    /// The record of a result.
+    fn made(
         &self,
         terms: &Terms,
         parent: Option<&Parent>,
+        compared_with: Option<f64>,
         proposal: &Proposal,
-        result: Result<spore_trainer::worker::RunResult, Failure>,
-        shutdown: &mut Shutdown,
-    ) -> Result<Verified<Record>, EngineError> {
+        result: &Result<RunResult, Failure>,
+    ) -> Record {
         let device = &self.engine.device;
         let backend = match device.backend {
             Backend::Wgpu => "wgpu",
             Backend::Flex => "flex",
         };
         let runner = Runner { node_id: self.engine.node_id(), gpu_model: device.gpu_model.clone(), backend };
-        let measured = match &result {
+        let measured = match result {
             Ok(o) => Ok(Measured {
                 metric: o.val_bpb,
                 peak_memory: o.peak_memory_mb,
@@ -365,8 +449,7 @@ impl Researcher {
             }),
             Err(failure) => Err(failure.reason.as_str()),
         };
-        let record = record(&terms.manifest, parent, proposal, &runner, measured, self.engine.now());
-        self.engine.publish(&record, shutdown).await
+        record(&terms.manifest, parent, compared_with, proposal, &runner, measured, self.engine.now())
     }
 
     /// A fresh seed for a choice, out of the node, the time and the number of the round: two nodes choose differently.
@@ -398,6 +481,12 @@ mod tests {
         let internal = failure(FailureKind::Internal);
         assert_eq!((task_cooldown(&internal), record_cooldown(&internal)), (None, Some(UNFIT_COOLDOWN)));
         assert_eq!((task_cooldown(&EngineError::Stopped), record_cooldown(&EngineError::Stopped)), (None, None));
+    }
+
+    #[test]
+    fn cooldown_of_a_record_without_proof_doubles_up_to_a_day() {
+        let seconds = [0, 1, 2, 7, 8, u32::MAX].map(|times| unproven_cooldown(times).as_secs());
+        assert_eq!(seconds, [600, 1200, 2400, 76_800, 86_400, 86_400]);
     }
 
     #[test]

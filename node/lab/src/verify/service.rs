@@ -1,72 +1,104 @@
-//! Verification: asks the policy which record to re-run, trains, and signs the measurement.
+//! Verification: asks the policy which record to re-run, and has it measured.
 
-use std::{cmp::Reverse, collections::HashSet, sync::Arc, time::Duration};
+use std::{collections::VecDeque, sync::Arc, time::Duration};
 
 use spore_base::{
     backoff::Backoff,
     cooldown::Cooldown,
     mode::Mode,
-    progress::Purpose,
+    random,
     shutdown::{Shutdown, stopped},
 };
 use spore_ingest::StoreEvent;
-use spore_protocol::{ControlBody, ControlEvent, NodeId, RecordId, TaskId, control::Rerun, verdict::Verdict};
+use spore_protocol::{Cid, ControlBody, ControlEvent, NodeId, RecordId, TaskId, control::ClosedDispute, verdict};
 use spore_storage::{RecordSummary, Scope, Store, StoreError};
 use tokio::{sync::broadcast, time::Instant};
-use tracing::{debug, info, warn};
+use tracing::{debug, info};
 
-use super::policy::{Assignment, OpenDispute, Policy, Ruling, closing, rule, to_answer};
+use super::{
+    look::{Look, Next, Turns},
+    measure::{Copies, Measurer, Outcome},
+    policy::{Policy, subject, waits},
+};
 use crate::{
-    engine::{Blame, Engine, EngineError, Order},
+    engine::{Blame, Engine, EngineError},
     work_loop::{self, Round, Rounds, event_or_deadline},
 };
 
-/// Newest records among which the policy chooses.
-const WINDOW: usize = 512;
-/// Frontier records of all tasks together among which the policy chooses, at least one of each task. A publisher dates
-/// its own records, so an old date must not hide a record that others build on.
-const FRONTIERS: usize = 1024;
-/// Open disputes to choose from. One is answered at a time.
-const DISPUTES: usize = 64;
 /// Longest wait for a store event before the next round: by then a stand-in may be due.
 const NEWS_WAIT: Duration = Duration::from_secs(20);
+/// Tasks that are looked at in one round. The next round begins with the next task.
+const TASKS: usize = 16;
 /// Seconds of cooldown of a record whose artifacts cannot be fetched: a relay that passed the record on is still
 /// fetching them.
 const ARTIFACT_COOLDOWN: u64 = 20;
-/// Seconds of cooldown of a record whose re-run failed on this machine. Without it, one record on which the machine always fails
-/// would end all verification.
+/// The longest such time, in seconds, for a script that stays missing. A day has enough of them to say that it is lost.
+const ARTIFACT_COOLDOWN_MOST: u64 = 1800;
+/// Seconds of cooldown of a record whose re-run failed on this machine. Without it, one record on which the machine
+/// always fails would end all verification.
 const FAILURE_COOLDOWN: u64 = 600;
+/// The longest such time, in seconds, for a record about which this machine proves nothing again and again. Another
+/// load or another driver may end that.
+const UNPROVEN_COOLDOWN_MOST: u64 = 86_400;
+/// Seconds of cooldown of a copy. What it copies may be refuted until then.
+const COPY_COOLDOWN: u64 = 86_400;
+/// Seconds for which a publisher of several refuted records rests after each further one.
+const PUBLISHER_REST: u64 = 3600;
 /// First wait after a failure of this machine, and the longest.
 const BACKOFF_FIRST: Duration = Duration::from_secs(5);
 const BACKOFF_MOST: Duration = Duration::from_secs(600);
-/// Most records on cooldown. At some fifty bytes each.
+/// Most records, and most publishers, on cooldown. At some fifty bytes each.
 const COOLDOWNS: usize = 4096;
+/// Own challenges that are remembered until they can be closed, and how many are looked at in a round.
+const CHALLENGES: usize = 256;
+const CHALLENGES_AT_ONCE: usize = 8;
+/// Own events about one record that are read. A node measures a record once, and closes its challenge once.
+const OWN_EVENTS: usize = 64;
 
 /// Re-runs records until the node shuts down.
 pub async fn run(engine: Arc<Engine>, shutdown: Shutdown) {
-    let policy =
-        Policy { node: engine.node_id(), class: engine.class(), rate: engine.settings.verify_rate.clamp(0.0, 1.0) };
+    let policy = Policy {
+        node: engine.node_id(),
+        class: engine.class(),
+        rate: engine.settings.verify_rate.clamp(0.0, 1.0),
+        secret: sampling_secret(),
+    };
     // Subscribe before the first round: no event between a round and the wait after it is missed.
     let events = engine.events.subscribe();
-    let verifier = Verifier { engine, policy, cooldown: Cooldown::new(COOLDOWNS), events };
+    let verifier = Verifier {
+        measurer: Measurer::new(engine.clone()),
+        engine,
+        policy,
+        cooldown: Cooldown::new(COOLDOWNS),
+        resting: Cooldown::new(COOLDOWNS),
+        turns: Turns::default(),
+        task: None,
+        challenged: None,
+        events,
+    };
     work_loop::run(verifier, Backoff::new(BACKOFF_FIRST, BACKOFF_MOST), shutdown).await;
+}
+
+/// A new secret for each start of the node. Without randomness of the operating system, a generator that it seeded
+/// before: nobody sees enough of the choices to compute the generator's numbers.
+fn sampling_secret() -> [u8; 32] {
+    random::secret().unwrap_or_else(|_| Cid::of(&random::number().to_be_bytes()).0)
 }
 
 struct Verifier {
     engine: Arc<Engine>,
+    measurer: Measurer,
     policy: Policy,
     /// Records that cannot be re-run before a time in Unix seconds; `u64::MAX` for never.
     cooldown: Cooldown<RecordId, u64>,
+    /// Publishers that rest until a time in Unix seconds.
+    resting: Cooldown<NodeId, u64>,
+    turns: Turns,
+    /// The task of the last re-run. The next round begins with the task after it.
+    task: Option<TaskId>,
+    /// Records that this node challenged and that are not closed, the oldest first. None before the first round.
+    challenged: Option<VecDeque<RecordId>>,
     events: broadcast::Receiver<StoreEvent>,
-}
-
-/// What the policy chooses from.
-struct Candidates {
-    /// Frontier records first, then the newest; all of tasks that this node can run.
-    records: Vec<RecordSummary>,
-    disputes: Vec<OpenDispute>,
-    /// Records among these that this node has measured.
-    measured: HashSet<RecordId>,
 }
 
 impl Rounds for Verifier {
@@ -74,31 +106,28 @@ impl Rounds for Verifier {
 
     /// Re-runs one record.
     async fn round(&mut self, shutdown: &mut Shutdown) -> Result<Round, EngineError> {
-        self.close_own_disputes(shutdown).await?;
-        let pinned = *self.engine.settings.pinned.borrow();
-        let policy = self.policy.clone();
-        let now = self.engine.now();
-        let skipped = self.cooldown.cooling(now);
-        let left_out = skipped.clone();
-        let candidates = self.engine.read(move |store| look(store, &policy, pinned, &left_out, now)).await?;
-        let done = |id: &RecordId| candidates.measured.contains(id) || skipped.contains(id);
-        let idle = || Ok(Round::Idle("there is no record to re-run".into()));
-        let Some(next) = self.policy.next(&candidates.records, &candidates.disputes, now, done) else { return idle() };
-        let (id, challenger) = match next {
-            Assignment::Check(id) => (id, None),
-            Assignment::Respond { record, challenger } => (record, Some(challenger)),
+        self.close_own_challenges(shutdown).await?;
+        let (record, copies) = match self.next().await? {
+            // Who measures a copy in a dispute settles the dispute.
+            Next::Respond(record) => (record, Copies::Run),
+            Next::Check(record) => (record, Copies::Skip),
+            Next::GoOn => return Ok(Round::PassedOver),
+            Next::Nothing => return Ok(Round::Idle("there is no record to re-run".into())),
         };
-        let disputed = candidates.disputes.iter().map(|open| &open.record);
-        let Some(record) = candidates.records.iter().chain(disputed).find(|r| r.id == id).cloned() else {
-            return idle();
+        let error = match self.measurer.measure(&record, copies, shutdown).await {
+            Ok(outcome) => {
+                self.note(&record, outcome).await?;
+                return Ok(Round::Done);
+            }
+            Err(error) => error,
         };
-        let Err(error) = self.measure(&record, challenger, shutdown).await else { return Ok(Round::Done) };
-        let Some(setback) = setback(&error, self.engine.now()) else { return Err(error) };
-        self.cooldown.put(id, setback.until);
+        let times = self.cooldown.times(&record.id);
+        let Some(setback) = setback(&error, times, self.engine.now()) else { return Err(error) };
+        self.cooldown.put(record.id, setback.until);
         if setback.machine {
             return Err(error);
         }
-        debug!(record = %id.short(), %error, "a record cannot be re-run now");
+        debug!(record = %record.id.short(), %error, "a record cannot be re-run now");
         Ok(Round::Done)
     }
 
@@ -113,115 +142,121 @@ impl Rounds for Verifier {
 }
 
 impl Verifier {
-    async fn measure(
-        &mut self,
-        record: &RecordSummary,
-        challenger: Option<NodeId>,
-        shutdown: &mut Shutdown,
-    ) -> Result<(), EngineError> {
-        let Some(first) = self.rerun(record, shutdown).await? else { return Ok(()) };
-        if let Some(challenger) = self.challenger(record.id, challenger).await? {
-            return self.respond(record, first, challenger, shutdown).await;
-        }
-        let tolerance = record.class.tolerance();
-        let mut ruling = rule(record.metric, tolerance, first, None);
-        if ruling == Ruling::RunAgain {
-            info!(record = %record.id.short(), claimed = record.metric, value = first, "a result does not hold: running it once more, to be sure");
-            let Some(second) = self.rerun(record, shutdown).await? else { return Ok(()) };
-            ruling = rule(record.metric, tolerance, first, Some(second));
-        }
-        let (Ruling::Holds(value) | Ruling::Fails(value)) = ruling else {
-            warn!(record = %record.id.short(), first, "two runs of one script differ on this device: no measurement is published");
-            self.cooldown.put(record.id, u64::MAX);
-            return Ok(());
-        };
-        if let Some(challenger) = self.challenger(record.id, None).await? {
-            return self.respond(record, value, challenger, shutdown).await;
-        }
-        let (measurement, now) = (self.measurement(record, value), self.engine.now());
-        if ruling == Ruling::Holds(value) {
-            info!(record = %record.id.short(), claimed = record.metric, value, "a result holds");
-            let event = ControlEvent::verification(measurement, record.node_id, record.on_frontier, now);
-            return self.sign(event, shutdown).await;
-        }
-        warn!(record = %record.id.short(), claimed = record.metric, value, "a result does not hold: challenged");
-        self.sign(ControlEvent::challenge(measurement, now), shutdown).await
-    }
-
-    /// The challenger whom a measurement of the record answers: `known`, or one whose challenge arrived during the
-    /// re-run. Of two challenges of one record only the first counts.
-    async fn challenger(&self, record: RecordId, known: Option<NodeId>) -> Result<Option<NodeId>, EngineError> {
-        if known.is_some() {
-            return Ok(known);
-        }
-        let us = self.policy.node;
-        let judgement = self.engine.read(move |store| store.judgement(&record)).await?;
-        Ok(judgement.and_then(|judgement| to_answer(&judgement, us)))
-    }
-
-    async fn respond(
-        &self,
-        record: &RecordSummary,
-        value: f64,
-        challenger: NodeId,
-        shutdown: &mut Shutdown,
-    ) -> Result<(), EngineError> {
-        info!(record = %record.id.short(), value, "answering a challenge");
-        let measurement = self.measurement(record, value);
-        self.sign(ControlEvent::challenge_response(measurement, challenger, self.engine.now()), shutdown).await
-    }
-
-    /// Runs a record's script for the recorded number of steps, on the terms of its task. None, with a warning in the
-    /// log, when the script fails here.
-    async fn rerun(&mut self, record: &RecordSummary, shutdown: &mut Shutdown) -> Result<Option<f64>, EngineError> {
-        let terms = self.engine.terms(record.task_id).await?;
-        let refuse = |reason: &str| EngineError::Task { task: record.task_id, reason: reason.to_owned() };
-        let code = record.code_cid.ok_or_else(|| refuse("the record names no script"))?;
-        let script = self.engine.script(code, Some(record.node_id)).await?;
-        let order = Order {
-            terms: &terms,
-            purpose: Purpose::Verify,
-            record: Some(record.id),
-            script,
-            steps: Some(record.num_steps),
-            description: record.description.clone(),
-        };
-        info!(record = %record.id.short(), steps = record.num_steps, "re-run begins");
-        match self.engine.train(order, shutdown).await {
-            Ok(result) => Ok(Some(result.val_bpb)),
-            Err(EngineError::Script(failure)) => {
-                warn!(record = %record.id.short(), reason = %failure.reason, "a published result could not be re-run here");
-                self.cooldown.put(record.id, u64::MAX);
-                Ok(None)
+    /// The next record to re-run, from the first task that has one. Tasks take turns.
+    async fn next(&mut self) -> Result<Next, EngineError> {
+        let mut tasks = self.engine.followed_tasks().await?;
+        tasks.sort_by_key(|task| (self.task.is_some_and(|last| task.task_id <= last), task.task_id));
+        tasks.truncate(TASKS);
+        let (policy, now) = (self.policy.clone(), self.engine.now());
+        let (skipped, resting) = (self.cooldown.cooling(now), self.resting.cooling(now));
+        let mut turns = self.turns.clone();
+        let look = move |store: &Store| {
+            let mut next = Next::Nothing;
+            for task in &tasks {
+                let look = Look { store, policy: &policy, task, skipped: &skipped, resting: &resting, now };
+                match look.next(&mut turns)? {
+                    Next::Nothing => {}
+                    Next::GoOn => next = Next::GoOn,
+                    found => return Ok((found, turns)),
+                }
             }
-            Err(error) => Err(error),
+            Ok((next, turns))
+        };
+        let (next, turns) = self.engine.read(look).await?;
+        self.turns = turns;
+        if let Next::Respond(record) | Next::Check(record) = &next {
+            self.task = Some(record.task_id);
         }
+        Ok(next)
     }
 
-    fn measurement(&self, record: &RecordSummary, value: f64) -> Rerun {
-        Rerun {
-            experiment_id: record.id,
-            task_id: Some(record.task_id),
-            node_id: self.engine.node_id(),
-            gpu: self.engine.device.gpu_model.clone(),
-            value,
-        }
-    }
-
-    async fn sign(&self, event: ControlEvent, shutdown: &mut Shutdown) -> Result<(), EngineError> {
-        self.engine.publish(&event, shutdown).await.map(|_| ())
-    }
-
-    /// Publishes the `dispute` event of each own challenge that is due to be closed.
-    async fn close_own_disputes(&self, shutdown: &mut Shutdown) -> Result<(), EngineError> {
-        let (us, now) = (self.engine.node_id(), self.engine.now());
-        let closed = self.engine.read(move |store| own_closings(store, us, now)).await?;
-        for closing in closed {
-            info!(record = %closing.experiment_id.short(), outcome = closing.outcome.name(), "own challenge closed");
-            self.sign(ControlEvent::dispute(&closing, now), shutdown).await?;
+    /// Remembers what a measurement means for the next choices.
+    async fn note(&mut self, record: &RecordSummary, outcome: Outcome) -> Result<(), EngineError> {
+        match outcome {
+            Outcome::Holds(_) => {}
+            Outcome::Copy => self.cooldown.put(record.id, self.engine.now().saturating_add(COPY_COOLDOWN)),
+            Outcome::Nothing => {
+                let wait = unproven_cooldown(self.cooldown.times(&record.id));
+                self.cooldown.put(record.id, self.engine.now().saturating_add(wait));
+            }
+            Outcome::Known => self.cooldown.put(record.id, self.engine.now().saturating_add(FAILURE_COOLDOWN)),
+            Outcome::Fails | Outcome::Lost => {
+                let challenged = self.challenged.get_or_insert_default();
+                challenged.push_back(record.id);
+                if challenged.len() > CHALLENGES {
+                    challenged.pop_front();
+                }
+                let (publisher, class) = (record.node_id, self.policy.class.clone());
+                if waits(&self.engine.read(move |store| store.standing(&publisher, &class)).await?) {
+                    self.resting.put(publisher, self.engine.now().saturating_add(PUBLISHER_REST));
+                }
+            }
         }
         Ok(())
     }
+
+    /// Publishes the `dispute` event of some own challenges that are decided. The reference waits for it; here it
+    /// decides nothing.
+    async fn close_own_challenges(&mut self, shutdown: &mut Shutdown) -> Result<(), EngineError> {
+        let us = self.policy.node;
+        let mut waiting = match self.challenged.take() {
+            Some(waiting) => waiting,
+            None => self.engine.read(move |store| own_challenges(store, us)).await?,
+        };
+        let looked_at: Vec<_> = waiting.drain(..waiting.len().min(CHALLENGES_AT_ONCE)).collect();
+        let mut closed = Vec::new();
+        for id in looked_at {
+            match self.engine.read(move |store| own_closing(store, id, us)).await? {
+                Closing::Open => waiting.push_back(id),
+                Closing::Over => {}
+                Closing::Due(due, at) => closed.push((*due, at)),
+            }
+        }
+        self.challenged = Some(waiting);
+        for (closing, least) in closed {
+            info!(record = %closing.experiment_id.short(), outcome = closing.outcome.name(), "own challenge closed");
+            let event = ControlEvent::dispute(&closing, self.engine.now().max(least));
+            self.engine.publish(&event, shutdown).await?;
+        }
+        Ok(())
+    }
+}
+
+/// What is to be done about an own challenge.
+enum Closing {
+    /// The verdict is open.
+    Open,
+    /// There is nothing to close, or it is closed.
+    Over,
+    /// It is decided. The time is that of the record, which no event about it may precede.
+    Due(Box<ClosedDispute>, u64),
+}
+
+fn own_closing(store: &Store, id: RecordId, us: NodeId) -> Result<Closing, StoreError> {
+    let (Some(record), Some(judged)) = (store.summary(&id)?, store.judgement(&id)?) else { return Ok(Closing::Over) };
+    if judged.global.verdict == verdict::Verdict::Disputed {
+        return Ok(Closing::Open);
+    }
+    let by_us =
+        |e: &ControlEvent| matches!(&e.body, ControlBody::Dispute { challenger_id, .. } if *challenger_id == us);
+    if store.events_of(&id, &us, OWN_EVENTS)?.iter().any(|event| by_us(event)) {
+        return Ok(Closing::Over);
+    }
+    let Some(task) = store.task(&record.task_id)? else { return Ok(Closing::Over) };
+    let closed = verdict::closing(&subject(&record, task.goal), record.task_id, &judged.global, us);
+    Ok(closed.map_or(Closing::Over, |closed| Closing::Due(Box::new(closed), record.timestamp)))
+}
+
+/// Own challenges of before the node started, among the newest records. Read once.
+fn own_challenges(store: &Store, us: NodeId) -> Result<VecDeque<RecordId>, StoreError> {
+    let (records, _) = store.recent(Scope::All, None, CHALLENGES)?;
+    let mut own = VecDeque::new();
+    for record in records {
+        if record.global_verdict != verdict::Verdict::Unverified && store.measured_by(&us, &record.id)? {
+            own.push_back(record.id);
+        }
+    }
+    Ok(own)
 }
 
 /// What follows from an error while a record was re-run.
@@ -233,114 +268,24 @@ struct Setback {
     machine: bool,
 }
 
-/// None for a shutdown.
-fn setback(error: &EngineError, now: u64) -> Option<Setback> {
+/// Seconds of cooldown of a record after re-runs that proved nothing. `times`: as in [`setback`].
+fn unproven_cooldown(times: u32) -> u64 {
+    FAILURE_COOLDOWN.saturating_mul(1 << times.min(16)).min(UNPROVEN_COOLDOWN_MOST)
+}
+
+/// None for a shutdown. `times`: how often the record was on cooldown before.
+fn setback(error: &EngineError, times: u32, now: u64) -> Option<Setback> {
     let (until, machine) = match error.blame() {
         Blame::Shutdown => return None,
-        Blame::Artifact | Blame::Task => (now.saturating_add(ARTIFACT_COOLDOWN), false),
+        Blame::Artifact | Blame::Task => {
+            let wait = ARTIFACT_COOLDOWN.saturating_mul(1 << times.min(10)).min(ARTIFACT_COOLDOWN_MOST);
+            (now.saturating_add(wait), false)
+        }
         // A record's script and a task's dataset never change.
         Blame::Script | Blame::Dataset => (u64::MAX, false),
         Blame::Machine | Blame::Store => (now.saturating_add(FAILURE_COOLDOWN), true),
     };
     Some(Setback { until, machine })
-}
-
-/// Reads the candidates. When a task is pinned, only its records are candidates.
-fn look(
-    store: &Store,
-    policy: &Policy,
-    pinned: Option<TaskId>,
-    skipped: &HashSet<RecordId>,
-    now: u64,
-) -> Result<Candidates, StoreError> {
-    let tasks = store.tasks()?;
-    let runnable = tasks.iter().filter(|t| crate::engine::runnable(t, pinned, policy.node)).map(|t| t.task_id);
-    let followed: HashSet<TaskId> = runnable.filter(|task| pinned.is_none_or(|pinned| pinned == *task)).collect();
-    let records = candidates(store, policy, pinned, &followed)?;
-    let mut measured = HashSet::new();
-    for id in records.iter().map(|r| r.id) {
-        if measured_by(store, &id, policy.node)? {
-            measured.insert(id);
-        }
-    }
-    let disputes = answerable(store, policy, &followed, skipped, now)?;
-    Ok(Candidates { records, disputes, measured })
-}
-
-/// Own events about one record that are read. A node measures a record once, and disputes it once.
-const OWN_EVENTS: usize = 64;
-
-/// The frontier of this node's class in each task, whatever the records' dates, then the newest records.
-fn candidates(
-    store: &Store,
-    policy: &Policy,
-    pinned: Option<TaskId>,
-    followed: &HashSet<TaskId>,
-) -> Result<Vec<RecordSummary>, StoreError> {
-    let each = (FRONTIERS / followed.len().max(1)).max(1);
-    let mut records = Vec::new();
-    for task in followed {
-        records.extend(store.frontier(task, Some(&policy.class), each)?);
-    }
-    // Newest first in each of the two parts, in the same order every time.
-    records.sort_by_key(|r| Reverse((r.timestamp, r.id)));
-    records.extend(store.recent(pinned.map_or(Scope::All, Scope::Task), None, WINDOW)?.0);
-    let mut seen = HashSet::new();
-    records.retain(|r| followed.contains(&r.task_id) && policy.wants(r) && seen.insert(r.id));
-    Ok(records)
-}
-
-/// Open disputes that this node has to answer now. Others do not count towards the bound.
-fn answerable(
-    store: &Store,
-    policy: &Policy,
-    followed: &HashSet<TaskId>,
-    skipped: &HashSet<RecordId>,
-    now: u64,
-) -> Result<Vec<OpenDispute>, StoreError> {
-    let mut disputes = Vec::new();
-    for id in store.open_disputes()? {
-        if disputes.len() == DISPUTES {
-            break;
-        }
-        let fit = |r: &RecordSummary| followed.contains(&r.task_id) && policy.can_measure(r) && !skipped.contains(&id);
-        let Some(record) = store.summary(&id)?.filter(fit) else { continue };
-        let Some(dispute) = store.judgement(&id)?.and_then(|j| j.dispute) else { continue };
-        let published_before = store.published_before(&record.task_id, &record.class, dispute.opened.0)?;
-        let open = OpenDispute { record, dispute, published_before: published_before.into_iter().collect() };
-        if policy.answers(&open, now) && !measured_by(store, &id, policy.node)? {
-            disputes.push(open);
-        }
-    }
-    Ok(disputes)
-}
-
-fn measured_by(store: &Store, record: &RecordId, node: NodeId) -> Result<bool, StoreError> {
-    let by_node = |event: &ControlEvent| event.rerun().is_some_and(|rerun| rerun.node_id == node);
-    Ok(store.events_of(record, &node, OWN_EVENTS)?.iter().any(|event| by_node(event)))
-}
-
-/// Own challenges that are due to be closed: open ones, and decided ones of the newest records.
-fn own_closings(
-    store: &Store,
-    us: NodeId,
-    now: u64,
-) -> Result<Vec<spore_protocol::control::ClosedDispute>, StoreError> {
-    let mut closings = Vec::new();
-    let settled = |v: Verdict| matches!(v, Verdict::Disputed | Verdict::Upheld | Verdict::Rejected);
-    let (mut records, _) = store.recent(Scope::All, None, WINDOW)?;
-    let newest: HashSet<RecordId> = records.iter().map(|r| r.id).collect();
-    for id in store.open_disputes()?.iter().filter(|id| !newest.contains(*id)) {
-        records.extend(store.summary(id)?);
-    }
-    for record in records.iter().filter(|r| settled(r.verdict)) {
-        let Some(judgement) = store.judgement(&record.id)? else { continue };
-        let by_us =
-            |e: &ControlEvent| matches!(&e.body, ControlBody::Dispute { challenger_id, .. } if *challenger_id == us);
-        let closed = store.events_of(&record.id, &us, OWN_EVENTS)?.iter().any(|event| by_us(event));
-        closings.extend(closing(record, &judgement, us, closed, now));
-    }
-    Ok(closings)
 }
 
 /// The share of records that a node in this mode re-runs, unless its operator chose another.
@@ -360,15 +305,22 @@ mod tests {
     use super::*;
 
     #[test]
+    fn cooldown_of_a_record_without_proof_doubles_up_to_a_day() {
+        assert_eq!([0, 1, 7, 8, u32::MAX].map(unproven_cooldown), [600, 1200, 76_800, 86_400, 86_400]);
+    }
+
+    #[test]
     fn failed_record_is_on_cooldown() {
         let failure = |kind| EngineError::Machine(Failure { kind, reason: String::new() });
         let task = EngineError::Task { task: TaskId([1; 32]), reason: String::new() };
-        assert_eq!(setback(&task, 50), Some(Setback { until: 70, machine: false }));
-        assert_eq!(setback(&failure(FailureKind::Data), 50), Some(Setback { until: u64::MAX, machine: false }));
+        for (times, until) in [(0, 70), (1, 90), (5, 690), (9, 1850), (u32::MAX, 1850)] {
+            assert_eq!(setback(&task, times, 50), Some(Setback { until, machine: false }), "{times}");
+        }
+        assert_eq!(setback(&failure(FailureKind::Data), 0, 50), Some(Setback { until: u64::MAX, machine: false }));
         for error in [failure(FailureKind::Device), failure(FailureKind::Internal), EngineError::Publish("full".into())]
         {
-            assert_eq!(setback(&error, 50), Some(Setback { until: 650, machine: true }), "{error}");
+            assert_eq!(setback(&error, 0, 50), Some(Setback { until: 650, machine: true }), "{error}");
         }
-        assert_eq!(setback(&EngineError::Stopped, 50), None);
+        assert_eq!(setback(&EngineError::Stopped, 0, 50), None);
     }
 }

@@ -9,7 +9,8 @@ use std::time::Instant;
 use objects::{chain, manifest_by, record, verified};
 use spore_base::fetch::FetchError;
 use spore_ingest::{Disposition, Ingest, Origin};
-use spore_protocol::TaskId;
+use spore_protocol::{TaskId, frontier::FrontierKind};
+use spore_storage::Span;
 use support::{SwarmNode, all_follow, all_have, config, config_on, eventually};
 
 use super::{NetworkError, PeerInfo, limits::MAX_TASKS, start};
@@ -291,7 +292,8 @@ async fn twenty_thousand_records_are_caught_up_with() {
     println!("{COUNT} records caught up with in {:.1} s", started.elapsed().as_secs_f64());
     assert_eq!(late.store.pending_count().unwrap(), 0);
     let frontier = |node: &SwarmNode| -> Vec<_> {
-        node.store.frontier(&task, None, 10).unwrap().iter().map(|record| record.id).collect()
+        let page = node.store.listing(&task, &FrontierKind::Reference, &Span::first(10)).unwrap();
+        page.items.iter().map(|record| record.id).collect()
     };
     assert_eq!(frontier(&late), frontier(&first));
 }

@@ -31,7 +31,7 @@ pub struct Situation<'a> {
     pub gpu_model: &'a str,
     pub parent: &'a RecordSummary,
     pub parent_script: &'a str,
-    /// The class's records, oldest first.
+    /// The class's records that this node believes, oldest first.
     pub records: &'a [RecordSummary],
     /// Ask for a bolder change.
     pub explore: bool,

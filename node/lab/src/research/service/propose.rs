@@ -9,7 +9,7 @@ use spore_protocol::{Cid, NodeId, Status};
 use spore_trainer::lang::Tunable;
 use tracing::{debug, info, warn};
 
-use super::{Researcher, TaskSnapshot, UNFIT_COOLDOWN};
+use super::{Researcher, UNFIT_COOLDOWN, snapshot::TaskSnapshot};
 use crate::{
     engine::EngineError,
     research::{
@@ -50,7 +50,7 @@ impl Researcher {
             info!("the built-in proposer stands in for the language model");
         }
         let tunables = match self.engine.inspect(&parent.script, shutdown).await {
-            Ok(tunables) => tunables,
+            Ok(inspection) => inspection.tunables,
             Err(EngineError::Script(failure)) => {
                 info!(%failure, parent = %parent.id.short(), "the parent's script cannot be changed");
                 self.barren.put(parent.id, Instant::now() + UNFIT_COOLDOWN);
@@ -89,7 +89,7 @@ impl Researcher {
         Ok(None)
     }
 
-    /// Earlier results of the class whose scripts differ from the parent's only in tunable values.
+    /// Earlier results of the class, own ones and those that hold, whose scripts differ from the parent's only in tunable values.
     async fn trials(
         &self,
         snapshot: &TaskSnapshot,
@@ -97,10 +97,9 @@ impl Researcher {
         tunables: &[Tunable],
     ) -> Result<Vec<Trial>, EngineError> {
         let known: Vec<(Cid, NodeId, Option<f64>)> = snapshot
-            .records
+            .believed
             .iter()
             .rev()
-            .filter(|r| r.class == snapshot.class && !r.stray)
             .filter_map(|r| Some((r.code_cid?, r.node_id, (r.status != Status::Crash).then_some(r.metric))))
             .take(TRIALS)
             .collect();
@@ -135,8 +134,7 @@ impl Researcher {
         explore: bool,
         shutdown: &mut Shutdown,
     ) -> Result<Option<Proposal>, EngineError> {
-        let Some(summary) = snapshot.records.iter().find(|r| r.id == parent.id) else { return Ok(None) };
-        let of_class: Vec<_> = snapshot.records.iter().filter(|r| r.class == snapshot.class).cloned().collect();
+        let Some(summary) = snapshot.record(parent.id) else { return Ok(None) };
         let manifest = &snapshot.terms.manifest;
         let situation = Situation {
             task_name: &manifest.name,
@@ -148,7 +146,7 @@ impl Researcher {
             gpu_model: &self.engine.device.gpu_model,
             parent: summary,
             parent_script: &parent.script,
-            records: &of_class,
+            records: &snapshot.believed,
             explore,
         };
         let (system, mut turns) = (prompt::system(), vec![Turn::User(prompt::question(&situation))]);
