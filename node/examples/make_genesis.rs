@@ -29,10 +29,15 @@ mod made {
             record::{Measured, Runner, record},
         },
     };
-    use spore_protocol::{ArtifactType, Cid, Goal, Identity, TaskManifest, manifest::MANIFEST_VERSION};
+    use spore_protocol::{
+        ArtifactType, Cid, Goal, Identity, Record, Signed, TaskManifest, Verified, manifest::MANIFEST_VERSION,
+    };
     use spore_trainer::{
         corpus,
-        device::DeviceChoice,
+        device::{
+            DeviceChoice,
+            known::{KeptDevices, ProbeJob},
+        },
         evaluate::EvalSpec,
         worker::{DatasetSource, Script, Supervisor, TrainJob, WorkerEvent, threads},
     };
@@ -49,6 +54,7 @@ mod made {
         let eval = EvalSpec::for_budget(budget);
         let manifest = identity.sign(&manifest(&identity, &script, &eval, budget)?)?.into_signed();
         let job = TrainJob {
+            task: manifest.id().into(),
             script: Script::Starlark(script.clone()),
             dataset: DatasetSource::Builtin,
             device: DeviceChoice::Flex,
@@ -60,6 +66,10 @@ mod made {
             memory_limit: memory_limit(100),
         };
         let supervisor = Supervisor::new(std::env::current_exe()?, std::env::temp_dir());
+        // The root record's class is the one that research on this machine has.
+        let never = AtomicBool::new(false);
+        let probe = ProbeJob { device: job.device, threads: job.threads, kept: KeptDevices::default() };
+        let device = supervisor.probe(probe, &never)?.profile;
         let outcome = supervisor.run(&job, &AtomicBool::new(false), report)?;
 
         let proposal = Proposal {
@@ -68,21 +78,21 @@ mod made {
             hypothesis: "Everything else is compared with this.".into(),
             agent_model: "baseline".into(),
         };
-        let runner = Runner { node_id: identity.node_id(), gpu_model: "CPU".into(), backend: "flex" };
+        let runner = Runner { node_id: identity.node_id(), gpu_model: device.gpu_model, backend: "flex" };
         let measured = Measured {
             metric: outcome.val_bpb,
             peak_memory: outcome.peak_memory_mb,
             steps: outcome.num_steps,
             params: outcome.num_params,
         };
-        let root = identity.sign(&record(&manifest, None, &proposal, &runner, Ok(measured), now()?))?;
+        let root = record(&manifest, None, None, &proposal, &runner, Ok(measured), now()?);
+        let root = identity.sign(&root)?;
 
-        let out = Path::new(&out);
-        fs::create_dir_all(out)?;
-        fs::write(out.join("manifest.json"), manifest.to_json() + "\n")?;
-        fs::write(out.join("root.json"), root.to_json() + "\n")?;
-        fs::write(out.join("train.star"), script)?;
-        fs::write(out.join("evaluator.json"), eval.to_bytes())?;
+        write(Path::new(&out), &manifest, &root, &script, &eval)?;
+        println!(
+            "{:.4} bits a byte, description of {} bytes, hiding the future costs {:+.6} (+- {:.6})",
+            outcome.bits_per_byte, outcome.description_bytes, outcome.hidden_cost, outcome.hidden_error
+        );
         println!(
             "task {} with root {}: {:.4} after {} steps",
             manifest.id(),
@@ -90,6 +100,21 @@ mod made {
             outcome.val_bpb,
             outcome.num_steps
         );
+        Ok(())
+    }
+
+    fn write(
+        out: &Path,
+        manifest: &Signed<TaskManifest>,
+        root: &Verified<Record>,
+        script: &str,
+        eval: &EvalSpec,
+    ) -> anyhow::Result<()> {
+        fs::create_dir_all(out)?;
+        fs::write(out.join("manifest.json"), manifest.to_json() + "\n")?;
+        fs::write(out.join("root.json"), root.to_json() + "\n")?;
+        fs::write(out.join("train.star"), script)?;
+        fs::write(out.join("evaluator.json"), eval.to_bytes())?;
         Ok(())
     }
 

@@ -52,6 +52,10 @@ impl ArtifactSource for ArtifactSources {
         }
         .boxed()
     }
+
+    fn peers(&self) -> BoxFuture<'_, usize> {
+        async move { self.network.snapshot().await.map_or(0, |network| network.peers.len()) }.boxed()
+    }
 }
 
 #[cfg(test)]

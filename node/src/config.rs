@@ -8,13 +8,18 @@ mod edit;
 pub mod size;
 
 use std::{
+    collections::BTreeSet,
     fmt, fs, io,
     net::{IpAddr, Ipv4Addr},
     path::Path,
 };
 
 use serde::Deserialize;
-use spore_base::private_file::{FileError, make_private, write_private};
+use spore_base::{
+    peer_id::peer_id,
+    private_file::{FileError, make_private, write_private},
+};
+use spore_protocol::{NodeId, trust::MAX_SEEDS};
 use toml::{Table, Value};
 
 /// TCP port for peers of the existing network. The reference uses the same one.
@@ -25,6 +30,8 @@ pub const DEFAULT_P2P_PORT: u16 = 7471;
 pub const DEFAULT_WEB_PORT: u16 = 8470;
 /// Share of the machine that training may use, in percent.
 pub const DEFAULT_RESOURCE: u8 = 100;
+/// Most keys in `trust`. With the node's own key they are [`MAX_SEEDS`].
+pub const MAX_TRUST: usize = MAX_SEEDS - 1;
 
 /// The file that [`create`] writes: every key in a comment, with its default.
 const TEMPLATE: &str = include_str!("config/template.toml");
@@ -64,7 +71,8 @@ pub struct Config {
     pub listen: Vec<String>,
     /// Peers that the node dials when it starts, see [`spore_base::peer`].
     pub peer: Vec<String>,
-    /// The task that the node works on. None, or empty as the reference writes it: the most active task.
+    /// The task that the node works on. None, or empty as the reference writes it: the built-in task,
+    /// or the busiest one that a trusted node created.
     #[serde(alias = "task_id", deserialize_with = "nonempty")]
     pub task: Option<String>,
     /// Percent of the machine that training may use, 1..=100.
@@ -73,6 +81,9 @@ pub struct Config {
     pub device: String,
     /// Share of other nodes' records that the node re-runs, 0.0..=1.0. None: the default of the mode.
     pub verify_rate: Option<f64>,
+    /// Nodes whose measurements decide what holds here, at most [`MAX_TRUST`]. The node's own key is trusted too.
+    #[serde(deserialize_with = "trust")]
+    pub trust: Vec<NodeId>,
     /// Bounds of the artifact cache. None: the cache is unbounded.
     pub cache: Option<CacheConfig>,
     pub llm: Option<LlmConfig>,
@@ -92,6 +103,7 @@ impl Default for Config {
             resource: DEFAULT_RESOURCE,
             device: "auto".into(),
             verify_rate: None,
+            trust: Vec::new(),
             cache: None,
             llm: None,
         }
@@ -192,6 +204,11 @@ pub fn set(path: &Path, table: &str, values: &[(&str, Option<Value>)]) -> Result
 }
 
 impl Config {
+    /// The keys whose measurements decide what holds here: the configured ones, and `own`, this node's own.
+    pub fn seeds(&self, own: Option<NodeId>) -> BTreeSet<NodeId> {
+        self.trust.iter().copied().chain(own).collect()
+    }
+
     fn check(&self) -> Result<(), ConfigError> {
         let refuse = |text: String| Err(ConfigError::Value(text));
         if !(1..=100).contains(&self.resource) {
@@ -202,6 +219,9 @@ impl Config {
         }
         if self.verify_rate.is_some_and(|rate| !(0.0..=1.0).contains(&rate)) {
             return refuse("verify_rate must be 0.0 to 1.0".into());
+        }
+        if self.trust.len() > MAX_TRUST {
+            return refuse(format!("trust has {} keys, but at most {MAX_TRUST} are allowed", self.trust.len()));
         }
         if self.cache.as_ref().is_some_and(|cache| cache.max_age_days == Some(0) || cache.max_size == Some(0)) {
             return refuse("cache: 0 is not a bound; without max_age_days or max_size nothing is dropped".into());
@@ -221,6 +241,27 @@ fn host<'de, D: serde::Deserializer<'de>>(value: D) -> Result<IpAddr, D::Error> 
         "localhost" => Ok(Ipv4Addr::LOCALHOST.into()),
         text => text.parse().map_err(|_| serde::de::Error::custom("host must be an IP address")),
     }
+}
+
+/// Reads the keys of trusted nodes. Text that is no node's id is refused: trust in it would have no effect, and nobody
+/// would notice.
+fn trust<'de, D: serde::Deserializer<'de>>(value: D) -> Result<Vec<NodeId>, D::Error> {
+    let mut nodes = Vec::new();
+    for text in Vec::<String>::deserialize(value)? {
+        let node = node_id(&text).ok_or_else(|| {
+            serde::de::Error::custom(format!("trust: {text:.80?} is not a node's id, a public key of 64 hex digits"))
+        })?;
+        if !nodes.contains(&node) {
+            nodes.push(node);
+        }
+    }
+    Ok(nodes)
+}
+
+/// The node of an id in hex. None for text that is not the public key of any node.
+pub fn node_id(text: &str) -> Option<NodeId> {
+    let node: NodeId = text.to_ascii_lowercase().parse().ok()?;
+    peer_id(&node).map(|_| node)
 }
 
 /// Reads the file. None when there is no file.

@@ -78,6 +78,11 @@ impl DataDir {
         self.root.join("datasets.json")
     }
 
+    /// The devices that this node tried and measured, in JSON.
+    pub fn devices(&self) -> PathBuf {
+        self.root.join("device.json")
+    }
+
     /// The directory in which experiments run. The engine empties it.
     pub fn work(&self) -> PathBuf {
         self.root.join("work")

@@ -42,6 +42,14 @@ pub fn root() -> Result<Signed<Record>, Reject> {
     Signed::from_json(ROOT.trim().as_bytes())
 }
 
+/// The ids of the built-in tasks.
+///
+/// # Errors
+/// As [`manifest`].
+pub fn tasks() -> Result<Vec<TaskId>, Reject> {
+    Ok(vec![TaskId::from(manifest()?.id())])
+}
+
 /// Puts the built-in task into the store, through the ingest service. Does nothing if the task is there already.
 ///
 /// # Errors
@@ -96,10 +104,13 @@ mod tests {
         use spore_trainer::{corpus, evaluate::EvalSpec, lang};
         let manifest = manifest().unwrap();
         assert_eq!(manifest.dataset_cid, corpus::BUILTIN_CID.to_string());
-        assert_eq!(EvalSpec::from_bytes(EVALUATOR).unwrap(), EvalSpec::for_budget(manifest.time_budget));
+        let spec = EvalSpec::from_bytes(EVALUATOR).unwrap();
+        assert_eq!(spec, EvalSpec::for_budget(manifest.time_budget));
         let script = std::str::from_utf8(SCRIPT).unwrap();
         let traced = lang::trace(script, &lang::Limits::default()).unwrap();
         assert!(traced.tunables.len() >= 3);
         assert_eq!(traced.graph.num_params(), root().unwrap().num_params);
+        // The charge for the base script's description is far below the tolerance of verification.
+        assert!(8.0 * (traced.graph.description_bytes() as f64) < 0.005 * corpus::BUILTIN_BYTES as f64 / 10.0);
     }
 }

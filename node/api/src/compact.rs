@@ -39,7 +39,7 @@ const CHUNK_BYTES: usize = 64 << 10;
 /// Chunks queued for one reader.
 const CHUNKS: usize = 4;
 /// Version of the format, part of each cursor: a browser asks again when it changes.
-const FORMAT: u8 = 2;
+const FORMAT: u8 = 3;
 /// Names this process, part of each cursor: a store that was repaired or restored since the last process may have the
 /// same sequence numbers and another graph.
 static RUN: LazyLock<u64> = LazyLock::new(|| RandomState::new().hash_one(FORMAT));
@@ -225,7 +225,7 @@ mod tests {
     fn cursor_is_read_back_by_the_process_that_made_it_alone() {
         assert_eq!(sequence_of(&cursor(77)), Some(77));
         for foreign in
-            ["", "77", "2-0-77", &format!("1-{:x}-77", *RUN), &format!("{}x", cursor(7)), &format!("{}-", cursor(7))]
+            ["", "77", "3-0-77", &format!("1-{:x}-77", *RUN), &format!("{}x", cursor(7)), &format!("{}-", cursor(7))]
         {
             assert_eq!(sequence_of(foreign), None, "{foreign}");
         }

@@ -4,8 +4,12 @@
 //! comments are written for users of the API. Ids are lower-case hex, times are Unix seconds, metrics are plain numbers
 //! in the task's own unit.
 
+mod judgement;
+
 use serde::{Deserialize, Serialize};
 use utoipa::{IntoParams, ToSchema};
+
+pub use judgement::{Assessment, Judgement, Measurement, Reason, Standing, Support};
 
 use super::problem::ProblemKind;
 
@@ -14,14 +18,16 @@ use super::problem::ProblemKind;
 pub struct NodeStatus {
     /// Experiments in the store, stray ones too.
     pub experiment_count: u64,
-    /// Experiments whose verdict is `verified` or `upheld`.
+    /// Experiments that hold here: their verdict is `verified` or `upheld`.
     pub verified_experiment_count: u64,
     /// Tasks in the store.
     pub task_count: u64,
     /// Connected peers of both networks.
     pub peer_count: u64,
-    /// Experiments on the frontiers of all tasks, where children of every hardware class count.
+    /// Experiments on the frontiers of all tasks.
     pub frontier_size: u64,
+    /// Ids of the nodes whose measurements decide what holds here: this node, and those that its owner trusts.
+    pub trusted: Vec<String>,
     /// Id of this node: its Ed25519 public key. Empty for a store without a node's key.
     pub node_id: String,
     /// The libp2p name of the same key.
@@ -30,7 +36,7 @@ pub struct NodeStatus {
     pub version: String,
     /// `research`, `verify` or `relay`. `offline` when the answer is read from a store without a running node.
     pub mode: String,
-    /// Id of the task that the node works on, or of the most active task.
+    /// Id of the task that the node works on, or of the default task.
     pub active_task: Option<String>,
     /// Hardware class of the node's device, such as `RTX_4090` or `CPU`. Absent in a node that trains nothing.
     pub hardware_class: Option<String>,
@@ -98,16 +104,30 @@ pub struct TaskSummary {
     pub discard_count: u64,
     /// Experiments with the status `crash`.
     pub crash_count: u64,
-    /// Experiments whose verdict is `verified` or `upheld`.
+    /// Experiments that hold here: their verdict is `verified` or `upheld`.
     pub verified_count: u64,
-    /// Experiments on the frontier, where children of every hardware class count.
+    /// Experiments on the frontiers of the hardware classes.
     pub frontier_size: u64,
+    /// Experiments on the frontiers where every signer counts alike.
+    pub global_frontier_size: u64,
+    /// Experiments on the frontier that the Python implementation shows: of claims, whoever confirms them.
+    pub reference_frontier_size: u64,
+    /// Kept experiments that are neither confirmed nor rejected here.
+    pub claims_count: u64,
     /// Nodes that published an experiment of the task.
     pub node_count: u64,
-    /// Best metric on the frontier. Absent when the frontier is empty.
+    /// Nodes that published an experiment of the task that holds here.
+    pub confirmed_signers: u64,
+    /// Best metric that holds here, in the class `best_class`. Absent while nothing holds.
     pub best: Option<f64>,
-    /// Id of the experiment with the best metric.
+    /// Id of the experiment with that metric.
     pub best_id: Option<String>,
+    /// Hardware class of that experiment. Metrics of other classes are not comparable with it.
+    pub best_class: Option<String>,
+    /// Best metric that holds when every signer counts alike. Absent while nothing does.
+    pub best_global: Option<f64>,
+    /// Id of the experiment with that metric.
+    pub best_global_id: Option<String>,
     /// Time of the newest experiment, or of the manifest when there is no experiment.
     pub last_activity: u64,
     /// The hardware classes of the task, in the order of their names.
@@ -121,10 +141,22 @@ pub struct ClassSummary {
     pub class: String,
     /// Experiments of the class.
     pub experiment_count: u64,
+    /// Experiments of the class that hold here.
+    pub verified_count: u64,
     /// Experiments on the frontier of the class.
     pub frontier_size: u64,
-    /// Best metric of the class. Absent when its frontier is empty.
+    /// Experiments on the frontier of the class where every signer counts alike.
+    pub global_frontier_size: u64,
+    /// Kept experiments of the class that are neither confirmed nor rejected here.
+    pub claims_count: u64,
+    /// Best metric of the class that holds here. Absent while nothing holds.
     pub best: Option<f64>,
+    /// Id of the experiment with that metric.
+    pub best_id: Option<String>,
+    /// Best metric of the class that holds when every signer counts alike. Absent while nothing does.
+    pub best_global: Option<f64>,
+    /// Id of the experiment with that metric.
+    pub best_global_id: Option<String>,
     /// Largest difference of the metric at which two results count as equal.
     pub tolerance: f64,
 }
@@ -170,11 +202,23 @@ pub struct Experiment {
     pub code_cid: String,
     /// When the experiment was published, by the clock of its publisher.
     pub timestamp: u64,
-    /// What the measurements of other nodes say: `unverified`, `verified`, `disputed`, `upheld` or `rejected`.
+    /// What the measurements by nodes with weight here say: `unverified`, `verified`, `disputed`, `upheld` or
+    /// `rejected`. The experiment holds when it is `verified` or `upheld`.
     pub verdict: String,
-    /// Whether the experiment is on the frontier of its hardware class. In a frontier that was asked for without a
-    /// class: on that frontier.
+    /// What the measurements say when every signer counts alike. Anybody can make as many signers as they want.
+    pub global_verdict: String,
+    /// How many nodes measured the experiment again.
+    pub support: Support,
+    /// Why the experiment cannot be compared with others of its task. Absent when it can.
+    pub flaw: Option<Reason>,
+    /// Whether the experiment is a claim: kept and comparable, but neither confirmed nor rejected here.
+    pub claim: bool,
+    /// Whether the experiment is on the frontier of its hardware class: it holds here, and no child that holds is better.
     pub on_frontier: bool,
+    /// Whether the experiment is on the frontier of its hardware class when every signer counts alike.
+    pub on_global_frontier: bool,
+    /// Whether the experiment is on the frontier that the Python implementation shows.
+    pub on_reference_frontier: bool,
     /// Whether the experiment descends from another root than the task's. Stray experiments never reach the frontier.
     pub stray: bool,
 }
@@ -202,44 +246,10 @@ pub struct ExperimentDetail {
     /// covers.
     #[schema(value_type = Object)]
     pub signed: serde_json::Value,
-    /// What other nodes measured.
-    pub evidence: Evidence,
+    /// What other nodes measured, and what follows from it.
+    pub judgement: Judgement,
     /// When the record arrived at this node.
     pub received_at: u64,
-}
-
-/// What other nodes measured when they ran the script of an experiment again.
-#[derive(Clone, Debug, Serialize, Deserialize, ToSchema)]
-pub struct Evidence {
-    /// `unverified`, `verified`, `disputed`, `upheld` or `rejected`.
-    pub verdict: String,
-    /// Median of the values of the record, the challenge and the responses. Absent until a dispute is closed.
-    pub ground_truth: Option<f64>,
-    /// Largest difference of the metric at which two results count as equal.
-    pub tolerance: f64,
-    /// The signed measurements, oldest first, at most 500.
-    pub measurements: Vec<Measurement>,
-}
-
-/// One signed measurement: a node ran the script of an experiment again.
-#[derive(Clone, Debug, Serialize, Deserialize, ToSchema)]
-pub struct Measurement {
-    /// Id of the control event that holds the measurement.
-    pub event_id: String,
-    /// `verification`, `challenge` or `challenge_response`.
-    pub kind: String,
-    /// Id of the node that measured.
-    pub node_id: String,
-    /// Display name of that node. Absent without a profile or a name.
-    pub display_name: Option<String>,
-    /// Hardware class of that node's device.
-    pub hardware_class: String,
-    /// The metric that the node measured.
-    pub value: f64,
-    /// When the node signed the measurement, by its own clock.
-    pub timestamp: u64,
-    /// Why the measurement does not count for the verdict. Absent when it counts.
-    pub ignored: Option<String>,
 }
 
 /// The graph of a task of at most 50 000 experiments, in columns: index N of each column belongs to experiment N.
@@ -260,10 +270,12 @@ pub struct GraphColumns {
     pub classes: Vec<u16>,
     /// Names of the hardware classes.
     pub class_names: Vec<String>,
-    /// Whether the verdict is `verified` or `upheld`.
+    /// Whether the experiment holds here: its verdict is `verified` or `upheld`.
     pub verified: Vec<bool>,
     /// Whether the experiment is on the frontier of its hardware class.
     pub frontier: Vec<bool>,
+    /// Whether the experiment is rejected here, or not comparable with others of its task.
+    pub refused: Vec<bool>,
 }
 
 /// One page of a list.
@@ -292,7 +304,7 @@ pub struct PageQuery {
     pub limit: Option<u16>,
 }
 
-/// An experiment that was better than all earlier ones.
+/// An experiment that holds here and is better than all earlier ones that hold.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize, ToSchema)]
 pub struct Improvement {
     /// Id of the experiment.
@@ -318,6 +330,10 @@ pub struct NodeSummary {
     pub experiment_count: u64,
     /// Measurements of other nodes' experiments that count for a verdict.
     pub verification_count: u64,
+    /// Whether this node's owner trusts the node's key.
+    pub trusted: bool,
+    /// How much the node's measurements count here, by hardware class.
+    pub standings: Vec<Standing>,
     /// From -100 to 100, computed from the verdicts on the node's experiments and measurements.
     pub reputation: f64,
     /// Hardware classes that the node published experiments in.
@@ -331,7 +347,7 @@ pub struct NodeSummary {
 pub struct Activity {
     /// Sequence number of the change.
     pub sequence: u64,
-    /// `experiment`, `verification`, `challenge`, `challenge_response`, `dispute`, `task` or `profile`.
+    /// `experiment`, `verification`, `challenge`, `challenge_response`, `refutation`, `dispute`, `task` or `profile`.
     pub kind: String,
     /// Id of the new object.
     pub id: String,
@@ -345,6 +361,8 @@ pub struct Activity {
     pub experiment_id: Option<String>,
     /// Metric of the experiment, or the value of the new measurement.
     pub value: Option<f64>,
+    /// What a refutation found.
+    pub reason: Option<Reason>,
     /// Status of the experiment: `keep`, `discard` or `crash`.
     pub status: Option<String>,
     /// Hardware class of the experiment or of the measurement.
@@ -448,7 +466,7 @@ pub struct StoredArtifact {
 #[derive(Clone, Debug, Serialize, Deserialize, ToSchema)]
 pub struct UseTask {
     /// In a request: the id of a task, a unique prefix of the id, or its exact name. In an answer: the id. Without a
-    /// task the node follows the most active one.
+    /// task the node follows the default one: the built-in task, or the busiest one that a trusted node created.
     pub task: Option<String>,
 }
 

@@ -54,6 +54,7 @@ fn columns(graph: TaskGraph) -> dto::GraphColumns {
         class_names: graph.class_names.iter().map(ToString::to_string).collect(),
         verified: graph.verified,
         frontier: graph.on_frontier,
+        refused: graph.refused,
     }
 }
 

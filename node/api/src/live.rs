@@ -25,7 +25,7 @@ use super::{
 pub struct Live {
     /// `research`, `verify` or `relay`. `offline` without a node.
     pub mode: &'static str,
-    /// The task that the node works on or that is pinned. None: the most active task.
+    /// The task that the node works on or that is pinned. None: the default task.
     pub active_task: Option<TaskId>,
     pub hardware_class: Option<String>,
     pub device: Option<String>,

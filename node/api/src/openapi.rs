@@ -35,7 +35,7 @@ pub fn document() -> String {
     ),
     paths(
         status, stat, openapi, peers, tasks, task, graph, graph_bin, frontier, task_experiments, improvements,
-        task_activity, task_nodes, activity, experiments, experiment, children, search, nodes, node, profile, artifact,
+        task_activity, task_nodes, activity, experiments, experiment, judgement, children, search, nodes, node, profile, artifact,
         events, create_task, submit, store_artifact, use_task, add_peer, remove_peer, upkeep, upkeep_stats,
         upkeep_pending, upkeep_pins, add_pin, remove_pin
     ),
@@ -83,9 +83,14 @@ const EXPERIMENT: &str = "Id of the experiment, or a unique prefix of the id.";
 const NODE: &str = "Id of the node, or a unique prefix of the id.";
 const CID: &str = "Content id of the artifact: the SHA-256 of its bytes, 64 lower-case hex digits.";
 const CLASS: &str = "Only this hardware class, such as `RTX_4090` or `CPU`. All classes together when not given.";
+const FRONTIER_CLASS: &str =
+    "Only this hardware class, such as `RTX_4090` or `CPU`. One class after the other when not given.";
+const VIEW: &str = "`frontier`: what holds here. `global`: what holds when every signer counts alike. `claims`: kept \
+    experiments that are neither confirmed nor rejected here. `reference`: the frontier as the Python implementation \
+    shows it, of claims, all classes together and without `class`. `frontier` when not given.";
 const LIMIT: &str = "Most items in the answer, from 1 to 500. 50 when not given.";
-const ORDER: &str =
-    "`time`: newest first. `metric`: best first, without crashed and stray experiments. `time` when not given.";
+const ORDER: &str = "`time`: newest first. `metric`: by the published metric, claims too, without crashed and stray experiments. `time` \
+    when not given.";
 
 /// Declares operations for the attributes, which describe them.
 macro_rules! operations {
@@ -121,14 +126,15 @@ reading! {
     tasks Route::Tasks, (dto::PageQuery) -> dto::Page<dto::TaskSummary>;
     /// One task.
     task Route::Task(ID), (("id" = String, Path, description = TASK)) -> dto::TaskSummary;
-    /// Lists the frontier of a task, best first.
+    /// Lists the frontier of a task, best first: what holds here.
     ///
-    /// The frontier holds each kept experiment that no kept child beats on the metric. With `class`, only children of
-    /// the same hardware class count. Without it, children of every class count.
-    frontier Route::Frontier(ID), (("id" = String, Path, description = TASK), ("class" = Option<String>, Query, description = CLASS), dto::PageQuery) -> dto::Page<dto::Experiment>;
+    /// The frontier of a hardware class has each kept, comparable experiment that holds here and that no child of the
+    /// class that holds beats on the metric. Without `class`, the frontiers of all classes follow each other in the
+    /// order of their names. `view` chooses another list: claims, or what holds by other rules.
+    frontier Route::Frontier(ID), (("id" = String, Path, description = TASK), ("view" = Option<String>, Query, description = VIEW), ("class" = Option<String>, Query, description = FRONTIER_CLASS), dto::PageQuery) -> dto::Page<dto::Experiment>;
     /// Lists the experiments of a task.
     task_experiments Route::TaskExperiments(ID), (("id" = String, Path, description = TASK), ("order" = Option<String>, Query, description = ORDER), dto::PageQuery) -> dto::Page<dto::Experiment>;
-    /// Lists the experiments of a task that were the best so far when they were published, oldest first.
+    /// Lists the experiments of a task that hold here and were better than all that hold before them, oldest first.
     improvements Route::Improvements(ID), (("id" = String, Path, description = TASK), ("class" = Option<String>, Query, description = CLASS), dto::PageQuery) -> dto::Page<dto::Improvement>;
     /// Lists the latest activity in a task, newest first.
     task_activity Route::TaskActivity(ID), (("id" = String, Path, description = TASK), ("limit" = Option<usize>, Query, description = LIMIT)) -> Vec<dto::Activity>;
@@ -140,6 +146,8 @@ reading! {
     experiments Route::Experiments, (("node" = Option<String>, Query, description = "Only experiments that this node published: its id, or a unique prefix of the id. All nodes when not given."), dto::PageQuery) -> dto::Page<dto::Experiment>;
     /// One experiment with its lineage, script, signed record and the measurements of other nodes.
     experiment Route::Experiment(ID), (("id" = String, Path, description = EXPERIMENT)) -> dto::ExperimentDetail;
+    /// What the measurements of an experiment say: each measurement with its weight, whether it counts, and the verdicts.
+    judgement Route::Judgement(ID), (("id" = String, Path, description = EXPERIMENT)) -> dto::Judgement;
     /// Lists the experiments that are based on an experiment, oldest first.
     children Route::Children(ID), (("id" = String, Path, description = EXPERIMENT), dto::PageQuery) -> dto::Page<dto::Experiment>;
     /// Finds experiments by words of their description and hypothesis, or by the first digits of their id.
@@ -170,12 +178,12 @@ operations! {
     /// changed since an earlier answer.
     ///
     /// Whole numbers are LEB128, floats are little-endian, a text is its length in bytes and UTF-8. The form begins with
-    /// `SPGR`, a version byte (2), a content byte (0 all experiments, 1 changes), the cursor to pass as `since` (a text),
+    /// `SPGR`, a version byte (3), a content byte (0 all experiments, 1 changes), the cursor to pass as `since` (a text),
     /// the number of experiments and the number of hardware classes, then each class's name (a text). The columns follow
     /// in (timestamp, id) order: ids (32 bytes each); parents (of all experiments: the index minus the parent's index,
     /// zigzag, 0 without a parent; of changes: the parent's id, 32 zero bytes without a parent); timestamps (each as the
     /// difference to the one before); metrics (8 bytes each); states (1 byte each: status in bits 0 and 1, 4 result
-    /// confirmed, 8 on the frontier, 16 stray); classes (each as an index into the names).
+    /// holds here, 8 on the frontier, 16 stray, 32 rejected here or not comparable); classes (each as an index into the names).
     #[utoipa::path(get, path = Route::CompactGraph(ID).template(),
         params(("id" = String, Path, description = TASK), ("since" = Option<String>, Query, description = SINCE)),
         responses((status = 200, content_type = BINARY, body = Vec<u8>),

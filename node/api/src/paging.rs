@@ -26,13 +26,13 @@ pub enum ListingKind {
     Nodes,
     /// Records, the newest first.
     Recent,
-    /// A task's records, the best first.
+    /// A task's records, by the published metric.
     Best,
     /// A frontier, the best first.
     Frontier,
     /// Records that are based on a record, oldest first.
     Children,
-    /// Records that were the best so far, oldest first.
+    /// Records that hold and were the best so far, oldest first.
     Improvements,
     /// Records by words, the last to arrive first.
     Search,
@@ -65,16 +65,59 @@ impl ListingKind {
 
     /// Reads a cursor from the parameter `name`. None for [`ListingKind::beginning`].
     fn parse(self, name: &str, text: &str) -> Result<Option<Cursor>, ApiError> {
-        let wrong = || {
-            ApiError::bad_request(format!("`{name}` is not a cursor of this list"))
-                .hint("take `first` or `next` of an earlier page of the same list, or leave it out")
-        };
-        let rest = text.strip_prefix(self.letter()).ok_or_else(wrong)?;
+        let rest = text.strip_prefix(self.letter()).ok_or_else(|| no_cursor(name))?;
         if rest.is_empty() {
             return Ok(None);
         }
-        rest.parse().map(Some).map_err(|_| wrong())
+        rest.parse().map(Some).map_err(|_| no_cursor(name))
     }
+
+    /// As [`ListingKind::parse`], for a list that goes through the classes.
+    fn parse_in_class(self, name: &str, text: &str) -> Result<Option<ClassCursor>, ApiError> {
+        let rest = text.strip_prefix(self.letter()).ok_or_else(|| no_cursor(name))?;
+        if rest.is_empty() {
+            return Ok(None);
+        }
+        ClassCursor::parse(rest).map(Some).ok_or_else(|| no_cursor(name))
+    }
+}
+
+fn no_cursor(name: &str) -> ApiError {
+    ApiError::bad_request(format!("`{name}` is not a cursor of this list"))
+        .hint("take `first` or `next` of an earlier page of the same list, or leave it out")
+}
+
+/// A place in a list that is made of one list for each hardware class.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct ClassCursor {
+    /// The name of the class.
+    pub class: String,
+    /// None for the end of that class's list where the direction begins.
+    pub cursor: Option<Cursor>,
+}
+
+impl ClassCursor {
+    /// The cursor as answers contain it.
+    pub fn text(&self, listing: ListingKind) -> String {
+        let cursor = self.cursor.map(|cursor| cursor.to_string()).unwrap_or_default();
+        format!("{}{}.{cursor}", listing.letter(), hex::encode(&self.class))
+    }
+
+    fn parse(text: &str) -> Option<Self> {
+        let (class, cursor) = text.split_once('.')?;
+        let class = String::from_utf8(hex::decode(class).ok()?).ok()?;
+        let cursor = if cursor.is_empty() { None } else { Some(cursor.parse().ok()?) };
+        Some(Self { class, cursor })
+    }
+}
+
+/// The page of a list that a request asks for, with cursors of type `C`.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Wanted<C> {
+    /// The last item seen, see [`Span::after`].
+    pub after: Option<C>,
+    pub direction: PageDirection,
+    pub limit: usize,
 }
 
 impl Query {
@@ -96,14 +139,27 @@ impl Query {
     /// # Errors
     /// 400 for a cursor of another list, for two cursors, and for a bad limit.
     pub fn span(&self, listing: ListingKind) -> Result<Span, ApiError> {
+        let Wanted { after, direction, limit } = self.wanted(|name, text| listing.parse(name, text))?;
+        Ok(Span { after, direction, limit })
+    }
+
+    /// As [`Query::span`], for a list that goes through the classes.
+    ///
+    /// # Errors
+    /// As [`Query::span`].
+    pub fn span_of_classes(&self, listing: ListingKind) -> Result<Wanted<ClassCursor>, ApiError> {
+        self.wanted(|name, text| listing.parse_in_class(name, text))
+    }
+
+    fn wanted<C>(&self, parse: impl Fn(&str, &str) -> Result<Option<C>, ApiError>) -> Result<Wanted<C>, ApiError> {
         let limit = self.limit(MAX_LIST)?;
         let (after, direction) = match (self.get("after"), self.get("before")) {
             (None, None) => (None, PageDirection::Forward),
-            (Some(after), None) => (listing.parse("after", after)?, PageDirection::Forward),
+            (Some(after), None) => (parse("after", after)?, PageDirection::Forward),
             (None, Some(END)) => (None, PageDirection::Backward),
-            (None, Some(before)) => match listing.parse("before", before)? {
+            (None, Some(before)) => match parse("before", before)? {
                 // There is nothing in front of the beginning.
-                None => return Ok(Span { after: None, direction: PageDirection::Backward, limit: 0 }),
+                None => return Ok(Wanted { after: None, direction: PageDirection::Backward, limit: 0 }),
                 cursor => (cursor, PageDirection::Backward),
             },
             (Some(_), Some(_)) => {
@@ -111,7 +167,7 @@ impl Query {
                     .hint("a page begins at one cursor and has one direction"));
             }
         };
-        Ok(Span { after, direction, limit })
+        Ok(Wanted { after, direction, limit })
     }
 }
 

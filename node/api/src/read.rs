@@ -19,7 +19,7 @@ use super::{
     query::{MAX_LIST, Query},
     route::Route,
     upkeep,
-    view::StoreView,
+    view::{FrontierView, StoreView},
 };
 
 /// Bytes of the largest artifact that is served. Nodes pass larger ones to each other in chunks.
@@ -52,7 +52,10 @@ pub fn answer(view: &StoreView, live: &Live, route: &Route, query: &Query) -> Re
         Route::Tasks => json(&view.tasks(&query.span(ListingKind::Tasks)?)?),
         Route::Task(id) => json(&view.task(id)?),
         Route::Graph(id) => Ok(Content { content_type: JSON, body: view.graph(id)? }),
-        Route::Frontier(id) => json(&view.frontier(id, query.get("class"), &query.span(ListingKind::Frontier)?)?),
+        Route::Frontier(id) => {
+            let wanted = FrontierView::parse(query.get("view"))?;
+            json(&view.frontier(id, wanted, query.get("class"), query)?)
+        }
         Route::TaskExperiments(id) => task_experiments(view, id, query),
         Route::Improvements(id) => {
             json(&view.improvements(id, query.get("class"), &query.span(ListingKind::Improvements)?)?)
@@ -65,6 +68,7 @@ pub fn answer(view: &StoreView, live: &Live, route: &Route, query: &Query) -> Re
             json(&view.recent(node.map_or(Scope::All, Scope::Node), &query.span(ListingKind::Recent)?)?)
         }
         Route::Experiment(id) => Ok(text(view.experiment(id)?.to_json()?)),
+        Route::Judgement(id) => json(&view.judgement(id)?),
         Route::Children(id) => json(&view.children(id, &query.span(ListingKind::Children)?)?),
         Route::Search => {
             let words = query.get("q").unwrap_or_default();
@@ -97,7 +101,7 @@ fn task_experiments(view: &StoreView, id: &str, query: &Query) -> Result<Content
         "time" => json(&view.recent(Scope::Task(view.known_task(id)?), &query.span(ListingKind::Recent)?)?),
         "metric" => json(&view.best(id, &query.span(ListingKind::Best)?)?),
         other => Err(ApiError::bad_request(format!("{other:.40} is no order of experiments"))
-            .hint("order=time lists the newest first, order=metric the best first")),
+            .hint("order=time lists the newest first, order=metric by the published metric")),
     }
 }
 

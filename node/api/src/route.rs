@@ -83,6 +83,7 @@ routes! {
     Activity = GET "/api/v1/activity";
     Experiments = GET "/api/v1/experiments";
     Experiment(id) = GET "/api/v1/experiments/{id}";
+    Judgement(id) = GET "/api/v1/experiments/{id}/judgement";
     Children(id) = GET "/api/v1/experiments/{id}/children";
     Search = GET "/api/v1/search";
     Nodes = GET "/api/v1/nodes";

@@ -1,5 +1,6 @@
 //! The API against a real store with signed objects, over real HTTP.
 
+mod judgements;
 mod listings;
 mod routes;
 
@@ -92,8 +93,9 @@ impl Server {
     async fn start() -> Self {
         let _ = rustls::crypto::ring::default_provider().install_default();
         let dir = tempfile::tempdir().unwrap();
-        let store = Store::open(dir.path()).unwrap();
         let (publisher, verifier) = (fixtures::identity(1), fixtures::identity(2));
+        // The node trusts the verifier, and itself no more than others: then each record begins as a claim.
+        let store = Store::open_with_trust(dir.path(), [verifier.node_id()].into()).unwrap();
         store.put_artifact(SCRIPT).unwrap();
         let task = publisher.sign(&manifest(&publisher, "first")).unwrap();
         let task_id = TaskId::from(task.id());
@@ -168,7 +170,7 @@ async fn tasks_records_and_nodes_are_read() {
         (&status["experiment_count"], &status["verified_experiment_count"], &status["mode"]),
         (&4.into(), &1.into(), &"relay".into())
     );
-    assert_eq!(status["active_task"], server.task.to_string());
+    assert_eq!(status["active_task"], Value::Null, "no trusted key signed the task");
     let stat = server.json("/api/stat").await;
     for key in ["experiment_count", "verified_experiment_count", "task_count", "peer_count", "frontier_size", "node_id"]
     {
@@ -181,6 +183,8 @@ async fn tasks_records_and_nodes_are_read() {
     }
     let frontier = server.json(&format!("/api/v1/tasks/{}/frontier?class=cpu", server.task)).await;
     assert_eq!(frontier["items"].as_array().unwrap().len(), 1);
+    assert_eq!(tasks["items"][0]["best_class"], "CPU");
+    assert_eq!((&tasks["items"][0]["claims_count"], &tasks["items"][0]["confirmed_signers"]), (&3.into(), &1.into()));
     assert_eq!(frontier["items"][0]["display_name"], "Sybil");
     let graph = server.json(&format!("/api/v1/tasks/{}/graph", server.task)).await;
     assert_eq!(graph["parents"], serde_json::json!([-1, 0, 1, 2]));
@@ -210,8 +214,11 @@ async fn signed_object_keeps_the_spelling_of_its_numbers() {
     let lineage: Vec<_> =
         detail["lineage"].as_array().unwrap().iter().map(|e| e["id"].as_str().unwrap().to_owned()).collect();
     assert_eq!(lineage, server.records[..3].iter().map(ToString::to_string).collect::<Vec<_>>());
-    assert_eq!((&detail["code"], &detail["evidence"]["verdict"]), (&"model = 1\n".into(), &"verified".into()));
-    assert_eq!(detail["evidence"]["measurements"][0]["value"], 1.7);
+    assert_eq!(
+        (&detail["code"], &detail["judgement"]["local"]["verdict"]),
+        (&"model = 1\n".into(), &"verified".into())
+    );
+    assert_eq!(detail["judgement"]["measurements"][0]["value"], 1.7);
 }
 
 #[tokio::test]

@@ -116,7 +116,7 @@ where
     Ok(dto::StoredArtifact { cid: cid.to_string(), size })
 }
 
-/// Pins a task, or without one follows the most active task again, until the node stops.
+/// Pins a task, or without one follows the default task again, until the node stops.
 async fn use_task(view: &StoreView, node: &LiveNode, wish: dto::UseTask) -> Result<dto::UseTask, ApiError> {
     let task = match wish.task {
         Some(given) => {

@@ -28,7 +28,7 @@ use tokio::{
 use tracing::{Level, Metadata};
 use tracing_subscriber::{EnvFilter, filter::filter_fn, layer::SubscriberExt};
 
-use super::text;
+use super::{status, text};
 use crate::runtime::Node;
 
 /// Events within this time are shown together.
@@ -108,9 +108,12 @@ impl Display {
         let task = match task {
             Some(Ok(task)) => format!("{} ({})", text::line(&task.name), text::short(&task.task_id)),
             Some(Err(_)) => "not known yet; peers are asked for it".to_owned(),
-            None => "the most active task".to_owned(),
+            None => "the default task".to_owned(),
         };
         self.line(&format!("  task      {task}"));
+        let seeds = node.view.store().seeds().unwrap_or_default();
+        let trusted: Vec<_> = seeds.iter().map(ToString::to_string).collect();
+        self.line(&format!("  trust     {}", status::trust(&trusted, &node.node_id.to_string())));
         if let (Some(device), Some(class)) = (&live.device, &live.hardware_class) {
             self.line(&format!("  device    {} (class {class})", text::line(device)));
         }

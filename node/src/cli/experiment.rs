@@ -3,7 +3,11 @@
 use std::io::{self, Write};
 
 use clap::Args as ClapArgs;
-use spore_api::{dto::ExperimentDetail, query::Query, route::Route};
+use spore_api::{
+    dto::{ExperimentDetail, Measurement},
+    query::Query,
+    route::Route,
+};
 
 use super::{
     CliError, Context,
@@ -54,10 +58,14 @@ fn print(context: &mut Context, detail: &ExperimentDetail) -> Result<(), CliErro
         if e.on_frontier { ", on the frontier" } else { "" },
         if e.stray { ", stray" } else { "" }
     )?;
+    if let Some(flaw) = &e.flaw {
+        writeln!(out, "             not comparable: {}", flaw.text)?;
+    }
     if e.status != "crash" {
         writeln!(out, "{:<12} {}", text::line(&detail.metric), text::metric(e.val_bpb))?;
     }
-    writeln!(out, "Verdict      {}", e.verdict)?;
+    writeln!(out, "Verdict      {} here, {} when every signer counts alike", e.verdict, e.global_verdict)?;
+    writeln!(out, "Confirmed    {}", text::confirmed(e))?;
     writeln!(
         out,
         "By           {} on {} ({})",
@@ -105,20 +113,28 @@ fn relatives_and_evidence(out: &mut dyn Write, detail: &ExperimentDetail) -> io:
             )?;
         }
     }
-    if !detail.evidence.measurements.is_empty() {
-        writeln!(out, "\nMeasurements (tolerance {})", detail.evidence.tolerance)?;
-        for m in &detail.evidence.measurements {
-            let who = m.display_name.clone().unwrap_or_else(|| text::short(&m.node_id));
-            let note = m.ignored.as_ref().map(|why| format!(" (ignored: {why})")).unwrap_or_default();
-            writeln!(
-                out,
-                "  {} {} by {} on {}{note}",
-                text::metric(m.value),
-                m.kind,
-                text::line(&who),
-                m.hardware_class
-            )?;
+    if !detail.judgement.measurements.is_empty() {
+        writeln!(out, "\nMeasurements (tolerance {})", detail.judgement.tolerance)?;
+        for m in &detail.judgement.measurements {
+            writeln!(out, "  {}", measurement(m))?;
         }
     }
     Ok(())
+}
+
+/// One measurement: what was found, by whom, and how much it counts here.
+fn measurement(m: &Measurement) -> String {
+    let found = match (&m.reason, m.value) {
+        (Some(reason), _) => text::line(&reason.text),
+        (None, Some(value)) => text::metric(value),
+        (None, None) => "nothing".into(),
+    };
+    let who = m.display_name.clone().unwrap_or_else(|| text::short(&m.node_id));
+    let counts = match (&m.ignored, &m.ignored_globally) {
+        (None, _) => format!("counts here, weight {}", m.weight),
+        (Some(why), None) => format!("does not count here: {why}"),
+        (Some(why), Some(_)) => format!("ignored: {why}"),
+    };
+    let side = if m.agrees { "agrees" } else { "disagrees" };
+    format!("{found} by {} on {}, {side} ({counts})", text::line(&who), m.hardware_class)
 }

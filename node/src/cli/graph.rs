@@ -41,7 +41,12 @@ pub async fn run(args: &Args, context: &mut Context) -> Result<(), CliError> {
         return context.json(&experiments);
     }
     let out = &mut context.out;
-    writeln!(out, "{} ({})", text::line(&task.name), text::short(&task.task_id))?;
+    writeln!(
+        out,
+        "{} ({}); \u{2713} holds here; a keep ([+]) without it is a claim",
+        text::line(&task.name),
+        text::short(&task.task_id)
+    )?;
     draw(out, &task.metric, &experiments)?;
     if more {
         writeln!(out, "{} of {} experiments; `--limit N` shows more.", experiments.len(), task.experiment_count)?;
@@ -84,10 +89,11 @@ fn describe(e: &Experiment, metric: &str) -> String {
         "verified" | "upheld" => " \u{2713}".to_owned(),
         other => format!(" ({other})"),
     };
+    let flaw = e.flaw.as_ref().map(|flaw| format!(" (not comparable: {})", flaw.name)).unwrap_or_default();
     let stray = if e.stray { " (stray)" } else { "" };
     let frontier = if e.on_frontier { " \u{2190} frontier" } else { "" };
     format!(
-        "{mark} {} {what} ({value}, {}){verdict}{stray}{frontier}",
+        "{mark} {} {what} ({value}, {}){verdict}{flaw}{stray}{frontier}",
         e.id.get(..8).unwrap_or(&e.id),
         e.hardware_class
     )
@@ -96,33 +102,7 @@ fn describe(e: &Experiment, metric: &str) -> String {
 #[cfg(test)]
 mod tests {
     use super::*;
-
-    fn experiment(id: &str, parent: Option<&str>, status: &str, metric: f64, timestamp: u64) -> Experiment {
-        Experiment {
-            id: id.into(),
-            task_id: "t".into(),
-            parent: parent.map(str::to_owned),
-            depth: 0,
-            status: status.into(),
-            val_bpb: metric,
-            node_id: "n".into(),
-            display_name: None,
-            hardware_class: "CPU".into(),
-            gpu_model: "CPU".into(),
-            num_steps: 1,
-            num_params: 1,
-            peak_vram_mb: 0.0,
-            time_budget: 1,
-            description: format!("change {id}"),
-            hypothesis: String::new(),
-            agent_model: String::new(),
-            code_cid: String::new(),
-            timestamp,
-            verdict: "unverified".into(),
-            on_frontier: false,
-            stray: false,
-        }
-    }
+    use crate::cli::text::experiment;
 
     #[test]
     fn tree_shows_status_verdict_and_frontier() {

@@ -185,7 +185,7 @@ impl From<StartError> for CliError {
             StartError::Task(error) => Self::from(error)
                 .hint("`spore tasks` lists the known tasks; give the full id of a task that only other nodes know"),
             StartError::Device(_) => Self::failed(error.to_string())
-                .hint("choose another device with `--device auto|wgpu|flex`, or run a relay with `--no-train`"),
+                .hint("train on the processor with `--device flex`, or run a relay with `--no-train`"),
             StartError::NoTrainer => {
                 Self::usage(error.to_string()).hint("run the node as a relay: `spore run --no-train`")
             }

@@ -212,7 +212,7 @@ impl ImportTarget {
             return Ok(Self::DryRun { store, now: unix_now() });
         }
         context.data.create()?;
-        let store = Store::open(context.data.root()).map_err(locked)?;
+        let store = Store::open_with_trust(context.data.root(), context.seeds()?).map_err(locked)?;
         let ingest = LocalIngest::start(&store);
         Ok(Self::Store { store, ingest })
     }

@@ -6,7 +6,7 @@ use clap::Args as ClapArgs;
 use serde_json::json;
 use spore_base::peer_id::peer_id;
 
-use super::{CliError, Context, access::ApiClient};
+use super::{CliError, Context, access::ApiClient, text};
 use crate::identity_file;
 
 /// Show the identity, the data directory and the configuration of the node
@@ -33,7 +33,7 @@ pub async fn run(args: &Args, context: &mut Context) -> Result<(), CliError> {
     if args.json {
         return context.json(&json!({
             "node_id": node_id.to_string(), "peer_id": peer, "version": env!("CARGO_PKG_VERSION"),
-            "data_dir": context.data.root(), "task": config.task, "device": config.device, "resource": config.resource,
+            "data_dir": context.data.root(), "task": config.task, "trust": config.trust.iter().map(ToString::to_string).collect::<Vec<_>>(), "device": config.device, "resource": config.resource,
             "host": config.host, "port": config.port, "p2p_port": config.p2p_port,
             "listen": config.listen, "peer": config.peer, "llm": llm, "running": running,
         }));
@@ -43,7 +43,12 @@ pub async fn run(args: &Args, context: &mut Context) -> Result<(), CliError> {
     writeln!(out, "Peer ID         {}", peer.unwrap_or_default())?;
     writeln!(out, "Version         {}", env!("CARGO_PKG_VERSION"))?;
     writeln!(out, "Data directory  {}", context.data.root().display())?;
-    writeln!(out, "Task            {}", config.task.as_deref().unwrap_or("the most active task"))?;
+    writeln!(out, "Task            {}", config.task.as_deref().unwrap_or("the default task"))?;
+    let trust = match config.trust.len() as u64 {
+        0 => "this node's own key".to_owned(),
+        n => format!("this node's own key and {}", text::count(n, "other", "others")),
+    };
+    writeln!(out, "Trust           {trust}")?;
     writeln!(out, "Device          {}, at most {} % of it", config.device, config.resource)?;
     let llm = config.llm.map(|llm| format!("{} {}", llm.provider, llm.model.unwrap_or_default()));
     writeln!(out, "Proposer        {}", llm.as_deref().unwrap_or("built in").trim())?;

@@ -29,7 +29,8 @@ pub async fn run(args: &Args, context: &mut Context) -> Result<(), CliError> {
     let new_config = config::create(&context.data.config())?;
     // A running node has made its store already, and holds it open.
     if access::ApiClient::find(&context.data).await?.is_none() {
-        let store = Store::open(context.data.root()).map_err(|e| access::locked_without_api(e, &context.data))?;
+        let store = Store::open_with_trust(context.data.root(), context.seeds()?)
+            .map_err(|e| access::locked_without_api(e, &context.data))?;
         let ingest = access::LocalIngest::start(&store);
         genesis::install(&ingest.handle, &store).await?;
     }

@@ -29,10 +29,12 @@ mod set;
 mod status;
 mod task;
 mod text;
+mod trust;
 mod upkeep;
 mod upkeep_bar;
 
 use std::{
+    collections::BTreeSet,
     ffi::OsString,
     io::{self, Write},
     path::PathBuf,
@@ -41,10 +43,11 @@ use std::{
 
 use anstyle::{AnsiColor, Style};
 use clap::{CommandFactory, FromArgMatches, Parser, Subcommand};
+use spore_protocol::NodeId;
 
 pub use error::{CliError, ErrorKind, Hint};
 
-use crate::{config, data_dir::DataDir};
+use crate::{config, data_dir::DataDir, identity_file};
 
 /// A peer-to-peer network for machine-learning research
 ///
@@ -121,6 +124,14 @@ impl Context {
             warn(&format!("config.toml: the unknown key {key} has no effect"));
         }
         Ok(loaded.config)
+    }
+
+    /// The keys that this node trusts: the configured ones and its own. A store is opened for writing with them: other
+    /// keys would make it compute its verdicts anew.
+    fn seeds(&self) -> Result<BTreeSet<NodeId>, CliError> {
+        let own = identity_file::load(&self.data.identity())?.map(|identity| identity.node_id());
+        // Without a warning about unknown keys: the command warns where it uses the configuration.
+        Ok(config::load(&self.data.config())?.config.seeds(own))
     }
 
     /// Prints a value as JSON.
@@ -287,6 +298,10 @@ mod tests {
             "spore disconnect peer.example.org:7470",
             "spore task create --name n --description d --task-type ml_train --artifact-type starlark_train_script --metric val_bpb --goal minimize --time-budget 300 --base f",
             "spore set groq sesame --model m",
+            "spore set none",
+            "spore set trust",
+            "spore set trust abc def",
+            "spore set trust --remove abc",
             "spore status --task abc --json",
             "spore profile set --display-name Sybil",
             "spore tasks --json",
@@ -299,6 +314,8 @@ mod tests {
             "spore run --verify-only --no-train",
             "spore run --resource 0",
             "spore run --resource 101",
+            "spore set",
+            "spore set trust --remove",
             "spore nonsense",
         ] {
             let words: Vec<_> = line.split(' ').collect();

@@ -39,7 +39,8 @@ pub struct Args {
     /// Train nothing: a relay keeps records and passes them on
     #[arg(long)]
     no_train: bool,
-    /// Work on one task: its id, a unique prefix of the id, or its name [default: the most active task]
+    /// Work on one task: its id, a unique prefix of the id, or its name [default: the built-in
+    /// task, or the busiest one that a trusted node created]
     #[arg(long, value_name = "ID")]
     task: Option<String>,
     /// Stay connected to a peer: host:port in the existing network, or a libp2p multiaddr; can be repeated
@@ -198,6 +199,7 @@ fn options(args: &Args, config: &Config) -> Result<NodeOptions, CliError> {
         device: args.device.clone().unwrap_or_else(|| config.device.clone()),
         resource: args.resource.unwrap_or(config.resource),
         verify_rate: args.verify_rate.or(config.verify_rate),
+        trust: config.trust.clone(),
         cache: config.cache.as_ref().into(),
         llm: if args.llm.as_deref() == Some("off") { None } else { config.llm.as_ref().map(provider).transpose()? },
         program: std::env::current_exe().map_err(|e| CliError::io("cannot find the file of this program", &e))?,

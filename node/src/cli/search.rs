@@ -63,7 +63,7 @@ pub async fn run(args: &Args, context: &mut Context) -> Result<(), CliError> {
     if items.is_empty() {
         return Ok(writeln!(out, "No experiment contains all of these words.")?);
     }
-    let mut table = text::table(["ID", "TASK", "STATUS", "METRIC", "CLASS", "VERDICT", "WHEN", "DESCRIPTION"]);
+    let mut table = text::table(["ID", "TASK", "STATUS", "METRIC", "CLASS", "CONFIRMED", "WHEN", "DESCRIPTION"]);
     for e in &items {
         table.add_row([
             text::short(&e.id),
@@ -71,7 +71,7 @@ pub async fn run(args: &Args, context: &mut Context) -> Result<(), CliError> {
             e.status.clone(),
             if e.status == "crash" { "-".into() } else { text::metric(e.val_bpb) },
             e.hardware_class.clone(),
-            e.verdict.clone(),
+            text::confirmed(e),
             text::ago(e.timestamp),
             text::line(&e.description),
         ]);

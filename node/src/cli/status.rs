@@ -55,9 +55,10 @@ pub async fn run(args: &Args, context: &mut Context) -> Result<(), CliError> {
     if let Some(class) = &status.hardware_class {
         writeln!(out, "Hardware      {} ({class})", text::line(status.device.as_deref().unwrap_or_default()))?;
     }
-    writeln!(out, "Experiments   {}, {} verified", status.experiment_count, status.verified_experiment_count)?;
+    writeln!(out, "Trust         {}", trust(&status.trusted, &status.node_id))?;
+    writeln!(out, "Experiments   {}, {} confirmed here", status.experiment_count, status.verified_experiment_count)?;
     writeln!(out, "Tasks         {}", status.task_count)?;
-    writeln!(out, "Frontier      {}", text::count(status.frontier_size, "record", "records"))?;
+    writeln!(out, "Frontier      {}, of what holds here", text::count(status.frontier_size, "record", "records"))?;
     if status.pending_count > 0 {
         writeln!(
             out,
@@ -70,4 +71,18 @@ pub async fn run(args: &Args, context: &mut Context) -> Result<(), CliError> {
         writeln!(out, "Rejected      {}", rejected.join(", "))?;
     }
     Ok(())
+}
+
+/// Whose measurements decide what holds at the node with the id `node`.
+pub fn trust(trusted: &[String], node: &str) -> String {
+    let own = trusted.iter().any(|key| key == node);
+    let others = trusted.iter().filter(|key| *key != node).count() as u64;
+    match (own, others) {
+        (false, 0) => "no key is trusted, so nothing holds here; `spore set trust NODE` adds one".into(),
+        (true, 0) => "this node's measurements decide what holds here; `spore set trust NODE` adds a node".into(),
+        (false, n) => format!("the measurements of {} decide what holds here", text::count(n, "node", "nodes")),
+        (true, n) => {
+            format!("the measurements of this node and {} decide what holds here", text::count(n, "other", "others"))
+        }
+    }
 }

@@ -93,7 +93,7 @@ struct Show {
 
 #[derive(Debug, ClapArgs)]
 struct Use {
-    /// The task: its id, a unique prefix of the id, or its name; `auto` for the most active task
+    /// The task: its id, a unique prefix of the id, or its name; `auto` for the default task
     id: String,
 }
 
@@ -163,7 +163,7 @@ pub async fn list(args: &List, context: &mut Context) -> Result<(), CliError> {
         return Ok(());
     }
     let mut table =
-        text::table(["TASK", "NAME", "METRIC", "BEST", "RECORDS", "FRONTIER", "VERIFIED", "NODES", "ACTIVE"]);
+        text::table(["TASK", "NAME", "METRIC", "BEST", "RECORDS", "CONFIRMED", "CLAIMS", "NODES", "ACTIVE"]);
     for task in &tasks {
         table.add_row([
             text::short(&task.task_id),
@@ -171,8 +171,8 @@ pub async fn list(args: &List, context: &mut Context) -> Result<(), CliError> {
             text::line(&task.metric),
             task.best.map_or_else(|| "-".into(), text::metric),
             task.experiment_count.to_string(),
-            task.frontier_size.to_string(),
             task.verified_count.to_string(),
+            task.claims_count.to_string(),
             task.node_count.to_string(),
             text::ago(task.last_activity),
         ]);
@@ -201,7 +201,7 @@ async fn choose(args: &Use, context: &mut Context) -> Result<(), CliError> {
             text::line(&task.name),
             text::short(&task.task_id)
         )?,
-        None => writeln!(context.out, "This node works on the most active task now.")?,
+        None => writeln!(context.out, "This node works on the default task now.")?,
     }
     Ok(())
 }
@@ -215,7 +215,7 @@ pub fn print(context: &mut Context, task: &dto::TaskSummary) -> Result<(), CliEr
         writeln!(out, "Description  {}", text::line(&task.description))?;
     }
     writeln!(out, "Metric       {}, {}", text::line(&task.metric), task.goal)?;
-    writeln!(out, "Best         {}", task.best.map_or_else(|| "none yet".into(), text::metric))?;
+    writeln!(out, "Best         {}", best(task))?;
     writeln!(out, "Budget       {} s of training for each experiment", task.time_budget)?;
     writeln!(out, "Artifact     {} ({})", text::line(&task.artifact_type), text::line(&task.task_type))?;
     writeln!(out, "Base script  {}", task.base_code_cid)?;
@@ -224,20 +224,50 @@ pub fn print(context: &mut Context, task: &dto::TaskSummary) -> Result<(), CliEr
     writeln!(out, "Root         {}", task.root.as_deref().unwrap_or("none yet"))?;
     writeln!(
         out,
-        "Experiments  {} ({} keep, {} discard, {} crash), {} verified",
-        task.experiment_count, task.keep_count, task.discard_count, task.crash_count, task.verified_count
+        "Experiments  {} ({} keep, {} discard, {} crash), {} confirmed here, {}",
+        task.experiment_count,
+        task.keep_count,
+        task.discard_count,
+        task.crash_count,
+        task.verified_count,
+        text::count(task.claims_count, "claim", "claims")
     )?;
     writeln!(out, "Nodes        {}", task.node_count)?;
     writeln!(out, "Active       {}", text::ago(task.last_activity))?;
     for class in &task.classes {
-        let best = class.best.map_or_else(|| "-".into(), text::metric);
         writeln!(
             out,
-            "  {}: {}, {} on the frontier, best {best}",
+            "  {}: {}, {} confirmed here, {} on the frontier, {}; {}",
             class.class,
             text::count(class.experiment_count, "experiment", "experiments"),
-            class.frontier_size
+            class.verified_count,
+            class.frontier_size,
+            best_of(class),
+            text::count(class.claims_count, "claim", "claims"),
         )?;
     }
+    if task.frontier_size == 0 && task.claims_count > 0 {
+        writeln!(out, "No claim is confirmed here yet: `spore frontier --view claims` lists them.")?;
+    }
     Ok(())
+}
+
+/// The best result that holds here, with its class: results of other classes are not comparable with it.
+fn best(task: &dto::TaskSummary) -> String {
+    match (task.best, &task.best_class) {
+        (Some(best), Some(class)) => format!("{}, confirmed here, on {class}", text::metric(best)),
+        (Some(best), None) => format!("{}, confirmed here", text::metric(best)),
+        (None, _) => "none confirmed here yet".into(),
+    }
+}
+
+/// The best result of a class that holds here, and another one that holds when every signer counts alike.
+fn best_of(class: &dto::ClassSummary) -> String {
+    let here = class.best.map_or_else(|| "none confirmed".into(), |best| format!("best {}", text::metric(best)));
+    match class.best_global {
+        Some(global) if class.best_global_id != class.best_id => {
+            format!("{here} ({} by unknown nodes)", text::metric(global))
+        }
+        _ => here,
+    }
 }

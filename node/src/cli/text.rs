@@ -7,6 +7,7 @@ use std::{
 
 use comfy_table::{ColumnConstraint, ContentArrangement, Table, presets};
 use indicatif::{HumanBytes, HumanDuration};
+use spore_api::dto::{Experiment, Support};
 use spore_base::clock::unix_now;
 
 /// Digits of an id in tables: enough to be unique among millions, and accepted as a prefix.
@@ -73,9 +74,68 @@ pub fn size(bytes: u64) -> String {
     HumanBytes(bytes).to_string()
 }
 
+/// Who confirmed an experiment: the local verdict, and how many unknown nodes say the same or another thing.
+pub fn confirmed(e: &Experiment) -> String {
+    let unknown = |n: u32| count(n.into(), "unknown node", "unknown nodes");
+    let here = match e.verdict.as_str() {
+        "verified" => "here",
+        "upheld" => "here, after a dispute",
+        "disputed" => "disputed here",
+        "rejected" => "rejected here",
+        _ if e.status == "crash" => return "-".into(),
+        _ if e.flaw.is_some() => "not comparable",
+        _ => "not yet",
+    };
+    let Support { unknown_for, unknown_against, .. } = e.support;
+    let held = matches!(e.verdict.as_str(), "verified" | "upheld");
+    match (unknown_for, unknown_against) {
+        (0, 0) => here.into(),
+        (n, 0) if e.verdict == "unverified" => format!("by {}", unknown(n)),
+        (0, n) => format!("{here}; {} against", unknown(n)),
+        (n, 0) if held => format!("{here}, and by {}", unknown(n)),
+        (n, 0) => format!("{here}; {} for", unknown(n)),
+        (n, m) => format!("{here}; {} for, {m} against", unknown(n)),
+    }
+}
+
 /// A number of things, such as `1 record` or `2 records`.
 pub fn count(n: u64, one: &str, many: &str) -> String {
     if n == 1 { format!("1 {one}") } else { format!("{n} {many}") }
+}
+
+/// A made-up experiment, for the tests of commands.
+#[cfg(test)]
+pub fn experiment(id: &str, parent: Option<&str>, status: &str, metric: f64, timestamp: u64) -> Experiment {
+    Experiment {
+        id: id.into(),
+        task_id: "t".into(),
+        parent: parent.map(str::to_owned),
+        depth: 0,
+        status: status.into(),
+        val_bpb: metric,
+        node_id: "n".into(),
+        display_name: None,
+        hardware_class: "CPU".into(),
+        gpu_model: "CPU".into(),
+        num_steps: 1,
+        num_params: 1,
+        peak_vram_mb: 0.0,
+        time_budget: 1,
+        description: format!("change {id}"),
+        hypothesis: String::new(),
+        agent_model: String::new(),
+        code_cid: String::new(),
+        timestamp,
+        verdict: "unverified".into(),
+        global_verdict: "unverified".into(),
+        support: Support::default(),
+        flaw: None,
+        claim: status == "keep",
+        on_frontier: false,
+        on_global_frontier: false,
+        on_reference_frontier: false,
+        stray: false,
+    }
 }
 
 /// The output of a function, for the tests of commands.
@@ -94,6 +154,26 @@ mod tests {
     fn untrusted_text_cannot_control_the_terminal() {
         assert_eq!(line("a\u{1b}[2Jb\nc\u{202e}d"), "a [2Jb c d");
         assert_eq!(lines("a\n\u{7}b"), "a\n b");
+    }
+
+    #[test]
+    fn confirmation_names_the_unknown_nodes() {
+        let said = |verdict: &str, unknown_for, unknown_against| {
+            let support = Support { unknown_for, unknown_against, ..Support::default() };
+            confirmed(&Experiment { verdict: verdict.into(), support, ..experiment("aa", None, "keep", 1.0, 1) })
+        };
+        for ((verdict, unknown_for, unknown_against), expected) in [
+            (("unverified", 0, 0), "not yet"),
+            (("unverified", 1, 0), "by 1 unknown node"),
+            (("unverified", 2, 1), "not yet; 2 unknown nodes for, 1 against"),
+            (("verified", 0, 0), "here"),
+            (("verified", 3, 0), "here, and by 3 unknown nodes"),
+            (("verified", 0, 3), "here; 3 unknown nodes against"),
+            (("upheld", 0, 0), "here, after a dispute"),
+            (("rejected", 4, 0), "rejected here; 4 unknown nodes for"),
+        ] {
+            assert_eq!(said(verdict, unknown_for, unknown_against), expected);
+        }
     }
 
     #[test]

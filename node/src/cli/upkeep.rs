@@ -31,7 +31,11 @@ pub async fn perform(job: &UpkeepJob, context: &Context) -> Result<UpkeepReport,
 /// When there is no store, or another process holds it.
 pub fn open(to_write: bool, context: &Context) -> Result<Store, CliError> {
     let root = context.data.root();
-    let opened = if to_write && Store::exists(root) { Store::open(root) } else { Store::open_read_only(root) };
+    let opened = if to_write && Store::exists(root) {
+        Store::open_with_trust(root, context.seeds()?)
+    } else {
+        Store::open_read_only(root)
+    };
     opened.map_err(|e| locked_without_api(e, &context.data))
 }
 

@@ -28,7 +28,7 @@ fn template_names_only_keys_that_have_a_meaning() {
     let (_dir, path) = file(&settings.join("\n"));
     let loaded = load(&path).unwrap();
     assert_eq!(loaded.unknown, Vec::<String>::new());
-    assert_eq!((settings.len(), loaded.config.llm.is_some(), loaded.config.cache.is_some()), (17, true, true));
+    assert_eq!((settings.len(), loaded.config.llm.is_some(), loaded.config.cache.is_some()), (18, true, true));
 }
 
 #[test]
@@ -164,6 +164,25 @@ fn cache_is_bounded_in_days_and_bytes() {
         let (_dir, path) = file(&format!("[cache]\n{wrong}\n"));
         assert!(load(&path).is_err(), "{wrong}");
     }
+}
+
+#[test]
+fn trust_is_a_list_of_node_ids_and_the_own_key_is_added() {
+    let node = |number| spore_protocol::fixtures::identity(number).node_id();
+    let (one, two) = (node(1).to_string(), node(2).to_string().to_uppercase());
+    let (_dir, path) = file(&format!("trust = [\"{one}\", \"{two}\", \"{one}\"]\n"));
+    let config = load(&path).unwrap().config;
+    assert_eq!(config.trust, [node(1), node(2)]);
+    assert_eq!(config.seeds(Some(node(3))), BTreeSet::from([node(1), node(2), node(3)]));
+    // The last is no public key: no node can sign with it.
+    for wrong in ["", "Alice", &one[..63], &format!("{one}0"), &"07".repeat(32)] {
+        let (_dir, path) = file(&format!("port = 1\ntrust = [\"{one}\", \"{wrong}\"]\n"));
+        let error = load(&path).unwrap_err().to_string();
+        assert!(error.contains("line 2: trust: ") && error.contains("64 hex digits"), "{error}");
+    }
+    let all: Vec<_> = (0..=MAX_TRUST).map(|number| format!("\"{}\"", node(u8::try_from(number).unwrap()))).collect();
+    let (_dir, path) = file(&format!("trust = [{}]\n", all.join(", ")));
+    assert!(load(&path).unwrap_err().to_string().contains("trust has 32 keys, but at most 31 are allowed"));
 }
 
 #[test]

@@ -6,8 +6,9 @@ use spore_bridge::KNOWN;
 use spore_ingest::{Ingest, IngestHandle};
 use spore_protocol::{
     ArtifactType, Identity, Record, SignedObject, TaskId, TaskManifest, Verified, VerifiedObject, fixtures,
+    frontier::FrontierKind,
 };
-use spore_storage::{Store, unwatched};
+use spore_storage::{Span, Store, unwatched};
 use tokio::sync::watch;
 
 use super::{
@@ -136,7 +137,7 @@ async fn exported_objects_come_back_the_same() {
     assert_eq!(to.text(None), exported);
     for task in [task(), founded] {
         let frontier = |place: &Place| {
-            let found = place.store.frontier(&task, None, 100).unwrap();
+            let found = place.store.listing(&task, &FrontierKind::Reference, &Span::first(100)).unwrap().items;
             found.into_iter().map(|summary| summary.id).collect::<Vec<_>>()
         };
         assert_eq!(frontier(&from), frontier(&to));

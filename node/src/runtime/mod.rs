@@ -78,20 +78,22 @@ impl Node {
     }
 }
 
-/// Resolves when Ctrl-C or SIGTERM asks this process to stop.
-pub async fn asked_to_stop() {
+/// Resolves when Ctrl-C or SIGTERM asks this process to stop, from the call on and not only from the first poll.
+pub fn asked_to_stop() -> impl Future<Output = ()> + Send {
     use tokio::signal::unix::{SignalKind, signal};
     let signals = (signal(SignalKind::interrupt()), signal(SignalKind::terminate()));
-    match signals {
-        (Ok(mut interrupt), Ok(mut terminate)) => {
-            tokio::select! {
-                _ = interrupt.recv() => {}
-                _ = terminate.recv() => {}
+    async move {
+        match signals {
+            (Ok(mut interrupt), Ok(mut terminate)) => {
+                tokio::select! {
+                    _ = interrupt.recv() => {}
+                    _ = terminate.recv() => {}
+                }
             }
-        }
-        _ => {
-            tracing::error!("cannot receive signals; stop this process with SIGKILL");
-            std::future::pending::<()>().await;
+            _ => {
+                tracing::error!("cannot receive signals; stop this process with SIGKILL");
+                std::future::pending::<()>().await;
+            }
         }
     }
 }

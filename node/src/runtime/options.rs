@@ -6,6 +6,7 @@ use libp2p::Multiaddr;
 use spore_base::mode::Mode;
 use spore_bridge::BridgeConfig;
 use spore_lab::research::llm::ProviderConfig;
+use spore_protocol::NodeId;
 
 use crate::housekeeping::CacheBounds;
 
@@ -13,7 +14,7 @@ use crate::housekeeping::CacheBounds;
 #[derive(Clone)]
 pub struct NodeOptions {
     pub mode: Mode,
-    /// A task's id, unique prefix or name. None: the most active task.
+    /// A task's id, unique prefix or name. None: the default task.
     pub task: Option<String>,
     /// Addresses on which libp2p listens.
     pub listen: Vec<Multiaddr>,
@@ -31,6 +32,8 @@ pub struct NodeOptions {
     pub resource: u8,
     /// Share of other nodes' records that the node re-runs, 0.0..=1.0. None: the default of the mode.
     pub verify_rate: Option<f64>,
+    /// Nodes whose measurements decide what holds here, besides this node itself.
+    pub trust: Vec<NodeId>,
     /// Bounds of the artifact cache.
     pub cache: CacheBounds,
     /// The language model that proposes experiments. None: the built-in proposer.

@@ -7,12 +7,14 @@ use std::{
 };
 
 use spore_api::{Api, live::LiveNode, view::StoreView};
-use spore_base::{clock::unix_now, fetch::ArtifactSource, private_file::FileError, shutdown::Shutdown};
+use spore_base::{
+    clock::unix_now, fetch::ArtifactSource, peer_address::PeerAddress, private_file::FileError, shutdown::Shutdown,
+};
 use spore_bridge::{BridgeConfig, BridgeHandle, Listeners, PublicPeer};
 use spore_ingest::{Ingest, IngestHandle, StoreEvent};
 use spore_network::{NetworkConfig, NetworkHandle};
-use spore_protocol::Identity;
-use spore_storage::Store;
+use spore_protocol::{Identity, NodeId, TaskId};
+use spore_storage::{Store, StoreError};
 use tokio::{
     net::TcpListener,
     sync::{broadcast, watch},
@@ -28,7 +30,8 @@ use super::{
 use crate::{
     artifacts::ArtifactSources,
     data_dir::{DataDir, RunningNode},
-    genesis, housekeeping, identity_file, mirror,
+    genesis::{self, GenesisError},
+    housekeeping, identity_file, mirror,
     networks::NodeNetworks,
     task_maker::NodeTaskMaker,
 };
@@ -40,7 +43,8 @@ use crate::{
 pub async fn start(options: NodeOptions, data: DataDir) -> Result<Node, StartError> {
     data.create()?;
     let found = identity_file::load_or_create(&data.identity())?;
-    let store = Store::open(data.root())?;
+    let node_id = found.identity.node_id();
+    let store = open_store(&options, &data, node_id)?;
     let token = data.token_or_new()?;
     // Busy ports and devices are found before the first service starts.
     let (listener, address) = listen_for_api(options.web).await?;
@@ -50,7 +54,7 @@ pub async fn start(options: NodeOptions, data: DataDir) -> Result<Node, StartErr
     let (stop, shutdown) = watch::channel(false);
     let mut services = Services::default();
     let core = start_core(&options, &data, &found.identity, &store, legacy, &shutdown, &mut services).await?;
-    let view = StoreView::new(store.clone(), Some(found.identity.node_id()));
+    let (built_in, view) = view_of(&store, node_id)?;
     let task = options.task.as_deref().map(|task| view.resolve_task(task)).transpose()?;
     if let Some(task) = task {
         // Only other nodes may know the task. Following it brings it here.
@@ -73,12 +77,13 @@ pub async fn start(options: NodeOptions, data: DataDir) -> Result<Node, StartErr
         hardware_class: trainer.hardware_class(),
         device: trainer.device(),
     };
-    let (node_id, lost_changes) = (found.identity.node_id(), store.lost_changes());
+    let lost_changes = store.lost_changes();
     let parts = LabParts {
         options: &options,
         live: &live,
         identity: found.identity,
         store,
+        built_in,
         artifacts: core.artifacts,
         progress,
         shutdown: shutdown.clone(),
@@ -89,12 +94,30 @@ pub async fn start(options: NodeOptions, data: DataDir) -> Result<Node, StartErr
     let api = Api { view: view.clone(), node: Some(live.clone()), pinned: task, token: Some(token), page, shutdown };
     services.watch("API", tokio::spawn(spore_api::serve(api, listener)));
     announce(&data, address, page)?;
-    let public_peer = match options.bridge.public {
-        PublicPeer::Tried(peer) => Some(peer),
-        PublicPeer::LikeOthers | PublicPeer::Avoided(_) => None,
-    };
+    let public_peer = tried(options.bridge.public);
     let identity_was_loose = found.was_loose;
     Ok(Node { live, view, node_id, address, identity_was_loose, lost_changes, public_peer, stop, services, data })
+}
+
+/// The built-in tasks, and the store as the API shows it.
+fn view_of(store: &Store, own: NodeId) -> Result<(Vec<TaskId>, StoreView), StartError> {
+    let built_in = genesis::tasks().map_err(GenesisError::from)?;
+    let view = StoreView::new(store.clone(), Some(own)).with_built_in(&built_in);
+    Ok((built_in, view))
+}
+
+/// Opens the store with the keys that decide what holds here: the configured ones and the node's own.
+fn open_store(options: &NodeOptions, data: &DataDir, own: NodeId) -> Result<Store, StoreError> {
+    let seeds = options.trust.iter().copied().chain([own]).collect();
+    Store::open_with_trust(data.root(), seeds)
+}
+
+/// The public peer of the existing network, if the node tries it.
+fn tried(peer: PublicPeer) -> Option<PeerAddress> {
+    match peer {
+        PublicPeer::Tried(peer) => Some(peer),
+        PublicPeer::LikeOthers | PublicPeer::Avoided(_) => None,
+    }
 }
 
 /// Handles to the services that every mode runs.

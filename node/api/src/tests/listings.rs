@@ -19,8 +19,8 @@ fn store(server: &Server, objects: &[VerifiedObject]) {
     assert_eq!(report.changes.len(), objects.len(), "{:?}", report.outcomes);
 }
 
-/// A server with enough of everything for several pages: records of two nodes under the first one, of all
-/// statuses' metrics, and tasks.
+/// A server with enough of everything for several pages: records of two nodes and two classes under the first one, of
+/// which the trusted verifier confirmed two thirds, and tasks.
 async fn server() -> Server {
     let server = Server::start().await;
     let other = fixtures::identity(3);
@@ -29,7 +29,12 @@ async fn server() -> Server {
         let by = if n % 2 == 0 { &server.publisher } else { &other };
         // Some beat all before them, some do not.
         let metric = 1.9 - 0.05 * ((n * 5) % MORE) as f64;
-        objects.push(by.sign(&child(by, &server, 10 + n, metric)).unwrap().into());
+        let gpu_model = if n % 4 == 3 { "RTX 4090" } else { "CPU" }.to_owned();
+        let signed = by.sign(&Record { gpu_model, ..child(by, &server, 10 + n, metric) }).unwrap();
+        objects.push(signed.clone().into());
+        if n % 3 != 0 {
+            objects.push(fixtures::verification(&fixtures::identity(2), &signed, metric, 2500).into());
+        }
     }
     for n in 0..4 {
         objects.push(other.sign(&manifest(&other, &format!("task {n}"))).unwrap().into());
@@ -49,6 +54,10 @@ fn listings(server: &Server) -> Vec<String> {
         format!("tasks/{task}/nodes?"),
         format!("tasks/{task}/frontier?"),
         format!("tasks/{task}/frontier?class=CPU&"),
+        format!("tasks/{task}/frontier?view=global&"),
+        format!("tasks/{task}/frontier?view=claims&"),
+        format!("tasks/{task}/frontier?view=claims&class=RTX%204090&"),
+        format!("tasks/{task}/frontier?view=reference&"),
         format!("tasks/{task}/experiments?"),
         format!("tasks/{task}/experiments?order=metric&"),
         format!("tasks/{task}/improvements?"),
@@ -61,7 +70,11 @@ fn listings(server: &Server) -> Vec<String> {
 }
 
 fn items(page: &Value) -> Vec<Value> {
-    page["items"].as_array().unwrap().clone()
+    items_of(&page["items"])
+}
+
+fn items_of(list: &Value) -> Vec<Value> {
+    list.as_array().unwrap().clone()
 }
 
 fn ids(page: &Value) -> Vec<String> {
@@ -114,9 +127,16 @@ async fn lists_have_the_order_that_was_asked_for() {
     let series = server.json(&format!("{task}/improvements")).await;
     assert!(numbers(&series, "timestamp").is_sorted());
     assert!(numbers(&series, "metric").is_sorted_by(|a, b| a > b), "{series}");
-    assert_eq!(numbers(&series, "metric").last(), best.first());
     let summary = server.json(&task).await;
-    assert_eq!(summary["best"].as_f64().as_ref(), best.first());
+    assert_eq!(numbers(&series, "metric").last(), summary["best"].as_f64().as_ref());
+    for class in ["CPU", "RTX_4090"] {
+        for (view, best) in [("frontier", "best"), ("global", "best_global")] {
+            let listed = server.json(&format!("{task}/frontier?view={view}&class={class}")).await;
+            let of_class = items_of(&summary["classes"]).into_iter().find(|one| one["class"] == class).unwrap();
+            assert!(numbers(&listed, "val_bpb").is_sorted());
+            assert_eq!(numbers(&listed, "val_bpb").first(), of_class[best].as_f64().as_ref(), "{view} of {class}");
+        }
+    }
 }
 
 #[tokio::test]
@@ -158,6 +178,9 @@ async fn foreign_cursors_and_bad_limits_are_refused_with_a_hint() {
     }
     for (path, expected) in [
         (format!("/api/v1/tasks/{}/experiments?order=size", server.task), 400),
+        (format!("/api/v1/tasks/{}/frontier?view=best", server.task), 400),
+        (format!("/api/v1/tasks/{}/frontier?view=reference&class=CPU", server.task), 400),
+        (format!("/api/v1/tasks/{}/frontier?class=TPU", server.task), 200),
         ("/api/v1/search".to_owned(), 400),
         ("/api/v1/search?q=%20-%20".to_owned(), 400),
         ("/api/v1/search?q=number&task=zz".to_owned(), 404),
@@ -270,7 +293,7 @@ async fn graph_keeps_its_etag_through_changes_of_other_tasks_and_loses_it_by_a_v
     assert_eq!(server.json(&of_json).await, json);
 
     let verified = server.store.record(&server.records[1]).unwrap().unwrap().signed;
-    store(&server, &[fixtures::verification(&fixtures::identity(3), &verified, 1.9, 3000).into()]);
+    store(&server, &[fixtures::verification(&fixtures::identity(2), &verified, 1.9, 3000).into()]);
     let changed = graph(&server, "").header("if-none-match", &tag).send().await.unwrap();
     assert_eq!(changed.status(), 200);
     assert_ne!(etag(&changed), tag);
@@ -307,7 +330,7 @@ async fn graph_since_an_unknown_cursor_is_whole_and_says_so() {
     let ours = cursor(&whole);
     let (of_run, sequence) = ours.rsplit_once('-').unwrap();
     let later = format!("{of_run}-{}", sequence.parse::<u64>().unwrap() + 1);
-    for unknown in ["7", "2-abc-1", &later, "%00", &"9".repeat(200)] {
+    for unknown in ["7", "3-abc-1", &later, "%00", &"9".repeat(200)] {
         let answer = graph(&server, &format!("?since={unknown}")).send().await.unwrap();
         assert_eq!(answer.status(), 200);
         assert_eq!(answer.bytes().await.unwrap(), whole, "{unknown}");

@@ -3,7 +3,7 @@
 use spore_protocol::{ControlBody, ControlEvent, HardwareClass, Record, SignedObject, Status};
 use spore_storage::Change;
 
-use super::{StoreView, text::DisplayNames};
+use super::{StoreView, judgements::reason, text::DisplayNames};
 use crate::{dto, problem::ApiError};
 
 impl StoreView {
@@ -36,6 +36,7 @@ impl StoreView {
             display_name: name,
             experiment_id: None,
             value: None,
+            reason: None,
             status: None,
             hardware_class: None,
             text: String::new(),
@@ -54,6 +55,10 @@ impl StoreView {
                 activity.experiment_id = event.experiment_id().map(|id| id.to_string());
                 activity.value = event.rerun().map(|rerun| rerun.value);
                 activity.hardware_class = event.rerun().map(|rerun| HardwareClass::of(&rerun.gpu).to_string());
+                if let ControlBody::Refutation(refutation) = &event.body {
+                    activity.hardware_class = Some(HardwareClass::of(&refutation.gpu).to_string());
+                    activity.reason = Some(reason(refutation.reason));
+                }
                 activity.text = control_text(&who, event);
             }
             SignedObject::Task(manifest) => activity.text = format!("{who} created the task {}", manifest.name),
@@ -75,13 +80,16 @@ fn experiment_text(who: &str, record: &Record) -> String {
 fn control_text(who: &str, event: &ControlEvent) -> String {
     match &event.body {
         ControlBody::Verification(rerun) => {
-            format!("{who} verified {}: got {:.4}", rerun.experiment_id.short(), rerun.value)
+            format!("{who} re-ran {} and agrees: got {:.4}", rerun.experiment_id.short(), rerun.value)
         }
         ControlBody::Challenge(rerun) => {
-            format!("{who} challenged {}: got {:.4}", rerun.experiment_id.short(), rerun.value)
+            format!("{who} re-ran {} and disagrees: got {:.4}", rerun.experiment_id.short(), rerun.value)
         }
         ControlBody::ChallengeResponse { rerun, .. } => {
             format!("{who} re-ran the challenged {}: got {:.4}", rerun.experiment_id.short(), rerun.value)
+        }
+        ControlBody::Refutation(refutation) => {
+            format!("{who} re-ran {} and refutes it: {}", refutation.experiment_id.short(), refutation.reason)
         }
         ControlBody::Dispute { experiment_id, .. } => {
             format!("{who} closed the dispute over {}", experiment_id.short())

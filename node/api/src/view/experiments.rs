@@ -1,12 +1,13 @@
 //! Experiments: as lists show them, and in full.
 
-use spore_protocol::{
-    Cid, Kind, RecordId, Verdict,
-    verdict::{Assessment, Measurement},
-};
+use spore_protocol::{Cid, Kind, RecordId};
 use spore_storage::RecordSummary;
 
-use super::{StoreView, text::DisplayNames};
+use super::{
+    StoreView,
+    judgements::{flaw, support},
+    text::DisplayNames,
+};
 use crate::{dto, problem::ApiError, query::MAX_LIST};
 
 /// Ancestors shown with an experiment.
@@ -50,7 +51,7 @@ impl StoreView {
             diff: found.signed.diff.clone(),
             code: self.code(summary.code_cid)?,
             signed: serde_json::Value::Null,
-            evidence: self.evidence(summary, &mut names)?,
+            judgement: self.judgement_of(summary, &mut names)?,
             received_at: summary.received_at,
         };
         Ok(ExperimentText { detail, signed: found.signed.to_json() })
@@ -87,7 +88,13 @@ impl StoreView {
             code_cid: record.code_cid.map(|cid| cid.to_string()).unwrap_or_default(),
             timestamp: record.timestamp,
             verdict: record.verdict.name().into(),
+            global_verdict: record.global_verdict.name().into(),
+            support: support(&record.support),
+            flaw: record.flaw.map(flaw),
+            claim: record.is_claim(),
             on_frontier: record.on_frontier,
+            on_global_frontier: record.on_global_frontier,
+            on_reference_frontier: record.on_reference_frontier,
             stray: record.stray,
         })
     }
@@ -110,24 +117,6 @@ impl StoreView {
         let bytes = self.store.artifact(&cid)?;
         Ok(bytes.map(|bytes| String::from_utf8_lossy(&bytes).into_owned()))
     }
-
-    fn evidence(&self, summary: &RecordSummary, names: &mut DisplayNames) -> Result<dto::Evidence, ApiError> {
-        let assessment = self.store.judgement(&summary.id)?.unwrap_or(Assessment {
-            verdict: Verdict::Unverified,
-            measurements: Vec::new(),
-            dispute: None,
-        });
-        let mut measurements = Vec::with_capacity(assessment.measurements.len());
-        for m in assessment.measurements.iter().take(MAX_LIST) {
-            measurements.push(measurement(m, self.display_name(names, &m.node)?));
-        }
-        Ok(dto::Evidence {
-            verdict: assessment.verdict.name().into(),
-            ground_truth: assessment.dispute.and_then(|dispute| dispute.ground_truth),
-            tolerance: summary.class.tolerance(),
-            measurements,
-        })
-    }
 }
 
 /// An experiment's detail, and its signed object as text: the text keeps the spelling of the numbers, which the
@@ -146,18 +135,5 @@ impl ExperimentText {
         let text = serde_json::to_string(&self.detail).map_err(|e| ApiError::internal(e.to_string()))?;
         // Inside a JSON string every quote is escaped, so this can only be the member itself.
         Ok(text.replacen("\"signed\":null", &format!("\"signed\":{}", self.signed), 1))
-    }
-}
-
-fn measurement(m: &Measurement, display_name: Option<String>) -> dto::Measurement {
-    dto::Measurement {
-        event_id: m.event_id.to_string(),
-        kind: m.kind.name().into(),
-        node_id: m.node.to_string(),
-        display_name,
-        hardware_class: m.class.to_string(),
-        value: m.value,
-        timestamp: m.timestamp,
-        ignored: m.ignored.map(|reason| reason.to_string()),
     }
 }

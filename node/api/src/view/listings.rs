@@ -41,27 +41,12 @@ impl StoreView {
         self.records(ListingKind::Recent, &self.store().recent_page(scope, span)?)
     }
 
-    /// A task's records that have a metric, the best first, strays left out.
+    /// A task's records that have a metric, by the metric as it was published, strays left out.
     ///
     /// # Errors
     /// As [`StoreView::task`].
     pub fn best(&self, id: &str, span: &Span) -> Result<dto::Page<dto::Experiment>, ApiError> {
         self.records(ListingKind::Best, &self.store().by_metric(&self.known_task(id)?, span)?)
-    }
-
-    /// A task's frontier, best first. Without a class, children of every class count.
-    ///
-    /// # Errors
-    /// As [`StoreView::task`].
-    pub fn frontier(&self, id: &str, class: Option<&str>, span: &Span) -> Result<dto::Page<dto::Experiment>, ApiError> {
-        let task = self.known_task(id)?;
-        let class = class.map(HardwareClass::of);
-        let mut page =
-            self.records(ListingKind::Frontier, &self.store().frontier_page(&task, class.as_ref(), span)?)?;
-        if class.is_none() {
-            page.items.iter_mut().for_each(|experiment| experiment.on_frontier = true);
-        }
-        Ok(page)
     }
 
     /// The records that are based on a record, oldest first.
@@ -73,7 +58,7 @@ impl StoreView {
         self.records(ListingKind::Children, &self.store().children_page(&record, span)?)
     }
 
-    /// The records that were the best so far, oldest first: of a class, or of all classes.
+    /// The records that hold and were the best so far, oldest first: of a class, or of all classes.
     ///
     /// # Errors
     /// As [`StoreView::task`].
@@ -141,7 +126,7 @@ impl StoreView {
         Ok(found)
     }
 
-    fn records(
+    pub(super) fn records(
         &self,
         listing: ListingKind,
         found: &spore_storage::Page<RecordSummary>,

@@ -6,7 +6,9 @@
 
 mod activity;
 mod experiments;
+mod frontiers;
 mod graphs;
+mod judgements;
 mod listings;
 mod nodes;
 mod resolve;
@@ -14,12 +16,13 @@ mod tasks;
 mod text;
 
 pub use experiments::ExperimentText;
+pub use frontiers::FrontierView;
 pub(crate) use graphs::Graphs;
 
 use std::sync::Arc;
 
 use spore_base::peer_id::peer_id;
-use spore_protocol::NodeId;
+use spore_protocol::{NodeId, TaskId};
 use spore_storage::Store;
 
 use super::{dto, live::Live, problem::ApiError};
@@ -30,6 +33,8 @@ pub struct StoreView {
     store: Store,
     node_id: Option<NodeId>,
     peer_id: String,
+    /// Tasks that are built into the program: defaults, whoever signed them.
+    built_in: Arc<[TaskId]>,
     pub(crate) graphs: Arc<Graphs>,
 }
 
@@ -37,7 +42,13 @@ impl StoreView {
     /// `node_id` is this node's own. None for a store without a node's key.
     pub fn new(store: Store, node_id: Option<NodeId>) -> Self {
         let peer_id = node_id.and_then(|node| peer_id(&node)).map(|peer| peer.to_string()).unwrap_or_default();
-        Self { store, node_id, peer_id, graphs: Arc::default() }
+        Self { store, node_id, peer_id, built_in: Arc::default(), graphs: Arc::default() }
+    }
+
+    /// With the tasks that are built into the program.
+    #[must_use]
+    pub fn with_built_in(self, tasks: &[TaskId]) -> Self {
+        Self { built_in: tasks.into(), ..self }
     }
 
     /// The store that is shown.
@@ -53,7 +64,7 @@ impl StoreView {
         let counts = self.store.counts()?;
         let active_task = match live.active_task {
             Some(task) => Some(task),
-            None => self.store.most_active_task()?,
+            None => self.store.default_task(&self.built_in, |_| true)?,
         };
         Ok(dto::NodeStatus {
             experiment_count: counts.experiments,
@@ -63,6 +74,7 @@ impl StoreView {
             legacy_peer_count: live.peers.iter().filter(|peer| peer.transport == "legacy").count() as u64,
             legacy_listen_addresses: live.legacy_listen_addresses.clone(),
             frontier_size: counts.frontier,
+            trusted: self.store.seeds()?.iter().map(ToString::to_string).collect(),
             node_id: self.node_id.map(|node| node.to_string()).unwrap_or_default(),
             peer_id: self.peer_id.clone(),
             version: env!("CARGO_PKG_VERSION").into(),

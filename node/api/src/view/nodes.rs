@@ -1,5 +1,9 @@
 //! Nodes and their profiles.
 
+use spore_protocol::{
+    HardwareClass, NodeId,
+    trust::{Level, Standing},
+};
 use spore_storage::NodeStats;
 
 use super::{
@@ -48,6 +52,19 @@ impl StoreView {
             .ok_or_else(|| ApiError::new(ProblemKind::UnknownNode, format!("node {node} has no profile")))
     }
 
+    /// How much a node's measurements count here, in each class where it has work that others measured.
+    fn standings(&self, node: &NodeId) -> Result<Vec<dto::Standing>, ApiError> {
+        let found = self.store.standings(node)?.into_iter();
+        let standing = |(class, standing): (HardwareClass, Standing)| dto::Standing {
+            class: class.to_string(),
+            level: standing.level.map(Level::number),
+            weight: standing.weight,
+            confirmed: standing.confirmed.into(),
+            refuted: standing.refuted.into(),
+        };
+        Ok(found.map(standing).collect())
+    }
+
     pub(super) fn node_summary(&self, stats: &NodeStats) -> Result<dto::NodeSummary, ApiError> {
         let profile = self.store.profile(&stats.node_id)?;
         let text = |text: &String, most| (!text.is_empty()).then(|| truncated(text, most));
@@ -58,6 +75,8 @@ impl StoreView {
             website: profile.as_ref().and_then(|p| text(&p.website, MAX_TEXT)),
             experiment_count: stats.experiment_count,
             verification_count: stats.verification_count,
+            trusted: self.store.seeds()?.contains(&stats.node_id),
+            standings: self.standings(&stats.node_id)?,
             reputation: stats.reputation.unwrap_or_default(),
             hardware_classes: stats.classes.iter().map(ToString::to_string).collect(),
             last_activity: stats.last_activity,

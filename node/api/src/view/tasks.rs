@@ -1,7 +1,7 @@
 //! Tasks.
 
 use spore_protocol::TaskId;
-use spore_storage::TaskView;
+use spore_storage::{ClassView, TaskView};
 
 use super::{
     StoreView,
@@ -63,20 +63,40 @@ pub(super) fn task_summary(task: &TaskView) -> dto::TaskSummary {
         crash_count: task.crash_count,
         verified_count: task.verified_count,
         frontier_size: task.frontier_size,
+        global_frontier_size: task.global_frontier_size,
+        reference_frontier_size: task.reference_frontier_size,
+        claims_count: task.claims_count,
         node_count: task.node_count,
+        confirmed_signers: task.confirmed_signers,
         best: task.best.map(|(_, metric)| metric),
         best_id: task.best.map(|(id, _)| id.to_string()),
+        best_class: best_class(task),
+        best_global: task.best_global.map(|(_, metric)| metric),
+        best_global_id: task.best_global.map(|(id, _)| id.to_string()),
         last_activity: task.last_activity,
-        classes: task
-            .classes
-            .iter()
-            .map(|class| dto::ClassSummary {
-                class: class.class.to_string(),
-                experiment_count: class.experiment_count,
-                frontier_size: class.frontier_size,
-                best: class.best.map(|(_, metric)| metric),
-                tolerance: class.class.tolerance(),
-            })
-            .collect(),
+        classes: task.classes.iter().map(class_summary).collect(),
     }
+}
+
+fn class_summary(class: &ClassView) -> dto::ClassSummary {
+    dto::ClassSummary {
+        class: class.class.to_string(),
+        experiment_count: class.experiment_count,
+        verified_count: class.verified_count,
+        frontier_size: class.frontier_size,
+        global_frontier_size: class.global_frontier_size,
+        claims_count: class.claims_count,
+        best: class.best.map(|(_, metric)| metric),
+        best_id: class.best.map(|(id, _)| id.to_string()),
+        best_global: class.best_global.map(|(_, metric)| metric),
+        best_global_id: class.best_global.map(|(id, _)| id.to_string()),
+        tolerance: class.class.tolerance(),
+    }
+}
+
+/// The hardware class of the task's best record.
+fn best_class(task: &TaskView) -> Option<String> {
+    let (best, _) = task.best?;
+    let of = task.classes.iter().find(|class| class.best.is_some_and(|(id, _)| id == best));
+    of.map(|class| class.class.to_string())
 }

@@ -6,6 +6,8 @@
 mod client;
 mod offline;
 
+use std::io::Write as _;
+
 use serde::de::DeserializeOwned;
 use spore_api::{dto, ports::TaskMaker as _, query::Query, read, route::Route, write};
 use spore_protocol::{Cid, Identity, VerifiedObject};
@@ -52,7 +54,8 @@ impl NodeAccess {
         if let Some(client) = ApiClient::find(&context.data).await? {
             return Ok((Self::Node(client), found.identity));
         }
-        let store = Store::open(context.data.root()).map_err(|e| locked_without_api(e, &context.data))?;
+        let store = Store::open_with_trust(context.data.root(), context.seeds()?);
+        let store = store.map_err(|e| locked_without_api(e, &context.data))?;
         let ingest = LocalIngest::start(&store);
         let offline = OfflineStore::new(store, Some(&found.identity), context, Some(ingest))?;
         Ok((Self::Store(offline), found.identity))
@@ -112,8 +115,8 @@ impl NodeAccess {
         }
         let status: dto::NodeStatus = self.get(&Route::Status).await?;
         let id = status.active_task.ok_or_else(|| {
-            CliError::not_found("no task is known yet")
-                .hint("`spore run` finds tasks in the network; `spore task create` makes a new one")
+            CliError::not_found("this node has no task yet: neither the built-in one nor one of a trusted node is here")
+                .hint("name a task with `--task ID`; `spore tasks` lists those that are known, `spore task use` chooses one")
         })?;
         self.get(&Route::Task(id)).await
     }
@@ -195,6 +198,17 @@ impl NodeAccess {
 pub fn parsed<T: DeserializeOwned>(body: &[u8]) -> Result<T, CliError> {
     serde_json::from_slice(body)
         .map_err(|e| CliError::failed(format!("cannot read the node's answer: {e}")).hint(SAME_VERSION))
+}
+
+/// Says when a running node uses a changed setting.
+///
+/// # Errors
+/// When the running node does not answer.
+pub async fn note_running(context: &mut Context) -> Result<(), CliError> {
+    if ApiClient::find(&context.data).await?.is_some() {
+        writeln!(context.out, "The running node uses this after its next start.")?;
+    }
+    Ok(())
 }
 
 /// The error of a store that a node may hold which does not answer.

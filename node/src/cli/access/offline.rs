@@ -9,7 +9,10 @@ use spore_protocol::{Identity, TaskId};
 use spore_storage::Store;
 use tokio::sync::watch;
 
-use crate::cli::{CliError, Context};
+use crate::{
+    cli::{CliError, Context},
+    genesis,
+};
 
 /// The open store, read as the API reads it.
 pub struct OfflineStore {
@@ -44,7 +47,8 @@ impl OfflineStore {
         context: &Context,
         ingest: Option<LocalIngest>,
     ) -> Result<Self, CliError> {
-        let view = StoreView::new(store, identity.map(Identity::node_id));
+        let built_in = genesis::tasks().map_err(genesis::GenesisError::from)?;
+        let view = StoreView::new(store, identity.map(Identity::node_id)).with_built_in(&built_in);
         let pinned = context.config()?.task.and_then(|task| view.resolve_task(&task).ok());
         Ok(Self { view, live: Live::offline(pinned), pinned, ingest })
     }

@@ -9,7 +9,7 @@ use std::sync::Arc;
 
 use spore_api::live::LiveNode;
 use spore_base::{fetch::ArtifactSource, progress::RunProgress, shutdown::Shutdown};
-use spore_protocol::Identity;
+use spore_protocol::{Identity, TaskId};
 use spore_storage::Store;
 use tokio::sync::watch;
 
@@ -27,6 +27,7 @@ pub struct LabParts<'a> {
     pub live: &'a LiveNode,
     pub identity: Identity,
     pub store: Store,
+    pub built_in: Vec<TaskId>,
     pub artifacts: Arc<dyn ArtifactSource>,
     pub progress: watch::Sender<Option<RunProgress>>,
     pub shutdown: Shutdown,
