@@ -140,8 +140,8 @@ const tests = {
   async 'each hardware class has its frontier, best first'() {
     const page = await open(`#/task/${small.id}`);
     await at(page, 'frontier-row').first().waitFor();
-    const classes = new Set(small.records.map((record) => record.class));
-    assert.equal(await at(page, 'frontier-table').count(), classes.size);
+    const filled = Object.values(small.frontiers).filter((ids) => ids.length > 0);
+    assert.equal(await at(page, 'frontier-table').count(), filled.length);
     const ids = await page.locator('section[data-class="CPU"] [data-testid="frontier-row"]').evaluateAll((rows) => rows.map((row) => row.dataset.id));
     const expected = small.frontiers.CPU;
     assert.deepEqual(ids, expected.slice(0, ids.length));
@@ -152,6 +152,47 @@ const tests = {
       const more = await section.getByTestId('frontier-row').evaluateAll((rows) => rows.map((row) => row.dataset.id));
       assert.deepEqual(more, expected.slice(0, more.length));
     }
+    return page;
+  },
+
+  async 'the frontier shows what holds, and other lists under their own names'() {
+    const page = await open(`#/task/${small.id}?class=CPU`);
+    const found = () => at(page, 'frontier-row').evaluateAll((rows) => rows.map((row) => ({ id: row.dataset.id, text: row.innerText })));
+    const shows = async (name, list, expected) => {
+      await at(page, 'frontier-lists').getByRole('link', { name, exact: true }).click();
+      await page.locator(`section[data-list="${list}"] [data-testid="frontier-row"][data-id="${expected[0]}"]`).waitFor();
+      const rows = await found();
+      assert.deepEqual(rows.map((row) => row.id), expected.slice(0, rows.length), list);
+      return rows;
+    };
+    assert.ok(small.claims.CPU.length > 0 && small.globals.CPU.length > 0);
+    const claims = await shows('Claims', 'claims', small.claims.CPU);
+    assert.match(page.url(), /list=claims/);
+    assert.ok(claims.every((row) => !row.text.includes('confirmed here')), 'a claim is called confirmed');
+    await at(page, 'list-about').getByText('A claim may be wrong, or made up.').waitFor();
+    await shows('By anyone', 'global', small.globals.CPU);
+    await shows('Reference', 'reference', small.reference);
+    const holding = await shows('Holds here', 'frontier', small.frontiers.CPU);
+    assert.ok(holding.every((row) => row.text.includes('confirmed here')), 'a row of the frontier is not called confirmed');
+    return page;
+  },
+
+  async 'a task without a confirmed result says so, and what to do'() {
+    const claimed = world.tasks.find((task) => task.records && Object.values(task.frontiers).every((ids) => ids.length === 0) && Object.values(task.claims).some((ids) => ids.length > 0));
+    const page = await open(`#/task/${claimed.id}`);
+    await page.getByText(/claims?, none confirmed here yet/).first().waitFor();
+    await page.getByText('spore set trust NODE').first().waitFor();
+    await page.getByText('none yet').first().waitFor();
+    await page.getByRole('link', { name: 'see the claims' }).first().click();
+    await at(page, 'frontier-row').first().waitFor();
+    return page;
+  },
+
+  async 'words tell a claim from a confirmed result on a narrow screen too'() {
+    const page = await open(`#/task/${small.id}?class=CPU`, { width: 380, height: 760 });
+    await at(page, 'frontier-row').first().getByText('confirmed here').filter({ visible: true }).first().waitFor();
+    await page.goto(`${main.url}/#/task/${small.id}?class=CPU&list=claims`);
+    await page.locator('section[data-list="claims"] [data-testid="frontier-row"]').first().getByText(/^\W*(claim|disputed)$/).filter({ visible: true }).first().waitFor();
     return page;
   },
 
@@ -180,9 +221,9 @@ const tests = {
     await shows(newest[0]);
     assert.deepEqual(await rows(), newest.slice(0, 50));
     assert.equal(await page.getByRole('link', { name: 'Newer' }).count(), 0);
-    await page.getByRole('link', { name: 'Best first' }).click();
-    await shows(small.best[0]);
-    assert.deepEqual(await rows(), small.best.slice(0, 50));
+    await page.getByRole('link', { name: 'By metric' }).click();
+    await shows(small.by_metric[0]);
+    assert.deepEqual(await rows(), small.by_metric.slice(0, 50));
     return page;
   },
 
@@ -304,15 +345,43 @@ const tests = {
   },
 
   async 'an experiment shows its change, script, evidence and lineage'() {
-    const record = small.records.find((r) => r.verdict === 'verified' && r.index % 5 !== 4 && r.depth >= 2);
+    const record = small.records.find((r) => r.verdict === 'verified' && r.index % 6 === 0 && r.index % 5 !== 4 && r.depth >= 2);
     const page = await open(`#/experiment/${record.id}`);
     await at(page, 'experiment-page').waitFor();
     assert.equal(await page.locator('[data-testid="diff"] tr[data-kind="add"]').count(), 3);
     assert.match(await at(page, 'diff').innerText(), /\+rate = tune/);
     assert.match(await at(page, 'code').innerText(), /def forward\(tokens\):/);
     assert.equal(await at(page, 'evidence-row').count(), 3);
-    await at(page, 'evidence').getByText('ignored: another hardware class').waitFor();
+    const [counting] = await page.locator('[data-testid="evidence-row"][data-counts="here"]').allInnerTexts();
+    assert.match(counting, /warden/);
+    assert.match(counting, /weight \d+/);
+    await at(page, 'evidence').getByText('confirmed here').waitFor();
     assert.equal(await page.locator('[data-testid="lineage"] li').count(), Math.min(record.depth + 1, 11));
+    return page;
+  },
+
+  async 'an experiment says why it is rejected, or not comparable, or only a claim'() {
+    const refuted = small.records.find((r) => r.verdict === 'rejected' && r.index % 57 === 0 && r.index % 2 === 1);
+    const page = await open(`#/experiment/${refuted.id}`);
+    await at(page, 'evidence').getByText('more than one and a half time budgets').waitFor();
+    await at(page, 'evidence').getByText('rejected').first().waitFor();
+    const flawed = small.records.find((r) => !r.comparable);
+    await page.goto(`${main.url}/#/experiment/${flawed.id}`);
+    await at(page, 'flaw').getByText('another time budget').waitFor();
+    const claim = small.records.find((r) => small.claims[r.class].includes(r.id) && r.verdict === 'unverified' && r.index % 3 !== 0);
+    await page.goto(`${main.url}/#/experiment/${claim.id}`);
+    await page.locator(`[data-testid="experiment-page"][data-id="${claim.id}"]`).waitFor();
+    await at(page, 'evidence').getByText('A claim until a node with weight here measures it again.').waitFor();
+    return page;
+  },
+
+  async 'a node shows the weight of its measurements'() {
+    const page = await open(`#/node/${world.trusted}`);
+    await at(page, 'node-page').getByText('trusted here').waitFor();
+    await page.goto(`${main.url}/#/node/${world.nodes[0]}`);
+    await at(page, 'standing-row').first().waitFor();
+    await page.goto(`${main.url}/#/network`);
+    await at(page, 'trust').getByText('this node').waitFor();
     return page;
   },
 

@@ -3,7 +3,7 @@ import type { Order, Cursor } from './api/client';
 
 export type Route =
   | { page: 'tasks' }
-  | { page: 'task'; id: string; view: TaskView; hardwareClass: string | null; order: Order; cursor: Cursor }
+  | { page: 'task'; id: string; view: TaskView; list: FrontierList; hardwareClass: string | null; order: Order; cursor: Cursor }
   | { page: 'experiment'; id: string }
   | { page: 'node'; id: string; cursor: Cursor }
   | { page: 'search'; words: string; task: string | null; cursor: Cursor }
@@ -12,6 +12,10 @@ export type Route =
 
 export const TASK_VIEWS = ['frontier', 'experiments', 'nodes'] as const;
 export type TaskView = (typeof TASK_VIEWS)[number];
+
+/** The lists of a task's best experiments, by their names in the API: what holds here comes first. */
+export const FRONTIER_LISTS = ['frontier', 'global', 'claims', 'reference'] as const;
+export type FrontierList = (typeof FRONTIER_LISTS)[number];
 
 const ID = /^[0-9a-f]{4,64}$/;
 
@@ -31,8 +35,9 @@ export function parseHash(hash: string): Route {
   if (page === 'node') return { page, id, cursor: cursorOf(query) };
   if (page !== 'task') return { page: 'unknown', path };
   const view = TASK_VIEWS.find((name) => name === query.get('view')) ?? 'frontier';
+  const list = FRONTIER_LISTS.find((name) => name === query.get('list')) ?? 'frontier';
   const order = query.get('order') === 'metric' ? 'metric' : 'time';
-  return { page: 'task', id, view, hardwareClass: query.get('class'), order, cursor: cursorOf(query) };
+  return { page: 'task', id, view, list, hardwareClass: query.get('class'), order, cursor: cursorOf(query) };
 }
 
 function cursorOf(query: URLSearchParams): Cursor {
@@ -54,10 +59,11 @@ export function taskHash(
   id: string,
   view: TaskView = 'frontier',
   hardwareClass: string | null = null,
-  { order = 'time', ...cursor }: Cursor & { order?: Order } = {},
+  { order = 'time', list = 'frontier', ...cursor }: Cursor & { order?: Order; list?: FrontierList } = {},
 ): string {
   return hashOf(`task/${id}`, {
     view: view === 'frontier' ? null : view,
+    list: list === 'frontier' ? null : list,
     class: hardwareClass,
     order: order === 'time' ? null : order,
     ...cursor,

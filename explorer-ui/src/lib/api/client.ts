@@ -9,6 +9,7 @@ import { parseGraph, UnreadableGraph } from '../chart/compact';
 import { merged } from '../chart/merge';
 import type { Series } from '../chart/series';
 import { rawMember } from '../json';
+import type { FrontierList } from '../route';
 import type { ExperimentDetail, Improvement, paths, Problem, ProblemKind } from './types';
 
 /** Why a request failed: `unreachable` when there was no usable answer, else the HTTP status. */
@@ -98,8 +99,9 @@ export const api = {
     dataOf(client.GET('/api/v1/tasks', { params: { query: { ...cursor, limit } }, signal }), signal),
   task: (id: string, signal?: AbortSignal) => dataOf(client.GET('/api/v1/tasks/{id}', { params: { path: { id } }, signal }), signal),
   graph,
-  frontier: (id: string, hardwareClass: string | null, cursor: Cursor, limit: number, signal?: AbortSignal) =>
-    dataOf(client.GET('/api/v1/tasks/{id}/frontier', { params: { path: { id }, query: { class: hardwareClass ?? undefined, ...cursor, limit } }, signal }), signal),
+  /** A list of a task's best experiments: of one class, or of all. */
+  frontier: (id: string, view: FrontierList, hardwareClass: string | null, cursor: Cursor, limit: number, signal?: AbortSignal) =>
+    dataOf(client.GET('/api/v1/tasks/{id}/frontier', { params: { path: { id }, query: { view, class: hardwareClass ?? undefined, ...cursor, limit } }, signal }), signal),
   taskExperiments: (id: string, order: Order, cursor: Cursor, limit: number, signal?: AbortSignal) =>
     dataOf(client.GET('/api/v1/tasks/{id}/experiments', { params: { path: { id }, query: { order, ...cursor, limit } }, signal }), signal),
   nodeExperiments: (node: string, cursor: Cursor, limit: number, signal?: AbortSignal) =>

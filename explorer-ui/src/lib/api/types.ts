@@ -147,6 +147,23 @@ export interface paths {
         patch?: never;
         trace?: never;
     };
+    "/api/v1/experiments/{id}/judgement": {
+        parameters: {
+            query?: never;
+            header?: never;
+            path?: never;
+            cookie?: never;
+        };
+        /** What the measurements of an experiment say: each measurement with its weight, whether it counts, and the verdicts. */
+        get: operations["judgement"];
+        put?: never;
+        post?: never;
+        delete?: never;
+        options?: never;
+        head?: never;
+        patch?: never;
+        trace?: never;
+    };
     "/api/v1/nodes": {
         parameters: {
             query?: never;
@@ -406,9 +423,10 @@ export interface paths {
             cookie?: never;
         };
         /**
-         * Lists the frontier of a task, best first.
-         * @description The frontier holds each kept experiment that no kept child beats on the metric. With `class`, only children of
-         *     the same hardware class count. Without it, children of every class count.
+         * Lists the frontier of a task, best first: what holds here.
+         * @description The frontier of a hardware class has each kept, comparable experiment that holds here and that no child of the
+         *     class that holds beats on the metric. Without `class`, the frontiers of all classes follow each other in the
+         *     order of their names. `view` chooses another list: claims, or what holds by other rules.
          */
         get: operations["frontier"];
         put?: never;
@@ -451,12 +469,12 @@ export interface paths {
          * Graph of a task in a compact form: all its experiments, in columns of about 46 bytes an experiment, or those that
          *     changed since an earlier answer.
          * @description Whole numbers are LEB128, floats are little-endian, a text is its length in bytes and UTF-8. The form begins with
-         *     `SPGR`, a version byte (2), a content byte (0 all experiments, 1 changes), the cursor to pass as `since` (a text),
+         *     `SPGR`, a version byte (3), a content byte (0 all experiments, 1 changes), the cursor to pass as `since` (a text),
          *     the number of experiments and the number of hardware classes, then each class's name (a text). The columns follow
          *     in (timestamp, id) order: ids (32 bytes each); parents (of all experiments: the index minus the parent's index,
          *     zigzag, 0 without a parent; of changes: the parent's id, 32 zero bytes without a parent); timestamps (each as the
          *     difference to the one before); metrics (8 bytes each); states (1 byte each: status in bits 0 and 1, 4 result
-         *     confirmed, 8 on the frontier, 16 stray); classes (each as an index into the names).
+         *     holds here, 8 on the frontier, 16 stray, 32 rejected here or not comparable); classes (each as an index into the names).
          */
         get: operations["graph_bin"];
         put?: never;
@@ -474,7 +492,7 @@ export interface paths {
             path?: never;
             cookie?: never;
         };
-        /** Lists the experiments of a task that were the best so far when they were published, oldest first. */
+        /** Lists the experiments of a task that hold here and were better than all that hold before them, oldest first. */
         get: operations["improvements"];
         put?: never;
         post?: never;
@@ -605,10 +623,11 @@ export interface components {
             hardware_class?: string | null;
             /** @description Id of the new object. */
             id: string;
-            /** @description `experiment`, `verification`, `challenge`, `challenge_response`, `dispute`, `task` or `profile`. */
+            /** @description `experiment`, `verification`, `challenge`, `challenge_response`, `refutation`, `dispute`, `task` or `profile`. */
             kind: string;
             /** @description Id of the node that signed the object. */
             node_id: string;
+            reason?: components["schemas"]["Reason"] | null;
             /**
              * Format: int64
              * @description Sequence number of the change.
@@ -630,6 +649,16 @@ export interface components {
              * @description Metric of the experiment, or the value of the new measurement.
              */
             value?: number | null;
+        };
+        /** @description A verdict. */
+        Assessment: {
+            /**
+             * Format: double
+             * @description Weighted median of the recorded metric and the measurements that count. Absent until a dispute is closed.
+             */
+            ground_truth?: number | null;
+            /** @description `unverified`, `verified`, `disputed`, `upheld` or `rejected`. */
+            verdict: string;
         };
         /** @description A backup of the database. */
         Backup: {
@@ -706,9 +735,23 @@ export interface components {
         ClassSummary: {
             /**
              * Format: double
-             * @description Best metric of the class. Absent when its frontier is empty.
+             * @description Best metric of the class that holds here. Absent while nothing holds.
              */
             best?: number | null;
+            /**
+             * Format: double
+             * @description Best metric of the class that holds when every signer counts alike. Absent while nothing does.
+             */
+            best_global?: number | null;
+            /** @description Id of the experiment with that metric. */
+            best_global_id?: string | null;
+            /** @description Id of the experiment with that metric. */
+            best_id?: string | null;
+            /**
+             * Format: int64
+             * @description Kept experiments of the class that are neither confirmed nor rejected here.
+             */
+            claims_count: number;
             /** @description Name of the class, such as `RTX_4090` or `CPU`. */
             class: string;
             /**
@@ -722,10 +765,20 @@ export interface components {
              */
             frontier_size: number;
             /**
+             * Format: int64
+             * @description Experiments on the frontier of the class where every signer counts alike.
+             */
+            global_frontier_size: number;
+            /**
              * Format: double
              * @description Largest difference of the metric at which two results count as equal.
              */
             tolerance: number;
+            /**
+             * Format: int64
+             * @description Experiments of the class that hold here.
+             */
+            verified_count: number;
         };
         /** @description Size of one column of the database. */
         ColumnStats: {
@@ -843,27 +896,12 @@ export interface components {
              */
             references: number;
         };
-        /** @description What other nodes measured when they ran the script of an experiment again. */
-        Evidence: {
-            /**
-             * Format: double
-             * @description Median of the values of the record, the challenge and the responses. Absent until a dispute is closed.
-             */
-            ground_truth?: number | null;
-            /** @description The signed measurements, oldest first, at most 500. */
-            measurements: components["schemas"]["Measurement"][];
-            /**
-             * Format: double
-             * @description Largest difference of the metric at which two results count as equal.
-             */
-            tolerance: number;
-            /** @description `unverified`, `verified`, `disputed`, `upheld` or `rejected`. */
-            verdict: string;
-        };
         /** @description An experiment as lists show it. */
         Experiment: {
             /** @description Who proposed the change: the name of a language model, or of the built-in proposer. */
             agent_model: string;
+            /** @description Whether the experiment is a claim: kept and comparable, but neither confirmed nor rejected here. */
+            claim: boolean;
             /** @description Content id of the script. Empty when the record names none. */
             code_cid: string;
             /**
@@ -875,6 +913,9 @@ export interface components {
             description: string;
             /** @description Display name of that node, from its newest profile. Absent without a profile or a name. */
             display_name?: string | null;
+            flaw?: components["schemas"]["Reason"] | null;
+            /** @description What the measurements say when every signer counts alike. Anybody can make as many signers as they want. */
+            global_verdict: string;
             /** @description Name of the device. */
             gpu_model: string;
             /** @description Hardware class, derived from `gpu_model`. */
@@ -895,11 +936,12 @@ export interface components {
              * @description Training steps.
              */
             num_steps: number;
-            /**
-             * @description Whether the experiment is on the frontier of its hardware class. In a frontier that was asked for without a
-             *     class: on that frontier.
-             */
+            /** @description Whether the experiment is on the frontier of its hardware class: it holds here, and no child that holds is better. */
             on_frontier: boolean;
+            /** @description Whether the experiment is on the frontier of its hardware class when every signer counts alike. */
+            on_global_frontier: boolean;
+            /** @description Whether the experiment is on the frontier that the Python implementation shows. */
+            on_reference_frontier: boolean;
             /** @description Id of the experiment that this one is based on. Absent for the first experiment of a task. */
             parent?: string | null;
             /**
@@ -911,6 +953,8 @@ export interface components {
             status: string;
             /** @description Whether the experiment descends from another root than the task's. Stray experiments never reach the frontier. */
             stray: boolean;
+            /** @description How many nodes measured the experiment again. */
+            support: components["schemas"]["Support"];
             /** @description Id of the task. */
             task_id: string;
             /**
@@ -928,7 +972,10 @@ export interface components {
              * @description The task's metric, whatever its name; bits per byte for `ml_train` tasks. 0 for a crash.
              */
             val_bpb: number;
-            /** @description What the measurements of other nodes say: `unverified`, `verified`, `disputed`, `upheld` or `rejected`. */
+            /**
+             * @description What the measurements by nodes with weight here say: `unverified`, `verified`, `disputed`, `upheld` or
+             *     `rejected`. The experiment holds when it is `verified` or `upheld`.
+             */
             verdict: string;
         };
         /** @description An experiment in full. */
@@ -939,12 +986,12 @@ export interface components {
             code?: string | null;
             /** @description Unified diff between the parent's script and this experiment's script. */
             diff: string;
-            /** @description What other nodes measured. */
-            evidence: components["schemas"]["Evidence"];
             /** @description The experiment as lists show it. */
             experiment: components["schemas"]["Experiment"];
             /** @description Direction in which the metric improves: `minimize` or `maximize`. */
             goal: string;
+            /** @description What other nodes measured, and what follows from it. */
+            judgement: components["schemas"]["Judgement"];
             /** @description The ancestors, from the oldest to the parent. The nearest 500 when there are more. */
             lineage: components["schemas"]["Experiment"][];
             /** @description Name of the task's metric. */
@@ -1045,14 +1092,16 @@ export interface components {
             metrics: number[];
             /** @description Index of the parent in these columns; -1 without a parent. */
             parents: number[];
+            /** @description Whether the experiment is rejected here, or not comparable with others of its task. */
+            refused: boolean[];
             /** @description Statuses: 0 keep, 1 discard, 2 crash. */
             statuses: number[];
             /** @description When the experiments were published. */
             timestamps: number[];
-            /** @description Whether the verdict is `verified` or `upheld`. */
+            /** @description Whether the experiment holds here: its verdict is `verified` or `upheld`. */
             verified: boolean[];
         };
-        /** @description An experiment that was better than all earlier ones. */
+        /** @description An experiment that holds here and is better than all earlier ones that hold. */
         Improvement: {
             /** @description Id of the experiment. */
             id: string;
@@ -1066,6 +1115,25 @@ export interface components {
              * @description When the experiment was published.
              */
             timestamp: number;
+        };
+        /** @description What the measurements of an experiment say: by the nodes that have weight here, and by all nodes alike. */
+        Judgement: {
+            /** @description Every signer counts alike. The same on every node, and decided by whoever makes enough keys. */
+            global: components["schemas"]["Assessment"];
+            /** @description By weight: a measurement counts as much as its signer is trusted here. Decides the frontier. */
+            local: components["schemas"]["Assessment"];
+            /**
+             * @description The signed measurements: those that count here, of the heaviest signers first, then the others; at most
+             *     500.
+             */
+            measurements: components["schemas"]["Measurement"][];
+            /** @description How many nodes found what. */
+            support: components["schemas"]["Support"];
+            /**
+             * Format: double
+             * @description Largest difference of the metric at which two results count as equal.
+             */
+            tolerance: number;
         };
         /** @description A range of sequence numbers, both ends included. */
         LostChanges: {
@@ -1082,18 +1150,23 @@ export interface components {
         };
         /** @description One signed measurement: a node ran the script of an experiment again. */
         Measurement: {
+            /** @description Whether the node found the recorded metric, within the tolerance. */
+            agrees: boolean;
             /** @description Display name of that node. Absent without a profile or a name. */
             display_name?: string | null;
             /** @description Id of the control event that holds the measurement. */
             event_id: string;
             /** @description Hardware class of that node's device. */
             hardware_class: string;
-            /** @description Why the measurement does not count for the verdict. Absent when it counts. */
+            /** @description Why the measurement does not count for the local verdict. Absent when it counts. */
             ignored?: string | null;
-            /** @description `verification`, `challenge` or `challenge_response`. */
+            /** @description Why the measurement does not count for the global verdict. Absent when it counts. */
+            ignored_globally?: string | null;
+            /** @description `verification`, `challenge`, `challenge_response` or `refutation`. Has no effect on the verdict. */
             kind: string;
             /** @description Id of the node that measured. */
             node_id: string;
+            reason?: components["schemas"]["Reason"] | null;
             /**
              * Format: int64
              * @description When the node signed the measurement, by its own clock.
@@ -1101,9 +1174,14 @@ export interface components {
             timestamp: number;
             /**
              * Format: double
-             * @description The metric that the node measured.
+             * @description The metric that the node measured. Absent when it found a reason instead.
              */
-            value: number;
+            value?: number | null;
+            /**
+             * Format: int32
+             * @description Weight of the node in this hardware class here. 0 for a node that nothing vouches for.
+             */
+            weight: number;
         };
         /** @description A peer to connect to. */
         NewPeer: {
@@ -1136,7 +1214,7 @@ export interface components {
         };
         /** @description State of a node. */
         NodeStatus: {
-            /** @description Id of the task that the node works on, or of the most active task. */
+            /** @description Id of the task that the node works on, or of the default task. */
             active_task?: string | null;
             /** @description What the node does now, or what keeps it from working, in words for people. */
             activity: string;
@@ -1149,7 +1227,7 @@ export interface components {
             experiment_count: number;
             /**
              * Format: int64
-             * @description Experiments on the frontiers of all tasks, where children of every hardware class count.
+             * @description Experiments on the frontiers of all tasks.
              */
             frontier_size: number;
             /** @description Hardware class of the node's device, such as `RTX_4090` or `CPU`. Absent in a node that trains nothing. */
@@ -1194,6 +1272,8 @@ export interface components {
              * @description Tasks in the store.
              */
             task_count: number;
+            /** @description Ids of the nodes whose measurements decide what holds here: this node, and those that its owner trusts. */
+            trusted: string[];
             /**
              * Format: int64
              * @description Seconds since the node started.
@@ -1201,7 +1281,7 @@ export interface components {
             uptime_seconds: number;
             /**
              * Format: int64
-             * @description Experiments whose verdict is `verified` or `upheld`.
+             * @description Experiments that hold here: their verdict is `verified` or `upheld`.
              */
             verified_experiment_count: number;
             /** @description Version of the program. */
@@ -1232,6 +1312,10 @@ export interface components {
              * @description From -100 to 100, computed from the verdicts on the node's experiments and measurements.
              */
             reputation: number;
+            /** @description How much the node's measurements count here, by hardware class. */
+            standings: components["schemas"]["Standing"][];
+            /** @description Whether this node's owner trusts the node's key. */
+            trusted: boolean;
             /**
              * Format: int64
              * @description Measurements of other nodes' experiments that count for a verdict.
@@ -1359,6 +1443,39 @@ export interface components {
          * @enum {string}
          */
         ProblemKind: "invalid_request" | "token_required" | "unknown_route" | "unknown_task" | "unknown_experiment" | "unknown_node" | "unknown_artifact" | "unknown_dataset" | "unknown_peer" | "no_page" | "method_not_allowed" | "not_acceptable" | "ambiguous" | "conflict" | "too_large" | "misdirected" | "internal" | "damaged_store" | "unavailable" | "disk_full";
+        /** @description A stable name for programs, with a sentence for people. */
+        Reason: {
+            /** @description Such as `other_dataset` for a flaw, or `not_causal` for a refutation. */
+            name: string;
+            /** @description The reason in words. */
+            text: string;
+        };
+        /** @description How much the measurements of a node in one hardware class count here. */
+        Standing: {
+            /** @description The hardware class. */
+            class: string;
+            /**
+             * Format: int64
+             * @description Experiments of the node that trusted keys confirmed.
+             */
+            confirmed: number;
+            /**
+             * Format: int32
+             * @description 0 for a trusted key, 1 for a node of which trusted keys confirmed many experiments, 2 for one of which they
+             *     confirmed a few. Absent for a node without weight.
+             */
+            level?: number | null;
+            /**
+             * Format: int64
+             * @description Experiments about which trusted keys found something else than the node.
+             */
+            refuted: number;
+            /**
+             * Format: int32
+             * @description Weight of the node's measurements. 0 for a node without weight.
+             */
+            weight: number;
+        };
         /** @description Size of the store. */
         StoreStats: {
             /**
@@ -1419,6 +1536,29 @@ export interface components {
             /** @description `accepted` when the object is new, `known` when the node had it, `pending` until its parent arrives. */
             outcome: string;
         };
+        /** @description How many nodes measured an experiment again, and what they found. Each node counts once. */
+        Support: {
+            /**
+             * Format: int32
+             * @description Nodes with weight here that found another metric, or a reason against the experiment.
+             */
+            trusted_against: number;
+            /**
+             * Format: int32
+             * @description Nodes with weight here that found the recorded metric.
+             */
+            trusted_for: number;
+            /**
+             * Format: int32
+             * @description Nodes without weight here that found another metric, or a reason against the experiment.
+             */
+            unknown_against: number;
+            /**
+             * Format: int32
+             * @description Nodes without weight here that found the recorded metric. Keys are free: one person can be many nodes.
+             */
+            unknown_for: number;
+        };
         /** @description A task and its counts. The counts leave stray experiments out, except `node_count`. */
         TaskSummary: {
             /** @description Kind of script, such as `starlark_train_script`. Empty while the manifest is not known. */
@@ -1427,13 +1567,32 @@ export interface components {
             base_code_cid: string;
             /**
              * Format: double
-             * @description Best metric on the frontier. Absent when the frontier is empty.
+             * @description Best metric that holds here, in the class `best_class`. Absent while nothing holds.
              */
             best?: number | null;
-            /** @description Id of the experiment with the best metric. */
+            /** @description Hardware class of that experiment. Metrics of other classes are not comparable with it. */
+            best_class?: string | null;
+            /**
+             * Format: double
+             * @description Best metric that holds when every signer counts alike. Absent while nothing does.
+             */
+            best_global?: number | null;
+            /** @description Id of the experiment with that metric. */
+            best_global_id?: string | null;
+            /** @description Id of the experiment with that metric. */
             best_id?: string | null;
+            /**
+             * Format: int64
+             * @description Kept experiments that are neither confirmed nor rejected here.
+             */
+            claims_count: number;
             /** @description The hardware classes of the task, in the order of their names. */
             classes: components["schemas"]["ClassSummary"][];
+            /**
+             * Format: int64
+             * @description Nodes that published an experiment of the task that holds here.
+             */
+            confirmed_signers: number;
             /**
              * Format: int64
              * @description Experiments with the status `crash`.
@@ -1457,9 +1616,14 @@ export interface components {
             experiment_count: number;
             /**
              * Format: int64
-             * @description Experiments on the frontier, where children of every hardware class count.
+             * @description Experiments on the frontiers of the hardware classes.
              */
             frontier_size: number;
+            /**
+             * Format: int64
+             * @description Experiments on the frontiers where every signer counts alike.
+             */
+            global_frontier_size: number;
             /** @description Direction in which the metric improves: `minimize` or `maximize`. */
             goal: string;
             /**
@@ -1485,6 +1649,11 @@ export interface components {
             node_count: number;
             /** @description Content id of the evaluator, or another text in a legacy task. */
             prepare_cid: string;
+            /**
+             * Format: int64
+             * @description Experiments on the frontier that the Python implementation shows: of claims, whoever confirms them.
+             */
+            reference_frontier_size: number;
             /** @description Id of the first experiment, from which the others descend. Absent while there is none. */
             root?: string | null;
             /** @description Id of the task. */
@@ -1503,7 +1672,7 @@ export interface components {
             timestamp: number;
             /**
              * Format: int64
-             * @description Experiments whose verdict is `verified` or `upheld`.
+             * @description Experiments that hold here: their verdict is `verified` or `upheld`.
              */
             verified_count: number;
         };
@@ -1590,7 +1759,7 @@ export interface components {
         UseTask: {
             /**
              * @description In a request: the id of a task, a unique prefix of the id, or its exact name. In an answer: the id. Without a
-             *     task the node follows the most active one.
+             *     task the node follows the default one: the built-in task, or the busiest one that a trusted node created.
              */
             task?: string | null;
         };
@@ -1619,6 +1788,7 @@ export interface components {
     pathItems: never;
 }
 export type Activity = components['schemas']['Activity'];
+export type Assessment = components['schemas']['Assessment'];
 export type Backup = components['schemas']['Backup'];
 export type BackupReport = components['schemas']['BackupReport'];
 export type CheckFinding = components['schemas']['CheckFinding'];
@@ -1630,13 +1800,13 @@ export type ConnectedPeer = components['schemas']['ConnectedPeer'];
 export type DamagedArtifact = components['schemas']['DamagedArtifact'];
 export type DamagedFile = components['schemas']['DamagedFile'];
 export type DroppedArtifact = components['schemas']['DroppedArtifact'];
-export type Evidence = components['schemas']['Evidence'];
 export type Experiment = components['schemas']['Experiment'];
 export type ExperimentDetail = components['schemas']['ExperimentDetail'];
 export type ExperimentProgress = components['schemas']['ExperimentProgress'];
 export type GcReport = components['schemas']['GcReport'];
 export type GraphColumns = components['schemas']['GraphColumns'];
 export type Improvement = components['schemas']['Improvement'];
+export type Judgement = components['schemas']['Judgement'];
 export type LostChanges = components['schemas']['LostChanges'];
 export type Measurement = components['schemas']['Measurement'];
 export type NewPeer = components['schemas']['NewPeer'];
@@ -1652,9 +1822,12 @@ export type PendingRecord = components['schemas']['PendingRecord'];
 export type PinOutcome = components['schemas']['PinOutcome'];
 export type Problem = components['schemas']['Problem'];
 export type ProblemKind = components['schemas']['ProblemKind'];
+export type Reason = components['schemas']['Reason'];
+export type Standing = components['schemas']['Standing'];
 export type StoreStats = components['schemas']['StoreStats'];
 export type StoredArtifact = components['schemas']['StoredArtifact'];
 export type SubmittedObject = components['schemas']['SubmittedObject'];
+export type Support = components['schemas']['Support'];
 export type TaskSummary = components['schemas']['TaskSummary'];
 export type UpkeepJob = components['schemas']['UpkeepJob'];
 export type UpkeepLine = components['schemas']['UpkeepLine'];
@@ -1969,6 +2142,44 @@ export interface operations {
                 };
                 content: {
                     "application/json": components["schemas"]["Page_Experiment"];
+                };
+            };
+            "4XX": {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["Problem"];
+                };
+            };
+            "5XX": {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["Problem"];
+                };
+            };
+        };
+    };
+    judgement: {
+        parameters: {
+            query?: never;
+            header?: never;
+            path: {
+                /** @description Id of the experiment, or a unique prefix of the id. */
+                id: string;
+            };
+            cookie?: never;
+        };
+        requestBody?: never;
+        responses: {
+            200: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["Judgement"];
                 };
             };
             "4XX": {
@@ -2605,7 +2816,7 @@ export interface operations {
     task_experiments: {
         parameters: {
             query?: {
-                /** @description `time`: newest first. `metric`: best first, without crashed and stray experiments. `time` when not given. */
+                /** @description `time`: newest first. `metric`: by the published metric, claims too, without crashed and stray experiments. `time` when not given. */
                 order?: string;
                 /** @description The items behind this cursor, which is `next` or `first` of an earlier page. Excludes `before`. */
                 after?: string;
@@ -2655,7 +2866,9 @@ export interface operations {
     frontier: {
         parameters: {
             query?: {
-                /** @description Only this hardware class, such as `RTX_4090` or `CPU`. All classes together when not given. */
+                /** @description `frontier`: what holds here. `global`: what holds when every signer counts alike. `claims`: kept experiments that are neither confirmed nor rejected here. `reference`: the frontier as the Python implementation shows it, of claims, all classes together and without `class`. `frontier` when not given. */
+                view?: string;
+                /** @description Only this hardware class, such as `RTX_4090` or `CPU`. One class after the other when not given. */
                 class?: string;
                 /** @description The items behind this cursor, which is `next` or `first` of an earlier page. Excludes `before`. */
                 after?: string;

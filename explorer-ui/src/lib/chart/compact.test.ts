@@ -68,8 +68,8 @@ describe('parseGraph', () => {
     }
     expect(() => parseGraph(binary('{"error"'))).toThrow('no graph');
     expect(() => parseGraph(binary('SPGR', [1, 0, 0]))).toThrow('version 1');
-    expect(() => parseGraph(binary('SPGR', [2, 7, 0, 0, 0]))).toThrow('content 7');
-    expect(() => parseGraph(binary('SPGR', [2, 0, 0, 0xff, 0xff, 0xff, 0xff, 0x0f, 0]))).toThrow('cut off');
-    expect(() => parseGraph(binary('SPGR', [2, 0], Array<number>(20).fill(0xff)))).toThrow('too long');
+    expect(() => parseGraph(binary('SPGR', [3, 7, 0, 0, 0]))).toThrow('content 7');
+    expect(() => parseGraph(binary('SPGR', [3, 0, 0, 0xff, 0xff, 0xff, 0xff, 0x0f, 0]))).toThrow('cut off');
+    expect(() => parseGraph(binary('SPGR', [3, 0], Array<number>(20).fill(0xff)))).toThrow('too long');
   });
 });

@@ -1,12 +1,12 @@
 /**
- * Reads the compact form of a task's graph (`GET /api/v1/tasks/{id}/graph.bin`), version 2: the whole graph, or the
+ * Reads the compact form of a task's graph (`GET /api/v1/tasks/{id}/graph.bin`), version 3: the whole graph, or the
  * records that changed since an earlier answer. `storage/src/read/graph.rs` describes the format.
  */
 import { ID_BYTES, Ids } from './ids';
 import type { Rows, Series } from './series';
 
 const MAGIC = [0x53, 0x50, 0x47, 0x52]; // SPGR
-const VERSION = 2;
+const VERSION = 3;
 const WHOLE = 0;
 const CHANGES = 1;
 /** Bits of a record's state. */
@@ -14,6 +14,7 @@ const STATUS = 3;
 const HOLDS = 4;
 const FRONTIER = 8;
 const STRAY = 16;
+const REFUSED = 32;
 
 /** Records that were added or changed, in (timestamp, id) order, with their parents by id: zeros without a parent. */
 export type Changes = Rows & { parents: Ids };
@@ -134,5 +135,6 @@ function readRows(reader: Reader, ids: Ids, classNames: string[]): Rows {
     verified: bits(HOLDS),
     frontier: bits(FRONTIER),
     stray: bits(STRAY),
+    refused: bits(REFUSED),
   };
 }

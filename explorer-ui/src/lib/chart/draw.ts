@@ -1,14 +1,14 @@
 /** Paints a frame on a canvas. `frame.ts` decides what is shown and where. */
 import { bodyRect, laneRect, projector, visibleSpan, type Frame, type Projection } from './frame';
 import { project, timeTicks, valueTicks, type Tick } from './scale';
-import { ancestry, childrenOf, CRASH, KEEP } from './series';
+import { ancestry, childrenOf, CRASH, isClaim, isRefused, KEEP } from './series';
 
 export type Palette = Record<
   'ink' | 'faint' | 'line' | 'surface' | 'lane' | 'keep' | 'discard' | 'crash' | 'frontier' | 'best' | 'edge' | 'focus',
   string
 >;
 
-/** The best-so-far line of a class: the indices of the records that improved it, in order of time. */
+/** The best-so-far line of a class: the indices of the records that hold and improved it, in order of time. */
 export type BestLine = { name: string; steps: number[] };
 type LineEnd = { name: string; y: number };
 
@@ -24,8 +24,10 @@ const MAX_EDGES = 20_000;
 /** Up to this number edges are curves. Straight lines are cheaper. */
 const CURVED_EDGES = 1_500;
 
-/** Smallest radius of a mark that has room for the sign of verification, in CSS pixels. */
-const VERIFIED_FROM = 3.5;
+/** Smallest radius of a mark that is drawn as a ring, in CSS pixels: a smaller ring looks like a disc. */
+const RING_FROM = 2;
+/** Opacity of a claim's mark that is too small for a ring. */
+const FAINT_CLAIM = 0.45;
 
 const FONT = '11px ui-sans-serif, system-ui, sans-serif';
 
@@ -51,7 +53,6 @@ export function drawBase(ctx: CanvasRenderingContext2D, frame: Frame, palette: P
   const ends = dense ? [] : drawBest(ctx, frame, palette, best);
   drawMarks(ctx, frame, palette);
   drawFrontier(ctx, frame, palette);
-  if (markRadius(countVisible(frame)) >= VERIFIED_FROM) drawVerified(ctx, frame, palette);
   if (dense) ends.push(...drawBest(ctx, frame, palette, best));
   if (best.length > 1) drawLabels(ctx, ends, frame.plot.right - 4, palette);
   ctx.restore();
@@ -169,22 +170,15 @@ function drawMarks(ctx: CanvasRenderingContext2D, frame: Frame, palette: Palette
       if (series.status[i] !== status || mask[i] === 0 || series.frontier[i] === 1 || !toPixels(i, out)) continue;
       if (out.beyondX !== 0 || out.beyondY !== 0) pointer(ctx, out, Math.max(3, radius));
       else if (status === CRASH) cross(ctx, out.x, out.y, Math.max(1.5, radius * 0.8));
+      else if (isRefused(series, i)) {
+        ctx.strokeStyle = ctx.fillStyle = palette.crash;
+        claim(ctx, out.x, out.y, radius);
+        ctx.strokeStyle = ctx.fillStyle = palette.keep;
+      } else if (isClaim(series, i)) claim(ctx, out.x, out.y, radius);
       else disc(ctx, out.x, out.y, status === KEEP ? radius : radius * 0.8);
     }
   }
   ctx.globalAlpha = 1;
-}
-
-/** Draws a hole into the marks of verified records. */
-function drawVerified(ctx: CanvasRenderingContext2D, frame: Frame, palette: Palette) {
-  const { series, mask } = frame;
-  const toPixels = projector(frame);
-  const out: Projection = { x: 0, y: 0, beyondX: 0, beyondY: 0 };
-  ctx.fillStyle = palette.surface;
-  for (let i = 0; i < series.length; i++) {
-    if (series.verified[i] === 0 || mask[i] === 0 || !toPixels(i, out)) continue;
-    if (out.beyondX === 0 && out.beyondY === 0) fillCircle(ctx, out.x, out.y, 1.5);
-  }
 }
 
 function countVisible(frame: Frame): number {
@@ -200,6 +194,20 @@ function disc(ctx: CanvasRenderingContext2D, x: number, y: number, radius: numbe
     return;
   }
   fillCircle(ctx, x, y, radius);
+}
+
+/** The mark of a kept record that does not hold: a ring, where a record that holds is a disc. */
+function claim(ctx: CanvasRenderingContext2D, x: number, y: number, radius: number) {
+  if (radius < RING_FROM) {
+    const alpha = ctx.globalAlpha;
+    ctx.globalAlpha = FAINT_CLAIM;
+    disc(ctx, x, y, radius);
+    ctx.globalAlpha = alpha;
+    return;
+  }
+  ctx.beginPath();
+  ctx.arc(x, y, radius - 0.6, 0, 2 * Math.PI);
+  ctx.stroke();
 }
 
 function fillCircle(ctx: CanvasRenderingContext2D, x: number, y: number, radius: number) {

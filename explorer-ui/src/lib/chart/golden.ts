@@ -15,6 +15,7 @@ export type Golden = {
     classes: number[];
     class_names: string[];
     verified: boolean[];
+    refused: boolean[];
     frontier: boolean[];
     stray: boolean[];
   };

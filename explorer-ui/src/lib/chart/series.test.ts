@@ -13,18 +13,24 @@ const COLUMNS: GraphColumns = {
   statuses: [0, 0, 1, 2, 0, 0],
   classes: [0, 0, 0, 0, 0, 1],
   class_names: ['CPU', 'H100'],
-  verified: [true, false, false, false, false, false],
+  verified: [true, true, false, false, true, true],
   frontier: [false, false, false, false, true, true],
+  refused: [false, false, false, false, false, false],
 };
 
 const series = seriesOf(COLUMNS);
 const everything = { statuses: [true, true, true], hardwareClass: -1 };
 
 describe('bestSoFar', () => {
-  it('takes kept records of one class that improve the metric', () => {
+  it('takes kept records of one class that hold and improve the metric', () => {
     expect(bestSoFar(series, 0, 'minimize')).toEqual([0, 1, 4]);
     expect(bestSoFar(series, 0, 'maximize')).toEqual([0]);
     expect(bestSoFar(series, 1, 'minimize')).toEqual([5]);
+  });
+  it('ignores claims: records that do not hold', () => {
+    const claimed = seriesOf({ ...COLUMNS, verified: [true, false, false, false, true, false] });
+    expect(bestSoFar(claimed, 0, 'minimize')).toEqual([0, 4]);
+    expect(bestSoFar(claimed, 1, 'minimize')).toEqual([]);
   });
   it('ignores strays', () => {
     const strayed = seriesOf({ ...COLUMNS, stray: [false, true, false, false, false, false] });
@@ -40,9 +46,11 @@ describe('maskOf', () => {
 });
 
 describe('countsOf', () => {
-  it('counts statuses and frontier of a class or of all', () => {
-    expect(countsOf(series, -1)).toEqual({ statuses: [4, 1, 1], frontier: 2 });
-    expect(countsOf(series, 1)).toEqual({ statuses: [1, 0, 0], frontier: 1 });
+  it('counts statuses, frontier and claims of a class or of all', () => {
+    expect(countsOf(series, -1)).toEqual({ statuses: [4, 1, 1], frontier: 2, claims: 0, refused: 0 });
+    expect(countsOf(series, 1)).toEqual({ statuses: [1, 0, 0], frontier: 1, claims: 0, refused: 0 });
+    const [verified, refused] = [[true, false, true, false, false, false], [false, true, true, false, false, false]];
+    expect(countsOf(seriesOf({ ...COLUMNS, verified, refused }), 0)).toEqual({ statuses: [3, 1, 1], frontier: 1, claims: 1, refused: 1 });
   });
 });
 

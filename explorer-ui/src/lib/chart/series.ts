@@ -20,6 +20,8 @@ export type Rows = {
   frontier: Uint8Array;
   /** The record descends from a root that is not the task's. */
   stray: Uint8Array;
+  /** The record is rejected at this node, or not comparable. */
+  refused: Uint8Array;
 };
 
 /** A whole graph. */
@@ -45,16 +47,20 @@ export function maskOf(series: Series, filter: Filter): Uint8Array {
   return mask;
 }
 
-/** Numbers of records of a class (-1: of all) by status and on the frontier. */
-export function countsOf(series: Series, hardwareClass: number): { statuses: number[]; frontier: number } {
+export type Counts = { statuses: number[]; frontier: number; claims: number; refused: number };
+
+/** Numbers of records of a class (-1: of all) by status, on the frontier, and kept but not confirmed or refused. */
+export function countsOf(series: Series, hardwareClass: number): Counts {
   const statuses = [0, 0, 0];
-  let frontier = 0;
+  let [frontier, claims, refused] = [0, 0, 0];
   for (let i = 0; i < series.length; i++) {
     if (hardwareClass >= 0 && series.hardwareClass[i] !== hardwareClass) continue;
     statuses[series.status[i]]++;
     frontier += series.frontier[i];
+    if (isClaim(series, i)) claims++;
+    if (isRefused(series, i)) refused++;
   }
-  return { statuses, frontier };
+  return { statuses, frontier, claims, refused };
 }
 
 /** Whether `a` is better than `b`. For drawing only: the API decides which record is best. */
@@ -62,12 +68,18 @@ export function nearerGoal(a: number, b: number, goal: string): boolean {
   return goal === 'maximize' ? a > b : a < b;
 }
 
-/** The kept records of one class that improved its best value, in order of time. */
+/** Whether a record is kept, and neither confirmed nor refused at this node. */
+export const isClaim = (series: Series, index: number): boolean =>
+  series.status[index] === KEEP && series.verified[index] === 0 && series.refused[index] === 0;
+/** Whether a record is kept by its publisher and refused at this node: rejected, or not comparable. */
+export const isRefused = (series: Series, index: number): boolean => series.status[index] === KEEP && series.refused[index] === 1;
+
+/** The kept records of one class that hold and improved its best value, in order of time. Claims do not count. */
 export function bestSoFar(series: Series, hardwareClass: number, goal: string): number[] {
   const steps: number[] = [];
   let best = goal === 'maximize' ? -Infinity : Infinity;
   for (let i = 0; i < series.length; i++) {
-    if (series.status[i] !== KEEP || series.stray[i] === 1 || series.hardwareClass[i] !== hardwareClass) continue;
+    if (series.status[i] !== KEEP || series.verified[i] === 0 || series.refused[i] === 1 || series.stray[i] === 1 || series.hardwareClass[i] !== hardwareClass) continue;
     if (!Number.isFinite(series.metric[i]) || !nearerGoal(series.metric[i], best, goal)) continue;
     best = series.metric[i];
     steps.push(i);

@@ -4,7 +4,7 @@ import { Ids } from './ids';
 import type { Series } from './series';
 
 /** The series that `parseGraph` gives for these columns: a parent outside them becomes none. */
-export function seriesOf(columns: GraphColumns & { stray?: boolean[] }): Series {
+export function seriesOf(columns: Omit<GraphColumns, 'refused'> & { stray?: boolean[]; refused?: boolean[] }): Series {
   const flags = (column: boolean[]) => Uint8Array.from(column, Number);
   const { length } = columns.ids;
   return {
@@ -18,6 +18,7 @@ export function seriesOf(columns: GraphColumns & { stray?: boolean[] }): Series 
     parent: Int32Array.from(columns.parents, (parent, i) => (parent === i || parent >= length ? -1 : parent)),
     verified: flags(columns.verified),
     frontier: flags(columns.frontier),
+    refused: flags(columns.refused ?? columns.ids.map(() => false)),
     stray: flags(columns.stray ?? columns.ids.map(() => false)),
   };
 }
