@@ -20,6 +20,9 @@ use crate::{
     http, wait_for,
 };
 
+/// The `gpu_model` of tests' nodes, of the class `CPU_4X8`.
+pub const PROCESSOR: &str = "CPU 4x8 (test)";
+
 /// A node is ready when its API answers.
 const START_LIMIT: Duration = Duration::from_secs(60);
 /// A node ends its worker, flushes and closes its store.
@@ -76,6 +79,16 @@ impl TestNet {
         words.find(is_id).unwrap_or_else(|| panic!("no task id in: {}", output.stdout)).to_owned()
     }
 
+    /// Makes the node `name`, which has not started yet, trust these other nodes.
+    pub fn trust(&self, name: &str, others: &[&str]) {
+        let id = |name: &&str| text(&spore(&self.dir_of(name), &["init", "--json"]).expect_code(0).json()["node_id"]);
+        let keys: Vec<_> = others.iter().map(id).map(|id| format!("\"{id}\"")).collect();
+        spore(&self.dir_of(name), &["init"]).expect_code(0);
+        let config = self.dir_of(name).join("config.toml");
+        let rest = std::fs::read_to_string(&config).expect("a configuration");
+        std::fs::write(config, format!("trust = [{}]\n{rest}", keys.join(", "))).expect("room for a line");
+    }
+
     /// Starts a node with these flags and waits until its API answers. The node dials `peer` over libp2p. Returns the
     /// number of the node.
     pub async fn start(&mut self, name: &str, peer: Option<usize>, flags: &[&str]) -> usize {
@@ -105,6 +118,16 @@ impl TestNet {
 impl Default for TestNet {
     fn default() -> Self {
         Self::new()
+    }
+}
+
+/// Gives the node in `dir` the processor's class that all tests share. Measured classes could differ between processes
+/// on a busy machine, and the measurement would take seconds of each start. A file that exists already stays.
+pub fn fix_class(dir: &Path) {
+    let file = dir.join("device.json");
+    if !file.exists() {
+        std::fs::create_dir_all(dir).expect("a data directory");
+        std::fs::write(file, format!("{{\"fixed\": \"{PROCESSOR}\"}}")).expect("a file in the data directory");
     }
 }
 
@@ -180,6 +203,7 @@ impl Node {
     /// Starts it (again) and waits until its API answers.
     pub async fn start(&mut self) {
         assert!(self.child.is_none(), "{} runs already", self.name);
+        fix_class(&self.dir);
         let log =
             |path: &Path| -> File { OpenOptions::new().create(true).append(true).open(path).expect("a log file") };
         let [port, p2p_port, web_port] = [self.port, self.p2p_port, self.web_port].map(|port| port.to_string());
@@ -282,7 +306,12 @@ impl Node {
     /// # Errors
     /// As [`Node::api`].
     pub async fn frontier(&self, task: &str) -> Result<Vec<String>, String> {
-        let frontier = self.api(&format!("/tasks/{task}/frontier?limit=500")).await?;
+        self.listing(task, "frontier").await
+    }
+
+    /// The ids on one of the listings of a task (`frontier`, `global`, `claims` or `reference`), best first.
+    pub async fn listing(&self, task: &str, view: &str) -> Result<Vec<String>, String> {
+        let frontier = self.api(&format!("/tasks/{task}/frontier?limit=500&view={view}")).await?;
         Ok(frontier["items"].as_array().into_iter().flatten().map(|e| text(&e["id"])).collect())
     }
 }

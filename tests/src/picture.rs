@@ -44,7 +44,7 @@ impl Picture {
         for task in node.api("/tasks?limit=500").await?["items"].as_array().into_iter().flatten() {
             let (id, name) = (text(&task["task_id"]), text(&task["name"]));
             picture.records.extend(node.records(&id).await?.into_iter().map(|record| (record, id.clone())));
-            picture.frontiers.insert(id.clone(), node.frontier(&id).await?);
+            picture.frontiers.insert(id.clone(), node.listing(&id, "reference").await?);
             picture.tasks.insert(id, name);
         }
         picture.controls = controls_of(node).await?;
@@ -120,11 +120,11 @@ async fn controls_of(node: &Node) -> Result<BTreeSet<String>, String> {
     Ok(controls.filter_map(|frame| object_id(&frame)).collect())
 }
 
-/// A node's verdict on a record.
+/// A node's global verdict on a record, to which every signer contributes alike, as in the reference.
 ///
 /// # Errors
 /// It does not know it.
 pub async fn verdict(node: &Node, record: &str) -> Result<String, String> {
     let detail: Value = node.api(&format!("/experiments/{record}")).await?;
-    Ok(text(&detail["experiment"]["verdict"]))
+    Ok(text(&detail["experiment"]["global_verdict"]))
 }

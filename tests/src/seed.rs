@@ -3,10 +3,10 @@
 //! Tests of the command line, the API and the page need records and no training. The objects are signed
 //! and go through the real store; only their metrics are invented.
 
-use std::path::Path;
+use std::{collections::BTreeSet, path::Path};
 
 use spore_protocol::{
-    Cid, Identity, Record, RecordId, SignedObject, Status, TaskId, TaskManifest, VerifiedObject, fixtures,
+    Cid, Identity, NodeId, Record, RecordId, SignedObject, Status, TaskId, TaskManifest, VerifiedObject, fixtures,
 };
 use spore_storage::Store;
 
@@ -87,15 +87,31 @@ impl SeededTask {
         &self.scripts[index]
     }
 
-    /// Writes all objects and scripts into a data directory that no node uses.
+    /// Writes all objects and scripts into a data directory that no node uses. Its node trusts the verifier, and those
+    /// that it trusted before.
     pub fn store(&self, dir: &Path) {
-        let store = Store::open(dir).expect("a store");
+        let mut seeds = Store::open(dir).and_then(|store| store.seeds()).expect("a store");
+        seeds.insert(self.verifier.node_id());
+        trust(dir, &seeds);
+        let store = Store::open_with_trust(dir, seeds).expect("a store");
         for script in &self.scripts {
             store.put_artifact(script).expect("room for a script");
         }
         let report = store.insert(&self.objects, EPOCH).expect("room for a few records");
         assert_eq!(report.changes.len(), self.objects.len(), "all of them are stored");
     }
+}
+
+/// Writes the trusted keys into a directory's configuration.
+pub fn trust(dir: &Path, seeds: &BTreeSet<NodeId>) {
+    let path = dir.join("config.toml");
+    let known = std::fs::read_to_string(&path).unwrap_or_default();
+    let others = known.lines().filter(|line| !line.starts_with("trust = "));
+    let keys: Vec<_> = seeds.iter().map(|node| format!("\"{node}\"")).collect();
+    let trust = format!("trust = [{}]", keys.join(", "));
+    // The key is one of the top level, so it comes before all tables.
+    let lines: Vec<_> = std::iter::once(trust.as_str()).chain(others).collect();
+    std::fs::write(path, lines.join("\n") + "\n").expect("room for a file");
 }
 
 /// A chain of version 1 records, which sign no task. The first one founds a legacy task, and each is

@@ -16,9 +16,9 @@ const LIMIT: Duration = Duration::from_secs(300);
 
 /// A request to train on the built-in corpus with the CPU, for exactly `steps` steps.
 pub fn job(script: &str, seed: u64, steps: u64) -> Value {
-    let eval = json!({"eval_bytes": 16384, "metric": "val_bpb", "probes": 4, "val_percent": 10, "version": 1});
+    let eval = json!({"eval_bytes": 16384, "metric": "val_bpb", "hidden_pairs": 1024, "val_percent": 10, "version": 2});
     json!({"train": {
-        "script": {"starlark": script}, "dataset": "builtin", "device": "flex", "seed": seed, "time_budget": 30, "steps": steps,
+        "task": "1".repeat(64), "script": {"starlark": script}, "dataset": "builtin", "device": "flex", "seed": seed, "time_budget": 30, "steps": steps,
         "eval": eval, "threads": 2, "memory_limit": 2_u64 << 30,
     }})
 }

@@ -121,6 +121,7 @@ fn golden_graphs() -> Value {
         verified: vec![true, false, false],
         on_frontier: vec![true, false, false],
         stray: vec![false, true, false],
+        refused: vec![false, true, false],
     };
     let outside = TaskGraph { parents: vec![Some(7), Some(1), None], ..whole.clone() };
     let (older, changes, newer) = two_looks();
@@ -136,6 +137,7 @@ fn golden_graphs() -> Value {
         verified: Vec::new(),
         on_frontier: Vec::new(),
         stray: Vec::new(),
+        refused: Vec::new(),
     };
     let place = |parent: Option<u32>| parent.map_or(json!(-1), |place| json!(place));
     json!({
@@ -165,6 +167,7 @@ fn golden_graph<P: ParentColumn + Copy>(graph: &TaskGraph<P>, parent: impl Fn(Op
             "verified": graph.verified,
             "frontier": graph.on_frontier,
             "stray": graph.stray,
+            "refused": graph.refused,
         },
     })
 }
@@ -173,8 +176,8 @@ fn golden_graph<P: ParentColumn + Copy>(graph: &TaskGraph<P>, parent: impl Fn(Op
 /// with a class of its own, a better one, its child, and a stray.
 fn two_looks() -> (TaskGraph, GraphChanges, TaskGraph) {
     let dir = tempfile::tempdir().unwrap();
-    let store = Store::open(dir.path()).unwrap();
     let (creator, other) = (fixtures::identity(1), fixtures::identity(2));
+    let store = Store::open_with_trust(dir.path(), [other.node_id()].into()).unwrap();
     let manifest = fixtures::sign(&creator, &fixtures::manifest(&creator));
     let task = TaskId::from(manifest.id());
     let insert = |objects: &[VerifiedObject]| {
@@ -198,6 +201,7 @@ fn two_looks() -> (TaskGraph, GraphChanges, TaskGraph) {
     insert(&[
         fixtures::verification(&other, &last, 2.75, fixtures::EPOCH + 310).into(),
         record(Some(&root), 2.25, 200, "RTX 4090").into(),
+        fixtures::verification(&other, &kept, 2.9, fixtures::EPOCH + 320).into(),
         better.clone().into(),
         record(Some(&better), 1.75, 500, "CPU").into(),
         fixtures::sign(&other, &stray).into(),

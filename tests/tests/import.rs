@@ -92,7 +92,12 @@ fn assert_holds(dir: &Path, seeded: &Value) {
         let shown = spore(dir, &["task", "show", task, "--json"]).expect_code(0).json();
         assert_eq!(shown["experiment_count"].as_u64(), Some(members.count() as u64), "{shown}");
         assert!(
-            !spore(dir, &["frontier", "--task", task, "--json"]).expect_code(0).json().as_array().unwrap().is_empty()
+            !spore(dir, &["frontier", "--task", task, "--view", "reference", "--json"])
+                .expect_code(0)
+                .json()
+                .as_array()
+                .unwrap()
+                .is_empty()
         );
     }
     let store = Store::open_read_only(dir).unwrap();
@@ -147,13 +152,13 @@ fn data_of_a_reference_node_is_imported_and_left_as_it_is() {
     assert!(!config.contains_key("auto_update") && !config.contains_key("data_dir"), "{config}");
     assert!(texts(&summary["config"]["not_applicable"]).contains(&"auto_update".to_owned()), "{summary}");
 
-    // The node computes verdicts itself: a claim with another value does not verify a record.
+    // The node computes verdicts itself: a claim with another value counts against a record.
     let verdict = |claim: &str| {
         let store = Store::open_read_only(&dir).unwrap();
         let id: RecordId = text(&seeded["claims"][claim]).parse().unwrap();
-        store.record(&id).unwrap().unwrap().summary.verdict.name().to_owned()
+        store.record(&id).unwrap().unwrap().summary.global_verdict.name().to_owned()
     };
-    assert_eq!((verdict("held").as_str(), verdict("failed").as_str()), ("verified", "unverified"));
+    assert_eq!((verdict("held").as_str(), verdict("failed").as_str()), ("verified", "disputed"));
 
     let ours = ["identity", "config.toml", "known_peer"].map(|name| dir.join(name));
     let state = || files(&dir).into_iter().filter(|(path, _)| ours.iter().any(|own| path.starts_with(own)));
@@ -308,7 +313,7 @@ async fn running_node_is_named_with_a_hint() {
 /// Ids on a task's frontier, best first.
 fn frontier(dir: &Path, history: &SeededTask) -> Vec<String> {
     let task = history.task.to_string();
-    let listed = spore(dir, &["frontier", "--task", &task, "--json"]).expect_code(0).json();
+    let listed = spore(dir, &["frontier", "--task", &task, "--view", "reference", "--json"]).expect_code(0).json();
     listed.as_array().unwrap().iter().map(|row| text(&row["id"])).collect()
 }
 

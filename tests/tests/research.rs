@@ -2,10 +2,7 @@
 #![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic, clippy::indexing_slicing)]
 
 use std::{
-    sync::{
-        Arc,
-        atomic::{AtomicUsize, Ordering},
-    },
+    sync::{Arc, Mutex},
     time::Duration,
 };
 
@@ -25,14 +22,16 @@ fn reply(turn: usize) -> String {
     format!("Hypothesis: turn {turn} helps\nDescription: change number {turn}\n\n```python\n{script}```\n")
 }
 
-/// Serves `POST /v1/chat/completions` as OpenAI's servers do. Returns its port and the number of requests so far.
-async fn language_model() -> (u16, Arc<AtomicUsize>) {
-    let asked = Arc::new(AtomicUsize::new(0));
-    let count = asked.clone();
+/// Serves `POST /v1/chat/completions` as OpenAI's servers do. Returns its port and the requests so far, as text.
+async fn language_model() -> (u16, Arc<Mutex<Vec<String>>>) {
+    let asked = Arc::new(Mutex::new(Vec::new()));
+    let requests = asked.clone();
     let route =
         warp::path!("v1" / "chat" / "completions").and(warp::post()).and(warp::body::json()).map(move |body: Value| {
             assert_eq!(body["model"], "test-model");
-            let content = reply(count.fetch_add(1, Ordering::SeqCst));
+            let mut requests = requests.lock().unwrap();
+            let content = reply(requests.len());
+            requests.push(body.to_string());
             warp::reply::json(&json!({"choices": [{"message": {"role": "assistant", "content": content}}]}))
         });
     let listener = tokio::net::TcpListener::bind("127.0.0.1:0").await.unwrap();
@@ -42,7 +41,7 @@ async fn language_model() -> (u16, Arc<AtomicUsize>) {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn script_of_a_model_that_cheats_becomes_a_crash_record_with_the_reason() {
+async fn model_that_proposes_a_cheat_is_told_why_and_nothing_of_it_is_published() {
     let (port, asked) = language_model().await;
     let mut net = TestNet::new();
     let task = net.create_task("researcher", TINY, BUDGET);
@@ -51,27 +50,21 @@ async fn script_of_a_model_that_cheats_becomes_a_crash_record_with_the_reason() 
     spore(&dir, &["set", "local", "--base-url", &url, "--model", "test-model"]).expect_code(0);
     let node = net.start("researcher", None, &["--task", &task, "--device", "flex"]).await;
 
-    let (crash, honest) = wait_for("a crash and an honest result of the model's", RESEARCH_LIMIT, async || {
+    let honest = wait_for("an honest result of the model's", RESEARCH_LIMIT, async || {
         let page = net.node(node).api(&format!("/tasks/{task}/experiments?limit=50")).await?;
-        let proposed: Vec<_> = page["items"]
-            .as_array()
-            .into_iter()
-            .flatten()
-            .filter(|e| e["agent_model"] == "test-model")
-            .cloned()
-            .collect();
-        let crash = proposed.iter().find(|e| e["status"] == "crash").cloned();
-        let honest = proposed.iter().find(|e| e["status"] != "crash").cloned();
-        crash.zip(honest).ok_or_else(|| format!("asked {} times; {proposed:?}", asked.load(Ordering::SeqCst)))
+        let proposed: Vec<_> =
+            page["items"].as_array().into_iter().flatten().filter(|e| e["agent_model"] == "test-model").collect();
+        assert!(proposed.iter().all(|e| e["status"] != "crash"), "{proposed:?}");
+        proposed.first().map(|e| (*e).clone()).ok_or_else(|| format!("asked {} times", asked.lock().unwrap().len()))
     })
     .await;
 
-    assert!(text(&crash["description"]).contains("not causal"), "{crash}");
+    // The cheat is refused before it runs, and the next request tells the model the line and the reason.
+    let second = asked.lock().unwrap().get(1).cloned().unwrap_or_default();
+    assert!(second.contains("not causal"), "{second}");
     assert!(text(&honest["description"]).contains("change number"), "{honest}");
     let detail = net.node(node).api(&format!("/experiments/{}", text(&honest["id"]))).await.unwrap();
     let diff = text(&detail["diff"]);
     assert!(diff.contains("-rate = tune(\"lr\"") && diff.contains("+rate = tune(\"lr\""), "{diff}");
     assert_eq!(detail["signed"]["hypothesis"].as_str().unwrap().split(' ').next(), Some("turn"), "{detail}");
-    let frontier = net.node(node).frontier(&task).await.unwrap();
-    assert!(!frontier.contains(&text(&crash["id"])), "a crash is never on the frontier");
 }

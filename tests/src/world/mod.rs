@@ -7,6 +7,7 @@
 
 mod plans;
 mod script;
+mod verdicts;
 
 use std::{
     collections::{BTreeMap, BTreeSet},
@@ -17,16 +18,20 @@ use rand::{RngExt as _, SeedableRng as _};
 use rand_chacha::ChaCha8Rng;
 use serde_json::{Value, json};
 use spore_protocol::{
-    Cid, ControlEvent, HardwareClass, Identity, NodeProfile, Record, RecordId, SignedObject, Status, TaskId,
+    Cid, ControlEvent, HardwareClass, Identity, NodeProfile, Reason, Record, RecordId, SignedObject, Status, TaskId,
     TaskManifest, Verified, VerifiedObject,
-    control::Rerun,
+    control::{Refutation, Rerun},
     fixtures,
-    frontier::{FrontierRecord, FrontierView, beats, share_view},
+    frontier::{FrontierKind, FrontierRecord},
+    oracle,
 };
 use spore_storage::Store;
 
-use self::plans::{CHANGES, HOSTILE, PEOPLE, PLANS, Plan};
-use crate::seed::legacy_chain_at;
+use self::{
+    plans::{CHANGES, HOSTILE, PEOPLE, PLANS, Plan},
+    verdicts::{Standings, Verdicts},
+};
+use crate::seed::{legacy_chain_at, trust};
 
 /// Objects in one insertion into a store.
 const BATCH: usize = 1024;
@@ -38,11 +43,16 @@ const RECENT_KEEPS: usize = 30;
 const SEARCHED: (&str, usize) = ("weight decay", 120);
 /// Number of the script that the node does not have: that of each fifth record.
 const LOST_SCRIPT: usize = 4;
+/// Place of the trusted node among those who measure a record.
+const WARDEN: usize = 5;
+/// Each record with this rest of its index trained for twice the task's budget, which makes it not comparable.
+const OVERLONG: (usize, usize) = (7, 41);
 
 /// Tasks with their records, and the signers.
 pub struct World {
     people: Vec<Identity>,
     tasks: Vec<Task>,
+    verdicts: Verdicts,
     random: ChaCha8Rng,
     /// Unix seconds.
     now: u64,
@@ -68,17 +78,19 @@ struct Made {
     device: &'static str,
     timestamp: u64,
     description: String,
-    /// The verdict that follows from the control events about it.
-    verdict: &'static str,
+    /// Whether its terms are the task's.
+    comparable: bool,
 }
 
 impl World {
     /// Creates the world and writes it into a data directory that no node has open.
     pub fn create(dir: &Path, now: u64) -> Self {
-        let people = (0..PEOPLE.len()).zip(1u8..).map(|(_, number)| fixtures::identity(number)).collect();
+        let people: Vec<_> = (0..PEOPLE.len()).zip(1u8..).map(|(_, number)| fixtures::identity(number)).collect();
+        let verdicts = Verdicts::new(people.last().expect("people"));
         let random = ChaCha8Rng::seed_from_u64(7);
-        let mut world = Self { people, tasks: Vec::new(), random, now, searched: Vec::new() };
-        let store = Store::open(dir).expect("a store");
+        let store = Store::open_with_trust(dir, verdicts.seeds()).expect("a store");
+        trust(dir, &verdicts.seeds());
+        let mut world = Self { people, tasks: Vec::new(), verdicts, random, now, searched: Vec::new() };
         for number in (0..5).filter(|number| *number != LOST_SCRIPT) {
             store.put_artifact(&script::text(number)).expect("room for a script");
         }
@@ -176,7 +188,7 @@ impl World {
         let first_of_class = own.is_empty();
         let (status, metric) =
             outcome(plan, random, parent.map(|parent| records[parent].metric), first_of_class, own.len());
-        let by = &self.people[skewed(random, 2.0, PEOPLE.len())];
+        let by = &self.people[skewed(random, 2.0, PEOPLE.len() - 1)];
         let (change, hypothesis) = CHANGES[random.random_range(0..CHANGES.len())];
         let description = match (plan.hostile, index) {
             (true, _) => format!("{HOSTILE} {index}"),
@@ -188,7 +200,7 @@ impl World {
             depth: parent.map_or(0, |parent| records[parent].depth + 1),
             code_cid: Some(Cid::of(&script::text(index % 5))),
             diff: if index == 0 { String::new() } else { script::DIFF.into() },
-            time_budget: plan.seconds,
+            time_budget: if index % OVERLONG.1 == OVERLONG.0 { 2 * plan.seconds } else { plan.seconds },
             val_bpb: metric,
             status,
             num_steps: if status == Status::Crash { 0 } else { random.random_range(800..4_800) },
@@ -204,54 +216,62 @@ impl World {
         if status == Status::Keep {
             own.push(index);
         }
-        records.push(Made::of(&signed, parent, device));
+        let comparable = record.time_budget == plan.seconds;
+        records.push(Made { comparable, ..Made::of(&signed, parent, device) });
         if matches(&record) {
             self.searched.push(signed.id().into());
         }
         signed
     }
 
-    /// Control events about a record: about each third that is no crash, or each thirtieth in a large task.
+    /// Control events about a record: about each third that is no crash, or each thirtieth in a large task. The trusted
+    /// node measured half of those that nobody disputes.
     fn judged(&mut self, task: usize, index: usize, record: &Verified<Record>) -> Vec<VerifiedObject> {
-        let every = if self.tasks[task].plan.records > MOST_DESCRIBED { 30 } else { 3 };
+        let plan = self.tasks[task].plan;
+        let every = if plan.records > MOST_DESCRIBED { 30 } else { 3 };
         if record.status == Status::Crash || !index.is_multiple_of(every) {
             return Vec::new();
         }
         let tolerance = record.class().tolerance();
-        let others: Vec<_> = self.people.iter().filter(|by| by.node_id() != record.node_id).take(5).collect();
+        let warden = self.people.last().expect("people");
+        let mut others: Vec<_> = self.people.iter().filter(|by| by.node_id() != record.node_id).take(WARDEN).collect();
+        others.push(warden);
         let rerun = |by: usize, off: f64| fixtures::rerun(others[by], record, record.val_bpb + off * tolerance);
         let at = |by: usize| record.timestamp + 5 + by as u64;
-        let verification = |by, off| ControlEvent::verification(rerun(by, off), record.node_id, false, at(by));
-        let response = |by, off| ControlEvent::challenge_response(rerun(by, off), others[0].node_id(), at(by));
-        let challenge = || ControlEvent::challenge(rerun(0, 3.4), at(0));
-        let (verdict, events) = match index {
+        let verification = |by, off| (by, ControlEvent::verification(rerun(by, off), record.node_id, false, at(by)));
+        let response = |by, off| (by, ControlEvent::challenge_response(rerun(by, off), others[0].node_id(), at(by)));
+        let challenge = |by, off| (by, ControlEvent::challenge(rerun(by, off), at(by)));
+        let mut events = match index {
             index if index > 0 && index % 33 == 0 => {
-                ("disputed", vec![(1, verification(1, 0.2)), (0, challenge()), (2, response(2, 2.9))])
+                vec![verification(1, 0.2), challenge(0, 3.4), response(2, 2.9)]
             }
             index if index > 0 && index % 57 == 0 => {
-                let responses = [(1, 2.9), (2, 3.1), (3, 3.3)].map(|(by, off)| (by, response(by, off)));
-                ("rejected", [(0, challenge())].into_iter().chain(responses).collect())
+                let found = if index % 2 == 0 {
+                    challenge(WARDEN, 3.2)
+                } else {
+                    let Rerun { experiment_id, task_id, node_id, gpu, .. } = rerun(WARDEN, 0.0);
+                    let reason = Reason::OverBudget;
+                    let refutation = Refutation { experiment_id, task_id, node_id, gpu, reason };
+                    (WARDEN, ControlEvent::refutation(refutation, at(WARDEN)))
+                };
+                vec![challenge(0, 3.4), response(1, 2.9), response(2, 3.1), response(3, 3.3), found]
             }
-            _ => {
-                let class = if record.class() == HardwareClass::of("H100") { "CPU" } else { "H100" };
-                let foreign = ControlEvent::verification(
-                    Rerun { gpu: class.into(), ..rerun(2, 9.0) },
-                    record.node_id,
-                    false,
-                    at(2),
-                );
-                ("verified", vec![(0, verification(0, 0.3)), (1, verification(1, -0.5)), (2, foreign)])
-            }
+            _ => vec![verification(0, 0.3), verification(1, -0.5)],
         };
-        self.tasks[task].records[index].verdict = verdict;
-        events.into_iter().map(|(by, event)| fixtures::sign(others[by], &event).into()).collect()
+        if events.len() == 2 && index.is_multiple_of(2) {
+            events.push(verification(WARDEN, 0.1));
+        }
+        let signed: Vec<_> = events.into_iter().map(|(by, event)| fixtures::sign(others[by], &event)).collect();
+        self.verdicts.add(record, plan.goal, &signed);
+        signed.into_iter().map(Into::into).collect()
     }
 
     /// Creates one more record of the first task, with the timestamp `now`, and its description.
     pub fn publish(&mut self, now: u64) -> (Verified<Record>, Value) {
         let newest = self.tasks[0].records.last().map_or(0, |record| record.timestamp);
         let signed = self.grow(0, now.max(newest + 1));
-        let described = self.tasks[0].described().pop().unwrap_or_default();
+        let standings = self.verdicts.standings();
+        let described = self.tasks[0].described(&self.verdicts, &standings).pop().unwrap_or_default();
         (signed, described)
     }
 
@@ -264,9 +284,11 @@ impl World {
             ids.truncate(most);
             ids
         };
+        let standings = self.verdicts.standings();
         let first: Vec<_> = self.tasks[0].records.iter().map(|record| record.id).collect();
         json!({
-            "tasks": self.tasks.iter().map(Task::description).collect::<Vec<_>>(),
+            "tasks": self.tasks.iter().map(|task| task.description(&self.verdicts, &standings)).collect::<Vec<_>>(),
+            "trusted": self.people.last().map(|person| person.node_id().to_string()),
             "nodes": self.people.iter().map(|person| person.node_id().to_string()).collect::<Vec<_>>(),
             "search": {
                 "words": words,
@@ -319,27 +341,34 @@ impl Made {
             device,
             timestamp: record.timestamp,
             description: record.description.clone(),
-            verdict: "unverified",
+            comparable: true,
         }
     }
 }
 
 impl Task {
-    fn frontier_records(&self) -> Vec<FrontierRecord> {
-        let facts = |record: &Made| FrontierRecord {
-            id: record.id,
-            parent: record.parent.map(|parent| self.records[parent].id),
-            status: record.status,
-            class: HardwareClass::of(record.device),
-            metric: record.metric,
-            timestamp: record.timestamp,
+    fn frontier_records(&self, verdicts: &Verdicts, standings: &Standings) -> Vec<FrontierRecord> {
+        let facts = |record: &Made| {
+            let (local, global) = verdicts.of(&record.id, standings);
+            FrontierRecord {
+                id: record.id,
+                parent: record.parent.map(|parent| self.records[parent].id),
+                status: record.status,
+                class: HardwareClass::of(record.device),
+                metric: record.metric,
+                timestamp: record.timestamp,
+                comparable: record.comparable,
+                local,
+                global,
+            }
         };
         self.records.iter().map(facts).collect()
     }
 
     /// The records, in the order of their timestamps.
-    fn described(&self) -> Vec<Value> {
+    fn described(&self, verdicts: &Verdicts, standings: &Standings) -> Vec<Value> {
         let record = |(index, record): (usize, &Made)| {
+            let (verdict, _) = verdicts.of(&record.id, standings);
             json!({
                 "index": index,
                 "id": record.id.to_string(),
@@ -348,39 +377,37 @@ impl Task {
                 "status": record.status.name(),
                 "class": HardwareClass::of(record.device).as_str(),
                 "description": record.description,
-                "verdict": record.verdict,
+                "verdict": verdict.name(),
+                "comparable": record.comparable,
             })
         };
         self.records.iter().enumerate().map(record).collect()
     }
 
-    fn description(&self) -> Value {
+    fn description(&self, verdicts: &Verdicts, standings: &Standings) -> Value {
         let mut description =
             json!({"name": self.plan.name, "id": self.id.to_string(), "record_count": self.records.len()});
         if self.records.len() > MOST_DESCRIBED {
             return description;
         }
-        let records = self.frontier_records();
-        let best_first = |a: &FrontierRecord, b: &FrontierRecord| {
-            self.plan.goal.order(a.metric, b.metric).then((a.timestamp, a.id).cmp(&(b.timestamp, b.id)))
-        };
-        let ids = |fits: &dyn Fn(&FrontierRecord) -> bool| -> Vec<_> {
-            let mut found: Vec<_> = records.iter().filter(|record| fits(record)).collect();
-            found.sort_by(|a, b| best_first(a, b));
-            found.into_iter().map(|record| record.id.to_string()).collect()
-        };
-        let frontier = |class: &HardwareClass| {
-            let view = FrontierView::Class(class.clone());
-            let beaten = |record: &FrontierRecord| {
-                records.iter().any(|other| share_view(&view, other, record) && beats(self.plan.goal, other, record))
-            };
-            ids(&|record| record.status == Status::Keep && record.class == *class && !beaten(record))
+        let records = self.frontier_records(verdicts, standings);
+        let list = |kind: &FrontierKind| -> Vec<_> {
+            oracle::frontier(self.plan.goal, kind, &records).iter().map(|record| record.id.to_string()).collect()
         };
         let classes: BTreeSet<_> = records.iter().map(|record| &record.class).collect();
-        let frontiers: BTreeMap<_, _> = classes.into_iter().map(|class| (class.to_string(), frontier(class))).collect();
-        description["records"] = self.described().into();
-        description["frontiers"] = json!(frontiers);
-        description["best"] = ids(&|record| record.status != Status::Crash).into();
+        let lists = |kind: fn(HardwareClass) -> FrontierKind| -> BTreeMap<_, _> {
+            classes.iter().map(|class| (class.to_string(), list(&kind((*class).clone())))).collect()
+        };
+        let mut best: Vec<_> = records.iter().filter(|record| record.status != Status::Crash).collect();
+        best.sort_by(|a, b| {
+            self.plan.goal.order(a.metric, b.metric).then((a.timestamp, a.id).cmp(&(b.timestamp, b.id)))
+        });
+        description["records"] = self.described(verdicts, standings).into();
+        description["frontiers"] = json!(lists(FrontierKind::Local));
+        description["globals"] = json!(lists(FrontierKind::Global));
+        description["claims"] = json!(lists(FrontierKind::Claims));
+        description["reference"] = list(&FrontierKind::Reference).into();
+        description["by_metric"] = best.into_iter().map(|record| record.id.to_string()).collect::<Vec<_>>().into();
         description
     }
 }

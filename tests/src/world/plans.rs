@@ -120,6 +120,7 @@ const fn person(name: &'static str) -> Person {
     Person { name, bio: "", website: "" }
 }
 
+/// The last one publishes nothing. The node of the tests trusts its measurements.
 pub const PEOPLE: &[Person] = &[
     Person {
         name: "amanita",
@@ -137,6 +138,7 @@ pub const PEOPLE: &[Person] = &[
     Person { name: HOSTILE, bio: HOSTILE, website: "javascript:window.__hostile=1" },
     person("lion’s mane"),
     person("puffball"),
+    Person { name: "warden", bio: "Re-runs what others publish, and publishes nothing.", website: "" },
 ];
 
 /// Descriptions and hypotheses of records. `$` becomes a number.

@@ -132,6 +132,7 @@ fn bad_files_are_reported_as_reviewed() {
         ("cache", "[cache]\nmax_age_days = 0"),
         ("twice", "task = \"a\"\ntask_id = \"b\""),
         ("listen", "listen = [\"nonsense\"]"),
+        ("trust", "# friends\ntrust = [\"Alice\"]"),
         ("llm", "[llm]\nprovider = \"nobody\"\napi_key = \"sesame\""),
     ] {
         let dir = configured(&net, name, config);

@@ -1,12 +1,13 @@
 //! A data directory with one of everything: the same ids on every machine.
 
-use std::{fs, path::Path};
+use std::{collections::BTreeSet, fs, path::Path};
 
 use spore_protocol::{
-    Cid, ControlEvent, NodeProfile, Record, RecordId, Status, TaskId, TaskManifest, Verified, VerifiedObject,
+    Cid, ControlEvent, Identity, NodeProfile, Record, RecordId, Status, TaskId, TaskManifest, Verified, VerifiedObject,
     fixtures::{identity, manifest, profile, record, rerun, sign, verification},
 };
 use spore_storage::Store;
+use spore_tests::seed::trust;
 
 /// Timestamp of the first object, in Unix seconds (January 1970), see the filters of the snapshots.
 const BEGIN: u64 = 1_000_000;
@@ -45,7 +46,7 @@ pub fn seed(dir: &Path) -> World {
             description: "Lowest bits per byte of a small language model within 20 seconds".into(),
             base_code_cid: Some(Cid::of(script)),
             prepare_cid: dataset.clone(),
-            dataset_cid: dataset,
+            dataset_cid: dataset.clone(),
             timestamp: BEGIN,
             ..manifest(&alice)
         },
@@ -53,6 +54,8 @@ pub fn seed(dir: &Path) -> World {
     let task = TaskId::from(manifest.id());
     let base = |parent: Option<&Verified<Record>>, minute: u64| Record {
         code_cid: Some(Cid::of(script)),
+        dataset_cid: dataset.clone(),
+        prepare_cid: dataset.clone(),
         hypothesis: "A made-up one.".into(),
         num_steps: 400 + minute,
         num_params: 45_000,
@@ -74,8 +77,11 @@ pub fn seed(dir: &Path) -> World {
         Record { description: "no warm-up".into(), status: Status::Discard, val_bpb: 2.9, ..base(Some(&best), 3) };
     let crash =
         Record { description: "ten layers".into(), status: Status::Crash, val_bpb: 0.0, ..base(Some(&best), 4) };
-    let faster =
-        Record { description: "wider".into(), gpu_model: "RTX 4090".into(), val_bpb: 2.5, ..base(Some(&root), 5) };
+    let faster = sign(
+        &alice,
+        &Record { description: "wider".into(), gpu_model: "RTX 4090".into(), val_bpb: 2.5, ..base(Some(&root), 5) },
+    );
+    let longer = Record { description: "twice as long".into(), time_budget: 40, val_bpb: 2.1, ..base(Some(&best), 9) };
     let hostile = sign(
         &alice,
         &Record { description: "clear \u{1b}[2J\nand \u{202e}turn".into(), val_bpb: 2.95, ..base(Some(&root), 6) },
@@ -84,7 +90,8 @@ pub fn seed(dir: &Path) -> World {
     let orphan = sign(&alice, &Record { description: "pending".into(), ..base(Some(&absent), 8) });
     let legacy = sign(&bob, &Record { description: "legacy".into(), timestamp: BEGIN, ..record(&bob, None, None) });
     let mut objects: Vec<VerifiedObject> = vec![manifest.into(), root.clone().into(), best.clone().into()];
-    objects.extend([worse, crash, faster].map(|record| sign(&alice, &record).into()));
+    objects.extend([worse, crash, longer].map(|record| sign(&alice, &record).into()));
+    objects.push(faster.clone().into());
     objects.extend([hostile.clone().into(), orphan.into(), legacy.into()]);
     objects.push(verification(&bob, &best, 2.75, BEGIN + 400).into());
     objects.push(sign(&bob, &ControlEvent::challenge(rerun(&bob, &hostile, 2.2), BEGIN + 500)).into());
@@ -92,7 +99,12 @@ pub fn seed(dir: &Path) -> World {
         let bio = "Trains on an old laptop".into();
         objects.push(sign(by, &NodeProfile { bio, timestamp: BEGIN, ..profile(by, name) }).into());
     }
-    let store = Store::open(dir).unwrap();
+    // The node trusts Bob. Nobody vouches for Carol.
+    objects.push(verification(&identity(3), &best, 2.75, BEGIN + 410).into());
+    objects.push(verification(&identity(3), &faster, 2.5, BEGIN + 420).into());
+    let seeds = BTreeSet::from([bob.node_id(), Identity::from_seed(&[7; 32]).node_id()]);
+    trust(dir, &BTreeSet::from([bob.node_id()]));
+    let store = Store::open_with_trust(dir, seeds).unwrap();
     store.put_artifact(script).unwrap();
     store.insert(&objects, BEGIN + 1000).unwrap();
     let id = |record: &Verified<Record>| RecordId::from(record.id());
