@@ -263,8 +263,8 @@ fn large_honest_graphs_are_proved() {
     };
     let cases = [
         ("base.star", include_str!("../scripts/base.star").to_owned()),
-        ("20,000 operations, context 64", long(440, 64)),
-        ("20,000 operations, context 512", long(440, 512)),
+        ("400 layers, context 64", long(400, 64)),
+        ("400 layers, context 512", long(400, 512)),
         (
             "recurrent, 1024 positions",
             std::fs::read_to_string(concat!(env!("CARGO_MANIFEST_DIR"), "/tests/honest/recurrent.star"))
