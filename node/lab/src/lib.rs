@@ -10,6 +10,8 @@
 
 #[cfg(feature = "trainer")]
 pub mod engine;
+#[cfg(test)]
+mod made_up;
 pub mod research;
 pub mod verify;
 #[cfg(feature = "trainer")]

@@ -1,8 +1,9 @@
 //! The choice among made-up candidates and claims.
 
-use spore_protocol::{Cid, HardwareClass, TaskId, verdict::Support};
+use spore_protocol::Cid;
 
 use super::*;
+use crate::made_up::summary;
 
 const US: NodeId = NodeId([1; 32]);
 const DRAWS: u64 = 2000;
@@ -12,38 +13,8 @@ fn candidate(id: u8, metric: f64, children: usize, on_frontier: bool) -> Candida
 }
 
 fn record(number: u64, publisher: NodeId, metric: f64) -> RecordSummary {
-    RecordSummary {
-        id: RecordId(Cid::of(&number.to_be_bytes()).0),
-        task_id: TaskId([8; 32]),
-        parent: None,
-        depth: 0,
-        status: Status::Keep,
-        class: HardwareClass::of("CPU 4x8"),
-        metric,
-        node_id: publisher,
-        timestamp: 100,
-        received_at: 100,
-        sequence: number,
-        num_steps: 50,
-        num_params: 10,
-        peak_vram_mb: 1.0,
-        time_budget: 20,
-        code_cid: Some(Cid([4; 32])),
-        gpu_model: "CPU 4x8".into(),
-        description: String::new(),
-        hypothesis: String::new(),
-        agent_model: String::new(),
-        version: 2,
-        verdict: Verdict::Unverified,
-        global_verdict: Verdict::Unverified,
-        support: Support::default(),
-        flaw: None,
-        on_frontier: false,
-        on_global_frontier: false,
-        on_reference_frontier: true,
-        stray: false,
-        odd_depth: false,
-    }
+    let id = RecordId(Cid::of(&number.to_be_bytes()).0);
+    RecordSummary { sequence: number, ..summary(id, publisher, "CPU 4x8", metric) }
 }
 
 /// How often each id is chosen in [`DRAWS`] draws, and how often to explore.

@@ -1,7 +1,7 @@
 //! The policy over made-up records: whom to re-run, when to answer, what the runs prove.
 
 use spore_protocol::{
-    Cid, TaskId, Verdict,
+    Verdict,
     finding::Finding,
     terms::Flaw,
     trust::{Counters, Level},
@@ -9,6 +9,7 @@ use spore_protocol::{
 };
 
 use super::*;
+use crate::made_up::summary;
 
 const US: NodeId = NodeId([1; 32]);
 const PUBLISHER: NodeId = NodeId([2; 32]);
@@ -19,38 +20,7 @@ fn policy(rate: f64) -> Policy {
 }
 
 fn record(id: u8) -> RecordSummary {
-    RecordSummary {
-        id: RecordId([id; 32]),
-        task_id: TaskId([8; 32]),
-        parent: None,
-        depth: 0,
-        status: Status::Keep,
-        class: HardwareClass::of("CPU"),
-        metric: 2.0,
-        node_id: PUBLISHER,
-        timestamp: 100,
-        received_at: 100,
-        sequence: 1,
-        num_steps: 50,
-        num_params: 10,
-        peak_vram_mb: 1.0,
-        time_budget: u64::MAX,
-        code_cid: Some(Cid([4; 32])),
-        gpu_model: "CPU".into(),
-        description: String::new(),
-        hypothesis: String::new(),
-        agent_model: String::new(),
-        version: 2,
-        verdict: Verdict::Unverified,
-        global_verdict: Verdict::Unverified,
-        support: Support::default(),
-        flaw: None,
-        on_frontier: false,
-        on_global_frontier: false,
-        on_reference_frontier: true,
-        stray: false,
-        odd_depth: false,
-    }
+    RecordSummary { time_budget: u64::MAX, ..summary(RecordId([id; 32]), PUBLISHER, "CPU", 2.0) }
 }
 
 fn dispute(closed: bool) -> Dispute {
