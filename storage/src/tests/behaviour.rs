@@ -2,11 +2,12 @@
 
 use std::{collections::BTreeSet, fs, path::Path};
 
-use spore_protocol::{Goal, Kind, Record, RecordId, Status, TaskId, Verified, VerifiedObject, frontier::FrontierKind};
+use spore_protocol::{Goal, Kind, Record, RecordId, Status, TaskId, VerifiedObject, frontier::FrontierKind};
 
 use super::{
-    findings,
+    any, findings, insert,
     objects::{identity, manifest, profile, record, sign, task_of},
+    sound,
 };
 use crate::{
     Cursor, InsertOutcome, Scope, Span, Store, StoreError, SyncScope, columns::Column, db::KeyReader, keys,
@@ -17,18 +18,6 @@ fn open() -> (tempfile::TempDir, Store) {
     let dir = tempfile::tempdir().unwrap();
     let store = Store::open(dir.path()).unwrap();
     (dir, store)
-}
-
-fn insert(store: &Store, objects: &[&VerifiedObject]) -> crate::InsertReport {
-    store.insert(&objects.iter().map(|o| (*o).clone()).collect::<Vec<_>>(), 1000).unwrap()
-}
-
-fn any(record: &Verified<Record>) -> VerifiedObject {
-    record.clone().into()
-}
-
-fn sound(store: &Store) {
-    assert_eq!(findings(store), Vec::<String>::new());
 }
 
 fn files(dir: &Path) -> BTreeSet<String> {

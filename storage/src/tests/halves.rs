@@ -2,15 +2,14 @@
 
 use spore_protocol::{Goal, Record, TaskId, Verified, VerifiedObject};
 
-use super::objects::{manifest, record, sign};
+use super::{
+    any,
+    objects::{manifest, record, sign},
+};
 use crate::{Damage, InsertOutcome, Store, StoreError, columns::Column, keys, lookup};
 
 const TASK: TaskId = TaskId([1; 32]);
 const OTHER_TASK: TaskId = TaskId([2; 32]);
-
-fn any(record: &Verified<Record>) -> VerifiedObject {
-    record.clone().into()
-}
 
 fn child(task: TaskId, parent: &Verified<Record>, timestamp: u64) -> Verified<Record> {
     sign(2, &record(2, Some(task), Some(parent), 1.0, timestamp))

@@ -8,8 +8,9 @@ use spore_protocol::{
 };
 
 use super::{
-    findings,
+    any,
     objects::{identity, manifest, record, rerun, sign, verification},
+    sound,
 };
 use crate::{
     InsertOutcome, Page, Scope, Span, Store, TaskView,
@@ -32,14 +33,6 @@ fn open(objects: &[&VerifiedObject]) -> (tempfile::TempDir, Store) {
 
 fn insert(store: &Store, objects: &[&VerifiedObject]) -> crate::InsertReport {
     store.insert(&objects.iter().map(|object| (*object).clone()).collect::<Vec<_>>(), 1000).unwrap()
-}
-
-fn any(record: &Verified<Record>) -> VerifiedObject {
-    record.clone().into()
-}
-
-fn sound(store: &Store) {
-    assert_eq!(findings(store), Vec::<String>::new());
 }
 
 /// A measurement by this signer, with this device's name.

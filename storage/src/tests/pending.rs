@@ -5,7 +5,7 @@ use std::fs;
 use spore_protocol::{Goal, Record, RecordId, TaskId, Verified, VerifiedObject};
 
 use super::{
-    findings,
+    any, findings,
     objects::{manifest, record, sign},
 };
 use crate::{
@@ -23,10 +23,6 @@ const TASK: TaskId = TaskId([1; 32]);
 const CAME: u64 = 1000;
 /// When they have expired.
 const TOO_LATE: u64 = CAME + 8 * 24 * 3600;
-
-fn any(record: &Verified<Record>) -> VerifiedObject {
-    record.clone().into()
-}
 
 /// A record, and some that wait for it in a closed store.
 fn waiting(children: u64) -> (tempfile::TempDir, Verified<Record>, Vec<Verified<Record>>) {

@@ -2,11 +2,12 @@
 
 use std::collections::BTreeSet;
 
-use spore_protocol::{Goal, Record, RecordId, TaskId, Verdict, Verified, VerifiedObject, terms::Flaw, trust::Level};
+use spore_protocol::{Goal, Record, RecordId, TaskId, Verdict, Verified, terms::Flaw, trust::Level};
 
 use super::{
-    findings,
+    any, insert,
     objects::{identity, manifest, record, rerun, sign, task_of, verification},
+    sound,
 };
 use crate::{Span, Store, SyncScope, columns::Column, db::KeyReader, write::InsertBatch};
 
@@ -20,18 +21,6 @@ fn open_trusting(nodes: &[u8]) -> (tempfile::TempDir, Store) {
     let seeds = nodes.iter().map(|node| identity(*node).node_id()).collect();
     let store = Store::open_with_trust(dir.path(), seeds).unwrap();
     (dir, store)
-}
-
-fn insert(store: &Store, objects: &[&VerifiedObject]) -> crate::InsertReport {
-    store.insert(&objects.iter().map(|o| (*o).clone()).collect::<Vec<_>>(), 1000).unwrap()
-}
-
-fn any(record: &Verified<Record>) -> VerifiedObject {
-    record.clone().into()
-}
-
-fn sound(store: &Store) {
-    assert_eq!(findings(store), Vec::<String>::new());
 }
 
 fn reputation(store: &Store, node: u8) -> Option<f64> {
