@@ -66,6 +66,21 @@ struct Move {
     seed: bool,
 }
 
+impl Move {
+    /// One move that does the work of both.
+    fn with(self, other: Self) -> Self {
+        Self { after: self.after.min(other.after), seed: self.seed || other.seed }
+    }
+
+    fn encode(self) -> Vec<u8> {
+        [self.after.to_be_bytes().as_slice(), &[u8::from(self.seed)]].concat()
+    }
+
+    fn decode(value: &[u8]) -> Result<Self> {
+        Ok(Self { after: keys::number_at(value, 0)?, seed: value.get(8) == Some(&1) })
+    }
+}
+
 /// A record whose works are looked at again.
 struct Rechecked {
     subject: Subject,
@@ -145,8 +160,7 @@ impl InsertBatch<'_> {
             match key.first() {
                 Some(0) => {
                     let signer = (NodeId(keys::id_at(&key, 1)?), keys::id_at(&key, 33)?);
-                    let left = Move { after: keys::number_at(&value, 0)?, seed: value.get(8) == Some(&1) };
-                    self.levels.moves.entry(signer).or_insert(left);
+                    self.levels.moves.entry(signer).or_insert(Move::decode(&value)?);
                 }
                 _ => drop(self.levels.rechecks.entry(keys::last_number(&key)?).or_insert(Recheck::After(value))),
             }
@@ -175,9 +189,14 @@ impl InsertBatch<'_> {
             }
         }
         let complete = self.levels.moves.is_empty() && self.levels.rechecks.is_empty();
-        for ((node, class), Move { after, seed }) in std::mem::take(&mut self.levels.moves) {
-            let value = [after.to_be_bytes().as_slice(), &[u8::from(seed)]].concat();
-            self.view.put(Column::Unsettled, keys::unsettled_node(&node, &class), value);
+        for ((node, class), left) in std::mem::take(&mut self.levels.moves) {
+            let key = keys::unsettled_node(&node, &class);
+            // An earlier batch may have left a move of the same signer that this batch did not take over.
+            let left = match self.view.get(Column::Unsettled, &key)? {
+                Some(earlier) => left.with(Move::decode(&earlier)?),
+                None => left,
+            };
+            self.view.put(Column::Unsettled, key, left.encode());
         }
         for (number, what) in std::mem::take(&mut self.levels.rechecks) {
             let after = match what {

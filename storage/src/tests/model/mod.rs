@@ -288,6 +288,30 @@ proptest! {
 }
 
 proptest! {
+    #![proptest_config(ProptestConfig { cases: 6, ..ProptestConfig::default() })]
+
+    /// Each change of the trusted keys takes many batches here, so that one batch changes levels whose effects an
+    /// earlier batch left.
+    #[test]
+    fn store_matches_the_oracle_after_changes_of_trust(plan in plans(30..60)) {
+        let world = world(&plan);
+        let seeds = trusted(plan.seeds.1);
+        let objects = world.objects();
+        let (_a, whole) = fill(&objects, objects.len(), &seeds);
+        let (dir, mut store) = fill(&objects, objects.len(), &trusted(plan.seeds.0));
+        for bits in plan.order.iter().take(2).chain([&plan.seeds.1]) {
+            drop(store);
+            store = Store::open_with_trust(dir.path(), trusted(*bits)).unwrap();
+        }
+        Oracle::of(&world, &seeds).compare(&world, &store);
+        prop_assert_eq!(dump(&whole), dump(&store));
+        for store in [whole, store] {
+            prop_assert_eq!(findings(&store), Vec::<String>::new());
+        }
+    }
+}
+
+proptest! {
     #![proptest_config(ProptestConfig { cases: 2, ..ProptestConfig::default() })]
 
     /// Enough records that words are used in several blocks of numbers, and that cached values are dropped between the
