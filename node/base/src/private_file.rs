@@ -1,7 +1,7 @@
 //! Small files that only their owner may read, and that are replaced in one step.
 //!
 //! A writer writes a temporary file beside the target, flushes it and renames it: a crash leaves the old file or the
-//! new one, never a part. Reading never creates anything.
+//! new one, never a part. A symbolic link stays one: what it points at is replaced. Reading never creates anything.
 
 use std::{
     fs::{self, File},
@@ -11,6 +11,9 @@ use std::{
 };
 
 use tempfile::NamedTempFile;
+
+/// Symbolic links that are followed one after the other. Linux follows as many.
+const MAX_LINKS: usize = 40;
 
 /// A file of the data directory could not be used.
 #[derive(Debug, thiserror::Error)]
@@ -54,6 +57,7 @@ pub fn create_private_dir(path: &Path) -> Result<(), FileError> {
 /// # Errors
 /// When the file cannot be written. The old file is unchanged then.
 pub fn write_private(path: &Path, bytes: &[u8]) -> Result<(), FileError> {
+    let path = &target(path)?;
     let temporary = write_temporary(path, bytes).map_err(FileError::io(path))?;
     temporary.persist(path).map_err(|e| FileError::io(path)(e.error))?;
     sync_parent(path)
@@ -64,6 +68,7 @@ pub fn write_private(path: &Path, bytes: &[u8]) -> Result<(), FileError> {
 /// # Errors
 /// When the file cannot be written.
 pub fn write_private_once(path: &Path, bytes: &[u8]) -> Result<(), FileError> {
+    let path = &target(path)?;
     let temporary = write_temporary(path, bytes).map_err(FileError::io(path))?;
     match temporary.persist_noclobber(path) {
         Err(e) if e.error.kind() != io::ErrorKind::AlreadyExists => Err(FileError::io(path)(e.error)),
@@ -82,6 +87,20 @@ pub fn make_private(path: &Path) -> Result<bool, FileError> {
         fs::set_permissions(path, fs::Permissions::from_mode(mode & 0o700)).map_err(FileError::io(path))?;
     }
     Ok(loose)
+}
+
+/// Where the links from `path` lead. A rename over a link would replace the link, and leave the file that the user keeps
+/// elsewhere as it was.
+fn target(path: &Path) -> Result<PathBuf, FileError> {
+    let mut path = path.to_owned();
+    for _ in 0..MAX_LINKS {
+        match fs::read_link(&path) {
+            Ok(link) => path = folder(&path).join(link),
+            // No link, or nothing there.
+            Err(_) => return Ok(path),
+        }
+    }
+    Err(FileError::io(&path)(io::Error::other("too many symbolic links")))
 }
 
 /// A flushed temporary file beside `path`. `tempfile` makes it with mode 0600 and removes it when it is dropped.
@@ -122,6 +141,24 @@ mod tests {
         assert!(make_private(&path).unwrap());
         assert!(!make_private(&path).unwrap());
         assert_eq!(mode(), 0o600);
+    }
+
+    #[test]
+    fn link_stays_and_the_file_that_it_points_at_is_replaced() {
+        let dir = tempfile::tempdir().unwrap();
+        let [link, middle, path] = ["link", "middle", "elsewhere/file"].map(|name| dir.path().join(name));
+        fs::create_dir(dir.path().join("elsewhere")).unwrap();
+        std::os::unix::fs::symlink("middle", &link).unwrap();
+        std::os::unix::fs::symlink(&path, &middle).unwrap();
+        write_private_once(&link, b"one").unwrap();
+        assert_eq!(fs::read(&path).unwrap(), b"one", "nothing was there");
+        write_private_once(&link, b"two").unwrap();
+        assert_eq!(fs::read(&path).unwrap(), b"one", "an existing file stays");
+        write_private(&link, b"three").unwrap();
+        assert_eq!(fs::read(&path).unwrap(), b"three");
+        assert!([&link, &middle].iter().all(|link| fs::symlink_metadata(link).unwrap().is_symlink()));
+        std::os::unix::fs::symlink("round", dir.path().join("round")).unwrap();
+        assert!(write_private(&dir.path().join("round"), b"x").is_err());
     }
 
     #[test]
