@@ -3,15 +3,19 @@
 //! Every figure is optional, because not every system reports it. On Linux, `sysinfo` raises this
 //! process's soft limit of open files to the hard limit when it first reads a process.
 
+mod cgroup;
+
 use std::time::Duration;
 
 use sysinfo::{MemoryRefreshKind, Pid, ProcessRefreshKind, ProcessesToUpdate, System};
 
-/// Bytes of main memory of the whole machine.
+/// Bytes of main memory that this process may use: of the whole machine, or of the control group, such as a container's,
+/// that Linux put it in.
 pub fn total() -> Option<u64> {
     let mut system = System::new();
     system.refresh_memory_specifics(MemoryRefreshKind::nothing().with_ram());
-    Some(system.total_memory()).filter(|bytes| *bytes > 0)
+    let machine = Some(system.total_memory()).filter(|bytes| *bytes > 0);
+    machine.into_iter().chain(cgroup::limit()).min()
 }
 
 /// Reads the memory of one process, any number of times.

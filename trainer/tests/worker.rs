@@ -78,8 +78,8 @@ fn a_budget_gives_a_number_of_steps() {
     let outcome = run(&TrainJob { time_budget: 1, steps: None, ..job(SMALL) }).0;
     match outcome {
         Ok(outcome) => assert!(outcome.num_steps >= 1),
-        // On a machine that slows down in the middle.
-        Err(failure) => assert!(failure.reason.contains("slowed down"), "{failure}"),
+        // On a machine whose load changes in the middle.
+        Err(failure) => assert!(matches!(failure.kind, FailureKind::Busy | FailureKind::Deadline), "{failure}"),
     }
 }
 

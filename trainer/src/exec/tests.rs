@@ -136,11 +136,12 @@ fn a_budget_becomes_a_number_of_steps_that_gives_the_same_model() {
         assert_eq!(done.steps, planned);
         Ok((done.steps, crate::evaluate::bits_per_byte(&mut executor, &eval_text).unwrap()))
     };
-    // A busy machine may slow down in the middle, which is reported as such.
+    use train::TrainError as E;
+    // The speed of a busy machine may change in the middle, which is reported as such.
     let budget = train::Length::Budget(std::time::Duration::from_millis(400));
     let found = (0..20).map(|_| run(budget)).find_map(|result| match result {
         Ok(found) => Some(found),
-        Err(train::TrainError::SlowedDown { .. }) => None,
+        Err(E::SlowedDown { .. } | E::Unsteady { .. } | E::Deadline { .. }) => None,
         Err(error) => panic!("{error}"),
     });
     let (steps, bits) = found.expect("twenty slow-downs in a row");
@@ -193,4 +194,15 @@ fn adamw_follows_its_formula_from_the_first_step() {
     }
     // A row without gradient only decays.
     assert!((f64::from(values[0]) - 0.5 * (1.0 - lr * decay).powi(3)).abs() < 1e-5);
+}
+
+#[test]
+fn step_that_takes_the_whole_budget_is_too_slow() {
+    let dataset = ByteDataset::from_bytes(text()).unwrap();
+    let mut executor = Executor::new(attention_model(2, 16, 16), Device::flex(), 5);
+    let (train, _) =
+        dataset.split(&EvalSpec { eval_bytes: 1024, ..EvalSpec::for_budget(1) }, executor.graph()).unwrap();
+    let length = train::Length::Budget(std::time::Duration::from_nanos(1));
+    let error = train::train(&mut executor, train, length, &mut |_| {}, &mut |_, _| {}).unwrap_err();
+    assert!(matches!(error, train::TrainError::Deadline { steps: 1, .. }), "{error}");
 }

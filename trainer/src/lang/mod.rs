@@ -69,6 +69,10 @@ pub fn trace(script: &str, limits: &Limits) -> Result<Traced, ScriptError> {
     if script.len() > limits.script_bytes {
         return Err(ScriptError::TooLong { bytes: script.len(), limit: limits.script_bytes });
     }
+    if script.starts_with('\u{feff}') {
+        let reason = "the script begins with a byte-order mark (BOM): save it as UTF-8 without one";
+        return Err(ScriptError::Whole(reason.to_owned()));
+    }
     scan::guard(script)?;
     let run = || run(script, limits);
     std::thread::scope(|scope| {

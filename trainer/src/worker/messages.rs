@@ -29,8 +29,9 @@ pub(super) const GRACE: Duration = Duration::from_secs(120);
 pub(super) const PROBE_LIMIT: Duration = Duration::from_secs(600);
 /// Time to measure a device that was tried before: three seconds, and the start of a driver.
 pub(super) const CALIBRATION_LIMIT: Duration = Duration::from_secs(60);
-/// Budgets that a run for a budget may take. The run ends itself earlier (`exec::train`).
-pub(super) const BUDGET_OVERRUN: u32 = 3;
+/// Budgets that a run for a budget may take. The run ends itself earlier (`exec::train`): two runs that used less than
+/// nine tenths of the budget, and one of two budgets.
+pub(super) const BUDGET_OVERRUN: u32 = 4;
 /// Budgets that a run of a fixed number of steps may take, because the machine may be that much
 /// slower than the one that recorded the number.
 const STEPS_OVERRUN: u32 = 4;
@@ -213,8 +214,13 @@ pub enum FailureKind {
     Deadline,
     /// The experiment took too much memory.
     Memory,
-    /// The process died without a report.
+    /// The process died without a report, by its own doing.
     Crashed,
+    /// The system or a driver ended the process, or stopped it for longer than any script takes. This may be the
+    /// machine's doing, so it says nothing about the script.
+    Killed,
+    /// Other work changed the speed of this machine during the run, so its number of steps says nothing.
+    Busy,
     /// The device does not exist, or it failed.
     Device,
     /// The dataset is missing, has other bytes than the task names, or is too small.

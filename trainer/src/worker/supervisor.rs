@@ -41,8 +41,12 @@ const WATCH_EVERY: Duration = Duration::from_millis(50);
 const MAX_WAITING_EVENTS: usize = 64;
 /// Bytes of the end of standard error that are kept, for the log and for [`last_words`].
 const STDERR_TAIL_BYTES: usize = 4 << 10;
+/// The reason of a worker that is ended at its deadline begins with this.
+const NO_SIGN: &str = "the worker gave no result";
 /// The names of workers' directories begin with this.
 const DIRECTORY: &str = "worker-";
+/// Texts that drivers and their libraries print when a graphics card is gone: after a suspend, or a fault.
+const LOST_DEVICE: [&str; 3] = ["DeviceLost", "DEVICE_LOST", "device is lost"];
 /// Time within which a child must exit after its last event.
 const EXIT_WITHIN: Duration = Duration::from_secs(5);
 
@@ -104,7 +108,7 @@ impl Supervisor {
         let threads = job.threads;
         let answer = self.converse(&WorkerRequest::Probe(job), threads, u64::MAX, PROBE_LIMIT, cancel, |_| {});
         let answer = answer.map_err(|failure| match failure.kind {
-            FailureKind::Deadline => {
+            FailureKind::Killed if failure.reason.starts_with(NO_SIGN) => {
                 let reason = format!("the device did not give the known answers within {} s", PROBE_LIMIT.as_secs());
                 Failure::new(FailureKind::Device, reason)
             }
@@ -195,7 +199,8 @@ impl Supervisor {
             let stop = if cancel.load(Ordering::Relaxed) {
                 Some(Failure::new(FailureKind::Cancelled, "cancelled"))
             } else if Instant::now() > deadline {
-                Some(Failure::new(FailureKind::Deadline, format!("deadline: no result after {} s", limit.as_secs())))
+                // A script meets limits of its own long before: training, evaluating and tracing end themselves.
+                Some(Failure::new(FailureKind::Killed, format!("{NO_SIGN} after {} s", limit.as_secs())))
             } else {
                 running.over(memory)
             };
@@ -282,7 +287,8 @@ impl RunningWorker {
         let _ = self.child.kill();
     }
 
-    /// Waits until the process ends; kills it after [`EXIT_WITHIN`].
+    /// Waits until the process ends; kills it after [`EXIT_WITHIN`]. No status when it was killed here: the signal says
+    /// nothing then.
     fn finish(&mut self) -> (Option<ExitStatus>, String) {
         self.hold = None;
         let by = Instant::now() + EXIT_WITHIN;
@@ -292,7 +298,8 @@ impl RunningWorker {
                 Ok(Some(status)) => break Some(status),
                 _ => {
                     self.kill();
-                    break self.child.wait().ok();
+                    let _ = self.child.wait();
+                    break None;
                 }
             }
         };
@@ -378,16 +385,41 @@ fn died(status: Option<ExitStatus>, stderr: &str) -> Failure {
         // The child reported success, so the two sides of this program disagree.
         return Failure::new(FailureKind::Internal, "the worker ended without a readable answer");
     }
+    let killed = ended_by_machine(status);
     let status = status.map_or_else(|| "unknown status".to_owned(), |status| status.to_string());
     warn!(%status, stderr, "a worker died");
     let words = last_words(stderr).map(|words| format!(": {words}")).unwrap_or_default();
     // The texts that Rust and drivers print for a failed allocation.
     let (kind, what) = if stderr.contains("memory allocation of") || stderr.contains("ut of memory") {
         (FailureKind::Memory, "out of memory: ")
+    } else if LOST_DEVICE.iter().any(|text| stderr.contains(text)) {
+        (FailureKind::Device, "the device was lost: ")
+    } else if killed {
+        (FailureKind::Killed, "")
     } else {
         (FailureKind::Crashed, "")
     };
     Failure::new(kind, format!("{what}the worker died ({status}){words}"))
+}
+
+/// Whether a signal ended the process that no script can send: the kernel's when memory runs out or somebody's `kill`
+/// (SIGKILL, SIGTERM, SIGHUP, SIGINT, SIGQUIT), or that of a fault in a driver or in the memory (SIGSEGV, SIGBUS,
+/// SIGILL, SIGFPE). Safe Rust code ends by SIGABRT.
+#[cfg(unix)]
+fn ended_by_machine(status: Option<ExitStatus>) -> bool {
+    use rustix::process::Signal;
+    use std::os::unix::process::ExitStatusExt as _;
+    let faults = [Signal::SEGV, Signal::BUS, Signal::ILL, Signal::FPE];
+    let sent = [Signal::KILL, Signal::TERM, Signal::HUP, Signal::INT, Signal::QUIT];
+    let signal = status.and_then(|status| status.signal());
+    signal.is_some_and(|signal| faults.iter().chain(&sent).any(|one| one.as_raw() == signal))
+}
+
+/// Windows: the codes of an access violation and of an illegal instruction.
+#[cfg(not(unix))]
+fn ended_by_machine(status: Option<ExitStatus>) -> bool {
+    const FAULTS: [u32; 2] = [0xC000_0005, 0xC000_001D];
+    status.and_then(|status| status.code()).is_some_and(|code| FAULTS.contains(&code.cast_unsigned()))
 }
 
 /// Rust's last message about a failed allocation or a panic, reduced to numbers and the bare name

@@ -186,7 +186,8 @@ impl From<TrainError> for Failure {
             TrainError::Deadline { .. } => FailureKind::Deadline,
             TrainError::Diverged(_) => FailureKind::Diverged,
             TrainError::Exec(ExecError::Device(_)) => FailureKind::Device,
-            TrainError::SlowedDown { .. } | TrainError::Exec(ExecError::Graph(_)) => FailureKind::Internal,
+            TrainError::SlowedDown { .. } | TrainError::Unsteady { .. } => FailureKind::Busy,
+            TrainError::Exec(ExecError::Graph(_)) => FailureKind::Internal,
         };
         Self::new(kind, error.to_string())
     }

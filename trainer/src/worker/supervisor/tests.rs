@@ -48,10 +48,10 @@ fn events_come_in_order_and_the_outcome_last() {
 }
 
 #[test]
-fn worker_that_never_ends_meets_the_deadline() {
+fn worker_that_never_ends_is_ended_at_the_deadline_without_blaming_its_script() {
     let failure = run("sleep 600 & wait", &job(PLENTY), false).0.unwrap_err();
-    assert_eq!(failure.kind, FailureKind::Deadline);
-    assert!(failure.reason.starts_with("deadline"), "{failure}");
+    assert_eq!((failure.kind, failure.blames_script()), (FailureKind::Killed, false));
+    assert!(failure.reason.starts_with(NO_SIGN), "{failure}");
 }
 
 #[test]
@@ -72,6 +72,18 @@ fn death_of_a_worker_is_reported_without_paths_of_the_machine() {
     let failure = run("echo memory allocation of 9 bytes failed >&2; exit 134", &job(PLENTY), false).0.unwrap_err();
     assert_eq!(failure.kind, FailureKind::Memory);
     assert!(failure.reason.ends_with("(exit status: 134): memory allocation of 9 bytes failed"), "{failure}");
+}
+
+#[test]
+fn signal_of_the_system_or_of_a_driver_does_not_blame_the_script() {
+    for signal in ["KILL", "SEGV", "BUS", "ILL", "FPE", "TERM", "HUP"] {
+        let failure = run(&format!("kill -{signal} $$; sleep 9"), &job(PLENTY), false).0.unwrap_err();
+        assert_eq!((failure.kind, failure.blames_script()), (FailureKind::Killed, false), "{signal}: {failure}");
+    }
+    let stopped = run("kill -STOP $$", &job(PLENTY), false).0.unwrap_err();
+    assert_eq!((stopped.kind, stopped.blames_script()), (FailureKind::Killed, false), "{stopped}");
+    let lost = run("echo 'Validation: DeviceLost' >&2; kill -ABRT $$", &job(PLENTY), false).0.unwrap_err();
+    assert_eq!((lost.kind, lost.blames_script()), (FailureKind::Device, false), "{lost}");
 }
 
 #[test]
