@@ -1,7 +1,7 @@
 //! Garbage collection of artifacts: which ones a bounded cache drops, and dropping them.
 //!
 //! An artifact is protected if it is pinned, or named by a task's manifest, a task's root or a record on a frontier,
-//! because new work needs these. Of the others, unreferenced artifacts are dropped first, then the least recently
+//! because new work needs these. A long time in which nobody looked does not count, because the clock may have jumped. Of the others, unreferenced artifacts are dropped first, then the least recently
 //! used. References are found by reading all records. A collection is rare, and an index of references would cost
 //! disk space for each record.
 
@@ -88,6 +88,7 @@ impl Store {
             return Err(StoreError::ReadOnly);
         }
         if !self.read_only() {
+            self.artifacts().look(plan.now)?;
             self.artifacts().note_uses(plan.now)?;
         }
         let mut cache = ArtifactCache::of(self, plan.now)?;
@@ -174,7 +175,10 @@ struct ArtifactCache {
 impl ArtifactCache {
     fn of(store: &Store, now: u64) -> Result<Self> {
         let mut entries = Vec::new();
-        store.artifacts().each(&mut |stored| {
+        // None after the look of a store that is open for writing.
+        let missed = store.artifacts().missed(now)?;
+        store.artifacts().each(&mut |mut stored| {
+            stored.last_used = stored.last_used.saturating_add(missed);
             // A time in the future protects too: the clock may have been wrong.
             let protected = stored.last_used.saturating_add(GRACE) > now;
             entries.push(CachedArtifact { stored, references: 0, protected });

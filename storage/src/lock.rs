@@ -2,14 +2,23 @@
 //!
 //! The operating system releases the lock when the process ends, so a crash leaves nothing to clean up. The text in
 //! the file counts only while the lock is held.
+//!
+//! The database writes by path. When the directory is moved away, or replaced by another one, a writer would write into
+//! what is not its own: [`DirLock::is_here`] compares the locked file with the one at the path. On Linux a writer also
+//! holds the path itself ([`PathLock`]), so that no second writer opens a directory that was put in the place of one in
+//! use.
 
 use std::{
     fs::{File, OpenOptions, TryLockError},
     io::{Read, Seek, SeekFrom, Write},
-    path::Path,
+    os::unix::fs::MetadataExt,
+    path::{Path, PathBuf},
 };
 
+mod path_lock;
+
 use crate::error::{Result, StoreError};
+use path_lock::PathLock;
 
 const NAME: &str = "LOCK";
 
@@ -18,7 +27,9 @@ const MAX_HOLDER: u64 = 200;
 
 /// A held lock. Dropping it releases the lock.
 pub struct DirLock {
-    _file: File,
+    file: File,
+    path: PathBuf,
+    _held: Option<PathLock>,
 }
 
 impl DirLock {
@@ -29,10 +40,11 @@ impl DirLock {
         let mut file =
             OpenOptions::new().read(true).write(true).create(true).truncate(false).open(&path).map_err(fail)?;
         acquire(&mut file, File::try_lock, &path)?;
+        let held = PathLock::acquire(dir)?;
         file.set_len(0).map_err(fail)?;
         file.seek(SeekFrom::Start(0)).map_err(fail)?;
         writeln!(file, "spore, process {}", std::process::id()).map_err(fail)?;
-        Ok(Self { _file: file })
+        Ok(Self { file, path, _held: held })
     }
 
     /// Locks the directory for reading, beside other readers. Creates nothing: where there is no lock file, there is
@@ -45,7 +57,26 @@ impl DirLock {
             Err(error) => return Err(StoreError::io("lock", &path, &error)),
         };
         acquire(&mut file, File::try_lock_shared, &path)?;
-        Ok(Some(Self { _file: file }))
+        Ok(Some(Self { file, path, _held: None }))
+    }
+
+    /// Whether a writer holds the directory.
+    pub fn is_held(dir: &Path) -> bool {
+        let held = |file: File| matches!(file.try_lock_shared(), Err(TryLockError::WouldBlock));
+        File::open(dir.join(NAME)).is_ok_and(held)
+    }
+
+    /// Whether the directory is still at its path. False once it was removed, moved away or replaced, even by a copy of
+    /// itself. Where the path cannot be read for another reason, nothing says that it changed.
+    pub fn is_here(&self) -> bool {
+        let ours = match self.file.metadata() {
+            Ok(ours) => (ours.dev(), ours.ino()),
+            Err(_) => return true,
+        };
+        match std::fs::metadata(&self.path) {
+            Ok(there) => (there.dev(), there.ino()) == ours,
+            Err(error) => !matches!(error.kind(), std::io::ErrorKind::NotFound | std::io::ErrorKind::NotADirectory),
+        }
     }
 }
 
@@ -73,6 +104,28 @@ mod tests {
     use super::*;
 
     #[test]
+    fn directory_that_was_moved_or_replaced_is_no_longer_here() {
+        let parent = tempfile::tempdir().unwrap();
+        let [dir, moved] = ["dir", "moved"].map(|name| parent.path().join(name));
+        std::fs::create_dir(&dir).unwrap();
+        let held = DirLock::exclusive(&dir).unwrap();
+        assert!(held.is_here());
+        std::fs::rename(&dir, &moved).unwrap();
+        assert!(!held.is_here(), "moved away");
+        std::fs::create_dir(&dir).unwrap();
+        assert!(!held.is_here(), "another directory");
+        std::fs::copy(moved.join(NAME), dir.join(NAME)).unwrap();
+        assert!(!held.is_here(), "a copy of it");
+        assert!(matches!(DirLock::exclusive(&moved), Err(StoreError::Locked { .. })), "it is in use where it is now");
+        if cfg!(target_os = "linux") {
+            let Err(StoreError::Locked { holder }) = DirLock::exclusive(&dir) else { panic!("opened") };
+            assert!(holder.contains("was here before"), "{holder}");
+        }
+        drop(held);
+        DirLock::exclusive(&dir).unwrap();
+    }
+
+    #[test]
     fn lock_names_its_holder_and_is_released_with_it() {
         let dir = tempfile::tempdir().unwrap();
         assert!(DirLock::shared(dir.path()).unwrap().is_none());
@@ -80,7 +133,9 @@ mod tests {
         let Err(StoreError::Locked { holder }) = DirLock::exclusive(dir.path()) else { panic!("locked twice") };
         assert_eq!(holder, format!("spore, process {}", std::process::id()));
         assert!(matches!(DirLock::shared(dir.path()), Err(StoreError::Locked { .. })));
+        assert!(DirLock::is_held(dir.path()));
         drop(held);
+        assert!(!DirLock::is_held(dir.path()) && !DirLock::is_held(&dir.path().join("absent")));
         let readers = [DirLock::shared(dir.path()).unwrap(), DirLock::shared(dir.path()).unwrap()];
         assert!(readers.iter().all(Option::is_some));
         let Err(StoreError::Locked { holder }) = DirLock::exclusive(dir.path()) else { panic!("not locked") };

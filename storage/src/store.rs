@@ -64,7 +64,7 @@ struct Inner {
     /// another insertion that leaves effects finds it free, or leaves them to one that still looks for them.
     settling: Mutex<()>,
     sequence: AtomicU64,
-    _lock: Option<DirLock>,
+    lock: Option<DirLock>,
 }
 
 /// Flushes the memtables, so that the next start has no write-ahead log to read. When that fails, as on a full disk, the
@@ -110,6 +110,12 @@ impl Store {
         Ok(store)
     }
 
+    /// Whether the store's directory is still at its path. False once it was removed, moved away or replaced: the
+    /// database would write into what is not its own, so the process must end without closing it.
+    pub fn is_here(&self) -> bool {
+        self.inner.lock.as_ref().is_none_or(DirLock::is_here)
+    }
+
     fn trust(&self, seeds: BTreeSet<NodeId>) -> Result<()> {
         let mut writer = self.writer();
         let cache = std::mem::take(&mut writer.cache);
@@ -151,13 +157,24 @@ impl Store {
         layout::exists(dir)
     }
 
+    /// Whether a process has the store in `dir` open for writing.
+    pub fn is_held(dir: &Path) -> bool {
+        DirLock::is_held(dir)
+    }
+
     /// Opens the store for reading. Creates nothing.
     ///
     /// # Errors
     /// [`StoreError::NotFound`] where there is no store, and as [`Store::open`].
     pub fn open_read_only(dir: &Path) -> Result<Self> {
-        if !layout::database(dir).join("CURRENT").is_file() {
-            return Err(StoreError::NotFound(dir.to_path_buf()));
+        let current = layout::database(dir).join("CURRENT");
+        match std::fs::metadata(&current) {
+            Ok(found) if found.is_file() => {}
+            // A directory of another user is not the same as an empty one.
+            Err(error) if error.kind() == std::io::ErrorKind::PermissionDenied => {
+                return Err(StoreError::io("read", &current, &error));
+            }
+            _ => return Err(StoreError::NotFound(dir.to_path_buf())),
         }
         let lock = DirLock::shared(dir)?;
         repair_mark::refuse(&layout::database(dir))?;
@@ -195,7 +212,7 @@ impl Store {
             turn: Mutex::default(),
             settling: Mutex::default(),
             sequence,
-            _lock: lock,
+            lock,
         };
         Ok(Self { inner: Arc::new(inner) })
     }
@@ -455,6 +472,15 @@ impl Store {
     /// [`StoreError::Io`].
     pub fn note_artifact_uses(&self, now: u64) -> Result<()> {
         if self.read_only() { Ok(()) } else { self.inner.artifacts.note_uses(now) }
+    }
+
+    /// Notes that somebody looked at the artifacts at `now` (Unix seconds). Days without a look make no artifact old. Call
+    /// it about once an hour, before [`Store::note_artifact_uses`].
+    ///
+    /// # Errors
+    /// [`StoreError::Io`].
+    pub fn look_at_artifacts(&self, now: u64) -> Result<()> {
+        if self.read_only() { Ok(()) } else { self.inner.artifacts.look(now) }
     }
 
     /// Begins to write an artifact that comes in pieces, of at most `limit` bytes in all.

@@ -1,20 +1,20 @@
 //! What the rest of the node uses of the bridge: commands to its task, and what it knows now.
 
-use std::{net::SocketAddr, sync::Arc};
+use std::{net::SocketAddr, sync::Arc, time::Instant};
 
 use futures::{StreamExt, pin_mut, stream};
 use spore_base::peer_address::PeerAddress;
 use spore_protocol::Cid;
 use tokio::{
     sync::{Semaphore, mpsc, oneshot},
-    time::timeout,
+    time::{sleep, timeout},
 };
 
 use super::{
     book::TooManyNamed,
     hub::{BridgePeer, HubHandle},
-    limits::{COMMANDS, FETCH_AT_ONCE, FETCH_SESSIONS, FETCH_TIMEOUT, FETCHES},
-    link::SessionCommand,
+    limits::{ANSWER_INTERVAL, ANSWER_WITHIN, COMMANDS, FETCH_AT_ONCE, FETCH_SESSIONS, FETCH_TIMEOUT, FETCHES},
+    link::{LinkDirection, SessionCommand},
 };
 
 /// Why a peer is not connected.
@@ -32,6 +32,9 @@ pub enum ConnectError {
     /// The peer is not dialled again, because somebody asked for that while it was being dialled.
     #[error("the peer was disconnected before it answered")]
     Disconnected,
+    /// The connection was accepted, and no message of the protocol came.
+    #[error("the program at this address sent no message of the existing network")]
+    Foreign,
     #[error("the node is shutting down")]
     Closed,
 }
@@ -67,6 +70,25 @@ impl BridgeHandle {
         let (reply, answer) = oneshot::channel();
         self.commands.send(BridgeCommand::Connect(peer, reply)).await.map_err(|_| ConnectError::Closed)?;
         answer.await.map_err(|_| ConnectError::Closed)?
+    }
+
+    /// Waits until a peer that [`BridgeHandle::connect`] reached has sent a message of the protocol. The protocol has no
+    /// handshake, but every peer answers the requests that begin a connection.
+    ///
+    /// # Errors
+    /// [`ConnectError::Foreign`] when the connection ends first, or nothing comes in time.
+    pub async fn answered(&self, peer: &PeerAddress) -> Result<(), ConnectError> {
+        let deadline = Instant::now() + ANSWER_WITHIN;
+        loop {
+            let dialled = |open: &BridgePeer| matches!(&open.link.direction, LinkDirection::Dialled(to) if to == peer);
+            match self.hub.snapshot().iter().find(|open| dialled(open)) {
+                Some(open) if open.stats.answered => return Ok(()),
+                Some(_) if Instant::now() < deadline => sleep(ANSWER_INTERVAL).await,
+                // The peer dialled this node, and that connection is the one that was kept.
+                None if !self.hub.sessions_with(peer).is_empty() => return Ok(()),
+                _ => return Err(ConnectError::Foreign),
+            }
+        }
     }
 
     /// Closes all connections with a peer, whoever opened them, and stops dialling it. False when it was neither

@@ -63,6 +63,8 @@ pub struct SessionStats {
     pub received: u64,
     /// Signed objects sent.
     pub sent: u64,
+    /// The peer sent a message of the protocol. Until then, any program may have accepted the connection.
+    pub answered: bool,
     pub phase: SyncPhase,
 }
 

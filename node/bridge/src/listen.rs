@@ -31,17 +31,24 @@ impl Listeners {
     /// When the port is in use, or when the address is not one of this machine.
     pub async fn bind(address: Option<SocketAddr>) -> Result<Self, ListenError> {
         let Some(address) = address else { return Ok(Self::default()) };
-        let failed = |e: &io::Error| {
+        let failed_on = |address: SocketAddr, e: &io::Error| {
             let in_use = e.kind() == io::ErrorKind::AddrInUse;
             let reason = if in_use { "another program has that port".to_owned() } else { e.to_string() };
             ListenError { address, reason, in_use }
         };
+        let failed = |e: &io::Error| failed_on(address, e);
         if !address.ip().is_unspecified() {
             return Ok(Self(vec![TcpListener::bind(address).await.map_err(|e| failed(&e))?]));
         }
         // On most systems this socket accepts IPv4 connections, too.
         let six = match TcpListener::bind((Ipv6Addr::UNSPECIFIED, address.port())).await {
-            Err(e) if e.kind() == io::ErrorKind::AddrInUse => return Err(failed(&e)),
+            // The socket would be of both families. The error names the one whose port is busy.
+            Err(e) if e.kind() == io::ErrorKind::AddrInUse => {
+                let four = TcpListener::bind((Ipv4Addr::UNSPECIFIED, address.port())).await;
+                let busy: IpAddr =
+                    if four.is_err() { Ipv4Addr::UNSPECIFIED.into() } else { Ipv6Addr::UNSPECIFIED.into() };
+                return Err(failed_on(SocketAddr::new(busy, address.port()), &e));
+            }
             other => other.ok(),
         };
         let port = six.as_ref().and_then(|six| six.local_addr().ok()).map_or(address.port(), |six| six.port());
@@ -112,6 +119,14 @@ mod tests {
             let error = Listeners::bind(Some(address)).await.unwrap_err();
             assert!(error.in_use && error.to_string().contains(&address.to_string()), "{error}");
         }
+    }
+
+    #[tokio::test]
+    async fn error_names_the_family_whose_port_is_busy() {
+        let Ok(holder) = std::net::TcpListener::bind("[::1]:0") else { return };
+        let port = holder.local_addr().unwrap().port();
+        let error = Listeners::bind(Some(SocketAddr::from(([0, 0, 0, 0], port)))).await.unwrap_err();
+        assert!(error.to_string().contains(&format!("[::]:{port}")), "{error}");
     }
 
     #[tokio::test]

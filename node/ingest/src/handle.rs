@@ -2,13 +2,15 @@
 
 use std::{
     collections::BTreeMap,
-    sync::{Arc, Mutex, PoisonError},
+    sync::{Arc, Mutex, MutexGuard, PoisonError},
 };
 
 use libp2p_identity::PeerId;
+use spore_base::clock::ClockOffset;
 use spore_protocol::{Kind, ObjectId, Reject, SignedObject};
 use spore_storage::{Change, StoreError};
 use tokio::sync::{mpsc, oneshot};
+use tracing::{info, warn};
 
 use super::{
     origin::Origin,
@@ -49,6 +51,9 @@ pub enum IngestFailure {
     /// The service shuts down.
     #[error(transparent)]
     Closed(#[from] IngestClosed),
+    /// This machine's clock is wrong, so the time in an object of this node would be.
+    #[error("{0}: nothing is signed until the clock is right")]
+    Clock(ClockOffset),
     /// A thread that worked on the object ended early.
     #[error("the object was not decided")]
     Undecided,
@@ -87,12 +92,23 @@ impl Rejections {
     }
 }
 
+/// What the clocks of peers say about this machine's clock. Clones share it.
+#[derive(Clone, Debug, Default)]
+pub(super) struct ClockState(Arc<Mutex<Option<ClockOffset>>>);
+
+impl ClockState {
+    fn lock(&self) -> MutexGuard<'_, Option<ClockOffset>> {
+        self.0.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
 /// Handle to the ingest service. Cheap to clone.
 #[derive(Clone, Debug)]
 pub struct IngestHandle {
     pub(super) inbox: mpsc::Sender<Inbound>,
     pub(super) rejections: Rejections,
     pub(super) trouble: TroubleState,
+    pub(super) clock: ClockState,
 }
 
 impl IngestHandle {
@@ -102,6 +118,25 @@ impl IngestHandle {
     /// [`IngestClosed`] at shutdown.
     pub async fn submit(&self, origin: Origin, object: SignedObject) -> Result<Disposition, IngestClosed> {
         self.send(origin, object).await?.await.map_err(|_| IngestClosed)
+    }
+
+    /// Notes what the clocks of peers say. While they say that this machine's clock is wrong, objects of this node are
+    /// not taken: other nodes would refuse them, or they would stand at a wrong time for ever.
+    pub fn compare_clock(&self, offset: Option<ClockOffset>) {
+        let before = std::mem::replace(&mut *self.clock.lock(), offset);
+        let wrong = |offset: Option<ClockOffset>| offset.is_some_and(|offset| offset.is_wrong());
+        match offset {
+            Some(now) if now.is_wrong() && !wrong(before) => warn!("{now}: nothing is signed until the clock is right"),
+            _ if wrong(before) && !wrong(offset) => {
+                info!("this machine's clock is no longer wrong: objects are signed again")
+            }
+            _ => {}
+        }
+    }
+
+    /// What the clocks of peers say about this machine's clock. None while no clock was read.
+    pub fn clock(&self) -> Option<ClockOffset> {
+        *self.clock.lock()
     }
 
     /// Submits an object. The disposition comes by the channel that this returns, so that a caller can have many
@@ -115,6 +150,11 @@ impl IngestHandle {
         object: SignedObject,
     ) -> Result<oneshot::Receiver<Disposition>, IngestClosed> {
         let (reply, answer) = oneshot::channel();
+        if let Some(offset) = self.clock().filter(|offset| origin == Origin::Local && offset.is_wrong()) {
+            // The other end is in this function, so sending cannot fail.
+            let _ = reply.send(Disposition::Failed(IngestFailure::Clock(offset)));
+            return Ok(answer);
+        }
         self.inbox.send(Inbound { origin, object, reply }).await.map_err(|_| IngestClosed)?;
         Ok(answer)
     }

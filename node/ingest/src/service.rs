@@ -15,7 +15,7 @@ use super::{
     Disposition, IngestFailure, IngestHandle, StoreEvent, Want,
     batch::{CheckedObject, Decision, PendingOrigins},
     blocking::blocking,
-    handle::Rejections,
+    handle::{ClockState, Rejections},
     insertion::{self, Inserted},
     limits::{ASK_AGAIN, ASKED_AT_ONCE, BATCHES_AHEAD, EVENTS, INBOX, TRY_AGAIN, WANTS},
     missing_parents::MissingParents,
@@ -40,7 +40,12 @@ impl Ingest {
         let (ready, batches) = mpsc::channel(BATCHES_AHEAD);
         let rejections = Rejections::default();
         let trouble = TroubleState::default();
-        let handle = IngestHandle { inbox, rejections: rejections.clone(), trouble: trouble.clone() };
+        let handle = IngestHandle {
+            inbox,
+            rejections: rejections.clone(),
+            trouble: trouble.clone(),
+            clock: ClockState::default(),
+        };
         let verification = Verification { store: store.clone(), clock };
         let insertion = Insertion {
             store,

@@ -3,7 +3,7 @@
 use std::sync::atomic::{AtomicU64, Ordering};
 
 use libp2p_identity::PeerId;
-use spore_base::peer_id::peer_id;
+use spore_base::{clock::ClockOffset, peer_id::peer_id};
 use spore_protocol::{
     Record, Signed, SignedObject, TaskManifest, VerifiedObject,
     fixtures::{self, forged, identity},
@@ -311,4 +311,20 @@ async fn missing_parents_are_asked_for_at_the_start() {
     let (_handle, _events, mut wants, _task) = Ingest::spawn(store, std::sync::Arc::new(|| NOW), stop);
     let want = wants.recv().await.unwrap();
     assert_eq!((want.id, want.from), (records[1].id(), None));
+}
+
+#[tokio::test]
+async fn own_objects_are_not_taken_while_the_clock_is_wrong() {
+    let service = start();
+    let objects = chain(2);
+    let offset = |seconds, peers| Some(ClockOffset { seconds, peers });
+    service.handle.compare_clock(offset(10_800, 3));
+    let answer = service.handle.submit(Origin::Local, objects[0].clone()).await.unwrap();
+    let Disposition::Failed(failure) = answer else { panic!("{answer:?}") };
+    assert!(failure.to_string().contains("3 h 0 min behind the clocks of 3 peers"), "{failure}");
+    let answer = service.handle.submit(Origin::Import, objects[0].clone()).await.unwrap();
+    assert_eq!(answer, Disposition::Accepted, "what others signed is taken");
+    service.handle.compare_clock(offset(10_800, 2));
+    let answer = service.handle.submit(Origin::Local, objects[1].clone()).await.unwrap();
+    assert_eq!(answer, Disposition::Accepted, "two clocks are too few");
 }

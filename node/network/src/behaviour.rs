@@ -6,6 +6,7 @@ use libp2p::{
     PeerId, Swarm, SwarmBuilder, allow_block_list,
     allow_block_list::BlockedPeers,
     connection_limits::{self, ConnectionLimits},
+    dns::{ResolverConfig, ResolverOpts},
     gossipsub::{self, MaxCountSubscriptionFilter, MessageAuthenticity, MessageId, ValidationMode},
     identify,
     identity::Keypair,
@@ -15,7 +16,7 @@ use libp2p::{
     tcp, yamux,
 };
 use sha2::{Digest, Sha256};
-use spore_base::standing::PENALTY_LIMIT;
+use spore_base::{standing::PENALTY_LIMIT, warnings::WarningTopic};
 use spore_protocol::{
     cbor::{self, Bytes, CborError},
     wire::MAX_MESSAGE_BYTES,
@@ -64,25 +65,44 @@ pub enum Transport {
 /// Builds the swarm. Must be called within a tokio runtime.
 ///
 /// # Errors
-/// When the system's DNS configuration cannot be read, or a constant here contradicts another.
+/// When the seed is no key, or a constant here contradicts another. Without a usable DNS configuration the swarm looks no
+/// names up, with a warning; peers with IP addresses work.
 pub fn swarm(config: &NetworkConfig, transport: Transport) -> Result<Swarm<Behaviour>, NetworkError> {
     let setup = |error: &dyn std::fmt::Display| NetworkError::Setup(error.to_string());
     let mut seed = config.seed;
     let key = Keypair::ed25519_from_bytes(&mut seed).map_err(|e| setup(&e))?;
-    let builder = SwarmBuilder::with_existing_identity(key).with_tokio();
+    let builder = |key: &Keypair| SwarmBuilder::with_existing_identity(key.clone()).with_tokio();
+    let tcp = || tcp::Config::default().nodelay(true);
     Ok(match transport {
-        Transport::Sockets => builder
-            .with_tcp(tcp::Config::default().nodelay(true), noise::Config::new, yamux::Config::default)
-            .map_err(|e| setup(&e))?
-            .with_quic()
-            .with_dns()
-            .map_err(|e| NetworkError::Setup(format!("cannot read the system's DNS configuration: {e}")))?
-            .with_behaviour(|key| behaviour(key, config))
-            .map_err(|e| setup(&e))?
-            .with_swarm_config(|swarm| swarm.with_idle_connection_timeout(limits::IDLE_TIMEOUT))
-            .build(),
+        Transport::Sockets => {
+            let sockets = builder(&key).with_tcp(tcp(), noise::Config::new, yamux::Config::default);
+            match sockets.map_err(|e| setup(&e))?.with_quic().with_dns() {
+                Ok(named) => named
+                    .with_behaviour(|key| behaviour(key, config))
+                    .map_err(|e| setup(&e))?
+                    .with_swarm_config(|swarm| swarm.with_idle_connection_timeout(limits::IDLE_TIMEOUT))
+                    .build(),
+                Err(error) => {
+                    let text = format!(
+                        "the system's DNS configuration cannot be used ({error}): peers with host names cannot be \
+                         reached, peers with IP addresses can"
+                    );
+                    config.warnings.set(WarningTopic::Dns, text);
+                    builder(&key)
+                        .with_tcp(tcp(), noise::Config::new, yamux::Config::default)
+                        .map_err(|e| setup(&e))?
+                        .with_quic()
+                        // Without a name server. The hosts file is still read.
+                        .with_dns_config(ResolverConfig::from_parts(None, vec![], vec![]), ResolverOpts::default())
+                        .with_behaviour(|key| behaviour(key, config))
+                        .map_err(|e| setup(&e))?
+                        .with_swarm_config(|swarm| swarm.with_idle_connection_timeout(limits::IDLE_TIMEOUT))
+                        .build()
+                }
+            }
+        }
         #[cfg(test)]
-        Transport::Memory => builder
+        Transport::Memory => builder(&key)
             .with_other_transport(memory_transport)
             .map_err(|e| setup(&e))?
             .with_behaviour(|key| behaviour(key, config))

@@ -3,6 +3,7 @@
 use std::net::{IpAddr, SocketAddr, TcpListener, UdpSocket};
 
 use libp2p::{Multiaddr, multiaddr::Protocol};
+use spore_base::{clock::Clock, warnings::Warnings};
 
 /// The settings of the network. The command line reads them; the network reads no environment. Not `Debug`: it holds
 /// the secret seed.
@@ -21,6 +22,10 @@ pub struct NetworkConfig {
     pub mdns: bool,
     /// This program's name for other nodes, such as `spore/0.1.0`.
     pub agent: String,
+    /// This machine's clock, which is compared with the clocks of peers.
+    pub clock: Clock,
+    /// Where the network's lasting warnings go.
+    pub warnings: Warnings,
 }
 
 /// Why the network could not start.

@@ -41,6 +41,16 @@ pub const TICK: Duration = Duration::from_millis(250);
 /// Pings in a row without an answer after which a peer is taken for dead. They are 15 s apart.
 pub const UNANSWERED_PINGS: u32 = 3;
 
+// --- clocks ------------------------------------------------------------------------------
+
+/// Time between two looks at this machine's clock. A jump is noticed within this time.
+pub const CLOCK_LOOK: Duration = Duration::from_secs(1);
+/// Time between two readings of one peer's clock. Between them its clock is reckoned to go on at the right speed.
+pub const CLOCK_INTERVAL: Duration = Duration::from_secs(10 * 60);
+/// The same while the clocks differ widely, so that a clock that was set right is noticed, on either side. After this
+/// machine slept, its own reckoning is wrong until the clocks are read again.
+pub const CLOCK_FAR_INTERVAL: Duration = Duration::from_secs(30);
+
 // --- gossip ------------------------------------------------------------------------------
 
 /// Tasks whose topics are followed, the most active first. Each costs three subscriptions with every peer. Further

@@ -63,6 +63,8 @@ pub enum SyncRequest {
     Reconcile { scope: ReconcileScope, message: ByteBuf },
     /// The sender has objects that gossip may not have brought to the peer: the peer should catch up.
     News,
+    /// Asks for the time of the peer's clock.
+    Time,
 }
 
 /// The answer to a [`SyncRequest`].
@@ -75,6 +77,8 @@ pub enum SyncAnswer {
     Reconcile(ByteBuf),
     /// The answer to [`SyncRequest::News`].
     Heard,
+    /// The answer to [`SyncRequest::Time`], in Unix seconds.
+    Time(u64),
 }
 
 /// Asks for objects by id, at most [`limits::OBJECTS_PER_REQUEST`].

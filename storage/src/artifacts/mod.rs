@@ -5,6 +5,7 @@
 //! bytes are hashed whenever they are written and whenever they are read, whole or in part. No byte leaves this module
 //! unchecked, except through [`Artifacts::path`], whose callers check the hash themselves.
 
+mod age;
 mod chunks;
 mod dropped;
 mod list_file;

@@ -116,3 +116,27 @@ fn read_only_store_allows_only_a_dry_run() {
     assert!(matches!(store.unpin(&pinned), Err(StoreError::ReadOnly)));
     assert_eq!(store.pins().unwrap(), [pinned]);
 }
+
+#[test]
+fn jump_of_a_month_makes_no_artifact_old() {
+    let GcWorld { _dir: dir, store, loose, .. } = world();
+    let (day, month) = (86_400, 30 * 86_400);
+    let plan = |now| GcPlan { now, max_age: Some(35 * day), max_bytes: None, dry_run: false };
+    let dropped =
+        |store: &Store, now, dry_run| store.gc(&GcPlan { dry_run, ..plan(now) }, &mut unwatched).unwrap().dropped_count;
+    store.look_at_artifacts(NOW).unwrap();
+    assert_eq!(dropped(&store, NOW, false), 1, "one is older than that");
+    drop(store);
+    let reader = Store::open_read_only(dir.path()).unwrap();
+    assert_eq!(dropped(&reader, NOW + month, true), 0, "a dry run changes nothing, and sees the jump too");
+    drop(reader);
+    let store = Store::open(dir.path()).unwrap();
+    assert_eq!(dropped(&store, NOW + month, false), 0, "the clock jumped ahead");
+    assert_eq!(dropped(&store, NOW, false), 0, "and back");
+    assert!(loose.iter().all(|cid| store.artifact_path(cid).is_some()));
+    // Time in which the node looks every day counts.
+    for days in 1..=45 {
+        store.look_at_artifacts(NOW + days * day).unwrap();
+    }
+    assert_eq!(dropped(&store, NOW + 45 * day, false), 1, "30 days old, and 15 later than it was");
+}

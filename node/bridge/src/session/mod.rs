@@ -109,6 +109,8 @@ struct Session<R, W> {
     artifacts: ArtifactRequests,
     ticked: Instant,
     received: u64,
+    /// See [`SessionStats::answered`].
+    answered: bool,
     effects: Vec<SessionEffect>,
 }
 
@@ -140,6 +142,7 @@ impl<R: AsyncRead + Unpin, W: AsyncWrite + Unpin> Session<R, W> {
             artifacts: ArtifactRequests::default(),
             ticked: now,
             received: 0,
+            answered: false,
             effects: Vec::new(),
             link,
             shared,
@@ -230,6 +233,10 @@ impl<R: AsyncRead + Unpin, W: AsyncWrite + Unpin> Session<R, W> {
 
     /// Handles the content of a frame. False when it brought no new object.
     async fn content(&mut self, content: FrameContent, permit: Option<LargePermit>) -> Result<bool, SessionEnd> {
+        if !self.answered && matches!(content, FrameContent::Message(_)) {
+            self.answered = true;
+            self.report();
+        }
         match content {
             FrameContent::Message(LegacyMessage::Object(object)) => return self.object(object, permit).await,
             FrameContent::Message(LegacyMessage::CodeResponse { cid, code }) => {
@@ -355,7 +362,12 @@ impl<R: AsyncRead + Unpin, W: AsyncWrite + Unpin> Session<R, W> {
     }
 
     fn report(&self) {
-        let stats = SessionStats { received: self.received, sent: self.outgoing.sent(), phase: self.machine.phase() };
+        let stats = SessionStats {
+            received: self.received,
+            sent: self.outgoing.sent(),
+            answered: self.answered,
+            phase: self.machine.phase(),
+        };
         self.shared.hub.report(self.link.id, stats);
     }
 }

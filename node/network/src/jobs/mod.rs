@@ -20,7 +20,10 @@ pub mod serve;
 pub mod session;
 pub mod wanted;
 
+use std::time::Instant;
+
 use libp2p::{PeerId, request_response::ResponseChannel};
+use spore_base::clock::Clock;
 use spore_ingest::{IngestHandle, Want};
 use spore_protocol::Reject;
 use spore_storage::Store;
@@ -29,7 +32,7 @@ use tokio::sync::{mpsc, oneshot};
 use crate::{
     exchange::{AnswerSender, NoAnswer},
     messages::{ArtifactAnswer, ArtifactRequest, ObjectsAnswer, ObjectsRequest, SyncAnswer, SyncRequest},
-    state::{FetchEvent, NetworkEvent, PeerEvent},
+    state::{ClockEvent, FetchEvent, NetworkEvent, PeerEvent},
 };
 
 /// From a job to the network task.
@@ -48,6 +51,7 @@ pub enum JobMessage {
 pub struct JobContext {
     pub store: Store,
     pub ingest: IngestHandle,
+    pub clock: Clock,
     pub messages: mpsc::Sender<JobMessage>,
 }
 
@@ -55,6 +59,17 @@ impl JobContext {
     /// Asks a peer about a scope or about its tasks, or announces news to it.
     pub async fn ask_sync(&self, peer: PeerId, request: SyncRequest) -> Result<SyncAnswer, NoAnswer> {
         self.ask(|sender| JobMessage::AskSync(peer, request, sender)).await
+    }
+
+    /// Reads a peer's clock. The answer took as long as the question, as far as can be known.
+    pub async fn ask_time(&self, peer: PeerId) -> NetworkEvent {
+        let asked = Instant::now();
+        let seconds = match self.ask_sync(peer, SyncRequest::Time).await {
+            Ok(SyncAnswer::Time(seconds)) => Some(seconds),
+            Ok(_) | Err(NoAnswer) => None,
+        };
+        let at = asked + asked.elapsed() / 2;
+        NetworkEvent::Clock(ClockEvent::Told { peer, seconds, at })
     }
 
     /// Asks a peer for objects by id.

@@ -1,5 +1,6 @@
 //! Answers to other peers: plain reads of the store, on blocking threads.
 
+use spore_base::clock::Clock;
 use spore_protocol::{Kind, SignedObject, TaskId, cbor::ByteBuf, wire};
 use spore_storage::{Span, Store, StoreError};
 
@@ -13,7 +14,7 @@ use crate::{
 ///
 /// # Errors
 /// [`CompareError::Bad`] is the peer's fault.
-pub fn sync(store: &Store, request: &SyncRequest) -> Result<SyncAnswer, CompareError> {
+pub fn sync(store: &Store, clock: &Clock, request: &SyncRequest) -> Result<SyncAnswer, CompareError> {
     Ok(match request {
         SyncRequest::Tasks => SyncAnswer::Tasks(known_tasks(store)?),
         SyncRequest::TasksAfter(after) => SyncAnswer::Tasks(store.task_ids_after(after, MAX_TASKS)?),
@@ -22,6 +23,7 @@ pub fn sync(store: &Store, request: &SyncRequest) -> Result<SyncAnswer, CompareE
             SyncAnswer::Reconcile(ByteBuf::from(set.answer(message)?))
         }
         SyncRequest::News => SyncAnswer::Heard,
+        SyncRequest::Time => SyncAnswer::Time(clock()),
     })
 }
 

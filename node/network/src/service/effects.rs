@@ -1,5 +1,7 @@
 //! Carrying out the effects of the machines: by a call to the swarm, or by a job.
 
+use std::time::Instant;
+
 use libp2p::{
     Multiaddr, PeerId,
     gossipsub::{IdentTopic, MessageAcceptance, MessageId, PublishError},
@@ -17,7 +19,8 @@ use crate::{
     limits,
     messages::SyncRequest,
     state::{
-        Acceptance, CatchupEvent, DiscoveryEvent, FetchEvent, GossipEvent, GossipMessage, NetworkEffect, NetworkEvent,
+        Acceptance, CatchupEvent, ClockEvent, DiscoveryEvent, FetchEvent, GossipEvent, GossipMessage, NetworkEffect,
+        NetworkEvent,
     },
 };
 
@@ -67,6 +70,12 @@ impl NetworkService {
                 self.spawn(failed, async move { ended(artifact::fetch(&context, cid, limit, peers).await) });
             }
             NetworkEffect::Answer(caller, result) => self.callers.answer(caller, result),
+            NetworkEffect::AskTime(peer) => {
+                let context = self.context.clone();
+                let failed = NetworkEvent::Clock(ClockEvent::Told { peer, seconds: None, at: Instant::now() });
+                self.spawn(failed, async move { context.ask_time(peer).await });
+            }
+            NetworkEffect::ClockCompared(offset) => self.context.ingest.compare_clock(offset),
         }
     }
 

@@ -1,12 +1,13 @@
 //! Events of the swarm, turned into events of the machines; and requests of other peers, each answered by a job.
 
 use libp2p::{
-    PeerId,
+    Multiaddr, PeerId,
     core::ConnectedPoint,
     gossipsub, identify, mdns, ping,
     request_response::ResponseChannel,
     swarm::{ConnectionId, DialError, SwarmEvent},
 };
+use spore_base::warnings::WarningTopic;
 use spore_protocol::Reject;
 use spore_storage::Store;
 
@@ -63,6 +64,9 @@ impl NetworkService {
     }
 
     fn on_dial_failed(&mut self, connection: ConnectionId, error: &DialError) {
+        if let DialError::LocalPeerId { address } = error {
+            self.own_key_answered(address);
+        }
         match self.dials.remove(&connection) {
             Some(DialPurpose::Named(address)) => {
                 tracing::warn!(%address, %error, "cannot reach a named peer; it will be dialled again");
@@ -73,6 +77,24 @@ impl NetworkService {
                 let _ = reply.send(Err(error.to_string()));
             }
             None => tracing::debug!(%error, "a dial failed"),
+        }
+    }
+
+    /// This node's key answered at an address. Discovery and named peers lead to the node's own addresses too, which are
+    /// no second node.
+    fn own_key_answered(&self, address: &Multiaddr) {
+        let own = self
+            .swarm
+            .listeners()
+            .chain(self.swarm.external_addresses())
+            .any(|own| own.iter().next() == address.iter().next());
+        if !own {
+            self.warnings.set(
+                WarningTopic::Twin,
+                format!(
+                    "{address} answers with this node's key: another node runs with it, or the address leads back here"
+                ),
+            );
         }
     }
 
@@ -126,7 +148,8 @@ impl NetworkService {
         }
         let context = self.context.clone();
         self.jobs.spawn(async move {
-            let answer = answer(&context, peer, move |store| serve::sync(store, &request)).await?;
+            let clock = context.clock.clone();
+            let answer = answer(&context, peer, move |store| serve::sync(store, &clock, &request)).await?;
             context.send(JobMessage::AnswerSync(channel, answer)).await;
             None
         });

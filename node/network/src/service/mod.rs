@@ -20,7 +20,7 @@ use libp2p::{
     Multiaddr, Swarm,
     swarm::{ConnectionId, DialError, dial_opts::DialOpts},
 };
-use spore_base::{fetch::FetchError, peer_id::node_of, random};
+use spore_base::{fetch::FetchError, peer_id::node_of, random, warnings::Warnings};
 use spore_ingest::{IngestHandle, StoreEvent, Want, missing_parents::MissingParents};
 use spore_storage::Store;
 use tokio::{
@@ -36,7 +36,7 @@ use super::{
     jobs::{JobContext, JobMessage, serve},
     limits,
     messages::{ArtifactAnswer, ObjectsAnswer, SyncAnswer},
-    state::{CallerId, FetchEvent, GossipEvent, NetworkEffect, NetworkEvent, NetworkState},
+    state::{CallerId, ClockEvent, FetchEvent, GossipEvent, NetworkEffect, NetworkEvent, NetworkState},
 };
 
 /// Starts the network over TCP and QUIC. Must be called within a tokio runtime. The task ends when `shutdown` turns
@@ -87,7 +87,7 @@ pub fn start_over(
     let mut service = NetworkService {
         swarm,
         state,
-        context: JobContext { store, ingest, messages },
+        context: JobContext { store, ingest, clock: config.clock.clone(), messages },
         sync: Exchange::default(),
         objects: Exchange::default(),
         artifact: Exchange::default(),
@@ -95,6 +95,7 @@ pub fn start_over(
         callers: Callers::default(),
         jobs: JoinSet::new(),
         missed: MissingParents::default(),
+        warnings: config.warnings,
     };
     service.carry_out(first);
     let inputs = ServiceInputs { commands, events, wants, from_jobs, shutdown };
@@ -124,6 +125,7 @@ struct NetworkService {
     /// Jobs under way, each of which ends with an event or without one. Dropping the set at shutdown ends them.
     jobs: JoinSet<Option<NetworkEvent>>,
     missed: MissingParents,
+    warnings: Warnings,
 }
 
 /// What a dial is for.
@@ -178,7 +180,11 @@ impl NetworkService {
                         Err(error) => tracing::error!(%error, "a job of the network failed"),
                     }
                 }
-                _ = ticks.tick() => self.handle(NetworkEvent::Tick),
+                _ = ticks.tick() => {
+                    self.handle(NetworkEvent::Tick);
+                    let own = (self.context.clock)();
+                    self.handle(NetworkEvent::Clock(ClockEvent::Tick { own }));
+                }
                 Some(command) = inputs.commands.recv() => self.on_command(command),
                 event = inputs.events.recv() => match event {
                     Ok(event) => self.handle(NetworkEvent::Gossip(GossipEvent::Stored(Box::new(event)))),

@@ -20,6 +20,7 @@
 //! | `gossip` | which topics to follow, what to publish, what gossipsub is told about a message |
 //! | `catchup` | with whom to reconcile, when, and about what |
 //! | `fetches` | whom to ask for wanted objects and artifacts |
+//! | `clocks` | whether this machine's clock agrees with the clocks of peers |
 //!
 //! A new concern, such as reachability behind NAT, is one more machine here, one more behaviour in
 //! [`crate::behaviour`], and the translation between them in [`crate::service`].
@@ -27,6 +28,7 @@
 //! Never here: sockets, channels, the store, the clock.
 
 mod catchup;
+mod clocks;
 mod connected;
 mod discovery;
 mod fetches;
@@ -41,11 +43,13 @@ use libp2p::{
     gossipsub::{MessageAcceptance, MessageId},
 };
 use rand_chacha::ChaCha8Rng;
-use spore_base::fetch::FetchError;
-use spore_protocol::{Cid, Kind, ObjectId, TaskId, topic::Topic};
+use spore_base::{clock::ClockOffset, fetch::FetchError};
+use spore_protocol::{Cid, Kind, ObjectId, Reject, TaskId, topic::Topic};
 
 use catchup::{Catchup, CatchupEffect};
 pub use catchup::{CatchupEvent, SessionPlan};
+pub use clocks::ClockEvent;
+use clocks::{ClockEffect, PeerClocks};
 pub use connected::ConnectedPeers;
 pub use discovery::DiscoveryEvent;
 use discovery::{Discovery, DiscoveryEffect};
@@ -82,6 +86,7 @@ pub enum NetworkEvent {
     Gossip(GossipEvent),
     Catchup(CatchupEvent),
     Fetch(FetchEvent),
+    Clock(ClockEvent),
 }
 
 /// What the network task must do. Each variant names the event that reports its result, if any.
@@ -144,6 +149,11 @@ pub enum NetworkEffect {
     },
     /// The caller's artifact is in the store, or does not come.
     Answer(CallerId, Result<(), FetchError>),
+    // --- clocks
+    /// Read a peer's clock: [`ClockEvent::Told`].
+    AskTime(PeerId),
+    /// What the clocks of peers say about this machine's clock. None while no clock was read.
+    ClockCompared(Option<ClockOffset>),
 }
 
 /// All machines of the network, and the randomness that they draw from.
@@ -154,6 +164,7 @@ pub struct NetworkState {
     gossip: Gossip,
     catchup: Catchup,
     fetches: Fetches,
+    clocks: PeerClocks,
     random: ChaCha8Rng,
     /// Effects of the event being handled. Empty between two events.
     effects: Vec<NetworkEffect>,
@@ -174,6 +185,7 @@ impl NetworkState {
             gossip,
             catchup: Catchup::new(now),
             fetches: Fetches::default(),
+            clocks: PeerClocks::default(),
             random,
             effects: Vec::new(),
         };
@@ -192,6 +204,7 @@ impl NetworkState {
             NetworkEvent::Disconnected(peer) => {
                 self.peers(PeerEvent::Disconnected(peer), now);
                 self.catchup(CatchupEvent::Left(peer), now);
+                self.clocks(ClockEvent::Left(peer), now);
                 self.discovery(DiscoveryEvent::Disconnected(peer), now);
             }
             NetworkEvent::Identified { peer, agent, addresses, speaks_kademlia } => {
@@ -210,6 +223,7 @@ impl NetworkState {
             NetworkEvent::Gossip(event) => self.gossip(event, now),
             NetworkEvent::Catchup(event) => self.catchup(event, now),
             NetworkEvent::Fetch(event) => self.fetches(event),
+            NetworkEvent::Clock(event) => self.clocks(event, now),
         }
         std::mem::take(&mut self.effects)
     }
@@ -230,9 +244,16 @@ impl NetworkState {
     }
 
     fn peers(&mut self, event: PeerEvent, now: Instant) {
+        if let PeerEvent::Misbehaved(_, reject @ Reject::FromTheFuture { .. }) = &event
+            && !self.clocks.confirm_ours()
+        {
+            // The peer may be right, and this machine's clock behind.
+            return self.peers.excuse(reject);
+        }
         for effect in self.peers.handle(event, now) {
             match effect {
                 PeerEffect::Joined(peer) => {
+                    self.clocks(ClockEvent::Joined(peer), now);
                     self.catchup(CatchupEvent::Joined(peer), now);
                     self.fetches(FetchEvent::Joined);
                 }
@@ -283,6 +304,14 @@ impl NetworkState {
         self.effects.extend(effects.into_iter().map(|effect| match effect {
             CatchupEffect::StartSession(peer, plan) => NetworkEffect::StartSession(peer, plan),
             CatchupEffect::AnnounceNews(peers) => NetworkEffect::AnnounceNews(peers),
+        }));
+    }
+
+    fn clocks(&mut self, event: ClockEvent, now: Instant) {
+        let effects = self.clocks.handle(event, now);
+        self.effects.extend(effects.into_iter().map(|effect| match effect {
+            ClockEffect::Ask(peer) => NetworkEffect::AskTime(peer),
+            ClockEffect::Compared(offset) => NetworkEffect::ClockCompared(offset),
         }));
     }
 

@@ -104,6 +104,12 @@ impl Peers {
         }
     }
 
+    /// Counts a refusal that is nobody's fault as far as this node can know.
+    pub fn excuse(&mut self, reject: &Reject) {
+        *self.rejected.entry(reject.code()).or_default() += 1;
+        tracing::debug!(reason = reject.code(), %reject, "refused a message; this machine's clock may be wrong");
+    }
+
     fn misbehaved(&mut self, peer: PeerId, reject: &Reject, now: Instant) -> Vec<PeerEffect> {
         *self.rejected.entry(reject.code()).or_default() += 1;
         tracing::warn!(%peer, reason = reject.code(), %reject, "refused a peer's message");

@@ -1,6 +1,7 @@
 //! All machines together: the arrows between them.
 
 use spore_base::{
+    clock::ENOUGH_CLOCKS,
     random,
     standing::{Offence, PENALTY_LIMIT},
 };
@@ -24,7 +25,12 @@ fn first_connection_starts_a_session_and_a_look_for_missing_parents() {
     let (mut state, now) = state();
     let peer = PeerId::random();
     let effects = connect(&mut state, peer, now);
-    assert!(matches!(effects.as_slice(), [NetworkEffect::Points(_, 0), NetworkEffect::LookForMissing]), "{effects:?}");
+    let [NetworkEffect::Points(_, 0), NetworkEffect::AskTime(asked), NetworkEffect::LookForMissing] =
+        effects.as_slice()
+    else {
+        panic!("{effects:?}")
+    };
+    assert_eq!(*asked, peer);
     assert!(connect(&mut state, peer, now).is_empty(), "a second connection changes nothing");
     let effects = state.handle(NetworkEvent::Tick, now + TICK);
     assert!(
@@ -61,4 +67,38 @@ fn object_that_gossip_does_not_bring_is_announced_to_connected_peers() {
     let effects = state.handle(NetworkEvent::Tick, now + NEWS_INTERVAL);
     let announced = effects.iter().any(|one| matches!(one, NetworkEffect::AnnounceNews(to) if *to == [stays]));
     assert!(announced, "{effects:?}");
+}
+
+#[test]
+fn honest_peers_are_not_fined_while_this_clock_may_be_slow() {
+    let (mut state, now) = state();
+    let peers: Vec<_> = (0..ENOUGH_CLOCKS).map(|_| PeerId::random()).collect();
+    let judged = |state: &mut NetworkState, n: u8, at| {
+        let (message, acceptance) = (MessageId::new(&[n]), Acceptance::Reject(Reject::FromTheFuture { ahead: 10_000 }));
+        state.handle(NetworkEvent::Gossip(GossipEvent::Judged { message, from: peers[0], acceptance }), at)
+    };
+    let fined =
+        |effects: &[NetworkEffect]| effects.iter().any(|one| matches!(one, NetworkEffect::Points(_, n) if *n > 0));
+    for peer in &peers {
+        connect(&mut state, *peer, now);
+    }
+    for n in 0..200 {
+        assert!(!fined(&judged(&mut state, n, now)), "nobody's clock was read");
+    }
+    let own = 2_000_000_000;
+    let told = |state: &mut NetworkState, seconds, at| {
+        for peer in &peers {
+            state.handle(NetworkEvent::Clock(ClockEvent::Told { peer: *peer, seconds: Some(seconds), at }), at);
+        }
+        state.handle(NetworkEvent::Clock(ClockEvent::Tick { own }), at)
+    };
+    let effects = told(&mut state, own + 10_800, now);
+    assert!(
+        effects.iter().any(|one| matches!(one, NetworkEffect::ClockCompared(Some(offset)) if offset.is_wrong())),
+        "{effects:?}"
+    );
+    assert!(!fined(&judged(&mut state, 200, now)), "this clock is 3 h behind");
+    told(&mut state, own, now);
+    assert!(fined(&judged(&mut state, 201, now)), "the clocks agree, so the object is wrong");
+    assert_eq!(state.rejected().get("from_the_future"), Some(&202));
 }

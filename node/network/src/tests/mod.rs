@@ -11,9 +11,9 @@ use spore_base::fetch::FetchError;
 use spore_ingest::{Disposition, Ingest, Origin};
 use spore_protocol::{TaskId, frontier::FrontierKind};
 use spore_storage::Span;
-use support::{SwarmNode, all_follow, all_have, config, config_on, eventually};
+use support::{NOW, SwarmNode, all_follow, all_have, config, config_on, eventually};
 
-use super::{NetworkError, PeerInfo, limits::MAX_TASKS, start};
+use super::{NetworkConfig, NetworkError, PeerInfo, limits::MAX_TASKS, start};
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn gossip_reaches_everybody_through_a_relay() {
@@ -296,4 +296,19 @@ async fn twenty_thousand_records_are_caught_up_with() {
         page.items.iter().map(|record| record.id).collect()
     };
     assert_eq!(frontier(&late), frontier(&first));
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn node_learns_from_its_peers_that_its_clock_is_behind() {
+    let relay = SwarmNode::start(1, &[]).await;
+    let others = [SwarmNode::start(2, &[&relay]).await, SwarmNode::start(3, &[&relay]).await];
+    let bootstrap = [&relay, &others[0], &others[1]].map(|node| node.address.clone());
+    let slow = NetworkConfig { clock: std::sync::Arc::new(|| NOW - 10_800), ..config(4, bootstrap.into()) };
+    let slow = SwarmNode::start_in(tempfile::tempdir().unwrap(), slow).await;
+    eventually("three clocks are read", || async { slow.ingest.clock().is_some_and(|offset| offset.is_wrong()) }).await;
+    assert_eq!(slow.ingest.clock().unwrap().seconds, 10_800);
+    eventually("the others agree with each other", || async {
+        relay.ingest.clock().is_some_and(|offset| offset.is_right())
+    })
+    .await;
 }

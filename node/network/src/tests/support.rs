@@ -5,6 +5,7 @@ use std::{future::Future, sync::Arc, time::Duration};
 
 use futures::StreamExt;
 use libp2p::{Multiaddr, PeerId, Swarm, gossipsub::IdentTopic, kad, swarm::SwarmEvent};
+use spore_base::warnings::Warnings;
 use spore_ingest::{Disposition, Ingest, IngestHandle, Origin};
 use spore_protocol::{Identity, SignedObject, topic::Topic};
 use spore_storage::Store;
@@ -42,6 +43,8 @@ pub fn config(seed: u8, bootstrap: Vec<Multiaddr>) -> NetworkConfig {
         external: Vec::new(),
         mdns: false,
         agent: "spore/test".into(),
+        clock: Arc::new(|| NOW),
+        warnings: Warnings::default(),
     }
 }
 
