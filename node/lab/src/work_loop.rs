@@ -8,6 +8,7 @@ use std::{borrow::Cow, time::Duration};
 use spore_base::{
     backoff::Backoff,
     random,
+    research_state::ResearchState,
     shutdown::{Shutdown, stopped},
 };
 use spore_ingest::StoreEvent;
@@ -49,6 +50,9 @@ pub trait Rounds {
 
     /// Waits until a round may find something to do.
     fn wait_for_news(&mut self, shutdown: &mut Shutdown) -> impl Future<Output = ()> + Send;
+
+    /// Shows what the service does. Nobody looks at a service that does not override this.
+    fn show(&self, _state: ResearchState) {}
 }
 
 /// Runs rounds until the node shuts down. Failures in a row are spaced out by `backoff`.
@@ -56,15 +60,20 @@ pub async fn run<S: Rounds>(mut service: S, mut backoff: Backoff, mut shutdown: 
     let mut said = Cow::Borrowed("");
     loop {
         let began = Instant::now();
+        service.show(ResearchState::Choosing);
         let result = service.round(&mut shutdown).await;
         if let Ok(Round::Idle(reason)) = &result {
             if *reason != said {
                 info!("{} waits: {reason}", S::NAME);
                 said.clone_from(reason);
             }
+            service.show(ResearchState::Waiting { reason: reason.clone().into_owned() });
             service.wait_for_news(&mut shutdown).await;
         }
         let Some(pause) = pause(&result, began.elapsed(), &mut backoff, random::number()) else { return };
+        if let Some(reason) = setback(&result) {
+            service.show(ResearchState::BackingOff { until: (Instant::now() + pause).into_std(), reason });
+        }
         if let Err(error) = result {
             warn!(%error, retry_in = ?pause, "{} failed", S::NAME);
         }
@@ -72,6 +81,15 @@ pub async fn run<S: Rounds>(mut service: S, mut backoff: Backoff, mut shutdown: 
             () = sleep(pause) => {}
             () = stopped(&mut shutdown) => return,
         }
+    }
+}
+
+/// Why the next round waits for the backoff. None when it does not.
+fn setback(result: &Result<Round, EngineError>) -> Option<String> {
+    match result {
+        Ok(Round::Crashed) => Some("the last experiment crashed".to_owned()),
+        Err(error) => Some(error.to_string()),
+        Ok(_) => None,
     }
 }
 
@@ -132,6 +150,15 @@ mod tests {
         assert_eq!(pause(Ok(Round::Idle("nothing".into())), 5000), Some(Duration::ZERO));
         assert_eq!(pause(Ok(Round::PassedOver), 0), Some(ROUND_PAUSE));
         assert_eq!(pause(Err(EngineError::Stopped), 0), None);
+    }
+
+    #[test]
+    fn backoff_is_shown_with_its_reason_after_a_failure_and_after_a_crash_only() {
+        assert!(setback(&failed()).unwrap().contains("full"));
+        assert!(setback(&Ok(Round::Crashed)).unwrap().contains("crashed"));
+        for result in [Round::Done, Round::PassedOver, Round::Idle("nothing".into())] {
+            assert_eq!(setback(&Ok(result)), None);
+        }
     }
 
     #[test]

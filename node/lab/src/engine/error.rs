@@ -25,6 +25,9 @@ pub enum EngineError {
     /// The device, the disk or the memory of this machine failed.
     #[error("this machine could not run the experiment: {0}")]
     Machine(Failure),
+    /// The system or a driver ended the worker, or held it up for long. Another run may end well.
+    #[error("the experiment was ended from outside: {0}")]
+    Killed(Failure),
     #[error("the node is shutting down")]
     Stopped,
 }
@@ -66,7 +69,7 @@ impl EngineError {
             Self::Task { .. } => Blame::Task,
             Self::Machine(failure) if failure.kind == FailureKind::Data => Blame::Dataset,
             Self::Artifact { .. } | Self::Missing(_) => Blame::Artifact,
-            Self::Machine(_) => Blame::Machine,
+            Self::Machine(_) | Self::Killed(_) => Blame::Machine,
             Self::Store(_) | Self::Publish(_) => Blame::Store,
             Self::Stopped => Blame::Shutdown,
         }

@@ -13,10 +13,11 @@ use std::{collections::HashSet, ops::RangeInclusive, sync::Arc, time::Duration};
 
 use spore_base::{
     backoff::Backoff,
-    clock::Clock,
+    clock::{Clock, ClockOffset},
     fetch::{ARTIFACT_LIMIT, ArtifactSource},
     progress::{Purpose, RunProgress},
     random,
+    research_state::ResearchState,
     shutdown::{Shutdown, stopped},
 };
 use spore_ingest::{Disposition, IngestHandle, Origin, StoreEvent};
@@ -47,6 +48,9 @@ pub use self::{
 
 /// Bytes of main memory for a worker when the system does not report how much there is.
 const DEFAULT_MEMORY: u64 = 8 << 30;
+
+/// Least bytes of main memory for a worker, where the machine has them.
+const LEAST_MEMORY: u64 = 1 << 30;
 
 /// Time budgets, in seconds, of tasks that a node works on unless its operator pinned another. An untrusted task may ask
 /// for any time; an hour is what a device is lent for without a question.
@@ -88,6 +92,7 @@ pub struct Engine {
     pub settings: EngineSettings,
     pub events: broadcast::Sender<StoreEvent>,
     pub progress: watch::Sender<Option<RunProgress>>,
+    pub research: watch::Sender<ResearchState>,
     /// One permit, which stands for the device.
     pub permit: Arc<Semaphore>,
     /// The records that this node re-runs now, and what it has run.
@@ -148,10 +153,15 @@ pub fn task_seed(task: &TaskId) -> u64 {
     digest.0.first_chunk::<8>().map_or(0, |bytes| u64::from_be_bytes(*bytes))
 }
 
-/// Three quarters of the machine's main memory, times the share that the node may use.
+/// Three quarters of the main memory that this process may use, times the share that the node may use. At least a
+/// gibibyte where that is there: a worker with less cannot open its dataset.
 pub fn memory_limit(percent: u32) -> u64 {
-    let usable = memory::total().map_or(DEFAULT_MEMORY, |total| total / 4 * 3);
-    (usable / 100 * u64::from(percent.clamp(1, 100))).max(1 << 30)
+    share_of_memory(memory::total(), percent)
+}
+
+fn share_of_memory(total: Option<u64>, percent: u32) -> u64 {
+    let usable = total.map_or(DEFAULT_MEMORY, |total| total / 4 * 3);
+    (usable / 100 * u64::from(percent.clamp(1, 100))).max(LEAST_MEMORY.min(usable))
 }
 
 impl Engine {
@@ -366,6 +376,10 @@ impl Engine {
     }
 
     async fn device_permit(&self, shutdown: &mut Shutdown) -> Result<SemaphorePermit<'_>, EngineError> {
+        // A result that could not be signed is not worth the time of the device.
+        if let Some(offset) = self.ingest.clock().filter(ClockOffset::is_wrong) {
+            return Err(EngineError::Publish(offset.to_string()));
+        }
         tokio::select! {
             permit = self.permit.acquire() => permit.map_err(|_| EngineError::Stopped),
             () = stopped(shutdown) => Err(EngineError::Stopped),

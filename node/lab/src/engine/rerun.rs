@@ -47,7 +47,8 @@ impl Engine {
         let time = TrainingTime::default();
         let result = match self.run(&order, &time, shutdown).await {
             Ok(result) => Ok(result),
-            Err(EngineError::Script(failure)) => Err(failure),
+            // Whatever ended the worker: the run proves nothing, and other records may run well.
+            Err(EngineError::Script(failure) | EngineError::Killed(failure)) => Err(failure),
             Err(error) => return Err(error),
         };
         let seconds = result.as_ref().map_or(time.seconds(), |result| result.train_seconds);

@@ -80,5 +80,8 @@ fn task_seed_is_the_same_on_every_node() {
 #[test]
 fn share_of_memory_is_smaller_than_all_of_it() {
     assert!(memory_limit(50) <= memory_limit(100));
-    assert!(memory_limit(0) >= 1 << 30);
+    assert_eq!((share_of_memory(None, 100), share_of_memory(Some(64 << 30), 1)), (DEFAULT_MEMORY / 100 * 100, 1 << 30));
+    // A container of 700 MiB.
+    let small = share_of_memory(Some(700 << 20), 1);
+    assert_eq!(small, 525 << 20);
 }

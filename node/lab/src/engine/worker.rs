@@ -21,7 +21,8 @@ use tokio::sync::watch;
 use super::error::EngineError;
 
 /// Runs a worker process from a blocking thread, and ends the process when the node shuts down. A failure of the
-/// script becomes [`EngineError::Script`], any other failure [`EngineError::Machine`].
+/// script becomes [`EngineError::Script`], a worker that something else ended [`EngineError::Killed`], any other
+/// failure [`EngineError::Machine`].
 pub(super) async fn cancellable<T: Send + 'static>(
     shutdown: &mut Shutdown,
     work: impl FnOnce(&AtomicBool) -> Result<T, Failure> + Send + 'static,
@@ -41,6 +42,7 @@ pub(super) async fn cancellable<T: Send + 'static>(
         // A failure during a shutdown says nothing about the script.
         Ok(Err(_)) if *shutdown.borrow() => Err(EngineError::Stopped),
         Ok(Err(failure)) if failure.blames_script() => Err(EngineError::Script(failure)),
+        Ok(Err(failure)) if failure.kind == FailureKind::Killed => Err(EngineError::Killed(failure)),
         Ok(Err(failure)) => Err(EngineError::Machine(failure)),
         Err(_) => Err(EngineError::Stopped),
     }

@@ -3,6 +3,7 @@
 //! Pure. Never here: publishing.
 
 use similar::TextDiff;
+use spore_base::script_text::normal;
 use spore_protocol::{
     Cid, Goal, NodeId, Record, RecordId, Signed, Status, TaskManifest,
     record::RECORD_VERSION,
@@ -106,9 +107,11 @@ pub fn record(
     }
 }
 
-/// The difference between two texts in the form of `diff -u`. Empty for equal texts.
+/// The difference between two texts in the form of `diff -u`. Empty for equal texts. Lines are compared without their
+/// ends: a parent that another editor wrote differs in the changed lines only.
 fn unified_diff(file_name: &str, old: &str, new: &str) -> String {
-    let diff = TextDiff::from_lines(old, new);
+    let (old, new) = (normal(old).text, normal(new).text);
+    let diff = TextDiff::from_lines(old.as_ref(), new.as_ref());
     let (old, new) = (format!("a/{file_name}"), format!("b/{file_name}"));
     diff.unified_diff().context_radius(DIFF_CONTEXT).header(&old, &new).to_string()
 }
@@ -177,6 +180,15 @@ mod tests {
         assert_eq!((record.task_id, record.timestamp, record.version), (Some(manifest.id().into()), 77, 2));
         assert_eq!(record.code_cid, Some(Cid::of(b"a\nB\nc\n")));
         assert_eq!(record.torch_version, "burn-0.22.1+flex");
+    }
+
+    #[test]
+    fn diff_has_the_changed_lines_only_whatever_their_ends() {
+        let expected = unified_diff("train.star", "a\nb\nc\n", "a\nB\nc\n");
+        for parent in ["a\r\nb\r\nc\r\n", "a\rb\rc\r", "\u{feff}a\nb\r\nc\n"] {
+            assert_eq!(unified_diff("train.star", parent, "a\nB\nc\n"), expected, "{parent:?}");
+        }
+        assert_eq!(expected.lines().filter(|line| line.starts_with(['-', '+'])).count(), 4, "{expected}");
     }
 
     #[test]

@@ -1,7 +1,10 @@
 //! Research: chooses a task and a parent, has a change proposed, runs it and publishes the record.
 
+mod cooldowns;
+mod graphs;
 mod propose;
 mod snapshot;
+mod trouble;
 
 use std::{
     borrow::Cow,
@@ -14,6 +17,9 @@ use spore_base::{
     backoff::Backoff,
     cooldown::Cooldown,
     progress::Purpose,
+    random,
+    research_state::ResearchState,
+    script_text,
     shutdown::{Shutdown, stopped},
 };
 use spore_ingest::StoreEvent;
@@ -26,11 +32,18 @@ use spore_trainer::{
 use tokio::sync::broadcast;
 use tracing::{info, warn};
 
-use self::snapshot::TaskSnapshot;
+use self::{
+    cooldowns::{
+        KNOWN_COOLDOWN, UNFIT_COOLDOWN, UNPROVEN_COOLDOWN_MOST, record_cooldown, repeats, task_cooldown,
+        unproven_cooldown,
+    },
+    graphs::Graphs,
+    snapshot::TaskSnapshot,
+};
 use super::{
     Proposal,
     choice::{Pick, candidates, choose, stalled},
-    llm::{Client, ProviderConfig},
+    llm::Asker,
     record::{Measured, Parent, Runner, record},
 };
 use crate::{
@@ -45,51 +58,48 @@ const BACKOFF_FIRST: Duration = Duration::from_secs(1);
 const BACKOFF_MOST: Duration = Duration::from_secs(600);
 /// Longest wait for a store event before the next round.
 const NEWS_WAIT: Duration = Duration::from_secs(5);
-/// Cooldown of a task that cannot be worked on here, and of a record that cannot be built on: their objects never
-/// change, but this machine may.
-const UNFIT_COOLDOWN: Duration = Duration::from_secs(600);
-/// Cooldown when an artifact is missing: a peer that has it may come.
-const ARTIFACT_COOLDOWN: Duration = Duration::from_secs(60);
-/// Cooldown of a record that verification measures at the moment.
-const KNOWN_COOLDOWN: Duration = Duration::from_secs(60);
-/// Longest cooldown of a record about which the re-runs of this node prove nothing.
-const UNPROVEN_COOLDOWN_MOST: Duration = Duration::from_secs(86_400);
 /// Most tasks, and most records, on cooldown. At some fifty bytes each; an untrusted peer can make more.
 const COOLDOWNS: usize = 1024;
 /// Refused scripts that are remembered.
 const REFUSED: usize = 512;
 
-/// Runs experiments until the node shuts down. The language model `llm` proposes them, or the built-in proposer when
-/// there is none.
-pub async fn run(engine: Arc<Engine>, llm: Option<ProviderConfig>, shutdown: Shutdown) {
-    let client = llm.and_then(|config| {
-        info!(llm = ?config, "a language model proposes");
-        Client::new(config).inspect_err(|error| warn!(%error, "the language model cannot be used")).ok()
-    });
+/// Runs experiments until the node shuts down. The language model of `asker` proposes them, or the built-in proposer
+/// when there is none.
+pub async fn run(engine: Arc<Engine>, asker: Option<Asker>, shutdown: Shutdown) {
     // Subscribe before the first round: no event between a round and the wait after it is missed.
     let events = engine.events.subscribe();
     let researcher = Researcher {
         measurer: Measurer::new(engine.clone()),
         engine,
-        client,
+        asker,
         events,
         rounds: 0,
         refused: HashSet::new(),
+        graphs: Graphs::default(),
         unfit: Cooldown::new(COOLDOWNS),
         barren: Cooldown::new(COOLDOWNS),
         hopeless: HashMap::new(),
+        spoiled: 0,
     };
-    work_loop::run(researcher, Backoff::new(BACKOFF_FIRST, BACKOFF_MOST), shutdown).await;
+    let mut backoff = Backoff::new(BACKOFF_FIRST, BACKOFF_MOST);
+    // A restart does not forget the crashes before it.
+    for _ in 0..researcher.crashes_in_a_row().await {
+        backoff.next(random::number());
+    }
+    work_loop::run(researcher, backoff, shutdown).await;
 }
 
 struct Researcher {
     engine: Arc<Engine>,
     measurer: Measurer,
-    client: Option<Client>,
+    /// The language model. None while it is asked, and without one.
+    asker: Option<Asker>,
     events: broadcast::Receiver<StoreEvent>,
     rounds: u64,
     /// Scripts that the language refuses, so that they are not proposed again. Cleared when large.
     refused: HashSet<Cid>,
+    /// What the scripts compute that were inspected.
+    graphs: Graphs,
     /// Tasks that cannot be worked on now.
     unfit: Cooldown<TaskId>,
     /// Records that cannot be built on now.
@@ -97,35 +107,8 @@ struct Researcher {
     /// Own tasks whose base script fails in every run, with the failure. They are not tried again until the node
     /// restarts, because a task's script never changes. Bounded by what a person makes: each costs a run.
     hopeless: HashMap<TaskId, String>,
-}
-
-/// Whether another run of the same script would fail in the same way.
-fn repeats(kind: FailureKind) -> bool {
-    matches!(kind, FailureKind::Script | FailureKind::Causality | FailureKind::Diverged)
-}
-
-/// How long a task is on cooldown after an error. None when the task is not to blame.
-fn task_cooldown(error: &EngineError) -> Option<Duration> {
-    match error.blame() {
-        Blame::Task | Blame::Dataset => Some(UNFIT_COOLDOWN),
-        Blame::Artifact => Some(ARTIFACT_COOLDOWN),
-        Blame::Script | Blame::Machine | Blame::Store | Blame::Shutdown => None,
-    }
-}
-
-/// How long a record that was to be built on is on cooldown after an error. A failure of this machine counts too:
-/// inspecting the script of an untrusted peer may have caused it.
-fn record_cooldown(error: &EngineError) -> Option<Duration> {
-    match error.blame() {
-        Blame::Machine | Blame::Script => Some(UNFIT_COOLDOWN),
-        _ => task_cooldown(error),
-    }
-}
-
-/// The cooldown of a record after re-runs that proved nothing, when it was on cooldown `times` times before. Each such
-/// re-run costs a time budget or two.
-fn unproven_cooldown(times: u32) -> Duration {
-    UNFIT_COOLDOWN.saturating_mul(1 << times.min(16)).min(UNPROVEN_COOLDOWN_MOST)
+    /// Experiments in a row that other work on this machine spoiled.
+    spoiled: u32,
 }
 
 impl Rounds for Researcher {
@@ -148,6 +131,7 @@ impl Rounds for Researcher {
             return Ok(Round::Idle(reason.clone().into()));
         }
         let result = self.work(task, shutdown).await;
+        self.note_load(&result);
         let pinned = *self.engine.settings.pinned.borrow() == Some(task);
         match result {
             Err(error) if fit.is_some() && !pinned => {
@@ -156,6 +140,8 @@ impl Rounds for Researcher {
                 self.unfit.put(task, Instant::now() + time);
                 Ok(Round::PassedOver)
             }
+            // The operator wants this task and no other, so research waits for a change. The loop logs the reason once.
+            Err(error) if pinned && error.blame() == Blame::Task => Ok(Round::Idle(error.to_string().into())),
             result => result,
         }
     }
@@ -169,6 +155,10 @@ impl Rounds for Researcher {
             Ok(()) = pinned.changed() => {}
             () = stopped(shutdown) => {}
         }
+    }
+
+    fn show(&self, state: ResearchState) {
+        self.engine.research.send_replace(state);
     }
 }
 
@@ -351,6 +341,11 @@ impl Researcher {
         };
         let code = record.code_cid.ok_or_else(|| refuse("it names no script"))?;
         let script = self.engine.script(code, Some(record.node_id)).await?;
+        let normal = script_text::normal(&script);
+        if let Some(note) = normal.note {
+            info!(parent = %record.id.short(), "{note}, for the children of this record");
+        }
+        let script = normal.text.into_owned();
         Ok(Parent { id: record.id, depth: record.depth, script })
     }
 
@@ -375,11 +370,7 @@ impl Researcher {
             description: proposal.description.clone(),
         };
         info!(task = %terms.task_id.short(), change = %proposal.description, "experiment begins");
-        let result = match self.engine.train(order, shutdown).await {
-            Ok(outcome) => Ok(outcome),
-            Err(EngineError::Script(failure)) => Err(failure),
-            Err(error) => return Err(error),
-        };
+        let result = self.train_surely(order, shutdown).await?;
         // Read now: the verdict on the parent may have changed while the experiment ran.
         let compared_with = match parent.as_ref().map(|parent| parent.id) {
             Some(id) => {
@@ -389,7 +380,10 @@ impl Researcher {
             None => None,
         };
         let made = self.made(terms, parent.as_ref(), compared_with, &proposal, &result);
-        if parent.is_none() && made.status == Status::Crash {
+        // A crash of the base script that this machine may have caused would end the task here for ever.
+        let is_base = Some(terms.base_code) == made.code_cid;
+        let may_pass = is_base && result.as_ref().is_err_and(|failure| !repeats(failure.kind));
+        if made.status == Status::Crash && (parent.is_none() || may_pass) {
             let failure = result.err().unwrap_or_else(|| Failure {
                 kind: FailureKind::Diverged,
                 reason: "its result breaks the task's terms".into(),
@@ -459,40 +453,5 @@ impl Researcher {
         bytes.extend(self.engine.now().to_be_bytes());
         bytes.extend(self.rounds.to_be_bytes());
         Cid::of(&bytes).0.first_chunk::<8>().map_or(0, |bytes| u64::from_be_bytes(*bytes))
-    }
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn cooldown_depends_on_the_cause_of_the_error() {
-        let failure = |kind| EngineError::Machine(Failure { kind, reason: String::new() });
-        let artifact = EngineError::Artifact { cid: Cid([1; 32]), reason: String::new() };
-        let task = EngineError::Task { task: TaskId([1; 32]), reason: String::new() };
-        for error in [task, failure(FailureKind::Data)] {
-            let cooldowns = (task_cooldown(&error), record_cooldown(&error));
-            assert_eq!(cooldowns, (Some(UNFIT_COOLDOWN), Some(UNFIT_COOLDOWN)), "{error}");
-        }
-        let cooldowns = (task_cooldown(&artifact), record_cooldown(&artifact));
-        assert_eq!(cooldowns, (Some(ARTIFACT_COOLDOWN), Some(ARTIFACT_COOLDOWN)));
-        // A failure of this machine does not count against the task.
-        let internal = failure(FailureKind::Internal);
-        assert_eq!((task_cooldown(&internal), record_cooldown(&internal)), (None, Some(UNFIT_COOLDOWN)));
-        assert_eq!((task_cooldown(&EngineError::Stopped), record_cooldown(&EngineError::Stopped)), (None, None));
-    }
-
-    #[test]
-    fn cooldown_of_a_record_without_proof_doubles_up_to_a_day() {
-        let seconds = [0, 1, 2, 7, 8, u32::MAX].map(|times| unproven_cooldown(times).as_secs());
-        assert_eq!(seconds, [600, 1200, 2400, 76_800, 86_400, 86_400]);
-    }
-
-    #[test]
-    fn failure_that_may_not_repeat_does_not_end_a_task() {
-        use FailureKind::{Causality, Crashed, Deadline, Device, Diverged, Memory, Script};
-        assert!([Script, Causality, Diverged].into_iter().all(repeats));
-        assert!(![Deadline, Memory, Crashed, Device].into_iter().any(repeats));
     }
 }

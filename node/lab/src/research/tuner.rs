@@ -12,7 +12,10 @@
 use std::collections::{BTreeMap, HashSet};
 
 use rand::{Rng, RngExt as _};
-use spore_base::random::{seeded, unit};
+use spore_base::{
+    random::{seeded, unit},
+    script_text::normal,
+};
 use spore_protocol::{Cid, Goal};
 use spore_trainer::lang::{Tunable, TuneKind, TuneValue, rewrite};
 
@@ -46,12 +49,14 @@ pub struct Trial {
     pub metric: Option<f64>,
 }
 
-/// The values of the tunables in `other`. None when `other` differs from `script` in anything else.
+/// The values of the tunables in `other`. None when `other` differs from `script`, which is in the normal
+/// form, in anything but these and the ends of its lines.
 pub fn settings_of(script: &str, tunables: &[Tunable], other: &str) -> Option<TunedValues> {
     let mut ordered: Vec<_> = tunables.iter().collect();
     ordered.sort_by_key(|t| t.span.start);
     let mut settings = TunedValues::new();
-    let (mut at, mut rest) = (0, other);
+    let other = normal(other).text;
+    let (mut at, mut rest) = (0, other.as_ref());
     for (i, tunable) in ordered.iter().enumerate() {
         rest = rest.strip_prefix(script.get(at..tunable.span.start)?)?;
         at = tunable.span.end;
@@ -301,6 +306,7 @@ mod tests {
         assert_eq!(settings["act"], TuneValue::Text("gelu".into()));
         assert_eq!(settings["width"], TuneValue::Integer(128));
         assert_eq!(settings_of(SCRIPT, &tunables(), SCRIPT).unwrap()["width"], TuneValue::Integer(64));
+        assert_eq!(settings_of(SCRIPT, &tunables(), &other.replace('\n', "\r\n")), Some(settings));
         for other in
             [SCRIPT.replace("run(", "train("), SCRIPT.replace("64", "1000"), SCRIPT.replace("64", "w"), String::new()]
         {

@@ -115,7 +115,7 @@ impl Measurer {
         loop {
             match engine.inspect(&text, shutdown).await {
                 Ok(inspection) => return Ok(Source::Script { text, graph: inspection.graph_hash }),
-                Err(EngineError::Script(failure)) => {
+                Err(EngineError::Script(failure) | EngineError::Killed(failure)) => {
                     let found = finding(Err(failure));
                     match first {
                         None => first = Some(found),
@@ -295,6 +295,8 @@ fn reason(kind: FailureKind) -> Option<Reason> {
         FailureKind::Deadline
         | FailureKind::Memory
         | FailureKind::Crashed
+        | FailureKind::Killed
+        | FailureKind::Busy
         | FailureKind::Device
         | FailureKind::Data
         | FailureKind::Internal
@@ -308,12 +310,16 @@ mod tests {
 
     #[test]
     fn failure_counts_against_a_record_only_if_other_machines_would_fail_too() {
-        use FailureKind::{Cancelled, Causality, Crashed, Data, Deadline, Device, Diverged, Internal, Memory, Script};
+        use FailureKind::{
+            Busy, Cancelled, Causality, Crashed, Data, Deadline, Device, Diverged, Internal, Killed, Memory, Script,
+        };
         assert_eq!(reason(Causality), Some(Reason::NotCausal));
         assert_eq!(reason(Script), Some(Reason::DoesNotTrace));
         assert_eq!(reason(Diverged), Some(Reason::Diverges));
         assert!(
-            [Deadline, Memory, Crashed, Device, Data, Internal, Cancelled].into_iter().all(|k| reason(k).is_none())
+            [Deadline, Memory, Crashed, Killed, Busy, Device, Data, Internal, Cancelled]
+                .into_iter()
+                .all(|k| reason(k).is_none())
         );
     }
 

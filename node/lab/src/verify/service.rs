@@ -89,7 +89,7 @@ struct Verifier {
     engine: Arc<Engine>,
     measurer: Measurer,
     policy: Policy,
-    /// Records that cannot be re-run before a time in Unix seconds; `u64::MAX` for never.
+    /// Records that cannot be re-run before a time in Unix seconds.
     cooldown: Cooldown<RecordId, u64>,
     /// Publishers that rest until a time in Unix seconds.
     resting: Cooldown<NodeId, u64>,
@@ -281,9 +281,9 @@ fn setback(error: &EngineError, times: u32, now: u64) -> Option<Setback> {
             let wait = ARTIFACT_COOLDOWN.saturating_mul(1 << times.min(10)).min(ARTIFACT_COOLDOWN_MOST);
             (now.saturating_add(wait), false)
         }
-        // A record's script and a task's dataset never change.
-        Blame::Script | Blame::Dataset => (u64::MAX, false),
-        Blame::Machine | Blame::Store => (now.saturating_add(FAILURE_COOLDOWN), true),
+        // The script and the dataset never change, but the load, the memory and the program of this machine do.
+        Blame::Script | Blame::Dataset => (now.saturating_add(unproven_cooldown(times)), false),
+        Blame::Machine | Blame::Store => (now.saturating_add(unproven_cooldown(times)), true),
     };
     Some(Setback { until, machine })
 }
@@ -310,13 +310,17 @@ mod tests {
     }
 
     #[test]
-    fn failed_record_is_on_cooldown() {
+    fn failed_record_is_tried_again_after_a_growing_cooldown() {
         let failure = |kind| EngineError::Machine(Failure { kind, reason: String::new() });
         let task = EngineError::Task { task: TaskId([1; 32]), reason: String::new() };
         for (times, until) in [(0, 70), (1, 90), (5, 690), (9, 1850), (u32::MAX, 1850)] {
             assert_eq!(setback(&task, times, 50), Some(Setback { until, machine: false }), "{times}");
         }
-        assert_eq!(setback(&failure(FailureKind::Data), 0, 50), Some(Setback { until: u64::MAX, machine: false }));
+        let late = || EngineError::Script(Failure { kind: FailureKind::Deadline, reason: String::new() });
+        for error in [failure(FailureKind::Data), late()] {
+            assert_eq!(setback(&error, 0, 50), Some(Setback { until: 650, machine: false }), "{error}");
+            assert_eq!(setback(&error, u32::MAX, 50), Some(Setback { until: 86_450, machine: false }), "{error}");
+        }
         for error in [failure(FailureKind::Device), failure(FailureKind::Internal), EngineError::Publish("full".into())]
         {
             assert_eq!(setback(&error, 0, 50), Some(Setback { until: 650, machine: true }), "{error}");

@@ -4,12 +4,19 @@
 
 use spore_protocol::artifact;
 
+use super::{
+    reasoning,
+    reply::{Answer, Finish},
+};
+
 /// Most bytes of a script: what the language takes.
 const MAX_SCRIPT_BYTES: usize = artifact::starlark::FORMAT.max_bytes;
 /// Most characters of a description.
 const MAX_DESCRIPTION: usize = 300;
 /// Most characters of a hypothesis.
 const MAX_HYPOTHESIS: usize = 1000;
+/// Signs of the shortest fence.
+const FENCE: usize = 3;
 
 /// The content of a reply.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -19,17 +26,46 @@ pub struct ScriptReply {
     pub hypothesis: String,
 }
 
-/// Reads a reply.
+/// Reads an answer. One that was cut off holds no script, even where what is left of it could be run: its description
+/// is of another script.
+///
+/// # Errors
+/// What is missing, in words for the language model.
+pub fn of(answer: &Answer) -> Result<ScriptReply, String> {
+    match answer.finish {
+        Finish::Whole => read(&answer.text),
+        Finish::Cut => Err(cut_off(answer.usage.answer)),
+        Finish::Withheld => Err("your answer was withheld: answer with the script alone".into()),
+    }
+}
+
+fn cut_off(tokens: Option<u64>) -> String {
+    let after = tokens.map(|tokens| format!(" after {tokens} tokens")).unwrap_or_default();
+    format!("your answer was cut off{after}: reason less, and give the whole script in one ``` block")
+}
+
+/// Reads a reply: of the fenced blocks after the reasoning, the last one that calls `train` is the script.
 ///
 /// # Errors
 /// What is missing, in words for the language model.
 pub fn read(reply: &str) -> Result<ScriptReply, String> {
-    let script = longest_block(reply).ok_or("your answer holds no script: give the whole script in one ``` block")?;
+    let visible = reasoning::without(reply);
+    if reasoning::is_unfinished(reply) {
+        return Err("your answer holds nothing but reasoning: give the whole script in one ``` block after it".into());
+    }
+    let (blocks, prose) = blocks(&visible);
+    if blocks.is_empty() {
+        return Err("your answer holds no script: give the whole script in one ``` block".into());
+    }
+    let script = blocks
+        .into_iter()
+        .rfind(|block| declares(block))
+        .ok_or("no block of your answer calls train(...): give the whole script in one ``` block")?;
     if script.len() > MAX_SCRIPT_BYTES {
         return Err(format!("the script is {} bytes long; at most {MAX_SCRIPT_BYTES} are allowed", script.len()));
     }
     let labelled = |label: &str, most: usize| {
-        let text = reply.lines().find_map(|line| after_label(line, label)).unwrap_or_default();
+        let text = prose.iter().find_map(|line| after_label(line, label)).unwrap_or_default();
         one_line(text, most)
     };
     let hypothesis = labelled("hypothesis", MAX_HYPOTHESIS);
@@ -50,24 +86,73 @@ pub fn one_line(text: &str, most: usize) -> String {
     words.join(" ").chars().take(most).collect()
 }
 
-/// The longest fenced block. A block that is not closed ends with the text.
-fn longest_block(reply: &str) -> Option<String> {
-    let mut blocks: Vec<String> = Vec::new();
-    let mut open: Option<String> = None;
-    for line in reply.lines() {
-        let fence = line.trim_start().starts_with("```");
-        match (&mut open, fence) {
-            (None, true) => open = Some(String::new()),
-            (None, false) => {}
-            (Some(_), true) => blocks.extend(open.take()),
-            (Some(block), false) => {
+/// The fenced blocks that are not empty, and the lines outside of them. A block that is not closed ends with the text,
+/// or with the next fence that names a language. Lines end with a line feed, whatever they ended with.
+fn blocks(text: &str) -> (Vec<String>, Vec<&str>) {
+    let (mut blocks, mut prose) = (Vec::new(), Vec::new());
+    let mut open: Option<(Fence<'_>, String)> = None;
+    for line in text.trim_start_matches('\u{feff}').lines() {
+        open = match (open, fence(line)) {
+            (None, Some(fence)) => Some((fence, String::new())),
+            (None, None) => {
+                prose.push(line);
+                None
+            }
+            (Some((begun, block)), Some(fence)) if fence.closes(&begun) => {
+                blocks.push(block);
+                None
+            }
+            // The model forgot to close the block before.
+            (Some((begun, block)), Some(fence)) if fence.sign == begun.sign && !fence.language.is_empty() => {
+                blocks.push(block);
+                Some((fence, String::new()))
+            }
+            (Some((begun, mut block)), _) => {
                 block.push_str(line);
                 block.push('\n');
+                Some((begun, block))
             }
-        }
+        };
     }
-    blocks.extend(open);
-    blocks.into_iter().filter(|block| !block.trim().is_empty()).max_by_key(String::len)
+    blocks.extend(open.map(|(_, block)| block));
+    blocks.retain(|block| !block.trim().is_empty());
+    let unmarked = |block: String| block.trim_start_matches('\u{feff}').to_owned();
+    (blocks.into_iter().map(unmarked).collect(), prose)
+}
+
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+struct Fence<'a> {
+    sign: char,
+    length: usize,
+    /// What follows the signs, such as `python`.
+    language: &'a str,
+}
+
+impl Fence<'_> {
+    fn closes(&self, begun: &Fence<'_>) -> bool {
+        self.sign == begun.sign && self.length >= begun.length && self.language.is_empty()
+    }
+}
+
+/// The fence that a line is, if it is one: three or more backticks or tildes.
+fn fence(line: &str) -> Option<Fence<'_>> {
+    let bare = line.trim_start();
+    let sign = bare.chars().next().filter(|sign| matches!(sign, '`' | '~'))?;
+    let rest = bare.trim_start_matches(sign);
+    let length = bare.len() - rest.len();
+    (length >= FENCE && !rest.contains(sign)).then_some(Fence { sign, length, language: rest.trim() })
+}
+
+/// Whether a line of the block calls `train`. A comment does not.
+fn declares(block: &str) -> bool {
+    block.lines().any(|line| {
+        let code = line.split('#').next().unwrap_or_default();
+        code.match_indices("train").any(|(at, word)| {
+            let before = code.get(..at).unwrap_or_default().chars().next_back();
+            let after = code.get(at + word.len()..).unwrap_or_default().trim_start();
+            after.starts_with('(') && !before.is_some_and(|c| c.is_alphanumeric() || matches!(c, '_' | '.'))
+        })
+    })
 }
 
 /// The text after `LABEL:` at the beginning of a line. Case and markup are ignored.
@@ -82,6 +167,10 @@ fn after_label<'a>(line: &'a str, label: &str) -> Option<&'a str> {
 mod tests {
     use super::*;
 
+    fn script(reply: &str) -> String {
+        read(reply).unwrap().script
+    }
+
     #[test]
     fn script_and_reasons_are_found_in_a_chatty_reply() {
         let reply = "Sure!\n**Hypothesis:** wider is better,\n- description: width 64 -> 96\nA snippet:\n```\nx = 1\n```\nAll of it:\n```python\nwidth = 96\ntrain(width)\n```\nGood luck.";
@@ -93,16 +182,48 @@ mod tests {
 
     #[test]
     fn unclosed_block_still_counts() {
-        assert_eq!(read("```star\ntrain(1)").unwrap().script, "train(1)\n");
+        assert_eq!(script("```star\ntrain(1)"), "train(1)\n");
+        assert_eq!(script("```\nx = 1\n```python\ntrain(1)\n```"), "train(1)\n");
     }
 
     #[test]
     fn missing_parts_are_reported_or_filled_in() {
         assert!(read("I cannot help with that.").unwrap_err().contains("holds no script"));
         assert!(read("```\n\n```").is_err());
-        assert!(read(&format!("```\n{}\n```", "#".repeat(70_000))).unwrap_err().contains("65536"));
-        assert_eq!(read("HYPOTHESIS: a\n```\nx\n```").unwrap().description, "a");
-        assert_eq!(read("```\nx\n```").unwrap().description, "a change without a description");
+        assert!(read("```\nx = 1\n```").unwrap_err().contains("calls train"));
+        assert!(read(&format!("```\ntrain()\n{}\n```", "#".repeat(70_000))).unwrap_err().contains("65536"));
+        assert_eq!(read("HYPOTHESIS: a\n```\ntrain()\n```").unwrap().description, "a");
+        assert_eq!(read("```\ntrain()\n```").unwrap().description, "a change without a description");
+    }
+
+    #[test]
+    fn script_in_reasoning_is_never_the_answer() {
+        let wrong = format!("```\n{}train(wrong)\n```", "x = 1\n".repeat(50));
+        let right = "Description: right\n```\ntrain(right)\n```";
+        for reasoning in ["<think>\nDescription: wrong\nHERE\n</think>\n", "<thought>HERE</thought>", "HERE</think>"] {
+            let reply = reasoning.replace("HERE", &wrong) + right;
+            let answer = read(&reply).unwrap();
+            assert_eq!((answer.script.as_str(), answer.description.as_str()), ("train(right)\n", "right"), "{reply}");
+        }
+        let open_fence = format!("<think>\n```\nan open fence\n</think>\n{right}");
+        assert_eq!(script(&open_fence), "train(right)\n");
+        assert!(read(&format!("<think>\n{wrong}")).unwrap_err().contains("nothing but reasoning"));
+    }
+
+    #[test]
+    fn last_block_that_calls_train_is_the_script() {
+        let reply = "```\ntrain(1)\n```\n```\ntrain(2)\n```\n```\n# train(3)\nretrain(4)\nx.train(5)\n```";
+        assert_eq!(script(reply), "train(2)\n");
+        assert_eq!(
+            script("~~~~\ntrain (\n  1)\n~~~\n~~~~"),
+            "train (\n  1)\n~~~\n",
+            "a longer fence holds a shorter one"
+        );
+    }
+
+    #[test]
+    fn script_has_line_feeds_and_no_byte_order_mark() {
+        assert_eq!(script("```\r\n\u{feff}x = 1\r\ntrain(x)\r\n```\r\n"), "x = 1\ntrain(x)\n");
     }
 
     #[test]

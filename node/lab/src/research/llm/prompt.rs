@@ -1,22 +1,58 @@
 //! The question for a language model: the task, the language, the results so far, and the script to improve.
 //!
 //! Pure. Texts of other nodes go into the question, each cut to one line. At worst they make the model propose a bad
-//! script, which is measured like any other.
+//! script, which is measured like any other. Where the model's context is known to be small, the question fits itself to
+//! it: fewer results, and only the parts of the language that matter most.
 
 use std::fmt::Write as _;
 
 use spore_protocol::{Goal, HardwareClass, Status};
 use spore_storage::RecordSummary;
 
-use super::answer::one_line;
+use super::{
+    answer::one_line,
+    client::{Conversation, Turn},
+};
 
 /// The documentation of the language. The model needs all of it, because it has never seen the language.
 const LANGUAGE: &str = include_str!("../../../../../docs/train-script.md");
 
-/// Results of each kind in the question: enough to show a pattern, few enough to read.
-const RESULTS: usize = 12;
+/// Results of each kind in the question: enough to show a pattern, few enough to read. A small context takes one of
+/// the smaller numbers.
+const RESULTS: [usize; 5] = [RESULTS_MOST, 6, 3, 1, 0];
+const RESULTS_MOST: usize = 12;
 /// Most characters of one result's description.
 const RESULT_CHARS: usize = 200;
+
+/// Characters in a token, at least, for the texts of this module: tables and code have about three.
+const CHARS_PER_TOKEN: u64 = 3;
+/// Tokens of a context that are left to the answer: a third, at most as many as the largest script takes.
+const ANSWER_SHARE: u64 = 3;
+const ANSWER_TOKENS_MOST: u64 = 16_384;
+/// The sections of the documentation, the most important first. Where not all fit, the last are left out. The script in
+/// the question is an example of most things.
+const SECTIONS: [&str; 12] = [
+    "Functions",
+    "Training",
+    "Starlark in short",
+    "Tensors",
+    "Tunables",
+    "Looking back only",
+    "Errors",
+    "How a script runs",
+    "Limits",
+    "Ideas in code",
+    "A first script",
+    "Identity",
+];
+
+/// The numbers of a script's run.
+#[derive(Clone, Copy, Debug, PartialEq)]
+pub struct Reached {
+    pub metric: f64,
+    pub steps: u64,
+    pub params: u64,
+}
 
 /// The task and its state, for the question.
 #[derive(Clone, Debug)]
@@ -29,7 +65,8 @@ pub struct Situation<'a> {
     pub time_budget: u64,
     pub class: &'a HardwareClass,
     pub gpu_model: &'a str,
-    pub parent: &'a RecordSummary,
+    /// What the script to change reached.
+    pub reached: Reached,
     pub parent_script: &'a str,
     /// The class's records that this node believes, oldest first.
     pub records: &'a [RecordSummary],
@@ -37,8 +74,71 @@ pub struct Situation<'a> {
     pub explore: bool,
 }
 
+/// An answer that could not be used, and why.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Flawed {
+    pub reply: String,
+    pub problem: String,
+}
+
+/// The conversation about a situation, after an answer that could not be used, if there was one. `context`: the tokens
+/// that question and answer may have together; None when that is not known.
+pub fn conversation(at: &Situation<'_>, context: Option<u64>, earlier: Option<&Flawed>) -> Conversation {
+    let complaint = earlier.map(|flawed| complaint(&flawed.problem));
+    let Some(context) = context else {
+        let mut turns = vec![Turn::User(question(at, RESULTS_MOST))];
+        if let (Some(flawed), Some(complaint)) = (earlier, complaint) {
+            turns.extend([Turn::Assistant(flawed.reply.clone()), Turn::User(complaint)]);
+        }
+        return Conversation { system: system(LANGUAGE), turns, shortened: false };
+    };
+    let answer = (context / ANSWER_SHARE).min(ANSWER_TOKENS_MOST);
+    let room = usize::try_from((context - answer).saturating_mul(CHARS_PER_TOKEN)).unwrap_or(usize::MAX);
+    let mut shortened = false;
+    // The question has half of the room, the language the rest.
+    let fits = |results: &usize| question(at, *results).len() <= room / 2;
+    let results = RESULTS.into_iter().find(fits).unwrap_or_default();
+    shortened |= results != RESULTS_MOST;
+    let asked = question(at, results);
+    let mut left = room.saturating_sub(asked.len() + system("").len());
+    let mut turns = vec![Turn::User(asked)];
+    if let (Some(flawed), Some(complaint)) = (earlier, complaint) {
+        left = left.saturating_sub(complaint.len());
+        // The language matters more than the model's own words.
+        let repeated = flawed.reply.len() < left / 2;
+        let reply = if repeated { flawed.reply.clone() } else { "(the script that cannot be run)".to_owned() };
+        left = left.saturating_sub(reply.len());
+        shortened |= !repeated;
+        turns.extend([Turn::Assistant(reply), Turn::User(complaint)]);
+    }
+    let language = language(left);
+    shortened |= language.len() < LANGUAGE.len();
+    Conversation { system: system(&language), turns, shortened }
+}
+
+/// The documentation of the language in at most `room` bytes: all of it, or the most important sections that fit.
+fn language(room: usize) -> String {
+    if LANGUAGE.len() <= room {
+        return LANGUAGE.to_owned();
+    }
+    let sections: Vec<&str> = LANGUAGE.split("\n## ").skip(1).collect();
+    let mut chosen: Vec<usize> = Vec::new();
+    let mut left = room;
+    for title in SECTIONS {
+        let found = sections.iter().position(|section| section.lines().next() == Some(title));
+        let Some((at, section)) = found.and_then(|at| Some((at, sections.get(at)?))) else { continue };
+        let bytes = section.len() + "\n## ".len();
+        if bytes <= left {
+            left -= bytes;
+            chosen.push(at);
+        }
+    }
+    chosen.sort_unstable();
+    chosen.iter().filter_map(|at| sections.get(*at)).map(|section| format!("\n## {section}")).collect()
+}
+
 /// The system prompt: the role of the model, and the form of the answer.
-pub fn system() -> String {
+fn system(language: &str) -> String {
     format!(
         "You are a machine-learning researcher in a network that improves small language models by short experiments. \
 You are given a train script and propose one change to it. The script is written in the language documented below; \
@@ -48,12 +148,12 @@ HYPOTHESIS: one line, why the change should help\n\
 DESCRIPTION: one line, what you changed\n\
 ```\nthe whole new script\n```\n\n\
 Change one idea at a time, keep the tune(...) declarations that still make sense, and keep the model causal. \
-Training stops when the time budget is used up, so speed matters as much as capacity.\n\n{LANGUAGE}"
+Training stops when the time budget is used up, so speed matters as much as capacity.\n\n{language}"
     )
 }
 
-/// The question.
-pub fn question(at: &Situation<'_>) -> String {
+/// The question, with so many results of each kind.
+fn question(at: &Situation<'_>, results: usize) -> String {
     let mut text = String::new();
     let better = if at.goal == Goal::Minimize { "lower is better" } else { "higher is better" };
     // Writing to a String cannot fail.
@@ -68,16 +168,16 @@ pub fn question(at: &Situation<'_>) -> String {
         at.class
     );
     let frontier: Vec<_> = at.records.iter().filter(|r| r.on_frontier).collect();
-    section(&mut text, "Best results so far", &best_first(at.goal, frontier));
+    section(&mut text, results, "Best results so far", &best_first(at.goal, frontier));
     let of = |status| at.records.iter().rev().filter(move |r| r.status == status).collect::<Vec<_>>();
-    section(&mut text, "Recent changes that did not help", &of(Status::Discard));
-    section(&mut text, "Recent changes that failed", &of(Status::Crash));
+    section(&mut text, results, "Recent changes that did not help", &of(Status::Discard));
+    section(&mut text, results, "Recent changes that failed", &of(Status::Crash));
     let _ = writeln!(
         text,
         "\nThe script to change reached {:.4} in {} steps with {} parameters:\n```\n{}\n```",
-        at.parent.metric,
-        at.parent.num_steps,
-        at.parent.num_params,
+        at.reached.metric,
+        at.reached.steps,
+        at.reached.params,
         at.parent_script.trim_end()
     );
     text.push_str(if at.explore {
@@ -89,7 +189,7 @@ pub fn question(at: &Situation<'_>) -> String {
 }
 
 /// The reply to an answer that cannot be used.
-pub fn complaint(error: &str) -> String {
+fn complaint(error: &str) -> String {
     format!(
         "That cannot be run: {}\nAnswer again in the same form, with the whole corrected script.",
         one_line(error, 1500)
@@ -101,12 +201,12 @@ fn best_first(goal: Goal, mut records: Vec<&RecordSummary>) -> Vec<&RecordSummar
     records
 }
 
-fn section(text: &mut String, title: &str, records: &[&RecordSummary]) {
-    if records.is_empty() {
+fn section(text: &mut String, results: usize, title: &str, records: &[&RecordSummary]) {
+    if records.is_empty() || results == 0 {
         return;
     }
     let _ = writeln!(text, "\n{title}:");
-    for record in records.iter().take(RESULTS) {
+    for record in records.iter().take(results) {
         let description = one_line(&record.description, RESULT_CHARS);
         let _ = match record.status {
             Status::Crash => writeln!(text, "- {description}"),
@@ -116,5 +216,88 @@ fn section(text: &mut String, title: &str, records: &[&RecordSummary]) {
                 record.metric, record.num_steps, record.num_params
             ),
         };
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use spore_protocol::{NodeId, RecordId};
+
+    use super::*;
+    use crate::made_up::summary;
+
+    fn records(count: u8) -> Vec<RecordSummary> {
+        let made = (0..count).map(|number| {
+            let mut record = summary(RecordId([number; 32]), NodeId([1; 32]), "CPU", f64::from(number));
+            record.description = "a change in many words ".repeat(8);
+            record.on_frontier = number % 3 == 0;
+            record.status = [Status::Keep, Status::Discard, Status::Crash][usize::from(number % 3)];
+            record
+        });
+        made.collect()
+    }
+
+    fn at<'a>(records: &'a [RecordSummary], class: &'a HardwareClass, script: &'a str) -> Situation<'a> {
+        Situation {
+            task_name: "tiny",
+            task_description: "a task",
+            metric: "val_bpb",
+            goal: Goal::Minimize,
+            time_budget: 300,
+            class,
+            gpu_model: "CPU",
+            reached: Reached { metric: 2.0, steps: 100, params: 1000 },
+            parent_script: script,
+            records,
+            explore: false,
+        }
+    }
+
+    #[test]
+    fn question_fits_the_context_that_is_known() {
+        let (records, class, script) = (records(36), HardwareClass::of("CPU"), "x = 1\n".repeat(500));
+        let situation = at(&records, &class, &script);
+        let whole = conversation(&situation, None, None);
+        assert!(whole.system.contains(LANGUAGE) && !whole.shortened);
+        assert_eq!(whole.turns[0].text().lines().filter(|line| line.starts_with("- ")).count(), 36);
+        for context in [4096, 8192, 16_384, 32_768, 131_072] {
+            let fitted = conversation(&situation, Some(context), None);
+            let tokens = fitted.chars() / CHARS_PER_TOKEN;
+            assert!(tokens + context / ANSWER_SHARE <= context + 1, "{tokens} of {context}");
+            assert!(fitted.turns[0].text().contains(script.trim_end()), "the script is always whole");
+            assert_eq!(fitted.shortened, fitted != whole, "{context}");
+        }
+        assert_eq!(conversation(&situation, Some(131_072), None), whole);
+    }
+
+    #[test]
+    fn most_important_sections_of_the_language_stay_in_their_order() {
+        let titles = |text: &str| -> Vec<String> {
+            text.lines().filter_map(|line| line.strip_prefix("## ")).map(str::to_owned).collect()
+        };
+        let mut all = titles(LANGUAGE);
+        assert_eq!(titles(&language(LANGUAGE.len() - 1)), all, "the introduction goes first");
+        assert!(language(6000).contains("## Functions") && language(6000).len() <= 6000);
+        let few = titles(&language(10_000));
+        let order: Vec<_> = few.iter().map(|title| all.iter().position(|t| t == title).unwrap()).collect();
+        assert!(order.is_sorted() && few.contains(&"Training".to_owned()), "{few:?}");
+        assert_eq!(language(10), "");
+        let mut sections = SECTIONS.map(str::to_owned).to_vec();
+        sections.sort();
+        all.sort();
+        assert_eq!(sections, all, "every section has its place in the order");
+    }
+
+    #[test]
+    fn complaint_follows_the_answer_and_fits_too() {
+        let (records, class) = (records(3), HardwareClass::of("CPU"));
+        let situation = at(&records, &class, "train()");
+        let flawed = Flawed { reply: "long ".repeat(5000), problem: "line 3: no".into() };
+        let whole = conversation(&situation, None, Some(&flawed));
+        assert_eq!(whole.turns.len(), 3);
+        assert!(whole.turns[2].text().contains("line 3: no") && whole.turns[1].text().len() > 20_000);
+        let fitted = conversation(&situation, Some(8192), Some(&flawed));
+        assert!(fitted.chars() / CHARS_PER_TOKEN <= 8192 * 2 / 3 + 1 && fitted.turns[2].text().contains("line 3: no"));
+        assert!(fitted.shortened);
     }
 }

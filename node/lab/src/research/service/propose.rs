@@ -2,12 +2,15 @@
 //!
 //! Never here: running a script in this process, or training.
 
-use std::{collections::HashSet, time::Instant};
+use std::time::Instant;
 
-use spore_base::shutdown::{Shutdown, stopped};
+use spore_base::{
+    llm_health::LlmFault,
+    shutdown::{Shutdown, stopped},
+};
 use spore_protocol::{Cid, NodeId, Status};
 use spore_trainer::lang::Tunable;
-use tracing::{debug, info, warn};
+use tracing::{debug, info};
 
 use super::{Researcher, UNFIT_COOLDOWN, snapshot::TaskSnapshot};
 use crate::{
@@ -15,9 +18,10 @@ use crate::{
     research::{
         Proposal,
         llm::{
-            Client, Turn,
+            Asker,
             answer::{self, ScriptReply},
-            prompt::{self, Situation},
+            prompt::{self, Flawed, Reached, Situation},
+            reply::{Answer, Finish},
         },
         record::Parent,
         tuner::{self, Trial},
@@ -32,6 +36,13 @@ const FETCHES: usize = 4;
 const PROPOSALS: usize = 8;
 /// Questions to a language model for one experiment: the first, and one after an answer that cannot be used.
 const ANSWERS: usize = 2;
+/// Scripts that are inspected in one round to know their graphs. Each costs a process of some 100 ms.
+const GRAPHS_A_ROUND: usize = 8;
+/// Most characters of a problem that is shown.
+const MAX_PROBLEM: usize = 300;
+
+/// The script is the same experiment as another one, in words for the language model.
+const SAME_EXPERIMENT: &str = "it is the same experiment as one that has been tried: it differs only in comments, layout or names. Change what is computed";
 
 impl Researcher {
     /// A change of the parent's script. None when there is no new one.
@@ -42,15 +53,8 @@ impl Researcher {
         explore: bool,
         shutdown: &mut Shutdown,
     ) -> Result<Option<Proposal>, EngineError> {
-        if let Some(client) = self.client.clone() {
-            let asked = self.ask(&client, snapshot, parent, explore, shutdown).await?;
-            if asked.is_some() {
-                return Ok(asked);
-            }
-            info!("the built-in proposer stands in for the language model");
-        }
-        let tunables = match self.engine.inspect(&parent.script, shutdown).await {
-            Ok(inspection) => inspection.tunables,
+        let inspection = match self.engine.inspect(&parent.script, shutdown).await {
+            Ok(inspection) => inspection,
             Err(EngineError::Script(failure)) => {
                 info!(%failure, parent = %parent.id.short(), "the parent's script cannot be changed");
                 self.barren.put(parent.id, Instant::now() + UNFIT_COOLDOWN);
@@ -58,7 +62,17 @@ impl Researcher {
             }
             Err(error) => return Err(error),
         };
-        self.tune(snapshot, parent, &tunables, shutdown).await
+        self.graphs.insert(Cid::of(parent.script.as_bytes()), inspection.graph_hash);
+        self.learn_graphs(snapshot, parent, shutdown).await?;
+        if let Some(mut asker) = self.asker.take_if(|asker| asker.is_ready(Instant::now())) {
+            // Out of `self` meanwhile, because both are changed.
+            let asked = self.ask(&mut asker, snapshot, parent, explore, shutdown).await;
+            self.asker = Some(asker);
+            if let Some(proposal) = asked? {
+                return Ok(Some(proposal));
+            }
+        }
+        self.tune(snapshot, parent, &inspection.tunables, shutdown).await
     }
 
     async fn tune(
@@ -76,15 +90,21 @@ impl Researcher {
                 return Ok(None);
             };
             match self.engine.inspect(&proposal.script, shutdown).await {
-                Ok(_) => return Ok(Some(proposal)),
+                Ok(inspection) if !self.is_same_experiment(snapshot, parent, &inspection.graph_hash) => {
+                    return Ok(Some(proposal));
+                }
+                // A tunable on which nothing depends.
+                Ok(_) => {
+                    debug!(change = %proposal.description, "a proposal is the same experiment as one that was tried")
+                }
                 Err(EngineError::Script(failure)) => {
                     debug!(%failure, change = %proposal.description, "the language refuses a proposal");
-                    let cid = Cid::of(proposal.script.as_bytes());
-                    tried.insert(cid);
-                    self.refused.insert(cid);
                 }
                 Err(error) => return Err(error),
             }
+            let cid = Cid::of(proposal.script.as_bytes());
+            tried.insert(cid);
+            self.refused.insert(cid);
         }
         Ok(None)
     }
@@ -125,16 +145,49 @@ impl Researcher {
             .await
     }
 
+    /// Inspects scripts of earlier results whose graphs are not known, children of the parent first, a few each round.
+    async fn learn_graphs(
+        &mut self,
+        snapshot: &TaskSnapshot,
+        parent: &Parent,
+        shutdown: &mut Shutdown,
+    ) -> Result<(), EngineError> {
+        let (children, others): (Vec<_>, Vec<_>) =
+            snapshot.believed.iter().rev().partition(|record| record.parent == Some(parent.id));
+        let cids = children.into_iter().chain(others).filter_map(|record| record.code_cid);
+        // A script that is not here is not fetched for this alone.
+        let unknown = |cid: &Cid| !self.graphs.knows(cid) && self.engine.store.artifact_path(cid).is_some();
+        let unknown: Vec<Cid> = cids.filter(unknown).take(GRAPHS_A_ROUND).collect();
+        for cid in unknown {
+            let bytes = self.engine.read(move |store| store.artifact(&cid)).await?;
+            let script = bytes.and_then(|bytes| String::from_utf8(bytes).ok()).unwrap_or_default();
+            match self.engine.inspect(&script, shutdown).await {
+                Ok(inspection) => self.graphs.insert(cid, inspection.graph_hash),
+                Err(EngineError::Stopped) => return Err(EngineError::Stopped),
+                // The round needs no graph of this script.
+                Err(_) => self.graphs.insert(cid, String::new()),
+            }
+        }
+        Ok(())
+    }
+
+    /// Whether an experiment with this graph was tried: it is the parent's, or that of a result in the class.
+    fn is_same_experiment(&self, snapshot: &TaskSnapshot, parent: &Parent, graph: &str) -> bool {
+        let parent = Cid::of(parent.script.as_bytes());
+        snapshot.tried.iter().chain([&parent]).any(|cid| self.graphs.of(cid) == Some(graph))
+    }
+
     /// Asks the language model. None when the model gives no usable answer.
     async fn ask(
-        &self,
-        client: &Client,
+        &mut self,
+        asker: &mut Asker,
         snapshot: &TaskSnapshot,
         parent: &Parent,
         explore: bool,
         shutdown: &mut Shutdown,
     ) -> Result<Option<Proposal>, EngineError> {
-        let Some(summary) = snapshot.record(parent.id) else { return Ok(None) };
+        let Some(record) = snapshot.record(parent.id) else { return Ok(None) };
+        let gpu_model = self.engine.device.gpu_model.clone();
         let manifest = &snapshot.terms.manifest;
         let situation = Situation {
             task_name: &manifest.name,
@@ -143,55 +196,65 @@ impl Researcher {
             goal: snapshot.goal,
             time_budget: manifest.time_budget,
             class: &snapshot.class,
-            gpu_model: &self.engine.device.gpu_model,
-            parent: summary,
+            gpu_model: &gpu_model,
+            reached: Reached { metric: record.metric, steps: record.num_steps, params: record.num_params },
             parent_script: &parent.script,
             records: &snapshot.believed,
             explore,
         };
-        let (system, mut turns) = (prompt::system(), vec![Turn::User(prompt::question(&situation))]);
+        let mut flawed: Option<Flawed> = None;
+        let mut fault = LlmFault::Unusable;
         for _ in 0..ANSWERS {
-            let reply = tokio::select! {
-                reply = client.ask(&system, &turns) => reply,
+            let question = |context| prompt::conversation(&situation, context, flawed.as_ref());
+            let answer = tokio::select! {
+                answer = asker.ask(question) => answer,
                 () = stopped(shutdown) => return Err(EngineError::Stopped),
             };
-            let reply = match reply {
-                Ok(reply) => reply,
-                Err(error) => {
-                    warn!(%error, "the language model gave no answer");
-                    return Ok(None);
-                }
-            };
-            match self.check(&reply, &snapshot.tried, shutdown).await? {
+            // The reason is in the model's health.
+            let Some(answer) = answer else { return Ok(None) };
+            match self.check(&answer, snapshot, parent, shutdown).await? {
                 Ok(ScriptReply { script, description, hypothesis }) => {
-                    let agent_model = answer::one_line(client.model(), 100);
+                    asker.judged(Ok(()));
+                    let agent_model = answer::one_line(asker.model(), 100);
                     return Ok(Some(Proposal { script, description, hypothesis, agent_model }));
                 }
                 Err(problem) => {
-                    info!(%problem, "the language model's answer cannot be used");
-                    turns.push(Turn::Assistant(reply));
-                    turns.push(Turn::User(prompt::complaint(&problem)));
+                    debug!(%problem, "the language model's answer cannot be used");
+                    fault = if answer.finish == Finish::Cut { LlmFault::Cut } else { LlmFault::Unusable };
+                    flawed = Some(Flawed { reply: answer.text, problem });
                 }
             }
         }
+        let problem = flawed.map(|flawed| answer::one_line(&flawed.problem, MAX_PROBLEM)).unwrap_or_default();
+        asker.judged(Err((fault, problem)));
         Ok(None)
     }
 
+    /// Whether the script of an answer can be run, and is new. The error is in words for the language model.
     async fn check(
-        &self,
-        reply: &str,
-        tried: &HashSet<Cid>,
+        &mut self,
+        answer: &Answer,
+        snapshot: &TaskSnapshot,
+        parent: &Parent,
         shutdown: &mut Shutdown,
     ) -> Result<Result<ScriptReply, String>, EngineError> {
-        let answer = match answer::read(reply) {
-            Ok(answer) => answer,
+        let script_reply = match answer::of(answer) {
+            Ok(script_reply) => script_reply,
             Err(problem) => return Ok(Err(problem)),
         };
-        if tried.contains(&Cid::of(answer.script.as_bytes())) {
+        let cid = Cid::of(script_reply.script.as_bytes());
+        if self.refused.contains(&cid) || snapshot.tried.contains(&cid) {
             return Ok(Err("exactly this script has been tried already".into()));
         }
-        match self.engine.inspect(&answer.script, shutdown).await {
-            Ok(_) => Ok(Ok(answer)),
+        match self.engine.inspect(&script_reply.script, shutdown).await {
+            Ok(inspection) if self.is_same_experiment(snapshot, parent, &inspection.graph_hash) => {
+                self.refused.insert(cid);
+                Ok(Err(SAME_EXPERIMENT.into()))
+            }
+            Ok(inspection) => {
+                self.graphs.insert(cid, inspection.graph_hash);
+                Ok(Ok(script_reply))
+            }
             Err(EngineError::Script(failure)) => Ok(Err(failure.reason)),
             Err(error) => Err(error),
         }
