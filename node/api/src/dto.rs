@@ -5,11 +5,15 @@
 //! in the task's own unit.
 
 mod judgement;
+mod proposer;
+mod research;
 
 use serde::{Deserialize, Serialize};
 use utoipa::{IntoParams, ToSchema};
 
 pub use judgement::{Assessment, Judgement, Measurement, Reason, Standing, Support};
+pub use proposer::ProposerStatus;
+pub use research::ResearchStatus;
 
 use super::problem::ProblemKind;
 
@@ -61,6 +65,16 @@ pub struct NodeStatus {
     /// What keeps the store from taking objects: `disk_full` when it refuses writes, or `damaged_store`.
     /// Absent while nothing does.
     pub problem: Option<ProblemKind>,
+    /// Seconds by which the median of the peers' clocks is ahead of this machine's clock; negative: behind. Absent while
+    /// no peer's clock was read.
+    pub clock_offset_seconds: Option<f64>,
+    /// What is wrong with this node or its machine for as long as it lasts, a sentence each.
+    pub warnings: Vec<String>,
+    /// The language model that proposes experiments. Absent in a node without one.
+    pub proposer: Option<ProposerStatus>,
+    /// What the research of this node does now. Absent in a node that does no research.
+    #[serde(default)]
+    pub research: Option<ResearchStatus>,
 }
 
 /// A task and its counts. The counts leave stray experiments out, except `node_count`.
@@ -436,8 +450,11 @@ pub struct NewTask {
     pub goal: String,
     /// Training time of each experiment, in seconds.
     pub time_budget: u64,
-    /// Text of the base script, which the first experiment runs.
+    /// Text of the base script, which the first experiment runs. Empty for none, which only a task of another network
+    /// may have.
     pub base: String,
+    /// Content id of an evaluator in this node's store. The evaluator for the training time when absent.
+    pub evaluator: Option<String>,
     /// Content id of a dataset in this node's store. The built-in corpus when absent.
     pub dataset: Option<String>,
 }

@@ -27,12 +27,13 @@ pub fn secure(headers: &mut HeaderMap) {
     }
 }
 
-/// Refuses a request by another host name, if the server is bound to this machine alone. A web page can make its own
-/// name resolve to 127.0.0.1, and would then have the same origin as this API (DNS rebinding).
+/// Refuses a request by another host name than those in `names`, if the server is bound to this machine alone. A web page
+/// can make its own name resolve to 127.0.0.1, and would then have the same origin as this API (DNS rebinding). A reverse
+/// proxy on this machine passes on the name by which it was asked: the operator lists that name.
 ///
 /// # Errors
 /// 421.
-pub fn check_host(bound: IpAddr, headers: &HeaderMap) -> Result<(), ApiError> {
+pub fn check_host(bound: IpAddr, names: &[String], headers: &HeaderMap) -> Result<(), ApiError> {
     if !bound.is_loopback() {
         return Ok(());
     }
@@ -42,7 +43,12 @@ pub fn check_host(bound: IpAddr, headers: &HeaderMap) -> Result<(), ApiError> {
         None => host.split_once(':').map_or(host, |(name, _)| name),
     };
     let local = name.eq_ignore_ascii_case("localhost") || name.parse::<IpAddr>().is_ok_and(|ip| ip.is_loopback());
-    if local { Ok(()) } else { Err(ApiError::misdirected()) }
+    let listed = || {
+        // A name may end in the dot of the DNS root.
+        let name = name.strip_suffix('.').unwrap_or(name);
+        names.iter().any(|known| known.eq_ignore_ascii_case(name))
+    };
+    if local || listed() { Ok(()) } else { Err(ApiError::misdirected()) }
 }
 
 /// Refuses a request without the node's token. An empty token admits nobody.
@@ -68,13 +74,24 @@ mod tests {
     fn local_server_refuses_foreign_host_names() {
         let local = IpAddr::from([127, 0, 0, 1]);
         for host in ["127.0.0.1:8470", "localhost", "LOCALHOST:1", "[::1]:8470", "127.0.0.2"] {
-            assert!(check_host(local, &with(header::HOST, host)).is_ok(), "{host}");
+            assert!(check_host(local, &[], &with(header::HOST, host)).is_ok(), "{host}");
         }
         for host in ["evil.example:8470", "127.0.0.1.evil.example", "10.0.0.1", "", "localhost.evil.example"] {
-            assert_eq!(check_host(local, &with(header::HOST, host)).unwrap_err().status(), 421, "{host}");
+            assert_eq!(check_host(local, &[], &with(header::HOST, host)).unwrap_err().status(), 421, "{host}");
         }
-        assert!(check_host(IpAddr::from([0, 0, 0, 0]), &with(header::HOST, "any.example")).is_ok());
-        assert!(check_host(local, &HeaderMap::new()).is_err());
+        assert!(check_host(IpAddr::from([0, 0, 0, 0]), &[], &with(header::HOST, "any.example")).is_ok());
+        assert!(check_host(local, &[], &HeaderMap::new()).is_err());
+    }
+
+    #[test]
+    fn local_server_admits_the_listed_name_of_a_reverse_proxy() {
+        let (local, names) = (IpAddr::from([127, 0, 0, 1]), ["explorer.example.org".to_owned()]);
+        for host in ["explorer.example.org", "Explorer.Example.Org:443", "explorer.example.org.", "localhost:8470"] {
+            assert!(check_host(local, &names, &with(header::HOST, host)).is_ok(), "{host}");
+        }
+        for host in ["example.org", "explorer.example.org.evil.example", "xexplorer.example.org", ""] {
+            assert_eq!(check_host(local, &names, &with(header::HOST, host)).unwrap_err().status(), 421, "{host}");
+        }
     }
 
     #[test]

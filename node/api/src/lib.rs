@@ -9,6 +9,7 @@
 #![cfg_attr(test, allow(clippy::unwrap_used, clippy::expect_used, clippy::panic, clippy::indexing_slicing))]
 
 mod compact;
+mod connections;
 pub mod dto;
 mod etag;
 pub mod events;
@@ -44,6 +45,7 @@ use warp::{
 };
 
 use self::{
+    connections::Activity,
     events::Subscription,
     live::{Live, LiveNode},
     problem::ApiError,
@@ -70,6 +72,8 @@ pub struct Api {
     pub token: Option<String>,
     /// Whether the server serves the page beside the API.
     pub page: bool,
+    /// Host names, besides this machine's own, that requests may name: those of reverse proxies.
+    pub names: Vec<String>,
     pub shutdown: watch::Receiver<bool>,
 }
 
@@ -100,20 +104,6 @@ pub async fn serve(api: Api, listener: TcpListener) -> std::io::Result<()> {
         graphs: Arc::new(Semaphore::new(compact::MAX_SENT)),
         upkeep: Upkeep::default(),
     });
-    let query = warp::query::raw().or(warp::any().map(String::new)).unify();
-    let requests = warp::method()
-        .and(warp::path::full())
-        .and(query)
-        .and(warp::header::headers_cloned())
-        .and(warp::body::stream())
-        .and(warp::any().map(move || server.clone()))
-        .then(
-            |method: Method, path: FullPath, query: String, headers: HeaderMap, body, server: Arc<Server>| async move {
-                let request =
-                    ApiRequest { method, path: path.as_str().to_owned(), query: Query::parse(&query), headers };
-                server.answer(request, body).await
-            },
-        );
     let mut ending = shutdown.clone();
     let stop = async move {
         let _ = shutdown.wait_for(|stop| *stop).await;
@@ -123,10 +113,38 @@ pub async fn serve(api: Api, listener: TcpListener) -> std::io::Result<()> {
         tokio::time::sleep(LINGER).await;
     };
     tokio::select! {
-        () = warp::serve(requests).incoming(listener).graceful(stop).run() => {}
+        () = connections::serve(listener, stop, |activity| requests(server.clone(), activity)) => {}
         () = overdue => {}
     }
     Ok(())
+}
+
+/// The requests of one connection, which counts as busy while one of them is answered.
+fn requests(
+    server: Arc<Server>,
+    activity: Activity,
+) -> impl Filter<Extract = (Response,), Error = warp::Rejection> + Clone + Send + Sync + 'static {
+    let query = warp::query::raw().or(warp::any().map(String::new)).unify();
+    warp::method()
+        .and(warp::path::full())
+        .and(query)
+        .and(warp::header::headers_cloned())
+        .and(warp::body::stream())
+        .and(warp::any().map(move || (server.clone(), activity.clone())))
+        .then(
+            |method: Method,
+             path: FullPath,
+             query: String,
+             headers: HeaderMap,
+             body,
+             shared: (Arc<Server>, Activity)| async move {
+                let (server, activity) = shared;
+                let _busy = activity.busy();
+                let request =
+                    ApiRequest { method, path: path.as_str().to_owned(), query: Query::parse(&query), headers };
+                server.answer(request, body).await
+            },
+        )
 }
 
 struct ApiRequest {
@@ -142,7 +160,7 @@ impl Server {
         S: Stream<Item = Result<B, E>>,
         B: Buf,
     {
-        let mut response = match guard::check_host(self.bound.ip(), &request.headers) {
+        let mut response = match guard::check_host(self.bound.ip(), &self.api.names, &request.headers) {
             Ok(()) => self.dispatch(&request, body).await.unwrap_or_else(|error| failure(&error)),
             Err(error) => failure(&error),
         };

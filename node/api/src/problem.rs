@@ -118,10 +118,12 @@ impl ApiError {
             .hint("send `Authorization: Bearer TOKEN`; the file api_token in the node's data directory holds the token")
     }
 
-    /// 421: the request came by a host name that is not this machine's (DNS rebinding).
+    /// 421: the request came by a host name that is neither this machine's nor listed (DNS rebinding).
     pub fn misdirected() -> Self {
-        Self::new(ProblemKind::Misdirected, "this address serves requests to localhost only")
-            .hint("use http://127.0.0.1:PORT; to serve other hosts, the node must listen on another address")
+        Self::new(ProblemKind::Misdirected, "this address serves requests to localhost only").hint(
+            "use http://127.0.0.1:PORT; behind a reverse proxy, list its host name in config.toml: [web] names = \
+                 [\"NAME\"]; to serve other hosts, the node must listen on another address",
+        )
     }
 
     /// 404: the node serves its API, but not the page.

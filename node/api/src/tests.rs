@@ -130,13 +130,24 @@ impl Server {
             ingest: ingest.clone(),
             events,
             progress: watch::channel(None).1,
+            proposer: watch::channel(None).1,
+            research: watch::channel(spore_base::research_state::ResearchState::Off).1,
             pinned: Arc::new(watch::channel(None).0),
             hardware_class: None,
             device: None,
+            warnings: Default::default(),
         };
         let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
         let address = listener.local_addr().unwrap();
-        let api = Api { view, node: Some(live), pinned: None, token: Some(TOKEN.into()), page: true, shutdown };
+        let api = Api {
+            view,
+            node: Some(live),
+            pinned: None,
+            token: Some(TOKEN.into()),
+            page: true,
+            names: vec!["explorer.example.org".into()],
+            shutdown,
+        };
         tokio::spawn(serve(api, listener));
         Self { address, store, publisher, task: task_id, records, ingest, stop, _dir: dir }
     }
@@ -376,4 +387,26 @@ async fn events_are_streamed_and_resumed() {
     let ended =
         tokio::time::timeout(Duration::from_secs(30), async { while let Ok(Some(_)) = stream.chunk().await {} }).await;
     assert!(ended.is_ok(), "the stream ends when the node stops");
+}
+
+#[tokio::test]
+async fn idle_connections_do_not_keep_a_request_out() {
+    let server = Server::start().await;
+    let mut idle = Vec::new();
+    for _ in 0..2 * crate::connections::MAX_CONNECTIONS {
+        idle.push(tokio::net::TcpStream::connect(server.address).await.unwrap());
+    }
+    assert_eq!(server.get("/api/v1/status").await.0, 200);
+}
+
+#[tokio::test]
+async fn listed_host_name_is_served_and_others_are_not() {
+    let server = Server::start().await;
+    let ask = |host: &'static str| {
+        send(server.request(reqwest::Method::GET, "/api/v1/status").header(reqwest::header::HOST, host))
+    };
+    assert_eq!(ask("explorer.example.org").await.0, 200);
+    let (status, body) = ask("example.org").await;
+    assert_eq!(status, 421);
+    assert!(body.contains("[web] names"), "{body}");
 }

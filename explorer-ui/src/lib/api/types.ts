@@ -1192,12 +1192,17 @@ export interface components {
         NewTask: {
             /** @description Kind of script, such as `starlark_train_script`. */
             artifact_type: string;
-            /** @description Text of the base script, which the first experiment runs. */
+            /**
+             * @description Text of the base script, which the first experiment runs. Empty for none, which only a task of another network
+             *     may have.
+             */
             base: string;
             /** @description Content id of a dataset in this node's store. The built-in corpus when absent. */
             dataset?: string | null;
             /** @description What the task is about. */
             description: string;
+            /** @description Content id of an evaluator in this node's store. The evaluator for the training time when absent. */
+            evaluator?: string | null;
             /** @description Direction in which the metric improves: `minimize` or `maximize`. */
             goal: string;
             /** @description Name of the metric that experiments are compared by, such as `val_bpb`. */
@@ -1218,6 +1223,12 @@ export interface components {
             active_task?: string | null;
             /** @description What the node does now, or what keeps it from working, in words for people. */
             activity: string;
+            /**
+             * Format: double
+             * @description Seconds by which the median of the peers' clocks is ahead of this machine's clock; negative: behind. Absent while
+             *     no peer's clock was read.
+             */
+            clock_offset_seconds?: number | null;
             /** @description Name of the node's device. Absent in a node that trains nothing. */
             device?: string | null;
             /**
@@ -1258,10 +1269,12 @@ export interface components {
              */
             pending_count: number;
             problem?: components["schemas"]["ProblemKind"] | null;
+            proposer?: components["schemas"]["ProposerStatus"] | null;
             /** @description Signed objects that the node rejected since its start, counted by reason. */
             rejected: {
                 [key: string]: number;
             };
+            research?: components["schemas"]["ResearchStatus"] | null;
             /**
              * Format: int64
              * @description Sequence number of the newest change in the store.
@@ -1286,6 +1299,8 @@ export interface components {
             verified_experiment_count: number;
             /** @description Version of the program. */
             version: string;
+            /** @description What is wrong with this node or its machine for as long as it lasts, a sentence each. */
+            warnings: string[];
         };
         /** @description A node as other nodes know it. */
         NodeSummary: {
@@ -1443,12 +1458,98 @@ export interface components {
          * @enum {string}
          */
         ProblemKind: "invalid_request" | "token_required" | "unknown_route" | "unknown_task" | "unknown_experiment" | "unknown_node" | "unknown_artifact" | "unknown_dataset" | "unknown_peer" | "no_page" | "method_not_allowed" | "not_acceptable" | "ambiguous" | "conflict" | "too_large" | "misdirected" | "internal" | "damaged_store" | "unavailable" | "disk_full";
+        /** @description State of the language model that proposes experiments. Counts begin with the node. */
+        ProposerStatus: {
+            /**
+             * Format: int64
+             * @description Tokens of all answers, as the server counts them. 0 when it does not tell.
+             */
+            answer_tokens: number;
+            /**
+             * Format: int64
+             * @description Answers that held a script that could be run.
+             */
+            answered: number;
+            /**
+             * Format: int64
+             * @description Requests sent to the server.
+             */
+            asked: number;
+            /**
+             * Format: int64
+             * @description Tokens of the model's context. Absent when it is neither configured nor told by the server.
+             */
+            context_tokens?: number | null;
+            /** @description The last failure in words. Absent while the model is of use. */
+            failure?: string | null;
+            /**
+             * Format: int64
+             * @description Experiments in a row for which the model had no usable answer.
+             */
+            failures_in_a_row: number;
+            /**
+             * @description Kind of the last failure: `key`, `not_found`, `limit`, `server`, `timeout`, `unreachable`, `context`, `cut`,
+             *     `request` or `unusable`. Absent while the model is of use.
+             */
+            fault?: string | null;
+            /** @description Name of the model. */
+            model: string;
+            /**
+             * Format: int64
+             * @description Tokens of all questions, as the server counts them. 0 when it does not tell.
+             */
+            prompt_tokens: number;
+            /** @description Provider, such as `anthropic`. */
+            provider: string;
+            /**
+             * Format: double
+             * @description Seconds until the model is asked again. Absent when it may be asked at once.
+             */
+            retry_seconds?: number | null;
+            /** @description The context is so small that parts of the question are left out. */
+            shortened: boolean;
+            /**
+             * @description `untried`, `ok`, `failing` (the model is asked again) or `stopped` (it is not, until the node restarts). While the
+             *     model is of no use, the built-in proposer stands in.
+             */
+            state: string;
+        };
         /** @description A stable name for programs, with a sentence for people. */
         Reason: {
             /** @description Such as `other_dataset` for a flaw, or `not_causal` for a refutation. */
             name: string;
             /** @description The reason in words. */
             text: string;
+        };
+        /** @description What the research of a node does now. */
+        ResearchStatus: {
+            /**
+             * Format: double
+             * @description Seconds until the training ends at the present speed. Absent until a step is done.
+             */
+            eta_seconds?: number | null;
+            /** @description Why it backs off or waits. Absent in the other states. */
+            reason?: string | null;
+            /**
+             * Format: double
+             * @description Seconds until the next try. Present only in `backing_off`.
+             */
+            retry_seconds?: number | null;
+            /**
+             * @description `choosing` the next experiment, `training`, `backing_off` after a failure or a crash, or `waiting` while there is
+             *     nothing to do.
+             */
+            state: string;
+            /**
+             * Format: int64
+             * @description Training steps done. Present only in `training`.
+             */
+            step?: number | null;
+            /**
+             * Format: int64
+             * @description Training steps planned. Absent until the speed is measured.
+             */
+            steps?: number | null;
         };
         /** @description How much the measurements of a node in one hardware class count here. */
         Standing: {
@@ -1822,7 +1923,9 @@ export type PendingRecord = components['schemas']['PendingRecord'];
 export type PinOutcome = components['schemas']['PinOutcome'];
 export type Problem = components['schemas']['Problem'];
 export type ProblemKind = components['schemas']['ProblemKind'];
+export type ProposerStatus = components['schemas']['ProposerStatus'];
 export type Reason = components['schemas']['Reason'];
+export type ResearchStatus = components['schemas']['ResearchStatus'];
 export type Standing = components['schemas']['Standing'];
 export type StoreStats = components['schemas']['StoreStats'];
 export type StoredArtifact = components['schemas']['StoredArtifact'];

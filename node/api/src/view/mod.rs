@@ -19,13 +19,17 @@ pub use experiments::ExperimentText;
 pub use frontiers::FrontierView;
 pub(crate) use graphs::Graphs;
 
-use std::sync::Arc;
+use std::{sync::Arc, time::Instant};
 
 use spore_base::peer_id::peer_id;
 use spore_protocol::{NodeId, TaskId};
 use spore_storage::Store;
 
-use super::{dto, live::Live, problem::ApiError};
+use super::{
+    dto,
+    live::{self, Live},
+    problem::ApiError,
+};
 
 /// A store as the API shows it. Cheap to clone.
 #[derive(Clone)]
@@ -89,6 +93,10 @@ impl StoreView {
             uptime_seconds: live.uptime.as_secs(),
             activity: live.activity.clone(),
             problem: live.problem,
+            clock_offset_seconds: live.clock_offset_seconds,
+            warnings: live.warnings.clone(),
+            proposer: live.proposer.as_ref().map(|health| live::proposer(health, Instant::now())),
+            research: live.research.clone(),
         })
     }
 }

@@ -11,6 +11,8 @@ use crate::{
 
 /// Ids in the hint when a prefix fits several.
 const CANDIDATES: usize = 8;
+/// Digits of a creator in that hint: enough to tell creators apart.
+const CREATOR_DIGITS: usize = 12;
 
 impl StoreView {
     /// A record's id, from the id or a unique prefix of it.
@@ -55,8 +57,25 @@ impl StoreView {
                 None => break,
             }
         }
+        if by_name.len() > 1 {
+            return Err(self.twins(text, &by_name)?);
+        }
         let found = if by_name.is_empty() { &by_prefix } else { &by_name };
         one_of("task", text, found)?.ok_or_else(|| ApiError::unknown_task(text))
+    }
+
+    /// The error for a name that several tasks have, with what tells them apart.
+    fn twins(&self, name: &str, tasks: &[TaskId]) -> Result<ApiError, ApiError> {
+        let mut named = Vec::new();
+        for task in tasks.iter().take(CANDIDATES) {
+            let Some(view) = self.store().task(task)? else { continue };
+            let creator = view.manifest.as_ref().map(|manifest| manifest.created_by.to_string());
+            let creator: String = creator.unwrap_or_else(|| "nobody".into()).chars().take(CREATOR_DIGITS).collect();
+            named.push(format!("{task} (created by {creator}, experiments: {})", view.experiment_count));
+        }
+        let more = if tasks.len() > CANDIDATES { ", ..." } else { "" };
+        let hint = format!("use one of these ids: {}{more}", named.join(", "));
+        Ok(ApiError::new(ProblemKind::Ambiguous, format!("{name} is the name of more than one task")).hint(hint))
     }
 
     /// A node's id, from the id or a unique prefix of it.
