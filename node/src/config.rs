@@ -5,6 +5,7 @@
 //! owner can read it, and no message prints that key.
 
 mod edit;
+mod keys;
 pub mod size;
 
 use std::{
@@ -66,6 +67,7 @@ pub struct Config {
     pub p2p_port: u16,
     pub web_port: u16,
     /// Address of the explorer. Any address but a loopback one lets others read the explorer.
+    #[serde(deserialize_with = "web_host")]
     pub web_host: IpAddr,
     /// Multiaddrs on which libp2p listens. Empty: all addresses of the machine, TCP and QUIC, at `p2p_port`.
     pub listen: Vec<String>,
@@ -86,6 +88,7 @@ pub struct Config {
     pub trust: Vec<NodeId>,
     /// Bounds of the artifact cache. None: the cache is unbounded.
     pub cache: Option<CacheConfig>,
+    pub web: WebConfig,
     pub llm: Option<LlmConfig>,
 }
 
@@ -105,6 +108,7 @@ impl Default for Config {
             verify_rate: None,
             trust: Vec::new(),
             cache: None,
+            web: WebConfig::default(),
             llm: None,
         }
     }
@@ -121,18 +125,57 @@ pub struct CacheConfig {
     pub max_size: Option<u64>,
 }
 
+/// The explorer behind a reverse proxy.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Deserialize)]
+#[serde(default)]
+pub struct WebConfig {
+    /// Host names, besides this machine's own, by which the explorer may be asked, without a port.
+    pub names: Vec<String>,
+}
+
 /// The language model that proposes experiments.
-#[derive(Clone, Debug, PartialEq, Deserialize)]
+#[derive(Clone, Debug, Default, PartialEq, Deserialize)]
 pub struct LlmConfig {
     /// Such as `groq` or `anthropic`.
     pub provider: String,
+    /// Empty when the server needs none, or when the environment holds it.
+    #[serde(default)]
     pub api_key: Secret,
     pub model: Option<String>,
     pub base_url: Option<String>,
+    /// Most tokens of an answer. None: the server's own limit. The reference's name is `max_token`.
+    #[serde(alias = "max_token")]
+    pub max_tokens: Option<u32>,
+    /// 0.0..=2.0. None: the server's default.
+    pub temperature: Option<f64>,
+    /// Tokens that question and answer may have together. None: not known.
+    pub context: Option<u64>,
+}
+
+/// Fewest tokens of an answer: a small script.
+const LLM_TOKENS_LEAST: u32 = 256;
+/// Fewest tokens of a context in which a script and its change fit.
+const LLM_CONTEXT_LEAST: u64 = 2048;
+/// The highest temperature that any API takes.
+const LLM_TEMPERATURE_MOST: f64 = 2.0;
+
+impl LlmConfig {
+    /// What is out of its range.
+    fn fault(&self) -> Option<(&'static str, String)> {
+        let tokens = self.max_tokens.filter(|tokens| *tokens < LLM_TOKENS_LEAST);
+        let context = self.context.filter(|context| *context < LLM_CONTEXT_LEAST);
+        let temperature = self.temperature.filter(|t| !(0.0..=LLM_TEMPERATURE_MOST).contains(t));
+        let tokens = tokens.map(|n| ("llm.max_tokens", format!("is {n}, but must be at least {LLM_TOKENS_LEAST}")));
+        let context =
+            context.map(|n| ("llm.context", format!("is {n}, but must be at least {LLM_CONTEXT_LEAST} (tokens)")));
+        let temperature =
+            temperature.map(|t| ("llm.temperature", format!("is {t}, but must be 0.0 to {LLM_TEMPERATURE_MOST:.1}")));
+        tokens.or(context).or(temperature)
+    }
 }
 
 /// Text that no log line and no message shows.
-#[derive(Clone, PartialEq, Eq, Deserialize)]
+#[derive(Clone, Default, PartialEq, Eq, Deserialize)]
 #[serde(transparent)]
 pub struct Secret(pub String);
 
@@ -146,8 +189,10 @@ impl fmt::Debug for Secret {
 #[derive(Debug)]
 pub struct LoadedConfig {
     pub config: Config,
-    /// Keys of the file that have no meaning here, such as `llm.temperature`.
+    /// Keys of the file that have no meaning here, such as `llm.mood`.
     pub unknown: Vec<String>,
+    /// For each of these keys: its line, and the key that was meant if one is near. In words for people.
+    pub notes: Vec<String>,
     /// Other users of the machine can read the file.
     pub loose: bool,
 }
@@ -161,7 +206,8 @@ pub fn load(path: &Path) -> Result<LoadedConfig, ConfigError> {
     let text = read(path)?.unwrap_or_default();
     let (config, unknown) = parse(path, &text)?;
     let loose = fs::metadata(path).is_ok_and(|meta| meta.permissions().mode() & 0o077 != 0);
-    Ok(LoadedConfig { config, unknown, loose })
+    let notes = unknown.iter().map(|key| unknown_key(&text, key)).collect();
+    Ok(LoadedConfig { config, unknown, notes, loose })
 }
 
 /// Writes the defaults, each key explained in a comment. Leaves an existing file as it is. Returns whether it wrote.
@@ -209,25 +255,41 @@ impl Config {
         self.trust.iter().copied().chain(own).collect()
     }
 
-    fn check(&self) -> Result<(), ConfigError> {
-        let refuse = |text: String| Err(ConfigError::Value(text));
+    /// The first key whose value is out of its range, and what is wrong with the value.
+    fn check(&self) -> Result<(), (&'static str, String)> {
+        let refuse = |key, text: String| Err((key, text));
         if !(1..=100).contains(&self.resource) {
-            return refuse(format!("resource is {}, but must be 1 to 100 (percent)", self.resource));
+            return refuse("resource", format!("is {}, but must be 1 to 100 (percent)", self.resource));
         }
         if !["auto", "wgpu", "flex"].contains(&self.device.as_str()) {
-            return refuse(format!("device is {:?}, but must be auto, wgpu or flex", self.device));
+            return refuse("device", format!("is {:?}, but must be auto, wgpu or flex", self.device));
         }
         if self.verify_rate.is_some_and(|rate| !(0.0..=1.0).contains(&rate)) {
-            return refuse("verify_rate must be 0.0 to 1.0".into());
+            return refuse("verify_rate", "must be 0.0 to 1.0".into());
         }
         if self.trust.len() > MAX_TRUST {
-            return refuse(format!("trust has {} keys, but at most {MAX_TRUST} are allowed", self.trust.len()));
+            return refuse("trust", format!("has {} keys, but at most {MAX_TRUST} are allowed", self.trust.len()));
+        }
+        if let Some(name) = self.web.names.iter().find(|name| !is_host_name(name)) {
+            return refuse("web.names", format!("{name:.80?} is not a host name, such as \"explorer.example.org\""));
         }
         if self.cache.as_ref().is_some_and(|cache| cache.max_age_days == Some(0) || cache.max_size == Some(0)) {
-            return refuse("cache: 0 is not a bound; without max_age_days or max_size nothing is dropped".into());
+            let text = "0 is not a bound; without max_age_days or max_size nothing is dropped";
+            return refuse("cache", text.into());
+        }
+        if let Some((key, text)) = self.llm.as_ref().and_then(LlmConfig::fault) {
+            return refuse(key, text);
         }
         Ok(())
     }
+}
+
+/// Whether a text can be the host name of a request: letters, digits, dots and hyphens, without a scheme or a port.
+fn is_host_name(text: &str) -> bool {
+    let label = |label: &str| {
+        !label.is_empty() && label.bytes().all(|byte| byte.is_ascii_alphanumeric() || b"-_".contains(&byte))
+    };
+    text.split('.').all(label)
 }
 
 fn nonempty<'de, D: serde::Deserializer<'de>>(value: D) -> Result<Option<String>, D::Error> {
@@ -239,7 +301,15 @@ fn host<'de, D: serde::Deserializer<'de>>(value: D) -> Result<IpAddr, D::Error> 
     match String::deserialize(value)?.as_str() {
         "" => Ok(Ipv4Addr::UNSPECIFIED.into()),
         "localhost" => Ok(Ipv4Addr::LOCALHOST.into()),
-        text => text.parse().map_err(|_| serde::de::Error::custom("host must be an IP address")),
+        text => text.parse().map_err(|_| serde::de::Error::custom("must be an IP address or localhost")),
+    }
+}
+
+/// Reads the host of the explorer, which opens to others only where an address says so.
+fn web_host<'de, D: serde::Deserializer<'de>>(value: D) -> Result<IpAddr, D::Error> {
+    match String::deserialize(value)?.as_str() {
+        "localhost" => Ok(Ipv4Addr::LOCALHOST.into()),
+        text => text.parse().map_err(|_| serde::de::Error::custom("must be an IP address or localhost")),
     }
 }
 
@@ -294,7 +364,14 @@ fn parse(path: &Path, text: &str) -> Result<(Config, Vec<String>), ConfigError> 
     };
     let deserializer = toml::Deserializer::parse(text).map_err(refused)?;
     let config: Config = serde_ignored::deserialize(deserializer, &mut note).map_err(refused)?;
-    config.check()?;
+    config.check().map_err(|(key, fault)| {
+        let line = keys::span_of(text, key).map(|span| format!(" line {}", line_of(text, span.start)));
+        let colon = if key == "cache" { ":" } else { "" };
+        ConfigError::Value(format!(
+            "{}{key}{colon} {fault}",
+            line.map(|line| format!("{}: ", line.trim())).unwrap_or_default()
+        ))
+    })?;
     Ok((config, unknown))
 }
 
@@ -315,9 +392,25 @@ fn dotted(path: &serde_ignored::Path<'_>) -> String {
 
 /// An error at a place in the file. The parser's own text would quote the line, which may hold an API key.
 fn corrupt(path: &Path, text: &str, span: Option<std::ops::Range<usize>>, message: &str) -> ConfigError {
-    let before = span.and_then(|span| text.get(..span.start)).unwrap_or_default();
-    let line = before.matches('\n').count() + 1;
-    ConfigError::Corrupt { path: path.display().to_string(), line, message: message.to_owned() }
+    let start = span.map_or(0, |span| span.start);
+    let message = keys::in_words(message);
+    let message = match keys::key_at(text, start) {
+        Some(key) if !message.starts_with(&key) => format!("{key}: {message}"),
+        _ => message,
+    };
+    ConfigError::Corrupt { path: path.display().to_string(), line: line_of(text, start), message }
+}
+
+/// The line of a place in the file, from 1.
+fn line_of(text: &str, place: usize) -> usize {
+    text.get(..place).unwrap_or_default().matches('\n').count() + 1
+}
+
+/// A sentence about a key that nothing reads.
+fn unknown_key(text: &str, key: &str) -> String {
+    let line = keys::span_of(text, key).map(|span| format!(" line {}", line_of(text, span.start))).unwrap_or_default();
+    let meant = keys::nearest(key).map(|key| format!("; {key} was meant, perhaps")).unwrap_or_default();
+    format!("config.toml{line}: the unknown key {key} has no effect{meant}")
 }
 
 #[cfg(test)]

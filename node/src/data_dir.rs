@@ -128,8 +128,20 @@ impl DataDir {
         write_private(&self.node(), text.as_bytes())
     }
 
-    /// Removes what [`DataDir::announce_node`] wrote.
-    pub fn forget_node(&self) {
+    /// Whether the file says what [`DataDir::announce_node`] wrote for this node.
+    pub fn is_announced(&self, node: &RunningNode) -> bool {
+        self.announced().as_ref() == Some(node)
+    }
+
+    fn announced(&self) -> Option<RunningNode> {
+        serde_json::from_str(&fs::read_to_string(self.node()).ok()?).ok()
+    }
+
+    /// Removes what [`DataDir::announce_node`] wrote for this node. The file of another node stays.
+    pub fn forget_node(&self, node: &RunningNode) {
+        if !self.is_announced(node) {
+            return;
+        }
         if let Err(error) = fs::remove_file(self.node()) {
             tracing::debug!(%error, "node.json was not removed");
         }
@@ -138,8 +150,7 @@ impl DataDir {
     /// The node that runs on this directory. The file of a killed node does not count, because its process is gone. If
     /// another program has the process id by now, it does not answer as a node.
     pub fn running_node(&self) -> Option<RunningNode> {
-        let text = fs::read_to_string(self.node()).ok()?;
-        let node: RunningNode = serde_json::from_str(&text).ok()?;
+        let node = self.announced()?;
         let pid = rustix::process::Pid::from_raw(i32::try_from(node.pid).ok()?)?;
         match rustix::process::test_kill_process(pid) {
             Ok(()) | Err(rustix::io::Errno::PERM) => Some(node),
@@ -196,7 +207,9 @@ mod tests {
         child.wait().unwrap();
         data.announce_node(&node).unwrap();
         assert_eq!(data.running_node(), None);
-        data.forget_node();
+        data.forget_node(&RunningNode { started: 2, ..node.clone() });
+        assert!(data.is_announced(&node), "the file of another node stays");
+        data.forget_node(&node);
         assert_eq!(fs::read_dir(dir.path()).unwrap().count(), 0);
     }
 

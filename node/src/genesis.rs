@@ -10,7 +10,8 @@ use spore_storage::{Store, StoreError};
 
 const MANIFEST: &str = include_str!("../genesis/manifest.json");
 const ROOT: &str = include_str!("../genesis/root.json");
-const SCRIPT: &[u8] = include_bytes!("../genesis/train.star");
+/// The built-in task's base script.
+pub const SCRIPT: &str = include_str!("../genesis/train.star");
 const EVALUATOR: &[u8] = include_bytes!("../genesis/evaluator.json");
 
 /// Why the built-in task could not be installed.
@@ -57,7 +58,7 @@ pub fn tasks() -> Result<Vec<TaskId>, Reject> {
 pub async fn install(ingest: &IngestHandle, store: &Store) -> Result<TaskId, GenesisError> {
     let (manifest, root) = (manifest()?, root()?);
     let task = TaskId::from(manifest.id());
-    for artifact in [SCRIPT, EVALUATOR] {
+    for artifact in [SCRIPT.as_bytes(), EVALUATOR] {
         if store.artifact_path(&Cid::of(artifact)).is_none() {
             store.put_artifact(artifact)?;
         }
@@ -88,7 +89,7 @@ mod tests {
         assert_eq!(root.task_id, Some(manifest.id().into()));
         assert_eq!((root.parent, root.depth, root.status), (None, 0, Status::Keep));
         assert_eq!(root.node_id, manifest.created_by);
-        assert_eq!(manifest.base_code_cid, Some(Cid::of(SCRIPT)));
+        assert_eq!(manifest.base_code_cid, Some(Cid::of(SCRIPT.as_bytes())));
         assert_eq!(root.code_cid, manifest.base_code_cid);
         assert_eq!(manifest.prepare_cid, Cid::of(EVALUATOR).to_string());
         assert_eq!(
@@ -106,7 +107,7 @@ mod tests {
         assert_eq!(manifest.dataset_cid, corpus::BUILTIN_CID.to_string());
         let spec = EvalSpec::from_bytes(EVALUATOR).unwrap();
         assert_eq!(spec, EvalSpec::for_budget(manifest.time_budget));
-        let script = std::str::from_utf8(SCRIPT).unwrap();
+        let script = SCRIPT;
         let traced = lang::trace(script, &lang::Limits::default()).unwrap();
         assert!(traced.tunables.len() >= 3);
         assert_eq!(traced.graph.num_params(), root().unwrap().num_params);

@@ -51,9 +51,11 @@ impl From<Option<&CacheConfig>> for CacheBounds {
 /// Runs until the node shuts down, and saves the uses a last time then.
 pub async fn run(store: Store, bounds: CacheBounds, clock: Clock, mut shutdown: Shutdown) {
     let mut wait = FIRST;
+    look(store.clone(), clock()).await;
     loop {
         let last = timeout(wait, stopped(&mut shutdown)).await.is_ok();
         wait = INTERVAL;
+        look(store.clone(), clock()).await;
         note_uses(store.clone(), clock()).await;
         if last {
             return;
@@ -82,6 +84,13 @@ async fn keep_within(store: &Store, bounds: CacheBounds, now: u64, shutdown: &Sh
         ),
         Ok(Ok(_) | Err(StoreError::Cancelled)) | Err(_) => {}
         Ok(Err(error)) => tracing::warn!(%error, "cannot drop artifacts from the cache"),
+    }
+}
+
+async fn look(store: Store, now: u64) {
+    let looked = tokio::task::spawn_blocking(move || store.look_at_artifacts(now)).await;
+    if let Ok(Err(error)) = looked {
+        tracing::warn!(%error, "cannot note when the cache was looked at");
     }
 }
 

@@ -6,6 +6,7 @@
 //! [`cli`] is the only place that reads the environment, the home directory and the terminal.
 //!
 //! Never here: rules about what is valid or best, which are `spore-protocol`'s.
+#![deny(clippy::print_stderr, clippy::print_stdout)]
 #![cfg_attr(test, allow(clippy::unwrap_used, clippy::expect_used, clippy::panic, clippy::indexing_slicing))]
 
 pub mod artifacts;

@@ -3,12 +3,13 @@
 //! Implements [`spore_api::ports::Networks`] over libp2p and the bridge.
 
 use futures::future::{BoxFuture, FutureExt};
+use libp2p::{Multiaddr, multiaddr::Protocol};
 use spore_api::{
     dto,
     ports::{KnownPeer, Networks, NetworksSnapshot},
     problem::{ApiError, ProblemKind},
 };
-use spore_base::peer::Peer;
+use spore_base::{peer::Peer, peer_address::PeerAddress};
 use spore_bridge::{BridgeHandle, BridgePeer, ConnectError, LinkDirection};
 use spore_network::{NetworkHandle, PeerInfo};
 use spore_protocol::TaskId;
@@ -44,15 +45,21 @@ impl Networks for NodeNetworks {
         async move {
             let failed = |why: &str| format!("could not connect to {peer}: {why}");
             match peer.clone() {
-                Peer::Legacy(address) => self.bridge.connect(address).await.map_err(|error| match error {
-                    ConnectError::Own | ConnectError::TooMany(_) | ConnectError::Disconnected => {
-                        ApiError::conflict(failed(&error.to_string()))
-                    }
+                Peer::Legacy(address) => self.connect_legacy(address).await.map_err(|error| match error {
+                    ConnectError::Own
+                    | ConnectError::TooMany(_)
+                    | ConnectError::Disconnected
+                    | ConnectError::Foreign => ApiError::conflict(failed(&error.to_string())),
                     ConnectError::Unreachable(_) | ConnectError::Closed => {
                         ApiError::unavailable(failed(&error.to_string()))
                     }
                 }),
                 Peer::Libp2p(address) => {
+                    // libp2p leaves out the addresses of this node, and then knows none to dial.
+                    let own = self.network.snapshot().await.unwrap_or_default().listen_addresses;
+                    if own.iter().any(|own| is_same_socket(own, &address)) {
+                        return Err(ApiError::conflict(failed(&ConnectError::Own.to_string())));
+                    }
                     let dialled = self.network.dial(address).await;
                     dialled.map_err(|e| ApiError::unavailable(failed(root_cause(&e))))
                 }
@@ -78,6 +85,26 @@ impl Networks for NodeNetworks {
         }
         .boxed()
     }
+}
+
+impl NodeNetworks {
+    /// Connects to a legacy peer. A program that does not speak the protocol is not dialled again.
+    async fn connect_legacy(&self, address: PeerAddress) -> Result<(), ConnectError> {
+        self.bridge.connect(address.clone()).await?;
+        let answered = self.bridge.answered(&address).await;
+        if answered == Err(ConnectError::Foreign) {
+            self.bridge.disconnect(&address).await;
+        }
+        answered
+    }
+}
+
+/// Whether two multiaddrs name the same socket, whatever peer id they end with.
+fn is_same_socket(a: &Multiaddr, b: &Multiaddr) -> bool {
+    let socket = |address: &Multiaddr| {
+        address.iter().take_while(|part| !matches!(part, Protocol::P2p(_))).collect::<Multiaddr>()
+    };
+    socket(a) == socket(b)
 }
 
 fn libp2p_peer(peer: &PeerInfo) -> dto::ConnectedPeer {

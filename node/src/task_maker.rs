@@ -28,6 +28,8 @@ async fn create(maker: &NodeTaskMaker, new: dto::NewTask) -> Result<TaskId, ApiE
 
     let bad = |e: String| ApiError::bad_request(e);
     let dataset = new.dataset.map(|cid| cid.parse().map_err(|_| bad(format!("{cid:.80} is not a CID")))).transpose()?;
+    let evaluator =
+        new.evaluator.map(|cid| cid.parse().map_err(|_| bad(format!("{cid:.80} is not a CID")))).transpose()?;
     let draft = TaskDraft {
         name: new.name,
         description: new.description,
@@ -36,6 +38,7 @@ async fn create(maker: &NodeTaskMaker, new: dto::NewTask) -> Result<TaskId, ApiE
         metric: new.metric,
         goal: new.goal.parse().map_err(bad)?,
         base: new.base,
+        evaluator,
         dataset,
         time_budget: new.time_budget,
     };
@@ -44,6 +47,7 @@ async fn create(maker: &NodeTaskMaker, new: dto::NewTask) -> Result<TaskId, ApiE
         CreateError::Store(error) => error.into(),
         CreateError::Publish(reason) => ApiError::unavailable(reason),
         CreateError::Dataset(_) => ApiError::new(ProblemKind::UnknownDataset, error.to_string()),
+        CreateError::Evaluator(_) => ApiError::new(ProblemKind::UnknownArtifact, error.to_string()),
         CreateError::DatasetSize { .. } => ApiError::bad_request(error.to_string())
             .hint("use another dataset; a shorter training time needs a smaller one"),
         other => ApiError::bad_request(other.to_string()),

@@ -226,13 +226,26 @@ impl Node {
 
     /// Stops the node as Ctrl-C does. Returns the exit code.
     pub fn interrupt(&mut self) -> i32 {
+        self.end_by(Signal::INT)
+    }
+
+    /// Sends the node a signal that ends it. Returns the exit code.
+    pub fn end_by(&mut self, signal: Signal) -> i32 {
+        self.signal(signal);
+        self.wait_for_end()
+    }
+
+    /// Sends the node a signal.
+    pub fn signal(&self, signal: Signal) {
+        let _ = kill_process(pid(self.child.as_ref().expect("the node runs")), signal);
+    }
+
+    /// Waits until the node has ended. Returns the exit code.
+    pub fn wait_for_end(&mut self) -> i32 {
         let mut child = self.child.take().expect("the node runs");
-        let _ = kill_process(pid(&child), Signal::INT);
         let code = wait_within(&mut child, STOP_LIMIT);
         let _ = kill_process_group(pid(&child), Signal::KILL);
-        code.unwrap_or_else(|| {
-            panic!("{} did not end within {STOP_LIMIT:?} of SIGINT:\n{}", self.name, tail(&self.log))
-        })
+        code.unwrap_or_else(|| panic!("{} did not end within {STOP_LIMIT:?}:\n{}", self.name, tail(&self.log)))
     }
 
     /// Kills the process of the node alone, as a power cut would. Its child processes have to notice.

@@ -22,8 +22,17 @@ fn reply(turn: usize) -> String {
     format!("Hypothesis: turn {turn} helps\nDescription: change number {turn}\n\n```python\n{script}```\n")
 }
 
-/// Serves `POST /v1/chat/completions` as OpenAI's servers do. Returns its port and the requests so far, as text.
-async fn language_model() -> (u16, Arc<Mutex<Vec<String>>>) {
+/// The answer to request number `turn`: first the base script with a comment and another name, then a changed number.
+fn reply_with_a_comment_first(turn: usize) -> String {
+    match turn {
+        0 => format!("Description: only a comment\n```\n# Faster.\n{}```\n", TINY.replace("rate", "speed")),
+        _ => reply(turn),
+    }
+}
+
+/// Serves `POST /v1/chat/completions` as OpenAI's servers do, with the answer that `reply` makes for each request.
+/// Returns its port and the requests so far, as text.
+async fn language_model(reply: fn(usize) -> String) -> (u16, Arc<Mutex<Vec<String>>>) {
     let asked = Arc::new(Mutex::new(Vec::new()));
     let requests = asked.clone();
     let route =
@@ -42,7 +51,7 @@ async fn language_model() -> (u16, Arc<Mutex<Vec<String>>>) {
 
 #[tokio::test(flavor = "multi_thread")]
 async fn model_that_proposes_a_cheat_is_told_why_and_nothing_of_it_is_published() {
-    let (port, asked) = language_model().await;
+    let (port, asked) = language_model(reply).await;
     let mut net = TestNet::new();
     let task = net.create_task("researcher", TINY, BUDGET);
     let url = format!("http://127.0.0.1:{port}/v1");
@@ -67,4 +76,35 @@ async fn model_that_proposes_a_cheat_is_told_why_and_nothing_of_it_is_published(
     let diff = text(&detail["diff"]);
     assert!(diff.contains("-rate = tune(\"lr\"") && diff.contains("+rate = tune(\"lr\""), "{diff}");
     assert_eq!(detail["signed"]["hypothesis"].as_str().unwrap().split(' ').next(), Some("turn"), "{detail}");
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn answer_that_changes_only_a_comment_and_a_name_is_refused_before_it_runs() {
+    let (port, asked) = language_model(reply_with_a_comment_first).await;
+    let mut net = TestNet::new();
+    let task = net.create_task("researcher", TINY, BUDGET);
+    let url = format!("http://127.0.0.1:{port}/v1");
+    let dir = net.dir_of("researcher");
+    spore(&dir, &["set", "local", "--base-url", &url, "--model", "test-model"]).expect_code(0);
+    let node = net.start("researcher", None, &["--task", &task, "--device", "flex"]).await;
+
+    let proposed = wait_for("a result of the model's", RESEARCH_LIMIT, async || {
+        let page = net.node(node).api(&format!("/tasks/{task}/experiments?limit=50")).await?;
+        let proposed: Vec<_> = page["items"]
+            .as_array()
+            .into_iter()
+            .flatten()
+            .filter(|e| e["agent_model"] == "test-model")
+            .cloned()
+            .collect();
+        if proposed.is_empty() { Err(format!("asked {} times", asked.lock().unwrap().len())) } else { Ok(proposed) }
+    })
+    .await;
+
+    assert!(proposed.iter().all(|e| text(&e["description"]).contains("change number")), "{proposed:?}");
+    let second = asked.lock().unwrap().get(1).cloned().unwrap_or_default();
+    assert!(second.contains("the same experiment"), "{second}");
+    let proposer = net.node(node).api("/status").await.unwrap()["proposer"].clone();
+    assert_eq!((&proposer["model"], &proposer["state"]), (&json!("test-model"), &json!("ok")), "{proposer}");
+    assert!(proposer["asked"].as_u64() > proposer["answered"].as_u64(), "{proposer}");
 }

@@ -5,8 +5,16 @@ use std::{io::Write, path::PathBuf};
 use clap::{Args as ClapArgs, Subcommand};
 use spore_protocol::Cid;
 
-use super::{CliError, Context, access::NodeAccess, text};
+use super::{
+    CliError, Context,
+    access::NodeAccess,
+    table::{Column, Table},
+    text,
+};
 use crate::data_dir::NamedDataset;
+
+/// Fewest digits by which a dataset is named. Shorter texts are more likely names.
+const MIN_DIGITS: usize = 4;
 
 /// Add or list datasets to train on
 #[derive(Debug, ClapArgs)]
@@ -53,6 +61,10 @@ async fn add(args: &Add, context: &mut Context) -> Result<(), CliError> {
     let meta = std::fs::metadata(&args.file).map_err(|e| CliError::io(args.file.display(), &e))?;
     if !meta.is_file() || meta.len() == 0 {
         return Err(CliError::usage(format!("{} is empty or not a file", args.file.display())));
+    }
+    if let Some(name) = &args.name {
+        spore_base::name::check(name)
+            .map_err(|fault| CliError::usage(format!("{name:?} is no good name for a dataset: {fault}")))?;
     }
     #[cfg(feature = "trainer")]
     check_size(&args.file, meta.len())?;
@@ -101,9 +113,9 @@ fn list(args: &List, context: &mut Context) -> Result<(), CliError> {
         )?;
         return Ok(());
     }
-    let mut table = text::table(["CID", "BYTES", "NAME"]);
+    let mut table = Table::new([Column::id("CID"), Column::id("BYTES").leaves(1), Column::text("NAME", 8)]);
     for dataset in &datasets {
-        table.add_row([dataset.cid.clone(), dataset.size.to_string(), text::line(&dataset.name)]);
+        table.add_row([text::short(&dataset.cid), dataset.size.to_string(), text::line(&dataset.name)]);
     }
     writeln!(context.out, "{table}")?;
     Ok(())
@@ -117,7 +129,12 @@ pub fn resolve(context: &Context, given: &str) -> Result<Cid, CliError> {
     if let Ok(cid) = given.parse() {
         return Ok(cid);
     }
-    let named = context.data.datasets()?.into_iter().find(|dataset| dataset.name == given);
+    let datasets = context.data.datasets()?;
+    // The list shows the first digits of each CID.
+    let named = datasets.iter().find(|dataset| dataset.name == given).or_else(|| {
+        let mut fits = datasets.iter().filter(|dataset| given.len() >= MIN_DIGITS && dataset.cid.starts_with(given));
+        fits.next().filter(|_| fits.next().is_none())
+    });
     named.and_then(|dataset| dataset.cid.parse().ok()).ok_or_else(|| {
         CliError::not_found(format!("no dataset is called {given}"))
             .hint("`spore data list` shows the datasets, `spore data add FILE` adds one")

@@ -11,7 +11,7 @@ use std::{
 };
 
 use anstream::{AutoStream, ColorChoice};
-use indicatif::{MultiProgress, ProgressBar, ProgressDrawTarget, ProgressStyle};
+use indicatif::{ProgressBar, ProgressDrawTarget, ProgressStyle};
 use spore_api::{
     live::{Live, LiveNode},
     view::StoreView,
@@ -28,7 +28,7 @@ use tokio::{
 use tracing::{Level, Metadata};
 use tracing_subscriber::{EnvFilter, filter::filter_fn, layer::SubscriberExt};
 
-use super::{status, text};
+use super::{event_line::event_line, status, text, warn};
 use crate::runtime::Node;
 
 /// Events within this time are shown together.
@@ -59,6 +59,8 @@ pub struct Display {
 /// A command for the display thread.
 enum DisplayCommand {
     Line(String),
+    /// A line about something that happened now.
+    Event(String),
     Log(Vec<u8>),
     Progress(Option<RunProgress>),
     /// Hold log lines back until [`DisplayCommand::Release`], so that the banner comes first.
@@ -79,6 +81,11 @@ impl Display {
     /// Prints a line above the bar.
     pub fn line(&self, line: &str) {
         self.send(DisplayCommand::Line(line.to_owned()));
+    }
+
+    /// Prints a line about something that happened now.
+    fn event(&self, line: &str) {
+        self.send(DisplayCommand::Event(line.to_owned()));
     }
 
     /// Removes the bar and waits until everything is written.
@@ -106,7 +113,7 @@ impl Display {
         self.line(&format!("  mode      {mode_text}"));
         let task = live.active_task.map(|task| node.view.task(&task.to_string()));
         let task = match task {
-            Some(Ok(task)) => format!("{} ({})", text::line(&task.name), text::short(&task.task_id)),
+            Some(Ok(task)) => format!("{} ({})", text::name(&task.name), text::short(&task.task_id)),
             Some(Err(_)) => "not known yet; peers are asked for it".to_owned(),
             None => "the default task".to_owned(),
         };
@@ -185,7 +192,7 @@ async fn show_changes(display: &Display, view: &StoreView, changes: Vec<Change>,
         return;
     }
     if missed > 0 || changes.len() > SHOWN {
-        display.line(&format!("{} more records and events arrived", changes.len() as u64 + missed));
+        display.event(&format!("{} more records and events arrived", changes.len() as u64 + missed));
         return;
     }
     let view = view.clone();
@@ -194,13 +201,12 @@ async fn show_changes(display: &Display, view: &StoreView, changes: Vec<Change>,
     });
     for activity in activities.await.unwrap_or_default() {
         let class = activity.hardware_class.map(|class| format!(" [{class}]")).unwrap_or_default();
-        display.line(&format!("{}{class}", text::line(&activity.text)));
+        display.event(&format!("{}{class}", text::line(&activity.text)));
     }
 }
 
 /// The state of the terminal. Write errors are ignored: a terminal that went away does not stop the node.
 struct Screen {
-    bars: MultiProgress,
     /// Standard output is a terminal, which can show a bar.
     terminal: bool,
     bar: Option<ProgressBar>,
@@ -213,14 +219,14 @@ struct Screen {
 impl Screen {
     fn new() -> Self {
         let terminal = io::stdout().is_terminal();
-        let target = if terminal { ProgressDrawTarget::stdout_with_hz(4) } else { ProgressDrawTarget::hidden() };
-        Self { bars: MultiProgress::with_draw_target(target), terminal, bar: None, reported: None, held: None }
+        Self { terminal, bar: None, reported: None, held: None }
     }
 
     fn run(mut self, commands: &Receiver<DisplayCommand>) {
         while let Ok(command) = commands.recv() {
             match command {
                 DisplayCommand::Line(line) => self.line(&line),
+                DisplayCommand::Event(line) => self.event(&line),
                 DisplayCommand::Log(bytes) => match &mut self.held {
                     Some(held) if held.len() < HELD => held.push(bytes),
                     _ => self.log(&bytes),
@@ -239,7 +245,7 @@ impl Screen {
     }
 
     fn log(&self, bytes: &[u8]) {
-        let _ = self.bars.suspend(|| io::stderr().write_all(bytes));
+        let _ = self.above_the_bar(|| io::stderr().write_all(bytes));
     }
 
     fn release(&mut self) {
@@ -249,7 +255,20 @@ impl Screen {
     }
 
     fn line(&self, line: &str) {
-        let _ = self.bars.suspend(|| writeln!(io::stdout(), "{line}"));
+        let _ = self.above_the_bar(|| writeln!(io::stdout(), "{line}"));
+    }
+
+    /// Writes while the bar is away. A bar of its own ignores a terminal that went away; one of several
+    /// ([`indicatif::MultiProgress`]) would panic.
+    fn above_the_bar<T>(&self, write: impl FnOnce() -> T) -> T {
+        match &self.bar {
+            Some(bar) => bar.suspend(write),
+            None => write(),
+        }
+    }
+
+    fn event(&self, line: &str) {
+        self.line(&event_line(line, self.terminal));
     }
 
     fn progress(&mut self, now: Option<&RunProgress>) {
@@ -268,7 +287,7 @@ impl Screen {
         };
         let description = text::line(&now.description);
         if self.terminal {
-            let bar = self.bar.get_or_insert_with(|| self.bars.add(new_bar()));
+            let bar = self.bar.get_or_insert_with(new_bar);
             bar.set_prefix(what);
             bar.set_length(now.steps);
             bar.set_position(now.step);
@@ -276,9 +295,9 @@ impl Screen {
             return;
         }
         match self.reported {
-            None => self.line(&format!("{what}: {description}")),
+            None => self.event(&format!("{what}: {description}")),
             Some(reported) if reported.elapsed() >= PROGRESS_LINE => {
-                self.line(&format!("{what}: step {} of {}, {loss}{elapsed}", now.step, now.steps));
+                self.event(&format!("{what}: step {} of {}, {loss}{elapsed}", now.step, now.steps));
             }
             Some(_) => return,
         }
@@ -288,7 +307,7 @@ impl Screen {
 
 fn new_bar() -> ProgressBar {
     let style = ProgressStyle::with_template(BAR).unwrap_or_else(|_| ProgressStyle::default_bar());
-    ProgressBar::new(0).with_style(style)
+    ProgressBar::with_draw_target(Some(0), ProgressDrawTarget::stdout_with_hz(4)).with_style(style)
 }
 
 /// Writes log messages to standard error, above the bar.
@@ -300,7 +319,16 @@ pub fn log_to(display: &Arc<Display>, verbose: u8) {
         1 => "warn,warp::server=off,libp2p_kad=error,spore_=info",
         _ => "info,spore_=debug",
     };
-    let chosen = EnvFilter::try_from_env("SPORE_LOG").ok();
+    let chosen = match std::env::var("SPORE_LOG") {
+        Ok(text) if !text.trim().is_empty() => match EnvFilter::try_new(&text) {
+            Ok(filter) => Some(filter),
+            Err(error) => {
+                warn(&format!("SPORE_LOG has no effect: {error}. Such as `info` or `spore_network=debug` has one"));
+                None
+            }
+        },
+        _ => None,
+    };
     let brief = verbose == 0 && chosen.is_none();
     let filter = chosen.unwrap_or_else(|| EnvFilter::new(default));
     if brief {

@@ -40,6 +40,11 @@ impl CliError {
         Self { kind, message: message.into(), hint: None }
     }
 
+    /// The end of a command whose output says already what is wrong: nothing more is printed.
+    pub const fn told(kind: ErrorKind) -> Self {
+        Self { kind, message: String::new(), hint: None }
+    }
+
     pub fn failed(message: impl Into<String>) -> Self {
         Self::new(ErrorKind::Failed, message)
     }

@@ -50,7 +50,7 @@ pub async fn run(args: &Args, context: &mut Context) -> Result<(), CliError> {
 fn print(context: &mut Context, detail: &ExperimentDetail) -> Result<(), CliError> {
     let (out, e) = (&mut context.out, &detail.experiment);
     writeln!(out, "Experiment   {}", e.id)?;
-    writeln!(out, "Task         {} ({})", text::line(&detail.task_name), text::short(&e.task_id))?;
+    writeln!(out, "Task         {} ({})", text::name(&detail.task_name), text::short(&e.task_id))?;
     writeln!(
         out,
         "Status       {}{}{}",

@@ -15,6 +15,7 @@ use super::{
     CliError, Context,
     access::NodeAccess,
     listing::{self, Listed},
+    table::{Column, Table},
     text,
 };
 
@@ -28,7 +29,7 @@ pub struct Args {
     #[arg(long, value_name = "ID")]
     task: Option<String>,
     /// Show one hardware class only, such as CPU or RTX_4090 [default: all classes, one after the other]
-    #[arg(long)]
+    #[arg(long, short = 'g', visible_alias = "gpu")]
     class: Option<String>,
     /// Show another list
     #[arg(long, value_enum, default_value_t = View::Frontier)]
@@ -85,7 +86,7 @@ pub async fn run(args: &Args, context: &mut Context) -> Result<(), CliError> {
     writeln!(
         out,
         "{}: {} ({} of {}, {})",
-        text::line(&task.name),
+        text::name(&task.name),
         title(args.view),
         task.metric,
         class.as_ref().map_or("all classes", HardwareClass::as_str),
@@ -111,7 +112,15 @@ const fn title(view: View) -> &'static str {
 }
 
 fn print_rows(out: &mut dyn Write, metric: &str, items: &[Experiment]) -> io::Result<()> {
-    let mut table = text::table(["ID", metric, "CLASS", "CONFIRMED", "BY", "WHEN", "DESCRIPTION"]);
+    let mut table = Table::new([
+        Column::id("ID"),
+        Column::id(metric),
+        Column::text("CLASS", 8).leaves(3),
+        Column::text("CONFIRMED", 8).leaves(4),
+        Column::text("BY", 8).leaves(1),
+        Column::id("WHEN").leaves(2),
+        Column::text("DESCRIPTION", 12),
+    ]);
     for e in items {
         let by = e.display_name.clone().unwrap_or_else(|| text::short(&e.node_id));
         table.add_row([

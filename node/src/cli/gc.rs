@@ -1,6 +1,6 @@
 //! `spore gc`: drops artifacts from the cache, and pins those that must stay.
 
-use std::io::Write;
+use std::{collections::BTreeSet, io::Write};
 
 use clap::{Args as ClapArgs, Subcommand};
 use spore_api::{
@@ -15,9 +15,13 @@ use spore_protocol::Cid;
 use super::{
     CliError, Context,
     access::{ApiClient, NodeAccess},
+    table::{Column, Table},
     text, upkeep,
 };
 use crate::{config::size, housekeeping::CacheBounds};
+
+/// Fewest digits that name an artifact: fewer fit too many.
+const MIN_DIGITS: usize = 4;
 
 /// Drop artifacts (scripts, datasets) that are old or use too much space
 ///
@@ -59,8 +63,8 @@ enum Command {
 
 #[derive(Debug, ClapArgs)]
 struct Pin {
-    /// The CID of the artifact: 64 hex digits
-    cid: Cid,
+    /// The CID of the artifact: 64 hex digits, or the first ones of a dataset or of a pinned artifact
+    cid: String,
     /// Print JSON
     #[arg(long)]
     json: bool,
@@ -98,7 +102,13 @@ async fn collect(args: &Args, context: &mut Context) -> Result<(), CliError> {
 
 fn show(out: &mut dyn Write, report: &GcReport) -> std::io::Result<()> {
     if !report.dropped.is_empty() {
-        let mut table = text::table(["ARTIFACT", "SIZE", "LAST USED", "NAMED BY", "REASON"]);
+        let mut table = Table::new([
+            Column::id("ARTIFACT"),
+            Column::id("SIZE"),
+            Column::id("LAST USED").leaves(2),
+            Column::id("NAMED BY").leaves(1),
+            Column::text("REASON", 8),
+        ]);
         for dropped in &report.dropped {
             table.add_row([
                 text::short(&dropped.cid),
@@ -128,9 +138,10 @@ fn show(out: &mut dyn Write, report: &GcReport) -> std::io::Result<()> {
 }
 
 async fn set_pin(pin: &Pin, pinned: bool, context: &mut Context) -> Result<(), CliError> {
+    let cid = known_cid(&pin.cid, context).await?;
     let outcome = match ApiClient::find(&context.data).await? {
-        Some(client) => client.pin(&pin.cid, pinned).await?,
-        None => pin_in(&upkeep::open(true, context)?, &pin.cid.to_string(), pinned)?,
+        Some(client) => client.pin(&cid, pinned).await?,
+        None => pin_in(&upkeep::open(true, context)?, &cid.to_string(), pinned)?,
     };
     if pin.json {
         return context.json(&outcome);
@@ -142,6 +153,29 @@ async fn set_pin(pin: &Pin, pinned: bool, context: &mut Context) -> Result<(), C
         (false, false) => "was not pinned",
     };
     Ok(writeln!(context.out, "{} {word}", text::short(&outcome.cid))?)
+}
+
+/// The artifact of a CID, or of a prefix that one dataset or one pinned artifact has.
+async fn known_cid(given: &str, context: &Context) -> Result<Cid, CliError> {
+    if let Ok(cid) = given.parse() {
+        return Ok(cid);
+    }
+    let no_cid = |message: String| {
+        CliError::usage(message).hint("a CID has 64 hex digits: `spore gc pins --json`, `spore data list --json` and `spore task show` print them")
+    };
+    if given.len() < MIN_DIGITS || !given.bytes().all(|digit| digit.is_ascii_hexdigit()) {
+        return Err(no_cid(format!("{given:.80?} is not the CID of an artifact")));
+    }
+    let mut known: BTreeSet<String> = context.data.datasets()?.into_iter().map(|dataset| dataset.cid).collect();
+    if let Ok(source) = NodeAccess::open(context).await {
+        known.extend(source.get::<Vec<String>>(&Route::Pins).await?);
+    }
+    let fits: Vec<_> = known.iter().filter(|cid| cid.starts_with(&given.to_ascii_lowercase())).collect();
+    match fits.as_slice() {
+        [cid] => cid.parse().map_err(|_| no_cid(format!("{given} is not the CID of an artifact"))),
+        [] => Err(no_cid(format!("no dataset and no pinned artifact begins with {given}"))),
+        _ => Err(no_cid(format!("more than one artifact begins with {given}"))),
+    }
 }
 
 async fn pins(json: bool, context: &mut Context) -> Result<(), CliError> {

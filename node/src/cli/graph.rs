@@ -27,6 +27,9 @@ pub struct Args {
     /// Show the newest N experiments
     #[arg(long, value_name = "N", default_value_t = 200, value_parser = listing::limits())]
     limit: u32,
+    /// Show at most N generations below the oldest experiments that are shown
+    #[arg(long, short, value_name = "N")]
+    depth: Option<usize>,
     /// Print JSON, newest first
     #[arg(long)]
     json: bool,
@@ -37,25 +40,33 @@ pub async fn run(args: &Args, context: &mut Context) -> Result<(), CliError> {
     let task = source.task(args.task.as_deref()).await?;
     let route = Route::TaskExperiments(task.task_id.clone());
     let Listed { items: experiments, more } = listing::read(&source, &route, &Query::default(), args.limit).await?;
+    let (drawn, hidden) = within(tree(&experiments), args.depth);
     if args.json {
-        return context.json(&experiments);
+        let shown: HashSet<&str> = drawn.iter().map(|(experiment, _)| experiment.id.as_str()).collect();
+        let shown: Vec<_> = experiments.iter().filter(|experiment| shown.contains(experiment.id.as_str())).collect();
+        return context.json(&shown);
     }
     let out = &mut context.out;
     writeln!(
         out,
         "{} ({}); \u{2713} holds here; a keep ([+]) without it is a claim",
-        text::line(&task.name),
+        text::name(&task.name),
         text::short(&task.task_id)
     )?;
-    draw(out, &task.metric, &experiments)?;
+    draw(out, &task.metric, &drawn)?;
+    if hidden > 0 {
+        let hidden = text::count(hidden as u64, "experiment is", "experiments are");
+        writeln!(out, "{hidden} further down; `--depth N` shows more.")?;
+    }
     if more {
         writeln!(out, "{} of {} experiments; `--limit N` shows more.", experiments.len(), task.experiment_count)?;
     }
     Ok(())
 }
 
-/// Draws the tree. Siblings are in order of time.
-fn draw(out: &mut dyn Write, metric: &str, experiments: &[Experiment]) -> io::Result<()> {
+/// The experiments in the order of the tree, each with its generation: 0 for one whose parent is not among them. Siblings
+/// are in order of time.
+fn tree(experiments: &[Experiment]) -> Vec<(&Experiment, usize)> {
     let shown: HashSet<&str> = experiments.iter().map(|e| e.id.as_str()).collect();
     let mut ordered: Vec<&Experiment> = experiments.iter().collect();
     ordered.sort_by(|a, b| (a.timestamp, &a.id).cmp(&(b.timestamp, &b.id)));
@@ -67,11 +78,28 @@ fn draw(out: &mut dyn Write, metric: &str, experiments: &[Experiment]) -> io::Re
             None => stack.push((experiment, 0)),
         }
     }
+    let mut tree = Vec::with_capacity(experiments.len());
     while let Some((experiment, depth)) = stack.pop() {
-        let cut = if depth == 0 && experiment.parent.is_some() { "... " } else { "" };
-        writeln!(out, "{}{cut}{}", "    ".repeat(depth.min(MAX_INDENT)), describe(experiment, metric))?;
+        tree.push((experiment, depth));
         let below = children.remove(experiment.id.as_str()).unwrap_or_default();
         stack.extend(below.into_iter().map(|child| (child, depth + 1)));
+    }
+    tree
+}
+
+/// The experiments of the first generations, and the number of those that are left out.
+fn within(tree: Vec<(&Experiment, usize)>, generations: Option<usize>) -> (Vec<(&Experiment, usize)>, usize) {
+    let all = tree.len();
+    let shown: Vec<_> = tree.into_iter().filter(|(_, depth)| generations.is_none_or(|most| *depth <= most)).collect();
+    let hidden = all - shown.len();
+    (shown, hidden)
+}
+
+/// Draws the tree.
+fn draw(out: &mut dyn Write, metric: &str, tree: &[(&Experiment, usize)]) -> io::Result<()> {
+    for (experiment, depth) in tree {
+        let cut = if *depth == 0 && experiment.parent.is_some() { "... " } else { "" };
+        writeln!(out, "{}{cut}{}", "    ".repeat((*depth).min(MAX_INDENT)), describe(experiment, metric))?;
     }
     Ok(())
 }
@@ -118,7 +146,7 @@ mod tests {
             experiment("ff", Some("unseen"), "keep", 1.0, 6),
         ];
         let mut out = Vec::new();
-        draw(&mut out, "val_bpb", &list).unwrap();
+        draw(&mut out, "val_bpb", &tree(&list)).unwrap();
         let expected = "[+] aa change aa (val_bpb=1.0000, CPU)
     [+] bb change bb (val_bpb=0.9500, CPU)
         [x] cc change cc (val_bpb=1.0500, CPU)
@@ -137,7 +165,24 @@ mod tests {
             })
             .collect();
         let mut out = Vec::new();
-        draw(&mut out, "m", &list).unwrap();
+        draw(&mut out, "m", &tree(&list)).unwrap();
         assert_eq!(String::from_utf8(out).unwrap().lines().count(), 5000);
+    }
+
+    #[test]
+    fn depth_limits_the_generations_and_counts_the_rest() {
+        let list = [
+            experiment("aa", None, "keep", 1.0, 1),
+            experiment("bb", Some("aa"), "keep", 0.9, 2),
+            experiment("cc", Some("bb"), "keep", 0.8, 3),
+            experiment("dd", Some("unseen"), "keep", 0.7, 4),
+        ];
+        let ids = |generations| {
+            let (shown, hidden) = within(tree(&list), generations);
+            (shown.iter().map(|(experiment, _)| experiment.id.as_str()).collect::<Vec<_>>(), hidden)
+        };
+        assert_eq!(ids(None), (vec!["aa", "bb", "cc", "dd"], 0));
+        assert_eq!(ids(Some(1)), (vec!["aa", "bb", "dd"], 1));
+        assert_eq!(ids(Some(0)), (vec!["aa", "dd"], 2));
     }
 }

@@ -15,7 +15,7 @@ use crate::{
     genesis::GenesisError,
     identity_file::KeyError,
     import::ImportError,
-    runtime::{ServiceEnded, StartError, WebError},
+    runtime::{NodeFailure, ServiceEnded, StartError, WebError},
 };
 
 /// The hint for every damage of the store.
@@ -108,8 +108,45 @@ pub const fn hint_for_problem(problem: ProblemKind) -> Option<&'static str> {
         ProblemKind::TokenRequired => {
             Some("stop the node and start it again, so that it uses the token of this directory")
         }
-        ProblemKind::Misdirected => Some("start the node with `--web-host ADDRESS`"),
+        ProblemKind::Misdirected => Some(
+            "list the name of a reverse proxy in config.toml (`[web]`, `names = [\"NAME\"]`), or start the node with `--web-host ADDRESS`",
+        ),
         ProblemKind::DamagedStore => Some(REPAIR),
+        _ => None,
+    }
+}
+
+/// What to do about a failure of the language model, by its kind as the API names it.
+pub fn hint_for_llm(fault: &str) -> Option<&'static str> {
+    match fault {
+        "key" => {
+            Some("choose the model again with `spore set PROVIDER KEY`, or correct SPORE_LLM_KEY, and restart the node")
+        }
+        "not_found" => Some(
+            "`spore set PROVIDER KEY --model NAME --base-url URL` names another model or address; an address ends with its \
+             version, such as /v1; restart the node then",
+        ),
+        "limit" => Some(
+            "the provider's limit or the money there is used up: raise it, or choose another model with `spore set`",
+        ),
+        "server" => Some("the provider has a problem of its own; the node asks again by itself"),
+        "timeout" => Some(
+            "choose a faster model with `spore set PROVIDER KEY --model NAME`, or bound answers with `--max-tokens`",
+        ),
+        "unreachable" => Some("check that the server runs at that address: `spore llm test` asks it once"),
+        "context" => Some(
+            "raise the server's context length (in Ollama: OLLAMA_CONTEXT_LENGTH=16384, or `PARAMETER num_ctx 16384` in a \
+             Modelfile), or name it with `spore set ... --context TOKENS`",
+        ),
+        "cut" => {
+            Some("let answers be longer: `spore set ... --max-tokens TOKENS`, or raise the server's context length")
+        }
+        "request" => Some(
+            "the server speaks another API, or refuses a setting: `spore set` shows them, `spore llm test` asks once",
+        ),
+        "unusable" => {
+            Some("a larger model may do better: `spore set PROVIDER KEY --model NAME`; `spore llm test` asks once")
+        }
         _ => None,
     }
 }
@@ -196,6 +233,17 @@ impl From<StartError> for CliError {
 impl From<ServiceEnded> for CliError {
     fn from(error: ServiceEnded) -> Self {
         Self::failed(error.to_string()).hint("see the messages above; `spore run -v` shows more of them")
+    }
+}
+
+impl From<NodeFailure> for CliError {
+    fn from(error: NodeFailure) -> Self {
+        match error {
+            NodeFailure::Service(error) => error.into(),
+            NodeFailure::DirectoryLost(_) => Self::failed(error.to_string()).hint(
+                "stop a node before its directory is moved; start one where the directory is now: `--data-dir DIR`",
+            ),
+        }
     }
 }
 
@@ -303,6 +351,7 @@ mod tests {
             StartError::Device("there is no graphics card".into()).into(),
             StartError::NoTrainer.into(),
             ServiceEnded::named("ingest service").into(),
+            NodeFailure::DirectoryLost(PathBuf::from("DIR")).into(),
             SporemeshError::NotFound(file()).into(),
             SporemeshError::Busy(file()).into(),
             SporemeshError::Database { path: file(), what: "no such table".into() }.into(),

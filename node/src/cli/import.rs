@@ -15,7 +15,12 @@ use spore_storage::{Store, StoreError, sporemesh::Sporemesh};
 
 use reporter::Reporter;
 
-use super::{CliError, Context, access::LocalIngest, text};
+use super::{
+    CliError, Context,
+    access::LocalIngest,
+    table::{Column, Table},
+    text,
+};
 use crate::{
     data_dir::DataDir,
     import::{
@@ -249,7 +254,14 @@ fn print(summary: &ImportSummary, flags: &ImportFlags, out: &mut dyn Write) -> R
         print_settings(settings, summary.dry_run, out)?;
     }
     let imported = if summary.dry_run { "TO IMPORT" } else { "IMPORTED" };
-    let mut table = text::table(["", "FOUND", imported, "ALREADY HERE", "PENDING", "REJECTED"]);
+    let mut table = Table::new([
+        Column::id(""),
+        Column::id("FOUND").leaves(1),
+        Column::id(imported),
+        Column::id("ALREADY HERE").leaves(2),
+        Column::id("PENDING").leaves(3),
+        Column::id("REJECTED"),
+    ]);
     for (part, tally) in &summary.parts {
         let numbers = [tally.found, tally.imported, tally.already_here, tally.waiting, tally.refused];
         table.add_row([part.name().to_owned()].into_iter().chain(numbers.map(|number| number.to_string())));
@@ -259,6 +271,8 @@ fn print(summary: &ImportSummary, flags: &ImportFlags, out: &mut dyn Write) -> R
         writeln!(out, "The source is empty.")?;
         return Ok(());
     }
+    // The reasons come first, and the numbers last, where a reader looks.
+    print_rejected(summary, sum(|tally| tally.refused), flags, out)?;
     writeln!(out, "{table}")?;
     if summary.derived_tasks > 0 {
         let tasks = text::count(summary.derived_tasks, "task has", "tasks have");
@@ -267,8 +281,7 @@ fn print(summary: &ImportSummary, flags: &ImportFlags, out: &mut dyn Write) -> R
     if sum(|tally| tally.waiting) > 0 {
         writeln!(out, "Pending records are kept until their parents arrive, from a peer or with another import.")?;
     }
-    print_rejected(summary, sum(|tally| tally.refused), flags, out)?;
-    if sum(|tally| tally.imported) == 0 {
+    if sum(|tally| tally.imported + tally.waiting + tally.refused) == 0 {
         writeln!(out, "Nothing new: everything that can be imported is here already.")?;
     }
     Ok(())

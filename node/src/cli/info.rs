@@ -4,10 +4,18 @@ use std::io::Write;
 
 use clap::Args as ClapArgs;
 use serde_json::json;
+use spore_api::{dto, route::Route};
 use spore_base::peer_id::peer_id;
 
-use super::{CliError, Context, access::ApiClient, text};
-use crate::identity_file;
+use super::{
+    CliError, Context,
+    access::{ApiClient, NodeAccess},
+    overview, text,
+};
+use crate::{
+    config::{self, Config, LlmConfig},
+    identity_file,
+};
 
 /// Show the identity, the data directory and the configuration of the node
 #[derive(Debug, ClapArgs)]
@@ -22,9 +30,20 @@ pub async fn run(args: &Args, context: &mut Context) -> Result<(), CliError> {
         CliError::not_found(format!("there is no node in {}", context.data.root().display()))
             .hint("create one with `spore init`")
     })?;
-    let config = context.config()?;
+    let source = NodeAccess::open(context).await.ok();
+    // Reading the store without a node has warned about unknown keys.
+    let config = match &source {
+        Some(NodeAccess::Store(_)) => config::load(&context.data.config())?.config,
+        _ => context.config()?,
+    };
     let node_id = identity.node_id();
-    let running = ApiClient::find(&context.data).await?.map(|client| client.node);
+    let node = ApiClient::find(&context.data).await?;
+    let running = node.as_ref().map(|client| client.node.clone());
+    let live = match node {
+        Some(client) => Some(LiveInfo::of(&NodeAccess::Node(client)).await?),
+        None => None,
+    };
+    let counts = overview::counts(source.as_ref()).await;
     let peer = peer_id(&node_id).map(|peer| peer.to_string());
     let llm = config
         .llm
@@ -35,14 +54,34 @@ pub async fn run(args: &Args, context: &mut Context) -> Result<(), CliError> {
             "node_id": node_id.to_string(), "peer_id": peer, "version": env!("CARGO_PKG_VERSION"),
             "data_dir": context.data.root(), "task": config.task, "trust": config.trust.iter().map(ToString::to_string).collect::<Vec<_>>(), "device": config.device, "resource": config.resource,
             "host": config.host, "port": config.port, "p2p_port": config.p2p_port,
-            "listen": config.listen, "peer": config.peer, "llm": llm, "running": running,
+            "listen": config.listen, "peer": config.peer, "llm": llm, "running": running, "store": counts,
+            "live": live.as_ref().map(|live| &live.status),
         }));
     }
-    let out = &mut context.out;
+    let (out, is_running) = (&mut context.out, running.is_some());
     writeln!(out, "Node ID         {node_id}")?;
     writeln!(out, "Peer ID         {}", peer.unwrap_or_default())?;
     writeln!(out, "Version         {}", env!("CARGO_PKG_VERSION"))?;
     writeln!(out, "Data directory  {}", context.data.root().display())?;
+    if let Some(live) = live {
+        // A flag of the running node overrides config.toml.
+        live.print(out)?;
+        if let Some(node) = running {
+            writeln!(out, "Running         yes, process {}, http://{}", node.pid, node.address)?;
+        }
+        writeln!(out, "\nIn config.toml, for the next start")?;
+    }
+    print_config(out, &config)?;
+    if !is_running {
+        writeln!(out, "Running         no")?;
+    }
+    if let Some(counts) = counts {
+        counts.print(out)?;
+    }
+    Ok(())
+}
+
+fn print_config(out: &mut dyn Write, config: &Config) -> std::io::Result<()> {
     writeln!(out, "Task            {}", config.task.as_deref().unwrap_or("the default task"))?;
     let trust = match config.trust.len() as u64 {
         0 => "this node's own key".to_owned(),
@@ -50,8 +89,14 @@ pub async fn run(args: &Args, context: &mut Context) -> Result<(), CliError> {
     };
     writeln!(out, "Trust           {trust}")?;
     writeln!(out, "Device          {}, at most {} % of it", config.device, config.resource)?;
-    let llm = config.llm.map(|llm| format!("{} {}", llm.provider, llm.model.unwrap_or_default()));
+    let name = |llm: &LlmConfig| format!("{} {}", llm.provider, llm.model.as_deref().unwrap_or_default());
+    let llm = config.llm.as_ref().map(name);
     writeln!(out, "Proposer        {}", llm.as_deref().unwrap_or("built in").trim())?;
+    print_addresses(out, config)
+}
+
+/// Where a node with this configuration listens, and whom it dials.
+fn print_addresses(out: &mut dyn Write, config: &Config) -> std::io::Result<()> {
     let everywhere = || format!("all addresses, port {} (TCP and QUIC)", config.p2p_port);
     writeln!(out, "Listens on      {}", if config.listen.is_empty() { everywhere() } else { config.listen.join(" ") })?;
     writeln!(out, "Bridge          {}", std::net::SocketAddr::new(config.host, config.port))?;
@@ -59,10 +104,43 @@ pub async fn run(args: &Args, context: &mut Context) -> Result<(), CliError> {
         out,
         "Peers           {}",
         if config.peer.is_empty() { "none configured".to_owned() } else { config.peer.join(" ") }
-    )?;
-    match running {
-        Some(node) => writeln!(out, "Running         yes, process {}, http://{}", node.pid, node.address)?,
-        None => writeln!(out, "Running         no")?,
+    )
+}
+
+/// What the running node works on and where it listens.
+struct LiveInfo {
+    status: dto::NodeStatus,
+    /// Name and id of its task.
+    task: Option<String>,
+}
+
+impl LiveInfo {
+    async fn of(node: &NodeAccess) -> Result<Self, CliError> {
+        let status: dto::NodeStatus = node.get(&Route::Status).await?;
+        let task = match &status.active_task {
+            Some(id) => {
+                let found = node.get::<dto::TaskSummary>(&Route::Task(id.clone())).await;
+                Some(found.map_or_else(
+                    |_| text::short(id),
+                    |task| format!("{} ({})", text::name(&task.name), text::short(id)),
+                ))
+            }
+            None => None,
+        };
+        Ok(Self { status, task })
     }
-    Ok(())
+
+    fn print(&self, out: &mut dyn Write) -> std::io::Result<()> {
+        let all = |addresses: &[String]| if addresses.is_empty() { "nowhere".to_owned() } else { addresses.join(" ") };
+        let status = &self.status;
+        writeln!(out, "Mode            {}", status.mode)?;
+        writeln!(out, "Task            {}", self.task.as_deref().unwrap_or("none yet"))?;
+        if let Some(device) = &status.device {
+            let class = status.hardware_class.as_deref().unwrap_or_default();
+            writeln!(out, "Device          {} ({class})", text::line(device))?;
+        }
+        writeln!(out, "Listens on      {}", all(&status.listen_addresses))?;
+        writeln!(out, "Bridge          {}", all(&status.legacy_listen_addresses))?;
+        writeln!(out, "Peers           {} connected", status.peer_count)
+    }
 }

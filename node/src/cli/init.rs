@@ -6,7 +6,7 @@ use clap::Args as ClapArgs;
 use spore_base::peer_id::peer_id;
 use spore_storage::Store;
 
-use super::{CliError, Context, access, warn};
+use super::{CliError, Context, access, reference, warn};
 use crate::{config, genesis, identity_file};
 
 /// Create the identity, the configuration and the store of a node
@@ -15,9 +15,14 @@ pub struct Args {
     /// Print JSON
     #[arg(long)]
     json: bool,
+    #[command(flatten)]
+    updates: reference::Updates,
 }
 
 pub async fn run(args: &Args, context: &mut Context) -> Result<(), CliError> {
+    if let Some(note) = args.updates.note() {
+        warn(note);
+    }
     context.data.create()?;
     let found = identity_file::load_or_create(&context.data.identity())?;
     if found.was_loose {

@@ -4,19 +4,21 @@
 
 use std::{
     fs::File,
-    io::{self, BufRead, BufReader, Read, Write},
+    io::{self, BufReader, Read, Write},
     path::PathBuf,
 };
 
 use clap::Args as ClapArgs;
 use serde_json::json;
 use spore_protocol::{
-    Kind, Reject, SignedObject,
+    Kind, Reject,
     json::{Map, Value},
+    legacy::carried,
     signed::MAX_OBJECT_BYTES,
 };
 
 use super::{CliError, Context, text};
+use crate::import::{lines, texts::TextReader};
 
 /// Bytes of the text of one object: six times the largest canonical form. An escape such as `\u00e9` takes six bytes
 /// for one.
@@ -49,7 +51,7 @@ pub fn run(args: &Args, context: &mut Context) -> Result<(), CliError> {
     } else {
         Box::new(File::open(&args.file).map_err(|e| CliError::io(args.file.display(), &e))?)
     };
-    let mut objects = TextReader::new(BufReader::with_capacity(1 << 16, source));
+    let mut objects = TextReader::new(BufReader::with_capacity(1 << 16, source), MAX_TEXT);
     let (mut total, mut invalid) = (0u64, 0u64);
     while let Some(text) = objects.next().map_err(|e| CliError::io(args.file.display(), &e))? {
         total += 1;
@@ -72,7 +74,7 @@ pub fn run(args: &Args, context: &mut Context) -> Result<(), CliError> {
 }
 
 fn examine(text: &[u8], kind: Option<Kind>) -> Inspection {
-    let signed = match SignedObject::from_json(text, kind) {
+    let signed = match lines::object(text, kind) {
         Ok(signed) => signed,
         Err(reason) => return claimed(text, kind, reason),
     };
@@ -82,7 +84,9 @@ fn examine(text: &[u8], kind: Option<Kind>) -> Inspection {
 
 /// The result for an object that cannot be read, with the kind, id and signer that it claims.
 fn claimed(text: &[u8], kind: Option<Kind>, reason: Reject) -> Inspection {
-    let map = match Value::parse(text) {
+    let (message, payload) = lines::unwrapped(text);
+    let kind = kind.or_else(|| message.as_deref().and_then(carried));
+    let map = match payload {
         Ok(Value::Object(map)) => map,
         _ => Map::new(),
     };
@@ -120,135 +124,25 @@ fn print(out: &mut dyn Write, inspection: &Inspection, line: u64, as_json: bool)
     }
 }
 
-/// Splits a stream into JSON texts: objects by their braces, anything else by lines.
-struct TextReader<R> {
-    source: R,
-    /// The line on which the newest text began.
-    line: u64,
-    /// Line ends so far.
-    newlines: u64,
-}
-
-impl<R: BufRead> TextReader<R> {
-    fn new(source: R) -> Self {
-        Self { source, line: 1, newlines: 0 }
-    }
-
-    /// The next text. None at the end of the stream.
-    fn next(&mut self) -> io::Result<Option<Result<Vec<u8>, Reject>>> {
-        let mut text = Vec::new();
-        let mut scan = JsonPosition::default();
-        let mut too_large = 0usize;
-        loop {
-            let chunk = self.source.fill_buf()?;
-            if chunk.is_empty() {
-                break;
-            }
-            let mut used = 0;
-            let mut complete = false;
-            for &byte in chunk {
-                used += 1;
-                self.newlines += u64::from(byte == b'\n');
-                if text.is_empty() && too_large == 0 && byte.is_ascii_whitespace() {
-                    continue;
-                }
-                if text.is_empty() && too_large == 0 {
-                    self.line = self.newlines + 1;
-                }
-                if text.len() < MAX_TEXT {
-                    text.push(byte)
-                } else {
-                    too_large += 1
-                }
-                complete = scan.take(byte);
-                if complete {
-                    break;
-                }
-            }
-            self.source.consume(used);
-            if complete {
-                break;
-            }
-        }
-        if too_large > 0 {
-            return Ok(Some(Err(Reject::TooLarge { size: text.len() + too_large, limit: MAX_TEXT })));
-        }
-        Ok(if text.is_empty() { None } else { Some(Ok(text)) })
-    }
-}
-
-/// The position of the stream in a JSON text.
-#[derive(Default)]
-struct JsonPosition {
-    depth: u64,
-    in_string: bool,
-    escaped: bool,
-}
-
-impl JsonPosition {
-    /// Advances by one byte. Returns whether the text ends with it.
-    fn take(&mut self, byte: u8) -> bool {
-        if self.in_string {
-            let closes = byte == b'"' && !self.escaped;
-            self.escaped = byte == b'\\' && !self.escaped;
-            // No JSON string contains a line end, so a missing quote spoils its own line only.
-            if closes || byte == b'\n' {
-                self.in_string = false;
-            }
-            if byte != b'\n' {
-                return false;
-            }
-            self.escaped = false;
-            self.depth = 0;
-            return true;
-        }
-        match byte {
-            b'"' => self.in_string = true,
-            b'{' | b'[' => self.depth += 1,
-            b'}' | b']' => {
-                self.depth = self.depth.saturating_sub(1);
-                return self.depth == 0;
-            }
-            b'\n' => return self.depth == 0,
-            _ => {}
-        }
-        false
-    }
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
 
-    fn texts(input: &str) -> Vec<String> {
-        // The buffer is small, so that texts cross its edges.
-        let mut objects = TextReader::new(BufReader::with_capacity(3, input.as_bytes()));
-        let mut found = Vec::new();
-        while let Some(text) = objects.next().unwrap() {
-            found.push(String::from_utf8(text.unwrap()).unwrap().trim().to_owned());
+    #[test]
+    fn line_of_an_export_is_read_like_the_object_in_it() {
+        let alice = spore_protocol::fixtures::identity(1);
+        let profile = spore_protocol::fixtures::sign(&alice, &spore_protocol::fixtures::profile(&alice, "Alice"));
+        let signed = spore_protocol::VerifiedObject::from(profile).into_signed();
+        let (bare, mut line) = (signed.to_json().into_bytes(), Vec::new());
+        lines::write(&signed, None, &mut line).unwrap();
+        for text in [&bare, &line] {
+            let inspection = examine(text, None);
+            assert_eq!((inspection.kind, inspection.reason), (Some(Kind::Profile), None));
+            assert_eq!(inspection.id, Some(signed.id().to_string()));
         }
-        found
-    }
-
-    #[test]
-    fn objects_may_share_a_line_or_span_several() {
-        assert_eq!(texts("{\n \"a\": {\"b\": \"}\\\"{\"}\n}\n"), ["{\n \"a\": {\"b\": \"}\\\"{\"}\n}"]);
-        assert_eq!(texts("{\"a\":1}\n{\"b\":2}\n\n{\"c\":3}"), ["{\"a\":1}", "{\"b\":2}", "{\"c\":3}"]);
-        assert_eq!(texts("{\"a\":1} {\"b\":2}"), ["{\"a\":1}", "{\"b\":2}"]);
-        assert_eq!(texts(" \n \n"), [""; 0]);
-    }
-
-    #[test]
-    fn broken_line_spoils_no_other() {
-        assert_eq!(texts("nonsense\n{\"a\":\"open\n{\"b\":2}\n"), ["nonsense", "{\"a\":\"open", "{\"b\":2}"]);
-    }
-
-    #[test]
-    fn too_long_text_is_rejected_and_the_next_one_found() {
-        let big = format!("{{\"a\":\"{}\"}}\n{{}}", "x".repeat(MAX_TEXT));
-        let mut objects = TextReader::new(BufReader::new(big.as_bytes()));
-        assert!(matches!(objects.next().unwrap(), Some(Err(Reject::TooLarge { .. }))));
-        assert_eq!(objects.next().unwrap().unwrap().unwrap(), b"{}");
+        let changed = String::from_utf8(line).unwrap().replace("Alice", "Alicia");
+        let inspection = examine(changed.as_bytes(), None);
+        assert_eq!((inspection.kind, inspection.reason.is_some()), (Some(Kind::Profile), true));
     }
 
     #[test]

@@ -5,10 +5,12 @@
 //! creates nothing. The errors of the libraries get their hints in `hints`.
 
 mod access;
+mod completions;
 mod data;
 mod db;
 mod display;
 mod error;
+mod event_line;
 mod experiment;
 mod explorer;
 mod export;
@@ -21,17 +23,30 @@ mod info;
 mod init;
 mod inspect;
 mod listing;
+mod llm;
+mod man;
+mod output;
+mod overview;
 mod peer;
 mod profile;
+mod proposer;
+mod reference;
+mod research_status;
 mod run;
 mod search;
+mod secret;
 mod set;
 mod status;
+mod table;
 mod task;
+mod task_fit;
+mod task_names;
+mod task_script;
 mod text;
 mod trust;
 mod upkeep;
 mod upkeep_bar;
+mod warnings;
 
 use std::{
     collections::BTreeSet,
@@ -61,7 +76,7 @@ use crate::{config, data_dir::DataDir, identity_file};
 )]
 struct Cli {
     /// The directory of the node's key, configuration and store [env: SPORE_HOME] [default: ~/.spore]
-    #[arg(long, global = true, value_name = "DIR")]
+    #[arg(long, short, global = true, value_name = "DIR")]
     data_dir: Option<PathBuf>,
     #[command(subcommand)]
     command: Command,
@@ -89,12 +104,15 @@ enum Command {
     /// Forget a peer and close its connections (the same as `spore peer remove`)
     Disconnect(peer::Address),
     Set(set::Args),
+    Llm(llm::Args),
     Profile(profile::Args),
     Import(import::Args),
     Export(export::Args),
     Inspect(inspect::Args),
     Db(db::Args),
     Gc(gc::Args),
+    Completions(completions::Args),
+    Man(man::Args),
     /// Print the version
     Version {
         /// Print JSON
@@ -120,8 +138,8 @@ impl Context {
     /// Loads config.toml and warns about unknown keys.
     fn config(&self) -> Result<config::Config, CliError> {
         let loaded = config::load(&self.data.config())?;
-        for key in &loaded.unknown {
-            warn(&format!("config.toml: the unknown key {key} has no effect"));
+        for note in &loaded.notes {
+            warn(note);
         }
         Ok(loaded.config)
     }
@@ -139,27 +157,49 @@ impl Context {
         let text = serde_json::to_string_pretty(value).map_err(|e| CliError::failed(e.to_string()))?;
         Ok(writeln!(self.out, "{text}")?)
     }
+
+    /// Prints a value as one line of JSON.
+    fn json_line<T: serde::Serialize>(&mut self, value: &T) -> Result<(), CliError> {
+        let text = serde_json::to_string(value).map_err(|e| CliError::failed(e.to_string()))?;
+        Ok(writeln!(self.out, "{text}")?)
+    }
 }
 
 /// Runs the program.
 pub fn main() -> ExitCode {
-    let cli = match Cli::try_parse() {
+    if completions::answered() {
+        return ExitCode::SUCCESS;
+    }
+    let matches = command().try_get_matches();
+    let cli = match matches.and_then(|matches| Cli::from_arg_matches(&matches)) {
         Ok(cli) => cli,
         Err(error) => {
-            // clap reports help and version as errors too, with exit code 0.
-            let _ = error.print();
-            return ExitCode::from(u8::try_from(error.exit_code()).unwrap_or(2));
+            let as_json = json_wanted(std::env::args_os());
+            if let Some(error) = reference::pointer(&error) {
+                tell(&error, as_json);
+                return ExitCode::from(error.kind as u8);
+            }
+            if error.use_stderr() && as_json {
+                tell(&usage(&error), true);
+                return ExitCode::from(u8::try_from(error.exit_code()).unwrap_or(2));
+            }
+            // clap reports help and version as errors too, with exit code 0. Help that could not be written was not given.
+            return match (error.exit_code(), error.print().and_then(|()| io::stdout().flush())) {
+                (0, Err(failed)) => ExitCode::from(CliError::from(failed).kind as u8),
+                (code, _) => ExitCode::from(u8::try_from(code).unwrap_or(2)),
+            };
         }
     };
     #[cfg(feature = "trainer")]
     if matches!(cli.command, Command::Worker) {
         return spore_trainer::worker::main(io::stdin(), io::stdout());
     }
+    let as_json = json_wanted(std::env::args_os());
     match execute(cli) {
         Ok(()) => ExitCode::SUCCESS,
         Err(error) => {
-            if error.kind != ErrorKind::OutputClosed {
-                report(&error);
+            if error.kind != ErrorKind::OutputClosed && !error.message.is_empty() {
+                tell(&error, as_json);
             }
             ExitCode::from(error.kind as u8)
         }
@@ -173,8 +213,11 @@ fn execute(cli: Cli) -> Result<(), CliError> {
     // reqwest is built without a TLS provider, so the program chooses one. Only a second call could fail.
     let _ = rustls::crypto::ring::default_provider().install_default();
     let done = match cli.command {
-        Command::Run(args) => run::run(*args, &context),
+        // What a node shows is no answer: the node ran well, although nobody could read about it.
+        Command::Run(args) => return run::run(*args, &context),
         Command::Inspect(args) => inspect::run(&args, &mut context),
+        Command::Completions(args) => completions::run(&args, &mut context),
+        Command::Man(args) => man::run(&args, &mut context),
         Command::Version { json: true } => context.json(&serde_json::json!({ "version": env!("CARGO_PKG_VERSION") })),
         Command::Version { json: false } => {
             writeln!(context.out, "spore {}", env!("CARGO_PKG_VERSION")).map_err(Into::into)
@@ -205,6 +248,7 @@ async fn short_command(command: Command, context: &mut Context) -> Result<(), Cl
         Command::Connect(args) => peer::add(&args, context).await,
         Command::Disconnect(args) => peer::remove(&args, context).await,
         Command::Set(args) => set::run(&args, context).await,
+        Command::Llm(args) => llm::run(&args, context).await,
         Command::Profile(args) => profile::run(args, context).await,
         Command::Data(args) => data::run(args, context).await,
         Command::Import(args) => import::run(&args, context).await,
@@ -230,19 +274,49 @@ fn home_dir() -> Option<PathBuf> {
     std::env::home_dir().filter(|home| !home.as_os_str().is_empty()).map(|home| home.join(".spore"))
 }
 
+/// Whether a command asks for JSON. Looked up in the words themselves, because wrong usage has no parsed arguments.
+fn json_wanted(words: impl Iterator<Item = OsString>) -> bool {
+    words.take_while(|word| word != "--").any(|word| word == "--json")
+}
+
+/// The error of wrong usage: the first paragraph of clap's text, and the rest as the hint.
+fn usage(error: &clap::Error) -> CliError {
+    let text = error.render().to_string();
+    let text = text.strip_prefix("error: ").unwrap_or(&text);
+    let (message, rest) = text.split_once("\n\n").unwrap_or((text, ""));
+    let error = CliError::usage(message.trim());
+    if rest.trim().is_empty() { error } else { error.hint(rest.trim()) }
+}
+
+/// Prints an error and its hint, in words or as one JSON object. Both go to standard error.
+fn tell(error: &CliError, as_json: bool) {
+    if !as_json {
+        return report(error);
+    }
+    let hint = error.hint.as_ref().map(|hint| hint.0.as_str());
+    let object = serde_json::json!({ "error": error.message, "hint": hint, "exit_code": error.kind as u8 });
+    output::message(&object.to_string());
+}
+
 /// Prints an error and its hint.
 fn report(error: &CliError) {
     let (red, cyan) = (label(AnsiColor::Red), label(AnsiColor::Cyan));
-    anstream::eprintln!("{red}error:{red:#} {}", error.message);
+    output::message(&format!("{red}error:{red:#} {}", error.message));
     if let Some(hint) = &error.hint {
-        anstream::eprintln!("{cyan}hint:{cyan:#} {hint}");
+        output::message(&format!("{cyan}hint:{cyan:#} {hint}"));
     }
+}
+
+/// Ends the process without closing anything, where closing would do harm.
+fn end_at_once(error: &CliError) -> ! {
+    report(error);
+    std::process::exit(error.kind as i32)
 }
 
 /// Prints a warning. The command goes on.
 fn warn(text: &str) {
     let yellow = label(AnsiColor::Yellow);
-    anstream::eprintln!("{yellow}warning:{yellow:#} {text}");
+    output::message(&format!("{yellow}warning:{yellow:#} {text}"));
 }
 
 /// The style of the word in front of a message. `anstream` removes it where standard error shows no colours.
@@ -250,9 +324,9 @@ fn label(color: AnsiColor) -> Style {
     Style::new().bold().fg_color(Some(color.into()))
 }
 
-/// The description of the whole command line, for tests and manual pages.
+/// The description of the whole command line.
 pub fn command() -> clap::Command {
-    Cli::command()
+    reference::with_letters(Cli::command())
 }
 
 /// Parses arguments as the program does, for tests.
@@ -282,6 +356,19 @@ mod tests {
     }
 
     #[test]
+    fn json_is_wanted_where_a_flag_asks_for_it() {
+        let wanted = |line: &str| json_wanted(line.split(' ').map(OsString::from));
+        assert!(wanted("spore tasks --json") && !wanted("spore tasks") && !wanted("spore search -- --json"));
+    }
+
+    #[test]
+    fn wrong_usage_becomes_a_message_and_a_hint() {
+        let error = usage(&check_arguments(&["spore", "frontir"]).unwrap_err());
+        assert_eq!((error.kind as u8, error.message.as_str()), (2, "unrecognized subcommand 'frontir'"));
+        assert!(error.hint.unwrap().0.contains("frontier"));
+    }
+
+    #[test]
     fn data_directory_is_absolute_and_an_empty_variable_means_none() {
         let here = std::env::current_dir().unwrap();
         assert_eq!(data_dir(Some("d".into()), Some("e".into())).unwrap(), here.join("d"));
@@ -299,6 +386,9 @@ mod tests {
             "spore task create --name n --description d --task-type ml_train --artifact-type starlark_train_script --metric val_bpb --goal minimize --time-budget 300 --base f",
             "spore set groq sesame --model m",
             "spore set none",
+            "spore set",
+            "spore set custom KEY --base-url http://127.0.0.1:1/v1 -m m --max-tokens 9 --temperature 0.5",
+            "spore llm test --json",
             "spore set trust",
             "spore set trust abc def",
             "spore set trust --remove abc",
@@ -314,7 +404,6 @@ mod tests {
             "spore run --verify-only --no-train",
             "spore run --resource 0",
             "spore run --resource 101",
-            "spore set",
             "spore set trust --remove",
             "spore nonsense",
         ] {

@@ -13,16 +13,23 @@ use toml::Value;
 
 use super::{
     CliError, Context, ErrorKind,
-    access::{ApiClient, NodeAccess},
+    access::{self, ApiClient, NodeAccess},
+    table::{Column, Table},
     text, warn,
 };
 use crate::config;
 
+/// Characters of a peer id in the table: enough to tell the peers of one node apart.
+const PEER_DIGITS: usize = 11;
+
 /// List, add or remove peers
 #[derive(Debug, ClapArgs)]
+#[command(args_conflicts_with_subcommands = true)]
 pub struct Args {
     #[command(subcommand)]
     command: Option<Command>,
+    #[command(flatten)]
+    list: List,
 }
 
 #[derive(Debug, Subcommand)]
@@ -47,10 +54,13 @@ struct List {
 pub struct Address {
     /// The address: host:port in the existing network, or a libp2p multiaddr such as /ip4/192.0.2.1/tcp/7471
     address: String,
+    /// Print JSON
+    #[arg(long)]
+    json: bool,
 }
 
 pub async fn run(args: Args, context: &mut Context) -> Result<(), CliError> {
-    match args.command.unwrap_or(Command::List(List::default())) {
+    match args.command.unwrap_or(Command::List(args.list)) {
         Command::List(args) => list(&args, context).await,
         Command::Add(args) => add(&args, context).await,
         Command::Remove(args) => remove(&args, context).await,
@@ -58,11 +68,18 @@ pub async fn run(args: Args, context: &mut Context) -> Result<(), CliError> {
 }
 
 async fn list(args: &List, context: &mut Context) -> Result<(), CliError> {
-    let source = NodeAccess::open(context).await?;
+    let source = NodeAccess::open(context).await.map_err(|error| match error.kind {
+        // Without a store there is no node either.
+        ErrorKind::NotFound => CliError { kind: ErrorKind::NodeNotRunning, ..error },
+        _ => error,
+    })?;
+    let ended = source.node().map(|_| ()).map_err(|_| CliError::told(ErrorKind::NodeNotRunning));
     let configured = context.config()?.peer;
     let connected: Vec<dto::ConnectedPeer> = source.get(&Route::Peers).await?;
     if args.json {
-        return context.json(&serde_json::json!({ "connected": connected, "configured": configured }));
+        context.json(&serde_json::json!({ "connected": connected, "configured": configured }))?;
+        context.out.flush()?;
+        return ended;
     }
     let out = &mut context.out;
     if source.node().is_err() {
@@ -70,7 +87,17 @@ async fn list(args: &List, context: &mut Context) -> Result<(), CliError> {
     } else if connected.is_empty() {
         writeln!(out, "No peer is connected.")?;
     } else {
-        let mut table = text::table(["NETWORK", "PEER", "ADDRESS", "STATE", "FOR", "IN", "OUT", "SCORE"]);
+        let mut table = Table::new([
+            Column::text("ADDRESS", 20),
+            Column::id("NETWORK").leaves(7),
+            Column::text("PEER", 12),
+            Column::text("PROGRAM", 8).leaves(1),
+            Column::id("STATE").leaves(4),
+            Column::id("FOR").leaves(6),
+            Column::id("IN").leaves(3),
+            Column::id("OUT").leaves(2),
+            Column::id("SCORE").leaves(5),
+        ]);
         for peer in &connected {
             table.add_row(row(peer));
         }
@@ -79,26 +106,31 @@ async fn list(args: &List, context: &mut Context) -> Result<(), CliError> {
     if !configured.is_empty() {
         writeln!(out, "Peers dialled at start: {}", configured.join(" "))?;
     }
-    Ok(())
+    out.flush()?;
+    ended
 }
 
-fn row(peer: &dto::ConnectedPeer) -> [String; 8] {
+fn row(peer: &dto::ConnectedPeer) -> [String; 9] {
     let objects = |count: Option<u64>| count.map(|count| count.to_string()).unwrap_or_default();
     // A libp2p peer sends its id and its program. Of a legacy peer only the direction of the connection is known.
-    let who = match &peer.peer_id {
-        Some(id) => format!("{id} {}", text::line(peer.agent.as_deref().unwrap_or_default())),
-        None => peer.direction.clone().unwrap_or_default(),
-    };
+    let who = peer.peer_id.as_deref().map(short_peer).or_else(|| peer.direction.clone());
     [
-        peer.transport.clone(),
-        who.trim_end().to_owned(),
         text::line(&peer.address),
+        peer.transport.clone(),
+        text::line(&who.unwrap_or_default()),
+        text::line(peer.agent.as_deref().unwrap_or_default()),
         peer.state.clone().unwrap_or_default(),
         text::duration(peer.connected_seconds),
         objects(peer.received),
         objects(peer.sent),
         format!("{:.1}", peer.score),
     ]
+}
+
+/// The end of a peer id. All ids of Ed25519 keys begin alike.
+fn short_peer(id: &str) -> String {
+    let skipped = id.chars().count().saturating_sub(PEER_DIGITS);
+    if skipped == 0 { id.to_owned() } else { format!("\u{2026}{}", id.chars().skip(skipped).collect::<String>()) }
 }
 
 /// Saves a peer, and dials it now if a node is running.
@@ -122,10 +154,18 @@ pub async fn add(args: &Address, context: &mut Context) -> Result<(), CliError> 
         context.data.create()?;
         save(context, &peers)?;
     }
+    if args.json && !matches!(dialled, Some(Err(_))) {
+        let connected = dialled.is_some();
+        return context
+            .json(&serde_json::json!({ "address": peer.to_string(), "saved": true, "connected": connected }));
+    }
     match dialled {
         Some(Ok(())) => writeln!(context.out, "Connected to {peer}. The node dials it whenever it starts.")?,
         Some(Err(error)) => return Err(error.hint("the peer is saved; the node dials it again when it starts")),
-        None => writeln!(context.out, "Saved {peer}. No node is running now; the node dials it whenever it starts.")?,
+        None => {
+            let absence = access::absence(&context.data);
+            writeln!(context.out, "Saved {peer}. {absence}; the node dials it whenever it starts.")?;
+        }
     }
     Ok(())
 }
@@ -142,23 +182,29 @@ pub async fn remove(args: &Address, context: &mut Context) -> Result<(), CliErro
     let configured = peers.len() < before;
     if configured {
         save(context, &peers)?;
-        writeln!(context.out, "The node no longer dials {peer} when it starts.")?;
+        if !args.json {
+            writeln!(context.out, "The node no longer dials {peer} when it starts.")?;
+        }
     }
     let forgotten = match (ApiClient::find(&context.data).await?, &peer) {
-        (Some(node), _) => disconnect(node, &peer, context).await?,
-        (None, Peer::Legacy(address)) => forget_known(address, context)?,
+        (Some(node), _) => disconnect(node, &peer, context, args.json).await?,
+        (None, Peer::Legacy(address)) => forget_known(address, context, args.json)?,
         (None, Peer::Libp2p(_)) => false,
     };
     if !configured && !forgotten {
         return Err(CliError::not_found(format!("{peer} is neither saved nor connected"))
             .hint("`spore peer list` shows all peers"));
     }
+    if args.json {
+        let object = serde_json::json!({ "address": peer.to_string(), "removed": configured, "forgotten": forgotten });
+        return context.json(&object);
+    }
     Ok(())
 }
 
 /// Removes a peer from the file of known peers. Returns false when it was not there. A running node writes that file
 /// itself.
-fn forget_known(peer: &PeerAddress, context: &mut Context) -> Result<bool, CliError> {
+fn forget_known(peer: &PeerAddress, context: &mut Context, quiet: bool) -> Result<bool, CliError> {
     let file = context.data.known_peers();
     let mut known = book_file::load(&file)?.peers;
     let before = known.len();
@@ -167,12 +213,14 @@ fn forget_known(peer: &PeerAddress, context: &mut Context) -> Result<bool, CliEr
         return Ok(false);
     }
     book_file::save(&file, &known)?;
-    writeln!(context.out, "Forgot {peer}, which was known from earlier runs.")?;
+    if !quiet {
+        writeln!(context.out, "Forgot {peer}, which was known from earlier runs.")?;
+    }
     Ok(true)
 }
 
 /// Closes the running node's connections with a peer. Returns false when the node neither had nor dialled one.
-async fn disconnect(node: ApiClient, peer: &Peer, context: &mut Context) -> Result<bool, CliError> {
+async fn disconnect(node: ApiClient, peer: &Peer, context: &mut Context, quiet: bool) -> Result<bool, CliError> {
     let address = peer.to_string();
     let mut named = vec![address.clone()];
     let source = NodeAccess::Node(node);
@@ -185,6 +233,7 @@ async fn disconnect(node: ApiClient, peer: &Peer, context: &mut Context) -> Resu
     let mut closed = false;
     for peer in named {
         match source.node()?.delete(&Route::RemovePeer(peer.clone())).await {
+            Ok(()) if quiet => {}
             Ok(()) => writeln!(context.out, "Disconnected from {peer}.")?,
             Err(error) if error.kind == ErrorKind::NotFound => continue,
             Err(error) => return Err(error),

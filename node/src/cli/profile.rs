@@ -4,7 +4,7 @@ use std::io::Write;
 
 use clap::{Args as ClapArgs, Subcommand};
 use spore_api::{dto, query::Query, route::Route};
-use spore_base::clock::unix_now;
+use spore_base::{clock::unix_now, name};
 use spore_protocol::{NodeProfile, SignedObject, profile::PROFILE_VERSION};
 
 use super::{CliError, Context, access::NodeAccess, text};
@@ -46,6 +46,9 @@ struct Fields {
     /// An address for donations
     #[arg(long)]
     donation_address: Option<String>,
+    /// Print the signed profile as JSON
+    #[arg(long)]
+    json: bool,
 }
 
 #[derive(Debug, ClapArgs)]
@@ -87,7 +90,11 @@ async fn set(fields: &Fields, context: &mut Context) -> Result<(), CliError> {
     };
     check(&profile)?;
     let signed = identity.sign(&profile).map_err(|e| CliError::failed(e.to_string()))?;
+    let text = signed.to_json();
     source.submit(signed.into()).await?;
+    if fields.json {
+        return Ok(writeln!(context.out, "{text}")?);
+    }
     writeln!(context.out, "Signed and saved the profile of {}.", text::line(&profile.display_name))?;
     Ok(())
 }
@@ -95,6 +102,11 @@ async fn set(fields: &Fields, context: &mut Context) -> Result<(), CliError> {
 fn check(profile: &NodeProfile) -> Result<(), CliError> {
     if profile.display_name.chars().count() > MAX_NAME {
         return Err(CliError::usage(format!("--display-name is longer than {MAX_NAME} characters")));
+    }
+    // An empty name is no name at all, which is allowed.
+    if !profile.display_name.is_empty() {
+        name::check(&profile.display_name)
+            .map_err(|fault| CliError::usage(format!("--display-name is no good name: {fault}")))?;
     }
     let texts = [&profile.bio, &profile.website, &profile.avatar_url, &profile.donation_address];
     if texts.iter().any(|text| text.chars().count() > MAX_TEXT) {
@@ -115,14 +127,27 @@ async fn show(args: &Show, context: &mut Context) -> Result<(), CliError> {
         None => source.get::<dto::NodeStatus>(&Route::Status).await?.node_id,
     };
     let node: dto::NodeSummary = source.get(&Route::Node(id)).await?;
+    let profile = match node.node_id.parse() {
+        Ok(id) => source.profile(&id).await?,
+        Err(_) => None,
+    };
+    let (avatar, donation) = profile.map(|profile| (profile.avatar_url, profile.donation_address)).unwrap_or_default();
     if args.json {
-        return context.json(&node);
+        let mut object = serde_json::to_value(&node).map_err(|e| CliError::failed(e.to_string()))?;
+        if let Some(object) = object.as_object_mut() {
+            let given = |text: String| Some(text).filter(|text| !text.is_empty()).into();
+            object.insert("avatar_url".into(), given(avatar));
+            object.insert("donation_address".into(), given(donation));
+        }
+        return context.json(&object);
     }
     let out = &mut context.out;
     writeln!(out, "Node           {}", node.node_id)?;
-    writeln!(out, "Name           {}", text::line(node.display_name.as_deref().unwrap_or("(none)")))?;
+    writeln!(out, "Name           {}", text::name(node.display_name.as_deref().unwrap_or("(none)")))?;
     writeln!(out, "Bio            {}", text::line(node.bio.as_deref().unwrap_or_default()))?;
     writeln!(out, "Website        {}", text::line(node.website.as_deref().unwrap_or_default()))?;
+    writeln!(out, "Picture        {}", text::line(&avatar))?;
+    writeln!(out, "Donations      {}", text::line(&donation))?;
     writeln!(out, "Experiments    {}", node.experiment_count)?;
     writeln!(out, "Verifications  {}", node.verification_count)?;
     writeln!(out, "Reputation     {:+.1}", node.reputation)?;

@@ -16,12 +16,11 @@ use spore_base::{
     private_file::make_private,
 };
 use spore_bridge::{BridgeConfig, PublicPeer};
-use spore_lab::research::llm::{Provider, ProviderConfig};
 
-use super::{CliError, Context, display, display::Display, peer, warn};
+use super::{CliError, Context, display, display::Display, llm, peer, reference, task_fit, warn};
 use crate::{
-    config::{Config, LlmConfig},
-    runtime::{self, Node, NodeOptions},
+    config::Config,
+    runtime::{self, Node, NodeFailure, NodeOptions},
 };
 
 /// Time that threads which read or write the disk get to finish when the process ends.
@@ -44,13 +43,13 @@ pub struct Args {
     #[arg(long, value_name = "ID")]
     task: Option<String>,
     /// Stay connected to a peer: host:port in the existing network, or a libp2p multiaddr; can be repeated
-    #[arg(long, value_name = "ADDRESS", action = ArgAction::Append)]
+    #[arg(long, short = 'c', value_name = "ADDRESS", action = ArgAction::Append)]
     peer: Vec<String>,
     /// Listen for libp2p on this multiaddr only; can be repeated [default: all addresses, port --p2p-port]
     #[arg(long, value_name = "MULTIADDR", action = ArgAction::Append)]
     listen: Vec<Multiaddr>,
     /// TCP port for peers of the existing network [default: 7470]
-    #[arg(long)]
+    #[arg(long, short)]
     port: Option<u16>,
     /// Listen for peers of the existing network on this address only [default: all addresses]
     #[arg(long, value_name = "ADDRESS")]
@@ -62,7 +61,7 @@ pub struct Args {
     #[arg(long, value_name = "PORT")]
     p2p_port: Option<u16>,
     /// Port of the explorer and its API [default: 8470]
-    #[arg(long, value_name = "PORT")]
+    #[arg(long, short, value_name = "PORT")]
     web_port: Option<u16>,
     /// Address of the explorer; any address but a loopback one lets others read it [default: 127.0.0.1]
     #[arg(long, value_name = "ADDRESS")]
@@ -71,7 +70,7 @@ pub struct Args {
     #[arg(long, conflicts_with_all = ["web_port", "web_host"])]
     no_web: bool,
     /// Percentage of the machine that training may use [default: 100]
-    #[arg(long, value_name = "PERCENT", value_parser = clap::value_parser!(u8).range(1..=100))]
+    #[arg(long, short, value_name = "PERCENT", value_parser = clap::value_parser!(u8).range(1..=100))]
     resource: Option<u8>,
     /// Device to train on: the graphics card (wgpu), the processor (flex), or the better of both [default: auto]
     #[arg(long, value_parser = PossibleValuesParser::new(["auto", "wgpu", "flex"]))]
@@ -80,6 +79,9 @@ pub struct Args {
     /// given or configured
     #[arg(long)]
     no_bootstrap: bool,
+    /// Begin a network: dial no peer at the start, and look for none. Other nodes can still connect to this one
+    #[arg(long, conflicts_with = "peer")]
+    genesis: bool,
     /// Do not look for peers in the local network
     #[arg(long)]
     no_mdns: bool,
@@ -92,13 +94,15 @@ pub struct Args {
     /// Show more log messages; twice: many more. SPORE_LOG sets the level of each part, such as `spore_network=debug`
     #[arg(long, short, action = ArgAction::Count)]
     verbose: u8,
+    #[command(flatten)]
+    updates: reference::Updates,
 }
 
 fn share(text: &str) -> Result<f64, String> {
     text.parse().ok().filter(|share| (0.0..=1.0).contains(share)).ok_or_else(|| "must be 0.0 to 1.0".to_owned())
 }
 
-/// Runs the node until Ctrl-C or SIGTERM.
+/// Runs the node until Ctrl-C, SIGTERM or a closed terminal.
 ///
 /// # Errors
 /// When the node cannot start, or a service ends by itself.
@@ -110,6 +114,12 @@ pub fn run(args: Args, context: &Context) -> Result<(), CliError> {
             "other users of this machine could read config.toml until now. Its mode is 0600 now; use another API key if somebody \
              may have read the file",
         );
+    }
+    for note in reference::environment_notes(|name| std::env::var_os(name)) {
+        warn(&note);
+    }
+    if let Some(note) = args.updates.note() {
+        warn(note);
     }
     let options = options(&args, &config)?;
     let display = Arc::new(Display::new().map_err(|e| CliError::io("cannot start the node", &e))?);
@@ -145,6 +155,9 @@ async fn serve(options: NodeOptions, context: &Context, display: &Arc<Display>) 
              Other nodes send again the changes that they have. `spore db check` looks for damage"
         ));
     }
+    if let Some(unfit) = unfit_task(&node, mode).await {
+        warn(&unfit);
+    }
     display.banner(&node, mode, proposer.as_deref(), page).await;
     if page && !page::embedded() {
         display.line(
@@ -158,13 +171,29 @@ async fn serve(options: NodeOptions, context: &Context, display: &Arc<Display>) 
             asked.await;
             stopping.line("Stopping. Press Ctrl-C again to stop at once.");
             tokio::spawn(async {
-                runtime::asked_to_stop().await;
+                runtime::asked_again().await;
                 std::process::exit(130);
             });
         })
         .await;
     follower.abort();
+    if let Err(failure @ NodeFailure::DirectoryLost(_)) = ended {
+        display.end();
+        super::end_at_once(&failure.into());
+    }
     Ok(ended?)
+}
+
+/// The warning about a task that the configuration names and that this node cannot work on.
+async fn unfit_task(node: &Node, mode: Mode) -> Option<String> {
+    let pinned = *node.live.pinned.borrow();
+    let (task, view) = (pinned?, node.view.clone());
+    if mode == Mode::Relay {
+        return None;
+    }
+    // A task that is not known yet may be one that this node can work on.
+    let known = tokio::task::spawn_blocking(move || view.task(&task.to_string()).ok()).await.ok()??;
+    task_fit::warning(&known)
 }
 
 fn options(args: &Args, config: &Config) -> Result<NodeOptions, CliError> {
@@ -175,7 +204,8 @@ fn options(args: &Args, config: &Config) -> Result<NodeOptions, CliError> {
     };
     // The file may be the reference's, which ignores a peer that is not an address.
     let mut peers: Vec<Peer> = Vec::new();
-    for text in &config.peer {
+    let saved = if args.genesis { &[][..] } else { &config.peer };
+    for text in saved {
         match text.parse() {
             Ok(peer) => peers.push(peer),
             Err(_) => warn(&format!("config.toml: peer: {text:?} is not an address and is ignored; {PEER_ADDRESSES}")),
@@ -194,14 +224,20 @@ fn options(args: &Args, config: &Config) -> Result<NodeOptions, CliError> {
             .into_iter()
             .filter_map(|peer| if let Peer::Libp2p(peer) = peer { Some(peer) } else { None })
             .collect(),
-        mdns: !args.no_mdns,
+        mdns: !args.no_mdns && !args.genesis,
+        genesis: args.genesis,
         web: (!args.no_web).then_some(web),
+        web_names: config.web.names.clone(),
         device: args.device.clone().unwrap_or_else(|| config.device.clone()),
         resource: args.resource.unwrap_or(config.resource),
         verify_rate: args.verify_rate.or(config.verify_rate),
         trust: config.trust.clone(),
         cache: config.cache.as_ref().into(),
-        llm: if args.llm.as_deref() == Some("off") { None } else { config.llm.as_ref().map(provider).transpose()? },
+        llm: if args.llm.as_deref() == Some("off") {
+            None
+        } else {
+            config.llm.as_ref().map(llm::provider).transpose()?
+        },
         program: std::env::current_exe().map_err(|e| CliError::io("cannot find the file of this program", &e))?,
         environment: std::env::vars_os().collect::<Vec<(OsString, OsString)>>(),
     })
@@ -220,7 +256,7 @@ fn misconfigured(key: &str, text: &str, hint: &str) -> CliError {
 fn bridge(args: &Args, config: &Config, peers: &[Peer]) -> BridgeConfig {
     let listen = SocketAddr::new(args.host.unwrap_or(config.host), args.port.unwrap_or(config.port));
     let legacy = peers.iter().filter_map(|peer| if let Peer::Legacy(peer) = peer { Some(peer.clone()) } else { None });
-    let public = match (args.no_bootstrap, args.peer.is_empty() && config.peer.is_empty()) {
+    let public = match (args.no_bootstrap || args.genesis, args.peer.is_empty() && config.peer.is_empty()) {
         (true, _) => PublicPeer::Avoided(PeerAddress::public()),
         (false, true) => PublicPeer::Tried(PeerAddress::public()),
         (false, false) => PublicPeer::LikeOthers,
@@ -243,20 +279,6 @@ fn listen(args: &Args, config: &Config) -> Result<Vec<Multiaddr>, CliError> {
         texts.extend([format!("/ip6/::/tcp/{port}"), format!("/ip6/::/udp/{port}/quic-v1")]);
     }
     texts.iter().map(|text| text.parse().map_err(|e| CliError::failed(format!("{text}: {e}")))).collect()
-}
-
-fn provider(llm: &LlmConfig) -> Result<ProviderConfig, CliError> {
-    let hint = "choose the language model again with `spore set PROVIDER KEY`";
-    let name: Provider =
-        llm.provider.parse().map_err(|e| CliError::failed(format!("config.toml: llm: {e}")).hint(hint))?;
-    let mut provider = ProviderConfig::new(name, llm.api_key.0.clone());
-    if let Some(model) = &llm.model {
-        provider.model.clone_from(model);
-    }
-    if let Some(url) = &llm.base_url {
-        provider.base_url = url.trim_end_matches('/').to_owned();
-    }
-    Ok(provider)
 }
 
 #[cfg(test)]
@@ -330,12 +352,22 @@ mod tests {
     }
 
     #[test]
+    fn genesis_node_dials_nobody_and_still_listens() {
+        let config = Config { peer: vec!["h:1".into(), "/dns/h/tcp/2".into()], ..Config::default() };
+        let chosen = options(&parsed("--genesis"), &config).unwrap();
+        assert_eq!((chosen.peers.len(), chosen.bridge.peers.len()), (0, 0));
+        assert_eq!(chosen.bridge.public, PublicPeer::Avoided(PeerAddress::public()));
+        assert!(chosen.genesis && !chosen.mdns && chosen.bridge.listen.is_some() && !chosen.listen.is_empty());
+        assert!(!options(&parsed(""), &config).unwrap().genesis);
+    }
+
+    #[test]
     fn configured_language_model_can_be_switched_off() {
-        let llm = LlmConfig {
+        let llm = crate::config::LlmConfig {
             provider: "groq".into(),
             api_key: crate::config::Secret("k".into()),
             model: Some("m".into()),
-            base_url: None,
+            ..crate::config::LlmConfig::default()
         };
         let config = Config { llm: Some(llm), ..Config::default() };
         assert_eq!(options(&parsed(""), &config).unwrap().llm.unwrap().model, "m");

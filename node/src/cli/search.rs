@@ -9,6 +9,7 @@ use super::{
     CliError, Context, ErrorKind,
     access::NodeAccess,
     listing::{self, Listed},
+    table::{Column, Table},
     text,
 };
 
@@ -44,8 +45,12 @@ fn usage(error: CliError) -> CliError {
 }
 
 pub async fn run(args: &Args, context: &mut Context) -> Result<(), CliError> {
-    let source = NodeAccess::open(context).await?;
     let words = args.words.join(" ");
+    if !words.chars().any(char::is_alphanumeric) {
+        return Err(CliError::usage(format!("there is no word in {words:?}"))
+            .hint("pass words of a description or hypothesis, or at least four first digits of an id"));
+    }
+    let source = NodeAccess::open(context).await?;
     let task = match &args.task {
         Some(given) => Some(source.task(Some(given)).await?.task_id),
         None => None,
@@ -63,7 +68,16 @@ pub async fn run(args: &Args, context: &mut Context) -> Result<(), CliError> {
     if items.is_empty() {
         return Ok(writeln!(out, "No experiment contains all of these words.")?);
     }
-    let mut table = text::table(["ID", "TASK", "STATUS", "METRIC", "CLASS", "CONFIRMED", "WHEN", "DESCRIPTION"]);
+    let mut table = Table::new([
+        Column::id("ID"),
+        Column::id("TASK").leaves(2),
+        Column::id("STATUS").leaves(5),
+        Column::id("METRIC").leaves(6),
+        Column::text("CLASS", 8).leaves(1),
+        Column::text("CONFIRMED", 8).leaves(4),
+        Column::id("WHEN").leaves(3),
+        Column::text("DESCRIPTION", 12),
+    ]);
     for e in &items {
         table.add_row([
             text::short(&e.id),

@@ -4,20 +4,18 @@ use std::{io::Write, path::PathBuf};
 
 use clap::{Args as ClapArgs, Subcommand};
 use spore_api::{dto, query::Query, route::Route};
-use spore_protocol::{Goal, artifact::starlark};
+use spore_protocol::{ArtifactType, Goal, artifact::starlark};
 use toml::Value;
 
 use super::{
-    CliError, Context,
+    CliError, Context, ErrorKind,
     access::NodeAccess,
     data,
     listing::{self, Listed},
-    text,
+    table::{Column, Table},
+    task_fit, task_names, task_script, text, warn,
 };
 use crate::config;
-
-/// Longest base script that is read, in bytes. The language itself allows fewer.
-const MAX_SCRIPT: u64 = 1 << 20;
 
 /// Create, list, show or choose tasks
 #[derive(Debug, ClapArgs)]
@@ -28,7 +26,7 @@ pub struct Args {
 
 #[derive(Debug, Subcommand)]
 enum Command {
-    /// Create a task from a base script and sign it
+    /// Create a task, sign it, and make it the task that this node works on
     Create(Create),
     /// List the known tasks
     List(List),
@@ -61,12 +59,21 @@ struct Create {
     /// The training time of each experiment, in seconds
     #[arg(long, default_value_t = 300, value_parser = clap::value_parser!(u64).range(1..=86_400))]
     time_budget: u64,
-    /// The base script, which the first experiment runs
+    /// The base script, which the first experiment runs [default: the one of the built-in task]
     #[arg(long, value_name = "FILE")]
-    base: PathBuf,
+    base: Option<PathBuf>,
+    /// The base script as a CID: a script that this node has, such as the one of an experiment
+    #[arg(long, value_name = "CID", conflicts_with = "base")]
+    base_code_cid: Option<String>,
+    /// The evaluator, as the CID of one that this node has [default: the one of the training time]
+    #[arg(long, value_name = "CID")]
+    prepare_cid: Option<String>,
     /// The data to train on: a file, the name of a dataset that was added, or a CID [default: the built-in corpus]
-    #[arg(long, value_name = "FILE|NAME|CID")]
+    #[arg(long, alias = "dataset-cid", value_name = "FILE|NAME|CID")]
     dataset: Option<String>,
+    /// Go on with the task that this node works on now
+    #[arg(long)]
+    no_use: bool,
     /// Print JSON
     #[arg(long)]
     json: bool,
@@ -95,6 +102,9 @@ struct Show {
 struct Use {
     /// The task: its id, a unique prefix of the id, or its name; `auto` for the default task
     id: String,
+    /// Print JSON
+    #[arg(long)]
+    json: bool,
 }
 
 pub async fn run(args: Args, context: &mut Context) -> Result<(), CliError> {
@@ -111,41 +121,77 @@ pub async fn run(args: Args, context: &mut Context) -> Result<(), CliError> {
 }
 
 async fn create(args: &Create, context: &mut Context) -> Result<(), CliError> {
-    let too_long = std::fs::metadata(&args.base).map_err(|e| CliError::io(args.base.display(), &e))?.len() > MAX_SCRIPT;
-    if too_long {
-        return Err(CliError::usage(format!("{} has more than {MAX_SCRIPT} bytes", args.base.display())));
-    }
-    let base = std::fs::read_to_string(&args.base).map_err(|e| CliError::io(args.base.display(), &e))?;
+    // A file that cannot be read is an error before anything is made.
+    let file = args.base.as_deref().map(task_script::read).transpose()?;
     let (source, identity) = NodeAccess::open_to_write(context).await?;
-    let dataset = match &args.dataset {
-        Some(given) if std::path::Path::new(given).is_file() => Some(source.put_file(given.as_ref()).await?.0),
-        Some(given) => Some(data::resolve(context, given)?),
-        None => None,
-    };
-    let draft = dto::NewTask {
-        name: args.name.clone(),
-        description: args.description.clone(),
-        task_type: args.task_type.clone(),
-        artifact_type: args.artifact_type.clone(),
-        metric: args.metric.clone(),
-        goal: args.goal.name().into(),
-        time_budget: args.time_budget,
-        base,
-        dataset: dataset.map(|cid| cid.to_string()),
-    };
-    let task = source.create_task(draft, &identity).await?;
+    let draft = args.draft(file, &source, context).await?;
+    task_names::warn_of_twin(&source, &args.name).await;
+    let task = source.create_task(draft, &identity).await.map_err(|error| match (error.kind, &error.hint) {
+        (ErrorKind::NotFound, None) => {
+            error.hint("name artifacts that this node has, or leave `--prepare-cid` out for the usual evaluator")
+        }
+        _ => error,
+    })?;
+    let active = !args.no_use && args.is_worked_on();
+    // A task that is made stays made, so it is printed before an error.
+    let followed = if active { follow(&source, context, Some(&task.task_id)).await } else { Ok(()) };
     if args.json {
-        return context.json(&task);
+        context.json(&task)?;
+        return followed;
     }
-    writeln!(context.out, "Created task {}: {}", text::line(&task.name), task.task_id)?;
-    if source.node().is_err() {
-        writeln!(
-            context.out,
-            "Next: `spore run --task {}` publishes the task and works on it.",
-            text::short(&task.task_id)
-        )?;
+    writeln!(context.out, "Created task {}: {}", text::name(&task.name), task.task_id)?;
+    followed?;
+    let running = source.node().is_ok();
+    let next = match (args.is_worked_on(), active, running) {
+        (false, _, _) => "This node only passes the task on: nodes of the existing network run it.".to_owned(),
+        (true, true, true) => "This node works on it now.".to_owned(),
+        (true, true, false) => "Next: `spore run` publishes the task and works on it.".to_owned(),
+        (true, false, _) => {
+            let id = text::short(&task.task_id);
+            format!("`spore task use {id}` makes it the task that this node works on.")
+        }
+    };
+    Ok(writeln!(context.out, "{next}")?)
+}
+
+impl Create {
+    /// Whether this node can run the scripts of the task.
+    fn is_worked_on(&self) -> bool {
+        ArtifactType::from(self.artifact_type.as_str()).measures(&self.metric)
     }
-    Ok(())
+
+    /// The task as the API takes it. `file` is the text of the base script, if a file was given.
+    async fn draft(
+        &self,
+        file: Option<String>,
+        source: &NodeAccess,
+        context: &Context,
+    ) -> Result<dto::NewTask, CliError> {
+        // The reference's scripts pass empty texts for what they leave out.
+        let given = |text: &Option<String>| text.clone().filter(|text| !text.is_empty());
+        let base = match (file, given(&self.base_code_cid)) {
+            (Some(text), _) => text,
+            (None, Some(cid)) => task_script::stored(source, &cid).await?,
+            (None, None) => task_script::usual(&ArtifactType::from(self.artifact_type.as_str())).to_owned(),
+        };
+        let dataset = match &given(&self.dataset) {
+            Some(given) if std::path::Path::new(given).is_file() => Some(source.put_file(given.as_ref()).await?.0),
+            Some(given) => Some(data::resolve(context, given)?),
+            None => None,
+        };
+        Ok(dto::NewTask {
+            name: self.name.clone(),
+            description: self.description.clone(),
+            task_type: self.task_type.clone(),
+            artifact_type: self.artifact_type.clone(),
+            metric: self.metric.clone(),
+            goal: self.goal.name().into(),
+            time_budget: self.time_budget,
+            base,
+            evaluator: given(&self.prepare_cid),
+            dataset: dataset.map(|cid| cid.to_string()),
+        })
+    }
 }
 
 pub async fn list(args: &List, context: &mut Context) -> Result<(), CliError> {
@@ -162,12 +208,21 @@ pub async fn list(args: &List, context: &mut Context) -> Result<(), CliError> {
         )?;
         return Ok(());
     }
-    let mut table =
-        text::table(["TASK", "NAME", "METRIC", "BEST", "RECORDS", "CONFIRMED", "CLAIMS", "NODES", "ACTIVE"]);
+    let mut table = Table::new([
+        Column::id("TASK"),
+        Column::text("NAME", 12),
+        Column::text("METRIC", 7).leaves(1),
+        Column::id("BEST").leaves(7),
+        Column::id("RECORDS").leaves(6),
+        Column::id("CONFIRMED").leaves(4),
+        Column::id("CLAIMS").leaves(3),
+        Column::id("NODES").leaves(2),
+        Column::id("ACTIVE").leaves(5),
+    ]);
     for task in &tasks {
         table.add_row([
             text::short(&task.task_id),
-            text::line(&task.name),
+            text::name(&task.name),
             text::line(&task.metric),
             task.best.map_or_else(|| "-".into(), text::metric),
             task.experiment_count.to_string(),
@@ -188,20 +243,33 @@ async fn choose(args: &Use, context: &mut Context) -> Result<(), CliError> {
     let source = NodeAccess::open(context).await?;
     let task = if args.id == "auto" { None } else { Some(source.task(Some(&args.id)).await?) };
     let id = task.as_ref().map(|task| task.task_id.clone());
-    if id.is_some() || context.config()?.task.is_some() {
-        config::set(&context.data.config(), "", &[("task", id.clone().map(Value::String))])?;
+    follow(&source, context, id.as_deref()).await?;
+    if let Some(unfit) = task.as_ref().and_then(task_fit::warning) {
+        warn(&unfit);
     }
-    if let NodeAccess::Node(client) = &source {
-        client.post(&Route::UseTask, &dto::UseTask { task: id }).await?;
+    if args.json {
+        return context.json(&dto::UseTask { task: id });
     }
     match task {
         Some(task) => writeln!(
             context.out,
             "This node works on {} ({}) now.",
-            text::line(&task.name),
+            text::name(&task.name),
             text::short(&task.task_id)
         )?,
         None => writeln!(context.out, "This node works on the default task now.")?,
+    }
+    Ok(())
+}
+
+/// Makes a task, or without one the default task, the task that this node works on: now, and when it starts.
+async fn follow(source: &NodeAccess, context: &Context, task: Option<&str>) -> Result<(), CliError> {
+    let saved = config::load(&context.data.config())?.config.task;
+    if task.is_some() || saved.is_some() {
+        config::set(&context.data.config(), "", &[("task", task.map(|id| Value::String(id.to_owned())))])?;
+    }
+    if let NodeAccess::Node(client) = source {
+        client.post(&Route::UseTask, &dto::UseTask { task: task.map(str::to_owned) }).await?;
     }
     Ok(())
 }
@@ -210,7 +278,7 @@ async fn choose(args: &Use, context: &mut Context) -> Result<(), CliError> {
 pub fn print(context: &mut Context, task: &dto::TaskSummary) -> Result<(), CliError> {
     let out = &mut context.out;
     writeln!(out, "Task         {}", task.task_id)?;
-    writeln!(out, "Name         {}{}", text::line(&task.name), if task.legacy { " (legacy)" } else { "" })?;
+    writeln!(out, "Name         {}{}", text::name(&task.name), if task.legacy { " (legacy)" } else { "" })?;
     if !task.description.is_empty() {
         writeln!(out, "Description  {}", text::line(&task.description))?;
     }

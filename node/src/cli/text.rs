@@ -1,11 +1,7 @@
 //! The look of values in a terminal.
 
-use std::{
-    io::{self, IsTerminal as _},
-    time::Duration,
-};
+use std::time::Duration;
 
-use comfy_table::{ColumnConstraint, ContentArrangement, Table, presets};
 use indicatif::{HumanBytes, HumanDuration};
 use spore_api::dto::{Experiment, Support};
 use spore_base::clock::unix_now;
@@ -16,21 +12,6 @@ const SHORT_ID: usize = 12;
 /// The first digits of an id.
 pub fn short(id: &str) -> String {
     id.chars().take(SHORT_ID).collect()
-}
-
-/// A table without borders. It fits the terminal, or `COLUMNS` without one: long cells are wrapped, but never those of the
-/// first column, which are ids to be copied.
-pub fn table<const N: usize>(header: [&str; N]) -> Table {
-    let mut table = Table::new();
-    table.load_preset(presets::NOTHING).set_content_arrangement(ContentArrangement::Dynamic).set_header(header);
-    let columns = || std::env::var("COLUMNS").ok()?.parse().ok();
-    if let Some(width) = (!io::stdout().is_terminal()).then(columns).flatten() {
-        table.set_width(width);
-    }
-    if let Some(ids) = table.column_mut(0) {
-        ids.set_constraint(ColumnConstraint::ContentWidth);
-    }
-    table
 }
 
 /// One line of untrusted text, without the characters that could control the terminal.
@@ -44,6 +25,11 @@ pub fn line(text: &str) -> String {
             }
         })
         .collect()
+}
+
+/// A name that an untrusted publisher chose, with a mark for each character that nobody sees.
+pub fn name(text: &str) -> String {
+    spore_base::name::marked(text)
 }
 
 /// Several lines of untrusted text, see [`line`].
@@ -138,6 +124,21 @@ pub fn experiment(id: &str, parent: Option<&str>, status: &str, metric: f64, tim
     }
 }
 
+/// A made-up task that this program can work on, for the tests of commands.
+#[cfg(test)]
+pub fn task(id: &str, name: &str) -> spore_api::dto::TaskSummary {
+    let json = serde_json::json!({
+        "task_id": id, "name": name, "description": "d", "task_type": "ml_train",
+        "artifact_type": "starlark_train_script", "metric": "val_bpb", "goal": "minimize", "time_budget": 300,
+        "created_by": "n", "timestamp": 0, "base_code_cid": "c", "prepare_cid": "e", "dataset_cid": "d",
+        "legacy": false, "root": null, "experiment_count": 0, "keep_count": 0, "discard_count": 0, "crash_count": 0,
+        "verified_count": 0, "frontier_size": 0, "global_frontier_size": 0, "reference_frontier_size": 0,
+        "claims_count": 0, "node_count": 0, "confirmed_signers": 0, "best": null, "best_id": null,
+        "best_class": null, "best_global": null, "best_global_id": null, "last_activity": 0, "classes": []
+    });
+    serde_json::from_value(json).unwrap()
+}
+
 /// The output of a function, for the tests of commands.
 #[cfg(test)]
 pub fn printed(print: impl FnOnce(&mut Vec<u8>) -> std::io::Result<()>) -> String {
@@ -154,6 +155,11 @@ mod tests {
     fn untrusted_text_cannot_control_the_terminal() {
         assert_eq!(line("a\u{1b}[2Jb\nc\u{202e}d"), "a [2Jb c d");
         assert_eq!(lines("a\n\u{7}b"), "a\n b");
+    }
+
+    #[test]
+    fn invisible_characters_in_names_are_marked() {
+        assert_eq!(name("tiny-gpt\u{200b}"), "tiny-gpt\u{fffd}");
     }
 
     #[test]

@@ -28,13 +28,14 @@ fn template_names_only_keys_that_have_a_meaning() {
     let (_dir, path) = file(&settings.join("\n"));
     let loaded = load(&path).unwrap();
     assert_eq!(loaded.unknown, Vec::<String>::new());
-    assert_eq!((settings.len(), loaded.config.llm.is_some(), loaded.config.cache.is_some()), (18, true, true));
+    assert_eq!((settings.len(), loaded.config.llm.is_some(), loaded.config.cache.is_some()), (23, true, true));
+    assert_eq!(loaded.config.web.names, ["explorer.example.org"]);
 }
 
 #[test]
 fn unknown_keys_are_reported_with_their_table() {
-    let (_dir, path) = file("prot = 1\n[llm]\nprovider = \"a\"\napi_key = \"k\"\ntemperature = 1\n[future]\nx = 1\n");
-    assert_eq!(load(&path).unwrap().unknown, ["future", "llm.temperature", "prot"]);
+    let (_dir, path) = file("prot = 1\n[llm]\nprovider = \"a\"\napi_key = \"k\"\nmood = 1\n[future]\nx = 1\n");
+    assert_eq!(load(&path).unwrap().unknown, ["future", "llm.mood", "prot"]);
 }
 
 #[test]
@@ -153,6 +154,21 @@ fn configuration_of_the_reference_means_the_same_here() {
 }
 
 #[test]
+fn language_model_has_bounds_and_the_key_may_be_elsewhere() {
+    let (_dir, path) = file("[llm]\nprovider = \"a\"\nmax_token = 1000\ntemperature = 1\ncontext = 8192\n");
+    let loaded = load(&path).unwrap();
+    let llm = loaded.config.llm.unwrap();
+    assert_eq!((llm.max_tokens, llm.temperature, llm.context), (Some(1000), Some(1.0), Some(8192)));
+    assert_eq!((llm.api_key, loaded.unknown), (Secret::default(), vec![]));
+    for (wrong, key) in
+        [("max_tokens = 1", "max_tokens"), ("temperature = 2.5", "temperature"), ("context = 5", "context")]
+    {
+        let (_dir, path) = file(&format!("[llm]\nprovider = \"a\"\n{wrong}\n"));
+        assert!(load(&path).unwrap_err().to_string().contains(&format!("llm.{key} is ")), "{wrong}");
+    }
+}
+
+#[test]
 fn cache_is_bounded_in_days_and_bytes() {
     let (_dir, path) = file("[cache]\nmax_age_days = 90\nmax_size = \"20 GiB\"\nmin_size = 1\n");
     let loaded = load(&path).unwrap();
@@ -188,4 +204,32 @@ fn trust_is_a_list_of_node_ids_and_the_own_key_is_added() {
 #[test]
 fn secrets_are_not_shown() {
     assert_eq!(format!("{:?}", Secret("sesame".into())), "(secret)");
+}
+
+#[test]
+fn names_of_reverse_proxies_are_host_names() {
+    let (_dir, path) = file("[web]\nnames = [\"explorer.example.org\", \"box\"]\n");
+    let loaded = load(&path).unwrap();
+    assert_eq!((loaded.config.web.names.len(), loaded.unknown.len()), (2, 0));
+    for name in ["https://explorer.example.org", "explorer.example.org:443", "", "a b", "a..b"] {
+        let (_dir, path) = file(&format!("[web]\nnames = [{name:?}]\n"));
+        let error = load(&path).unwrap_err().to_string();
+        assert!(error.contains("web.names"), "{error}");
+    }
+}
+
+#[test]
+fn linked_configuration_stays_a_link_and_its_target_changes() {
+    let dir = tempfile::tempdir().unwrap();
+    let (path, target) = (dir.path().join("config.toml"), dir.path().join("mine.toml"));
+    fs::write(&target, "# mine\nport = 1\n").unwrap();
+    std::os::unix::fs::symlink("mine.toml", &path).unwrap();
+    set(&path, "", &[("port", Some(Value::Integer(2)))]).unwrap();
+    assert!(fs::symlink_metadata(&path).unwrap().is_symlink());
+    assert_eq!(fs::read_to_string(&target).unwrap(), "# mine\nport = 2\n");
+    // A link whose target is not there yet.
+    fs::remove_file(&target).unwrap();
+    set(&path, "", &[("port", Some(Value::Integer(3)))]).unwrap();
+    assert!(fs::symlink_metadata(&path).unwrap().is_symlink());
+    assert_eq!(load(&target).unwrap().config.port, 3);
 }

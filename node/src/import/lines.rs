@@ -6,13 +6,14 @@ use std::io::{self, BufRead};
 use spore_protocol::{
     Kind, Reject, SignedObject, TaskId,
     frame::{Frame, HEADER_BYTES, MAX_BODY_BYTES},
-    json::Value,
+    json::{Map, Value},
     legacy::{ObjectFrame, carried},
 };
 
 use super::{
     ImportError, ImportItem, ImportKind, Importer,
     pages::{ImportStopped, Pages, take_all},
+    texts::TextReader,
 };
 
 /// Bytes of a line. A frame has the same limit.
@@ -64,19 +65,16 @@ pub async fn take(
     name: String,
     importer: &mut Importer<'_>,
 ) -> Result<(), ImportError> {
-    let mut lines = LineReader { source, number: 0 };
-    let read = take_all(importer, None, move |pages| read_all(&mut lines, pages)).await?;
+    let mut texts = TextReader::new(source, MAX_LINE);
+    let read = take_all(importer, None, move |pages| read_all(&mut texts, pages)).await?;
     read.map_err(|source| ImportError::Read { what: format!("cannot read {name}"), source })
 }
 
-fn read_all(lines: &mut LineReader<Box<dyn BufRead + Send>>, pages: &mut Pages) -> io::Result<()> {
-    while let Some(text) = lines.next()? {
+fn read_all(texts: &mut TextReader<Box<dyn BufRead + Send>>, pages: &mut Pages) -> io::Result<()> {
+    while let Some(text) = texts.next()? {
         let entry = match text {
-            Ok(text) if text.iter().all(u8::is_ascii_whitespace) => continue,
-            Ok(text) => read(&text, lines.number),
-            Err(size) => {
-                bad(ImportKind::Lines, String::new(), lines.number, Reject::TooLarge { size, limit: MAX_LINE })
-            }
+            Ok(text) => read(&text, texts.line),
+            Err(reject) => bad(ImportKind::Lines, String::new(), texts.line, reject),
         };
         if let Err(ImportStopped) = pages.push(entry) {
             break;
@@ -89,8 +87,58 @@ fn bad(kind: ImportKind, id: String, line: u64, reject: Reject) -> ImportItem {
     ImportItem { kind, id, line: Some(line), object: Err((reject.code(), reject.to_string())) }
 }
 
-/// Reads one line.
+/// The message type of a line and the object in it. A text without a frame has no type and is the object itself.
+pub fn unwrapped(text: &[u8]) -> (Option<String>, Result<Value, Reject>) {
+    match Value::parse(text) {
+        Ok(Value::Object(map)) if is_bare(&map) => (None, Ok(Value::Object(map))),
+        Ok(_) => match Frame::decode(text) {
+            Ok(Frame { kind, payload }) => (Some(kind), Ok(payload)),
+            Err(reject) => (None, Err(reject)),
+        },
+        Err(reject) => (None, Err(reject)),
+    }
+}
+
+/// Whether a JSON object is the frame around a signed object. A control event has a payload too, and a signature.
+fn is_frame(map: &Map) -> bool {
+    map.contains_key("payload") && !map.contains_key("signature")
+}
+
+/// Whether a JSON object is a signed object without a frame around it.
+fn is_bare(map: &Map) -> bool {
+    !is_frame(map) && Kind::detect(map).is_some()
+}
+
+/// The signed object of a text: a line of an export, or the object alone.
+///
+/// # Errors
+/// What is wrong with the text.
+pub fn object(text: &[u8], kind: Option<Kind>) -> Result<SignedObject, Reject> {
+    if !matches!(Value::parse(text), Ok(Value::Object(map)) if is_frame(&map)) {
+        return SignedObject::from_json(text, kind);
+    }
+    let (message, payload) = unwrapped(text);
+    let payload = payload?;
+    let event = || match &payload {
+        Value::Object(map) => Kind::detect(map).filter(|kind| *kind == Kind::Control),
+        _ => None,
+    };
+    let kind = kind.or_else(|| message.as_deref().and_then(carried)).or_else(event).ok_or(Reject::UnknownKind)?;
+    SignedObject::from_value_as(kind, payload)
+}
+
+/// Reads one text.
 fn read(text: &[u8], line: u64) -> ImportItem {
+    if let Ok(Value::Object(map)) = Value::parse(text)
+        && is_bare(&map)
+        && let Some(kind) = Kind::detect(&map)
+    {
+        let id = claimed_id(kind, &Value::Object(map));
+        return match SignedObject::from_json(text, Some(kind)) {
+            Ok(object) => ImportItem { kind: kind.into(), id, line: Some(line), object: Ok(object) },
+            Err(reject) => bad(kind.into(), id, line, reject),
+        };
+    }
     let Frame { kind: message, payload } = match Frame::decode(text) {
         Ok(frame) => frame,
         Err(reject) => return bad(ImportKind::Lines, String::new(), line, reject),
@@ -124,62 +172,18 @@ fn claimed_id(kind: Kind, payload: &Value) -> String {
     }
 }
 
-/// Splits a stream into lines. A line longer than [`MAX_LINE`] is not kept in memory.
-struct LineReader<R> {
-    source: R,
-    /// The number of the newest line, starting with 1.
-    number: u64,
-}
-
-impl<R: BufRead> LineReader<R> {
-    /// The next line without its end, or the size of a line that is too long. None at the end of the stream.
-    fn next(&mut self) -> io::Result<Option<Result<Vec<u8>, usize>>> {
-        let (mut text, mut size) = (Vec::new(), 0);
-        loop {
-            let chunk = self.source.fill_buf()?;
-            if chunk.is_empty() {
-                break;
-            }
-            let end = chunk.iter().position(|byte| *byte == b'\n');
-            let part = chunk.get(..end.unwrap_or(chunk.len())).unwrap_or_default();
-            size += part.len();
-            if size <= MAX_LINE {
-                text.extend_from_slice(part);
-            } else {
-                text = Vec::new();
-            }
-            let used = part.len() + usize::from(end.is_some());
-            self.source.consume(used);
-            if end.is_some() {
-                self.number += 1;
-                return Ok(Some(if size <= MAX_LINE { Ok(text) } else { Err(size) }));
-            }
-        }
-        if size == 0 {
-            return Ok(None);
-        }
-        self.number += 1;
-        Ok(Some(if size <= MAX_LINE { Ok(text) } else { Err(size) }))
-    }
-}
-
 #[cfg(test)]
 mod tests {
-    use std::io::BufReader;
-
     use super::*;
 
     #[test]
-    fn lines_are_counted_and_long_ones_are_not_kept() {
-        let long = "x".repeat(MAX_LINE + 1);
-        let fits = "y".repeat(MAX_LINE);
-        let text = format!("a\n\n{long}\n{fits}\nlast");
-        let mut lines = LineReader { source: BufReader::with_capacity(1000, text.as_bytes()), number: 0 };
-        let mut found = Vec::new();
-        while let Some(line) = lines.next().unwrap() {
-            found.push((lines.number, line.map(|text| text.len())));
-        }
-        assert_eq!(found, [(1, Ok(1)), (2, Ok(0)), (3, Err(MAX_LINE + 1)), (4, Ok(MAX_LINE)), (5, Ok(4))]);
+    fn bare_object_is_read_like_a_line() {
+        let alice = spore_protocol::fixtures::identity(1);
+        let profile = spore_protocol::fixtures::sign(&alice, &spore_protocol::fixtures::profile(&alice, "Alice"));
+        let signed = spore_protocol::VerifiedObject::from(profile).into_signed();
+        let entry = read(signed.to_json().as_bytes(), 3);
+        assert_eq!((entry.kind, entry.id), (ImportKind::Profiles, signed.id().to_string()));
+        assert!(entry.object.is_ok());
     }
 
     #[test]

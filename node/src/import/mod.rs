@@ -12,6 +12,7 @@ mod settings;
 pub mod sporemesh;
 #[cfg(test)]
 mod tests;
+pub mod texts;
 
 use std::{collections::BTreeMap, path::PathBuf, sync::Arc};
 

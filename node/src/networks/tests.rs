@@ -8,9 +8,9 @@ use spore_base::mode::Mode;
 use spore_bridge::{BridgeConfig, Listeners};
 use spore_ingest::Ingest;
 use spore_network::{NetworkCommand, Snapshot};
-use spore_protocol::Identity;
+use spore_protocol::{Identity, frame::Frame};
 use spore_storage::Store;
-use tokio::{net::TcpListener, sync::watch};
+use tokio::{io::AsyncWriteExt as _, net::TcpListener, sync::watch};
 
 use super::*;
 
@@ -56,14 +56,25 @@ async fn start(dir: &tempfile::TempDir, shutdown: watch::Receiver<bool>) -> Stri
         ingest,
         events,
         progress: watch::channel(None).1,
+        proposer: watch::channel(None).1,
+        research: watch::channel(spore_base::research_state::ResearchState::Off).1,
         pinned: Arc::new(watch::channel(None).0),
         hardware_class: None,
         device: None,
+        warnings: Default::default(),
     };
     let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
     let address = listener.local_addr().unwrap();
     let view = StoreView::new(store, Some(identity.node_id()));
-    let api = Api { view, node: Some(live), pinned: None, token: Some(TOKEN.into()), page: false, shutdown };
+    let api = Api {
+        view,
+        node: Some(live),
+        pinned: None,
+        token: Some(TOKEN.into()),
+        page: false,
+        names: Vec::new(),
+        shutdown,
+    };
     tokio::spawn(serve(api, listener));
     format!("http://{address}")
 }
@@ -86,9 +97,21 @@ async fn legacy_peers_are_added_listed_and_removed_by_host_and_port() {
         assert_eq!(status, 200, "{path}: {body}");
         serde_json::from_str::<Value>(&body).unwrap()
     };
-    let (status, body) = add().await;
+    // A program that says nothing of the protocol is no peer.
+    let web = async {
+        let (mut stream, _) = other.accept().await.unwrap();
+        stream.write_all(b"HTTP/1.0 400 Bad request\r\n\r\n").await.unwrap();
+    };
+    let ((status, body), ()) = tokio::join!(add(), web);
+    assert!(status == 409 && body.contains("sent no message of the existing network"), "{status} {body}");
+    let peer = async {
+        let (mut stream, _) = other.accept().await.unwrap();
+        let ping = Frame { kind: "ping".into(), payload: spore_protocol::json::Value::Object(Default::default()) };
+        stream.write_all(&ping.encode().unwrap()).await.unwrap();
+        stream
+    };
+    let ((status, body), mut stream) = tokio::join!(add(), peer);
     assert_eq!(status, 200, "{body}");
-    let (mut stream, _) = other.accept().await.unwrap();
     let peers = json("/peers").await;
     let peer = &peers[0];
     assert_eq!((&peer["transport"], &peer["direction"]), (&"legacy".into(), &"outbound".into()), "{peers}");

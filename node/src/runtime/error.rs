@@ -1,6 +1,6 @@
 //! Why a node does not start, or stops by itself.
 
-use std::net::SocketAddr;
+use std::{net::SocketAddr, path::PathBuf};
 
 use spore_api::problem::ApiError;
 use spore_base::private_file::FileError;
@@ -52,6 +52,16 @@ impl WebError {
         let reason = if in_use { "another program uses that port".to_owned() } else { error.to_string() };
         Self { address, reason, in_use }
     }
+}
+
+/// Why a running node ended, although nobody asked it to.
+#[derive(Debug, thiserror::Error)]
+pub enum NodeFailure {
+    #[error(transparent)]
+    Service(#[from] ServiceEnded),
+    /// The data directory is no longer at its path.
+    #[error("{path} was moved, removed or replaced while the node ran; the node ends and writes nothing there", path = .0.display())]
+    DirectoryLost(PathBuf),
 }
 
 /// A service of a running node ended, although nobody asked the node to stop. Holds the name of the service.

@@ -4,11 +4,15 @@
 //! without its network or its ingest service is useless. Everything that the environment or the user decides comes in
 //! through [`NodeOptions`]; nothing here reads flags, variables or the terminal.
 
+mod descriptors;
+mod directory;
 mod error;
 mod options;
 mod services;
+mod signals;
 mod start;
 mod trainer;
+mod twin;
 
 use std::{net::SocketAddr, ops::RangeInclusive, time::Duration};
 
@@ -17,10 +21,12 @@ use spore_base::peer_address::PeerAddress;
 use spore_protocol::NodeId;
 use tokio::sync::watch;
 
-pub use error::{ServiceEnded, StartError, WebError};
+pub use error::{NodeFailure, ServiceEnded, StartError, WebError};
 pub use options::NodeOptions;
+pub use signals::{asked_again, asked_to_stop};
 
 use crate::data_dir::DataDir;
+use directory::DirectoryWatch;
 use services::Services;
 
 /// Time that the services get to stop: a worker is killed, the store is flushed, streams are closed.
@@ -41,7 +47,7 @@ pub struct Node {
     pub public_peer: Option<PeerAddress>,
     stop: watch::Sender<bool>,
     services: Services,
-    data: DataDir,
+    directory: DirectoryWatch,
 }
 
 impl Node {
@@ -56,44 +62,32 @@ impl Node {
     /// Runs until `asked` resolves or a service ends by itself, then stops all services.
     ///
     /// # Errors
-    /// [`ServiceEnded`] when a service ended by itself.
-    pub async fn run(mut self, asked: impl Future<Output = ()>) -> Result<(), ServiceEnded> {
+    /// [`NodeFailure::Service`] when a service ended by itself. [`NodeFailure::DirectoryLost`] when the data directory is
+    /// no longer at its path: then the services go on, and the caller must end the process at once, because closing the
+    /// store would write into what is not the node's own.
+    pub async fn run(mut self, asked: impl Future<Output = ()>) -> Result<(), NodeFailure> {
+        let directory = self.directory.clone();
         let ended = tokio::select! {
-            () = asked => None,
-            service = self.services.next_ended() => Some(service.unwrap_or("runtime")),
+            () = asked => Ok(()),
+            service = self.services.next_ended() => Err(ServiceEnded::named(service.unwrap_or("runtime")).into()),
+            () = directory.keep() => Err(directory.lost()),
         };
+        if !self.directory.is_here().await {
+            std::mem::forget(self);
+            return Err(directory.lost());
+        }
         self.stop().await;
-        ended.map_or(Ok(()), |service| Err(ServiceEnded::named(service)))
+        ended
     }
 
     async fn stop(&mut self) {
-        self.data.forget_node();
+        self.directory.forget();
         // An error means that no service listens any more, so all have stopped.
         let _ = self.stop.send(true);
         let all = async { while self.services.next_ended().await.is_some() {} };
         if tokio::time::timeout(STOP_WITHIN, all).await.is_err() {
             tracing::warn!("some services did not stop within {} s", STOP_WITHIN.as_secs());
             self.services.abort();
-        }
-    }
-}
-
-/// Resolves when Ctrl-C or SIGTERM asks this process to stop, from the call on and not only from the first poll.
-pub fn asked_to_stop() -> impl Future<Output = ()> + Send {
-    use tokio::signal::unix::{SignalKind, signal};
-    let signals = (signal(SignalKind::interrupt()), signal(SignalKind::terminate()));
-    async move {
-        match signals {
-            (Ok(mut interrupt), Ok(mut terminate)) => {
-                tokio::select! {
-                    _ = interrupt.recv() => {}
-                    _ = terminate.recv() => {}
-                }
-            }
-            _ => {
-                tracing::error!("cannot receive signals; stop this process with SIGKILL");
-                std::future::pending::<()>().await;
-            }
         }
     }
 }

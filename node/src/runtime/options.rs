@@ -22,10 +22,14 @@ pub struct NodeOptions {
     pub peers: Vec<Multiaddr>,
     /// The existing network. `known` is not used: known peers are in the data directory.
     pub bridge: BridgeConfig,
+    /// Whether the node begins a network: it dials no peer that it knows from earlier runs.
+    pub genesis: bool,
     /// Whether to look for peers in the local network.
     pub mdns: bool,
     /// Address of the API and the explorer. None: the API alone, on this machine at any free port, for commands.
     pub web: Option<SocketAddr>,
+    /// Host names of reverse proxies, by which the explorer may be asked too.
+    pub web_names: Vec<String>,
     /// `auto`, `wgpu` or `flex`.
     pub device: String,
     /// Percent of the machine that training may use, 1..=100.

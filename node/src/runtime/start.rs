@@ -8,7 +8,12 @@ use std::{
 
 use spore_api::{Api, live::LiveNode, view::StoreView};
 use spore_base::{
-    clock::unix_now, fetch::ArtifactSource, peer_address::PeerAddress, private_file::FileError, shutdown::Shutdown,
+    clock::{system_clock, unix_now},
+    fetch::ArtifactSource,
+    peer_address::PeerAddress,
+    private_file::FileError,
+    shutdown::Shutdown,
+    warnings::Warnings,
 };
 use spore_bridge::{BridgeConfig, BridgeHandle, Listeners, PublicPeer};
 use spore_ingest::{Ingest, IngestHandle, StoreEvent};
@@ -21,11 +26,13 @@ use tokio::{
 };
 
 use super::{
-    Node,
+    Node, descriptors,
+    directory::DirectoryWatch,
     error::{StartError, WebError},
     options::NodeOptions,
     services::Services,
-    trainer::{LabParts, Trainer},
+    trainer::{LabParts, Shown, Trainer},
+    twin,
 };
 use crate::{
     artifacts::ArtifactSources,
@@ -41,6 +48,9 @@ use crate::{
 /// # Errors
 /// [`StartError`]. No service is left running then.
 pub async fn start(options: NodeOptions, data: DataDir) -> Result<Node, StartError> {
+    let warnings = Warnings::default();
+    // The store opens hundreds of files.
+    descriptors::raise(&warnings);
     data.create()?;
     let found = identity_file::load_or_create(&data.identity())?;
     let node_id = found.identity.node_id();
@@ -53,50 +63,49 @@ pub async fn start(options: NodeOptions, data: DataDir) -> Result<Node, StartErr
 
     let (stop, shutdown) = watch::channel(false);
     let mut services = Services::default();
-    let core = start_core(&options, &data, &found.identity, &store, legacy, &shutdown, &mut services).await?;
+    let parts =
+        CoreParts { options: &options, data: &data, identity: &found.identity, store: &store, warnings: &warnings };
+    let core = start_core(parts, legacy, &shutdown, &mut services).await?;
     let (built_in, view) = view_of(&store, node_id)?;
-    let task = options.task.as_deref().map(|task| view.resolve_task(task)).transpose()?;
-    if let Some(task) = task {
-        // Only other nodes may know the task. Following it brings it here.
-        let _ = core.networks.network.follow(task).await;
-    }
-    let (progress, shown) = watch::channel(None);
+    let task = followed_task(&options, &view, &core.networks).await?;
+    let tasks = NodeTaskMaker { store: store.clone(), ingest: core.ingest.clone(), identity: found.identity.clone() };
+    let shown = Shown::default();
     let live = LiveNode {
         mode: options.mode,
         started: Instant::now(),
         networks: Arc::new(core.networks),
-        tasks: Arc::new(NodeTaskMaker {
-            store: store.clone(),
-            ingest: core.ingest.clone(),
-            identity: found.identity.clone(),
-        }),
+        tasks: Arc::new(tasks),
         ingest: core.ingest,
         events: core.events,
-        progress: shown,
+        progress: shown.progress.subscribe(),
+        proposer: shown.llm_health.subscribe(),
+        research: shown.research.subscribe(),
         pinned: Arc::new(watch::channel(task).0),
         hardware_class: trainer.hardware_class(),
         device: trainer.device(),
+        warnings: warnings.clone(),
     };
     let lost_changes = store.lost_changes();
     let parts = LabParts {
         options: &options,
         live: &live,
         identity: found.identity,
-        store,
+        store: store.clone(),
         built_in,
         artifacts: core.artifacts,
-        progress,
+        shown,
         shutdown: shutdown.clone(),
     };
     trainer.start(parts, &mut services);
 
-    let page = options.web.is_some();
-    let api = Api { view: view.clone(), node: Some(live.clone()), pinned: task, token: Some(token), page, shutdown };
+    let (page, names) = (options.web.is_some(), options.web_names);
+    let node = Some(live.clone());
+    let api = Api { view: view.clone(), node, pinned: task, token: Some(token), page, names, shutdown };
     services.watch("API", tokio::spawn(spore_api::serve(api, listener)));
-    announce(&data, address, page)?;
+    let directory = announce(data, store, address, page, warnings)?;
     let public_peer = tried(options.bridge.public);
     let identity_was_loose = found.was_loose;
-    Ok(Node { live, view, node_id, address, identity_was_loose, lost_changes, public_peer, stop, services, data })
+    Ok(Node { live, view, node_id, address, identity_was_loose, lost_changes, public_peer, stop, services, directory })
 }
 
 /// The built-in tasks, and the store as the API shows it.
@@ -104,6 +113,20 @@ fn view_of(store: &Store, own: NodeId) -> Result<(Vec<TaskId>, StoreView), Start
     let built_in = genesis::tasks().map_err(GenesisError::from)?;
     let view = StoreView::new(store.clone(), Some(own)).with_built_in(&built_in);
     Ok((built_in, view))
+}
+
+/// The task that the user named.
+async fn followed_task(
+    options: &NodeOptions,
+    view: &StoreView,
+    networks: &NodeNetworks,
+) -> Result<Option<TaskId>, StartError> {
+    let task = options.task.as_deref().map(|task| view.resolve_task(task)).transpose()?;
+    if let Some(task) = task {
+        // Only other nodes may know the task. Following it brings it here.
+        let _ = networks.network.follow(task).await;
+    }
+    Ok(task)
 }
 
 /// Opens the store with the keys that decide what holds here: the configured ones and the node's own.
@@ -128,24 +151,35 @@ struct Core {
     artifacts: Arc<dyn ArtifactSource>,
 }
 
+/// The inputs of the services that every mode runs.
+struct CoreParts<'a> {
+    options: &'a NodeOptions,
+    data: &'a DataDir,
+    identity: &'a Identity,
+    store: &'a Store,
+    warnings: &'a Warnings,
+}
+
 /// Starts the ingest service, both networks, and the services that look after the store.
 async fn start_core(
-    options: &NodeOptions,
-    data: &DataDir,
-    identity: &Identity,
-    store: &Store,
+    parts: CoreParts<'_>,
     legacy: Listeners,
     shutdown: &Shutdown,
     services: &mut Services,
 ) -> Result<Core, StartError> {
+    let CoreParts { options, data, identity, store, warnings } = parts;
+    let started = unix_now();
     let (ingest, events, wants, task) = Ingest::spawn(store.clone(), Arc::new(unix_now), shutdown.clone());
     services.watch("ingest service", task);
+    let watched = twin::watch(identity.node_id(), started, warnings.clone(), events.subscribe(), shutdown.clone());
+    services.spawn("watch over the node's key", watched);
     genesis::install(&ingest, store).await?;
-    let config = network_config(options, identity);
+    let config = network_config(options, identity, warnings);
     let (network, task) =
         spore_network::start(config, store.clone(), ingest.clone(), events.subscribe(), wants, shutdown.clone())?;
     services.watch("network", task);
-    let config = BridgeConfig { known: Some(data.known_peers()), ..options.bridge.clone() };
+    let known = (!options.genesis).then(|| data.known_peers());
+    let config = BridgeConfig { known, ..options.bridge.clone() };
     let (bridge, task) = spore_bridge::start(
         config,
         legacy,
@@ -181,13 +215,21 @@ async fn listen_for_api(web: Option<SocketAddr>) -> Result<(TcpListener, SocketA
     Ok((listener, address))
 }
 
-/// Writes the file by which commands on this machine find the node.
-fn announce(data: &DataDir, address: SocketAddr, explorer: bool) -> Result<(), FileError> {
-    let node = RunningNode { pid: std::process::id(), address: address.to_string(), explorer, started: unix_now() };
-    data.announce_node(&node)
+/// Writes the file by which commands on this machine find the node, and keeps it there.
+fn announce(
+    data: DataDir,
+    store: Store,
+    address: SocketAddr,
+    explorer: bool,
+    warnings: Warnings,
+) -> Result<DirectoryWatch, FileError> {
+    let address = address.to_string();
+    let node = RunningNode { pid: std::process::id(), address, explorer, started: unix_now() };
+    data.announce_node(&node)?;
+    Ok(DirectoryWatch { store, data, node, warnings })
 }
 
-fn network_config(options: &NodeOptions, identity: &Identity) -> NetworkConfig {
+fn network_config(options: &NodeOptions, identity: &Identity, warnings: &Warnings) -> NetworkConfig {
     NetworkConfig {
         seed: identity.seed(),
         listen: options.listen.clone(),
@@ -195,5 +237,7 @@ fn network_config(options: &NodeOptions, identity: &Identity) -> NetworkConfig {
         external: Vec::new(),
         mdns: options.mdns,
         agent: concat!("spore/", env!("CARGO_PKG_VERSION")).to_owned(),
+        clock: system_clock(),
+        warnings: warnings.clone(),
     }
 }

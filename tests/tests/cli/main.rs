@@ -6,8 +6,12 @@
 
 mod errors;
 mod help;
+mod llm;
+mod parity;
+mod processes;
 mod reading;
 mod running;
 mod snapshot;
 mod tables;
+mod terminal;
 mod world;

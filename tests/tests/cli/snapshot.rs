@@ -46,6 +46,17 @@ impl<'a> Transcript<'a> {
         Self { columns: "400", ..Self::new(dir) }
     }
 
+    /// With another number of characters a line.
+    #[must_use]
+    pub fn columns(self, columns: &'a str) -> Self {
+        Self { columns, ..self }
+    }
+
+    /// What was printed so far.
+    pub fn text(&self) -> &str {
+        &self.text
+    }
+
     /// Runs `spore ARGS`.
     pub fn run(&mut self, args: &[&str]) -> &mut Self {
         self.run_with_input(args, "")

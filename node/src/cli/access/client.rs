@@ -11,6 +11,7 @@ use spore_api::{
     upkeep::shapes::{PinOutcome, UpkeepJob, UpkeepLine, UpkeepProgress, UpkeepReport},
 };
 use spore_protocol::Cid;
+use spore_storage::Store;
 
 use super::parsed;
 use crate::{
@@ -21,6 +22,12 @@ use crate::{
 
 /// Time to connect. A node on this machine accepts at once, unless the machine is very busy.
 const CONNECT_TIMEOUT: Duration = Duration::from_secs(2);
+/// Time for the first answer, by which a command learns that a node is there. After a kill, another program may hang on
+/// the port, and a stopped process answers nothing.
+const PROBE_TIMEOUT: Duration = Duration::from_secs(2);
+/// Time for a running node to write `node.json` again after somebody removed it; the node looks every second.
+const ANNOUNCED_WITHIN: Duration = Duration::from_secs(2);
+const ANNOUNCED_INTERVAL: Duration = Duration::from_millis(100);
 /// Time to answer. The graph of a large task takes a while on a machine that trains.
 const ANSWER_TIMEOUT: Duration = Duration::from_secs(60);
 /// Time for a job on the store, which can be long. A working node reports its progress every few seconds.
@@ -29,6 +36,18 @@ const JOB_TIMEOUT: Duration = Duration::from_secs(7 * 86_400);
 const MAX_LINE: usize = 16 << 20;
 /// Bytes of a file that is sent to a running node. The whole file is in memory meanwhile.
 const MAX_SENT: u64 = 512 << 20;
+
+/// The node that `node.json` names. While a process holds the store and there is no such file, it may come back.
+async fn announced(data: &DataDir) -> Option<RunningNode> {
+    let began = std::time::Instant::now();
+    loop {
+        let node = data.running_node();
+        if node.is_some() || began.elapsed() > ANNOUNCED_WITHIN || !Store::is_held(data.root()) {
+            return node;
+        }
+        tokio::time::sleep(ANNOUNCED_INTERVAL).await;
+    }
+}
 
 /// A client of the running node.
 pub struct ApiClient {
@@ -43,14 +62,15 @@ impl ApiClient {
     /// # Errors
     /// When the data directory cannot be read.
     pub async fn find(data: &DataDir) -> Result<Option<Self>, CliError> {
-        let Some(node) = data.running_node() else { return Ok(None) };
+        let Some(node) = announced(data).await else { return Ok(None) };
         // A proxy from the environment must not see requests to this machine.
         let http =
             reqwest::Client::builder().no_proxy().connect_timeout(CONNECT_TIMEOUT).timeout(ANSWER_TIMEOUT).build();
         let http = http.map_err(|e| CliError::failed(e.to_string()))?;
         let client = Self { http, node, token: None };
         // After a node was killed, another program may have its process id and its port.
-        let status = client.get(&Route::Status, &Query::default()).await;
+        let probe = client.request(&Route::Status, &Query::default()).timeout(PROBE_TIMEOUT);
+        let status = client.answer(probe).await;
         let answers = status.ok().and_then(|text| serde_json::from_slice::<dto::NodeStatus>(&text).ok());
         let own = identity_file::load(&data.identity())?.map(|identity| identity.node_id().to_string());
         // Only this node may get the token, so it is added once the identity is known.

@@ -211,6 +211,15 @@ pub async fn note_running(context: &mut Context) -> Result<(), CliError> {
     Ok(())
 }
 
+/// Says that no node answered, and whether a process holds the store all the same.
+pub fn absence(data: &DataDir) -> &'static str {
+    if Store::is_held(data.root()) {
+        "The process that uses the data directory does not answer"
+    } else {
+        "No node is running now"
+    }
+}
+
 /// The error of a store that a node may hold which does not answer.
 pub fn locked_without_api(error: StoreError, data: &DataDir) -> CliError {
     let locked = matches!(error, StoreError::Locked { .. });

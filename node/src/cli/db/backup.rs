@@ -10,7 +10,13 @@ use serde_json::json;
 use spore_api::upkeep::shapes::{Backup, UpkeepJob, UpkeepReport};
 use spore_storage::{RestorePlan, Store};
 
-use super::super::{CliError, Context, text, upkeep, upkeep_bar::UpkeepBar, warn};
+use super::super::{
+    CliError, Context,
+    table::{Column, Table},
+    text, upkeep,
+    upkeep_bar::UpkeepBar,
+    warn,
+};
 
 /// Default number of backups: a week of daily ones. Backups share the files that did not change.
 const KEPT: u32 = 7;
@@ -91,7 +97,7 @@ pub fn list(args: &List, context: &mut Context) -> Result<(), CliError> {
     if args.json {
         return context.json(&backups);
     }
-    let mut table = text::table(["ID", "MADE", "SIZE", "FILES"]);
+    let mut table = Table::new(["ID", "MADE", "SIZE", "FILES"].map(Column::id));
     for backup in &backups {
         let (id, files) = (backup.id.to_string(), backup.files.to_string());
         table.add_row([id, text::ago(backup.timestamp), text::size(backup.bytes), files]);

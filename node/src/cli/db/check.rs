@@ -8,7 +8,13 @@ use spore_api::upkeep::shapes::{CheckReport, UpkeepJob, UpkeepReport, VerifyRepo
 use spore_base::clock::unix_now;
 use spore_storage::{RepairReport, Store};
 
-use super::super::{CliError, Context, hints::REPAIR, text, upkeep, upkeep_bar::UpkeepBar};
+use super::super::{
+    CliError, Context,
+    hints::REPAIR,
+    table::{Column, Table},
+    text, upkeep,
+    upkeep_bar::UpkeepBar,
+};
 
 /// Verify every object, compute every index again, and report differences
 #[derive(Debug, ClapArgs)]
@@ -46,7 +52,12 @@ pub async fn run(args: &Check, context: &mut Context) -> Result<(), CliError> {
 
 fn show(out: &mut dyn Write, report: &CheckReport) -> std::io::Result<()> {
     if !report.findings.is_empty() {
-        let mut table = text::table(["COLUMN", "KEY", "EXPECTED", "FOUND"]);
+        let mut table = Table::new([
+            Column::id("COLUMN"),
+            Column::text("KEY", 12),
+            Column::text("EXPECTED", 8),
+            Column::text("FOUND", 8),
+        ]);
         for finding in &report.findings {
             let row = [&finding.column, &finding.key, &finding.expected, &finding.found];
             table.add_row(row.map(|cell| text::line(cell)));
@@ -87,7 +98,12 @@ pub async fn verify(json: bool, context: &mut Context) -> Result<(), CliError> {
 
 fn show_files(out: &mut dyn Write, report: &VerifyReport) -> std::io::Result<()> {
     if !report.damaged_files.is_empty() {
-        let mut table = text::table(["COLUMN", "FILE", "EXPECTED", "FOUND"]);
+        let mut table = Table::new([
+            Column::id("COLUMN"),
+            Column::text("FILE", 12),
+            Column::text("EXPECTED", 8),
+            Column::text("FOUND", 8),
+        ]);
         for damaged in &report.damaged_files {
             let file = damaged.file.as_deref().unwrap_or("unknown");
             let expected = "what was written".to_owned();

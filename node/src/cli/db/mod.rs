@@ -12,7 +12,12 @@ use spore_api::{
     upkeep::shapes::{PendingPage, StoreStats, UpkeepJob, UpkeepReport},
 };
 
-use super::{CliError, Context, access::NodeAccess, text, upkeep};
+use super::{
+    CliError, Context,
+    access::NodeAccess,
+    table::{Column, Table},
+    text, upkeep,
+};
 
 /// Pending records in one request.
 const PAGE: usize = 1000;
@@ -78,7 +83,13 @@ async fn stats(json: bool, context: &mut Context) -> Result<(), CliError> {
 }
 
 fn show_stats(out: &mut dyn Write, stats: &StoreStats) -> std::io::Result<()> {
-    let mut table = text::table(["COLUMN", "KEYS", "SIZE", "FILES", "IN MEMORY"]);
+    let mut table = Table::new([
+        Column::id("COLUMN"),
+        Column::id("KEYS"),
+        Column::id("SIZE"),
+        Column::id("FILES").leaves(1),
+        Column::id("IN MEMORY").leaves(2),
+    ]);
     for column in &stats.columns {
         table.add_row([
             text::line(&column.name),
@@ -151,7 +162,12 @@ fn show_pending(out: &mut dyn Write, page: &PendingPage) -> std::io::Result<()> 
     if page.pending.is_empty() {
         return writeln!(out, "No record is pending.");
     }
-    let mut table = text::table(["RECORD", "MISSING PARENT", "RECEIVED", "BYTES"]);
+    let mut table = Table::new([
+        Column::id("RECORD"),
+        Column::id("MISSING PARENT"),
+        Column::id("RECEIVED").leaves(2),
+        Column::id("BYTES").leaves(1),
+    ]);
     for held in &page.pending {
         table.add_row([
             text::short(&held.id),

@@ -10,7 +10,7 @@ use indicatif::{ProgressBar, ProgressStyle};
 
 use super::ImportFlags;
 use crate::{
-    cli::{CliError, text},
+    cli::{CliError, output, text},
     import::{ImportKind, ImportObserver, Notice, NoticeOutcome, Tally},
 };
 
@@ -66,7 +66,7 @@ impl Reporter {
 impl ImportObserver for Reporter {
     fn notice(&mut self, notice: &Notice) {
         if self.verbose {
-            self.bar.suspend(|| eprintln!("{}", sentence(notice)));
+            self.bar.suspend(|| output::message(&sentence(notice)));
         }
         if let (Some((_, file)), None) = (&mut self.report, &self.failed) {
             let line = serde_json::to_string(notice).map_err(std::io::Error::from);

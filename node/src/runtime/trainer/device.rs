@@ -12,7 +12,8 @@ use spore_base::{
 };
 use spore_lab::{
     engine::{self, Engine, EngineSettings, Works},
-    research, verify,
+    research::{self, llm::Asker},
+    verify,
 };
 use spore_protocol::HardwareClass;
 use spore_trainer::{
@@ -86,7 +87,7 @@ impl Trainer {
 
     /// Starts the services of the mode.
     pub fn start(self, parts: LabParts<'_>, services: &mut Services) {
-        let LabParts { options, live, identity, store, built_in, artifacts, progress, shutdown } = parts;
+        let LabParts { options, live, identity, store, built_in, artifacts, shown, shutdown } = parts;
         let Some(ready) = self.0 else { return };
         let settings = EngineSettings {
             pinned: live.pinned.subscribe(),
@@ -107,12 +108,18 @@ impl Trainer {
             clock: Arc::new(unix_now),
             settings,
             events: live.events.clone(),
-            progress,
+            progress: shown.progress,
+            research: shown.research,
             permit: Arc::new(Semaphore::new(1)),
             works: Works::default(),
         });
         if options.mode == Mode::Research {
-            services.spawn("research", research::run(engine.clone(), options.llm.clone(), shutdown.clone()));
+            let asker = options.llm.clone().and_then(|config| {
+                tracing::info!(llm = ?config, "a language model proposes");
+                let asker = Asker::new(config, shown.llm_health);
+                asker.inspect_err(|error| tracing::warn!(%error, "the built-in proposer proposes")).ok()
+            });
+            services.spawn("research", research::run(engine.clone(), asker, shutdown.clone()));
         }
         services.spawn("verification", verify::run(engine, shutdown.clone()));
     }

@@ -8,7 +8,10 @@ mod device;
 use std::sync::Arc;
 
 use spore_api::live::LiveNode;
-use spore_base::{fetch::ArtifactSource, progress::RunProgress, shutdown::Shutdown};
+use spore_base::{
+    fetch::ArtifactSource, llm_health::LlmHealth, progress::RunProgress, research_state::ResearchState,
+    shutdown::Shutdown,
+};
 use spore_protocol::{Identity, TaskId};
 use spore_storage::Store;
 use tokio::sync::watch;
@@ -20,6 +23,14 @@ pub use device::Trainer;
 
 use super::options::NodeOptions;
 
+/// What the trainer shows of its work. Without a trainer nothing is shown.
+#[derive(Debug, Default)]
+pub struct Shown {
+    pub progress: watch::Sender<Option<RunProgress>>,
+    pub llm_health: watch::Sender<Option<LlmHealth>>,
+    pub research: watch::Sender<ResearchState>,
+}
+
 /// The trainer's inputs from the rest of the node.
 #[cfg_attr(not(feature = "trainer"), expect(dead_code, reason = "a relay trains nothing"))]
 pub struct LabParts<'a> {
@@ -29,6 +40,6 @@ pub struct LabParts<'a> {
     pub store: Store,
     pub built_in: Vec<TaskId>,
     pub artifacts: Arc<dyn ArtifactSource>,
-    pub progress: watch::Sender<Option<RunProgress>>,
+    pub shown: Shown,
     pub shutdown: Shutdown,
 }

@@ -1,0 +1,175 @@
+//! The keys of the file: where they stand, what their values may be, and which one a misspelt key means.
+
+use std::ops::Range;
+
+use toml_edit::{Document, Item, TableLike};
+
+/// All keys, as a user writes them with the name of their table.
+const KEYS: [&str; 27] = [
+    "host",
+    "port",
+    "p2p_port",
+    "web_port",
+    "web_host",
+    "listen",
+    "peer",
+    "task",
+    "resource",
+    "device",
+    "verify_rate",
+    "trust",
+    "cache",
+    "cache.max_age_days",
+    "cache.max_size",
+    "llm",
+    "llm.provider",
+    "llm.api_key",
+    "llm.model",
+    "llm.base_url",
+    "llm.max_tokens",
+    "llm.max_token",
+    "llm.temperature",
+    "llm.context",
+    "web",
+    "web.names",
+    "task_id",
+];
+
+/// Edits from a misspelt key to the key that was meant: more would suggest another word.
+const MOST_EDITS: usize = 2;
+
+/// The key whose value covers a place of the file, such as `llm.model`. None outside all values.
+pub(super) fn key_at(text: &str, place: usize) -> Option<String> {
+    let document = Document::parse(text).ok()?;
+    let mut path = Vec::new();
+    descend(document.as_table(), place, &mut path);
+    if path.is_empty() { None } else { Some(path.join(".")) }
+}
+
+fn descend(table: &dyn TableLike, place: usize, path: &mut Vec<String>) {
+    let holds = |item: &Item| item.span().is_some_and(|span| (span.start..=span.end).contains(&place));
+    for (key, item) in table.iter() {
+        if let Some(inner) = item.as_table_like() {
+            let before = path.len();
+            path.push(key.to_owned());
+            descend(inner, place, path);
+            if path.len() > before + 1 || holds(item) {
+                return;
+            }
+            path.truncate(before);
+        } else if holds(item) {
+            path.push(key.to_owned());
+            return;
+        }
+    }
+}
+
+/// The place of a key in the file. None when the file does not have the key.
+pub(super) fn span_of(text: &str, dotted: &str) -> Option<Range<usize>> {
+    let document = Document::parse(text).ok()?;
+    let mut table: &dyn TableLike = document.as_table();
+    let mut parts = dotted.split('.').peekable();
+    while let Some(part) = parts.next() {
+        let (key, item) = table.get_key_value(part)?;
+        if parts.peek().is_none() {
+            return key.span();
+        }
+        table = item.as_table_like()?;
+    }
+    None
+}
+
+/// The known key that a misspelt one means, if one is near enough.
+pub(super) fn nearest(key: &str) -> Option<&'static str> {
+    let edits = KEYS.into_iter().map(|known| (edits(key, known), known));
+    edits.filter(|(edits, known)| *edits <= MOST_EDITS && *edits < known.len()).min().map(|(_, known)| known)
+}
+
+/// Inserted, removed, replaced and exchanged characters between two texts.
+fn edits(a: &str, b: &str) -> usize {
+    let (a, b): (Vec<char>, Vec<char>) = (a.chars().collect(), b.chars().collect());
+    let mut rows: Vec<Vec<usize>> = vec![(0..=b.len()).collect()];
+    let at = |rows: &[Vec<usize>], i: usize, j: usize| {
+        rows.get(i).and_then(|row| row.get(j)).copied().unwrap_or(usize::MAX / 2)
+    };
+    for (i, x) in a.iter().enumerate() {
+        let mut row = vec![i + 1];
+        for (j, y) in b.iter().enumerate() {
+            let changed = at(&rows, i, j) + usize::from(x != y);
+            let left = row.last().copied().unwrap_or_default() + 1;
+            let mut least = changed.min(at(&rows, i, j + 1) + 1).min(left);
+            let before = |list: &[char], at: usize| at.checked_sub(1).and_then(|at| list.get(at)).copied();
+            if before(&a, i) == Some(*y) && before(&b, j) == Some(*x) {
+                least = least.min(at(&rows, i.saturating_sub(1), j.saturating_sub(1)) + 1);
+            }
+            row.push(least);
+        }
+        rows.push(row);
+    }
+    at(&rows, a.len(), b.len())
+}
+
+/// The parser's words about a value, in words for people.
+pub(super) fn in_words(message: &str) -> String {
+    let Some(of_a_value) = message.strip_prefix("invalid type: ").or(message.strip_prefix("invalid value: ")) else {
+        return message.to_owned();
+    };
+    let Some((found, expected)) = of_a_value.rsplit_once(", expected ") else { return message.to_owned() };
+    let expected = match expected {
+        "u8" => "a whole number from 0 to 255",
+        "u16" => "a whole number from 0 to 65535",
+        "u64" => "a whole number of at least 0",
+        "f64" => "a number",
+        "a sequence" => "a list, such as [\"a\", \"b\"]",
+        "a string" => "a text in quotes",
+        other => other,
+    };
+    format!("{found} is not {expected}")
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    const TEXT: &str = "port = 1\nlisten = [\n  \"a\",\n  7,\n]\n[llm]\nprovider = \"groq\"\nmodel = 3\n";
+
+    #[test]
+    fn key_is_found_by_the_place_of_its_value() {
+        let key = |part: &str| key_at(TEXT, TEXT.find(part).unwrap());
+        assert_eq!(key("1\n").as_deref(), Some("port"));
+        assert_eq!(key("7,").as_deref(), Some("listen"));
+        assert_eq!(key("3\n").as_deref(), Some("llm.model"));
+        assert_eq!(key_at("= =", 0), None);
+    }
+
+    #[test]
+    fn place_is_found_by_the_key() {
+        let start = |key: &str| span_of(TEXT, key).map(|span| span.start);
+        assert_eq!(start("listen"), TEXT.find("listen"));
+        assert_eq!(start("llm.model"), TEXT.find("model"));
+        assert_eq!(start("llm.heat"), None);
+    }
+
+    #[test]
+    fn misspelt_key_names_the_nearest_one() {
+        for (key, expected) in [
+            ("prot", Some("port")),
+            ("p2pport", Some("p2p_port")),
+            ("llm.modle", Some("llm.model")),
+            ("cache.max_sise", Some("cache.max_size")),
+            ("colour", None),
+            ("x", None),
+        ] {
+            assert_eq!(nearest(key), expected, "{key}");
+        }
+    }
+
+    #[test]
+    fn types_of_the_program_are_told_in_words() {
+        assert_eq!(
+            in_words("invalid value: integer `500`, expected u8"),
+            "integer `500` is not a whole number from 0 to 255"
+        );
+        assert_eq!(in_words("host must be an IP address"), "host must be an IP address");
+    }
+}

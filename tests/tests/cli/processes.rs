@@ -1,0 +1,199 @@
+//! Files, signals and processes: what a node and its commands do when the machine around them misbehaves.
+
+use std::{
+    fs::{self, OpenOptions},
+    path::Path,
+    process::{Command, Stdio},
+    time::Duration,
+};
+
+use rustix::process::Signal;
+use spore_tests::{
+    TestNet,
+    command::{binary, command, run_within, wait_within},
+    spore, wait_for,
+};
+
+/// Far more than any of these takes, and less than a command that waits for a hung program used to take.
+const LIMIT: Duration = Duration::from_secs(45);
+
+fn full() -> Stdio {
+    OpenOptions::new().write(true).open("/dev/full").unwrap().into()
+}
+
+/// The exit code of a command whose standard error is a full disk.
+fn code_with_full_stderr(dir: &Path, args: &[&str]) -> Option<i32> {
+    let mut child = command(dir, args).stdout(Stdio::null()).stderr(full()).spawn().unwrap();
+    wait_within(&mut child, LIMIT)
+}
+
+#[test]
+fn full_standard_error_changes_no_exit_code() {
+    let dir = tempfile::tempdir().unwrap();
+    let dir = dir.path();
+    spore(dir, &["init"]).expect_code(0);
+    assert_eq!(code_with_full_stderr(dir, &["show", "zzzz"]), Some(spore(dir, &["show", "zzzz"]).code));
+    fs::write(dir.join("config.toml"), "no_such_key = 1\n").unwrap();
+    assert_eq!(code_with_full_stderr(dir, &["info"]), Some(0), "a warning that cannot be written");
+    assert_eq!(code_with_full_stderr(dir, &["run", "--no-such-flag"]), Some(2));
+    let mut child = command(dir, &["info"]).stdout(full()).stderr(full()).spawn().unwrap();
+    assert_eq!(wait_within(&mut child, LIMIT), Some(1), "an answer that cannot be written");
+    let mut child = command(dir, &["--help"]).stdout(full()).stderr(full()).spawn().unwrap();
+    assert_eq!(wait_within(&mut child, LIMIT), Some(1), "help that cannot be written");
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn node_runs_and_ends_well_while_its_output_is_full() {
+    let net = TestNet::new();
+    let dir = net.dir_of("node");
+    fs::create_dir_all(&dir).unwrap();
+    fs::write(dir.join("config.toml"), "no_such_key = 1\n").unwrap();
+    let args =
+        ["run", "--no-train", "--no-bootstrap", "--no-mdns", "--port", "0", "--p2p-port", "0", "--no-web", "-vv"];
+    let mut child = command(&dir, &args).stdout(full()).stderr(full()).spawn().unwrap();
+    wait_for("the node", LIMIT, async || answers(&dir)).await;
+    let _ = rustix::process::kill_process(rustix::process::Pid::from_child(&child), Signal::TERM);
+    assert_eq!(wait_within(&mut child, LIMIT), Some(0));
+}
+
+/// Whether a node answers for the directory.
+fn answers(dir: &Path) -> Result<(), String> {
+    let status = spore(dir, &["status", "--json"]);
+    if status.code == 0 && status.json()["mode"] == "relay" { Ok(()) } else { Err(status.stdout + &status.stderr) }
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn hangup_ends_a_node_like_term() {
+    let mut net = TestNet::new();
+    let number = net.start("node", None, &["--no-train"]).await;
+    for signal in [Signal::HUP, Signal::TERM] {
+        assert_eq!(net.node_mut(number).end_by(signal), 0, "{signal:?}");
+        assert!(!net.node(number).dir().join("node.json").exists(), "{signal:?}");
+        net.node_mut(number).start().await;
+    }
+    assert_eq!(net.node_mut(number).interrupt(), 0);
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn node_that_ignores_hangup_survives_it() {
+    let net = TestNet::new();
+    let dir = net.dir_of("node");
+    fs::create_dir_all(&dir).unwrap();
+    let mut child = Command::new("nohup")
+        .arg(binary())
+        .args(["run", "--no-train", "--no-bootstrap", "--no-mdns", "--port", "0", "--p2p-port", "0", "--no-web"])
+        .env("SPORE_HOME", &dir)
+        .env("HOME", &dir)
+        .stdin(Stdio::null())
+        .stdout(Stdio::null())
+        .stderr(Stdio::null())
+        .spawn()
+        .unwrap();
+    let pid = rustix::process::Pid::from_child(&child);
+    wait_for("the node", LIMIT, async || answers(&dir)).await;
+    let _ = rustix::process::kill_process(pid, Signal::HUP);
+    // A signal that ends the node is delivered before a command is answered.
+    spore(&dir, &["status"]).expect_code(0);
+    answers(&dir).unwrap();
+    assert!(child.try_wait().unwrap().is_none());
+    let _ = rustix::process::kill_process(pid, Signal::TERM);
+    assert_eq!(wait_within(&mut child, LIMIT), Some(0));
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn control_file_that_was_removed_comes_back() {
+    let mut net = TestNet::new();
+    let number = net.start("node", None, &["--no-train"]).await;
+    let dir = net.node(number).dir().to_owned();
+    let before = fs::read_to_string(dir.join("node.json")).unwrap();
+    fs::remove_file(dir.join("node.json")).unwrap();
+    wait_for("the file to come back", LIMIT, async || answers(&dir)).await;
+    assert_eq!(fs::read_to_string(dir.join("node.json")).unwrap(), before);
+    assert_eq!(net.node_mut(number).end_by(Signal::TERM), 0);
+    assert!(!dir.join("node.json").exists());
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn stopped_process_does_not_hold_a_command_for_a_minute() {
+    let mut net = TestNet::new();
+    let number = net.start("node", None, &["--no-train"]).await;
+    let dir = net.node(number).dir().to_owned();
+    net.node(number).signal(Signal::STOP);
+    let status = run_within(command(&dir, &["status"]), b"", LIMIT);
+    net.node(number).signal(Signal::CONT);
+    status.expect_code(5).expect_stderr(&["too busy to answer"]);
+    assert_eq!(net.node_mut(number).interrupt(), 0);
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn node_whose_directory_was_replaced_ends_and_touches_nothing_there() {
+    let mut net = TestNet::new();
+    let number = net.start("node", None, &["--no-train"]).await;
+    let dir = net.node(number).dir().to_owned();
+    let moved = dir.with_extension("moved");
+    fs::rename(&dir, &moved).unwrap();
+    fs::create_dir(&dir).unwrap();
+    fs::write(dir.join("node.json"), "another node's").unwrap();
+    assert_eq!(net.node_mut(number).wait_for_end(), 1);
+    let log = net.node(number).log();
+    assert!(log.contains("was moved, removed or replaced while the node ran"), "{log}");
+    let names: Vec<_> = fs::read_dir(&dir).unwrap().map(|entry| entry.unwrap().file_name()).collect();
+    assert_eq!(names, ["node.json"], "nothing was written or removed");
+    assert_eq!(fs::read_to_string(dir.join("node.json")).unwrap(), "another node's");
+    spore(&moved, &["db", "check"]).expect_code(0);
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn node_starts_without_a_usable_dns_configuration() {
+    let net = TestNet::new();
+    let dir = net.dir_of("node");
+    fs::create_dir_all(&dir).unwrap();
+    let script = "mount --bind /dev/null /etc/resolv.conf && exec \"$0\" \"$@\"";
+    let namespace = |program: &Path, args: &[&str]| {
+        let mut command = Command::new("unshare");
+        command.args(["-rm", "sh", "-c", script]).arg(program).args(args);
+        command.env("SPORE_HOME", &dir).env("HOME", &dir).stdin(Stdio::null());
+        command
+    };
+    if !namespace(Path::new("true"), &[]).stderr(Stdio::null()).status().is_ok_and(|status| status.success()) {
+        return spore_tests::skip::skip("mount namespaces are not allowed here");
+    }
+    let args = ["run", "--no-train", "--no-bootstrap", "--no-mdns", "--port", "0", "--p2p-port", "0", "--no-web"];
+    let mut child = namespace(&binary(), &args).stdout(Stdio::null()).stderr(Stdio::null()).spawn().unwrap();
+    wait_for("the node", LIMIT, async || answers(&dir)).await;
+    let warnings = spore(&dir, &["status"]).expect_code(0).stdout;
+    assert!(warnings.contains("DNS configuration cannot be used"), "{warnings}");
+    let _ = rustix::process::kill_process(rustix::process::Pid::from_child(&child), Signal::TERM);
+    assert_eq!(wait_within(&mut child, LIMIT), Some(0));
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn closed_terminal_ends_a_node_like_term() {
+    let net = TestNet::new();
+    let dir = net.dir_of("node");
+    fs::create_dir_all(&dir).unwrap();
+    let line =
+        format!("exec {} run --no-train --no-bootstrap --no-mdns --port 0 --p2p-port 0 --no-web", binary().display());
+    let terminal = Command::new("script")
+        .args(["-qc", &line, "/dev/null"])
+        .env("SPORE_HOME", &dir)
+        .env("HOME", &dir)
+        .stdin(Stdio::null())
+        .stdout(Stdio::null())
+        .stderr(Stdio::null())
+        .spawn();
+    let Ok(mut terminal) = terminal else { return spore_tests::skip::skip("there is no `script` here") };
+    wait_for("the node", LIMIT, async || answers(&dir)).await;
+    terminal.kill().unwrap();
+    terminal.wait().unwrap();
+    wait_for("the node to end", LIMIT, async || {
+        if dir.join("node.json").exists() { Err("node.json is there".to_owned()) } else { Ok(()) }
+    })
+    .await;
+    // The store was closed and its lock released.
+    wait_for("the store to be free", LIMIT, async || {
+        let check = spore(&dir, &["db", "check"]);
+        if check.code == 0 { Ok(()) } else { Err(check.stdout + &check.stderr) }
+    })
+    .await;
+}
