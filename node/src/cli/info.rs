@@ -10,7 +10,8 @@ use spore_base::peer_id::peer_id;
 use super::{
     CliError, Context,
     access::{ApiClient, NodeAccess},
-    overview, text,
+    overview::{self, Counts},
+    text,
 };
 use crate::{
     config::{self, Config, LlmConfig},
@@ -40,10 +41,15 @@ pub async fn run(args: &Args, context: &mut Context) -> Result<(), CliError> {
     let node = ApiClient::find(&context.data).await?;
     let running = node.as_ref().map(|client| client.node.clone());
     let live = match node {
-        Some(client) => Some(LiveInfo::of(&NodeAccess::Node(client)).await?),
+        Some(client) => Some(Seen::of(&NodeAccess::Node(client)).await?),
         None => None,
     };
-    let counts = overview::counts(source.as_ref()).await;
+    // Without a node the numbers come from the store. There are none where there is no store, or another process holds it.
+    let stored = match (&live, &source) {
+        (None, Some(store)) => Seen::of(store).await.ok(),
+        _ => None,
+    };
+    let counts = live.as_ref().or(stored.as_ref()).map(|seen| Counts::of(&seen.status, seen.task.as_ref()));
     let peer = peer_id(&node_id).map(|peer| peer.to_string());
     let llm = config
         .llm
@@ -107,26 +113,16 @@ fn print_addresses(out: &mut dyn Write, config: &Config) -> std::io::Result<()> 
     )
 }
 
-/// What the running node works on and where it listens.
-struct LiveInfo {
+/// The state of a node or of a store, and the task that the node works on.
+struct Seen {
     status: dto::NodeStatus,
-    /// Name and id of its task.
-    task: Option<String>,
+    task: Option<dto::TaskSummary>,
 }
 
-impl LiveInfo {
-    async fn of(node: &NodeAccess) -> Result<Self, CliError> {
-        let status: dto::NodeStatus = node.get(&Route::Status).await?;
-        let task = match &status.active_task {
-            Some(id) => {
-                let found = node.get::<dto::TaskSummary>(&Route::Task(id.clone())).await;
-                Some(found.map_or_else(
-                    |_| text::short(id),
-                    |task| format!("{} ({})", text::name(&task.name), text::short(id)),
-                ))
-            }
-            None => None,
-        };
+impl Seen {
+    async fn of(source: &NodeAccess) -> Result<Self, CliError> {
+        let status: dto::NodeStatus = source.get(&Route::Status).await?;
+        let task = overview::active_task(source, &status).await;
         Ok(Self { status, task })
     }
 
@@ -134,7 +130,8 @@ impl LiveInfo {
         let all = |addresses: &[String]| if addresses.is_empty() { "nowhere".to_owned() } else { addresses.join(" ") };
         let status = &self.status;
         writeln!(out, "Mode            {}", status.mode)?;
-        writeln!(out, "Task            {}", self.task.as_deref().unwrap_or("none yet"))?;
+        let task = overview::task_name(status, self.task.as_ref());
+        writeln!(out, "Task            {}", task.as_deref().unwrap_or("none yet"))?;
         if let Some(device) = &status.device {
             let class = status.hardware_class.as_deref().unwrap_or_default();
             writeln!(out, "Device          {} ({class})", text::line(device))?;

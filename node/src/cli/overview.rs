@@ -72,15 +72,15 @@ pub async fn of_task(source: &NodeAccess, task: &TaskSummary) -> Result<Overview
     Ok(Overview { best: Best::of(task), newest, metric: task.metric.clone() })
 }
 
-/// Reads the overview of the task that the node works on. None while it has none.
-///
-/// # Errors
-/// As [`of_task`].
-pub async fn of_active_task(source: &NodeAccess, status: &NodeStatus) -> Result<Option<Overview>, CliError> {
-    let Some(id) = &status.active_task else { return Ok(None) };
-    // A pinned task that only other nodes know has no experiments here.
-    let Ok(task) = source.get::<TaskSummary>(&Route::Task(id.clone())).await else { return Ok(None) };
-    of_task(source, &task).await.map(Some)
+/// The task that the node works on. None while it has none, and for a pinned task that only other nodes know.
+pub async fn active_task(source: &NodeAccess, status: &NodeStatus) -> Option<TaskSummary> {
+    source.get(&Route::Task(status.active_task.clone()?)).await.ok()
+}
+
+/// The name and the id of the task that the node works on; the id alone of a task that is not known here.
+pub fn task_name(status: &NodeStatus, task: Option<&TaskSummary>) -> Option<String> {
+    let id = text::short(status.active_task.as_deref()?);
+    Some(task.map_or_else(|| id.clone(), |task| format!("{} ({id})", text::name(&task.name))))
 }
 
 impl Overview {
@@ -131,24 +131,18 @@ pub struct Counts {
     metric: String,
 }
 
-/// Reads the numbers of the store. None where there is no store yet, or another process holds it.
-pub async fn counts(source: Option<&NodeAccess>) -> Option<Counts> {
-    let source = source?;
-    let status: NodeStatus = source.get(&Route::Status).await.ok()?;
-    let task = match &status.active_task {
-        Some(id) => source.get::<TaskSummary>(&Route::Task(id.clone())).await.ok(),
-        None => None,
-    };
-    Some(Counts {
-        experiments: status.experiment_count,
-        confirmed: status.verified_experiment_count,
-        tasks: status.task_count,
-        best: task.as_ref().and_then(Best::of),
-        metric: task.map(|task| task.metric).unwrap_or_default(),
-    })
-}
-
 impl Counts {
+    /// The numbers of a store in this state. `task` is the task that the node works on.
+    pub fn of(status: &NodeStatus, task: Option<&TaskSummary>) -> Self {
+        Self {
+            experiments: status.experiment_count,
+            confirmed: status.verified_experiment_count,
+            tasks: status.task_count,
+            best: task.and_then(Best::of),
+            metric: task.map(|task| task.metric.clone()).unwrap_or_default(),
+        }
+    }
+
     /// Prints the numbers, a line each.
     ///
     /// # Errors

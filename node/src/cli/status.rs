@@ -73,17 +73,16 @@ async fn print(args: &Args, source: &NodeAccess, context: &mut Context) -> Resul
         return of_task(source, id, args.json, context).await;
     }
     let status: dto::NodeStatus = source.get(&Route::Status).await?;
-    let overview = overview::of_active_task(source, &status).await?;
+    let followed = overview::active_task(source, &status).await;
+    let overview = match &followed {
+        Some(task) => Some(overview::of_task(source, task).await?),
+        None => None,
+    };
     if args.json {
         let shown = overview::StatusWithOverview { status: &status, overview };
         return if args.watch { context.json_line(&shown) } else { context.json(&shown) };
     }
-    let followed = match &status.active_task {
-        Some(id) => source.get::<dto::TaskSummary>(&Route::Task(id.clone())).await.ok(),
-        None => None,
-    };
-    let name = followed.as_ref().map(|task| format!("{} ({})", text::name(&task.name), text::short(&task.task_id)));
-    let name = name.or_else(|| status.active_task.as_deref().map(text::short));
+    let name = overview::task_name(&status, followed.as_ref());
     let out = &mut context.out;
     writeln!(out, "Node          {} ({})", text::short(&status.node_id), status.mode)?;
     if status.mode != "offline" {
