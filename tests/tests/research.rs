@@ -49,15 +49,21 @@ async fn language_model(reply: fn(usize) -> String) -> (u16, Arc<Mutex<Vec<Strin
     (port, asked)
 }
 
-#[tokio::test(flavor = "multi_thread")]
-async fn model_that_proposes_a_cheat_is_told_why_and_nothing_of_it_is_published() {
-    let (port, asked) = language_model(reply).await;
-    let mut net = TestNet::new();
+/// Starts a node that asks the language model at the port, on a new task. Gives its number and the task's id.
+async fn start_researcher(net: &mut TestNet, port: u16) -> (usize, String) {
     let task = net.create_task("researcher", TINY, BUDGET);
     let url = format!("http://127.0.0.1:{port}/v1");
     let dir = net.dir_of("researcher");
     spore(&dir, &["set", "local", "--base-url", &url, "--model", "test-model"]).expect_code(0);
     let node = net.start("researcher", None, &["--task", &task, "--device", "flex"]).await;
+    (node, task)
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn model_that_proposes_a_cheat_is_told_why_and_nothing_of_it_is_published() {
+    let (port, asked) = language_model(reply).await;
+    let mut net = TestNet::new();
+    let (node, task) = start_researcher(&mut net, port).await;
 
     let honest = wait_for("an honest result of the model's", RESEARCH_LIMIT, async || {
         let page = net.node(node).api(&format!("/tasks/{task}/experiments?limit=50")).await?;
@@ -82,11 +88,7 @@ async fn model_that_proposes_a_cheat_is_told_why_and_nothing_of_it_is_published(
 async fn answer_that_changes_only_a_comment_and_a_name_is_refused_before_it_runs() {
     let (port, asked) = language_model(reply_with_a_comment_first).await;
     let mut net = TestNet::new();
-    let task = net.create_task("researcher", TINY, BUDGET);
-    let url = format!("http://127.0.0.1:{port}/v1");
-    let dir = net.dir_of("researcher");
-    spore(&dir, &["set", "local", "--base-url", &url, "--model", "test-model"]).expect_code(0);
-    let node = net.start("researcher", None, &["--task", &task, "--device", "flex"]).await;
+    let (node, task) = start_researcher(&mut net, port).await;
 
     let proposed = wait_for("a result of the model's", RESEARCH_LIMIT, async || {
         let page = net.node(node).api(&format!("/tasks/{task}/experiments?limit=50")).await?;
