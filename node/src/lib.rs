@@ -13,7 +13,6 @@ pub mod artifacts;
 pub mod cli;
 pub mod config;
 pub mod data_dir;
-pub mod export;
 pub mod genesis;
 mod hash;
 pub mod housekeeping;

@@ -16,6 +16,7 @@ pub mod events;
 mod graph;
 mod guard;
 pub mod live;
+pub mod objects;
 pub mod openapi;
 pub mod page;
 pub mod paging;

@@ -15,6 +15,7 @@ use utoipa::{
 use super::{
     compact::BINARY,
     dto,
+    objects::ObjectLines,
     problem::Problem,
     route::{ID, Route},
     upkeep::shapes::{PendingPage, PinOutcome, StoreStats, UpkeepJob, UpkeepLine},
@@ -37,7 +38,7 @@ pub fn document() -> String {
         status, stat, openapi, peers, tasks, task, graph, graph_bin, frontier, task_experiments, improvements,
         task_activity, task_nodes, activity, experiments, experiment, judgement, children, search, nodes, node, profile, artifact,
         events, create_task, submit, store_artifact, use_task, add_peer, remove_peer, upkeep, upkeep_stats,
-        upkeep_pending, upkeep_pins, add_pin, remove_pin
+        upkeep_pending, upkeep_pins, add_pin, remove_pin, objects
     ),
     components(schemas(dto::Activity, dto::ExperimentProgress, dto::NodeStatus)),
     modifiers(&Token, &PageItems)
@@ -161,6 +162,8 @@ reading! {
     node Route::Node(ID), (("id" = String, Path, description = NODE)) -> dto::NodeSummary;
     /// The newest profile of a node, as the node signed it.
     profile Route::Profile(ID), (("id" = String, Path, description = NODE)) -> serde_json::Value;
+    /// Lists signed objects as lines, for a copy of all: tasks, then experiments, control events and profiles.
+    objects Route::Objects, (("kind" = Option<String>, Query, description = "`task`, `experiment`, `control` or `profile`. All kinds, one after the other, when not given."), ("task" = Option<String>, Query, description = ONE_TASK), ("after" = Option<String>, Query, description = "`next` of the page before. The first page when not given."), ("limit" = Option<usize>, Query, description = LIMIT)) -> ObjectLines;
 }
 
 operations! {

@@ -79,6 +79,7 @@ pub fn answer(view: &StoreView, live: &Live, route: &Route, query: &Query) -> Re
         Route::Node(id) => json(&view.node(id)?),
         Route::Profile(id) => Ok(text(view.profile(id)?)),
         Route::Artifact(cid) => artifact(view, cid),
+        Route::Objects => json(&view.objects(query)?),
         Route::StoreStats => json(&upkeep::stats(view.store())?),
         Route::PendingRecords => json(&upkeep::pending(view.store(), query.get("after"), query.limit(MAX_PAGE)?)?),
         Route::Pins => json(&upkeep::pins(view.store())?),

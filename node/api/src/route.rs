@@ -91,6 +91,8 @@ routes! {
     Profile(id) = GET "/api/v1/nodes/{id}/profile";
     Artifact(cid) = GET "/api/v1/artifacts/{cid}";
     StoreArtifact = POST "/api/v1/artifacts";
+    /// Signed objects as lines, page by page.
+    Objects = GET "/api/v1/objects";
     SubmitObject = POST "/api/v1/objects";
     Events = GET "/api/v1/events";
     /// A job on the store.

@@ -2,6 +2,7 @@
 
 mod judgements;
 mod listings;
+mod objects;
 mod routes;
 
 use std::{net::SocketAddr, sync::Arc, time::Duration};

@@ -11,7 +11,6 @@ use spore_storage::{StoreError, sporemesh::SporemeshError};
 use super::error::{CliError, ErrorKind, Hint};
 use crate::{
     config::ConfigError,
-    export::ExportError,
     genesis::GenesisError,
     identity_file::KeyError,
     import::ImportError,
@@ -243,16 +242,6 @@ impl From<NodeFailure> for CliError {
             NodeFailure::DirectoryLost(_) => Self::failed(error.to_string()).hint(
                 "stop a node before its directory is moved; start one where the directory is now: `--data-dir DIR`",
             ),
-        }
-    }
-}
-
-impl From<ExportError> for CliError {
-    fn from(error: ExportError) -> Self {
-        match error {
-            ExportError::Store(error) => error.into(),
-            ExportError::Write(error) => error.into(),
-            ExportError::Object { .. } => Self::failed(error.to_string()).hint(REPAIR),
         }
     }
 }

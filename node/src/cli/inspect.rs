@@ -134,7 +134,7 @@ mod tests {
         let profile = spore_protocol::fixtures::sign(&alice, &spore_protocol::fixtures::profile(&alice, "Alice"));
         let signed = spore_protocol::VerifiedObject::from(profile).into_signed();
         let (bare, mut line) = (signed.to_json().into_bytes(), Vec::new());
-        lines::write(&signed, None, &mut line).unwrap();
+        spore_api::objects::append_line(&signed, None, &mut line).unwrap();
         for text in [&bare, &line] {
             let inspection = examine(text, None);
             assert_eq!((inspection.kind, inspection.reason), (Some(Kind::Profile), None));

@@ -4,10 +4,10 @@
 use std::io::{self, BufRead};
 
 use spore_protocol::{
-    Kind, Reject, SignedObject, TaskId,
-    frame::{Frame, HEADER_BYTES, MAX_BODY_BYTES},
+    Kind, Reject, SignedObject,
+    frame::{Frame, MAX_BODY_BYTES},
     json::{Map, Value},
-    legacy::{ObjectFrame, carried},
+    legacy::carried,
 };
 
 use super::{
@@ -21,40 +21,6 @@ const MAX_LINE: usize = MAX_BODY_BYTES;
 
 /// Characters of an id in a report. An id has 64; the rest of a longer text would only fill the report.
 const MAX_ID: usize = 100;
-
-/// Appends the line of an object. `task` is the derived task of a version 1 record.
-///
-/// # Errors
-/// [`Reject::TooLarge`]. A stored object is never too large.
-pub fn write(object: &SignedObject, task: Option<TaskId>, out: &mut Vec<u8>) -> Result<(), Reject> {
-    match (ObjectFrame::of(object, task), object) {
-        (Some(frame), _) => write_frame(&frame, out),
-        // An event of a type that only a later version knows.
-        (None, object) => {
-            let kind = match object {
-                SignedObject::Control(event) => event.kind.name().to_owned(),
-                other => other.kind().name().to_owned(),
-            };
-            let payload = Value::parse(object.to_json().as_bytes())?;
-            let bytes = Frame { kind, payload }.encode()?;
-            out.extend(bytes.iter().skip(HEADER_BYTES));
-            out.push(b'\n');
-            Ok(())
-        }
-    }
-}
-
-/// Appends the line of an object frame.
-///
-/// # Errors
-/// As [`write`].
-pub fn write_frame(frame: &ObjectFrame<'_>, out: &mut Vec<u8>) -> Result<(), Reject> {
-    let start = out.len();
-    frame.append_to(out)?;
-    out.drain(start..start + HEADER_BYTES);
-    out.push(b'\n');
-    Ok(())
-}
 
 /// Imports every line of `source`. Messages call the source `name`.
 ///

@@ -22,10 +22,27 @@ async fn output_beside_a_node_is_as_reviewed() {
     let mut transcript = Transcript::new(&dir);
     transcript.run(&["db", "check", "--repair"]).run(&["db", "restore", &backups]);
     spore(&dir, &["db", "backup", &backups]).expect_code(0);
-    transcript.run(&["db", "restore", &backups, "--replace"]).run(&["export"]).run(&["import", "no-such-file"]);
+    transcript.run(&["db", "restore", &backups, "--replace"]).run(&["import", "no-such-file"]);
     transcript.run(&["run", "--no-train", "--no-web", "--port", "0", "--p2p-port", "0"]);
     transcript.assert("errors-locked");
     assert_eq!(net.node_mut(number).interrupt(), 0);
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn export_beside_a_node_has_the_same_bytes_as_without_one() {
+    let mut net = TestNet::new();
+    let dir = net.dir_of("node");
+    seed(&dir);
+    let file = net.dir().join("all.ndjson").display().to_string();
+    let number = net.start("node", None, &["--no-train", "--task", "small-gpt"]).await;
+    let during = |args: &[&str]| spore(&dir, args).expect_code(0).stdout;
+    let (all, task) = (during(&["export"]), during(&["export", "--task", "small-gpt"]));
+    spore(&dir, &["export", &file]).expect_code(0).expect_stderr(&["1 pending record is not exported"]);
+    assert_eq!(net.node_mut(number).interrupt(), 0);
+    assert!(all.lines().count() > task.lines().count() && task.lines().count() > 5, "{task}");
+    assert_eq!(std::fs::read_to_string(&file).unwrap(), all);
+    let after = |args: &[&str]| spore(&dir, args).expect_code(0).stdout;
+    assert_eq!((after(&["export"]), after(&["export", "--task", "small-gpt"])), (all, task));
 }
 
 #[tokio::test(flavor = "multi_thread")]
