@@ -37,6 +37,8 @@ pub struct Candidate {
     /// Candidates and other believed records of the class that were built on it.
     pub children: usize,
     pub on_frontier: bool,
+    /// This node ran the script itself.
+    pub measured: bool,
 }
 
 /// A record that neither holds nor is rejected here, and that this node has not measured.
@@ -87,6 +89,7 @@ pub fn candidates(goal: Goal, believed: &[RecordSummary], unmeasured: &HashSet<R
         sequence: r.sequence,
         children: children.get(&r.id).copied().unwrap_or_default(),
         on_frontier: r.on_frontier,
+        measured: !unmeasured.contains(&r.id),
     };
     keeps.map(candidate).collect()
 }
@@ -124,18 +127,23 @@ pub fn explore_share(stalled: usize) -> f64 {
 ///
 /// Exploiting takes a frontier record; each one is half as likely as the next better one. Exploring takes any candidate;
 /// newer ones and ones with fewer children are more likely. A tenth of the picks are claims, each as likely as another.
+/// Before all that, the best of the frontier is chosen while this node has not measured it, because its re-run tells
+/// whether anything is worth building on the others: a lucky or false result costs one run, and no child.
 pub fn choose(goal: Goal, candidates: &[Candidate], claims: &[Claim], stalled: usize, seed: u64) -> Option<Pick> {
     let mut rng = seeded(seed);
     if candidates.is_empty() {
         return None;
+    }
+    let mut frontier: Vec<_> = candidates.iter().filter(|c| c.on_frontier).collect();
+    frontier.sort_by(|a, b| goal.order(a.metric, b.metric).then(a.id.cmp(&b.id)));
+    if let Some(best) = frontier.first().filter(|best| !best.measured) {
+        return Some(Pick { parent: best.id, explore: false });
     }
     if unit(&mut rng) < CLAIMS
         && let Some(claim) = claimed(claims, &mut rng)
     {
         return Some(Pick { parent: claim, explore: true });
     }
-    let mut frontier: Vec<_> = candidates.iter().filter(|c| c.on_frontier).collect();
-    frontier.sort_by(|a, b| goal.order(a.metric, b.metric).then(a.id.cmp(&b.id)));
     let explore = unit(&mut rng) < explore_share(stalled) || frontier.is_empty();
     let mut ranked: Vec<_> = if explore { candidates.iter().collect() } else { frontier };
     if explore {

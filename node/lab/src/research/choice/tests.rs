@@ -9,7 +9,7 @@ const US: NodeId = NodeId([1; 32]);
 const DRAWS: u64 = 2000;
 
 fn candidate(id: u8, metric: f64, children: usize, on_frontier: bool) -> Candidate {
-    Candidate { id: RecordId([id; 32]), metric, sequence: id.into(), children, on_frontier }
+    Candidate { id: RecordId([id; 32]), metric, sequence: id.into(), children, on_frontier, measured: true }
 }
 
 fn record(number: u64, publisher: NodeId, metric: f64) -> RecordSummary {
@@ -37,6 +37,18 @@ fn best_of_the_frontier_is_chosen_most() {
     let maximize =
         (0..500).filter(|seed| choose(Goal::Maximize, &candidates, &[], 0, *seed).unwrap().parent.0[0] == 3).count();
     assert!(maximize > 250, "{maximize}");
+}
+
+#[test]
+fn best_is_re_run_before_anything_is_built() {
+    let mut candidates = [candidate(1, 3.0, 0, true), candidate(2, 2.0, 0, true), candidate(3, 1.0, 0, false)];
+    candidates[1].measured = false;
+    let (counts, explored) = draw(&candidates, 100);
+    assert_eq!((counts[2], explored), (DRAWS as usize, 0), "it is measured whatever the seed");
+    // Another that is not measured has its turn with the others.
+    (candidates[0].measured, candidates[1].measured) = (false, true);
+    let (counts, _) = draw(&candidates, 0);
+    assert!(counts[1] > 0 && counts[2] > counts[1] && counts[3] > 0, "{:?}", &counts[..4]);
 }
 
 #[test]
