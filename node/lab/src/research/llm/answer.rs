@@ -2,6 +2,7 @@
 //!
 //! Pure. Never here: running the script.
 
+use spore_base::script_text;
 use spore_protocol::artifact;
 
 use super::{
@@ -53,6 +54,7 @@ pub fn read(reply: &str) -> Result<ScriptReply, String> {
     if reasoning::is_unfinished(reply) {
         return Err("your answer holds nothing but reasoning: give the whole script in one ``` block after it".into());
     }
+    let visible = script_text::normal(&visible).text;
     let (blocks, prose) = blocks(&visible);
     if blocks.is_empty() {
         return Err("your answer holds no script: give the whole script in one ``` block".into());
@@ -87,11 +89,11 @@ pub fn one_line(text: &str, most: usize) -> String {
 }
 
 /// The fenced blocks that are not empty, and the lines outside of them. A block that is not closed ends with the text,
-/// or with the next fence that names a language. Lines end with a line feed, whatever they ended with.
+/// or with the next fence that names a language. Each is a script's text in the normal form.
 fn blocks(text: &str) -> (Vec<String>, Vec<&str>) {
     let (mut blocks, mut prose) = (Vec::new(), Vec::new());
     let mut open: Option<(Fence<'_>, String)> = None;
-    for line in text.trim_start_matches('\u{feff}').lines() {
+    for line in text.lines() {
         open = match (open, fence(line)) {
             (None, Some(fence)) => Some((fence, String::new())),
             (None, None) => {
@@ -116,8 +118,8 @@ fn blocks(text: &str) -> (Vec<String>, Vec<&str>) {
     }
     blocks.extend(open.map(|(_, block)| block));
     blocks.retain(|block| !block.trim().is_empty());
-    let unmarked = |block: String| block.trim_start_matches('\u{feff}').to_owned();
-    (blocks.into_iter().map(unmarked).collect(), prose)
+    let normal = |block: String| script_text::normal(&block).text.into_owned();
+    (blocks.into_iter().map(normal).collect(), prose)
 }
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
