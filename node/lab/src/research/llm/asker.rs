@@ -58,6 +58,15 @@ pub struct Asker {
     known: LlmHealth,
     /// That the server cuts questions was logged.
     cut_is_told: bool,
+    /// The last question that was answered.
+    before: Option<Question>,
+}
+
+/// The size of a question, as this node and the server count it.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+struct Question {
+    tokens: u64,
+    chars: u64,
 }
 
 impl Asker {
@@ -78,7 +87,7 @@ impl Asker {
             ..LlmHealth::default()
         };
         let backoff = Backoff::new(pauses.first, pauses.most);
-        let asker = Self { client, pauses, backoff, health, known, cut_is_told: false };
+        let asker = Self { client, pauses, backoff, health, known, cut_is_told: false, before: None };
         asker.show();
         asker
     }
@@ -142,14 +151,16 @@ impl Asker {
         self.known.retry_at = None;
         self.known.prompt_tokens += answer.usage.prompt.unwrap_or_default();
         self.known.answer_tokens += answer.usage.answer.unwrap_or_default();
-        if let Some(context) = context_of_cut(answer, conversation.chars()) {
+        let (chars, before) = (conversation.chars(), self.before);
+        self.before = answer.usage.prompt.map(|tokens| Question { tokens, chars });
+        if let Some(context) = context_of_cut(answer, chars, before) {
             let smaller = self.known.context.is_none_or(|known| context < known);
             self.known.context = if smaller { Some(context) } else { self.known.context };
             if !self.cut_is_told {
                 self.cut_is_told = true;
                 warn!(
                     context,
-                    characters = conversation.chars(),
+                    characters = chars,
                     "the server's context is smaller than the question, which it cut without a word: raise its context length \
                      (in Ollama: OLLAMA_CONTEXT_LENGTH=16384, or `PARAMETER num_ctx 16384` in a Modelfile). The question \
                      is shortened from now on"
@@ -232,11 +243,13 @@ const fn is_told(failures: u64) -> bool {
 /// question.
 ///
 /// Servers that cut say nothing. They count exactly as many tokens as their context has, which is a power of two, or far
-/// too few for the question.
-fn context_of_cut(answer: &Answer, chars: u64) -> Option<u64> {
+/// too few for the question. One whole answer to so many tokens may be chance: `before` is the question before, and two
+/// questions of different length and one such count are none.
+fn context_of_cut(answer: &Answer, chars: u64, before: Option<Question>) -> Option<u64> {
     let Usage { prompt: Some(prompt), answer: completion } = answer.usage else { return None };
     let is_context = |tokens: u64| tokens >= CONTEXT_LEAST && tokens.is_power_of_two();
-    if is_context(prompt) {
+    let again = before.is_some_and(|before| before.tokens == prompt && before.chars != chars);
+    if is_context(prompt) && (answer.finish == Finish::Cut || again) {
         return Some(prompt);
     }
     // Question and answer together fill the context.
@@ -258,14 +271,24 @@ mod tests {
 
     #[test]
     fn cut_question_is_noticed() {
+        let context_of_cut = |answer: &Answer, chars| context_of_cut(answer, chars, None);
         assert_eq!(context_of_cut(&answer(4096, 50, Finish::Cut), 15_755), Some(4096));
-        assert_eq!(context_of_cut(&answer(4096, 50, Finish::Whole), 15_755), Some(4096));
         assert_eq!(context_of_cut(&answer(3000, 1096, Finish::Cut), 10_000), Some(4096), "both together fill it");
         assert_eq!(context_of_cut(&answer(1900, 50, Finish::Whole), 15_755), Some(2048), "too few for the text");
         assert_eq!(context_of_cut(&answer(4800, 900, Finish::Whole), 15_755), None);
         assert_eq!(context_of_cut(&answer(0, 0, Finish::Whole), 15_755), None);
         let silent = Answer { usage: Usage::default(), ..answer(0, 0, Finish::Cut) };
         assert_eq!(context_of_cut(&silent, 15_755), None);
+    }
+
+    #[test]
+    fn one_question_of_a_power_of_two_tokens_is_no_cut() {
+        let whole = answer(4096, 50, Finish::Whole);
+        assert_eq!(context_of_cut(&whole, 15_755, None), None);
+        let before = |tokens, chars| Some(Question { tokens, chars });
+        assert_eq!(context_of_cut(&whole, 15_755, before(4090, 15_700)), None, "the numbers differ, as they should");
+        assert_eq!(context_of_cut(&whole, 15_755, before(4096, 15_755)), None, "the same question");
+        assert_eq!(context_of_cut(&whole, 15_755, before(4096, 15_100)), Some(4096));
     }
 
     #[test]
