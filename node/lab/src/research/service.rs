@@ -14,10 +14,8 @@ use std::{
 };
 
 use spore_base::{
-    backoff::Backoff,
     cooldown::Cooldown,
     progress::Purpose,
-    random,
     research_state::ResearchState,
     script_text,
     shutdown::{Shutdown, stopped},
@@ -39,6 +37,7 @@ use self::{
     },
     graphs::Graphs,
     snapshot::TaskSnapshot,
+    trouble::Spoiled,
 };
 use super::{
     Proposal,
@@ -79,13 +78,9 @@ pub async fn run(engine: Arc<Engine>, asker: Option<Asker>, shutdown: Shutdown) 
         unfit: Cooldown::new(COOLDOWNS),
         barren: Cooldown::new(COOLDOWNS),
         hopeless: HashMap::new(),
-        spoiled: 0,
+        spoiled: Spoiled::default(),
     };
-    let mut backoff = Backoff::new(BACKOFF_FIRST, BACKOFF_MOST);
-    // A restart does not forget the crashes before it.
-    for _ in 0..researcher.crashes_in_a_row().await {
-        backoff.next(random::number());
-    }
+    let backoff = researcher.first_backoff().await;
     work_loop::run(researcher, backoff, shutdown).await;
 }
 
@@ -107,8 +102,7 @@ struct Researcher {
     /// Own tasks whose base script fails in every run, with the failure. They are not tried again until the node
     /// restarts, because a task's script never changes. Bounded by what a person makes: each costs a run.
     hopeless: HashMap<TaskId, String>,
-    /// Experiments in a row that other work on this machine spoiled.
-    spoiled: u32,
+    spoiled: Spoiled,
 }
 
 impl Rounds for Researcher {

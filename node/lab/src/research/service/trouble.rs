@@ -2,13 +2,13 @@
 //!
 //! Never here: how long something is left alone (`cooldowns`).
 
-use spore_base::shutdown::Shutdown;
-use spore_protocol::{Cid, Status};
-use spore_storage::Scope;
+use spore_base::{backoff::Backoff, random, shutdown::Shutdown};
+use spore_protocol::{Cid, NodeId, Status};
+use spore_storage::{Scope, Store, StoreError};
 use spore_trainer::worker::{Failure, FailureKind, RunResult};
 use tracing::warn;
 
-use super::{Researcher, cooldowns::repeats};
+use super::{BACKOFF_FIRST, BACKOFF_MOST, Researcher, cooldowns::repeats};
 use crate::{
     engine::{EngineError, Order},
     work_loop::Round,
@@ -20,13 +20,15 @@ const CRASHES: usize = 10;
 const BUSY_TOLD: u32 = 3;
 
 impl Researcher {
-    /// The newest own records that are crashes, with nothing between them: at most [`CRASHES`], and none when the store
-    /// cannot be read.
-    pub(super) async fn crashes_in_a_row(&self) -> usize {
+    /// The backoff of a node that starts. A restart does not forget the crashes before it.
+    pub(super) async fn first_backoff(&self) -> Backoff {
         let us = self.engine.node_id();
-        let newest = self.engine.read(move |store| store.recent(Scope::Node(us), None, CRASHES)).await;
-        let records = newest.map(|(records, _)| records).unwrap_or_default();
-        records.iter().take_while(|record| record.status == Status::Crash).count()
+        let crashes = self.engine.read(move |store| crashes_in_a_row(store, us)).await.unwrap_or_default();
+        let mut backoff = Backoff::new(BACKOFF_FIRST, BACKOFF_MOST);
+        for _ in 0..crashes {
+            backoff.next(random::number());
+        }
+        backoff
     }
 
     /// Runs an experiment. A failure that the load of this machine, its memory or somebody else may have caused counts
@@ -61,16 +63,41 @@ impl Researcher {
     /// [`BUSY_TOLD`] of them.
     pub(super) fn note_load(&mut self, result: &Result<Round, EngineError>) {
         match result {
-            Err(EngineError::Machine(failure)) if failure.kind == FailureKind::Busy => self.spoiled += 1,
-            Ok(Round::Done | Round::Crashed) => self.spoiled = 0,
+            Err(EngineError::Machine(failure)) if failure.kind == FailureKind::Busy => self.spoiled.add(),
+            Ok(Round::Done | Round::Crashed) => self.spoiled.forget(),
             _ => return,
         }
-        if self.spoiled > 0 && self.spoiled.is_multiple_of(BUSY_TOLD) {
+        if let Some(experiments) = self.spoiled.told() {
             warn!(
-                experiments = self.spoiled,
+                experiments,
                 "other work on this machine changes its speed, which spoils experiments: end that work, or let training use less of the processor"
             );
         }
+    }
+}
+
+/// The newest records of this node that are crashes, with nothing between them: at most [`CRASHES`].
+fn crashes_in_a_row(store: &Store, us: NodeId) -> Result<usize, StoreError> {
+    let (records, _) = store.recent(Scope::Node(us), None, CRASHES)?;
+    Ok(records.iter().take_while(|record| record.status == Status::Crash).count())
+}
+
+/// Experiments in a row that other work on this machine spoiled.
+#[derive(Debug, Default)]
+pub(super) struct Spoiled(u32);
+
+impl Spoiled {
+    fn add(&mut self) {
+        self.0 = self.0.saturating_add(1);
+    }
+
+    fn forget(&mut self) {
+        self.0 = 0;
+    }
+
+    /// The number, when it is time to say what to do.
+    fn told(&self) -> Option<u32> {
+        (self.0 > 0 && self.0.is_multiple_of(BUSY_TOLD)).then_some(self.0)
     }
 }
 
@@ -86,7 +113,54 @@ fn may_pass(error: &EngineError) -> bool {
 
 #[cfg(test)]
 mod tests {
+    use spore_protocol::{Identity, Record, TaskId, fixtures};
+
     use super::*;
+
+    #[test]
+    fn restart_keeps_the_backoff_of_crashes_in_a_row() {
+        let (dir, us, other) = (tempfile::tempdir().unwrap(), fixtures::identity(1), fixtures::identity(2));
+        let store = Store::open(dir.path()).unwrap();
+        let manifest = fixtures::sign(&us, &fixtures::manifest(&us));
+        let task = TaskId::from(manifest.id());
+        let root = fixtures::sign(&us, &fixtures::record(&us, Some(task), None));
+        store.insert(&[manifest.into(), root.clone().into()], 1).unwrap();
+        assert_eq!(crashes_in_a_row(&store, us.node_id()).unwrap(), 0);
+        let mut made = 0;
+        let mut publish = |by: &Identity, status: Status| {
+            made += 1;
+            let record = fixtures::record(by, Some(task), Some(&root));
+            let val_bpb = if status == Status::Crash { 0.0 } else { 2.0 };
+            let record = Record { status, val_bpb, timestamp: root.timestamp + made, ..record };
+            let report = store.insert(&[fixtures::sign(by, &record).into()], 1).unwrap();
+            assert_eq!(report.changes.len(), 1, "{:?}", report.outcomes);
+        };
+        publish(&us, Status::Crash);
+        publish(&us, Status::Discard);
+        for _ in 0..3 {
+            publish(&us, Status::Crash);
+            publish(&other, Status::Discard);
+        }
+        assert_eq!(crashes_in_a_row(&store, us.node_id()).unwrap(), 3, "since the discard, whatever others did");
+        drop(store);
+        let store = Store::open(dir.path()).unwrap();
+        assert_eq!(crashes_in_a_row(&store, us.node_id()).unwrap(), 3, "after a restart too");
+    }
+
+    #[test]
+    fn machine_that_is_always_busy_is_told_now_and_then() {
+        let mut spoiled = Spoiled::default();
+        let mut told = Vec::new();
+        assert_eq!(spoiled.told(), None, "nothing is spoiled yet");
+        for _ in 0..2 * BUSY_TOLD {
+            spoiled.add();
+            told.extend(spoiled.told());
+        }
+        assert_eq!(told, [BUSY_TOLD, 2 * BUSY_TOLD]);
+        spoiled.forget();
+        spoiled.add();
+        assert_eq!(spoiled.told(), None, "an experiment that ran well begins a new count");
+    }
 
     #[test]
     fn experiment_runs_once_more_only_if_this_machine_may_have_failed_it() {
