@@ -11,7 +11,7 @@ use super::{
     CliError, Context,
     access::{ApiClient, NodeAccess},
     overview::{self, Counts},
-    text,
+    proposer, text,
 };
 use crate::{
     config::{self, Config, LlmConfig},
@@ -135,6 +135,14 @@ impl Seen {
         if let Some(device) = &status.device {
             let class = status.hardware_class.as_deref().unwrap_or_default();
             writeln!(out, "Device          {} ({class})", text::line(device))?;
+        }
+        // A node that does no research has none.
+        if let Some(live) = &status.proposer {
+            for (number, line) in proposer::lines(live).iter().enumerate() {
+                writeln!(out, "{:16}{line}", if number == 0 { "Proposer" } else { "" })?;
+            }
+        } else if status.mode == "research" {
+            writeln!(out, "Proposer        built in")?;
         }
         writeln!(out, "Listens on      {}", all(&status.listen_addresses))?;
         writeln!(out, "Bridge          {}", all(&status.legacy_listen_addresses))?;
