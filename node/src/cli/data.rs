@@ -121,6 +121,13 @@ fn list(args: &List, context: &mut Context) -> Result<(), CliError> {
     Ok(())
 }
 
+/// The text with the names of this node's datasets in place of their CIDs.
+pub fn named(text: &str, datasets: &[NamedDataset]) -> String {
+    datasets.iter().fold(text.to_owned(), |shown, dataset| {
+        shown.replace(&dataset.cid, &format!("{} (dataset {:?})", text::short(&dataset.cid), dataset.name))
+    })
+}
+
 /// The dataset of a new task, given as a CID or as the name of a dataset that was added.
 ///
 /// # Errors
@@ -139,4 +146,18 @@ pub fn resolve(context: &Context, given: &str) -> Result<Cid, CliError> {
         CliError::not_found(format!("no dataset is called {given}"))
             .hint("`spore data list` shows the datasets, `spore data add FILE` adds one")
     })
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn dataset_that_is_missing_is_called_by_its_name() {
+        let cid = "ab".repeat(32);
+        let datasets = [NamedDataset { name: "words".into(), cid: cid.clone(), size: 1 }];
+        let shown = named(&format!("no connected peer has artifact {cid}"), &datasets);
+        assert_eq!(shown, "no connected peer has artifact abababababab (dataset \"words\")");
+        assert_eq!(named("training", &datasets), "training");
+    }
 }

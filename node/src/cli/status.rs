@@ -9,8 +9,8 @@ use clap::Args as ClapArgs;
 use spore_api::{dto, route::Route};
 
 use super::{
-    CliError, Context, ErrorKind, access::NodeAccess, hints::hint_for_problem, overview, proposer, research_status,
-    task, text, warnings,
+    CliError, Context, ErrorKind, access::NodeAccess, data, hints::hint_for_problem, overview, proposer,
+    research_status, task, text, warnings,
 };
 
 /// Time between two views of `--watch`: often enough to see the steps of an experiment pass.
@@ -83,6 +83,8 @@ async fn print(args: &Args, source: &NodeAccess, context: &mut Context) -> Resul
         return if args.watch { context.json_line(&shown) } else { context.json(&shown) };
     }
     let name = overview::task_name(&status, followed.as_ref());
+    // Names of datasets are this node's own: a list that cannot be read hides no state.
+    let datasets = context.data.datasets().unwrap_or_default();
     let out = &mut context.out;
     writeln!(out, "Node          {} ({})", text::short(&status.node_id), status.mode)?;
     if status.mode != "offline" {
@@ -93,9 +95,9 @@ async fn print(args: &Args, source: &NodeAccess, context: &mut Context) -> Resul
         let addresses = status.listen_addresses.iter().chain(&status.legacy_listen_addresses);
         writeln!(out, "Listens on    {}", addresses.cloned().collect::<Vec<_>>().join(" "))?;
     }
-    writeln!(out, "Now           {}", text::line(&status.activity))?;
+    writeln!(out, "Now           {}", text::line(&data::named(&status.activity, &datasets)))?;
     for line in status.research.iter().flat_map(research_status::lines) {
-        writeln!(out, "              {line}")?;
+        writeln!(out, "              {}", data::named(&line, &datasets))?;
     }
     if let Some(hint) = status.problem.and_then(hint_for_problem) {
         writeln!(out, "              {hint}")?;
