@@ -4,6 +4,8 @@ use std::{collections::BTreeSet, io::Write};
 
 use clap::{Args as ClapArgs, Subcommand};
 use spore_api::{
+    dto,
+    query::{MAX_LIST, Query},
     route::Route,
     upkeep::{
         pin as pin_in,
@@ -63,7 +65,8 @@ enum Command {
 
 #[derive(Debug, ClapArgs)]
 struct Pin {
-    /// The CID of the artifact: 64 hex digits, or the first ones of a dataset or of a pinned artifact
+    /// The CID of the artifact: 64 hex digits, or the first ones of a dataset, a pinned artifact or an artifact that a
+    /// task names. The id of an experiment, or its first digits, stands for the experiment's script
     cid: String,
     /// Print JSON
     #[arg(long)]
@@ -155,10 +158,12 @@ async fn set_pin(pin: &Pin, pinned: bool, context: &mut Context) -> Result<(), C
     Ok(writeln!(context.out, "{} {word}", text::short(&outcome.cid))?)
 }
 
-/// The artifact of a CID, or of a prefix that one dataset or one pinned artifact has.
+/// The artifact of a CID, or of a prefix that one dataset, one pinned artifact, one artifact of a task or the id of one
+/// experiment has.
 async fn known_cid(given: &str, context: &Context) -> Result<Cid, CliError> {
+    let source = NodeAccess::open(context).await.ok();
     if let Ok(cid) = given.parse() {
-        return Ok(cid);
+        return Ok(script_of(source.as_ref(), given).await.unwrap_or(cid));
     }
     let no_cid = |message: String| {
         CliError::usage(message).hint("a CID has 64 hex digits: `spore gc pins --json`, `spore data list --json` and `spore task show` print them")
@@ -166,16 +171,36 @@ async fn known_cid(given: &str, context: &Context) -> Result<Cid, CliError> {
     if given.len() < MIN_DIGITS || !given.bytes().all(|digit| digit.is_ascii_hexdigit()) {
         return Err(no_cid(format!("{given:.80?} is not the CID of an artifact")));
     }
+    let mut fitting: BTreeSet<Cid> = script_of(source.as_ref(), given).await.into_iter().collect();
     let mut known: BTreeSet<String> = context.data.datasets()?.into_iter().map(|dataset| dataset.cid).collect();
-    if let Ok(source) = NodeAccess::open(context).await {
+    if let Some(source) = &source {
         known.extend(source.get::<Vec<String>>(&Route::Pins).await?);
+        known.extend(of_tasks(source).await?);
     }
-    let fits: Vec<_> = known.iter().filter(|cid| cid.starts_with(&given.to_ascii_lowercase())).collect();
-    match fits.as_slice() {
-        [cid] => cid.parse().map_err(|_| no_cid(format!("{given} is not the CID of an artifact"))),
-        [] => Err(no_cid(format!("no dataset and no pinned artifact begins with {given}"))),
+    let begins = known.iter().filter(|cid| cid.starts_with(&given.to_ascii_lowercase()));
+    fitting.extend(begins.filter_map(|cid| cid.parse::<Cid>().ok()));
+    let mut fitting = fitting.into_iter();
+    match (fitting.next(), fitting.next()) {
+        (Some(cid), None) => Ok(cid),
+        (None, _) => {
+            Err(no_cid(format!("no artifact that is known by name or pinned, and no experiment, begins with {given}")))
+        }
         _ => Err(no_cid(format!("more than one artifact begins with {given}"))),
     }
+}
+
+/// The script of an experiment. None where no experiment, or more than one, has the id or prefix: the digits may be
+/// those of an artifact.
+async fn script_of(source: Option<&NodeAccess>, given: &str) -> Option<Cid> {
+    let experiment: serde_json::Value = source?.get(&Route::Experiment(given.to_owned())).await.ok()?;
+    experiment.get("experiment")?.get("code_cid")?.as_str()?.parse().ok()
+}
+
+/// The artifacts that the most active tasks name: base script, evaluator and dataset.
+async fn of_tasks(source: &NodeAccess) -> Result<Vec<String>, CliError> {
+    let query = Query::default().with("limit", MAX_LIST);
+    let tasks: dto::Page<dto::TaskSummary> = source.get_with(&Route::Tasks, &query).await?;
+    Ok(tasks.items.into_iter().flat_map(|task| [task.base_code_cid, task.prepare_cid, task.dataset_cid]).collect())
 }
 
 async fn pins(json: bool, context: &mut Context) -> Result<(), CliError> {

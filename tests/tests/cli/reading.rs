@@ -174,6 +174,24 @@ async fn reading_commands_agree_with_and_without_a_node() {
 }
 
 #[test]
+fn pin_takes_prefixes_of_artifacts_and_of_experiments() {
+    let net = TestNet::new();
+    let dir = net.dir_of("node");
+    let world = crate::world::seed(&dir);
+    let shown = spore(&dir, &["show", &world.best.to_string(), "--json"]).expect_code(0).json();
+    let (script, dataset) = (text(&shown["experiment"]["code_cid"]), "da".repeat(32));
+    for (given, cid) in
+        [(&world.best.to_string()[..], &script), (&world.best.to_string()[..10], &script), (&dataset[..8], &dataset)]
+    {
+        let pinned = spore(&dir, &["gc", "pin", given, "--json"]).expect_code(0).json();
+        assert_eq!(&text(&pinned["cid"]), cid, "{given}");
+    }
+    // A pinned artifact has a prefix too, and one of nothing is refused.
+    spore(&dir, &["gc", "unpin", &script[..10]]).expect_code(0);
+    spore(&dir, &["gc", "pin", "00000000"]).expect_code(2).expect_stderr(&["begins with 00000000"]);
+}
+
+#[test]
 fn init_keeps_the_identity_that_is_there() {
     let net = TestNet::new();
     let dir = net.dir_of("node");
