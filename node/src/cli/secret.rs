@@ -35,8 +35,14 @@ pub fn can_ask() -> bool {
 pub async fn ask(question: &str) -> Result<String, CliError> {
     let failed = |e: &io::Error| CliError::io("the terminal", e);
     let mut prompt = io::stderr();
-    write!(prompt, "{question}: ").and_then(|()| prompt.flush()).map_err(|e| failed(&e))?;
+    // Before the question: a person, or a program, may answer as soon as it is there.
     let hidden = echo(false);
+    if let Err(error) = write!(prompt, "{question}: ").and_then(|()| prompt.flush()) {
+        if hidden {
+            echo(true);
+        }
+        return Err(failed(&error));
+    }
     let line = tokio::task::spawn_blocking(|| {
         let mut line = String::new();
         io::stdin().read_line(&mut line).map(|_| line)

@@ -1,9 +1,17 @@
 //! What a person reads in a terminal: tables that fit, states that are those of the running node, and errors that say
 //! where and what.
 
-use std::{fs, process::Stdio};
+use std::{
+    fs,
+    io::{Read as _, Write as _},
+    process::Stdio,
+};
 
-use spore_tests::{TestNet, command::command, spore};
+use spore_tests::{
+    TestNet,
+    command::{binary, command},
+    spore,
+};
 use tokio::{io::AsyncWriteExt as _, net::TcpListener};
 
 use crate::{
@@ -132,6 +140,83 @@ fn inspect_reads_exports_and_import_reads_bare_objects() {
     fs::write(&bare, "{\"id\":\"x\",\"val_bpb\":1}\n").unwrap();
     let refused = spore(&other, &["import", &bare]);
     assert!(!refused.stdout.contains("Nothing new") && refused.stdout.contains("rejected"), "{refused:?}");
+}
+
+#[test]
+fn profile_show_has_all_five_fields() {
+    let net = TestNet::new();
+    let dir = net.dir_of("node");
+    let fields = [
+        ("--display-name", "display_name", "Sybil"),
+        ("--bio", "bio", "Trains at night"),
+        ("--website", "website", "https://example.org/"),
+        ("--avatar-url", "avatar_url", "https://example.org/picture"),
+        ("--donation-address", "donation_address", "an address"),
+    ];
+    let mut args = vec!["profile", "set"];
+    args.extend(fields.iter().flat_map(|(flag, _, value)| [*flag, *value]));
+    spore(&dir, &args).expect_code(0);
+    let shown = spore(&dir, &["profile", "show"]).expect_code(0).stdout;
+    let json = spore(&dir, &["profile", "show", "--json"]).expect_code(0).json();
+    for (_, field, value) in fields {
+        assert!(shown.contains(value), "{value}: {shown}");
+        assert_eq!(json[field], value, "{json}");
+    }
+}
+
+/// `spore ARGS` in a terminal of its own, whose screen and keyboard are pipes. None where there is no `script`.
+fn in_terminal(dir: &std::path::Path, args: &str) -> Option<std::process::Child> {
+    let line = format!("exec {} {args}", binary().display());
+    let mut script = std::process::Command::new("script");
+    script.args(["-qec", &line, "/dev/null"]).env("SPORE_HOME", dir).env("HOME", dir).env_remove("SPORE_LLM_KEY");
+    script.stdin(Stdio::piped()).stdout(Stdio::piped()).stderr(Stdio::null()).spawn().ok()
+}
+
+/// Reads the screen until `wanted` says that enough is there, or to the end.
+fn screen(terminal: &mut std::process::Child, wanted: impl Fn(&str) -> bool) -> String {
+    let (mut text, mut bytes) = (String::new(), [0; 4096]);
+    let out = terminal.stdout.as_mut().unwrap();
+    while !wanted(&text) {
+        match out.read(&mut bytes) {
+            Ok(0) | Err(_) => break,
+            Ok(count) => text.push_str(&String::from_utf8_lossy(&bytes[..count])),
+        }
+    }
+    text
+}
+
+#[test]
+fn key_that_is_typed_at_the_prompt_is_not_shown() {
+    let net = TestNet::new();
+    let dir = net.dir_of("node");
+    let Some(mut terminal) = in_terminal(&dir, "set openai") else {
+        return spore_tests::skip::skip("no `script` here");
+    };
+    let asked = screen(&mut terminal, |text| text.contains(": "));
+    assert!(asked.contains("key"), "{asked}");
+    terminal.stdin.as_mut().unwrap().write_all(b"sk-typed\n").unwrap();
+    let rest = screen(&mut terminal, |_| false);
+    assert_eq!(terminal.wait().unwrap().code(), Some(0), "{asked}{rest}");
+    assert!(!asked.contains("sk-typed") && !rest.contains("sk-typed"), "{asked}{rest}");
+    let config = fs::read_to_string(dir.join("config.toml")).unwrap();
+    assert!(config.contains("api_key = \"sk-typed\""), "{config}");
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn watched_status_is_drawn_again_in_its_place() {
+    let mut net = TestNet::new();
+    let number = net.start("node", None, &["--no-train"]).await;
+    let dir = net.node(number).dir().to_owned();
+    let Some(mut terminal) = in_terminal(&dir, "status --watch") else {
+        return spore_tests::skip::skip("no `script` here");
+    };
+    let again = "\u{1b}[H\u{1b}[2J";
+    let text = screen(&mut terminal, |text| text.matches(again).count() >= 2 && text.ends_with('\n'));
+    let views: Vec<_> = text.split(again).collect();
+    assert!(views.len() >= 3 && views.iter().take(2).all(|view| view.matches("Node ").count() == 1), "{text}");
+    assert_eq!(net.node_mut(number).interrupt(), 0);
+    screen(&mut terminal, |_| false);
+    assert_eq!(terminal.wait().unwrap().code(), Some(4), "the watch ends with the node");
 }
 
 #[tokio::test(flavor = "multi_thread")]
