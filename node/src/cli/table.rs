@@ -156,6 +156,23 @@ mod tests {
     }
 
     #[test]
+    fn gap_follows_every_cut_cell() {
+        let gap = " ".repeat(GAP.into());
+        let mut cuts = 0;
+        for width in 30..=130 {
+            let text = shown(Some(width));
+            for line in text.lines() {
+                for (at, cut) in line.match_indices(CUT) {
+                    let rest = &line[at + cut.len()..];
+                    assert!(rest.is_empty() || rest.starts_with(&gap), "{width}:\n{text}");
+                    cuts += 1;
+                }
+            }
+        }
+        assert!(cuts > 0);
+    }
+
+    #[test]
     fn columns_leave_in_a_fixed_order_and_ids_stay_whole() {
         for width in [20, 30, 40, 60, 80, 120] {
             let text = shown(Some(width));

@@ -2,6 +2,7 @@
 
 use std::{
     fs::{self, OpenOptions},
+    os::unix::fs::PermissionsExt as _,
     path::Path,
     process::{Command, Stdio},
     time::Duration,
@@ -11,6 +12,7 @@ use rustix::process::Signal;
 use spore_tests::{
     TestNet,
     command::{binary, command, run_within, wait_within},
+    seed::SeededTask,
     spore, wait_for,
 };
 
@@ -165,6 +167,56 @@ async fn node_starts_without_a_usable_dns_configuration() {
     assert!(warnings.contains("DNS configuration cannot be used"), "{warnings}");
     let _ = rustix::process::kill_process(rustix::process::Pid::from_child(&child), Signal::TERM);
     assert_eq!(wait_within(&mut child, LIMIT), Some(0));
+}
+
+/// A user of whom no file is: the kernel's "nobody".
+const NOBODY: &str = "65534";
+
+#[test]
+fn directory_of_another_user_is_told_from_an_empty_one() {
+    let net = TestNet::new();
+    let dir = net.dir_of("node");
+    SeededTask::new(1, 2).store(&dir);
+    spore(&dir, &["tasks"]).expect_code(0);
+    fs::set_permissions(&dir, fs::Permissions::from_mode(0o000)).unwrap();
+    // Root may read everything, so another user asks.
+    let mut asking = command(&dir, &["tasks"]);
+    if rustix::process::geteuid().is_root() {
+        let mut other = Command::new("setpriv");
+        other.args(["--reuid", NOBODY, "--regid", NOBODY, "--clear-groups"]);
+        let mut may = Command::new("setpriv");
+        may.args(other.get_args()).arg(binary()).arg("--version");
+        if !may.stdout(Stdio::null()).stderr(Stdio::null()).status().is_ok_and(|status| status.success()) {
+            return spore_tests::skip::skip("another user cannot run the program here");
+        }
+        other.arg(binary()).arg("tasks").env("SPORE_HOME", &dir).env("HOME", &dir).stdin(Stdio::null());
+        asking = other;
+    }
+    let told = run_within(asking, b"", LIMIT);
+    fs::set_permissions(&dir, fs::Permissions::from_mode(0o700)).unwrap();
+    assert!(!told.stderr.contains("no store"), "{told:?}");
+    told.expect_code(1).expect_stderr(&["ermission denied", "hint: check the path and its permissions"]);
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn log_filter_that_cannot_be_read_is_told() {
+    let net = TestNet::new();
+    let dir = net.dir_of("node");
+    fs::create_dir_all(&dir).unwrap();
+    let args = ["run", "--no-train", "--no-bootstrap", "--no-mdns", "--port", "0", "--p2p-port", "0", "--no-web"];
+    for (filter, told) in [("spore_network=loud", true), ("spore_network=debug", false), (" ", false)] {
+        let mut child = command(&dir, &args)
+            .env("SPORE_LOG", filter)
+            .stdout(Stdio::null())
+            .stderr(fs::File::create(net.dir().join("log")).unwrap())
+            .spawn()
+            .unwrap();
+        wait_for("the node", LIMIT, async || answers(&dir)).await;
+        let _ = rustix::process::kill_process(rustix::process::Pid::from_child(&child), Signal::TERM);
+        assert_eq!(wait_within(&mut child, LIMIT), Some(0));
+        let log = fs::read_to_string(net.dir().join("log")).unwrap();
+        assert_eq!(log.contains("SPORE_LOG has no effect"), told, "{filter}: {log}");
+    }
 }
 
 #[tokio::test(flavor = "multi_thread")]
