@@ -6,6 +6,7 @@ use std::{
     time::Duration,
 };
 
+use rustix::process::{Pid, Signal};
 use serde_json::{Value, json};
 use spore_tests::{TestNet, net::text, spore, wait_for};
 use warp::Filter as _;
@@ -106,7 +107,112 @@ async fn answer_that_changes_only_a_comment_and_a_name_is_refused_before_it_runs
     assert!(proposed.iter().all(|e| text(&e["description"]).contains("change number")), "{proposed:?}");
     let second = asked.lock().unwrap().get(1).cloned().unwrap_or_default();
     assert!(second.contains("the same experiment"), "{second}");
+    let info = spore(net.node(node).dir(), &["info"]).expect_code(0).stdout;
+    let (live, _) = info.split_once("In config.toml").unwrap();
+    assert!(live.contains("Proposer        test-model (local): "), "{info}");
     let proposer = net.node(node).api("/status").await.unwrap()["proposer"].clone();
     assert_eq!((&proposer["model"], &proposer["state"]), (&json!("test-model"), &json!("ok")), "{proposer}");
     assert!(proposer["asked"].as_u64() > proposer["answered"].as_u64(), "{proposer}");
+}
+
+/// The worker processes of a node.
+fn workers(node: u32) -> Vec<Pid> {
+    let tasks = std::fs::read_dir(format!("/proc/{node}/task")).into_iter().flatten().flatten();
+    let children = tasks.filter_map(|task| std::fs::read_to_string(task.path().join("children")).ok());
+    let pids: Vec<i32> =
+        children.flat_map(|text| text.split_whitespace().flat_map(str::parse).collect::<Vec<_>>()).collect();
+    let is_worker = |pid: &i32| {
+        let line = std::fs::read(format!("/proc/{pid}/cmdline")).unwrap_or_default();
+        line.split(|byte| *byte == 0).any(|word| word == b"worker")
+    };
+    pids.into_iter().filter(is_worker).filter_map(Pid::from_raw).collect()
+}
+
+/// Sends these signals, one after another, to the worker of a research that trains.
+async fn signal_training_worker(net: &TestNet, node: usize, signals: &[Signal]) {
+    let worker = wait_for("a worker that trains", RESEARCH_LIMIT, async || {
+        let research = net.node(node).api("/status").await?["research"].clone();
+        let found = workers(net.node(node).pid());
+        match found.as_slice() {
+            [worker] if research["state"] == "training" && research["step"].as_u64() > Some(0) => Ok(*worker),
+            _ => Err(format!("{research}, {} workers", found.len())),
+        }
+    })
+    .await;
+    for signal in signals {
+        let _ = rustix::process::kill_process(worker, *signal);
+        // The program's own handler of a fault takes the first one.
+        tokio::time::sleep(Duration::from_millis(200)).await;
+    }
+}
+
+/// Waits for an own record beside the root and checks that none is a crash.
+async fn expect_results_without_crashes(net: &TestNet, node: usize, task: &str, least: usize) {
+    let found = wait_for("results after the interruption", RESEARCH_LIMIT, async || {
+        let page = net.node(node).api(&format!("/tasks/{task}/experiments?limit=50")).await?;
+        let items = page["items"].as_array().cloned().unwrap_or_default();
+        if items.len() >= least { Ok(items) } else { Err(format!("{} records", items.len())) }
+    })
+    .await;
+    assert!(found.iter().all(|record| record["status"] != "crash"), "{found:?}");
+}
+
+/// Runs research with the built-in proposer and interrupts the worker of its first experiment, the baseline.
+async fn interrupted(signals: &[Signal]) {
+    let mut net = TestNet::new();
+    let task = net.create_task("researcher", TINY, BUDGET);
+    let node = net.start("researcher", None, &["--task", &task, "--device", "flex"]).await;
+    signal_training_worker(&net, node, signals).await;
+    wait_for("the second run", RESEARCH_LIMIT, async || {
+        let log = net.node(node).log();
+        if log.contains("it runs once more") { Ok(()) } else { Err(log) }
+    })
+    .await;
+    expect_results_without_crashes(&net, node, &task, 2).await;
+    assert!(!net.node(node).log().contains("crashed"), "{}", net.node(node).log());
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn experiment_whose_worker_was_killed_runs_again_and_is_no_crash() {
+    interrupted(&[Signal::KILL]).await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn experiment_whose_worker_faulted_runs_again_and_is_no_crash() {
+    interrupted(&[Signal::SEGV, Signal::SEGV]).await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn experiment_whose_worker_was_stopped_runs_again_and_is_no_crash() {
+    interrupted(&[Signal::STOP]).await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn experiment_that_was_slow_only_while_its_speed_was_measured_is_not_published() {
+    let mut net = TestNet::new();
+    let task = net.create_task("researcher", TINY, BUDGET);
+    let node = net.start("researcher", None, &["--task", &task, "--device", "flex"]).await;
+    // A tenth of the processor until the number of steps is planned, and all of it afterwards.
+    let slowed = wait_for("a worker", RESEARCH_LIMIT, async || {
+        workers(net.node(node).pid()).first().copied().ok_or_else(|| "none".to_owned())
+    })
+    .await;
+    let began = std::time::Instant::now();
+    let mut planned = None;
+    while planned.is_none() && began.elapsed() < RESEARCH_LIMIT && workers(net.node(node).pid()).contains(&slowed) {
+        let _ = rustix::process::kill_process(slowed, Signal::STOP);
+        tokio::time::sleep(Duration::from_millis(90)).await;
+        let _ = rustix::process::kill_process(slowed, Signal::CONT);
+        tokio::time::sleep(Duration::from_millis(10)).await;
+        let status = net.node(node).api("/status").await.unwrap();
+        planned = status["research"]["steps"].as_u64();
+    }
+    expect_results_without_crashes(&net, node, &task, 2).await;
+    let page = net.node(node).api(&format!("/tasks/{task}/experiments?limit=50")).await.unwrap();
+    for record in page["items"].as_array().unwrap() {
+        let detail = net.node(node).api(&format!("/experiments/{}", text(&record["id"]))).await.unwrap();
+        let steps = detail["signed"]["num_steps"].as_u64().unwrap();
+        // At a tenth of the speed, a tenth of the steps are planned.
+        assert!(planned.is_none_or(|planned| steps > 2 * planned), "{steps} steps, {planned:?} planned: {record}");
+    }
 }
