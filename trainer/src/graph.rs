@@ -20,6 +20,7 @@ mod measure;
 use serde::Serialize;
 
 pub use crate::ops::{GraphNode, Op};
+pub use crate::optimizer::{AdamW, Lion, Muon, Optimizer, Sgd};
 pub use crate::value::{Init, MAX_RANK, Param, ParamId, Shape, ValueId};
 
 /// A traced and checked experiment, ready to run.
@@ -36,27 +37,10 @@ pub struct Graph {
     pub nodes: Vec<GraphNode>,
     /// The value of shape `[batch, context, 256]`: unnormalised log-probabilities of the next byte.
     pub logits: ValueId,
-    /// How the parameters are updated.
-    pub optimizer: AdamW,
-    /// Learning rate as a multiple of [`AdamW::lr`], over the run.
+    /// How parameters without a rule of their own ([`Param::optimizer`]) are updated.
+    pub optimizer: Optimizer,
+    /// Learning rates as multiples of [`Optimizer::lr`], over the run.
     pub schedule: Schedule,
-}
-
-/// AdamW (Loshchilov & Hutter 2019) with decoupled weight decay and gradient clipping.
-#[derive(Clone, Debug, PartialEq, Serialize)]
-pub struct AdamW {
-    /// The peak learning rate, above 0.
-    pub lr: f64,
-    /// Decay of the mean of gradients at each step, 0.0..1.0.
-    pub beta1: f64,
-    /// Decay of the mean of squared gradients at each step, 0.0..1.0.
-    pub beta2: f64,
-    /// Added to the root of the mean square, above 0.
-    pub eps: f64,
-    /// Share of a decaying parameter that a step at learning rate 1 takes away, at least 0.
-    pub weight_decay: f64,
-    /// Largest norm of all gradients together; 0 is no limit.
-    pub clip: f64,
 }
 
 /// Learning rate over a run of N steps, N known before the first one.
@@ -82,4 +66,11 @@ pub enum Decay {
     Linear,
     /// Half a period of a cosine.
     Cosine,
+}
+
+impl Graph {
+    /// The rule by which a parameter is updated.
+    pub fn rule_of<'g>(&'g self, param: &'g Param) -> &'g Optimizer {
+        param.optimizer.as_ref().unwrap_or(&self.optimizer)
+    }
 }

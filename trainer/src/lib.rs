@@ -17,5 +17,6 @@ pub mod graph;
 pub mod lang;
 pub mod memory;
 pub mod ops;
+mod optimizer;
 mod value;
 pub mod worker;

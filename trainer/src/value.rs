@@ -3,6 +3,8 @@
 
 use serde::Serialize;
 
+use crate::optimizer::Optimizer;
+
 /// Most dimensions of any value.
 pub const MAX_RANK: usize = 5;
 
@@ -42,6 +44,8 @@ pub struct Param {
     pub lr_scale: f64,
     /// Whether weight decay applies.
     pub decay: bool,
+    /// A rule of its own. None for that of the graph.
+    pub optimizer: Option<Optimizer>,
 }
 
 /// Initial values of a parameter.

@@ -160,12 +160,40 @@ const ENDLESS_COMPARISON: &str =
 #[test]
 fn tracing_ends_after_its_processor_time() {
     let scratch = tempfile::tempdir().unwrap();
-    // On a busy machine, ten seconds of processor time may take minutes.
+    // On a busy machine, two seconds of processor time may take minutes.
     let grace = std::time::Duration::from_secs(3600);
     let supervisor = Supervisor { arguments: vec![], grace, ..Supervisor::new(program(), scratch.path().to_owned()) };
     let failure = supervisor.inspect(starlark(ENDLESS_COMPARISON), &AtomicBool::new(false)).unwrap_err();
     assert_eq!(failure.kind, FailureKind::Deadline, "{failure}");
     assert!(failure.reason.contains("processor time"), "{failure}");
+}
+
+/// Scripts of which one operation of the interpreter takes any time or any memory.
+const GREEDY: &[(&str, &str)] = &[
+    ("repeated list", "x = [0] * 500000000\n"),
+    ("repeated text", "x = 'a' * 2000000000\n"),
+    ("joined", "x = ('a' * 30000000).join(['b'] * 100)\n"),
+    ("replaced", "x = ('a' * 3000000).replace('a', 'b' * 1000)\n"),
+    ("formatted", "x = 'a' * 30000000\ny = (x + '%s') % x\nz = ('%s' * 60) % ((y,) * 60)\n"),
+    ("shared text", "x = ['a' * 100]\nfor i in range(40):\n    x = [x, x]\ny = str(x)\n"),
+    ("shared hash", "x = ('a',)\nfor i in range(50):\n    x = (x, x)\ny = {x: 1}\n"),
+    ("digits", "x = int('9' * 10000000)\n"),
+    ("squares", "x = 3\nfor i in range(40):\n    x = x * x\n"),
+];
+
+#[test]
+fn tracing_ends_by_itself_with_the_scripts_error() {
+    let scratch = tempfile::tempdir().unwrap();
+    let grace = std::time::Duration::from_secs(3600);
+    let supervisor = Supervisor { arguments: vec![], grace, ..Supervisor::new(program(), scratch.path().to_owned()) };
+    for (name, script) in GREEDY {
+        let failure = supervisor.inspect(starlark(script), &AtomicBool::new(false)).unwrap_err();
+        assert!(matches!(failure.kind, FailureKind::Script | FailureKind::Deadline), "{name}: {failure}");
+        let reason = &failure.reason;
+        let named = ["MiB", "processor time", "train("].iter().any(|words| reason.contains(words));
+        assert!(named || reason.starts_with("line "), "{name}: {failure}");
+        assert!(!reason.contains("died"), "{name}: {failure}");
+    }
 }
 
 #[test]

@@ -5,7 +5,7 @@ use spore_protocol::TaskId;
 use super::*;
 use crate::data::ByteDataset;
 use crate::evaluate::{EvalError, EvalSeed, EvalSpec, Evaluation, Patience, evaluate};
-use crate::graph::{Init, Op};
+use crate::graph::{AdamW, Init, Op, Optimizer};
 use crate::ops::testing::Builder;
 use crate::ops::{
     Binary, BinaryFunction, CausalMask, Concat, Dropout, Embedding, Matmul, Permute, RmsNorm, Slice, Softmax,
@@ -169,8 +169,9 @@ fn adamw_follows_its_formula_from_the_first_step() {
     let tokens = b.node(Op::Tokens, &[1, 1]);
     let logits = b.node(Embedding { table, tokens }, &[1, 1, 256]);
     let mut graph = b.done(logits);
-    graph.optimizer.clip = 0.0;
-    let (lr, decay, eps) = (graph.optimizer.lr, graph.optimizer.weight_decay, graph.optimizer.eps);
+    let (lr, decay, eps) = (0.01, 0.1, 1e-8);
+    let rule = AdamW { lr, beta1: 0.9, beta2: 0.99, eps, weight_decay: decay, clip: 0.0 };
+    graph.optimizer = Optimizer::AdamW(rule);
     let mut executor = Executor::new(graph, Device::flex(), 1);
     let batch = TrainingBatch { inputs: vec![7], targets: vec![9] };
     let mut expected = [0.5_f64; 256];

@@ -24,7 +24,7 @@
 
 use std::collections::HashMap;
 
-use super::{AdamW, Decay, Graph, GraphNode, Init, Op, Param, Schedule, ValueId};
+use super::{Decay, Graph, GraphNode, Init, Op, Optimizer, Param, Schedule, ValueId};
 use crate::ops::{BinaryFunction, ReadParam, Reduction, UnaryFunction};
 
 /// Bits that name an operation with its function: room for 64.
@@ -78,6 +78,8 @@ impl Graph {
             | Op::Binary(_)
             | Op::Matmul(_)
             | Op::Embedding(_)
+            | Op::Lookup(_)
+            | Op::Where(_)
             | Op::CausalMask(_)
             | Op::Detach(_) => {}
             Op::Scalar(scalar) => code.number(scalar.0),
@@ -105,6 +107,7 @@ impl Graph {
                 code.integer(concat.1 as u64);
             }
             Op::Reduce(reduce) => code.integer(reduce.2 as u64),
+            Op::CumulativeSum(sum) => code.integer(sum.1 as u64),
             Op::Softmax(softmax) => code.integer(softmax.1 as u64),
             Op::RmsNorm(norm) => code.number(norm.eps),
             Op::LayerNorm(norm) => code.number(norm.eps),
@@ -125,7 +128,15 @@ impl Graph {
         };
         code.bits_of(kind, 2);
         code.number(number);
-        code.number(param.lr_scale);
+        match &param.optimizer {
+            None => code.number(param.lr_scale),
+            // A scale is never below 0: a reader knows by it that a rule follows.
+            Some(rule) => {
+                code.number(-1.0);
+                code.number(param.lr_scale);
+                optimizer(rule, code);
+            }
+        }
         code.flag(param.decay);
     }
 
@@ -148,9 +159,19 @@ impl Graph {
     }
 }
 
-fn optimizer(optimizer: &AdamW, code: &mut Code) {
-    let AdamW { lr, beta1, beta2, eps, weight_decay, clip } = *optimizer;
-    [lr, beta1, beta2, eps, weight_decay, clip].into_iter().for_each(|number| code.number(number));
+/// A rule: AdamW begins with its learning rate, which is above 0, any other with a number of its own below 0.
+fn optimizer(optimizer: &Optimizer, code: &mut Code) {
+    let flag = |flag: bool| f64::from(u8::from(flag));
+    let numbers = match optimizer {
+        Optimizer::AdamW(rule) => vec![rule.lr, rule.beta1, rule.beta2, rule.eps],
+        Optimizer::Muon(rule) => {
+            vec![-1.0, rule.lr, rule.momentum, flag(rule.nesterov), f64::from(rule.iterations)]
+        }
+        Optimizer::Lion(rule) => vec![-2.0, rule.lr, rule.lion_beta1, rule.lion_beta2],
+        Optimizer::Sgd(rule) => vec![-3.0, rule.lr, rule.momentum, flag(rule.nesterov)],
+    };
+    let ends = [optimizer.weight_decay(), optimizer.clip()];
+    numbers.into_iter().chain(ends).for_each(|number| code.number(number));
 }
 
 fn schedule(schedule: &Schedule, code: &mut Code) {
@@ -189,6 +210,9 @@ fn kind(op: &Op) -> u64 {
             Reduction::Mean => 19,
             Reduction::Max => 20,
         },
+        Op::CumulativeSum(_) => 21,
+        Op::Lookup(_) => 22,
+        Op::Where(_) => 23,
         Op::Binary(binary) => match binary.0 {
             BinaryFunction::Add => 24,
             BinaryFunction::Sub => 25,
@@ -197,23 +221,35 @@ fn kind(op: &Op) -> u64 {
             BinaryFunction::Max => 28,
             BinaryFunction::Min => 29,
             BinaryFunction::Pow => 30,
+            BinaryFunction::Mod => 31,
+            BinaryFunction::Less => 32,
+            BinaryFunction::LessEqual => 33,
+            BinaryFunction::Equal => 34,
+            BinaryFunction::NotEqual => 35,
         },
-        Op::Unary(unary) => match unary.0 {
-            UnaryFunction::Neg => 40,
-            UnaryFunction::Exp => 41,
-            UnaryFunction::Log => 42,
-            UnaryFunction::Sqrt => 43,
-            UnaryFunction::Square => 44,
-            UnaryFunction::Abs => 45,
-            UnaryFunction::Relu => 46,
-            UnaryFunction::Gelu => 47,
-            UnaryFunction::Silu => 48,
-            UnaryFunction::Tanh => 49,
-            UnaryFunction::Sigmoid => 50,
-            UnaryFunction::Sin => 51,
-            UnaryFunction::Cos => 52,
-            UnaryFunction::Recip => 53,
-        },
+        Op::Unary(unary) => unary_kind(unary.0),
+    }
+}
+
+/// The number of an elementwise function of one value.
+fn unary_kind(function: UnaryFunction) -> u64 {
+    match function {
+        UnaryFunction::Neg => 40,
+        UnaryFunction::Exp => 41,
+        UnaryFunction::Log => 42,
+        UnaryFunction::Sqrt => 43,
+        UnaryFunction::Square => 44,
+        UnaryFunction::Abs => 45,
+        UnaryFunction::Relu => 46,
+        UnaryFunction::Gelu => 47,
+        UnaryFunction::Silu => 48,
+        UnaryFunction::Tanh => 49,
+        UnaryFunction::Sigmoid => 50,
+        UnaryFunction::Sin => 51,
+        UnaryFunction::Cos => 52,
+        UnaryFunction::Recip => 53,
+        UnaryFunction::Floor => 54,
+        UnaryFunction::Sign => 55,
     }
 }
 

@@ -5,7 +5,7 @@ use std::io;
 use serde::Serialize;
 use sha2::{Digest, Sha256};
 
-use super::{AdamW, Graph, Init, Op, Schedule, Shape, ValueId};
+use super::{Graph, Init, Op, Optimizer, Param, Schedule, Shape, ValueId};
 
 /// The first bytes that are hashed. Another encoding gets another line, so that no two encodings
 /// can be confused.
@@ -32,11 +32,28 @@ impl Graph {
 struct HashedParts<'g> {
     batch: usize,
     context: usize,
-    params: Vec<(&'g Shape, &'g Init, f64, bool)>,
+    params: Vec<HashedParam<'g>>,
     nodes: Vec<(&'g Op, &'g Shape)>,
     logits: ValueId,
-    optimizer: &'g AdamW,
+    optimizer: &'g Optimizer,
     schedule: &'g Schedule,
+}
+
+/// A parameter without its name; the second form where it has a rule of its own.
+#[derive(Serialize)]
+#[serde(untagged)]
+enum HashedParam<'g> {
+    Plain(&'g Shape, &'g Init, f64, bool),
+    Ruled(&'g Shape, &'g Init, f64, bool, &'g Optimizer),
+}
+
+impl<'g> HashedParam<'g> {
+    fn of(Param { shape, init, lr_scale, decay, optimizer, .. }: &'g Param) -> Self {
+        match optimizer {
+            None => Self::Plain(shape, init, *lr_scale, *decay),
+            Some(rule) => Self::Ruled(shape, init, *lr_scale, *decay, rule),
+        }
+    }
 }
 
 impl<'g> HashedParts<'g> {
@@ -44,7 +61,7 @@ impl<'g> HashedParts<'g> {
         HashedParts {
             batch: graph.batch,
             context: graph.context,
-            params: graph.params.iter().map(|param| (&param.shape, &param.init, param.lr_scale, param.decay)).collect(),
+            params: graph.params.iter().map(HashedParam::of).collect(),
             nodes: graph.nodes.iter().map(|node| (&node.op, &node.shape)).collect(),
             logits: graph.logits,
             optimizer: &graph.optimizer,
@@ -69,9 +86,13 @@ impl io::Write for Sink {
 
 #[cfg(test)]
 mod tests {
-    use super::super::{Decay, GraphNode, Param, ParamId};
+    use super::super::{AdamW, Decay, GraphNode, Muon, Param, ParamId};
     use super::*;
     use crate::ops::{Embedding, ReadParam};
+
+    fn adamw(lr: f64) -> AdamW {
+        AdamW { lr, beta1: 0.9, beta2: 0.95, eps: 1e-8, weight_decay: 0.1, clip: 1.0 }
+    }
 
     fn graph() -> Graph {
         Graph {
@@ -83,6 +104,7 @@ mod tests {
                 init: Init::Normal(0.02),
                 lr_scale: 1.0,
                 decay: true,
+                optimizer: None,
             }],
             nodes: vec![
                 GraphNode { op: ReadParam(ParamId(0)).into(), shape: vec![256, 256], line: 1, enforced: None },
@@ -95,7 +117,7 @@ mod tests {
                 },
             ],
             logits: ValueId(2),
-            optimizer: AdamW { lr: 1e-3, beta1: 0.9, beta2: 0.95, eps: 1e-8, weight_decay: 0.1, clip: 1.0 },
+            optimizer: Optimizer::AdamW(adamw(1e-3)),
             schedule: Schedule { shape: Decay::Constant, warmup: 0.0, cooldown: 0.0, floor: 1.0 },
         }
     }
@@ -106,11 +128,17 @@ mod tests {
         renamed.params[0].name = "bytes".to_owned();
         renamed.nodes[2].line = 9;
         assert_eq!(base.hash(), renamed.hash());
-        let changes: [fn(&mut Graph); 5] = [
+        let changes: [fn(&mut Graph); 7] = [
             |g| g.batch = 3,
             |g| g.params[0].init = Init::Normal(0.03),
             |g| g.nodes[1].shape = vec![2, 5],
-            |g| g.optimizer.lr = 2e-3,
+            |g| g.optimizer = Optimizer::AdamW(adamw(2e-3)),
+            |g| g.params[0].optimizer = Some(Optimizer::AdamW(adamw(1e-3))),
+            |g| {
+                let (lr, momentum, nesterov, iterations) = (1e-3, 0.9, true, 5);
+                g.optimizer =
+                    Optimizer::Muon(Muon { lr, momentum, nesterov, iterations, weight_decay: 0.1, clip: 1.0 });
+            },
             |g| g.schedule.warmup = 0.1,
         ];
         for change in changes {

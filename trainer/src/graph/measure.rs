@@ -8,8 +8,6 @@ use crate::value::elements;
 
 /// Bytes of one element.
 const FLOAT_BYTES: u64 = 4;
-/// AdamW's operations for one element: two moments, their correction, decay and the update.
-const OPTIMIZER_FLOPS: u64 = 12;
 
 impl Graph {
     /// Elements of all trainable tensors.
@@ -18,12 +16,14 @@ impl Graph {
     }
 
     /// Floating-point operations of one training step, estimated:
-    /// `3 * (sum of node_flops + 5 * logits) + 12 * num_params`. The 3 is one forward pass and a
-    /// backward pass of twice its cost; `5 * logits` is the loss.
+    /// `3 * (sum of node_flops + 5 * logits)` and the update, `12 * num_params` with AdamW. The 3 is one forward pass
+    /// and a backward pass of twice its cost; `5 * logits` is the loss.
     pub fn flops_per_step(&self) -> u64 {
         let forward = (0..self.nodes.len()).fold(0_u64, |sum, index| sum.saturating_add(self.node_flops(index)));
         let loss = self.elements_of(self.logits).saturating_mul(HEAVY_FLOPS);
-        forward.saturating_add(loss).saturating_mul(3).saturating_add(self.num_params().saturating_mul(OPTIMIZER_FLOPS))
+        let update = self.params.iter().map(|param| self.rule_of(param).flops(&param.shape));
+        let update = update.fold(0_u64, u64::saturating_add);
+        forward.saturating_add(loss).saturating_mul(3).saturating_add(update)
     }
 
     /// Bytes of the values that one training step makes, as 32-bit floats, with the loss's
@@ -72,7 +72,7 @@ impl Graph {
 
 #[cfg(test)]
 mod tests {
-    use super::super::{AdamW, Decay, GraphNode, Init, Op, Param, ParamId, Schedule};
+    use super::super::{AdamW, Decay, GraphNode, Init, Op, Optimizer, Param, ParamId, Schedule};
     use super::*;
     use crate::ops::{Embedding, Matmul, Permute, ReadParam, Reshape, Unary, UnaryFunction};
 
@@ -88,6 +88,7 @@ mod tests {
                 init: Init::Normal(0.02),
                 lr_scale: 1.0,
                 decay: true,
+                optimizer: None,
             }],
             nodes: vec![
                 node(ReadParam(ParamId(0)).into(), &[256, 8]),
@@ -100,7 +101,14 @@ mod tests {
                 node(Reshape(ValueId(6)).into(), &[2, 4, 256]),
             ],
             logits: ValueId(7),
-            optimizer: AdamW { lr: 1e-3, beta1: 0.9, beta2: 0.95, eps: 1e-8, weight_decay: 0.1, clip: 1.0 },
+            optimizer: Optimizer::AdamW(AdamW {
+                lr: 1e-3,
+                beta1: 0.9,
+                beta2: 0.95,
+                eps: 1e-8,
+                weight_decay: 0.1,
+                clip: 1.0,
+            }),
             schedule: Schedule { shape: Decay::Constant, warmup: 0.0, cooldown: 0.0, floor: 1.0 },
         }
     }

@@ -9,7 +9,7 @@ use starlark::values::FrozenValue;
 
 use super::limits::Limits;
 use super::tunable::Tunable;
-use crate::graph::{AdamW, GraphNode, Init, Param, Schedule, ValueId};
+use crate::graph::{GraphNode, Init, Optimizer, Param, Schedule, ValueId};
 use crate::ops::Builtin;
 
 /// A builtin, with its parameters in the interpreter's form.
@@ -45,7 +45,7 @@ pub(super) struct DeclaredExperiment {
     pub(super) batch: usize,
     pub(super) context: usize,
     pub(super) logits: ValueId,
-    pub(super) optimizer: AdamW,
+    pub(super) optimizer: Optimizer,
     pub(super) schedule: Schedule,
 }
 
@@ -54,8 +54,8 @@ pub(super) struct DeclaredExperiment {
 pub(super) enum Setting {
     /// Made by `normal`, `uniform`, `zeros`, `ones` or `constant`.
     Init(Init),
-    /// Made by `adamw`.
-    Optimizer(AdamW),
+    /// Made by `adamw`, `muon`, `lion` or `sgd`.
+    Optimizer(Optimizer),
     /// Made by `schedule`.
     Schedule(Schedule),
 }

@@ -16,8 +16,9 @@ use super::handles::SettingValue;
 use super::handles::TensorValue;
 use super::running;
 use super::scan::default_literal;
+use super::setting::optimizer_of;
 use super::tunable::{Tunable, TuneKind, TuneValue};
-use crate::graph::{AdamW, Decay, Schedule, ValueId};
+use crate::graph::{AdamW, Decay, Graph, Lion, Muon, Optimizer, Schedule, Sgd, ValueId};
 use crate::ops::{Misuse, finite, positive};
 use crate::value::show;
 
@@ -124,6 +125,24 @@ fn tune_kind(
     }
 }
 
+/// Most iterations of Muon: after five the matrix is as good as orthogonal.
+const ITERATIONS: u32 = 10;
+
+/// A decay at each step. The largest is below 1 also as a 32-bit float: with a decay of 1, nothing is ever learnt.
+fn beta(what: &str, value: UnpackFloat) -> Result<f64, Misuse> {
+    within(what, value.0, 0.0, 0.999_999)
+}
+
+/// Refuses a rule for a parameter whose shape it does not take.
+pub(super) fn check_rules(graph: &Graph) -> Result<(), Misuse> {
+    let misfit = graph.params.iter().find(|param| !graph.rule_of(param).takes(&param.shape));
+    let Some(param) = misfit else { return Ok(()) };
+    let (name, shape) = (&param.name, show(&param.shape));
+    Err(Misuse::new(format!(
+        "param '{name}': muon() updates matrices, this parameter is {shape}: give it optimizer=adamw(...), or give train() another rule and the matrices optimizer=muon(...)"
+    )))
+}
+
 /// Checks that a number of an optimizer or schedule lies in a range.
 fn within(what: &str, value: f64, min: f64, max: f64) -> Result<f64, Misuse> {
     if (min..=max).contains(&value) {
@@ -176,16 +195,68 @@ pub(super) fn recipes(builder: &mut GlobalsBuilder) {
         #[starlark(default = UnpackFloat(0.1))] weight_decay: UnpackFloat,
         #[starlark(default = UnpackFloat(1.0))] clip: UnpackFloat,
     ) -> starlark::Result<SettingValue> {
-        // The largest is below 1 also as a 32-bit float: with a beta of 1, nothing is ever learnt.
-        let beta = |what, value: UnpackFloat| within(what, value.0, 0.0, 0.999_999);
-        Ok(SettingValue(Setting::Optimizer(AdamW {
+        Ok(SettingValue(Setting::Optimizer(Optimizer::AdamW(AdamW {
             lr: positive("adamw: lr", lr.0)?,
             beta1: beta("adamw: beta1", beta1)?,
             beta2: beta("adamw: beta2", beta2)?,
             eps: positive("adamw: eps", eps.0)?,
             weight_decay: within("adamw: weight_decay", weight_decay.0, 0.0, 100.0)?,
             clip: within("adamw: clip", clip.0, 0.0, 1e9)?,
-        })))
+        }))))
+    }
+
+    fn muon(
+        lr: UnpackFloat,
+        #[starlark(default = UnpackFloat(0.95))] momentum: UnpackFloat,
+        #[starlark(default = true)] nesterov: bool,
+        #[starlark(default = 5)] iterations: u32,
+        #[starlark(default = UnpackFloat(0.0))] weight_decay: UnpackFloat,
+        #[starlark(default = UnpackFloat(0.0))] clip: UnpackFloat,
+    ) -> starlark::Result<SettingValue> {
+        if !(1..=ITERATIONS).contains(&iterations) {
+            let message = format!("muon: iterations is {iterations}; choose 1..{ITERATIONS}");
+            return Err(Misuse::new(message).into());
+        }
+        Ok(SettingValue(Setting::Optimizer(Optimizer::Muon(Muon {
+            lr: positive("muon: lr", lr.0)?,
+            momentum: beta("muon: momentum", momentum)?,
+            nesterov,
+            iterations,
+            weight_decay: within("muon: weight_decay", weight_decay.0, 0.0, 100.0)?,
+            clip: within("muon: clip", clip.0, 0.0, 1e9)?,
+        }))))
+    }
+
+    fn lion(
+        lr: UnpackFloat,
+        #[starlark(default = UnpackFloat(0.9))] beta1: UnpackFloat,
+        #[starlark(default = UnpackFloat(0.99))] beta2: UnpackFloat,
+        #[starlark(default = UnpackFloat(0.1))] weight_decay: UnpackFloat,
+        #[starlark(default = UnpackFloat(1.0))] clip: UnpackFloat,
+    ) -> starlark::Result<SettingValue> {
+        Ok(SettingValue(Setting::Optimizer(Optimizer::Lion(Lion {
+            lr: positive("lion: lr", lr.0)?,
+            lion_beta1: beta("lion: beta1", beta1)?,
+            lion_beta2: beta("lion: beta2", beta2)?,
+            weight_decay: within("lion: weight_decay", weight_decay.0, 0.0, 100.0)?,
+            clip: within("lion: clip", clip.0, 0.0, 1e9)?,
+        }))))
+    }
+
+    fn sgd(
+        lr: UnpackFloat,
+        #[starlark(default = UnpackFloat(0.9))] momentum: UnpackFloat,
+        #[starlark(default = true)] nesterov: bool,
+        #[starlark(default = UnpackFloat(0.0))] weight_decay: UnpackFloat,
+        #[starlark(default = UnpackFloat(1.0))] clip: UnpackFloat,
+    ) -> starlark::Result<SettingValue> {
+        Ok(SettingValue(Setting::Optimizer(Optimizer::Sgd(Sgd {
+            lr: positive("sgd: lr", lr.0)?,
+            momentum: beta("sgd: momentum", momentum)?,
+            nesterov,
+            weight_decay: within("sgd: weight_decay", weight_decay.0, 0.0, 100.0)?,
+            clip: within("sgd: clip", clip.0, 0.0, 1e9)?,
+        }))))
     }
 
     fn schedule(
@@ -229,16 +300,14 @@ pub(super) fn training(builder: &mut GlobalsBuilder) {
         if session.declared().experiment.is_some() {
             return Err(Misuse::new("train: called a second time; a script declares one experiment").into());
         }
-        let Setting::Optimizer(optimizer) = &optimizer.0 else {
-            return Err(Misuse::new("train: optimizer must be made by adamw(lr, ...)").into());
-        };
+        let optimizer = optimizer_of("train", optimizer)?;
         let schedule = schedule_of(schedule)?;
         let (batch, context) = (batch as usize, context as usize);
         let symbol = session.tokens(batch, context)?;
         let tokens = eval.heap().alloc(TensorValue { symbol, session: session.clone() });
         let logits = eval.eval_function(model, &[tokens], &[])?;
         let logits = logits_of(logits, &[batch, context, VOCABULARY])?;
-        let experiment = DeclaredExperiment { batch, context, logits, optimizer: optimizer.clone(), schedule };
+        let experiment = DeclaredExperiment { batch, context, logits, optimizer, schedule };
         let again = session.declared().experiment.replace(experiment).is_some();
         if again {
             return Err(Misuse::new("train: called from within its own model").into());

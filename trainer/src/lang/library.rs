@@ -16,7 +16,7 @@ use super::content::Setting;
 use super::handles::TensorValue;
 use super::handles::{FunctionValue, SettingValue, TraceSession};
 use super::running;
-use super::setting::init_of;
+use super::setting::{init_of, optimizer_of};
 use crate::ops::{
     Argument, ArgumentKind, Arguments, Builtin, Call, CallResult, DefaultValue, Misuse, Operand, Parameter, Passing,
     Symbol, builtins,
@@ -119,6 +119,9 @@ fn unpack(function: &str, parameter: &Parameter, value: Option<Value<'_>>) -> st
         ArgumentKind::Text => Argument::Text(<&str>::unpack_named_param(value, name)?.to_owned()),
         ArgumentKind::Extents => Argument::Extents(UnpackListOrTuple::<i64>::unpack_named_param(value, name)?.items),
         ArgumentKind::Init => Argument::Init(init_of(function, <&SettingValue>::unpack_named_param(value, name)?)?),
+        ArgumentKind::Optimizer => {
+            Argument::Optimizer(optimizer_of(function, <&SettingValue>::unpack_named_param(value, name)?)?)
+        }
     })
 }
 

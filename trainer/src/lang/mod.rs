@@ -124,7 +124,8 @@ fn run_unproved(script: &str, limits: &Limits) -> Result<Traced, ScriptError> {
                 .to_owned(),
         ));
     }
-    declared.check_cost(&graph).map_err(|misuse| ScriptError::Whole(misuse.to_string()))?;
+    let checked = experiment::check_rules(&graph).and_then(|()| declared.check_cost(&graph));
+    checked.map_err(|misuse| ScriptError::Whole(misuse.to_string()))?;
     let mut notes = printed.0.into_inner();
     notes.extend(unused);
     Ok(Traced { graph, tunables: declared.tunables.clone(), notes })

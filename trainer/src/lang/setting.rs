@@ -7,7 +7,7 @@ use starlark::values::{StarlarkValue, starlark_value};
 
 use super::content::Setting;
 use super::handles::SettingValue;
-use crate::graph::Init;
+use crate::graph::{Init, Optimizer};
 use crate::ops::Misuse;
 
 impl fmt::Display for SettingValue {
@@ -22,6 +22,16 @@ impl fmt::Display for SettingValue {
 
 #[starlark_value(type = "setting")]
 impl<'v> StarlarkValue<'v> for SettingValue {}
+
+/// The update rule in an `optimizer=` argument of `function`.
+pub(super) fn optimizer_of(function: &str, setting: &SettingValue) -> Result<Optimizer, Misuse> {
+    match &setting.0 {
+        Setting::Optimizer(rule) => Ok(rule.clone()),
+        _ => Err(Misuse::new(format!(
+            "{function}: optimizer must be made by adamw(lr, ...), muon(lr, ...), lion(lr, ...) or sgd(lr, ...)"
+        ))),
+    }
+}
 
 /// The initial values in an `init=` argument of `function`.
 pub(super) fn init_of(function: &str, setting: &SettingValue) -> Result<Init, Misuse> {

@@ -6,7 +6,7 @@ use serde::Serialize;
 use super::flow::{Flow, Leak, Operands, Traced};
 use super::scalar::scalar;
 use super::shape::{Rule, broadcast};
-use super::tensors::{DeviceValue, unbroadcast};
+use super::tensors::{DeviceValue, Dims, unbroadcast};
 use super::unary::unary;
 use super::{
     ArgumentKind, Arguments, Backward, BinaryFunction, Builtin, CallResult, Forward, InputValues, Located, Malformed,
@@ -32,6 +32,18 @@ impl BinaryFunction {
             Self::Max => a.max_pair(b),
             Self::Min => a.min_pair(b),
             Self::Pow => a.powf(b),
+            Self::Mod | Self::Less | Self::LessEqual | Self::Equal | Self::NotEqual => {
+                // These kernels do not broadcast.
+                let dims = broadcast_dims(a.dims(), b.dims());
+                let (a, b) = (a.expand(dims), b.expand(dims));
+                match self {
+                    Self::Mod => a.remainder(b),
+                    Self::Less => a.lower(b).float(),
+                    Self::LessEqual => a.lower_equal(b).float(),
+                    Self::Equal => a.equal(b).float(),
+                    _ => a.not_equal(b).float(),
+                }
+            }
         }
     }
 
@@ -45,11 +57,21 @@ impl BinaryFunction {
             Self::Max => a.clamp_min(b),
             Self::Min => a.clamp_max(b),
             Self::Pow => a.powf_scalar(b),
+            Self::Mod => a.remainder_scalar(b),
+            Self::Less => a.lower_elem(b).float(),
+            Self::LessEqual => a.lower_equal_elem(b).float(),
+            Self::Equal => a.equal_elem(b).float(),
+            Self::NotEqual => a.not_equal_elem(b).float(),
         }
     }
 
     fn commutes(self) -> bool {
-        matches!(self, Self::Add | Self::Mul | Self::Max | Self::Min)
+        matches!(self, Self::Add | Self::Mul | Self::Max | Self::Min | Self::Equal | Self::NotEqual)
+    }
+
+    /// Whether the result is 0 or 1, so that no gradient flows through it.
+    fn compares(self) -> bool {
+        matches!(self, Self::Less | Self::LessEqual | Self::Equal | Self::NotEqual)
     }
 }
 
@@ -62,10 +84,21 @@ impl Operation for Binary {
         vec![&mut self.1, &mut self.2]
     }
 
+    fn carries_gradient(&self, through_inputs: bool) -> bool {
+        through_inputs && !self.0.compares()
+    }
+
     fn saved(&self, at: Located<'_>, flows: &dyn Fn(ValueId) -> bool) -> Vec<ValueId> {
         let Binary(function, a, b) = *self;
         match function {
-            BinaryFunction::Add | BinaryFunction::Sub => vec![],
+            BinaryFunction::Add
+            | BinaryFunction::Sub
+            | BinaryFunction::Less
+            | BinaryFunction::LessEqual
+            | BinaryFunction::Equal
+            | BinaryFunction::NotEqual => vec![],
+            BinaryFunction::Mod if flows(b) => vec![a, b],
+            BinaryFunction::Mod => vec![],
             BinaryFunction::Mul => factors(a, b, flows),
             BinaryFunction::Div if flows(b) => vec![b, at.id()],
             BinaryFunction::Div => vec![b],
@@ -104,6 +137,10 @@ impl Operation for Binary {
             BinaryFunction::Div => self.quotient_gradients(grad, run)?,
             BinaryFunction::Max | BinaryFunction::Min => self.choice_gradients(grad, run)?,
             BinaryFunction::Pow => self.power_gradients(grad, run)?,
+            BinaryFunction::Mod => self.remainder_gradients(grad, run)?,
+            BinaryFunction::Less | BinaryFunction::LessEqual | BinaryFunction::Equal | BinaryFunction::NotEqual => {
+                (None, None)
+            }
         };
         for (id, grad) in [(a, to_a), (b, to_b)] {
             if let (true, Some(grad)) = (run.flows(id), grad) {
@@ -146,6 +183,18 @@ impl Binary {
         Ok((Some(to_a), Some(grad.mask_fill(second.bool_not(), 0.0))))
     }
 
+    /// `a mod b = a - b floor(a / b)`: 1 and `-floor(a / b)`.
+    fn remainder_gradients(&self, grad: DeviceValue, run: &Backward<'_>) -> Result<Pair, Malformed> {
+        let Binary(_, a, b) = *self;
+        let to_b = if run.flows(b) {
+            let times = (run.value(a)? / run.value(b)?).floor();
+            Some((grad.clone() * times).neg())
+        } else {
+            None
+        };
+        Ok((Some(grad), to_b))
+    }
+
     /// `p x^(p-1)` and `x^p ln x`.
     fn power_gradients(&self, grad: DeviceValue, run: &Backward<'_>) -> Result<Pair, Malformed> {
         let Binary(_, a, b) = *self;
@@ -165,6 +214,13 @@ impl Binary {
         }
         Ok((to_a, to_b))
     }
+}
+
+/// The extents of two values that broadcast.
+fn broadcast_dims(a: Dims, b: Dims) -> Dims {
+    let mut dims = a;
+    dims.iter_mut().zip(b).for_each(|(extent, other)| *extent = (*extent).max(other));
+    dims
 }
 
 /// The values that the gradients of a product read: for each factor through which a gradient flows,
@@ -208,7 +264,7 @@ pub(super) fn of_tensors(
 }
 
 /// An operand as a value of the graph.
-fn lift(trace: &dyn Trace, what: &str, operand: &Operand) -> Rule<Symbol> {
+pub(super) fn lift(trace: &dyn Trace, what: &str, operand: &Operand) -> Rule<Symbol> {
     match operand {
         Operand::Tensor(tensor) => {
             tensor.float(what)?;
@@ -233,6 +289,30 @@ fn apply(
     }
 }
 
+/// [`apply`] with the operands exchanged.
+fn swapped(
+    trace: &dyn Trace,
+    arguments: Arguments,
+    name: &str,
+    function: BinaryFunction,
+    plain: fn(f64, f64) -> f64,
+) -> Rule<CallResult> {
+    let (a, b): (Operand, Operand) = arguments.read()?;
+    match (a.number(), b.number()) {
+        (Some(a), Some(b)) => Ok(CallResult::Number(plain(a, b))),
+        _ => Ok(binary(trace, name, function, &b, &a)?.into()),
+    }
+}
+
+fn flag(holds: bool) -> f64 {
+    f64::from(u8::from(holds))
+}
+
+/// The remainder with the sign of `b`; NaN for a `b` of 0.
+pub(super) fn remainder(a: f64, b: f64) -> f64 {
+    a - b * (a / b).floor()
+}
+
 const AB: &[Parameter] = &[
     Parameter::new("a", ArgumentKind::Operand).by_position(),
     Parameter::new("b", ArgumentKind::Operand).by_position(),
@@ -250,6 +330,22 @@ pub(super) const BUILTINS: &[Builtin] = &[
         .documented("`a - b`, also with a number on the left", "sub(1, x)"),
     Builtin::function("div", AB, |trace, ab| apply(trace, ab, "div", BinaryFunction::Div, |a, b| a / b))
         .documented("`a / b`, also with a number on the left", "div(1, x)"),
+    Builtin::function("mod", AB, |trace, ab| apply(trace, ab, "mod", BinaryFunction::Mod, remainder)).documented(
+        "the remainder of `a / b`, with the sign of `b`. Exact for whole numbers below 2^24",
+        "mod(x * 31, 7)",
+    ),
+    Builtin::function("lt", AB, |trace, ab| apply(trace, ab, "lt", BinaryFunction::Less, |a, b| flag(a < b)))
+        .documented("1 where `a < b`, else 0. No gradient flows through this and the other comparisons", "lt(x, 0)"),
+    Builtin::function("le", AB, |trace, ab| apply(trace, ab, "le", BinaryFunction::LessEqual, |a, b| flag(a <= b)))
+        .documented("1 where `a <= b`, else 0", "le(x, 0)"),
+    Builtin::function("gt", AB, |trace, ab| swapped(trace, ab, "gt", BinaryFunction::Less, |a, b| flag(a > b)))
+        .documented("1 where `a > b`, else 0", "gt(x, 0)"),
+    Builtin::function("ge", AB, |trace, ab| swapped(trace, ab, "ge", BinaryFunction::LessEqual, |a, b| flag(a >= b)))
+        .documented("1 where `a >= b`, else 0", "ge(x, 0)"),
+    Builtin::function("eq", AB, |trace, ab| apply(trace, ab, "eq", BinaryFunction::Equal, |a, b| flag(a == b)))
+        .documented("1 where `a` and `b` are equal, else 0", "eq(floor(x), 0)"),
+    Builtin::function("ne", AB, |trace, ab| apply(trace, ab, "ne", BinaryFunction::NotEqual, |a, b| flag(a != b)))
+        .documented("1 where `a` and `b` differ, else 0", "ne(floor(x), 0)"),
 ];
 
 #[cfg(test)]

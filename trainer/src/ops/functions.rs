@@ -20,6 +20,8 @@ pub enum UnaryFunction {
     Sin,
     Cos,
     Recip,
+    Floor,
+    Sign,
 }
 
 /// A function of two numbers.
@@ -33,4 +35,14 @@ pub enum BinaryFunction {
     Max,
     Min,
     Pow,
+    /// The remainder of a division, with the sign of the divisor.
+    Mod,
+    /// 1 where the first is below the second, else 0.
+    Less,
+    /// 1 where the first is not above the second, else 0.
+    LessEqual,
+    /// 1 where both are equal, else 0.
+    Equal,
+    /// 1 where both differ, else 0.
+    NotEqual,
 }

@@ -8,6 +8,7 @@
 use std::fmt::Write as _;
 
 use super::Op;
+use crate::optimizer::Optimizer;
 use crate::value::{Init, Param, Shape, ValueId};
 
 /// A function of the language, or a method of tensors.
@@ -64,6 +65,8 @@ pub(crate) enum ArgumentKind {
     Extents,
     /// Initial values, as `normal(std)` makes them.
     Init,
+    /// An update rule, as `adamw(lr)` makes it.
+    Optimizer,
 }
 
 /// The value of a parameter that a call leaves out.
@@ -100,6 +103,7 @@ pub(crate) enum Argument {
     Text(String),
     Extents(Vec<i64>),
     Init(Init),
+    Optimizer(Optimizer),
 }
 
 /// The result of a call.
@@ -331,6 +335,7 @@ from_argument! {
     String: Argument::Text(text) => text;
     Vec<i64>: Argument::Extents(extents) => extents;
     Init: Argument::Init(init) => init;
+    Optimizer: Argument::Optimizer(rule) => rule;
 }
 
 impl<T: FromArgument> FromArgument for Option<T> {
@@ -365,6 +370,7 @@ from_arguments! {
     A B C D;
     A B C D E;
     A B C D E F;
+    A B C D E F G;
 }
 
 impl From<Symbol> for CallResult {

@@ -19,6 +19,7 @@ mod attention;
 mod binary;
 mod causal_mask;
 mod concat;
+mod cumsum;
 mod detach;
 mod dropout;
 mod embedding;
@@ -48,6 +49,7 @@ pub(crate) mod tensors;
 pub(crate) mod testing;
 mod tokens;
 mod unary;
+mod where_;
 
 use serde::Serialize;
 
@@ -121,7 +123,7 @@ macro_rules! operations {
 operations! {
     param [#[serde(rename = "param")] ReadParam]
     scalar [Scalar]
-    embedding [Embedding]
+    embedding [Embedding, Lookup]
     arange [Range]
     unary [Unary]
     binary [Binary]
@@ -132,6 +134,8 @@ operations! {
     slice [Slice]
     concat [Concat]
     reduce [Reduce]
+    cumsum [CumulativeSum]
+    where_ [Where]
     softmax [Softmax]
     norm [RmsNorm, LayerNorm]
     heads []

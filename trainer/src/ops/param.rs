@@ -7,6 +7,7 @@ use super::{
     ArgumentKind, Backward, Builtin, CallResult, DefaultValue, Forward, InputValues, Located, Malformed, Misuse,
     Operation, Parameter, finite, positive, shape, tensors::DeviceValue,
 };
+use crate::optimizer::Optimizer;
 use crate::value::{Init, Param, ParamId, ValueId};
 
 /// A parameter's present value.
@@ -62,6 +63,9 @@ pub(super) fn lr_scale(what: &str, value: f64) -> Result<f64, Misuse> {
 pub(super) const LR_SCALE: Parameter =
     Parameter::new("lr_scale", ArgumentKind::Number).or(DefaultValue::Number(1.0)).by_name();
 
+pub(super) const OPTIMIZER: Parameter =
+    Parameter::new("optimizer", ArgumentKind::Optimizer).or(DefaultValue::Nothing).by_name();
+
 pub(super) const INIT: Parameter = Parameter::new("init", ArgumentKind::Init).or(DefaultValue::Nothing);
 
 const STD: &[Parameter] = &[Parameter::new("std", ArgumentKind::Number)];
@@ -73,20 +77,21 @@ const DECLARED: &[Parameter] = &[
     INIT,
     LR_SCALE,
     Parameter::new("decay", ArgumentKind::Flag).or(DefaultValue::Nothing).by_name(),
+    OPTIMIZER,
 ];
 
 pub(super) const BUILTINS: &[Builtin] = &[
     Builtin::function("param", DECLARED, |trace, arguments| {
-        let (name, wanted, init, scale, decay): (String, Vec<i64>, Option<Init>, f64, Option<bool>) =
-            arguments.read()?;
+        type Call = (String, Vec<i64>, Option<Init>, f64, Option<bool>, Option<Optimizer>);
+        let (name, wanted, init, scale, decay, optimizer): Call = arguments.read()?;
         let shape = shape::extents(&format!("param '{name}'"), &wanted)?;
         let init = init.unwrap_or(Init::Normal(DEFAULT_STD));
         let decay = decay.unwrap_or(shape.len() > 1);
         let lr_scale = lr_scale("param", scale)?;
-        Ok(trace.param(Param { name, shape, init, lr_scale, decay })?.into())
+        Ok(trace.param(Param { name, shape, init, lr_scale, decay, optimizer })?.into())
     })
     .documented(
-        "a trainable tensor with a name of its own. `init` is `normal(0.02)` unless given. `lr_scale` multiplies the learning rate for this tensor. `decay` says whether weight decay applies; unless given, it applies to tensors of more than one dimension",
+        "a trainable tensor with a name of its own. `init` is `normal(0.02)` unless given. `lr_scale` multiplies the learning rate for this tensor. `decay` says whether weight decay applies; unless given, it applies to tensors of more than one dimension. `optimizer` is a rule of its own, such as `muon(0.02)`, in place of `train`'s",
         "x * param(\"gain\", [6], init=ones())",
     ),
     Builtin::function("normal", STD, |_, arguments| {

@@ -35,6 +35,12 @@ impl InputValues {
         Ok((a, b))
     }
 
+    /// All three inputs.
+    pub fn three(self) -> Result<(DeviceValue, DeviceValue, DeviceValue), Malformed> {
+        let [a, b, c] = <[DeviceValue; 3]>::try_from(self.0).map_err(|_| WRONG_COUNT)?;
+        Ok((a, b, c))
+    }
+
     /// All inputs, in order.
     pub fn all(self) -> Vec<DeviceValue> {
         self.0

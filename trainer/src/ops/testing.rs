@@ -6,7 +6,7 @@ use burn::tensor::Device;
 use super::tensors::{padded, upload};
 use super::{Op, ReadParam};
 use crate::exec::Executor;
-use crate::graph::{AdamW, Decay, Graph, GraphNode, Schedule};
+use crate::graph::{AdamW, Decay, Graph, GraphNode, Optimizer, Schedule};
 use crate::value::{Init, Param, ParamId, Shape, ValueId};
 
 /// Six numbers of both signs, shape `[2, 3]`.
@@ -20,7 +20,8 @@ pub(crate) struct Builder(Graph);
 
 impl Builder {
     pub fn new(batch: usize, context: usize) -> Self {
-        let optimizer = AdamW { lr: 0.01, beta1: 0.9, beta2: 0.99, eps: 1e-8, weight_decay: 0.1, clip: 1.0 };
+        let rule = AdamW { lr: 0.01, beta1: 0.9, beta2: 0.99, eps: 1e-8, weight_decay: 0.1, clip: 1.0 };
+        let optimizer = Optimizer::AdamW(rule);
         let schedule = Schedule { shape: Decay::Constant, warmup: 0.0, cooldown: 0.0, floor: 0.0 };
         let (params, nodes, logits) = (vec![], vec![], ValueId(0));
         Self(Graph { batch, context, params, nodes, logits, optimizer, schedule })
@@ -33,7 +34,7 @@ impl Builder {
 
     pub fn param(&mut self, shape: &[usize], init: Init) -> ValueId {
         let name = format!("p{}", self.0.params.len());
-        self.0.params.push(Param { name, shape: shape.to_vec(), init, lr_scale: 1.0, decay: true });
+        self.0.params.push(Param { name, shape: shape.to_vec(), init, lr_scale: 1.0, decay: true, optimizer: None });
         self.node(ReadParam(ParamId(self.0.params.len() as u32 - 1)), shape)
     }
 

@@ -26,12 +26,19 @@ enum Reads {
 
 impl UnaryFunction {
     fn reads(self) -> Reads {
-        use UnaryFunction::{Abs, Cos, Exp, Gelu, Log, Neg, Recip, Relu, Sigmoid, Silu, Sin, Sqrt, Square, Tanh};
+        use UnaryFunction::{
+            Abs, Cos, Exp, Floor, Gelu, Log, Neg, Recip, Relu, Sigmoid, Sign, Silu, Sin, Sqrt, Square, Tanh,
+        };
         match self {
-            Neg => Reads::Neither,
+            Neg | Floor | Sign => Reads::Neither,
             Exp | Sqrt | Relu | Tanh | Sigmoid | Recip => Reads::Result,
             Log | Square | Abs | Gelu | Silu | Sin | Cos => Reads::Input,
         }
+    }
+
+    /// Whether the function is flat between its jumps, so that no gradient flows through it.
+    fn is_step(self) -> bool {
+        matches!(self, Self::Floor | Self::Sign)
     }
 
     fn of(self, x: DeviceValue) -> DeviceValue {
@@ -50,15 +57,19 @@ impl UnaryFunction {
             Self::Sin => x.sin(),
             Self::Cos => x.cos(),
             Self::Recip => x.recip(),
+            Self::Floor => x.floor(),
+            Self::Sign => x.sign(),
         }
     }
 
     /// The function of a masked element, if it is one of the two constants again.
     pub(super) fn of_fill(self, fill: Fill) -> Option<Fill> {
-        use UnaryFunction::{Abs, Exp, Gelu, Neg, Relu, Sigmoid, Silu, Sin, Sqrt, Square, Tanh};
+        use UnaryFunction::{Abs, Exp, Floor, Gelu, Neg, Relu, Sigmoid, Sign, Silu, Sin, Sqrt, Square, Tanh};
         match (fill, self) {
             (Fill::MinusInfinity, Exp | Relu | Sigmoid) => Some(Fill::Zero),
-            (Fill::Zero, Neg | Sqrt | Square | Abs | Relu | Gelu | Silu | Tanh | Sin) => Some(Fill::Zero),
+            (Fill::Zero, Neg | Sqrt | Square | Abs | Relu | Gelu | Silu | Tanh | Sin | Floor | Sign) => {
+                Some(Fill::Zero)
+            }
             _ => None,
         }
     }
@@ -88,6 +99,7 @@ impl UnaryFunction {
             Self::Sin => grad * x.cos(),
             Self::Cos => grad * x.sin().neg(),
             Self::Recip => grad * x.square().neg(),
+            Self::Floor | Self::Sign => grad.zeros_like(),
         }
     }
 }
@@ -111,6 +123,10 @@ impl Operation for Unary {
 
     fn flops(&self, at: Located<'_>) -> u64 {
         elements(at.shape()).saturating_mul(HEAVY_FLOPS)
+    }
+
+    fn carries_gradient(&self, through_inputs: bool) -> bool {
+        through_inputs && !self.0.is_step()
     }
 
     fn saved(&self, at: Located<'_>, _flows: &dyn Fn(ValueId) -> bool) -> Vec<ValueId> {
@@ -168,6 +184,10 @@ fn sigmoid(x: f64) -> f64 {
     (1.0 + (-x).exp()).recip()
 }
 
+fn sign(x: f64) -> f64 {
+    if x == 0.0 { 0.0 } else { x.signum() }
+}
+
 const X: &[Parameter] = &[Parameter::new("x", ArgumentKind::Operand).by_position()];
 
 pub(super) const BUILTINS: &[Builtin] = &[
@@ -199,11 +219,16 @@ pub(super) const BUILTINS: &[Builtin] = &[
         .documented("the hyperbolic tangent", "tanh(x)"),
     Builtin::function("sigmoid", X, |trace, x| apply(trace, x, "sigmoid", UnaryFunction::Sigmoid, sigmoid))
         .documented("`1 / (1 + exp(-x))`", "sigmoid(x)"),
+    Builtin::function("floor", X, |trace, x| apply(trace, x, "floor", UnaryFunction::Floor, f64::floor))
+        .documented("the largest whole number that is not above `x`. No gradient flows through it", "floor(x)"),
+    Builtin::function("sign", X, |trace, x| apply(trace, x, "sign", UnaryFunction::Sign, sign))
+        .documented("1, 0 or -1: the sign of `x`. No gradient flows through it", "sign(x)"),
 ];
 
 #[cfg(test)]
 mod tests {
-    use super::super::testing::{Case, SIX};
+    use super::super::testing::{Builder, Case, SIX};
+    use super::super::{Binary, BinaryFunction};
     use super::*;
 
     /// The normal distribution's cdf by Abramowitz & Stegun 7.1.26, good to 1e-7.
@@ -240,5 +265,20 @@ mod tests {
             let case = Case::new(&[input], |b, ids| b.node(Unary(*function, ids[0]), input.0));
             case.gives(&expected).gradient_checks();
         }
+    }
+
+    #[test]
+    fn steps_match_the_host_and_carry_no_gradient() {
+        let input: (&[usize], &[f32]) = (&[5], &[-1.5, -0.0, 0.25, 2.0, 3.75]);
+        let step = |function| move |b: &mut Builder, ids: &[ValueId]| b.node(Unary(function, ids[0]), &[5]);
+        Case::new(&[input], step(UnaryFunction::Floor)).gives(&[-2.0, 0.0, 0.0, 2.0, 3.0]);
+        Case::new(&[input], step(UnaryFunction::Sign)).gives(&[-1.0, 0.0, 1.0, 1.0, 1.0]);
+        // The fraction: its gradient is that of x alone.
+        Case::new(&[(&[3], &[0.3, 1.6, -0.8])], |b, ids| {
+            let whole = b.node(Unary(UnaryFunction::Floor, ids[0]), &[3]);
+            b.node(Binary(BinaryFunction::Sub, ids[0], whole), &[3])
+        })
+        .gives(&[0.3, 0.6, 0.2])
+        .gradient_checks();
     }
 }

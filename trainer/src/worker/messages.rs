@@ -19,8 +19,11 @@ pub(super) const MAX_REQUEST_BYTES: u64 = 8 << 20;
 pub(super) const MAX_EVENT_BYTES: usize = 64 << 10;
 /// Most bytes of a failure's reason, which becomes a record's description.
 const MAX_REASON_BYTES: usize = 2 << 10;
-/// Most bytes of memory for tracing a script. The interpreter's own limit is far below.
+/// Most bytes of memory of a process that only traces: the program itself and more than [`TRACE_MEMORY`].
 pub(super) const INSPECT_MEMORY: u64 = 1 << 30;
+/// Most bytes by which tracing may enlarge its process. The interpreter's own limit is far below, but it is looked at
+/// between statements, and one operation, such as `list * n`, allocates any amount.
+pub(super) const TRACE_MEMORY: u64 = 512 << 20;
 /// Time for everything but training: starting, compiling kernels, evaluating. One more budget is
 /// added, because a model that is slow to train is slow to evaluate.
 pub(super) const GRACE: Duration = Duration::from_secs(120);
@@ -240,6 +243,13 @@ impl Failure {
             reason.push_str(" ...");
         }
         Self { kind, reason }
+    }
+
+    /// The failure of a script whose values outgrow [`TRACE_MEMORY`] while it is traced.
+    pub(super) fn too_large_to_trace() -> Self {
+        let most = TRACE_MEMORY >> 20;
+        let reason = format!("the script needs more than {most} MiB of memory to trace: keep lists and texts short");
+        Self::new(FailureKind::Script, reason)
     }
 
     /// True when the experiment itself failed, which is worth a `crash` record. False when this

@@ -151,7 +151,14 @@ impl Supervisor {
     /// The script's error ([`Failure::blames_script`]), the process's death, or
     /// [`FailureKind::Cancelled`].
     pub fn inspect(&self, script: Script, cancel: &AtomicBool) -> Result<Inspection, Failure> {
-        match self.converse(&WorkerRequest::Inspect(script), 1, INSPECT_MEMORY, self.grace, cancel, |_| {})? {
+        let answer = self.converse(&WorkerRequest::Inspect(script), 1, INSPECT_MEMORY, self.grace, cancel, |_| {});
+        let answer = answer.map_err(|failure| match failure.kind {
+            // Nothing but the script's values takes memory there. One value that is larger than the limit ends the
+            // process before it can answer.
+            FailureKind::Memory => Failure::too_large_to_trace(),
+            _ => failure,
+        });
+        match answer? {
             WorkerEvent::Inspected(inspection) => Ok(inspection),
             _ => Err(Failure::new(FailureKind::Internal, "the worker's answer does not fit the request")),
         }

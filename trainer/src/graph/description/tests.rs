@@ -1,5 +1,6 @@
 //! The code of descriptions: real, short for honest scripts, and dear for literal text.
 
+use super::super::{AdamW, Sgd};
 use super::*;
 use crate::lang::{Limits, trace};
 
@@ -60,11 +61,22 @@ fn every_change_of_the_graph_changes_the_code() {
         code.bits
     };
     let base = graph(BASE);
-    let changes: [fn(&mut Graph); 9] = [
+    fn rule(graph: &mut Graph) -> &mut AdamW {
+        let Optimizer::AdamW(rule) = &mut graph.optimizer else { panic!("the base script has adamw") };
+        rule
+    }
+    fn sgd(lr: f64) -> Sgd {
+        Sgd { lr, momentum: 0.9, nesterov: true, weight_decay: 0.0, clip: 1.0 }
+    }
+    let changes: [fn(&mut Graph); 13] = [
         |g| g.batch += 1,
         |g| g.context += 1,
-        |g| g.optimizer.lr *= 1.000_000_1,
-        |g| g.optimizer.clip = 0.5,
+        |g| rule(g).lr *= 1.000_000_1,
+        |g| rule(g).clip = 0.5,
+        |g| g.params[3].optimizer = Some(g.optimizer.clone()),
+        |g| g.optimizer = Optimizer::Sgd(sgd(0.003)),
+        |g| g.params[3].optimizer = Some(Optimizer::Sgd(sgd(0.003))),
+        |g| g.params[3].optimizer = Some(Optimizer::Sgd(sgd(0.004))),
         |g| g.schedule.floor = 0.021,
         |g| g.schedule.shape = Decay::Cosine,
         |g| g.params[3].init = Init::Normal(0.5),

@@ -92,6 +92,8 @@ fn numbers_and_names_are_checked() {
         ("rms_norm(x, eps=0)", "line 3: rms_norm: eps is 0; it must be above 0"),
         ("relu('a')", "line 3: relu: expected a tensor or a number, got string \"a\""),
         ("x + [1]", "line 3: +: expected a tensor or a number, got list [1]"),
+        ("muon(0.02, iterations=0)", "line 3: muon: iterations is 0; choose 1..10"),
+        ("lion(0.1, beta1=1)", "line 3: lion: beta1 is 1; choose 0..0.999999"),
         ("adamw(0)", "line 3: adamw: lr is 0; it must be above 0"),
         ("adamw(0.1, beta2=1)", "line 3: adamw: beta2 is 1; choose 0..0.999999"),
         ("schedule('step')", "line 3: schedule: 'step' is unknown; choose \"constant\", \"linear\" or \"cosine\""),
@@ -113,7 +115,10 @@ fn starlarks_own_errors_keep_their_line() {
         ("y = 1\nrms_norm(x, epsilon=1)", "epsilon"),
         ("y = 1\nrms_norm(x, epsilon=1)", "; the call is rms_norm(x, weight=None, eps=1e-6)"),
         ("y = 1\nlinear(x)", "name"),
-        ("y = 1\nlinear(x)", "; the call is linear(x, name, out, bias=False, *, init=None, lr_scale=1.0)"),
+        (
+            "y = 1\nlinear(x)",
+            "; the call is linear(x, name, out, bias=False, *, init=None, lr_scale=1.0, optimizer=None)",
+        ),
         ("y = 1\nx.slice()", "; the call is x.slice(axis, start, end=None)"),
         ("y = 1\nsoftmax(1)", "Type of parameter `x` doesn't match, expected `tensor`"),
         ("y = 1\nfail('no good')", "no good"),
@@ -153,7 +158,7 @@ fn the_experiment_is_checked_as_a_whole() {
     assert!(refusal("train(model=3, batch=1, context=1, optimizer=adamw(1))").starts_with("line 1: "));
     assert_eq!(
         refusal("train(model=lambda t: t, batch=1, context=1, optimizer=zeros())"),
-        "line 1: train: optimizer must be made by adamw(lr, ...)"
+        "line 1: train: optimizer must be made by adamw(lr, ...), muon(lr, ...), lion(lr, ...) or sgd(lr, ...)"
     );
     assert_eq!(
         refusal("train(model=lambda t: t, batch=0, context=1, optimizer=adamw(1))"),

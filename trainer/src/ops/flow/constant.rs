@@ -13,7 +13,7 @@ use crate::ops::{BinaryFunction, UnaryFunction};
 /// Most elements of a value that is followed: masks of a context of 2048.
 pub(super) const MOST: usize = 1 << 22;
 /// A number that added to a score makes its share 0, as minus infinity does.
-const FAR_BELOW: f64 = -1e4;
+pub(super) const FAR_BELOW: f64 = -1e4;
 /// A number whose exponential is 0 in 32-bit floats.
 const EXP_IS_ZERO: f64 = -150.0;
 
@@ -78,6 +78,22 @@ impl Constant {
         Some(Self::new(NumberGrid { shape: shape.to_vec(), numbers }))
     }
 
+    /// The numbers of `a` where the condition's are not 0, else those of `b`.
+    pub fn chosen(condition: &Self, a: &Self, b: &Self, shape: &[usize]) -> Option<Arc<Self>> {
+        if crate::value::elements(shape) > MOST as u64 {
+            return None;
+        }
+        let [condition, a, b] =
+            [condition, a, b].map(|one| one.grid.picked(shape, &one.grid.strides_for(shape), 0).numbers);
+        let pick = |(condition, (a, b)): (&f64, (&f64, &f64))| match *condition {
+            unknown if unknown.is_nan() => f64::NAN,
+            0.0 => *b,
+            _ => *a,
+        };
+        let numbers = condition.iter().zip(a.iter().zip(b.iter())).map(pick).collect();
+        Some(Self::new(NumberGrid { shape: shape.to_vec(), numbers }))
+    }
+
     /// The last keys, where masked numbers stand for `fill` after a multiplication with `sign`.
     pub fn last_keys(&self, fill: Fill, sign: f64) -> Option<&LastKeys> {
         let [zeros, below, above] = &self.masks;
@@ -116,7 +132,7 @@ impl Constant {
 }
 
 fn unary(function: UnaryFunction, x: f64) -> f64 {
-    use UnaryFunction::{Abs, Exp, Neg, Recip, Relu, Sqrt, Square};
+    use UnaryFunction::{Abs, Exp, Floor, Neg, Recip, Relu, Sign, Sqrt, Square};
     match function {
         Neg => -x,
         Abs => x.abs(),
@@ -126,9 +142,17 @@ fn unary(function: UnaryFunction, x: f64) -> f64 {
         Relu => x,
         Sqrt => x.sqrt(),
         Recip => 1.0 / x,
+        Floor => x.floor(),
+        Sign if x == 0.0 => 0.0,
+        Sign => x.signum(),
         Exp if x <= EXP_IS_ZERO => 0.0,
         _ => f64::NAN,
     }
+}
+
+/// Whether every machine's remainder of the number is the same.
+fn is_whole(x: f64) -> bool {
+    x.fract() == 0.0 && x.abs() < f64::from(1 << 24)
 }
 
 fn binary(function: BinaryFunction, x: f64, y: f64) -> f64 {
@@ -143,6 +167,20 @@ fn binary(function: BinaryFunction, x: f64, y: f64) -> f64 {
         BinaryFunction::Min if x <= y => x,
         BinaryFunction::Min if x > y => y,
         BinaryFunction::Pow if x == 0.0 && y > 0.0 => 0.0,
-        BinaryFunction::Max | BinaryFunction::Min | BinaryFunction::Pow => f64::NAN,
+        BinaryFunction::Less if x < y => 1.0,
+        BinaryFunction::Less if x >= y => 0.0,
+        BinaryFunction::LessEqual if x <= y => 1.0,
+        BinaryFunction::LessEqual if x > y => 0.0,
+        BinaryFunction::Equal if x.is_nan() || y.is_nan() => f64::NAN,
+        BinaryFunction::Equal => f64::from(u8::from(x == y)),
+        BinaryFunction::NotEqual if x.is_nan() || y.is_nan() => f64::NAN,
+        BinaryFunction::NotEqual => f64::from(u8::from(x != y)),
+        BinaryFunction::Mod if is_whole(x) && is_whole(y) => x - y * (x / y).floor(),
+        BinaryFunction::Max
+        | BinaryFunction::Min
+        | BinaryFunction::Pow
+        | BinaryFunction::Mod
+        | BinaryFunction::Less
+        | BinaryFunction::LessEqual => f64::NAN,
     }
 }

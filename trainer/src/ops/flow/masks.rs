@@ -2,6 +2,7 @@
 
 use std::sync::Arc;
 
+use super::constant::{Constant, FAR_BELOW};
 use super::{Enforced, Fill, Flow, Ids, Mask, Masked, Traced, term};
 use crate::ops::{BinaryFunction, Located};
 
@@ -10,6 +11,17 @@ pub(crate) struct Operands {
     pub function: BinaryFunction,
     /// The numbers that the operands are, where they are constants.
     pub numbers: [Option<f64>; 2],
+}
+
+impl Fill {
+    /// The constant that a number stands for, if it is one of the two.
+    fn of_number(number: f64) -> Option<Self> {
+        match number {
+            0.0 => Some(Self::Zero),
+            far if far <= FAR_BELOW => Some(Self::MinusInfinity),
+            _ => None,
+        }
+    }
 }
 
 impl Flow {
@@ -92,13 +104,45 @@ impl Flow {
             (Some(x), Some(y)) => x.combined(y, operands.function, at.shape()),
             _ => None,
         };
-        let masks = operands.masks(a, b);
+        let joined = Self::joined(a, b, operands.masks(a, b), |a, b| operands.mask_of_result(a, b), at)?;
+        Ok(Self { constant, ..joined })
+    }
+
+    /// The elements of `a` where `condition` is not 0, else those of `b`; `other` is the number that `b` is, if it
+    /// is one. Where that number hides a score or is 0, a condition that follows from the script alone is a mask.
+    pub fn chosen([condition, a, b]: [&Self; 3], other: Option<f64>, at: Located<'_>) -> Traced {
+        let constant = match (&condition.constant, &a.constant, &b.constant) {
+            (Some(condition), Some(a), Some(b)) => Constant::chosen(condition, a, b, at.shape()),
+            _ => None,
+        };
+        let keys = condition.axes.len().checked_sub(1);
+        let fill = other.and_then(Fill::of_number);
+        let mask = fill.and_then(|fill| {
+            let own = condition.mask.clone().filter(|mask| mask.fill == Fill::Zero);
+            let mask = own.or_else(|| condition.mask_of_numbers(Fill::Zero, 1.0, keys))?;
+            Some(Mask { fill, ..mask })
+        });
+        let first = Self::joined(condition, a, (mask, None), |mask, _| mask.cloned(), at)?;
+        if fill.is_some() {
+            return Ok(Self { constant, ..first });
+        }
+        let both = Self::joined(&first, b, (None, None), |_, _| None, at)?;
+        Ok(Self { constant, ..both })
+    }
+
+    /// Two values element by element, with these masks of theirs, from which `mask_of_result` follows.
+    fn joined(
+        a: &Self,
+        b: &Self,
+        masks: (Option<Mask>, Option<Mask>),
+        mask_of_result: impl Fn(Option<&Mask>, Option<&Mask>) -> Option<Mask>,
+        at: Located<'_>,
+    ) -> Traced {
         let rank = at.shape().len();
         let with = |flow: &Self, mask: Option<Mask>| Self { mask, enforced: None, ..flow.clone() };
         let (a, b) = with(a, masks.0).aligned(with(b, masks.1), rank, &mut Ids::of(at), at)?;
-        let mask = operands.mask_of_result(a.mask.as_ref(), b.mask.as_ref());
+        let mask = mask_of_result(a.mask.as_ref(), b.mask.as_ref());
         let mut flow = a.with_terms_of(&b);
-        flow.constant = constant;
         let Some(mask) = mask else { return Ok(flow) };
         if !flow.sees_keys(&mask) {
             flow.mask = Some(mask);
@@ -138,7 +182,7 @@ fn seen(term: &term::Term, query: super::Factor, key: super::Factor, mask: &Mask
 impl Operands {
     /// The masks of the operands that matter for the function.
     fn masks(&self, a: &Flow, b: &Flow) -> (Option<Mask>, Option<Mask>) {
-        use BinaryFunction::{Add, Div, Max, Min, Mul, Pow, Sub};
+        use BinaryFunction::{Add, Div, Equal, Less, LessEqual, Max, Min, Mod, Mul, NotEqual, Pow, Sub};
         let zero = |flow: &Flow| flow.known_mask(Fill::Zero, 1.0);
         let far = |flow: &Flow, sign: f64| flow.known_mask(Fill::MinusInfinity, sign);
         let own = |flow: &Flow, fill: Fill| flow.mask.clone().filter(|mask| mask.fill == fill);
@@ -149,6 +193,8 @@ impl Operands {
             Add => (far(a, 1.0).or_else(|| own(a, Fill::Zero)), far(b, 1.0).or_else(|| own(b, Fill::Zero))),
             Sub => (far(a, 1.0).or_else(|| own(a, Fill::Zero)), far(b, -1.0).or_else(|| own(b, Fill::Zero))),
             Max | Min => (own(a, Fill::Zero), own(b, Fill::Zero)),
+            // What a masked element is compared with decides the result.
+            Mod | Less | LessEqual | Equal | NotEqual => (None, None),
         }
     }
 

@@ -102,6 +102,28 @@ impl Flow {
         Ok(flow.pruned())
     }
 
+    /// For each element the sum of those up to it along an axis.
+    pub fn accumulated(&self, axis: usize, at: Located<'_>) -> Traced {
+        let mut flow = Self { mask: None, constant: None, enforced: None, ..self.clone() };
+        let adds = "adds up the sequences of the batch: add up along the context (axis 1) or the features";
+        let Some(factor) = flow.single(axis, adds, &mut Ids::of(at), at)? else { return Ok(flow) };
+        for term in flow.terms.iter_mut().filter(|term| term.has(factor.id)) {
+            let farthest_so_far = |run: &[i32]| {
+                let farthest = run.iter().scan(-1, |most: &mut i32, bound| {
+                    *most = (*most).max(*bound);
+                    Some(*most)
+                });
+                farthest.collect()
+            };
+            let mut sums = term.mapped_along(factor, Some(factor), farthest_so_far);
+            if sums.bounds[..] != term.bounds[..] {
+                sums.cause = at.id();
+            }
+            *term = sums;
+        }
+        Ok(flow.pruned())
+    }
+
     /// Values joined along an axis, of which each has its extent.
     pub fn concatenated(parts: &[Flow], extents: &[usize], axis: usize, at: Located<'_>) -> Traced {
         let mut ids = Ids::of(at);

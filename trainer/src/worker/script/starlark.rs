@@ -12,14 +12,14 @@ use crate::lang::{self, ScriptError, Traced};
 use crate::memory::{ProcessMemory, processor_time};
 use crate::worker::limits::before_script_on_cpu;
 use crate::worker::messages::{
-    DatasetSource, Failure, FailureKind, INSPECT_MEMORY, Inspection, RunResult, TrainJob, WorkerEvent,
+    DatasetSource, Failure, FailureKind, INSPECT_MEMORY, Inspection, RunResult, TRACE_MEMORY, TrainJob, WorkerEvent,
 };
 
 /// Most processor time for tracing. Honest scripts take milliseconds. Some operations of the
 /// interpreter, such as comparing lists that share their parts, take any time within one step, so
 /// its own limits do not end them.
-const TRACE_LIMIT: Duration = Duration::from_secs(10);
-/// Time between two looks at the processor time.
+const TRACE_LIMIT: Duration = Duration::from_secs(2);
+/// Time between two looks at the processor time and the memory.
 const LOOK_EVERY: Duration = Duration::from_millis(20);
 
 /// Traces the script and returns its tunables and its identity.
@@ -34,6 +34,8 @@ pub(in crate::worker) fn inspect(script: &str) -> Result<Inspection, Failure> {
 fn trace(script: &str) -> Result<Traced, Failure> {
     let (sender, traced) = sync_channel(1);
     let (text, started) = (script.to_owned(), processor_time());
+    let mut memory = ProcessMemory::of_this_process();
+    let before = memory.resident().unwrap_or(0);
     // Nobody receives the result of a script that was given up.
     let run = move || drop(sender.send(lang::trace(&text, &lang::Limits::default())));
     let thread = std::thread::Builder::new().name("limited".to_owned()).spawn(run);
@@ -41,7 +43,11 @@ fn trace(script: &str) -> Result<Traced, Failure> {
     loop {
         match traced.recv_timeout(LOOK_EVERY) {
             Ok(traced) => return Ok(traced?),
-            Err(RecvTimeoutError::Timeout) if processor_time().saturating_sub(started) < TRACE_LIMIT => {}
+            Err(RecvTimeoutError::Timeout) if processor_time().saturating_sub(started) < TRACE_LIMIT => {
+                if memory.resident().is_some_and(|now| now.saturating_sub(before) > TRACE_MEMORY) {
+                    return Err(Failure::too_large_to_trace());
+                }
+            }
             Err(RecvTimeoutError::Timeout) => {
                 let seconds = TRACE_LIMIT.as_secs();
                 let reason = format!("the script takes more than {seconds} s of processor time to trace: simplify it");
