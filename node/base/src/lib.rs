@@ -22,4 +22,5 @@ pub mod research_state;
 pub mod script_text;
 pub mod shutdown;
 pub mod standing;
+pub mod subnet;
 pub mod warnings;
