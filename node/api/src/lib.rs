@@ -283,5 +283,8 @@ fn failure(error: &ApiError) -> Response {
     let body = serde_json::to_vec(&error.problem()).unwrap_or_default();
     let mut response = respond("application/json", body);
     *response.status_mut() = StatusCode::from_u16(error.status()).unwrap_or(StatusCode::INTERNAL_SERVER_ERROR);
+    if let Some(seconds) = error.retry_after {
+        response.headers_mut().insert(header::RETRY_AFTER, HeaderValue::from(seconds));
+    }
     response
 }

@@ -38,6 +38,7 @@ pub struct Problem {
 /// - `conflict`, 409: the node cannot do this in its present state.
 /// - `too_large`, 413: the request, or what it asks for, is too large.
 /// - `misdirected`, 421: the request came by a host name that the node does not serve.
+/// - `later`, 429: the node has no room for this now. The header `Retry-After` says when to try again.
 /// - `internal`, 500: the node failed.
 /// - `damaged_store`, 500: a part of the node's store is damaged.
 /// - `unavailable`, 503: the node cannot do this now.
@@ -61,6 +62,7 @@ pub enum ProblemKind {
     Conflict,
     TooLarge,
     Misdirected,
+    Later,
     Internal,
     DamagedStore,
     Unavailable,
@@ -86,6 +88,7 @@ impl ProblemKind {
             Self::Ambiguous | Self::Conflict => 409,
             Self::TooLarge => 413,
             Self::Misdirected => 421,
+            Self::Later => 429,
             Self::Internal | Self::DamagedStore => 500,
             Self::Unavailable | Self::DiskFull => 503,
         }
@@ -100,11 +103,13 @@ pub struct ApiError {
     pub message: String,
     /// What to do next, in terms of the API.
     pub hint: Option<String>,
+    /// Seconds after which the request may succeed: the header `Retry-After`.
+    pub retry_after: Option<u64>,
 }
 
 impl ApiError {
     pub fn new(kind: ProblemKind, message: impl Into<String>) -> Self {
-        Self { kind, message: message.into(), hint: None }
+        Self { kind, message: message.into(), hint: None, retry_after: None }
     }
 
     /// 400: a parameter or the body is not valid.
@@ -185,6 +190,11 @@ impl ApiError {
         Self::new(ProblemKind::Unavailable, message)
     }
 
+    /// 429: the node has no room for this now. `seconds`: when to try again.
+    pub fn later(message: impl Into<String>, seconds: u64) -> Self {
+        Self { retry_after: Some(seconds), ..Self::new(ProblemKind::Later, message) }
+    }
+
     #[must_use]
     pub fn hint(mut self, hint: impl Into<String>) -> Self {
         self.hint = Some(hint.into());
@@ -205,7 +215,7 @@ impl ApiError {
 /// The error as it was received.
 impl From<Problem> for ApiError {
     fn from(problem: Problem) -> Self {
-        Self { kind: problem.kind, message: problem.error, hint: problem.hint }
+        Self { kind: problem.kind, message: problem.error, hint: problem.hint, retry_after: None }
     }
 }
 

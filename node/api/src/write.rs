@@ -8,7 +8,7 @@ use std::str::FromStr;
 use futures::{Stream, StreamExt, pin_mut};
 use libp2p_identity::PeerId;
 use spore_base::peer::{PEER_ADDRESSES, Peer};
-use spore_ingest::{Disposition, IngestFailure, IngestHandle, Origin};
+use spore_ingest::{Deferral, Disposition, IngestFailure, IngestHandle, Origin};
 use spore_protocol::{Cid, SignedObject};
 use spore_storage::Store;
 use warp::Buf;
@@ -68,7 +68,7 @@ fn json<T: serde::Serialize>(value: &T) -> Result<Vec<u8>, ApiError> {
 /// Hands a signed object to the ingest service as an object of this node.
 ///
 /// # Errors
-/// 400 when the object is not valid, 503 when the store cannot take it now.
+/// 400 when the object is not valid, 409 when the operator blocks it, 429 when there is no room for it now, 503 when the store cannot take it now.
 pub async fn submit(ingest: &IngestHandle, object: SignedObject) -> Result<dto::SubmittedObject, ApiError> {
     let (kind, id) = (object.kind().name().to_owned(), object.id().to_string());
     let outcome = match ingest.submit(Origin::Local, object).await {
@@ -76,11 +76,20 @@ pub async fn submit(ingest: &IngestHandle, object: SignedObject) -> Result<dto::
         Ok(Disposition::Known) => "known",
         Ok(Disposition::Pending) => "pending",
         Ok(Disposition::Rejected(reject)) => return Err(ApiError::bad_request(reject.to_string())),
+        Ok(Disposition::Later(deferral)) => return Err(later(deferral)),
         Ok(Disposition::Failed(IngestFailure::Store(error))) => return Err(error.into()),
         Ok(Disposition::Failed(failure)) => return Err(ApiError::unavailable(failure.to_string())),
         Err(closed) => return Err(ApiError::unavailable(closed.to_string())),
     };
     Ok(dto::SubmittedObject { kind, id, outcome: outcome.into() })
+}
+
+/// The node has no room for the object now, or its operator does not want it.
+fn later(deferral: Deferral) -> ApiError {
+    match deferral.retry_after() {
+        Some(seconds) => ApiError::later(deferral.to_string(), seconds),
+        None => ApiError::conflict(deferral.to_string()),
+    }
 }
 
 async fn create_task(view: &StoreView, node: &LiveNode, draft: dto::NewTask) -> Result<dto::TaskSummary, ApiError> {

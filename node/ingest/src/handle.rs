@@ -2,6 +2,7 @@
 
 use std::{
     collections::BTreeMap,
+    fmt,
     sync::{Arc, Mutex, MutexGuard, PoisonError},
 };
 
@@ -13,6 +14,7 @@ use tokio::sync::{mpsc, oneshot};
 use tracing::{info, warn};
 
 use super::{
+    limits::RETRY_QUOTA_SECONDS,
     origin::Origin,
     trouble::{Trouble, TroubleState},
 };
@@ -36,10 +38,62 @@ pub enum Disposition {
     /// The object is valid so far, and kept until its parent (or subject) arrives. Neither pass it on nor punish its
     /// sender.
     Pending,
+    /// There is no room for the object now, or the operator does not want it. Its sender is not at fault, and may send
+    /// the object again later. Do not pass it on.
+    Later(Deferral),
     /// The object is not valid. Each network decides what the reason costs the sender (`spore_base::standing`).
     Rejected(Reject),
     /// The object was not decided. Its sender is not at fault.
     Failed(IngestFailure),
+}
+
+/// Why an object is refused now that may be taken later. No offence of its sender.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, thiserror::Error)]
+pub enum Deferral {
+    /// The quota that the object counts against is used up.
+    #[error("no room for it now: the quota for {0} is used up")]
+    Quota(QuotaName),
+    /// The operator blocks the signer or the task of the object.
+    #[error("its signer or its task is blocked here")]
+    Blocked,
+    /// The timestamp of the object is ahead of this machine's clock.
+    #[error("its timestamp is {seconds} s ahead of this machine's clock")]
+    Early { seconds: u64 },
+}
+
+impl Deferral {
+    /// Seconds after which sending the object again is worthwhile. None when only the operator can change that.
+    pub const fn retry_after(&self) -> Option<u64> {
+        match self {
+            Self::Quota(_) => Some(RETRY_QUOTA_SECONDS),
+            Self::Blocked => None,
+            Self::Early { seconds } => Some(*seconds),
+        }
+    }
+}
+
+/// The quota that an object counts against.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+pub enum QuotaName {
+    /// One signer without confirmed work.
+    Signer,
+    /// One peer, or the subnet of its address.
+    Introducer,
+    /// All signers without confirmed work together.
+    Unknown,
+    /// Objects that are larger than their kind needs.
+    Large,
+}
+
+impl fmt::Display for QuotaName {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.pad(match self {
+            Self::Signer => "its signer",
+            Self::Introducer => "the peer that sent it",
+            Self::Unknown => "signers without confirmed work",
+            Self::Large => "large objects",
+        })
+    }
 }
 
 /// Why the service could not decide about an object.

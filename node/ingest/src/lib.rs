@@ -21,7 +21,9 @@ mod tests;
 mod trouble;
 mod verification;
 
-pub use handle::{Disposition, Inbound, IngestClosed, IngestFailure, IngestHandle, StoreEvent, Want};
+pub use handle::{
+    Deferral, Disposition, Inbound, IngestClosed, IngestFailure, IngestHandle, QuotaName, StoreEvent, Want,
+};
 pub use limits::{BATCH, EVENTS, INBOX, MAX_AHEAD_SECONDS, WANTS};
 pub use origin::{Origin, SessionId};
 pub use service::{Ingest, IngestParts};

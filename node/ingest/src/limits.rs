@@ -39,3 +39,7 @@ pub(crate) const ASKED_AT_ONCE: usize = WANTS / 4;
 
 /// Time between two attempts to write to a store that refused a batch. RocksDB looks for free space as often.
 pub(crate) const TRY_AGAIN: Duration = Duration::from_secs(5);
+
+/// Seconds after which a sender may try again an object that found no room: quotas refill by a record in about a second,
+/// and many senders share them.
+pub(crate) const RETRY_QUOTA_SECONDS: u64 = 60;

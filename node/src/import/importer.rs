@@ -135,6 +135,9 @@ impl<'a> Importer<'a> {
             Disposition::Rejected(reject) => {
                 self.refuse(sent.kind, &sent.id.to_string(), sent.line, reject.code(), reject.to_string());
             }
+            Disposition::Later(deferral) => {
+                self.refuse(sent.kind, &sent.id.to_string(), sent.line, "later", deferral.to_string());
+            }
             Disposition::Failed(failure) => return Err(ImportError::Undecided(failure)),
         }
         Ok(())

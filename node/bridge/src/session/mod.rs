@@ -41,7 +41,7 @@ use spore_base::{
     shutdown::{Shutdown, stopped},
     standing::Offence,
 };
-use spore_ingest::{Disposition, StoreEvent};
+use spore_ingest::{Deferral, Disposition, StoreEvent};
 use spore_protocol::{ObjectId, SignedObject, legacy::LegacyMessage};
 use tokio::{
     io::{AsyncRead, AsyncWrite},
@@ -285,6 +285,12 @@ impl<R: AsyncRead + Unpin, W: AsyncWrite + Unpin> Session<R, W> {
                     tracing::debug!(session = %self.link.id, id = %id.short(), %reject, "an object is refused");
                     lock(&self.ids).forget_received(&id);
                     ObjectFate::Refused(offence::of_object(&reject))
+                }
+                // Nothing to ask for again: only the operator can change this.
+                Disposition::Later(Deferral::Blocked) => ObjectFate::Known,
+                Disposition::Later(_) => {
+                    lock(&self.ids).forget_received(&id);
+                    ObjectFate::Later
                 }
                 Disposition::Failed(_) => {
                     lock(&self.ids).forget_received(&id);

@@ -46,6 +46,8 @@ pub(super) enum ObjectFate {
     /// Its parent is not known here.
     Pending,
     Refused(Offence),
+    /// There was no room for it. No offence, but the peer is read more slowly.
+    Later,
     /// The store could not take it.
     Lost,
 }
@@ -334,7 +336,10 @@ impl SessionMachine {
                 effects.push(SessionEffect::Penalise(offence));
                 effects.extend(self.bucket.take(REFUSED_FRAMES, now).map(SessionEffect::Pause));
             }
-            ObjectFate::Lost => {
+            ObjectFate::Later | ObjectFate::Lost => {
+                if fate == ObjectFate::Later {
+                    effects.extend(self.bucket.take(REFUSED_FRAMES, now).map(SessionEffect::Pause));
+                }
                 self.needs_all = true;
                 // No mark may lie beyond the lost object, not even an earlier one: the next connection asks for
                 // everything.

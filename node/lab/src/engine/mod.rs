@@ -340,11 +340,12 @@ impl Engine {
             let reason = match self.ingest.submit(Origin::Local, signed.clone()).await {
                 Ok(Disposition::Accepted | Disposition::Known | Disposition::Pending) => return Ok(verified),
                 Ok(Disposition::Rejected(reject)) => return Err(EngineError::Publish(reject.to_string())),
-                Ok(Disposition::Failed(reason)) => reason,
+                Ok(Disposition::Later(reason)) => reason.to_string(),
+                Ok(Disposition::Failed(reason)) => reason.to_string(),
                 Err(_) => return Err(EngineError::Stopped),
             };
             if backoff.failures() == PUBLISH_RETRIES {
-                return Err(EngineError::Publish(reason.to_string()));
+                return Err(EngineError::Publish(reason));
             }
             let delay = backoff.next(random::number());
             warn!(%reason, retry_in = ?delay, "an object could not be stored");

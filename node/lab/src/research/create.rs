@@ -122,6 +122,7 @@ pub async fn create_task(
     match ingest.submit(Origin::Local, spore_protocol::SignedObject::Task(manifest.clone())).await {
         Ok(Disposition::Accepted | Disposition::Known | Disposition::Pending) => Ok(manifest),
         Ok(Disposition::Rejected(reject)) => Err(CreateError::Publish(reject.to_string())),
+        Ok(Disposition::Later(reason)) => Err(CreateError::Publish(reason.to_string())),
         Ok(Disposition::Failed(reason)) => Err(CreateError::Publish(reason.to_string())),
         Err(error) => Err(CreateError::Publish(error.to_string())),
     }

@@ -34,7 +34,7 @@ async fn judge_object(context: &JobContext, from: PeerId, topic: Topic, object: 
         Disposition::Accepted => Acceptance::Accept,
         Disposition::Pending => Acceptance::Held(id),
         Disposition::Rejected(reject) => Acceptance::Reject(reject),
-        Disposition::Known | Disposition::Failed(_) => Acceptance::Ignore,
+        Disposition::Known | Disposition::Later(_) | Disposition::Failed(_) => Acceptance::Ignore,
     }
 }
 
