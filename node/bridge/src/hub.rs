@@ -137,6 +137,12 @@ impl HubHandle {
         banned
     }
 
+    /// Whether this node dialled the peer at the other end because the operator named it.
+    pub fn is_named(&self, link: &Link) -> bool {
+        let opening = self.lock().open.get(&link.id).map_or(Opening::Accepted, |open| open.opening);
+        matches!(Culprit::of(&link.direction, link.remote, opening), Culprit::Named(_))
+    }
+
     /// The peers to name to the peer at `to`, which asked for others: those that this node dialled and is connected
     /// with.
     pub fn dialled_peers(&self, to: IpAddr) -> Vec<PeerAddress> {

@@ -3,7 +3,9 @@
 use std::{
     collections::BTreeMap,
     fmt,
+    net::IpAddr,
     sync::{Arc, Mutex, MutexGuard, PoisonError},
+    time::Instant,
 };
 
 use libp2p_identity::PeerId;
@@ -14,6 +16,11 @@ use tokio::sync::{mpsc, oneshot};
 use tracing::{info, warn};
 
 use super::{
+    admission::{
+        introducers::{Introducers, Source},
+        refused::Refused,
+    },
+    blocks::Blocks,
     limits::RETRY_QUOTA_SECONDS,
     origin::Origin,
     trouble::{Trouble, TroubleState},
@@ -163,6 +170,9 @@ pub struct IngestHandle {
     pub(super) rejections: Rejections,
     pub(super) trouble: TroubleState,
     pub(super) clock: ClockState,
+    pub(super) introducers: Introducers,
+    pub(super) refused: Refused,
+    pub(super) blocks: Blocks,
 }
 
 impl IngestHandle {
@@ -211,6 +221,27 @@ impl IngestHandle {
         }
         self.inbox.send(Inbound { origin, object, reply }).await.map_err(|_| IngestClosed)?;
         Ok(answer)
+    }
+
+    /// Notes where the objects of a source come from, until [`IngestHandle::disconnected`]. `named`: the operator named
+    /// the peer, and this node dialled it.
+    pub fn connected(&self, source: Source, address: Option<IpAddr>, named: bool) {
+        self.introducers.connected(source, address, named);
+    }
+
+    /// Forgets a source.
+    pub fn disconnected(&self, source: Source) {
+        self.introducers.disconnected(source);
+    }
+
+    /// Whether an object was refused a moment ago, so that fetching it now is of no use.
+    pub fn was_refused(&self, kind: Kind, id: ObjectId) -> bool {
+        self.refused.contains(kind, id, Instant::now())
+    }
+
+    /// What the operator blocks.
+    pub const fn blocks(&self) -> &Blocks {
+        &self.blocks
     }
 
     /// Why the store does not take every object now. None while it does. A full disk ends by itself, even when no

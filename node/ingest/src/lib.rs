@@ -3,13 +3,17 @@
 //!
 //! A batch goes through two stages that overlap. [`verification`] takes objects out of the inbox and has `protocol`
 //! verify them on all cores, while [`service`] has `storage` insert the batch before in one atomic step. [`batch`]
-//! decides which objects are worth verifying, and what the store's report means for each sender.
+//! decides which objects are worth verifying, [`admission`] which there is room for, and [`batch`] what the store's report means for each sender.
 //!
 //! Never here: sockets, or a second way into the store.
 #![cfg_attr(test, allow(clippy::unwrap_used, clippy::expect_used, clippy::panic, clippy::indexing_slicing))]
 
+mod admission;
 mod batch;
 mod blocking;
+pub mod blocks;
+mod early;
+mod gate;
 mod handle;
 mod insertion;
 mod limits;
@@ -21,6 +25,7 @@ mod tests;
 mod trouble;
 mod verification;
 
+pub use admission::introducers::Source;
 pub use handle::{
     Deferral, Disposition, Inbound, IngestClosed, IngestFailure, IngestHandle, QuotaName, StoreEvent, Want,
 };

@@ -43,3 +43,20 @@ pub(crate) const TRY_AGAIN: Duration = Duration::from_secs(5);
 /// Seconds after which a sender may try again an object that found no room: quotas refill by a record in about a second,
 /// and many senders share them.
 pub(crate) const RETRY_QUOTA_SECONDS: u64 = 60;
+
+/// How far ahead of our clock the timestamp of an object of another node may be before the object is kept aside until it
+/// is due. Less than [`MAX_AHEAD_SECONDS`] by more than the clocks of honest nodes differ, so that what one node passes
+/// on no other node refuses.
+pub const HELD_AHEAD_SECONDS: u64 = MAX_AHEAD_SECONDS - 300;
+
+/// From here on an object from the future costs its sender penalty points. No clock that is set is this wrong.
+pub(crate) const FUTURE_SECONDS: u64 = 2 * MAX_AHEAD_SECONDS;
+
+/// Objects that are kept until they are due. An honest node whose clock is an hour ahead makes a few dozen.
+pub(crate) const EARLY: usize = 1024;
+
+/// Bytes of the objects that are kept until they are due.
+pub(crate) const EARLY_BYTES: usize = 4 << 20;
+
+/// Time between two looks for objects that are due.
+pub(crate) const LOOK_FOR_DUE: Duration = Duration::from_secs(2);

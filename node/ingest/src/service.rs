@@ -13,8 +13,12 @@ use tracing::{debug, error, info, warn};
 
 use super::{
     Disposition, IngestFailure, IngestHandle, StoreEvent, Want,
+    admission::{Admission, introducers::Introducers, refused::Refused},
     batch::{CheckedObject, Decision, PendingOrigins},
     blocking::blocking,
+    blocks::Blocks,
+    early::EarlyObjects,
+    gate::Gate,
     handle::{ClockState, Rejections},
     insertion::{self, Inserted},
     limits::{ASK_AGAIN, ASKED_AT_ONCE, BATCHES_AHEAD, EVENTS, INBOX, TRY_AGAIN, WANTS},
@@ -45,8 +49,16 @@ impl Ingest {
             rejections: rejections.clone(),
             trouble: trouble.clone(),
             clock: ClockState::default(),
+            introducers: Introducers::default(),
+            refused: Refused::default(),
+            blocks: Blocks::default(),
         };
-        let verification = Verification { store: store.clone(), clock };
+        let gate = Gate {
+            admission: Admission::new(&store, handle.introducers.clone()),
+            refused: handle.refused.clone(),
+            blocks: handle.blocks.clone(),
+        };
+        let verification = Verification { store: store.clone(), clock, gate, early: EarlyObjects::default() };
         let insertion = Insertion {
             store,
             pending: PendingOrigins::default(),

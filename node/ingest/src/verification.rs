@@ -7,15 +7,21 @@
 use std::{collections::HashSet, num::NonZero, thread::available_parallelism};
 
 use spore_base::clock::Clock;
-use spore_protocol::{Kind, ObjectId, Reject, VerifiedObject};
+use spore_protocol::{Kind, ObjectId, Reject, SignedObject, VerifiedObject};
 use spore_storage::{Store, StoreError};
-use tokio::sync::{mpsc, oneshot, watch};
+use tokio::{
+    sync::{mpsc, oneshot, watch},
+    time::{MissedTickBehavior, interval},
+};
 
 use super::{
-    Disposition, Inbound, Origin,
+    Deferral, Disposition, Inbound, Origin,
+    admission::{self, introducers::Source},
     batch::{CheckedObject, Decision, QueuedObject, check_time, first_of_each, screen},
     blocking::blocking,
-    limits::{BATCH, MAX_AHEAD_SECONDS, MIN_CHUNK},
+    early::EarlyObjects,
+    gate::Gate,
+    limits::{BATCH, FUTURE_SECONDS, HELD_AHEAD_SECONDS, LOOK_FOR_DUE, MAX_AHEAD_SECONDS, MIN_CHUNK},
 };
 
 /// A batch on its way from the inbox to the store.
@@ -33,18 +39,22 @@ pub(super) struct VerifiedBatch {
 pub(super) struct Verification {
     pub store: Store,
     pub clock: Clock,
+    pub gate: Gate,
+    pub early: EarlyObjects,
 }
 
 impl Verification {
     /// Passes batches on until all handles are gone, or until `shutdown` is true. Every object that is in the inbox
     /// then is still passed on.
     pub async fn run(
-        self,
+        mut self,
         mut inbox: mpsc::Receiver<Inbound>,
         mut shutdown: watch::Receiver<bool>,
         ready: mpsc::Sender<VerifiedBatch>,
     ) {
         let mut taken = Vec::with_capacity(BATCH);
+        let mut look = interval(LOOK_FOR_DUE);
+        look.set_missed_tick_behavior(MissedTickBehavior::Delay);
         loop {
             tokio::select! {
                 count = inbox.recv_many(&mut taken, BATCH) => {
@@ -57,12 +67,21 @@ impl Verification {
                         return;
                     }
                 }
+                _ = look.tick(), if !self.early.is_empty() => {
+                    let due = self.early.due((self.clock)(), BATCH);
+                    if !due.is_empty() {
+                        let batch = self.process(due.into_iter().map(unanswered).collect()).await;
+                        if ready.send(batch).await.is_err() {
+                            return;
+                        }
+                    }
+                }
                 () = stopped(&mut shutdown), if !inbox.is_closed() => inbox.close(),
             }
         }
     }
 
-    async fn process(&self, inbound: Vec<Inbound>) -> VerifiedBatch {
+    async fn process(&mut self, inbound: Vec<Inbound>) -> VerifiedBatch {
         let mut replies = Vec::with_capacity(inbound.len());
         let mut queued = Vec::with_capacity(inbound.len());
         for (index, Inbound { origin, object, reply }) in inbound.into_iter().enumerate() {
@@ -74,22 +93,47 @@ impl Verification {
     }
 
     async fn decide(
-        &self,
+        &mut self,
         queued: Vec<QueuedObject>,
         now: u64,
     ) -> Result<(Vec<Decision>, Vec<CheckedObject>), StoreError> {
-        let store = self.store.clone();
+        let (store, unasked) = (self.store.clone(), self.gate.unasked(&queued, now));
         let screened = blocking(move || {
             let known = known(&store, &queued)?;
-            Ok(screen(queued, &known))
+            Ok((screen(queued, &known), admission::ask(&store, unasked)?))
         });
-        let (queued, mut decisions) = screened.await?;
+        let ((queued, mut decisions), confirmed) = screened.await?;
+        self.gate.remember(confirmed, now);
+        let (queued, tickets) = self.gate.introduce(queued, &mut decisions);
         let (checked, rejected) = verify(queued, now).await;
         decisions.extend(rejected);
         let (checked, copies) = first_of_each(checked);
         decisions.extend(copies);
+        let mut checked = self.gate.admit(checked, &tickets, &mut decisions);
+        for CheckedObject { index, origin, object } in checked.extract_if(.., |c| is_early(c, now)) {
+            let object = object.into_signed();
+            let seconds = object.timestamp().saturating_sub(now.saturating_add(HELD_AHEAD_SECONDS));
+            self.gate.refuse(index, (object.kind(), object.id()), Deferral::Early { seconds }, &mut decisions);
+            self.early.hold(origin, object);
+        }
         Ok((decisions, checked))
     }
+}
+
+/// Whether an object of another node is kept until it is due.
+fn is_early(checked: &CheckedObject, now: u64) -> bool {
+    let timestamp = checked.object.timestamp();
+    Source::of(checked.origin).is_some() && timestamp.saturating_sub(now) > HELD_AHEAD_SECONDS
+}
+
+/// How far ahead an object may be without being rejected. Those of other nodes are kept until they are due.
+fn slack(origin: Origin) -> u64 {
+    if Source::of(origin).is_some() { FUTURE_SECONDS } else { MAX_AHEAD_SECONDS }
+}
+
+/// An object whose sender has its answer already.
+fn unanswered((origin, object): (Origin, SignedObject)) -> Inbound {
+    Inbound { origin, object, reply: oneshot::channel().0 }
 }
 
 /// Resolves when `shutdown` is true. Never resolves when the sender of `shutdown` is gone before that.
@@ -143,7 +187,7 @@ async fn verify(queued: Vec<QueuedObject>, now: u64) -> (Vec<CheckedObject>, Vec
 
 fn check(queued: QueuedObject, now: u64) -> (usize, Origin, Result<VerifiedObject, Reject>) {
     let QueuedObject { index, origin, object } = queued;
-    let result = check_time(object.timestamp(), now, MAX_AHEAD_SECONDS).and_then(|()| object.verify());
+    let result = check_time(object.timestamp(), now, slack(origin)).and_then(|()| object.verify());
     (index, origin, result)
 }
 
@@ -151,7 +195,6 @@ fn check(queued: QueuedObject, now: u64) -> (usize, Origin, Result<VerifiedObjec
 mod tests {
     use std::sync::Arc;
 
-    use spore_protocol::SignedObject;
     use tokio::sync::watch;
 
     use super::*;
@@ -182,7 +225,10 @@ mod tests {
             count.send_modify(|count| *count += 1);
             NOW
         });
-        tokio::spawn(Verification { store: store.clone(), clock }.run(queue, stop, ready));
+        tokio::spawn(
+            Verification { store: store.clone(), clock, gate: Gate::open(&store), early: EarlyObjects::default() }
+                .run(queue, stop, ready),
+        );
         Stage { _folder: folder, store, inbox, ready: batches, taken, _shutdown: shutdown }
     }
 

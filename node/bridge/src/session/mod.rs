@@ -41,7 +41,7 @@ use spore_base::{
     shutdown::{Shutdown, stopped},
     standing::Offence,
 };
-use spore_ingest::{Deferral, Disposition, StoreEvent};
+use spore_ingest::{Deferral, Disposition, Source, StoreEvent};
 use spore_protocol::{ObjectId, SignedObject, legacy::LegacyMessage};
 use tokio::{
     io::{AsyncRead, AsyncWrite},
@@ -80,8 +80,11 @@ pub async fn run(
     let (read, write) = stream.into_split();
     // Subscribe before the session reads the store's sequence number, so that no change is missed in between.
     let events = shared.events.subscribe();
+    let (ingest, source) = (shared.ingest.clone(), Source::Session(link.id));
+    ingest.connected(source, Some(link.remote.ip()), shared.hub.is_named(&link));
     let (mut session, effects) = Session::open(read, write, link, shared);
     if let Err(end) = session.apply(effects) {
+        ingest.disconnected(source);
         return end;
     }
     let mut ticks = interval(SESSION_TICK);
@@ -94,6 +97,8 @@ pub async fn run(
     };
     session.remember();
     session.report();
+    // The objects that are still under way are few, and count against the session alone.
+    ingest.disconnected(source);
     end
 }
 

@@ -102,13 +102,13 @@ fn decode(answer: &ObjectsAnswer, kind: Kind, asked: &HashSet<ObjectId>) -> Deco
     DecodedAnswer { objects, absent, fault }
 }
 
-/// The objects of a list that the store neither has nor holds as pending.
+/// The objects of a list that the store neither has nor holds as pending, and that were not refused a moment ago.
 pub async fn missing(context: &JobContext, kind: Kind, ids: Vec<ObjectId>) -> Vec<ObjectId> {
-    let store = context.store.clone();
+    let (store, ingest) = (context.store.clone(), context.ingest.clone());
     let missing = read(move || {
         let mut missing = Vec::new();
         for id in ids {
-            if !store.contains(kind, &id)? && !store.is_pending(&id.into())? {
+            if !ingest.was_refused(kind, id) && !store.contains(kind, &id)? && !store.is_pending(&id.into())? {
                 missing.push(id);
             }
         }

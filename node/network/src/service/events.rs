@@ -1,13 +1,18 @@
 //! Events of the swarm, turned into events of the machines; and requests of other peers, each answered by a job.
 
+use std::net::IpAddr;
+
 use libp2p::{
     Multiaddr, PeerId,
     core::ConnectedPoint,
-    gossipsub, identify, mdns, ping,
+    gossipsub, identify, mdns,
+    multiaddr::Protocol,
+    ping,
     request_response::ResponseChannel,
     swarm::{ConnectionId, DialError, SwarmEvent},
 };
 use spore_base::warnings::WarningTopic;
+use spore_ingest::Source;
 use spore_protocol::Reject;
 use spore_storage::Store;
 
@@ -34,6 +39,7 @@ impl NetworkService {
             SwarmEvent::ConnectionClosed { peer_id, num_established: 0, cause, .. } => {
                 let cause = cause.map(|cause| cause.to_string());
                 tracing::info!(peer = %peer_id, cause, "disconnected");
+                self.context.ingest.disconnected(Source::Peer(peer_id));
                 self.handle(NetworkEvent::Disconnected(peer_id));
             }
             SwarmEvent::OutgoingConnectionError { connection_id, error, .. } => {
@@ -60,6 +66,7 @@ impl NetworkService {
             }
             None => None,
         };
+        self.context.ingest.connected(Source::Peer(peer), ip_of(&address), dialled.is_some());
         self.handle(NetworkEvent::Connected { peer, address, dialled });
     }
 
@@ -188,6 +195,15 @@ impl NetworkService {
             }
         }
     }
+}
+
+/// The IP address of a connection's other end.
+fn ip_of(address: &Multiaddr) -> Option<IpAddr> {
+    address.iter().find_map(|part| match part {
+        Protocol::Ip4(ip) => Some(ip.into()),
+        Protocol::Ip6(ip) => Some(ip.into()),
+        _ => None,
+    })
 }
 
 /// Runs a read for a peer's request. None drops the request: the peer asks again, or asks another.

@@ -1,0 +1,137 @@
+//! Who brings objects here, and by what each is counted: the subnet of its address, so that a fresh key buys nothing.
+
+use std::{
+    collections::HashMap,
+    net::IpAddr,
+    sync::{Arc, Mutex, MutexGuard, PoisonError},
+};
+
+use ipnet::{Ipv4Net, Ipv6Net};
+use libp2p_identity::PeerId;
+
+use crate::origin::{Origin, SessionId};
+
+/// Sources whose addresses are remembered: more than both networks have connections. Of about 100 bytes each.
+const SOURCES: usize = 4096;
+/// Prefix of an IPv4 address that one customer of a provider may have in whole.
+const IPV4_PREFIX: u8 = 24;
+/// Prefix of an IPv6 address that one household is given.
+const IPV6_PREFIX: u8 = 56;
+
+/// One end of a connection that brings objects.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+pub enum Source {
+    Peer(PeerId),
+    Session(SessionId),
+}
+
+impl Source {
+    /// None for this node itself and for files, which are not limited.
+    pub const fn of(origin: Origin) -> Option<Self> {
+        match origin {
+            Origin::Gossip(peer) | Origin::Sync(peer) => Some(Self::Peer(peer)),
+            Origin::Bridge(session) => Some(Self::Session(session)),
+            Origin::Local | Origin::Import => None,
+        }
+    }
+}
+
+/// What introductions are counted by.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+pub enum Introducer {
+    V4(Ipv4Net),
+    V6(Ipv6Net),
+    /// A peer on this machine or in its local network, or one whose address is not known.
+    Near(Source),
+}
+
+impl Introducer {
+    fn of(source: Source, address: Option<IpAddr>) -> Self {
+        let subnet = match address.map(|address| address.to_canonical()) {
+            Some(IpAddr::V4(ip)) if !(ip.is_loopback() || ip.is_private() || ip.is_link_local()) => {
+                Ipv4Net::new(ip, IPV4_PREFIX).ok().map(|net| Self::V4(net.trunc()))
+            }
+            Some(IpAddr::V6(ip)) if !(ip.is_loopback() || ip.is_unique_local() || ip.is_unicast_link_local()) => {
+                Ipv6Net::new(ip, IPV6_PREFIX).ok().map(|net| Self::V6(net.trunc()))
+            }
+            _ => None,
+        };
+        subnet.unwrap_or(Self::Near(source))
+    }
+}
+
+/// What is known of a source.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct SourceFacts {
+    pub introducer: Introducer,
+    /// The operator named the peer, and this node dialled it.
+    pub named: bool,
+}
+
+/// The sources that are connected. Clones share it.
+#[derive(Clone, Debug, Default)]
+pub struct Introducers(Arc<Mutex<HashMap<Source, SourceFacts>>>);
+
+impl Introducers {
+    fn lock(&self) -> MutexGuard<'_, HashMap<Source, SourceFacts>> {
+        self.0.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// Notes where a source is. A peer that was named on one connection stays named on the next. When there are too many
+    /// sources, the new one is counted by itself.
+    pub fn connected(&self, source: Source, address: Option<IpAddr>, named: bool) {
+        let mut sources = self.lock();
+        let named = named || sources.get(&source).is_some_and(|facts| facts.named);
+        if sources.len() < SOURCES || sources.contains_key(&source) {
+            sources.insert(source, SourceFacts { introducer: Introducer::of(source, address), named });
+        }
+    }
+
+    pub fn disconnected(&self, source: Source) {
+        self.lock().remove(&source);
+    }
+
+    pub fn facts(&self, source: Source) -> SourceFacts {
+        let unknown = SourceFacts { introducer: Introducer::Near(source), named: false };
+        self.lock().get(&source).copied().unwrap_or(unknown)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn introducer(session: u64, address: &str) -> Introducer {
+        Introducer::of(Source::Session(SessionId(session)), address.parse().ok())
+    }
+
+    #[test]
+    fn addresses_of_one_subnet_are_one_introducer() {
+        assert_eq!(introducer(1, "203.0.113.7"), introducer(2, "203.0.113.200"));
+        assert_eq!(introducer(1, "203.0.113.7"), introducer(2, "::ffff:203.0.113.9"));
+        assert_eq!(introducer(1, "2001:db8:0:1ff::1"), introducer(2, "2001:db8:0:100::2"));
+        assert_ne!(introducer(1, "2001:db8:0:100::1"), introducer(2, "2001:db8:0:200::1"));
+    }
+
+    #[test]
+    fn local_peers_are_introducers_of_their_own() {
+        for address in ["127.0.0.1", "192.168.1.2", "fe80::1", "no address"] {
+            assert_ne!(introducer(1, address), introducer(2, address), "{address}");
+        }
+    }
+
+    #[test]
+    fn sources_are_bounded_and_a_named_one_stays_named() {
+        let introducers = Introducers::default();
+        let first = Source::Session(SessionId(0));
+        introducers.connected(first, None, true);
+        introducers.connected(first, None, false);
+        assert!(introducers.facts(first).named);
+        for session in 1..=SOURCES as u64 {
+            introducers.connected(Source::Session(SessionId(session)), None, true);
+        }
+        assert!(!introducers.facts(Source::Session(SessionId(SOURCES as u64))).named);
+        introducers.disconnected(first);
+        assert!(!introducers.facts(first).named);
+    }
+}

@@ -1,0 +1,104 @@
+//! The gate of the first stage: what the operator blocks and what there is no room for is refused, before and after
+//! signatures are checked.
+
+use std::{collections::HashMap, time::Instant};
+
+use spore_protocol::{Kind, NodeId, ObjectId};
+
+use super::{
+    Deferral, Disposition,
+    admission::{Admission, Confirmed, Ticket, introducers::Source, refused::Refused},
+    batch::{CheckedObject, Decision, QueuedObject},
+    blocks::Blocks,
+};
+
+/// Admission and the block list.
+#[derive(Debug)]
+pub(super) struct Gate {
+    pub admission: Admission,
+    /// Shared with the handles.
+    pub refused: Refused,
+    /// Shared with the handles.
+    pub blocks: Blocks,
+}
+
+/// The tickets of a batch, by the index of the object.
+pub(super) type Tickets = HashMap<usize, Ticket>;
+
+impl Gate {
+    /// The signers whose work the store has to be asked for.
+    pub fn unasked(&self, queued: &[QueuedObject], now: u64) -> Vec<NodeId> {
+        self.admission.unasked(queued.iter().map(|queued| (queued.origin, &queued.object)), now)
+    }
+
+    pub fn remember(&mut self, confirmed: Confirmed, now: u64) {
+        self.admission.remember(confirmed, now);
+    }
+
+    /// Removes the objects that are blocked, and those whose introduction nobody can pay for.
+    pub fn introduce(
+        &mut self,
+        queued: Vec<QueuedObject>,
+        decisions: &mut Vec<Decision>,
+    ) -> (Vec<QueuedObject>, Tickets) {
+        let (mut tickets, mut rest) = (Tickets::new(), Vec::with_capacity(queued.len()));
+        let blocks = self.blocks.list();
+        for queued in queued {
+            let QueuedObject { index, origin, object } = &queued;
+            let ticket = if Source::of(*origin).is_some() && blocks.blocks(object) {
+                Err(Deferral::Blocked)
+            } else {
+                self.admission.introduce(*origin, object)
+            };
+            match ticket {
+                Ok(ticket) => {
+                    tickets.insert(*index, ticket);
+                    rest.push(queued);
+                }
+                Err(deferral) => self.refuse(*index, (object.kind(), object.id()), deferral, decisions),
+            }
+        }
+        (rest, tickets)
+    }
+
+    /// Removes the objects whose signers have no room.
+    pub fn admit(
+        &mut self,
+        checked: Vec<CheckedObject>,
+        tickets: &Tickets,
+        decisions: &mut Vec<Decision>,
+    ) -> Vec<CheckedObject> {
+        let mut rest = Vec::with_capacity(checked.len());
+        for checked in checked {
+            let ticket = tickets.get(&checked.index).copied();
+            match ticket.map_or(Ok(()), |ticket| self.admission.admit(&checked.object.signer(), ticket)) {
+                Ok(()) => rest.push(checked),
+                Err(deferral) => {
+                    let key = (checked.object.kind(), checked.object.id());
+                    self.refuse(checked.index, key, deferral, decisions);
+                }
+            }
+        }
+        rest
+    }
+
+    /// Decides that an object comes too early, and remembers it.
+    pub fn refuse(
+        &self,
+        index: usize,
+        (kind, id): (Kind, ObjectId),
+        deferral: Deferral,
+        decisions: &mut Vec<Decision>,
+    ) {
+        self.refused.add(kind, id, deferral, Instant::now());
+        decisions.push((index, Disposition::Later(deferral)));
+    }
+}
+
+#[cfg(test)]
+impl Gate {
+    pub(super) fn open(store: &spore_storage::Store) -> Self {
+        let admission = Admission::new(store, super::admission::introducers::Introducers::default());
+        Self { admission, refused: Refused::default(), blocks: Blocks::default() }
+    }
+}
