@@ -66,6 +66,11 @@ impl DataDir {
         self.root.join("known_peer")
     }
 
+    /// The signers and tasks that the operator blocks, in JSON.
+    pub fn blocked(&self) -> PathBuf {
+        self.root.join("blocked.json")
+    }
+
     fn token(&self) -> PathBuf {
         self.root.join("api_token")
     }

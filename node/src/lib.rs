@@ -10,6 +10,7 @@
 #![cfg_attr(test, allow(clippy::unwrap_used, clippy::expect_used, clippy::panic, clippy::indexing_slicing))]
 
 pub mod artifacts;
+pub mod block_list;
 pub mod cli;
 pub mod config;
 pub mod data_dir;

@@ -210,3 +210,18 @@ where
 {
     serde_json::from_slice(&read_all(body).await?).map_err(|e| ApiError::bad_request(e.to_string()))
 }
+
+#[cfg(test)]
+mod tests {
+    use spore_ingest::QuotaName;
+
+    use super::*;
+
+    #[test]
+    fn object_without_room_is_answered_with_the_time_to_come_again() {
+        let error = later(Deferral::Quota(QuotaName::Unknown));
+        assert_eq!((error.status(), error.retry_after), (429, Some(60)));
+        let error = later(Deferral::Blocked);
+        assert_eq!((error.status(), error.retry_after), (409, None));
+    }
+}

@@ -120,7 +120,8 @@ pub enum IngestFailure {
     Undecided,
 }
 
-/// A change of the store and its object. Broadcast after the change is durable.
+/// A change of the store and its object. Broadcast after the change is durable, but not for a large object while some
+/// listener is far behind: the change log has it.
 #[derive(Clone, Debug)]
 pub struct StoreEvent {
     pub change: Change,

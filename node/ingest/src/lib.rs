@@ -9,6 +9,7 @@
 #![cfg_attr(test, allow(clippy::unwrap_used, clippy::expect_used, clippy::panic, clippy::indexing_slicing))]
 
 mod admission;
+mod announce;
 mod batch;
 mod blocking;
 pub mod blocks;

@@ -60,3 +60,9 @@ pub(crate) const EARLY_BYTES: usize = 4 << 20;
 
 /// Time between two looks for objects that are due.
 pub(crate) const LOOK_FOR_DUE: Duration = Duration::from_secs(2);
+
+/// Bytes of the objects in events that the slowest listener has not taken.
+pub(crate) const EVENT_BYTES: usize = 64 << 20;
+
+/// Objects up to this size are announced also beyond [`EVENT_BYTES`]: with [`EVENTS`] of them the bound is doubled.
+pub(crate) const SMALL_EVENT_BYTES: usize = 16 << 10;

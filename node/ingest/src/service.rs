@@ -14,6 +14,7 @@ use tracing::{debug, error, info, warn};
 use super::{
     Disposition, IngestFailure, IngestHandle, StoreEvent, Want,
     admission::{Admission, introducers::Introducers, refused::Refused},
+    announce::Announcer,
     batch::{CheckedObject, Decision, PendingOrigins},
     blocking::blocking,
     blocks::Blocks,
@@ -63,7 +64,7 @@ impl Ingest {
             store,
             pending: PendingOrigins::default(),
             rejections,
-            events: events.clone(),
+            announcer: Announcer::new(events.clone()),
             wants,
             missing: MissingParents::default(),
             trouble,
@@ -80,7 +81,7 @@ pub(super) struct Insertion {
     store: Store,
     pending: PendingOrigins,
     rejections: Rejections,
-    events: broadcast::Sender<StoreEvent>,
+    announcer: Announcer,
     wants: mpsc::Sender<Want>,
     missing: MissingParents,
     /// Shared with the handles.
@@ -162,8 +163,9 @@ impl Insertion {
         let settled = self.pending.settle(&given, &report);
         for (change, origin) in settled.events {
             if let Some(object) = by_id.remove(&change.id) {
-                // Sending fails only when nobody listens.
-                let _ = self.events.send(StoreEvent { change, object, origin });
+                if !self.announcer.announce(StoreEvent { change, object, origin }) {
+                    debug!(id = %change.id.short(), "listeners are far behind: a large object is not announced");
+                }
             }
         }
         settled.wants.into_iter().for_each(|want| self.want(want));
@@ -235,7 +237,7 @@ impl Insertion {
             store,
             pending: PendingOrigins::default(),
             rejections: Rejections::default(),
-            events,
+            announcer: Announcer::new(events),
             wants,
             missing: MissingParents::default(),
             trouble: TroubleState::default(),

@@ -13,7 +13,7 @@ use spore_storage::{Span, Store, StoreError, unwatched};
 use tempfile::TempDir;
 use tokio::sync::{broadcast, mpsc, watch};
 
-use super::*;
+use super::{blocks::BlockList, limits::HELD_AHEAD_SECONDS, *};
 
 /// The time of the tests' clock: later than every record of [`chain`].
 pub(super) const NOW: u64 = fixtures::EPOCH + 1_000_000;
@@ -242,6 +242,68 @@ async fn objects_from_the_future_are_rejected_until_then() {
     assert_eq!(service.handle.rejected()["from_the_future"], 1);
     service.clock.fetch_add(5, Ordering::Relaxed);
     assert_eq!(service.handle.submit(Origin::Import, early).await.unwrap(), Disposition::Accepted);
+}
+
+#[tokio::test]
+async fn objects_a_little_ahead_are_held_without_an_offence_until_they_are_due() {
+    let mut service = start();
+    let origin = Origin::Gossip(some_peer());
+    let ahead = |seconds| SignedObject::Experiment(record(None, |record| record.timestamp = NOW + seconds));
+    let (early, far) = (ahead(HELD_AHEAD_SECONDS + 5), ahead(2 * MAX_AHEAD_SECONDS + 1));
+    let answer = service.handle.submit(origin, early.clone()).await.unwrap();
+    assert_eq!(answer, Disposition::Later(Deferral::Early { seconds: 5 }));
+    assert!(!service.store.contains(early.kind(), &early.id()).unwrap(), "nobody is served it");
+    assert!(service.events.try_recv().is_err(), "nobody is told of it");
+    assert!(service.handle.was_refused(early.kind(), early.id()), "nobody is asked for it");
+    let answer = service.handle.submit(origin, far).await.unwrap();
+    assert!(matches!(answer, Disposition::Rejected(reject) if reject.code() == "from_the_future"));
+    service.clock.fetch_add(5, Ordering::Relaxed);
+    let event = service.events.recv().await.unwrap();
+    assert_eq!((event.object.id(), event.origin), (early.id(), origin));
+}
+
+#[tokio::test]
+async fn blocked_objects_of_others_are_refused_without_an_offence() {
+    let service = start();
+    let (task, object) = (SignedObject::Task(manifest()), SignedObject::Experiment(record(None, |_| ())));
+    let list = BlockList { tasks: [task.id().into()].into(), ..BlockList::default() };
+    service.handle.blocks().set(list);
+    let answers = submit_all(&service, Origin::Sync(some_peer()), [task.clone(), object.clone()]).await;
+    assert_eq!(answers, [Disposition::Later(Deferral::Blocked), Disposition::Later(Deferral::Blocked)]);
+    assert!(service.handle.was_refused(task.kind(), task.id()));
+    service.handle.blocks().set(BlockList { signers: [identity(1).node_id()].into(), ..BlockList::default() });
+    let answers = submit_all(&service, Origin::Sync(some_peer()), [task.clone()]).await;
+    assert_eq!(answers, [Disposition::Later(Deferral::Blocked)]);
+    assert_eq!(
+        submit_all(&service, Origin::Local, [task, object]).await,
+        [Disposition::Accepted, Disposition::Accepted]
+    );
+}
+
+#[tokio::test]
+async fn flood_of_large_records_is_refused_for_now_and_small_ones_still_come() {
+    let service = start();
+    let origin = Origin::Gossip(some_peer());
+    let mut answers = Vec::new();
+    for number in 0..5 {
+        let large = record(None, |record| {
+            record.timestamp -= number;
+            record.diff = "d".repeat(9 << 20);
+        });
+        answers.push(service.handle.submit(origin, SignedObject::Experiment(large)).await.unwrap());
+    }
+    assert_eq!(answers.iter().filter(|answer| **answer == Disposition::Accepted).count(), 3);
+    assert_eq!(answers.last(), Some(&Disposition::Later(Deferral::Quota(QuotaName::Large))));
+    assert_eq!(service.handle.rejected().len(), 0);
+    let small = SignedObject::Experiment(record(None, |_| ()));
+    assert_eq!(service.handle.submit(origin, small).await.unwrap(), Disposition::Accepted);
+}
+
+#[tokio::test]
+async fn history_comes_at_full_speed_to_a_store_that_starts_empty() {
+    let service = start();
+    let answers = submit_all(&service, Origin::Sync(some_peer()), chain(3000)).await;
+    assert!(answers.iter().all(|answer| *answer == Disposition::Accepted));
 }
 
 #[tokio::test]

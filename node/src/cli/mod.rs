@@ -5,6 +5,7 @@
 //! creates nothing. The errors of the libraries get their hints in `hints`.
 
 mod access;
+mod block;
 mod completions;
 mod data;
 mod db;
@@ -103,6 +104,9 @@ enum Command {
     Connect(peer::Address),
     /// Forget a peer and close its connections (the same as `spore peer remove`)
     Disconnect(peer::Address),
+    Block(block::Args),
+    /// Take the objects of a blocked signer or task again
+    Unblock(block::What),
     Set(set::Args),
     Llm(llm::Args),
     Profile(profile::Args),
@@ -247,6 +251,8 @@ async fn short_command(command: Command, context: &mut Context) -> Result<(), Cl
         Command::Peer(args) => peer::run(args, context).await,
         Command::Connect(args) => peer::add(&args, context).await,
         Command::Disconnect(args) => peer::remove(&args, context).await,
+        Command::Block(args) => block::run(args, context).await,
+        Command::Unblock(args) => block::unblock(&args, context).await,
         Command::Set(args) => set::run(&args, context).await,
         Command::Llm(args) => llm::run(&args, context).await,
         Command::Profile(args) => profile::run(args, context).await,

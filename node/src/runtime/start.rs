@@ -36,6 +36,7 @@ use super::{
 };
 use crate::{
     artifacts::ArtifactSources,
+    block_list::{self, BlockFile},
     data_dir::{DataDir, RunningNode},
     genesis::{self, GenesisError},
     housekeeping, identity_file, mirror,
@@ -171,6 +172,9 @@ async fn start_core(
     let started = unix_now();
     let (ingest, events, wants, task) = Ingest::spawn(store.clone(), Arc::new(unix_now), shutdown.clone());
     services.watch("ingest service", task);
+    let blocked = BlockFile::new(data.blocked());
+    ingest.blocks().set(blocked.load()?);
+    services.spawn("block list", block_list::watch(blocked, ingest.blocks().clone(), shutdown.clone()));
     let watched = twin::watch(identity.node_id(), started, warnings.clone(), events.subscribe(), shutdown.clone());
     services.spawn("watch over the node's key", watched);
     genesis::install(&ingest, store).await?;

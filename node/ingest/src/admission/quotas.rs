@@ -54,8 +54,9 @@ const NAMED: Size = Size { holds: 32 * MIB, refill: 2 * POOL.refill };
 
 /// Bytes that a store which starts empty takes beyond the quotas, once: the history of a network that is not huge.
 const FIRST_FILL: u64 = 96 << 20;
-/// As [`FIRST_FILL`], from peers that the operator named: a million records.
-const NAMED_FILL: u64 = 1 << 30;
+/// As [`FIRST_FILL`], from peers that the operator named: three million records,
+/// which the disk budget bounds like all others.
+const NAMED_FILL: u64 = 4 << 30;
 
 type Shared<C> = RateLimiter<NotKeyed, InMemoryState, C, governor::middleware::NoOpMiddleware<<C as Clock>::Instant>>;
 type Buckets<K, C> =

@@ -1,7 +1,7 @@
 //! Whether gossip forwards a message: the object must belong to the topic, and `ingest` must accept it.
 
 use libp2p::PeerId;
-use spore_ingest::{Disposition, Origin, Want};
+use spore_ingest::{Deferral, Disposition, Origin, Want};
 use spore_protocol::{
     Kind, ObjectId, Reject, SignedObject, TaskId, signed::MAX_OBJECT_BYTES, topic::Topic, wire::Message,
 };
@@ -32,7 +32,7 @@ async fn judge_object(context: &JobContext, from: PeerId, topic: Topic, object: 
     match disposition {
         Disposition::Rejected(Reject::BadSignature) => refuse(context, kind, id, Reject::BadSignature).await,
         Disposition::Accepted => Acceptance::Accept,
-        Disposition::Pending => Acceptance::Held(id),
+        Disposition::Pending | Disposition::Later(Deferral::Early { .. }) => Acceptance::Held(id),
         Disposition::Rejected(reject) => Acceptance::Reject(reject),
         Disposition::Known | Disposition::Later(_) | Disposition::Failed(_) => Acceptance::Ignore,
     }
@@ -82,7 +82,9 @@ async fn judge_announcement(
         // A rejected object has cost the peer its points by now. gossipsub only needs to drop the message.
         Ok(fetched) => match fetched.came.into_iter().next() {
             Some((_, Disposition::Accepted)) => return Acceptance::Accept,
-            Some((id, Disposition::Pending)) => return Acceptance::Held(id),
+            Some((id, Disposition::Pending | Disposition::Later(Deferral::Early { .. }))) => {
+                return Acceptance::Held(id);
+            }
             Some(_) => return Acceptance::Ignore,
             None if fetched.absent.is_empty() => Acceptance::Ignore,
             None => Acceptance::Reject(Reject::Malformed("announced an object that it does not have".into())),
@@ -98,7 +100,7 @@ mod tests {
     use std::sync::Arc;
 
     use libp2p::gossipsub::MessageId;
-    use spore_ingest::Ingest;
+    use spore_ingest::{Ingest, blocks::BlockList};
 
     use super::*;
     use crate::{
@@ -127,6 +129,25 @@ mod tests {
                 _ => panic!("not asked for"),
             }
         }
+    }
+
+    #[tokio::test]
+    async fn object_without_room_is_ignored_and_asked_of_nobody() {
+        let folder = tempfile::tempdir().unwrap();
+        let store = spore_storage::Store::open(folder.path()).unwrap();
+        let (_stop, stopped) = tokio::sync::watch::channel(false);
+        let (ingest, _events, _wants, _ingesting) = Ingest::spawn(store.clone(), Arc::new(|| 2), stopped);
+        let (messages, mut sent) = tokio::sync::mpsc::channel(4);
+        let object = manifest("t");
+        let (kind, id) = (object.kind(), object.id());
+        let list = BlockList { signers: [object.signer()].into(), ..BlockList::default() };
+        ingest.blocks().set(list);
+        let context = JobContext { store, ingest, clock: Arc::new(|| 2), messages };
+        let (topic, data) = (Topic::Tasks.to_string(), Message::of(object).encode().unwrap());
+        let message = GossipMessage { id: MessageId::new(&[1]), from: PeerId::random(), topic, data };
+        assert_eq!(judge(&context, &message).await, Acceptance::Ignore);
+        assert!(sent.try_recv().is_err(), "no points, no question");
+        assert!(objects::missing(&context, kind, vec![id]).await.is_empty(), "catch-up leaves it alone for a while");
     }
 
     #[test]

@@ -61,6 +61,9 @@ impl CatchupSession<'_> {
     }
 
     async fn task(&mut self, task: TaskId) -> Result<(), NoAnswer> {
+        if self.context.ingest.blocks().list().tasks.contains(&task) {
+            return Ok(());
+        }
         self.scope(ReconcileScope::Records(task)).await?;
         self.scope(ReconcileScope::Controls(task)).await
     }

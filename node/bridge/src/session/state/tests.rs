@@ -249,6 +249,19 @@ fn record_misspelt_by_a_database_is_no_forgery_in_a_requested_history() {
 }
 
 #[test]
+fn peer_of_objects_without_room_is_read_more_slowly_and_not_penalised() {
+    let mut scenario = Scenario::open();
+    scenario.object(Kind::Experiment, 7);
+    let mut effects = Vec::new();
+    for _ in 0..10_000 {
+        effects.extend(scenario.handle(SessionEvent::Decided(ObjectFate::Later)));
+    }
+    assert!(effects.iter().any(|effect| matches!(effect, SessionEffect::Pause(_))));
+    assert!(!effects.iter().any(|effect| matches!(effect, SessionEffect::Penalise(_) | SessionEffect::End(_))));
+    assert_eq!(scenario.machine.mark(scenario.now), None, "the objects are asked for again");
+}
+
+#[test]
 fn synchronisation_that_lost_an_object_is_not_remembered_as_complete() {
     let mut scenario = Scenario::open();
     scenario.object(Kind::Experiment, 7);
