@@ -2,7 +2,6 @@
 
 use std::{
     collections::BTreeMap,
-    fmt,
     net::IpAddr,
     sync::{Arc, Mutex, MutexGuard, PoisonError},
     time::Instant,
@@ -21,7 +20,7 @@ use super::{
         refused::Refused,
     },
     blocks::Blocks,
-    limits::RETRY_QUOTA_SECONDS,
+    deferral::Deferral,
     origin::Origin,
     trouble::{Trouble, TroubleState},
 };
@@ -52,55 +51,6 @@ pub enum Disposition {
     Rejected(Reject),
     /// The object was not decided. Its sender is not at fault.
     Failed(IngestFailure),
-}
-
-/// Why an object is refused now that may be taken later. No offence of its sender.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, thiserror::Error)]
-pub enum Deferral {
-    /// The quota that the object counts against is used up.
-    #[error("no room for it now: the quota for {0} is used up")]
-    Quota(QuotaName),
-    /// The operator blocks the signer or the task of the object.
-    #[error("its signer or its task is blocked here")]
-    Blocked,
-    /// The timestamp of the object is ahead of this machine's clock.
-    #[error("its timestamp is {seconds} s ahead of this machine's clock")]
-    Early { seconds: u64 },
-}
-
-impl Deferral {
-    /// Seconds after which sending the object again is worthwhile. None when only the operator can change that.
-    pub const fn retry_after(&self) -> Option<u64> {
-        match self {
-            Self::Quota(_) => Some(RETRY_QUOTA_SECONDS),
-            Self::Blocked => None,
-            Self::Early { seconds } => Some(*seconds),
-        }
-    }
-}
-
-/// The quota that an object counts against.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
-pub enum QuotaName {
-    /// One signer without confirmed work.
-    Signer,
-    /// One peer, or the subnet of its address.
-    Introducer,
-    /// All signers without confirmed work together.
-    Unknown,
-    /// Objects that are larger than their kind needs.
-    Large,
-}
-
-impl fmt::Display for QuotaName {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.pad(match self {
-            Self::Signer => "its signer",
-            Self::Introducer => "the peer that sent it",
-            Self::Unknown => "signers without confirmed work",
-            Self::Large => "large objects",
-        })
-    }
 }
 
 /// Why the service could not decide about an object.

@@ -3,7 +3,8 @@
 //!
 //! A batch goes through two stages that overlap. [`verification`] takes objects out of the inbox and has `protocol`
 //! verify them on all cores, while [`service`] has `storage` insert the batch before in one atomic step. [`batch`]
-//! decides which objects are worth verifying, [`admission`] which there is room for, and [`batch`] what the store's report means for each sender.
+//! decides which objects are worth verifying and what the store's report means for each sender, [`admission`] which
+//! objects there is room for.
 //!
 //! Never here: sockets, or a second way into the store.
 #![cfg_attr(test, allow(clippy::unwrap_used, clippy::expect_used, clippy::panic, clippy::indexing_slicing))]
@@ -13,6 +14,7 @@ mod announce;
 mod batch;
 mod blocking;
 pub mod blocks;
+mod deferral;
 mod early;
 mod gate;
 mod handle;
@@ -27,9 +29,8 @@ mod trouble;
 mod verification;
 
 pub use admission::introducers::Source;
-pub use handle::{
-    Deferral, Disposition, Inbound, IngestClosed, IngestFailure, IngestHandle, QuotaName, StoreEvent, Want,
-};
+pub use deferral::{Deferral, QuotaName};
+pub use handle::{Disposition, Inbound, IngestClosed, IngestFailure, IngestHandle, StoreEvent, Want};
 pub use limits::{BATCH, EVENTS, INBOX, MAX_AHEAD_SECONDS, WANTS};
 pub use origin::{Origin, SessionId};
 pub use service::{Ingest, IngestParts};

@@ -67,6 +67,7 @@ impl Ingest {
             announcer: Announcer::new(events.clone()),
             wants,
             missing: MissingParents::default(),
+            refused_for_now: 0,
             trouble,
         };
         let task = tokio::spawn(async move {
@@ -84,6 +85,8 @@ pub(super) struct Insertion {
     announcer: Announcer,
     wants: mpsc::Sender<Want>,
     missing: MissingParents,
+    /// Objects since the last log line about them. One line for each would let a flood fill the log.
+    refused_for_now: u64,
     /// Shared with the handles.
     pub(super) trouble: TroubleState,
 }
@@ -102,7 +105,10 @@ impl Insertion {
                     Some(batch) => self.process(batch).await,
                     None => return,
                 },
-                _ = ask_again.tick() => self.ask_for_missing().await,
+                _ = ask_again.tick() => {
+                    self.report_refused();
+                    self.ask_for_missing().await;
+                }
                 _ = try_again.tick(), if self.trouble.may_pass() => self.try_store().await,
             }
         }
@@ -119,9 +125,13 @@ impl Insertion {
             Err(failure) => self.all_failed(0..replies.len(), &failure),
         };
         for (index, disposition) in decisions {
-            if let Disposition::Rejected(reject) = &disposition {
-                self.rejections.count(reject);
-                debug!(%reject, "rejected an object");
+            match &disposition {
+                Disposition::Rejected(reject) => {
+                    self.rejections.count(reject);
+                    debug!(%reject, "rejected an object");
+                }
+                Disposition::Later(_) => self.refused_for_now += 1,
+                _ => {}
             }
             answer(&mut replies, index, disposition);
         }
@@ -206,6 +216,13 @@ impl Insertion {
         }
     }
 
+    fn report_refused(&mut self) {
+        let objects = std::mem::take(&mut self.refused_for_now);
+        if objects > 0 {
+            info!(objects, "refused for now: no room for them, blocked, or ahead of this clock");
+        }
+    }
+
     /// Asks for parents that are still missing: a request may have been dropped, or no peer had the parent then.
     async fn ask_for_missing(&self) {
         let (store, missing) = (self.store.clone(), self.missing.clone());
@@ -240,6 +257,7 @@ impl Insertion {
             announcer: Announcer::new(events),
             wants,
             missing: MissingParents::default(),
+            refused_for_now: 0,
             trouble: TroubleState::default(),
         };
         (insertion, listener, wanted)

@@ -190,3 +190,52 @@ fn import(path: &std::path::Path, by: Option<&str>, context: &mut Context) -> Re
     let added = list.signers.len() + list.tasks.len() - before;
     Ok(writeln!(context.out, "{added} more signers and tasks are blocked, by a list that {signer} signed.")?)
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::data_dir::DataDir;
+
+    fn context(folder: &std::path::Path) -> Context {
+        Context { data: DataDir::new(folder), out: Box::new(std::io::sink()) }
+    }
+
+    fn what(id: &str, task: bool) -> What {
+        What { id: id.to_owned(), task }
+    }
+
+    #[tokio::test]
+    async fn blocked_signer_and_task_are_listed_until_they_are_unblocked() {
+        let folder = tempfile::tempdir().unwrap();
+        let mut context = context(folder.path());
+        let signer = spore_protocol::Identity::from_seed(&[1; 32]).node_id();
+        let task = TaskId([7; 32]);
+        for _ in 0..2 {
+            change(&what(&signer.to_string().to_ascii_uppercase(), false), true, &mut context).await.unwrap();
+            change(&what(&task.to_string(), true), true, &mut context).await.unwrap();
+        }
+        let list = file(&context).load().unwrap();
+        assert_eq!(list, BlockList { signers: [signer].into(), tasks: [task].into() });
+        assert!(change(&what("nonsense", false), true, &mut context).await.is_err());
+        for id in [signer.to_string(), task.to_string()] {
+            change(&what(&id, false), false, &mut context).await.unwrap();
+        }
+        assert_eq!(file(&context).load().unwrap(), BlockList::default());
+    }
+
+    #[test]
+    fn exported_list_is_imported_elsewhere_and_only_by_the_expected_key() {
+        let (here, there) = (tempfile::tempdir().unwrap(), tempfile::tempdir().unwrap());
+        let (mut here, mut there) = (context(here.path()), context(there.path()));
+        let key = identity_file::load_or_create(&here.data.identity()).unwrap().identity;
+        let blocked = spore_protocol::Identity::from_seed(&[1; 32]).node_id();
+        let list = BlockList { signers: [blocked].into(), ..BlockList::default() };
+        save(&list, &here).unwrap();
+        let path = here.data.root().join("shared.json");
+        export(Some(&path), &mut here).unwrap();
+        assert!(import(&path, Some(&blocked.to_string()), &mut there).is_err());
+        assert_eq!(file(&there).load().unwrap(), BlockList::default());
+        import(&path, Some(&key.node_id().to_string()), &mut there).unwrap();
+        assert_eq!(file(&there).load().unwrap(), list);
+    }
+}

@@ -13,7 +13,7 @@ use governor::{
 use spore_protocol::NodeId;
 
 use super::introducers::{Introducer, SourceFacts};
-use crate::handle::QuotaName;
+use crate::deferral::QuotaName;
 
 /// Buckets of one table, of about 150 bytes each. When more are in use, new signers and introducers have none: the pool
 /// that all share still holds.
@@ -286,7 +286,7 @@ mod tests {
             world.flood(&at([45, subnet, 0, 1], false), 1500);
         }
         let (flooder, signer) = (at([45, 0, 0, 1], false), identity(1).node_id());
-        assert_eq!(world.quotas.introduce(&flooder, false, false, COST), Err(QuotaName::Introducer));
+        assert_eq!(world.quotas.introduce(&flooder, false, false, COST), Err(QuotaName::Unknown));
         let payer = world.quotas.introduce(&flooder, true, false, COST).unwrap();
         assert_eq!((payer, world.quotas.sign(&signer, payer, COST)), (Payer::Signer, Ok(())));
         let more = (0..3000).filter(|_| world.quotas.sign(&signer, payer, COST).is_ok()).count();

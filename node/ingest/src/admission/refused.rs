@@ -8,7 +8,7 @@ use std::{
 
 use spore_protocol::{Kind, ObjectId};
 
-use crate::Deferral;
+use crate::deferral::Deferral;
 
 /// Objects that are remembered, of about 120 bytes each. Beyond, the oldest are forgotten and may be fetched once more.
 const REFUSED: usize = 16_384;
