@@ -172,10 +172,10 @@ impl Insertion {
         }
         let settled = self.pending.settle(&given, &report);
         for (change, origin) in settled.events {
-            if let Some(object) = by_id.remove(&change.id) {
-                if !self.announcer.announce(StoreEvent { change, object, origin }) {
-                    debug!(id = %change.id.short(), "listeners are far behind: a large object is not announced");
-                }
+            if let Some(object) = by_id.remove(&change.id)
+                && !self.announcer.announce(StoreEvent { change, object, origin })
+            {
+                debug!(id = %change.id.short(), "listeners are far behind: a large object is not announced");
             }
         }
         settled.wants.into_iter().for_each(|want| self.want(want));
