@@ -16,6 +16,7 @@ use tokio_stream::wrappers::ReceiverStream;
 use warp::sse::Event;
 
 use super::{
+    dto,
     live::{self, LiveNode},
     problem::ApiError,
     view::StoreView,
@@ -195,11 +196,8 @@ fn event<T: serde::Serialize>(name: &'static str, data: &T) -> Event {
 fn read(view: &StoreView, after: u64, task: Option<TaskId>) -> Result<(Vec<Event>, u64), ApiError> {
     let changes = view.store().changes_since(after, PAGE)?;
     let newest = changes.last().map_or(after, |change| change.sequence);
-    let mut events = Vec::new();
-    for change in changes.iter().filter(|change| task.is_none() || change.task_id == task) {
-        if let Some(activity) = view.activity_of(change)? {
-            events.push(event("activity", &activity).id(change.sequence.to_string()));
-        }
-    }
-    Ok((events, newest))
+    let wanted: Vec<_> = changes.into_iter().filter(|change| task.is_none() || change.task_id == task).collect();
+    let activities = view.activities_of(&wanted)?;
+    let of = |activity: &dto::Activity| event("activity", activity).id(activity.sequence.to_string());
+    Ok((activities.iter().map(of).collect(), newest))
 }

@@ -89,6 +89,7 @@ const FRONTIER_CLASS: &str =
 const VIEW: &str = "`frontier`: what holds here. `global`: what holds when every signer counts alike. `claims`: kept \
     experiments that are neither confirmed nor rejected here. `reference`: the frontier as the Python implementation \
     shows it, of claims, all classes together and without `class`. `frontier` when not given.";
+const BEFORE: &str = "Only changes with a smaller sequence number: the `sequence` of an earlier answer's last item.";
 const LIMIT: &str = "Most items in the answer, from 1 to 500. 50 when not given.";
 const ORDER: &str = "`time`: newest first. `metric`: by the published metric, claims too, without crashed and stray experiments. `time` \
     when not given.";
@@ -138,11 +139,11 @@ reading! {
     /// Lists the experiments of a task that hold here and were better than all that hold before them, oldest first.
     improvements Route::Improvements(ID), (("id" = String, Path, description = TASK), ("class" = Option<String>, Query, description = CLASS), dto::PageQuery) -> dto::Page<dto::Improvement>;
     /// Lists the latest activity in a task, newest first.
-    task_activity Route::TaskActivity(ID), (("id" = String, Path, description = TASK), ("limit" = Option<usize>, Query, description = LIMIT)) -> Vec<dto::Activity>;
+    task_activity Route::TaskActivity(ID), (("id" = String, Path, description = TASK), ("before" = Option<u64>, Query, description = BEFORE), ("limit" = Option<usize>, Query, description = LIMIT)) -> Vec<dto::Activity>;
     /// Lists the nodes that published experiments or measurements in a task, by id.
     task_nodes Route::TaskNodes(ID), (("id" = String, Path, description = TASK), dto::PageQuery) -> dto::Page<dto::NodeSummary>;
     /// Lists the latest activity in all tasks, newest first.
-    activity Route::Activity, (("limit" = Option<usize>, Query, description = LIMIT)) -> Vec<dto::Activity>;
+    activity Route::Activity, (("before" = Option<u64>, Query, description = BEFORE), ("limit" = Option<usize>, Query, description = LIMIT)) -> Vec<dto::Activity>;
     /// Lists experiments of all tasks, newest first.
     experiments Route::Experiments, (("node" = Option<String>, Query, description = "Only experiments that this node published: its id, or a unique prefix of the id. All nodes when not given."), dto::PageQuery) -> dto::Page<dto::Experiment>;
     /// One experiment with its lineage, script, signed record and the measurements of other nodes.

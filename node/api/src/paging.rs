@@ -134,6 +134,17 @@ impl Query {
         })
     }
 
+    /// The parameter `before` of the activity: only changes with a smaller sequence number are listed. Without it, all are.
+    ///
+    /// # Errors
+    /// 400 when it is no sequence number.
+    pub fn sequence(&self) -> Result<u64, ApiError> {
+        let Some(text) = self.get("before") else { return Ok(u64::MAX) };
+        text.parse().map_err(|_| {
+            ApiError::bad_request("`before` must be a sequence number").hint("take the `sequence` of the last item")
+        })
+    }
+
     /// The page that `after`, `before` and `limit` ask for.
     ///
     /// # Errors

@@ -60,9 +60,9 @@ pub fn answer(view: &StoreView, live: &Live, route: &Route, query: &Query) -> Re
         Route::Improvements(id) => {
             json(&view.improvements(id, query.get("class"), &query.span(ListingKind::Improvements)?)?)
         }
-        Route::TaskActivity(id) => json(&view.activity(Some(id), query.limit(MAX_LIST)?)?),
+        Route::TaskActivity(id) => json(&view.activity(Some(id), query.sequence()?, query.limit(MAX_LIST)?)?),
         Route::TaskNodes(id) => json(&view.nodes(Some(id), &query.span(ListingKind::Nodes)?)?),
-        Route::Activity => json(&view.activity(None, query.limit(MAX_LIST)?)?),
+        Route::Activity => json(&view.activity(None, query.sequence()?, query.limit(MAX_LIST)?)?),
         Route::Experiments => {
             let node = query.get("node").map(|node| view.resolve_node(node)).transpose()?;
             json(&view.recent(node.map_or(Scope::All, Scope::Node), &query.span(ListingKind::Recent)?)?)

@@ -196,9 +196,7 @@ async fn show_changes(display: &Display, view: &StoreView, changes: Vec<Change>,
         return;
     }
     let view = view.clone();
-    let activities = tokio::task::spawn_blocking(move || {
-        changes.iter().filter_map(|change| view.activity_of(change).ok().flatten()).collect::<Vec<_>>()
-    });
+    let activities = tokio::task::spawn_blocking(move || view.activities_of(&changes).unwrap_or_default());
     for activity in activities.await.unwrap_or_default() {
         let class = activity.hardware_class.map(|class| format!(" [{class}]")).unwrap_or_default();
         display.event(&format!("{}{class}", text::line(&activity.text)));

@@ -6,7 +6,7 @@ use spore_storage::RecordSummary;
 use super::{
     StoreView,
     judgements::{flaw, support},
-    text::DisplayNames,
+    text::{DisplayNames, Extent, MAX_NAME, truncated},
 };
 use crate::{dto, problem::ApiError, query::MAX_LIST};
 
@@ -42,9 +42,9 @@ impl StoreView {
         let children = self.store.children(&record, MAX_CHILDREN)?;
         let mut names = DisplayNames::default();
         let detail = dto::ExperimentDetail {
-            experiment: self.experiment_of(summary, &mut names)?,
-            task_name: task.as_ref().map(|task| task.name.clone()).unwrap_or_default(),
-            metric: task.as_ref().map_or_else(|| "val_bpb".to_owned(), |task| task.metric.clone()),
+            experiment: self.experiment_of(summary, Extent::Whole, &mut names)?,
+            task_name: task.as_ref().map(|task| truncated(&task.name, MAX_NAME)).unwrap_or_default(),
+            metric: task.as_ref().map_or_else(|| "val_bpb".to_owned(), |task| truncated(&task.metric, MAX_NAME)),
             goal: task.as_ref().map_or("minimize", |task| task.goal.name()).to_owned(),
             lineage: self.experiments_by_id(&ancestors, &mut names)?,
             children: self.experiments_by_id(&children, &mut names)?,
@@ -59,12 +59,13 @@ impl StoreView {
 
     pub(super) fn experiments(&self, found: &[RecordSummary]) -> Result<Vec<dto::Experiment>, ApiError> {
         let mut names = DisplayNames::default();
-        found.iter().map(|summary| self.experiment_of(summary, &mut names)).collect()
+        found.iter().map(|summary| self.experiment_of(summary, Extent::Listed, &mut names)).collect()
     }
 
     pub(super) fn experiment_of(
         &self,
         record: &RecordSummary,
+        extent: Extent,
         names: &mut DisplayNames,
     ) -> Result<dto::Experiment, ApiError> {
         Ok(dto::Experiment {
@@ -77,14 +78,14 @@ impl StoreView {
             node_id: record.node_id.to_string(),
             display_name: self.display_name(names, &record.node_id)?,
             hardware_class: record.class.to_string(),
-            gpu_model: record.gpu_model.clone(),
+            gpu_model: extent.of(&record.gpu_model),
             num_steps: record.num_steps,
             num_params: record.num_params,
             peak_vram_mb: record.peak_vram_mb,
             time_budget: record.time_budget,
-            description: record.description.clone(),
-            hypothesis: record.hypothesis.clone(),
-            agent_model: record.agent_model.clone(),
+            description: extent.of(&record.description),
+            hypothesis: extent.of(&record.hypothesis),
+            agent_model: extent.of(&record.agent_model),
             code_cid: record.code_cid.map(|cid| cid.to_string()).unwrap_or_default(),
             timestamp: record.timestamp,
             verdict: record.verdict.name().into(),
@@ -103,7 +104,7 @@ impl StoreView {
         let mut found = Vec::with_capacity(ids.len());
         for id in ids {
             if let Some(summary) = self.store.summary(id)? {
-                found.push(self.experiment_of(&summary, names)?);
+                found.push(self.experiment_of(&summary, Extent::Listed, names)?);
             }
         }
         Ok(found)

@@ -6,7 +6,10 @@
 use spore_protocol::{HardwareClass, frontier::FrontierKind};
 use spore_storage::{PageDirection, Span, TaskView};
 
-use super::{StoreView, text::DisplayNames};
+use super::{
+    StoreView,
+    text::{DisplayNames, Extent},
+};
 use crate::{
     dto,
     paging::{ClassCursor, ListingKind, Wanted},
@@ -133,7 +136,7 @@ impl StoreView {
                 continue;
             }
             for summary in &page.items {
-                found.items.push(self.experiment_of(summary, &mut names)?);
+                found.items.push(self.experiment_of(summary, Extent::Listed, &mut names)?);
             }
             found.first = found.first.or_else(|| page.first.map(|cursor| at(Some(cursor))));
             if let Some(cursor) = page.next {

@@ -3,7 +3,12 @@
 use spore_protocol::{HardwareClass, Kind, RecordId};
 use spore_storage::{Improvement, RecordSummary, Scope, Span};
 
-use super::{StoreView, resolve::prefix, tasks::task_summary, text::DisplayNames};
+use super::{
+    StoreView,
+    resolve::prefix,
+    tasks::task_summary,
+    text::{DisplayNames, Extent},
+};
 use crate::{
     dto,
     paging::{ListingKind, page},
@@ -21,7 +26,7 @@ impl StoreView {
     /// # Errors
     /// When the store cannot be read.
     pub fn tasks(&self, span: &Span) -> Result<dto::Page<dto::TaskSummary>, ApiError> {
-        page(ListingKind::Tasks, &self.store().active_tasks(span)?, |task| Ok(task_summary(task)))
+        page(ListingKind::Tasks, &self.store().active_tasks(span)?, |task| Ok(task_summary(task, Extent::Listed)))
     }
 
     /// The nodes that took part in a task, or all nodes, by id.
@@ -30,7 +35,9 @@ impl StoreView {
     /// As [`StoreView::task`].
     pub fn nodes(&self, task: Option<&str>, span: &Span) -> Result<dto::Page<dto::NodeSummary>, ApiError> {
         let task = task.map(|task| self.known_task(task)).transpose()?;
-        page(ListingKind::Nodes, &self.store().nodes_page(task.as_ref(), span)?, |node| self.node_summary(node))
+        page(ListingKind::Nodes, &self.store().nodes_page(task.as_ref(), span)?, |node| {
+            self.node_summary(node, Extent::Listed)
+        })
     }
 
     /// Records, the newest first: of a task, of a node, or all.
@@ -132,6 +139,6 @@ impl StoreView {
         found: &spore_storage::Page<RecordSummary>,
     ) -> Result<dto::Page<dto::Experiment>, ApiError> {
         let mut names = DisplayNames::default();
-        page(listing, found, |summary| self.experiment_of(summary, &mut names))
+        page(listing, found, |summary| self.experiment_of(summary, Extent::Listed, &mut names))
     }
 }

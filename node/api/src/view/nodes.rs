@@ -8,12 +8,15 @@ use spore_storage::NodeStats;
 
 use super::{
     StoreView,
-    text::{MAX_NAME, MAX_TEXT, truncated},
+    text::{Extent, MAX_NAME, truncated},
 };
 use crate::{
     dto,
     problem::{ApiError, ProblemKind},
 };
+
+/// Most hardware classes shown of a node. A node has few devices, but anybody can name any number.
+const MAX_CLASSES: usize = 32;
 
 impl StoreView {
     /// A node, named by its id or a unique prefix of the id.
@@ -37,7 +40,7 @@ impl StoreView {
                 }
             }
         };
-        self.node_summary(&stats)
+        self.node_summary(&stats, Extent::Whole)
     }
 
     /// The newest profile of a node as the node signed it, in JSON.
@@ -65,20 +68,22 @@ impl StoreView {
         Ok(found.map(standing).collect())
     }
 
-    pub(super) fn node_summary(&self, stats: &NodeStats) -> Result<dto::NodeSummary, ApiError> {
+    pub(super) fn node_summary(&self, stats: &NodeStats, extent: Extent) -> Result<dto::NodeSummary, ApiError> {
         let profile = self.store.profile(&stats.node_id)?;
-        let text = |text: &String, most| (!text.is_empty()).then(|| truncated(text, most));
+        let text = |text: &String| (!text.is_empty()).then(|| extent.of(text));
+        let name = profile.as_ref().map(|profile| truncated(&profile.display_name, MAX_NAME));
+        let classes = stats.classes.iter().take(MAX_CLASSES);
         Ok(dto::NodeSummary {
             node_id: stats.node_id.to_string(),
-            display_name: profile.as_ref().and_then(|p| text(&p.display_name, MAX_NAME)),
-            bio: profile.as_ref().and_then(|p| text(&p.bio, MAX_TEXT)),
-            website: profile.as_ref().and_then(|p| text(&p.website, MAX_TEXT)),
+            display_name: name.filter(|name| !name.is_empty()),
+            bio: profile.as_ref().and_then(|p| text(&p.bio)),
+            website: profile.as_ref().and_then(|p| text(&p.website)),
             experiment_count: stats.experiment_count,
             verification_count: stats.verification_count,
             trusted: self.store.seeds()?.contains(&stats.node_id),
             standings: self.standings(&stats.node_id)?,
             reputation: stats.reputation.unwrap_or_default(),
-            hardware_classes: stats.classes.iter().map(ToString::to_string).collect(),
+            hardware_classes: classes.map(ToString::to_string).collect(),
             last_activity: stats.last_activity,
         })
     }

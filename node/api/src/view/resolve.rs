@@ -9,6 +9,9 @@ use crate::{
     query::MAX_LIST,
 };
 
+/// The most active tasks, which can be named by their name. Anybody can create any number of tasks, and a request must
+/// not read all of them.
+const NAMED_TASKS: usize = 2000;
 /// Ids in the hint when a prefix fits several.
 const CANDIDATES: usize = 8;
 /// Digits of a creator in that hint: enough to tell creators apart.
@@ -32,7 +35,8 @@ impl StoreView {
         one_of("experiment", text, &ids)?.ok_or_else(unknown)
     }
 
-    /// A task's id, from the id, a unique prefix of it, or the exact name if only one task has it.
+    /// A task's id, from the id, a unique prefix of it, or the exact name if only one of the [`NAMED_TASKS`] most active
+    /// tasks has it.
     ///
     /// # Errors
     /// 404, or 409 with the candidates.
@@ -42,13 +46,19 @@ impl StoreView {
         }
         let (mut by_name, mut by_prefix) = (Vec::new(), Vec::new());
         let digits = prefix(text);
+        if let Some(digits) = &digits {
+            let found = self.store().resolve(digits, MAX_LIST)?;
+            by_prefix.extend(found.into_iter().filter(|(kind, _)| *kind == Kind::Task).map(|(_, id)| TaskId::from(id)));
+        }
         let mut span = Span::first(MAX_LIST);
-        loop {
-            let page = self.store().tasks_page(&span)?;
+        for _ in 0..NAMED_TASKS.div_ceil(MAX_LIST) {
+            let page = self.store().active_tasks(&span)?;
             for task in &page.items {
                 if task.name == text {
                     by_name.push(task.task_id);
-                } else if digits.as_ref().is_some_and(|digits| task.task_id.to_string().starts_with(digits)) {
+                } else if digits.as_ref().is_some_and(|digits| task.task_id.to_string().starts_with(digits))
+                    && !by_prefix.contains(&task.task_id)
+                {
                     by_prefix.push(task.task_id);
                 }
             }

@@ -1,13 +1,20 @@
 //! Tasks.
 
+use std::cmp::Reverse;
+
 use spore_protocol::TaskId;
 use spore_storage::{ClassView, TaskView};
 
 use super::{
     StoreView,
-    text::{MAX_NAME, MAX_TEXT, truncated},
+    text::{Extent, MAX_NAME, truncated},
 };
 use crate::{dto, problem::ApiError};
+
+/// Most hardware classes of a task in an answer about that task.
+const MAX_CLASSES: usize = 256;
+/// Most hardware classes of a task in a list of up to 500 tasks. Anybody can name any number of classes.
+const LISTED_CLASSES: usize = 16;
 
 impl StoreView {
     /// A task, named by its id, a unique prefix of the id, or its exact name.
@@ -15,7 +22,7 @@ impl StoreView {
     /// # Errors
     /// 404 for an unknown task, 409 for an ambiguous prefix or name.
     pub fn task(&self, given: &str) -> Result<dto::TaskSummary, ApiError> {
-        self.task_view(given).map(|task| task_summary(&task))
+        self.task_view(given).map(|task| task_summary(&task, Extent::Whole))
     }
 
     /// A task as the store holds it.
@@ -36,17 +43,18 @@ impl StoreView {
     }
 }
 
-pub(super) fn task_summary(task: &TaskView) -> dto::TaskSummary {
+/// A task. An item of a list shows its busiest classes only.
+pub(super) fn task_summary(task: &TaskView, extent: Extent) -> dto::TaskSummary {
     let manifest = task.manifest.as_ref().map(|signed| signed.object());
     let text = |field: fn(&spore_protocol::TaskManifest) -> &String| {
-        manifest.map(|manifest| truncated(field(manifest), MAX_TEXT)).unwrap_or_default()
+        manifest.map(|manifest| extent.of(field(manifest))).unwrap_or_default()
     };
     dto::TaskSummary {
         task_id: task.task_id.to_string(),
         name: truncated(&task.name, MAX_NAME),
         description: text(|m| &m.description),
         task_type: text(|m| &m.task_type),
-        artifact_type: manifest.map(|m| truncated(m.artifact_type.name(), MAX_TEXT)).unwrap_or_default(),
+        artifact_type: manifest.map(|m| extent.of(m.artifact_type.name())).unwrap_or_default(),
         metric: truncated(&task.metric, MAX_NAME),
         goal: task.goal.name().into(),
         time_budget: manifest.map_or(0, |m| m.time_budget),
@@ -74,8 +82,24 @@ pub(super) fn task_summary(task: &TaskView) -> dto::TaskSummary {
         best_global: task.best_global.map(|(_, metric)| metric),
         best_global_id: task.best_global.map(|(id, _)| id.to_string()),
         last_activity: task.last_activity,
-        classes: task.classes.iter().map(class_summary).collect(),
+        classes: shown_classes(task, extent).into_iter().map(class_summary).collect(),
     }
+}
+
+/// The busiest classes, in the order of their names.
+fn shown_classes(task: &TaskView, extent: Extent) -> Vec<&ClassView> {
+    let most = match extent {
+        Extent::Listed => LISTED_CLASSES,
+        Extent::Whole => MAX_CLASSES,
+    };
+    let mut classes: Vec<_> = task.classes.iter().collect();
+    if classes.len() > most {
+        // Classes with results that hold come first: anybody can name any number of others.
+        classes.sort_by_key(|class| Reverse((class.verified_count, class.experiment_count)));
+        classes.truncate(most);
+        classes.sort_by(|a, b| a.class.cmp(&b.class));
+    }
+    classes
 }
 
 fn class_summary(class: &ClassView) -> dto::ClassSummary {

@@ -1,4 +1,5 @@
-//! Untrusted text in answers: names and descriptions, truncated.
+//! Untrusted text in answers: names and descriptions, truncated. An answer about one object shows more of its texts than
+//! a list of many.
 
 use std::collections::HashMap;
 
@@ -9,12 +10,43 @@ use crate::problem::ApiError;
 
 /// Most bytes of a name in an answer. An object may hold 10 MiB, and an answer shows many objects.
 pub(super) const MAX_NAME: usize = 256;
-/// Most bytes of any other text of a profile or a manifest in an answer. The objects themselves hold the whole text.
+/// Most bytes of any other text of a profile or a manifest in an answer about that object alone. The object itself holds
+/// the whole text.
 pub(super) const MAX_TEXT: usize = 4096;
+/// Most characters of any text but a name in a list or an event: three lines of a page. A list has up to 500 items, and
+/// a stranger chooses all of their texts.
+pub(super) const MAX_LISTED: usize = 300;
 
 /// The first bytes of a text, at most `most` of them and no part of a character.
 pub(super) fn truncated(text: &str, most: usize) -> String {
     text.get(..text.floor_char_boundary(most)).unwrap_or(text).to_owned()
+}
+
+/// The first [`MAX_LISTED`] characters of a text, and an ellipsis where it goes on.
+pub(super) fn listed(text: &str) -> String {
+    match text.char_indices().nth(MAX_LISTED) {
+        Some((end, _)) => format!("{}\u{2026}", text.get(..end).unwrap_or_default()),
+        None => text.to_owned(),
+    }
+}
+
+/// How much of an object an answer shows.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Extent {
+    /// An item among many.
+    Listed,
+    /// The object alone.
+    Whole,
+}
+
+impl Extent {
+    /// A text of a stranger, as far as it is shown.
+    pub(super) fn of(self, text: &str) -> String {
+        match self {
+            Self::Listed => listed(text),
+            Self::Whole => truncated(text, MAX_TEXT),
+        }
+    }
 }
 
 /// Display names that were looked up for one answer.
@@ -34,5 +66,19 @@ impl StoreView {
         let name = profile.map(|profile| truncated(&profile.display_name, MAX_NAME)).filter(|name| !name.is_empty());
         names.0.insert(*node, name.clone());
         Ok(name)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn text_in_a_list_has_three_hundred_characters_and_an_ellipsis_where_it_goes_on() {
+        let whole = "\u{e9}".repeat(MAX_LISTED);
+        assert_eq!(listed(&whole), whole);
+        let shown = listed(&format!("{whole}x"));
+        assert_eq!((shown.chars().count(), shown.ends_with('\u{2026}')), (MAX_LISTED + 1, true));
+        assert_eq!(Extent::Whole.of(&"x".repeat(MAX_TEXT + 1)).len(), MAX_TEXT);
     }
 }
