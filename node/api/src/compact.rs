@@ -1,8 +1,8 @@
 //! A task's graph in its compact form ([`spore_storage::TaskGraph`] describes it): whole and sent in bounded chunks, or the
 //! changes since an earlier answer, which are small.
 //!
-//! Few whole graphs are sent at once, and none for longer than [`LONGEST`], so that slow readers cannot make the node
-//! hold many of them. `Content-Length` comes before the bytes, so that a reader notices an answer that was cut off.
+//! Few whole graphs are sent at once, one to a client, none for longer than [`LONGEST`] and none slower than
+//! [`LEAST_RATE`], so that slow readers neither make the node hold many of them nor keep others waiting. `Content-Length` comes before the bytes, so that a reader notices an answer that was cut off.
 
 use std::{
     convert::Infallible,
@@ -15,8 +15,8 @@ use std::{
 use spore_storage::{StoreError, TaskGraph};
 use tokio::{
     runtime::Handle,
-    sync::{OwnedSemaphorePermit, Semaphore, mpsc},
-    time::{Instant, timeout, timeout_at},
+    sync::{Semaphore, mpsc},
+    time::{Instant, sleep, timeout, timeout_at},
 };
 use tokio_stream::wrappers::ReceiverStream;
 use warp::{
@@ -24,15 +24,24 @@ use warp::{
     reply::{Reply, Response},
 };
 
-use super::{etag, problem::ApiError, view::StoreView};
+use super::{
+    etag,
+    problem::ApiError,
+    shares::{Bounds, Client, Share, Shares},
+    view::StoreView,
+};
 
 /// Media type of the compact form.
 pub const BINARY: &str = "application/octet-stream";
 /// Whole graphs sent at once: one of a million records takes some 60 MB.
-pub const MAX_SENT: usize = 4;
-/// How long a reader waits for a permit.
+pub const GRAPHS: Bounds = Bounds { all: 4, others: 3, subnet: 1, host: 1 };
+/// How long a reader waits for a share.
 const PATIENCE: Duration = Duration::from_secs(20);
-/// How long one graph is sent at most: at a million records, 150 kB a second.
+/// How long a reader waits before it asks for a share again.
+const PAUSE: Duration = Duration::from_millis(100);
+/// Bytes a second that a reader must take once [`PATIENCE`] is over: others wait no longer than that.
+const LEAST_RATE: u32 = 64 << 10;
+/// How long one graph is sent at most: at a million records, 200 kB a second.
 const LONGEST: Duration = Duration::from_secs(300);
 /// Bytes of a chunk.
 const CHUNK_BYTES: usize = 64 << 10;
@@ -66,8 +75,9 @@ pub fn is_accepted(headers: &HeaderMap) -> bool {
 pub struct Permits<'a> {
     /// For reading the store.
     pub reads: &'a Arc<Semaphore>,
-    /// For sending a whole graph, [`MAX_SENT`] of them.
-    pub graphs: &'a Arc<Semaphore>,
+    /// For sending a whole graph, [`GRAPHS`] of them.
+    pub graphs: &'a Shares,
+    pub client: Client,
 }
 
 /// Answers with the changes since the cursor `since`, with the whole graph where there is none or it cannot be served,
@@ -89,27 +99,62 @@ pub async fn answer(
     }
     // A browser would keep each answer with changes under an address of its own, for nothing.
     let cache = if since.is_some() { "no-store" } else { "no-cache" };
-    let permit = timeout(PATIENCE, permits.graphs.clone().acquire_owned()).await;
-    let permit = permit.ok().and_then(Result::ok).ok_or_else(|| {
-        ApiError::unavailable(format!("{MAX_SENT} graphs are being sent already")).hint("try again in a minute")
-    })?;
     let known = headers.get(header::IF_NONE_MATCH).cloned();
-    // Hold the permit until the blocking read ends: it goes on when the reader disconnects.
-    let read = tokio::task::spawn_blocking(move || (read(&view, &task, known.as_ref()), permit)).await;
-    let (read, permit) = read.map_err(|_| ApiError::thread_ended())?;
-    let (tag, graph) = read?;
-    let mut response = match graph {
-        None => etag::not_modified(),
-        Some((graph, length)) => {
-            let mut response = warp::reply::stream(send(graph, permit)).into_response();
-            response.headers_mut().insert(header::CONTENT_LENGTH, HeaderValue::from(length));
-            response.headers_mut().insert(header::CONTENT_TYPE, HeaderValue::from_static(BINARY));
-            response
-        }
+    let (tag, mut response) = match unchanged(&view, permits.reads, &task, known).await? {
+        Some(tag) => (tag, etag::not_modified()),
+        None => whole(view, permits, task).await?,
     };
     etag::set(&mut response, &tag, cache);
     response.headers_mut().insert(header::VARY, HeaderValue::from_static("accept"));
     Ok(response)
+}
+
+/// The ETag of a task's graph if the reader has that graph. It is told so without a share of the graphs.
+async fn unchanged(
+    view: &StoreView,
+    reads: &Arc<Semaphore>,
+    task: &str,
+    known: Option<HeaderValue>,
+) -> Result<Option<String>, ApiError> {
+    let Some(known) = known else { return Ok(None) };
+    let permit = reads.clone().acquire_owned().await;
+    let permit = permit.map_err(|_| ApiError::unavailable("the node is shutting down"))?;
+    let (view, task) = (view.clone(), task.to_owned());
+    let read = tokio::task::spawn_blocking(move || {
+        let _permit = permit;
+        let now = tag(view.store().task_sequence(&view.known_task(&task)?)?);
+        Ok::<_, ApiError>(etag::is_known(&now, Some(&known)).then_some(now))
+    });
+    read.await.map_err(|_| ApiError::thread_ended())?
+}
+
+/// The whole graph, with its ETag.
+async fn whole(view: StoreView, permits: Permits<'_>, task: String) -> Result<(String, Response), ApiError> {
+    let share = async {
+        loop {
+            if let Some(share) = permits.graphs.take(permits.client, 1) {
+                break share;
+            }
+            sleep(PAUSE).await;
+        }
+    };
+    let share = timeout(PATIENCE, share).await.map_err(|_| {
+        ApiError::unavailable("too many graphs are being sent already: to this address, its network, or in all")
+            .hint("try again in a minute")
+    })?;
+    // Hold the share until the blocking read ends: it goes on when the reader disconnects.
+    let read = tokio::task::spawn_blocking(move || (read(&view, &task), share)).await;
+    let (read, share) = read.map_err(|_| ApiError::thread_ended())?;
+    let (graph, length) = read?;
+    let tag = tag(graph.sequence);
+    let mut response = warp::reply::stream(send(graph, share)).into_response();
+    response.headers_mut().insert(header::CONTENT_LENGTH, HeaderValue::from(length));
+    response.headers_mut().insert(header::CONTENT_TYPE, HeaderValue::from_static(BINARY));
+    Ok((tag, response))
+}
+
+fn tag(sequence: u64) -> String {
+    format!("\"graph-{}\"", cursor(sequence))
 }
 
 /// An answer with the changes since a sequence number; none where only the whole graph shows them.
@@ -140,34 +185,24 @@ async fn changes(
     }))
 }
 
-/// The ETag of a task's graph; where the reader's is another one, the graph and its length in bytes.
-fn read(
-    view: &StoreView,
-    task: &str,
-    known: Option<&HeaderValue>,
-) -> Result<(String, Option<(TaskGraph, u64)>), ApiError> {
-    let task = view.known_task(task)?;
-    let tag = |sequence: u64| format!("\"graph-{}\"", cursor(sequence));
-    let now = tag(view.store().task_sequence(&task)?);
-    if etag::is_known(&now, known) {
-        return Ok((now, None));
-    }
-    let graph = view.store().graph(&task)?;
+/// A task's graph and its length in bytes.
+fn read(view: &StoreView, task: &str) -> Result<(TaskGraph, u64), ApiError> {
+    let graph = view.store().graph(&view.known_task(task)?)?;
     let mut length = Counter(0);
     graph.write(&cursor(graph.sequence), &mut length).map_err(|e| ApiError::internal(e.to_string()))?;
-    Ok((tag(graph.sequence), Some((graph, length.0))))
+    Ok((graph, length.0))
 }
 
 type Chunks = ReceiverStream<Result<Vec<u8>, Infallible>>;
 
-/// Sends a graph in chunks, and holds the permit until the last chunk is queued.
-fn send(graph: TaskGraph, permit: OwnedSemaphorePermit) -> Chunks {
+/// Sends a graph in chunks, and holds the share until the last chunk is queued.
+fn send(graph: TaskGraph, share: Share) -> Chunks {
     let (queue, chunks) = mpsc::channel(CHUNKS);
     let runtime = Handle::current();
-    let deadline = Instant::now() + LONGEST;
     tokio::task::spawn_blocking(move || {
-        let _permit = permit;
-        let mut outlet = Outlet { queue, runtime, deadline, chunk: Vec::with_capacity(CHUNK_BYTES) };
+        let _share = share;
+        let mut outlet =
+            Outlet { queue, runtime, begun: Instant::now(), sent: 0, chunk: Vec::with_capacity(CHUNK_BYTES) };
         if graph.write(&cursor(graph.sequence), &mut outlet).and_then(|()| outlet.flush()).is_err() {
             tracing::debug!("the reader of a graph disconnected, or was too slow");
         }
@@ -179,8 +214,15 @@ fn send(graph: TaskGraph, permit: OwnedSemaphorePermit) -> Chunks {
 struct Outlet {
     queue: mpsc::Sender<Result<Vec<u8>, Infallible>>,
     runtime: Handle,
-    deadline: Instant,
+    begun: Instant,
+    /// Bytes queued so far.
+    sent: usize,
     chunk: Vec<u8>,
+}
+
+/// How long after the first byte a reader may take until `sent` bytes are queued.
+fn allowed(sent: usize) -> Duration {
+    (PATIENCE + Duration::from_secs(sent as u64) / LEAST_RATE).min(LONGEST)
 }
 
 impl Write for Outlet {
@@ -194,7 +236,9 @@ impl Write for Outlet {
 
     fn flush(&mut self) -> io::Result<()> {
         let chunk = std::mem::replace(&mut self.chunk, Vec::with_capacity(CHUNK_BYTES));
-        let sent = self.runtime.block_on(timeout_at(self.deadline, self.queue.send(Ok(chunk))));
+        self.sent += chunk.len();
+        let deadline = self.begun + allowed(self.sent);
+        let sent = self.runtime.block_on(timeout_at(deadline, self.queue.send(Ok(chunk))));
         match sent {
             Ok(Ok(())) => Ok(()),
             Ok(Err(_)) => Err(io::ErrorKind::BrokenPipe.into()),
@@ -229,6 +273,13 @@ mod tests {
         {
             assert_eq!(sequence_of(foreign), None, "{foreign}");
         }
+    }
+
+    #[test]
+    fn a_reader_gets_time_by_the_bytes_that_it_took() {
+        assert_eq!(allowed(0), PATIENCE);
+        assert_eq!(allowed(640 << 10), PATIENCE + Duration::from_secs(10));
+        assert_eq!(allowed(1 << 40), LONGEST);
     }
 
     #[test]

@@ -4,12 +4,12 @@
 //! read. So a client that was away resumes by `Last-Event-ID`, and a slow client misses nothing: each stream keeps its
 //! own sequence number.
 
-use std::{convert::Infallible, sync::Arc, time::Duration};
+use std::{convert::Infallible, time::Duration};
 
 use spore_base::progress::RunProgress;
 use spore_protocol::TaskId;
 use tokio::{
-    sync::{Semaphore, broadcast::error::RecvError, mpsc, watch},
+    sync::{broadcast::error::RecvError, mpsc, watch},
     time::{Instant, MissedTickBehavior, interval},
 };
 use tokio_stream::wrappers::ReceiverStream;
@@ -19,11 +19,12 @@ use super::{
     dto,
     live::{self, LiveNode},
     problem::ApiError,
+    shares::{Bounds, Client, Shares},
     view::StoreView,
 };
 
-/// Most streams at once. Each costs a task and a queue.
-pub const MAX_STREAMS: usize = 64;
+/// Streams at once. Each costs a task and a queue. A page holds one stream; a host is several people behind one address.
+pub const STREAMS: Bounds = Bounds { all: 64, others: 56, subnet: 16, host: 8 };
 /// Events queued for one client. A slow client delays its own stream only.
 const QUEUE: usize = 64;
 /// Changes read from the store in one step.
@@ -51,13 +52,13 @@ pub struct Subscription {
 /// The events of one stream.
 pub type EventStream = ReceiverStream<Result<Event, Infallible>>;
 
-/// Opens a stream, which holds one of `permits` until it ends.
+/// Opens a stream, which holds one of `shares` until it ends.
 ///
 /// # Errors
-/// 503 when [`MAX_STREAMS`] are open.
-pub fn open(subscription: Subscription, permits: &Arc<Semaphore>) -> Result<EventStream, ApiError> {
-    let permit = permits.clone().try_acquire_owned().map_err(|_| {
-        ApiError::unavailable(format!("{MAX_STREAMS} event streams are open already"))
+/// 503 when as many as [`STREAMS`] allows are open.
+pub fn open(subscription: Subscription, shares: &Shares, client: Client) -> Result<EventStream, ApiError> {
+    let share = shares.take(client, 1).ok_or_else(|| {
+        ApiError::unavailable("too many event streams are open already: from this address, its network, or in all")
             .hint("close another page of this explorer")
     })?;
     let (events, queue) = mpsc::channel(QUEUE);
@@ -68,7 +69,7 @@ pub fn open(subscription: Subscription, permits: &Arc<Semaphore>) -> Result<Even
             () = events.closed() => {}
             () = serve(subscription, &events) => {}
         }
-        drop(permit);
+        drop(share);
     });
     Ok(ReceiverStream::new(queue))
 }

@@ -2,8 +2,8 @@
 //!
 //! [`guard`] checks a request, [`route`] names what it asks for, and the answer comes from [`read`], [`write`], a
 //! stream ([`events`], [`compact`]) or a job on the store ([`upkeep`]). Every other path belongs to the page
-//! ([`page`]). [`view`] converts what the store holds, for the server and for commands without a node. [`ports`] names
-//! what the API needs of the rest of the node.
+//! ([`page`]). [`connections`], [`shares`] and [`sent`] bound what clients take. [`view`] converts what the store holds,
+//! for the server and for commands without a node. [`ports`] names what the API needs of the rest of the node.
 //!
 //! Never here: rules about what is valid or best, and signing.
 #![cfg_attr(test, allow(clippy::unwrap_used, clippy::expect_used, clippy::panic, clippy::indexing_slicing))]
@@ -25,6 +25,8 @@ pub mod problem;
 pub mod query;
 pub mod read;
 pub mod route;
+mod sent;
+mod shares;
 #[cfg(test)]
 mod tests;
 pub mod upkeep;
@@ -33,7 +35,7 @@ pub mod write;
 
 use std::{net::SocketAddr, sync::Arc, time::Duration};
 
-use futures::Stream;
+use futures::{Stream, StreamExt as _};
 use tokio::{
     net::TcpListener,
     sync::{Semaphore, watch},
@@ -45,6 +47,8 @@ use warp::{
     reply::{Reply, Response},
 };
 
+pub use connections::MAX_CONNECTIONS;
+
 use self::{
     connections::Activity,
     events::Subscription,
@@ -52,6 +56,8 @@ use self::{
     problem::ApiError,
     query::Query,
     route::Route,
+    sent::BodyBudget,
+    shares::{Client, Shares},
     upkeep::Upkeep,
     view::StoreView,
 };
@@ -75,18 +81,22 @@ pub struct Api {
     pub page: bool,
     /// Host names, besides this machine's own, that requests may name: those of reverse proxies.
     pub names: Vec<String>,
+    /// Most connections at once: [`MAX_CONNECTIONS`], or what the process may open.
+    pub connections: usize,
     pub shutdown: watch::Receiver<bool>,
 }
 
 struct Server {
     api: Api,
     bound: SocketAddr,
-    /// Permits for event streams.
-    streams: Arc<Semaphore>,
+    /// Shares of the event streams.
+    streams: Shares,
     /// Permits for reading the store.
     reads: Arc<Semaphore>,
-    /// Permits for sending a whole graph.
-    graphs: Arc<Semaphore>,
+    /// Shares of the whole graphs that are sent.
+    graphs: Shares,
+    /// Shares of the bytes of answers that are on their way.
+    bodies: BodyBudget,
     upkeep: Upkeep,
 }
 
@@ -97,12 +107,14 @@ struct Server {
 pub async fn serve(api: Api, listener: TcpListener) -> std::io::Result<()> {
     let mut shutdown = api.shutdown.clone();
     let bound = listener.local_addr()?;
+    let most = api.connections;
     let server = Arc::new(Server {
         api,
         bound,
-        streams: Arc::new(Semaphore::new(events::MAX_STREAMS)),
+        streams: Shares::new(events::STREAMS),
         reads: Arc::new(Semaphore::new(MAX_READS)),
-        graphs: Arc::new(Semaphore::new(compact::MAX_SENT)),
+        graphs: Shares::new(compact::GRAPHS),
+        bodies: BodyBudget::default(),
         upkeep: Upkeep::default(),
     });
     let mut ending = shutdown.clone();
@@ -114,7 +126,7 @@ pub async fn serve(api: Api, listener: TcpListener) -> std::io::Result<()> {
         tokio::time::sleep(LINGER).await;
     };
     tokio::select! {
-        () = connections::serve(listener, stop, |activity| requests(server.clone(), activity)) => {}
+        () = connections::serve(listener, most, stop, |activity| requests(server.clone(), activity)) => {}
         () = overdue => {}
     }
     Ok(())
@@ -141,8 +153,8 @@ fn requests(
              shared: (Arc<Server>, Activity)| async move {
                 let (server, activity) = shared;
                 let _busy = activity.busy();
-                let request =
-                    ApiRequest { method, path: path.as_str().to_owned(), query: Query::parse(&query), headers };
+                let (path, query) = (path.as_str().to_owned(), Query::parse(&query));
+                let request = ApiRequest { method, path, query, headers, activity };
                 server.answer(request, body).await
             },
         )
@@ -153,6 +165,14 @@ struct ApiRequest {
     path: String,
     query: Query,
     headers: HeaderMap,
+    /// The connection by which the request came.
+    activity: Activity,
+}
+
+impl ApiRequest {
+    fn client(&self) -> Client {
+        self.activity.client()
+    }
 }
 
 impl Server {
@@ -202,7 +222,7 @@ impl Server {
     }
 
     async fn compact_graph(&self, task: String, request: &ApiRequest) -> Result<Response, ApiError> {
-        let permits = compact::Permits { reads: &self.reads, graphs: &self.graphs };
+        let permits = compact::Permits { reads: &self.reads, graphs: &self.graphs, client: request.client() };
         let since = request.query.get("since");
         compact::answer(self.api.view.clone(), permits, task, since, &request.headers).await
     }
@@ -236,7 +256,8 @@ impl Server {
             read::answer(&view, &live, &route, &query)
         });
         let content = content.await.map_err(|_| ApiError::thread_ended())??;
-        let mut response = respond(content.content_type, content.body.as_ref().clone());
+        let body = self.bodies.send(request.client(), content.body)?;
+        let mut response = uncached(content.content_type, Response::new(body.into()));
         if content.content_type == compact::BINARY {
             response.headers_mut().insert(header::CONTENT_DISPOSITION, HeaderValue::from_static("attachment"));
         }
@@ -264,7 +285,13 @@ impl Server {
             last_seen,
             shutdown: self.api.shutdown.clone(),
         };
-        Ok(warp::sse::reply(events::open(subscription, &self.streams)?).into_response())
+        // A stream is busy between its events too: the page behind it shows what happens.
+        let busy = request.activity.busy();
+        let stream = events::open(subscription, &self.streams, request.client())?.map(move |event| {
+            let _ = &busy;
+            event
+        });
+        Ok(warp::sse::reply(stream).into_response())
     }
 }
 

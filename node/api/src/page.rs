@@ -1,6 +1,8 @@
 //! The explorer's page, embedded in the binary. A binary that was built without Node.js has no page; a short text says
 //! how to build it.
 
+use std::borrow::Cow;
+
 use rust_embed::{EmbeddedFile, RustEmbed};
 use warp::{
     http::{HeaderMap, HeaderValue, StatusCode, header},
@@ -50,7 +52,10 @@ fn serve(name: &str, file: EmbeddedFile, headers: &HeaderMap) -> Response {
     let etag = format!("\"{}\"", hex::encode(file.metadata.sha256_hash()));
     let mut response = match etag::is_known(&etag, headers.get(header::IF_NONE_MATCH)) {
         true => etag::not_modified(),
-        false => Response::new(file.data.into_owned().into()),
+        false => Response::new(match file.data {
+            Cow::Borrowed(bytes) => bytes.into(),
+            Cow::Owned(bytes) => bytes.into(),
+        }),
     };
     if let Ok(kind) = HeaderValue::from_str(file.metadata.mimetype()) {
         response.headers_mut().insert(header::CONTENT_TYPE, kind);

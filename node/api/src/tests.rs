@@ -1,5 +1,6 @@
 //! The API against a real store with signed objects, over real HTTP.
 
+mod bounds;
 mod judgements;
 mod listings;
 mod objects;
@@ -28,6 +29,8 @@ use super::{
 };
 
 const TOKEN: &str = "sesame";
+/// Connections of the server: few, because the clients of a test need descriptors too.
+const CONNECTIONS: usize = 64;
 const SCRIPT: &[u8] = b"model = 1\n";
 
 /// Networks without a peer, in which every dial succeeds. The binary's tests drive the API on a real bridge.
@@ -147,6 +150,7 @@ impl Server {
             token: Some(TOKEN.into()),
             page: true,
             names: vec!["explorer.example.org".into()],
+            connections: CONNECTIONS,
             shutdown,
         };
         tokio::spawn(serve(api, listener));
@@ -394,7 +398,7 @@ async fn events_are_streamed_and_resumed() {
 async fn idle_connections_do_not_keep_a_request_out() {
     let server = Server::start().await;
     let mut idle = Vec::new();
-    for _ in 0..2 * crate::connections::MAX_CONNECTIONS {
+    for _ in 0..2 * CONNECTIONS {
         idle.push(tokio::net::TcpStream::connect(server.address).await.unwrap());
     }
     assert_eq!(server.get("/api/v1/status").await.0, 200);

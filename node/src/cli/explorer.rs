@@ -79,6 +79,7 @@ pub async fn run(args: &Args, context: &mut Context) -> Result<(), CliError> {
         token: None,
         page: true,
         names: config.web.names,
+        connections: spore_api::MAX_CONNECTIONS,
         shutdown,
     };
     let server = spore_api::serve(api, listener);

@@ -51,7 +51,7 @@ use crate::{
 pub async fn start(options: NodeOptions, data: DataDir) -> Result<Node, StartError> {
     let warnings = Warnings::default();
     // The store opens hundreds of files.
-    descriptors::raise(&warnings);
+    let connections = descriptors::raise(&warnings);
     data.create()?;
     let found = identity_file::load_or_create(&data.identity())?;
     let node_id = found.identity.node_id();
@@ -101,7 +101,7 @@ pub async fn start(options: NodeOptions, data: DataDir) -> Result<Node, StartErr
 
     let (page, names) = (options.web.is_some(), options.web_names);
     let node = Some(live.clone());
-    let api = Api { view: view.clone(), node, pinned: task, token: Some(token), page, names, shutdown };
+    let api = Api { view: view.clone(), node, pinned: task, token: Some(token), page, names, connections, shutdown };
     services.watch("API", tokio::spawn(spore_api::serve(api, listener)));
     let directory = announce(data, store, address, page, warnings)?;
     let public_peer = tried(options.bridge.public);
