@@ -265,6 +265,11 @@ pub fn activity(rank: &ActivityRank, task: &TaskId) -> Vec<u8> {
     join(&[&(!confirmed_signers).to_be_bytes(), &[!recent, !keeps], &(!newest).to_be_bytes(), &task.0])
 }
 
+/// The confirmed signers that a key made by [`activity`] begins with.
+pub fn confirmed_signers(key: &[u8]) -> Result<u32> {
+    key.first_chunk::<4>().map(|inverted| !u32::from_be_bytes(*inverted)).ok_or_else(|| SHORT.into())
+}
+
 /// The prefix of the uses of a word. No word contains a zero byte.
 pub fn word(word: &str) -> Vec<u8> {
     join(&[word.as_bytes(), &[0]])

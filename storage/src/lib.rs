@@ -41,7 +41,7 @@ pub use backup::{Backup, BackupReport, RestorePlan, RestoreReport};
 pub use error::{Damage, PinsFault, StoreError};
 pub use gc::{DropReason, Dropped, GcPlan, GcReport};
 pub use progress::{Stage, StageProgress, Watch, unwatched};
-pub use read::{GraphChanges, ObjectText, ParentColumn, Position, SyncSet, TaskGraph};
+pub use read::{GraphChanges, ObjectText, ParentColumn, Position, SyncSet, TASK_DIGEST_BYTES, TaskDigest, TaskGraph};
 pub use repair::{CheckReport, Fault, FilesReport, RepairReport, StoreFinding};
 pub use store::Store;
 pub use types::{

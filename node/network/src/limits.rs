@@ -53,9 +53,17 @@ pub const CLOCK_FAR_INTERVAL: Duration = Duration::from_secs(30);
 
 // --- gossip ------------------------------------------------------------------------------
 
-/// Tasks whose topics are followed, the most active first. Each costs three subscriptions with every peer. Further
-/// tasks come by catch-up alone.
+/// Tasks whose topics are followed. Each costs three subscriptions with every peer. Further tasks come by catch-up
+/// alone.
 pub const MAX_TASKS: usize = 1024;
+/// Of these, tasks that are followed although nobody has a result in them that holds here. However many new tasks there
+/// are, they take no more, and at least so many are followed.
+pub const NEW_TASKS: usize = 256;
+/// New tasks that may take the place of older new ones between two looks. Each changes three subscriptions with every
+/// peer.
+pub const NEW_TASK_CHANGES: usize = 16;
+/// Ticks between two looks at which tasks are to be followed: a minute. A look reads two keys for each task.
+pub const FOLLOW_TICKS: u32 = 240;
 /// Subscriptions accepted from one peer: those of a node with [`MAX_TASKS`] tasks, the two that everybody has, and some
 /// room.
 pub const MAX_SUBSCRIPTIONS: usize = 3 * MAX_TASKS + 64;
@@ -108,7 +116,20 @@ pub const SESSION_LIMIT: Duration = Duration::from_secs(10 * 60);
 pub const SESSION_TASKS: usize = 32;
 /// Bytes of a reconciliation message: about 500 ids, so that one request can ask for the ids of one message.
 pub const FRAME_BYTES: usize = 16 * 1024;
-/// Bytes of a catch-up request or answer: a frame, or a list of [`MAX_TASKS`] tasks of 34 bytes.
+/// Most active tasks that a peer names, and own ones, that are compared before all others. Tasks in which somebody has
+/// confirmed work are the most active, so no flood of new ones keeps them waiting.
+pub const ACTIVE_TASKS: usize = 64;
+/// Changes of the store after which all shards are read again, not only those with a changed task.
+pub const SHARD_CHANGES: usize = 4096;
+/// Time after which all shards are read again. An event moves to another task when its record arrives, which the
+/// change log tells of the record's task alone.
+pub const SHARDS_ANEW: Duration = Duration::from_secs(10 * 60);
+/// Share of a core that reading shards may take: one in so many. Between two long reads, the digests are older.
+pub const SHARDS_SHARE: u32 = 32;
+/// Tasks in a row that a session compares without learning anything. The rest is left to the next session, which begins
+/// at another shard. A peer that holds much of what this node refuses would else have it all compared each time.
+pub const FRUITLESS_TASKS: usize = 512;
+/// Bytes of a catch-up request or answer: a frame, or the digests of [`MAX_TASKS`] tasks of 48 bytes.
 pub const SYNC_BYTES: usize = 64 * 1024;
 /// Rounds of one reconciliation: two million objects at a frame each. A peer that needs more invents ids.
 pub const ROUNDS: u32 = 4096;

@@ -10,7 +10,7 @@ use spore_protocol::{
     Kind, ObjectId, TaskId,
     cbor::{self, ByteBuf},
 };
-use spore_storage::SyncScope;
+use spore_storage::{SyncScope, TASK_DIGEST_BYTES, TaskDigest};
 
 use super::limits;
 
@@ -55,10 +55,12 @@ impl ReconcileScope {
 /// A request of the catch-up protocol.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 pub enum SyncRequest {
-    /// Asks for the tasks that the peer holds anything of, the most active first.
+    /// Asks for the most active tasks of the peer.
     Tasks,
-    /// Asks for the same tasks in the order of their ids, from the first one after this id.
-    TasksAfter(TaskId),
+    /// Asks for the digests of the peer's shards of tasks.
+    Shards,
+    /// Asks for the digests of the tasks of one shard, in the order of their ids, from the first one after this id.
+    TasksOf { shard: u8, after: Option<TaskId> },
     /// A message of a reconciliation, about one scope.
     Reconcile { scope: ReconcileScope, message: ByteBuf },
     /// The sender has objects that gossip may not have brought to the peer: the peer should catch up.
@@ -70,15 +72,54 @@ pub enum SyncRequest {
 /// The answer to a [`SyncRequest`].
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 pub enum SyncAnswer {
-    /// The answer to [`SyncRequest::Tasks`] and [`SyncRequest::TasksAfter`], at most [`limits::MAX_TASKS`]. Fewer are
-    /// all that the peer has, or all that follow.
+    /// The answer to [`SyncRequest::Tasks`]: at most [`limits::ACTIVE_TASKS`], the most active first.
     Tasks(Vec<TaskId>),
+    /// The answer to [`SyncRequest::Shards`]: for each shard that is not empty, in order, its number (1 byte) and its
+    /// digest ([`TASK_DIGEST_BYTES`]).
+    Shards(ByteBuf),
+    /// The answer to [`SyncRequest::TasksOf`]: at most [`limits::MAX_TASKS`] times a task's id (32 bytes) and its
+    /// digest ([`TASK_DIGEST_BYTES`]). None when no task is left.
+    TasksOf(ByteBuf),
     /// The answer to [`SyncRequest::Reconcile`].
     Reconcile(ByteBuf),
     /// The answer to [`SyncRequest::News`].
     Heard,
     /// The answer to [`SyncRequest::Time`], in Unix seconds.
     Time(u64),
+}
+
+/// The digests of shards as [`SyncAnswer::Shards`] holds them.
+pub fn encode_shards(shards: &[Option<TaskDigest>]) -> ByteBuf {
+    let known = (0..=u8::MAX).zip(shards).filter_map(|(shard, digest)| digest.map(|digest| (shard, digest)));
+    ByteBuf::from(known.flat_map(|(shard, digest)| std::iter::once(shard).chain(digest)).collect::<Vec<_>>())
+}
+
+/// Reads what [`encode_shards`] wrote. None for bytes that are not shards in order.
+pub fn decode_shards(bytes: &[u8]) -> Option<Vec<(u8, TaskDigest)>> {
+    let mut shards = Vec::new();
+    for entry in bytes.chunks(1 + TASK_DIGEST_BYTES) {
+        let (shard, digest) = entry.split_first()?;
+        shards.push((*shard, digest.try_into().ok()?));
+    }
+    shards.is_sorted_by(|(a, _), (b, _)| a < b).then_some(shards)
+}
+
+/// The digests of tasks as [`SyncAnswer::TasksOf`] holds them.
+pub fn encode_tasks(tasks: &[(TaskId, TaskDigest)]) -> ByteBuf {
+    ByteBuf::from(tasks.iter().flat_map(|(task, digest)| task.0.into_iter().chain(*digest)).collect::<Vec<_>>())
+}
+
+/// Reads what [`encode_tasks`] wrote. None for bytes that are not tasks of the shard in the order of their ids, from
+/// the first one after `after` on, or for too many.
+pub fn decode_tasks(bytes: &[u8], shard: u8, after: Option<TaskId>) -> Option<Vec<(TaskId, TaskDigest)>> {
+    let mut tasks = Vec::new();
+    for entry in bytes.chunks(32 + TASK_DIGEST_BYTES) {
+        let (task, digest) = entry.split_first_chunk::<32>()?;
+        tasks.push((TaskId(*task), digest.try_into().ok()?));
+    }
+    let later = |task: &TaskId| after.is_none_or(|after| *task > after) && task.0.first() == Some(&shard);
+    let fit = tasks.iter().all(|(task, _)| later(task)) && tasks.len() <= limits::MAX_TASKS;
+    (fit && tasks.is_sorted_by(|(a, _), (b, _)| a < b)).then_some(tasks)
 }
 
 /// Asks for objects by id, at most [`limits::OBJECTS_PER_REQUEST`].
@@ -242,9 +283,32 @@ mod tests {
     }
 
     #[test]
+    fn digests_of_tasks_round_trip_and_other_orders_or_shards_are_refused() {
+        let digest = |n| [n; TASK_DIGEST_BYTES];
+        let mut shards = vec![None; 256];
+        shards[3] = Some(digest(1));
+        shards[255] = Some(digest(2));
+        let bytes = encode_shards(&shards).into_vec();
+        assert_eq!(decode_shards(&bytes), Some(vec![(3, digest(1)), (255, digest(2))]));
+        assert_eq!(decode_shards(&bytes[1..]), None, "cut short");
+        assert_eq!(decode_shards(&bytes.repeat(2)), None, "twice");
+        let (one, two) = (TaskId([7; 32]), TaskId([[7; 16], [8; 16]].concat().try_into().unwrap()));
+        let bytes = encode_tasks(&[(one, digest(1)), (two, digest(2))]).into_vec();
+        assert_eq!(decode_tasks(&bytes, 7, None), Some(vec![(one, digest(1)), (two, digest(2))]));
+        assert_eq!(decode_tasks(&bytes, 7, Some(one)), None, "the first one was known");
+        assert_eq!(decode_tasks(&bytes, 8, None), None, "another shard");
+        assert_eq!(decode_tasks(&bytes[1..], 7, None), None, "cut short");
+        assert_eq!(decode_tasks(&encode_tasks(&[(two, digest(2)), (one, digest(1))]), 7, None), None, "not in order");
+    }
+
+    #[test]
     fn largest_honest_messages_fit_their_limits() {
-        let tasks = SyncAnswer::Tasks(vec![TaskId([255; 32]); limits::MAX_TASKS]);
-        assert!(cbor::encode(&tasks).unwrap().len() <= limits::SYNC_BYTES);
+        let digests = vec![(TaskId([255; 32]), [255; TASK_DIGEST_BYTES]); limits::MAX_TASKS];
+        let shards = vec![Some([255; TASK_DIGEST_BYTES]); 256];
+        let tasks = SyncAnswer::Tasks(vec![TaskId([255; 32]); limits::ACTIVE_TASKS]);
+        for answer in [tasks, SyncAnswer::Shards(encode_shards(&shards)), SyncAnswer::TasksOf(encode_tasks(&digests))] {
+            assert!(cbor::encode(&answer).unwrap().len() <= limits::SYNC_BYTES);
+        }
         let ids = vec![ObjectId([255; 32]); limits::OBJECTS_PER_REQUEST];
         assert!(cbor::encode(&ObjectsRequest { kind: 1, ids }).unwrap().len() <= limits::OBJECTS_REQUEST_BYTES);
         let artifact = ArtifactRequest { cid: spore_protocol::Cid([255; 32]), offset: u64::MAX };

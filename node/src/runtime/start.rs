@@ -68,7 +68,7 @@ pub async fn start(options: NodeOptions, data: DataDir) -> Result<Node, StartErr
         CoreParts { options: &options, data: &data, identity: &found.identity, store: &store, warnings: &warnings };
     let core = start_core(parts, legacy, &shutdown, &mut services).await?;
     let (built_in, view) = view_of(&store, node_id)?;
-    let task = followed_task(&options, &view, &core.networks).await?;
+    let task = followed_task(&options, &built_in, &view, &core.networks).await?;
     let tasks = NodeTaskMaker { store: store.clone(), ingest: core.ingest.clone(), identity: found.identity.clone() };
     let shown = Shown::default();
     let live = LiveNode {
@@ -116,12 +116,17 @@ fn view_of(store: &Store, own: NodeId) -> Result<(Vec<TaskId>, StoreView), Start
     Ok((built_in, view))
 }
 
-/// The task that the user named.
+/// The task that the user named. Has it and the built-in tasks followed.
 async fn followed_task(
     options: &NodeOptions,
+    built_in: &[TaskId],
     view: &StoreView,
     networks: &NodeNetworks,
 ) -> Result<Option<TaskId>, StartError> {
+    // They keep their places in gossip, however many other tasks there are.
+    for task in built_in {
+        let _ = networks.network.follow(*task).await;
+    }
     let task = options.task.as_deref().map(|task| view.resolve_task(task)).transpose()?;
     if let Some(task) = task {
         // Only other nodes may know the task. Following it brings it here.

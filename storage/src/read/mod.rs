@@ -1,5 +1,6 @@
 //! Questions that the store answers, each from a snapshot. [`crate::lookup`] has the single reads that they are made of.
 
+mod digests;
 mod graph;
 mod graph_changes;
 mod listing;
@@ -12,6 +13,7 @@ mod sync;
 mod tasks;
 mod whole;
 
+pub use digests::{TASK_DIGEST_BYTES, TaskDigest};
 pub use graph::{GraphChanges, ParentColumn, TaskGraph};
 pub use stream::{ObjectText, Position};
 pub use sync::SyncSet;

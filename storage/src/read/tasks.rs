@@ -12,7 +12,7 @@ use crate::{
     keys::{self, List},
     lookup::{self, manifest, placing, row, task_state},
     store::Store,
-    types::{ClassView, Cursor, Improvement, Page, Span, TaskView},
+    types::{ClassView, Improvement, Page, Span, TaskView},
     values::{self, ClassState, TaskState},
 };
 
@@ -43,13 +43,14 @@ impl Store {
         by_id().page_of(&view, span, task, bytes_of)
     }
 
-    /// The ids of the tasks that follow `after` in the order of ids, at most `limit`. Reads nothing else of them.
+    /// The first `limit` of [`Store::active_tasks`], each with its [`TaskView::confirmed_signers`]. Reads nothing else of
+    /// them.
     ///
     /// # Errors
     /// When the store cannot be read.
-    pub fn task_ids_after(&self, after: &TaskId, limit: usize) -> Result<Vec<TaskId>> {
-        let span = Span { after: Cursor::of(&after.0), limit, ..Span::first(limit) };
-        Ok(by_id().page(&self.view(), &span, |key, _| Ok(TaskId(keys::last_id(key)?)))?.items)
+    pub fn active_task_ids(&self, limit: usize) -> Result<Vec<(TaskId, u32)>> {
+        let list = IndexListing { column: Column::Activity, prefix: &[], order: KeyOrder::Ascending };
+        list.head(&self.view(), limit, |key, _| Ok((TaskId(keys::last_id(key)?), keys::confirmed_signers(key)?)))
     }
 
     /// The tasks, the most active first.

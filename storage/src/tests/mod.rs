@@ -3,6 +3,7 @@
 mod backup;
 mod behaviour;
 mod corruption;
+mod digests;
 mod disk_full;
 mod gc;
 mod graph;

@@ -116,7 +116,8 @@ mod tests {
         let (_stop, stopped) = tokio::sync::watch::channel(false);
         let (ingest, _events, _wants, _ingesting) = Ingest::spawn(store.clone(), Arc::new(|| 2), stopped);
         let (messages, mut sent) = tokio::sync::mpsc::channel(4);
-        let context = JobContext { store, ingest, clock: Arc::new(|| 2), messages };
+        let context =
+            JobContext { store, shards: crate::jobs::TaskShards::default(), ingest, clock: Arc::new(|| 2), messages };
         let object = manifest("t");
         let id = object.id();
         let announcement = Message::Announce { kind: Kind::Task, id, size: 1 };

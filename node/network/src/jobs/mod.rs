@@ -10,6 +10,7 @@
 //! | `objects`, `wanted` | fetching objects by id |
 //! | `artifact` | fetching an artifact |
 //! | `serve` | answers to other peers |
+//! | `shards` | digests of all tasks |
 //!
 //! Never here: which job runs when, and with which peer.
 
@@ -18,6 +19,7 @@ pub mod judge;
 mod objects;
 pub mod serve;
 pub mod session;
+mod shards;
 pub mod wanted;
 
 use std::time::Instant;
@@ -29,6 +31,7 @@ use spore_protocol::Reject;
 use spore_storage::Store;
 use tokio::sync::{mpsc, oneshot};
 
+pub use self::shards::TaskShards;
 use crate::{
     exchange::{AnswerSender, NoAnswer},
     messages::{ArtifactAnswer, ArtifactRequest, ObjectsAnswer, ObjectsRequest, SyncAnswer, SyncRequest},
@@ -50,6 +53,7 @@ pub enum JobMessage {
 #[derive(Clone)]
 pub struct JobContext {
     pub store: Store,
+    pub shards: TaskShards,
     pub ingest: IngestHandle,
     pub clock: Clock,
     pub messages: mpsc::Sender<JobMessage>,

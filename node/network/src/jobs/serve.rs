@@ -2,22 +2,35 @@
 
 use spore_base::clock::Clock;
 use spore_protocol::{Kind, SignedObject, TaskId, cbor::ByteBuf, wire};
-use spore_storage::{Span, Store, StoreError};
+use spore_storage::{Store, StoreError};
 
+use super::shards::TaskShards;
 use crate::{
-    limits::{CHUNK_BYTES, MAX_TASKS, OBJECTS_BYTES, OBJECTS_PER_REQUEST},
-    messages::{ArtifactAnswer, ArtifactRequest, ObjectsAnswer, ObjectsRequest, SyncAnswer, SyncRequest},
+    limits::{ACTIVE_TASKS, CHUNK_BYTES, MAX_TASKS, OBJECTS_BYTES, OBJECTS_PER_REQUEST},
+    messages::{
+        ArtifactAnswer, ArtifactRequest, ObjectsAnswer, ObjectsRequest, SyncAnswer, SyncRequest, encode_shards,
+        encode_tasks,
+    },
     reconcile::{BadMessage, CompareError, Comparison},
+    state::KnownTask,
 };
 
 /// Answers a catch-up request.
 ///
 /// # Errors
 /// [`CompareError::Bad`] is the peer's fault.
-pub fn sync(store: &Store, clock: &Clock, request: &SyncRequest) -> Result<SyncAnswer, CompareError> {
+pub fn sync(
+    store: &Store,
+    shards: &TaskShards,
+    clock: &Clock,
+    request: &SyncRequest,
+) -> Result<SyncAnswer, CompareError> {
     Ok(match request {
-        SyncRequest::Tasks => SyncAnswer::Tasks(known_tasks(store)?),
-        SyncRequest::TasksAfter(after) => SyncAnswer::Tasks(store.task_ids_after(after, MAX_TASKS)?),
+        SyncRequest::Tasks => SyncAnswer::Tasks(active_tasks(store, ACTIVE_TASKS)?),
+        SyncRequest::Shards => SyncAnswer::Shards(encode_shards(&shards.digests(store)?)),
+        SyncRequest::TasksOf { shard, after } => {
+            SyncAnswer::TasksOf(encode_tasks(&store.task_digests(*shard, *after, MAX_TASKS)?))
+        }
         SyncRequest::Reconcile { scope, message } => {
             let set = Comparison::new(store.sync_set(scope.stored())?);
             SyncAnswer::Reconcile(ByteBuf::from(set.answer(message)?))
@@ -27,13 +40,25 @@ pub fn sync(store: &Store, clock: &Clock, request: &SyncRequest) -> Result<SyncA
     })
 }
 
-/// The tasks that the store holds anything of, the most active first, at most [`MAX_TASKS`].
+/// The most active tasks.
 ///
 /// # Errors
 /// When the store cannot be read.
-pub fn known_tasks(store: &Store) -> Result<Vec<TaskId>, StoreError> {
-    let tasks = store.active_tasks(&Span::first(MAX_TASKS))?;
-    Ok(tasks.items.into_iter().map(|task| task.task_id).collect())
+pub fn active_tasks(store: &Store, limit: usize) -> Result<Vec<TaskId>, StoreError> {
+    Ok(store.active_task_ids(limit)?.into_iter().map(|(task, _)| task).collect())
+}
+
+/// The tasks that gossip may follow: those whose manifest a trusted key signed, and the most active ones. To be kept:
+/// the former, and those in which somebody has a result that holds here.
+///
+/// # Errors
+/// When the store cannot be read.
+pub fn tasks_to_follow(store: &Store) -> Result<Vec<KnownTask>, StoreError> {
+    let trusted = store.trusted_tasks(&[])?;
+    let active = store.active_task_ids(MAX_TASKS)?.into_iter().filter(|(task, _)| !trusted.contains(task));
+    let mut tasks: Vec<_> = trusted.iter().map(|task| KnownTask { task: *task, kept: true }).collect();
+    tasks.extend(active.map(|(task, confirmed)| KnownTask { task, kept: confirmed > 0 }));
+    Ok(tasks)
 }
 
 /// Answers a request for objects: as many as fit, in the order of the request, then sorted so that parents come before

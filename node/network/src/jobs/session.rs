@@ -4,16 +4,16 @@
 use std::{collections::HashSet, time::Instant};
 
 use libp2p::PeerId;
-use spore_base::random::{self, Rng as _};
+use spore_base::random;
 use spore_ingest::{Disposition, Origin};
 use spore_protocol::{ObjectId, Reject, TaskId, cbor::ByteBuf};
-use spore_storage::StoreError;
+use spore_storage::{Store, StoreError, TaskDigest};
 
-use super::{JobContext, objects, read};
+use super::{JobContext, objects, read, serve, shards::differing};
 use crate::{
     exchange::NoAnswer,
-    limits::{MAX_TASKS, SESSION_LIMIT},
-    messages::{ReconcileScope, SyncAnswer, SyncRequest},
+    limits::{ACTIVE_TASKS, FRUITLESS_TASKS, SESSION_LIMIT},
+    messages::{ReconcileScope, SyncAnswer, SyncRequest, decode_shards, decode_tasks},
     reconcile::{Comparison, ReconcileEffect, ReconcileEnd, ReconcileEvent, Reconciliation},
     state::SessionPlan,
 };
@@ -53,9 +53,7 @@ impl CatchupSession<'_> {
             SessionPlan::Everything => {
                 self.scope(ReconcileScope::Tasks).await?;
                 self.scope(ReconcileScope::Profiles).await?;
-                let mut start = TaskId([0; 32]);
-                random::generator().fill_bytes(&mut start.0);
-                self.every_task(start).await
+                self.every_task().await
             }
         }
     }
@@ -68,44 +66,67 @@ impl CatchupSession<'_> {
         self.scope(ReconcileScope::Controls(task)).await
     }
 
-    /// Compares each task that the peer holds anything of: the most active ones first, then all by their ids, in a
-    /// circle from `start`. Activity is cheap to make, so the most active tasks may all be spam. A random start lets
-    /// sessions that end early reach every task between them.
-    async fn every_task(&mut self, start: TaskId) -> Result<(), NoAnswer> {
-        let active = self.peers_tasks(SyncRequest::Tasks).await?;
-        for task in &active {
-            self.task(*task).await?;
-        }
-        if active.len() < MAX_TASKS {
+    /// Compares the tasks of which the peer holds other objects than this node: the most active ones first, then all by
+    /// their ids. Tasks of the existing network may have no manifest to learn them by.
+    ///
+    /// Activity is cheap to make, so the most active tasks may all be spam. A random order of shards lets sessions that
+    /// end early reach every task between them.
+    async fn every_task(&mut self) -> Result<(), NoAnswer> {
+        let (store, shards) = (self.context.store.clone(), self.context.shards.clone());
+        let read_own =
+            move || Ok::<_, StoreError>((shards.digests(&store)?, serve::active_tasks(&store, ACTIVE_TASKS)?));
+        let (own, own_active) = read(read_own).await.ok_or(NoAnswer)?;
+        let theirs = match self.context.ask_sync(self.peer, SyncRequest::Shards).await? {
+            SyncAnswer::Shards(bytes) => decode_shards(&bytes),
+            _ => None,
+        };
+        let Some(theirs) = theirs else { return self.malformed("not the digests of shards").await };
+        let differing = differing(&own, &theirs);
+        if differing.is_empty() {
             return Ok(());
         }
-        let active: HashSet<TaskId> = active.into_iter().collect();
-        let (mut after, mut wrapped) = (start, false);
-        loop {
-            let page = self.peers_tasks(SyncRequest::TasksAfter(after)).await?;
-            if !page.iter().is_sorted_by(|a, b| a < b) || page.first().is_some_and(|first| *first <= after) {
-                return self.malformed("a list of tasks that is not in the order of ids").await;
-            }
-            for task in page.iter().filter(|task| !active.contains(task)) {
-                if wrapped && *task > start {
-                    return Ok(());
-                }
-                self.task(*task).await?;
-            }
-            match page.last() {
-                Some(last) if page.len() == MAX_TASKS => after = *last,
-                _ if wrapped => return Ok(()),
-                _ => (after, wrapped) = (TaskId([0; 32]), true),
+        let active = match self.context.ask_sync(self.peer, SyncRequest::Tasks).await? {
+            SyncAnswer::Tasks(tasks) if tasks.len() <= ACTIVE_TASKS => tasks,
+            _ => return self.malformed("not a list of tasks").await,
+        };
+        let mut seen = HashSet::new();
+        for task in own_active.into_iter().chain(active) {
+            let may_differ = task.0.first().is_some_and(|shard| differing.contains(shard));
+            if may_differ && seen.insert(task) {
+                self.task(task).await?;
             }
         }
+        let mut fruitless = 0;
+        let shards = random::shuffled(differing, &mut random::generator());
+        for shard in shards {
+            self.shard(shard, &mut fruitless).await?;
+        }
+        Ok(())
     }
 
-    /// A list of tasks of the peer. Tasks of the existing network may have no manifest to learn them by.
-    async fn peers_tasks(&self, request: SyncRequest) -> Result<Vec<TaskId>, NoAnswer> {
-        match self.context.ask_sync(self.peer, request).await? {
-            SyncAnswer::Tasks(tasks) if tasks.len() <= MAX_TASKS => Ok(tasks),
-            _ => self.malformed("not a list of tasks").await,
+    /// Compares the tasks of a shard that differ. `fruitless`: tasks compared since the last one that brought anything.
+    async fn shard(&mut self, shard: u8, fruitless: &mut usize) -> Result<(), NoAnswer> {
+        let mut after = None;
+        while *fruitless < FRUITLESS_TASKS {
+            let page = match self.context.ask_sync(self.peer, SyncRequest::TasksOf { shard, after }).await? {
+                SyncAnswer::TasksOf(bytes) => decode_tasks(&bytes, shard, after),
+                _ => None,
+            };
+            let Some(page) = page else { return self.malformed("not the digests of a shard's tasks").await };
+            let Some((last, _)) = page.last() else { break };
+            after = Some(*last);
+            let store = self.context.store.clone();
+            let differing = read(move || differing_tasks(&store, page)).await.ok_or(NoAnswer)?;
+            for task in differing {
+                if *fruitless >= FRUITLESS_TASKS {
+                    break;
+                }
+                let before = self.accepted + self.held;
+                self.task(task).await?;
+                *fruitless = if self.accepted + self.held > before { 0 } else { *fruitless + 1 };
+            }
         }
+        Ok(())
     }
 
     /// Takes points from the peer and ends the session.
@@ -169,4 +190,15 @@ impl CatchupSession<'_> {
         }
         Ok(ReconcileEvent::Fetched { left: fetched.left })
     }
+}
+
+/// The tasks of which the peer has another digest than this node.
+fn differing_tasks(store: &Store, theirs: Vec<(TaskId, TaskDigest)>) -> Result<Vec<TaskId>, StoreError> {
+    let mut differing = Vec::new();
+    for (task, digest) in theirs {
+        if store.task_digest(&task)? != Some(digest) {
+            differing.push(task);
+        }
+    }
+    Ok(differing)
 }

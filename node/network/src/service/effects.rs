@@ -47,6 +47,10 @@ impl NetworkService {
             }
             NetworkEffect::Search => self.search(),
             NetworkEffect::Subscribe(topic) => self.subscribe(topic),
+            NetworkEffect::Unsubscribe(topic) => {
+                // False means that the topic was not followed, as is wanted.
+                let _ = self.swarm.behaviour_mut().gossip.unsubscribe(&IdentTopic::new(topic.to_string()));
+            }
             NetworkEffect::Judge(message) => self.judge(message),
             NetworkEffect::Report { message, from, acceptance } => self.report(&message, &from, acceptance),
             NetworkEffect::Publish { topics, bytes } => self.publish(topics, &bytes),
@@ -171,7 +175,7 @@ impl NetworkService {
     fn list_tasks(&mut self) {
         let store = self.context.store.clone();
         self.jobs.spawn(async move {
-            let tasks = read(move || serve::known_tasks(&store)).await?;
+            let tasks = read(move || serve::tasks_to_follow(&store)).await?;
             Some(NetworkEvent::Gossip(GossipEvent::TasksKnown(tasks)))
         });
     }

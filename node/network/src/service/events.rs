@@ -155,8 +155,8 @@ impl NetworkService {
         }
         let context = self.context.clone();
         self.jobs.spawn(async move {
-            let clock = context.clock.clone();
-            let answer = answer(&context, peer, move |store| serve::sync(store, &clock, &request)).await?;
+            let (clock, shards) = (context.clock.clone(), context.shards.clone());
+            let answer = answer(&context, peer, move |store| serve::sync(store, &shards, &clock, &request)).await?;
             context.send(JobMessage::AnswerSync(channel, answer)).await;
             None
         });

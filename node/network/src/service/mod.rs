@@ -33,7 +33,7 @@ use super::{
     config::{NetworkConfig, NetworkError, check_free},
     exchange::{Exchange, NoAnswer},
     handle::{NetworkCommand, NetworkHandle, PeerInfo, Snapshot},
-    jobs::{JobContext, JobMessage, serve},
+    jobs::{JobContext, JobMessage, TaskShards, serve},
     limits,
     messages::{ArtifactAnswer, ObjectsAnswer, SyncAnswer},
     state::{CallerId, ClockEvent, FetchEvent, GossipEvent, NetworkEffect, NetworkEvent, NetworkState},
@@ -68,7 +68,7 @@ pub fn start_over(
     for address in &config.listen {
         check_free(address)?;
     }
-    let tasks = serve::known_tasks(&store)?;
+    let tasks = serve::tasks_to_follow(&store)?;
     let mut swarm = behaviour::swarm(&config, transport)?;
     for address in &config.listen {
         let failed = |error: &dyn std::fmt::Display| NetworkError::Listen {
@@ -87,7 +87,7 @@ pub fn start_over(
     let mut service = NetworkService {
         swarm,
         state,
-        context: JobContext { store, ingest, clock: config.clock.clone(), messages },
+        context: JobContext { store, shards: TaskShards::default(), ingest, clock: config.clock.clone(), messages },
         sync: Exchange::default(),
         objects: Exchange::default(),
         artifact: Exchange::default(),

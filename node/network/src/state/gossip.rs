@@ -5,7 +5,7 @@
 //!
 //! Never here: what is valid (`ingest`), how peers are scored (`behaviour`).
 
-use std::collections::{BTreeSet, HashSet};
+use std::collections::HashSet;
 
 use libp2p::{
     PeerId,
@@ -15,7 +15,8 @@ use spore_base::standing::Offence;
 use spore_ingest::{Origin, StoreEvent};
 use spore_protocol::{Kind, ObjectId, Reject, SignedObject, TaskId, topic::Topic, wire::Message};
 
-use crate::limits::{HELD, MAX_TASKS, PUBLISH_BURST, VALIDATING};
+use super::followed::Followed;
+use crate::limits::{FOLLOW_TICKS, HELD, PUBLISH_BURST, VALIDATING};
 
 /// What gossipsub is answered about one message.
 #[derive(Clone, Debug, PartialEq)]
@@ -58,17 +59,26 @@ pub enum GossipEvent {
     Stored(Box<StoreEvent>),
     /// The network fell behind, and missed some new objects of the store.
     StoreEventsMissed(u64),
-    /// Tasks that the store holds anything of, the most active first.
-    TasksKnown(Vec<TaskId>),
+    /// Tasks of the store that may be followed, those to be kept first.
+    TasksKnown(Vec<KnownTask>),
     /// Somebody asked for a task.
     Follow(TaskId),
     Tick,
+}
+
+/// A task of the store.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct KnownTask {
+    pub task: TaskId,
+    /// Somebody has a result in it that holds here, or a trusted key signed its manifest.
+    pub kept: bool,
 }
 
 /// Effects of this machine.
 #[derive(Clone, Debug, PartialEq)]
 pub enum GossipEffect {
     Subscribe(Topic),
+    Unsubscribe(Topic),
     /// Judge a message, and report it with [`GossipEvent::Judged`].
     Judge(GossipMessage),
     /// Report the acceptance of a message to gossipsub. If it has forgotten one that is to be forwarded, report
@@ -95,7 +105,9 @@ pub enum GossipEffect {
 /// Followed tasks, and messages under way.
 #[derive(Debug, Default)]
 pub struct Gossip {
-    followed: BTreeSet<TaskId>,
+    followed: Followed,
+    /// Ticks since the tasks of the store were looked at.
+    ticks: u32,
     /// Messages being judged.
     judging: usize,
     /// Objects that came by gossip and wait for their parents.
@@ -107,18 +119,16 @@ pub struct Gossip {
 impl Gossip {
     /// Follows the tasks that the store knows, and what everybody follows. No task of these is new to this node, so
     /// none comes out as [`GossipEffect::Followed`].
-    pub fn start(tasks: Vec<TaskId>) -> (Self, Vec<GossipEffect>) {
+    pub fn start(tasks: Vec<KnownTask>) -> (Self, Vec<GossipEffect>) {
         let mut gossip = Self::default();
         let mut effects = vec![GossipEffect::Subscribe(Topic::Tasks), GossipEffect::Subscribe(Topic::Profiles)];
-        for task in tasks {
-            gossip.follow(task, &mut effects);
-        }
+        gossip.followed.refresh(&tasks, &mut effects);
         (gossip, effects)
     }
 
     /// Number of followed tasks.
     pub fn followed(&self) -> usize {
-        self.followed.len()
+        self.followed.all.len()
     }
 
     pub fn handle(&mut self, event: GossipEvent) -> Vec<GossipEffect> {
@@ -132,9 +142,23 @@ impl Gossip {
                 tracing::warn!(missed, "the network fell behind the store; peers catch up instead");
                 effects.extend([GossipEffect::NotEverywhere, GossipEffect::ListTasks]);
             }
-            GossipEvent::TasksKnown(tasks) => tasks.into_iter().for_each(|task| self.discover(task, &mut effects)),
-            GossipEvent::Follow(task) => self.discover(task, &mut effects),
-            GossipEvent::Tick => self.published = 0,
+            GossipEvent::TasksKnown(tasks) => {
+                for task in self.followed.refresh(&tasks, &mut effects) {
+                    announced(task, &mut effects);
+                }
+            }
+            GossipEvent::Follow(task) => {
+                self.followed.asked.insert(task);
+                self.discover(task, &mut effects);
+            }
+            GossipEvent::Tick => {
+                self.published = 0;
+                self.ticks += 1;
+                if self.ticks >= FOLLOW_TICKS {
+                    self.ticks = 0;
+                    effects.push(GossipEffect::ListTasks);
+                }
+            }
         }
         effects
     }
@@ -198,25 +222,15 @@ impl Gossip {
     }
 
     fn discover(&mut self, task: TaskId, effects: &mut Vec<GossipEffect>) {
-        if self.follow(task, effects) {
-            tracing::info!(%task, "following a task");
-            effects.push(GossipEffect::Followed(task));
+        if self.followed.follow(KnownTask { task, kept: false }, effects) {
+            announced(task, effects);
         }
     }
+}
 
-    /// Subscribes to a task's topics. True when the task was not followed before and there is room.
-    fn follow(&mut self, task: TaskId, effects: &mut Vec<GossipEffect>) -> bool {
-        if self.followed.contains(&task) {
-            return false;
-        }
-        if self.followed.len() >= MAX_TASKS {
-            tracing::warn!(%task, limit = MAX_TASKS, "too many tasks are followed; this one comes by catch-up alone");
-            return false;
-        }
-        self.followed.insert(task);
-        effects.extend(Topic::of_task(task).into_iter().map(GossipEffect::Subscribe));
-        true
-    }
+fn announced(task: TaskId, effects: &mut Vec<GossipEffect>) {
+    tracing::info!(%task, "following a task");
+    effects.push(GossipEffect::Followed(task));
 }
 
 /// The topics of an object. `task`: the object's task as the store knows it, for an object that does not name one
@@ -235,6 +249,7 @@ mod tests {
     use spore_storage::Change;
 
     use super::*;
+    use crate::limits::{MAX_TASKS, NEW_TASK_CHANGES, NEW_TASKS};
     use crate::tests::objects::manifest;
 
     fn stored(object: SignedObject, origin: Origin) -> GossipEvent {
@@ -265,7 +280,7 @@ mod tests {
 
     #[test]
     fn task_is_followed_once_and_its_topics_are_bounded() {
-        let (mut gossip, first) = Gossip::start(vec![TaskId([1; 32])]);
+        let (mut gossip, first) = Gossip::start(vec![KnownTask { task: TaskId([1; 32]), kept: false }]);
         let subscribed = |effects: &[GossipEffect]| {
             effects.iter().filter(|effect| matches!(effect, GossipEffect::Subscribe(_))).count()
         };
@@ -274,13 +289,64 @@ mod tests {
         assert_eq!(gossip.handle(GossipEvent::Follow(TaskId([1; 32]))), []);
         let effects = gossip.handle(GossipEvent::Follow(TaskId([2; 32])));
         assert!(effects.contains(&GossipEffect::Followed(TaskId([2; 32]))));
-        let many = (0..2 * MAX_TASKS as u32).map(|n| {
-            let mut task = [9; 32];
-            task[..4].copy_from_slice(&n.to_be_bytes());
-            TaskId(task)
-        });
+        let many = (0..2 * MAX_TASKS as u32).map(|n| KnownTask { task: numbered(n), kept: n % 2 == 0 });
         gossip.handle(GossipEvent::TasksKnown(many.collect()));
         assert_eq!(gossip.followed(), MAX_TASKS);
+    }
+
+    fn numbered(number: u32) -> TaskId {
+        TaskId(*spore_protocol::Cid::of(&number.to_be_bytes()).as_bytes())
+    }
+
+    fn follows(effects: &[GossipEffect], task: TaskId) -> bool {
+        effects.contains(&GossipEffect::Subscribe(Topic::Record(task)))
+    }
+
+    #[test]
+    fn tasks_with_confirmed_work_are_followed_behind_any_number_of_new_ones() {
+        let (mut gossip, _) = Gossip::start(Vec::new());
+        let confirmed: Vec<_> = (0..100).map(|n| KnownTask { task: numbered(n), kept: true }).collect();
+        for new in 1000..1000 + 4 * MAX_TASKS as u32 {
+            gossip.handle(GossipEvent::Follow(numbered(1)));
+            gossip.handle(GossipEvent::TasksKnown(vec![KnownTask { task: numbered(new), kept: false }]));
+        }
+        assert_eq!(gossip.followed(), NEW_TASKS + 1);
+        let effects = gossip.handle(GossipEvent::TasksKnown(confirmed.clone()));
+        assert!(confirmed.iter().all(|known| known.task == numbered(1) || follows(&effects, known.task)));
+        assert_eq!(gossip.followed(), NEW_TASKS + 100);
+    }
+
+    #[test]
+    fn new_tasks_take_the_places_of_the_oldest_new_ones_a_few_at_a_time() {
+        let (mut gossip, _) =
+            Gossip::start((0..NEW_TASKS as u32).map(|n| KnownTask { task: numbered(n), kept: false }).collect());
+        let one = numbered(1000);
+        let effects = gossip.handle(GossipEvent::TasksKnown(vec![KnownTask { task: one, kept: false }]));
+        assert!(follows(&effects, one) && effects.contains(&GossipEffect::Followed(one)));
+        assert!(effects.contains(&GossipEffect::Unsubscribe(Topic::Record(numbered(0)))));
+        let more = (2000..3000).map(|n| KnownTask { task: numbered(n), kept: false }).collect();
+        let effects = gossip.handle(GossipEvent::TasksKnown(more));
+        let followed = effects.iter().filter(|effect| matches!(effect, GossipEffect::Followed(_))).count();
+        assert_eq!((followed, gossip.followed()), (NEW_TASK_CHANGES, NEW_TASKS));
+    }
+
+    #[test]
+    fn task_gives_its_kept_place_back_when_nothing_in_it_holds_any_more_unless_it_was_asked_for() {
+        let kept = |n, kept| KnownTask { task: numbered(n), kept };
+        let (mut gossip, _) = Gossip::start(vec![kept(1, true), kept(2, true)]);
+        gossip.handle(GossipEvent::Follow(numbered(2)));
+        assert_eq!(gossip.handle(GossipEvent::TasksKnown(vec![kept(1, false), kept(2, false)])), []);
+        let flood: Vec<_> = (1000..1000 + NEW_TASKS as u32).map(|n| kept(n, false)).collect();
+        let effects = gossip.handle(GossipEvent::TasksKnown(flood));
+        assert!(effects.contains(&GossipEffect::Unsubscribe(Topic::Record(numbered(1)))));
+        assert!(!effects.contains(&GossipEffect::Unsubscribe(Topic::Record(numbered(2)))));
+    }
+
+    #[test]
+    fn tasks_of_the_store_are_looked_at_once_a_minute() {
+        let (mut gossip, _) = Gossip::start(Vec::new());
+        let looks = (0..3 * FOLLOW_TICKS).flat_map(|_| gossip.handle(GossipEvent::Tick));
+        assert_eq!(looks.filter(|effect| *effect == GossipEffect::ListTasks).count(), 3);
     }
 
     #[test]

@@ -17,7 +17,7 @@
 //! |---|---|
 //! | `peers` (`connected`) | who is connected, silent, or banned |
 //! | `discovery` (`named`) | whom to dial |
-//! | `gossip` | which topics to follow, what to publish, what gossipsub is told about a message |
+//! | `gossip` (`followed`) | which topics to follow, what to publish, what gossipsub is told about a message |
 //! | `catchup` | with whom to reconcile, when, and about what |
 //! | `fetches` | whom to ask for wanted objects and artifacts |
 //! | `clocks` | whether this machine's clock agrees with the clocks of peers |
@@ -32,6 +32,7 @@ mod clocks;
 mod connected;
 mod discovery;
 mod fetches;
+mod followed;
 mod gossip;
 mod named;
 mod peers;
@@ -44,7 +45,7 @@ use libp2p::{
 };
 use rand_chacha::ChaCha8Rng;
 use spore_base::{clock::ClockOffset, fetch::FetchError};
-use spore_protocol::{Cid, Kind, ObjectId, Reject, TaskId, topic::Topic};
+use spore_protocol::{Cid, Kind, ObjectId, Reject, topic::Topic};
 
 use catchup::{Catchup, CatchupEffect};
 pub use catchup::{CatchupEvent, SessionPlan};
@@ -55,7 +56,7 @@ pub use discovery::DiscoveryEvent;
 use discovery::{Discovery, DiscoveryEffect};
 pub use fetches::{CallerId, FetchEvent};
 use fetches::{FetchEffect, Fetches};
-pub use gossip::{Acceptance, GossipEvent, GossipMessage};
+pub use gossip::{Acceptance, GossipEvent, GossipMessage, KnownTask};
 use gossip::{Gossip, GossipEffect};
 pub use named::peer_of;
 pub use peers::PeerEvent;
@@ -113,6 +114,7 @@ pub enum NetworkEffect {
     Search,
     // --- gossip
     Subscribe(Topic),
+    Unsubscribe(Topic),
     /// Judge a message: [`GossipEvent::Judged`].
     Judge(GossipMessage),
     /// Report the acceptance of a message to gossipsub: [`GossipEvent::AcceptedTooLate`].
@@ -171,10 +173,11 @@ pub struct NetworkState {
 }
 
 impl NetworkState {
-    /// `named`: the addresses of peers to stay connected with. `tasks`: those that the store holds anything of.
+    /// `named`: the addresses of peers to stay connected with. `tasks`: those of the store that gossip may
+    /// follow.
     pub fn start(
         named: &[Multiaddr],
-        tasks: Vec<TaskId>,
+        tasks: Vec<KnownTask>,
         random: ChaCha8Rng,
         now: Instant,
     ) -> (Self, Vec<NetworkEffect>) {
@@ -287,6 +290,7 @@ impl NetworkState {
                 GossipEffect::Followed(task) => self.catchup(CatchupEvent::TaskFollowed(task), now),
                 GossipEffect::Misbehaved(peer, reject) => self.peers(PeerEvent::Misbehaved(peer, reject), now),
                 GossipEffect::Subscribe(topic) => self.effects.push(NetworkEffect::Subscribe(topic)),
+                GossipEffect::Unsubscribe(topic) => self.effects.push(NetworkEffect::Unsubscribe(topic)),
                 GossipEffect::Judge(message) => self.effects.push(NetworkEffect::Judge(message)),
                 GossipEffect::Report { message, from, acceptance } => {
                     self.effects.push(NetworkEffect::Report { message, from, acceptance });

@@ -99,7 +99,7 @@ async fn a_quiet_task_is_found_among_any_number_of_busy_ones() {
     for object in &quiet {
         first.publish(object.clone()).await;
     }
-    let named = crate::jobs::serve::known_tasks(&first.store).unwrap();
+    let named = crate::jobs::serve::active_tasks(&first.store, MAX_TASKS).unwrap();
     assert!(!named.contains(&TaskId(quiet[0].id().0)), "the quiet task is not among the most active");
     let late = SwarmNode::start(2, &[&first]).await;
     all_have(&[&late], &quiet).await;
