@@ -1,15 +1,20 @@
 //! The artifact mirror: keeps copies of the scripts that records and tasks name. A script stays available while its
 //! publisher is offline, and reaches nodes that cannot reach the publisher.
 //!
-//! The mirror checks the newest records whenever the store changes, and walks through the older ones page by page. The
-//! walk also finds files whose hash no longer matches. A script that no peer has is asked for again, with growing
-//! backoff. A script that the bounded cache dropped is not fetched again, unless a task names it.
+//! The mirror checks records in the order of their arrival, and walks through the older ones page by page. The walk also
+//! finds files whose hash no longer matches. A script that no peer has is asked for again, with growing backoff. A script
+//! that the bounded cache dropped is not fetched again, unless a task names it.
+//!
+//! Anybody can name scripts that nobody has. Publishers with confirmed work and the others take turns, the newest first
+//! ([`waiting`]), and no fetch takes long. Of tasks, only the trusted and the most active ones have their scripts kept.
 //!
 //! Never here: datasets, with which untrusted peers could fill the disk. A node that trains on one fetches it.
 
-use std::{collections::BTreeSet, sync::Arc, time::Duration};
+mod waiting;
 
-use futures::StreamExt as _;
+use std::{sync::Arc, time::Duration};
+
+use futures::{StreamExt as _, stream::FuturesUnordered};
 use spore_base::{
     backoff::backoff,
     cooldown::Cooldown,
@@ -18,12 +23,14 @@ use spore_base::{
     shutdown::{Shutdown, stopped},
 };
 use spore_ingest::StoreEvent;
-use spore_protocol::{ArtifactType, Cid, NodeId};
-use spore_storage::{Cursor, Scope, Store, StoreError};
+use spore_protocol::{ArtifactType, Cid, Kind};
+use spore_storage::{Cursor, RecordSummary, Scope, Store, StoreError};
 use tokio::{
     sync::broadcast,
     time::{Instant, sleep_until, timeout},
 };
+
+use self::waiting::{Missing, Waiting};
 
 /// Bytes of the largest script or evaluator that is mirrored: the limit of the train-script language.
 const LIMIT: u64 = ArtifactType::MAX_SCRIPT_BYTES as u64;
@@ -31,6 +38,18 @@ const LIMIT: u64 = ArtifactType::MAX_SCRIPT_BYTES as u64;
 const PAGE: usize = 512;
 /// Fetches at the same time. They are few, because an experiment may wait for a fetch too.
 const AT_ONCE: usize = 2;
+/// Longest fetch: half a minute for 64 KiB is a slow line.
+const FETCH: Duration = Duration::from_secs(30);
+/// Time after which a round begins no more fetches, so that the newest records are looked at again.
+const ROUND: Duration = Duration::from_secs(10);
+/// Most active tasks whose scripts are mirrored, besides those of trusted keys.
+const TASKS: usize = 256;
+/// Time between two looks at these tasks. Each costs a read of some kilobytes for each task.
+const TASKS_INTERVAL: Duration = Duration::from_secs(30);
+/// Changes before the start that are checked first. The walk comes to the others.
+const BEFORE_START: u64 = 2048;
+/// Changes that are checked later at most. When more came, the oldest are left to the walk.
+const BEHIND: u64 = 65_536;
 /// Time without changes in the store until the next page of older records is checked.
 const IDLE: Duration = Duration::from_secs(5);
 /// Least time between two checks, so that a flood of records does not keep this loop busy.
@@ -51,7 +70,15 @@ pub async fn run(
     mut events: broadcast::Receiver<StoreEvent>,
     mut shutdown: Shutdown,
 ) {
-    let mut mirror = Mirror { store, sources, cooldown: Cooldown::new(COOLDOWNS), walk: Walk::Next(None) };
+    let mut mirror = Mirror {
+        seen: store.sequence().saturating_sub(BEFORE_START),
+        store,
+        sources,
+        cooldown: Cooldown::new(COOLDOWNS),
+        walk: Walk::Next(None),
+        waiting: Waiting::default(),
+        tasks_looked: None,
+    };
     loop {
         let started = Instant::now();
         tokio::select! {
@@ -59,7 +86,7 @@ pub async fn run(
             () = stopped(&mut shutdown) => return,
         }
         tokio::select! {
-            news = timeout(IDLE, events.recv()) => {
+            news = timeout(mirror.pause(), events.recv()) => {
                 if matches!(news, Ok(Err(broadcast::error::RecvError::Closed))) {
                     return;
                 }
@@ -78,6 +105,11 @@ struct Mirror {
     /// Scripts that no peer had.
     cooldown: Cooldown<Cid, Instant>,
     walk: Walk,
+    waiting: Waiting,
+    /// The sequence number of the last change that was checked.
+    seen: u64,
+    /// When the tasks were looked at.
+    tasks_looked: Option<Instant>,
 }
 
 /// The state of the walk through older records.
@@ -88,9 +120,6 @@ enum Walk {
     Rest(Instant),
 }
 
-/// A missing artifact and its publisher.
-type Missing = (Cid, NodeId);
-
 impl Mirror {
     /// Checks once and fetches missing artifacts. Returns false at shutdown.
     async fn round(&mut self) -> bool {
@@ -99,8 +128,9 @@ impl Mirror {
             Walk::Rest(_) => Some(None),
             Walk::Next(cursor) => Some(*cursor),
         };
-        let store = self.store.clone();
-        let checked = match tokio::task::spawn_blocking(move || check(&store, before)).await {
+        let with_tasks = self.tasks_looked.is_none_or(|at| at.elapsed() >= TASKS_INTERVAL);
+        let (store, seen) = (self.store.clone(), self.seen);
+        let checked = match tokio::task::spawn_blocking(move || check(&store, seen, before, with_tasks)).await {
             Ok(Ok(checked)) => checked,
             Ok(Err(error)) => {
                 tracing::warn!(%error, "cannot check for missing scripts");
@@ -108,78 +138,130 @@ impl Mirror {
             }
             Err(_) => return false,
         };
+        self.seen = checked.seen;
+        if with_tasks {
+            self.tasks_looked = Some(Instant::now());
+        }
         match checked.walked {
             Some(Some(cursor)) => self.walk = Walk::Next(Some(cursor)),
             Some(None) => self.walk = Walk::Rest(Instant::now() + WALK_AGAIN),
             None => {}
         }
-        self.fetch(checked.missing).await
+        for (missing, confirmed) in checked.missing {
+            self.waiting.add(missing, confirmed);
+        }
+        self.fetch().await
     }
 
     /// Fetches artifacts that are not in backoff. Returns false at shutdown.
-    async fn fetch(&mut self, missing: BTreeSet<Missing>) -> bool {
-        let now = Instant::now();
-        let due: Vec<_> = missing.into_iter().filter(|(cid, _)| !self.cooldown.is_cooling(cid, now)).collect();
-        let sources = self.sources.clone();
-        let fetch = |(cid, publisher): Missing| {
-            let sources = sources.clone();
-            async move { (cid, sources.fetch_within(cid, Some(publisher), LIMIT).await) }
-        };
-        let mut results = futures::stream::iter(due).map(fetch).buffer_unordered(AT_ONCE);
-        while let Some((cid, result)) = results.next().await {
+    async fn fetch(&mut self) -> bool {
+        let until = Instant::now() + ROUND;
+        let mut running = FuturesUnordered::new();
+        loop {
+            let now = Instant::now();
+            while running.len() < AT_ONCE && now < until {
+                let (cooldown, store) = (&self.cooldown, &self.store);
+                let Some((missing, confirmed)) = self.waiting.next(|cid| !cooldown.is_cooling(cid, now)) else { break };
+                if store.artifact_path(&missing.0).is_some() {
+                    continue;
+                }
+                let sources = self.sources.clone();
+                running.push(async move {
+                    let (cid, publisher) = missing;
+                    let result = timeout(FETCH, sources.fetch_within(cid, Some(publisher), LIMIT)).await;
+                    (missing, confirmed, result)
+                });
+            }
+            let Some((missing, confirmed, result)) = running.next().await else { return true };
             match result {
-                Ok(()) => self.cooldown.remove(&cid),
-                Err(FetchError::Closed) => return false,
-                Err(error) => {
+                Ok(Ok(())) => self.cooldown.remove(&missing.0),
+                Ok(Err(FetchError::Closed)) => return false,
+                Ok(Err(error)) => {
                     tracing::debug!(%error, "cannot fetch a script");
-                    self.failed(cid);
+                    self.failed(missing, confirmed);
+                }
+                Err(_) => {
+                    tracing::debug!(cid = %missing.0, "fetching a script takes too long");
+                    self.failed(missing, confirmed);
                 }
             }
         }
-        true
     }
 
-    fn failed(&mut self, cid: Cid) {
-        let wait = backoff(RETRY_FIRST, RETRY_MOST, self.cooldown.times(&cid), random::number());
-        self.cooldown.put(cid, Instant::now() + wait);
+    /// Time until the next check without news from the store.
+    fn pause(&self) -> Duration {
+        let now = Instant::now();
+        let behind = self.seen < self.store.sequence() || self.waiting.any(|cid| !self.cooldown.is_cooling(cid, now));
+        if behind { PAUSE } else { IDLE }
+    }
+
+    fn failed(&mut self, missing: Missing, confirmed: bool) {
+        let wait = backoff(RETRY_FIRST, RETRY_MOST, self.cooldown.times(&missing.0), random::number());
+        self.cooldown.put(missing.0, Instant::now() + wait);
+        self.waiting.add_failed(missing, confirmed);
     }
 }
 
 /// The result of a check.
 struct Checked {
-    missing: BTreeSet<Missing>,
+    /// Missing artifacts, the newest last, each with whether its publisher has confirmed work.
+    missing: Vec<(Missing, bool)>,
+    /// The sequence number of the last change that was checked.
+    seen: u64,
     /// The next cursor of the walk, if the walk went on. The inner None means the end.
     walked: Option<Option<Cursor>>,
 }
 
-/// Checks the tasks, the newest records, and the page before the cursor of the walk if the walk goes on.
-fn check(store: &Store, before: Option<Option<Cursor>>) -> Result<Checked, StoreError> {
-    let mut named = BTreeSet::new();
-    for task in store.tasks()? {
-        let Some(manifest) = task.manifest else { continue };
-        // The evaluator of a legacy manifest is not a CID.
-        let evaluator = manifest.prepare_cid.parse().ok();
-        named.extend(manifest.base_code_cid.into_iter().chain(evaluator).map(|cid| (cid, manifest.created_by)));
-    }
-    let (newest, _) = store.recent(Scope::All, None, PAGE)?;
-    let scripts = newest.iter().filter_map(|record| Some((record.code_cid?, record.node_id)));
-    named.extend(scripts.filter(|(cid, _)| !store.was_dropped(cid)));
-    // A script that the cache dropped comes back when an experiment needs it.
-    named.retain(|(cid, _)| store.artifact_path(cid).is_none());
+/// Checks the changes after `seen`, the page before the cursor of the walk if the walk goes on, and the tasks if they are
+/// to be looked at.
+fn check(store: &Store, seen: u64, before: Option<Option<Cursor>>, with_tasks: bool) -> Result<Checked, StoreError> {
+    let mut missing = Vec::new();
     let walked = match before {
         None => None,
         Some(before) => {
             let (older, next) = store.recent(Scope::All, before, PAGE)?;
-            for record in older {
+            for record in older.into_iter().rev() {
                 let Some(cid) = record.code_cid else { continue };
                 if !sound(store, &cid)? && !store.was_dropped(&cid) && !store.drops_are_forgotten() {
-                    named.insert((cid, record.node_id));
+                    missing.push(((cid, record.node_id), is_confirmed(store, &record)?));
                 }
             }
             Some(next)
         }
     };
-    Ok(Checked { missing: named, walked })
+    let from = seen.max(store.sequence().saturating_sub(BEHIND));
+    let changes = store.changes_since(from, PAGE)?;
+    for change in changes.iter().filter(|change| change.kind == Kind::Experiment) {
+        let Some(record) = store.summary(&change.id.into())? else { continue };
+        let Some(cid) = record.code_cid else { continue };
+        // A script that the cache dropped comes back when an experiment needs it.
+        if store.artifact_path(&cid).is_none() && !store.was_dropped(&cid) {
+            missing.push(((cid, record.node_id), is_confirmed(store, &record)?));
+        }
+    }
+    if with_tasks {
+        missing.extend(of_tasks(store)?.into_iter().map(|missing| (missing, true)));
+    }
+    Ok(Checked { missing, seen: changes.last().map_or(from, |last| last.sequence), walked })
+}
+
+fn is_confirmed(store: &Store, record: &RecordSummary) -> Result<bool, StoreError> {
+    Ok(store.standing(&record.node_id, &record.class)?.level.is_some())
+}
+
+/// The missing scripts and evaluators of trusted tasks and of the most active ones.
+fn of_tasks(store: &Store) -> Result<Vec<Missing>, StoreError> {
+    let mut tasks = store.trusted_tasks(&[])?;
+    tasks.extend(store.active_task_ids(TASKS)?.into_iter().map(|(task, _)| task));
+    let mut missing = Vec::new();
+    for task in tasks {
+        let Some(manifest) = store.task(&task)?.and_then(|task| task.manifest) else { continue };
+        // The evaluator of a legacy manifest is not a CID.
+        let evaluator = manifest.prepare_cid.parse().ok();
+        let named = manifest.base_code_cid.into_iter().chain(evaluator);
+        missing.extend(named.filter(|cid| store.artifact_path(cid).is_none()).map(|cid| (cid, manifest.created_by)));
+    }
+    Ok(missing)
 }
 
 /// Whether a script is here and undamaged. The store removes a damaged one. A record can name any file, so files that are

@@ -107,7 +107,7 @@ fn mirror_finds_damaged_scripts() {
     let store = Store::open(folder.path()).unwrap();
     store.insert(&objects(), NOW).unwrap();
     let script = store.put_artifact(b"script").unwrap();
-    let misses = |before| check(&store, before).unwrap().missing.iter().any(|(cid, _)| *cid == script);
+    let misses = |before| check(&store, 0, before, true).unwrap().missing.iter().any(|((cid, _), _)| *cid == script);
     assert!(!misses(Some(None)));
     std::fs::write(store.artifact_path(&script).unwrap(), b"skript").unwrap();
     assert!(!misses(None) && misses(Some(None)));
@@ -124,9 +124,52 @@ fn dropped_artifact_is_not_fetched_again() {
     let plan = GcPlan { now: NOW + 7200, max_age: Some(3600), max_bytes: None, dry_run: false };
     assert_eq!(store.gc(&plan, &mut unwatched).unwrap().dropped_count, 1);
     store.insert(&[root], NOW).unwrap();
-    let misses = |before| check(&store, before).unwrap().missing.iter().any(|(cid, _)| *cid == script);
+    let misses = |before| check(&store, 0, before, true).unwrap().missing.iter().any(|((cid, _), _)| *cid == script);
     assert!(!misses(None) && !misses(Some(None)));
     store.put_artifact(b"script").unwrap();
     std::fs::remove_file(store.artifact_path(&script).unwrap()).unwrap();
     assert!(misses(None), "it came back, and was lost in another way");
+}
+
+/// A task of a new key with its base script, and a record of it, dated ahead of all others.
+fn spam(number: u8) -> Vec<VerifiedObject> {
+    let identity = fixtures::identity(number);
+    let manifest = TaskManifest {
+        base_code_cid: Some(Cid::of(&[number, 1])),
+        prepare_cid: Cid::of(&[number, 2]).to_string(),
+        timestamp: NOW + 1000,
+        ..fixtures::manifest(&identity)
+    };
+    let manifest = fixtures::sign(&identity, &manifest);
+    let root = Record {
+        timestamp: NOW + 1000,
+        code_cid: Some(Cid::of(&[number, 3])),
+        ..fixtures::record(&identity, Some(manifest.id().into()), None)
+    };
+    vec![manifest.into(), fixtures::sign(&identity, &root).into()]
+}
+
+#[tokio::test]
+async fn script_of_a_new_record_is_kept_behind_a_flood_of_made_up_ones() {
+    let flood: Vec<_> = (10..200).flat_map(spam).collect();
+    let kept = start(&flood, vec![b"script".to_vec()], 0);
+    let [_, root] = <[VerifiedObject; 2]>::try_from(objects()).unwrap();
+    kept.store.insert(&[root], NOW).unwrap();
+    until_kept(&kept, b"script").await;
+    kept.shutdown.send(true).unwrap();
+}
+
+#[test]
+fn tasks_beyond_the_most_active_ones_cost_a_check_nothing() {
+    let folder = tempfile::tempdir().unwrap();
+    let store = Store::open(folder.path()).unwrap();
+    let manifests = (0..TASKS as u64 + 50).map(|n| {
+        let identity = fixtures::identity(1);
+        let manifest = TaskManifest { timestamp: NOW + n, ..fixtures::manifest(&identity) };
+        fixtures::sign(&identity, &manifest).into()
+    });
+    store.insert(&manifests.collect::<Vec<_>>(), NOW).unwrap();
+    let named = of_tasks(&store).unwrap().len();
+    assert!(named > 0 && named <= 2 * TASKS, "{named}");
+    assert!(check(&store, store.sequence(), None, false).unwrap().missing.is_empty());
 }

@@ -1,5 +1,7 @@
 //! Digests of tasks, by which two stores find which tasks differ.
 
+use std::slice::from_ref;
+
 use spore_protocol::{Goal, TaskId};
 
 use super::objects::{manifest, record, sign, task_of, verification};
@@ -66,8 +68,8 @@ fn digest_depends_on_the_objects_and_not_on_the_order_of_their_arrival() {
         store.task_digest(&task(5, 1)).unwrap()
     };
     let (root, child): (spore_protocol::VerifiedObject, spore_protocol::VerifiedObject) = (root.into(), child.into());
-    let one = digest(&[&[root.clone()], &[child.clone()], &[event.clone()]]);
-    assert_eq!(one, digest(&[&[event.clone()], &[child.clone()], &[root.clone()]]));
+    let one = digest(&[from_ref(&root), from_ref(&child), from_ref(&event)]);
+    assert_eq!(one, digest(&[from_ref(&event), from_ref(&child), from_ref(&root)]));
     let fewer = digest(&[&[root.clone(), child]]);
     assert!(one.is_some() && fewer.is_some() && one != fewer && fewer != digest(&[&[root]]));
     assert_eq!(digest(&[]), None);
