@@ -9,6 +9,9 @@ use std::time::Duration;
 
 use sysinfo::{MemoryRefreshKind, Pid, ProcessRefreshKind, ProcessesToUpdate, System};
 
+/// The unit of `/proc/PID/status`.
+const KIB: u64 = 1024;
+
 /// Bytes of main memory that this process may use: of the whole machine, or of the control group, such as a container's,
 /// that Linux put it in.
 pub fn total() -> Option<u64> {
@@ -45,6 +48,21 @@ impl ProcessMemory {
     }
 }
 
+/// Bytes of addresses that this process may write to and does not use yet: reserved by its allocator and by the stacks
+/// of its threads. Zero where the system does not report it.
+pub fn reserved() -> u64 {
+    std::fs::read_to_string("/proc/self/status").map_or(0, |status| unused_addresses(&status))
+}
+
+/// The difference of `VmData` (writable addresses) and `RssAnon` (those in use) in Linux's `/proc/PID/status`.
+fn unused_addresses(status: &str) -> u64 {
+    let bytes = |name: &str| {
+        let line = status.lines().find_map(|line| line.strip_prefix(name))?;
+        line.split_whitespace().next()?.parse::<u64>().ok()?.checked_mul(KIB)
+    };
+    bytes("VmData:").zip(bytes("RssAnon:")).map_or(0, |(writable, used)| writable.saturating_sub(used))
+}
+
 /// Processor time that this process has used, in all threads. Zero where the system does not report it.
 pub fn processor_time() -> Duration {
     let mut system = System::new();
@@ -67,6 +85,15 @@ mod tests {
         drop(block);
         assert!(before > 0 && after > before + (32 << 20), "{before} {after}");
         assert!(total().unwrap() > after);
+    }
+
+    #[test]
+    fn addresses_that_are_writable_and_unused_are_counted() {
+        let status = "Name:\tspore\nVmData:\t 1048576 kB\nRssAnon:\t     576 kB\n";
+        assert_eq!(unused_addresses(status), 1_048_000 * 1024);
+        for unknown in ["", "VmData:\t 8 kB\n", "VmData:\t8 kB\nRssAnon:\t9 kB\n", "VmData: x\nRssAnon: 1 kB"] {
+            assert_eq!(unused_addresses(unknown), 0, "{unknown:?}");
+        }
     }
 
     #[test]

@@ -25,13 +25,16 @@ pub(super) fn at_start() {
 /// Called before a script that runs on the processor: no file can grow, and the heap has at most
 /// `memory` bytes (an allocation beyond that fails, which ends the process).
 ///
+/// The kernel counts writable addresses, whether they are used or not, and the allocator and the
+/// stacks of threads reserve more than they use. So what is reserved and unused by now comes on top.
+///
 /// Not for a GPU: graphics drivers map far more memory than they use and write shader caches. There
 /// the parent alone watches the memory.
 #[cfg(unix)]
 pub(super) fn before_script_on_cpu(memory: u64) {
     use rustix::process::Resource;
     set(Resource::Fsize, 0);
-    set(Resource::Data, memory);
+    set(Resource::Data, memory.saturating_add(crate::memory::reserved()));
 }
 
 #[cfg(unix)]

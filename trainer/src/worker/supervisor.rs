@@ -250,6 +250,8 @@ impl RunningWorker {
             .envs(supervisor.environment.iter().map(|(name, value)| (name, value)))
             // burn's CPU kernels run on rayon's global pool, which reads this variable.
             .env("RAYON_NUM_THREADS", threads.to_string())
+            // The allocator makes addresses writable when it uses them: the limit of memory counts what is writable.
+            .env("MIMALLOC_ARENA_EAGER_COMMIT", "0")
             // Shader caches would be files outside the worker's directory.
             .env("MESA_SHADER_CACHE_DISABLE", "true")
             .env("__GL_SHADER_DISK_CACHE", "0")
