@@ -46,6 +46,20 @@ pub fn command(dir: &Path, args: &[&str]) -> Command {
     command
 }
 
+/// The same command with a limit of open files.
+pub fn with_files(command: &Command, files: u32) -> Command {
+    let mut limited = Command::new("sh");
+    limited.arg("-c").arg(format!("ulimit -n {files}; exec \"$0\" \"$@\""));
+    limited.arg(command.get_program()).args(command.get_args()).stdin(Stdio::null());
+    for (name, value) in command.get_envs() {
+        match value {
+            Some(value) => limited.env(name, value),
+            None => limited.env_remove(name),
+        };
+    }
+    limited
+}
+
 /// The exit code and the output of a command.
 #[derive(Debug)]
 pub struct Output {

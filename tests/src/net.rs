@@ -16,7 +16,7 @@ use spore_protocol::{Cid, SignedObject};
 use tempfile::TempDir;
 
 use crate::{
-    command::{command, spore, wait_within},
+    command::{command, spore, wait_within, with_files},
     http, wait_for,
 };
 
@@ -34,6 +34,8 @@ const LOG_LINES: usize = 60;
 pub struct TestNet {
     dir: TempDir,
     nodes: Vec<Node>,
+    /// Most open files of nodes that are added from now on.
+    files: Option<u32>,
 }
 
 impl TestNet {
@@ -42,6 +44,7 @@ impl TestNet {
         Self {
             dir: tempfile::Builder::new().prefix("spore-test-").tempdir().expect("a temporary directory"),
             nodes: Vec::new(),
+            files: None,
         }
     }
 
@@ -98,10 +101,16 @@ impl TestNet {
         }
         let [port, p2p_port, web_port] = free_ports();
         let (dir, log) = (self.dir_of(name), self.dir.path().join(format!("{name}.log")));
-        let mut node = Node { name: name.to_owned(), dir, log, port, p2p_port, web_port, flags, child: None };
+        let files = self.files;
+        let mut node = Node { name: name.to_owned(), dir, log, port, p2p_port, web_port, flags, files, child: None };
         node.start().await;
         self.nodes.push(node);
         self.nodes.len() - 1
+    }
+
+    /// Lets the nodes that are added from now on open only this many files at once. None: as many as this process.
+    pub const fn limit_files(&mut self, files: Option<u32>) {
+        self.files = files;
     }
 
     /// The node of a number that [`TestNet::start`] returned.
@@ -161,6 +170,7 @@ pub struct Node {
     /// The HTTP API.
     pub web_port: u16,
     flags: Vec<String>,
+    files: Option<u32>,
     child: Option<Child>,
 }
 
@@ -211,6 +221,9 @@ impl Node {
         args.extend(["--no-bootstrap", "--no-mdns"]);
         args.extend(self.flags.iter().map(String::as_str));
         let mut command = command(&self.dir, &args);
+        if let Some(files) = self.files {
+            command = with_files(&command, files);
+        }
         // A group of its own, so that nothing that it started outlives the test.
         command.process_group(0).stdout(Stdio::from(log(&self.log))).stderr(Stdio::from(log(&self.log)));
         self.child = Some(command.spawn().expect("spore starts"));

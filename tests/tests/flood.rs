@@ -1,0 +1,215 @@
+//! Floods against a relay, one kind at a time. Identities are free for the attackers, who send valid objects at full
+//! speed, or open connections and do nothing. The relay stays within its limits, and an honest newcomer with one key and
+//! one record gets in meanwhile: the neighbour, which only knows the relay, receives the record.
+//!
+//! Short by default; `scripts/bench flood` runs them for longer. Each prints its figures beside their limits.
+#![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic, clippy::indexing_slicing)]
+
+use std::{collections::BTreeSet, time::Duration};
+
+use spore_tests::{
+    flood::{
+        Flood, Siege, attackers_key, child, crowd, disk_bytes, duration, event, hold, manifest, noise, now, raise_files,
+    },
+    http,
+    legacy::LegacyPeer,
+    process::cpu_seconds,
+    wait_for,
+};
+
+/// Records of the honest task.
+const KNOWN: usize = 50;
+/// Memory that a relay may have during a flood, in MiB: the goal for a relay of a million records.
+const MEMORY: u64 = 400;
+/// The same for large records, which are all refused.
+const LARGE_MEMORY: u64 = 300;
+/// Disk that an hour of flood may fill, in MiB, and what the logs of a database add in the first seconds.
+const DISK_AN_HOUR: u64 = 200;
+const DISK_AT_ONCE: u64 = 32;
+/// Records of unknown keys that are kept each second: 200 MiB an hour at about 1 KiB. And at once, by a relay that was
+/// idle before.
+const KEPT_A_SECOND: u64 = 60;
+const KEPT_AT_ONCE: u64 = 5_000;
+/// What the log may grow by, in KiB.
+const LOG: u64 = 256;
+/// Longest text of a large record: nearly the largest frame.
+const LARGE: usize = 9 << 20;
+/// Open files of a relay on a usual system.
+const USUAL_FILES: u32 = 1024;
+/// Most that a timestamp may be ahead, as the existing network has it.
+const AHEAD: u64 = 3600;
+
+/// Percent of a core that a relay without work may use: the peers' heartbeats, and what measuring itself costs.
+const IDLE: f64 = 5.0;
+/// How long the processor time of an idle relay is measured at once, and until when it must be idle.
+const PAUSE: Duration = Duration::from_secs(4);
+const SETTLE: Duration = Duration::from_secs(60);
+/// Records of a task whose graph is too large for the system's buffers, and what answers with it may take, in MiB.
+const MANY: usize = 60_000;
+const ANSWERS: u64 = 160;
+
+const MIB: u64 = 1 << 20;
+
+/// What holds after each flood.
+fn assert_bounds(siege: &Siege, memory: u64, waited: Duration) {
+    let relay = siege.relay();
+    println!("  a newcomer's longest wait: {:.1} s", waited.as_secs_f64());
+    println!("  processor time: {:.1} s", cpu_seconds(relay.pid()).unwrap_or_default());
+    hold("memory", "MiB", siege.memory.most() / MIB, memory);
+    let grown = disk_bytes(relay.dir()).saturating_sub(siege.quiet_disk);
+    hold("disk", "MiB", grown / MIB, DISK_AT_ONCE + DISK_AN_HOUR * duration().as_secs() / 3600);
+    let log = relay.log();
+    assert!(!log.contains("panicked"), "{log}");
+    hold("log", "KiB", log.len() as u64 / 1024, LOG);
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn large_records_fill_neither_disk_nor_memory() {
+    let siege = Siege::lay(KNOWN, None).await;
+    let (root, text) = (siege.root.clone(), noise(LARGE));
+    let flood = Flood::begin(siege.relay().port, 4, 12, move |number| {
+        child(&root, &attackers_key(number), |record| record.diff.clone_from(&text))
+    });
+    let waited = siege.newcomers_during(&flood).await;
+    println!("{} records of 9 MiB:", flood.end());
+    assert_bounds(&siege, LARGE_MEMORY, waited);
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn tiny_records_of_many_keys_get_a_bounded_share() {
+    let siege = Siege::lay(KNOWN, None).await;
+    let root = siege.root.clone();
+    let flood = Flood::begin(siege.relay().port, 8, 2_000, move |number| child(&root, &attackers_key(number), |_| {}));
+    let waited = siege.newcomers_during(&flood).await;
+    println!("{} records of as many keys:", flood.end());
+    assert_bounds(&siege, MEMORY, waited);
+    let task = siege.tree.task.to_string();
+    let kept = siege.relay().records(&task).await.unwrap().len() as u64;
+    hold("records kept", "", kept, KEPT_AT_ONCE + KEPT_A_SECOND * duration().as_secs());
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn records_of_one_key_get_less_than_a_crowd() {
+    let siege = Siege::lay(KNOWN, None).await;
+    let root = siege.root.clone();
+    let flood = Flood::begin(siege.relay().port, 4, 500, move |number| {
+        child(&root, &attackers_key(0), |record| record.num_steps = number + 1)
+    });
+    let waited = siege.newcomers_during(&flood).await;
+    println!("{} records of one key:", flood.end());
+    assert_bounds(&siege, MEMORY, waited);
+    let kept = siege.relay().records(&siege.tree.task.to_string()).await.unwrap().len() as u64;
+    hold("records kept", "", kept, KEPT_AT_ONCE / 2 + KEPT_A_SECOND * duration().as_secs());
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn events_about_one_record_hold_up_nobody() {
+    let siege = Siege::lay(KNOWN, None).await;
+    let root = siege.root.clone();
+    let flood = Flood::begin(siege.relay().port, 4, 1_000, move |number| {
+        // Ever earlier, so that each one would come first if the date decided.
+        event(&attackers_key(number), &root, root.timestamp + 1_000_000 - number)
+    });
+    let waited = siege.newcomers_during(&flood).await;
+    println!("{} events about one record:", flood.end());
+    assert_bounds(&siege, MEMORY, waited);
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn tasks_by_the_thousand_hide_no_honest_task() {
+    let siege = Siege::lay(KNOWN, None).await;
+    let flood = Flood::begin(siege.relay().port, 4, 500, move |number| manifest(&attackers_key(number % 16), number));
+    let waited = siege.newcomers_during(&flood).await;
+    println!("{} manifests of 16 keys:", flood.end());
+    assert_bounds(&siege, MEMORY, waited);
+    let relay = siege.relay();
+    let (status, list) = http::get(&relay.url("/api/v1/tasks")).await.unwrap();
+    assert_eq!(status, 200, "{list}");
+    hold("one answer of the list of tasks", "KiB", list.len() as u64 / 1024, 512);
+    relay.api(&format!("/tasks/{}", siege.tree.task)).await.expect("the honest task is there");
+    // A cost, not a speed: processor time over pauses in which nothing happens.
+    let share = wait_for("the relay to do nothing when there is nothing to do", SETTLE, async || {
+        let before = cpu_seconds(relay.pid()).unwrap();
+        tokio::time::sleep(PAUSE).await;
+        let share = (cpu_seconds(relay.pid()).unwrap() - before) / PAUSE.as_secs_f64() * 100.0;
+        if share <= IDLE { Ok(share) } else { Err(format!("{share:.1} % of a core")) }
+    })
+    .await;
+    println!("  afterwards, with nothing to do: {share:.1} % of a core");
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn half_requests_and_silent_connections_stop_no_front() {
+    raise_files();
+    let siege = Siege::lay(KNOWN, Some(USUAL_FILES)).await;
+    let relay = siege.relay();
+    let half = crowd(relay.web_port, 1_100, b"GET /api/v1/status HTTP/1.1\r\nHost: 127.0.0.1\r\nX-Slow: ").await;
+    let silent = crowd(relay.p2p_port, 300, b"").await;
+    let mute = crowd(relay.port, 200, b"").await;
+    println!("{} half requests, {} and {} silent connections:", half.len(), silent.len(), mute.len());
+    wait_for("the API to answer", Duration::from_secs(60), async || relay.api("/status").await).await;
+    let waited = siege.newcomer_gets_in().await;
+    assert_bounds(&siege, MEMORY, waited);
+    let log = relay.log();
+    assert!(!log.contains("Too many open files"), "{log}");
+    drop((half, silent, mute));
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn relay_crowded_over_libp2p_still_takes_a_new_peer() {
+    raise_files();
+    let mut siege = Siege::lay(KNOWN, None).await;
+    let silent = crowd(siege.relay().p2p_port, 600, b"\x13/multistream/1.0.0\n").await;
+    let newcomer = siege.net.start("newcomer", Some(siege.relay), &["--no-train"]).await;
+    let (node, root) = (siege.net.node(newcomer), siege.root.id().to_string());
+    wait_for("the new node to receive the task", Duration::from_secs(120), async || {
+        node.api(&format!("/experiments/{root}")).await
+    })
+    .await;
+    println!("beside {} silent connections", silent.len());
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn answers_that_nobody_reads_cost_bounded_memory() {
+    raise_files();
+    let siege = Siege::lay(MANY, None).await;
+    let relay = siege.relay();
+    let request = format!("GET /api/v1/tasks/{}/graph HTTP/1.1\r\nHost: 127.0.0.1\r\n\r\n", siege.tree.task);
+    let readers = crowd(relay.web_port, 150, request.as_bytes()).await;
+    println!("{} requests for a large answer, none of which is read:", readers.len());
+    let waited = siege.newcomer_gets_in().await;
+    assert_bounds(&siege, siege.quiet_memory / MIB + ANSWERS, waited);
+    wait_for("the API to answer", Duration::from_secs(90), async || relay.api("/status").await).await;
+    drop(readers);
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn records_from_a_little_ahead_are_held_and_cost_their_sender_nothing() {
+    let siege = Siege::lay(KNOWN, None).await;
+    let port = siege.relay().port;
+    let mut ahead = BTreeSet::new();
+    let mut peer = LegacyPeer::dial(port).await.unwrap();
+    peer.has_nothing().await.unwrap();
+    // Half beyond the limit by the relay's clock, half just within. More than the points that end a connection.
+    for number in 0..300 {
+        let distance = if number % 2 == 0 { AHEAD + 300 } else { AHEAD - 60 };
+        let record = siege.child(&attackers_key(number), |record| record.timestamp = now() + distance);
+        ahead.insert(record.id().to_string());
+        peer.send_object(&record).await.expect("the sender stays connected");
+    }
+    // The answer comes after everything that was sent before.
+    peer.sync_all().await;
+    assert_eq!(peer.ended(), None);
+    let mut other = LegacyPeer::dial(port).await.unwrap();
+    other.has_nothing().await.unwrap();
+    other.sync_all().await;
+    let passed_on = other.id_set().intersection(&ahead).count() as u64;
+    hold("records from ahead that are passed on", "", passed_on, 0);
+    siege.newcomer_gets_in().await;
+    let neighbour = siege.net.node(siege.neighbour);
+    let peers = neighbour.api("/peers").await.unwrap();
+    assert!(
+        peers.as_array().is_some_and(|peers| !peers.is_empty()),
+        "the relay is still the neighbour's peer: {peers}"
+    );
+}
