@@ -296,12 +296,25 @@ impl Node {
         self.post("/peers", serde_json::json!({"address": peer}).to_string().into_bytes()).await;
     }
 
+    /// As [`Node::connect`], for a peer that may have no place.
+    ///
+    /// # Errors
+    /// The node's answer when it could not connect.
+    pub async fn try_connect(&self, peer: &str) -> Result<(), String> {
+        let body = serde_json::json!({"address": peer}).to_string().into_bytes();
+        self.try_post("/peers", body).await.map(drop)
+    }
+
     async fn post(&self, path: &str, body: Vec<u8>) -> Value {
+        self.try_post(path, body).await.unwrap_or_else(|e| panic!("{e}"))
+    }
+
+    async fn try_post(&self, path: &str, body: Vec<u8>) -> Result<Value, String> {
         let token = std::fs::read_to_string(self.dir.join("api_token")).expect("the node has written its token");
         let request = http::client().post(self.url(&format!("/api/v1{path}"))).bearer_auth(token.trim()).body(body);
         match http::send(request).await {
-            Ok((200, body)) => serde_json::from_str(&body).unwrap_or_else(|e| panic!("{path}: {e}: {body}")),
-            other => panic!("{}: {path}: {other:?}", self.name),
+            Ok((200, body)) => serde_json::from_str(&body).map_err(|e| format!("{path}: {e}: {body}")),
+            other => Err(format!("{}: {path}: {other:?}", self.name)),
         }
     }
 
