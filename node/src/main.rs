@@ -1,7 +1,7 @@
 //! The `spore` program. Everything is in the library: [`spore_node::cli`].
 
-/// Gives memory back to the system soon after it is free, so that a flood of large objects leaves nothing behind, and is
-/// faster than the system's with many threads.
+/// Faster than the system's with many threads, and gives free pages back within a second. The store's own memory is not
+/// its business: RocksDB has the system's allocator.
 #[global_allocator]
 static ALLOCATOR: mimalloc::MiMalloc = mimalloc::MiMalloc;
 
