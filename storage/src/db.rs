@@ -87,8 +87,8 @@ pub type KeyValue = (Box<[u8]>, Box<[u8]>);
 /// Entries of a column in ascending order, read without filling the block cache.
 pub type KeyValues<'a> = Box<dyn Iterator<Item = Result<KeyValue>> + 'a>;
 
-/// Something that can also be scanned from end to end.
-pub trait KeyScanner: KeyReader {
+/// Something that can also be scanned from end to end, by several threads.
+pub trait KeyScanner: KeyReader + Sync {
     /// The entries from `from` on, up to the end or the first damage.
     fn scan<'a>(&'a self, column: Column, from: &[u8]) -> Result<KeyValues<'a>>;
 }

@@ -1,13 +1,20 @@
 //! Checks the whole store. All columns follow from the objects, so they are computed again, into a database beside
 //! the store, and compared entry by entry.
 
-use std::{fmt, iter::Peekable};
+use std::{
+    collections::BTreeMap,
+    fmt,
+    iter::Peekable,
+    num::NonZero,
+    sync::{Mutex, PoisonError, mpsc},
+    thread,
+};
 
 use super::{replay::Fault, walk};
 use crate::{
     columns::Column,
     db::{Db, KeyScanner, KeyValue},
-    error::Result,
+    error::{Result, StoreError},
     layout::ScratchFolder,
     progress::{Stage, Watch, notify},
     salvage::{SalvageScan, ScanStep},
@@ -50,7 +57,8 @@ pub struct CheckReport {
 
 impl Store {
     /// Verifies every object, computes every column again, and reports each difference. Works on a snapshot, while
-    /// the store is in use. Needs as much free disk space as the database takes, and memory for a thousand objects.
+    /// the store is in use. Needs as much free disk space as the database takes, memory for some thousand objects, and
+    /// all cores.
     ///
     /// # Errors
     /// [`crate::StoreError::Cancelled`]; when the database for comparison cannot be written.
@@ -67,16 +75,19 @@ impl Store {
             report.add(|| finding_of(fault));
         }
         report.finding_count += replayed.fault_count - replayed.faults.len() as u64;
-        // When verdicts of other tasks changed depends on the batches.
-        for (done, column) in Column::ALL.into_iter().filter(|column| *column != Column::Moved).enumerate() {
-            notify(watch, Stage::Compare, done as u64, Column::ALL.len() as u64)?;
-            compare(column, &expected, &view, &mut report)?;
-        }
+        compare_all(&expected, &view, &mut report, watch)?;
         Ok(report)
     }
 }
 
 impl CheckReport {
+    /// Adds the findings of another column.
+    fn append(&mut self, other: Self) {
+        self.finding_count += other.finding_count;
+        self.findings.extend(other.findings);
+        self.findings.truncate(MAX_FINDINGS);
+    }
+
     fn add(&mut self, finding: impl FnOnce() -> StoreFinding) {
         self.finding_count += 1;
         if self.findings.len() < MAX_FINDINGS {
@@ -118,7 +129,42 @@ fn entries<'a>(
     })
 }
 
-fn compare(column: Column, expected: &Db, found: &dyn KeyScanner, report: &mut CheckReport) -> Result<()> {
+/// Compares all columns on all cores, one column in a thread at a time. The findings are in the order of the columns.
+fn compare_all(expected: &Db, found: &dyn KeyScanner, report: &mut CheckReport, watch: &mut Watch<'_>) -> Result<()> {
+    // When verdicts of other tasks changed depends on the batches.
+    let columns: Vec<_> = Column::ALL.into_iter().filter(|column| *column != Column::Moved).collect();
+    let left = Mutex::new(columns.iter().copied());
+    let mut compared = BTreeMap::new();
+    thread::scope(|scope| {
+        let (ready, reports) = mpsc::channel();
+        for _ in 0..thread::available_parallelism().map_or(1, NonZero::get) {
+            let (ready, left) = (ready.clone(), &left);
+            scope.spawn(move || {
+                loop {
+                    let next = left.lock().unwrap_or_else(PoisonError::into_inner).next();
+                    let Some(column) = next else { return };
+                    // Nobody receives it after a cancellation or an error.
+                    if ready.send(compare(column, expected, found).map(|report| (column, report))).is_err() {
+                        return;
+                    }
+                }
+            });
+        }
+        drop(ready);
+        notify(watch, Stage::Compare, 0, columns.len() as u64)?;
+        for one in reports {
+            let (column, report) = one?;
+            compared.insert(column, report);
+            notify(watch, Stage::Compare, compared.len() as u64, columns.len() as u64)?;
+        }
+        Ok::<_, StoreError>(())
+    })?;
+    compared.into_values().for_each(|of_column| report.append(of_column));
+    Ok(())
+}
+
+fn compare(column: Column, expected: &Db, found: &dyn KeyScanner) -> Result<CheckReport> {
+    let mut report = CheckReport::default();
     let (mut damages, mut own) = (Vec::new(), Vec::new());
     let mut expected = entries(expected, column, &mut own).peekable();
     let mut found = entries(found, column, &mut damages).peekable();
@@ -131,8 +177,7 @@ fn compare(column: Column, expected: &Db, found: &dyn KeyScanner, report: &mut C
             _ => (None, found.next()),
         };
         let (left, right) = (left.transpose()?, right.transpose()?);
-        let value = |entry: &Option<KeyValue>| entry.as_ref().map(|(_, value)| value.clone());
-        if value(&left) != value(&right) {
+        if left.as_ref().map(|(_, value)| value) != right.as_ref().map(|(_, value)| value) {
             let key = left.as_ref().or(right.as_ref()).map(|(key, _)| hex::encode(key)).unwrap_or_default();
             let column = column.name().to_owned();
             report.add(|| StoreFinding { column, key, expected: shown(&left), found: shown(&right) });
@@ -142,7 +187,7 @@ fn compare(column: Column, expected: &Db, found: &dyn KeyScanner, report: &mut C
     for why in damages.into_iter().chain(own) {
         report.add(|| unreadable(column.name().into(), why));
     }
-    Ok(())
+    Ok(report)
 }
 
 /// The next entry, without taking it.

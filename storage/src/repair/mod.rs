@@ -6,6 +6,7 @@
 //! again, because nodes compare what each has really stored.
 
 mod check;
+mod examine;
 mod files;
 mod rebuild;
 mod replay;

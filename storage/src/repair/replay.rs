@@ -6,6 +6,7 @@ use std::{collections::HashSet, fmt, ops::RangeInclusive};
 
 use spore_protocol::{Kind, ObjectId, RecordId, SignedObject};
 
+use super::examine::Examined;
 use crate::{
     columns::Column,
     db::{Db, KeyReader, KeyScanner, KeyValue},
@@ -15,7 +16,7 @@ use crate::{
     salvage::{SalvageScan, ScanStep},
     types::{Change, DamagedFile, InsertOutcome},
     values::{self, LineageFault, PendingEntry},
-    write::InsertBatch,
+    write::{InsertBatch, WriteCache},
 };
 
 /// Most objects of one batch, which bounds its memory: some MiB of records.
@@ -176,7 +177,8 @@ impl<'a> Replay<'a> {
         })
     }
 
-    fn seen(&mut self, watch: &mut Watch<'_>) -> Result<()> {
+    /// Reports progress, now and then.
+    pub fn seen(&mut self, watch: &mut Watch<'_>) -> Result<()> {
         if self.seen.is_multiple_of(REPORT) {
             notify(watch, Stage::Replay, self.done.objects, self.last.max(self.done.objects))?;
         }
@@ -252,13 +254,18 @@ impl<'a> Replay<'a> {
 
     /// Verifies and inserts one object, which was found under `id`. True when it is new, or pending.
     pub fn take(&mut self, object: SignedObject, id: ObjectId, received_at: Option<u64>) -> Result<bool> {
-        let (kind, size) = (object.kind(), object.canonical().len());
-        if object.id() != id {
-            let why = format!("its bytes belong to {}", object.id());
+        self.take_examined(Examined::of(object), id, received_at)
+    }
+
+    /// As [`Replay::take`], for an object whose signature was checked already.
+    pub fn take_examined(&mut self, found: Examined, id: ObjectId, received_at: Option<u64>) -> Result<bool> {
+        let (kind, size) = (found.kind, found.bytes);
+        if found.id != id {
+            let why = format!("its bytes belong to {}", found.id);
             self.refuse(kind, id, why);
             return Ok(false);
         }
-        let object = match object.verify() {
+        let object = match found.verified {
             Ok(object) => object,
             Err(reject) => {
                 self.refuse(kind, id, reject.to_string());
@@ -403,21 +410,24 @@ impl<'a> Replay<'a> {
         (self.in_batch, self.bytes_in_batch) = (0, 0);
         // The number that is written is the highest one used.
         self.batch.skip_to(self.highest.saturating_add(1));
-        let finished = std::mem::replace(&mut self.batch, InsertBatch::replay(self.into)?).finish()?;
+        let batch = std::mem::replace(&mut self.batch, InsertBatch::replay(self.into)?);
+        let finished = batch.finish()?;
         self.into.commit(finished.view.entries())?;
         self.done.objects += finished.resolved.values().filter(|reject| reject.is_none()).count() as u64;
         for (id, reject) in finished.late_rejects {
             self.refuse(Kind::Experiment, id, reject.to_string());
         }
-        let mut unsettled = finished.unsettled;
+        let (mut unsettled, mut cache) = (finished.unsettled, finished.cache);
         while unsettled {
-            let mut batch = InsertBatch::replay(self.into)?;
+            let mut batch = InsertBatch::replay_after(self.into, cache)?;
             batch.settle_left()?;
             let finished = batch.finish()?;
             unsettled = finished.unsettled;
             self.into.commit(finished.view.entries())?;
+            cache = finished.cache;
         }
-        self.batch = InsertBatch::replay(self.into)?;
+        // A repair inserts in any order, and what it remembers would mostly be of no use.
+        self.batch = InsertBatch::replay_after(self.into, if self.exact { cache } else { WriteCache::default() })?;
         Ok(())
     }
 }

@@ -1,11 +1,14 @@
 //! Reads a store object by object, in the order of their sequence numbers, for a [`Replay`]: the objects that the
 //! change log names, and in a repair also those that it no longer names.
 
-use std::collections::HashMap;
+use std::{collections::HashMap, sync::mpsc, thread};
 
 use spore_protocol::{Kind, ObjectId, RecordId};
 
-use super::replay::{Replay, ReplayReport};
+use super::{
+    examine::{self, LogLine, LogStep},
+    replay::{Replay, ReplayReport},
+};
 use crate::{
     columns::Column,
     db::{Db, KeyOrder, KeyScanner},
@@ -16,6 +19,9 @@ use crate::{
     types::Change,
     values::{self, LogEntry},
 };
+
+/// Batches of examined objects that wait to be inserted.
+const BATCHES_AHEAD: usize = 1;
 
 /// What a repair knows about a store besides its contents.
 #[derive(Clone, Copy, Debug)]
@@ -98,39 +104,52 @@ impl<'a> StoreWalk<'a> {
         Self { from, replay, names: None, next: 1, sound_until }
     }
 
+    /// Inserts the objects that the change log names. Other threads read them and check their signatures meanwhile.
     fn logged(&mut self, watch: &mut Watch<'_>) -> Result<()> {
         let from = self.from;
-        for step in SalvageScan::new(from, Column::Log) {
-            let Some((key, value)) = self.replay.entry(Column::Log, step?, watch)? else { continue };
-            let line = keys::number_at(&key, 0).and_then(|number| Ok((number, LogEntry::decode(&value)?)));
-            match line {
-                Ok((number, line)) => {
-                    if !self.replay.is_exact() {
-                        self.unlogged(number, watch)?;
-                    }
-                    self.next = number.saturating_add(1);
-                    self.line(number, line)?;
+        thread::scope(|scope| {
+            let (ready, batches) = mpsc::sync_channel(BATCHES_AHEAD);
+            scope.spawn(move || examine::log(from, &ready));
+            // When this ends early, the other thread can send nothing more, and ends too.
+            for batch in batches {
+                for step in batch? {
+                    self.replay.seen(watch)?;
+                    self.step(step, watch)?;
                 }
-                Err(error) => self.replay.unreadable(Column::Log, error.into_reason()),
+            }
+            Ok(())
+        })
+    }
+
+    fn step(&mut self, step: LogStep, watch: &mut Watch<'_>) -> Result<()> {
+        match step {
+            LogStep::Line(line) => {
+                if !self.replay.is_exact() {
+                    self.unlogged(line.number, watch)?;
+                }
+                self.next = line.number.saturating_add(1);
+                self.line(*line)
+            }
+            LogStep::Damage(why) => {
+                self.replay.unreadable(Column::Log, why);
+                Ok(())
             }
         }
-        Ok(())
     }
 
     /// Inserts the object of an entry of the change log.
-    fn line(&mut self, number: u64, line: LogEntry) -> Result<()> {
+    fn line(&mut self, found: LogLine) -> Result<()> {
+        let LogLine { number, entry, placing, object, damaged } = found;
         self.replay.at(number);
-        let bytes = self.from.get(Column::Objects, &keys::number(number));
-        let damaged = bytes.is_err();
-        let object = bytes.and_then(|bytes| bytes.map(|bytes| values::decode_stored(&bytes)).transpose());
-        let (kind, id) = match line {
+        let received_at = placing.map(|(_, received_at)| received_at);
+        let (kind, id) = match entry {
             LogEntry::Other(kind, id, _) => (kind, Some(id)),
-            LogEntry::Record => (Kind::Experiment, self.name_of(number)),
+            LogEntry::Record => (Kind::Experiment, placing.map(|(id, _)| id).or_else(|| self.name_of(number))),
         };
         let why = match object {
             Ok(Some(object)) => {
-                let id = id.unwrap_or(object.id());
-                return self.replay.take(object, id, self.received_at(number)).map(drop);
+                let id = id.unwrap_or(object.id);
+                return self.replay.take_examined(object, id, received_at).map(drop);
             }
             Ok(None) => "it is missing".to_owned(),
             Err(error) => error.into_reason(),
@@ -138,7 +157,7 @@ impl<'a> StoreWalk<'a> {
         if damaged && !self.replay.is_exact() {
             self.replay.unreadable(Column::Objects, why.clone());
         }
-        match (id, line) {
+        match (id, entry) {
             // Only the newest profile of a node is stored, and the change log names all of them.
             (Some(id), LogEntry::Other(Kind::Profile, _, task_id)) if !damaged => {
                 if self.replay.is_exact() {
@@ -147,7 +166,7 @@ impl<'a> StoreWalk<'a> {
                     self.replay.take_spare(kind, id, None).map(drop)
                 }
             }
-            (Some(id), _) => self.replay.recover(kind, id, self.received_at(number), why),
+            (Some(id), _) => self.replay.recover(kind, id, received_at, why),
             (None, _) => {
                 let why = format!("record number {number}, of which the id is lost too: {why}");
                 self.replay.unreadable(Column::Objects, why);
@@ -160,12 +179,9 @@ impl<'a> StoreWalk<'a> {
         lookup::placing(self.from, number).ok().map(|placing| placing.received_at)
     }
 
-    /// The id of a record by its number: from its placing, or else from the column of ids. That column is then read
-    /// once and kept: 40 bytes for each object, in a damaged store only.
+    /// The id of a record without a placing by its number, from the column of ids. That column is then read once and
+    /// kept: 40 bytes for each object, in a damaged store only.
     fn name_of(&mut self, number: u64) -> Option<ObjectId> {
-        if let Ok(placing) = lookup::placing(self.from, number) {
-            return Some(placing.id.into());
-        }
         if self.names.is_none() {
             let ids = SalvageScan::new(self.from, Column::Ids).filter_map(|step| match step {
                 Ok(ScanStep::Entry(key, value)) => {

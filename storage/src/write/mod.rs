@@ -164,6 +164,14 @@ impl<'a> InsertBatch<'a> {
         Ok(Self { keeps_all: true, ..Self::new(below)? })
     }
 
+    /// A batch of a replay, after another one that left `cache` and was written.
+    ///
+    /// # Errors
+    /// As [`InsertBatch::new`].
+    pub fn replay_after(below: &'a dyn KeyReader, cache: WriteCache) -> Result<Self> {
+        Ok(Self { keeps_all: true, ..Self::after(below, cache)? })
+    }
+
     /// The last sequence number used.
     pub fn sequence(&self) -> u64 {
         self.sequence
