@@ -23,12 +23,17 @@ use std::{
     error::Error,
     fs,
     path::{Path, PathBuf},
+    time::Instant,
 };
 
 use spore_storage::{Store, unwatched};
 
 use report::BenchResult;
 use signed_file::SignedHistory;
+
+/// The allocator of Spore's binary.
+#[global_allocator]
+static ALLOCATOR: mimalloc::MiMalloc = mimalloc::MiMalloc;
 
 const USAGE: &str = "usage: store_bench [--sizes 10000,100000,1000000] [--folder DIR] [--keep] [judge]";
 
@@ -105,6 +110,12 @@ fn measure(settings: &BenchOptions, records: usize, history: &SignedHistory) -> 
     let on_disk = disk::used(&dir)?;
     let served = questions::in_child(&dir, &probes, &graph_of)?;
     let store = Store::open(&dir)?;
+    let (begun, used) = (Instant::now(), ingest::processor_time());
+    let report = store.check(&mut unwatched)?;
+    if report.finding_count > 0 {
+        return Err(format!("the check found {} faults: {:?}", report.finding_count, report.findings.first()).into());
+    }
+    let (checked, checked_cpu) = (begun.elapsed(), ingest::processor_time() - used);
     store.compact(&mut unwatched)?;
     drop(store);
     let compacted = disk::used(&dir)?;
@@ -112,5 +123,5 @@ fn measure(settings: &BenchOptions, records: usize, history: &SignedHistory) -> 
         fs::remove_dir_all(&dir)?;
     }
     let verified = before.and(&after);
-    Ok(BenchResult { records, verified, ingested, plain, packed, on_disk, compacted, served })
+    Ok(BenchResult { records, verified, ingested, plain, packed, on_disk, compacted, checked, checked_cpu, served })
 }
