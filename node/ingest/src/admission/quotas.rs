@@ -32,7 +32,7 @@ struct Size {
 }
 
 /// All signers without confirmed work together. The burst is what a node that was off for a week catches up at once:
-/// 20,000 records. The refill is ten records of the existing network in a second, which train for minutes each.
+/// 18,000 records from several subnets. The refill is ten records of the existing network in a second, which train for minutes each.
 const POOL: Size = Size { holds: 24 * MIB, refill: 16 * KIB };
 /// One introducer: at most half of the pool's refill, so that no subnet alone dries it up for the others.
 const INTRODUCER: Size = Size { holds: 16 * MIB, refill: POOL.refill / 2 };

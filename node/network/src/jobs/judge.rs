@@ -143,7 +143,8 @@ mod tests {
         let (kind, id) = (object.kind(), object.id());
         let list = BlockList { signers: [object.signer()].into(), ..BlockList::default() };
         ingest.blocks().set(list);
-        let context = JobContext { store, ingest, clock: Arc::new(|| 2), messages };
+        let context =
+            JobContext { store, shards: crate::jobs::TaskShards::default(), ingest, clock: Arc::new(|| 2), messages };
         let (topic, data) = (Topic::Tasks.to_string(), Message::of(object).encode().unwrap());
         let message = GossipMessage { id: MessageId::new(&[1]), from: PeerId::random(), topic, data };
         assert_eq!(judge(&context, &message).await, Acceptance::Ignore);
