@@ -302,8 +302,7 @@ async fn running_node_is_named_with_a_hint() {
     spore(&other, &["export", file.to_str().unwrap()]).expect_code(0);
     let number = net.start("node", None, &["--no-train"]).await;
     let dir = net.dir_of("node");
-    for args in [&["import", file.to_str().unwrap()][..], &["import", "--dry-run", file.to_str().unwrap()], &["export"]]
-    {
+    for args in [&["import", file.to_str().unwrap()][..], &["import", "--dry-run", file.to_str().unwrap()]] {
         spore(&dir, args).expect_code(5).expect_stderr(&["hint", "start it again"]);
     }
     assert_eq!(net.node_mut(number).interrupt(), 0);

@@ -204,7 +204,7 @@ mod tests {
     }
 
     #[test]
-    fn what_is_larger_than_a_bound_is_taken_by_a_client_without_a_share() {
+    fn amount_above_the_bound_is_taken_by_a_client_without_a_share() {
         let shares = Shares::new(BOUNDS);
         let large = shares.take(client("192.0.2.1"), 1000);
         assert!(large.is_some());

@@ -6,7 +6,10 @@ use clap::Args as ClapArgs;
 use spore_api::Api;
 use tokio::{net::TcpListener, sync::watch};
 
-use super::{CliError, Context, access::NodeAccess};
+use super::{
+    CliError, Context,
+    access::{NodeAccess, OfflineStore},
+};
 use crate::runtime;
 
 /// Show the address of the explorer, or serve the explorer while no node is running
@@ -71,6 +74,11 @@ pub async fn run(args: &Args, context: &mut Context) -> Result<(), CliError> {
         )?;
     }
     context.out.flush()?;
+    serve(&offline, config.web.names, listener).await
+}
+
+/// Serves what the store holds until the user asks to stop.
+async fn serve(offline: &OfflineStore, names: Vec<String>, listener: TcpListener) -> Result<(), CliError> {
     let (stop, shutdown) = watch::channel(false);
     let api = Api {
         view: offline.view().clone(),
@@ -78,7 +86,7 @@ pub async fn run(args: &Args, context: &mut Context) -> Result<(), CliError> {
         pinned: offline.pinned(),
         token: None,
         page: true,
-        names: config.web.names,
+        names,
         connections: spore_api::MAX_CONNECTIONS,
         shutdown,
     };

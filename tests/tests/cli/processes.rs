@@ -201,10 +201,11 @@ fn directory_of_another_user_is_told_from_an_empty_one() {
 #[tokio::test(flavor = "multi_thread")]
 async fn log_filter_that_cannot_be_read_is_told() {
     let net = TestNet::new();
-    let dir = net.dir_of("node");
-    fs::create_dir_all(&dir).unwrap();
     let args = ["run", "--no-train", "--no-bootstrap", "--no-mdns", "--port", "0", "--p2p-port", "0", "--no-web"];
     for (filter, told) in [("spore_network=loud", true), ("spore_network=debug", false), (" ", false)] {
+        // A command that reads the store of an ended node must not be in the way of the next one.
+        let dir = net.dir_of(&format!("node-{}", filter.len()));
+        fs::create_dir_all(&dir).unwrap();
         let mut child = command(&dir, &args)
             .env("SPORE_LOG", filter)
             .stdout(Stdio::null())

@@ -222,7 +222,8 @@ export interface paths {
             path?: never;
             cookie?: never;
         };
-        get?: never;
+        /** Lists signed objects as lines, for a copy of all: tasks, then experiments, control events and profiles. */
+        get: operations["objects"];
         put?: never;
         /** Hands a signed object to the node, which verifies, stores and publishes it. */
         post: operations["submit"];
@@ -1339,6 +1340,15 @@ export interface components {
             /** @description Web address in the node's profile. */
             website?: string | null;
         };
+        /** @description A page of signed objects of one kind. */
+        ObjectLines: {
+            /** @description Kind of the objects: `task`, `experiment`, `control` or `profile`. */
+            kind: string;
+            /** @description The objects, a line of JSON each, with the line feed: exactly what an export writes. */
+            lines: string[];
+            /** @description Pass it as `after` to get the next page. Absent on the last page. A page that is not the last may be empty. */
+            next?: string | null;
+        };
         /** @description One page of a list. */
         Page_Experiment: {
             /** @description Cursor of the first item. Pass it as `before` to get the items in front of it. Absent when the page is empty. */
@@ -1451,13 +1461,14 @@ export interface components {
          *     - `conflict`, 409: the node cannot do this in its present state.
          *     - `too_large`, 413: the request, or what it asks for, is too large.
          *     - `misdirected`, 421: the request came by a host name that the node does not serve.
+         *     - `later`, 429: the node has no room for this now. The header `Retry-After` says when to try again.
          *     - `internal`, 500: the node failed.
          *     - `damaged_store`, 500: a part of the node's store is damaged.
          *     - `unavailable`, 503: the node cannot do this now.
          *     - `disk_full`, 503: the disk of the node is full.
          * @enum {string}
          */
-        ProblemKind: "invalid_request" | "token_required" | "unknown_route" | "unknown_task" | "unknown_experiment" | "unknown_node" | "unknown_artifact" | "unknown_dataset" | "unknown_peer" | "no_page" | "method_not_allowed" | "not_acceptable" | "ambiguous" | "conflict" | "too_large" | "misdirected" | "internal" | "damaged_store" | "unavailable" | "disk_full";
+        ProblemKind: "invalid_request" | "token_required" | "unknown_route" | "unknown_task" | "unknown_experiment" | "unknown_node" | "unknown_artifact" | "unknown_dataset" | "unknown_peer" | "no_page" | "method_not_allowed" | "not_acceptable" | "ambiguous" | "conflict" | "too_large" | "misdirected" | "later" | "internal" | "damaged_store" | "unavailable" | "disk_full";
         /** @description State of the language model that proposes experiments. Counts begin with the node. */
         ProposerStatus: {
             /**
@@ -1914,6 +1925,7 @@ export type NewPeer = components['schemas']['NewPeer'];
 export type NewTask = components['schemas']['NewTask'];
 export type NodeStatus = components['schemas']['NodeStatus'];
 export type NodeSummary = components['schemas']['NodeSummary'];
+export type ObjectLines = components['schemas']['ObjectLines'];
 export type Page_Experiment = components['schemas']['Page_Experiment'];
 export type Page_Improvement = components['schemas']['Page_Improvement'];
 export type Page_NodeSummary = components['schemas']['Page_NodeSummary'];
@@ -1978,6 +1990,8 @@ export interface operations {
     activity: {
         parameters: {
             query?: {
+                /** @description Only changes with a smaller sequence number: the `sequence` of an earlier answer's last item. */
+                before?: number;
                 /** @description Most items in the answer, from 1 to 500. 50 when not given. */
                 limit?: number;
             };
@@ -2404,6 +2418,50 @@ export interface operations {
                 };
                 content: {
                     "application/json": unknown;
+                };
+            };
+            "4XX": {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["Problem"];
+                };
+            };
+            "5XX": {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["Problem"];
+                };
+            };
+        };
+    };
+    objects: {
+        parameters: {
+            query?: {
+                /** @description `task`, `experiment`, `control` or `profile`. All kinds, one after the other, when not given. */
+                kind?: string;
+                /** @description Only this task: its id, a unique prefix of the id, or its exact name. All tasks when not given. */
+                task?: string;
+                /** @description `next` of the page before. The first page when not given. */
+                after?: string;
+                /** @description Most items in the answer, from 1 to 500. 50 when not given. */
+                limit?: number;
+            };
+            header?: never;
+            path?: never;
+            cookie?: never;
+        };
+        requestBody?: never;
+        responses: {
+            200: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["ObjectLines"];
                 };
             };
             "4XX": {
@@ -2878,6 +2936,8 @@ export interface operations {
     task_activity: {
         parameters: {
             query?: {
+                /** @description Only changes with a smaller sequence number: the `sequence` of an earlier answer's last item. */
+                before?: number;
                 /** @description Most items in the answer, from 1 to 500. 50 when not given. */
                 limit?: number;
             };
