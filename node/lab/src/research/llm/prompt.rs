@@ -29,8 +29,8 @@ const CHARS_PER_TOKEN: u64 = 3;
 /// Tokens of a context that are left to the answer: a third, at most as many as the largest script takes.
 const ANSWER_SHARE: u64 = 3;
 const ANSWER_TOKENS_MOST: u64 = 16_384;
-/// The sections of the documentation, the most important first. Where not all fit, the last are left out. The script in
-/// the question is an example of most things.
+/// The sections of the documentation, the most important first. Where not all fit, the last are left out, and of the first
+/// its end. The script in the question is an example of most things.
 const SECTIONS: [&str; 12] = [
     "Functions",
     "Training",
@@ -45,6 +45,9 @@ const SECTIONS: [&str; 12] = [
     "A first script",
     "Identity",
 ];
+
+/// What comes before the title of a section.
+const HEAD: &str = "\n## ";
 
 /// The numbers of a script's run.
 #[derive(Clone, Copy, Debug, PartialEq)]
@@ -121,20 +124,27 @@ fn language(room: usize) -> String {
     if LANGUAGE.len() <= room {
         return LANGUAGE.to_owned();
     }
-    let sections: Vec<&str> = LANGUAGE.split("\n## ").skip(1).collect();
-    let mut chosen: Vec<usize> = Vec::new();
+    let sections: Vec<&str> = LANGUAGE.split(HEAD).skip(1).collect();
+    let mut chosen: Vec<(usize, &str)> = Vec::new();
     let mut left = room;
     for title in SECTIONS {
         let found = sections.iter().position(|section| section.lines().next() == Some(title));
         let Some((at, section)) = found.and_then(|at| Some((at, sections.get(at)?))) else { continue };
-        let bytes = section.len() + "\n## ".len();
-        if bytes <= left {
-            left -= bytes;
-            chosen.push(at);
+        let Some(text) = left.checked_sub(HEAD.len()) else { break };
+        let section = if section.len() > text && chosen.is_empty() { whole_lines(section, text) } else { section };
+        if section.len() <= text && !section.is_empty() {
+            left -= section.len() + HEAD.len();
+            chosen.push((at, section));
         }
     }
     chosen.sort_unstable();
-    chosen.iter().filter_map(|at| sections.get(*at)).map(|section| format!("\n## {section}")).collect()
+    chosen.iter().map(|(_, section)| format!("{HEAD}{section}")).collect()
+}
+
+/// The lines of a text that fit into so many bytes, with the end of the last one.
+fn whole_lines(text: &str, bytes: usize) -> &str {
+    let fitting = text.get(..text.floor_char_boundary(bytes)).unwrap_or_default();
+    fitting.rfind('\n').and_then(|end| fitting.get(..=end)).unwrap_or_default()
 }
 
 /// The system prompt: the role of the model, and the form of the answer.
@@ -277,7 +287,10 @@ mod tests {
         };
         let mut all = titles(LANGUAGE);
         assert_eq!(titles(&language(LANGUAGE.len() - 1)), all, "the introduction goes first");
-        assert!(language(6000).contains("## Functions") && language(6000).len() <= 6000);
+        for room in [600, 3000, 6000] {
+            let cut = language(room);
+            assert!(cut.starts_with("\n## Functions") && cut.ends_with('\n') && cut.len() <= room, "{room}: {cut}");
+        }
         let few = titles(&language(10_000));
         let order: Vec<_> = few.iter().map(|title| all.iter().position(|t| t == title).unwrap()).collect();
         assert!(order.is_sorted() && few.contains(&"Training".to_owned()), "{few:?}");
