@@ -7,8 +7,22 @@ use std::collections::{BTreeSet, VecDeque};
 
 use spore_protocol::{TaskId, topic::Topic};
 
-use super::gossip::{GossipEffect, KnownTask};
 use crate::limits::{MAX_TASKS, NEW_TASK_CHANGES, NEW_TASKS};
+
+/// A task of the store.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct KnownTask {
+    pub task: TaskId,
+    /// Somebody has a result in it that holds here, or a trusted key signed its manifest.
+    pub kept: bool,
+}
+
+/// A topic to subscribe to, or to leave.
+#[derive(Clone, Debug, PartialEq)]
+pub enum TopicChange {
+    Subscribe(Topic),
+    Unsubscribe(Topic),
+}
 
 /// Followed tasks.
 #[derive(Debug, Default)]
@@ -26,7 +40,7 @@ pub struct Followed {
 
 impl Followed {
     /// Looks at the tasks of the store: returns those that are followed from now on.
-    pub fn refresh(&mut self, tasks: &[KnownTask], effects: &mut Vec<GossipEffect>) -> Vec<TaskId> {
+    pub fn refresh(&mut self, tasks: &[KnownTask], topics: &mut Vec<TopicChange>) -> Vec<TaskId> {
         if self.left_out > 0 {
             tracing::info!(tasks = self.left_out, "new tasks are not followed; they come by catch-up alone");
         }
@@ -40,13 +54,13 @@ impl Followed {
             }
         }
         while self.new.len() > NEW_TASKS {
-            self.unfollow_oldest(effects);
+            self.unfollow_oldest(topics);
         }
-        tasks.iter().filter(|known| self.follow(**known, effects)).map(|known| known.task).collect()
+        tasks.iter().filter(|known| self.follow(**known, topics)).map(|known| known.task).collect()
     }
 
     /// Subscribes to a task's topics. True when the task was not followed before and there is a place for it.
-    pub fn follow(&mut self, known: KnownTask, effects: &mut Vec<GossipEffect>) -> bool {
+    pub fn follow(&mut self, known: KnownTask, topics: &mut Vec<TopicChange>) -> bool {
         let KnownTask { task, kept } = known;
         let kept = kept || self.asked.contains(&task);
         let kept = kept && self.all.len() - self.new.len() < MAX_TASKS - NEW_TASKS;
@@ -63,19 +77,19 @@ impl Followed {
                     return false;
                 }
                 self.changes += 1;
-                self.unfollow_oldest(effects);
+                self.unfollow_oldest(topics);
             }
             self.new.push_back(task);
         }
         self.all.insert(task);
-        effects.extend(Topic::of_task(task).into_iter().map(GossipEffect::Subscribe));
+        topics.extend(Topic::of_task(task).into_iter().map(TopicChange::Subscribe));
         true
     }
 
-    fn unfollow_oldest(&mut self, effects: &mut Vec<GossipEffect>) {
+    fn unfollow_oldest(&mut self, topics: &mut Vec<TopicChange>) {
         if let Some(task) = self.new.pop_front() {
             self.all.remove(&task);
-            effects.extend(Topic::of_task(task).into_iter().map(GossipEffect::Unsubscribe));
+            topics.extend(Topic::of_task(task).into_iter().map(TopicChange::Unsubscribe));
         }
     }
 }

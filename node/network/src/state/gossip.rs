@@ -15,7 +15,7 @@ use spore_base::standing::Offence;
 use spore_ingest::{Origin, StoreEvent};
 use spore_protocol::{Kind, ObjectId, Reject, SignedObject, TaskId, topic::Topic, wire::Message};
 
-use super::followed::Followed;
+use super::followed::{Followed, KnownTask, TopicChange};
 use crate::limits::{FOLLOW_TICKS, HELD, PUBLISH_BURST, VALIDATING};
 
 /// What gossipsub is answered about one message.
@@ -66,19 +66,10 @@ pub enum GossipEvent {
     Tick,
 }
 
-/// A task of the store.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub struct KnownTask {
-    pub task: TaskId,
-    /// Somebody has a result in it that holds here, or a trusted key signed its manifest.
-    pub kept: bool,
-}
-
 /// Effects of this machine.
 #[derive(Clone, Debug, PartialEq)]
 pub enum GossipEffect {
-    Subscribe(Topic),
-    Unsubscribe(Topic),
+    Topic(TopicChange),
     /// Judge a message, and report it with [`GossipEvent::Judged`].
     Judge(GossipMessage),
     /// Report the acceptance of a message to gossipsub. If it has forgotten one that is to be forwarded, report
@@ -121,9 +112,9 @@ impl Gossip {
     /// none comes out as [`GossipEffect::Followed`].
     pub fn start(tasks: Vec<KnownTask>) -> (Self, Vec<GossipEffect>) {
         let mut gossip = Self::default();
-        let mut effects = vec![GossipEffect::Subscribe(Topic::Tasks), GossipEffect::Subscribe(Topic::Profiles)];
-        gossip.followed.refresh(&tasks, &mut effects);
-        (gossip, effects)
+        let mut topics = vec![TopicChange::Subscribe(Topic::Tasks), TopicChange::Subscribe(Topic::Profiles)];
+        gossip.followed.refresh(&tasks, &mut topics);
+        (gossip, topics.into_iter().map(GossipEffect::Topic).collect())
     }
 
     /// Number of followed tasks.
@@ -143,9 +134,10 @@ impl Gossip {
                 effects.extend([GossipEffect::NotEverywhere, GossipEffect::ListTasks]);
             }
             GossipEvent::TasksKnown(tasks) => {
-                for task in self.followed.refresh(&tasks, &mut effects) {
-                    announced(task, &mut effects);
-                }
+                let mut topics = Vec::new();
+                let new = self.followed.refresh(&tasks, &mut topics);
+                effects.extend(topics.into_iter().map(GossipEffect::Topic));
+                new.into_iter().for_each(|task| announced(task, &mut effects));
             }
             GossipEvent::Follow(task) => {
                 self.followed.asked.insert(task);
@@ -222,7 +214,10 @@ impl Gossip {
     }
 
     fn discover(&mut self, task: TaskId, effects: &mut Vec<GossipEffect>) {
-        if self.followed.follow(KnownTask { task, kept: false }, effects) {
+        let mut topics = Vec::new();
+        let new = self.followed.follow(KnownTask { task, kept: false }, &mut topics);
+        effects.extend(topics.into_iter().map(GossipEffect::Topic));
+        if new {
             announced(task, effects);
         }
     }
@@ -282,7 +277,7 @@ mod tests {
     fn task_is_followed_once_and_its_topics_are_bounded() {
         let (mut gossip, first) = Gossip::start(vec![KnownTask { task: TaskId([1; 32]), kept: false }]);
         let subscribed = |effects: &[GossipEffect]| {
-            effects.iter().filter(|effect| matches!(effect, GossipEffect::Subscribe(_))).count()
+            effects.iter().filter(|effect| matches!(effect, GossipEffect::Topic(TopicChange::Subscribe(_)))).count()
         };
         assert_eq!(subscribed(&first), 2 + Topic::of_task(TaskId([1; 32])).len());
         assert!(!first.contains(&GossipEffect::Followed(TaskId([1; 32]))));
@@ -299,7 +294,7 @@ mod tests {
     }
 
     fn follows(effects: &[GossipEffect], task: TaskId) -> bool {
-        effects.contains(&GossipEffect::Subscribe(Topic::Record(task)))
+        effects.contains(&GossipEffect::Topic(TopicChange::Subscribe(Topic::Record(task))))
     }
 
     #[test]
@@ -323,7 +318,7 @@ mod tests {
         let one = numbered(1000);
         let effects = gossip.handle(GossipEvent::TasksKnown(vec![KnownTask { task: one, kept: false }]));
         assert!(follows(&effects, one) && effects.contains(&GossipEffect::Followed(one)));
-        assert!(effects.contains(&GossipEffect::Unsubscribe(Topic::Record(numbered(0)))));
+        assert!(effects.contains(&GossipEffect::Topic(TopicChange::Unsubscribe(Topic::Record(numbered(0))))));
         let more = (2000..3000).map(|n| KnownTask { task: numbered(n), kept: false }).collect();
         let effects = gossip.handle(GossipEvent::TasksKnown(more));
         let followed = effects.iter().filter(|effect| matches!(effect, GossipEffect::Followed(_))).count();
@@ -338,8 +333,8 @@ mod tests {
         assert_eq!(gossip.handle(GossipEvent::TasksKnown(vec![kept(1, false), kept(2, false)])), []);
         let flood: Vec<_> = (1000..1000 + NEW_TASKS as u32).map(|n| kept(n, false)).collect();
         let effects = gossip.handle(GossipEvent::TasksKnown(flood));
-        assert!(effects.contains(&GossipEffect::Unsubscribe(Topic::Record(numbered(1)))));
-        assert!(!effects.contains(&GossipEffect::Unsubscribe(Topic::Record(numbered(2)))));
+        assert!(effects.contains(&GossipEffect::Topic(TopicChange::Unsubscribe(Topic::Record(numbered(1))))));
+        assert!(!effects.contains(&GossipEffect::Topic(TopicChange::Unsubscribe(Topic::Record(numbered(2))))));
     }
 
     #[test]

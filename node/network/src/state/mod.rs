@@ -56,7 +56,8 @@ pub use discovery::DiscoveryEvent;
 use discovery::{Discovery, DiscoveryEffect};
 pub use fetches::{CallerId, FetchEvent};
 use fetches::{FetchEffect, Fetches};
-pub use gossip::{Acceptance, GossipEvent, GossipMessage, KnownTask};
+pub use followed::{KnownTask, TopicChange};
+pub use gossip::{Acceptance, GossipEvent, GossipMessage};
 use gossip::{Gossip, GossipEffect};
 pub use named::peer_of;
 pub use peers::PeerEvent;
@@ -289,8 +290,12 @@ impl NetworkState {
                 GossipEffect::NotEverywhere => self.catchup(CatchupEvent::NotEverywhere, now),
                 GossipEffect::Followed(task) => self.catchup(CatchupEvent::TaskFollowed(task), now),
                 GossipEffect::Misbehaved(peer, reject) => self.peers(PeerEvent::Misbehaved(peer, reject), now),
-                GossipEffect::Subscribe(topic) => self.effects.push(NetworkEffect::Subscribe(topic)),
-                GossipEffect::Unsubscribe(topic) => self.effects.push(NetworkEffect::Unsubscribe(topic)),
+                GossipEffect::Topic(TopicChange::Subscribe(topic)) => {
+                    self.effects.push(NetworkEffect::Subscribe(topic));
+                }
+                GossipEffect::Topic(TopicChange::Unsubscribe(topic)) => {
+                    self.effects.push(NetworkEffect::Unsubscribe(topic));
+                }
                 GossipEffect::Judge(message) => self.effects.push(NetworkEffect::Judge(message)),
                 GossipEffect::Report { message, from, acceptance } => {
                     self.effects.push(NetworkEffect::Report { message, from, acceptance });
