@@ -56,6 +56,8 @@ const IDLE: Duration = Duration::from_secs(5);
 const PAUSE: Duration = Duration::from_millis(500);
 /// Time from the end of the walk to its next start.
 const WALK_AGAIN: Duration = Duration::from_secs(600);
+/// The same when scripts were left out for want of room. Reading a page takes a few milliseconds.
+const WALK_SOON: Duration = Duration::from_secs(10);
 /// First cooldown of a script that no peer had. Each further one is twice as long.
 const RETRY_FIRST: Duration = Duration::from_secs(2);
 /// Longest cooldown of such a script.
@@ -149,6 +151,11 @@ impl Mirror {
         }
         for (missing, confirmed) in checked.missing {
             self.waiting.add(missing, confirmed);
+        }
+        if let Walk::Rest(until) = &mut self.walk
+            && self.waiting.take_left_out()
+        {
+            *until = (*until).min(Instant::now() + WALK_SOON);
         }
         self.fetch().await
     }

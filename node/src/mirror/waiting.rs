@@ -7,11 +7,10 @@ use spore_protocol::{Cid, NodeId};
 /// A missing artifact and its publisher.
 pub type Missing = (Cid, NodeId);
 
-/// Artifacts of each kind of publisher that wait. More than a walk's page, so that nothing honest is lost without a
-/// flood; what is dropped is found again by the walk.
+/// Artifacts of each kind of publisher that wait: some pages of the walk, which finds again what was left out.
 const WAITING: usize = 2048;
-/// Artifacts of one publisher without confirmed work that wait.
-const OF_ONE: usize = 32;
+/// Artifacts of one publisher without confirmed work that wait: a page of the walk.
+const OF_ONE: usize = 512;
 
 /// Missing artifacts, each once.
 #[derive(Default)]
@@ -23,6 +22,8 @@ pub struct Waiting {
     of_one: HashMap<NodeId, usize>,
     /// The next artifact is one of `others`.
     others_next: bool,
+    /// An artifact was left out since the last [`Waiting::take_left_out`].
+    left_out: bool,
 }
 
 impl Waiting {
@@ -49,15 +50,18 @@ impl Waiting {
                 && let Some((oldest, _)) = self.confirmed.pop_back()
             {
                 self.known.remove(&oldest);
+                self.left_out = true;
             }
         } else {
             if self.of_one.get(publisher).is_some_and(|count| *count >= OF_ONE) {
+                self.left_out = true;
                 return false;
             }
             if self.others.len() >= WAITING
                 && let Some(oldest) = self.others.pop_back()
             {
                 self.forget(&oldest);
+                self.left_out = true;
             }
             *self.of_one.entry(*publisher).or_default() += 1;
         }
@@ -82,6 +86,11 @@ impl Waiting {
             return Some((missing, confirmed));
         }
         None
+    }
+
+    /// Whether an artifact was left out for want of room since this was asked last.
+    pub fn take_left_out(&mut self) -> bool {
+        std::mem::take(&mut self.left_out)
     }
 
     /// Whether any artifact waits for which `fit` is true.
@@ -137,6 +146,7 @@ mod tests {
             waiting.add(missing(0, 2), true);
         }
         assert_eq!((waiting.others.len(), waiting.confirmed.len()), (OF_ONE, 0));
+        assert!(waiting.take_left_out() && !waiting.take_left_out());
         while waiting.next(|_| true).is_some() {}
         assert!(waiting.known.is_empty() && waiting.of_one.is_empty());
     }
