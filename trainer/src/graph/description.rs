@@ -358,7 +358,7 @@ fn class_key(graph: &Graph, node: &GraphNode) -> String {
     op.inputs_mut().into_iter().for_each(|id| *id = ValueId(0));
     let mut param = None;
     if let Op::ReadParam(ReadParam(id)) = &mut op {
-        param = graph.params.get(id.0 as usize).map(|p| (&p.shape, &p.init, p.lr_scale, p.decay));
+        param = graph.params.get(id.0 as usize).map(|p| (&p.shape, &p.init, p.lr_scale, p.decay, &p.optimizer));
         id.0 = 0;
     }
     // Plain data cannot fail to serialise.

@@ -186,7 +186,7 @@ pub(super) fn tuning(builder: &mut GlobalsBuilder) {
 }
 
 #[starlark_module]
-pub(super) fn recipes(builder: &mut GlobalsBuilder) {
+pub(super) fn adaptive_optimizers(builder: &mut GlobalsBuilder) {
     fn adamw(
         lr: UnpackFloat,
         #[starlark(default = UnpackFloat(0.9))] beta1: UnpackFloat,
@@ -205,6 +205,25 @@ pub(super) fn recipes(builder: &mut GlobalsBuilder) {
         }))))
     }
 
+    fn lion(
+        lr: UnpackFloat,
+        #[starlark(default = UnpackFloat(0.9))] beta1: UnpackFloat,
+        #[starlark(default = UnpackFloat(0.99))] beta2: UnpackFloat,
+        #[starlark(default = UnpackFloat(0.1))] weight_decay: UnpackFloat,
+        #[starlark(default = UnpackFloat(1.0))] clip: UnpackFloat,
+    ) -> starlark::Result<SettingValue> {
+        Ok(SettingValue(Setting::Optimizer(Optimizer::Lion(Lion {
+            lr: positive("lion: lr", lr.0)?,
+            lion_beta1: beta("lion: beta1", beta1)?,
+            lion_beta2: beta("lion: beta2", beta2)?,
+            weight_decay: within("lion: weight_decay", weight_decay.0, 0.0, 100.0)?,
+            clip: within("lion: clip", clip.0, 0.0, 1e9)?,
+        }))))
+    }
+}
+
+#[starlark_module]
+pub(super) fn momentum_optimizers(builder: &mut GlobalsBuilder) {
     fn muon(
         lr: UnpackFloat,
         #[starlark(default = UnpackFloat(0.95))] momentum: UnpackFloat,
@@ -227,22 +246,6 @@ pub(super) fn recipes(builder: &mut GlobalsBuilder) {
         }))))
     }
 
-    fn lion(
-        lr: UnpackFloat,
-        #[starlark(default = UnpackFloat(0.9))] beta1: UnpackFloat,
-        #[starlark(default = UnpackFloat(0.99))] beta2: UnpackFloat,
-        #[starlark(default = UnpackFloat(0.1))] weight_decay: UnpackFloat,
-        #[starlark(default = UnpackFloat(1.0))] clip: UnpackFloat,
-    ) -> starlark::Result<SettingValue> {
-        Ok(SettingValue(Setting::Optimizer(Optimizer::Lion(Lion {
-            lr: positive("lion: lr", lr.0)?,
-            lion_beta1: beta("lion: beta1", beta1)?,
-            lion_beta2: beta("lion: beta2", beta2)?,
-            weight_decay: within("lion: weight_decay", weight_decay.0, 0.0, 100.0)?,
-            clip: within("lion: clip", clip.0, 0.0, 1e9)?,
-        }))))
-    }
-
     fn sgd(
         lr: UnpackFloat,
         #[starlark(default = UnpackFloat(0.9))] momentum: UnpackFloat,
@@ -258,7 +261,10 @@ pub(super) fn recipes(builder: &mut GlobalsBuilder) {
             clip: within("sgd: clip", clip.0, 0.0, 1e9)?,
         }))))
     }
+}
 
+#[starlark_module]
+pub(super) fn schedules(builder: &mut GlobalsBuilder) {
     fn schedule(
         shape: &str,
         #[starlark(default = UnpackFloat(0.0))] warmup: UnpackFloat,

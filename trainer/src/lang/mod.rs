@@ -194,7 +194,9 @@ fn globals() -> Globals {
     library::register(&mut builder);
     sequences::sequences(&mut builder);
     experiment::tuning(&mut builder);
-    experiment::recipes(&mut builder);
+    experiment::adaptive_optimizers(&mut builder);
+    experiment::momentum_optimizers(&mut builder);
+    experiment::schedules(&mut builder);
     experiment::training(&mut builder);
     builder.set("pi", std::f64::consts::PI);
     builder.build()

@@ -84,11 +84,11 @@ fn every_change_of_the_graph_changes_the_code() {
         |g| g.params[3].decay = !g.params[3].decay,
     ];
     let mut seen = vec![code(&base)];
-    for change in changes {
+    for (number, change) in changes.into_iter().enumerate() {
         let mut other = base.clone();
         change(&mut other);
         let bits = code(&other);
-        assert!(!seen.contains(&bits));
+        assert!(!seen.contains(&bits), "change {number}");
         seen.push(bits);
     }
     // Names and lines are no part of it.
