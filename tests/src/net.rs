@@ -1,8 +1,9 @@
 //! Networks of real nodes.
 
 use std::{
-    collections::BTreeSet,
+    collections::{BTreeSet, hash_map::RandomState},
     fs::{File, OpenOptions},
+    hash::{BuildHasher as _, Hasher as _},
     net::{TcpListener, UdpSocket},
     os::unix::process::CommandExt as _,
     path::{Path, PathBuf},
@@ -27,6 +28,8 @@ pub const PROCESSOR: &str = "CPU 4x8 (test)";
 const START_LIMIT: Duration = Duration::from_secs(60);
 /// A node ends its worker, flushes and closes its store.
 const STOP_LIMIT: Duration = Duration::from_secs(30);
+/// Ports that systems give to no outgoing connection, of which a flood next to this test makes thousands.
+const PORTS: std::ops::Range<u16> = 10_000..32_000;
 /// Lines of each node's log that a failed test shows.
 const LOG_LINES: usize = 60;
 
@@ -149,9 +152,9 @@ pub fn free_ports<const N: usize>() -> [u16; N] {
 
 fn free_port() -> (TcpListener, UdpSocket) {
     for _ in 0..100 {
-        let tcp = TcpListener::bind("127.0.0.1:0").expect("a free port");
-        let port = tcp.local_addr().expect("a bound socket has an address").port();
-        if let Ok(udp) = UdpSocket::bind(("127.0.0.1", port)) {
+        let number = RandomState::new().build_hasher().finish();
+        let port = PORTS.start + (number % u64::from(PORTS.end - PORTS.start)) as u16;
+        if let (Ok(tcp), Ok(udp)) = (TcpListener::bind(("0.0.0.0", port)), UdpSocket::bind(("0.0.0.0", port))) {
             return (tcp, udp);
         }
     }
