@@ -3,7 +3,7 @@
 //! A change of any key or value is a new [`SCHEMA`], and then existing stores need an upgrade.
 
 /// Number of the format on disk, stored in [`Column::Meta`].
-pub const SCHEMA: u32 = 3;
+pub const SCHEMA: u32 = 4;
 
 /// The columns. In their descriptions, `A ++ B` is concatenation, integers are big-endian and ids have 32 bytes.
 ///
@@ -105,10 +105,14 @@ pub enum Column {
     Refused,
     /// Arrival number -> record id. The lowest number is forgotten first.
     RefusedByAge,
+    /// What was stored and then dropped, three entries each. 0 ++ kind ++ id -> order ++ reason (1) ++ the item's key in
+    /// [`Column::Timeline`], if nodes compare such a list; 1 ++ that key -> nothing; 2 ++ order -> kind ++ id. The lowest
+    /// order is forgotten first.
+    Dropped,
 }
 
 impl Column {
-    pub const ALL: [Self; 37] = [
+    pub const ALL: [Self; 38] = [
         Self::Meta,
         Self::Ids,
         Self::Objects,
@@ -146,6 +150,7 @@ impl Column {
         Self::PendingByAge,
         Self::Refused,
         Self::RefusedByAge,
+        Self::Dropped,
     ];
 
     /// The column family's name on disk. A name is never reused for another meaning.
@@ -188,6 +193,7 @@ impl Column {
             Self::PendingByAge => "pending_by_age",
             Self::Refused => "refused",
             Self::RefusedByAge => "refused_by_age",
+            Self::Dropped => "dropped",
         }
     }
 

@@ -405,6 +405,34 @@ pub fn time_before_id(key: &[u8]) -> Result<u64> {
     number_at(key, key.len().checked_sub(40).ok_or(SHORT)?)
 }
 
+/// Under this a dropped object is found by its id.
+pub fn dropped(kind: Kind, id: &ObjectId) -> Vec<u8> {
+    join(&[&[0, kind.code()], &id.0])
+}
+
+/// A dropped item of a list that nodes compare. `item` is its key in the timeline, or the beginning of such keys.
+pub fn dropped_item(item: &[u8]) -> Vec<u8> {
+    join(&[&[1], item])
+}
+
+/// The order in which dropped objects are forgotten.
+pub fn dropped_order(order: u64) -> Vec<u8> {
+    join(&[&[2], &order.to_be_bytes()])
+}
+
+/// The list, and the place in it, of an item's key.
+pub fn listed_item(key: &[u8]) -> Result<(TimeList, Moment)> {
+    let id = id_at(key, 1)?;
+    let listing = match key.first() {
+        Some(1) => TimeList::TaskRecords(TaskId(id)),
+        Some(4) => TimeList::TaskControls(TaskId(id)),
+        Some(5) => TimeList::Manifests,
+        Some(6) => TimeList::Profiles,
+        _ => return Err(SHORT.into()),
+    };
+    Ok((listing, Moment { timestamp: time_before_id(key)?, id: ObjectId(last_id(key)?), number: 0 }))
+}
+
 #[cfg(test)]
 mod tests {
     use proptest::prelude::*;

@@ -2,7 +2,7 @@
 //! repairs are made of.
 
 use std::{
-    collections::{BTreeSet, HashMap},
+    collections::{BTreeSet, HashMap, VecDeque},
     ops::ControlFlow,
 };
 
@@ -15,11 +15,13 @@ use spore_protocol::{
 
 use crate::{
     columns::Column,
-    db::KeyReader,
+    db::{KeyOrder, KeyReader},
     error::{Damage, Result},
     keys::{self, ClassKey},
     types::{Change, Judgement, RecordSummary},
-    values::{self, LineageFault, LogEntry, Placing, RecordRow, StandingState, TaskState, Totals, UNKNOWN, Work},
+    values::{
+        self, DroppedEntry, LineageFault, LogEntry, Placing, RecordRow, StandingState, TaskState, Totals, UNKNOWN, Work,
+    },
 };
 
 /// Most canonical bytes of an event that counts. Events that nodes sign have less than one KiB, and longer ones than
@@ -178,6 +180,87 @@ pub fn standing(source: &dyn KeyReader, node: &NodeId, class: &ClassKey) -> Resu
     let is_seed = seeds(source)?.contains(node);
     let counters = standing_state(source, node, class)?.map(|state| state.counters).unwrap_or_default();
     Ok(Standing::of(is_seed, counters))
+}
+
+/// Visits the items of a list that nodes compare, stored and dropped ones, in order, from the key `from` on.
+pub fn each_item(
+    source: &dyn KeyReader,
+    prefix: &[u8],
+    from: &[u8],
+    visit: &mut dyn FnMut(&[u8]) -> Result<ControlFlow<()>>,
+) -> Result<()> {
+    let mut dropped = DroppedItems::new(source, prefix, from);
+    let mut ended = false;
+    source.walk(Column::Timeline, prefix, Some(from), KeyOrder::Ascending, &mut |key, _| {
+        while let Some(item) = dropped.before(Some(key))? {
+            if visit(&item)?.is_break() {
+                ended = true;
+                return Ok(ControlFlow::Break(()));
+            }
+        }
+        let flow = visit(key)?;
+        ended = flow.is_break();
+        Ok(flow)
+    })?;
+    while !ended && let Some(item) = dropped.before(None)? {
+        ended = visit(&item)?.is_break();
+    }
+    Ok(())
+}
+
+/// Dropped items read at once: those of a bucket.
+const DROPPED_AT_ONCE: usize = 256;
+
+/// The dropped items of a list, in order.
+struct DroppedItems<'a> {
+    source: &'a dyn KeyReader,
+    prefix: Vec<u8>,
+    /// The next items come from here on, or after it.
+    from: Vec<u8>,
+    includes_from: bool,
+    ahead: VecDeque<Vec<u8>>,
+    more: bool,
+}
+
+impl<'a> DroppedItems<'a> {
+    fn new(source: &'a dyn KeyReader, prefix: &[u8], from: &[u8]) -> Self {
+        let (prefix, from) = (keys::dropped_item(prefix), keys::dropped_item(from));
+        Self { source, prefix, from, includes_from: true, ahead: VecDeque::new(), more: true }
+    }
+
+    /// The next item, if it comes before `end`.
+    fn before(&mut self, end: Option<&[u8]>) -> Result<Option<Vec<u8>>> {
+        if self.ahead.is_empty() && self.more {
+            self.read()?;
+        }
+        let comes = self.ahead.front().is_some_and(|item| end.is_none_or(|end| item.as_slice() < end));
+        Ok(if comes { self.ahead.pop_front() } else { None })
+    }
+
+    fn read(&mut self) -> Result<()> {
+        let Self { source, prefix, from, includes_from, ahead, more } = self;
+        let begin = from.clone();
+        *more = false;
+        source.walk(Column::Dropped, prefix, Some(&begin), KeyOrder::Ascending, &mut |key, _| {
+            if !*includes_from && key == begin.as_slice() {
+                return Ok(ControlFlow::Continue(()));
+            }
+            if ahead.len() == DROPPED_AT_ONCE {
+                *more = true;
+                return Ok(ControlFlow::Break(()));
+            }
+            *from = key.to_vec();
+            ahead.extend(key.get(1..).map(<[u8]>::to_vec));
+            Ok(ControlFlow::Continue(()))
+        })?;
+        *includes_from = false;
+        Ok(())
+    }
+}
+
+/// What is remembered of a dropped object.
+pub fn dropped(source: &dyn KeyReader, kind: Kind, id: &ObjectId) -> Result<Option<DroppedEntry>> {
+    source.get(Column::Dropped, &keys::dropped(kind, id))?.map(|bytes| DroppedEntry::decode(&bytes)).transpose()
 }
 
 /// What the verdicts on a record are made from.

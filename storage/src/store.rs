@@ -1,5 +1,6 @@
 //! The store of one data directory: opening it, inserting objects, and its artifacts. Questions are in [`crate::read`].
 
+mod removal;
 mod settle;
 
 use std::{

@@ -1,6 +1,9 @@
 //! The sets that nodes compare: the (timestamp, id) of all objects of a kind, in order, with the sums over ranges
 //! that range-based set reconciliation needs.
 //!
+//! What was dropped stays in its set while the store remembers it, so that two nodes of which one dropped more than the
+//! other still have equal sets, and nothing that was dropped comes back.
+//!
 //! The sums are kept by bucket ([`crate::columns::Column::Buckets`], about 256 items each), so that no answer reads
 //! all items. A set of 1,000,000 items reads 4,000 buckets (300 KB) when it is made, and then at most two buckets of
 //! items for each sum or place.
@@ -11,9 +14,10 @@ use spore_protocol::ObjectId;
 
 use crate::{
     columns::Column,
-    db::{DbSnapshot, KeyOrder, KeyReader},
-    error::{Result, StoreError},
+    db::{DbSnapshot, KeyReader},
+    error::Result,
     keys::{self, TimeList},
+    lookup,
     store::Store,
     types::SyncScope,
     values::Bucket,
@@ -100,14 +104,14 @@ impl SyncSet<'_> {
             return Ok(());
         }
         let mut place = *before;
-        self.view.walk(Column::Timeline, &self.prefix, Some(start), KeyOrder::Ascending, &mut |key, _| {
+        lookup::each_item(&self.view, &self.prefix, start, &mut |key| {
             let at = place;
             place += 1;
             let wanted = at >= begin;
             if at >= end || wanted && !visit(keys::time_before_id(key)?, ObjectId(keys::last_id(key)?), at)? {
                 return Ok(ControlFlow::Break(()));
             }
-            Ok::<_, StoreError>(ControlFlow::Continue(()))
+            Ok(ControlFlow::Continue(()))
         })
     }
 
@@ -122,7 +126,7 @@ impl SyncSet<'_> {
         let Some((start, before, _)) = self.buckets.get(bucket) else { return Ok(0) };
         let end = self.buckets.get(bucket + 1).map_or(self.len(), |(_, before, _)| *before);
         let mut place = *before;
-        self.view.walk(Column::Timeline, &self.prefix, Some(start), KeyOrder::Ascending, &mut |item, _| {
+        lookup::each_item(&self.view, &self.prefix, start, &mut |item| {
             if item >= key.as_slice() || place >= end {
                 return Ok(ControlFlow::Break(()));
             }

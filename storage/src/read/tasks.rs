@@ -222,7 +222,7 @@ fn task_view(view: &DbSnapshot<'_>, id: TaskId, state: TaskState) -> Result<Task
 fn classes(view: &DbSnapshot<'_>, task: &TaskId) -> Result<Vec<ClassView>> {
     let mut classes = Vec::new();
     view.each(Column::Classes, &task.0, &mut |_, value| {
-        let ClassState { class, counted } = values::decode(value)?;
+        let ClassState { class, counted, .. } = values::decode(value)?;
         if counted.experiments > 0 {
             let key = keys::class(&class);
             let best = |list: List<'_>| best(view, &list.prefix(task));

@@ -398,6 +398,25 @@ impl<'a> Replay<'a> {
         self.batch.replay_refused(refused);
     }
 
+    /// Remembers what the other store dropped.
+    pub fn dropped(&mut self, from: &dyn KeyScanner, watch: &mut Watch<'_>) -> Result<()> {
+        self.flush()?;
+        for step in SalvageScan::from(from, Column::Dropped, &keys::dropped_order(0)) {
+            let Some((_, name)) = self.entry(Column::Dropped, step?, watch)? else { continue };
+            let Some(kind) = name.first().copied().and_then(Kind::from_code) else { continue };
+            let id = ObjectId(keys::last_id(&name)?);
+            // An unreadable entry is only forgotten. The comparison reports it.
+            if let Ok(Some(entry)) = lookup::dropped(from, kind, &id) {
+                self.batch.replay_dropped(kind, &id, &entry)?;
+                self.step(0)?;
+            }
+        }
+        if let (true, Ok(tally)) = (self.exact, lookup::tally(from)) {
+            self.batch.replay_dropped_order(tally.next_dropped);
+        }
+        Ok(())
+    }
+
     fn step(&mut self, bytes: usize) -> Result<()> {
         self.highest = self.highest.max(self.batch.sequence());
         self.in_batch += 1;

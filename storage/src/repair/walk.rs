@@ -53,6 +53,7 @@ pub fn exactly(from: &dyn KeyScanner, into: &Db, watch: &mut Watch<'_>) -> Resul
     let mut walk = StoreWalk::new(from, Replay::new(into, None, total)?.exactly(), 0);
     walk.logged(watch)?;
     walk.replay.orphans(None)?;
+    walk.replay.dropped(from, watch)?;
     walk.waiting(watch)?;
     let tally = lookup::tally(from).unwrap_or_default();
     walk.replay.orders(tally.next_pending, tally.next_refused);
@@ -75,6 +76,7 @@ pub fn repairing(
     walk.unlogged(last.saturating_add(1), watch)?;
     walk.replay.rest_of_spare(watch)?;
     walk.replay.orphans(Some(known.now))?;
+    walk.replay.dropped(from, watch)?;
     walk.replay.beyond();
     walk.waiting(watch)?;
     walk.replay.finish(last)

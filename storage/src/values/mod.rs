@@ -4,6 +4,7 @@
 
 mod awards;
 mod bytes;
+mod dropped;
 mod object;
 mod row;
 mod work;
@@ -16,6 +17,7 @@ use spore_protocol::{
 };
 
 pub use awards::{Award, Awards, deed_of_rank};
+pub use dropped::{DroppedEntry, WhyDropped};
 pub use object::{
     decode_object, decode_stored, encode_object, encode_record, encode_stored, stored_kind, stored_record, stored_text,
 };
@@ -127,6 +129,17 @@ impl Counters {
         }
     }
 
+    /// Counts one record less.
+    pub fn remove(&mut self, status: Status) {
+        let of_status = match status {
+            Status::Keep => &mut self.keeps,
+            Status::Discard => &mut self.discards,
+            Status::Crash => &mut self.crashes,
+        };
+        *of_status = of_status.saturating_sub(1);
+        self.experiments = self.experiments.saturating_sub(1);
+    }
+
     /// Counts a record whose result held or not `before`, and holds or not `after`.
     pub fn reverify(&mut self, before: bool, after: bool) {
         self.verified = recount(self.verified, before, after);
@@ -158,6 +171,11 @@ pub struct TaskState {
 }
 
 impl TaskState {
+    /// Whether nothing of the task is stored.
+    pub fn is_bare(&self) -> bool {
+        *self == Self { activity: self.activity, ..Self::default() }
+    }
+
     pub fn goal(&self) -> Goal {
         self.manifest.as_ref().map_or(Goal::Minimize, |manifest| manifest.goal)
     }
@@ -169,11 +187,14 @@ impl TaskState {
     }
 }
 
-/// One hardware class of a task, without strays.
+/// One hardware class of a task.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 pub struct ClassState {
     pub class: HardwareClass,
     pub counted: Counters,
+    /// All records of the class in the task, with strays.
+    #[serde(default)]
+    pub records: u64,
 }
 
 /// What a node published in one class, in a task or in all tasks, with strays.
@@ -216,6 +237,11 @@ pub struct Totals {
     pub next_pending: u64,
     pub refused: u64,
     pub next_refused: u64,
+    /// Objects that were dropped and are remembered.
+    #[serde(default)]
+    pub dropped: u64,
+    #[serde(default)]
+    pub next_dropped: u64,
 }
 
 impl Totals {

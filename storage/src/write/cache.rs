@@ -170,6 +170,12 @@ impl CachedRows {
         self.by_number.insert(row.number(), row);
     }
 
+    pub fn remove(&mut self, number: u64) {
+        if let Some(row) = self.by_number.remove(&number) {
+            self.numbers.remove(&row.summary.id);
+        }
+    }
+
     /// Keeps the rows that others are most likely to build on: keeps, the last to arrive.
     fn trim(&mut self, most: usize) {
         if self.by_number.len() <= most {

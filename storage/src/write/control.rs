@@ -23,7 +23,7 @@ use crate::{
 const EVENTS_AT_ONCE: usize = 1_000;
 
 /// The measurement in an event, if the event is not too long to count. The length is the same for all nodes.
-fn measurement(event: &Signed<ControlEvent>) -> Option<Measurement> {
+pub(super) fn measurement(event: &Signed<ControlEvent>) -> Option<Measurement> {
     let fits = event.canonical().len() <= lookup::MAX_JUDGED_BYTES;
     Measurement::of(event.id().into(), event.object()).filter(|_| fits)
 }
@@ -58,7 +58,7 @@ impl InsertBatch<'_> {
 
     /// Adds a measurement of a stored record, if it counts by itself. Of several by one signer, that of the lowest
     /// event id is kept.
-    fn measure(&mut self, number: u64, found: &Measurement) -> Result<()> {
+    pub(super) fn measure(&mut self, number: u64, found: &Measurement) -> Result<()> {
         let row = self.row(number)?;
         let (id, task) = (row.summary.id, row.summary.task_id);
         // The goal decides nothing here.
@@ -96,7 +96,7 @@ impl InsertBatch<'_> {
     }
 
     /// Counts a measurement among what its signer did, or no longer.
-    fn list_measurement(&mut self, task: TaskId, node: NodeId, work: &Work, listed: bool) -> Result<()> {
+    pub(super) fn list_measurement(&mut self, task: TaskId, node: NodeId, work: &Work, listed: bool) -> Result<()> {
         for task in [None, Some(task)] {
             let state = self.node(task, node)?;
             state.verifications = recount(state.verifications, !listed, listed);
@@ -153,7 +153,7 @@ impl InsertBatch<'_> {
     }
 
     /// The task that an event claimed when it was stored before its record.
-    fn claimed_task(&self, number: u64) -> Result<Option<TaskId>> {
+    pub(super) fn claimed_task(&self, number: u64) -> Result<Option<TaskId>> {
         let line = self.view.get(Column::Log, &keys::number(number))?;
         match line.map(|line| LogEntry::decode(&line)).transpose()? {
             Some(LogEntry::Other(Kind::Control, _, task)) => Ok(task),

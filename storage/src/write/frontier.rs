@@ -32,7 +32,7 @@ pub(super) struct Places {
     local: bool,
     /// A comparable keep that holds globally.
     global: bool,
-    claim: bool,
+    pub claim: bool,
     /// Of any status but crash: comparable, and holds locally.
     pub confirmed: bool,
 }
@@ -94,7 +94,7 @@ impl InsertBatch<'_> {
         Ok(())
     }
 
-    fn set_claim(&mut self, row: &RecordRow, claims: bool) -> Result<()> {
+    pub(super) fn set_claim(&mut self, row: &RecordRow, claims: bool) -> Result<()> {
         let class = keys::class(&row.summary.class);
         for list in [List::Claims(&class), List::ClaimsOf(&class, &row.summary.node_id)] {
             self.set_entry(list, row, claims)?;
@@ -171,7 +171,7 @@ impl InsertBatch<'_> {
         Ok(())
     }
 
-    fn set_reference(&mut self, row: &RecordRow, on: bool) -> Result<()> {
+    pub(super) fn set_reference(&mut self, row: &RecordRow, on: bool) -> Result<()> {
         self.row_mut(row.number())?.summary.on_reference_frontier = on;
         self.set_entry(List::Reference, row, on)?;
         let state = self.task(&row.summary.task_id)?;

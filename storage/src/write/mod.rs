@@ -14,14 +14,17 @@ mod lineage;
 mod pending;
 mod profile;
 mod record;
+mod removal;
 mod series;
 mod task;
 mod timeline;
+mod tombstones;
 mod verdict;
 
 use std::collections::{BTreeMap, BTreeSet, HashMap};
 
 pub use cache::WriteCache;
+pub use removal::DropRules;
 
 use spore_protocol::{HardwareClass, Kind, NodeId, ObjectId, Reject, SignedObject, TaskId};
 
@@ -186,6 +189,9 @@ impl<'a> InsertBatch<'a> {
         if self.view.has(Column::Ids, &keys::id(object.kind(), &object.id()))? {
             return Ok(InsertOutcome::Known);
         }
+        if !self.may_return(object.kind(), &object.id())? {
+            return Ok(InsertOutcome::Known);
+        }
         match object {
             SignedObject::Experiment(record) => self.insert_record(record, received_at),
             SignedObject::Control(event) => self.insert_control(event),
@@ -229,14 +235,27 @@ impl<'a> InsertBatch<'a> {
         self.write_words()?;
         self.rank_tasks()?;
         for (task, state) in self.cache.tasks.take_touched() {
+            // Nothing of the task is left after a removal.
+            if state == TaskState::default() {
+                self.view.delete(Column::Tasks, task.0.to_vec());
+                self.tally.tasks = self.tally.tasks.saturating_sub(1);
+                continue;
+            }
             self.view.put(Column::Tasks, task.0.to_vec(), encode(&state)?);
         }
         for ((task, class), state) in self.cache.classes.take_touched() {
-            self.view.put(Column::Classes, keys::task_class(&task, &class), encode(&state)?);
+            let key = keys::task_class(&task, &class);
+            match state.records {
+                0 => self.view.delete(Column::Classes, key),
+                _ => self.view.put(Column::Classes, key, encode(&state)?),
+            }
         }
         self.write_nodes()?;
         for (key, publisher) in self.cache.publishers.take_touched() {
-            self.view.put(Column::Publishers, key, encode(&publisher)?);
+            match publisher.experiments {
+                0 => self.view.delete(Column::Publishers, key),
+                _ => self.view.put(Column::Publishers, key, encode(&publisher)?),
+            }
         }
         self.write_standings();
         for task in std::mem::take(&mut self.moved) {
@@ -383,7 +402,7 @@ impl<'a> InsertBatch<'a> {
     fn class(&mut self, task: &TaskId, class: &HardwareClass) -> Result<&mut ClassState> {
         self.cache.classes.touch((*task, keys::class(class)), |(task, key)| {
             let known = self.view.get(Column::Classes, &keys::task_class(task, key))?;
-            let empty = || Ok(ClassState { class: class.clone(), counted: values::Counters::default() });
+            let empty = || Ok(ClassState { class: class.clone(), counted: values::Counters::default(), records: 0 });
             known.map_or_else(empty, |bytes| values::decode(&bytes))
         })
     }

@@ -104,7 +104,7 @@ impl InsertBatch<'_> {
         self.tally.counted.add(s.status);
         self.count_publisher(row)?;
         // Also creates a class that only strays have.
-        self.class(&s.task_id, &s.class)?;
+        self.class(&s.task_id, &s.class)?.records += 1;
         self.task(&s.task_id)?.strays += 1;
         self.rank_changed.insert(s.task_id);
         Ok(())
@@ -147,7 +147,7 @@ impl InsertBatch<'_> {
     }
 
     /// What a node published in a class, also when that is nothing yet.
-    fn publisher(&mut self, key: Vec<u8>, class: &HardwareClass) -> Result<&mut Publisher> {
+    pub(super) fn publisher(&mut self, key: Vec<u8>, class: &HardwareClass) -> Result<&mut Publisher> {
         self.cache.publishers.touch(key, |key| {
             let known = self.view.get(Column::Publishers, key)?;
             let none = || Ok(Publisher { class: class.clone(), experiments: 0, first: u64::MAX, last: 0 });

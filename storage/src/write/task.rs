@@ -51,6 +51,12 @@ impl InsertBatch<'_> {
                 Ok(if seen < ACTIVITY_WINDOW { ControlFlow::Continue(()) } else { ControlFlow::Break(()) })
             })?;
             let state = self.task(&task)?;
+            if state.is_bare() {
+                if let Some(old) = state.activity.take() {
+                    self.view.delete(Column::Activity, keys::activity(&old, &task));
+                }
+                continue;
+            }
             let newest = newest.or(state.manifest.as_ref().map(|manifest| manifest.timestamp)).unwrap_or_default();
             let confirmed_signers = u32::try_from(state.confirmed_signers).unwrap_or(u32::MAX);
             let now = ActivityRank { confirmed_signers, recent, keeps, newest };

@@ -12,8 +12,9 @@ use super::InsertBatch;
 use crate::{
     columns::Column,
     db::{KeyOrder, KeyReader},
-    error::{Result, StoreError},
+    error::Result,
     keys::{self, Moment, TimeList},
+    lookup,
     values::Bucket,
 };
 
@@ -47,10 +48,16 @@ fn first_key(listing: TimeList) -> Vec<u8> {
 impl InsertBatch<'_> {
     pub(super) fn add_to_list(&mut self, listing: TimeList, moment: &Moment, value: Vec<u8>) -> Result<()> {
         let key = keys::timeline(listing, moment);
-        self.view.put(Column::Timeline, key.clone(), value);
+        self.view.put(Column::Timeline, key, value);
+        self.add_to_bucket(listing, moment)
+    }
+
+    /// Adds an item of a list to its bucket. The item is stored already.
+    pub(super) fn add_to_bucket(&mut self, listing: TimeList, moment: &Moment) -> Result<()> {
         if !listing.compared() {
             return Ok(());
         }
+        let key = keys::timeline(listing, moment);
         let (start, mut bucket) = self.bucket_at(listing, &key)?;
         if begins_bucket(&moment.id) && start != key {
             // The item itself is in the list already, so it is part of the new bucket's sum.
@@ -129,13 +136,13 @@ impl InsertBatch<'_> {
     /// The sum of the items from a key on, up to the next bucket.
     fn sum_from(&self, listing: TimeList, from: &[u8]) -> Result<Bucket> {
         let mut sum = Bucket::default();
-        self.view.walk(Column::Timeline, &listing.prefix(), Some(from), KeyOrder::Ascending, &mut |key, _| {
+        lookup::each_item(&self.view, &listing.prefix(), from, &mut |key| {
             let id = ObjectId(keys::last_id(key)?);
             if key != from && begins_bucket(&id) {
                 return Ok(ControlFlow::Break(()));
             }
             sum.add(&Bucket::of(&id));
-            Ok::<_, StoreError>(ControlFlow::Continue(()))
+            Ok(ControlFlow::Continue(()))
         })?;
         Ok(sum)
     }
