@@ -2,9 +2,11 @@
 
 use std::{
     fmt,
-    net::{IpAddr, Ipv6Addr, SocketAddr},
+    net::{IpAddr, SocketAddr},
     str::FromStr,
 };
+
+use super::subnet::Subnet;
 
 /// Length of the longest DNS name, in characters.
 const MAX_NAME: usize = 253;
@@ -89,13 +91,9 @@ pub fn is_unicast(ip: IpAddr) -> bool {
     }
 }
 
-/// The key by which an address is counted and banned: an IPv4 address itself, and the first 64 bits of an IPv6 address.
-/// A provider gives these 64 bits to one customer, who chooses the others freely.
+/// The key by which a single host is counted and banned: [`Subnet::host`] without its length.
 pub fn subject(ip: IpAddr) -> IpAddr {
-    match ip.to_canonical() {
-        IpAddr::V6(ip) if !ip.is_loopback() => IpAddr::V6(Ipv6Addr::from_bits(ip.to_bits() >> 64 << 64)),
-        other => other,
-    }
+    Subnet::of(ip).host().addr()
 }
 
 impl From<SocketAddr> for PeerAddress {

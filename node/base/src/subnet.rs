@@ -11,7 +11,7 @@ use std::{
     net::{IpAddr, Ipv6Addr},
 };
 
-use ipnet::IpNet;
+pub use ipnet::IpNet;
 
 /// Prefix lengths of a host, a subnet and a site, for IPv4: one address, the smallest prefix that is routed on its own,
 /// and a common size of a provider's block.

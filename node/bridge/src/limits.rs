@@ -5,6 +5,8 @@
 
 use std::time::Duration;
 
+use spore_base::token_bucket::BucketSize;
+
 // === the hub: connections and addresses ==================================================
 
 // --- connections -------------------------------------------------------------------------
@@ -18,6 +20,11 @@ pub const MAX_ACCEPTED: usize = 64;
 /// Connections with one address: some nodes behind one router, and two with a peer when both sides dial. Peers that
 /// the operator named are not counted.
 pub const MAX_PER_ADDRESS: usize = 8;
+/// Connections that peers of one public subnet opened (an IPv4 /24, an IPv6 /56): a quarter of [`MAX_ACCEPTED`], so that
+/// one rented subnet leaves slots to others.
+pub const MAX_PER_SUBNET: usize = MAX_ACCEPTED / 4;
+/// Connections that peers of one public site opened (an IPv4 /16, an IPv6 /48).
+pub const MAX_PER_SITE: usize = MAX_ACCEPTED / 2;
 /// Age below which an accepted connection is not closed for a new one. Past it, when all slots are taken, the
 /// accepted connection that exchanged the fewest objects is closed. A slow peer has sent its first objects by then.
 pub const SAFE_FOR: Duration = Duration::from_secs(2 * 60);
@@ -172,6 +179,8 @@ pub const INTRODUCED: usize = 16 * 1024;
 pub const IDLE_BURST: f64 = 100_000.0;
 /// Such frames per second that are read after that: a tenth of a core.
 pub const IDLE_PER_SECOND: f64 = 5_000.0;
+/// Both together.
+pub const IDLE_SIZE: BucketSize = BucketSize { holds: IDLE_BURST, per_second: IDLE_PER_SECOND };
 /// Bytes for which such a frame counts once more, because reading takes time by length. A burst is at most 100 MB,
 /// whatever it consists of, and 5 MB a second follow.
 pub const IDLE_BYTES: f64 = 1024.0;

@@ -81,7 +81,8 @@ fn untrusted_peer_does_not_harm_a_named_peer_with_the_same_address() {
 fn accepted_connection_that_exchanged_least_gives_way() {
     let hub = hub();
     let start = Instant::now();
-    let from = |n: u32| SocketAddr::new(IpAddr::from(n.to_be_bytes()), 5000);
+    // Each from a site of its own.
+    let from = |n: u32| SocketAddr::new(IpAddr::from(((n + 1) << 16).to_be_bytes()), 5000);
     let accept = |n, now| hub.lock().admit(LinkDirection::Accepted, from(n), Opening::Accepted, now);
     let mut open: Vec<_> = (0..MAX_ACCEPTED as u32).map(|n| accept(n, start).unwrap()).collect();
     for (n, (link, _)) in open.iter().enumerate() {

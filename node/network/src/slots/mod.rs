@@ -1,0 +1,264 @@
+//! Connection slots: which incoming connections there is room for, and which one is closed for a new one.
+//!
+//! Keys are free, so a peer id says nothing about how much room somebody takes. Addresses cost something: slots are
+//! counted by host, subnet and site ([`Subnet`]) beside the total. When a bound is reached, a connection that is of no
+//! use makes room:
+//!
+//! - of a host, subnet or site that is full, one of its own connections;
+//! - in all, one of the site that has the most connections, if that is more than the newcomer's site has;
+//! - else any, once the grace period of [`GRACE`] has passed.
+//!
+//! A connection is of use while its peer is the first to bring objects of signers with confirmed work. Outgoing
+//! connections have bounds of their own, and named peers have none: no flood reaches them.
+//!
+//! Pure. Never here: the swarm (`behaviour`), who is of use ([`crate::state`]).
+
+mod behaviour;
+
+use std::{
+    collections::{HashMap, HashSet},
+    time::Instant,
+};
+
+use ipnet::IpNet;
+use libp2p::{Multiaddr, PeerId, multiaddr::Protocol, swarm::ConnectionId};
+use spore_base::subnet::{Reach, Subnet};
+
+pub use behaviour::Behaviour;
+
+use crate::limits::{
+    GRACE, MAX_INCOMING, MAX_PENDING, PENDING_BOUNDS, PRIVATE_BOUNDS, PUBLIC_IPV4_BOUNDS, PUBLIC_IPV6_BOUNDS,
+    PrefixBounds, USEFUL_TIME,
+};
+
+/// Why there is no slot for a connection.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
+pub enum NoSlot {
+    #[error("{0} is banned because of what its peers sent")]
+    Banned(IpNet),
+    #[error("there are enough connections with {0}")]
+    Prefix(IpNet),
+    #[error("there are {MAX_INCOMING} incoming connections already")]
+    Full,
+    #[error("{MAX_PENDING} incoming connections are being set up already")]
+    Pending,
+}
+
+/// The prefixes of the IP address in an address. None for an address without one, such as one in memory.
+pub fn subnet_of(address: &Multiaddr) -> Option<Subnet> {
+    address.iter().find_map(|part| match part {
+        Protocol::Ip4(ip) => Some(Subnet::of(ip.into())),
+        Protocol::Ip6(ip) => Some(Subnet::of(ip.into())),
+        _ => None,
+    })
+}
+
+/// An open incoming connection.
+#[derive(Clone, Copy, Debug)]
+struct Slot {
+    peer: PeerId,
+    subnet: Option<Subnet>,
+    since: Instant,
+    /// The connection is being closed. It counts no more.
+    closing: bool,
+}
+
+/// Incoming connections that are open or being set up, and who may have none.
+#[derive(Debug, Default)]
+pub struct ConnectionSlots {
+    open: HashMap<ConnectionId, Slot>,
+    pending: HashMap<ConnectionId, Option<Subnet>>,
+    /// When each peer was last of use. Only peers with an open connection.
+    useful: HashMap<PeerId, Instant>,
+    /// Peers that the operator named, as far as their ids are known, and the hosts at which they were named.
+    named: HashSet<PeerId>,
+    named_hosts: HashSet<IpNet>,
+    /// Hosts and subnets. Bounded by the standings that ban them.
+    banned: HashSet<IpNet>,
+}
+
+impl ConnectionSlots {
+    /// `named`: the addresses of peers that the operator named.
+    pub fn new(named: &[Multiaddr]) -> Self {
+        let named_hosts = named.iter().filter_map(subnet_of).map(|subnet| subnet.host()).collect();
+        Self { named_hosts, ..Self::default() }
+    }
+
+    /// The operator named this peer.
+    pub fn name(&mut self, peer: PeerId) {
+        self.named.insert(peer);
+    }
+
+    /// A peer was of use: it brought a new object of a signer with confirmed work.
+    pub fn was_useful(&mut self, peer: PeerId, now: Instant) {
+        if self.open.values().any(|slot| slot.peer == peer) {
+            self.useful.insert(peer, now);
+        }
+    }
+
+    /// Refuses connections with a host or a subnet from now on. Returns the open ones, which are to be closed.
+    pub fn ban(&mut self, net: IpNet) -> Vec<(PeerId, ConnectionId)> {
+        self.banned.insert(net);
+        let named = &self.named;
+        let within = |slot: &Slot| slot.subnet.is_some_and(|subnet| holds(net, subnet)) && !named.contains(&slot.peer);
+        let closed = self.open.iter_mut().filter(|(_, slot)| within(slot) && !slot.closing);
+        closed
+            .map(|(connection, slot)| {
+                slot.closing = true;
+                (slot.peer, *connection)
+            })
+            .collect()
+    }
+
+    pub fn unban(&mut self, net: IpNet) {
+        self.banned.remove(&net);
+    }
+
+    /// A peer begins to connect. Its id is not known yet.
+    ///
+    /// # Errors
+    /// When there is no slot.
+    pub fn begin(&mut self, connection: ConnectionId, subnet: Option<Subnet>) -> Result<(), NoSlot> {
+        let named = subnet.is_some_and(|subnet| self.named_hosts.contains(&subnet.host()));
+        if !named {
+            self.refuse_banned(subnet)?;
+            if self.pending.len() >= MAX_PENDING {
+                return Err(NoSlot::Pending);
+            }
+            if let Some(net) = full(self.pending.values().flatten(), subnet, |_| Some(PENDING_BOUNDS)) {
+                return Err(NoSlot::Prefix(net));
+            }
+        }
+        self.pending.insert(connection, subnet);
+        Ok(())
+    }
+
+    /// A connection is no longer being set up: it is open, or it failed.
+    pub fn end(&mut self, connection: ConnectionId) {
+        self.pending.remove(&connection);
+    }
+
+    /// Whether there is a slot for a peer. Returns the connection that is to be closed for it, if any, which counts no
+    /// more from now on.
+    ///
+    /// # Errors
+    /// When there is no slot.
+    pub fn make_room(
+        &mut self,
+        peer: PeerId,
+        subnet: Option<Subnet>,
+        now: Instant,
+    ) -> Result<Option<(PeerId, ConnectionId)>, NoSlot> {
+        if self.named.contains(&peer) {
+            return Ok(None);
+        }
+        self.refuse_banned(subnet)?;
+        let counted = || self.open.values().filter(|slot| !slot.closing);
+        let found = if let Some(net) = full(counted().filter_map(|slot| slot.subnet.as_ref()), subnet, bounds) {
+            let within = |slot: &Slot| slot.subnet.is_some_and(|one| holds(net, one));
+            self.least_useful(now, |slot| within(slot) && is_past_grace(slot, now)).ok_or(NoSlot::Prefix(net))?
+        } else if counted().count() >= MAX_INCOMING {
+            self.in_all(subnet, now).ok_or(NoSlot::Full)?
+        } else {
+            return Ok(None);
+        };
+        if let Some(slot) = self.open.get_mut(&found.1) {
+            slot.closing = true;
+        }
+        Ok(Some(found))
+    }
+
+    /// A connection is open.
+    pub fn opened(&mut self, connection: ConnectionId, peer: PeerId, subnet: Option<Subnet>, now: Instant) {
+        self.pending.remove(&connection);
+        self.open.insert(connection, Slot { peer, subnet, since: now, closing: false });
+    }
+
+    /// A connection was closed.
+    pub fn closed(&mut self, connection: ConnectionId) {
+        let Some(slot) = self.open.remove(&connection) else { return };
+        if !self.open.values().any(|other| other.peer == slot.peer) {
+            self.useful.remove(&slot.peer);
+        }
+    }
+
+    /// Whether no peer there may connect.
+    ///
+    /// # Errors
+    /// When the host or its subnet is banned.
+    fn refuse_banned(&self, subnet: Option<Subnet>) -> Result<(), NoSlot> {
+        let nets = subnet.map(|subnet| [subnet.host(), subnet.subnet()]).into_iter().flatten();
+        nets.into_iter().find(|net| self.banned.contains(net)).map_or(Ok(()), |net| Err(NoSlot::Banned(net)))
+    }
+
+    /// The connection that makes room for one from elsewhere.
+    fn in_all(&self, newcomer: Option<Subnet>, now: Instant) -> Option<(PeerId, ConnectionId)> {
+        let mut crowds: HashMap<Option<IpNet>, usize> = HashMap::new();
+        for slot in self.open.values().filter(|slot| !slot.closing) {
+            *crowds.entry(slot.subnet.map(|subnet| subnet.site())).or_default() += 1;
+        }
+        let crowd = |subnet: Option<Subnet>| {
+            let site = subnet.map(|subnet| subnet.site());
+            crowds.get(&site).copied().unwrap_or_default()
+        };
+        let own = crowd(newcomer) + 1;
+        let most = self.candidates(now).map(|(_, slot)| crowd(slot.subnet)).max().unwrap_or_default();
+        if most > own {
+            return self.least_useful(now, |slot| crowd(slot.subnet) == most);
+        }
+        self.least_useful(now, |slot| is_past_grace(slot, now))
+    }
+
+    /// Of these connections, the youngest one that is of no use: those that were here before a flood stay.
+    fn least_useful(&self, now: Instant, among: impl Fn(&Slot) -> bool) -> Option<(PeerId, ConnectionId)> {
+        let found = self.candidates(now).filter(|(_, slot)| among(slot)).max_by_key(|(_, slot)| slot.since)?;
+        Some((found.1.peer, *found.0))
+    }
+
+    /// The connections that may be closed for another one.
+    fn candidates(&self, now: Instant) -> impl Iterator<Item = (&ConnectionId, &Slot)> {
+        let is_useful = move |peer| {
+            let last: Option<&Instant> = self.useful.get(peer);
+            last.is_some_and(|last| now.saturating_duration_since(*last) < USEFUL_TIME)
+        };
+        let may = move |slot: &Slot| !slot.closing && !self.named.contains(&slot.peer) && !is_useful(&slot.peer);
+        self.open.iter().filter(move |(_, slot)| may(slot))
+    }
+}
+
+fn is_past_grace(slot: &Slot, now: Instant) -> bool {
+    now.saturating_duration_since(slot.since) >= GRACE
+}
+
+/// Whether an address with these prefixes lies in a host, subnet or site.
+fn holds(net: IpNet, subnet: Subnet) -> bool {
+    [subnet.host(), subnet.subnet(), subnet.site()].contains(&net)
+}
+
+/// The bounds for open connections. None where they are bounded by the total alone.
+fn bounds(subnet: Subnet) -> Option<PrefixBounds> {
+    match (subnet.reach(), subnet.host()) {
+        (Reach::ThisMachine, _) => None,
+        (Reach::Private, _) => Some(PRIVATE_BOUNDS),
+        (Reach::Public, IpNet::V4(_)) => Some(PUBLIC_IPV4_BOUNDS),
+        (Reach::Public, IpNet::V6(_)) => Some(PUBLIC_IPV6_BOUNDS),
+    }
+}
+
+/// The narrowest prefix of a newcomer in which there are enough connections. One closed there makes room in the wider
+/// ones, too.
+fn full<'a>(
+    taken: impl Iterator<Item = &'a Subnet> + Clone,
+    newcomer: Option<Subnet>,
+    bounds: impl Fn(Subnet) -> Option<PrefixBounds>,
+) -> Option<IpNet> {
+    let newcomer = newcomer?;
+    let bounds = bounds(newcomer)?;
+    let is_full = |net: &IpNet, bound: usize| taken.clone().filter(|one| holds(*net, **one)).count() >= bound;
+    let prefixes =
+        [(newcomer.host(), bounds.host), (newcomer.subnet(), bounds.subnet), (newcomer.site(), bounds.site)];
+    prefixes.into_iter().find(|(net, bound)| is_full(net, *bound)).map(|(net, _)| net)
+}
+
+#[cfg(test)]
+mod tests;
