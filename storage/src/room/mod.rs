@@ -1,8 +1,8 @@
 //! Bounds the disk space of the store: drops the least valuable objects until the rest fits, and what an operator does
 //! not want to carry. Dropped objects are remembered and do not come back.
 //!
-//! Never dropped for room: objects of the node's own and of trusted keys, records that anybody confirmed or refuted,
-//! their ancestors, what signers with a level or a confirmed record in the task published, pinned tasks, and what
+//! Never dropped for room: objects of the node's own and of trusted keys, records that a signer with weight confirmed
+//! or refuted, their ancestors, what signers with a level or a confirmed record in the task published, pinned tasks, and what
 //! arrived within the last hour.
 
 use std::{collections::BTreeSet, ops::ControlFlow};

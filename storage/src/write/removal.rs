@@ -1,7 +1,7 @@
 //! Removes an object with everything that follows from it, so that all columns are as if it had never arrived.
 //!
-//! Only leaves are removed: records without children, events and waiting records, whose verdicts are open, and events
-//! about such records. Nothing else depends on them except counters, the reference's frontier and the task's root.
+//! Only leaves are removed: records without children, events and waiting records, whose local verdict is open, and
+//! events about such records by signers without weight. Nothing else depends on them except counters, the reference's frontier and the task's root.
 
 use std::{collections::BTreeSet, ops::ControlFlow};
 
@@ -17,7 +17,7 @@ use crate::{
     error::{Damage, Result},
     keys::{self, ClassKey, Moment, TimeList},
     lookup,
-    values::{self, RecordRow, UNKNOWN, Verdicts, WhyDropped, Work, WorkMark},
+    values::{self, RecordRow, UNKNOWN, WhyDropped, Work, WorkMark},
     words,
 };
 
@@ -103,8 +103,8 @@ impl InsertBatch<'_> {
 
     fn is_droppable(&mut self, row: &RecordRow, rules: &DropRules) -> Result<bool> {
         let s = &row.summary;
-        let open = row.verdicts() == Verdicts { local: Verdict::Unverified, global: Verdict::Unverified };
-        if !open || s.received_at >= rules.before || rules.only_worthless && !s.stray {
+        // Its events are gone before it is: see below. So the global verdict, which anybody's keys can make, is open too.
+        if s.verdict != Verdict::Unverified || s.received_at >= rules.before || rules.only_worthless && !s.stray {
             return Ok(false);
         }
         let (signer, task, class) = (s.node_id, s.task_id, keys::class(&s.class));
@@ -278,13 +278,16 @@ impl InsertBatch<'_> {
         self.remove_object(Kind::Control, &id, number, logged);
         if let Some(row) = &subject {
             self.measure_rest(row, &signer)?;
+            // At once, so that the record itself may go next.
+            self.judge_all()?;
         }
         Ok(true)
     }
 
     /// Removes what an event found about a record. False when it weighs, so that it must be kept.
     fn remove_work(&mut self, row: &RecordRow, event: &Signed<ControlEvent>) -> Result<bool> {
-        if row.verdicts() != (Verdicts { local: Verdict::Unverified, global: Verdict::Unverified }) {
+        // The global verdict protects nothing: anybody makes it with a second key.
+        if row.summary.verdict != Verdict::Unverified {
             return Ok(false);
         }
         let (number, signer, class) = (row.number(), event.node_id, keys::class(&row.summary.class));
