@@ -12,6 +12,7 @@ use std::{
 };
 
 pub use ipnet::IpNet;
+use multiaddr::{Multiaddr, Protocol};
 
 /// Prefix lengths of a host, a subnet and a site, for IPv4: one address, the smallest prefix that is routed on its own,
 /// and a common size of a provider's block.
@@ -49,6 +50,15 @@ impl Subnet {
         let [host, subnet, site] = if ip.is_ipv4() { IPV4 } else { IPV6 };
         let prefix = |length| IpNet::new(ip, length).map_or_else(|_| IpNet::from(ip), |net| net.trunc());
         Self { host: prefix(host), subnet: prefix(subnet), site: prefix(site) }
+    }
+
+    /// The prefixes of the IP address in a libp2p address. None for an address without one, such as a name.
+    pub fn in_address(address: &Multiaddr) -> Option<Self> {
+        address.iter().find_map(|part| match part {
+            Protocol::Ip4(ip) => Some(Self::of(ip.into())),
+            Protocol::Ip6(ip) => Some(Self::of(ip.into())),
+            _ => None,
+        })
     }
 
     /// What one machine has: an IPv4 address, or an IPv6 /64.
@@ -106,6 +116,14 @@ mod tests {
         assert_eq!(shown("192.0.2.1"), ["192.0.2.1/32", "192.0.2.0/24", "192.0.0.0/16"]);
         assert_eq!(shown("2001:db8:1:203:4::5"), ["2001:db8:1:203::/64", "2001:db8:1:200::/56", "2001:db8:1::/48"]);
         assert_eq!(subnet("::ffff:192.0.2.1"), subnet("192.0.2.1"));
+    }
+
+    #[test]
+    fn libp2p_address_has_the_prefixes_of_its_ip_address() {
+        let of = |text: &str| Subnet::in_address(&text.parse().unwrap());
+        assert_eq!(of("/ip4/192.0.2.1/udp/1/quic-v1"), Some(subnet("192.0.2.1")));
+        assert_eq!(of("/ip6/2001:db8::1/tcp/1"), Some(subnet("2001:db8::1")));
+        assert_eq!((of("/dns/example.org/tcp/1"), of("/memory/1")), (None, None));
     }
 
     #[test]

@@ -28,7 +28,7 @@ mod tests;
 mod trouble;
 mod verification;
 
-pub use admission::introducers::Source;
+pub use admission::{confirmed_signers, introducers::Source};
 pub use deferral::{Deferral, QuotaName};
 pub use handle::{Disposition, Inbound, IngestClosed, IngestFailure, IngestHandle, StoreEvent, Want};
 pub use limits::{BATCH, EVENTS, INBOX, MAX_AHEAD_SECONDS, WANTS};

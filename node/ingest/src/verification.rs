@@ -100,7 +100,7 @@ impl Verification {
         let (store, unasked) = (self.store.clone(), self.gate.unasked(&queued, now));
         let screened = blocking(move || {
             let known = known(&store, &queued)?;
-            Ok((screen(queued, &known), admission::ask(&store, unasked)?))
+            Ok((screen(queued, &known), admission::confirmed_signers(&store, unasked)?))
         });
         let ((queued, mut decisions), confirmed) = screened.await?;
         self.gate.remember(confirmed, now);

@@ -1,6 +1,6 @@
 //! The libp2p behaviours of a node, their settings, and the swarm around them.
 
-use std::{collections::HashSet, iter, net::IpAddr, time::Duration};
+use std::{iter, time::Duration};
 
 use libp2p::{
     PeerId, Swarm, SwarmBuilder, allow_block_list,
@@ -29,6 +29,7 @@ use super::{
         ARTIFACT_PROTOCOL, ArtifactCodec, IDENTIFY_PROTOCOL, KAD_PROTOCOL, OBJECTS_PROTOCOL, ObjectsCodec,
         SYNC_PROTOCOL, SyncCodec,
     },
+    slots::{self, ConnectionSlots},
     state::peer_of,
 };
 
@@ -40,6 +41,8 @@ pub struct Behaviour {
     /// First, so that a banned peer costs nothing more.
     pub banned: allow_block_list::Behaviour<BlockedPeers>,
     limits: connection_limits::Behaviour,
+    /// After all others that refuse connections, so that it closes a connection only for one that comes to be.
+    pub slots: slots::Behaviour,
     pub gossip: gossipsub::Behaviour<gossipsub::IdentityTransform, Subscriptions>,
     pub sync: request_response::Behaviour<SyncCodec>,
     pub objects: request_response::Behaviour<ObjectsCodec>,
@@ -48,6 +51,14 @@ pub struct Behaviour {
     identify: identify::Behaviour,
     ping: ping::Behaviour,
     mdns: Toggle<mdns::tokio::Behaviour>,
+}
+
+impl Behaviour {
+    /// The operator named this peer: no bound of connections holds for it.
+    pub fn name(&mut self, peer: PeerId) {
+        self.limits.bypass_peer_id(&peer);
+        self.slots.name(peer);
+    }
 }
 
 type BoxError = Box<dyn std::error::Error + Send + Sync>;
@@ -135,6 +146,7 @@ fn behaviour(key: &Keypair, config: &NetworkConfig) -> Result<Behaviour, BoxErro
     Ok(Behaviour {
         banned: allow_block_list::Behaviour::default(),
         limits: connection_limits(config),
+        slots: slots::Behaviour::new(ConnectionSlots::new(&config.bootstrap)),
         gossip: gossip()?,
         sync: request_response::Behaviour::with_codec(
             SyncCodec::SYNC,
@@ -158,11 +170,10 @@ fn behaviour(key: &Keypair, config: &NetworkConfig) -> Result<Behaviour, BoxErro
     })
 }
 
+/// The bounds of outgoing connections, and of all with one peer. [`slots`] bounds the incoming ones.
 fn connection_limits(config: &NetworkConfig) -> connection_limits::Behaviour {
     let bounds = ConnectionLimits::default()
-        .with_max_pending_incoming(Some(limits::MAX_PENDING))
-        .with_max_pending_outgoing(Some(limits::MAX_PENDING))
-        .with_max_established_incoming(Some(limits::MAX_INCOMING))
+        .with_max_pending_outgoing(Some(limits::MAX_PENDING_OUTGOING))
         .with_max_established_outgoing(Some(limits::MAX_OUTGOING))
         .with_max_established_per_peer(Some(limits::MAX_PER_PEER));
     let mut behaviour = connection_limits::Behaviour::new(bounds);
@@ -217,17 +228,12 @@ pub fn message_id(data: &[u8]) -> MessageId {
 const BAN_SCORE: f64 = 100.0;
 
 /// How gossipsub scores peers. Topics are quiet: minutes without a message are normal, so silence (P3) costs nothing
-/// and time in the mesh earns little. What counts are penalty points (P5), which [`super::state`] keeps, broken
-/// promises (P7), and many peers at one address (P6), except at this machine's own.
+/// and time in the mesh earns little. What counts are penalty points (P5), which [`super::state`] keeps, and broken
+/// promises (P7). Many peers at one address (P6) cost nothing: [`slots`] bounds them, and honest ones may share it.
 fn score_params() -> gossipsub::PeerScoreParams {
     gossipsub::PeerScoreParams {
         app_specific_weight: BAN_SCORE / f64::from(PENALTY_LIMIT),
-        ip_colocation_factor_weight: -5.0,
-        ip_colocation_factor_threshold: 16.0,
-        ip_colocation_factor_whitelist: HashSet::from([
-            IpAddr::from([127, 0, 0, 1]),
-            IpAddr::from(std::net::Ipv6Addr::LOCALHOST),
-        ]),
+        ip_colocation_factor_weight: 0.0,
         behaviour_penalty_weight: -5.0,
         behaviour_penalty_threshold: 4.0,
         behaviour_penalty_decay: gossipsub::score_parameter_decay(Duration::from_secs(600)),

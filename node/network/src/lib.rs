@@ -20,6 +20,7 @@
 //! | `state` | the machines: standing, discovery, gossip, catch-up, fetches |
 //! | `jobs` | judging messages, sessions, fetches, answers to other peers |
 //! | `reconcile` | range-based set reconciliation |
+//! | `slots` | which incoming connections there is room for |
 //! | `behaviour`, `messages`, `exchange` | libp2p protocols, their settings, messages and open requests |
 //! | `limits` | every bound and interval |
 //!
@@ -35,6 +36,7 @@ mod limits;
 mod messages;
 mod reconcile;
 mod service;
+mod slots;
 mod state;
 
 #[cfg(test)]

@@ -5,14 +5,43 @@ use std::time::Duration;
 
 use spore_protocol::signed::MAX_OBJECT_BYTES;
 
+/// Most connections with one host, one subnet and one site ([`spore_base::subnet::Subnet`]).
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct PrefixBounds {
+    pub host: usize,
+    pub subnet: usize,
+    pub site: usize,
+}
+
 // --- connections -------------------------------------------------------------------------
 
 /// Incoming connections. A relay serves a few hundred; an idle one costs some tens of KB.
-pub const MAX_INCOMING: u32 = 256;
+pub const MAX_INCOMING: usize = 256;
+/// Incoming connections with public addresses. A host is a household, a subnet some rented servers, and four sites fill
+/// all slots, so that whoever has one site leaves most of the slots to others.
+pub const PUBLIC_BOUNDS: PrefixBounds = PrefixBounds { host: 8, subnet: 16, site: 64 };
+/// Incoming connections with private addresses. The network may be a laboratory's, or everybody behind a container's
+/// router, so a host has as many slots as a public subnet has twice, and half of all slots stay free.
+pub const PRIVATE_BOUNDS: PrefixBounds = PrefixBounds { host: 32, subnet: 64, site: 128 };
+/// How long a new connection is safe from being closed for another one: a peer needs a session or two to show that it is
+/// of use.
+pub const GRACE: Duration = Duration::from_secs(2 * 60);
+/// How long a peer counts as one of use after it brought an object of a signer with confirmed work. Such objects come
+/// every few minutes in a task with some nodes.
+pub const USEFUL_TIME: Duration = Duration::from_secs(60 * 60);
+/// Time between two looks at which peers were of use. Each look reads a key or two for each signer.
+pub const USEFUL_INTERVAL: Duration = Duration::from_secs(5);
+/// Pairs of a peer and a signer that one look is about. Further ones are left out: a peer of use brings more.
+pub const DELIVERIES: usize = 256;
 /// Outgoing connections. Gossip needs a mesh of 8; the rest is room for named and discovered peers.
 pub const MAX_OUTGOING: u32 = 64;
-/// Handshakes under way in each direction. A handshake costs CPU before the peer is known.
-pub const MAX_PENDING: u32 = 64;
+/// Handshakes of incoming connections under way. A handshake costs CPU before the peer is known, and ten seconds pass
+/// before a silent one is given up.
+pub const MAX_PENDING_INCOMING: usize = 64;
+/// The same by address. Half of the places stay free for other sites, however many half-open connections one has.
+pub const PENDING_BOUNDS: PrefixBounds = PrefixBounds { host: 16, subnet: 24, site: 32 };
+/// Dials under way.
+pub const MAX_PENDING_OUTGOING: u32 = 64;
 /// Connections to one peer: two when both sides dial at once, and one more while QUIC replaces TCP.
 pub const MAX_PER_PEER: u32 = 3;
 /// A connection without any stream is closed after this time. Connections are bounded by their number, so this only

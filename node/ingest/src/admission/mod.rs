@@ -58,7 +58,7 @@ impl Admission {
         Self { quotas, introducers, signers: HashMap::new() }
     }
 
-    /// The signers whose work the store has to be asked for: see [`ask`].
+    /// The signers whose work the store has to be asked for: see [`confirmed_signers`].
     pub fn unasked<'a>(&self, objects: impl Iterator<Item = (Origin, &'a SignedObject)>, now: u64) -> Vec<NodeId> {
         let limited = objects.filter(|(origin, _)| Source::of(*origin).is_some());
         let fresh = |signer: &NodeId| self.signers.get(signer).is_some_and(|known| now < known.since + KNOWN_FOR);
@@ -110,7 +110,7 @@ pub struct Ticket {
 ///
 /// # Errors
 /// When the store cannot be read. A damaged entry counts as no work.
-pub fn ask(store: &Store, signers: Vec<NodeId>) -> Result<Confirmed, StoreError> {
+pub fn confirmed_signers(store: &Store, signers: Vec<NodeId>) -> Result<Confirmed, StoreError> {
     if signers.is_empty() {
         return Ok(Confirmed::new());
     }

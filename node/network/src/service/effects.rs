@@ -1,6 +1,6 @@
 //! Carrying out the effects of the machines: by a call to the swarm, or by a job.
 
-use std::time::Instant;
+use std::{collections::BTreeSet, time::Instant};
 
 use libp2p::{
     Multiaddr, PeerId,
@@ -8,8 +8,8 @@ use libp2p::{
     swarm::dial_opts::{DialOpts, PeerCondition},
 };
 use spore_base::fetch::FetchError;
-use spore_ingest::Want;
-use spore_protocol::{Kind, topic::Topic};
+use spore_ingest::{Want, confirmed_signers};
+use spore_protocol::{Kind, NodeId, topic::Topic};
 use tokio::sync::oneshot;
 
 use super::{DialPurpose, NetworkService};
@@ -42,6 +42,8 @@ impl NetworkService {
             NetworkEffect::Points(peer, points) => {
                 self.swarm.behaviour_mut().gossip.set_application_score(&peer, -f64::from(points));
             }
+            NetworkEffect::LookForUseful(brought) => self.look_for_useful(brought),
+            NetworkEffect::Useful(peer) => self.swarm.behaviour_mut().slots.was_useful(peer),
             NetworkEffect::AddAddress(peer, address) => {
                 self.swarm.behaviour_mut().kad.add_address(&peer, address);
             }
@@ -114,6 +116,17 @@ impl NetworkService {
         if let Err(error) = self.swarm.dial(options) {
             tracing::debug!(%peer, %error, "cannot dial a peer");
         }
+    }
+
+    fn look_for_useful(&mut self, brought: Vec<(PeerId, NodeId)>) {
+        let store = self.context.store.clone();
+        self.jobs.spawn(async move {
+            let signers: BTreeSet<_> = brought.iter().map(|(_, signer)| *signer).collect();
+            let confirmed = read(move || confirmed_signers(&store, signers.into_iter().collect())).await?;
+            let of_use = |(_, signer): &(PeerId, NodeId)| confirmed.get(signer).copied().unwrap_or_default();
+            let peers: BTreeSet<_> = brought.into_iter().filter(of_use).map(|(peer, _)| peer).collect();
+            Some(NetworkEvent::Useful(peers.into_iter().collect()))
+        });
     }
 
     fn search(&mut self) {

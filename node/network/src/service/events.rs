@@ -58,7 +58,11 @@ impl NetworkService {
         let address = endpoint.get_remote_address().clone();
         tracing::debug!(%peer, %address, "new connection");
         let dialled = match self.dials.remove(&connection) {
-            Some(DialPurpose::Named(address)) => Some(address),
+            Some(DialPurpose::Named(address)) => {
+                // Its id may be known only now.
+                self.swarm.behaviour_mut().name(peer);
+                Some(address)
+            }
             Some(DialPurpose::Command(reply)) => {
                 // The caller may have given up.
                 let _ = reply.send(Ok(()));

@@ -16,8 +16,9 @@ use libp2p::{
         THandler, THandlerInEvent, THandlerOutEvent, ToSwarm, dummy,
     },
 };
+use spore_base::subnet::Subnet;
 
-use super::{ConnectionSlots, subnet_of};
+use super::ConnectionSlots;
 
 /// Refuses connections without a slot, and closes those that make room.
 #[derive(Debug)]
@@ -71,7 +72,7 @@ impl NetworkBehaviour for Behaviour {
         _: &Multiaddr,
         remote: &Multiaddr,
     ) -> Result<(), ConnectionDenied> {
-        self.slots.begin(connection, subnet_of(remote)).map_err(ConnectionDenied::new)
+        self.slots.begin(connection, Subnet::in_address(remote)).map_err(ConnectionDenied::new)
     }
 
     fn handle_established_inbound_connection(
@@ -82,7 +83,8 @@ impl NetworkBehaviour for Behaviour {
         remote: &Multiaddr,
     ) -> Result<THandler<Self>, ConnectionDenied> {
         self.slots.end(connection);
-        let made = self.slots.make_room(peer, subnet_of(remote), Instant::now()).map_err(ConnectionDenied::new)?;
+        let made =
+            self.slots.make_room(peer, Subnet::in_address(remote), Instant::now()).map_err(ConnectionDenied::new)?;
         if let Some((peer, _)) = &made {
             tracing::debug!(%peer, "closing a connection that is of no use for a new one");
         }
@@ -104,7 +106,7 @@ impl NetworkBehaviour for Behaviour {
     fn on_swarm_event(&mut self, event: FromSwarm<'_>) {
         match event {
             FromSwarm::ConnectionEstablished(opened) if opened.endpoint.is_listener() => {
-                let subnet = subnet_of(opened.endpoint.get_remote_address());
+                let subnet = Subnet::in_address(opened.endpoint.get_remote_address());
                 self.slots.opened(opened.connection_id, opened.peer_id, subnet, Instant::now());
             }
             FromSwarm::ConnectionClosed(ConnectionClosed { connection_id, .. }) => self.slots.closed(connection_id),

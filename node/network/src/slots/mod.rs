@@ -17,18 +17,21 @@ mod behaviour;
 
 use std::{
     collections::{HashMap, HashSet},
-    time::Instant,
+    time::{Duration, Instant},
 };
 
 use ipnet::IpNet;
-use libp2p::{Multiaddr, PeerId, multiaddr::Protocol, swarm::ConnectionId};
+use libp2p::{Multiaddr, PeerId, swarm::ConnectionId};
 use spore_base::subnet::{Reach, Subnet};
 
 pub use behaviour::Behaviour;
 
-use crate::limits::{
-    GRACE, MAX_INCOMING, MAX_PENDING, PENDING_BOUNDS, PRIVATE_BOUNDS, PUBLIC_IPV4_BOUNDS, PUBLIC_IPV6_BOUNDS,
-    PrefixBounds, USEFUL_TIME,
+use crate::{
+    limits::{
+        GRACE, MAX_INCOMING, MAX_PENDING_INCOMING, PENDING_BOUNDS, PRIVATE_BOUNDS, PUBLIC_BOUNDS, PrefixBounds,
+        USEFUL_TIME,
+    },
+    state::peer_of,
 };
 
 /// Why there is no slot for a connection.
@@ -38,19 +41,10 @@ pub enum NoSlot {
     Banned(IpNet),
     #[error("there are enough connections with {0}")]
     Prefix(IpNet),
-    #[error("there are {MAX_INCOMING} incoming connections already")]
+    #[error("there are enough incoming connections")]
     Full,
-    #[error("{MAX_PENDING} incoming connections are being set up already")]
+    #[error("{MAX_PENDING_INCOMING} incoming connections are being set up already")]
     Pending,
-}
-
-/// The prefixes of the IP address in an address. None for an address without one, such as one in memory.
-pub fn subnet_of(address: &Multiaddr) -> Option<Subnet> {
-    address.iter().find_map(|part| match part {
-        Protocol::Ip4(ip) => Some(Subnet::of(ip.into())),
-        Protocol::Ip6(ip) => Some(Subnet::of(ip.into())),
-        _ => None,
-    })
 }
 
 /// An open incoming connection.
@@ -64,8 +58,11 @@ struct Slot {
 }
 
 /// Incoming connections that are open or being set up, and who may have none.
-#[derive(Debug, Default)]
+#[derive(Debug)]
 pub struct ConnectionSlots {
+    /// [`MAX_INCOMING`] and [`GRACE`], which tests make smaller.
+    most: usize,
+    grace: Duration,
     open: HashMap<ConnectionId, Slot>,
     pending: HashMap<ConnectionId, Option<Subnet>>,
     /// When each peer was last of use. Only peers with an open connection.
@@ -80,8 +77,17 @@ pub struct ConnectionSlots {
 impl ConnectionSlots {
     /// `named`: the addresses of peers that the operator named.
     pub fn new(named: &[Multiaddr]) -> Self {
-        let named_hosts = named.iter().filter_map(subnet_of).map(|subnet| subnet.host()).collect();
-        Self { named_hosts, ..Self::default() }
+        let named_hosts = named.iter().filter_map(Subnet::in_address).map(|subnet| subnet.host()).collect();
+        Self {
+            most: MAX_INCOMING,
+            grace: GRACE,
+            open: HashMap::new(),
+            pending: HashMap::new(),
+            useful: HashMap::new(),
+            named: named.iter().filter_map(peer_of).collect(),
+            named_hosts,
+            banned: HashSet::new(),
+        }
     }
 
     /// The operator named this peer.
@@ -122,7 +128,7 @@ impl ConnectionSlots {
         let named = subnet.is_some_and(|subnet| self.named_hosts.contains(&subnet.host()));
         if !named {
             self.refuse_banned(subnet)?;
-            if self.pending.len() >= MAX_PENDING {
+            if self.pending.len() >= MAX_PENDING_INCOMING {
                 return Err(NoSlot::Pending);
             }
             if let Some(net) = full(self.pending.values().flatten(), subnet, |_| Some(PENDING_BOUNDS)) {
@@ -156,8 +162,8 @@ impl ConnectionSlots {
         let counted = || self.open.values().filter(|slot| !slot.closing);
         let found = if let Some(net) = full(counted().filter_map(|slot| slot.subnet.as_ref()), subnet, bounds) {
             let within = |slot: &Slot| slot.subnet.is_some_and(|one| holds(net, one));
-            self.least_useful(now, |slot| within(slot) && is_past_grace(slot, now)).ok_or(NoSlot::Prefix(net))?
-        } else if counted().count() >= MAX_INCOMING {
+            self.least_useful(now, |slot| within(slot) && self.is_past_grace(slot, now)).ok_or(NoSlot::Prefix(net))?
+        } else if counted().count() >= self.most {
             self.in_all(subnet, now).ok_or(NoSlot::Full)?
         } else {
             return Ok(None);
@@ -206,7 +212,7 @@ impl ConnectionSlots {
         if most > own {
             return self.least_useful(now, |slot| crowd(slot.subnet) == most);
         }
-        self.least_useful(now, |slot| is_past_grace(slot, now))
+        self.least_useful(now, |slot| self.is_past_grace(slot, now))
     }
 
     /// Of these connections, the youngest one that is of no use: those that were here before a flood stay.
@@ -215,19 +221,19 @@ impl ConnectionSlots {
         Some((found.1.peer, *found.0))
     }
 
+    fn is_past_grace(&self, slot: &Slot, now: Instant) -> bool {
+        now.saturating_duration_since(slot.since) >= self.grace
+    }
+
     /// The connections that may be closed for another one.
     fn candidates(&self, now: Instant) -> impl Iterator<Item = (&ConnectionId, &Slot)> {
-        let is_useful = move |peer| {
+        let is_useful = move |peer: &PeerId| {
             let last: Option<&Instant> = self.useful.get(peer);
             last.is_some_and(|last| now.saturating_duration_since(*last) < USEFUL_TIME)
         };
         let may = move |slot: &Slot| !slot.closing && !self.named.contains(&slot.peer) && !is_useful(&slot.peer);
         self.open.iter().filter(move |(_, slot)| may(slot))
     }
-}
-
-fn is_past_grace(slot: &Slot, now: Instant) -> bool {
-    now.saturating_duration_since(slot.since) >= GRACE
 }
 
 /// Whether an address with these prefixes lies in a host, subnet or site.
@@ -237,11 +243,10 @@ fn holds(net: IpNet, subnet: Subnet) -> bool {
 
 /// The bounds for open connections. None where they are bounded by the total alone.
 fn bounds(subnet: Subnet) -> Option<PrefixBounds> {
-    match (subnet.reach(), subnet.host()) {
-        (Reach::ThisMachine, _) => None,
-        (Reach::Private, _) => Some(PRIVATE_BOUNDS),
-        (Reach::Public, IpNet::V4(_)) => Some(PUBLIC_IPV4_BOUNDS),
-        (Reach::Public, IpNet::V6(_)) => Some(PUBLIC_IPV6_BOUNDS),
+    match subnet.reach() {
+        Reach::ThisMachine => None,
+        Reach::Private => Some(PRIVATE_BOUNDS),
+        Reach::Public => Some(PUBLIC_BOUNDS),
     }
 }
 
@@ -255,8 +260,7 @@ fn full<'a>(
     let newcomer = newcomer?;
     let bounds = bounds(newcomer)?;
     let is_full = |net: &IpNet, bound: usize| taken.clone().filter(|one| holds(*net, **one)).count() >= bound;
-    let prefixes =
-        [(newcomer.host(), bounds.host), (newcomer.subnet(), bounds.subnet), (newcomer.site(), bounds.site)];
+    let prefixes = [(newcomer.host(), bounds.host), (newcomer.subnet(), bounds.subnet), (newcomer.site(), bounds.site)];
     prefixes.into_iter().find(|(net, bound)| is_full(net, *bound)).map(|(net, _)| net)
 }
 

@@ -16,6 +16,7 @@
 //! | machine | decides |
 //! |---|---|
 //! | `peers` (`connected`) | who is connected, silent, or banned |
+//! | `deliveries` | which peers are of use |
 //! | `discovery` (`named`) | whom to dial |
 //! | `gossip` (`followed`) | which topics to follow, what to publish, what gossipsub is told about a message |
 //! | `catchup` | with whom to reconcile, when, and about what |
@@ -30,6 +31,7 @@
 mod catchup;
 mod clocks;
 mod connected;
+mod deliveries;
 mod discovery;
 mod fetches;
 mod followed;
@@ -45,13 +47,14 @@ use libp2p::{
 };
 use rand_chacha::ChaCha8Rng;
 use spore_base::{clock::ClockOffset, fetch::FetchError};
-use spore_protocol::{Cid, Kind, ObjectId, Reject, topic::Topic};
+use spore_protocol::{Cid, Kind, NodeId, ObjectId, Reject, topic::Topic};
 
 use catchup::{Catchup, CatchupEffect};
 pub use catchup::{CatchupEvent, SessionPlan};
 pub use clocks::ClockEvent;
 use clocks::{ClockEffect, PeerClocks};
 pub use connected::ConnectedPeers;
+use deliveries::Deliveries;
 pub use discovery::DiscoveryEvent;
 use discovery::{Discovery, DiscoveryEffect};
 pub use fetches::{CallerId, FetchEvent};
@@ -83,6 +86,8 @@ pub enum NetworkEvent {
     },
     /// [`crate::limits::TICK`] has passed.
     Tick,
+    /// These peers brought objects of signers with confirmed work.
+    Useful(Vec<PeerId>),
     Peer(PeerEvent),
     Discovery(DiscoveryEvent),
     Gossip(GossipEvent),
@@ -109,6 +114,11 @@ pub enum NetworkEffect {
     Unban(PeerId),
     /// Tell gossipsub how many penalty points a peer has.
     Points(PeerId, u32),
+    /// Read which of these signers have confirmed work, and report the peers that brought objects of theirs:
+    /// [`NetworkEvent::Useful`].
+    LookForUseful(Vec<(PeerId, NodeId)>),
+    /// Keep the connections of a peer for some time.
+    Useful(PeerId),
     /// Add an address of a peer to Kademlia.
     AddAddress(PeerId, Multiaddr),
     /// Have Kademlia search for peers: [`DiscoveryEvent::Known`].
@@ -168,6 +178,7 @@ pub struct NetworkState {
     catchup: Catchup,
     fetches: Fetches,
     clocks: PeerClocks,
+    deliveries: Deliveries,
     random: ChaCha8Rng,
     /// Effects of the event being handled. Empty between two events.
     effects: Vec<NetworkEffect>,
@@ -190,6 +201,7 @@ impl NetworkState {
             catchup: Catchup::new(now),
             fetches: Fetches::default(),
             clocks: PeerClocks::default(),
+            deliveries: Deliveries::new(now),
             random,
             effects: Vec::new(),
         };
@@ -221,10 +233,17 @@ impl NetworkState {
                 self.discovery(DiscoveryEvent::Tick, now);
                 self.fetches(FetchEvent::Tick);
                 self.catchup(CatchupEvent::Tick, now);
+                self.effects.extend(self.deliveries.look(now).map(NetworkEffect::LookForUseful));
             }
+            NetworkEvent::Useful(peers) => self.effects.extend(peers.into_iter().map(NetworkEffect::Useful)),
             NetworkEvent::Peer(event) => self.peers(event, now),
             NetworkEvent::Discovery(event) => self.discovery(event, now),
-            NetworkEvent::Gossip(event) => self.gossip(event, now),
+            NetworkEvent::Gossip(event) => {
+                if let GossipEvent::Stored(stored) = &event {
+                    self.deliveries.stored(stored);
+                }
+                self.gossip(event, now);
+            }
             NetworkEvent::Catchup(event) => self.catchup(event, now),
             NetworkEvent::Fetch(event) => self.fetches(event),
             NetworkEvent::Clock(event) => self.clocks(event, now),
