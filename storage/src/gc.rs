@@ -96,10 +96,34 @@ impl Store {
             cache.protect_needed(&self.view(), watch)?;
             cache.count_references(&self.view(), watch)?;
         }
-        let mut report = GcReport::default();
         let chosen = cache.choose(plan);
+        self.drop_chosen(&cache, chosen, plan.dry_run)
+    }
+
+    /// Drops the artifacts that no object names, whatever room they take. The same ones are protected.
+    ///
+    /// # Errors
+    /// As [`Store::gc`].
+    pub fn gc_unnamed(&self, now: u64, watch: &mut Watch<'_>) -> Result<GcReport> {
+        if self.read_only() {
+            return Err(StoreError::ReadOnly);
+        }
+        self.artifacts().look(now)?;
+        self.artifacts().note_uses(now)?;
+        let mut cache = ArtifactCache::of(self, now)?;
+        if cache.entries.iter().all(|entry| entry.protected) {
+            return Ok(GcReport::default());
+        }
+        cache.protect_needed(&self.view(), watch)?;
+        cache.count_references(&self.view(), watch)?;
+        let chosen = cache.unnamed();
+        self.drop_chosen(&cache, chosen, false)
+    }
+
+    fn drop_chosen(&self, cache: &ArtifactCache, chosen: Vec<Dropped>, dry_run: bool) -> Result<GcReport> {
+        let mut report = GcReport::default();
         for dropped in chosen {
-            if !plan.dry_run {
+            if !dry_run {
                 // The artifact may have been pinned or used since it was chosen.
                 if self.artifacts().pins.contains(&dropped.cid)? || !self.artifacts().remove_unused(&dropped.cid)? {
                     continue;
@@ -112,7 +136,7 @@ impl Store {
                 report.dropped.push(dropped);
             }
         }
-        if !plan.dry_run {
+        if !dry_run {
             self.artifacts().sweep_lists()?;
             self.artifacts().dropped.save()?;
         }
@@ -277,6 +301,16 @@ impl ArtifactCache {
             }
             Ok(ControlFlow::Continue(()))
         })
+    }
+
+    /// The artifacts that nothing names and nothing protects.
+    fn unnamed(&self) -> Vec<Dropped> {
+        let unnamed = self.entries.iter().filter(|entry| !entry.protected && entry.references == 0);
+        let dropped = |CachedArtifact { stored, .. }: &CachedArtifact| {
+            let (cid, bytes, last_used) = (stored.cid, stored.size, stored.last_used);
+            Dropped { cid, bytes, last_used, references: 0, reason: DropReason::Size }
+        };
+        unnamed.map(dropped).collect()
     }
 
     /// The artifacts to drop, in this order: too old ones first, then those that exceed the size.

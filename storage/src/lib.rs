@@ -44,7 +44,7 @@ pub use gc::{DropReason, Dropped, GcPlan, GcReport};
 pub use progress::{Stage, StageProgress, Watch, unwatched};
 pub use read::{GraphChanges, ObjectText, ParentColumn, Position, SyncSet, TASK_DIGEST_BYTES, TaskDigest, TaskGraph};
 pub use repair::{CheckReport, Fault, FilesReport, RepairReport, StoreFinding};
-pub use room::{RoomPlan, RoomReport, Unwanted};
+pub use room::{DiskSpace, RoomPlan, RoomReport, Unwanted};
 pub use store::Store;
 pub use types::{
     BadCursor, Change, ClassView, Counts, Cursor, DamagedFile, Improvement, InsertOutcome, InsertReport, Judgement,

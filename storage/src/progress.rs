@@ -32,6 +32,8 @@ pub enum Stage {
     Artifacts,
     /// Records are searched for the artifacts that they name. Counts records.
     References,
+    /// Objects are searched for unwanted ones. Counts objects.
+    Drop,
 }
 
 impl fmt::Display for Stage {
@@ -44,6 +46,7 @@ impl fmt::Display for Stage {
             Self::Copy => "copying the database",
             Self::Artifacts => "artifacts",
             Self::References => "records searched for artifacts",
+            Self::Drop => "objects searched for unwanted ones",
         })
     }
 }

@@ -1,9 +1,9 @@
-//! Bounds the disk space of the store: drops the least valuable objects until the rest fits, and what an operator does
-//! not want to carry. Dropped objects are remembered and do not come back.
+//! Bounds the disk space of the store: drops the least valuable objects until the rest fits. Dropped objects are
+//! remembered and do not come back.
 //!
 //! Never dropped for room: objects of the node's own and of trusted keys, records that a signer with weight confirmed
-//! or refuted, their ancestors, what signers with a level or a confirmed record in the task published, pinned tasks, and what
-//! arrived within the last hour.
+//! or refuted, their ancestors, what signers with a level or a confirmed record in the task published, and pinned tasks.
+//! What arrived within the last hour goes last.
 
 use std::{collections::BTreeSet, ops::ControlFlow};
 
@@ -13,20 +13,30 @@ use crate::{
     columns::Column,
     db::{KeyOrder, KeyReader},
     error::{Result, StoreError},
+    gc::GcPlan,
     keys, lookup,
     store::Store,
-    values::{self, WhyDropped},
-    write::DropRules,
+    values::WhyDropped,
+    write::{DropRules, MAX_DROPPED},
 };
 
+mod space;
 #[cfg(test)]
 mod tests;
+mod unwanted;
 
-/// Seconds for which a record is kept after its arrival, so that somebody can re-run it.
+pub use space::DiskSpace;
+pub use unwanted::Unwanted;
+
+/// Seconds after its arrival in which a record is dropped only when nothing else is left, so that somebody can re-run it.
 const GRACE: u64 = 3600;
 
 /// A store over its budget is brought down to this share of it, in percent, so that room is not made for each object.
 const TARGET: u64 = 90;
+
+/// The database has this share of the budget to itself, in percent: artifacts that cannot be dropped, such as the dataset
+/// of a task, do not displace more records.
+const DATABASE_SHARE: u64 = 50;
 
 /// Objects looked at while other writers wait: some 10 ms.
 const AT_ONCE: usize = if cfg!(test) { 5 } else { 256 };
@@ -40,10 +50,23 @@ const LARGE: usize = 16 << 10;
 /// Bytes of an object's entries in the indexes, about.
 const INDEXES: u64 = 300;
 
+/// Attempts to reach the target: how many bytes an object takes is an estimate until the database is compacted.
+const ROUNDS: usize = 4;
+
+/// Share of removed entries in the tables, in percent, from which a compaction alone may give the disk its room back.
+const GARBAGE: u64 = 5;
+
+/// Bytes of the budget for each dropped object that is remembered: what is remembered, of 250 bytes each, takes an eighth
+/// of it at most.
+const BUDGET_A_DROPPED: u64 = 2048;
+
+/// Dropped objects that are remembered under any budget.
+const LEAST_DROPPED: u64 = 1000;
+
 /// What room to make.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct RoomPlan {
-    /// Bytes that the database and the artifacts may take on disk.
+    /// Bytes that the database and the artifacts that are not pinned may take on disk.
     pub budget: u64,
     /// The node's own keys.
     pub own: BTreeSet<NodeId>,
@@ -52,83 +75,173 @@ pub struct RoomPlan {
     pub now: u64,
 }
 
-/// What an operator wants dropped.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Unwanted {
-    Signer(NodeId),
-    Task(TaskId),
-    Object(Kind, ObjectId),
-}
-
 /// What was dropped.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct RoomReport {
-    /// Bytes on disk before.
+    /// Bytes on disk before, see [`Store::bytes_on_disk`].
     pub bytes_before: u64,
-    /// Bytes of the dropped objects, about. The disk has them back when their tables are compacted.
+    /// Bytes on disk after.
+    pub bytes_after: u64,
+    /// Bytes of the dropped objects and artifacts, about. The disk has an object's back when its table is compacted.
     pub freed: u64,
     pub dropped: u64,
     pub dropped_pending: u64,
+    pub dropped_artifacts: u64,
     /// Unwanted objects that are kept, because others depend on them.
     pub kept: u64,
-    /// Whether nothing more may be dropped and the budget is still exceeded.
+    /// Whether nothing more may be dropped and the database still exceeds its share.
     pub short: bool,
 }
 
+impl RoomReport {
+    fn count(&self) -> u64 {
+        self.dropped + self.dropped_pending + self.dropped_artifacts
+    }
+}
+
+/// Bytes on disk that count against a budget.
+#[derive(Clone, Copy, Debug)]
+struct Measured {
+    database: u64,
+    artifacts: u64,
+}
+
+impl Measured {
+    const fn all(self) -> u64 {
+        self.database.saturating_add(self.artifacts)
+    }
+
+    /// Bytes by which the database exceeds what the artifacts leave of a budget, or its own share of it.
+    fn database_over(self, budget: u64) -> u64 {
+        let share = budget / 100 * DATABASE_SHARE;
+        self.database.saturating_sub(budget.saturating_sub(self.artifacts).max(share))
+    }
+}
+
+/// A piece of work that ends early when somebody wants that.
+type Stop<'a> = &'a dyn Fn() -> bool;
+
 impl Store {
-    /// Bytes of the database and the artifacts on disk.
+    /// Bytes of the database and of the artifacts that are not pinned.
     ///
     /// # Errors
     /// When the store cannot be read.
     pub fn bytes_on_disk(&self) -> Result<u64> {
-        let stats = self.stats()?;
-        Ok(stats.database_bytes().saturating_add(stats.artifact_bytes))
+        Ok(self.measure()?.all())
     }
 
-    /// Drops objects until the store fits its budget, in steps between which other writers come in: pending records,
-    /// then strays, events about unknown records and tasks without records, then large records that nobody verified,
-    /// then the others. Of each, the last to arrive go first, so that a flood goes before what was here. Compacts the
-    /// database at the end, if anything was dropped.
+    fn measure(&self) -> Result<Measured> {
+        let stats = self.stats()?;
+        let mut artifacts = stats.artifact_bytes;
+        for pin in self.pins()? {
+            artifacts = artifacts.saturating_sub(self.artifact_size(&pin)?.unwrap_or_default());
+        }
+        Ok(Measured { database: stats.database_bytes(), artifacts })
+    }
+
+    /// Drops objects until the store fits its budget, in steps between which other writers come in: pending records;
+    /// strays, events about unknown records, tasks without records and profiles of nodes without anything else; artifacts, by the rules of [`Store::gc`]; large
+    /// records that nobody verified; the others; those that arrived within the last hour. Of each, the last to arrive go
+    /// first, so that a flood goes before what was here. Compacts the database afterwards.
     ///
     /// # Errors
     /// [`StoreError::ReadOnly`], [`StoreError::Cancelled`]; when the store cannot be read or written.
-    pub fn make_room(&self, plan: &RoomPlan, stop: &dyn Fn() -> bool) -> Result<RoomReport> {
+    pub fn make_room(&self, plan: &RoomPlan, stop: Stop<'_>) -> Result<RoomReport> {
         if self.read_only() {
             return Err(StoreError::ReadOnly);
         }
-        let mut report = RoomReport { bytes_before: self.bytes_on_disk()?, ..RoomReport::default() };
-        if report.bytes_before <= plan.budget {
+        let mut now = self.measure()?;
+        let mut report = RoomReport { bytes_before: now.all(), bytes_after: now.all(), ..RoomReport::default() };
+        if now.all() <= plan.budget {
             return Ok(report);
         }
-        let target = plan.budget / 100 * TARGET;
-        let need = report.bytes_before.saturating_sub(target);
-        let pending = lookup::tally(self.database())?.pending_bytes;
-        report.dropped_pending = self.drop_pending(pending.saturating_sub(need))?;
-        report.freed = pending.saturating_sub(lookup::tally(self.database())?.pending_bytes);
-        for (only_worthless, min_bytes) in [(true, 0), (false, LARGE), (false, 0)] {
-            let rules = DropRules {
-                why: WhyDropped::Room,
-                own: plan.own.clone(),
-                pinned: plan.pinned.clone(),
-                before: plan.now.saturating_sub(GRACE),
-                only_worthless,
-                min_bytes,
-                keeps_known: true,
-            };
-            self.drop_down(&rules, need, stop, &mut report)?;
+        self.reclaim(stop)?;
+        now = self.measure()?;
+        for _ in 0..ROUNDS {
+            let before = report.count();
+            if now.all() > plan.budget {
+                self.make_some_room(plan, now, stop, &mut report)?;
+                now = self.measure()?;
+            }
+            if report.count() == before {
+                break;
+            }
         }
-        report.short = report.freed < need;
-        if report.dropped + report.dropped_pending > 0 {
-            self.compact(&mut |_| if stop() { ControlFlow::Break(()) } else { ControlFlow::Continue(()) })?;
-        }
+        report.bytes_after = now.all();
+        report.short = now.database_over(plan.budget) > 0;
         Ok(report)
     }
 
-    /// Drops from the last object down to the first until `need` bytes are free. Children arrive after their parents,
-    /// so a whole tree goes in one pass.
-    fn drop_down(&self, rules: &DropRules, need: u64, stop: &dyn Fn() -> bool, report: &mut RoomReport) -> Result<()> {
+    /// Writes what is in memory to tables, which removes the write-ahead log, and compacts the database if much of it was
+    /// removed.
+    fn reclaim(&self, stop: Stop<'_>) -> Result<()> {
+        self.database().seal()?;
+        let (mut entries, mut removed) = (0_u64, 0_u64);
+        for file in self.database().raw().live_files()? {
+            entries = entries.saturating_add(file.num_entries);
+            removed = removed.saturating_add(file.num_deletions);
+        }
+        if removed > entries / 100 * GARBAGE { self.compact_until(stop) } else { Ok(()) }
+    }
+
+    fn compact_until(&self, stop: Stop<'_>) -> Result<()> {
+        self.compact(&mut |_| flow(stop))
+    }
+
+    /// One attempt to bring the store down to the target.
+    fn make_some_room(&self, plan: &RoomPlan, now: Measured, stop: Stop<'_>, report: &mut RoomReport) -> Result<()> {
+        let target = plan.budget / 100 * TARGET;
+        let need = now.all().saturating_sub(target);
+        let (before, objects) = (report.freed, report.dropped + report.dropped_pending);
+        let pending = lookup::tally(self.database())?.pending_bytes;
+        report.dropped_pending += self.drop_pending(pending.saturating_sub(need))?;
+        report.freed += pending.saturating_sub(lookup::tally(self.database())?.pending_bytes);
+        let grace = plan.now.saturating_sub(GRACE);
+        self.drop_down(&rules(plan, grace, true, 0), before + need, stop, report)?;
+        let freed = report.freed - before;
+        let artifacts = self.drop_artifacts(plan, need.saturating_sub(freed), stop, report)?;
+        let left = Measured {
+            database: now.database.saturating_sub(freed),
+            artifacts: now.artifacts.saturating_sub(artifacts),
+        };
+        let enough = report.freed + left.database_over(target);
+        for (before, min_bytes) in [(grace, LARGE), (grace, 0), (u64::MAX, 0)] {
+            self.drop_down(&rules(plan, before, false, min_bytes), enough, stop, report)?;
+        }
+        if report.dropped + report.dropped_pending > objects {
+            self.drop_orphans(plan, stop, report)?;
+            self.database().seal()?;
+            self.compact_until(stop)?;
+        }
+        Ok(())
+    }
+
+    /// Drops artifacts until `need` bytes are free, as far as the rules of [`Store::gc`] allow. Returns how many are.
+    fn drop_artifacts(&self, plan: &RoomPlan, need: u64, stop: Stop<'_>, report: &mut RoomReport) -> Result<u64> {
+        if need == 0 {
+            return Ok(0);
+        }
+        let max = self.stats()?.artifact_bytes.saturating_sub(need);
+        let plan = GcPlan { now: plan.now, max_age: None, max_bytes: Some(max), dry_run: false };
+        let dropped = self.gc(&plan, &mut |_| flow(stop))?;
+        report.dropped_artifacts += dropped.dropped_count;
+        report.freed += dropped.dropped_bytes;
+        Ok(dropped.dropped_bytes)
+    }
+
+    /// Drops the artifacts that only dropped objects named.
+    fn drop_orphans(&self, plan: &RoomPlan, stop: Stop<'_>, report: &mut RoomReport) -> Result<()> {
+        let dropped = self.gc_unnamed(plan.now, &mut |_| flow(stop))?;
+        report.dropped_artifacts += dropped.dropped_count;
+        report.freed += dropped.dropped_bytes;
+        Ok(())
+    }
+
+    /// Drops from the last object down to the first until the report has `enough` bytes freed. Children arrive after
+    /// their parents, so a whole tree goes in one pass.
+    fn drop_down(&self, rules: &DropRules, enough: u64, stop: Stop<'_>, report: &mut RoomReport) -> Result<()> {
         let mut from = Some(u64::MAX);
-        while report.freed < need
+        while report.freed < enough
             && let Some(last) = from
         {
             if stop() {
@@ -155,57 +268,17 @@ impl Store {
         Ok(numbers)
     }
 
-    /// Drops what an operator does not want, as far as nothing else depends on it: children, verdicts, and the weight
-    /// of signers. The report counts what is kept.
+    /// Whether an object was dropped and is not taken again. One that was dropped for room is taken when a pending record
+    /// waits for it: somebody builds on it.
     ///
     /// # Errors
-    /// As [`Store::make_room`].
-    pub fn drop_unwanted(&self, unwanted: Unwanted, stop: &dyn Fn() -> bool) -> Result<RoomReport> {
-        if self.read_only() {
-            return Err(StoreError::ReadOnly);
-        }
-        let rules = DropRules {
-            why: WhyDropped::Operator,
-            own: BTreeSet::new(),
-            pinned: BTreeSet::new(),
-            before: u64::MAX,
-            only_worthless: false,
-            min_bytes: 0,
-            keeps_known: false,
-        };
-        let mut report = RoomReport { bytes_before: self.bytes_on_disk()?, ..RoomReport::default() };
-        let mut from = Some(u64::MAX);
-        while let Some(last) = from {
-            if stop() {
-                return Err(StoreError::Cancelled);
-            }
-            let numbers = self.numbers_down_from(last)?;
-            from = numbers.last().and_then(|number| number.checked_sub(1));
-            let chosen = self.unwanted(&numbers, unwanted)?;
-            let freed = self.drop_numbers(&chosen, &rules)?;
-            report.dropped += freed.len() as u64;
-            report.kept += (chosen.len() - freed.len()) as u64;
-            report.freed += freed.iter().map(|bytes| bytes + INDEXES).sum::<u64>();
-        }
-        Ok(report)
-    }
-
-    fn unwanted(&self, numbers: &[u64], unwanted: Unwanted) -> Result<Vec<u64>> {
-        let view = self.view();
-        let mut chosen = Vec::new();
-        for number in numbers {
-            let Some(stored) = view.get(Column::Objects, &keys::number(*number))? else { continue };
-            let object = values::decode_stored(&stored)?;
-            let matches = match unwanted {
-                Unwanted::Signer(signer) => object.signer() == signer,
-                Unwanted::Object(kind, id) => object.kind() == kind && object.id() == id,
-                Unwanted::Task(task) => lookup::change(&view, *number)?.task_id == Some(task),
-            };
-            if matches {
-                chosen.push(*number);
-            }
-        }
-        Ok(chosen)
+    /// When the store cannot be read.
+    pub fn is_turned_away(&self, kind: Kind, id: &ObjectId) -> Result<bool> {
+        let Some(entry) = lookup::dropped(self.database(), kind, id)? else { return Ok(false) };
+        let awaited = kind == Kind::Experiment
+            && entry.why == WhyDropped::Room
+            && self.database().first(Column::PendingByParent, &id.0, None, KeyOrder::Ascending)?.is_some();
+        Ok(!awaited)
     }
 
     /// Whether the object was dropped and is remembered.
@@ -222,5 +295,22 @@ impl Store {
     /// When the store cannot be read.
     pub fn dropped_count(&self) -> Result<u64> {
         Ok(lookup::tally(self.database())?.dropped)
+    }
+}
+
+fn flow(stop: Stop<'_>) -> ControlFlow<()> {
+    if stop() { ControlFlow::Break(()) } else { ControlFlow::Continue(()) }
+}
+
+fn rules(plan: &RoomPlan, before: u64, only_worthless: bool, min_bytes: usize) -> DropRules {
+    DropRules {
+        why: WhyDropped::Room,
+        own: plan.own.clone(),
+        pinned: plan.pinned.clone(),
+        before,
+        only_worthless,
+        min_bytes,
+        keeps_known: true,
+        most_dropped: (plan.budget / BUDGET_A_DROPPED).max(LEAST_DROPPED).min(MAX_DROPPED),
     }
 }

@@ -4,11 +4,11 @@ use std::collections::BTreeSet;
 
 use proptest::prelude::*;
 
-use spore_protocol::{Goal, Kind, Record, RecordId, Status, Verified, VerifiedObject};
+use spore_protocol::{Goal, Kind, Record, RecordId, Status, TaskId, Verified, VerifiedObject};
 
 use crate::{
     InsertOutcome, RoomPlan, Store, SyncScope, Unwanted,
-    tests::objects::{identity, manifest, record, sign, task_of, verification},
+    tests::objects::{identity, manifest, profile, record, sign, task_of, verification},
     unwatched,
 };
 
@@ -67,26 +67,80 @@ fn indexes_equal_recomputation_after_objects_were_dropped() {
 }
 
 #[test]
-fn dropped_in_parts_leaves_equal_indexes_and_returns_when_built_upon() {
+fn dropped_in_parts_leaves_equal_indexes() {
     let (_, records, objects) = world(30);
     let dir = tempfile::tempdir().unwrap();
     let store = Store::open(dir.path()).unwrap();
     insert(&store, &objects);
     for signer in 2..6 {
-        store.drop_unwanted(Unwanted::Signer(identity(9).node_id()), &|| false).unwrap();
-        store.drop_unwanted(Unwanted::Signer(identity(signer).node_id()), &|| false).unwrap();
+        store.drop_unwanted(Unwanted::Signer(identity(9).node_id()), &mut unwatched).unwrap();
+        store.drop_unwanted(Unwanted::Signer(identity(signer).node_id()), &mut unwatched).unwrap();
         sound(&store);
     }
-    let parent = records.iter().find(|record| store.is_dropped(Kind::Experiment, &record.id()).unwrap()).unwrap();
-    let again = store.insert(&[parent.clone().into()], 2000).unwrap();
-    assert!(matches!(again.outcomes[..], [(_, InsertOutcome::Known)]), "{:?}", again.outcomes);
-    let child = sign(1, &record(1, parent.task_id, Some(parent), 1.0, 90));
-    insert(&store, &[child.clone().into()]);
-    assert!(!is_stored(&store, &child));
+    assert!(!is_stored(&store, &records[1]));
+}
+
+#[test]
+fn record_dropped_for_room_returns_when_built_upon_and_an_unwanted_one_does_not() {
+    for unwanted in [false, true] {
+        let (_, records, objects) = world(0);
+        let dir = tempfile::tempdir().unwrap();
+        let store = Store::open(dir.path()).unwrap();
+        let parent = sign(2, &record(2, records[0].task_id, Some(&records[0]), 2.0, 30));
+        insert(&store, &objects);
+        insert(&store, &[parent.clone().into()]);
+        if unwanted {
+            store.drop_unwanted(Unwanted::Object(Kind::Experiment, parent.id()), &mut unwatched).unwrap();
+        } else {
+            store.make_room(&plan(&[1]), &|| false).unwrap();
+        }
+        let turned_away = || store.is_turned_away(Kind::Experiment, &parent.id()).unwrap();
+        assert!(turned_away() && !is_stored(&store, &parent));
+        let again = store.insert(&[parent.clone().into()], 2000).unwrap();
+        assert!(matches!(again.outcomes[..], [(_, InsertOutcome::Known)]), "{:?}", again.outcomes);
+        let child = sign(1, &record(1, parent.task_id, Some(&parent), 1.0, 90));
+        insert(&store, &[child.clone().into()]);
+        assert!(!is_stored(&store, &child));
+        assert_eq!(turned_away(), unwanted);
+        insert(&store, &[parent.clone().into()]);
+        assert_eq!((is_stored(&store, &parent), is_stored(&store, &child)), (!unwanted, !unwanted));
+        sound(&store);
+    }
+}
+
+#[test]
+fn dropped_records_take_their_artifacts_along() {
+    let (root, records, objects) = world(0);
+    let dir = tempfile::tempdir().unwrap();
+    let store = Store::open(dir.path()).unwrap();
+    let [gone, needed, pinned] = [b"gone".as_slice(), b"needed", b"pinned"].map(|b| store.put_artifact(b).unwrap());
+    let mut child = record(2, root.task_id, Some(&records[0]), 2.0, 30);
+    child.code_cid = Some(gone);
+    let mut own = record(1, root.task_id, Some(&records[0]), 1.0, 31);
+    own.code_cid = Some(needed);
     insert(&store, &objects);
-    assert!(is_stored(&store, parent) && is_stored(&store, &child));
-    assert!(!store.is_dropped(Kind::Experiment, &parent.id()).unwrap());
-    sound(&store);
+    insert(&store, &[sign(2, &child).into(), sign(1, &own).into()]);
+    store.pin(&pinned).unwrap();
+    store.note_artifact_uses(1000).unwrap();
+    let report = store.make_room(&plan(&[1]), &|| false).unwrap();
+    assert_eq!((report.dropped, report.dropped_artifacts), (1, 1), "{report:?}");
+    assert!(store.artifact_path(&gone).is_none());
+    assert!(store.artifact_path(&needed).is_some() && store.artifact_path(&pinned).is_some());
+}
+
+#[test]
+fn store_within_its_budget_is_left_alone_and_one_beyond_it_is_brought_below() {
+    let (_, records, objects) = world(40);
+    let dir = tempfile::tempdir().unwrap();
+    let store = Store::open(dir.path()).unwrap();
+    insert(&store, &objects);
+    let within = RoomPlan { budget: store.bytes_on_disk().unwrap(), ..plan(&[1]) };
+    assert_eq!(store.make_room(&within, &|| false).unwrap().dropped, 0);
+    assert!(records.iter().all(|record| is_stored(&store, record)));
+    let report = store.make_room(&plan(&[1]), &|| false).unwrap();
+    assert!(report.short && report.bytes_after < report.bytes_before, "{report:?}");
+    let stopped = store.make_room(&plan(&[1]), &|| true);
+    assert!(matches!(stopped, Err(crate::StoreError::Cancelled)), "{stopped:?}");
 }
 
 #[test]
@@ -119,7 +173,7 @@ fn stores_of_different_budgets_compare_equal_sets() {
 }
 
 #[test]
-fn own_pinned_confirmed_and_new_records_are_kept() {
+fn own_pinned_and_confirmed_records_are_kept() {
     let (root, records, objects) = world(6);
     let dir = tempfile::tempdir().unwrap();
     let store = Store::open_with_trust(dir.path(), BTreeSet::from([identity(9).node_id()])).unwrap();
@@ -133,11 +187,8 @@ fn own_pinned_confirmed_and_new_records_are_kept() {
         })
         .collect();
     let pinned = RoomPlan { pinned: BTreeSet::from([task]), ..plan(&[]) };
-    let early = RoomPlan { now: 1001, ..plan(&[]) };
-    for kept in [pinned, early] {
-        store.make_room(&kept, &|| false).unwrap();
-        assert!(records.iter().all(|record| is_stored(&store, record)));
-    }
+    store.make_room(&pinned, &|| false).unwrap();
+    assert!(records.iter().all(|record| is_stored(&store, record)));
     store.make_room(&plan(&[1]), &|| false).unwrap();
     assert!(!confirmed.is_empty() && confirmed.iter().all(|record| is_stored(&store, record)));
     assert!(is_stored(&store, &root));
@@ -158,6 +209,25 @@ fn task_without_records_and_its_whole_entry_are_dropped() {
 }
 
 #[test]
+fn profile_goes_with_the_last_object_of_its_node() {
+    let dir = tempfile::tempdir().unwrap();
+    let store = Store::open(dir.path()).unwrap();
+    let (alone, busy) = (profile(7, "alone", 10), profile(8, "busy", 11));
+    let theirs = sign(8, &record(8, None, None, 2.0, 5));
+    insert(&store, &[alone.clone().into(), busy.clone().into(), theirs.into()]);
+    store.drop_unwanted(Unwanted::Object(Kind::Profile, alone.id()), &mut unwatched).unwrap();
+    assert!(store.is_dropped(Kind::Profile, &alone.id()).unwrap());
+    sound(&store);
+    assert_eq!(store.make_room(&plan(&[8]), &|| false).unwrap().dropped, 0, "own ones are kept");
+    assert_eq!(store.make_room(&plan(&[]), &|| false).unwrap().dropped, 2);
+    assert!(store.is_dropped(Kind::Profile, &busy.id()).unwrap());
+    let newer = profile(7, "again", 12);
+    insert(&store, &[newer.clone().into()]);
+    assert!(store.contains(Kind::Profile, &newer.id()).unwrap(), "a newer one is another object");
+    sound(&store);
+}
+
+#[test]
 fn only_so_many_dropped_objects_are_remembered() {
     let (_, _, objects) = world(90);
     let dir = tempfile::tempdir().unwrap();
@@ -168,36 +238,107 @@ fn only_so_many_dropped_objects_are_remembered() {
     sound(&store);
 }
 
+/// What a record is made of: its parent, signer, metric, time, status, and whether somebody measured it.
+type Plan = (u8, u8, u8, u64, u8, bool);
+
+fn plans(most: usize) -> impl Strategy<Value = Vec<Plan>> {
+    prop::collection::vec((any::<u8>(), 2..6u8, 0..4u8, 0..6u64, 0..3u8, any::<bool>()), 1..most)
+}
+
+/// A task and what the plans say, each object after those that it builds on.
+fn planned(plans: Vec<Plan>) -> (TaskId, Vec<VerifiedObject>) {
+    let task = manifest(1, Goal::Minimize);
+    let mut made: Vec<Verified<Record>> = Vec::new();
+    let mut objects: Vec<VerifiedObject> = vec![task.clone().into()];
+    for (i, (parent, signer, metric, time, status, measured)) in plans.into_iter().enumerate() {
+        let parent = (parent % 5 > 0).then(|| made.get(usize::from(parent) % (made.len() + 1))).flatten();
+        let mut next = record(signer, Some(task_of(&task)), parent, f64::from(metric), 20 + time);
+        next.description = format!("try {}", i % 4);
+        next.status = [Status::Keep, Status::Discard, Status::Keep][usize::from(status)];
+        let next = sign(signer, &next);
+        if measured {
+            objects.push(verification(8 + signer % 4, &next, f64::from(metric), 50 + i as u64));
+            objects.push(profile(signer, "anybody", 30 + i as u64).into());
+        }
+        objects.push(next.clone().into());
+        made.push(next);
+    }
+    (task_of(&task), objects)
+}
+
+const fn kind_of(scope: SyncScope) -> Kind {
+    match scope {
+        SyncScope::Records(_) => Kind::Experiment,
+        SyncScope::Controls(_) => Kind::Control,
+        SyncScope::Tasks => Kind::Task,
+        SyncScope::Profiles => Kind::Profile,
+    }
+}
+
+/// One round of catch-up: `to` gets what its sets lack, and the parents that it waits for, as far as `from` has them.
+/// Returns whether it asked for anything.
+fn catch_up(to: &Store, from: &Store, scopes: &[SyncScope]) -> bool {
+    let mut asked = Vec::new();
+    for scope in scopes {
+        let known: BTreeSet<_> = to.sync_items(*scope).unwrap().into_iter().collect();
+        let theirs = from.sync_items(*scope).unwrap();
+        asked.extend(theirs.into_iter().filter(|item| !known.contains(item)).map(|(_, id)| (kind_of(*scope), id)));
+    }
+    let missing = to.missing_parents_after(None, 100).unwrap();
+    asked.extend(missing.into_iter().map(|parent| (Kind::Experiment, parent.into())));
+    asked.retain(|(kind, id)| !to.is_pending(&(*id).into()).unwrap() || *kind != Kind::Experiment);
+    let found = asked.iter().filter_map(|(kind, id)| from.object(*kind, id).unwrap());
+    let objects: Vec<_> = found.map(|object| object.verify().unwrap()).collect();
+    insert(to, &objects);
+    !asked.is_empty()
+}
+
 proptest! {
     #![proptest_config(ProptestConfig::with_cases(24))]
 
     #[test]
     fn any_removal_leaves_a_store_as_if_the_objects_had_never_arrived(
-        plans in prop::collection::vec((any::<u8>(), 2..6u8, 0..4u8, 0..6u64, 0..3u8, any::<bool>()), 1..25),
+        plans in plans(25),
         drops in prop::collection::vec(2..12u8, 1..6),
     ) {
-        let (task, dir) = (manifest(1, Goal::Minimize), tempfile::tempdir().unwrap());
+        let (dir, (_, objects)) = (tempfile::tempdir().unwrap(), planned(plans));
         let store = Store::open(dir.path()).unwrap();
-        let mut made: Vec<Verified<Record>> = Vec::new();
-        let mut objects: Vec<VerifiedObject> = vec![task.clone().into()];
-        for (i, (parent, signer, metric, time, status, measured)) in plans.into_iter().enumerate() {
-            let parent = (parent % 5 > 0).then(|| made.get(usize::from(parent) % (made.len() + 1))).flatten();
-            let mut next = record(signer, Some(task_of(&task)), parent, f64::from(metric), 20 + time);
-            next.description = format!("try {}", i % 4);
-            next.status = [Status::Keep, Status::Discard, Status::Keep][usize::from(status)];
-            let next = sign(signer, &next);
-            if measured {
-                objects.push(verification(8 + signer % 4, &next, f64::from(metric), 50 + i as u64));
-            }
-            objects.push(next.clone().into());
-            made.push(next);
-        }
         insert(&store, &objects);
         for signer in drops {
-            store.drop_unwanted(Unwanted::Signer(identity(signer).node_id()), &|| false).unwrap();
+            store.drop_unwanted(Unwanted::Signer(identity(signer).node_id()), &mut unwatched).unwrap();
             sound(&store);
         }
         store.make_room(&plan(&[]), &|| false).unwrap();
         sound(&store);
+    }
+
+    #[test]
+    fn stores_of_any_budgets_converge_within_as_many_rounds_as_records_are_deep(
+        plans in plans(16),
+        cut in any::<prop::sample::Index>(),
+        both in any::<bool>(),
+    ) {
+        let (task, objects) = planned(plans);
+        let dirs = [tempfile::tempdir().unwrap(), tempfile::tempdir().unwrap()];
+        let [small, large] = dirs.each_ref().map(|dir| Store::open(dir.path()).unwrap());
+        insert(&large, &objects);
+        insert(&small, &objects[..cut.index(objects.len() + 1)]);
+        small.make_room(&plan(&[]), &|| false).unwrap();
+        if both {
+            // What it drops now, nobody can bring to the other one.
+            large.make_room(&plan(&[3]), &|| false).unwrap();
+        }
+        let scopes = [SyncScope::Records(task), SyncScope::Controls(task), SyncScope::Tasks];
+        let rounds = (0..=objects.len() + 1).take_while(|_| catch_up(&small, &large, &scopes)).count();
+        if !both {
+            prop_assert!(rounds <= objects.len() + 1, "{rounds} rounds, and still something to ask for");
+            for scope in scopes {
+                prop_assert_eq!(small.sync_items(scope).unwrap(), large.sync_items(scope).unwrap());
+            }
+            small.make_room(&plan(&[]), &|| false).unwrap();
+            prop_assert!(!catch_up(&small, &large, &scopes), "what was dropped does not come back");
+        }
+        sound(&small);
+        sound(&large);
     }
 }

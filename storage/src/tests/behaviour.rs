@@ -334,14 +334,14 @@ fn store_of_another_schema_is_refused() {
     };
     claim(&store, 99);
     drop(store);
-    assert!(matches!(Store::open(dir.path()), Err(StoreError::NewerSchema { found: 99, supported: 3 })));
+    assert!(matches!(Store::open(dir.path()), Err(StoreError::NewerSchema { found: 99, supported: 4 })));
     let repaired = Store::repair(dir.path(), None, 1, &mut crate::unwatched);
     assert!(matches!(repaired, Err(StoreError::NewerSchema { found: 99, .. })), "{repaired:?}");
 
     let (dir, store) = open();
     claim(&store, 1);
     drop(store);
-    assert!(matches!(Store::open(dir.path()), Err(StoreError::OlderSchema { found: 1, supported: 3 })));
+    assert!(matches!(Store::open(dir.path()), Err(StoreError::OlderSchema { found: 1, supported: 4 })));
     assert!(matches!(Store::open_read_only(dir.path()), Err(StoreError::OlderSchema { found: 1, .. })));
     let repaired = Store::repair(dir.path(), None, 1, &mut crate::unwatched);
     assert!(matches!(repaired, Err(StoreError::OlderSchema { found: 1, .. })), "{repaired:?}");
@@ -350,7 +350,7 @@ fn store_of_another_schema_is_refused() {
 /// As a store of schema 1 was: it has columns that this program does not know.
 #[test]
 fn store_with_unknown_columns_is_refused_by_its_schema() {
-    for (schema, older) in [(1u32, true), (4, false)] {
+    for (schema, older) in [(1u32, true), (5, false)] {
         let dir = tempfile::tempdir().unwrap();
         let mut options = rocksdb::Options::default();
         options.create_if_missing(true);
@@ -360,8 +360,8 @@ fn store_with_unknown_columns_is_refused_by_its_schema() {
         drop(db);
         let refused = Store::open(dir.path());
         let fits = match refused {
-            Err(StoreError::OlderSchema { found, supported: 3 }) => older && found == schema,
-            Err(StoreError::NewerSchema { found, supported: 3 }) => !older && found == schema,
+            Err(StoreError::OlderSchema { found, supported: 4 }) => older && found == schema,
+            Err(StoreError::NewerSchema { found, supported: 4 }) => !older && found == schema,
             _ => false,
         };
         assert!(fits, "{refused:?}");

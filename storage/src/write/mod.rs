@@ -25,6 +25,7 @@ use std::collections::{BTreeMap, BTreeSet, HashMap};
 
 pub use cache::WriteCache;
 pub use removal::DropRules;
+pub use tombstones::MAX_DROPPED;
 
 use spore_protocol::{HardwareClass, Kind, NodeId, ObjectId, Reject, SignedObject, TaskId};
 

@@ -6,7 +6,7 @@
 use std::{collections::BTreeSet, ops::ControlFlow};
 
 use spore_protocol::{
-    ControlEvent, Kind, NodeId, Record, Signed, SignedObject, Status, TaskId, TaskManifest, Verdict,
+    ControlEvent, Kind, NodeId, NodeProfile, Record, Signed, SignedObject, Status, TaskId, TaskManifest, Verdict,
     frontier::{FrontierKind, beats},
 };
 
@@ -17,7 +17,7 @@ use crate::{
     error::{Damage, Result},
     keys::{self, ClassKey, Moment, TimeList},
     lookup,
-    values::{self, RecordRow, UNKNOWN, WhyDropped, Work, WorkMark},
+    values::{self, NodeState, RecordRow, UNKNOWN, WhyDropped, Work, WorkMark},
     words,
 };
 
@@ -31,12 +31,14 @@ pub struct DropRules {
     pub pinned: BTreeSet<TaskId>,
     /// Unix seconds. Records that arrived at this time or later are kept.
     pub before: u64,
-    /// Only strays, events about unknown records, and tasks without records.
+    /// Only strays, events about unknown records, tasks without records, and profiles of nodes without anything else.
     pub only_worthless: bool,
     /// Objects of fewer stored bytes are kept.
     pub min_bytes: usize,
     /// Whether the level of a signer protects its objects. Trusted keys are always protected.
     pub keeps_known: bool,
+    /// Most dropped objects that are remembered.
+    pub most_dropped: u64,
 }
 
 impl InsertBatch<'_> {
@@ -53,7 +55,7 @@ impl InsertBatch<'_> {
             SignedObject::Experiment(record) => self.drop_record(number, &record, rules)?,
             SignedObject::Control(event) => self.drop_event(number, &event, rules)?,
             SignedObject::Task(manifest) => self.drop_manifest(number, &manifest, rules)?,
-            SignedObject::Profile(_) => false,
+            SignedObject::Profile(profile) => self.drop_profile(number, &profile, rules)?,
         };
         Ok(dropped.then_some(stored.len() as u64))
     }
@@ -81,7 +83,7 @@ impl InsertBatch<'_> {
         for listing in [TimeList::Records, TimeList::NodeRecords(row.summary.node_id)] {
             self.remove_from_list(listing, &row.moment())?;
         }
-        self.bury(Kind::Experiment, Some(TimeList::TaskRecords(task)), &row.moment(), rules.why)?;
+        self.bury(Kind::Experiment, Some(TimeList::TaskRecords(task)), &row.moment(), rules)?;
         if row.parent_number > 0 {
             self.view.delete(Column::Children, keys::child(row.parent_number, &row.moment()));
             self.restore_parent(&row)?;
@@ -269,7 +271,7 @@ impl InsertBatch<'_> {
         }
         let moment = Moment { timestamp: event.timestamp, id, number };
         self.remove_from_list(TimeList::Controls, &moment)?;
-        self.bury(Kind::Control, task.map(TimeList::TaskControls), &moment, rules.why)?;
+        self.bury(Kind::Control, task.map(TimeList::TaskControls), &moment, rules)?;
         self.tally.controls = self.tally.controls.saturating_sub(1);
         if let Some(record) = about {
             self.view.delete(Column::About, keys::about(&record, &signer, event.timestamp, &id.into()));
@@ -340,13 +342,28 @@ impl InsertBatch<'_> {
             return Ok(false);
         }
         let moment = Moment { timestamp: manifest.timestamp, id, number };
-        self.bury(Kind::Task, Some(TimeList::Manifests), &moment, rules.why)?;
+        self.bury(Kind::Task, Some(TimeList::Manifests), &moment, rules)?;
         self.view.delete(Column::Creators, keys::created(&signer, &task));
         self.remove_object(Kind::Task, &id, number, Some(task));
-        let mut known = state;
-        known.manifest = None;
-        self.update_task(&task, known)?;
+        // Nothing else is stored of the task, so no tree moves. The terms were the manifest's.
+        let state = self.task(&task)?;
+        (state.manifest, state.terms) = (None, None);
         self.rank_changed.insert(task);
+        Ok(true)
+    }
+
+    /// Drops the profile of a node of which nothing else is stored.
+    fn drop_profile(&mut self, number: u64, profile: &Signed<NodeProfile>, rules: &DropRules) -> Result<bool> {
+        let (id, signer) = (profile.id(), profile.node_id);
+        let known = rules.why == WhyDropped::Room && *self.node(None, signer)? != NodeState::default();
+        if known || self.is_kept(&signer, None, rules) {
+            return Ok(false);
+        }
+        let moment = Moment { timestamp: profile.timestamp, id, number };
+        self.bury(Kind::Profile, Some(TimeList::Profiles), &moment, rules)?;
+        self.view.delete(Column::Profiles, signer.0.to_vec());
+        self.tally.profiles = self.tally.profiles.saturating_sub(1);
+        self.remove_object(Kind::Profile, &id, number, None);
         Ok(true)
     }
 

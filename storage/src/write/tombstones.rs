@@ -1,11 +1,11 @@
 //! What was dropped: the objects that are remembered, so that they do not come back.
 //!
-//! A dropped object stays in the set that nodes compare. It comes back when a pending record waits for it: somebody
-//! builds on it.
+//! A dropped object stays in the set that nodes compare. One that was dropped for room comes back when a pending record
+//! waits for it: somebody builds on it. What the operator dropped does not.
 
 use spore_protocol::{Kind, ObjectId, RecordId};
 
-use super::InsertBatch;
+use super::{DropRules, InsertBatch};
 use crate::{
     columns::Column,
     db::{KeyOrder, KeyReader},
@@ -17,17 +17,18 @@ use crate::{
 
 /// Most dropped objects that are remembered. Their three entries take some 250 bytes, 64 MiB in all. Of a flood that
 /// is longer, the oldest objects may come back, and are dropped again.
-const MAX_DROPPED: u64 = if cfg!(test) { 64 } else { 262_144 };
+pub const MAX_DROPPED: u64 = if cfg!(test) { 64 } else { 262_144 };
 
 impl InsertBatch<'_> {
-    /// Whether an object that is not stored may be inserted: it was not dropped, or a record waits for it. In that
-    /// case it is no longer counted as dropped.
+    /// Whether an object that is not stored may be inserted: it was not dropped, or dropped for room only, and a record
+    /// waits for it. In that case it is no longer counted as dropped.
     pub(super) fn may_return(&mut self, kind: Kind, id: &ObjectId) -> Result<bool> {
         if self.tally.dropped == 0 {
             return Ok(true);
         }
         let Some(entry) = lookup::dropped(&self.view, kind, id)? else { return Ok(true) };
-        if kind != Kind::Experiment || !self.is_awaited(&RecordId::from(*id))? {
+        let may = kind == Kind::Experiment && entry.why == WhyDropped::Room;
+        if !may || !self.is_awaited(&RecordId::from(*id))? {
             return Ok(false);
         }
         self.forget_dropped(kind, id, &entry)?;
@@ -40,15 +41,15 @@ impl InsertBatch<'_> {
         kind: Kind,
         listing: Option<TimeList>,
         moment: &Moment,
-        why: WhyDropped,
+        rules: &DropRules,
     ) -> Result<()> {
         let item = listing.map(|listing| keys::timeline(listing, moment));
         let order = self.tally.next_dropped;
         if let Some(item) = &item {
             self.view.delete(Column::Timeline, item.clone());
         }
-        self.put_dropped(kind, &moment.id, &DroppedEntry { order, why, item });
-        while self.tally.dropped > MAX_DROPPED
+        self.put_dropped(kind, &moment.id, &DroppedEntry { order, why: rules.why, item });
+        while self.tally.dropped > rules.most_dropped.min(MAX_DROPPED)
             && let Some((_, oldest)) = self.view.first(Column::Dropped, &[2], None, KeyOrder::Ascending)?
             && let Some(kind) = oldest.first().copied().and_then(Kind::from_code)
         {

@@ -1,0 +1,80 @@
+//! Drops what an operator does not want to carry.
+
+use std::collections::BTreeSet;
+
+use spore_protocol::{Kind, NodeId, ObjectId, TaskId};
+
+use super::{INDEXES, RoomReport};
+use crate::{
+    columns::Column,
+    db::KeyReader,
+    error::{Result, StoreError},
+    keys, lookup,
+    progress::{Stage, Watch, notify},
+    store::Store,
+    values::{self, WhyDropped},
+    write::{DropRules, MAX_DROPPED},
+};
+
+/// What an operator wants dropped.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Unwanted {
+    Signer(NodeId),
+    Task(TaskId),
+    Object(Kind, ObjectId),
+}
+
+impl Store {
+    /// Drops what an operator does not want, as far as nothing else depends on it: children, verdicts, and the weight
+    /// of signers. The report counts what is kept.
+    ///
+    /// # Errors
+    /// As [`Store::make_room`].
+    pub fn drop_unwanted(&self, unwanted: Unwanted, watch: &mut Watch<'_>) -> Result<RoomReport> {
+        if self.read_only() {
+            return Err(StoreError::ReadOnly);
+        }
+        let rules = DropRules {
+            why: WhyDropped::Operator,
+            own: BTreeSet::new(),
+            pinned: BTreeSet::new(),
+            before: u64::MAX,
+            only_worthless: false,
+            min_bytes: 0,
+            keeps_known: false,
+            most_dropped: MAX_DROPPED,
+        };
+        let mut report = RoomReport { bytes_before: self.bytes_on_disk()?, ..RoomReport::default() };
+        let (mut from, mut seen) = (Some(u64::MAX), 0);
+        while let Some(last) = from {
+            let numbers = self.numbers_down_from(last)?;
+            notify(watch, Stage::Drop, seen, self.sequence())?;
+            seen += numbers.len() as u64;
+            from = numbers.last().and_then(|number| number.checked_sub(1));
+            let chosen = self.unwanted(&numbers, unwanted)?;
+            let freed = self.drop_numbers(&chosen, &rules)?;
+            report.dropped += freed.len() as u64;
+            report.kept += (chosen.len() - freed.len()) as u64;
+            report.freed += freed.iter().map(|bytes| bytes + INDEXES).sum::<u64>();
+        }
+        Ok(report)
+    }
+
+    fn unwanted(&self, numbers: &[u64], unwanted: Unwanted) -> Result<Vec<u64>> {
+        let view = self.view();
+        let mut chosen = Vec::new();
+        for number in numbers {
+            let Some(stored) = view.get(Column::Objects, &keys::number(*number))? else { continue };
+            let object = values::decode_stored(&stored)?;
+            let matches = match unwanted {
+                Unwanted::Signer(signer) => object.signer() == signer,
+                Unwanted::Object(kind, id) => object.kind() == kind && object.id() == id,
+                Unwanted::Task(task) => lookup::change(&view, *number)?.task_id == Some(task),
+            };
+            if matches {
+                chosen.push(*number);
+            }
+        }
+        Ok(chosen)
+    }
+}
