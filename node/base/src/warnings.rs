@@ -18,6 +18,10 @@ pub enum WarningTopic {
     Descriptors,
     /// The file by which commands find the node cannot be written.
     Announcement,
+    /// The disk is nearly full.
+    Disk,
+    /// The store exceeds its budget, and nothing more may be dropped.
+    Budget,
 }
 
 /// The warnings now. Clones share them.

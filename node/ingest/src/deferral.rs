@@ -2,7 +2,7 @@
 
 use std::fmt;
 
-use super::limits::RETRY_QUOTA_SECONDS;
+use super::limits::{RETRY_QUOTA_SECONDS, RETRY_SPACE_SECONDS};
 
 /// Why an object is refused now that may be taken later. No offence of its sender.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, thiserror::Error)]
@@ -13,6 +13,9 @@ pub enum Deferral {
     /// The operator blocks the signer or the task of the object.
     #[error("its signer or its task is blocked here")]
     Blocked,
+    /// The disk is nearly full, or the store may not grow.
+    #[error("no disk space for objects of other nodes")]
+    NoSpace,
     /// The timestamp of the object is ahead of this machine's clock.
     #[error("its timestamp is {seconds} s ahead of this machine's clock")]
     Early { seconds: u64 },
@@ -24,6 +27,7 @@ impl Deferral {
         match self {
             Self::Quota(_) => Some(RETRY_QUOTA_SECONDS),
             Self::Blocked => None,
+            Self::NoSpace => Some(RETRY_SPACE_SECONDS),
             Self::Early { seconds } => Some(*seconds),
         }
     }

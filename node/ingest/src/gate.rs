@@ -10,9 +10,10 @@ use super::{
     admission::{Admission, Confirmed, Ticket, introducers::Source, refused::Refused},
     batch::{CheckedObject, Decision, QueuedObject},
     blocks::Blocks,
+    space::Space,
 };
 
-/// Admission and the block list.
+/// Admission, the block list, and whether there is disk space.
 #[derive(Debug)]
 pub(super) struct Gate {
     pub admission: Admission,
@@ -20,6 +21,8 @@ pub(super) struct Gate {
     pub refused: Refused,
     /// Shared with the handles.
     pub blocks: Blocks,
+    /// Shared with the handles.
+    pub space: Space,
 }
 
 /// The tickets of a batch, by the index of the object.
@@ -45,8 +48,11 @@ impl Gate {
         let blocks = self.blocks.list();
         for queued in queued {
             let QueuedObject { index, origin, object } = &queued;
-            let ticket = if Source::of(*origin).is_some() && blocks.blocks(object) {
+            let from_others = Source::of(*origin).is_some();
+            let ticket = if from_others && blocks.blocks(object) {
                 Err(Deferral::Blocked)
+            } else if from_others && self.space.is_short() {
+                Err(Deferral::NoSpace)
             } else {
                 self.admission.introduce(*origin, object)
             };
@@ -99,6 +105,6 @@ impl Gate {
 impl Gate {
     pub(super) fn open(store: &spore_storage::Store) -> Self {
         let admission = Admission::new(store, super::admission::introducers::Introducers::default());
-        Self { admission, refused: Refused::default(), blocks: Blocks::default() }
+        Self { admission, refused: Refused::default(), blocks: Blocks::default(), space: Space::default() }
     }
 }

@@ -22,6 +22,7 @@ use super::{
     blocks::Blocks,
     deferral::Deferral,
     origin::Origin,
+    space::Space,
     trouble::{Trouble, TroubleState},
 };
 
@@ -124,6 +125,7 @@ pub struct IngestHandle {
     pub(super) introducers: Introducers,
     pub(super) refused: Refused,
     pub(super) blocks: Blocks,
+    pub(super) space: Space,
 }
 
 impl IngestHandle {
@@ -193,6 +195,12 @@ impl IngestHandle {
     /// What the operator blocks.
     pub const fn blocks(&self) -> &Blocks {
         &self.blocks
+    }
+
+    /// Says whether there is disk space for objects of other nodes. While there is none, they are refused for now, and
+    /// this node's own and imported ones are taken.
+    pub fn set_space_short(&self, short: bool) {
+        self.space.set_short(short);
     }
 
     /// Why the store does not take every object now. None while it does. A full disk ends by itself, even when no

@@ -23,6 +23,7 @@ mod limits;
 pub mod missing_parents;
 mod origin;
 mod service;
+mod space;
 #[cfg(test)]
 mod tests;
 mod trouble;

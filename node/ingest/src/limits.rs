@@ -44,6 +44,9 @@ pub(crate) const TRY_AGAIN: Duration = Duration::from_secs(5);
 /// and many senders share them.
 pub(crate) const RETRY_QUOTA_SECONDS: u64 = 60;
 
+/// Seconds after which a sender may try again an object for which there was no disk space: a person has to act.
+pub(crate) const RETRY_SPACE_SECONDS: u64 = 600;
+
 /// How far ahead of our clock the timestamp of an object of another node may be before the object is kept aside until it
 /// is due. Less than [`MAX_AHEAD_SECONDS`] by more than the clocks of honest nodes differ, so that what one node passes
 /// on no other node refuses.

@@ -5,7 +5,7 @@
 
 use std::sync::{Arc, Mutex, PoisonError};
 
-use spore_protocol::RecordId;
+use spore_protocol::{Kind, RecordId};
 use spore_storage::{Store, StoreError};
 
 /// A position in the round through all missing parents. Clones share it.
@@ -13,7 +13,8 @@ use spore_storage::{Store, StoreError};
 pub struct MissingParents(Arc<Mutex<Option<RecordId>>>);
 
 impl MissingParents {
-    /// The next missing parents of the round, `limit` at most. Fewer at the end of the round.
+    /// The next missing parents of the round, `limit` at most. Fewer at the end of the round, and where the operator
+    /// dropped some, which are not taken again.
     ///
     /// # Errors
     /// When the store cannot be read.
@@ -21,6 +22,12 @@ impl MissingParents {
         let mut last = self.0.lock().unwrap_or_else(PoisonError::into_inner);
         let parents = store.missing_parents_after(*last, limit)?;
         *last = parents.last().copied();
-        Ok(parents)
+        let mut wanted = Vec::with_capacity(parents.len());
+        for parent in parents {
+            if !store.is_turned_away(Kind::Experiment, &parent.into())? {
+                wanted.push(parent);
+            }
+        }
+        Ok(wanted)
     }
 }

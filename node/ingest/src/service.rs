@@ -24,6 +24,7 @@ use super::{
     insertion::{self, Inserted},
     limits::{ASK_AGAIN, ASKED_AT_ONCE, BATCHES_AHEAD, EVENTS, INBOX, TRY_AGAIN, WANTS},
     missing_parents::MissingParents,
+    space::Space,
     trouble::TroubleState,
     verification::{Verification, VerifiedBatch},
 };
@@ -53,11 +54,13 @@ impl Ingest {
             introducers: Introducers::default(),
             refused: Refused::default(),
             blocks: Blocks::default(),
+            space: Space::default(),
         };
         let gate = Gate {
             admission: Admission::new(&store, handle.introducers.clone()),
             refused: handle.refused.clone(),
             blocks: handle.blocks.clone(),
+            space: handle.space.clone(),
         };
         let verification = Verification { store: store.clone(), clock, gate, early: EarlyObjects::default() };
         let insertion = Insertion {
@@ -219,7 +222,7 @@ impl Insertion {
     fn report_refused(&mut self) {
         let objects = std::mem::take(&mut self.refused_for_now);
         if objects > 0 {
-            info!(objects, "refused for now: no room for them, blocked, or ahead of this clock");
+            info!(objects, "refused for now: no room or no disk space for them, blocked, or ahead of this clock");
         }
     }
 

@@ -281,6 +281,31 @@ async fn blocked_objects_of_others_are_refused_without_an_offence() {
 }
 
 #[tokio::test]
+async fn objects_of_others_are_refused_without_disk_space_and_own_ones_are_taken() {
+    let service = start();
+    let (task, object) = (SignedObject::Task(manifest()), SignedObject::Experiment(record(None, |_| ())));
+    service.handle.set_space_short(true);
+    let answers = submit_all(&service, Origin::Gossip(some_peer()), [task.clone(), object.clone()]).await;
+    assert_eq!(answers, [Disposition::Later(Deferral::NoSpace), Disposition::Later(Deferral::NoSpace)]);
+    assert!(service.handle.was_refused(task.kind(), task.id()));
+    assert_eq!(submit_all(&service, Origin::Local, [task]).await, [Disposition::Accepted]);
+    service.handle.set_space_short(false);
+    assert_eq!(submit_all(&service, Origin::Gossip(some_peer()), [object]).await, [Disposition::Accepted]);
+}
+
+#[tokio::test]
+async fn dropped_object_is_known_without_an_offence_and_not_stored_again() {
+    let service = start();
+    let object = SignedObject::Experiment(record(None, |_| ()));
+    let origin = Origin::Sync(some_peer());
+    assert_eq!(submit_all(&service, origin, [object.clone()]).await, [Disposition::Accepted]);
+    let unwanted = spore_storage::Unwanted::Object(object.kind(), object.id());
+    assert_eq!(service.store.drop_unwanted(unwanted, &mut spore_storage::unwatched).unwrap().dropped, 1);
+    assert_eq!(submit_all(&service, origin, [object.clone()]).await, [Disposition::Known]);
+    assert!(!service.store.contains(object.kind(), &object.id()).unwrap());
+}
+
+#[tokio::test]
 async fn flood_of_large_records_is_refused_for_now_and_small_ones_still_come() {
     let service = start();
     let origin = Origin::Gossip(some_peer());

@@ -147,7 +147,8 @@ fn known(store: &Store, queued: &[QueuedObject]) -> Result<HashSet<(Kind, Object
     let mut known = HashSet::new();
     for QueuedObject { object, .. } in queued {
         let (kind, id) = (object.kind(), object.id());
-        match store.contains(kind, &id) {
+        // What was dropped is as good as known: it is not taken again.
+        match store.contains(kind, &id).and_then(|known| Ok(known || store.is_turned_away(kind, &id)?)) {
             Ok(true) => drop(known.insert((kind, id))),
             // A damaged index entry: treat the object as unknown. The insertion isolates it.
             Ok(false) | Err(StoreError::Corrupt(_)) => {}

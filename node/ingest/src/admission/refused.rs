@@ -14,7 +14,7 @@ use crate::deferral::Deferral;
 const REFUSED: usize = 16_384;
 /// How long an object without room is left alone: half the time in which a newcomer's first record should get in.
 const QUOTA_PAUSE: Duration = Duration::from_secs(30);
-/// How long a blocked object is left alone. The operator may unblock it.
+/// How long an object is left alone that is blocked, or for which there is no disk space. Only the operator changes that.
 const BLOCKED_PAUSE: Duration = Duration::from_secs(10 * 60);
 
 type Key = (Kind, ObjectId);
@@ -37,7 +37,7 @@ impl Refused {
     pub fn add(&self, kind: Kind, id: ObjectId, deferral: Deferral, now: Instant) {
         let pause = match deferral {
             Deferral::Quota(_) => QUOTA_PAUSE,
-            Deferral::Blocked => BLOCKED_PAUSE,
+            Deferral::Blocked | Deferral::NoSpace => BLOCKED_PAUSE,
             Deferral::Early { seconds } => Duration::from_secs(seconds).min(BLOCKED_PAUSE),
         };
         let mut inner = self.lock();
