@@ -88,6 +88,7 @@ pub struct Config {
     pub trust: Vec<NodeId>,
     /// Bounds of the artifact cache. None: the cache is unbounded.
     pub cache: Option<CacheConfig>,
+    pub store: StoreConfig,
     pub web: WebConfig,
     pub llm: Option<LlmConfig>,
 }
@@ -108,6 +109,7 @@ impl Default for Config {
             verify_rate: None,
             trust: Vec::new(),
             cache: None,
+            store: StoreConfig::default(),
             web: WebConfig::default(),
             llm: None,
         }
@@ -123,6 +125,18 @@ pub struct CacheConfig {
     /// Bytes of all artifacts together. Beyond them, the least recently used artifacts are dropped.
     #[serde(deserialize_with = "size::or_none")]
     pub max_size: Option<u64>,
+}
+
+/// Least budget of the store: below, the tables themselves and what is remembered of dropped objects take most of it.
+pub const STORE_LEAST: u64 = 16 << 20;
+
+/// The disk budget of the store.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Deserialize)]
+#[serde(default)]
+pub struct StoreConfig {
+    /// Bytes that the database and the artifacts that are not pinned may take. None: a tenth of the disk, 10 GiB at most.
+    #[serde(deserialize_with = "size::or_none")]
+    pub max: Option<u64>,
 }
 
 /// The explorer behind a reverse proxy.
@@ -276,6 +290,9 @@ impl Config {
         if self.cache.as_ref().is_some_and(|cache| cache.max_age_days == Some(0) || cache.max_size == Some(0)) {
             let text = "0 is not a bound; without max_age_days or max_size nothing is dropped";
             return refuse("cache", text.into());
+        }
+        if let Some(max) = self.store.max.filter(|max| *max < STORE_LEAST) {
+            return refuse("store.max", format!("is {max} bytes, but must be at least {} MiB", STORE_LEAST >> 20));
         }
         if let Some((key, text)) = self.llm.as_ref().and_then(LlmConfig::fault) {
             return refuse(key, text);

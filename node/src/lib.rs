@@ -14,6 +14,7 @@ pub mod block_list;
 pub mod cli;
 pub mod config;
 pub mod data_dir;
+pub mod disk_budget;
 pub mod genesis;
 mod hash;
 pub mod housekeeping;

@@ -19,7 +19,7 @@ use spore_bridge::{BridgeConfig, PublicPeer};
 
 use super::{CliError, Context, display, display::Display, llm, peer, reference, task_fit, warn};
 use crate::{
-    config::Config,
+    config::{Config, size},
     runtime::{self, Node, NodeFailure, NodeOptions},
 };
 
@@ -88,6 +88,10 @@ pub struct Args {
     /// Share of other nodes' records to re-run, 0.0 to 1.0 [default: 0.1, or 1.0 with --verify-only]
     #[arg(long, value_name = "SHARE", value_parser = share)]
     verify_rate: Option<f64>,
+    /// Disk space of the store: bytes, or a number with MiB, GiB or TiB. Above it, records of unknown signers that nobody
+    /// confirmed are dropped [default: a tenth of the disk, at most 10GiB]
+    #[arg(long, value_name = "SIZE", value_parser = size::parse_budget)]
+    store_max: Option<u64>,
     /// `off`: use the built-in proposer although a language model is configured
     #[arg(long, value_name = "on|off", value_parser = PossibleValuesParser::new(["on", "off"]))]
     llm: Option<String>,
@@ -233,6 +237,7 @@ fn options(args: &Args, config: &Config) -> Result<NodeOptions, CliError> {
         verify_rate: args.verify_rate.or(config.verify_rate),
         trust: config.trust.clone(),
         cache: config.cache.as_ref().into(),
+        store_max: args.store_max.or(config.store.max),
         llm: if args.llm.as_deref() == Some("off") {
             None
         } else {
@@ -359,6 +364,15 @@ mod tests {
         assert_eq!(chosen.bridge.public, PublicPeer::Avoided(PeerAddress::public()));
         assert!(chosen.genesis && !chosen.mdns && chosen.bridge.listen.is_some() && !chosen.listen.is_empty());
         assert!(!options(&parsed(""), &config).unwrap().genesis);
+    }
+
+    #[test]
+    fn store_budget_of_the_flag_overrides_the_configured_one() {
+        let config = Config { store: crate::config::StoreConfig { max: Some(1 << 30) }, ..Config::default() };
+        assert_eq!(options(&parsed(""), &Config::default()).unwrap().store_max, None);
+        assert_eq!(options(&parsed(""), &config).unwrap().store_max, Some(1 << 30));
+        assert_eq!(options(&parsed("--store-max 64MiB"), &config).unwrap().store_max, Some(64 << 20));
+        assert!(Line::try_parse_from(["run", "--store-max", "1MiB"]).is_err());
     }
 
     #[test]

@@ -5,7 +5,7 @@ use std::ops::Range;
 use toml_edit::{Document, Item, TableLike};
 
 /// All keys, as a user writes them with the name of their table.
-const KEYS: [&str; 27] = [
+const KEYS: [&str; 29] = [
     "host",
     "port",
     "p2p_port",
@@ -21,6 +21,8 @@ const KEYS: [&str; 27] = [
     "cache",
     "cache.max_age_days",
     "cache.max_size",
+    "store",
+    "store.max",
     "llm",
     "llm.provider",
     "llm.api_key",

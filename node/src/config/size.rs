@@ -25,6 +25,16 @@ pub fn parse(text: &str) -> Result<u64, String> {
     number.checked_mul(1 << shift).ok_or_else(|| "too large".to_owned())
 }
 
+/// Reads the disk budget of the store.
+///
+/// # Errors
+/// A sentence that says why the text is not one.
+pub fn parse_budget(text: &str) -> Result<u64, String> {
+    let bytes = parse(text)?;
+    let least = super::STORE_LEAST;
+    if bytes < least { Err(format!("must be at least {} MiB", least >> 20)) } else { Ok(bytes) }
+}
+
 /// Reads a size from a text such as `20 GiB`, or from a number of bytes.
 pub(super) fn or_none<'de, D: Deserializer<'de>>(value: D) -> Result<Option<u64>, D::Error> {
     #[derive(Deserialize)]

@@ -28,7 +28,7 @@ fn template_names_only_keys_that_have_a_meaning() {
     let (_dir, path) = file(&settings.join("\n"));
     let loaded = load(&path).unwrap();
     assert_eq!(loaded.unknown, Vec::<String>::new());
-    assert_eq!((settings.len(), loaded.config.llm.is_some(), loaded.config.cache.is_some()), (23, true, true));
+    assert_eq!((settings.len(), loaded.config.llm.is_some(), loaded.config.cache.is_some()), (25, true, true));
     assert_eq!(loaded.config.web.names, ["explorer.example.org"]);
 }
 
@@ -166,6 +166,15 @@ fn language_model_has_bounds_and_the_key_may_be_elsewhere() {
         let (_dir, path) = file(&format!("[llm]\nprovider = \"a\"\n{wrong}\n"));
         assert!(load(&path).unwrap_err().to_string().contains(&format!("llm.{key} is ")), "{wrong}");
     }
+}
+
+#[test]
+fn store_budget_has_a_least_value() {
+    let (_dir, path) = file("[store]\nmax = \"1 GiB\"\n");
+    assert_eq!(load(&path).unwrap().config.store.max, Some(1 << 30));
+    let (_dir, path) = file("[store]\nmax = \"1 MiB\"\n");
+    let error = load(&path).unwrap_err().to_string();
+    assert!(error.contains("line 2: store.max") && error.contains("16 MiB"), "{error}");
 }
 
 #[test]

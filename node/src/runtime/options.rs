@@ -40,6 +40,8 @@ pub struct NodeOptions {
     pub trust: Vec<NodeId>,
     /// Bounds of the artifact cache.
     pub cache: CacheBounds,
+    /// Disk budget of the store, in bytes. None: see [`crate::disk_budget`].
+    pub store_max: Option<u64>,
     /// The language model that proposes experiments. None: the built-in proposer.
     pub llm: Option<ProviderConfig>,
     /// The file of this program, which also runs as the worker process.

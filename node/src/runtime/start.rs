@@ -38,6 +38,7 @@ use crate::{
     artifacts::ArtifactSources,
     block_list::{self, BlockFile},
     data_dir::{DataDir, RunningNode},
+    disk_budget::{self, DiskBudget},
     genesis::{self, GenesisError},
     housekeeping, identity_file, mirror,
     networks::NodeNetworks,
@@ -98,6 +99,7 @@ pub async fn start(options: NodeOptions, data: DataDir) -> Result<Node, StartErr
         shutdown: shutdown.clone(),
     };
     trainer.start(parts, &mut services);
+    keep_disk_budget(options.store_max, &live, &store, shutdown.clone(), &mut services);
 
     let (page, names) = (options.web.is_some(), options.web_names);
     let node = Some(live.clone());
@@ -107,6 +109,20 @@ pub async fn start(options: NodeOptions, data: DataDir) -> Result<Node, StartErr
     let public_peer = tried(options.bridge.public);
     let identity_was_loose = found.was_loose;
     Ok(Node { live, view, node_id, address, identity_was_loose, lost_changes, public_peer, stop, services, directory })
+}
+
+/// Starts what keeps the store within its disk budget. The node's own key is one of the store's seeds, whose objects are
+/// never dropped.
+fn keep_disk_budget(max: Option<u64>, live: &LiveNode, store: &Store, shutdown: Shutdown, services: &mut Services) {
+    let budget = DiskBudget {
+        store: store.clone(),
+        max,
+        pinned: live.pinned.subscribe(),
+        ingest: live.ingest.clone(),
+        warnings: live.warnings.clone(),
+        clock: Arc::new(unix_now),
+    };
+    services.spawn("disk budget", disk_budget::run(budget, shutdown));
 }
 
 /// The built-in tasks, and the store as the API shows it.

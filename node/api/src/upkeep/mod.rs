@@ -17,8 +17,8 @@ use std::{
 };
 
 use spore_base::clock::unix_now;
-use spore_protocol::Cid;
-use spore_storage::{GcPlan, MAX_PAGE, Span, Store, StoreError, Watch};
+use spore_protocol::{Cid, Kind, NodeId, ObjectId};
+use spore_storage::{GcPlan, MAX_PAGE, Span, Store, StoreError, Unwanted, Watch};
 use tokio::{
     sync::{mpsc, watch},
     task::JoinHandle,
@@ -26,8 +26,8 @@ use tokio::{
 use tokio_stream::wrappers::ReceiverStream;
 
 use self::shapes::{
-    CompactReport, DamagedArtifact, GcReport, LostChanges, PendingPage, PinOutcome, StoreStats, UpkeepJob, UpkeepLine,
-    UpkeepProgress, UpkeepReport, VerifyReport,
+    CompactReport, DamagedArtifact, DropReport, GcReport, LostChanges, PendingPage, PinOutcome, StoreStats,
+    UnwantedKind, UpkeepJob, UpkeepLine, UpkeepProgress, UpkeepReport, VerifyReport,
 };
 use super::problem::ApiError;
 
@@ -193,7 +193,40 @@ pub fn perform(store: &Store, job: &UpkeepJob, watch: &mut Watch<'_>) -> Result<
             let plan = GcPlan { now: unix_now(), max_age, max_bytes, dry_run: *dry_run };
             UpkeepReport::Gc(GcReport::new(store.gc(&plan, watch)?, *dry_run))
         }
+        UpkeepJob::Drop { by, id } => UpkeepReport::Drop(drop_unwanted(store, *by, *id, watch)?),
     })
+}
+
+fn drop_unwanted(
+    store: &Store,
+    by: UnwantedKind,
+    id: ObjectId,
+    watch: &mut Watch<'_>,
+) -> Result<DropReport, StoreError> {
+    let unwanted = match by {
+        UnwantedKind::Signer => vec![Unwanted::Signer(NodeId(id.0))],
+        UnwantedKind::Task => vec![Unwanted::Task(id.into())],
+        UnwantedKind::Object => [Kind::Experiment, Kind::Control, Kind::Task, Kind::Profile]
+            .into_iter()
+            .map(|kind| Unwanted::Object(kind, id))
+            .collect(),
+    };
+    let mut report = DropReport::default();
+    for unwanted in unwanted {
+        if let Unwanted::Object(kind, id) = unwanted
+            && !store.contains(kind, &id)?
+        {
+            continue;
+        }
+        let dropped = store.drop_unwanted(unwanted, watch)?;
+        report.dropped += dropped.dropped;
+        report.dropped_bytes += dropped.freed;
+        report.kept += dropped.kept;
+    }
+    if report.dropped > 0 {
+        report.artifacts = store.gc_unnamed(unix_now(), watch)?.dropped_count;
+    }
+    Ok(report)
 }
 
 fn verify(store: &Store, watch: &mut Watch<'_>) -> Result<VerifyReport, StoreError> {

@@ -4,6 +4,7 @@
 //! one format. The doc comments are published in `openapi.json`.
 
 use serde::{Deserialize, Serialize};
+use spore_protocol::ObjectId;
 use spore_storage as storage;
 use utoipa::ToSchema;
 
@@ -35,6 +36,27 @@ pub enum UpkeepJob {
         /// Drop the least recently used artifacts until the others have so many bytes. No bound when absent.
         max_bytes: Option<u64>,
     },
+    /// Drop objects that the operator does not want to carry, as far as no other object depends on them. They do not come
+    /// back.
+    Drop {
+        /// What the id names.
+        by: UnwantedKind,
+        /// The id, in full.
+        #[schema(value_type = String)]
+        id: ObjectId,
+    },
+}
+
+/// What the id of unwanted objects names.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
+#[serde(rename_all = "snake_case")]
+pub enum UnwantedKind {
+    /// The key that signed them.
+    Signer,
+    /// The task that they belong to, the task's manifest included.
+    Task,
+    /// One object of any kind.
+    Object,
 }
 
 impl UpkeepJob {
@@ -46,6 +68,7 @@ impl UpkeepJob {
             Self::Compact => "a compaction",
             Self::Backup { .. } => "a backup",
             Self::Gc { .. } => "a collection of artifacts",
+            Self::Drop { .. } => "a removal of unwanted objects",
         }
     }
 
@@ -53,7 +76,7 @@ impl UpkeepJob {
     pub const fn writes(&self) -> bool {
         match self {
             Self::Check | Self::Verify => false,
-            Self::Compact | Self::Backup { .. } => true,
+            Self::Compact | Self::Backup { .. } | Self::Drop { .. } => true,
             Self::Gc { dry_run, .. } => !*dry_run,
         }
     }
@@ -91,6 +114,20 @@ pub enum UpkeepReport {
     Compact(CompactReport),
     Backup(BackupReport),
     Gc(GcReport),
+    Drop(DropReport),
+}
+
+/// Result of a removal of unwanted objects.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
+pub struct DropReport {
+    /// Objects that were dropped.
+    pub dropped: u64,
+    /// Bytes of these objects, about. The disk has them back when the database is compacted.
+    pub dropped_bytes: u64,
+    /// Unwanted objects that stay, because others depend on them: they have children, a verdict, or count for one.
+    pub kept: u64,
+    /// Artifacts that no object names any more and that were dropped too. One that was used within the last hour stays.
+    pub artifacts: u64,
 }
 
 /// Result of a check.

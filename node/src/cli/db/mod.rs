@@ -2,6 +2,7 @@
 
 mod backup;
 mod check;
+mod discard;
 
 use std::io::Write;
 
@@ -42,6 +43,7 @@ enum Command {
     /// List the backups in a directory
     Backups(backup::List),
     Restore(backup::Restore),
+    Drop(discard::Args),
     /// List the pending records, which wait for their parents
     Pending(Pending),
 }
@@ -73,6 +75,7 @@ pub async fn run(args: Args, context: &mut Context) -> Result<(), CliError> {
         Command::Backup(args) => backup::make(&args, context).await,
         Command::Backups(args) => backup::list(&args, context),
         Command::Restore(args) => backup::restore(&args, context),
+        Command::Drop(args) => discard::run(&args, context).await,
         Command::Pending(args) => pending(&args, context).await,
     }
 }
