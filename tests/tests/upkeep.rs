@@ -9,7 +9,7 @@ use std::{
 
 use serde_json::{Value, json};
 use spore_protocol::{Cid, SignedObject};
-use spore_tests::{TestNet, net::text, seed::SeededTask, spore};
+use spore_tests::{TestNet, net::text, seed::SeededTask, spore, tree::RecordTree};
 
 /// Enough records for a table of several blocks.
 const RECORDS: usize = 400;
@@ -255,4 +255,32 @@ fn commands_without_a_store_create_none() {
     }
     spore(&dir, &["db", "check", "--backup", "x"]).expect_code(2);
     spore(&dir, &["gc", "--max-size", "much"]).expect_code(2);
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn unwanted_objects_are_dropped_beside_a_node_and_without_one() {
+    let mut net = TestNet::new();
+    let dir = net.dir_of("node");
+    spore(&dir, &["init"]).expect_code(0);
+    let (tree, _) = RecordTree::plant(35, 30, &dir);
+    let ids: Vec<_> = tree.ids().collect();
+    let task = tree.task.to_string();
+    let has = |id: &str| spore(&dir, &["show", id]).code == 0;
+
+    let dropped = spore(&dir, &["db", "drop", &ids[29][..12]]).expect_code(0).stdout;
+    assert!(dropped.contains("1 object") && dropped.contains("does not come back"), "{dropped}");
+    assert!(!has(&ids[29]) && has(&ids[28]));
+    let kept = spore(&dir, &["db", "drop", &ids[0]]).expect_code(0).stdout;
+    assert!(kept.contains("1 object stays"), "the root has children: {kept}");
+    spore(&dir, &["db", "drop", &"ab".repeat(32)]).expect_code(3).expect_stderr(&["nothing of that is stored here"]);
+    spore(&dir, &["db", "drop"]).expect_code(2);
+    spore(&dir, &["db", "drop", "--signer", "nobody"]).expect_code(2).expect_stderr(&["not a key"]);
+
+    let number = net.start("node", None, &["--no-train", "--no-bridge"]).await;
+    net.node(number).api(&format!("/experiments/{}", ids[28])).await.unwrap();
+    let report = spore(&dir, &["db", "drop", "--task", &task, "--json"]).expect_code(0).json();
+    assert_eq!((&report["dropped"], &report["kept"]), (&json!(30), &json!(0)), "29 records and the manifest: {report}");
+    assert!(!has(&ids[0]));
+    assert_eq!(net.node_mut(number).interrupt(), 0);
+    assert!(spore(&dir, &["db", "check"]).expect_code(0).stdout.contains("Sound"));
 }
