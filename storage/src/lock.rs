@@ -13,6 +13,7 @@ use std::{
     io::{Read, Seek, SeekFrom, Write},
     os::unix::fs::MetadataExt,
     path::{Path, PathBuf},
+    time::{Duration, Instant},
 };
 
 mod path_lock;
@@ -25,6 +26,12 @@ const NAME: &str = "LOCK";
 /// Most bytes read of the lock file, which somebody else may have made.
 const MAX_HOLDER: u64 = 200;
 
+/// Time for which a writer waits for readers. A command that prints a status or a list holds the lock for less than a
+/// tenth of it. A reader that holds it longer, such as an export, is reported.
+const READERS_END_WITHIN: Duration = Duration::from_secs(2);
+/// Time between two attempts of a writer: short beside the time between two commands of a script that reads in a loop.
+const READERS_AGAIN: Duration = Duration::from_millis(3);
+
 /// A held lock. Dropping it releases the lock.
 pub struct DirLock {
     file: File,
@@ -33,12 +40,20 @@ pub struct DirLock {
 }
 
 impl DirLock {
-    /// Locks the directory for writing.
+    /// Locks the directory for writing. Waits at most [`READERS_END_WITHIN`] for readers, and not at all for a writer.
     pub fn exclusive(dir: &Path) -> Result<Self> {
         let path = dir.join(NAME);
         let fail = |source: std::io::Error| StoreError::io("lock", &path, &source);
         let mut file =
             OpenOptions::new().read(true).write(true).create(true).truncate(false).open(&path).map_err(fail)?;
+        let until = Instant::now() + READERS_END_WITHIN;
+        while matches!(file.try_lock(), Err(TryLockError::WouldBlock)) && Instant::now() < until {
+            // The lock is shared for a moment. Two writers that wait would otherwise wait for each other.
+            if file.try_lock_shared().is_err() || file.unlock().is_err() {
+                break;
+            }
+            std::thread::sleep(READERS_AGAIN);
+        }
         acquire(&mut file, File::try_lock, &path)?;
         let held = PathLock::acquire(dir)?;
         file.set_len(0).map_err(fail)?;
@@ -142,5 +157,22 @@ mod tests {
         assert!(holder.contains("only read"), "{holder}");
         drop(readers);
         DirLock::exclusive(dir.path()).unwrap();
+    }
+
+    #[test]
+    fn writer_waits_for_readers_and_not_for_a_writer() {
+        let dir = tempfile::tempdir().unwrap();
+        drop(DirLock::exclusive(dir.path()).unwrap());
+        let reader = DirLock::shared(dir.path()).unwrap();
+        std::thread::scope(|scope| {
+            let writer = scope.spawn(|| DirLock::exclusive(dir.path()));
+            std::thread::sleep(READERS_END_WITHIN / 10);
+            drop(reader);
+            let held = writer.join().unwrap().unwrap();
+            let start = Instant::now();
+            assert!(matches!(DirLock::exclusive(dir.path()), Err(StoreError::Locked { .. })));
+            assert!(start.elapsed() < READERS_END_WITHIN / 2, "it waited for a writer");
+            drop(held);
+        });
     }
 }

@@ -5,6 +5,7 @@ use std::{
     os::unix::fs::PermissionsExt as _,
     path::Path,
     process::{Command, Stdio},
+    sync::atomic::{AtomicBool, Ordering::Relaxed},
     time::Duration,
 };
 
@@ -18,6 +19,10 @@ use spore_tests::{
 
 /// Far more than any of these takes, and less than a command that waits for a hung program used to take.
 const LIMIT: Duration = Duration::from_secs(45);
+
+/// A node that trains nothing, at any port.
+const RELAY: [&str; 9] =
+    ["run", "--no-train", "--no-bootstrap", "--no-mdns", "--port", "0", "--p2p-port", "0", "--no-web"];
 
 fn full() -> Stdio {
     OpenOptions::new().write(true).open("/dev/full").unwrap().into()
@@ -83,7 +88,7 @@ async fn node_that_ignores_hangup_survives_it() {
     fs::create_dir_all(&dir).unwrap();
     let mut child = Command::new("nohup")
         .arg(binary())
-        .args(["run", "--no-train", "--no-bootstrap", "--no-mdns", "--port", "0", "--p2p-port", "0", "--no-web"])
+        .args(RELAY)
         .env("SPORE_HOME", &dir)
         .env("HOME", &dir)
         .stdin(Stdio::null())
@@ -113,6 +118,51 @@ async fn control_file_that_was_removed_comes_back() {
     assert_eq!(fs::read_to_string(dir.join("node.json")).unwrap(), before);
     assert_eq!(net.node_mut(number).end_by(Signal::TERM), 0);
     assert!(!dir.join("node.json").exists());
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn node_starts_while_reading_commands_hold_the_store() {
+    let mut net = TestNet::new();
+    let number = net.start("node", None, &["--no-train"]).await;
+    assert_eq!(net.node_mut(number).interrupt(), 0);
+    let dir = net.node(number).dir().to_owned();
+    let done = AtomicBool::new(false);
+    std::thread::scope(|scope| {
+        // As two scripts that read in a loop.
+        for _ in 0..2 {
+            scope.spawn(|| {
+                while !done.load(Relaxed) {
+                    let mut reader = command(&dir, &["tasks"]);
+                    drop(reader.stdout(Stdio::null()).stderr(Stdio::null()).status());
+                }
+            });
+        }
+        for _ in 0..6 {
+            let mut node = command(&dir, &RELAY).stdout(Stdio::null()).stderr(Stdio::piped()).spawn().unwrap();
+            let started = (0..1500).any(|_| {
+                std::thread::sleep(Duration::from_millis(20));
+                dir.join("node.json").exists() || node.try_wait().unwrap().is_some()
+            });
+            let _ = rustix::process::kill_process(rustix::process::Pid::from_child(&node), Signal::TERM);
+            let code = wait_within(&mut node, LIMIT);
+            let told = std::io::read_to_string(node.stderr.take().unwrap()).unwrap();
+            done.store(code != Some(0), Relaxed);
+            assert!(started && code == Some(0), "{code:?}: {told}");
+        }
+        done.store(true, Relaxed);
+    });
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn second_node_is_refused_at_once_and_a_long_reader_after_a_wait() {
+    let mut net = TestNet::new();
+    let number = net.start("node", None, &["--no-train"]).await;
+    let dir = net.node(number).dir().to_owned();
+    spore(&dir, &RELAY).expect_code(5).expect_stderr(&["in use by spore, process"]);
+    assert_eq!(net.node_mut(number).interrupt(), 0);
+    let reader = spore_storage::Store::open_read_only(&dir).unwrap();
+    spore(&dir, &RELAY).expect_code(5).expect_stderr(&["that only read it"]);
+    drop(reader);
 }
 
 #[tokio::test(flavor = "multi_thread")]
@@ -160,8 +210,7 @@ async fn node_starts_without_a_usable_dns_configuration() {
     if !namespace(Path::new("true"), &[]).stderr(Stdio::null()).status().is_ok_and(|status| status.success()) {
         return spore_tests::skip::skip("mount namespaces are not allowed here");
     }
-    let args = ["run", "--no-train", "--no-bootstrap", "--no-mdns", "--port", "0", "--p2p-port", "0", "--no-web"];
-    let mut child = namespace(&binary(), &args).stdout(Stdio::null()).stderr(Stdio::null()).spawn().unwrap();
+    let mut child = namespace(&binary(), &RELAY).stdout(Stdio::null()).stderr(Stdio::null()).spawn().unwrap();
     wait_for("the node", LIMIT, async || answers(&dir)).await;
     let warnings = spore(&dir, &["status"]).expect_code(0).stdout;
     assert!(warnings.contains("DNS configuration cannot be used"), "{warnings}");
@@ -201,12 +250,12 @@ fn directory_of_another_user_is_told_from_an_empty_one() {
 #[tokio::test(flavor = "multi_thread")]
 async fn log_filter_that_cannot_be_read_is_told() {
     let net = TestNet::new();
-    let args = ["run", "--no-train", "--no-bootstrap", "--no-mdns", "--port", "0", "--p2p-port", "0", "--no-web"];
-    for (filter, told) in [("spore_network=loud", true), ("spore_network=debug", false), (" ", false)] {
-        // A command that reads the store of an ended node must not be in the way of the next one.
-        let dir = net.dir_of(&format!("node-{}", filter.len()));
+    let filters = [("bad", "spore_network=loud", true), ("good", "spore_network=debug", false), ("empty", " ", false)];
+    for (name, filter, told) in filters {
+        // A directory for each: what one node left behind says nothing about the next.
+        let dir = net.dir_of(name);
         fs::create_dir_all(&dir).unwrap();
-        let mut child = command(&dir, &args)
+        let mut child = command(&dir, &RELAY)
             .env("SPORE_LOG", filter)
             .stdout(Stdio::null())
             .stderr(fs::File::create(net.dir().join("log")).unwrap())
@@ -225,8 +274,7 @@ async fn closed_terminal_ends_a_node_like_term() {
     let net = TestNet::new();
     let dir = net.dir_of("node");
     fs::create_dir_all(&dir).unwrap();
-    let line =
-        format!("exec {} run --no-train --no-bootstrap --no-mdns --port 0 --p2p-port 0 --no-web", binary().display());
+    let line = format!("exec {} {}", binary().display(), RELAY.join(" "));
     let terminal = Command::new("script")
         .args(["-qc", &line, "/dev/null"])
         .env("SPORE_HOME", &dir)
