@@ -179,11 +179,9 @@ impl LlmConfig {
         let tokens = self.max_tokens.filter(|tokens| *tokens < LLM_TOKENS_LEAST);
         let context = self.context.filter(|context| *context < LLM_CONTEXT_LEAST);
         let temperature = self.temperature.filter(|t| !(0.0..=LLM_TEMPERATURE_MOST).contains(t));
-        let tokens = tokens.map(|n| ("llm.max_tokens", format!("is {n}, but must be at least {LLM_TOKENS_LEAST}")));
-        let context =
-            context.map(|n| ("llm.context", format!("is {n}, but must be at least {LLM_CONTEXT_LEAST} (tokens)")));
-        let temperature =
-            temperature.map(|t| ("llm.temperature", format!("is {t}, but must be 0.0 to {LLM_TEMPERATURE_MOST:.1}")));
+        let tokens = tokens.map(|n| ("llm.max_tokens", outside("llm.max_tokens", n)));
+        let context = context.map(|n| ("llm.context", outside("llm.context", n)));
+        let temperature = temperature.map(|t| ("llm.temperature", outside("llm.temperature", t)));
         tokens.or(context).or(temperature)
     }
 }
@@ -273,13 +271,13 @@ impl Config {
     fn check(&self) -> Result<(), (&'static str, String)> {
         let refuse = |key, text: String| Err((key, text));
         if !(1..=100).contains(&self.resource) {
-            return refuse("resource", format!("is {}, but must be 1 to 100 (percent)", self.resource));
+            return refuse("resource", outside("resource", self.resource));
         }
         if !["auto", "wgpu", "flex"].contains(&self.device.as_str()) {
-            return refuse("device", format!("is {:?}, but must be auto, wgpu or flex", self.device));
+            return refuse("device", outside("device", format!("{:.80?}", self.device)));
         }
-        if self.verify_rate.is_some_and(|rate| !(0.0..=1.0).contains(&rate)) {
-            return refuse("verify_rate", "must be 0.0 to 1.0".into());
+        if let Some(rate) = self.verify_rate.filter(|rate| !(0.0..=1.0).contains(rate)) {
+            return refuse("verify_rate", outside("verify_rate", rate));
         }
         if self.trust.len() > MAX_TRUST {
             return refuse("trust", format!("has {} keys, but at most {MAX_TRUST} are allowed", self.trust.len()));
@@ -299,6 +297,12 @@ impl Config {
         }
         Ok(())
     }
+}
+
+/// What is said of a value that the parser took, but that is out of the range of its key.
+fn outside(key: &str, value: impl fmt::Display) -> String {
+    let takes = keys::takes(key).map(|takes| format!(", but must be {takes}"));
+    format!("is {value}{}", takes.unwrap_or_default())
 }
 
 /// Whether a text can be the host name of a request: letters, digits, dots and hyphens, without a scheme or a port.
@@ -410,8 +414,9 @@ fn dotted(path: &serde_ignored::Path<'_>) -> String {
 /// An error at a place in the file. The parser's own text would quote the line, which may hold an API key.
 fn corrupt(path: &Path, text: &str, span: Option<std::ops::Range<usize>>, message: &str) -> ConfigError {
     let start = span.map_or(0, |span| span.start);
-    let message = keys::in_words(message);
-    let message = match keys::key_at(text, start) {
+    let key = keys::key_at(text, start);
+    let message = keys::in_words(key.as_deref(), message);
+    let message = match key {
         Some(key) if !message.starts_with(&key) => format!("{key}: {message}"),
         _ => message,
     };

@@ -330,7 +330,7 @@ mod tests {
             KeyError::Malformed(file()).into(),
             KeyError::Missing(file()).into(),
             ConfigError::Corrupt { path: "config.toml".into(), line: 3, message: "invalid key".into() }.into(),
-            ConfigError::Value("resource is 0, but must be 1 to 100 (percent)".into()).into(),
+            ConfigError::Value("resource is 0, but must be a percentage from 1 to 100".into()).into(),
             NetworkError::AddressInUse { address: network("/ip4/0.0.0.0/tcp/7471") }.into(),
             NetworkError::Listen { address: network("/ip4/192.0.2.1/tcp/7471"), reason: "no such address".into() }
                 .into(),

@@ -2,6 +2,7 @@
 
 use std::ops::Range;
 
+use super::{LLM_CONTEXT_LEAST, LLM_TEMPERATURE_MOST, LLM_TOKENS_LEAST};
 use toml_edit::{Document, Item, TableLike};
 
 /// All keys, as a user writes them with the name of their table.
@@ -111,16 +112,33 @@ fn edits(a: &str, b: &str) -> usize {
     at(&rows, a.len(), b.len())
 }
 
-/// The parser's words about a value, in words for people.
-pub(super) fn in_words(message: &str) -> String {
+/// What a key takes, to stand after "must be". None for a key whose values have a message of their own, or no bound.
+pub(super) fn takes(key: &str) -> Option<String> {
+    let bound = match key {
+        "port" | "p2p_port" | "web_port" => format!("a port from 0 to {}", u16::MAX),
+        "resource" => "a percentage from 1 to 100".into(),
+        "device" => "auto, wgpu or flex".into(),
+        "verify_rate" => "a share from 0.0 to 1.0".into(),
+        "cache.max_age_days" => "a number of days of at least 1".into(),
+        "llm.max_tokens" | "llm.max_token" => format!("a number of tokens of at least {LLM_TOKENS_LEAST}"),
+        "llm.context" => format!("a number of tokens of at least {LLM_CONTEXT_LEAST}"),
+        "llm.temperature" => format!("a number from 0.0 to {LLM_TEMPERATURE_MOST:.1}"),
+        _ => return None,
+    };
+    Some(bound)
+}
+
+/// The parser's words about the value of `key`, in words for people.
+pub(super) fn in_words(key: Option<&str>, message: &str) -> String {
     let Some(of_a_value) = message.strip_prefix("invalid type: ").or(message.strip_prefix("invalid value: ")) else {
         return message.to_owned();
     };
     let Some((found, expected)) = of_a_value.rsplit_once(", expected ") else { return message.to_owned() };
+    if let Some(takes) = key.and_then(takes) {
+        return format!("{found} is not {takes}");
+    }
     let expected = match expected {
-        "u8" => "a whole number from 0 to 255",
-        "u16" => "a whole number from 0 to 65535",
-        "u64" => "a whole number of at least 0",
+        "u8" | "u16" | "u32" | "u64" => "a whole number that fits",
         "f64" => "a number",
         "a sequence" => "a list, such as [\"a\", \"b\"]",
         "a string" => "a text in quotes",
@@ -168,10 +186,17 @@ mod tests {
 
     #[test]
     fn types_of_the_program_are_told_in_words() {
+        assert_eq!(in_words(None, "host must be an IP address"), "host must be an IP address");
         assert_eq!(
-            in_words("invalid value: integer `500`, expected u8"),
-            "integer `500` is not a whole number from 0 to 255"
+            in_words(Some("listen"), "invalid type: integer `7`, expected a string"),
+            "integer `7` is not a text in quotes"
         );
-        assert_eq!(in_words("host must be an IP address"), "host must be an IP address");
+        // No key with a bound is told by a type of the program, whose limits are not those of the key.
+        for key in KEYS {
+            for kind in ["u8", "u16", "u32", "u64", "f64"] {
+                let told = in_words(Some(key), &format!("invalid value: integer `-1`, expected {kind}"));
+                assert!(!told.contains(kind), "{key}: {told}");
+            }
+        }
     }
 }

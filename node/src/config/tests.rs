@@ -52,6 +52,32 @@ fn corrupt_file_is_reported_with_its_line_and_without_its_secrets() {
 }
 
 #[test]
+fn value_outside_its_range_is_told_with_what_the_key_takes() {
+    let llm = "[llm]\nprovider = \"local\"\n";
+    for (text, told) in [
+        ("resource = 500", "line 1: resource: integer `500` is not a percentage from 1 to 100"),
+        ("resource = 101", "line 1: resource is 101, but must be a percentage from 1 to 100"),
+        ("resource = -1", "line 1: resource: integer `-1` is not a percentage from 1 to 100"),
+        ("port = 70000", "line 1: port: integer `70000` is not a port from 0 to 65535"),
+        ("verify_rate = 1.5", "line 1: verify_rate is 1.5, but must be a share from 0.0 to 1.0"),
+        ("verify_rate = nan", "line 1: verify_rate is NaN, but must be a share from 0.0 to 1.0"),
+        ("device = 7", "line 1: device: integer `7` is not auto, wgpu or flex"),
+        ("cache.max_age_days = -1", "cache.max_age_days: integer `-1` is not a number of days of at least 1"),
+        (&format!("{llm}max_tokens = -1"), "llm.max_tokens: integer `-1` is not a number of tokens of at least 256"),
+        (
+            &format!("{llm}max_tokens = 8"),
+            "line 3: llm.max_tokens is 8, but must be a number of tokens of at least 256",
+        ),
+        (&format!("{llm}context = 8"), "line 3: llm.context is 8, but must be a number of tokens of at least 2048"),
+        (&format!("{llm}temperature = 3.0"), "line 3: llm.temperature is 3, but must be a number from 0.0 to 2.0"),
+    ] {
+        let (_dir, path) = file(text);
+        let error = load(&path).unwrap_err().to_string();
+        assert!(error.ends_with(told), "{error}");
+    }
+}
+
+#[test]
 fn change_keeps_comments_and_unknown_keys() {
     let (_dir, path) = file("# mine\nport = 1 # old\nfuture = true\n\n[llm]\nprovider = \"a\"\napi_key = \"k\"\n");
     set(&path, "", &[("task", Some(Value::String("abc".into()))), ("port", Some(Value::Integer(2)))]).unwrap();
