@@ -2,6 +2,8 @@
 //!
 //! Implements [`spore_api::ports::Networks`] over libp2p and the bridge.
 
+use std::time::Duration;
+
 use futures::future::{BoxFuture, FutureExt};
 use libp2p::{Multiaddr, multiaddr::Protocol};
 use spore_api::{
@@ -13,6 +15,10 @@ use spore_base::{peer::Peer, peer_address::PeerAddress};
 use spore_bridge::{BridgeHandle, BridgePeer, ConnectError, LinkDirection};
 use spore_network::{NetworkHandle, PeerInfo};
 use spore_protocol::TaskId;
+
+/// Time for which a user waits for a connection. Two lost packets of its first step are sent again within it. A name
+/// may have several addresses, and the networks, which give each more time, go on with their dials.
+const CONNECT_WITHIN: Duration = Duration::from_secs(6);
 
 /// Handles to both networks. Cheap to clone.
 #[derive(Clone, Debug)]
@@ -49,6 +55,7 @@ impl Networks for NodeNetworks {
                     ConnectError::Own
                     | ConnectError::TooMany(_)
                     | ConnectError::Disconnected
+                    | ConnectError::Silent
                     | ConnectError::Foreign => ApiError::conflict(failed(&error.to_string())),
                     ConnectError::Unreachable(_) | ConnectError::Closed => {
                         ApiError::unavailable(failed(&error.to_string()))
@@ -60,7 +67,8 @@ impl Networks for NodeNetworks {
                     if own.iter().any(|own| is_same_socket(own, &address)) {
                         return Err(ApiError::conflict(failed(&ConnectError::Own.to_string())));
                     }
-                    let dialled = self.network.dial(address).await;
+                    let dialled = within(self.network.dial(address)).await;
+                    let dialled = dialled.unwrap_or_else(|| Err(no_answer("handshake of libp2p")));
                     dialled.map_err(|e| ApiError::unavailable(failed(root_cause(&e))))
                 }
             }
@@ -90,13 +98,23 @@ impl Networks for NodeNetworks {
 impl NodeNetworks {
     /// Connects to a legacy peer. A program that does not speak the protocol is not dialled again.
     async fn connect_legacy(&self, address: PeerAddress) -> Result<(), ConnectError> {
-        self.bridge.connect(address.clone()).await?;
+        let connected = within(self.bridge.connect(address.clone())).await;
+        connected.unwrap_or_else(|| Err(ConnectError::Unreachable(no_answer("answer"))))?;
         let answered = self.bridge.answered(&address).await;
-        if answered == Err(ConnectError::Foreign) {
+        if matches!(answered, Err(ConnectError::Foreign | ConnectError::Silent)) {
             self.bridge.disconnect(&address).await;
         }
         answered
     }
+}
+
+/// Waits for a connection. None when it takes too long.
+async fn within<T>(connection: impl Future<Output = T>) -> Option<T> {
+    tokio::time::timeout(CONNECT_WITHIN, connection).await.ok()
+}
+
+fn no_answer(what: &str) -> String {
+    format!("no {what} within {} s", CONNECT_WITHIN.as_secs())
 }
 
 /// Whether two multiaddrs name the same socket, whatever peer id they end with.

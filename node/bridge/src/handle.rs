@@ -32,9 +32,15 @@ pub enum ConnectError {
     /// The peer is not dialled again, because somebody asked for that while it was being dialled.
     #[error("the peer was disconnected before it answered")]
     Disconnected,
-    /// The connection was accepted, and no message of the protocol came.
+    /// The connection was accepted, and ended without a message of the protocol.
     #[error("the program at this address sent no message of the existing network")]
     Foreign,
+    /// The connection was accepted, and nothing came within [`ANSWER_WITHIN`].
+    #[error(
+        "the program at this address took the connection and sent no message of the existing network within {} s",
+        ANSWER_WITHIN.as_secs()
+    )]
+    Silent,
     #[error("the node is shutting down")]
     Closed,
 }
@@ -76,7 +82,7 @@ impl BridgeHandle {
     /// handshake, but every peer answers the requests that begin a connection.
     ///
     /// # Errors
-    /// [`ConnectError::Foreign`] when the connection ends first, or nothing comes in time.
+    /// [`ConnectError::Foreign`] when the connection ends first, [`ConnectError::Silent`] when nothing comes in time.
     pub async fn answered(&self, peer: &PeerAddress) -> Result<(), ConnectError> {
         let deadline = Instant::now() + ANSWER_WITHIN;
         loop {
@@ -86,7 +92,8 @@ impl BridgeHandle {
                 Some(_) if Instant::now() < deadline => sleep(ANSWER_INTERVAL).await,
                 // The peer dialled this node, and that connection is the one that was kept.
                 None if !self.hub.sessions_with(peer).is_empty() => return Ok(()),
-                _ => return Err(ConnectError::Foreign),
+                Some(_) => return Err(ConnectError::Silent),
+                None => return Err(ConnectError::Foreign),
             }
         }
     }

@@ -192,8 +192,9 @@ pub const REFUSED_FRAMES: f64 = 20.0;
 
 /// How often a session checks its deadlines and reports its statistics.
 pub const SESSION_TICK: Duration = Duration::from_secs(1);
-/// Time for the first message of a peer that a user asked to connect to. A busy peer answers within a few seconds.
-pub const ANSWER_WITHIN: Duration = Duration::from_secs(15);
+/// Time for the first message of a peer that a user asked to connect to, and waits for. Peers answer at once, and a busy
+/// one within a few seconds.
+pub const ANSWER_WITHIN: Duration = Duration::from_secs(5);
 /// Time between two looks for that message: shorter than a person notices.
 pub const ANSWER_INTERVAL: Duration = Duration::from_millis(50);
 /// Time between two of its ticks after which a session was held up itself, by a slow ingest service. The peer is not

@@ -5,11 +5,12 @@ use std::{
     fs,
     io::{Read as _, Write as _},
     process::Stdio,
+    time::Duration,
 };
 
 use spore_tests::{
     TestNet,
-    command::{binary, command},
+    command::{binary, command, run_within},
     spore,
 };
 use tokio::{io::AsyncWriteExt as _, net::TcpListener};
@@ -99,7 +100,7 @@ fn configuration_errors_name_key_line_and_nearest_key() {
     let net = TestNet::new();
     for (name, config, parts) in [
         ("type", "# ports\nport = \"x\"", &["line 2", "port: ", "0 to 65535"][..]),
-        ("large", "resource = 500", &["line 1", "resource: ", "0 to 255"]),
+        ("large", "resource = 500", &["line 1", "resource: ", "a percentage from 1 to 100"]),
         ("list", "\npeer = 3", &["line 2", "peer: ", "a list"]),
         ("range", "# share\nresource = 0", &["line 2", "resource is 0"]),
         ("near", "prot = 7471", &["line 1", "unknown key prot", "port was meant"]),
@@ -260,4 +261,30 @@ async fn running_node_is_told_by_info_and_connect_waits_for_a_handshake() {
     }
     assert_eq!(net.node_mut(number).interrupt(), 0);
     assert_eq!(watch.wait().unwrap().code(), Some(4), "the watch ends with the node");
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn connect_to_a_silent_program_is_told_within_seconds() {
+    let mut net = TestNet::new();
+    let dir = net.dir_of("node");
+    let number = net.start("node", None, &["--no-train"]).await;
+    // The operating system takes the connections. Nobody says anything.
+    let silent = TcpListener::bind("127.0.0.1:0").await.unwrap();
+    let port = silent.local_addr().unwrap().port();
+    let connect = |address: String, code: i32, part: &'static str| {
+        let dir = dir.clone();
+        tokio::task::spawn_blocking(move || {
+            // A command that waited for the general limit of the API's client would take a minute.
+            let connect = run_within(command(&dir, &["connect", &address]), b"", Duration::from_secs(30));
+            connect.expect_code(code).expect_stderr(&[part, "within"]);
+        })
+    };
+    let legacy = connect(format!("127.0.0.1:{port}"), 2, "took the connection and sent no message");
+    let libp2p = connect(format!("/ip4/127.0.0.1/tcp/{port}"), 1, "no handshake of libp2p");
+    legacy.await.unwrap();
+    libp2p.await.unwrap();
+    let saved = spore(&dir, &["peer", "--json"]).expect_code(0).json();
+    assert_eq!(saved["configured"], serde_json::json!([format!("/ip4/127.0.0.1/tcp/{port}")]));
+    drop(silent);
+    assert_eq!(net.node_mut(number).interrupt(), 0);
 }

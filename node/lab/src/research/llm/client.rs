@@ -17,9 +17,9 @@ use super::{
 };
 
 /// Time for a whole answer. Reasoning models take minutes.
-const ANSWER_WITHIN: Duration = Duration::from_secs(300);
-/// Time to reach the server.
-const CONNECT_WITHIN: Duration = Duration::from_secs(15);
+pub const ANSWER_WITHIN: Duration = Duration::from_secs(300);
+/// Time to reach the server, with its handshake. Two lost packets are sent again within it.
+const CONNECT_WITHIN: Duration = Duration::from_secs(8);
 /// Most bytes of a response: a script of the largest size as JSON, with reasoning around it.
 pub const MAX_RESPONSE_BYTES: usize = 1 << 20;
 /// Most characters of a server's error text that are shown.
