@@ -8,20 +8,24 @@ use std::{
 use clap::{Args as ClapArgs, Subcommand};
 use serde_json::json;
 use spore_lab::research::llm::{
-    Client, Provider, ProviderConfig,
+    Client, LlmError, Provider, ProviderConfig,
     answer::{self, ScriptReply},
     clean_key,
-    client::Conversation,
+    client::{ANSWER_WITHIN, Conversation},
     prompt::{self, Reached, Situation},
     reply::{Answer, Finish},
+    suspected_cut,
 };
 use spore_protocol::HardwareClass;
 
-use super::{CliError, Context, hints::hint_for_llm, text};
+use super::{CliError, Context, hints::hint_for_llm, text, warn};
 use crate::{config::LlmConfig, genesis};
 
 /// The variable that holds the API key. It goes before the one in config.toml.
 pub const KEY_VARIABLE: &str = "SPORE_LLM_KEY";
+
+/// Time after which a person who waits for an answer learns that the command still waits.
+const SILENT_FOR: Duration = Duration::from_secs(5);
 
 /// Try the language model that proposes experiments
 #[derive(Debug, ClapArgs)]
@@ -83,14 +87,27 @@ fn provider_with(llm: &LlmConfig, environment: Option<String>) -> Result<Provide
     if provider.model.is_empty() {
         return Err(wrong(format!("config.toml: llm.model: {} needs the name of a model", name.name())));
     }
-    let url = reqwest::Url::parse(&provider.base_url);
-    if url.map_or(true, |url| !matches!(url.scheme(), "http" | "https")) {
-        return Err(wrong("config.toml: llm.base_url: the address must begin with http:// or https://".into()));
+    if let Some(fault) = url_fault(&provider.base_url) {
+        return Err(wrong(format!("config.toml: llm.base_url: the address {fault}")));
     }
     provider.max_tokens = llm.max_tokens;
     provider.temperature = llm.temperature;
     provider.context = llm.context;
     Ok(provider)
+}
+
+/// What is wrong with the address of an API. Commands and messages show the address, so it must hold no secret.
+pub fn url_fault(url: &str) -> Option<&'static str> {
+    let Some(url) = reqwest::Url::parse(url).ok().filter(|url| matches!(url.scheme(), "http" | "https")) else {
+        return Some("must begin with http:// or https:// and name a host");
+    };
+    match () {
+        () if !url.username().is_empty() || url.password().is_some() => {
+            Some("must hold no user name and no password: give the key by itself")
+        }
+        () if url.query().is_some() || url.fragment().is_some() => Some("must end with its path, without `?` and `#`"),
+        () => None,
+    }
 }
 
 async fn test(args: &Test, context: &mut Context) -> Result<(), CliError> {
@@ -109,12 +126,19 @@ async fn test(args: &Test, context: &mut Context) -> Result<(), CliError> {
         context.out.flush()?;
     }
     let began = Instant::now();
-    let answer = client.ask(&question).await;
+    let answer = asked(&client, &question).await;
     let taken = began.elapsed();
     let answer = answer.map_err(|error| {
         let hint = hint_for_llm(error.fault().name()).unwrap_or_default();
         CliError::failed(format!("the language model gave no answer: {error}")).hint(hint)
     })?;
+    if let Some(context) = suspected_cut(&answer, question.chars()) {
+        warn(&format!(
+            "the server may have cut the question to a context of {context} tokens, without a word: raise its context length (in \
+             Ollama: OLLAMA_CONTEXT_LENGTH=16384, or `PARAMETER num_ctx 16384` in a Modelfile), or pass `--context {context}` \
+             to `spore set`, which shortens the question"
+        ));
+    }
     let mut script = answer::of(&answer);
     if let Ok(reply) = &script
         && let Err(problem) = traced(reply.script.clone()).await?
@@ -132,6 +156,22 @@ async fn test(args: &Test, context: &mut Context) -> Result<(), CliError> {
         }));
     }
     print(&answer, &script, taken, context)
+}
+
+/// Asks, and says meanwhile that there is no answer yet.
+async fn asked(client: &Client, question: &Conversation) -> Result<Answer, LlmError> {
+    let answer = client.ask(question);
+    tokio::pin!(answer);
+    if let Ok(early) = tokio::time::timeout(SILENT_FOR, &mut answer).await {
+        return early;
+    }
+    warn(&format!(
+        "the server has sent no whole answer for {} s. A model that reasons, or that is being loaded, takes up to some minutes; \
+         this command waits for {} s. Ctrl-C ends it",
+        SILENT_FOR.as_secs(),
+        ANSWER_WITHIN.as_secs()
+    ));
+    answer.await
 }
 
 fn print(
@@ -241,6 +281,16 @@ mod tests {
         assert!(provider_with(&llm, None).unwrap_err().message.contains("llm.base_url"));
         llm.base_url = Some("http://127.0.0.1:1/v1/".into());
         assert_eq!(provider_with(&llm, None).unwrap().base_url, "http://127.0.0.1:1/v1");
+    }
+
+    #[test]
+    fn address_with_a_secret_or_a_query_is_refused() {
+        for bad in
+            ["ftp://h/v1", "h/v1", "http://", "http://u:p@h/v1", "http://u@h", "http://h/v1?key=k", "http://h/#a"]
+        {
+            assert!(url_fault(bad).is_some(), "{bad}");
+        }
+        assert_eq!(url_fault("HTTPS://h:1/v1"), None);
     }
 
     #[test]

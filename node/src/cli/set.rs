@@ -96,8 +96,8 @@ pub async fn run(args: &Args, context: &mut Context) -> Result<(), CliError> {
 
 fn base_url(args: &Args, provider: Provider) -> Result<Option<String>, CliError> {
     let url = args.base_url.as_deref().map(|url| url.trim().trim_end_matches('/'));
-    if url.is_some_and(|url| reqwest::Url::parse(url).map_or(true, |url| !matches!(url.scheme(), "http" | "https"))) {
-        return Err(CliError::usage("--base-url must begin with http:// or https://"));
+    if let Some(fault) = url.and_then(llm::url_fault) {
+        return Err(CliError::usage(format!("--base-url {fault}")));
     }
     if url.is_none() && provider.base_url().is_empty() {
         return Err(CliError::usage(format!("{} needs the address of its API", provider.name()))

@@ -149,8 +149,8 @@ impl Asker {
     fn answered(&mut self, answer: &Answer, conversation: &Conversation) {
         self.backoff.reset();
         self.known.retry_at = None;
-        self.known.prompt_tokens += answer.usage.prompt.unwrap_or_default();
-        self.known.answer_tokens += answer.usage.answer.unwrap_or_default();
+        self.known.prompt_tokens = self.known.prompt_tokens.saturating_add(answer.usage.prompt.unwrap_or_default());
+        self.known.answer_tokens = self.known.answer_tokens.saturating_add(answer.usage.answer.unwrap_or_default());
         let (chars, before) = (conversation.chars(), self.before);
         self.before = answer.usage.prompt.map(|tokens| Question { tokens, chars });
         if let Some(context) = context_of_cut(answer, chars, before) {
@@ -247,7 +247,6 @@ const fn is_told(failures: u64) -> bool {
 /// questions of different length and one such count are none.
 fn context_of_cut(answer: &Answer, chars: u64, before: Option<Question>) -> Option<u64> {
     let Usage { prompt: Some(prompt), answer: completion } = answer.usage else { return None };
-    let is_context = |tokens: u64| tokens >= CONTEXT_LEAST && tokens.is_power_of_two();
     let again = before.is_some_and(|before| before.tokens == prompt && before.chars != chars);
     if is_context(prompt) && (answer.finish == Finish::Cut || again) {
         return Some(prompt);
@@ -258,6 +257,17 @@ fn context_of_cut(answer: &Answer, chars: u64, before: Option<Question>) -> Opti
         return Some(total);
     }
     (prompt > 0 && chars / prompt > CHARS_PER_TOKEN_MOST).then(|| prompt.next_power_of_two().max(CONTEXT_LEAST))
+}
+
+/// Whether a number of tokens is one that servers have as their context.
+const fn is_context(tokens: u64) -> bool {
+    tokens >= CONTEXT_LEAST && tokens.is_power_of_two()
+}
+
+/// The size of the context in tokens when one answer lets suspect that the server cut the question of so many
+/// characters.
+pub fn suspected_cut(answer: &Answer, chars: u64) -> Option<u64> {
+    context_of_cut(answer, chars, None).or(answer.usage.prompt.filter(|tokens| is_context(*tokens)))
 }
 
 #[cfg(test)]
@@ -277,6 +287,8 @@ mod tests {
         assert_eq!(context_of_cut(&answer(1900, 50, Finish::Whole), 15_755), Some(2048), "too few for the text");
         assert_eq!(context_of_cut(&answer(4800, 900, Finish::Whole), 15_755), None);
         assert_eq!(context_of_cut(&answer(0, 0, Finish::Whole), 15_755), None);
+        let suspected = |tokens| suspected_cut(&answer(tokens, 50, Finish::Whole), 15_755);
+        assert_eq!((suspected(4096), suspected(4100), suspected(1900)), (Some(4096), None, Some(2048)));
         let silent = Answer { usage: Usage::default(), ..answer(0, 0, Finish::Cut) };
         assert_eq!(context_of_cut(&silent, 15_755), None);
     }

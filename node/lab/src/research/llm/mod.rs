@@ -17,7 +17,7 @@ pub mod reply;
 #[cfg(test)]
 mod tests;
 
-pub use asker::Asker;
+pub use asker::{Asker, suspected_cut};
 pub use client::Client;
 pub use error::LlmError;
 pub use provider::{Provider, ProviderConfig, clean_key};

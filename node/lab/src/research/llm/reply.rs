@@ -9,6 +9,9 @@ use serde_json::Value;
 
 use super::{error::LlmError, provider::Dialect};
 
+/// More tokens than any context has, by far. Four billion sums of so many fit their type.
+const TOKENS_MOST: u64 = 1 << 32;
+
 /// Why the model stopped writing.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Finish {
@@ -82,6 +85,7 @@ fn refusal(
 ) -> LlmError {
     match value.filter(|_| matches!(status, 400 | 413 | 422 | 500)).and_then(|value| too_long(text, value)) {
         Some(limit) => LlmError::TooLong { limit, text: safe(text) },
+        None if text.trim().is_empty() => LlmError::Refused { status, text: "no reason given".into(), retry_after },
         None => LlmError::Refused { status, text: safe(text), retry_after },
     }
 }
@@ -136,7 +140,7 @@ fn status_of(error: &Value) -> u16 {
 /// named.
 fn too_long(text: &str, value: &Value) -> Option<Option<u64>> {
     let error = value.get("error").unwrap_or(value);
-    if let Some(limit) = error.get("n_ctx").and_then(Value::as_u64) {
+    if let Some(limit) = error.get("n_ctx").and_then(tokens) {
         return Some(Some(limit));
     }
     let small = text.to_ascii_lowercase();
@@ -158,7 +162,7 @@ fn limit_in(text: &str) -> Option<u64> {
     let start = from.find(digits)?;
     let number: String =
         from.get(start..)?.chars().take_while(|c| digits(*c) || *c == ',').filter(|c| *c != ',').collect();
-    number.parse().ok().filter(|limit| *limit >= 256)
+    number.parse().ok().filter(|limit| (256..=TOKENS_MOST).contains(limit))
 }
 
 fn openai(value: &Value) -> Option<Answer> {
@@ -172,23 +176,28 @@ fn openai(value: &Value) -> Option<Answer> {
         _ if text.is_empty() && !refusal.is_empty() => Finish::Withheld,
         _ => Finish::Whole,
     };
-    let usage = |key: &str| value.pointer(key).and_then(Value::as_u64);
-    let usage = Usage { prompt: usage("/usage/prompt_tokens"), answer: usage("/usage/completion_tokens") };
+    let tokens = |key: &str| tokens(value.get("usage")?.get(key)?);
+    let usage = Usage { prompt: tokens("prompt_tokens"), answer: tokens("completion_tokens") };
     Some(Answer { text: if text.is_empty() { refusal.to_owned() } else { text }, finish, usage })
 }
 
 fn anthropic(value: &Value) -> Option<Answer> {
-    let text = text_of(Some(value.get("content")?));
+    let text = text_of(value.get("content"));
     let finish = match value.get("stop_reason").and_then(Value::as_str).unwrap_or_default() {
         "max_tokens" | "model_context_window_exceeded" => Finish::Cut,
         "refusal" => Finish::Withheld,
         _ => Finish::Whole,
     };
-    let tokens = |key: &str| value.get("usage")?.get(key)?.as_u64();
+    let tokens = |key: &str| tokens(value.get("usage")?.get(key)?);
     // Tokens that were read from a cache, or written to one, are part of the question.
     let cached = [tokens("cache_read_input_tokens"), tokens("cache_creation_input_tokens")];
     let prompt = tokens("input_tokens").map(|own| own + cached.iter().flatten().sum::<u64>());
     Some(Answer { text, finish, usage: Usage { prompt, answer: tokens("output_tokens") } })
+}
+
+/// A number of tokens that can be one. A server may say any number, and sums of these must fit.
+fn tokens(value: &Value) -> Option<u64> {
+    value.as_u64().filter(|tokens| *tokens <= TOKENS_MOST)
 }
 
 /// The text of a content: a text itself, or the text parts of a list. Parts of reasoning are left out.
@@ -289,6 +298,31 @@ mod tests {
         assert_eq!(response(200, &body("content_filter", "")).unwrap().finish, Finish::Withheld);
         assert_eq!(response(200, &body("stop", "all")).unwrap().finish, Finish::Whole);
         assert!(response(200, &body("stop", " ")).is_err());
+    }
+
+    #[test]
+    fn number_that_cannot_be_tokens_is_none() {
+        let anthropic = |usage: Value| {
+            let body = json!({"content": [{"text": "a"}], "usage": usage}).to_string();
+            let response = Response { status: 200, retry_after: None, body: body.as_bytes() };
+            read(Dialect::Anthropic, &response, &|text| text.to_owned()).unwrap().usage
+        };
+        let most = u64::MAX;
+        let usage = json!({"input_tokens": most, "output_tokens": most, "cache_read_input_tokens": most});
+        assert_eq!(anthropic(usage), Usage::default());
+        assert_eq!(anthropic(json!({"input_tokens": 5, "cache_read_input_tokens": most})).prompt, Some(5));
+        let openai = json!({"choices": [{"text": "a"}], "usage": {"prompt_tokens": most, "completion_tokens": -1}});
+        assert_eq!(response(200, &openai).unwrap().usage, Usage::default());
+        let error = json!({"error": {"message": format!("maximum context length is {most}"), "n_ctx": most}});
+        assert!(matches!(response(400, &error), Err(LlmError::TooLong { limit: None, .. })));
+    }
+
+    #[test]
+    fn answer_without_text_that_was_withheld_is_no_other_api() {
+        let body = json!({"content": null, "stop_reason": "refusal"}).to_string();
+        let response = Response { status: 200, retry_after: None, body: body.as_bytes() };
+        let answer = read(Dialect::Anthropic, &response, &|text| text.to_owned()).unwrap();
+        assert_eq!((answer.finish, answer.text.as_str()), (Finish::Withheld, ""));
     }
 
     #[test]
