@@ -1,4 +1,7 @@
-//! A made-up record for tests of pure rules.
+//! What tests of the lab make up: a record for the pure rules, and a task in a store.
+
+#[cfg(feature = "trainer")]
+pub mod world;
 
 use spore_protocol::{Cid, HardwareClass, NodeId, RecordId, Status, TaskId, Verdict, verdict::Support};
 use spore_storage::RecordSummary;

@@ -1,77 +1,24 @@
 //! Verification's choice in a real store: fakes of one key, of many keys, and dated ahead, beside honest records.
 
-use std::collections::BTreeSet;
-
-use spore_protocol::{
-    Cid, ControlEvent, HardwareClass, Identity, Record, TaskId, Verified, VerifiedObject, control::Rerun, fixtures,
-};
+use spore_protocol::{Identity, Record, Verified, VerifiedObject, fixtures};
 
 use super::*;
-
-const CLASS: &str = "CPU 4x8 (test)";
-
-struct World {
-    _dir: tempfile::TempDir,
-    store: Store,
-    us: Identity,
-    task: TaskId,
-    root: Verified<Record>,
-    made: u64,
-}
+use crate::made_up::world::{World, key};
 
 impl World {
-    /// A task of the node `us`, which trusts itself.
-    fn new() -> Self {
-        let (dir, us) = (tempfile::tempdir().unwrap(), fixtures::identity(1));
-        let store = Store::open_with_trust(dir.path(), BTreeSet::from([us.node_id()])).unwrap();
-        let manifest = fixtures::sign(&us, &fixtures::manifest(&us));
-        let task = TaskId::from(manifest.id());
-        let root = Record { gpu_model: CLASS.into(), val_bpb: 2.5, ..fixtures::record(&us, Some(task), None) };
-        let root = fixtures::sign(&us, &root);
-        let world = Self { _dir: dir, store, us, task, root: root.clone(), made: 0 };
-        world.insert(&[manifest.into(), root.into()]);
-        world
-    }
-
-    fn insert(&self, objects: &[VerifiedObject]) {
-        for batch in objects.chunks(512) {
-            let report = self.store.insert(batch, 1_700_000_000).unwrap();
-            assert_eq!(report.changes.len(), batch.len(), "{:?}", report.outcomes);
-        }
-    }
-
     fn policy(&self) -> Policy {
-        Policy { node: self.us.node_id(), class: HardwareClass::of(CLASS), rate: 1.0, secret: [9; 32] }
+        Policy { node: self.us.node_id(), class: World::class(), rate: 1.0, secret: [9; 32] }
     }
 
     /// A keep of `by`, not in the store.
     fn claim(&mut self, by: &Identity, metric: f64, ahead: u64) -> Verified<Record> {
-        self.made += 1;
-        let record = Record {
-            gpu_model: CLASS.into(),
-            val_bpb: metric,
-            code_cid: Some(Cid::of(&self.made.to_be_bytes())),
-            timestamp: self.root.timestamp + ahead + self.made,
-            ..fixtures::record(by, Some(self.task), Some(&self.root))
-        };
-        fixtures::sign(by, &record)
+        let root = self.root.clone();
+        self.keep(by, &root, metric, ahead)
     }
 
-    /// What this node's own re-run of a record found.
-    fn measure(&self, record: &RecordSummary, value: f64) {
-        self.challenge(&self.us, record, value);
-    }
-
-    fn challenge(&self, by: &Identity, record: &RecordSummary, value: f64) {
-        let rerun = Rerun {
-            experiment_id: record.id,
-            task_id: Some(record.task_id),
-            node_id: by.node_id(),
-            gpu: CLASS.into(),
-            value,
-        };
-        let event = ControlEvent::challenge(rerun, record.timestamp);
-        self.insert(&[fixtures::sign(by, &event).into()]);
+    /// What a re-run of a record found.
+    fn measure(&self, by: &Identity, record: &RecordSummary, value: f64) {
+        self.challenge(by, record.id, record.timestamp, value);
     }
 
     /// Inserts a claim and returns it as it is stored.
@@ -106,7 +53,7 @@ impl World {
             if next.node_id == honest.node_id() {
                 return before;
             }
-            self.measure(&next, 2.5);
+            self.measure(&self.us, &next, 2.5);
             if waits(&self.store.standing(&next.node_id, &policy.class).unwrap()) {
                 resting.insert(next.node_id);
             }
@@ -115,13 +62,9 @@ impl World {
     }
 }
 
-fn key(number: u64) -> Identity {
-    Identity::from_seed(&Cid::of(&number.to_le_bytes()).0)
-}
-
 /// Fakes of these keys in turn, dated half an hour ahead, and one honest claim.
 fn flooded(keys: u64, honest: &Identity) -> World {
-    let mut world = World::new();
+    let mut world = World::of_us();
     let mut objects: Vec<VerifiedObject> =
         (0..1500).map(|number| world.claim(&key(number % keys), 0.0001, 1800).into()).collect();
     objects.push(world.claim(honest, 2.4, 0).into());
@@ -146,9 +89,9 @@ fn fakes_of_many_keys_delay_a_known_publisher_by_one_rerun() {
         let earlier = world.claim(&honest, 2.45 + f64::from(number) / 1000.0, 0);
         world.insert(&[earlier.clone().into()]);
         let record = world.store.summary(&earlier.id().into()).unwrap().unwrap();
-        world.measure(&record, record.metric);
+        world.measure(&world.us, &record, record.metric);
     }
-    let standing = world.store.standing(&honest.node_id(), &HardwareClass::of(CLASS)).unwrap();
+    let standing = world.store.standing(&honest.node_id(), &World::class()).unwrap();
     assert!(standing.weight > 0, "{standing:?}");
     let before = world.reruns_until(&honest, 10);
     println!("1,500 fakes of 1,500 keys: {before} re-runs before the record of a known publisher");
@@ -165,7 +108,7 @@ fn publishers_of_fifteen_hundred_keys_have_one_turn_each() {
 
 #[test]
 fn measured_record_and_one_on_cooldown_are_not_run_again() {
-    let mut world = World::new();
+    let mut world = World::of_us();
     let (publisher, policy) = (key(5), world.policy());
     let claim = world.claim(&publisher, 2.4, 0);
     world.insert(&[claim.clone().into()]);
@@ -180,23 +123,23 @@ fn measured_record_and_one_on_cooldown_are_not_run_again() {
     let Next::Check(record) = next(&mut turns, &HashSet::new()) else { panic!("no record") };
     assert_eq!(record.id, claim.id().into());
     assert_eq!(next(&mut turns, &HashSet::from([record.id])), Next::Nothing, "on cooldown");
-    world.measure(&record, 2.5);
+    world.measure(&world.us, &record, 2.5);
     assert_eq!(next(&mut turns, &HashSet::new()), Next::Nothing, "measured");
 }
 
 #[test]
 fn disputes_take_at_most_every_second_rerun() {
-    let mut world = World::new();
+    let mut world = World::of_us();
     let challengers = [key(1), key(2)];
     for challenger in &challengers {
         for number in 0..3 {
             let earlier = world.stored(challenger, 2.45 + f64::from(number) / 1000.0);
-            world.measure(&earlier, earlier.metric);
+            world.measure(&world.us, &earlier, earlier.metric);
         }
     }
     for _ in 0..4 {
         let disputed = world.stored(&key(3), 2.4);
-        challengers.iter().for_each(|challenger| world.challenge(challenger, &disputed, 2.5));
+        challengers.iter().for_each(|challenger| world.measure(challenger, &disputed, 2.5));
     }
     (10..18).for_each(|number| drop(world.stored(&key(number), 2.4)));
     let policy = world.policy();
@@ -217,7 +160,7 @@ fn disputes_take_at_most_every_second_rerun() {
 
 #[test]
 fn best_claim_outside_the_sample_is_rerun_from_time_to_time() {
-    let mut world = World::new();
+    let mut world = World::of_us();
     let claims: Vec<RecordSummary> =
         (0..40).map(|number| world.stored(&key(5), 2.4 + f64::from(number) / 1000.0)).collect();
     let task = world.store.task(&world.task).unwrap().unwrap();
