@@ -122,6 +122,7 @@ fn golden_graphs() -> Value {
         on_frontier: vec![true, false, false],
         stray: vec![false, true, false],
         refused: vec![false, true, false],
+        disputed: vec![false, false, true],
     };
     let outside = TaskGraph { parents: vec![Some(7), Some(1), None], ..whole.clone() };
     let (older, changes, newer) = two_looks();
@@ -138,6 +139,7 @@ fn golden_graphs() -> Value {
         on_frontier: Vec::new(),
         stray: Vec::new(),
         refused: Vec::new(),
+        disputed: Vec::new(),
     };
     let place = |parent: Option<u32>| parent.map_or(json!(-1), |place| json!(place));
     json!({
@@ -168,6 +170,7 @@ fn golden_graph<P: ParentColumn + Copy>(graph: &TaskGraph<P>, parent: impl Fn(Op
             "frontier": graph.on_frontier,
             "stray": graph.stray,
             "refused": graph.refused,
+            "disputed": graph.disputed,
         },
     })
 }

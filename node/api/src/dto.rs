@@ -290,6 +290,8 @@ pub struct GraphColumns {
     pub frontier: Vec<bool>,
     /// Whether the experiment is rejected here, or not comparable with others of its task.
     pub refused: Vec<bool>,
+    /// Whether measurements that count here disagree with the experiment.
+    pub disputed: Vec<bool>,
 }
 
 /// One page of a list.

@@ -55,6 +55,7 @@ fn columns(graph: TaskGraph) -> dto::GraphColumns {
         verified: graph.verified,
         frontier: graph.on_frontier,
         refused: graph.refused,
+        disputed: graph.disputed,
     }
 }
 

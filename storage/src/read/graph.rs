@@ -13,7 +13,7 @@
 //! - timestamps, each as its difference to the one before;
 //! - metrics, 8 bytes each;
 //! - states, 1 byte each: status in bits 0 and 1 (0 keep, 1 discard, 2 crash), 4 the result holds locally, 8 on its
-//!   class's local frontier, 16 stray, 32 rejected locally or not comparable;
+//!   class's local frontier, 16 stray, 32 rejected locally or not comparable, 64 disputed locally;
 //! - classes, each as an index into the names.
 //!
 //! A record takes about 46 bytes: 2.3 MB for 50,000.
@@ -24,7 +24,7 @@ use std::{
     ops::ControlFlow,
 };
 
-use spore_protocol::{HardwareClass, RecordId, Status, TaskId};
+use spore_protocol::{HardwareClass, RecordId, Status, TaskId, Verdict};
 
 use super::tasks::task_sequence;
 use crate::{
@@ -62,6 +62,8 @@ pub struct TaskGraph<Parent = u32> {
     pub stray: Vec<bool>,
     /// Rejected locally, or not comparable by the task's terms.
     pub refused: Vec<bool>,
+    /// Disputed locally: measurements that count disagree with the record.
+    pub disputed: Vec<bool>,
 }
 
 /// The records that were added or changed since an earlier graph. A parent is named by its id: it may be outside these
@@ -147,6 +149,7 @@ impl<Parent> TaskGraph<Parent> {
             on_frontier: Vec::new(),
             stray: Vec::new(),
             refused: Vec::new(),
+            disputed: Vec::new(),
         }
     }
 
@@ -161,6 +164,7 @@ impl<Parent> TaskGraph<Parent> {
         self.on_frontier.push(point.on_frontier());
         self.stray.push(point.stray());
         self.refused.push(point.refused());
+        self.disputed.push(point.verdicts.local == Verdict::Disputed);
     }
 }
 
@@ -194,8 +198,9 @@ impl<Parent: ParentColumn> TaskGraph<Parent> {
         for metric in &self.metrics {
             out.write_all(&metric.to_le_bytes())?;
         }
-        let marks = self.verified.iter().zip(&self.on_frontier).zip(self.stray.iter().zip(&self.refused));
-        for (status, ((verified, on_frontier), (stray, refused))) in self.statuses.iter().zip(marks) {
+        let verdicts = self.verified.iter().zip(&self.refused).zip(&self.disputed);
+        let marks = self.on_frontier.iter().zip(&self.stray).zip(verdicts);
+        for (status, ((on_frontier, stray), ((verified, refused), disputed))) in self.statuses.iter().zip(marks) {
             let status = match status {
                 Status::Keep => 0,
                 Status::Discard => 1,
@@ -205,7 +210,8 @@ impl<Parent: ParentColumn> TaskGraph<Parent> {
                 | u8::from(*verified) << 2
                 | u8::from(*on_frontier) << 3
                 | u8::from(*stray) << 4
-                | u8::from(*refused) << 5;
+                | u8::from(*refused) << 5
+                | u8::from(*disputed) << 6;
             out.write_all(&[state])?;
         }
         for class in &self.classes {
@@ -265,13 +271,14 @@ mod tests {
             on_frontier: vec![false, true],
             stray: vec![true, false],
             refused: vec![true, false],
+            disputed: vec![false, true],
         }
     }
 
     /// What both contents write after the parents: 300 and one more second, metrics, states, classes.
     fn rest() -> Vec<u8> {
         let metrics = [1.5f64.to_le_bytes(), 2.0f64.to_le_bytes()].concat();
-        [&[0xac, 0x02, 1], metrics.as_slice(), &[1 | 16 | 32, 4 | 8, 0, 0]].concat()
+        [&[0xac, 0x02, 1], metrics.as_slice(), &[1 | 16 | 32, 4 | 8 | 64, 0, 0]].concat()
     }
 
     #[test]
