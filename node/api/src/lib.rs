@@ -199,7 +199,7 @@ impl Server {
         if !path.starts_with("/api/") {
             return match (reads, self.api.page) {
                 (false, _) => Err(ApiError::method_not_allowed()),
-                (true, true) => Ok(page::answer(path, &request.headers)),
+                (true, true) => self.page(request).await,
                 (true, false) => Err(ApiError::no_page()),
             };
         }
@@ -219,6 +219,21 @@ impl Server {
             Some(route) if route.reads() => self.read(route, request).await,
             Some(route) => self.write(&route, request, body).await,
         }
+    }
+
+    /// The page for an address, with the head of the object that it shows.
+    async fn page(&self, request: &ApiRequest) -> Result<Response, ApiError> {
+        let path = request.path.as_str();
+        let Some((kind, id)) = page::object_of(path) else { return Ok(page::answer(path, &request.headers)) };
+        let permit = self.reads.clone().acquire_owned().await;
+        let permit = permit.map_err(|_| ApiError::unavailable("the node is stopping"))?;
+        let (view, kind) = (self.api.view.clone(), kind.to_owned());
+        let head = tokio::task::spawn_blocking(move || {
+            let _permit = permit;
+            view.head(&kind, &id)
+        });
+        // The page itself says why there is nothing: it asks the API.
+        Ok(page::about(head.await.map_err(|_| ApiError::thread_ended())?.ok().as_ref()))
     }
 
     async fn compact_graph(&self, task: String, request: &ApiRequest) -> Result<Response, ApiError> {
@@ -273,11 +288,9 @@ impl Server {
             }
             None => None,
         };
-        let last_seen = request
-            .headers
-            .get("last-event-id")
-            .and_then(|value| value.to_str().ok())
-            .and_then(|text| text.parse().ok());
+        // A browser sends the header when it opens the same stream again, and a page that opens a new one the parameter.
+        let header = request.headers.get("last-event-id").and_then(|value| value.to_str().ok());
+        let last_seen = header.or_else(|| request.query.get("after")).and_then(|text| text.parse().ok());
         let subscription = Subscription {
             view: self.api.view.clone(),
             node: self.api.node.clone(),

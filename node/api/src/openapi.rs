@@ -94,6 +94,9 @@ const LIMIT: &str = "Most items in the answer, from 1 to 500. 50 when not given.
 const ORDER: &str = "`time`: newest first. `metric`: by the published metric, claims too, without crashed and stray experiments. `time` \
     when not given.";
 
+const AFTER: &str = "The stream goes on after this sequence number, as with `Last-Event-ID`, which a page cannot send by itself.";
+const STATUS: &str = "Only these statuses: `keep`, `discard` and `crash`, separated by commas. All when not given.";
+
 /// Declares operations for the attributes, which describe them.
 macro_rules! operations {
     ($($(#[$attribute:meta])* $name:ident;)*) => {$(
@@ -134,8 +137,8 @@ reading! {
     /// class that holds beats on the metric. Without `class`, the frontiers of all classes follow each other in the
     /// order of their names. `view` chooses another list: claims, or what holds by other rules.
     frontier Route::Frontier(ID), (("id" = String, Path, description = TASK), ("view" = Option<String>, Query, description = VIEW), ("class" = Option<String>, Query, description = FRONTIER_CLASS), dto::PageQuery) -> dto::Page<dto::Experiment>;
-    /// Lists the experiments of a task.
-    task_experiments Route::TaskExperiments(ID), (("id" = String, Path, description = TASK), ("order" = Option<String>, Query, description = ORDER), dto::PageQuery) -> dto::Page<dto::Experiment>;
+    /// Lists the experiments of a task. With a filter, a page may be short or empty and still have a `next`.
+    task_experiments Route::TaskExperiments(ID), (("id" = String, Path, description = TASK), ("order" = Option<String>, Query, description = ORDER), ("class" = Option<String>, Query, description = CLASS), ("status" = Option<String>, Query, description = STATUS), dto::PageQuery) -> dto::Page<dto::Experiment>;
     /// Lists the experiments of a task that hold here and were better than all that hold before them, oldest first.
     improvements Route::Improvements(ID), (("id" = String, Path, description = TASK), ("class" = Option<String>, Query, description = CLASS), dto::PageQuery) -> dto::Page<dto::Improvement>;
     /// Lists the latest activity in a task, newest first.
@@ -187,7 +190,7 @@ operations! {
     /// in (timestamp, id) order: ids (32 bytes each); parents (of all experiments: the index minus the parent's index,
     /// zigzag, 0 without a parent; of changes: the parent's id, 32 zero bytes without a parent); timestamps (each as the
     /// difference to the one before); metrics (8 bytes each); states (1 byte each: status in bits 0 and 1, 4 result
-    /// holds here, 8 on the frontier, 16 stray, 32 rejected here or not comparable); classes (each as an index into the names).
+    /// holds here, 8 on the frontier, 16 stray, 32 rejected here or not comparable, 64 disputed here); classes (each as an index into the names).
     #[utoipa::path(get, path = Route::CompactGraph(ID).template(),
         params(("id" = String, Path, description = TASK), ("since" = Option<String>, Query, description = SINCE)),
         responses((status = 200, content_type = BINARY, body = Vec<u8>),
@@ -208,7 +211,7 @@ operations! {
     /// the sequence number, so a client that reconnects with `Last-Event-ID` misses nothing. `status` comes when the
     /// state changed, and every 15 seconds (schema `NodeStatus`). `progress` comes while this node runs an experiment
     /// (schema `ExperimentProgress`).
-    #[utoipa::path(get, path = Route::Events.template(), params(("task" = Option<String>, Query, description = ONE_TASK)),
+    #[utoipa::path(get, path = Route::Events.template(), params(("task" = Option<String>, Query, description = ONE_TASK), ("after" = Option<u64>, Query, description = AFTER)),
         responses((status = 200, content_type = "text/event-stream", body = String),
             (status = "4XX", body = Problem), (status = "5XX", body = Problem)))]
     events;

@@ -19,7 +19,7 @@ use super::{
     query::{MAX_LIST, Query},
     route::Route,
     upkeep,
-    view::{FrontierView, StoreView},
+    view::{Filter, FrontierView, StoreView},
 };
 
 /// Bytes of the largest artifact that is served. Nodes pass larger ones to each other in chunks.
@@ -98,6 +98,11 @@ pub fn answer(view: &StoreView, live: &Live, route: &Route, query: &Query) -> Re
 }
 
 fn task_experiments(view: &StoreView, id: &str, query: &Query) -> Result<Content, ApiError> {
+    if let Some(filter) = Filter::parse(query)? {
+        let metric = query.get("order") == Some("metric");
+        let listing = if metric { ListingKind::Best } else { ListingKind::Recent };
+        return json(&view.filtered(&view.known_task(id)?, listing, &filter, &query.span(listing)?)?);
+    }
     match query.get("order").unwrap_or("time") {
         "time" => json(&view.recent(Scope::Task(view.known_task(id)?), &query.span(ListingKind::Recent)?)?),
         "metric" => json(&view.best(id, &query.span(ListingKind::Best)?)?),

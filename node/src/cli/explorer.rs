@@ -44,7 +44,7 @@ pub async fn run(args: &Args, context: &mut Context) -> Result<(), CliError> {
     let source = NodeAccess::open(context).await?;
     // The page names a task by its whole id.
     let begin = match &args.task {
-        Some(task) => format!("/#/task/{}", source.task(Some(task)).await?.task_id),
+        Some(task) => format!("/t/{}", source.task(Some(task)).await?.task_id),
         None => String::new(),
     };
     let offline = match source {

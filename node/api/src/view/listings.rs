@@ -1,6 +1,6 @@
 //! Lists, page by page: each is one index of the store, converted.
 
-use spore_protocol::{HardwareClass, Kind, RecordId};
+use spore_protocol::{HardwareClass, Kind, RecordId, Status, TaskId};
 use spore_storage::{Improvement, RecordSummary, Scope, Span};
 
 use super::{
@@ -13,6 +13,7 @@ use crate::{
     dto,
     paging::{ListingKind, page},
     problem::ApiError,
+    query::Query,
 };
 
 /// Fewest digits of an id that a search looks for: a word of a few letters is often a prefix of some id.
@@ -20,7 +21,78 @@ const LEAST_DIGITS: usize = 4;
 /// Most records that a search returns by their id: more than these, and the digits say too little.
 const MAX_BY_ID: usize = 8;
 
+/// Most records that a filtered page looks at: some tens of milliseconds. A page of a rare class is shorter than it may
+/// be, or empty, and has a `next`.
+const MOST_SCANNED: usize = 5_000;
+/// Records looked at in one step while a page has few.
+const STEP: usize = 256;
+
+/// Which records of a task a list has.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Filter {
+    class: Option<HardwareClass>,
+    /// Empty for all.
+    statuses: Vec<Status>,
+}
+
+impl Filter {
+    /// The parameters `class` and `status`. None without both.
+    ///
+    /// # Errors
+    /// 400 for a status that there is not.
+    pub fn parse(query: &Query) -> Result<Option<Self>, ApiError> {
+        let class = query.get("class").map(HardwareClass::of);
+        let named = |name: &str| {
+            Status::ALL.into_iter().find(|status| status.name() == name).ok_or_else(|| {
+                ApiError::bad_request(format!("{name:.40} is no status")).hint("status=keep,discard,crash")
+            })
+        };
+        let statuses = query.get("status").map(|names| names.split(',').map(named).collect::<Result<Vec<_>, _>>());
+        let statuses = statuses.transpose()?.unwrap_or_default();
+        Ok((class.is_some() || !statuses.is_empty()).then_some(Self { class, statuses }))
+    }
+
+    fn fits(&self, record: &RecordSummary) -> bool {
+        self.class.as_ref().is_none_or(|class| *class == record.class)
+            && (self.statuses.is_empty() || self.statuses.contains(&record.status))
+    }
+}
+
 impl StoreView {
+    /// A task's records that pass a filter: by time or, as [`ListingKind::Best`], by metric. A page may be empty and have
+    /// a `next`: see [`MOST_SCANNED`].
+    ///
+    /// # Errors
+    /// When the store cannot be read.
+    pub fn filtered(
+        &self,
+        task: &TaskId,
+        listing: ListingKind,
+        filter: &Filter,
+        span: &Span,
+    ) -> Result<dto::Page<dto::Experiment>, ApiError> {
+        let mut at = *span;
+        let mut found = spore_storage::Page { items: Vec::new(), first: None, next: None };
+        let mut scanned = 0;
+        while found.items.len() < span.limit && scanned < MOST_SCANNED {
+            // A step has no more records than the page has room for, so that the page ends where the step does.
+            at.limit = (span.limit - found.items.len()).min(STEP);
+            let step = match listing {
+                ListingKind::Best => self.store().by_metric(task, &at)?,
+                _ => self.store().recent_page(Scope::Task(*task), &at)?,
+            };
+            scanned += at.limit;
+            found.first = found.first.or(step.first);
+            found.next = step.next;
+            found.items.extend(step.items.into_iter().filter(|record| filter.fits(record)));
+            match found.next {
+                Some(next) => at.after = Some(next),
+                None => break,
+            }
+        }
+        self.records(listing, &found)
+    }
+
     /// The tasks, the most active first. The first is the one that a node works on when its user chose none.
     ///
     /// # Errors

@@ -8,6 +8,7 @@ mod activity;
 mod experiments;
 mod frontiers;
 mod graphs;
+mod heads;
 mod judgements;
 mod listings;
 mod nodes;
@@ -18,6 +19,8 @@ mod text;
 pub use experiments::ExperimentText;
 pub use frontiers::FrontierView;
 pub(crate) use graphs::Graphs;
+pub use heads::Head;
+pub use listings::Filter;
 
 use std::{sync::Arc, time::Instant};
 
