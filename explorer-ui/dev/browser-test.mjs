@@ -68,12 +68,12 @@ const tests = {
     await page.locator('[data-testid="task-row"] svg').first().waitFor();
     await page.getByRole('link', { name: small.name, exact: true }).click();
     await at(page, 'chart').waitFor();
-    assert.match(page.url(), new RegExp(`#/task/${small.id}$`));
+    assert.match(page.url(), new RegExp(`t/${small.id}$`));
     return page;
   },
 
   async 'the chart shows all records, and can be filtered and zoomed'() {
-    const page = await open(`#/task/${small.id}`);
+    const page = await open(`t/${small.id}`);
     await points(page, small.records.length);
     await page.waitForFunction(() => document.querySelector('[data-testid="chart"] canvas').width > 300);
     assert.ok((await painted(page)) > 0.005, 'the canvas is empty');
@@ -90,7 +90,7 @@ const tests = {
   },
 
   async 'the keyboard walks the chart and opens an experiment'() {
-    const page = await open(`#/task/${small.id}`);
+    const page = await open(`t/${small.id}`);
     await points(page, small.records.length);
     await at(page, 'chart').focus();
     await page.keyboard.press('End');
@@ -106,7 +106,7 @@ const tests = {
   },
 
   async 'the pointer finds a mark and a click opens it'() {
-    const page = await open(`#/task/${small.id}`);
+    const page = await open(`t/${small.id}`);
     await points(page, small.records.length);
     await at(page, 'chart').focus();
     await page.keyboard.press('Home');
@@ -122,7 +122,7 @@ const tests = {
   },
 
   async 'a tap shows the card, and its link opens the experiment'() {
-    const page = await open(`#/task/${small.id}`, { width: 390, hasTouch: true, isMobile: true });
+    const page = await open(`t/${small.id}`, { width: 390, hasTouch: true, isMobile: true });
     await points(page, small.records.length);
     await at(page, 'chart').focus();
     await page.keyboard.press('Home');
@@ -138,7 +138,7 @@ const tests = {
   },
 
   async 'each hardware class has its frontier, best first'() {
-    const page = await open(`#/task/${small.id}`);
+    const page = await open(`t/${small.id}`);
     await at(page, 'frontier-row').first().waitFor();
     const filled = Object.values(small.frontiers).filter((ids) => ids.length > 0);
     assert.equal(await at(page, 'frontier-table').count(), filled.length);
@@ -156,7 +156,7 @@ const tests = {
   },
 
   async 'the frontier shows what holds, and other lists under their own names'() {
-    const page = await open(`#/task/${small.id}?class=CPU`);
+    const page = await open(`t/${small.id}?class=CPU`);
     const found = () => at(page, 'frontier-row').evaluateAll((rows) => rows.map((row) => ({ id: row.dataset.id, text: row.innerText })));
     const shows = async (name, list, expected) => {
       await at(page, 'frontier-lists').getByRole('link', { name, exact: true }).click();
@@ -179,7 +179,7 @@ const tests = {
 
   async 'a task without a confirmed result says so, and what to do'() {
     const claimed = world.tasks.find((task) => task.records && Object.values(task.frontiers).every((ids) => ids.length === 0) && Object.values(task.claims).some((ids) => ids.length > 0));
-    const page = await open(`#/task/${claimed.id}`);
+    const page = await open(`t/${claimed.id}`);
     await page.getByText(/claims?, none confirmed here yet/).first().waitFor();
     await page.getByText('spore set trust NODE').first().waitFor();
     await page.getByText('none yet').first().waitFor();
@@ -189,15 +189,15 @@ const tests = {
   },
 
   async 'words tell a claim from a confirmed result on a narrow screen too'() {
-    const page = await open(`#/task/${small.id}?class=CPU`, { width: 380, height: 760 });
+    const page = await open(`t/${small.id}?class=CPU`, { width: 380, height: 760 });
     await at(page, 'frontier-row').first().getByText('confirmed here').filter({ visible: true }).first().waitFor();
-    await page.goto(`${main.url}/#/task/${small.id}?class=CPU&list=claims`);
+    await page.goto(`${main.url}/t/${small.id}?class=CPU&list=claims`);
     await page.locator('section[data-list="claims"] [data-testid="frontier-row"]').first().getByText(/^\W*(claim|disputed)$/).filter({ visible: true }).first().waitFor();
     return page;
   },
 
   async 'experiments are paged in both directions, and the address holds the place'() {
-    const page = await open(`#/task/${small.id}?view=experiments`);
+    const page = await open(`t/${small.id}?view=experiments`);
     const rows = () => at(page, 'experiment-row').evaluateAll((found) => found.map((row) => row.dataset.id));
     const shows = (id) => page.locator(`[data-testid="experiment-row"][data-id="${id}"]`).waitFor();
     const newest = small.records.map((record) => record.id).reverse();
@@ -228,7 +228,7 @@ const tests = {
   },
 
   async 'the search finds words, with the keyboard alone'() {
-    const page = await open(`#/task/${small.id}`);
+    const page = await open(`t/${small.id}`);
     await points(page, small.records.length);
     await page.keyboard.press('/');
     assert.equal(world.search.words, 'weight decay');
@@ -248,13 +248,13 @@ const tests = {
   },
 
   async 'search results have a page, for one task or for all'() {
-    const page = await open(`#/task/${small.id}`);
+    const page = await open(`t/${small.id}`);
     await at(page, 'search').fill('weight decay');
     await at(page, 'search').press('Enter');
     const shows = (id) => page.locator(`[data-testid="experiment-row"][data-id="${id}"]`).waitFor();
     const here = world.search.first_task;
     await shows(here[0]);
-    assert.match(page.url(), new RegExp(`#/search\\?q=weight\\+decay&task=${small.id}$`));
+    assert.match(page.url(), new RegExp(`/search\\?q=weight\\+decay&task=${small.id}$`));
     await at(page, 'everywhere').click();
     const { everywhere } = world.search;
     assert.notEqual(here[0], everywhere[0]);
@@ -280,7 +280,7 @@ const tests = {
   },
 
   async 'a failed search shows the error'() {
-    const page = await open(`#/task/${small.id}`, { quiet: true });
+    const page = await open(`t/${small.id}`, { quiet: true });
     await points(page, small.records.length);
     await world.tell('stop');
     await at(page, 'search').fill('weight');
@@ -294,7 +294,7 @@ const tests = {
   },
 
   async 'a new record appears on an open page, by one small request'() {
-    const page = await open(`#/task/${small.id}`);
+    const page = await open(`t/${small.id}`);
     await points(page, small.records.length);
     await page.locator('[data-testid="connection"][data-state="live"]').first().waitFor();
     const answers = [];
@@ -313,7 +313,7 @@ const tests = {
   async 'the progress of a training run is shown'() {
     const { url, task } = await world.tell('train');
     const trainer = await pageOn(url);
-    const page = await open(`#/task/${task}`, { at: trainer.url });
+    const page = await open(`t/${task}`, { at: trainer.url });
     await at(page, 'progress').getByText(/step \d+ of \d+/).waitFor();
     const step = async () => Number(await page.locator('[data-testid="progress"][data-step]').getAttribute('data-step'));
     const before = await step();
@@ -326,7 +326,7 @@ const tests = {
   },
 
   async 'a stopped node is shown as offline, and the page recovers when it starts'() {
-    const page = await open(`#/task/${small.id}`, { quiet: true });
+    const page = await open(`t/${small.id}`, { quiet: true });
     await page.locator('[data-testid="connection"][data-state="live"]').first().waitFor();
     await points(page, small.records.length);
     await world.tell('stop');
@@ -346,7 +346,7 @@ const tests = {
 
   async 'an experiment shows its change, script, evidence and lineage'() {
     const record = small.records.find((r) => r.verdict === 'verified' && r.index % 6 === 0 && r.index % 5 !== 4 && r.depth >= 2);
-    const page = await open(`#/experiment/${record.id}`);
+    const page = await open(`e/${record.id}`);
     await at(page, 'experiment-page').waitFor();
     assert.equal(await page.locator('[data-testid="diff"] tr[data-kind="add"]').count(), 3);
     assert.match(await at(page, 'diff').innerText(), /\+rate = tune/);
@@ -362,31 +362,31 @@ const tests = {
 
   async 'an experiment says why it is rejected, or not comparable, or only a claim'() {
     const refuted = small.records.find((r) => r.verdict === 'rejected' && r.index % 57 === 0 && r.index % 2 === 1);
-    const page = await open(`#/experiment/${refuted.id}`);
+    const page = await open(`e/${refuted.id}`);
     await at(page, 'evidence').getByText('more than one and a half time budgets').waitFor();
     await at(page, 'evidence').getByText('rejected').first().waitFor();
     const flawed = small.records.find((r) => !r.comparable);
-    await page.goto(`${main.url}/#/experiment/${flawed.id}`);
+    await page.goto(`${main.url}/e/${flawed.id}`);
     await at(page, 'flaw').getByText('another time budget').waitFor();
     const claim = small.records.find((r) => small.claims[r.class].includes(r.id) && r.verdict === 'unverified' && r.index % 3 !== 0);
-    await page.goto(`${main.url}/#/experiment/${claim.id}`);
+    await page.goto(`${main.url}/e/${claim.id}`);
     await page.locator(`[data-testid="experiment-page"][data-id="${claim.id}"]`).waitFor();
     await at(page, 'evidence').getByText('A claim until a node with weight here measures it again.').waitFor();
     return page;
   },
 
   async 'a node shows the weight of its measurements'() {
-    const page = await open(`#/node/${world.trusted}`);
+    const page = await open(`n/${world.trusted}`);
     await at(page, 'node-page').getByText('trusted here').waitFor();
-    await page.goto(`${main.url}/#/node/${world.nodes[0]}`);
+    await page.goto(`${main.url}/n/${world.nodes[0]}`);
     await at(page, 'standing-row').first().waitFor();
-    await page.goto(`${main.url}/#/network`);
+    await page.goto(`${main.url}/network`);
     await at(page, 'trust').getByText('this node').waitFor();
     return page;
   },
 
   async 'the signed record is copied as it was signed'() {
-    const page = await open(`#/experiment/${small.records[0].id}`);
+    const page = await open(`e/${small.records[0].id}`);
     await at(page, 'signed-json').locator('summary').click();
     await page.getByRole('button', { name: 'Copy JSON' }).click();
     await page.getByRole('button', { name: 'Copied' }).waitFor();
@@ -397,20 +397,20 @@ const tests = {
   },
 
   async 'untrusted text is shown as text'() {
-    const page = await open(`#/task/${hostile.id}`);
+    const page = await open(`t/${hostile.id}`);
     await points(page, hostile.record_count);
     await at(page, 'activity-row').first().getByText('<script>').first().waitFor();
-    await page.goto(`${main.url}/#/node/${world.nodes[9]}`);
+    await page.goto(`${main.url}/n/${world.nodes[9]}`);
     await at(page, 'node-page').getByText('javascript:').waitFor();
     assert.equal(await page.locator('a[href^="javascript"]').count(), 0);
-    await page.goto(`${main.url}/#/node/${world.nodes[0]}`);
+    await page.goto(`${main.url}/n/${world.nodes[0]}`);
     assert.match(await page.locator('a[href="https://example.org/amanita"]').getAttribute('rel'), /noopener/);
     assert.equal(await page.evaluate(() => window.__hostile), undefined);
     return page;
   },
 
   async 'a chart of fifty thousand records can be moved'() {
-    const page = await open(`#/task/${large.id}`);
+    const page = await open(`t/${large.id}`);
     await points(page, large.record_count);
     const box = await at(page, 'chart').boundingBox();
     const middle = { x: box.x + box.width / 2, y: box.y + box.height / 2 };
@@ -437,18 +437,18 @@ const tests = {
   },
 
   async 'empty tasks and unknown addresses have a message'() {
-    const page = await open(`#/task/${empty.id}`, { quiet: true });
+    const page = await open(`t/${empty.id}`, { quiet: true });
     await page.getByText('This task has no experiments yet.').waitFor();
-    await page.goto(`${main.url}/#/experiment/${'0'.repeat(64)}`);
+    await page.goto(`${main.url}/e/${'0'.repeat(64)}`);
     await page.getByText(`no experiment ${'0'.repeat(64)} is known here`).waitFor();
-    await page.goto(`${main.url}/#/nowhere`);
+    await page.goto(`${main.url}/nowhere`);
     await page.getByText('There is no such page.').waitFor();
     return page;
   },
 
   async 'narrow screens need no horizontal scrolling'() {
     const page = await open('', { width: 380, height: 760 });
-    for (const hash of ['#/', `#/task/${small.id}`, `#/task/${small.id}?view=nodes`, `#/task/${small.id}?view=experiments`, `#/experiment/${small.records[30].id}`, `#/task/${hostile.id}`, '#/search?q=weight', '#/network']) {
+    for (const hash of ['', `t/${small.id}`, `t/${small.id}?view=nodes`, `t/${small.id}?view=experiments`, `e/${small.records[30].id}`, `t/${hostile.id}`, 'search?q=weight', 'network']) {
       await page.goto(`${main.url}/${hash}`);
       await page.locator('h1').waitFor();
       const width = await page.evaluate(() => document.documentElement.scrollWidth);

@@ -33,7 +33,7 @@ try {
   const row = page.locator(`[data-testid="task-row"][data-id="${task}"]`);
   await row.waitFor();
   await row.getByRole('link').first().click();
-  await page.waitForURL(`**/#/task/${task}*`);
+  await page.waitForURL(`**/t/${task}*`);
 
   // The task: chart, frontier, activity.
   const chart = page.getByTestId('chart');
@@ -80,12 +80,12 @@ try {
   };
   await finds(experiment.slice(0, 10), experiment);
   const words = await page.locator('h1').innerText();
-  await page.goto(`${url}/#/task/${task}`);
+  await page.goto(`${url}/t/${task}`);
   await chart.waitFor();
   await finds(words.toUpperCase(), experiment);
 
   // The experiment: what it changed, its script, its evidence, the signed record.
-  await page.goto(`${url}/#/experiment/${experiment}`);
+  await page.goto(`${url}/e/${experiment}`);
   await page.locator(`[data-testid="experiment-page"][data-id="${experiment}"]`).waitFor();
   assert.ok((await page.getByTestId('diff').innerText()).includes('+rate'), 'the diff');
   assert.ok((await page.getByTestId('code').innerText()).includes('def model(tokens):'), 'the script');

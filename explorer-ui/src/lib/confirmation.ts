@@ -16,6 +16,9 @@ export const holds = (experiment: Pick<Experiment, 'verdict'>): boolean => exper
 /** Whether an experiment is kept by its publisher and does not hold here. */
 export const isUnconfirmed = (experiment: Pick<Experiment, 'status' | 'verdict'>): boolean => experiment.status === 'keep' && !holds(experiment);
 
+/** Whether this node refuses the result: it is rejected, or not comparable by the task's terms. */
+export const isRefusedHere = (experiment: Pick<Experiment, 'verdict' | 'flaw'>): boolean => experiment.verdict === 'rejected' || Boolean(experiment.flaw);
+
 export function confirmationOf(experiment: Facts): Confirmation {
   const { unknown_for, unknown_against } = experiment.support;
   const said = [

@@ -2,6 +2,8 @@
 
 const MINUS = '\u2212';
 const NONE = '–';
+/** Largest count that is written in full. */
+const MOST_EXACT = 1e12;
 
 /** A metric: four decimals in the usual range, scientific notation outside it. */
 export function metric(value: number | null | undefined): string {
@@ -27,7 +29,9 @@ export function improves(change: number, goal: string): boolean | null {
 
 /** A count with thousands separated. */
 export function count(value: number): string {
-  return Number.isFinite(value) ? Math.round(value).toLocaleString('en-US') : NONE;
+  if (!Number.isFinite(value)) return NONE;
+  // Larger counts are rounded by JavaScript, and would be as long as the page is wide.
+  return Math.abs(value) > MOST_EXACT ? value.toExponential(3).replace('-', MINUS) : Math.round(value).toLocaleString('en-US');
 }
 
 /** A large count in three digits: 950, 12.4k, 3.10M. */
@@ -35,6 +39,7 @@ export function compact(value: number): string {
   if (!Number.isFinite(value)) return NONE;
   const steps: [number, string][] = [[1e12, 'T'], [1e9, 'B'], [1e6, 'M'], [1e3, 'k']];
   for (const [size, unit] of steps) {
+    if (Math.abs(value) >= 1e3 * size && size === 1e12) return value.toExponential(2);
     if (Math.abs(value) >= size) return (value / size).toPrecision(3).replace(/e\+.*/, '') + unit;
   }
   return String(Math.round(value));
@@ -65,6 +70,7 @@ function span(seconds: number): string {
   if (seconds < 60) return `${Math.round(seconds)} s`;
   if (seconds < 3600) return `${Math.round(seconds / 60)} min`;
   if (seconds < 86_400) return `${Math.round(seconds / 3600)} h`;
+  if (seconds < 86_400 * 2) return `${Math.round(seconds / 3600)} h`;
   if (seconds < 86_400 * 60) return `${Math.round(seconds / 86_400)} d`;
   if (seconds < 86_400 * 700) return `${Math.round(seconds / (86_400 * 30.44))} months`;
   return `${count(seconds / (86_400 * 365.25))} years`;

@@ -1,9 +1,26 @@
-/** Addresses within the page. They are all in the fragment after `#`, so the node serves one file. */
+/** Addresses within the page: real paths, so that the node can give each its title and answer 404 where there is nothing. */
 import type { Order, Cursor } from './api/client';
+import type { XAxis } from './chart/frame';
+import type { Window } from './chart/scale';
+import { STATUS_NAMES } from './chart/series';
+
+/** What a task's page shows of its records, apart from the tables. All of it is in the address. */
+export type View = {
+  hardwareClass: string | null;
+  /** Whether each status is shown, by its number. */
+  statuses: readonly boolean[];
+  axis: XAxis;
+  /** Whether outliers are left at the edge. */
+  robust: boolean;
+  /** The window that the user moved the chart to; null for the default one. */
+  window: Window | null;
+};
+
+export type TaskRoute = { page: 'task'; id: string; view: TaskView; list: FrontierList; show: View; order: Order; cursor: Cursor };
 
 export type Route =
   | { page: 'tasks' }
-  | { page: 'task'; id: string; view: TaskView; list: FrontierList; hardwareClass: string | null; order: Order; cursor: Cursor }
+  | TaskRoute
   | { page: 'experiment'; id: string }
   | { page: 'node'; id: string; cursor: Cursor }
   | { page: 'search'; words: string; task: string | null; cursor: Cursor }
@@ -17,27 +34,74 @@ export type TaskView = (typeof TASK_VIEWS)[number];
 export const FRONTIER_LISTS = ['frontier', 'global', 'claims', 'reference'] as const;
 export type FrontierList = (typeof FRONTIER_LISTS)[number];
 
-const ID = /^[0-9a-f]{4,64}$/;
+export const ALL_SHOWN: View = { hardwareClass: null, statuses: [true, true, true], axis: 'time', robust: true, window: null };
 
-/** The route that a `location.hash` names. */
-export function parseHash(hash: string): Route {
-  const [path = '', search = ''] = hash.replace(/^#/, '').split('?', 2);
-  const [page, id, ...rest] = path.split('/').filter((part) => part !== '');
+const ID = /^[0-9a-f]{4,64}$/;
+/** Longest name of a task in an address. */
+const MAX_NAME = 200;
+
+/** The route of an address: a path, and its query with the `?`. */
+export function parseAddress(path: string, search = ''): Route {
+  const [page, raw, ...rest] = path.split('/').filter((part) => part !== '');
   const query = new URLSearchParams(search);
   if (page === undefined) return { page: 'tasks' };
-  if (page === 'network' && id === undefined) return { page: 'network' };
-  if (page === 'search' && id === undefined) {
-    const task = query.get('task');
+  if (page === 'network' && raw === undefined) return { page: 'network' };
+  if (page === 'search' && raw === undefined) {
+    const task = query.get('task')?.toLowerCase() ?? null;
     return { page, words: query.get('q') ?? '', task: task !== null && ID.test(task) ? task : null, cursor: cursorOf(query) };
   }
-  if (id === undefined || rest.length > 0 || !ID.test(id)) return { page: 'unknown', path };
-  if (page === 'experiment') return { page, id };
-  if (page === 'node') return { page, id, cursor: cursorOf(query) };
-  if (page !== 'task') return { page: 'unknown', path };
+  const given = decoded(raw);
+  const id = given.toLowerCase();
+  if (rest.length > 0 || given === '') return { page: 'unknown', path };
+  if (page === 't' && (ID.test(id) || given.length <= MAX_NAME)) return taskRoute(ID.test(id) ? id : given, query);
+  if (!ID.test(id)) return { page: 'unknown', path };
+  if (page === 'e') return { page: 'experiment', id };
+  if (page === 'n') return { page: 'node', id, cursor: cursorOf(query) };
+  return { page: 'unknown', path };
+}
+
+function decoded(part: string | undefined): string {
+  try {
+    return decodeURIComponent(part ?? '');
+  } catch {
+    return '';
+  }
+}
+
+function taskRoute(id: string, query: URLSearchParams): Route {
   const view = TASK_VIEWS.find((name) => name === query.get('view')) ?? 'frontier';
   const list = FRONTIER_LISTS.find((name) => name === query.get('list')) ?? 'frontier';
   const order = query.get('order') === 'metric' ? 'metric' : 'time';
-  return { page: 'task', id, view, list, hardwareClass: query.get('class'), order, cursor: cursorOf(query) };
+  const hidden = query.get('hide')?.split(',') ?? [];
+  const show: View = {
+    hardwareClass: query.get('class'),
+    statuses: STATUS_NAMES.map((name) => !hidden.includes(name)),
+    axis: query.get('x') === 'order' ? 'order' : 'time',
+    robust: query.get('range') !== 'all',
+    window: windowOf(query.get('window')),
+  };
+  return { page: 'task', id, view, list, show, order, cursor: cursorOf(query) };
+}
+
+/** A window in an address: its left, right, lower and upper edge. */
+function windowOf(text: string | null): Window | null {
+  const edges = text?.split(',').map(Number) ?? [];
+  if (edges.length !== 4 || !edges.every(Number.isFinite)) return null;
+  const [left, right, low, high] = edges;
+  return left < right && low < high ? { x: { min: left, max: right }, y: { min: low, max: high } } : null;
+}
+
+/** Significant digits of a window's edge in an address: a second in a time of ten digits, and parts of it. */
+const DIGITS = 12;
+const edge = (value: number): string => String(Number(value.toPrecision(DIGITS)));
+
+/** The address that an old one in the fragment stands for; null if the fragment is no address. */
+export function fromHash(hash: string): string | null {
+  const match = /^#\/(?:(task|experiment|node)\/([^/?]+))?(network|search)?(\?.*)?$/.exec(hash);
+  if (match === null) return null;
+  const [, page, id, other, query = ''] = match;
+  if (page !== undefined) return `/${page.charAt(0)}/${id}${query}`;
+  return `/${other ?? ''}${query}`;
 }
 
 function cursorOf(query: URLSearchParams): Cursor {
@@ -47,29 +111,32 @@ function cursorOf(query: URLSearchParams): Cursor {
 }
 
 /** `path` with the given values as its query. Empty values are left out. */
-function hashOf(path: string, given: Record<string, string | null | undefined>): string {
+function pathOf(path: string, given: Record<string, string | null | undefined>): string {
   const query = new URLSearchParams();
   for (const [name, value] of Object.entries(given)) if (value) query.set(name, value);
   const search = query.toString();
-  return `#/${path}${search === '' ? '' : `?${search}`}`;
+  return `/${path}${search === '' ? '' : `?${search}`}`;
 }
 
-/** The hash of a task's page. Default values are left out. */
-export function taskHash(
+/** The address of a task's page. Default values are left out. */
+export function taskPath(
   id: string,
-  view: TaskView = 'frontier',
-  hardwareClass: string | null = null,
-  { order = 'time', list = 'frontier', ...cursor }: Cursor & { order?: Order; list?: FrontierList } = {},
+  { view = 'frontier', show = ALL_SHOWN, order = 'time', list = 'frontier', ...cursor }: Cursor & { view?: TaskView; show?: View; order?: Order; list?: FrontierList } = {},
 ): string {
-  return hashOf(`task/${id}`, {
+  const hidden = STATUS_NAMES.filter((_, status) => !show.statuses[status]);
+  return pathOf(`t/${encodeURIComponent(id)}`, {
     view: view === 'frontier' ? null : view,
     list: list === 'frontier' ? null : list,
-    class: hardwareClass,
+    class: show.hardwareClass,
+    hide: hidden.join(','),
+    x: show.axis === 'time' ? null : show.axis,
+    range: show.robust ? null : 'all',
+    window: show.window && [show.window.x.min, show.window.x.max, show.window.y.min, show.window.y.max].map(edge).join(','),
     order: order === 'time' ? null : order,
     ...cursor,
   });
 }
 
-export const experimentHash = (id: string) => `#/experiment/${id}`;
-export const nodeHash = (id: string, cursor: Cursor = {}) => hashOf(`node/${id}`, cursor);
-export const searchHash = (words: string, task: string | null = null, cursor: Cursor = {}) => hashOf('search', { q: words, task, ...cursor });
+export const experimentPath = (id: string) => `/e/${id}`;
+export const nodePath = (id: string, cursor: Cursor = {}) => pathOf(`n/${id}`, cursor);
+export const searchPath = (words: string, task: string | null = null, cursor: Cursor = {}) => pathOf('search', { q: words, task, ...cursor });

@@ -2,12 +2,26 @@ import { describe, expect, it } from 'vitest';
 import { diffSize, parseDiff } from './diff';
 import { highlight } from './highlight';
 import { prettyJson, rawMember } from './json';
-import { linkable, marked, nodeLabel, shortId, visible } from './text';
+import { clipped, linkable, marked, nameOf, nodeLabel, shortId, visible } from './text';
 
 describe('untrusted text', () => {
   it('has hiding and reordering characters spelled out', () => {
     expect(visible('a\u202eb\u0000c')).toBe('a‹U+202E›b‹U+0000›c');
     expect(visible('tab\tnewline\nünïcode 菌')).toBe('tab\tnewline\nünïcode 菌');
+  });
+  it('has characters spelled out that show nothing or imitate others', () => {
+    const marks = ['\u200b', '\u200c', '\u200d', '\u00ad', '\ufe0f', '\u{e0100}', '\u034f', '\u115f', '\u180e', '\u2800', '\u3164', '\ufff0', '\u{e0041}', '\u2060', '\ufeff'];
+    for (const mark of marks) expect(visible(`nano${mark}gpt`), mark.codePointAt(0)?.toString(16)).toMatch(/^nano‹U\+[0-9A-F]{4,6}›gpt$/);
+    expect(visible('n\u0430nogpt')).toBe('n‹U+0430›nogpt');
+    expect(visible('\u041dogpt-tr\u0430in')).toBe('‹U+041D›ogpt-tr‹U+0430›in');
+    for (const honest of ['наногпт', 'μP', 'β2 = 0.95', 'e\u0301té', 'Δloss', '👩‍🔬 ❤️', '菌 v2', 'नमस्ते']) expect(visible(honest)).toBe(honest);
+    expect(visible(`a${'\u0301'.repeat(50)}`)).toBe(`a${'\u0301'.repeat(3)}‹47 more marks›`);
+  });
+  it('is empty as a name where it shows nothing', () => {
+    for (const empty of ['', ' ', '\u00a0', '\u3000\u2003', null, undefined]) expect(nameOf(empty)).toBe('');
+    expect(nameOf('\u2800')).toBe('‹U+2800›');
+    expect(nameOf('x'.repeat(9_000)).length).toBeLessThan(70);
+    expect(clipped('ab\u{1f600}c', 3)).toBe('ab…');
   });
   it('becomes a link for http and https only', () => {
     expect(linkable('https://example.org/a')).toBe('https://example.org/a');

@@ -1,15 +1,50 @@
 /** Untrusted text: made safe to display, and never interpreted. */
 
-// Characters that reorder or hide the text around them. With them, code can look different from what it does.
-const DECEPTIVE = /[\u0000-\u0008\u000b\u000c\u000e-\u001f\u007f-\u009f\u061c\u200b\u200e\u200f\u202a-\u202e\u2060\u2066-\u2069\ufeff]/g;
+// Characters that reorder, hide or imitate the text around them: controls, formats, fillers that show nothing, private and
+// unassigned characters. With them, a name can look like another one, and code different from what it does.
+const DECEPTIVE = /[\p{Cc}\p{Cf}\p{Cn}\p{Co}\p{Cs}\p{Zl}\p{Zp}\p{Default_Ignorable_Code_Point}\u2800]/gu;
+/** Blanks of other widths, which look like a blank or like nothing. */
+const BLANK = /[\u00a0\u1680\u2000-\u200a\u202f\u205f\u3000]/g;
+/** Parts of emoji, which show nothing else: a selector after a picture, and a joiner between two. */
+const EMOJI_PARTS = /(?<=\p{Extended_Pictographic})\ufe0f|(?<=\p{Extended_Pictographic}\ufe0f?)\u200d(?=\p{Extended_Pictographic})/gu;
+/** Marks that are written above each other: real writing needs at most this many on one letter. */
+const MOST_MARKS = 3;
+const PILED = /\p{M}{4,}/gu;
+/** Letters of one word. */
+const WORD = /[\p{L}\p{M}\p{N}_-]+/gu;
+/** Letters of other scripts that imitate Latin ones within a word of Latin letters. */
+const IMITATING = /\p{Script=Cyrillic}|\p{Script=Cherokee}|\p{Script=Armenian}|[\u0391\u0392\u0395-\u0397\u0399\u039a\u039c\u039d\u039f\u03a1\u03a4\u03a5\u03a7\u03b9\u03bf]/gu;
+const LATIN = /\p{Script=Latin}/u;
 
-/** `text` with control and direction characters spelled out, as in `‹U+202E›`. Tabs and newlines stay. */
+const spelled = (mark: string): string => `‹U+${(mark.codePointAt(0) ?? 0).toString(16).toUpperCase().padStart(4, '0')}›`;
+
+/**
+ * `text` with characters that deceive spelled out, as in `‹U+202E›`: control, direction, invisible and filler characters,
+ * and letters of other scripts within Latin words. Tabs and newlines stay.
+ */
 export function visible(text: string): string {
-  return text.replace(
-    DECEPTIVE,
-    (mark) => `‹U+${mark.charCodeAt(0).toString(16).toUpperCase().padStart(4, '0')}›`,
-  );
+  const kept = new Set<number>();
+  for (const part of text.matchAll(EMOJI_PARTS)) kept.add(part.index);
+  return text
+    .replace(DECEPTIVE, (mark, at: number) => (mark === '\t' || mark === '\n' || mark === '\r' || kept.has(at) ? mark : spelled(mark)))
+    .replace(BLANK, ' ')
+    .replace(PILED, (marks) => `${[...marks].slice(0, MOST_MARKS).join('')}‹${[...marks].length - MOST_MARKS} more marks›`)
+    .replace(WORD, (word) => (LATIN.test(word) ? word.replace(IMITATING, spelled) : word));
 }
+
+/** Characters of a name that are shown. */
+const MAX_NAME = 60;
+
+/** The first `most` characters, with an ellipsis where more follow. */
+export function clipped(text: string, most: number): string {
+  if (text.length <= most) return text;
+  const cut = text.slice(0, most);
+  // Do not leave half a character.
+  return `${/[\ud800-\udbff]$/.test(cut) ? cut.slice(0, -1) : cut}…`;
+}
+
+/** An untrusted name as it is shown, in one line; empty where it shows nothing. */
+export const nameOf = (name: string | null | undefined): string => clipped(visible(clipped(name ?? '', 4 * MAX_NAME)).replace(/\s+/g, ' ').trim(), MAX_NAME);
 
 /** The address if it may be a link, which is for http and https only; otherwise null. */
 export function linkable(address: string | null | undefined): string | null {
@@ -29,8 +64,7 @@ export function shortId(id: string, length = 8): string {
 
 /** The label of a node: its display name, or its shortened id. */
 export function nodeLabel(node: { node_id: string; display_name?: string | null }): string {
-  const name = visible(node.display_name ?? '').trim();
-  return name === '' ? shortId(node.node_id) : name;
+  return nameOf(node.display_name) || shortId(node.node_id);
 }
 
 /** Copies to the clipboard and returns whether it worked. Pages over plain http lack the clipboard API. */

@@ -102,8 +102,9 @@ export const api = {
   /** A list of a task's best experiments: of one class, or of all. */
   frontier: (id: string, view: FrontierList, hardwareClass: string | null, cursor: Cursor, limit: number, signal?: AbortSignal) =>
     dataOf(client.GET('/api/v1/tasks/{id}/frontier', { params: { path: { id }, query: { view, class: hardwareClass ?? undefined, ...cursor, limit } }, signal }), signal),
-  taskExperiments: (id: string, order: Order, cursor: Cursor, limit: number, signal?: AbortSignal) =>
-    dataOf(client.GET('/api/v1/tasks/{id}/experiments', { params: { path: { id }, query: { order, ...cursor, limit } }, signal }), signal),
+  /** The records of a task; of one class and of some statuses, separated by commas, if these are given. */
+  taskExperiments: (id: string, order: Order, hardwareClass: string | null, status: string | null, cursor: Cursor, limit: number, signal?: AbortSignal) =>
+    dataOf(client.GET('/api/v1/tasks/{id}/experiments', { params: { path: { id }, query: { order, class: hardwareClass ?? undefined, status: status ?? undefined, ...cursor, limit } }, signal }), signal),
   nodeExperiments: (node: string, cursor: Cursor, limit: number, signal?: AbortSignal) =>
     dataOf(client.GET('/api/v1/experiments', { params: { query: { node, ...cursor, limit } }, signal }), signal),
   children: (id: string, cursor: Cursor, limit: number, signal?: AbortSignal) =>

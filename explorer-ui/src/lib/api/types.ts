@@ -1095,6 +1095,8 @@ export interface components {
             parents: number[];
             /** @description Whether the experiment is rejected here, or not comparable with others of its task. */
             refused: boolean[];
+      /** @description Whether measurements that count here disagree with the experiment. */
+      disputed: boolean[];
             /** @description Statuses: 0 keep, 1 discard, 2 crash. */
             statuses: number[];
             /** @description When the experiments were published. */

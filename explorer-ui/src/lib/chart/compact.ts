@@ -15,6 +15,7 @@ const HOLDS = 4;
 const FRONTIER = 8;
 const STRAY = 16;
 const REFUSED = 32;
+const DISPUTED = 64;
 
 /** Records that were added or changed, in (timestamp, id) order, with their parents by id: zeros without a parent. */
 export type Changes = Rows & { parents: Ids };
@@ -136,5 +137,6 @@ function readRows(reader: Reader, ids: Ids, classNames: string[]): Rows {
     frontier: bits(FRONTIER),
     stray: bits(STRAY),
     refused: bits(REFUSED),
+    disputed: bits(DISPUTED),
   };
 }

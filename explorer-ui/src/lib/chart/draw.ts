@@ -1,7 +1,7 @@
 /** Paints a frame on a canvas. `frame.ts` decides what is shown and where. */
 import { bodyRect, laneRect, projector, visibleSpan, type Frame, type Projection } from './frame';
 import { project, timeTicks, valueTicks, type Tick } from './scale';
-import { ancestry, childrenOf, CRASH, isClaim, isRefused, KEEP } from './series';
+import { ancestry, childrenOf, CRASH, isClaim, isDisputed, isRefused, KEEP } from './series';
 
 export type Palette = Record<
   'ink' | 'faint' | 'line' | 'surface' | 'lane' | 'keep' | 'discard' | 'crash' | 'frontier' | 'best' | 'edge' | 'focus',
@@ -173,6 +173,11 @@ function drawMarks(ctx: CanvasRenderingContext2D, frame: Frame, palette: Palette
       else if (isRefused(series, i)) {
         ctx.strokeStyle = ctx.fillStyle = palette.crash;
         claim(ctx, out.x, out.y, radius);
+        struck(ctx, out.x, out.y, radius);
+        ctx.strokeStyle = ctx.fillStyle = palette.keep;
+      } else if (isDisputed(series, i)) {
+        ctx.strokeStyle = ctx.fillStyle = palette.frontier;
+        disputed(ctx, out.x, out.y, radius);
         ctx.strokeStyle = ctx.fillStyle = palette.keep;
       } else if (isClaim(series, i)) claim(ctx, out.x, out.y, radius);
       else disc(ctx, out.x, out.y, status === KEEP ? radius : radius * 0.8);
@@ -208,6 +213,28 @@ function claim(ctx: CanvasRenderingContext2D, x: number, y: number, radius: numb
   ctx.beginPath();
   ctx.arc(x, y, radius - 0.6, 0, 2 * Math.PI);
   ctx.stroke();
+}
+
+/** The stroke through the ring of a refused record. */
+function struck(ctx: CanvasRenderingContext2D, x: number, y: number, radius: number) {
+  const reach = Math.max(2, radius) + 1;
+  ctx.beginPath();
+  ctx.moveTo(x - reach, y + reach);
+  ctx.lineTo(x + reach, y - reach);
+  ctx.stroke();
+}
+
+/** The mark of a disputed record: a square on its corner, around a dot. */
+function disputed(ctx: CanvasRenderingContext2D, x: number, y: number, radius: number) {
+  const reach = Math.max(2.5, radius + 0.8);
+  ctx.beginPath();
+  ctx.moveTo(x, y - reach);
+  ctx.lineTo(x + reach, y);
+  ctx.lineTo(x, y + reach);
+  ctx.lineTo(x - reach, y);
+  ctx.closePath();
+  ctx.stroke();
+  if (radius >= RING_FROM) ctx.fillRect(x - 0.8, y - 0.8, 1.6, 1.6);
 }
 
 function fillCircle(ctx: CanvasRenderingContext2D, x: number, y: number, radius: number) {

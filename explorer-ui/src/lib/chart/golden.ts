@@ -16,6 +16,7 @@ export type Golden = {
     class_names: string[];
     verified: boolean[];
     refused: boolean[];
+    disputed: boolean[];
     frontier: boolean[];
     stray: boolean[];
   };

@@ -46,13 +46,14 @@ export function merged(series: Series, changes: Changes): Series {
     hardwareClass: widened(series.hardwareClass, new Uint32Array(length), inserts),
     verified: widened(series.verified, new Uint8Array(length), inserts),
     refused: widened(series.refused, new Uint8Array(length), inserts),
+    disputed: widened(series.disputed, new Uint8Array(length), inserts),
     frontier: widened(series.frontier, new Uint8Array(length), inserts),
     stray: widened(series.stray, new Uint8Array(length), inserts),
   };
   for (let k = 0; k < changes.length; k++) {
     const at = targets[k];
     next.parent[at] = parents[k] === at ? -1 : parents[k];
-    for (const name of ['time', 'metric', 'status', 'verified', 'frontier', 'stray', 'refused'] as const) next[name][at] = changes[name][k];
+    for (const name of ['time', 'metric', 'status', 'verified', 'frontier', 'stray', 'refused', 'disputed'] as const) next[name][at] = changes[name][k];
     next.hardwareClass[at] = classes[changes.hardwareClass[k]] ?? 0;
   }
   return next;

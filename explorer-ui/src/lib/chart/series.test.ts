@@ -1,7 +1,7 @@
 import { describe, expect, it } from 'vitest';
 import type { GraphColumns } from '../api/types';
 import { stepBy } from './navigate';
-import { ancestry, bestSoFar, busiestClasses, childrenOf, countsOf, maskOf } from './series';
+import { ancestry, bestSoFar, busiestClasses, childrenOf, countsOf, maskOf, scalingOf } from './series';
 import { idOf, seriesOf } from './testing';
 
 /** Six records: a root, its line of keeps in class 0, a crash, and one keep in class 1. */
@@ -16,6 +16,7 @@ const COLUMNS: GraphColumns = {
   verified: [true, true, false, false, true, true],
   frontier: [false, false, false, false, true, true],
   refused: [false, false, false, false, false, false],
+  disputed: [false, false, false, false, false, false],
 };
 
 const series = seriesOf(COLUMNS);
@@ -32,6 +33,10 @@ describe('bestSoFar', () => {
     expect(bestSoFar(claimed, 0, 'minimize')).toEqual([0, 4]);
     expect(bestSoFar(claimed, 1, 'minimize')).toEqual([]);
   });
+  it('ignores values that no run can measure', () => {
+    const impossible = seriesOf({ ...COLUMNS, metrics: [3, -1e308, 2.7, 0, 0, 1.0] });
+    expect(bestSoFar(impossible, 0, 'minimize', 'val_bpb')).toEqual([0]);
+  });
   it('ignores strays', () => {
     const strayed = seriesOf({ ...COLUMNS, stray: [false, true, false, false, false, false] });
     expect(bestSoFar(strayed, 0, 'minimize')).toEqual([0, 4]);
@@ -42,6 +47,14 @@ describe('maskOf', () => {
   it('filters by status and class', () => {
     expect([...maskOf(series, everything)]).toEqual([1, 1, 1, 1, 1, 1]);
     expect([...maskOf(series, { statuses: [true, false, false], hardwareClass: 0 })]).toEqual([1, 1, 0, 0, 1, 0]);
+  });
+});
+
+describe('scalingOf', () => {
+  it('leaves out values that no run can measure, and keeps crashes', () => {
+    const impossible = seriesOf({ ...COLUMNS, metrics: [3, -1e308, 2.7, 0, -1, 1e308] });
+    expect([...scalingOf(impossible, maskOf(impossible, everything), 'val_bpb')]).toEqual([1, 0, 1, 1, 0, 0]);
+    expect([...scalingOf(impossible, maskOf(impossible, everything), 'reward')]).toEqual([1, 0, 1, 1, 1, 0]);
   });
 });
 

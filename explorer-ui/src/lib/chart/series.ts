@@ -1,4 +1,5 @@
 /** The columns of a graph as typed arrays, and values that the chart derives from them. */
+import { isPossible } from '../values';
 import type { Ids } from './ids';
 
 export const KEEP = 0;
@@ -22,6 +23,8 @@ export type Rows = {
   stray: Uint8Array;
   /** The record is rejected at this node, or not comparable. */
   refused: Uint8Array;
+  /** Measurements that count at this node disagree about the record. */
+  disputed: Uint8Array;
 };
 
 /** A whole graph. */
@@ -45,6 +48,11 @@ export function maskOf(series: Series, filter: Filter): Uint8Array {
     if (inClass && filter.statuses[series.status[i]] === true) mask[i] = 1;
   }
   return mask;
+}
+
+/** The records of a mask that may scale the axes: crashes, and values that a run can measure. */
+export function scalingOf(series: Series, mask: Uint8Array, metric: string): Uint8Array {
+  return mask.map((shown, i) => (shown === 1 && (series.status[i] === CRASH || isPossible(metric, series.metric[i])) ? 1 : 0));
 }
 
 export type Counts = { statuses: number[]; frontier: number; claims: number; refused: number };
@@ -74,13 +82,16 @@ export const isClaim = (series: Series, index: number): boolean =>
 /** Whether a record is kept by its publisher and refused at this node: rejected, or not comparable. */
 export const isRefused = (series: Series, index: number): boolean => series.status[index] === KEEP && series.refused[index] === 1;
 
-/** The kept records of one class that hold and improved its best value, in order of time. Claims do not count. */
-export function bestSoFar(series: Series, hardwareClass: number, goal: string): number[] {
+/** Whether a record is kept, and measurements that count here disagree about it. */
+export const isDisputed = (series: Series, index: number): boolean => series.status[index] === KEEP && series.disputed[index] === 1;
+
+/** The kept records of one class that hold and improved its best value, in order of time. Claims and impossible values do not count. */
+export function bestSoFar(series: Series, hardwareClass: number, goal: string, metric = ''): number[] {
   const steps: number[] = [];
   let best = goal === 'maximize' ? -Infinity : Infinity;
   for (let i = 0; i < series.length; i++) {
     if (series.status[i] !== KEEP || series.verified[i] === 0 || series.refused[i] === 1 || series.stray[i] === 1 || series.hardwareClass[i] !== hardwareClass) continue;
-    if (!Number.isFinite(series.metric[i]) || !nearerGoal(series.metric[i], best, goal)) continue;
+    if (!isPossible(metric, series.metric[i]) || !nearerGoal(series.metric[i], best, goal)) continue;
     best = series.metric[i];
     steps.push(i);
   }

@@ -4,7 +4,7 @@ import { Ids } from './ids';
 import type { Series } from './series';
 
 /** The series that `parseGraph` gives for these columns: a parent outside them becomes none. */
-export function seriesOf(columns: Omit<GraphColumns, 'refused'> & { stray?: boolean[]; refused?: boolean[] }): Series {
+export function seriesOf(columns: Omit<GraphColumns, 'refused' | 'disputed'> & { stray?: boolean[]; refused?: boolean[]; disputed?: boolean[] }): Series {
   const flags = (column: boolean[]) => Uint8Array.from(column, Number);
   const { length } = columns.ids;
   return {
@@ -19,6 +19,7 @@ export function seriesOf(columns: Omit<GraphColumns, 'refused'> & { stray?: bool
     verified: flags(columns.verified),
     frontier: flags(columns.frontier),
     refused: flags(columns.refused ?? columns.ids.map(() => false)),
+    disputed: flags(columns.disputed ?? columns.ids.map(() => false)),
     stray: flags(columns.stray ?? columns.ids.map(() => false)),
   };
 }
