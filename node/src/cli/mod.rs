@@ -34,6 +34,8 @@ mod proposer;
 mod reference;
 mod research_status;
 mod run;
+#[cfg(feature = "trainer")]
+mod script;
 mod search;
 mod secret;
 mod set;
@@ -98,6 +100,8 @@ enum Command {
     #[command(alias = "experiment")]
     Show(experiment::Args),
     Search(search::Args),
+    #[cfg(feature = "trainer")]
+    Script(script::Args),
     Data(data::Args),
     Peer(peer::Args),
     /// Connect to a peer now, and whenever the node starts (the same as `spore peer add`)
@@ -245,6 +249,8 @@ async fn short_command(command: Command, context: &mut Context) -> Result<(), Cl
         Command::Graph(args) => graph::run(&args, context).await,
         Command::Frontier(args) => frontier::run(&args, context).await,
         Command::Search(args) => search::run(&args, context).await,
+        #[cfg(feature = "trainer")]
+        Command::Script(args) => script::run(args, context).await,
         Command::Show(args) => experiment::run(&args, context).await,
         Command::Task(args) => task::run(args, context).await,
         Command::Tasks(args) => task::list(&args, context).await,
