@@ -16,6 +16,7 @@ mod causality;
 mod description;
 mod hash;
 mod measure;
+mod shard;
 
 use serde::Serialize;
 

@@ -1,9 +1,12 @@
 //! Updating parameters: the rules, clipping and the learning-rate schedule.
 
+use std::sync::Mutex;
+
 use burn::optim::{AdamW as BurnAdamW, AdamWConfig, Optimizer as _};
 use burn::tensor::Tensor;
 
-use crate::graph::{AdamW, Decay, Graph, Lion, Muon, Optimizer, Schedule, Sgd};
+use super::lanes::Lanes;
+use crate::graph::{AdamW, Decay, Graph, Lion, Muon, Optimizer, Param, Schedule, Sgd};
 use crate::ops::tensors::{DeviceValue, matrix};
 
 type Moments = <BurnAdamW as burn::optim::Optimizer>::State<5>;
@@ -45,6 +48,23 @@ impl Group {
     }
 }
 
+impl Group {
+    /// One step on one parameter at a learning rate.
+    fn step(&self, param: &mut DeviceValue, state: &mut UpdatedParam, spec: &Param, grad: DeviceValue, rate: f64) {
+        let old = std::mem::replace(param, Tensor::empty([1; 5], &grad.device()));
+        if let Some([decaying, plain]) = &self.adamw {
+            let rule = if spec.decay { decaying } else { plain };
+            (*param, state.moments) = rule.step(rate, old, grad, state.moments.take());
+            return;
+        }
+        let (by, momentum) = direction(&self.rule, grad, state.momentum.take());
+        state.momentum = momentum;
+        let decay = if spec.decay { rate * self.rule.weight_decay() } else { 0.0 };
+        let kept = if decay > 0.0 { old.mul_scalar(1.0 - decay) } else { old };
+        *param = kept - by.mul_scalar(rate);
+    }
+}
+
 fn built(settings: &AdamW, decay: f64) -> BurnAdamW {
     AdamWConfig::new()
         .with_beta_1(settings.beta1 as f32)
@@ -69,43 +89,37 @@ impl ParamUpdate {
         Self { groups, params }
     }
 
-    /// One step on every parameter that has a gradient; `multiplier` is the schedule's.
+    /// One step on every parameter that has a gradient, side by side on `lanes`; `multiplier` is the schedule's.
     pub fn step(
         &mut self,
         graph: &Graph,
         params: &mut [DeviceValue],
         grads: Vec<Option<DeviceValue>>,
         multiplier: f64,
+        lanes: &Lanes,
     ) {
-        let grads = self.clipped(grads);
-        let slots = params.iter_mut().zip(&mut self.params).zip(&graph.params);
-        for (((param, state), spec), grad) in slots.zip(grads) {
-            let (Some(grad), Some(group)) = (grad, self.groups.get(state.group)) else { continue };
-            let rate = group.rule.lr() * spec.lr_scale * multiplier;
-            let old = std::mem::replace(param, Tensor::empty([1; 5], &grad.device()));
-            if let Some([decaying, plain]) = &group.adamw {
-                let rule = if spec.decay { decaying } else { plain };
-                (*param, state.moments) = rule.step(rate, old, grad, state.moments.take());
-                continue;
-            }
-            let (by, momentum) = direction(&group.rule, grad, state.momentum.take());
-            state.momentum = momentum;
-            let decay = if spec.decay { rate * group.rule.weight_decay() } else { 0.0 };
-            let kept = if decay > 0.0 { old.mul_scalar(1.0 - decay) } else { old };
-            *param = kept - by.mul_scalar(rate);
-        }
+        let grads = self.clipped(grads, lanes);
+        let groups = &self.groups;
+        let slots = params.iter_mut().zip(&mut self.params).zip(&graph.params).zip(grads);
+        let jobs: Vec<_> = slots.map(|slot| Mutex::new(Some(slot))).collect();
+        lanes.run(jobs.len(), &|index| {
+            let Some(job) = jobs.get(index).and_then(|job| job.lock().ok()?.take()) else { return };
+            let (((param, state), spec), grad) = job;
+            let (Some(grad), Some(group)) = (grad, groups.get(state.group)) else { return };
+            group.step(param, state, spec, grad, group.rule.lr() * spec.lr_scale * multiplier);
+        });
     }
 
     /// The gradients, those of each rule clipped together.
-    fn clipped(&self, grads: Vec<Option<DeviceValue>>) -> Vec<Option<DeviceValue>> {
+    fn clipped(&self, grads: Vec<Option<DeviceValue>>, lanes: &Lanes) -> Vec<Option<DeviceValue>> {
         if let [group] = self.groups.as_slice() {
-            return clip(grads, group.rule.clip());
+            return clip(grads, group.rule.clip(), lanes);
         }
         let mut grads = grads;
         for (at, group) in self.groups.iter().enumerate() {
             let of_group = |state: &UpdatedParam| state.group == at;
             let taken = grads.iter_mut().zip(&self.params).map(|(grad, state)| grad.take_if(|_| of_group(state)));
-            let clipped = clip(taken.collect(), group.rule.clip());
+            let clipped = clip(taken.collect(), group.rule.clip(), lanes);
             for (slot, grad) in grads.iter_mut().zip(clipped).filter(|(_, grad)| grad.is_some()) {
                 *slot = grad;
             }
@@ -174,14 +188,27 @@ fn orthogonal(x: DeviceValue, iterations: u32) -> DeviceValue {
 }
 
 /// Scales all gradients so that their common Euclidean norm is at most `limit`; 0 is no limit.
-fn clip(grads: Vec<Option<DeviceValue>>, limit: f64) -> Vec<Option<DeviceValue>> {
-    let squares = grads.iter().flatten().map(|grad| grad.clone().square().sum());
-    let Some(total) = squares.reduce(|a, b| a + b).filter(|_| limit > 0.0) else {
+fn clip(grads: Vec<Option<DeviceValue>>, limit: f64, lanes: &Lanes) -> Vec<Option<DeviceValue>> {
+    if limit <= 0.0 {
         return grads;
-    };
+    }
+    let squares = on_lanes(lanes, grads.iter().collect(), |grad| {
+        grad.as_ref().map(|grad: &DeviceValue| grad.clone().square().sum())
+    });
+    let Some(total) = squares.into_iter().flatten().reduce(|a, b| a + b) else { return grads };
     // The norm stays on the device: reading it would stall a GPU's queue in each step.
     let scale = total.sqrt().recip().mul_scalar(limit).clamp_max(1.0).reshape([1; 5]);
-    grads.into_iter().map(|grad| grad.map(|grad| grad * scale.clone())).collect()
+    on_lanes(lanes, grads, |grad| grad.map(|grad| grad * scale.clone()))
+}
+
+/// Each item through `job`, side by side. The results stand in the items' order.
+fn on_lanes<A: Send, B: Send>(lanes: &Lanes, items: Vec<A>, job: impl Fn(A) -> Option<B> + Sync) -> Vec<Option<B>> {
+    let slots: Vec<_> = items.into_iter().map(|item| Mutex::new((Some(item), None))).collect();
+    lanes.run(slots.len(), &|index| {
+        let Some(mut slot) = slots.get(index).and_then(|slot| slot.lock().ok()) else { return };
+        slot.1 = slot.0.take().and_then(&job);
+    });
+    slots.into_iter().map(|slot| slot.into_inner().ok().and_then(|(_, result)| result)).collect()
 }
 
 /// The multiplier of the learning rate for step `step`, from 0, of `total` steps: rises linearly

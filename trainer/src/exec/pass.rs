@@ -13,6 +13,7 @@ use rand_chacha::ChaCha8Rng;
 use super::ExecError;
 use super::plan::LifetimePlan;
 use crate::graph::{Graph, GraphNode, Op, ValueId};
+use crate::ops::shard::Shard;
 use crate::ops::tensors::DeviceValue;
 use crate::ops::{Backward, ConstantPair, Forward, GradientSums, InputValues, Located, Malformed};
 
@@ -34,13 +35,13 @@ pub(super) struct Pass<'a> {
     pub(super) values: Vec<Option<DeviceValue>>,
     /// What an operation's gradient needs besides values: a norm's factor, a dropout mask.
     pub(super) kept: Vec<Option<DeviceValue>>,
-    /// In training, values that the backward pass reads are kept, and dropout is on.
-    training: bool,
+    /// In training, the part of the batch: values that the backward pass reads are kept, and dropout is on.
+    training: Option<Shard>,
 }
 
 impl<'a> Pass<'a> {
-    /// `tokens` are `batch * context` byte values.
-    pub fn new(environment: Environment<'a>, tokens: Tensor<1, Int>, training: bool) -> Self {
+    /// `tokens` are `batch * context` byte values; `training` is the shard of the batch that they are, in training.
+    pub fn new(environment: Environment<'a>, tokens: Tensor<1, Int>, training: Option<Shard>) -> Self {
         let count = environment.graph.nodes.len();
         Self { environment, tokens, values: vec![None; count], kept: vec![None; count], training }
     }
@@ -81,11 +82,12 @@ impl<'a> Pass<'a> {
             params: self.environment.params,
             table: self.environment.tables.get(i).and_then(Option::as_ref),
             device: self.environment.device,
-            dropout: self.training.then_some(dropout),
+            dropout: self.training.map(|_| dropout),
+            shard: self.training.unwrap_or(Shard::WHOLE),
             kept: None,
         };
         let value = node.op.rules().forward(inputs, &mut run)?;
-        let kept = run.kept.filter(|_| self.training && self.environment.plan.flows(i));
+        let kept = run.kept.filter(|_| self.training.is_some() && self.environment.plan.flows(i));
         if let Some(slot) = self.kept.get_mut(i) {
             *slot = kept;
         }
@@ -126,7 +128,7 @@ impl<'a> Pass<'a> {
     fn ends_with(&self, reader: usize, id: ValueId) -> bool {
         let plan = self.environment.plan;
         let last = plan.last_use.get(id.index()).is_some_and(|last| *last == reader);
-        let saved = self.training && plan.saved.get(id.index()).copied().unwrap_or(true);
+        let saved = self.training.is_some() && plan.saved.get(id.index()).copied().unwrap_or(true);
         last && !saved
     }
 

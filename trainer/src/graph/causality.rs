@@ -29,9 +29,32 @@ impl Graph {
     /// [`Leak`] with the line of the operation that lets a position see later bytes or another
     /// sequence.
     pub fn prove_causal(&mut self) -> Result<(), Leak> {
+        let mut enforced = Vec::with_capacity(self.nodes.len());
+        let logits = self.flows(&mut |flow| enforced.push(flow.enforced.take()))?;
+        logits.check_predictions(self.batch).map_err(|broken| self.leak(&broken))?;
+        for (node, enforced) in self.nodes.iter_mut().zip(enforced) {
+            node.enforced = enforced;
+        }
+        Ok(())
+    }
+
+    /// For each node the axis of its value, counted from the last, along which the sequences of the batch stand; none
+    /// where no sequence enters. None for a graph that is not proved.
+    pub(super) fn batch_axes(&self) -> Option<Vec<Option<usize>>> {
+        let mut axes = Vec::with_capacity(self.nodes.len());
+        let logits = self.flows(&mut |flow| {
+            flow.enforced = None;
+            axes.push(flow.batch_axis());
+        });
+        let logits = logits.ok()?;
+        logits.check_predictions(self.batch).ok()?;
+        Some(axes)
+    }
+
+    /// Computes the flow of each node in order, shows it to `visit`, and returns that of the logits.
+    fn flows(&self, visit: &mut dyn FnMut(&mut Flow)) -> Result<Flow, Leak> {
         let last_use = self.last_use();
         let mut flows: Vec<Option<Flow>> = Vec::with_capacity(self.nodes.len());
-        let mut enforced = Vec::with_capacity(self.nodes.len());
         let (mut work, mut constants) = (0_usize, 0_usize);
         for (i, node) in self.nodes.iter().enumerate() {
             let at = Located::new(&self.nodes, i);
@@ -51,7 +74,7 @@ impl Graph {
             if constants > CONSTANTS {
                 flow.forget_constant();
             }
-            enforced.push(flow.enforced.take());
+            visit(&mut flow);
             flows.push(Some(flow));
             for id in ids.iter().filter(|id| last_use.get(id.index()) == Some(&i)) {
                 if let Some(slot) = flows.get_mut(id.index()) {
@@ -59,15 +82,11 @@ impl Graph {
                 }
             }
         }
-        let Some(Some(logits)) = flows.get(self.logits.index()) else {
+        let logits = flows.get_mut(self.logits.index()).and_then(Option::take);
+        logits.ok_or_else(|| {
             let at = Located::new(&self.nodes, self.logits.index());
-            return Err(Leak::new(at, "is read again after the logits are made"));
-        };
-        logits.check_predictions(self.batch).map_err(|broken| self.leak(&broken))?;
-        for (node, enforced) in self.nodes.iter_mut().zip(enforced) {
-            node.enforced = enforced;
-        }
-        Ok(())
+            Leak::new(at, "is read again after the logits are made")
+        })
     }
 
     fn leak(&self, broken: &Broken) -> Leak {

@@ -6,6 +6,7 @@ use serde::Serialize;
 use super::enforced::MASKED;
 use super::flow::{Flow, Traced, first};
 use super::shape::Rule;
+use super::shard::BatchAxes;
 use super::tensors::{DeviceValue, upload};
 use super::{
     ArgumentKind, Backward, Builtin, ConstantPair, Forward, InputValues, Located, Malformed, Misuse, Operation,
@@ -42,6 +43,11 @@ impl Operation for CausalMask {
 
     fn causality(&self, inputs: &[Flow], at: Located<'_>) -> Traced {
         first(inputs, at)?.masked(at)
+    }
+
+    /// The last two dimensions are counted.
+    fn works_on_shards(&self, at: Located<'_>, batch: &BatchAxes) -> bool {
+        batch.are_aligned(at) && batch.of(at.id()).is_none_or(|axis| axis >= 2)
     }
 
     /// In evaluation, a later key is masked whatever its score: a sum with an infinite or huge score

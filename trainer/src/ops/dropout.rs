@@ -6,12 +6,13 @@ use serde::Serialize;
 
 use super::flow::{Fill, Flow, Traced, first};
 use super::shape::Rule;
+use super::shard::{BatchAxes, Shard};
 use super::tensors::{DeviceValue, upload};
 use super::{
     ArgumentKind, Backward, Builtin, Forward, InputValues, Located, Malformed, Misuse, Operation, Parameter, Symbol,
     Trace,
 };
-use crate::value::ValueId;
+use crate::value::{ValueId, elements};
 
 /// Elements zeroed with probability `p` in training, the rest scaled by `1/(1-p)`.
 #[derive(Clone, Debug, PartialEq, Serialize)]
@@ -33,10 +34,18 @@ impl Operation for Dropout {
         Ok(first(inputs, at)?.map_fill(|fill| (fill == Fill::Zero).then_some(fill)))
     }
 
+    /// The shards' masks are consecutive parts of the batch's mask, of whole words each.
+    fn works_on_shards(&self, at: Located<'_>, batch: &BatchAxes) -> bool {
+        let is_first = |axis: usize| at.shape().iter().rev().skip(axis + 1).all(|extent| *extent == 1);
+        let is_even = elements(at.shape()).is_multiple_of(2 * batch.count.max(1) as u64);
+        // Without sequences in it, the value is whole for each shard, and so is its mask.
+        batch.are_aligned(at) && batch.of(at.id()).is_some_and(is_first) && is_even
+    }
+
     fn forward(&self, inputs: InputValues, run: &mut Forward<'_>) -> Result<DeviceValue, Malformed> {
-        let (x, dims) = (inputs.one()?, run.dims());
+        let (x, dims, shard) = (inputs.one()?, run.dims(), run.shard);
         let Some(random) = run.dropout.as_deref_mut().filter(|_| self.p > 0.0) else { return Ok(x) };
-        let mask = upload(mask(self.p, dims.iter().product(), random), dims, run.device);
+        let mask = upload(mask_of_shard(self.p, dims.iter().product(), shard, random), dims, run.device);
         run.kept = Some(mask.clone());
         Ok(x * mask)
     }
@@ -64,6 +73,19 @@ fn mask(p: f64, len: usize, random: &mut ChaCha8Rng) -> Vec<f32> {
     }
     mask.truncate(len);
     mask
+}
+
+/// The part of the batch's mask that a shard of `len` elements has. Takes as many numbers as the whole mask does, so
+/// that shards change no mask.
+fn mask_of_shard(p: f64, len: usize, shard: Shard, random: &mut ChaCha8Rng) -> Vec<f32> {
+    if shard == Shard::WHOLE {
+        return mask(p, len, random);
+    }
+    let (begin, words) = (random.get_word_pos(), len as u128 / 2);
+    random.set_word_pos(begin + words * shard.index as u128);
+    let part = mask(p, len, random);
+    random.set_word_pos(begin + words * shard.count as u128);
+    part
 }
 
 fn dropout(trace: &dyn Trace, x: &Symbol, p: f64) -> Rule<Symbol> {

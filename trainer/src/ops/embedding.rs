@@ -4,6 +4,7 @@ use burn::tensor::{IndexingUpdateOp, Int, Tensor};
 use serde::Serialize;
 
 use super::flow::{Flow, Leak, Traced};
+use super::shard::BatchAxes;
 use super::tensors::{DeviceValue, LAST, matrix, one_hot, rows};
 use super::{
     ArgumentKind, Backward, Builtin, Forward, InputValues, Located, Malformed, Misuse, Operation, Parameter, Symbol,
@@ -32,6 +33,11 @@ impl Operation for Embedding {
             [table, tokens] if table.is_free() => Ok(tokens.looked_up(at)),
             _ => Err(Leak::new(at, "looks bytes up in a table that depends on bytes: the table must be a parameter")),
         }
+    }
+
+    /// The table is whole for each shard.
+    fn works_on_shards(&self, at: Located<'_>, batch: &BatchAxes) -> bool {
+        batch.of(self.table).is_none() && batch.follow(self.tokens, at)
     }
 
     fn forward(&self, inputs: InputValues, run: &mut Forward<'_>) -> Result<DeviceValue, Malformed> {
@@ -84,6 +90,11 @@ impl Operation for Lookup {
             [table, index] if table.is_free() => Ok(index.looked_up(at)),
             _ => Err(Leak::new(at, "looks rows up in a table that depends on bytes: the table must be a parameter")),
         }
+    }
+
+    /// The table is whole for each shard.
+    fn works_on_shards(&self, at: Located<'_>, batch: &BatchAxes) -> bool {
+        batch.of(self.table).is_none() && batch.follow(self.index, at)
     }
 
     fn forward(&self, inputs: InputValues, run: &mut Forward<'_>) -> Result<DeviceValue, Malformed> {

@@ -154,6 +154,11 @@ impl Flow {
         Ok(flow)
     }
 
+    /// The axis of the batch's sequences, counted from the last one.
+    pub fn batch_axis(&self) -> Option<usize> {
+        self.axes.iter().rev().position(|axis| axis.iter().any(|factor| self.is_rows(factor)))
+    }
+
     /// Whether no element depends on any byte.
     pub fn is_free(&self) -> bool {
         self.terms.is_empty()

@@ -36,6 +36,11 @@ impl<'a> Located<'a> {
         ValueId::at(self.index)
     }
 
+    /// The values that the operation reads, in order.
+    pub fn inputs(&self) -> Vec<ValueId> {
+        self.nodes.get(self.index).map(|node| node.op.inputs()).unwrap_or_default()
+    }
+
     /// The script's line.
     pub fn line(&self) -> u32 {
         self.nodes.get(self.index).map_or(0, |node| node.line)

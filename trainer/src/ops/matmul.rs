@@ -7,6 +7,7 @@ use super::enforced::{Masked, finite, without_negative_zeros};
 use super::flow::{Flow, Leak, Traced, product};
 use super::reshape::{Reshape, reshape};
 use super::shape::{Rule, broadcast};
+use super::shard::BatchAxes;
 use super::tensors::{DeviceValue, Dims, matrix, rows, unbroadcast};
 use super::{
     ArgumentKind, Backward, Builtin, Forward, InputValues, Located, Malformed, Misuse, Operation, Parameter, Symbol,
@@ -55,6 +56,16 @@ impl Operation for Matmul {
     fn causality(&self, inputs: &[Flow], at: Located<'_>) -> Traced {
         let [a, b] = inputs else { return Err(Leak::new(at, "has a wrong number of inputs")) };
         product(a, b, at)
+    }
+
+    /// Sequences on the rows of the left or the columns of the right stay there.
+    fn works_on_shards(&self, at: Located<'_>, batch: &BatchAxes) -> bool {
+        let (left, right) = (batch.of(self.0), batch.of(self.1));
+        match batch.of(at.id()) {
+            Some(1) => (left, right) == (Some(1), None),
+            Some(0) => (left, right) == (None, Some(0)),
+            _ => batch.are_aligned(at),
+        }
     }
 
     fn forward(&self, inputs: InputValues, run: &mut Forward<'_>) -> Result<DeviceValue, Malformed> {

@@ -41,6 +41,7 @@ mod rope;
 mod run;
 mod scalar;
 mod shape;
+pub(crate) mod shard;
 mod shift;
 mod slice;
 mod softmax;

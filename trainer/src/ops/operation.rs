@@ -5,6 +5,7 @@ use burn::tensor::Device;
 use super::flow::{Flow, Traced};
 use super::located::{Located, Malformed};
 use super::run::{Backward, ConstantPair, Forward, InputValues};
+use super::shard::BatchAxes;
 use super::tensors::DeviceValue;
 use crate::value::{ValueId, elements};
 
@@ -59,6 +60,12 @@ pub(crate) trait Operation {
     /// # Errors
     /// [`Leak`](super::flow::Leak) when no claim of this kind is true.
     fn causality(&self, inputs: &[Flow], at: Located<'_>) -> Traced;
+
+    /// Whether the operation makes a shard of its result out of the same shard of its inputs, its rules applied to
+    /// their shapes. The graph is proved causal.
+    fn works_on_shards(&self, at: Located<'_>, batch: &BatchAxes) -> bool {
+        batch.are_aligned(at)
+    }
 
     /// Computes the value. `inputs` holds the operation's inputs in order, without tokens.
     ///

@@ -4,6 +4,7 @@ use serde::Serialize;
 
 use super::flow::{Flow, Traced, first};
 use super::shape::{Rule, axis};
+use super::shard::BatchAxes;
 use super::tensors::DeviceValue;
 use super::{
     ArgumentKind, Backward, Builtin, DefaultValue, Forward, InputValues, Located, Malformed, Misuse, Operation,
@@ -38,6 +39,10 @@ impl Operation for Permute {
 
     fn causality(&self, inputs: &[Flow], at: Located<'_>) -> Traced {
         Ok(first(inputs, at)?.permuted(&self.1))
+    }
+
+    fn works_on_shards(&self, at: Located<'_>, batch: &BatchAxes) -> bool {
+        batch.follow(self.0, at)
     }
 
     fn forward(&self, inputs: InputValues, _run: &mut Forward<'_>) -> Result<DeviceValue, Malformed> {

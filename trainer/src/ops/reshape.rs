@@ -4,6 +4,7 @@ use serde::Serialize;
 
 use super::flow::{Flow, Traced, first};
 use super::shape::Rule;
+use super::shard::BatchAxes;
 use super::tensors::DeviceValue;
 use super::{
     ArgumentKind, Backward, Builtin, Forward, InputValues, Located, Malformed, Misuse, Operation, Parameter, Symbol,
@@ -34,6 +35,10 @@ impl Operation for Reshape {
 
     fn causality(&self, inputs: &[Flow], at: Located<'_>) -> Traced {
         first(inputs, at)?.reshaped(at)
+    }
+
+    fn works_on_shards(&self, at: Located<'_>, batch: &BatchAxes) -> bool {
+        batch.follow(self.0, at)
     }
 
     fn forward(&self, inputs: InputValues, run: &mut Forward<'_>) -> Result<DeviceValue, Malformed> {

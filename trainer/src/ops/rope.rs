@@ -6,6 +6,7 @@ use serde::Serialize;
 use super::flow::{Flow, Traced, first};
 use super::operation::HEAVY_FLOPS;
 use super::shape::Rule;
+use super::shard::BatchAxes;
 use super::tensors::{DeviceValue, LAST, upload};
 use super::{
     ArgumentKind, Backward, Builtin, ConstantPair, DefaultValue, Forward, InputValues, Located, Malformed, Misuse,
@@ -54,6 +55,11 @@ impl Operation for Rope {
 
     fn causality(&self, inputs: &[Flow], at: Located<'_>) -> Traced {
         first(inputs, at)?.joined_along(at.shape().len().saturating_sub(1), at)
+    }
+
+    /// The last two dimensions are counted.
+    fn works_on_shards(&self, at: Located<'_>, batch: &BatchAxes) -> bool {
+        batch.are_aligned(at) && batch.of(at.id()).is_none_or(|axis| axis >= 2)
     }
 
     fn forward(&self, inputs: InputValues, run: &mut Forward<'_>) -> Result<DeviceValue, Malformed> {

@@ -6,6 +6,7 @@ use rand_chacha::ChaCha8Rng;
 
 use super::enforced::Enforced;
 use super::located::{Located, Malformed};
+use super::shard::Shard;
 use super::tensors::{DeviceValue, axis, padded};
 use crate::value::{MAX_RANK, ParamId, ValueId};
 
@@ -61,6 +62,8 @@ pub(crate) struct Forward<'a> {
     pub device: &'a Device,
     /// The source of dropout masks in training. None in evaluation, which drops nothing.
     pub dropout: Option<&'a mut ChaCha8Rng>,
+    /// The part of the batch that the pass computes.
+    pub shard: Shard,
     /// A tensor that the backward pass needs besides values, such as a norm's factor. The
     /// operation sets it here and finds it in [`Backward::take_kept`].
     pub kept: Option<DeviceValue>,

@@ -5,6 +5,7 @@ use serde::Serialize;
 
 use super::flow::{Flow, Traced, first};
 use super::shape::{Rule, axis};
+use super::shard::BatchAxes;
 use super::tensors::{DeviceValue, extent, zeros};
 use super::{
     ArgumentKind, Backward, Builtin, CallResult, DefaultValue, Forward, InputValues, Located, Malformed, Misuse,
@@ -32,6 +33,11 @@ impl Operation for Slice {
 
     fn causality(&self, inputs: &[Flow], at: Located<'_>) -> Traced {
         first(inputs, at)?.sliced(self.axis, self.start, self.end, at)
+    }
+
+    /// A slice of the batch itself names its extent.
+    fn works_on_shards(&self, at: Located<'_>, batch: &BatchAxes) -> bool {
+        batch.are_aligned(at) && batch.of(at.id()) != at.shape().len().checked_sub(self.axis + 1)
     }
 
     fn forward(&self, inputs: InputValues, run: &mut Forward<'_>) -> Result<DeviceValue, Malformed> {
