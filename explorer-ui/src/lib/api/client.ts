@@ -121,6 +121,7 @@ export const api = {
     dataOf(client.GET('/api/v1/tasks/{id}/activity', { params: { path: { id }, query: { limit } }, signal }), signal),
   taskNodes: (id: string, cursor: Cursor, limit: number, signal?: AbortSignal) =>
     dataOf(client.GET('/api/v1/tasks/{id}/nodes', { params: { path: { id }, query: { ...cursor, limit } }, signal }), signal),
+  nodes: (cursor: Cursor, limit: number, signal?: AbortSignal) => dataOf(client.GET('/api/v1/nodes', { params: { query: { ...cursor, limit } }, signal }), signal),
   node: (id: string, signal?: AbortSignal) => dataOf(client.GET('/api/v1/nodes/{id}', { params: { path: { id } }, signal }), signal),
   peers: (signal?: AbortSignal) => dataOf(client.GET('/api/v1/peers', { signal }), signal),
   async experiment(id: string, signal?: AbortSignal): Promise<ExperimentWithSignedText> {
