@@ -8,6 +8,7 @@
 //! Never here: rules about what is valid or best, and signing.
 #![cfg_attr(test, allow(clippy::unwrap_used, clippy::expect_used, clippy::panic, clippy::indexing_slicing))]
 
+pub mod admin;
 mod compact;
 mod connections;
 pub mod dto;
@@ -16,6 +17,7 @@ pub mod events;
 mod graph;
 mod guard;
 pub mod live;
+mod metrics;
 pub mod objects;
 pub mod openapi;
 pub mod page;
