@@ -2,8 +2,8 @@
 //! remembered and do not come back.
 //!
 //! Never dropped for room: objects of the node's own and of trusted keys, records that a signer with weight confirmed
-//! or refuted, their ancestors, what signers with a level or a confirmed record in the task published, and pinned tasks.
-//! What arrived within the last hour goes last.
+//! or refuted, their ancestors, and pinned tasks. What arrived within the last hour goes late, and what signers with a
+//! level or a confirmed record in the task published goes last.
 
 use std::{collections::BTreeSet, ops::ControlFlow};
 
@@ -140,9 +140,10 @@ impl Store {
     }
 
     /// Drops objects until the store fits its budget, in steps between which other writers come in: pending records;
-    /// strays, events about unknown records, tasks without records and profiles of nodes without anything else; artifacts, by the rules of [`Store::gc`]; large
-    /// records that nobody verified; the others; those that arrived within the last hour. Of each, the last to arrive go
-    /// first, so that a flood goes before what was here. Compacts the database afterwards.
+    /// strays, events about unknown records, tasks without records and profiles of nodes without anything else;
+    /// artifacts, by the rules of [`Store::gc`]; large records that nobody verified; the others; those that arrived within
+    /// the last hour; those of signers with a level or with a confirmed record in the task. Of each, the last to arrive
+    /// go first, so that a flood goes before what was here. Compacts the database afterwards.
     ///
     /// # Errors
     /// [`StoreError::ReadOnly`], [`StoreError::Cancelled`]; when the store cannot be read or written.
@@ -208,6 +209,9 @@ impl Store {
         for (before, min_bytes) in [(grace, LARGE), (grace, 0), (u64::MAX, 0)] {
             self.drop_down(&rules(plan, before, false, min_bytes), enough, stop, report)?;
         }
+        // One confirmed record must not protect as many as its signer likes to send.
+        let last = DropRules { keeps_known: false, ..rules(plan, u64::MAX, false, 0) };
+        self.drop_down(&last, enough, stop, report)?;
         if report.dropped + report.dropped_pending > objects {
             self.drop_orphans(plan, stop, report)?;
             self.database().seal()?;
