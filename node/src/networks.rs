@@ -69,7 +69,7 @@ impl Networks for NodeNetworks {
                     }
                     let dialled = within(self.network.dial(address)).await;
                     let dialled = dialled.unwrap_or_else(|| Err(no_answer("handshake of libp2p")));
-                    dialled.map_err(|e| ApiError::unavailable(failed(root_cause(&e))))
+                    dialled.map_err(|e| ApiError::unavailable(failed(&e)))
                 }
             }
         }
@@ -161,15 +161,6 @@ fn legacy_peer(peer: &BridgePeer) -> dto::ConnectedPeer {
         sent: Some(peer.stats.sent),
         state: Some(peer.stats.phase.name().into()),
     }
-}
-
-/// The last cause in an error of libp2p, which joins all causes of all addresses into one text.
-fn root_cause(text: &str) -> &str {
-    let text = text.trim_end();
-    // libp2p ends its list of the addresses that it tried with these two characters.
-    let text = text.strip_suffix(")]").unwrap_or(text);
-    let causes = text.split('\n').flat_map(|line| line.split(": ")).map(str::trim);
-    causes.filter(|cause| !cause.is_empty()).last().unwrap_or(text)
 }
 
 #[cfg(test)]

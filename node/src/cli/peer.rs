@@ -145,6 +145,11 @@ pub async fn add(args: &Address, context: &mut Context) -> Result<(), CliError> 
     };
     // A peer that the node never dials, such as itself, is not saved. One that does not answer may do so later.
     let dialled = match dialled {
+        Some(Err(error)) if error.kind == ErrorKind::Usage => {
+            return Err(
+                error.hint("the peer is not saved; check the address, or try again later if the peer may be busy")
+            );
+        }
         Some(Err(error)) if error.kind != ErrorKind::Failed => return Err(error),
         other => other,
     };

@@ -96,7 +96,8 @@ async fn print(args: &Args, source: &NodeAccess, context: &mut Context) -> Resul
         writeln!(out, "Listens on    {}", addresses.cloned().collect::<Vec<_>>().join(" "))?;
     }
     writeln!(out, "Now           {}", text::line(&data::named(&status.activity, &datasets)))?;
-    for line in status.research.iter().flat_map(research_status::lines) {
+    let lines = status.research.iter().flat_map(|research| research_status::lines(research, &status.activity));
+    for line in lines {
         writeln!(out, "              {}", data::named(&line, &datasets))?;
     }
     if let Some(hint) = status.problem.and_then(hint_for_problem) {

@@ -127,11 +127,3 @@ async fn legacy_peers_are_added_listed_and_removed_by_host_and_port() {
     assert!(status == 503 && body.contains(&address) && body.contains("refused"), "{body}");
     assert_eq!(remove().await.0, 200, "a peer that did not answer is still dialled until it is removed");
 }
-
-#[test]
-fn dial_error_reports_its_root_cause() {
-    let refused = "Failed to negotiate transport protocol(s): [(/ip4/127.0.0.1/tcp/1: : Other\n - x: Connection refused (os error 111): Connection refused (os error 111))]";
-    assert_eq!(root_cause(refused), "Connection refused (os error 111)");
-    assert_eq!(root_cause("Dial error: no addresses for peer."), "no addresses for peer.");
-    assert_eq!(root_cause(""), "");
-}

@@ -166,6 +166,26 @@ async fn second_node_is_refused_at_once_and_a_long_reader_after_a_wait() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
+async fn second_node_with_the_same_key_is_told_of() {
+    let mut net = TestNet::new();
+    let first = net.start("first", None, &["--no-train"]).await;
+    let dir = net.dir_of("second");
+    fs::create_dir_all(dir.join("identity")).unwrap();
+    for name in ["private_key", "node_id"] {
+        fs::copy(net.node(first).dir().join("identity").join(name), dir.join("identity").join(name)).unwrap();
+    }
+    // A machine of its own or the same one: another port is another node.
+    let second = net.start("second", None, &["--no-train"]).await;
+    let address = net.node(first).multiaddr();
+    spore(&dir, &["connect", &address]).expect_code(1).expect_stderr(&["this node's own key answers there"]);
+    let status = spore(&dir, &["status"]).expect_code(0).stdout;
+    assert!(status.contains("answers with this node's key: another node runs with it"), "{status}");
+    for number in [first, second] {
+        assert_eq!(net.node_mut(number).interrupt(), 0);
+    }
+}
+
+#[tokio::test(flavor = "multi_thread")]
 async fn stopped_process_does_not_hold_a_command_for_a_minute() {
     let mut net = TestNet::new();
     let number = net.start("node", None, &["--no-train"]).await;

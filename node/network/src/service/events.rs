@@ -16,7 +16,7 @@ use spore_ingest::Source;
 use spore_protocol::Reject;
 use spore_storage::Store;
 
-use super::{DialPurpose, NetworkService};
+use super::{DialPurpose, NetworkService, dial_error::in_words};
 use crate::{
     behaviour::BehaviourEvent,
     exchange::IncomingRequest,
@@ -80,26 +80,27 @@ impl NetworkService {
         }
         match self.dials.remove(&connection) {
             Some(DialPurpose::Named(address)) => {
+                let error = in_words(error);
                 tracing::warn!(%address, %error, "cannot reach a named peer; it will be dialled again");
                 self.handle(NetworkEvent::Discovery(DiscoveryEvent::DialFailed(address)));
             }
             Some(DialPurpose::Command(reply)) => {
                 tracing::debug!(%error, "a dial failed");
-                let _ = reply.send(Err(error.to_string()));
+                let _ = reply.send(Err(in_words(error)));
             }
             None => tracing::debug!(%error, "a dial failed"),
         }
     }
 
     /// This node's key answered at an address. Discovery and named peers lead to the node's own addresses too, which are
-    /// no second node.
+    /// no second node. A router may forward any port of an external address to this node. On this machine, another port
+    /// is another node.
     fn own_key_answered(&self, address: &Multiaddr) {
-        let own = self
-            .swarm
-            .listeners()
-            .chain(self.swarm.external_addresses())
-            .any(|own| own.iter().next() == address.iter().next());
-        if !own {
+        let socket = |address: &Multiaddr| address.iter().take(2).collect::<Multiaddr>();
+        let listens = self.swarm.listeners().any(|own| socket(own) == socket(address));
+        let host = |address: &Multiaddr| address.iter().next().map(Protocol::acquire);
+        let is_external = self.swarm.external_addresses().any(|own| host(own) == host(address));
+        if !listens && !is_external {
             self.warnings.set(
                 WarningTopic::Twin,
                 format!(

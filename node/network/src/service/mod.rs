@@ -10,6 +10,7 @@
 //! | `events` | events of the swarm, and requests of other peers |
 //! | `effects` | carrying out the effects of the machines |
 
+mod dial_error;
 mod effects;
 mod events;
 
@@ -259,7 +260,7 @@ impl NetworkService {
             }
             // The address names a peer that is connected already.
             Err(DialError::DialPeerConditionFalse(_)) => drop(reply.send(Ok(()))),
-            Err(error) => drop(reply.send(Err(error.to_string()))),
+            Err(error) => drop(reply.send(Err(dial_error::in_words(&error)))),
         }
     }
 
