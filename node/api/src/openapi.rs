@@ -94,7 +94,8 @@ const LIMIT: &str = "Most items in the answer, from 1 to 500. 50 when not given.
 const ORDER: &str = "`time`: newest first. `metric`: by the published metric, claims too, without crashed and stray experiments. `time` \
     when not given.";
 
-const AFTER: &str = "The stream goes on after this sequence number, as with `Last-Event-ID`, which a page cannot send by itself.";
+const AFTER: &str =
+    "The stream goes on after this sequence number, as with `Last-Event-ID`, which a page cannot send by itself.";
 const STATUS: &str = "Only these statuses: `keep`, `discard` and `crash`, separated by commas. All when not given.";
 
 /// Declares operations for the attributes, which describe them.

@@ -1,6 +1,9 @@
 //! What an address of the explorer's page is about: the title and the description that a link preview shows.
 
-use super::{StoreView, text::{DisplayNames, Extent}};
+use super::{
+    StoreView,
+    text::{DisplayNames, Extent},
+};
 use crate::problem::ApiError;
 
 /// Fewest digits of an id in an address.
