@@ -13,28 +13,38 @@ use crate::ops::{Located, Malformed};
 const MOST: usize = 8;
 /// Fewest bytes of text in a shard: below, calling an operation costs more than computing it.
 const LEAST_BYTES: usize = 64;
-/// Fewest bytes of a shard for each 2^20 elements of parameters, so that sums over parameters stay a small part of
-/// the shard's products, which are a multiple of `bytes * parameters`.
-const LEAST_BYTES_BY_SIZE: u64 = 32;
+/// Bytes of one element of a gradient.
+const GRADIENT_BYTES: u64 = 4;
 
 impl Graph {
     /// The graph of one shard, and the number of shards. None for a graph whose batch is best computed as one.
     ///
     /// The number is a power of two, so that the mean over shards is exact.
     pub(crate) fn shard(&self) -> Option<(Self, usize)> {
-        let wanted = self.wanted_shards();
-        if wanted < 2 {
-            return None;
-        }
-        let batch = BatchAxes { axes: self.batch_axes()?, count: wanted };
-        Some((self.cut(&batch).ok()?, wanted))
+        let count = self.wanted_shards();
+        Some((self.one_of(count)?, count))
     }
 
+    /// The graph of one of `count` shards. None where the batch cannot be cut so.
+    pub(crate) fn one_of(&self, count: usize) -> Option<Self> {
+        if count < 2 || !self.batch.is_multiple_of(count) {
+            return None;
+        }
+        let batch = BatchAxes { axes: self.batch_axes()?, count };
+        // Logits that no sequence enters are whole in each shard, which has not as many targets.
+        batch.of(self.logits)?;
+        self.cut(&batch).ok()
+    }
+
+    /// The most shards that the batch and the sizes allow. The gradients of all shards take no more memory than the
+    /// activations of the batch, so that adding them costs little time beside computing them, and a step needs at most
+    /// twice the memory of a batch that is computed as one.
     fn wanted_shards(&self) -> usize {
-        let by_size = self.num_params().saturating_mul(LEAST_BYTES_BY_SIZE) >> 20;
-        let least = usize::try_from(by_size).unwrap_or(usize::MAX).max(LEAST_BYTES);
+        let (gradients, activations) = (self.num_params().saturating_mul(GRADIENT_BYTES), self.activation_bytes());
         let fits = |count: &usize| {
-            self.batch.is_multiple_of(*count) && (self.batch / count).saturating_mul(self.context) >= least
+            self.batch.is_multiple_of(*count)
+                && (self.batch / count).saturating_mul(self.context) >= LEAST_BYTES
+                && gradients.saturating_mul(*count as u64) <= activations
         };
         std::iter::successors(Some(MOST), |count| Some(count / 2))
             .take_while(|count| *count > 1)
