@@ -98,15 +98,29 @@ class Navigation {
     }, () => this.path === path);
   }
 
+  /** Returns to where an entry was left: its scroll, and the link that had the focus. Rows may come later than the page. */
   async #restore(left: Left): Promise<void> {
     const { path } = this;
+    let scrolled = false;
+    // Whoever moves meanwhile is not moved back.
+    const stop = new AbortController();
+    for (const event of ['wheel', 'keydown', 'pointerdown'] as const) addEventListener(event, () => stop.abort(), { signal: stop.signal, passive: true });
+    const link = () => (left.focus === null ? null : document.querySelector<HTMLElement>(`main a[href="${CSS.escape(left.focus)}"]`));
+    const here = () => this.path === path && !stop.signal.aborted;
     await this.#until(() => {
-      if (document.documentElement.scrollHeight - innerHeight < left.scroll) return false;
+      if (!scrolled && document.documentElement.scrollHeight - innerHeight >= left.scroll) {
+        scrollTo({ top: left.scroll });
+        scrolled = true;
+      }
+      const at = left.focus === null ? document.querySelector<HTMLElement>('main h1') : link();
+      if (!scrolled || at === null) return false;
+      at.focus({ preventScroll: true });
+      // Rows that came later have moved what was scrolled to.
       scrollTo({ top: left.scroll });
-      const link = left.focus === null ? null : document.querySelector<HTMLElement>(`main a[href="${CSS.escape(left.focus)}"]`);
-      (link ?? document.querySelector<HTMLElement>('main h1'))?.focus({ preventScroll: true });
-      return document.querySelector('main h1') !== null;
-    }, () => this.path === path);
+      return true;
+    }, here);
+    if (here() && document.activeElement === document.body) document.querySelector<HTMLElement>('main h1')?.focus({ preventScroll: true });
+    stop.abort();
   }
 
   /** Tries once a frame until it succeeds, the page is another one, or the wait is over. */
