@@ -5,6 +5,8 @@
 //! creates nothing. The errors of the libraries get their hints in `hints`.
 
 mod access;
+#[cfg(feature = "trainer")]
+mod attempt;
 mod block;
 mod completions;
 mod data;
@@ -102,6 +104,8 @@ enum Command {
     Search(search::Args),
     #[cfg(feature = "trainer")]
     Script(script::Args),
+    #[cfg(feature = "trainer")]
+    Try(Box<attempt::Args>),
     Data(data::Args),
     Peer(peer::Args),
     /// Connect to a peer now, and whenever the node starts (the same as `spore peer add`)
@@ -251,6 +255,8 @@ async fn short_command(command: Command, context: &mut Context) -> Result<(), Cl
         Command::Search(args) => search::run(&args, context).await,
         #[cfg(feature = "trainer")]
         Command::Script(args) => script::run(args, context).await,
+        #[cfg(feature = "trainer")]
+        Command::Try(args) => attempt::run(&args, context).await,
         Command::Show(args) => experiment::run(&args, context).await,
         Command::Task(args) => task::run(args, context).await,
         Command::Tasks(args) => task::list(&args, context).await,

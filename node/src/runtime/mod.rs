@@ -24,6 +24,8 @@ use tokio::sync::watch;
 pub use error::{NodeFailure, ServiceEnded, StartError, WebError};
 pub use options::NodeOptions;
 pub use signals::{asked_again, asked_to_stop};
+#[cfg(feature = "trainer")]
+pub use trainer::open_device;
 
 use crate::data_dir::DataDir;
 use directory::DirectoryWatch;

@@ -11,6 +11,7 @@ mod parity;
 mod processes;
 mod reading;
 mod running;
+mod scripts;
 mod snapshot;
 mod tables;
 mod terminal;

@@ -120,6 +120,8 @@ pub struct Order<'a> {
     pub script: String,
     /// The number of steps of a recorded run that is repeated. None to train for the time budget.
     pub steps: Option<u64>,
+    /// Added to the task's seed: 0 for everything that is published, so that a re-run repeats the run.
+    pub seed_offset: u64,
     pub description: String,
 }
 
@@ -422,7 +424,7 @@ impl Engine {
             script: Script::Starlark(order.script.clone()),
             dataset: order.terms.dataset.clone(),
             device: self.settings.device,
-            seed: task_seed(&order.terms.task_id),
+            seed: task_seed(&order.terms.task_id).wrapping_add(order.seed_offset),
             time_budget: order.terms.manifest.time_budget,
             steps: order.steps,
             eval: order.terms.eval.clone(),

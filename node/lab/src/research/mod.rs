@@ -8,6 +8,7 @@ pub mod choice;
 #[cfg(feature = "trainer")]
 pub mod create;
 pub mod llm;
+pub mod noise;
 pub mod record;
 #[cfg(feature = "trainer")]
 mod service;
@@ -15,7 +16,7 @@ mod service;
 pub mod tuner;
 
 #[cfg(feature = "trainer")]
-pub use service::run;
+pub use service::{attempt, run};
 
 /// A script to try, with its reasons.
 #[derive(Clone, Debug, PartialEq, Eq)]

@@ -1,5 +1,6 @@
 //! Research: chooses a task and a parent, has a change proposed, runs it and publishes the record.
 
+pub mod attempt;
 mod cooldowns;
 mod graphs;
 mod propose;
@@ -21,12 +22,9 @@ use spore_base::{
     shutdown::{Shutdown, stopped},
 };
 use spore_ingest::StoreEvent;
-use spore_protocol::{Cid, NodeId, Record, RecordId, Status, TaskId};
+use spore_protocol::{Cid, NodeId, RecordId, Status, TaskId};
 use spore_storage::RecordSummary;
-use spore_trainer::{
-    device::Backend,
-    worker::{Failure, FailureKind, RunResult},
-};
+use spore_trainer::worker::{Failure, FailureKind};
 use tokio::sync::broadcast;
 use tracing::{info, warn};
 
@@ -43,7 +41,7 @@ use super::{
     Proposal,
     choice::{Pick, candidates, choose, stalled},
     llm::Asker,
-    record::{Measured, Parent, Runner, record},
+    record::Parent,
 };
 use crate::{
     engine::{Blame, Engine, EngineError, Order, Terms},
@@ -361,6 +359,7 @@ impl Researcher {
             record: parent.as_ref().map(|p| p.id),
             script: proposal.script.clone(),
             steps: None,
+            seed_offset: 0,
             description: proposal.description.clone(),
         };
         info!(task = %terms.task_id.short(), change = %proposal.description, "experiment begins");
@@ -373,7 +372,7 @@ impl Researcher {
             }
             None => None,
         };
-        let made = self.made(terms, parent.as_ref(), compared_with, &proposal, &result);
+        let made = attempt::made(&self.engine, terms, parent.as_ref(), compared_with, &proposal, &result);
         // A crash of the base script that this machine may have caused would end the task here for ever.
         let is_base = Some(terms.base_code) == made.code_cid;
         let may_pass = is_base && result.as_ref().is_err_and(|failure| !repeats(failure.kind));
@@ -411,33 +410,6 @@ impl Researcher {
         warn!("{reason}");
         self.hopeless.insert(task, reason);
         Ok(Round::PassedOver)
-    }
-
-    /// The record of a result.
-    fn made(
-        &self,
-        terms: &Terms,
-        parent: Option<&Parent>,
-        compared_with: Option<f64>,
-        proposal: &Proposal,
-        result: &Result<RunResult, Failure>,
-    ) -> Record {
-        let device = &self.engine.device;
-        let backend = match device.backend {
-            Backend::Wgpu => "wgpu",
-            Backend::Flex => "flex",
-        };
-        let runner = Runner { node_id: self.engine.node_id(), gpu_model: device.gpu_model.clone(), backend };
-        let measured = match result {
-            Ok(o) => Ok(Measured {
-                metric: o.val_bpb,
-                peak_memory: o.peak_memory_mb,
-                steps: o.num_steps,
-                params: o.num_params,
-            }),
-            Err(failure) => Err(failure.reason.as_str()),
-        };
-        record(&terms.manifest, parent, compared_with, proposal, &runner, measured, self.engine.now())
     }
 
     /// A fresh seed for a choice, out of the node, the time and the number of the round: two nodes choose differently.

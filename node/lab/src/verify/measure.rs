@@ -164,6 +164,7 @@ impl Measurer {
             record: Some(record.id),
             script: script.to_owned(),
             steps: Some(record.num_steps),
+            seed_offset: 0,
             description: record.description.clone(),
         };
         info!(record = %record.id.short(), steps = record.num_steps, "re-run begins");

@@ -75,6 +75,14 @@ impl NodeAccess {
         }
     }
 
+    /// The store that this process holds and its ingest service. None beside a running node, or for reading.
+    pub fn local(&self) -> Option<(Store, spore_ingest::IngestHandle)> {
+        match self {
+            Self::Node(_) => None,
+            Self::Store(offline) => Some((offline.view().store().clone(), offline.ingest().ok()?.clone())),
+        }
+    }
+
     /// The JSON text that a route of the API answers with.
     ///
     /// # Errors

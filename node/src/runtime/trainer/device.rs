@@ -1,7 +1,8 @@
 //! Research and verification, with the device and the worker processes that they share.
 
 use std::{
-    path::Path,
+    ffi::OsString,
+    path::{Path, PathBuf},
     sync::{Arc, atomic::AtomicBool},
 };
 
@@ -34,9 +35,10 @@ use crate::{
 /// The device, ready to train. None in a relay.
 pub struct Trainer(Option<ReadyDevice>);
 
-struct ReadyDevice {
-    profile: DeviceProfile,
-    supervisor: Supervisor,
+/// A device that gave the known answers, and how its workers are started.
+pub struct ReadyDevice {
+    pub profile: DeviceProfile,
+    pub supervisor: Supervisor,
 }
 
 impl Trainer {
@@ -49,30 +51,9 @@ impl Trainer {
         if options.mode == Mode::Relay {
             return Ok(Self(None));
         }
-        let choice: DeviceChoice = options.device.parse().map_err(|e| StartError::Device(format!("{e}")))?;
-        let scratch = data.work();
-        create_private_dir(&scratch)?;
-        let supervisor =
-            Supervisor::new(options.program.clone(), scratch).with_environment(options.environment.clone());
-        // This process holds the store's lock by now, so no other node uses this directory.
-        if let Err(error) = supervisor.clear_scratch() {
-            tracing::warn!(%error, "cannot remove the files that earlier workers left");
-        }
-        let path = data.devices();
-        let mut kept = read_kept(&path)?;
-        if kept == KeptDevices::default() {
-            tracing::info!("the device is tried on known answers; minutes on a software adapter, else seconds");
-        }
-        let job = ProbeJob { device: choice, threads: threads(options.resource.into()), kept: kept.clone() };
-        let probing = supervisor.clone();
-        let never = AtomicBool::new(false);
-        let probed = tokio::task::spawn_blocking(move || probing.probe(job, &never)).await;
-        let known = probed.map_err(|e| StartError::Device(e.to_string()))?.map_err(|e| StartError::Device(e.reason))?;
-        if kept.keep(&known) {
-            report(&known);
-            write_kept(&path, &kept)?;
-        }
-        Ok(Self(Some(ReadyDevice { profile: known.profile, supervisor })))
+        let (program, environment) = (options.program.clone(), options.environment.clone());
+        let ready = open_device(&options.device, options.resource, program, environment, data).await?;
+        Ok(Self(Some(ready)))
     }
 
     /// The hardware class of this node's records.
@@ -123,6 +104,42 @@ impl Trainer {
         }
         services.spawn("verification", verify::run(engine, shutdown.clone()));
     }
+}
+
+/// Starts a worker process that opens the device. This process holds the store's lock.
+///
+/// # Errors
+/// When the device cannot be used.
+pub async fn open_device(
+    device: &str,
+    resource: u8,
+    program: PathBuf,
+    environment: Vec<(OsString, OsString)>,
+    data: &DataDir,
+) -> Result<ReadyDevice, StartError> {
+    let choice: DeviceChoice = device.parse().map_err(|e| StartError::Device(format!("{e}")))?;
+    let scratch = data.work();
+    create_private_dir(&scratch)?;
+    let supervisor = Supervisor::new(program, scratch).with_environment(environment);
+    // This process holds the store's lock by now, so no other node uses this directory.
+    if let Err(error) = supervisor.clear_scratch() {
+        tracing::warn!(%error, "cannot remove the files that earlier workers left");
+    }
+    let path = data.devices();
+    let mut kept = read_kept(&path)?;
+    if kept == KeptDevices::default() {
+        tracing::info!("the device is tried on known answers; minutes on a software adapter, else seconds");
+    }
+    let job = ProbeJob { device: choice, threads: threads(resource.into()), kept: kept.clone() };
+    let probing = supervisor.clone();
+    let never = AtomicBool::new(false);
+    let probed = tokio::task::spawn_blocking(move || probing.probe(job, &never)).await;
+    let known = probed.map_err(|e| StartError::Device(e.to_string()))?.map_err(|e| StartError::Device(e.reason))?;
+    if kept.keep(&known) {
+        report(&known);
+        write_kept(&path, &kept)?;
+    }
+    Ok(ReadyDevice { profile: known.profile, supervisor })
 }
 
 /// The devices that this node knows. A file that cannot be read as such counts as empty: the device is tried again.

@@ -19,7 +19,7 @@ use tokio::sync::watch;
 #[cfg(not(feature = "trainer"))]
 pub use absent::Trainer;
 #[cfg(feature = "trainer")]
-pub use device::Trainer;
+pub use device::{Trainer, open_device};
 
 use super::options::NodeOptions;
 

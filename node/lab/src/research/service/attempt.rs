@@ -1,0 +1,307 @@
+//! An experiment that a person or an agent asks for: a given script, tried once on the terms of a task.
+//!
+//! [`prepare`] checks everything that can be known without training, [`run`] trains, and publishes the record. Never
+//! here: proposing a script, or choosing what to do next.
+
+use spore_base::{progress::Purpose, script_text, shutdown::Shutdown};
+use spore_protocol::{Cid, Goal, Record, RecordId, Status, TaskId};
+use spore_storage::{RecordSummary, Scope, Span, Store, StoreError};
+use spore_trainer::{
+    device::Backend,
+    worker::{Failure, RunResult},
+};
+
+use super::snapshot;
+use crate::{
+    engine::{Engine, EngineError, Order, Terms},
+    research::{
+        Proposal,
+        choice::is_believed,
+        noise::Runs,
+        record::{Measured, Parent, Runner, record},
+    },
+};
+
+/// Most characters of a description, and of a hypothesis: a paragraph.
+pub const MAX_TEXT: usize = 2000;
+/// Most runs with other seeds: they cost as much as the experiment each.
+pub const MAX_RUNS: u32 = 32;
+/// Newest records of the class, and newest own ones, among which the same script is looked for.
+const NEWEST: usize = 256;
+/// Best records that are looked at for one to build on.
+const FRONTIER: usize = 64;
+/// Scripts whose graphs are compared with the new one: the parent's and the best ones'. Each costs a process of some
+/// 100 ms.
+const GRAPHS: usize = 4;
+
+/// What is asked for.
+#[derive(Clone, Debug, PartialEq)]
+pub struct Attempt {
+    pub task: TaskId,
+    /// The record to build on. None for the best of the class that this node believes.
+    pub parent: Option<RecordId>,
+    pub script: String,
+    pub description: String,
+    pub hypothesis: String,
+    /// Who had the idea, as the record names it.
+    pub agent_model: String,
+    /// Exactly this many steps. None for as many as fit into the time budget.
+    pub steps: Option<u64>,
+    /// Runs, at least 1. The first is published; the others have other seeds and measure its noise.
+    pub runs: u32,
+}
+
+/// An attempt that may run, with what it is compared with.
+#[derive(Clone, Debug)]
+pub struct Prepared {
+    pub terms: Terms,
+    pub parent: Parent,
+    /// The metric that the result is compared with. None where nothing of the class is believed.
+    pub compared_with: Option<f64>,
+    pub graph_hash: String,
+    /// A record of the class that is the same experiment.
+    pub known: Option<RecordId>,
+    attempt: Attempt,
+}
+
+/// What came out.
+#[derive(Clone, Debug, PartialEq)]
+pub struct Done {
+    pub record: RecordId,
+    pub status: Status,
+    /// None for a crash, whose reason is then in `description`.
+    pub metric: Option<f64>,
+    pub steps: u64,
+    pub train_seconds: f64,
+    pub description: String,
+    pub compared_with: Option<f64>,
+    /// The noise of the script, if it ran often enough.
+    pub noise: Option<Runs>,
+}
+
+/// Checks an attempt without training: the script traces and looks back only, the task runs here, the parent is of the
+/// task and its script is here, and the experiment is new.
+///
+/// # Errors
+/// [`EngineError::Script`] for the script's own fault, [`EngineError::Task`] for a task or a parent that cannot be used
+/// here, others when this machine fails.
+pub async fn prepare(engine: &Engine, attempt: Attempt, shutdown: &mut Shutdown) -> Result<Prepared, EngineError> {
+    let attempt = Attempt { script: script_text::normal(&attempt.script).text.into_owned(), ..attempt };
+    let inspection = engine.inspect(&attempt.script, shutdown).await?;
+    let terms = engine.terms(attempt.task).await?;
+    let (task, us, class, wanted) = (attempt.task, engine.node_id(), engine.class(), attempt.parent);
+    let refuse = |reason: &str| EngineError::Task { task, reason: reason.to_owned() };
+    let best = engine.read(move |store| best(store, task, us, &class)).await?;
+    let record = match wanted {
+        Some(id) => engine.read(move |store| store.summary(&id)).await?.filter(|record| record.task_id == task),
+        None => match best.first() {
+            Some(best) => Some(best.clone()),
+            None => engine.read(move |store| root(store, task)).await?,
+        },
+    };
+    let record = record.ok_or_else(|| refuse("there is no record to build on: its root has not arrived"))?;
+    let code = record.code_cid.ok_or_else(|| refuse("the record to build on names no script"))?;
+    let script = engine.script(code, Some(record.node_id)).await?;
+    let parent = Parent { id: record.id, depth: record.depth, script: script_text::normal(&script).text.into_owned() };
+    let (class, id) = (engine.class(), record.id);
+    let compared_with = engine.read(move |store| snapshot::reference(store, us, &class, id)).await?;
+    let known = known(engine, &attempt, &inspection.graph_hash, &record, &best, shutdown).await?;
+    Ok(Prepared { terms, parent, compared_with, graph_hash: inspection.graph_hash, known, attempt })
+}
+
+/// The best believed records of the class, the best first.
+fn best(
+    store: &Store,
+    task: TaskId,
+    us: spore_protocol::NodeId,
+    class: &spore_protocol::HardwareClass,
+) -> Result<Vec<RecordSummary>, StoreError> {
+    let frontier = store.frontier(&task, class, FRONTIER)?;
+    let mut believed: Vec<_> = frontier.into_iter().filter(|record| is_believed(record, us)).collect();
+    let own = store.recent(Scope::Node(us), None, NEWEST)?.0.into_iter();
+    believed.extend(
+        own.filter(|r| r.task_id == task && r.class == *class && r.status == Status::Keep && is_believed(r, us)),
+    );
+    let goal = store.task(&task)?.and_then(|view| view.manifest.map(|m| m.goal)).unwrap_or(Goal::Minimize);
+    believed.sort_by(|a, b| goal.order(a.metric, b.metric).then(a.id.cmp(&b.id)));
+    believed.dedup_by_key(|record| record.id);
+    Ok(believed)
+}
+
+fn root(store: &Store, task: TaskId) -> Result<Option<RecordSummary>, StoreError> {
+    let root = store.task(&task)?.and_then(|view| view.root);
+    Ok(root.map(|root| store.summary(&root)).transpose()?.flatten())
+}
+
+/// A record of the class that is the same experiment: of the same text, or of the same graph where that is known.
+async fn known(
+    engine: &Engine,
+    attempt: &Attempt,
+    graph_hash: &str,
+    parent: &RecordSummary,
+    best: &[RecordSummary],
+    shutdown: &mut Shutdown,
+) -> Result<Option<RecordId>, EngineError> {
+    let (task, us, class) = (attempt.task, engine.node_id(), engine.class());
+    let cid = Cid::of(attempt.script.as_bytes());
+    let same_class = class.clone();
+    let same = engine
+        .read(move |store| {
+            let mut records = store.newest_in_class(&task, &same_class, &Span::first(NEWEST))?.items;
+            records.extend(store.recent(Scope::Node(us), None, NEWEST)?.0);
+            let same = |r: &RecordSummary| {
+                r.task_id == task && r.class == same_class && r.code_cid == Some(cid) && is_believed(r, us)
+            };
+            Ok(records.into_iter().find(same).map(|record| record.id))
+        })
+        .await?;
+    if same.is_some() {
+        return Ok(same);
+    }
+    for record in std::iter::once(parent).chain(best).take(GRAPHS).filter(|record| record.class == class) {
+        let Some(code) = record.code_cid else { continue };
+        let Some(bytes) = engine.read(move |store| store.artifact(&code)).await? else { continue };
+        let Ok(text) = String::from_utf8(bytes) else { continue };
+        match engine.inspect(&text, shutdown).await {
+            Ok(inspection) if inspection.graph_hash == graph_hash => return Ok(Some(record.id)),
+            Err(EngineError::Stopped) => return Err(EngineError::Stopped),
+            _ => {}
+        }
+    }
+    Ok(None)
+}
+
+/// Trains, and publishes the record. The runs with other seeds follow the first, for as many steps.
+///
+/// # Errors
+/// As [`Engine::train`] where this machine fails, and [`EngineError::Publish`] for a result that every verifier would
+/// refute or that cannot be stored. A script that fails is published as a crash.
+pub async fn run(engine: &Engine, prepared: &Prepared, shutdown: &mut Shutdown) -> Result<Done, EngineError> {
+    let Prepared { terms, parent, attempt, .. } = prepared;
+    let result = match engine.train(order(prepared, attempt.steps, 0), shutdown).await {
+        Ok(result) => Ok(result),
+        Err(EngineError::Script(failure)) => Err(failure),
+        Err(error) => return Err(error),
+    };
+    let noise = match &result {
+        Ok(first) => noise(engine, prepared, first, shutdown).await?,
+        Err(_) => None,
+    };
+    if let (Ok(first), Some(steps)) = (&result, attempt.steps)
+        && first.train_seconds > terms.manifest.time_budget as f64
+    {
+        let (took, budget) = (first.train_seconds, terms.manifest.time_budget);
+        let reason = format!("{steps} steps took {took:.1} s, the task's budget is {budget} s");
+        return Err(EngineError::Publish(reason));
+    }
+    let (us, class, id) = (engine.node_id(), engine.class(), parent.id);
+    // Read now: the verdict on the parent may have changed meanwhile.
+    let compared_with = engine.read(move |store| snapshot::reference(store, us, &class, id)).await?;
+    let proposal = Proposal {
+        script: attempt.script.clone(),
+        description: attempt.description.clone(),
+        hypothesis: attempt.hypothesis.clone(),
+        agent_model: attempt.agent_model.clone(),
+    };
+    let mut made = made(engine, terms, Some(parent), compared_with, &proposal, &result);
+    made.status = unlucky(made.status, compared_with, noise.as_ref(), terms.manifest.goal);
+    let script = attempt.script.clone();
+    // Before the record: a peer that reads the record may ask for the script at once.
+    engine.read(move |store| store.put_artifact(script.as_bytes())).await?;
+    let published = engine.publish(&made, shutdown).await?;
+    Ok(Done {
+        record: published.id().into(),
+        status: published.status,
+        metric: (published.status != Status::Crash).then_some(published.val_bpb),
+        steps: published.num_steps,
+        train_seconds: result.as_ref().map_or(0.0, |result| result.train_seconds),
+        description: published.description.clone(),
+        compared_with,
+        noise,
+    })
+}
+
+fn order(prepared: &Prepared, steps: Option<u64>, seed_offset: u64) -> Order<'_> {
+    Order {
+        terms: &prepared.terms,
+        purpose: Purpose::Research,
+        record: Some(prepared.parent.id),
+        script: prepared.attempt.script.clone(),
+        steps,
+        seed_offset,
+        description: prepared.attempt.description.clone(),
+    }
+}
+
+/// Runs the script again with other seeds.
+async fn noise(
+    engine: &Engine,
+    prepared: &Prepared,
+    first: &RunResult,
+    shutdown: &mut Shutdown,
+) -> Result<Option<Runs>, EngineError> {
+    let mut results = vec![first.val_bpb];
+    for seed in 1..u64::from(prepared.attempt.runs.min(MAX_RUNS)) {
+        match engine.train(order(prepared, Some(first.num_steps), seed), shutdown).await {
+            Ok(result) => results.push(result.val_bpb),
+            // A script that diverges with another seed has no mean.
+            Err(EngineError::Script(_)) => return Ok(None),
+            Err(error) => return Err(error),
+        }
+    }
+    Ok(Runs::of(&results))
+}
+
+/// A keep stays one only if the mean of the runs is better by more than their noise, where the noise is known.
+fn unlucky(status: Status, compared_with: Option<f64>, noise: Option<&Runs>, goal: Goal) -> Status {
+    match (status, compared_with, noise) {
+        (Status::Keep, Some(other), Some(runs)) if !(goal.better(runs.mean, other) && runs.differs(other)) => {
+            Status::Discard
+        }
+        _ => status,
+    }
+}
+
+/// The record of a result on this engine's device.
+pub(super) fn made(
+    engine: &Engine,
+    terms: &Terms,
+    parent: Option<&Parent>,
+    compared_with: Option<f64>,
+    proposal: &Proposal,
+    result: &Result<RunResult, Failure>,
+) -> Record {
+    let device = &engine.device;
+    let backend = match device.backend {
+        Backend::Wgpu => "wgpu",
+        Backend::Flex => "flex",
+    };
+    let runner = Runner { node_id: engine.node_id(), gpu_model: device.gpu_model.clone(), backend };
+    let measured = match result {
+        Ok(o) => {
+            Ok(Measured { metric: o.val_bpb, peak_memory: o.peak_memory_mb, steps: o.num_steps, params: o.num_params })
+        }
+        Err(failure) => Err(failure.reason.as_str()),
+    };
+    record(&terms.manifest, parent, compared_with, proposal, &runner, measured, engine.now())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn keep_within_the_noise_of_its_own_runs_becomes_a_discard() {
+        let noisy = Runs::of(&[2.40, 2.50, 2.60]);
+        let sure = Runs::of(&[2.400, 2.401, 2.399]);
+        let judged = |noise: Option<Runs>| unlucky(Status::Keep, Some(2.55), noise.as_ref(), Goal::Minimize);
+        assert_eq!((judged(noisy), judged(sure), judged(None)), (Status::Discard, Status::Keep, Status::Keep));
+        assert_eq!(unlucky(Status::Keep, None, noisy.as_ref(), Goal::Minimize), Status::Keep, "first of its class");
+        assert_eq!(unlucky(Status::Crash, Some(2.55), sure.as_ref(), Goal::Minimize), Status::Crash);
+        assert_eq!(
+            unlucky(Status::Keep, Some(2.35), sure.as_ref(), Goal::Minimize),
+            Status::Discard,
+            "a lucky first run"
+        );
+    }
+}
