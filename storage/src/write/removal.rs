@@ -262,12 +262,11 @@ impl InsertBatch<'_> {
         if self.is_kept(&signer, task.as_ref(), rules) || rules.only_worthless && subject.is_some() {
             return Ok(false);
         }
-        if let Some(row) = &subject {
-            if rules.why == WhyDropped::Room && row.summary.received_at >= rules.before
-                || !self.remove_work(row, event)?
-            {
-                return Ok(false);
-            }
+        if let Some(row) = &subject
+            && (rules.why == WhyDropped::Room && row.summary.received_at >= rules.before
+                || !self.remove_work(row, event)?)
+        {
+            return Ok(false);
         }
         let moment = Moment { timestamp: event.timestamp, id, number };
         self.remove_from_list(TimeList::Controls, &moment)?;
