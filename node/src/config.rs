@@ -5,6 +5,7 @@
 //! owner can read it, and no message prints that key.
 
 mod edit;
+pub mod environment;
 mod keys;
 pub mod size;
 
@@ -41,6 +42,9 @@ const TEMPLATE: &str = include_str!("config/template.toml");
 /// may share the file, and the user wrote nothing wrong. The reference's `task_id` is an alias of `task`.
 const REFERENCE_KEYS: [&str; 4] = ["auto_update", "update_interval_sec", "update_manifest_url", "data_dir"];
 
+/// Other names of keys, which the reference uses.
+const OTHER_NAMES: [&str; 2] = ["task_id", "llm.max_token"];
+
 /// Why the configuration cannot be used.
 #[derive(Debug, thiserror::Error)]
 pub enum ConfigError {
@@ -50,6 +54,9 @@ pub enum ConfigError {
     /// A value is out of its range.
     #[error("config.toml: {0}")]
     Value(String),
+    /// A variable of the environment has a value that its key does not take.
+    #[error("{name}: {reason}")]
+    Variable { name: &'static str, reason: String },
     #[error(transparent)]
     File(#[from] FileError),
 }
@@ -90,6 +97,7 @@ pub struct Config {
     pub cache: Option<CacheConfig>,
     pub store: StoreConfig,
     pub web: WebConfig,
+    pub admin: AdminConfig,
     pub llm: Option<LlmConfig>,
 }
 
@@ -111,6 +119,7 @@ impl Default for Config {
             cache: None,
             store: StoreConfig::default(),
             web: WebConfig::default(),
+            admin: AdminConfig::default(),
             llm: None,
         }
     }
@@ -145,6 +154,22 @@ pub struct StoreConfig {
 pub struct WebConfig {
     /// Host names, besides this machine's own, by which the explorer may be asked, without a port.
     pub names: Vec<String>,
+}
+
+/// The endpoints for the operator: /metrics, /livez and /readyz.
+#[derive(Clone, Debug, PartialEq, Eq, Deserialize)]
+#[serde(default)]
+pub struct AdminConfig {
+    /// None: there are no such endpoints.
+    pub port: Option<u16>,
+    #[serde(deserialize_with = "web_host")]
+    pub host: IpAddr,
+}
+
+impl Default for AdminConfig {
+    fn default() -> Self {
+        Self { port: None, host: IpAddr::from([127, 0, 0, 1]) }
+    }
 }
 
 /// The language model that proposes experiments.
@@ -220,6 +245,37 @@ pub fn load(path: &Path) -> Result<LoadedConfig, ConfigError> {
     let loose = fs::metadata(path).is_ok_and(|meta| meta.permissions().mode() & 0o077 != 0);
     let notes = unknown.iter().map(|key| unknown_key(&text, key)).collect();
     Ok(LoadedConfig { config, unknown, notes, loose })
+}
+
+/// The keys that hold a value, without other names of theirs.
+pub fn value_keys() -> Vec<&'static str> {
+    let all = keys::all();
+    let is_table =
+        |key: &str| all.iter().any(|other| other.strip_prefix(key).is_some_and(|rest| rest.starts_with('.')));
+    all.iter().copied().filter(|key| !is_table(key) && !OTHER_NAMES.contains(key)).collect()
+}
+
+/// The known key that a misspelt one means, if one is near enough.
+pub fn nearest_key(key: &str) -> Option<&'static str> {
+    keys::nearest(key)
+}
+
+/// The table of a file. Empty when there is no file.
+///
+/// # Errors
+/// As [`load`].
+pub fn table(path: &Path) -> Result<Table, ConfigError> {
+    load(path)?;
+    Ok(read(path)?.unwrap_or_default().parse().unwrap_or_default())
+}
+
+/// The line of a key in a file, from 1.
+///
+/// # Errors
+/// When the file cannot be read.
+pub fn line_of_key(path: &Path, key: &str) -> Result<Option<usize>, ConfigError> {
+    let text = read(path)?.unwrap_or_default();
+    Ok(keys::span_of(&text, key).map(|span| line_of(&text, span.start)))
 }
 
 /// Writes the defaults, each key explained in a comment. Leaves an existing file as it is. Returns whether it wrote.

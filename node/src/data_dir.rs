@@ -71,6 +71,16 @@ impl DataDir {
         self.root.join("blocked.json")
     }
 
+    /// The process that runs the node, see [`crate::process_file`].
+    pub fn process(&self) -> PathBuf {
+        self.root.join("process.json")
+    }
+
+    /// The output of a node that runs in the background.
+    pub fn log(&self) -> PathBuf {
+        self.root.join("node.log")
+    }
+
     fn token(&self) -> PathBuf {
         self.root.join("api_token")
     }

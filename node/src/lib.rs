@@ -22,5 +22,6 @@ pub mod identity_file;
 pub mod import;
 pub mod mirror;
 pub mod networks;
+pub mod process_file;
 pub mod runtime;
 pub mod task_maker;

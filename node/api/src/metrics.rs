@@ -131,15 +131,39 @@ mod tests {
 
     use super::*;
 
+    fn empty() -> (StoreStats, NodeStatus) {
+        let dir = tempfile::tempdir().unwrap();
+        let store = spore_storage::Store::open(dir.path()).unwrap();
+        let stats = store.stats().unwrap();
+        (stats, crate::view::StoreView::new(store, None).status(&Live::default()).unwrap())
+    }
+
+    #[test]
+    fn dashboard_and_alerts_name_metrics_that_exist() {
+        let research = crate::dto::ResearchStatus { state: "training".into(), ..Default::default() };
+        let rejected = BTreeMap::from([("depth".to_owned(), 1)]);
+        let live = Live { research: Some(research), clock_offset_seconds: Some(0.0), rejected, ..Live::default() };
+        let (stats, mut status) = empty();
+        let proposer = serde_json::json!({ "provider": "p", "model": "m", "state": "ok", "failures_in_a_row": 0,
+            "asked": 1, "answered": 1, "prompt_tokens": 1, "answer_tokens": 1, "shortened": false });
+        status.proposer = Some(serde_json::from_value(proposer).unwrap());
+        let text = encode(&live, &status, Some(&stats), true).unwrap();
+        let places = include_str!("../../../docs/monitoring/grafana.json").to_owned()
+            + include_str!("../../../docs/monitoring/alerts.yml");
+        let words = places.split(|c: char| !(c.is_ascii_lowercase() || c == '_'));
+        let mut found = 0;
+        for name in words.filter(|word| word.starts_with("spore_")) {
+            assert!(text.lines().any(|line| line.split(['{', ' ']).next() == Some(name)), "{name}:\n{text}");
+            found += 1;
+        }
+        assert!(found > 20, "{found}");
+    }
+
     #[test]
     fn metrics_have_their_units_and_escape_their_labels() {
         let rejected = BTreeMap::from([("bad \"signature\"".to_owned(), 3)]);
         let live = Live { mode: "relay", rejected, clock_offset_seconds: Some(-1.5), ..Live::default() };
-        let dir = tempfile::tempdir().unwrap();
-        let store = spore_storage::Store::open(dir.path()).unwrap();
-        let stats = store.stats().unwrap();
-        let view = crate::view::StoreView::new(store, None);
-        let status = view.status(&live).unwrap();
+        let (stats, status) = empty();
         let text = encode(&live, &status, Some(&stats), true).unwrap();
         for line in [
             "spore_ready 1",

@@ -28,7 +28,11 @@ use tokio::{
 use tracing::{Level, Metadata};
 use tracing_subscriber::{EnvFilter, filter::filter_fn, layer::SubscriberExt};
 
-use super::{event_line::event_line, status, text, warn};
+use super::{
+    event_line::event_line,
+    log_format::{JsonEvents, LogFormat},
+    status, text, warn,
+};
 use crate::runtime::Node;
 
 /// Events within this time are shown together.
@@ -66,15 +70,17 @@ enum DisplayCommand {
     /// Hold log lines back until [`DisplayCommand::Release`], so that the banner comes first.
     Hold,
     Release,
+    /// Something that no line may come between.
+    Between(Box<dyn FnOnce() + Send>),
     End(SyncSender<()>),
 }
 
 impl Display {
     /// # Errors
     /// When no thread can be started.
-    pub fn new() -> io::Result<Self> {
+    pub fn new(format: LogFormat) -> io::Result<Self> {
         let (queue, commands) = sync_channel(QUEUE);
-        std::thread::Builder::new().name("display".into()).spawn(move || Screen::new().run(&commands))?;
+        std::thread::Builder::new().name("display".into()).spawn(move || Screen::new(format).run(&commands))?;
         Ok(Self { queue })
     }
 
@@ -86,6 +92,11 @@ impl Display {
     /// Prints a line about something that happened now.
     fn event(&self, line: &str) {
         self.send(DisplayCommand::Event(line.to_owned()));
+    }
+
+    /// Does something while no line is being written.
+    pub fn between_lines(&self, work: impl FnOnce() + Send + 'static) {
+        self.send(DisplayCommand::Between(Box::new(work)));
     }
 
     /// Removes the bar and waits until everything is written.
@@ -205,6 +216,7 @@ async fn show_changes(display: &Display, view: &StoreView, changes: Vec<Change>,
 
 /// The state of the terminal. Write errors are ignored: a terminal that went away does not stop the node.
 struct Screen {
+    format: LogFormat,
     /// Standard output is a terminal, which can show a bar.
     terminal: bool,
     bar: Option<ProgressBar>,
@@ -215,9 +227,9 @@ struct Screen {
 }
 
 impl Screen {
-    fn new() -> Self {
-        let terminal = io::stdout().is_terminal();
-        Self { terminal, bar: None, reported: None, held: None }
+    fn new(format: LogFormat) -> Self {
+        let terminal = format == LogFormat::Text && io::stdout().is_terminal();
+        Self { format, terminal, bar: None, reported: None, held: None }
     }
 
     fn run(mut self, commands: &Receiver<DisplayCommand>) {
@@ -232,6 +244,10 @@ impl Screen {
                 DisplayCommand::Hold => self.held = Some(Vec::new()),
                 DisplayCommand::Release => self.release(),
                 DisplayCommand::Progress(now) => self.progress(now.as_ref()),
+                DisplayCommand::Between(work) => {
+                    let _ = self.above_the_bar(|| io::stdout().flush());
+                    work();
+                }
                 DisplayCommand::End(done) => {
                     self.release();
                     self.progress(None);
@@ -253,6 +269,7 @@ impl Screen {
     }
 
     fn line(&self, line: &str) {
+        let line = self.format.line(line);
         let _ = self.above_the_bar(|| writeln!(io::stdout(), "{line}"));
     }
 
@@ -266,7 +283,10 @@ impl Screen {
     }
 
     fn event(&self, line: &str) {
-        self.line(&event_line(line, self.terminal));
+        match self.format {
+            LogFormat::Text => self.line(&event_line(line, self.terminal)),
+            LogFormat::Json => self.line(line),
+        }
     }
 
     fn progress(&mut self, now: Option<&RunProgress>) {
@@ -309,7 +329,7 @@ fn new_bar() -> ProgressBar {
 }
 
 /// Writes log messages to standard error, above the bar.
-pub fn log_to(display: &Arc<Display>, verbose: u8) {
+pub fn log_to(display: &Arc<Display>, verbose: u8, format: LogFormat) {
     // warp logs an error for every client that disconnects, and Kademlia a warning on the first node of a network.
     // A target matches by its beginning: `spore_` stands for all crates of this program.
     let default = match verbose {
@@ -335,15 +355,19 @@ pub fn log_to(display: &Arc<Display>, verbose: u8) {
     let display = display.clone();
     let writer = move || LogWriter { display: display.clone() };
     let colored = AutoStream::choice(&io::stderr()) != ColorChoice::Never;
-    let subscriber = tracing_subscriber::fmt()
-        .with_env_filter(filter)
-        .with_target(false)
-        .with_ansi(colored)
-        .with_writer(writer)
-        .finish()
-        .with(filter_fn(move |event| !brief || !is_displayed(event)));
+    let shown = filter_fn(move |event| !brief || !is_displayed(event));
+    let lines = tracing_subscriber::fmt().with_env_filter(filter).with_writer(writer);
     // A second call could fail only in a test.
-    let _ = tracing::subscriber::set_global_default(subscriber);
+    let _ = match format {
+        LogFormat::Text => {
+            let lines = lines.with_target(false).with_ansi(colored).finish().with(shown);
+            tracing::subscriber::set_global_default(lines)
+        }
+        LogFormat::Json => {
+            let lines = lines.with_ansi(false).event_format(JsonEvents).finish().with(shown);
+            tracing::subscriber::set_global_default(lines)
+        }
+    };
 }
 
 /// Whether the display shows the event itself: the start and the result of an experiment.

@@ -49,6 +49,9 @@ impl From<ConfigError> for CliError {
             ConfigError::File(error) => error.into(),
             ConfigError::Corrupt { .. } => Self::failed(error.to_string())
                 .hint("correct that line, or move the file away to start with the defaults"),
+            ConfigError::Variable { .. } => {
+                Self::failed(error.to_string()).hint("correct that variable of the environment, or unset it")
+            }
             ConfigError::Value(_) => Self::failed(error.to_string()).hint("correct that value in config.toml"),
         }
     }
@@ -164,7 +167,9 @@ impl From<ApiError> for CliError {
 
 impl From<WebError> for CliError {
     fn from(error: WebError) -> Self {
-        let hint = if error.in_use {
+        let hint = if error.is_admin {
+            "choose another address with `--admin-port PORT` and `--admin-host ADDRESS`"
+        } else if error.in_use {
             "another spore may run here already; choose another port with `--web-port PORT`, or `--no-web`"
         } else {
             "choose another address with `--web-host ADDRESS` and `--web-port PORT`"

@@ -233,7 +233,10 @@ const fn finish(answer: &Answer) -> &'static str {
 }
 
 /// The question about the built-in task's base script, as research asks it before there are any other results.
-fn question(context: Option<u64>) -> Result<Conversation, CliError> {
+///
+/// # Errors
+/// When the built-in task cannot be read.
+pub fn question(context: Option<u64>) -> Result<Conversation, CliError> {
     let (manifest, root) = (genesis::manifest(), genesis::root());
     let manifest = manifest.map_err(|e| CliError::failed(e.to_string()))?;
     let root = root.map_err(|e| CliError::failed(e.to_string()))?;

@@ -8,10 +8,14 @@ mod access;
 #[cfg(feature = "trainer")]
 mod attempt;
 mod block;
+mod clean;
 mod completions;
+mod config_command;
+mod daemon;
 mod data;
 mod db;
 mod display;
+mod doctor;
 mod error;
 mod event_line;
 mod experiment;
@@ -27,6 +31,7 @@ mod init;
 mod inspect;
 mod listing;
 mod llm;
+mod log_format;
 mod man;
 mod output;
 mod overview;
@@ -34,12 +39,14 @@ mod peer;
 mod profile;
 mod proposer;
 mod reference;
+mod report;
 mod research_status;
 mod run;
 #[cfg(feature = "trainer")]
 mod script;
 mod search;
 mod secret;
+mod service;
 mod set;
 mod status;
 mod table;
@@ -90,8 +97,16 @@ struct Cli {
 #[derive(Debug, Subcommand)]
 enum Command {
     Run(Box<run::Args>),
+    Start(Box<daemon::Start>),
+    Stop(daemon::Stop),
+    Restart(Box<daemon::Restart>),
+    Log(daemon::log::Args),
+    Service(service::Args),
+    Doctor(doctor::Args),
+    Config(config_command::Args),
     Init(init::Args),
     Status(status::Args),
+    Report(report::Args),
     Info(info::Args),
     Explorer(explorer::Args),
     /// List the known tasks (the same as `spore task list`)
@@ -123,6 +138,7 @@ enum Command {
     Inspect(inspect::Args),
     Db(db::Args),
     Gc(gc::Args),
+    Clean(clean::Args),
     Completions(completions::Args),
     Man(man::Args),
     /// Print the version
@@ -147,13 +163,13 @@ pub struct Context {
 }
 
 impl Context {
-    /// Loads config.toml and warns about unknown keys.
+    /// Loads config.toml, with the variables `SPORE_*` over it, and warns about unknown keys.
     fn config(&self) -> Result<config::Config, CliError> {
         let loaded = config::load(&self.data.config())?;
         for note in &loaded.notes {
             warn(note);
         }
-        Ok(loaded.config)
+        Ok(config::environment::over(&self.data.config(), loaded.config, |name| std::env::var(name).ok())?)
     }
 
     /// The keys that this node trusts: the configured ones and its own. A store is opened for writing with them: other
@@ -187,10 +203,6 @@ pub fn main() -> ExitCode {
         Ok(cli) => cli,
         Err(error) => {
             let as_json = json_wanted(std::env::args_os());
-            if let Some(error) = reference::pointer(&error) {
-                tell(&error, as_json);
-                return ExitCode::from(error.kind as u8);
-            }
             if error.use_stderr() && as_json {
                 tell(&usage(&error), true);
                 return ExitCode::from(u8::try_from(error.exit_code()).unwrap_or(2));
@@ -230,6 +242,8 @@ fn execute(cli: Cli) -> Result<(), CliError> {
         Command::Inspect(args) => inspect::run(&args, &mut context),
         Command::Completions(args) => completions::run(&args, &mut context),
         Command::Man(args) => man::run(&args, &mut context),
+        Command::Clean(args) => clean::run(&args, &mut context),
+        Command::Service(args) => service::run(&args, &mut context),
         Command::Version { json: true } => context.json(&serde_json::json!({ "version": env!("CARGO_PKG_VERSION") })),
         Command::Version { json: false } => {
             writeln!(context.out, "spore {}", env!("CARGO_PKG_VERSION")).map_err(Into::into)
@@ -248,8 +262,15 @@ fn execute(cli: Cli) -> Result<(), CliError> {
 async fn short_command(command: Command, context: &mut Context) -> Result<(), CliError> {
     match command {
         Command::Init(args) => init::run(&args, context).await,
+        Command::Start(args) => daemon::start(&args, context).await,
+        Command::Stop(args) => daemon::stop(&args, context).await,
+        Command::Restart(args) => daemon::restart(&args, context).await,
+        Command::Log(args) => daemon::log::run(&args, context).await,
+        Command::Doctor(args) => doctor::run(&args, context).await,
+        Command::Config(args) => config_command::run(&args, context).await,
         Command::Info(args) => info::run(&args, context).await,
         Command::Status(args) => status::run(&args, context).await,
+        Command::Report(args) => report::run(&args, context).await,
         Command::Graph(args) => graph::run(&args, context).await,
         Command::Frontier(args) => frontier::run(&args, context).await,
         Command::Search(args) => search::run(&args, context).await,

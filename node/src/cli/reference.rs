@@ -1,37 +1,12 @@
-//! What users of the reference (sporemesh) type: its commands that are not here, and its environment variables. Each is
-//! answered with what to use instead. The flags of the reference stand with their commands.
+//! What users of the reference (sporemesh) type and what has no effect here: its environment variables and the flags of its
+//! updates. Its other flags stand with their commands.
 
 use std::ffi::OsString;
 
-use clap::{
-    Arg, ArgAction, Args as ClapArgs, Command,
-    error::{ContextKind, ContextValue, ErrorKind},
-    value_parser,
-};
-
-use super::CliError;
-
-/// Commands of the reference, and what to use instead.
-const COMMANDS: [(&str, &str); 4] = [
-    (
-        "start",
-        "`spore run` runs the node in the foreground; `nohup spore run > spore.log 2>&1 &` leaves it running in the background",
-    ),
-    ("stop", "press Ctrl-C where the node runs, or `kill` its process, whose number `spore info` shows"),
-    (
-        "log",
-        "the node prints its messages where it runs; `spore run > spore.log 2>&1` keeps them, `tail -f spore.log` follows them",
-    ),
-    (
-        "clean",
-        "stop the node and delete its data directory, ~/.spore or the one of `--data-dir`; the node's key is in it and cannot \
-         be made again",
-    ),
-];
+use clap::{Arg, ArgAction, Args as ClapArgs, Command, value_parser};
 
 /// Environment variables of the reference, and why they have no effect.
-const VARIABLES: [(&str, &str); 7] = [
-    ("SPORE_RESOURCE", "`--resource PERCENT` or `resource` in config.toml sets the share of the machine"),
+const VARIABLES: [(&str, &str); 6] = [
     ("SPORE_DISABLE_COMPILE", "scripts are traced once and never go through torch.compile"),
     ("SPORE_DISABLE_COMPILE_REASON", "scripts are traced once and never go through torch.compile"),
     ("SPORE_DISABLE_MODEL_COMPILE", "scripts are traced once and never go through torch.compile"),
@@ -39,16 +14,6 @@ const VARIABLES: [(&str, &str); 7] = [
     ("SPORE_CHALLENGE_TIMEOUT", "a challenge has no deadline: the verdict follows from all measurements that arrive"),
     ("SPORE_DEBUG", "`spore run -v` shows more messages, and SPORE_LOG=debug still more"),
 ];
-
-/// The error for a command of the reference that is not here. None for any other error.
-pub fn pointer(error: &clap::Error) -> Option<CliError> {
-    if error.kind() != ErrorKind::InvalidSubcommand {
-        return None;
-    }
-    let Some(ContextValue::String(given)) = error.get(ContextKind::InvalidSubcommand) else { return None };
-    let (command, instead) = COMMANDS.iter().find(|(command, _)| command == given)?;
-    Some(CliError::usage(format!("there is no `spore {command}`, as sporemesh has it")).hint(*instead))
-}
 
 /// A note for each variable of the reference that is set and has no effect here.
 pub fn environment_notes(variable: impl Fn(&str) -> Option<OsString>) -> Vec<String> {
@@ -103,6 +68,10 @@ mod tests {
     fn command_lines_of_the_reference_are_accepted() {
         for line in [
             "spore init --no-auto-update",
+            "spore start -p 7470 --no-train --no-auto-update",
+            "spore stop -d /tmp/x",
+            "spore log -f -n 5 -d /tmp/x",
+            "spore clean --all --yes -d /tmp/x",
             "spore run -p 7470 -w 8470 -c peer.example.org:7470 -c h:1 -r 50 -d /tmp/x",
             "spore run --genesis --auto-update --task abc",
             "spore run --no-auto-update --no-train",
@@ -133,23 +102,6 @@ mod tests {
             let cli = Cli::from_arg_matches(&matches).unwrap();
             assert_eq!(cli.data_dir.as_deref(), Some(std::path::Path::new("/d")), "{line}");
         }
-    }
-
-    #[test]
-    fn missing_commands_of_the_reference_point_to_others() {
-        for (line, says) in [
-            ("spore start", "spore run"),
-            ("spore start -p 7470 --no-train", "nohup"),
-            ("spore stop", "Ctrl-C"),
-            ("spore log -f -n 5", "tail -f"),
-            ("spore clean --all", "data directory"),
-        ] {
-            let error = pointer(&check_arguments(&words(line)).unwrap_err()).unwrap();
-            assert_eq!(error.kind as i32, 2, "{line}");
-            assert!(error.hint.unwrap().0.contains(says), "{line}");
-        }
-        assert!(pointer(&check_arguments(&["spore", "nonsense"]).unwrap_err()).is_none());
-        assert!(pointer(&check_arguments(&["spore", "run", "--port", "x"]).unwrap_err()).is_none());
     }
 
     #[test]

@@ -17,7 +17,10 @@ use spore_base::{
 };
 use spore_bridge::{BridgeConfig, PublicPeer};
 
-use super::{CliError, Context, display, display::Display, llm, peer, reference, task_fit, warn};
+use super::{
+    CliError, Context, daemon, display, display::Display, llm, log_format::LogFormat, peer, reference,
+    service::notify::Notifier, task_fit, warn,
+};
 use crate::{
     config::{Config, size},
     runtime::{self, Node, NodeFailure, NodeOptions},
@@ -69,6 +72,12 @@ pub struct Args {
     /// Do not serve the explorer
     #[arg(long, conflicts_with_all = ["web_port", "web_host"])]
     no_web: bool,
+    /// Port of /metrics (Prometheus), /livez and /readyz, for the operator [default: none]
+    #[arg(long, value_name = "PORT")]
+    admin_port: Option<u16>,
+    /// Address of /metrics, /livez and /readyz; they need no token [default: 127.0.0.1]
+    #[arg(long, value_name = "ADDRESS")]
+    admin_host: Option<IpAddr>,
     /// Percentage of the machine that training may use [default: 100]
     #[arg(long, short, value_name = "PERCENT", value_parser = clap::value_parser!(u8).range(1..=100))]
     resource: Option<u8>,
@@ -98,6 +107,12 @@ pub struct Args {
     /// Show more log messages; twice: many more. SPORE_LOG sets the level of each part, such as `spore_network=debug`
     #[arg(long, short, action = ArgAction::Count)]
     verbose: u8,
+    /// The form of what the node prints: text for people, or a JSON object a line for programs [default: text]
+    #[arg(long, value_name = "FORMAT", value_enum)]
+    log_format: Option<LogFormat>,
+    /// Set by `spore start`: leave the terminal, and keep the log within its bound
+    #[arg(long, hide = true)]
+    in_background: bool,
     #[command(flatten)]
     updates: reference::Updates,
 }
@@ -126,12 +141,20 @@ pub fn run(args: Args, context: &Context) -> Result<(), CliError> {
         warn(note);
     }
     let options = options(&args, &config)?;
-    let display = Arc::new(Display::new().map_err(|e| CliError::io("cannot start the node", &e))?);
-    display::log_to(&display, args.verbose);
+    if args.in_background {
+        daemon::detach(&context.data);
+    }
+    let _held = daemon::hold(args.in_background, context)?;
+    let format = args.log_format.unwrap_or_default();
+    let display = Arc::new(Display::new(format).map_err(|e| CliError::io("cannot start the node", &e))?);
+    display::log_to(&display, args.verbose, format);
     let runtime = tokio::runtime::Builder::new_multi_thread()
         .enable_all()
         .build()
         .map_err(|e| CliError::io("cannot start the node", &e))?;
+    if args.in_background {
+        runtime.spawn(daemon::log::keep_bounded(context.data.log(), display.clone()));
+    }
     let done = runtime.block_on(serve(options, context, &display));
     // The log of a node that ran or could not start comes before its error.
     display.end();
@@ -163,6 +186,10 @@ async fn serve(options: NodeOptions, context: &Context, display: &Arc<Display>) 
         warn(&unfit);
     }
     display.banner(&node, mode, proposer.as_deref(), page).await;
+    let manager = Arc::new(Notifier::of_environment());
+    manager.ready();
+    let (told, watched) = (manager.clone(), node.live.clone());
+    let telling = tokio::spawn(async move { told.follow(watched).await });
     if page && !page::embedded() {
         display.line(
             "This program was built without the explorer's page: the API works, and the page says how to build it.",
@@ -173,6 +200,8 @@ async fn serve(options: NodeOptions, context: &Context, display: &Arc<Display>) 
     let ended = node
         .run(async move {
             asked.await;
+            telling.abort();
+            manager.stopping();
             stopping.line("Stopping. Press Ctrl-C again to stop at once.");
             tokio::spawn(async {
                 runtime::asked_again().await;
@@ -231,6 +260,7 @@ fn options(args: &Args, config: &Config) -> Result<NodeOptions, CliError> {
         mdns: !args.no_mdns && !args.genesis,
         genesis: args.genesis,
         web: (!args.no_web).then_some(web),
+        admin: admin(args, config),
         web_names: config.web.names.clone(),
         device: args.device.clone().unwrap_or_else(|| config.device.clone()),
         resource: args.resource.unwrap_or(config.resource),
@@ -246,6 +276,12 @@ fn options(args: &Args, config: &Config) -> Result<NodeOptions, CliError> {
         program: std::env::current_exe().map_err(|e| CliError::io("cannot find the file of this program", &e))?,
         environment: std::env::vars_os().collect::<Vec<(OsString, OsString)>>(),
     })
+}
+
+/// Where the operator's endpoints are. None without a port.
+fn admin(args: &Args, config: &Config) -> Option<SocketAddr> {
+    let port = args.admin_port.or(config.admin.port)?;
+    Some(SocketAddr::new(args.admin_host.unwrap_or(config.admin.host), port))
 }
 
 /// The form of an address to listen on, for hints.
@@ -327,6 +363,17 @@ mod tests {
         assert!(chosen.web.is_none() && chosen.mdns);
         let chosen = options(&parsed("--no-train --listen /ip4/127.0.0.1/tcp/0 --p2p-port 5"), &config).unwrap();
         assert_eq!((chosen.mode, chosen.listen), (Mode::Relay, vec!["/ip4/127.0.0.1/tcp/0".parse().unwrap()]));
+    }
+
+    #[test]
+    fn operators_endpoints_are_off_without_a_port_and_on_this_machine_without_an_address() {
+        let mut config = Config::default();
+        assert_eq!(options(&parsed("--admin-host 0.0.0.0"), &config).unwrap().admin, None);
+        assert_eq!(options(&parsed("--admin-port 9"), &config).unwrap().admin, Some(([127, 0, 0, 1], 9).into()));
+        config.admin.port = Some(7);
+        assert_eq!(options(&parsed(""), &config).unwrap().admin, Some(([127, 0, 0, 1], 7).into()));
+        let chosen = options(&parsed("--admin-host 0.0.0.0 --admin-port 9"), &config).unwrap();
+        assert_eq!(chosen.admin, Some(([0, 0, 0, 0], 9).into()));
     }
 
     #[test]

@@ -6,7 +6,7 @@ use super::{LLM_CONTEXT_LEAST, LLM_TEMPERATURE_MOST, LLM_TOKENS_LEAST};
 use toml_edit::{Document, Item, TableLike};
 
 /// All keys, as a user writes them with the name of their table.
-const KEYS: [&str; 29] = [
+const KEYS: [&str; 30] = [
     "host",
     "port",
     "p2p_port",
@@ -35,8 +35,16 @@ const KEYS: [&str; 29] = [
     "llm.context",
     "web",
     "web.names",
+    "admin",
+    "admin.port",
+    "admin.host",
     "task_id",
 ];
+
+/// All keys, and the tables that hold some of them.
+pub(super) const fn all() -> &'static [&'static str] {
+    &KEYS
+}
 
 /// Edits from a misspelt key to the key that was meant: more would suggest another word.
 const MOST_EDITS: usize = 2;

@@ -38,19 +38,26 @@ pub enum StartError {
 
 /// The API cannot listen on its address.
 #[derive(Debug, thiserror::Error)]
-#[error("cannot serve the explorer on {address}: {reason}")]
+#[error("cannot serve {what} on {address}: {reason}")]
 pub struct WebError {
     pub address: SocketAddr,
+    what: &'static str,
     reason: String,
     /// Another program uses the port.
     pub in_use: bool,
+    /// It is not the explorer but the operator's endpoints that cannot listen.
+    pub is_admin: bool,
 }
 
 impl WebError {
     pub fn new(address: SocketAddr, error: &std::io::Error) -> Self {
         let in_use = error.kind() == std::io::ErrorKind::AddrInUse;
         let reason = if in_use { "another program uses that port".to_owned() } else { error.to_string() };
-        Self { address, reason, in_use }
+        Self { address, what: "the explorer", reason, in_use, is_admin: false }
+    }
+
+    pub fn of_admin(address: SocketAddr, error: &std::io::Error) -> Self {
+        Self { what: "metrics", is_admin: true, ..Self::new(address, error) }
     }
 }
 

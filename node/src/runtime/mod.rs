@@ -4,6 +4,7 @@
 //! without its network or its ingest service is useless. Everything that the environment or the user decides comes in
 //! through [`NodeOptions`]; nothing here reads flags, variables or the terminal.
 
+mod admin;
 mod descriptors;
 mod directory;
 mod error;

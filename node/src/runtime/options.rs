@@ -28,6 +28,8 @@ pub struct NodeOptions {
     pub mdns: bool,
     /// Address of the API and the explorer. None: the API alone, on this machine at any free port, for commands.
     pub web: Option<SocketAddr>,
+    /// Address of the operator's endpoints, such as /metrics. None: there are none.
+    pub admin: Option<SocketAddr>,
     /// Host names of reverse proxies, by which the explorer may be asked too.
     pub web_names: Vec<String>,
     /// `auto`, `wgpu` or `flex`.

@@ -26,7 +26,7 @@ use tokio::{
 };
 
 use super::{
-    Node, descriptors,
+    Node, admin, descriptors,
     directory::DirectoryWatch,
     error::{StartError, WebError},
     options::NodeOptions,
@@ -59,8 +59,7 @@ pub async fn start(options: NodeOptions, data: DataDir) -> Result<Node, StartErr
     let store = open_store(&options, &data, node_id)?;
     let token = data.token_or_new()?;
     // Busy ports and devices are found before the first service starts.
-    let (listener, address) = listen_for_api(options.web).await?;
-    let legacy = Listeners::bind(options.bridge.listen).await?;
+    let Bound { api: (listener, address), admin, legacy } = bind(&options).await?;
     let trainer = Trainer::prepare(&options, &data).await?;
 
     let (stop, shutdown) = watch::channel(false);
@@ -99,7 +98,7 @@ pub async fn start(options: NodeOptions, data: DataDir) -> Result<Node, StartErr
         shutdown: shutdown.clone(),
     };
     trainer.start(parts, &mut services);
-    keep_disk_budget(options.store_max, &live, &store, shutdown.clone(), &mut services);
+    admin::serve(admin, &live, &view, &shutdown, &mut services);
 
     let (page, names) = (options.web.is_some(), options.web_names);
     let node = Some(live.clone());
@@ -225,6 +224,22 @@ async fn start_core(
 
 fn artifact_sources(store: &Store, network: &NetworkHandle, bridge: &BridgeHandle) -> Arc<dyn ArtifactSource> {
     Arc::new(ArtifactSources::new(store.clone(), network.clone(), Some(bridge.clone())))
+}
+
+/// The listeners of a node.
+struct Bound {
+    /// With its address for commands on this machine.
+    api: (TcpListener, SocketAddr),
+    admin: Option<TcpListener>,
+    legacy: Listeners,
+}
+
+async fn bind(options: &NodeOptions) -> Result<Bound, StartError> {
+    Ok(Bound {
+        api: listen_for_api(options.web).await?,
+        admin: admin::bind(options.admin).await?,
+        legacy: Listeners::bind(options.bridge.listen).await?,
+    })
 }
 
 /// Listens at the address, or at any free port of this machine. Returns the address for commands on this machine.

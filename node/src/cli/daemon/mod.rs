@@ -1,0 +1,282 @@
+//! `spore start`, `stop`, `restart` and `log`: a node in the background.
+//!
+//! `start` runs `spore run` as a process of its own session, whose output goes to a log. The process is known by the lock
+//! that it holds, see [`crate::process_file`].
+
+pub mod log;
+
+use std::{
+    ffi::{OsStr, OsString},
+    fs::File,
+    io::{Read as _, Seek as _, SeekFrom, Write},
+    process::{Child, Command, Stdio},
+    time::{Duration, Instant},
+};
+
+use clap::Args as ClapArgs;
+use rustix::process::Signal;
+
+use super::{CliError, Context, ErrorKind, access::ApiClient, run};
+use crate::{
+    data_dir::DataDir,
+    process_file::{self, NodeProcess, Place, ProcessLock},
+};
+
+/// Time that `start` waits for the node to answer. A device that is tried for the first time takes longer.
+const ANSWERS_WITHIN: Duration = Duration::from_secs(20);
+/// Time that `stop` waits for the end: the services get 20 s, and threads that write 5 s more.
+const ENDS_WITHIN: Duration = Duration::from_secs(30);
+/// Time that a killed process gets to end.
+const KILLED_WITHIN: Duration = Duration::from_secs(5);
+const LOOK: Duration = Duration::from_millis(50);
+/// Time between two requests to a node that is starting.
+const ASK: Duration = Duration::from_millis(200);
+/// Bytes of the log that are shown when the node does not start.
+const SHOWN: u64 = 8 * 1024;
+
+/// Start the node in the background
+///
+/// Takes the flags of `spore run`. `spore log` shows what the node prints, `spore stop` ends it.
+#[derive(Debug, ClapArgs)]
+pub struct Start {
+    #[command(flatten)]
+    run: run::Args,
+}
+
+/// Stop the node and start it again in the background
+///
+/// Without flags, it gets the flags of before.
+#[derive(Debug, ClapArgs)]
+pub struct Restart {
+    #[command(flatten)]
+    run: run::Args,
+}
+
+/// Stop the node of this data directory, wherever it was started
+#[derive(Debug, ClapArgs)]
+pub struct Stop {
+    /// Kill the node if it has not ended after 30 seconds
+    #[arg(long)]
+    kill: bool,
+}
+
+/// Starts the node unless one runs.
+///
+/// # Errors
+/// When the node ends at once.
+pub async fn start(args: &Start, context: &mut Context) -> Result<(), CliError> {
+    // The flags were checked. The words themselves go to the new process.
+    let _ = &args.run;
+    let words = own_words("start");
+    if let Some(running) = NodeProcess::running(&context.data.process()) {
+        let (pid, out) = (running.pid, &mut context.out);
+        writeln!(out, "The node runs already: process {pid}. `spore restart` starts it again with other flags.")?;
+        return Ok(());
+    }
+    begin(&words, context).await
+}
+
+/// Stops the node if one runs, and starts it.
+///
+/// # Errors
+/// When the node does not end or does not start.
+pub async fn restart(args: &Restart, context: &mut Context) -> Result<(), CliError> {
+    // As in `start`.
+    let _ = &args.run;
+    let mut words = own_words("restart");
+    if let Some(running) = NodeProcess::running(&context.data.process()) {
+        if running.place == Place::Service {
+            return Err(CliError::failed("the node is a service, and its service manager starts it again")
+                .hint("`systemctl --user restart spore`, or `sudo systemctl restart spore` for a system service"));
+        }
+        if words.is_empty() {
+            words = running.words.iter().map(OsString::from).collect();
+        }
+        end(&running, false, context).await?;
+    }
+    begin(&words, context).await
+}
+
+/// Stops the node.
+///
+/// # Errors
+/// Exit code 4 when no node runs.
+pub async fn stop(args: &Stop, context: &mut Context) -> Result<(), CliError> {
+    let Some(running) = NodeProcess::running(&context.data.process()) else {
+        return Err(CliError::new(ErrorKind::NodeNotRunning, "no node is running on this data directory"));
+    };
+    end(&running, args.kill, context).await
+}
+
+async fn end(running: &NodeProcess, kill: bool, context: &mut Context) -> Result<(), CliError> {
+    let path = context.data.process();
+    let pid = running.pid;
+    let refused = |error: std::io::Error| {
+        CliError::io(format!("cannot stop process {pid}"), &error)
+            .hint("the node may be another user's: try as that user")
+    };
+    running.signal(&path, Signal::TERM).map_err(refused)?;
+    if !ended(running, &path, ENDS_WITHIN).await {
+        if !kill {
+            return Err(CliError::failed(format!("process {pid} has not ended after {} s", ENDS_WITHIN.as_secs()))
+                .hint("`spore stop --kill` ends it at once; the store survives that"));
+        }
+        running.signal(&path, Signal::KILL).map_err(refused)?;
+        if !ended(running, &path, KILLED_WITHIN).await {
+            return Err(CliError::failed(format!("process {pid} does not end")));
+        }
+        writeln!(context.out, "Killed process {pid}.")?;
+        return Ok(());
+    }
+    Ok(writeln!(context.out, "Stopped process {pid}.")?)
+}
+
+/// Whether the process has let go of the file within this time.
+async fn ended(running: &NodeProcess, path: &std::path::Path, within: Duration) -> bool {
+    let began = Instant::now();
+    while NodeProcess::running(path).as_ref() == Some(running) {
+        if began.elapsed() > within {
+            return false;
+        }
+        tokio::time::sleep(LOOK).await;
+    }
+    true
+}
+
+/// Starts a process in the background and waits until its node answers.
+async fn begin(words: &[OsString], context: &mut Context) -> Result<(), CliError> {
+    context.data.create()?;
+    let path = context.data.log();
+    let log = log::open(&path).map_err(|e| CliError::io(path.display(), &e))?;
+    let from = log.metadata().map_or(0, |log| log.len());
+    let mut child = spawn(words, &log, &context.data)?;
+    let began = Instant::now();
+    while began.elapsed() < ANSWERS_WITHIN {
+        if let Some(status) = child.try_wait().map_err(|e| CliError::io("cannot watch the node", &e))? {
+            return Err(not_started(status.code(), from, context));
+        }
+        if answers(&child, &context.data)
+            && let Some(client) = ApiClient::find(&context.data).await?
+        {
+            writeln!(context.out, "The node runs in the background: process {}.", child.id())?;
+            if client.node.explorer {
+                writeln!(context.out, "  explorer  http://{}", client.node.address)?;
+            }
+            writeln!(context.out, "  log       {}", path.display())?;
+            writeln!(
+                context.out,
+                "`spore status` shows its state, `spore log -f` what it prints, `spore stop` ends it."
+            )?;
+            return Ok(());
+        }
+        tokio::time::sleep(ASK).await;
+    }
+    writeln!(context.out, "Process {} is still starting; `spore log -f` shows what it does.", child.id())?;
+    Ok(())
+}
+
+/// Whether the child has announced its API.
+fn answers(child: &Child, data: &DataDir) -> bool {
+    data.running_node().is_some_and(|node| node.pid == child.id())
+}
+
+fn spawn(words: &[OsString], log: &File, data: &DataDir) -> Result<Child, CliError> {
+    let failed = |e: std::io::Error| CliError::io("cannot start the node", &e);
+    let program = std::env::current_exe().map_err(failed)?;
+    let mut command = Command::new(program);
+    command.args(["run", "--in-background"]).args(words).env("SPORE_HOME", data.root());
+    command.stdin(Stdio::null()).stdout(log.try_clone().map_err(failed)?).stderr(log.try_clone().map_err(failed)?);
+    command.spawn().map_err(failed)
+}
+
+/// The error of a node that ended at once, with what it printed.
+fn not_started(code: Option<i32>, from: u64, context: &Context) -> CliError {
+    let mut said = Vec::new();
+    if let Ok(mut log) = File::open(context.data.log()) {
+        let _ = log.seek(SeekFrom::Start(from));
+        let _ = log.take(SHOWN).read_to_end(&mut said);
+    }
+    super::output::message(String::from_utf8_lossy(&said).trim_end());
+    let kind = match code {
+        Some(2) => ErrorKind::Usage,
+        Some(3) => ErrorKind::NotFound,
+        Some(5) => ErrorKind::Locked,
+        _ => ErrorKind::Failed,
+    };
+    CliError::new(kind, "the node did not start").hint("its messages stand above, and in the log: `spore log`")
+}
+
+/// The words behind the command on this program's command line, without the data directory.
+fn own_words(command: &str) -> Vec<OsString> {
+    behind(command, std::env::args_os().skip(1))
+}
+
+fn behind(command: &str, words: impl Iterator<Item = OsString>) -> Vec<OsString> {
+    without_directory(words).into_iter().skip_while(|word| word != command).skip(1).collect()
+}
+
+/// A command line without the flag of the data directory.
+fn without_directory(words: impl Iterator<Item = OsString>) -> Vec<OsString> {
+    let mut kept = Vec::new();
+    let mut words = words;
+    while let Some(word) = words.next() {
+        let text = word.to_str().unwrap_or_default();
+        if word == "-d" || word == "--data-dir" {
+            words.next();
+        } else if !(text.starts_with("--data-dir=") || text.starts_with("-d")) {
+            kept.push(word);
+        }
+    }
+    kept
+}
+
+/// Makes this process, which `start` has spawned, independent of the terminal.
+pub fn detach(data: &DataDir) {
+    // A session of its own: a closed terminal sends no signal here. It fails only in a process that leads a group, which
+    // a terminal's signals do not reach either.
+    let _ = rustix::process::setsid();
+    // The folder in which the command was typed stays free to be moved or unmounted.
+    let _ = std::env::set_current_dir(data.root());
+}
+
+/// Whether a service manager started this process itself, and not a program that it started.
+fn of_service() -> bool {
+    let own = std::process::id().to_string();
+    std::env::var_os("NOTIFY_SOCKET").is_some() || std::env::var_os("SYSTEMD_EXEC_PID").is_some_and(|pid| pid == *own)
+}
+
+/// Says that this process runs the node of the data directory. None when another process does: opening the store tells.
+pub fn hold(in_background: bool, context: &Context) -> Result<Option<ProcessLock>, CliError> {
+    context.data.create()?;
+    let place = match (in_background, of_service()) {
+        (true, _) => Place::Background,
+        (false, true) => Place::Service,
+        (false, false) => Place::Foreground,
+    };
+    let flag = OsStr::new("--in-background");
+    let words = own_words("run").into_iter().filter(|word| word != flag);
+    let words = words.filter_map(|word| word.into_string().ok()).collect();
+    let path = context.data.process();
+    process_file::ProcessLock::take(&path, &NodeProcess::own(place, words))
+        .map_err(|e| CliError::io(path.display(), &e))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn flags_of_the_run_are_kept_without_the_data_directory() {
+        for line in [
+            "start --no-train -p 1",
+            "-d start start --no-train -p 1",
+            "start -d /x --no-train -p 1",
+            "--data-dir=/x start --no-train -d/y -p 1",
+            "start --no-train --data-dir /x -p 1",
+        ] {
+            let words = behind("start", line.split(' ').map(OsString::from));
+            assert_eq!(words, ["--no-train", "-p", "1"], "{line}");
+        }
+        assert!(behind("start", ["start"].into_iter().map(OsString::from)).is_empty());
+    }
+}
