@@ -4,6 +4,7 @@
 //! tests with `INSTA_UPDATE=always` and review the changed files.
 #![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic, clippy::indexing_slicing)]
 
+mod daemon;
 mod errors;
 mod help;
 mod llm;

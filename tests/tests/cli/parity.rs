@@ -40,11 +40,10 @@ fn completed(dir: &Path, words: &[&str]) -> Vec<String> {
 }
 
 #[test]
-fn commands_of_the_reference_that_are_not_here_name_others() {
+fn flags_of_the_reference_that_are_not_here_name_others() {
     let net = TestNet::new();
     let dir = net.dir_of("node");
     let mut transcript = Transcript::new(&dir);
-    transcript.run(&["start", "-p", "7470", "--no-train"]).run(&["stop"]).run(&["log", "-f"]).run(&["clean", "--all"]);
     transcript.run(&["explorer", "-p", "7470"]);
     transcript.assert("reference-commands");
     assert!(!dir.exists(), "a pointer creates nothing");
