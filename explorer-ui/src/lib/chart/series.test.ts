@@ -60,10 +60,12 @@ describe('scalingOf', () => {
 
 describe('countsOf', () => {
   it('counts statuses, frontier and claims of a class or of all', () => {
-    expect(countsOf(series, -1)).toEqual({ statuses: [4, 1, 1], frontier: 2, claims: 0, refused: 0 });
-    expect(countsOf(series, 1)).toEqual({ statuses: [1, 0, 0], frontier: 1, claims: 0, refused: 0 });
+    expect(countsOf(series, -1)).toEqual({ statuses: [4, 1, 1], frontier: 2, claims: 0, refused: 0, disputed: 0 });
+    expect(countsOf(series, 1)).toEqual({ statuses: [1, 0, 0], frontier: 1, claims: 0, refused: 0, disputed: 0 });
     const [verified, refused] = [[true, false, true, false, false, false], [false, true, true, false, false, false]];
-    expect(countsOf(seriesOf({ ...COLUMNS, verified, refused }), 0)).toEqual({ statuses: [3, 1, 1], frontier: 1, claims: 1, refused: 1 });
+    expect(countsOf(seriesOf({ ...COLUMNS, verified, refused }), 0)).toEqual({ statuses: [3, 1, 1], frontier: 1, claims: 1, refused: 1, disputed: 0 });
+    const disputed = [false, false, false, false, true, false];
+    expect(countsOf(seriesOf({ ...COLUMNS, verified, disputed }), 0)).toMatchObject({ claims: 1, disputed: 1 });
   });
 });
 

@@ -55,20 +55,21 @@ export function scalingOf(series: Series, mask: Uint8Array, metric: string): Uin
   return mask.map((shown, i) => (shown === 1 && (series.status[i] === CRASH || isPossible(metric, series.metric[i])) ? 1 : 0));
 }
 
-export type Counts = { statuses: number[]; frontier: number; claims: number; refused: number };
+export type Counts = { statuses: number[]; frontier: number; claims: number; refused: number; disputed: number };
 
-/** Numbers of records of a class (-1: of all) by status, on the frontier, and kept but not confirmed or refused. */
+/** Numbers of records of a class (-1: of all) by status, on the frontier, and kept but neither confirmed nor refused, refused, or disputed. */
 export function countsOf(series: Series, hardwareClass: number): Counts {
   const statuses = [0, 0, 0];
-  let [frontier, claims, refused] = [0, 0, 0];
+  let [frontier, claims, refused, disputed] = [0, 0, 0, 0];
   for (let i = 0; i < series.length; i++) {
     if (hardwareClass >= 0 && series.hardwareClass[i] !== hardwareClass) continue;
     statuses[series.status[i]]++;
     frontier += series.frontier[i];
-    if (isClaim(series, i)) claims++;
+    if (isDisputed(series, i)) disputed++;
+    else if (isClaim(series, i)) claims++;
     if (isRefused(series, i)) refused++;
   }
-  return { statuses, frontier, claims, refused };
+  return { statuses, frontier, claims, refused, disputed };
 }
 
 /** Whether `a` is better than `b`. For drawing only: the API decides which record is best. */
