@@ -336,3 +336,26 @@ async fn graph_since_an_unknown_cursor_is_whole_and_says_so() {
         assert_eq!(answer.bytes().await.unwrap(), whole, "{unknown}");
     }
 }
+
+#[tokio::test]
+async fn filtered_experiments_are_those_of_the_class_and_statuses_in_both_directions() {
+    let server = server().await;
+    let path = format!("/api/v1/tasks/{}/experiments?", server.task);
+    let whole = items(&server.json(&format!("{path}limit=500")).await);
+    for (filter, class, status) in [
+        ("class=CPU", Some("CPU"), None),
+        ("status=keep", None, Some("keep")),
+        ("class=CPU&status=keep", Some("CPU"), Some("keep")),
+    ] {
+        let fits = |one: &&Value| {
+            class.is_none_or(|class| one["hardware_class"] == class)
+                && status.is_none_or(|status| one["status"] == status)
+        };
+        let mut expected: Vec<_> = whole.iter().filter(fits).cloned().collect();
+        assert!(!expected.is_empty(), "{filter}");
+        assert_eq!(walk(&server, &format!("{path}{filter}&"), "after", "").await, expected, "{filter}");
+        expected.reverse();
+        assert_eq!(walk(&server, &format!("{path}{filter}&"), "before", "before=end").await, expected, "{filter}");
+    }
+    assert_eq!(server.get(&format!("{path}status=kept")).await.0, 400);
+}
