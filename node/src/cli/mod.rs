@@ -8,7 +8,7 @@ mod access;
 #[cfg(feature = "trainer")]
 mod attempt;
 mod block;
-mod clean;
+mod compare;
 mod completions;
 mod config_command;
 mod daemon;
@@ -121,6 +121,7 @@ enum Command {
     Script(script::Args),
     #[cfg(feature = "trainer")]
     Try(Box<attempt::Args>),
+    Compare(compare::Args),
     Data(data::Args),
     Peer(peer::Args),
     /// Connect to a peer now, and whenever the node starts (the same as `spore peer add`)
@@ -289,6 +290,7 @@ async fn short_command(command: Command, context: &mut Context) -> Result<(), Cl
         Command::Set(args) => set::run(&args, context).await,
         Command::Llm(args) => llm::run(&args, context).await,
         Command::Profile(args) => profile::run(args, context).await,
+        Command::Compare(args) => compare::run(&args, context).await,
         Command::Data(args) => data::run(args, context).await,
         Command::Import(args) => import::run(&args, context).await,
         Command::Export(args) => export::run(&args, context).await,

@@ -79,3 +79,17 @@ fn script_is_tried_without_a_node_and_its_record_is_signed() {
         .expect_code(2)
         .expect_stderr(&["is the same experiment as", "spore show"]);
 }
+
+#[test]
+fn comparison_of_two_experiments_says_what_differs() {
+    let net = TestNet::new();
+    let dir = net.dir_of("node");
+    let world = crate::world::seed(&dir);
+    let (root, best) = (world.root.to_string(), world.best.to_string());
+    let shown = spore(&dir, &["compare", &root, &best]).expect_code(0).stdout;
+    assert!(shown.contains("-0.250000 (better, more than the tolerance"), "{shown}");
+    assert!(shown.contains("does not have both"), "{shown}");
+    let same = spore(&dir, &["compare", &root, &root]).expect_code(0).stdout;
+    assert!(same.contains("are the same"), "{same}");
+    assert_eq!(spore(&dir, &["compare", &root]).code, 2, "one is not enough");
+}

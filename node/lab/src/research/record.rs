@@ -109,7 +109,7 @@ pub fn record(
 
 /// The difference between two texts in the form of `diff -u`. Empty for equal texts. Lines are compared without their
 /// ends: a parent that another editor wrote differs in the changed lines only.
-fn unified_diff(file_name: &str, old: &str, new: &str) -> String {
+pub fn unified_diff(file_name: &str, old: &str, new: &str) -> String {
     let (old, new) = (normal(old).text, normal(new).text);
     let diff = TextDiff::from_lines(old.as_ref(), new.as_ref());
     let (old, new) = (format!("a/{file_name}"), format!("b/{file_name}"));
