@@ -17,7 +17,7 @@ use crate::{
     keys, lookup,
     store::Store,
     values::WhyDropped,
-    write::{DropRules, MAX_DROPPED},
+    write::DropRules,
 };
 
 mod space;
@@ -315,6 +315,6 @@ fn rules(plan: &RoomPlan, before: u64, only_worthless: bool, min_bytes: usize) -
         only_worthless,
         min_bytes,
         keeps_known: true,
-        most_dropped: (plan.budget / BUDGET_A_DROPPED).max(LEAST_DROPPED).min(MAX_DROPPED),
+        most_dropped: (plan.budget / BUDGET_A_DROPPED).max(LEAST_DROPPED),
     }
 }
