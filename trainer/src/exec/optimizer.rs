@@ -298,14 +298,14 @@ mod tests {
 
     #[test]
     fn clipping_bounds_the_common_norm_and_leaves_small_gradients_alone() {
-        let clipped = clip(vec![Some(row(&[3.0, 0.0])), None, Some(row(&[4.0]))], 1.0);
+        let clipped = clip(vec![Some(row(&[3.0, 0.0])), None, Some(row(&[4.0]))], 1.0, &Lanes::NONE);
         let (a, b) = (values(clipped[0].as_ref().unwrap()), values(clipped[2].as_ref().unwrap()));
         assert!((a[0] - 0.6).abs() < 1e-6 && (b[0] - 0.8).abs() < 1e-6);
         for limit in [0.0, 10.0] {
-            let same = clip(vec![Some(row(&[3.0, 4.0]))], limit);
+            let same = clip(vec![Some(row(&[3.0, 4.0]))], limit, &Lanes::NONE);
             assert_eq!(values(same[0].as_ref().unwrap()), [3.0, 4.0]);
         }
-        let zero = clip(vec![Some(row(&[0.0]))], 1.0);
+        let zero = clip(vec![Some(row(&[0.0]))], 1.0, &Lanes::NONE);
         assert_eq!(values(zero[0].as_ref().unwrap()), [0.0]);
     }
 
@@ -315,7 +315,7 @@ mod tests {
         let params = [0, 1, 0].map(|group| UpdatedParam { group, ..UpdatedParam::default() });
         let update =
             ParamUpdate { groups: vec![Group::new(&rule(1.0)), Group::new(&rule(0.0))], params: params.into() };
-        let clipped = update.clipped(vec![Some(row(&[3.0])), Some(row(&[8.0])), Some(row(&[4.0]))]);
+        let clipped = update.clipped(vec![Some(row(&[3.0])), Some(row(&[8.0])), Some(row(&[4.0]))], &Lanes::NONE);
         let found: Vec<f32> = clipped.iter().flat_map(|grad| values(grad.as_ref().unwrap())).collect();
         assert!((found[0] - 0.6).abs() < 1e-6 && found[1] == 8.0 && (found[2] - 0.8).abs() < 1e-6, "{found:?}");
     }
