@@ -5,8 +5,7 @@
 //! creates nothing. The errors of the libraries get their hints in `hints`.
 
 mod access;
-#[cfg(feature = "trainer")]
-mod attempt;
+mod background;
 mod block;
 mod compare;
 mod completions;
@@ -31,6 +30,7 @@ mod init;
 mod inspect;
 mod listing;
 mod llm;
+mod log_file;
 mod log_format;
 mod man;
 mod output;

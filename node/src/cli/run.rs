@@ -18,7 +18,7 @@ use spore_base::{
 use spore_bridge::{BridgeConfig, PublicPeer};
 
 use super::{
-    CliError, Context, daemon, display, display::Display, llm, log_format::LogFormat, peer, reference,
+    CliError, Context, background, display, display::Display, llm, log_file, log_format::LogFormat, peer, reference,
     service::notify::Notifier, task_fit, warn,
 };
 use crate::{
@@ -142,9 +142,9 @@ pub fn run(args: Args, context: &Context) -> Result<(), CliError> {
     }
     let options = options(&args, &config)?;
     if args.in_background {
-        daemon::detach(&context.data);
+        background::detach(&context.data);
     }
-    let _held = daemon::hold(args.in_background, context)?;
+    let _held = background::hold(args.in_background, context)?;
     let format = args.log_format.unwrap_or_default();
     let display = Arc::new(Display::new(format).map_err(|e| CliError::io("cannot start the node", &e))?);
     display::log_to(&display, args.verbose, format);
@@ -153,7 +153,7 @@ pub fn run(args: Args, context: &Context) -> Result<(), CliError> {
         .build()
         .map_err(|e| CliError::io("cannot start the node", &e))?;
     if args.in_background {
-        runtime.spawn(daemon::log::keep_bounded(context.data.log(), display.clone()));
+        runtime.spawn(log_file::keep_bounded(context.data.log(), display.clone()));
     }
     let done = runtime.block_on(serve(options, context, &display));
     // The log of a node that ran or could not start comes before its error.
