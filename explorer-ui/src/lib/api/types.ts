@@ -406,7 +406,7 @@ export interface paths {
             path?: never;
             cookie?: never;
         };
-        /** Lists the experiments of a task. */
+        /** Lists the experiments of a task. With a filter, a page may be short or empty and still have a `next`. */
         get: operations["task_experiments"];
         put?: never;
         post?: never;
@@ -475,7 +475,7 @@ export interface paths {
          *     in (timestamp, id) order: ids (32 bytes each); parents (of all experiments: the index minus the parent's index,
          *     zigzag, 0 without a parent; of changes: the parent's id, 32 zero bytes without a parent); timestamps (each as the
          *     difference to the one before); metrics (8 bytes each); states (1 byte each: status in bits 0 and 1, 4 result
-         *     holds here, 8 on the frontier, 16 stray, 32 rejected here or not comparable); classes (each as an index into the names).
+         *     holds here, 8 on the frontier, 16 stray, 32 rejected here or not comparable, 64 disputed here); classes (each as an index into the names).
          */
         get: operations["graph_bin"];
         put?: never;
@@ -1085,6 +1085,8 @@ export interface components {
             class_names: string[];
             /** @description Index of the hardware class in `class_names`. */
             classes: number[];
+            /** @description Whether measurements that count here disagree with the experiment. */
+            disputed: boolean[];
             /** @description Whether the experiment is on the frontier of its hardware class. */
             frontier: boolean[];
             /** @description Ids of the experiments. */
@@ -1095,8 +1097,6 @@ export interface components {
             parents: number[];
             /** @description Whether the experiment is rejected here, or not comparable with others of its task. */
             refused: boolean[];
-      /** @description Whether measurements that count here disagree with the experiment. */
-      disputed: boolean[];
             /** @description Statuses: 0 keep, 1 discard, 2 crash. */
             statuses: number[];
             /** @description When the experiments were published. */
@@ -2115,6 +2115,8 @@ export interface operations {
             query?: {
                 /** @description Only this task: its id, a unique prefix of the id, or its exact name. All tasks when not given. */
                 task?: string;
+                /** @description The stream goes on after this sequence number, as with `Last-Event-ID`, which a page cannot send by itself. */
+                after?: number;
             };
             header?: never;
             path?: never;
@@ -2983,6 +2985,10 @@ export interface operations {
             query?: {
                 /** @description `time`: newest first. `metric`: by the published metric, claims too, without crashed and stray experiments. `time` when not given. */
                 order?: string;
+                /** @description Only this hardware class, such as `RTX_4090` or `CPU`. All classes together when not given. */
+                class?: string;
+                /** @description Only these statuses: `keep`, `discard` and `crash`, separated by commas. All when not given. */
+                status?: string;
                 /** @description The items behind this cursor, which is `next` or `first` of an earlier page. Excludes `before`. */
                 after?: string;
                 /**
