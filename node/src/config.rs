@@ -377,16 +377,23 @@ fn nonempty<'de, D: serde::Deserializer<'de>>(value: D) -> Result<Option<String>
 fn host<'de, D: serde::Deserializer<'de>>(value: D) -> Result<IpAddr, D::Error> {
     match String::deserialize(value)?.as_str() {
         "" => Ok(Ipv4Addr::UNSPECIFIED.into()),
-        "localhost" => Ok(Ipv4Addr::LOCALHOST.into()),
-        text => text.parse().map_err(|_| serde::de::Error::custom("must be an IP address or localhost")),
+        text => ip_address(text).map_err(serde::de::Error::custom),
     }
 }
 
 /// Reads the host of the explorer, which opens to others only where an address says so.
 fn web_host<'de, D: serde::Deserializer<'de>>(value: D) -> Result<IpAddr, D::Error> {
-    match String::deserialize(value)?.as_str() {
+    ip_address(&String::deserialize(value)?).map_err(serde::de::Error::custom)
+}
+
+/// An address on which this machine listens. `localhost` is not looked up in DNS.
+///
+/// # Errors
+/// A sentence about text that is no address.
+pub fn ip_address(text: &str) -> Result<IpAddr, &'static str> {
+    match text {
         "localhost" => Ok(Ipv4Addr::LOCALHOST.into()),
-        text => text.parse().map_err(|_| serde::de::Error::custom("must be an IP address or localhost")),
+        text => text.parse().map_err(|_| "must be an IP address or localhost"),
     }
 }
 

@@ -19,7 +19,7 @@ pub struct Args {
     #[arg(long, short, value_name = "PORT")]
     web_port: Option<u16>,
     /// Address of the explorer, while no node is running [default: 127.0.0.1]
-    #[arg(long, value_name = "ADDRESS")]
+    #[arg(long, value_name = "ADDRESS", value_parser = crate::config::ip_address)]
     web_host: Option<std::net::IpAddr>,
     /// The task to begin with: its id, a unique prefix of the id, or its name [default: the task that the node works on]
     #[arg(long, value_name = "ID")]

@@ -422,6 +422,7 @@ mod tests {
         for line in [
             "spore run --verify-only --task abc --peer peer.sporemesh.com:7470 --port 7470 --web-port 8470 --resource 50",
             "spore run --no-train --data-dir /tmp/x --no-bootstrap --listen /ip4/127.0.0.1/tcp/0",
+            "spore run --host localhost --web-host localhost",
             "spore connect peer.example.org:7470",
             "spore disconnect peer.example.org:7470",
             "spore task create --name n --description d --task-type ml_train --artifact-type starlark_train_script --metric val_bpb --goal minimize --time-budget 300 --base f",
@@ -445,6 +446,7 @@ mod tests {
             "spore run --verify-only --no-train",
             "spore run --resource 0",
             "spore run --resource 101",
+            "spore run --web-host example.org",
             "spore set trust --remove",
             "spore nonsense",
         ] {

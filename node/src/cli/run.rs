@@ -22,7 +22,7 @@ use super::{
     service::notify::Notifier, task_fit, warn,
 };
 use crate::{
-    config::{Config, size},
+    config::{Config, ip_address},
     runtime::{self, Node, NodeFailure, NodeOptions},
 };
 
@@ -55,7 +55,7 @@ pub struct Args {
     #[arg(long, short)]
     port: Option<u16>,
     /// Listen for peers of the existing network on this address only [default: all addresses]
-    #[arg(long, value_name = "ADDRESS")]
+    #[arg(long, value_name = "ADDRESS", value_parser = ip_address)]
     host: Option<IpAddr>,
     /// Do not listen for peers of the existing network; peers that you name are still dialled
     #[arg(long)]
@@ -67,7 +67,7 @@ pub struct Args {
     #[arg(long, short, value_name = "PORT")]
     web_port: Option<u16>,
     /// Address of the explorer; any address but a loopback one lets others read it [default: 127.0.0.1]
-    #[arg(long, value_name = "ADDRESS")]
+    #[arg(long, value_name = "ADDRESS", value_parser = ip_address)]
     web_host: Option<IpAddr>,
     /// Do not serve the explorer
     #[arg(long, conflicts_with_all = ["web_port", "web_host"])]
