@@ -63,13 +63,22 @@ fn value_outside_its_range_is_told_with_what_the_key_takes() {
         ("verify_rate = nan", "line 1: verify_rate is NaN, but must be a share from 0.0 to 1.0"),
         ("device = 7", "line 1: device: integer `7` is not auto, wgpu or flex"),
         ("cache.max_age_days = -1", "cache.max_age_days: integer `-1` is not a number of days of at least 1"),
-        (&format!("{llm}max_tokens = -1"), "llm.max_tokens: integer `-1` is not a number of tokens of at least 256"),
         (
-            &format!("{llm}max_tokens = 8"),
+            format!("{llm}max_tokens = -1").as_str(),
+            "llm.max_tokens: integer `-1` is not a number of tokens of at least 256",
+        ),
+        (
+            format!("{llm}max_tokens = 8").as_str(),
             "line 3: llm.max_tokens is 8, but must be a number of tokens of at least 256",
         ),
-        (&format!("{llm}context = 8"), "line 3: llm.context is 8, but must be a number of tokens of at least 2048"),
-        (&format!("{llm}temperature = 3.0"), "line 3: llm.temperature is 3, but must be a number from 0.0 to 2.0"),
+        (
+            format!("{llm}context = 8").as_str(),
+            "line 3: llm.context is 8, but must be a number of tokens of at least 2048",
+        ),
+        (
+            format!("{llm}temperature = 3.0").as_str(),
+            "line 3: llm.temperature is 3, but must be a number from 0.0 to 2.0",
+        ),
     ] {
         let (_dir, path) = file(text);
         let error = load(&path).unwrap_err().to_string();
