@@ -23,5 +23,4 @@ pub mod script_text;
 pub mod shutdown;
 pub mod standing;
 pub mod subnet;
-pub mod token_bucket;
 pub mod warnings;

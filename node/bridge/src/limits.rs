@@ -5,8 +5,6 @@
 
 use std::time::Duration;
 
-use spore_base::token_bucket::BucketSize;
-
 // === the hub: connections and addresses ==================================================
 
 // --- connections -------------------------------------------------------------------------
@@ -179,8 +177,6 @@ pub const INTRODUCED: usize = 16 * 1024;
 pub const IDLE_BURST: f64 = 100_000.0;
 /// Such frames per second that are read after that: a tenth of a core.
 pub const IDLE_PER_SECOND: f64 = 5_000.0;
-/// Both together.
-pub const IDLE_SIZE: BucketSize = BucketSize { holds: IDLE_BURST, per_second: IDLE_PER_SECOND };
 /// Bytes for which such a frame counts once more, because reading takes time by length. A burst is at most 100 MB,
 /// whatever it consists of, and 5 MB a second follow.
 pub const IDLE_BYTES: f64 = 1024.0;

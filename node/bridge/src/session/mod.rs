@@ -8,6 +8,7 @@
 //! | file | holds |
 //! |---|---|
 //! | `state`, `requests` | decisions: what to ask for, answer and offer; when a peer is gone |
+//! | `rate` | how much a peer may send that is nothing new |
 //! | `incoming`, `offence` | frames to messages; what a refused frame or object costs |
 //! | `window` | objects that the ingest service has not decided yet |
 //! | `outgoing`, `feed` | answers, histories, new objects |
@@ -24,6 +25,7 @@ mod known;
 mod legible;
 mod offence;
 mod outgoing;
+mod rate;
 mod requests;
 mod state;
 #[cfg(test)]

@@ -8,7 +8,7 @@ use std::{
     time::{Duration, Instant},
 };
 
-use spore_base::{standing::Offence, token_bucket::TokenBucket};
+use spore_base::standing::Offence;
 use spore_protocol::{
     Cid, Kind,
     legacy::{History, LegacyMessage},
@@ -16,13 +16,14 @@ use spore_protocol::{
 
 use super::{
     feed::Delivery,
+    rate::TokenBucket,
     requests::{HistoryRequests, MarkerResult, Reached},
 };
 use crate::{
     hub::SyncMark,
     limits::{
-        CONFIRM_INTERVAL, FULL_SYNC_AFTER, IDLE_BYTES, IDLE_SIZE, LOG_RESUME, OFFER_GRACE, PING_AFTER, PINGS,
-        REFUSED_FRAMES, SILENCE, SYNC_AGAIN_AFTER, SYNC_OVERLAP,
+        CONFIRM_INTERVAL, FULL_SYNC_AFTER, IDLE_BYTES, LOG_RESUME, OFFER_GRACE, PING_AFTER, PINGS, REFUSED_FRAMES,
+        SILENCE, SYNC_AGAIN_AFTER, SYNC_OVERLAP,
     },
     link::{SessionEnd, SyncPhase},
 };
@@ -159,7 +160,6 @@ pub(super) struct SessionMachine {
     heard: Instant,
     pinged: Instant,
     pings: VecDeque<PingPurpose>,
-    /// A token for each message without a new object.
     bucket: TokenBucket,
     /// The peer asked for the records.
     peer_asked: bool,
@@ -190,7 +190,7 @@ impl SessionMachine {
             heard: now,
             pinged: now,
             pings: VecDeque::new(),
-            bucket: TokenBucket::new(IDLE_SIZE, now),
+            bucket: TokenBucket::new(now),
             peer_asked: false,
             profiles_sent: false,
             informed: log.is_some(),
