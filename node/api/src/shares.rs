@@ -8,18 +8,12 @@
 
 use std::{
     collections::HashMap,
-    net::{IpAddr, Ipv6Addr},
+    net::IpAddr,
     sync::{Arc, Mutex, MutexGuard, PoisonError},
 };
 
 use ipnet::IpNet;
-
-/// Length of the prefix that counts as one subnet, for IPv4: the smallest that is routed on its own.
-const SUBNET_V4: u8 = 24;
-/// The same for IPv6: what a provider gives to one customer.
-const SUBNET_V6: u8 = 56;
-/// Length of the IPv6 prefix that counts as one host: a machine picks any address of its network.
-const HOST_V6: u8 = 64;
+use spore_base::subnet::Subnet;
 
 /// Where a client is.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
@@ -32,20 +26,8 @@ pub struct Client {
 impl Client {
     /// The client at an address.
     pub fn at(address: IpAddr) -> Self {
-        let address = address.to_canonical();
-        let (host, subnet) = if address.is_ipv4() { (32, SUBNET_V4) } else { (HOST_V6, SUBNET_V6) };
-        let prefix = |length| IpNet::new(address, length).map_or_else(|_| IpNet::from(address), |net| net.trunc());
-        // The network of the loopback address holds other addresses.
-        if address == Ipv6Addr::LOCALHOST {
-            Self::this_machine()
-        } else {
-            Self { host: prefix(host), subnet: prefix(subnet) }
-        }
-    }
-
-    fn this_machine() -> Self {
-        let loopback = IpNet::from(IpAddr::from(Ipv6Addr::LOCALHOST));
-        Self { host: loopback, subnet: loopback }
+        let subnet = Subnet::of(address);
+        Self { host: subnet.host(), subnet: subnet.subnet() }
     }
 
     /// Whether the client is a program, or a proxy, on this machine.

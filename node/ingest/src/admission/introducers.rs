@@ -6,17 +6,14 @@ use std::{
     sync::{Arc, Mutex, MutexGuard, PoisonError},
 };
 
-use ipnet::{Ipv4Net, Ipv6Net};
+use ipnet::IpNet;
 use libp2p_identity::PeerId;
+use spore_base::subnet::{Reach, Subnet};
 
 use crate::origin::{Origin, SessionId};
 
 /// Sources whose addresses are remembered: more than both networks have connections. Of about 100 bytes each.
 const SOURCES: usize = 4096;
-/// Prefix of an IPv4 address that one customer of a provider may have in whole.
-const IPV4_PREFIX: u8 = 24;
-/// Prefix of an IPv6 address that one household is given.
-const IPV6_PREFIX: u8 = 56;
 
 /// One end of a connection that brings objects.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
@@ -39,24 +36,17 @@ impl Source {
 /// What introductions are counted by.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 pub enum Introducer {
-    V4(Ipv4Net),
-    V6(Ipv6Net),
+    Subnet(IpNet),
     /// A peer on this machine or in its local network, or one whose address is not known.
     Near(Source),
 }
 
 impl Introducer {
     fn of(source: Source, address: Option<IpAddr>) -> Self {
-        let subnet = match address.map(|address| address.to_canonical()) {
-            Some(IpAddr::V4(ip)) if !(ip.is_loopback() || ip.is_private() || ip.is_link_local()) => {
-                Ipv4Net::new(ip, IPV4_PREFIX).ok().map(|net| Self::V4(net.trunc()))
-            }
-            Some(IpAddr::V6(ip)) if !(ip.is_loopback() || ip.is_unique_local() || ip.is_unicast_link_local()) => {
-                Ipv6Net::new(ip, IPV6_PREFIX).ok().map(|net| Self::V6(net.trunc()))
-            }
-            _ => None,
-        };
-        subnet.unwrap_or(Self::Near(source))
+        match address.map(Subnet::of) {
+            Some(subnet) if subnet.reach() == Reach::Public => Self::Subnet(subnet.subnet()),
+            _ => Self::Near(source),
+        }
     }
 }
 
