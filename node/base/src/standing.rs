@@ -108,6 +108,8 @@ impl<K> Consequence<K> {
 #[derive(Debug)]
 pub struct Standing<K> {
     first_ban: Duration,
+    /// Points at which a culprit is banned.
+    limit: u32,
     points: HashMap<K, Points>,
     bans: HashMap<K, Ban>,
     /// When [`Standing::forgive`] last did something.
@@ -132,7 +134,14 @@ struct Ban {
 impl<K: Clone + Eq + Hash> Standing<K> {
     /// Nobody has points yet. `first_ban`: [`FIRST_BAN_OF_KEY`] or [`FIRST_BAN_OF_ADDRESS`].
     pub fn new(first_ban: Duration) -> Self {
-        Self { first_ban, points: HashMap::new(), bans: HashMap::new(), forgiven: None }
+        Self::shared_by(1, first_ban)
+    }
+
+    /// As [`Standing::new`], for culprits that some peers may share, such as an address: only so many times
+    /// [`PENALTY_LIMIT`] points ban one.
+    pub fn shared_by(peers: u32, first_ban: Duration) -> Self {
+        let limit = PENALTY_LIMIT.saturating_mul(peers);
+        Self { first_ban, limit, points: HashMap::new(), bans: HashMap::new(), forgiven: None }
     }
 
     /// Adds an offence to a culprit.
@@ -143,7 +152,7 @@ impl<K: Clone + Eq + Hash> Standing<K> {
         let before = self.points.get(culprit).map_or(Points { count: 0, at: now }, |points| points.at(now));
         let most = if offence == Offence::Refused { REFUSED_MOST.max(before.count) } else { u32::MAX };
         let count = before.count.saturating_add(offence.points()).min(most);
-        if count >= PENALTY_LIMIT {
+        if count >= self.limit {
             return Consequence::Ban { instead_of: self.ban(culprit, now) };
         }
         if self.points.len() >= CULPRITS && !self.points.contains_key(culprit) {

@@ -31,10 +31,11 @@ use super::{
     },
     slots::{self, ConnectionSlots},
     state::peer_of,
+    topics::CanonicalTopics,
 };
 
-/// A peer may subscribe to any topic, but to a bounded number of them.
-type Subscriptions = MaxCountSubscriptionFilter<gossipsub::AllowAllSubscriptionFilter>;
+/// A peer may subscribe to topics with canonical names, and to a bounded number of them.
+type Subscriptions = MaxCountSubscriptionFilter<CanonicalTopics>;
 
 #[derive(NetworkBehaviour)]
 pub struct Behaviour {
@@ -165,7 +166,7 @@ fn behaviour(key: &Keypair, config: &NetworkConfig) -> Result<Behaviour, BoxErro
         ),
         kad: kademlia(peer, config),
         identify: identify::Behaviour::new(identify),
-        ping: ping::Behaviour::default(),
+        ping: ping::Behaviour::new(ping()),
         mdns: local_discovery(peer, config),
     })
 }
@@ -196,7 +197,7 @@ fn gossip() -> Result<gossipsub::Behaviour<gossipsub::IdentityTransform, Subscri
         .duplicate_cache_time(limits::DUPLICATE_TIME)
         .build()?;
     let filter = Subscriptions {
-        filter: gossipsub::AllowAllSubscriptionFilter {},
+        filter: CanonicalTopics,
         max_subscribed_topics: limits::MAX_SUBSCRIPTIONS,
         max_subscriptions_per_request: limits::MAX_SUBSCRIPTIONS,
     };
@@ -283,6 +284,16 @@ fn kademlia(peer: PeerId, config: &NetworkConfig) -> kad::Behaviour<kad::store::
     kad
 }
 
+fn ping() -> ping::Config {
+    ping::Config::new().with_interval(limits::PING_INTERVAL).with_timeout(limits::PING_TIMEOUT)
+}
+
+/// Whether the peer at the other end of a connection is gone, by the result of a ping. libp2p keeps the first failure to
+/// itself, so this is the second one in a row. It may be any: a stream that cannot be opened is no timeout to libp2p.
+pub const fn is_gone(result: &Result<Duration, ping::Failure>) -> bool {
+    matches!(result, Err(ping::Failure::Timeout | ping::Failure::Other { .. }))
+}
+
 fn local_discovery(peer: PeerId, config: &NetworkConfig) -> Toggle<mdns::tokio::Behaviour> {
     if !config.mdns {
         return None.into();
@@ -307,6 +318,13 @@ mod tests {
     fn gossip_settings_agree_with_each_other() {
         gossip().unwrap();
         topic_score().validate().unwrap();
+    }
+
+    #[test]
+    fn every_failure_of_a_ping_counts_but_a_missing_protocol() {
+        let other = ping::Failure::Other { error: "no stream".into() };
+        assert!(is_gone(&Err(other)) && is_gone(&Err(ping::Failure::Timeout)));
+        assert!(!is_gone(&Err(ping::Failure::Unsupported)) && !is_gone(&Ok(Duration::from_secs(9))));
     }
 
     #[test]

@@ -3,6 +3,7 @@
 
 use std::{collections::HashMap, io};
 
+use ipnet::IpNet;
 use libp2p::{
     PeerId,
     request_response::{
@@ -12,7 +13,10 @@ use libp2p::{
 use spore_protocol::Reject;
 use tokio::sync::oneshot;
 
-use super::limits::{ANSWERING, ANSWERING_PER_PEER};
+use super::{
+    limits::{ANSWERING, ANSWERING_PER_HOST, ANSWERING_PER_PEER},
+    messages::Malformed,
+};
 
 /// A request got no answer: the peer is gone, busy or silent, or does not speak the protocol.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
@@ -35,7 +39,8 @@ pub enum IncomingRequest<Request, Answer> {
 #[derive(Debug)]
 pub struct Exchange<Answer> {
     asked: HashMap<OutboundRequestId, AnswerSender<Answer>>,
-    answering: HashMap<InboundRequestId, PeerId>,
+    /// Each with the peer and, where it counts, its host.
+    answering: HashMap<InboundRequestId, (PeerId, Option<IpNet>)>,
 }
 
 impl<Answer> Default for Exchange<Answer> {
@@ -50,16 +55,26 @@ impl<Answer> Exchange<Answer> {
         self.asked.insert(id, sender);
     }
 
-    /// Takes in an event of the protocol. Returns a request that must be served or held against its sender.
-    pub fn on_event<Request>(&mut self, event: Event<Request, Answer>) -> Option<IncomingRequest<Request, Answer>> {
+    /// Takes in an event of the protocol. Returns a request that must be served or held against its sender. `host`: the
+    /// host that a peer's requests count as, if any.
+    pub fn on_event<Request>(
+        &mut self,
+        event: Event<Result<Request, Malformed>, Answer>,
+        host: impl FnOnce(&PeerId) -> Option<IpNet>,
+    ) -> Option<IncomingRequest<Request, Answer>> {
         match event {
             Event::Message { peer, message: Message::Request { request_id, request, channel }, .. } => {
-                let of_peer = self.answering.values().filter(|other| **other == peer).count();
-                if self.answering.len() >= ANSWERING || of_peer >= ANSWERING_PER_PEER {
-                    // Dropping the channel ends the stream. The peer asks again, or asks another.
+                let request = match request {
+                    Ok(request) => request,
+                    // Dropping the channel ends the stream.
+                    Err(Malformed(reason)) => return Some(IncomingRequest::Bad(peer, Reject::Malformed(reason))),
+                };
+                let host = host(&peer);
+                if !self.has_room(&peer, host) {
+                    // The peer asks again, or asks another.
                     return None;
                 }
-                self.answering.insert(request_id, peer);
+                self.answering.insert(request_id, (peer, host));
                 Some(IncomingRequest::Serve { peer, request, channel })
             }
             Event::Message { message: Message::Response { request_id, response }, .. } => {
@@ -85,6 +100,12 @@ impl<Answer> Exchange<Answer> {
                 None
             }
         }
+    }
+
+    fn has_room(&self, peer: &PeerId, host: Option<IpNet>) -> bool {
+        let of_peer = self.answering.values().filter(|(other, _)| other == peer).count();
+        let of_host = self.answering.values().filter(|(_, other)| host.is_some() && *other == host).count();
+        self.answering.len() < ANSWERING && of_peer < ANSWERING_PER_PEER && of_host < ANSWERING_PER_HOST
     }
 
     fn finish(&mut self, id: OutboundRequestId, result: Result<Answer, NoAnswer>) {

@@ -21,6 +21,8 @@
 //! | `jobs` | judging messages, sessions, fetches, answers to other peers |
 //! | `reconcile` | range-based set reconciliation |
 //! | `slots` | which incoming connections there is room for |
+//! | `topics` | which topics peers may subscribe to |
+//! | `upload` | how fast each host is answered |
 //! | `behaviour`, `messages`, `exchange` | libp2p protocols, their settings, messages and open requests |
 //! | `limits` | every bound and interval |
 //!
@@ -38,6 +40,8 @@ mod reconcile;
 mod service;
 mod slots;
 mod state;
+mod topics;
+mod upload;
 
 #[cfg(test)]
 mod tests;

@@ -20,8 +20,8 @@ pub const MAX_INCOMING: usize = 256;
 /// Incoming connections with public addresses. A host is a household, a subnet some rented servers, and four sites fill
 /// all slots, so that whoever has one site leaves most of the slots to others.
 pub const PUBLIC_BOUNDS: PrefixBounds = PrefixBounds { host: 8, subnet: 16, site: 64 };
-/// Incoming connections with private addresses. The network may be a laboratory's, or everybody behind a container's
-/// router, so a host has as many slots as a public subnet has twice, and half of all slots stay free.
+/// Incoming connections with private addresses. The network may be a laboratory's, or hold everybody behind a container's
+/// router, so that a host has more slots than a public one. Half of all slots stay free.
 pub const PRIVATE_BOUNDS: PrefixBounds = PrefixBounds { host: 32, subnet: 64, site: 128 };
 /// How long a new connection is safe from being closed for another one: a peer needs a session or two to show that it is
 /// of use.
@@ -67,8 +67,23 @@ pub const TICK: Duration = Duration::from_millis(250);
 
 // --- silent peers ------------------------------------------------------------------------
 
-/// Pings in a row without an answer after which a peer is taken for dead. They are 15 s apart.
-pub const UNANSWERED_PINGS: u32 = 3;
+/// Time between two pings. A peer that is gone without a word is noticed after two of them have failed in a row: within
+/// twice this time, [`PING_TIMEOUT`], and the ten seconds in which libp2p waits for a new stream, which are 30 s.
+pub const PING_INTERVAL: Duration = Duration::from_secs(5);
+/// Time in which a ping is answered. A line that is busy with a large chunk delays the answer by some seconds.
+pub const PING_TIMEOUT: Duration = Duration::from_secs(10);
+
+// --- bans --------------------------------------------------------------------------------
+
+/// Peers that may share a public host: its points ban it at as many times the points of a peer. Honest ones behind one
+/// router are cut off for minutes with a liar, so two liars are needed.
+pub const HOST_SHARED_BY: u32 = 2;
+/// The same for a subnet.
+pub const SUBNET_SHARED_BY: u32 = 8;
+/// Peers whose addresses are remembered after they left, of about 100 bytes each: those whose messages are being judged.
+pub const LEFT_PEERS: usize = 256;
+/// Time between two log lines about refused messages.
+pub const REFUSED_INTERVAL: Duration = Duration::from_secs(60);
 
 // --- clocks ------------------------------------------------------------------------------
 
@@ -94,7 +109,7 @@ pub const NEW_TASK_CHANGES: usize = 16;
 /// Ticks between two looks at which tasks are to be followed: a minute. A look reads two keys for each task.
 pub const FOLLOW_TICKS: u32 = 240;
 /// Subscriptions accepted from one peer: those of a node with [`MAX_TASKS`] tasks, the two that everybody has, and some
-/// room.
+/// room. At some 130 bytes each they take 0.4 MiB.
 pub const MAX_SUBSCRIPTIONS: usize = 3 * MAX_TASKS + 64;
 /// Gossip messages being validated. Further ones are ignored, and come by catch-up.
 pub const VALIDATING: usize = 1024;
@@ -120,6 +135,18 @@ pub const ANSWERING: usize = 64;
 /// Requests of one peer being answered, for each protocol, so that one peer cannot take up [`ANSWERING`]. A peer needs
 /// a session and a few wanted objects or artifacts at a time.
 pub const ANSWERING_PER_PEER: usize = 8;
+/// The same for the peers of one public host: a quarter, whatever number of keys they have.
+pub const ANSWERING_PER_HOST: usize = ANSWERING / 4;
+/// Bytes that one public host is answered at once: a history of 50,000 records.
+pub const UPLOAD_BURST: u32 = 64 * 1024 * 1024;
+/// Bytes a second that one public host is answered after that: a good line at home.
+pub const UPLOAD_RATE: u32 = 4 * 1024 * 1024;
+/// Least bytes that an answer counts for: what reading and comparing cost, which small answers need too.
+pub const LEAST_ANSWER: u32 = 16 * 1024;
+/// How long an answer waits for its turn. Then it is dropped, before the peer gives up, which asks again.
+pub const UPLOAD_WAIT: Duration = Duration::from_secs(20);
+/// Hosts whose uploads are remembered, of about 150 bytes each. Full buckets are forgotten beyond.
+pub const UPLOAD_HOSTS: usize = 4096;
 /// Messages from jobs that wait for the network task. A job waits while the queue is full.
 pub const JOB_MESSAGES: usize = 1024;
 
@@ -197,3 +224,10 @@ pub const FETCHES: usize = 64;
 pub const FETCHING: usize = 4;
 /// Peers asked for one artifact, one after the other.
 pub const FETCH_PEERS: usize = 16;
+/// Bytes a second that a peer must give of an artifact, after [`RATE_GRACE`], or the next peer is asked: so slow a peer
+/// would hold one of [`FETCHING`], and research that waits for its dataset, for hours.
+pub const LEAST_RATE: u64 = 256 * 1024;
+/// Time in which an artifact may come at any rate. A script is here by then over the slowest line.
+pub const RATE_GRACE: Duration = Duration::from_secs(30);
+/// Time for an artifact from all peers, besides the time that its size takes at [`LEAST_RATE`].
+pub const FETCH_TIME: Duration = Duration::from_secs(60);

@@ -156,6 +156,12 @@ pub enum ArtifactAnswer {
     Chunk { total: u64, bytes: ByteBuf },
 }
 
+/// The bytes of a request are no message. libp2p reports a request that cannot be read to nobody, so the codec reads this
+/// instead, which can be held against the sender.
+#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
+#[error("{0}")]
+pub struct Malformed(pub String);
+
 /// Reads and writes one CBOR value in each direction of a stream.
 pub struct Cbor<Request, Answer> {
     request_limit: usize,
@@ -196,14 +202,17 @@ where
     Answer: Serialize + DeserializeOwned + Send + Sync,
 {
     type Protocol = StreamProtocol;
-    type Request = Request;
+    type Request = Result<Request, Malformed>;
     type Response = Answer;
 
-    async fn read_request<T>(&mut self, _: &StreamProtocol, io: &mut T) -> io::Result<Request>
+    async fn read_request<T>(&mut self, _: &StreamProtocol, io: &mut T) -> io::Result<Self::Request>
     where
         T: AsyncRead + Unpin + Send,
     {
-        read(io, self.request_limit).await
+        match read(io, self.request_limit).await {
+            Err(error) if error.kind() == io::ErrorKind::InvalidData => Ok(Err(Malformed(error.to_string()))),
+            read => read.map(Ok),
+        }
     }
 
     async fn read_response<T>(&mut self, _: &StreamProtocol, io: &mut T) -> io::Result<Answer>
@@ -213,11 +222,14 @@ where
         read(io, self.answer_limit).await
     }
 
-    async fn write_request<T>(&mut self, _: &StreamProtocol, io: &mut T, request: Request) -> io::Result<()>
+    async fn write_request<T>(&mut self, _: &StreamProtocol, io: &mut T, request: Self::Request) -> io::Result<()>
     where
         T: AsyncWrite + Unpin + Send,
     {
-        write(io, &request).await
+        match request {
+            Ok(request) => write(io, &request).await,
+            Err(malformed) => Err(io::Error::new(io::ErrorKind::InvalidInput, malformed)),
+        }
     }
 
     async fn write_response<T>(&mut self, _: &StreamProtocol, io: &mut T, answer: Answer) -> io::Result<()>

@@ -180,3 +180,13 @@ proptest! {
         prop_assert!(standing.points.len() <= CULPRITS && standing.bans.len() <= BANS);
     }
 }
+
+#[test]
+fn culprit_that_peers_share_is_banned_by_as_many_times_the_points() {
+    let now = Instant::now();
+    for peers in [1, 2, 8] {
+        let mut standing = Standing::shared_by(peers, FIRST_BAN_OF_ADDRESS);
+        let before = (0..1000).take_while(|_| !standing.penalise(&IP, Offence::Forged, now).is_ban()).count() as u32;
+        assert_eq!((before + 1) * Offence::Forged.points() / PENALTY_LIMIT, peers);
+    }
+}

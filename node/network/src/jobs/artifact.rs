@@ -1,6 +1,8 @@
 //! Fetching an artifact by its hash: in chunks, from one peer after the other, into the store, which checks the hash
 //! before it keeps the file.
 
+use std::time::{Duration, Instant};
+
 use libp2p::PeerId;
 use spore_base::fetch::FetchError;
 use spore_protocol::{Cid, Reject};
@@ -8,7 +10,7 @@ use spore_storage::{ArtifactWriter, StoreError};
 
 use super::{JobContext, read};
 use crate::{
-    limits::CHUNK_BYTES,
+    limits::{CHUNK_BYTES, FETCH_TIME, LEAST_RATE, RATE_GRACE},
     messages::{ArtifactAnswer, ArtifactRequest},
 };
 
@@ -18,10 +20,45 @@ enum ArtifactFailure {
     Absent,
     /// The peer sent something else than it was asked for.
     Bad(Reject),
+    /// The peer gives less than [`LEAST_RATE`].
+    Slow,
+    /// The time for the artifact from all peers is over.
+    Late,
     /// The artifact has this many bytes.
     TooLarge(u64),
     /// The store failed, so asking others would not help.
     Store(String),
+}
+
+/// The time that an artifact has, from all peers together: [`FETCH_TIME`], and what the largest size that a peer named
+/// takes at [`LEAST_RATE`].
+#[derive(Debug)]
+struct FetchTime {
+    began: Instant,
+    size: u64,
+}
+
+impl FetchTime {
+    const fn new(began: Instant) -> Self {
+        Self { began, size: 0 }
+    }
+
+    fn learn_size(&mut self, size: u64) {
+        self.size = self.size.max(size);
+    }
+
+    fn ends(&self) -> Instant {
+        self.began + FETCH_TIME + Duration::from_secs(self.size / LEAST_RATE)
+    }
+
+    async fn within<T>(&self, work: impl Future<Output = Result<T, ArtifactFailure>>) -> Result<T, ArtifactFailure> {
+        tokio::time::timeout_at(self.ends().into(), work).await.unwrap_or(Err(ArtifactFailure::Late))
+    }
+}
+
+/// Whether a peer that gave so many bytes in this time is asked for no more.
+const fn is_slow(received: u64, time: Duration) -> bool {
+    time.as_secs() > RATE_GRACE.as_secs() && received < LEAST_RATE.saturating_mul(time.as_secs())
 }
 
 /// Brings an artifact of at most `limit` bytes into the store, from the first of these peers that has it.
@@ -34,13 +71,19 @@ pub async fn fetch(context: &JobContext, cid: Cid, limit: u64, peers: Vec<PeerId
         return Ok(());
     }
     let mut error = FetchError::NotFound(cid);
+    let mut time = FetchTime::new(Instant::now());
     for peer in peers {
-        match from(context, peer, cid, limit).await {
+        match from(context, peer, cid, limit, &mut time).await {
             Ok(bytes) => {
                 tracing::info!(%cid, %peer, bytes, "fetched an artifact");
                 return Ok(());
             }
             Err(ArtifactFailure::Absent) => {}
+            Err(ArtifactFailure::Slow) => tracing::info!(%cid, %peer, "a peer gives an artifact too slowly"),
+            Err(ArtifactFailure::Late) => {
+                tracing::info!(%cid, "an artifact does not come in time");
+                break;
+            }
             Err(ArtifactFailure::TooLarge(size)) => error = FetchError::TooLarge { cid, size, limit },
             Err(ArtifactFailure::Bad(reject)) => {
                 tracing::warn!(%cid, %peer, %reject, "a peer sent a bad artifact");
@@ -53,11 +96,19 @@ pub async fn fetch(context: &JobContext, cid: Cid, limit: u64, peers: Vec<PeerId
 }
 
 /// Fetches an artifact from one peer. Returns its size in bytes.
-async fn from(context: &JobContext, peer: PeerId, cid: Cid, limit: u64) -> Result<u64, ArtifactFailure> {
-    let (total, first) = chunk(context, peer, cid, 0).await?;
+async fn from(
+    context: &JobContext,
+    peer: PeerId,
+    cid: Cid,
+    limit: u64,
+    time: &mut FetchTime,
+) -> Result<u64, ArtifactFailure> {
+    let began = Instant::now();
+    let (total, first) = time.within(chunk(context, peer, cid, 0)).await?;
     if total > limit {
         return Err(ArtifactFailure::TooLarge(total));
     }
+    time.learn_size(total);
     let store = context.store.clone();
     let mut writer = blocking(move || store.begin_artifact(cid, limit)).await?;
     let (mut received, mut bytes) = (0, first);
@@ -70,7 +121,10 @@ async fn from(context: &JobContext, peer: PeerId, cid: Cid, limit: u64) -> Resul
         if received == total {
             break;
         }
-        let (again, next) = chunk(context, peer, cid, received).await?;
+        if is_slow(received, began.elapsed()) {
+            return Err(ArtifactFailure::Slow);
+        }
+        let (again, next) = time.within(chunk(context, peer, cid, received)).await?;
         if again != total {
             return Err(malformed("an artifact whose size changes"));
         }
@@ -123,6 +177,29 @@ async fn blocking<T: Send + 'static>(
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn slow_peer_is_left_after_its_grace() {
+        let mib = 1024 * 1024;
+        assert!(!is_slow(mib, RATE_GRACE), "one chunk over the slowest line");
+        // A MiB in 25 s, as long as each chunk comes before its request has failed.
+        let chunks = (1..1024).take_while(|n| !is_slow(n * mib, Duration::from_secs(25 * n))).count();
+        assert_eq!(chunks, 1);
+        assert!((1..1024).all(|n| !is_slow(n * mib, Duration::from_secs(4 * n))), "the least rate");
+    }
+
+    #[tokio::test]
+    async fn whole_fetch_has_a_deadline_by_the_size_that_peers_name() {
+        let now = Instant::now();
+        let mut time = FetchTime::new(now);
+        assert_eq!(time.ends(), now + FETCH_TIME);
+        time.learn_size(100 * LEAST_RATE);
+        time.learn_size(LEAST_RATE);
+        assert_eq!(time.ends(), now + FETCH_TIME + Duration::from_secs(100));
+        let over = FetchTime::new(now.checked_sub(FETCH_TIME).unwrap());
+        let waiting = over.within(std::future::pending::<Result<(), _>>()).await;
+        assert!(matches!(waiting, Err(ArtifactFailure::Late)));
+    }
 
     #[test]
     fn every_chunk_but_the_last_is_full() {

@@ -40,6 +40,23 @@ pub fn sync(
     })
 }
 
+/// Bytes of an answer, nearly.
+pub fn sync_bytes(answer: &SyncAnswer) -> usize {
+    match answer {
+        SyncAnswer::Tasks(tasks) => 32 * tasks.len(),
+        SyncAnswer::Shards(bytes) | SyncAnswer::TasksOf(bytes) | SyncAnswer::Reconcile(bytes) => bytes.len(),
+        SyncAnswer::Heard | SyncAnswer::Time(_) => 0,
+    }
+}
+
+/// Bytes of an answer, nearly.
+pub fn artifact_bytes(answer: &ArtifactAnswer) -> usize {
+    match answer {
+        ArtifactAnswer::Absent => 0,
+        ArtifactAnswer::Chunk { bytes, .. } => bytes.len(),
+    }
+}
+
 /// The most active tasks.
 ///
 /// # Errors

@@ -29,16 +29,14 @@ impl NetworkService {
         match effect {
             NetworkEffect::DialNamed(address) => self.dial_named(address),
             NetworkEffect::Dial { peer, addresses } => self.dial_peer(peer, addresses),
-            NetworkEffect::Disconnect(peer) => {
-                // An error means that the peer is no longer connected, as is wanted.
-                let _ = self.swarm.disconnect_peer_id(peer);
-            }
             NetworkEffect::Ban(peer) => {
                 self.swarm.behaviour_mut().banned.block_peer(peer);
             }
             NetworkEffect::Unban(peer) => {
                 self.swarm.behaviour_mut().banned.unblock_peer(peer);
             }
+            NetworkEffect::BanNet(net) => self.swarm.behaviour_mut().slots.ban(net),
+            NetworkEffect::UnbanNet(net) => self.swarm.behaviour_mut().slots.unban(net),
             NetworkEffect::Points(peer, points) => {
                 self.swarm.behaviour_mut().gossip.set_application_score(&peer, -f64::from(points));
             }
@@ -50,8 +48,9 @@ impl NetworkService {
             NetworkEffect::Search => self.search(),
             NetworkEffect::Subscribe(topic) => self.subscribe(topic),
             NetworkEffect::Unsubscribe(topic) => {
+                let topic = IdentTopic::new(topic.to_string());
                 // False means that the topic was not followed, as is wanted.
-                let _ = self.swarm.behaviour_mut().gossip.unsubscribe(&IdentTopic::new(topic.to_string()));
+                let _ = self.swarm.behaviour_mut().gossip.unsubscribe(&topic);
             }
             NetworkEffect::Judge(message) => self.judge(message),
             NetworkEffect::Report { message, from, acceptance } => self.report(&message, &from, acceptance),
@@ -199,7 +198,7 @@ impl NetworkService {
         for peer in peers {
             // Nobody waits for the answer.
             let (sender, _) = oneshot::channel();
-            let request = self.swarm.behaviour_mut().sync.send_request(&peer, SyncRequest::News);
+            let request = self.swarm.behaviour_mut().sync.send_request(&peer, Ok(SyncRequest::News));
             self.sync.asked(request, sender);
         }
     }

@@ -2,6 +2,7 @@
 
 use std::net::IpAddr;
 
+use ipnet::IpNet;
 use libp2p::{
     Multiaddr, PeerId,
     core::ConnectedPoint,
@@ -11,19 +12,22 @@ use libp2p::{
     request_response::ResponseChannel,
     swarm::{ConnectionId, DialError, SwarmEvent},
 };
-use spore_base::warnings::WarningTopic;
+use spore_base::{
+    subnet::{Reach, Subnet},
+    warnings::WarningTopic,
+};
 use spore_ingest::Source;
 use spore_protocol::Reject;
 use spore_storage::Store;
 
 use super::{DialPurpose, NetworkService, dial_error::in_words};
 use crate::{
-    behaviour::BehaviourEvent,
+    behaviour::{BehaviourEvent, is_gone},
     exchange::IncomingRequest,
     jobs::{JobContext, JobMessage, serve},
     messages::{ArtifactAnswer, ArtifactRequest, KAD_PROTOCOL, ObjectsAnswer, ObjectsRequest, SyncAnswer, SyncRequest},
     reconcile::CompareError,
-    state::{CatchupEvent, DiscoveryEvent, GossipEvent, GossipMessage, NetworkEvent, PeerEvent},
+    state::{CatchupEvent, ConnectedPeer, DiscoveryEvent, GossipEvent, GossipMessage, NetworkEvent, PeerEvent},
 };
 
 impl NetworkService {
@@ -118,17 +122,20 @@ impl NetworkService {
                 self.handle(NetworkEvent::Gossip(GossipEvent::Received(message)));
             }
             BehaviourEvent::Sync(event) => {
-                if let Some(incoming) = self.sync.on_event(event) {
+                let host = |peer: &PeerId| self.state.connected().get(peer).and_then(limited_host);
+                if let Some(incoming) = self.sync.on_event(event, host) {
                     self.serve_sync(incoming);
                 }
             }
             BehaviourEvent::Objects(event) => {
-                if let Some(incoming) = self.objects.on_event(event) {
+                let host = |peer: &PeerId| self.state.connected().get(peer).and_then(limited_host);
+                if let Some(incoming) = self.objects.on_event(event, host) {
                     self.serve_objects(incoming);
                 }
             }
             BehaviourEvent::Artifact(event) => {
-                if let Some(incoming) = self.artifact.on_event(event) {
+                let host = |peer: &PeerId| self.state.connected().get(peer).and_then(limited_host);
+                if let Some(incoming) = self.artifact.on_event(event, host) {
                     self.serve_artifact(incoming);
                 }
             }
@@ -140,9 +147,12 @@ impl NetworkService {
                     addresses: info.listen_addrs,
                 });
             }
-            BehaviourEvent::Ping(ping::Event { peer, result, .. }) => {
-                let answered = !matches!(result, Err(ping::Failure::Timeout));
-                self.handle(NetworkEvent::Peer(PeerEvent::Ping { peer, answered }));
+            BehaviourEvent::Ping(ping::Event { peer, connection, result }) => {
+                if is_gone(&result) {
+                    tracing::info!(%peer, "the peer does not answer pings; closing the connection");
+                    // False means that the connection is closed already, as is wanted.
+                    let _ = self.swarm.close_connection(connection);
+                }
             }
             BehaviourEvent::Mdns(mdns::Event::Discovered(found)) => {
                 self.handle(NetworkEvent::Discovery(DiscoveryEvent::FoundLocally(found)));
@@ -158,10 +168,11 @@ impl NetworkService {
         if matches!(request, SyncRequest::News) {
             self.handle(NetworkEvent::Catchup(CatchupEvent::PeerHasNews(peer)));
         }
-        let context = self.context.clone();
+        let (context, upload, host) = (self.context.clone(), self.upload.clone(), self.host_of(&peer));
         self.jobs.spawn(async move {
             let (clock, shards) = (context.clock.clone(), context.shards.clone());
             let answer = answer(&context, peer, move |store| serve::sync(store, &shards, &clock, &request)).await?;
+            upload.wait(host, serve::sync_bytes(&answer)).await?;
             context.send(JobMessage::AnswerSync(channel, answer)).await;
             None
         });
@@ -169,9 +180,10 @@ impl NetworkService {
 
     fn serve_objects(&mut self, incoming: IncomingRequest<ObjectsRequest, ObjectsAnswer>) {
         let Some((peer, request, channel)) = self.well_formed(incoming) else { return };
-        let context = self.context.clone();
+        let (context, upload, host) = (self.context.clone(), self.upload.clone(), self.host_of(&peer));
         self.jobs.spawn(async move {
             let answer = answer(&context, peer, move |store| serve::objects(store, &request)).await?;
+            upload.wait(host, answer.objects.iter().map(|object| object.len()).sum()).await?;
             context.send(JobMessage::AnswerObjects(channel, answer)).await;
             None
         });
@@ -179,12 +191,18 @@ impl NetworkService {
 
     fn serve_artifact(&mut self, incoming: IncomingRequest<ArtifactRequest, ArtifactAnswer>) {
         let Some((peer, request, channel)) = self.well_formed(incoming) else { return };
-        let context = self.context.clone();
+        let (context, upload, host) = (self.context.clone(), self.upload.clone(), self.host_of(&peer));
         self.jobs.spawn(async move {
             let answer = answer(&context, peer, move |store| serve::artifact(store, &request)).await?;
+            upload.wait(host, serve::artifact_bytes(&answer)).await?;
             context.send(JobMessage::AnswerArtifact(channel, answer)).await;
             None
         });
+    }
+
+    /// The host whose uploads a peer's answers count as.
+    fn host_of(&self, peer: &PeerId) -> Option<IpNet> {
+        self.state.connected().get(peer).and_then(limited_host)
     }
 
     /// The request, or none for bytes that are no message, which cost the peer points.
@@ -209,6 +227,13 @@ fn ip_of(address: &Multiaddr) -> Option<IpAddr> {
         Protocol::Ip6(ip) => Some(ip.into()),
         _ => None,
     })
+}
+
+/// The host of a peer with a public address. Others share theirs with everybody behind a router or a container, or are
+/// this machine.
+fn limited_host(peer: &ConnectedPeer) -> Option<IpNet> {
+    let subnet = Subnet::in_address(&peer.address)?;
+    (subnet.reach() == Reach::Public).then(|| subnet.host())
 }
 
 /// Runs a read for a peer's request. None drops the request: the peer asks again, or asks another.

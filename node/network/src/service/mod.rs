@@ -38,6 +38,7 @@ use super::{
     limits,
     messages::{ArtifactAnswer, ObjectsAnswer, SyncAnswer},
     state::{CallerId, ClockEvent, FetchEvent, GossipEvent, NetworkEffect, NetworkEvent, NetworkState},
+    upload::Upload,
 };
 
 /// Starts the network over TCP and QUIC. Must be called within a tokio runtime. The task ends when `shutdown` turns
@@ -87,6 +88,7 @@ pub fn start_over(
     let (state, first) = NetworkState::start(&config.bootstrap, tasks, random, Instant::now());
     let mut service = NetworkService {
         swarm,
+        upload: Upload::default(),
         state,
         context: JobContext { store, shards: TaskShards::default(), ingest, clock: config.clock.clone(), messages },
         sync: Exchange::default(),
@@ -115,6 +117,7 @@ struct ServiceInputs {
 
 struct NetworkService {
     swarm: Swarm<Behaviour>,
+    upload: Upload,
     state: NetworkState,
     context: JobContext,
     sync: Exchange<SyncAnswer>,
@@ -291,13 +294,13 @@ impl NetworkService {
             JobMessage::AskObjects(peer, _, sender) if !peers.contains(&peer) => drop(sender.send(Err(NoAnswer))),
             JobMessage::AskArtifact(peer, _, sender) if !peers.contains(&peer) => drop(sender.send(Err(NoAnswer))),
             JobMessage::AskSync(peer, request, sender) => {
-                self.sync.asked(behaviour.sync.send_request(&peer, request), sender);
+                self.sync.asked(behaviour.sync.send_request(&peer, Ok(request)), sender);
             }
             JobMessage::AskObjects(peer, request, sender) => {
-                self.objects.asked(behaviour.objects.send_request(&peer, request), sender);
+                self.objects.asked(behaviour.objects.send_request(&peer, Ok(request)), sender);
             }
             JobMessage::AskArtifact(peer, request, sender) => {
-                self.artifact.asked(behaviour.artifact.send_request(&peer, request), sender);
+                self.artifact.asked(behaviour.artifact.send_request(&peer, Ok(request)), sender);
             }
             // An answer that can no longer be sent is returned. The peer asks again if it still needs it.
             JobMessage::AnswerSync(channel, answer) => drop(behaviour.sync.send_response(channel, answer)),

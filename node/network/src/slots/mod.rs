@@ -174,6 +174,15 @@ impl ConnectionSlots {
         Ok(Some(found))
     }
 
+    /// Whether this node may connect with a peer.
+    ///
+    /// # Errors
+    /// When its host or subnet is banned.
+    pub fn may_dial(&self, peer: PeerId, subnet: Option<Subnet>) -> Result<(), NoSlot> {
+        let named = subnet.is_some_and(|subnet| self.named_hosts.contains(&subnet.host()));
+        if named || self.named.contains(&peer) { Ok(()) } else { self.refuse_banned(subnet) }
+    }
+
     /// A connection is open.
     pub fn opened(&mut self, connection: ConnectionId, peer: PeerId, subnet: Option<Subnet>, now: Instant) {
         self.pending.remove(&connection);

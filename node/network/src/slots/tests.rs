@@ -46,7 +46,7 @@ impl World {
         Ok((connection, closed))
     }
 
-    /// How many of these strangers get a slot without anybody else losing one.
+    /// How many new peers at these addresses get a slot without anybody else losing one.
     fn crowd(&mut self, ips: impl Iterator<Item = String>) -> usize {
         ips.filter(|ip| matches!(self.connect(ip, PeerId::random()), Ok((_, None)))).count()
     }
@@ -155,6 +155,29 @@ fn half_open_connections_of_one_site_leave_places_to_others() {
     slots.end(ConnectionId::new_unchecked(1));
     slots.end(ConnectionId::new_unchecked(2));
     assert_eq!(begin(&mut slots, "80.1.0.1"), Ok(()));
+}
+
+#[test]
+fn banned_host_or_subnet_loses_its_connections_and_gets_no_others() {
+    let mut world = World::new();
+    let (named, liar, other) = (PeerId::random(), PeerId::random(), PeerId::random());
+    world.slots.name(named);
+    let subnet = Subnet::of("192.0.2.1".parse().unwrap());
+    for net in [subnet.host(), subnet.subnet()] {
+        let closed = world.connect("192.0.2.1", liar).unwrap().0;
+        let kept = [world.connect("192.0.2.1", named).unwrap().0, world.connect("198.51.100.1", other).unwrap().0];
+        assert_eq!(world.slots.ban(net), [(liar, closed)]);
+        world.slots.closed(closed);
+        assert_eq!(world.connect("192.0.2.1", PeerId::random()), Err(NoSlot::Banned(net)));
+        assert_eq!(world.slots.may_dial(liar, Some(subnet)), Err(NoSlot::Banned(net)));
+        assert_eq!(world.slots.may_dial(named, Some(subnet)), Ok(()));
+        world.slots.unban(net);
+        assert_eq!(world.slots.may_dial(liar, Some(subnet)), Ok(()));
+        for kept in kept {
+            assert!(world.slots.open.contains_key(&kept));
+            world.slots.closed(kept);
+        }
+    }
 }
 
 proptest! {

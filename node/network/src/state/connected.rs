@@ -6,7 +6,7 @@ use libp2p::{Multiaddr, PeerId};
 use rand_chacha::ChaCha8Rng;
 use spore_base::random;
 
-use crate::limits::{AGENT_LENGTH, UNANSWERED_PINGS};
+use crate::limits::AGENT_LENGTH;
 
 /// One connected peer.
 #[derive(Clone, Debug)]
@@ -15,8 +15,6 @@ pub struct ConnectedPeer {
     pub address: Multiaddr,
     pub agent: Option<String>,
     pub since: Instant,
-    /// Pings in a row without an answer.
-    unanswered: u32,
 }
 
 /// All connected peers. Bounded by the connection limits of the swarm.
@@ -27,7 +25,7 @@ impl ConnectedPeers {
     /// Notes a connection. True for the first one to that peer.
     pub fn connected(&mut self, peer: PeerId, address: Multiaddr, now: Instant) -> bool {
         let first = !self.contains(&peer);
-        self.0.entry(peer).or_insert(ConnectedPeer { address, agent: None, since: now, unanswered: 0 });
+        self.0.entry(peer).or_insert(ConnectedPeer { address, agent: None, since: now });
         first
     }
 
@@ -41,13 +39,6 @@ impl ConnectedPeers {
         if let Some(peer) = self.0.get_mut(peer) {
             peer.agent = Some(agent.chars().filter(|c| !c.is_control()).take(AGENT_LENGTH).collect());
         }
-    }
-
-    /// Notes the result of a ping. True when the peer must be taken for dead.
-    pub fn pinged(&mut self, peer: &PeerId, answered: bool) -> bool {
-        let Some(peer) = self.0.get_mut(peer) else { return false };
-        peer.unanswered = if answered { 0 } else { peer.unanswered + 1 };
-        peer.unanswered >= UNANSWERED_PINGS
     }
 
     pub fn contains(&self, peer: &PeerId) -> bool {

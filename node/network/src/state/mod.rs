@@ -15,7 +15,7 @@
 //!
 //! | machine | decides |
 //! |---|---|
-//! | `peers` (`connected`) | who is connected, silent, or banned |
+//! | `peers` (`connected`) | who is connected or banned |
 //! | `deliveries` | which peers are of use |
 //! | `discovery` (`named`) | whom to dial |
 //! | `gossip` (`followed`) | which topics to follow, what to publish, what gossipsub is told about a message |
@@ -41,6 +41,7 @@ mod peers;
 
 use std::{collections::BTreeMap, time::Instant};
 
+use ipnet::IpNet;
 use libp2p::{
     Multiaddr, PeerId,
     gossipsub::{MessageAcceptance, MessageId},
@@ -53,7 +54,7 @@ use catchup::{Catchup, CatchupEffect};
 pub use catchup::{CatchupEvent, SessionPlan};
 pub use clocks::ClockEvent;
 use clocks::{ClockEffect, PeerClocks};
-pub use connected::ConnectedPeers;
+pub use connected::{ConnectedPeer, ConnectedPeers};
 use deliveries::Deliveries;
 pub use discovery::DiscoveryEvent;
 use discovery::{Discovery, DiscoveryEffect};
@@ -107,11 +108,12 @@ pub enum NetworkEffect {
         peer: PeerId,
         addresses: Vec<Multiaddr>,
     },
-    /// Close all connections to a peer.
-    Disconnect(PeerId),
     /// Close all connections to a peer and accept no others.
     Ban(PeerId),
     Unban(PeerId),
+    /// Close all incoming connections with a host or a subnet, and accept and open no others.
+    BanNet(IpNet),
+    UnbanNet(IpNet),
     /// Tell gossipsub how many penalty points a peer has.
     Points(PeerId, u32),
     /// Read which of these signers have confirmed work, and report the peers that brought objects of theirs:
@@ -281,9 +283,10 @@ impl NetworkState {
                     self.fetches(FetchEvent::Joined);
                 }
                 PeerEffect::Points(peer, points) => self.effects.push(NetworkEffect::Points(peer, points)),
-                PeerEffect::Disconnect(peer) => self.effects.push(NetworkEffect::Disconnect(peer)),
                 PeerEffect::Ban(peer) => self.effects.push(NetworkEffect::Ban(peer)),
                 PeerEffect::Unban(peer) => self.effects.push(NetworkEffect::Unban(peer)),
+                PeerEffect::BanNet(net) => self.effects.push(NetworkEffect::BanNet(net)),
+                PeerEffect::UnbanNet(net) => self.effects.push(NetworkEffect::UnbanNet(net)),
             }
         }
     }

@@ -1,14 +1,22 @@
-//! Peers: who is connected, who is silent, who has misbehaved, and what follows for them.
+//! Peers: who is connected, who has misbehaved, and what follows for them.
 //!
 //! Never here: what an offence costs ([`spore_base::standing`]), whom to connect with (`discovery`).
 
-use std::{collections::BTreeMap, time::Instant};
+use std::{
+    collections::{BTreeMap, VecDeque},
+    time::Instant,
+};
 
+use ipnet::IpNet;
 use libp2p::{Multiaddr, PeerId};
-use spore_base::standing::{Consequence, FIRST_BAN_OF_KEY, Offence, Standing};
+use spore_base::{
+    standing::{Consequence, FIRST_BAN_OF_ADDRESS, FIRST_BAN_OF_KEY, Offence, Standing},
+    subnet::{Reach, Subnet},
+};
 use spore_protocol::Reject;
 
 use super::connected::ConnectedPeers;
+use crate::limits::{HOST_SHARED_BY, LEFT_PEERS, REFUSED_INTERVAL, SUBNET_SHARED_BY};
 
 /// Events of this machine.
 #[derive(Clone, Debug)]
@@ -25,10 +33,6 @@ pub enum PeerEvent {
         peer: PeerId,
         agent: String,
     },
-    Ping {
-        peer: PeerId,
-        answered: bool,
-    },
     /// A peer sent something that is refused.
     Misbehaved(PeerId, Reject),
     Tick,
@@ -41,11 +45,12 @@ pub enum PeerEffect {
     Joined(PeerId),
     /// The peer has this many penalty points now.
     Points(PeerId, u32),
-    /// Close all connections to the peer.
-    Disconnect(PeerId),
     /// Close all connections to the peer and accept no others.
     Ban(PeerId),
     Unban(PeerId),
+    /// The same for all peers of a host or a subnet.
+    BanNet(IpNet),
+    UnbanNet(IpNet),
 }
 
 /// Connected peers and penalty points.
@@ -53,14 +58,46 @@ pub enum PeerEffect {
 pub struct Peers {
     connected: ConnectedPeers,
     standing: Standing<PeerId>,
+    /// The same for the hosts and the subnets of public addresses: a new key costs nothing.
+    nets: [Standing<IpNet>; 2],
+    /// Peers that left, the last one at the end, with where they were: what they sent may be judged after they left.
+    left: VecDeque<(PeerId, Subnet)>,
     /// Refusals since the start, by [`Reject::code`]: as many as `Reject` has variants.
     rejected: BTreeMap<&'static str, u64>,
+    refused: RefusedMessages,
+}
+
+/// Refused messages since the last log line about them. A line for each would let a flood fill the log.
+#[derive(Debug, Default)]
+struct RefusedMessages {
+    messages: u64,
+    bans: u64,
+    reported: Option<Instant>,
+}
+
+impl RefusedMessages {
+    /// Reports them, at most once in [`REFUSED_INTERVAL`].
+    fn report(&mut self, now: Instant) {
+        let waits = self.reported.is_some_and(|at| now.saturating_duration_since(at) < REFUSED_INTERVAL);
+        if self.messages > 0 && !waits {
+            tracing::warn!(messages = self.messages, bans = self.bans, "refused messages of peers");
+            *self = Self { reported: Some(now), ..Self::default() };
+        }
+    }
 }
 
 impl Peers {
     pub fn new() -> Self {
         let standing = Standing::new(FIRST_BAN_OF_KEY);
-        Self { connected: ConnectedPeers::default(), standing, rejected: BTreeMap::new() }
+        let nets = [HOST_SHARED_BY, SUBNET_SHARED_BY].map(|peers| Standing::shared_by(peers, FIRST_BAN_OF_ADDRESS));
+        Self {
+            connected: ConnectedPeers::default(),
+            standing,
+            nets,
+            left: VecDeque::new(),
+            rejected: BTreeMap::new(),
+            refused: RefusedMessages::default(),
+        }
     }
 
     pub fn connected(&self) -> &ConnectedPeers {
@@ -80,18 +117,11 @@ impl Peers {
                 vec![PeerEffect::Points(peer, self.standing.points(&peer, now)), PeerEffect::Joined(peer)]
             }
             PeerEvent::Disconnected(peer) => {
-                self.connected.disconnected(&peer);
+                self.left(peer);
                 Vec::new()
             }
             PeerEvent::Identified { peer, agent } => {
                 self.connected.identified(&peer, &agent);
-                Vec::new()
-            }
-            PeerEvent::Ping { peer, answered } => {
-                if self.connected.pinged(&peer, answered) {
-                    tracing::info!(%peer, "the peer does not answer pings; disconnecting it");
-                    return vec![PeerEffect::Disconnect(peer)];
-                }
                 Vec::new()
             }
             PeerEvent::Misbehaved(peer, reject) => self.misbehaved(peer, &reject, now),
@@ -99,6 +129,11 @@ impl Peers {
                 let forgiven = self.standing.forgive(now).into_iter();
                 let mut effects: Vec<_> = forgiven.map(|(peer, points)| PeerEffect::Points(peer, points)).collect();
                 effects.extend(self.standing.ended(now).into_iter().map(PeerEffect::Unban));
+                for nets in &mut self.nets {
+                    nets.forgive(now);
+                    effects.extend(nets.ended(now).into_iter().map(PeerEffect::UnbanNet));
+                }
+                self.refused.report(now);
                 effects
             }
         }
@@ -112,24 +147,60 @@ impl Peers {
 
     fn misbehaved(&mut self, peer: PeerId, reject: &Reject, now: Instant) -> Vec<PeerEffect> {
         *self.rejected.entry(reject.code()).or_default() += 1;
-        tracing::warn!(%peer, reason = reject.code(), %reject, "refused a peer's message");
-        match self.standing.penalise(&peer, Offence::of(reject), now) {
+        self.refused.messages += 1;
+        tracing::debug!(%peer, reason = reject.code(), %reject, "refused a peer's message");
+        let offence = Offence::of(reject);
+        let mut effects = match self.standing.penalise(&peer, offence, now) {
             Consequence::Points(points) => vec![PeerEffect::Points(peer, points)],
             Consequence::Ban { instead_of } => {
                 let minutes = self.standing.banned(&peer, now).map_or(0, |left| left.as_secs() / 60);
-                tracing::warn!(%peer, minutes, "the peer has too many penalty points; banned");
+                self.refused.bans += 1;
+                tracing::debug!(%peer, minutes, "the peer has too many penalty points; banned");
                 let mut effects = vec![PeerEffect::Ban(peer)];
                 effects.extend(instead_of.map(PeerEffect::Unban));
                 effects
             }
+        };
+        effects.extend(self.blame_nets(&peer, offence, now));
+        effects
+    }
+
+    /// Charges the host and the subnet of a peer. Private ones are not charged: everybody behind a router or a container
+    /// may be there.
+    fn blame_nets(&mut self, peer: &PeerId, offence: Offence, now: Instant) -> Vec<PeerEffect> {
+        let mut effects = Vec::new();
+        let here = self.connected.get(peer).and_then(|peer| Subnet::in_address(&peer.address));
+        let subnet = here.or_else(|| self.left.iter().rfind(|(left, _)| left == peer).map(|(_, subnet)| *subnet));
+        let Some(subnet) = subnet.filter(|subnet| subnet.reach() == Reach::Public) else { return effects };
+        for (standing, net) in self.nets.iter_mut().zip([subnet.host(), subnet.subnet()]) {
+            if standing.banned(&net, now).is_some() {
+                continue;
+            }
+            if let Consequence::Ban { instead_of } = standing.penalise(&net, offence, now) {
+                let minutes = standing.banned(&net, now).map_or(0, |left| left.as_secs() / 60);
+                tracing::warn!(%net, minutes, "peers there have too many penalty points; banned");
+                effects.push(PeerEffect::BanNet(net));
+                effects.extend(instead_of.map(PeerEffect::UnbanNet));
+            }
         }
+        effects
+    }
+
+    /// The last connection to a peer closed.
+    fn left(&mut self, peer: PeerId) {
+        if let Some(subnet) = self.connected.get(&peer).and_then(|peer| Subnet::in_address(&peer.address)) {
+            if self.left.len() >= LEFT_PEERS {
+                self.left.pop_front();
+            }
+            self.left.push_back((peer, subnet));
+        }
+        self.connected.disconnected(&peer);
     }
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::limits::UNANSWERED_PINGS;
 
     /// A machine with one connected peer.
     fn connected() -> (Peers, PeerId, Instant) {
@@ -140,18 +211,43 @@ mod tests {
         (peers, peer, now)
     }
 
+    /// A new key at an address sends four forgeries, the last one after it left. Returns what is banned for it.
+    fn forge(peers: &mut Peers, address: &str, now: Instant) -> Vec<IpNet> {
+        let (peer, address) = (PeerId::random(), format!("/ip4/{address}/tcp/1").parse().unwrap());
+        peers.handle(PeerEvent::Connected { peer, address }, now);
+        let mut effects = Vec::new();
+        for sent in 0..4 {
+            if sent == 3 {
+                peers.handle(PeerEvent::Disconnected(peer), now);
+            }
+            effects.extend(peers.handle(PeerEvent::Misbehaved(peer, Reject::BadSignature), now));
+        }
+        assert!(effects.contains(&PeerEffect::Ban(peer)));
+        let nets = effects.into_iter().filter_map(|effect| match effect {
+            PeerEffect::BanNet(net) => Some(net),
+            _ => None,
+        });
+        nets.collect()
+    }
+
     #[test]
-    fn silent_peer_is_disconnected_and_an_answer_starts_the_count_again() {
-        let (mut peers, peer, now) = connected();
-        let mut ping = |answered| peers.handle(PeerEvent::Ping { peer, answered }, now);
-        for _ in 1..UNANSWERED_PINGS {
-            assert_eq!(ping(false), []);
+    fn host_and_subnet_of_many_keys_are_banned_for_a_while() {
+        let (mut peers, now) = (Peers::new(), Instant::now());
+        let (host, subnet): (IpNet, IpNet) = ("192.0.2.1/32".parse().unwrap(), "192.0.2.0/24".parse().unwrap());
+        assert_eq!(forge(&mut peers, "192.0.2.1", now), []);
+        assert_eq!(forge(&mut peers, "192.0.2.1", now), [host]);
+        let rest: Vec<_> = (2..8).flat_map(|n| forge(&mut peers, &format!("192.0.2.{n}"), now)).collect();
+        assert_eq!(rest, [subnet]);
+        for address in ["127.0.0.1", "192.168.0.1"] {
+            assert!((0..20).all(|_| forge(&mut peers, address, now).is_empty()), "{address}");
         }
-        assert_eq!(ping(true), []);
-        for _ in 1..UNANSWERED_PINGS {
-            assert_eq!(ping(false), []);
-        }
-        assert_eq!(ping(false), [PeerEffect::Disconnect(peer)]);
+        let unbanned = |peers: &mut Peers, at| {
+            let effects = peers.handle(PeerEvent::Tick, at);
+            [host, subnet].map(|net| effects.contains(&PeerEffect::UnbanNet(net)))
+        };
+        assert_eq!(unbanned(&mut peers, now + FIRST_BAN_OF_ADDRESS / 2), [false, false]);
+        assert_eq!(unbanned(&mut peers, now + FIRST_BAN_OF_ADDRESS), [true, true]);
+        assert!(peers.left.len() <= LEFT_PEERS);
     }
 
     #[test]

@@ -2,7 +2,7 @@
 
 use libp2p::{gossipsub, request_response, swarm::SwarmEvent};
 use spore_protocol::{
-    Identity, SignedObject,
+    Identity, ObjectId, SignedObject,
     cbor::{self, ByteBuf},
     fixtures,
     topic::Topic,
@@ -15,7 +15,8 @@ use super::{
 };
 use crate::{
     behaviour::BehaviourEvent,
-    messages::{ArtifactAnswer, ReconcileScope, SyncRequest},
+    limits::OBJECTS_PER_REQUEST,
+    messages::{ArtifactAnswer, ObjectsRequest, ReconcileScope, SyncRequest},
 };
 
 /// The object's bytes on the wire, under a signature that is not valid.
@@ -102,7 +103,22 @@ async fn malformed_catch_up_requests_cost_the_peer_its_connection() {
     hostile.until(|_, event| matches!(event, SwarmEvent::ConnectionEstablished { .. }).then_some(())).await;
     for n in 0..4u8 {
         let request = SyncRequest::Reconcile { scope: ReconcileScope::Tasks, message: ByteBuf::from(vec![n]) };
-        hostile.swarm.behaviour_mut().sync.send_request(&peer, request);
+        hostile.swarm.behaviour_mut().sync.send_request(&peer, Ok(request));
+    }
+    hostile.disconnected().await;
+    assert_eq!(victim.snapshot().await.rejected, [("malformed", 4)].into());
+}
+
+/// Longer than any request may be, so that the codec cannot read them.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn requests_that_cannot_be_read_cost_the_peer_its_connection() {
+    let victim = SwarmNode::start(1, &[]).await;
+    let mut hostile = Hostile::connect(9, &victim, &[]).await;
+    let peer = victim.peer();
+    hostile.until(|_, event| matches!(event, SwarmEvent::ConnectionEstablished { .. }).then_some(())).await;
+    for n in 0..4u8 {
+        let request = ObjectsRequest { kind: n, ids: vec![ObjectId([255; 32]); 4 * OBJECTS_PER_REQUEST] };
+        hostile.swarm.behaviour_mut().objects.send_request(&peer, Ok(request));
     }
     hostile.disconnected().await;
     assert_eq!(victim.snapshot().await.rejected, [("malformed", 4)].into());

@@ -2,6 +2,7 @@
 
 mod hostile;
 pub mod objects;
+mod silence;
 mod support;
 
 use std::time::Instant;
