@@ -19,7 +19,7 @@ use tokio::sync::mpsc;
 
 use super::{
     book::{AddressBook, PeerSource},
-    limits::{GIVING_WAY, SAFE_FOR, SESSION_COMMANDS, SYNC_MARKS},
+    limits::{GIVING_WAY, SAFE_FOR, SAFE_WHILE_SILENT, SESSION_COMMANDS, SYNC_MARKS},
     link::{Link, LinkDirection, SessionCommand, SessionStats},
     slots::{ConnectionSlots, NoSlot, Opening},
 };
@@ -360,18 +360,19 @@ impl Hub {
         left.map_or(Ok(()), |left| Err(Refusal::Banned(left)))
     }
 
-    /// Closes the accepted connection that exchanged the fewest objects, because it may exist only to keep others out.
-    /// False when every connection is too new, or when enough are closing.
+    /// Closes the accepted connection that exchanged the fewest objects, because it may exist only to keep others out;
+    /// before all others, one whose peer has said nothing. False when every connection is too new, or when enough are closing.
     fn make_way(&mut self, now: Instant) -> bool {
         if self.open.values().filter(|open| open.gave_way).count() >= GIVING_WAY {
             return false;
         }
         let may_give_way = |open: &&mut OpenConnection| {
-            let safe = now.saturating_duration_since(open.since) < SAFE_FOR;
+            let safe_for = if open.stats.answered { SAFE_FOR } else { SAFE_WHILE_SILENT };
+            let safe = now.saturating_duration_since(open.since) < safe_for;
             open.opening == Opening::Accepted && !open.gave_way && !safe
         };
-        let least =
-            self.open.values_mut().filter(may_give_way).min_by_key(|open| open.stats.received + open.stats.sent);
+        let use_of = |stats: &SessionStats| (stats.answered, stats.received + stats.sent);
+        let least = self.open.values_mut().filter(may_give_way).min_by_key(|open| use_of(&open.stats));
         // A session whose queue is full may not end soon.
         let Some(least) = least.filter(|open| open.commands.try_send(SessionCommand::Close).is_ok()) else {
             return false;

@@ -26,6 +26,8 @@ pub const MAX_PER_SITE: usize = MAX_ACCEPTED / 2;
 /// Age below which an accepted connection is not closed for a new one. Past it, when all slots are taken, the
 /// accepted connection that exchanged the fewest objects is closed. A slow peer has sent its first objects by then.
 pub const SAFE_FOR: Duration = Duration::from_secs(2 * 60);
+/// The same for a connection whose peer has sent no message. Peers speak as soon as they are connected.
+pub const SAFE_WHILE_SILENT: Duration = Duration::from_secs(10);
 /// Connections that gave their slot to another one and have not ended yet. They end within milliseconds. If some
 /// were stuck, this is how many there may be beyond [`MAX_ACCEPTED`].
 pub const GIVING_WAY: usize = 8;
@@ -125,9 +127,9 @@ pub const WINDOW_BYTES: usize = 1024 * 1024;
 /// Bytes above which a frame or an artifact is large. Usual ones have a few KB and never are.
 pub const LARGE_BYTES: usize = 256 * 1024;
 /// KiB of large messages that all sessions together hold at once: frames that are coming in, objects without a
-/// verdict, artifacts that are being sent. Three of the largest: each is held several times while it is decoded,
+/// verdict, artifacts that are being sent. Two of the largest: each is held several times while it is decoded,
 /// verified and written. A session that finds no room waits in a queue and reads nothing meanwhile.
-pub const LARGE_KIB: u32 = 32 * 1024;
+pub const LARGE_KIB: u32 = 20 * 1024;
 /// How long a session may hold such memory while a frame comes in or the peer reads an artifact. Other sessions wait
 /// for the memory. The largest frame needs 3 megabits a second.
 pub const LARGE_DEADLINE: Duration = Duration::from_secs(30);

@@ -87,7 +87,7 @@ fn accepted_connection_that_exchanged_least_gives_way() {
     let mut open: Vec<_> = (0..MAX_ACCEPTED as u32).map(|n| accept(n, start).unwrap()).collect();
     for (n, (link, _)) in open.iter().enumerate() {
         let received = if n == 5 { 1 } else { 10 + n as u64 };
-        hub.report(link.id, SessionStats { received, ..SessionStats::default() });
+        hub.report(link.id, SessionStats { received, answered: true, ..SessionStats::default() });
     }
     let full = Err(Refusal::NoSlot(NoSlot::Accepted));
     assert_eq!(accept(1000, start).map(drop), full, "none is old enough");
@@ -105,6 +105,27 @@ fn accepted_connection_that_exchanged_least_gives_way() {
     assert!(accept(2000, late).is_ok(), "its slot was given away once, and is not given again");
     assert!(hub.snapshot().iter().any(|peer| peer.link.id == newcomer.id), "a new connection is safe");
     assert_eq!(hub.snapshot().len(), MAX_ACCEPTED + GIVING_WAY);
+}
+
+#[test]
+fn silent_connections_give_way_within_seconds() {
+    let hub = hub();
+    let start = Instant::now();
+    let from = |n: u32| SocketAddr::new(IpAddr::from(((n + 1) << 16).to_be_bytes()), 5000);
+    let accept = |n, now| hub.lock().admit(LinkDirection::Accepted, from(n), Opening::Accepted, now);
+    let mut open: Vec<_> = (0..MAX_ACCEPTED as u32).map(|n| accept(n, start).unwrap()).collect();
+    for (n, (link, _)) in open.iter().enumerate() {
+        // What was sent to a silent peer may lie in buffers.
+        let sent = if n == 7 { 1000 } else { 1 };
+        hub.report(link.id, SessionStats { sent, answered: n != 7, ..SessionStats::default() });
+    }
+    assert!(accept(1000, start).is_err());
+    let soon = start + SAFE_WHILE_SILENT;
+    accept(1000, soon).unwrap();
+    let closed: Vec<_> = open.iter_mut().map(|(_, queue)| queue.try_recv().is_ok()).collect();
+    assert_eq!(closed.iter().filter(|closed| **closed).count(), 1);
+    assert!(closed[7]);
+    assert!(accept(2000, soon).is_err(), "the others have spoken");
 }
 
 #[test]
