@@ -147,12 +147,10 @@ impl NetworkService {
                     addresses: info.listen_addrs,
                 });
             }
-            BehaviourEvent::Ping(ping::Event { peer, connection, result }) => {
-                if is_gone(&result) {
-                    tracing::info!(%peer, "the peer does not answer pings; closing the connection");
-                    // False means that the connection is closed already, as is wanted.
-                    let _ = self.swarm.close_connection(connection);
-                }
+            BehaviourEvent::Ping(ping::Event { peer, connection, result }) if is_gone(&result) => {
+                tracing::info!(%peer, "the peer does not answer pings; closing the connection");
+                // False means that the connection is closed already, as is wanted.
+                let _ = self.swarm.close_connection(connection);
             }
             BehaviourEvent::Mdns(mdns::Event::Discovered(found)) => {
                 self.handle(NetworkEvent::Discovery(DiscoveryEvent::FoundLocally(found)));
