@@ -875,6 +875,29 @@ export interface components {
             /** @description What is wrong with the file. */
             why: string;
         };
+        /** @description Result of a removal of unwanted objects. */
+        DropReport: {
+            /**
+             * Format: int64
+             * @description Artifacts that no object names any more and that were dropped too. One that was used within the last hour stays.
+             */
+            artifacts: number;
+            /**
+             * Format: int64
+             * @description Objects that were dropped.
+             */
+            dropped: number;
+            /**
+             * Format: int64
+             * @description Bytes of these objects, about. The disk has them back when the database is compacted.
+             */
+            dropped_bytes: number;
+            /**
+             * Format: int64
+             * @description Unwanted objects that stay, because others depend on them: they have children, a verdict, or count for one.
+             */
+            kept: number;
+        };
         /** @description An artifact that was dropped, or would be dropped. */
         DroppedArtifact: {
             /**
@@ -1790,6 +1813,11 @@ export interface components {
              */
             verified_count: number;
         };
+        /**
+         * @description What the id of unwanted objects names.
+         * @enum {string}
+         */
+        UnwantedKind: "signer" | "task" | "object";
         /** @description A job on the store. */
         UpkeepJob: {
             /** @enum {string} */
@@ -1825,6 +1853,13 @@ export interface components {
              * @description Drop the least recently used artifacts until the others have so many bytes. No bound when absent.
              */
             max_bytes?: number | null;
+        } | {
+            /** @description What the id names. */
+            by: components["schemas"]["UnwantedKind"];
+            /** @description The id, in full. */
+            id: string;
+            /** @enum {string} */
+            job: "drop";
         };
         /** @description One line of the answer to a job. The last line is the report or the error. */
         UpkeepLine: {
@@ -1868,6 +1903,9 @@ export interface components {
         }) | (components["schemas"]["GcReport"] & {
             /** @enum {string} */
             job: "gc";
+        }) | (components["schemas"]["DropReport"] & {
+            /** @enum {string} */
+            job: "drop";
         });
         /** @description The task that a node works on. */
         UseTask: {
@@ -1913,6 +1951,7 @@ export type CompactReport = components['schemas']['CompactReport'];
 export type ConnectedPeer = components['schemas']['ConnectedPeer'];
 export type DamagedArtifact = components['schemas']['DamagedArtifact'];
 export type DamagedFile = components['schemas']['DamagedFile'];
+export type DropReport = components['schemas']['DropReport'];
 export type DroppedArtifact = components['schemas']['DroppedArtifact'];
 export type Experiment = components['schemas']['Experiment'];
 export type ExperimentDetail = components['schemas']['ExperimentDetail'];
@@ -1946,6 +1985,7 @@ export type StoredArtifact = components['schemas']['StoredArtifact'];
 export type SubmittedObject = components['schemas']['SubmittedObject'];
 export type Support = components['schemas']['Support'];
 export type TaskSummary = components['schemas']['TaskSummary'];
+export type UnwantedKind = components['schemas']['UnwantedKind'];
 export type UpkeepJob = components['schemas']['UpkeepJob'];
 export type UpkeepLine = components['schemas']['UpkeepLine'];
 export type UpkeepProgress = components['schemas']['UpkeepProgress'];
