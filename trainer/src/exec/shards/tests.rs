@@ -1,3 +1,5 @@
+//! Shards of a batch against the whole batch.
+
 use rayon::ThreadPoolBuilder;
 
 use super::*;
