@@ -204,6 +204,10 @@ pub async fn run(engine: &Engine, prepared: &Prepared, shutdown: &mut Shutdown) 
         agent_model: attempt.agent_model.clone(),
     };
     let mut made = made(engine, terms, Some(parent), compared_with, &proposal, &result);
+    // A run of another length than the task's budget says nothing about what the budget brings.
+    if attempt.steps.is_some() && made.status == Status::Keep {
+        made.status = Status::Discard;
+    }
     made.status = unlucky(made.status, compared_with, noise.as_ref(), terms.manifest.goal);
     let script = attempt.script.clone();
     // Before the record: a peer that reads the record may ask for the script at once.

@@ -2,7 +2,7 @@
 
 use std::{collections::BTreeSet, time::Instant};
 
-use spore_protocol::{Identity, Record, Verified, VerifiedObject};
+use spore_protocol::{Record, Verified, VerifiedObject};
 use spore_trainer::{evaluate::EvalSpec, worker::DatasetSource};
 
 use super::*;
