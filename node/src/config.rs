@@ -8,19 +8,14 @@ mod edit;
 pub mod environment;
 mod keys;
 pub mod size;
+mod values;
 
-use std::{
-    collections::BTreeSet,
-    fmt, fs, io,
-    net::{IpAddr, Ipv4Addr},
-    path::Path,
-};
+pub use values::{ip_address, node_id};
+
+use std::{collections::BTreeSet, fmt, fs, io, net::IpAddr, path::Path};
 
 use serde::Deserialize;
-use spore_base::{
-    peer_id::peer_id,
-    private_file::{FileError, make_private, write_private},
-};
+use spore_base::private_file::{FileError, make_private, write_private};
 use spore_protocol::{NodeId, trust::MAX_SEEDS};
 use toml::{Table, Value};
 
@@ -66,7 +61,7 @@ pub enum ConfigError {
 #[serde(default)]
 pub struct Config {
     /// Address on which the bridge accepts peers of the existing network. The unspecified address means all addresses.
-    #[serde(deserialize_with = "host")]
+    #[serde(deserialize_with = "values::host")]
     pub host: IpAddr,
     /// TCP port for peers of the existing network.
     pub port: u16,
@@ -74,7 +69,7 @@ pub struct Config {
     pub p2p_port: u16,
     pub web_port: u16,
     /// Address of the explorer. Any address but a loopback one lets others read the explorer.
-    #[serde(deserialize_with = "web_host")]
+    #[serde(deserialize_with = "values::web_host")]
     pub web_host: IpAddr,
     /// Multiaddrs on which libp2p listens. Empty: all addresses of the machine, TCP and QUIC, at `p2p_port`.
     pub listen: Vec<String>,
@@ -82,7 +77,7 @@ pub struct Config {
     pub peer: Vec<String>,
     /// The task that the node works on. None, or empty as the reference writes it: the built-in task,
     /// or the busiest one that a trusted node created.
-    #[serde(alias = "task_id", deserialize_with = "nonempty")]
+    #[serde(alias = "task_id", deserialize_with = "values::nonempty")]
     pub task: Option<String>,
     /// Percent of the machine that training may use, 1..=100.
     pub resource: u8,
@@ -91,7 +86,7 @@ pub struct Config {
     /// Share of other nodes' records that the node re-runs, 0.0..=1.0. None: the default of the mode.
     pub verify_rate: Option<f64>,
     /// Nodes whose measurements decide what holds here, at most [`MAX_TRUST`]. The node's own key is trusted too.
-    #[serde(deserialize_with = "trust")]
+    #[serde(deserialize_with = "values::trust")]
     pub trust: Vec<NodeId>,
     /// Bounds of the artifact cache. None: the cache is unbounded.
     pub cache: Option<CacheConfig>,
@@ -162,7 +157,7 @@ pub struct WebConfig {
 pub struct AdminConfig {
     /// None: there are no such endpoints.
     pub port: Option<u16>,
-    #[serde(deserialize_with = "web_host")]
+    #[serde(deserialize_with = "values::web_host")]
     pub host: IpAddr,
 }
 
@@ -367,55 +362,6 @@ fn is_host_name(text: &str) -> bool {
         !label.is_empty() && label.bytes().all(|byte| byte.is_ascii_alphanumeric() || b"-_".contains(&byte))
     };
     text.split('.').all(label)
-}
-
-fn nonempty<'de, D: serde::Deserializer<'de>>(value: D) -> Result<Option<String>, D::Error> {
-    Ok(Option::<String>::deserialize(value)?.filter(|text| !text.is_empty()))
-}
-
-/// Reads a host as the reference does: empty means all addresses, and `localhost` is not looked up in DNS.
-fn host<'de, D: serde::Deserializer<'de>>(value: D) -> Result<IpAddr, D::Error> {
-    match String::deserialize(value)?.as_str() {
-        "" => Ok(Ipv4Addr::UNSPECIFIED.into()),
-        text => ip_address(text).map_err(serde::de::Error::custom),
-    }
-}
-
-/// Reads the host of the explorer, which opens to others only where an address says so.
-fn web_host<'de, D: serde::Deserializer<'de>>(value: D) -> Result<IpAddr, D::Error> {
-    ip_address(&String::deserialize(value)?).map_err(serde::de::Error::custom)
-}
-
-/// An address on which this machine listens. `localhost` is not looked up in DNS.
-///
-/// # Errors
-/// A sentence about text that is no address.
-pub fn ip_address(text: &str) -> Result<IpAddr, &'static str> {
-    match text {
-        "localhost" => Ok(Ipv4Addr::LOCALHOST.into()),
-        text => text.parse().map_err(|_| "must be an IP address or localhost"),
-    }
-}
-
-/// Reads the keys of trusted nodes. Text that is no node's id is refused: trust in it would have no effect, and nobody
-/// would notice.
-fn trust<'de, D: serde::Deserializer<'de>>(value: D) -> Result<Vec<NodeId>, D::Error> {
-    let mut nodes = Vec::new();
-    for text in Vec::<String>::deserialize(value)? {
-        let node = node_id(&text).ok_or_else(|| {
-            serde::de::Error::custom(format!("trust: {text:.80?} is not a node's id, a public key of 64 hex digits"))
-        })?;
-        if !nodes.contains(&node) {
-            nodes.push(node);
-        }
-    }
-    Ok(nodes)
-}
-
-/// The node of an id in hex. None for text that is not the public key of any node.
-pub fn node_id(text: &str) -> Option<NodeId> {
-    let node: NodeId = text.to_ascii_lowercase().parse().ok()?;
-    peer_id(&node).map(|_| node)
 }
 
 /// Reads the file. None when there is no file.

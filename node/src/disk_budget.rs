@@ -3,7 +3,7 @@
 //! `spore-storage` decides what is dropped, and when a disk counts as full. Never here: the bounds of the artifact cache,
 //! which [`crate::housekeeping`] applies.
 
-use std::{collections::BTreeSet, time::Duration};
+use std::time::Duration;
 
 use spore_base::{
     clock::Clock,
@@ -19,7 +19,7 @@ use tokio::{
     time::{Instant, MissedTickBehavior, interval},
 };
 
-use crate::config::STORE_LEAST;
+use crate::{config::STORE_LEAST, genesis};
 
 /// Time between two looks. A flood brings some megabytes meanwhile, because admission bounds it.
 const INTERVAL: Duration = Duration::from_secs(20);
@@ -127,8 +127,8 @@ impl Keeper {
         let DiskBudget { store, pinned, clock, .. } = &self.budget;
         let plan = RoomPlan {
             budget: max,
-            // The node's own key is one of the store's seeds.
-            own: BTreeSet::new(),
+            // The node's own key is one of the store's seeds. The built-in task is what every node begins with.
+            own: genesis::manifest().into_iter().map(|manifest| manifest.created_by).collect(),
             pinned: (*pinned.borrow()).into_iter().collect(),
             now: clock(),
         };

@@ -28,7 +28,7 @@ fn template_names_only_keys_that_have_a_meaning() {
     let (_dir, path) = file(&settings.join("\n"));
     let loaded = load(&path).unwrap();
     assert_eq!(loaded.unknown, Vec::<String>::new());
-    assert_eq!((settings.len(), loaded.config.llm.is_some(), loaded.config.cache.is_some()), (25, true, true));
+    assert_eq!((settings.len(), loaded.config.llm.is_some(), loaded.config.cache.is_some()), (28, true, true));
     assert_eq!(loaded.config.web.names, ["explorer.example.org"]);
 }
 
@@ -181,11 +181,11 @@ fn configuration_of_the_reference_means_the_same_here() {
     assert_eq!(load(&path).unwrap().config.task, None);
     let (_dir, path) = file("task_id = \"\"\nhost = \"localhost\"\n");
     let config = load(&path).unwrap().config;
-    assert_eq!((config.task, config.host), (None, Ipv4Addr::LOCALHOST.into()));
+    assert_eq!((config.task, config.host), (None, std::net::Ipv4Addr::LOCALHOST.into()));
     let (_dir, path) = file("task_id = \"a\"\ntask = \"b\"\nhost = \"\"\n");
     assert!(load(&path).unwrap_err().to_string().contains("task and task_id are the same setting"));
     set(&path, "", &[("task", Some(Value::String("b".into())))]).unwrap();
-    assert_eq!(load(&path).unwrap().config.host, Ipv4Addr::UNSPECIFIED);
+    assert_eq!(load(&path).unwrap().config.host, std::net::Ipv4Addr::UNSPECIFIED);
 }
 
 #[test]
