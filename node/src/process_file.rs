@@ -50,12 +50,14 @@ impl NodeProcess {
 
     /// The process that holds the file. None when no node runs.
     pub fn running(path: &Path) -> Option<Self> {
-        if !is_held(path) {
-            return None;
-        }
-        let text = fs::read(path).ok().filter(|text| text.len() <= MOST_BYTES)?;
         // A process that has just taken the lock may not have written its text yet: the old text names one that is gone.
-        serde_json::from_slice::<Self>(&text).ok().filter(Self::lives)
+        is_held(path).then(|| Self::last(path)).flatten().filter(Self::lives)
+    }
+
+    /// The process that wrote the file last, whether it has ended or not. None when there is no such file.
+    pub fn last(path: &Path) -> Option<Self> {
+        let text = fs::read(path).ok().filter(|text| text.len() <= MOST_BYTES)?;
+        serde_json::from_slice(&text).ok()
     }
 
     fn lives(&self) -> bool {

@@ -62,9 +62,9 @@ pub struct Args {
     #[arg(long, value_name = "NAME", default_value = "by hand")]
     by: String,
     /// Run N times with other seeds, to measure the noise of the script; the first run is published
-    #[arg(long, value_name = "N", default_value_t = 1, value_parser = clap::value_parser!(u32).range(1..=i64::from(MAX_RUNS)))]
+    #[arg(long, value_name = "N", default_value_t = 1, value_parser = runs)]
     seeds: u32,
-    /// Train exactly N steps [default: as many as fit into the task's time]
+    /// Train exactly N steps, for a quick look: the record is never a keep [default: as many as fit into the task's time]
     #[arg(long, value_name = "N", value_parser = clap::value_parser!(u64).range(1..))]
     steps: Option<u64>,
     /// The device: auto, wgpu or flex [default: that of config.toml]
@@ -126,6 +126,12 @@ pub async fn run(args: &Args, context: &mut Context) -> Result<(), CliError> {
         return context.json(&outcome(&done, &prepared));
     }
     Ok(print(&mut context.out, &done)?)
+}
+
+/// A number of runs.
+fn runs(text: &str) -> Result<u32, String> {
+    let found = text.parse().ok().filter(|runs| (1..=MAX_RUNS).contains(runs) && *runs != 2);
+    found.ok_or_else(|| format!("must be 1, or 3 to {MAX_RUNS}: two runs tell no noise"))
 }
 
 /// Asks the experiment to stop at Ctrl-C. Never resolves: the experiment ends by itself once its worker has.
@@ -260,7 +266,7 @@ fn told(out: &mut dyn Write, prepared: &Prepared, parent: &Experiment) -> std::i
     writeln!(out, "Builds on    {id} {words}")?;
     match prepared.compared_with {
         Some(metric) => writeln!(out, "To beat      {}", text::metric(metric))?,
-        None => writeln!(out, "To beat      nothing yet: the first result of this hardware class")?,
+        None => writeln!(out, "To beat      nothing yet: no result of this line holds for this hardware class")?,
     }
     writeln!(out, "Time         {} of training", text::duration(prepared.terms.manifest.time_budget))
 }

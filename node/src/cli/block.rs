@@ -34,7 +34,7 @@ pub struct Args {
 pub struct What {
     /// The signer's key, or the task's id: 64 hex digits. Of a task that is known here, its name or the beginning of its
     /// id will do
-    #[arg(value_name = "KEY|TASK")]
+    #[arg(value_name = "KEY|TASK", required = false)]
     id: String,
     /// The id is a task's, also when no such task is known here
     #[arg(long)]

@@ -63,8 +63,10 @@ fn judged(a: &ExperimentDetail, b: &ExperimentDetail) -> String {
     let difference = b.experiment.val_bpb - a.experiment.val_bpb;
     let tolerance = a.judgement.tolerance;
     let size = if difference.abs() <= tolerance { "within" } else { "more than" };
-    let better = if a.goal == "maximize" { difference > 0.0 } else { difference < 0.0 };
-    let side = if better { "better" } else { "worse" };
+    let second_wins = if a.goal == "maximize" { difference > 0.0 } else { difference < 0.0 };
+    let winner = if second_wins { b } else { a };
+    let side =
+        if difference == 0.0 { "equal".into() } else { format!("{} is better", text::short(&winner.experiment.id)) };
     format!(
         "{difference:+.6} ({side}, {size} the tolerance of {tolerance} for one script; two scripts may differ more by luck)"
     )

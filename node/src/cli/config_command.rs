@@ -154,7 +154,7 @@ fn show(origin: bool, as_json: bool, context: &mut Context) -> Result<(), CliErr
             .iter()
             .map(|one| {
                 let value = if one.key == SECRET { one.value.as_ref().map(|_| json!("(secret)")) } else { None };
-                json!({ "key": one.key, "value": value.map_or_else(|| json!(one.value), |value| value), "origin": one.origin })
+                json!({ "key": one.key, "value": value.unwrap_or_else(|| json!(one.value)), "origin": one.origin })
             })
             .collect();
         return context.json(&all);

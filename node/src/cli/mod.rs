@@ -5,8 +5,11 @@
 //! creates nothing. The errors of the libraries get their hints in `hints`.
 
 mod access;
+#[cfg(feature = "trainer")]
+mod attempt;
 mod background;
 mod block;
+mod clean;
 mod compare;
 mod completions;
 mod config_command;
@@ -130,6 +133,7 @@ enum Command {
     Disconnect(peer::Address),
     Block(block::Args),
     /// Take the objects of a blocked signer or task again
+    #[command(mut_arg("id", |id| id.required(true)))]
     Unblock(block::What),
     Set(set::Args),
     Llm(llm::Args),

@@ -22,7 +22,7 @@ use super::{
     service::notify::Notifier, task_fit, warn,
 };
 use crate::{
-    config::{Config, ip_address},
+    config::{Config, ip_address, size},
     runtime::{self, Node, NodeFailure, NodeOptions},
 };
 

@@ -1,6 +1,6 @@
 //! The base script of a new task: a file, an artifact of the node, or the usual one.
 
-use std::path::Path;
+use std::{io::Read as _, path::Path};
 
 use spore_api::{query::Query, route::Route};
 use spore_base::script_text;
@@ -18,10 +18,13 @@ const MAX_SCRIPT: u64 = 1 << 20;
 /// When the file cannot be read, is too long or is not UTF-8.
 pub fn read(file: &Path) -> Result<String, CliError> {
     let failed = |e: &std::io::Error| CliError::io(file.display(), e);
-    if std::fs::metadata(file).map_err(|e| failed(&e))?.len() > MAX_SCRIPT {
+    let mut bytes = Vec::new();
+    // Not by the length of the file: devices and pipes tell none.
+    let opened = std::fs::File::open(file).map_err(|e| failed(&e))?;
+    opened.take(MAX_SCRIPT + 1).read_to_end(&mut bytes).map_err(|e| failed(&e))?;
+    if bytes.len() as u64 > MAX_SCRIPT {
         return Err(CliError::usage(format!("{} has more than {MAX_SCRIPT} bytes", file.display())));
     }
-    let bytes = std::fs::read(file).map_err(|e| failed(&e))?;
     let text = script_text::decode(&bytes).map_err(|e| CliError::usage(format!("{}: {e}", file.display())))?;
     let script = script_text::normal(text);
     if let Some(note) = script.note {

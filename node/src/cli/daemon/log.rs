@@ -49,7 +49,10 @@ pub async fn run(args: &Args, context: &mut Context) -> Result<(), CliError> {
     let mut place = begin_of_last(&mut file, args.lines).map_err(failed)?;
     place = copy(&mut file, place, &mut context.out)?;
     context.out.flush()?;
-    while args.follow {
+    if !args.follow {
+        return Ok(());
+    }
+    loop {
         tokio::time::sleep(FOLLOW).await;
         let length = file.metadata().map_err(failed)?.len();
         if length < place {
@@ -62,7 +65,6 @@ pub async fn run(args: &Args, context: &mut Context) -> Result<(), CliError> {
         place = copy(&mut file, place, &mut context.out)?;
         context.out.flush()?;
     }
-    Ok(())
 }
 
 /// Where the messages of a node are that does not write to the log.

@@ -89,10 +89,13 @@ pub async fn restart(args: &Restart, context: &mut Context) -> Result<(), CliErr
             return Err(CliError::failed("the node is a service, and its service manager starts it again")
                 .hint("`systemctl --user restart spore`, or `sudo systemctl restart spore` for a system service"));
         }
-        if words.is_empty() {
-            words = running.words.iter().map(OsString::from).collect();
-        }
         end(&running, false, context).await?;
+    }
+    // Also of a node that was stopped or killed: another network or other ports would surprise.
+    if words.is_empty()
+        && let Some(last) = NodeProcess::last(&context.data.process())
+    {
+        words = last.words.into_iter().map(OsString::from).collect();
     }
     begin(&words, context).await
 }

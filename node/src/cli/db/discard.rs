@@ -10,7 +10,7 @@ use spore_api::{
 use spore_protocol::ObjectId;
 
 use super::super::{CliError, Context, access::NodeAccess, text, upkeep};
-use crate::config;
+use crate::{config, genesis};
 
 /// Drop objects that you do not want to carry; they do not come back
 ///
@@ -35,6 +35,7 @@ pub struct Args {
 
 pub async fn run(args: &Args, context: &mut Context) -> Result<(), CliError> {
     let (by, id) = resolve(args, context).await?;
+    refuse_built_in(by, id)?;
     let UpkeepReport::Drop(report) = upkeep::perform(&UpkeepJob::Drop { by, id }, context).await? else {
         return Err(upkeep::another_answer());
     };
@@ -45,6 +46,22 @@ pub async fn run(args: &Args, context: &mut Context) -> Result<(), CliError> {
     }
     if report.dropped + report.kept == 0 {
         return Err(CliError::not_found("nothing of that is stored here"));
+    }
+    Ok(())
+}
+
+/// Without the built-in task, a node has nothing to begin with.
+fn refuse_built_in(by: UnwantedKind, id: ObjectId) -> Result<(), CliError> {
+    let damaged = |error| CliError::failed(format!("the built-in task is damaged: {error}"));
+    let (manifest, root) = (genesis::manifest().map_err(damaged)?, genesis::root().map_err(damaged)?);
+    let is_built_in = match by {
+        UnwantedKind::Signer => id == ObjectId(manifest.created_by.0),
+        UnwantedKind::Task => id == manifest.id(),
+        UnwantedKind::Object => id == manifest.id() || id == root.id(),
+    };
+    if is_built_in {
+        return Err(CliError::usage("that belongs to the built-in task, which nodes begin with")
+            .hint("`spore task use` chooses another task to work on"));
     }
     Ok(())
 }

@@ -58,6 +58,9 @@ struct Uninstall {
     system: bool,
 }
 
+/// Folders that the unit of a system service does not see: `ProtectHome` and `PrivateTmp`.
+const HIDDEN: [&str; 5] = ["/home", "/root", "/run/user", "/tmp", "/var/tmp"];
+
 /// Writes or removes the unit file.
 ///
 /// # Errors
@@ -70,9 +73,17 @@ pub fn run(args: &Args, context: &mut Context) -> Result<(), CliError> {
 }
 
 fn install(args: &Install, context: &mut Context) -> Result<(), CliError> {
+    if args.flags.iter().any(|flag| flag == "--in-background" || flag.starts_with("--data-dir") || flag == "-d") {
+        return Err(CliError::usage("a service runs in the foreground, on a data directory of its own")
+            .hint("give `--data-dir` before `service`"));
+    }
     let words: Vec<&str> = ["spore", "run"].into_iter().chain(args.flags.iter().map(String::as_str)).collect();
     super::check_arguments(&words).map_err(|error| super::usage(&error))?;
     let program = std::env::current_exe().map_err(|e| CliError::io("cannot find the file of this program", &e))?;
+    if args.system && HIDDEN.iter().any(|hidden| program.starts_with(hidden)) {
+        return Err(CliError::failed(format!("{} is hidden from a system service", program.display()))
+            .hint("`sudo install -m 755 PROGRAM /usr/local/bin/spore`, and install the service with that one"));
+    }
     let data = if args.system { Path::new(SYSTEM_DATA) } else { context.data.root() };
     let text = unit(args.system, &program, data, &args.flags)?;
     if args.print {
@@ -161,11 +172,11 @@ mod tests {
     #[test]
     fn unit_runs_this_program_with_its_flags_quoted() {
         let flags = ["--no-train".to_owned(), "--task".into(), "two \"words\" 5%".into()];
-        let text = unit(false, Path::new("/opt/my tools/spore"), Path::new("/home/a/.spore"), &flags).unwrap();
+        let text = unit(false, Path::new("/opt/my tools/spore"), Path::new("/srv/a/.spore"), &flags).unwrap();
         let start = text.lines().find(|line| line.starts_with("ExecStart=")).unwrap();
         assert_eq!(
             start,
-            r#"ExecStart="/opt/my tools/spore" run --data-dir /home/a/.spore --no-train --task "two \"words\" 5%%""#
+            r#"ExecStart="/opt/my tools/spore" run --data-dir /srv/a/.spore --no-train --task "two \"words\" 5%%""#
         );
         assert!(text.contains("Type=notify") && text.contains("WatchdogSec=") && !text.contains('@'), "{text}");
         assert!(text.contains("WantedBy=default.target") && !text.contains("User="), "{text}");
@@ -177,8 +188,8 @@ mod tests {
 
     #[test]
     fn unit_of_a_user_is_in_the_folder_of_the_user() {
-        let home = |name: &str| (name == "HOME").then(|| "/home/a".into());
-        assert_eq!(unit_path(false, home).unwrap(), Path::new("/home/a/.config/systemd/user/spore.service"));
+        let home = |name: &str| (name == "HOME").then(|| "/srv/a".into());
+        assert_eq!(unit_path(false, home).unwrap(), Path::new("/srv/a/.config/systemd/user/spore.service"));
         assert_eq!(unit_path(false, |_| Some("/x".into())).unwrap(), Path::new("/x/systemd/user/spore.service"));
         assert!(unit_path(false, |_| None).is_err());
         assert_eq!(unit_path(true, |_| None).unwrap(), Path::new("/etc/systemd/system/spore.service"));
