@@ -214,9 +214,9 @@ pub fn event(by: &Identity, record: &Verified<Record>, timestamp: u64) -> Signed
     VerifiedObject::from(fixtures::sign(by, &event)).into_signed()
 }
 
-/// Text that compresses badly, as large as wanted.
-pub fn noise(bytes: usize) -> String {
-    let mut state = 0x9e37_79b9_7f4a_7c15_u64;
+/// Text that compresses badly, as large as wanted, another one for each number.
+pub fn noise(number: u64, bytes: usize) -> String {
+    let mut state = number.wrapping_mul(0x9e37_79b9_7f4a_7c15) | 1;
     let letter = |_| {
         state ^= state << 13;
         state ^= state >> 7;

@@ -29,7 +29,7 @@ const START_LIMIT: Duration = Duration::from_secs(60);
 /// A node ends its worker, flushes and closes its store.
 const STOP_LIMIT: Duration = Duration::from_secs(30);
 /// Ports that systems give to no outgoing connection, of which a flood next to this test makes thousands.
-const PORTS: std::ops::Range<u16> = 10_000..32_000;
+const PORTS: std::ops::Range<u16> = 20_000..32_000;
 /// Lines of each node's log that a failed test shows.
 const LOG_LINES: usize = 60;
 

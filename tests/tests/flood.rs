@@ -22,8 +22,8 @@ use spore_tests::{
     wait_for,
 };
 
-/// Records of the honest task.
-const KNOWN: usize = 50;
+/// Records of the honest task: so many that the relay is past the first fill of a new node, which is not limited.
+const KNOWN: usize = 1_100;
 /// Memory that a relay may have during a flood, in MiB: the goal for a relay of a million records.
 const MEMORY: u64 = 400;
 /// Disk that an hour of flood may fill, in MiB: what a relay takes from strangers at once, twice, because the database
@@ -38,6 +38,10 @@ const KEPT_OF_ONE_AT_ONCE: u64 = 12_400;
 const KEPT_OF_ONE_A_SECOND: u64 = 2;
 /// What the log may grow by, in KiB.
 const LOG: u64 = 256;
+/// Longest text of a large record: nearly the largest frame.
+const LARGE: usize = 9 << 20;
+/// Open files of a relay on a usual system.
+const USUAL_FILES: u32 = 1024;
 /// Most that a timestamp may be ahead, as the existing network has it.
 const AHEAD: u64 = 3600;
 
@@ -63,6 +67,18 @@ fn assert_bounds(siege: &Siege, memory: u64, waited: Duration) {
     let log = relay.log();
     assert!(!log.contains("panicked"), "{log}");
     hold("log", "KiB", log.len() as u64 / 1024, LOG);
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn large_records_fill_neither_disk_nor_memory() {
+    let siege = Siege::lay(KNOWN, None).await;
+    let (root, text) = (siege.root.clone(), noise(1, LARGE));
+    let flood = Flood::begin(siege.relay().port, 4, 12, move |number| {
+        child(&root, &attackers_key(number), |record| record.diff.clone_from(&text))
+    });
+    let waited = siege.newcomers_during(&flood).await;
+    println!("{} records of 9 MiB:", flood.end());
+    assert_bounds(&siege, MEMORY, waited);
 }
 
 #[tokio::test(flavor = "multi_thread")]
@@ -126,6 +142,23 @@ async fn tasks_by_the_thousand_hide_no_honest_task() {
     })
     .await;
     println!("  afterwards, with nothing to do: {share:.1} % of a core");
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn half_requests_and_silent_connections_stop_no_front() {
+    raise_files();
+    let siege = Siege::lay(KNOWN, Some(USUAL_FILES)).await;
+    let relay = siege.relay();
+    let half = crowd(relay.web_port, 1_100, b"GET /api/v1/status HTTP/1.1\r\nHost: 127.0.0.1\r\nX-Slow: ").await;
+    let silent = crowd(relay.p2p_port, 300, b"").await;
+    let mute = crowd(relay.port, 200, b"").await;
+    println!("{} half requests, {} and {} silent connections:", half.len(), silent.len(), mute.len());
+    wait_for("the API to answer", Duration::from_secs(60), async || relay.api("/status").await).await;
+    let waited = siege.newcomer_gets_in().await;
+    assert_bounds(&siege, MEMORY, waited);
+    let log = relay.log();
+    assert!(!log.contains("Too many open files"), "{log}");
+    drop((half, silent, mute));
 }
 
 #[tokio::test(flavor = "multi_thread")]
@@ -222,7 +255,7 @@ async fn node_over_its_disk_budget_drops_unknown_signers_records_and_they_do_not
     let mut objects: Vec<VerifiedObject> = vec![parent.into(), confirmed.into(), mine.into(), verdict.into()];
     let mut spam = BTreeSet::new();
     for number in 0..SPAM {
-        let text = format!("{number} {}", noise(SPAM_BYTES));
+        let text = format!("{number} {}", noise(number, SPAM_BYTES));
         let record = signed_child(&root, &attackers_key(number), |record| record.diff = text);
         spam.insert(record.id().to_string());
         objects.push(record.into());

@@ -173,7 +173,7 @@ async fn operator_reads_metrics_and_health_on_a_port_of_their_own() {
     assert_eq!(get("/readyz").await, (200, "ok\n".to_owned()));
     let (code, metrics) = get("/metrics").await;
     assert_eq!(code, 200);
-    for line in ["spore_ready 1", "spore_peers{network=\"libp2p\"} 0", "# TYPE spore_objects_rejected counter"] {
+    for line in ["spore_ready 1", "spore_peers{network=\"libp2p\"} 0", "# TYPE spore_warnings gauge"] {
         assert!(metrics.lines().any(|found| found == line), "{line}:\n{metrics}");
     }
     assert!(metrics.contains("mode=\"relay\"") && metrics.ends_with("# EOF\n"), "{metrics}");
@@ -249,7 +249,7 @@ fn setting_is_changed_where_it_stands_and_its_origin_is_shown() {
     spore(&dir, &["config", "unset", "port"]).expect_code(0);
     assert_eq!(spore(&dir, &["config", "get", "port"]).stdout, "7470\n");
     spore(&dir, &["config", "get", "task"]).expect_code(3);
-    let mut bad = command(&dir, &["info"]);
+    let mut bad = command(&dir, &["config", "show"]);
     bad.env("SPORE_PORT", "99999");
     assert!(run(bad, b"").stderr.contains("SPORE_PORT"));
 }
