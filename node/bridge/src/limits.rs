@@ -127,9 +127,9 @@ pub const WINDOW_BYTES: usize = 1024 * 1024;
 /// Bytes above which a frame or an artifact is large. Usual ones have a few KB and never are.
 pub const LARGE_BYTES: usize = 256 * 1024;
 /// KiB of large messages that all sessions together hold at once: frames that are coming in, objects without a
-/// verdict, artifacts that are being sent. Two of the largest: each is held several times while it is decoded,
-/// verified and written. A session that finds no room waits in a queue and reads nothing meanwhile.
-pub const LARGE_KIB: u32 = 20 * 1024;
+/// verdict, artifacts that are being sent. Ten of the largest. A session that finds no room waits in a queue and
+/// reads nothing meanwhile.
+pub const LARGE_KIB: u32 = 96 * 1024;
 /// How long a session may hold such memory while a frame comes in or the peer reads an artifact. Other sessions wait
 /// for the memory. The largest frame needs 3 megabits a second.
 pub const LARGE_DEADLINE: Duration = Duration::from_secs(30);
