@@ -53,15 +53,16 @@ const FORMAT: u8 = 3;
 /// same sequence numbers and another graph.
 static RUN: LazyLock<u64> = LazyLock::new(|| RandomState::new().hash_one(FORMAT));
 
-/// The state that a graph shows, as readers hand it back: opaque to them.
-fn cursor(sequence: u64) -> String {
-    format!("{FORMAT}-{:x}-{sequence}", *RUN)
+/// The state that a graph shows, as readers hand it back: opaque to them. `drops`: see [`spore_storage::Store::drops`].
+fn cursor(sequence: u64, drops: u64) -> String {
+    // Rows that went are in no list of changes, and sequence numbers do not tell of them.
+    format!("{FORMAT}-{:x}-{sequence}", RUN.wrapping_add(drops))
 }
 
-/// The task's sequence number in a cursor; none where it is not of this process.
-fn sequence_of(text: &str) -> Option<u64> {
+/// The task's sequence number in a cursor; none where it is not of this process, or from before objects were dropped.
+fn sequence_of(text: &str, drops: u64) -> Option<u64> {
     let sequence = text.rsplit('-').next()?.parse().ok()?;
-    (text == cursor(sequence)).then_some(sequence)
+    (text == cursor(sequence, drops)).then_some(sequence)
 }
 
 /// Whether a request for a graph accepts this form.
@@ -92,7 +93,8 @@ pub async fn answer(
     since: Option<&str>,
     headers: &HeaderMap,
 ) -> Result<Response, ApiError> {
-    if let Some(since) = since.and_then(sequence_of)
+    let drops = view.store().drops()?;
+    if let Some(since) = since.and_then(|since| sequence_of(since, drops))
         && let Some(changes) = changes(&view, permits.reads, &task, since).await?
     {
         return Ok(changes);
@@ -122,7 +124,7 @@ async fn unchanged(
     let (view, task) = (view.clone(), task.to_owned());
     let read = tokio::task::spawn_blocking(move || {
         let _permit = permit;
-        let now = tag(view.store().task_sequence(&view.known_task(&task)?)?);
+        let now = tag(view.store().task_sequence(&view.known_task(&task)?)?, view.store().drops()?);
         Ok::<_, ApiError>(etag::is_known(&now, Some(&known)).then_some(now))
     });
     read.await.map_err(|_| ApiError::thread_ended())?
@@ -145,16 +147,16 @@ async fn whole(view: StoreView, permits: Permits<'_>, task: String) -> Result<(S
     // Hold the share until the blocking read ends: it goes on when the reader disconnects.
     let read = tokio::task::spawn_blocking(move || (read(&view, &task), share)).await;
     let (read, share) = read.map_err(|_| ApiError::thread_ended())?;
-    let (graph, length) = read?;
-    let tag = tag(graph.sequence);
-    let mut response = warp::reply::stream(send(graph, share)).into_response();
+    let (graph, length, drops) = read?;
+    let tag = tag(graph.sequence, drops);
+    let mut response = warp::reply::stream(send(graph, drops, share)).into_response();
     response.headers_mut().insert(header::CONTENT_LENGTH, HeaderValue::from(length));
     response.headers_mut().insert(header::CONTENT_TYPE, HeaderValue::from_static(BINARY));
     Ok((tag, response))
 }
 
-fn tag(sequence: u64) -> String {
-    format!("\"graph-{}\"", cursor(sequence))
+fn tag(sequence: u64, drops: u64) -> String {
+    format!("\"graph-{}\"", cursor(sequence, drops))
 }
 
 /// An answer with the changes since a sequence number; none where only the whole graph shows them.
@@ -169,12 +171,13 @@ async fn changes(
     let (view, task) = (view.clone(), task.to_owned());
     let read = tokio::task::spawn_blocking(move || {
         let _permit = permit;
+        let drops = view.store().drops()?;
         let changes = match view.store().graph_changes(&view.known_task(&task)?, since) {
             // The whole graph needs less of the store, and may be readable.
             Err(StoreError::Corrupt(_)) => None,
             changes => changes?,
         };
-        Ok::<_, ApiError>(changes.map(|changes| changes.to_bytes(&cursor(changes.sequence))))
+        Ok::<_, ApiError>(changes.map(|changes| changes.to_bytes(&cursor(changes.sequence, drops))))
     });
     let bytes = read.await.map_err(|_| ApiError::thread_ended())??;
     Ok(bytes.map(|bytes| {
@@ -185,25 +188,26 @@ async fn changes(
     }))
 }
 
-/// A task's graph and its length in bytes.
-fn read(view: &StoreView, task: &str) -> Result<(TaskGraph, u64), ApiError> {
+/// A task's graph, its length in bytes, and what was dropped before it was read.
+fn read(view: &StoreView, task: &str) -> Result<(TaskGraph, u64, u64), ApiError> {
+    let drops = view.store().drops()?;
     let graph = view.store().graph(&view.known_task(task)?)?;
     let mut length = Counter(0);
-    graph.write(&cursor(graph.sequence), &mut length).map_err(|e| ApiError::internal(e.to_string()))?;
-    Ok((graph, length.0))
+    graph.write(&cursor(graph.sequence, drops), &mut length).map_err(|e| ApiError::internal(e.to_string()))?;
+    Ok((graph, length.0, drops))
 }
 
 type Chunks = ReceiverStream<Result<Vec<u8>, Infallible>>;
 
 /// Sends a graph in chunks, and holds the share until the last chunk is queued.
-fn send(graph: TaskGraph, share: Share) -> Chunks {
+fn send(graph: TaskGraph, drops: u64, share: Share) -> Chunks {
     let (queue, chunks) = mpsc::channel(CHUNKS);
     let runtime = Handle::current();
     tokio::task::spawn_blocking(move || {
         let _share = share;
         let mut outlet =
             Outlet { queue, runtime, begun: Instant::now(), sent: 0, chunk: Vec::with_capacity(CHUNK_BYTES) };
-        if graph.write(&cursor(graph.sequence), &mut outlet).and_then(|()| outlet.flush()).is_err() {
+        if graph.write(&cursor(graph.sequence, drops), &mut outlet).and_then(|()| outlet.flush()).is_err() {
             tracing::debug!("the reader of a graph disconnected, or was too slow");
         }
     });
@@ -267,12 +271,22 @@ mod tests {
 
     #[test]
     fn cursor_is_read_back_by_the_process_that_made_it_alone() {
-        assert_eq!(sequence_of(&cursor(77)), Some(77));
-        for foreign in
-            ["", "77", "3-0-77", &format!("1-{:x}-77", *RUN), &format!("{}x", cursor(7)), &format!("{}-", cursor(7))]
-        {
-            assert_eq!(sequence_of(foreign), None, "{foreign}");
+        assert_eq!(sequence_of(&cursor(77, 5), 5), Some(77));
+        for foreign in [
+            "",
+            "77",
+            "3-0-77",
+            &format!("1-{:x}-77", *RUN),
+            &format!("{}x", cursor(7, 5)),
+            &format!("{}-", cursor(7, 5)),
+        ] {
+            assert_eq!(sequence_of(foreign, 5), None, "{foreign}");
         }
+    }
+
+    #[test]
+    fn cursor_from_before_a_drop_is_not_taken() {
+        assert_eq!(sequence_of(&cursor(77, 5), 6), None);
     }
 
     #[test]

@@ -17,7 +17,7 @@ use super::{
 const MOST_RECORDS: u64 = 50_000;
 
 impl StoreView {
-    /// The graph's columns as JSON text, kept until a change concerns the task.
+    /// The graph's columns as JSON text, kept until a change concerns the task or something is dropped.
     ///
     /// # Errors
     /// As [`StoreView::task`]; 406 for a graph of too many records.
@@ -25,7 +25,8 @@ impl StoreView {
         let known = self.task_view(id)?;
         let (task, records) = (known.task_id, known.experiment_count + known.stray_count);
         check_size(&task, records)?;
-        self.graphs.get_or_make(task, self.store().task_sequence(&task)?, || {
+        let state = (self.store().drops()?, self.store().task_sequence(&task)?);
+        self.graphs.get_or_make(task, state, || {
             let graph = self.store().graph(&task)?;
             let sequence = graph.sequence;
             let json = serde_json::to_vec(&columns(graph)).map_err(|e| ApiError::internal(e.to_string()))?;

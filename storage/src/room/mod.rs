@@ -139,6 +139,15 @@ impl Store {
         Ok(Measured { database: stats.database_bytes(), artifacts })
     }
 
+    /// How many objects were ever dropped here. It grows with each, as sequence numbers do not: whoever keeps what was
+    /// read compares this number too.
+    ///
+    /// # Errors
+    /// When the store cannot be read.
+    pub fn drops(&self) -> Result<u64> {
+        Ok(lookup::tally(self.database())?.next_dropped)
+    }
+
     /// Drops objects until the store fits its budget, in steps between which other writers come in: pending records;
     /// strays, events about unknown records, tasks without records and profiles of nodes without anything else;
     /// artifacts, by the rules of [`Store::gc`]; large records that nobody verified; the others; those that arrived within

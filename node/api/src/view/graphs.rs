@@ -18,13 +18,14 @@ pub(crate) struct Graphs(Mutex<HashMap<TaskId, KeptGraph>>);
 
 #[derive(Debug)]
 struct KeptGraph {
-    /// The sequence number that the graph shows.
+    /// What was dropped when the graph was asked for, and the sequence number that it shows.
+    drops: u64,
     sequence: u64,
     json: Arc<Vec<u8>>,
 }
 
 impl Graphs {
-    /// The kept graph of a task if it is not older than `sequence`, or else the graph that `make` returns with its
+    /// The kept graph of a task if it is not older than this state (`drops`, sequence number), or else the graph that `make` returns with its
     /// sequence number. Readers of a graph that is being made wait for it, so that it is made once.
     ///
     /// # Errors
@@ -32,11 +33,11 @@ impl Graphs {
     pub(crate) fn get_or_make(
         &self,
         task: TaskId,
-        sequence: u64,
+        (drops, sequence): (u64, u64),
         make: impl FnOnce() -> Result<(u64, Vec<u8>), ApiError>,
     ) -> Result<Arc<Vec<u8>>, ApiError> {
         let mut graphs = self.0.lock().map_err(|_| ApiError::internal("the graph cache is broken"))?;
-        if let Some(kept) = graphs.get(&task).filter(|kept| kept.sequence >= sequence) {
+        if let Some(kept) = graphs.get(&task).filter(|kept| kept.drops == drops && kept.sequence >= sequence) {
             return Ok(kept.json.clone());
         }
         let (sequence, json) = make()?;
@@ -46,7 +47,7 @@ impl Graphs {
             graphs.clear();
         }
         if json.len() <= KEPT_BYTES {
-            graphs.insert(task, KeptGraph { sequence, json: json.clone() });
+            graphs.insert(task, KeptGraph { drops, sequence, json: json.clone() });
         }
         Ok(json)
     }
