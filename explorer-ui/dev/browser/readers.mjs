@@ -1,5 +1,6 @@
 // What readers rely on: truth, addresses, names, narrow screens, barriers.
 import assert from 'node:assert/strict';
+import { readFileSync } from 'node:fs';
 
 /** The tests by their names, with what the harness gives them. */
 export default ({ world, main, small, large, hostile, empty, open, at, points, painted, publish, task, AXE }) => ({
