@@ -150,6 +150,7 @@ impl Peers {
         self.refused.messages += 1;
         tracing::debug!(%peer, reason = reject.code(), %reject, "refused a peer's message");
         let offence = Offence::of(reject);
+        let was_banned = self.standing.banned(&peer, now).is_some();
         let mut effects = match self.standing.penalise(&peer, offence, now) {
             Consequence::Points(points) => vec![PeerEffect::Points(peer, points)],
             Consequence::Ban { instead_of } => {
@@ -161,7 +162,10 @@ impl Peers {
                 effects
             }
         };
-        effects.extend(self.blame_nets(&peer, offence, now));
+        // What comes from a banned peer was under way. Charged to its host too, one liar would have the host banned.
+        if !was_banned {
+            effects.extend(self.blame_nets(&peer, offence, now));
+        }
         effects
     }
 
@@ -172,6 +176,10 @@ impl Peers {
         let here = self.connected.get(peer).and_then(|peer| Subnet::in_address(&peer.address));
         let subnet = here.or_else(|| self.left.iter().rfind(|(left, _)| left == peer).map(|(_, subnet)| *subnet));
         let Some(subnet) = subnet.filter(|subnet| subnet.reach() == Reach::Public) else { return effects };
+        // A banned host has cost its subnet enough.
+        if self.nets.first().is_some_and(|hosts| hosts.banned(&subnet.host(), now).is_some()) {
+            return effects;
+        }
         for (standing, net) in self.nets.iter_mut().zip([subnet.host(), subnet.subnet()]) {
             if standing.banned(&net, now).is_some() {
                 continue;
@@ -248,6 +256,16 @@ mod tests {
         assert_eq!(unbanned(&mut peers, now + FIRST_BAN_OF_ADDRESS / 2), [false, false]);
         assert_eq!(unbanned(&mut peers, now + FIRST_BAN_OF_ADDRESS), [true, true]);
         assert!(peers.left.len() <= LEFT_PEERS);
+    }
+
+    #[test]
+    fn banned_peer_costs_its_host_and_subnet_no_more() {
+        let (mut peers, peer, now) = connected();
+        // As many objects as one answer has.
+        for _ in 0..512 {
+            let effects = peers.handle(PeerEvent::Misbehaved(peer, Reject::BadSignature), now);
+            assert!(!effects.iter().any(|effect| matches!(effect, PeerEffect::BanNet(_))), "{effects:?}");
+        }
     }
 
     #[test]
