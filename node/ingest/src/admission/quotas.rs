@@ -193,7 +193,11 @@ impl<C: Clock + Clone> Quotas<C> {
         let passes = match payer {
             Payer::Apart => true,
             Payer::Pool => self.signers.charge(signer, cost) != Some(false),
-            Payer::Signer => self.confirmed.charge(signer, cost) == Some(true) || passes(&self.pool, cost),
+            // Beyond its room it is one signer of the pool like any other.
+            Payer::Signer => {
+                self.confirmed.charge(signer, cost) == Some(true)
+                    || self.signers.charge(signer, cost) != Some(false) && passes(&self.pool, cost)
+            }
         };
         if passes { Ok(()) } else { Err(QuotaName::Signer) }
     }
