@@ -2,7 +2,6 @@
 
 mod hostile;
 pub mod objects;
-mod silence;
 mod support;
 
 use std::time::Instant;
