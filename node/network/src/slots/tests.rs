@@ -181,6 +181,9 @@ fn banned_host_or_subnet_loses_its_connections_and_gets_no_others() {
 }
 
 proptest! {
+    // Each case opens hundreds of connections, a second of work.
+    #![proptest_config(ProptestConfig::with_cases(12))]
+
     #[test]
     fn bounds_hold_whoever_connects_and_leaves(
         steps in proptest::collection::vec((any::<[u8; 4]>(), 0u8..8, any::<u16>()), 1..1500)
