@@ -26,7 +26,8 @@ async fn nodes_agree_on_one_frontier_and_late_ones_catch_up() {
         net.trust(name, &["researcher", "verifier"]);
     }
     let relay = net.start("relay", None, &["--no-train"]).await;
-    let pinned = ["--task", &task, "--device", "flex"];
+    // Half of the machine each: one that trains on all of it would be slow for the other, whose fixed class hides that.
+    let pinned = ["--task", &task, "--device", "flex", "--resource", "50"];
     let researcher = net.start("researcher", Some(relay), &pinned).await;
     let verifier = net.start("verifier", Some(relay), &[&pinned[..], &["--verify-only"]].concat()).await;
 
