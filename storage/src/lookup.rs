@@ -20,7 +20,8 @@ use crate::{
     keys::{self, ClassKey},
     types::{Change, Judgement, RecordSummary},
     values::{
-        self, DroppedEntry, LineageFault, LogEntry, Placing, RecordRow, StandingState, TaskState, Totals, UNKNOWN, Work,
+        self, DroppedEntry, LineageFault, LogEntry, Placing, RecordRow, StandingState, TaskState, Totals, UNKNOWN,
+        WhyDropped, Work,
     },
 };
 
@@ -215,22 +216,20 @@ const DROPPED_AT_ONCE: usize = 256;
 struct DroppedItems<'a> {
     source: &'a dyn KeyReader,
     prefix: Vec<u8>,
-    /// The next items come from here on, or after it.
-    from: Vec<u8>,
-    includes_from: bool,
+    /// The first key that is not read yet. None at the end.
+    next: Option<Vec<u8>>,
     ahead: VecDeque<Vec<u8>>,
-    more: bool,
 }
 
 impl<'a> DroppedItems<'a> {
     fn new(source: &'a dyn KeyReader, prefix: &[u8], from: &[u8]) -> Self {
-        let (prefix, from) = (keys::dropped_item(prefix), keys::dropped_item(from));
-        Self { source, prefix, from, includes_from: true, ahead: VecDeque::new(), more: true }
+        let (prefix, next) = (keys::dropped_item(prefix), Some(keys::dropped_item(from)));
+        Self { source, prefix, next, ahead: VecDeque::new() }
     }
 
     /// The next item, if it comes before `end`.
     fn before(&mut self, end: Option<&[u8]>) -> Result<Option<Vec<u8>>> {
-        if self.ahead.is_empty() && self.more {
+        if self.ahead.is_empty() {
             self.read()?;
         }
         let comes = self.ahead.front().is_some_and(|item| end.is_none_or(|end| item.as_slice() < end));
@@ -238,24 +237,27 @@ impl<'a> DroppedItems<'a> {
     }
 
     fn read(&mut self) -> Result<()> {
-        let Self { source, prefix, from, includes_from, ahead, more } = self;
-        let begin = from.clone();
-        *more = false;
-        source.walk(Column::Dropped, prefix, Some(&begin), KeyOrder::Ascending, &mut |key, _| {
-            if !*includes_from && key == begin.as_slice() {
-                return Ok(ControlFlow::Continue(()));
-            }
+        let Some(from) = self.next.take() else { return Ok(()) };
+        let Self { source, prefix, next, ahead } = self;
+        source.walk(Column::Dropped, prefix, Some(&from), KeyOrder::Ascending, &mut |key, _| {
             if ahead.len() == DROPPED_AT_ONCE {
-                *more = true;
+                *next = Some(key.to_vec());
                 return Ok(ControlFlow::Break(()));
             }
-            *from = key.to_vec();
             ahead.extend(key.get(1..).map(<[u8]>::to_vec));
             Ok(ControlFlow::Continue(()))
-        })?;
-        *includes_from = false;
-        Ok(())
+        })
     }
+}
+
+/// Whether any pending record waits for this one.
+pub fn is_awaited(source: &dyn KeyReader, id: &RecordId) -> Result<bool> {
+    Ok(source.first(Column::PendingByParent, &id.0, None, KeyOrder::Ascending)?.is_some())
+}
+
+/// Whether a dropped object is taken again: the store dropped it for room, and a pending record waits for it.
+pub fn returns(source: &dyn KeyReader, kind: Kind, id: &ObjectId, entry: &DroppedEntry) -> Result<bool> {
+    Ok(kind == Kind::Experiment && entry.why == WhyDropped::Room && is_awaited(source, &RecordId::from(*id))?)
 }
 
 /// What is remembered of a dropped object.

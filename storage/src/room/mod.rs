@@ -78,9 +78,9 @@ pub struct RoomPlan {
 /// What was dropped.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct RoomReport {
-    /// Bytes on disk before, see [`Store::bytes_on_disk`].
+    /// Bytes on disk before, see [`Store::bytes_on_disk`]. 0 in a report of [`Store::drop_unwanted`].
     pub bytes_before: u64,
-    /// Bytes on disk after.
+    /// Bytes on disk after. 0 in a report of [`Store::drop_unwanted`].
     pub bytes_after: u64,
     /// Bytes of the dropped objects and artifacts, about. The disk has an object's back when its table is compacted.
     pub freed: u64,
@@ -288,10 +288,7 @@ impl Store {
     /// When the store cannot be read.
     pub fn is_turned_away(&self, kind: Kind, id: &ObjectId) -> Result<bool> {
         let Some(entry) = lookup::dropped(self.database(), kind, id)? else { return Ok(false) };
-        let awaited = kind == Kind::Experiment
-            && entry.why == WhyDropped::Room
-            && self.database().first(Column::PendingByParent, &id.0, None, KeyOrder::Ascending)?.is_some();
-        Ok(!awaited)
+        Ok(!lookup::returns(self.database(), kind, id, &entry)?)
     }
 
     /// Whether the object was dropped and is remembered.

@@ -44,7 +44,13 @@ impl Store {
             keeps_known: false,
             most_dropped: MAX_DROPPED,
         };
-        let mut report = RoomReport { bytes_before: self.bytes_on_disk()?, ..RoomReport::default() };
+        let mut report = RoomReport::default();
+        if let Unwanted::Object(kind, id) = unwanted {
+            notify(watch, Stage::Drop, 0, self.sequence())?;
+            let number = lookup::number_of(&self.view(), kind, &id)?;
+            self.drop_these(number.as_slice(), &rules, &mut report)?;
+            return Ok(report);
+        }
         let (mut from, mut seen) = (Some(u64::MAX), 0);
         while let Some(last) = from {
             let numbers = self.numbers_down_from(last)?;
@@ -52,12 +58,17 @@ impl Store {
             seen += numbers.len() as u64;
             from = numbers.last().and_then(|number| number.checked_sub(1));
             let chosen = self.unwanted(&numbers, unwanted)?;
-            let freed = self.drop_numbers(&chosen, &rules)?;
-            report.dropped += freed.len() as u64;
-            report.kept += (chosen.len() - freed.len()) as u64;
-            report.freed += freed.iter().map(|bytes| bytes + INDEXES).sum::<u64>();
+            self.drop_these(&chosen, &rules, &mut report)?;
         }
         Ok(report)
+    }
+
+    fn drop_these(&self, chosen: &[u64], rules: &DropRules, report: &mut RoomReport) -> Result<()> {
+        let freed = self.drop_numbers(chosen, rules)?;
+        report.dropped += freed.len() as u64;
+        report.kept += (chosen.len() - freed.len()) as u64;
+        report.freed += freed.iter().map(|bytes| bytes + INDEXES).sum::<u64>();
+        Ok(())
     }
 
     fn unwanted(&self, numbers: &[u64], unwanted: Unwanted) -> Result<Vec<u64>> {

@@ -8,7 +8,7 @@ use crate::{
     db::{KeyOrder, KeyReader},
     error::{Damage, Result, StoreError},
     keys,
-    lookup::Unreleased,
+    lookup::{self, Unreleased},
     values::{self, LineageFault, PendingEntry, encode},
 };
 
@@ -66,8 +66,7 @@ impl InsertBatch<'_> {
 
     /// Whether any record waits for this one.
     pub fn is_awaited(&self, id: &RecordId) -> Result<bool> {
-        Ok(self.tally.pending > 0
-            && self.view.first(Column::PendingByParent, &id.0, None, KeyOrder::Ascending)?.is_some())
+        Ok(self.tally.pending > 0 && lookup::is_awaited(&self.view, id)?)
     }
 
     /// Drops the oldest pending records until the others are within these bounds.

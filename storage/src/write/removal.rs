@@ -1,7 +1,8 @@
 //! Removes an object with everything that follows from it, so that all columns are as if it had never arrived.
 //!
-//! Only leaves are removed: records without children, events and waiting records, whose local verdict is open, and
-//! events about such records by signers without weight. Nothing else depends on them except counters, the reference's frontier and the task's root.
+//! Only leaves are removed: a record with an open local verdict that has no child, no event and no pending record
+//! waiting for it, and an event about such a record by a signer without weight. Nothing else depends on them except
+//! counters, the reference's frontier and the task's root.
 
 use std::{collections::BTreeSet, ops::ControlFlow};
 
@@ -51,8 +52,18 @@ impl InsertBatch<'_> {
         if stored.len() < rules.min_bytes {
             return Ok(None);
         }
+        // The row decides about a record. Most are kept, and need not be decoded.
+        if values::stored_kind(&stored)? == Kind::Experiment {
+            let row = self.row(number)?.clone();
+            if !self.is_droppable(&row, rules)? {
+                return Ok(None);
+            }
+        }
         let dropped = match values::decode_stored(&stored)? {
-            SignedObject::Experiment(record) => self.drop_record(number, &record, rules)?,
+            SignedObject::Experiment(record) => {
+                self.drop_record(number, &record, rules)?;
+                true
+            }
             SignedObject::Control(event) => self.drop_event(number, &event, rules)?,
             SignedObject::Task(manifest) => self.drop_manifest(number, &manifest, rules)?,
             SignedObject::Profile(profile) => self.drop_profile(number, &profile, rules)?,
@@ -66,11 +77,9 @@ impl InsertBatch<'_> {
             || task.is_some_and(|task| rules.pinned.contains(task))
     }
 
-    fn drop_record(&mut self, number: u64, record: &Signed<Record>, rules: &DropRules) -> Result<bool> {
+    /// Drops a record that may be dropped.
+    fn drop_record(&mut self, number: u64, record: &Signed<Record>, rules: &DropRules) -> Result<()> {
         let row = self.row(number)?.clone();
-        if !self.is_droppable(&row, rules)? {
-            return Ok(false);
-        }
         let (id, task) = (row.summary.id, row.summary.task_id);
         if row.parent_number == 0 {
             self.remove_root(&row)?;
@@ -100,7 +109,7 @@ impl InsertBatch<'_> {
         self.changed_rows.remove(&number);
         self.unjudged.remove(&number);
         self.unawarded.remove(&number);
-        Ok(true)
+        Ok(())
     }
 
     fn is_droppable(&mut self, row: &RecordRow, rules: &DropRules) -> Result<bool> {
@@ -174,6 +183,10 @@ impl InsertBatch<'_> {
         }
         let goal = self.task(&s.task_id)?.goal();
         let candidate = parent.candidate();
+        // Otherwise another child keeps the parent off.
+        if !beats(&FrontierKind::Reference, goal, &row.candidate(), &candidate) {
+            return Ok(());
+        }
         let mut beaten = false;
         self.view.each(Column::Children, &row.parent_number.to_be_bytes(), &mut |key, _| {
             let child = lookup::row(&self.view, keys::last_number(key)?)?;

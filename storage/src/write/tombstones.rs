@@ -3,7 +3,7 @@
 //! A dropped object stays in the set that nodes compare. One that was dropped for room comes back when a pending record
 //! waits for it: somebody builds on it. What the operator dropped does not.
 
-use spore_protocol::{Kind, ObjectId, RecordId};
+use spore_protocol::{Kind, ObjectId};
 
 use super::{DropRules, InsertBatch};
 use crate::{
@@ -12,7 +12,7 @@ use crate::{
     error::Result,
     keys::{self, Moment, TimeList},
     lookup,
-    values::{DroppedEntry, WhyDropped},
+    values::DroppedEntry,
 };
 
 /// Most dropped objects that are remembered. Their three entries take some 250 bytes, 64 MiB in all. Of a flood that
@@ -27,8 +27,7 @@ impl InsertBatch<'_> {
             return Ok(true);
         }
         let Some(entry) = lookup::dropped(&self.view, kind, id)? else { return Ok(true) };
-        let may = kind == Kind::Experiment && entry.why == WhyDropped::Room;
-        if !may || !self.is_awaited(&RecordId::from(*id))? {
+        if !lookup::returns(&self.view, kind, id, &entry)? {
             return Ok(false);
         }
         self.forget_dropped(kind, id, &entry)?;
@@ -60,20 +59,20 @@ impl InsertBatch<'_> {
         Ok(())
     }
 
-    /// Remembers what another store dropped. For a replay. False when the object is stored here.
+    /// Remembers what another store dropped. For a replay. Does nothing when the object is stored here.
     ///
     /// # Errors
     /// When the store cannot be read.
-    pub fn replay_dropped(&mut self, kind: Kind, id: &ObjectId, entry: &DroppedEntry) -> Result<bool> {
+    pub fn replay_dropped(&mut self, kind: Kind, id: &ObjectId, entry: &DroppedEntry) -> Result<()> {
         if self.view.has(Column::Ids, &keys::id(kind, id))? {
-            return Ok(false);
+            return Ok(());
         }
         self.put_dropped(kind, id, entry);
         if let Some(item) = &entry.item {
             let (listing, moment) = keys::listed_item(item)?;
             self.add_to_bucket(listing, &moment)?;
         }
-        Ok(true)
+        Ok(())
     }
 
     /// The next dropped object gets this order. For a replay.
