@@ -54,11 +54,7 @@ impl Subnet {
 
     /// The prefixes of the IP address in a libp2p address. None for an address without one, such as a name.
     pub fn in_address(address: &Multiaddr) -> Option<Self> {
-        address.iter().find_map(|part| match part {
-            Protocol::Ip4(ip) => Some(Self::of(ip.into())),
-            Protocol::Ip6(ip) => Some(Self::of(ip.into())),
-            _ => None,
-        })
+        ip_in(address).map(Self::of)
     }
 
     /// What one machine has: an IPv4 address, or an IPv6 /64.
@@ -97,6 +93,15 @@ impl fmt::Display for Subnet {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         self.host.fmt(f)
     }
+}
+
+/// The IP address in a libp2p address. None for an address without one, such as a name.
+pub fn ip_in(address: &Multiaddr) -> Option<IpAddr> {
+    address.iter().find_map(|part| match part {
+        Protocol::Ip4(ip) => Some(ip.into()),
+        Protocol::Ip6(ip) => Some(ip.into()),
+        _ => None,
+    })
 }
 
 #[cfg(test)]

@@ -183,7 +183,8 @@ pub const SHARDS_ANEW: Duration = Duration::from_secs(10 * 60);
 /// Share of a core that reading shards may take: one in so many. Between two long reads, the digests are older.
 pub const SHARDS_SHARE: u32 = 32;
 /// Tasks in a row that a session compares without learning anything. The rest is left to the next session, which begins
-/// at another shard. A peer that holds much of what this node refuses would else have it all compared each time.
+/// at another shard. A peer that holds much of what this node refuses would otherwise have all of it compared
+/// each time.
 pub const FRUITLESS_TASKS: usize = 512;
 /// Bytes of a catch-up request or answer: a frame, or the digests of [`MAX_TASKS`] tasks of 48 bytes.
 pub const SYNC_BYTES: usize = 64 * 1024;

@@ -1,7 +1,5 @@
 //! Events of the swarm, turned into events of the machines; and requests of other peers, each answered by a job.
 
-use std::net::IpAddr;
-
 use ipnet::IpNet;
 use libp2p::{
     Multiaddr, PeerId,
@@ -13,7 +11,7 @@ use libp2p::{
     swarm::{ConnectionId, DialError, SwarmEvent},
 };
 use spore_base::{
-    subnet::{Reach, Subnet},
+    subnet::{Reach, Subnet, ip_in},
     warnings::WarningTopic,
 };
 use spore_ingest::Source;
@@ -27,7 +25,9 @@ use crate::{
     jobs::{JobContext, JobMessage, serve},
     messages::{ArtifactAnswer, ArtifactRequest, KAD_PROTOCOL, ObjectsAnswer, ObjectsRequest, SyncAnswer, SyncRequest},
     reconcile::CompareError,
-    state::{CatchupEvent, ConnectedPeer, DiscoveryEvent, GossipEvent, GossipMessage, NetworkEvent, PeerEvent},
+    state::{
+        CatchupEvent, ConnectedPeer, DiscoveryEvent, GossipEvent, GossipMessage, NetworkEvent, NetworkState, PeerEvent,
+    },
 };
 
 impl NetworkService {
@@ -74,7 +74,7 @@ impl NetworkService {
             }
             None => None,
         };
-        self.context.ingest.connected(Source::Peer(peer), ip_of(&address), dialled.is_some());
+        self.context.ingest.connected(Source::Peer(peer), ip_in(&address), dialled.is_some());
         self.handle(NetworkEvent::Connected { peer, address, dialled });
     }
 
@@ -122,20 +122,17 @@ impl NetworkService {
                 self.handle(NetworkEvent::Gossip(GossipEvent::Received(message)));
             }
             BehaviourEvent::Sync(event) => {
-                let host = |peer: &PeerId| self.state.connected().get(peer).and_then(limited_host);
-                if let Some(incoming) = self.sync.on_event(event, host) {
+                if let Some(incoming) = self.sync.on_event(event, |peer| host_of(&self.state, peer)) {
                     self.serve_sync(incoming);
                 }
             }
             BehaviourEvent::Objects(event) => {
-                let host = |peer: &PeerId| self.state.connected().get(peer).and_then(limited_host);
-                if let Some(incoming) = self.objects.on_event(event, host) {
+                if let Some(incoming) = self.objects.on_event(event, |peer| host_of(&self.state, peer)) {
                     self.serve_objects(incoming);
                 }
             }
             BehaviourEvent::Artifact(event) => {
-                let host = |peer: &PeerId| self.state.connected().get(peer).and_then(limited_host);
-                if let Some(incoming) = self.artifact.on_event(event, host) {
+                if let Some(incoming) = self.artifact.on_event(event, |peer| host_of(&self.state, peer)) {
                     self.serve_artifact(incoming);
                 }
             }
@@ -166,7 +163,7 @@ impl NetworkService {
         if matches!(request, SyncRequest::News) {
             self.handle(NetworkEvent::Catchup(CatchupEvent::PeerHasNews(peer)));
         }
-        let (context, upload, host) = (self.context.clone(), self.upload.clone(), self.host_of(&peer));
+        let (context, upload, host) = (self.context.clone(), self.upload.clone(), host_of(&self.state, &peer));
         self.jobs.spawn(async move {
             let (clock, shards) = (context.clock.clone(), context.shards.clone());
             let answer = answer(&context, peer, move |store| serve::sync(store, &shards, &clock, &request)).await?;
@@ -178,7 +175,7 @@ impl NetworkService {
 
     fn serve_objects(&mut self, incoming: IncomingRequest<ObjectsRequest, ObjectsAnswer>) {
         let Some((peer, request, channel)) = self.well_formed(incoming) else { return };
-        let (context, upload, host) = (self.context.clone(), self.upload.clone(), self.host_of(&peer));
+        let (context, upload, host) = (self.context.clone(), self.upload.clone(), host_of(&self.state, &peer));
         self.jobs.spawn(async move {
             let answer = answer(&context, peer, move |store| serve::objects(store, &request)).await?;
             upload.wait(host, answer.objects.iter().map(|object| object.len()).sum()).await?;
@@ -189,18 +186,13 @@ impl NetworkService {
 
     fn serve_artifact(&mut self, incoming: IncomingRequest<ArtifactRequest, ArtifactAnswer>) {
         let Some((peer, request, channel)) = self.well_formed(incoming) else { return };
-        let (context, upload, host) = (self.context.clone(), self.upload.clone(), self.host_of(&peer));
+        let (context, upload, host) = (self.context.clone(), self.upload.clone(), host_of(&self.state, &peer));
         self.jobs.spawn(async move {
             let answer = answer(&context, peer, move |store| serve::artifact(store, &request)).await?;
             upload.wait(host, serve::artifact_bytes(&answer)).await?;
             context.send(JobMessage::AnswerArtifact(channel, answer)).await;
             None
         });
-    }
-
-    /// The host whose uploads a peer's answers count as.
-    fn host_of(&self, peer: &PeerId) -> Option<IpNet> {
-        self.state.connected().get(peer).and_then(limited_host)
     }
 
     /// The request, or none for bytes that are no message, which cost the peer points.
@@ -218,13 +210,9 @@ impl NetworkService {
     }
 }
 
-/// The IP address of a connection's other end.
-fn ip_of(address: &Multiaddr) -> Option<IpAddr> {
-    address.iter().find_map(|part| match part {
-        Protocol::Ip4(ip) => Some(ip.into()),
-        Protocol::Ip6(ip) => Some(ip.into()),
-        _ => None,
-    })
+/// The host whose uploads and requests a peer's count as.
+fn host_of(state: &NetworkState, peer: &PeerId) -> Option<IpNet> {
+    limited_host(state.connected().get(peer)?)
 }
 
 /// The host of a peer with a public address. Others share theirs with everybody behind a router or a container, or are

@@ -125,8 +125,7 @@ impl ConnectionSlots {
     /// # Errors
     /// When there is no slot.
     pub fn begin(&mut self, connection: ConnectionId, subnet: Option<Subnet>) -> Result<(), NoSlot> {
-        let named = subnet.is_some_and(|subnet| self.named_hosts.contains(&subnet.host()));
-        if !named {
+        if !self.is_named_host(subnet) {
             self.refuse_banned(subnet)?;
             if self.pending.len() >= MAX_PENDING_INCOMING {
                 return Err(NoSlot::Pending);
@@ -179,13 +178,15 @@ impl ConnectionSlots {
     /// # Errors
     /// When its host or subnet is banned.
     pub fn may_dial(&self, peer: PeerId, subnet: Option<Subnet>) -> Result<(), NoSlot> {
-        let named = subnet.is_some_and(|subnet| self.named_hosts.contains(&subnet.host()));
-        if named || self.named.contains(&peer) { Ok(()) } else { self.refuse_banned(subnet) }
+        if self.is_named_host(subnet) || self.named.contains(&peer) { Ok(()) } else { self.refuse_banned(subnet) }
+    }
+
+    fn is_named_host(&self, subnet: Option<Subnet>) -> bool {
+        subnet.is_some_and(|subnet| self.named_hosts.contains(&subnet.host()))
     }
 
     /// A connection is open.
     pub fn opened(&mut self, connection: ConnectionId, peer: PeerId, subnet: Option<Subnet>, now: Instant) {
-        self.pending.remove(&connection);
         self.open.insert(connection, Slot { peer, subnet, since: now, closing: false });
     }
 

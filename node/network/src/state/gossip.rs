@@ -25,7 +25,7 @@ pub enum Acceptance {
     Accept,
     /// Do not forward it, and do not hold it against the sender.
     Ignore,
-    /// As `Ignore`, for an object that waits for its parent. Peers are told when it is stored.
+    /// As `Ignore`, for an object that waits for its parent or until it is due. Peers are told when it is stored.
     Held(ObjectId),
     /// Do not forward it. The sender loses points.
     Reject(Reject),
@@ -101,7 +101,7 @@ pub struct Gossip {
     ticks: u32,
     /// Messages being judged.
     judging: usize,
-    /// Objects that came by gossip and wait for their parents.
+    /// Objects that came by gossip and wait for their parents, or until they are due.
     held: HashSet<ObjectId>,
     /// Objects published since the last tick.
     published: usize,
