@@ -88,7 +88,7 @@ impl Gate {
         rest
     }
 
-    /// Decides that an object comes too early, and remembers it.
+    /// Refuses an object for now, and remembers that, so that catch-up does not fetch it again at once.
     pub fn refuse(
         &self,
         index: usize,

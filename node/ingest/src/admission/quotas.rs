@@ -39,7 +39,7 @@ const INTRODUCER: Size = Size { holds: 16 * MIB, refill: POOL.refill / 2 };
 /// What an introducer may have brought lately to count as a light one: some records in ten minutes, which is what a
 /// newcomer brings. The reserve is for these.
 const LIGHT: Size = Size { holds: 16 * KIB, refill: 32 };
-/// Light introducers when the pool is dry. A flood from one subnet cannot drink from it, and it takes 64 subnets that
+/// Light introducers when the pool is dry. A flood from one subnet cannot use it, and it takes 64 subnets that
 /// each stay light to empty it.
 const RESERVE: Size = Size { holds: 4 * MIB, refill: 2 * KIB };
 /// Objects larger than their kind needs, of everybody.
