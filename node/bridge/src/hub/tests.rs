@@ -77,13 +77,17 @@ fn untrusted_peer_does_not_harm_a_named_peer_with_the_same_address() {
     assert!(hub.check(&named, remote.ip()).is_ok(), "a name is pardoned as well as an IP address");
 }
 
+/// Accepts a connection from the site with this number. Each number is a site of its own.
+fn accept(hub: &HubHandle, site: u32, now: Instant) -> Result<(Link, mpsc::Receiver<SessionCommand>), Refusal> {
+    let from = SocketAddr::new(IpAddr::from(((site + 1) << 16).to_be_bytes()), 5000);
+    hub.lock().admit(LinkDirection::Accepted, from, Opening::Accepted, now)
+}
+
 #[test]
 fn accepted_connection_that_exchanged_least_gives_way() {
     let hub = hub();
     let start = Instant::now();
-    // Each from a site of its own.
-    let from = |n: u32| SocketAddr::new(IpAddr::from(((n + 1) << 16).to_be_bytes()), 5000);
-    let accept = |n, now| hub.lock().admit(LinkDirection::Accepted, from(n), Opening::Accepted, now);
+    let accept = |n, now| accept(&hub, n, now);
     let mut open: Vec<_> = (0..MAX_ACCEPTED as u32).map(|n| accept(n, start).unwrap()).collect();
     for (n, (link, _)) in open.iter().enumerate() {
         let received = if n == 5 { 1 } else { 10 + n as u64 };
@@ -111,8 +115,7 @@ fn accepted_connection_that_exchanged_least_gives_way() {
 fn silent_connections_give_way_within_seconds() {
     let hub = hub();
     let start = Instant::now();
-    let from = |n: u32| SocketAddr::new(IpAddr::from(((n + 1) << 16).to_be_bytes()), 5000);
-    let accept = |n, now| hub.lock().admit(LinkDirection::Accepted, from(n), Opening::Accepted, now);
+    let accept = |n, now| accept(&hub, n, now);
     let mut open: Vec<_> = (0..MAX_ACCEPTED as u32).map(|n| accept(n, start).unwrap()).collect();
     for (n, (link, _)) in open.iter().enumerate() {
         // What was sent to a silent peer may lie in buffers.
