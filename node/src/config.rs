@@ -37,8 +37,8 @@ const TEMPLATE: &str = include_str!("config/template.toml");
 /// may share the file, and the user wrote nothing wrong. The reference's `task_id` is an alias of `task`.
 const REFERENCE_KEYS: [&str; 4] = ["auto_update", "update_interval_sec", "update_manifest_url", "data_dir"];
 
-/// Other names of keys, which the reference uses.
-const OTHER_NAMES: [&str; 2] = ["task_id", "llm.max_token"];
+/// Keys, with the other name that the reference has for each.
+const OTHER_NAMES: [(&str, &str); 2] = [("task", "task_id"), ("llm.max_tokens", "llm.max_token")];
 
 /// Why the configuration cannot be used.
 #[derive(Debug, thiserror::Error)]
@@ -247,7 +247,12 @@ pub fn value_keys() -> Vec<&'static str> {
     let all = keys::all();
     let is_table =
         |key: &str| all.iter().any(|other| other.strip_prefix(key).is_some_and(|rest| rest.starts_with('.')));
-    all.iter().copied().filter(|key| !is_table(key) && !OTHER_NAMES.contains(key)).collect()
+    all.iter().copied().filter(|key| !is_table(key) && !OTHER_NAMES.iter().any(|(_, other)| other == key)).collect()
+}
+
+/// The name that the reference has for a key.
+pub fn other_name(key: &str) -> Option<&'static str> {
+    OTHER_NAMES.iter().find(|(own, _)| *own == key).map(|(_, other)| *other)
 }
 
 /// The known key that a misspelt one means, if one is near enough.
@@ -255,22 +260,17 @@ pub fn nearest_key(key: &str) -> Option<&'static str> {
     keys::nearest(key)
 }
 
-/// The table of a file. Empty when there is no file.
-///
-/// # Errors
-/// As [`load`].
-pub fn table(path: &Path) -> Result<Table, ConfigError> {
-    load(path)?;
-    Ok(read(path)?.unwrap_or_default().parse().unwrap_or_default())
-}
-
-/// The line of a key in a file, from 1.
+/// The text of a file. Empty when there is no file.
 ///
 /// # Errors
 /// When the file cannot be read.
-pub fn line_of_key(path: &Path, key: &str) -> Result<Option<usize>, ConfigError> {
-    let text = read(path)?.unwrap_or_default();
-    Ok(keys::span_of(&text, key).map(|span| line_of(&text, span.start)))
+pub fn text(path: &Path) -> Result<String, ConfigError> {
+    Ok(read(path)?.unwrap_or_default())
+}
+
+/// The line of a key in the text of a file, from 1.
+pub fn line_of_key(text: &str, key: &str) -> Option<usize> {
+    keys::span_of(text, key).map(|span| line_of(text, span.start))
 }
 
 /// Writes the defaults, each key explained in a comment. Leaves an existing file as it is. Returns whether it wrote.
@@ -294,11 +294,12 @@ pub fn create(path: &Path) -> Result<bool, ConfigError> {
 pub fn set(path: &Path, table: &str, values: &[(&str, Option<Value>)]) -> Result<(), ConfigError> {
     let text = read(path)?.unwrap_or_else(|| TEMPLATE.to_owned());
     let mut document = edit::document(&text).map_err(|e| corrupt(path, &text, e.span(), e.message()))?;
-    // The reference's name of the key must not stand beside ours.
-    if table.is_empty() && values.iter().any(|(key, _)| *key == "task") {
-        edit::remove(&mut document, table, "task_id");
-    }
     for (key, value) in values {
+        // The reference's name of the key must not stand beside ours.
+        let dotted = if table.is_empty() { (*key).to_owned() } else { format!("{table}.{key}") };
+        if let Some(other) = other_name(&dotted) {
+            edit::remove(&mut document, table, other.rsplit('.').next().unwrap_or(other));
+        }
         match value {
             Some(value) => {
                 let value = edit::value(value).map_err(|e| ConfigError::Value(format!("{key}: {e}")))?;

@@ -27,8 +27,8 @@ const EDITOR: &str = "vi";
 
 /// Show or change the configuration of the node
 ///
-/// A flag of `spore run` goes before a variable SPORE_*, a variable before config.toml, config.toml before the default. A
-/// change keeps the comments of the file and a symbolic link in its place.
+/// A flag of `spore run` overrides a variable SPORE_*, a variable overrides config.toml, and config.toml overrides the
+/// default. A change keeps the comments of the file and a symbolic link in its place.
 #[derive(Debug, ClapArgs)]
 pub struct Args {
     #[command(subcommand)]
@@ -104,39 +104,34 @@ impl Setting {
     }
 }
 
+/// The text of a variable that is set. A blank one counts as not set, as for the node.
+fn given(name: &str) -> Option<String> {
+    std::env::var(name).ok().filter(|text| !text.trim().is_empty())
+}
+
 /// All settings, in the order of the file that `spore init` writes.
 fn settings(context: &Context) -> Result<Vec<Setting>, CliError> {
     // Warns about unknown keys, and refuses a variable that cannot be used.
     context.config()?;
-    let path = context.data.config();
-    let file = config::table(&path)?;
+    let text = config::text(&context.data.config())?;
+    // The file was parsed before, so this text is good.
+    let file: Table = text.parse().unwrap_or_default();
     let defaults: Table = DEFAULTS.parse().map_err(|e| CliError::failed(format!("the defaults: {e}")))?;
     let setting = |key: &'static str| {
-        let variable = variable_of(key);
-        let set = variable.and_then(|name| std::env::var(name).ok()).filter(|text| !text.trim().is_empty());
-        if let (Some(name), Some(text)) = (variable, set) {
-            return Ok(Setting { key, value: Some(Value::String(text.trim().to_owned())), origin: name.to_owned() });
+        if let Some((name, text)) = variable_of(key).and_then(|name| Some((name, given(name)?))) {
+            return Setting { key, value: Some(Value::String(text.trim().to_owned())), origin: name.to_owned() };
         }
-        if let Some(value) = at(&file, key).or_else(|| other_name(key).and_then(|name| at(&file, name))) {
-            let name = if at(&file, key).is_some() { Some(key) } else { other_name(key) };
-            let line = name.and_then(|name| config::line_of_key(&path, name).transpose()).transpose()?;
+        let mut names = [Some(key), config::other_name(key)].into_iter().flatten();
+        if let Some((name, value)) = names.find_map(|name| Some((name, at(&file, name)?))) {
+            let line = config::line_of_key(&text, name);
             let origin = line.map_or_else(|| "config.toml".to_owned(), |line| format!("config.toml line {line}"));
-            return Ok(Setting { key, value: Some(value.clone()), origin });
+            return Setting { key, value: Some(value.clone()), origin };
         }
         let value = at(&defaults, key).cloned();
         let origin = if value.is_some() { "default" } else { "not set" };
-        Ok(Setting { key, value, origin: origin.to_owned() })
+        Setting { key, value, origin: origin.to_owned() }
     };
-    config::value_keys().into_iter().map(setting).collect()
-}
-
-/// The name that the reference has for a key.
-fn other_name(key: &str) -> Option<&'static str> {
-    match key {
-        "task" => Some("task_id"),
-        "llm.max_tokens" => Some("llm.max_token"),
-        _ => None,
-    }
+    Ok(config::value_keys().into_iter().map(setting).collect())
 }
 
 /// The value of a key such as `llm.model`.
@@ -179,7 +174,7 @@ fn get(key: &str, context: &mut Context) -> Result<(), CliError> {
 
 /// The key of this name.
 fn known(key: &str) -> Result<&'static str, CliError> {
-    let found = config::value_keys().into_iter().find(|known| *known == key || other_name(known) == Some(key));
+    let found = config::value_keys().into_iter().find(|known| *known == key || config::other_name(known) == Some(key));
     found.ok_or_else(|| {
         let hint = match config::nearest_key(key) {
             Some(near) => format!("{near} was meant, perhaps; `spore config show` lists all keys"),
@@ -214,9 +209,8 @@ async fn set(key: &str, value: Option<&str>, context: &mut Context) -> Result<()
         }
     }
     writeln!(context.out, "{}", if value.is_some() { format!("Set {key}.") } else { format!("Removed {key}.") })?;
-    if let Some(variable) = variable_of(key).filter(|name| std::env::var_os(name).is_some_and(|text| !text.is_empty()))
-    {
-        writeln!(context.out, "{variable} is set and goes before it.")?;
+    if let Some(variable) = variable_of(key).filter(|name| given(name).is_some()) {
+        writeln!(context.out, "{variable} is set and overrides it.")?;
     }
     access::note_running(context).await
 }
@@ -235,7 +229,7 @@ fn after<'a>(message: &'a str, key: &str) -> &'a str {
     message.split_once(key).map_or(message, |(_, rest)| rest.trim_start_matches([':', ' ']))
 }
 
-/// What a text on the command line can mean: a number, a truth or a list as TOML writes it; a text; a list of texts.
+/// What a text on the command line can mean: a number, a boolean or a list as TOML writes it; a text; a list of texts.
 fn readings(text: &str) -> Vec<Value> {
     let literal = format!("value = {text}").parse::<Table>().ok().and_then(|mut table| table.remove("value"));
     let items = text.split(',').map(str::trim).filter(|item| !item.is_empty());
@@ -287,7 +281,6 @@ fn draft(context: &Context) -> PathBuf {
 }
 
 fn editor_of_environment() -> Option<String> {
-    let given = |name: &str| std::env::var(name).ok().filter(|text| !text.trim().is_empty());
     given("VISUAL").or_else(|| given("EDITOR"))
 }
 

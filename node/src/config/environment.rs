@@ -60,8 +60,8 @@ pub fn over(path: &Path, file: Config, variable: impl Fn(&str) -> Option<String>
         let alone = Table::from_iter([(key.to_owned(), value.clone())]);
         let alone = Config::deserialize(alone).map_err(|error| wrong(error.message().to_owned()))?;
         alone.check().map_err(|(_, fault)| wrong(fault))?;
-        if key == "task" {
-            table.remove("task_id");
+        if let Some(other) = super::other_name(key) {
+            table.remove(other);
         }
         table.insert(key.to_owned(), value);
     }

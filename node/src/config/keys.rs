@@ -123,7 +123,7 @@ fn edits(a: &str, b: &str) -> usize {
 /// What a key takes, to stand after "must be". None for a key whose values have a message of their own, or no bound.
 pub(super) fn takes(key: &str) -> Option<String> {
     let bound = match key {
-        "port" | "p2p_port" | "web_port" => format!("a port from 0 to {}", u16::MAX),
+        "port" | "p2p_port" | "web_port" | "admin.port" => format!("a port from 0 to {}", u16::MAX),
         "resource" => "a percentage from 1 to 100".into(),
         "device" => "auto, wgpu or flex".into(),
         "verify_rate" => "a share from 0.0 to 1.0".into(),

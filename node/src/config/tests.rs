@@ -277,3 +277,16 @@ fn linked_configuration_stays_a_link_and_its_target_changes() {
     assert!(fs::symlink_metadata(&path).unwrap().is_symlink());
     assert_eq!(load(&target).unwrap().config.port, 3);
 }
+
+#[test]
+fn key_is_changed_and_removed_under_the_name_of_the_reference_too() {
+    let (_dir, path) = file("[llm]\nprovider = \"a\"\napi_key = \"k\"\nmax_token = 1000\n");
+    set(&path, "llm", &[("max_tokens", Some(Value::Integer(2000)))]).unwrap();
+    assert_eq!(fs::read_to_string(&path).unwrap().matches("max_token").count(), 1);
+    assert_eq!(load(&path).unwrap().config.llm.unwrap().max_tokens, Some(2000));
+    let (_dir, path) = file("task_id = \"old\"\n[llm]\nprovider = \"a\"\napi_key = \"k\"\nmax_token = 1000\n");
+    set(&path, "llm", &[("max_tokens", None)]).unwrap();
+    set(&path, "", &[("task", None)]).unwrap();
+    let text = fs::read_to_string(&path).unwrap();
+    assert!(!text.contains("max_token") && !text.contains("task_id"), "{text}");
+}
