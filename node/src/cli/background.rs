@@ -19,18 +19,22 @@ fn behind(command: &str, words: impl Iterator<Item = OsString>) -> Vec<OsString>
 }
 
 /// A command line without the flag of the data directory.
-fn without_directory(words: impl Iterator<Item = OsString>) -> Vec<OsString> {
+fn without_directory(mut words: impl Iterator<Item = OsString>) -> Vec<OsString> {
     let mut kept = Vec::new();
-    let mut words = words;
     while let Some(word) = words.next() {
-        let text = word.to_str().unwrap_or_default();
-        if word == "-d" || word == "--data-dir" {
-            words.next();
-        } else if !(text.starts_with("--data-dir=") || text.starts_with("-d")) {
+        if !names_directory(&word) {
             kept.push(word);
+        } else if word == "-d" || word == "--data-dir" {
+            words.next();
         }
     }
     kept
+}
+
+/// Whether a word of a command line names the data directory.
+pub fn names_directory(word: &OsStr) -> bool {
+    let text = word.to_str().unwrap_or_default();
+    text == "--data-dir" || text.starts_with("--data-dir=") || text.starts_with("-d")
 }
 
 /// Makes this process, which `start` has spawned, independent of the terminal.

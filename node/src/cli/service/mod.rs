@@ -3,7 +3,7 @@
 pub mod notify;
 
 use std::{
-    ffi::OsString,
+    ffi::{OsStr, OsString},
     fs,
     io::{self, Write},
     path::{Path, PathBuf},
@@ -12,7 +12,7 @@ use std::{
 
 use clap::{Args as ClapArgs, Subcommand};
 
-use super::{CliError, Context};
+use super::{CliError, Context, background::names_directory};
 
 /// The name of the unit.
 const UNIT: &str = "spore.service";
@@ -46,6 +46,9 @@ struct Install {
     /// Print the unit file, and write nothing
     #[arg(long)]
     print: bool,
+    /// The program that the unit starts, for packages [default: this program]
+    #[arg(long, value_name = "FILE", hide = true)]
+    program: Option<PathBuf>,
     /// Flags of `spore run`
     #[arg(last = true, value_name = "FLAGS")]
     flags: Vec<String>,
@@ -73,13 +76,16 @@ pub fn run(args: &Args, context: &mut Context) -> Result<(), CliError> {
 }
 
 fn install(args: &Install, context: &mut Context) -> Result<(), CliError> {
-    if args.flags.iter().any(|flag| flag == "--in-background" || flag.starts_with("--data-dir") || flag == "-d") {
+    if args.flags.iter().any(|flag| flag == "--in-background" || names_directory(OsStr::new(flag))) {
         return Err(CliError::usage("a service runs in the foreground, on a data directory of its own")
             .hint("give `--data-dir` before `service`"));
     }
     let words: Vec<&str> = ["spore", "run"].into_iter().chain(args.flags.iter().map(String::as_str)).collect();
     super::check_arguments(&words).map_err(|error| super::usage(&error))?;
-    let program = std::env::current_exe().map_err(|e| CliError::io("cannot find the file of this program", &e))?;
+    let program = match &args.program {
+        Some(program) => program.clone(),
+        None => std::env::current_exe().map_err(|e| CliError::io("cannot find the file of this program", &e))?,
+    };
     if args.system && HIDDEN.iter().any(|hidden| program.starts_with(hidden)) {
         return Err(CliError::failed(format!("{} is hidden from a system service", program.display()))
             .hint("`sudo install -m 755 PROGRAM /usr/local/bin/spore`, and install the service with that one"));
@@ -152,7 +158,7 @@ fn unit(system: bool, program: &Path, data: &Path, flags: &[String]) -> Result<S
             .ok_or_else(|| CliError::failed(format!("{}: not a name that systemd can read", path.display())))
     };
     if flags.iter().any(|flag| flag.chars().any(char::is_control)) {
-        return Err(CliError::usage("a flag has a character that nobody sees"));
+        return Err(CliError::usage("a flag has a control character"));
     }
     let (program, data) = (text(program)?, text(data)?);
     let flags: String = flags.iter().map(|flag| format!(" {}", quoted(flag))).collect();
