@@ -1,5 +1,7 @@
 //! The space of the disk on which the store is.
 
+use std::path::Path;
+
 use crate::{
     error::{Result, StoreError},
     store::Store,
@@ -20,6 +22,16 @@ pub struct DiskSpace {
 }
 
 impl DiskSpace {
+    /// The space of the disk with a directory.
+    ///
+    /// # Errors
+    /// [`StoreError::Io`].
+    pub fn of(dir: &Path) -> Result<Self> {
+        let disk = rustix::fs::statvfs(dir).map_err(|e| StoreError::io("look at", dir, &e.into()))?;
+        let bytes = |blocks: u64| blocks.saturating_mul(disk.f_frsize);
+        Ok(Self { total: bytes(disk.f_blocks), free: bytes(disk.f_bavail) })
+    }
+
     /// Whether so little is free that only the owner's own objects should be stored: under 5 % or 2 GiB, whichever is
     /// less, so that neither a small disk nor a large one that is fairly full is useless.
     pub fn is_low(self) -> bool {
@@ -43,9 +55,7 @@ impl Store {
     /// # Errors
     /// [`StoreError::Io`].
     pub fn disk_space(&self) -> Result<DiskSpace> {
-        let disk = rustix::fs::statvfs(self.dir()).map_err(|e| StoreError::io("look at", self.dir(), &e.into()))?;
-        let bytes = |blocks: u64| blocks.saturating_mul(disk.f_frsize);
-        Ok(DiskSpace { total: bytes(disk.f_blocks), free: bytes(disk.f_bavail) })
+        DiskSpace::of(self.dir())
     }
 }
 

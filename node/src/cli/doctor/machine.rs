@@ -3,13 +3,13 @@
 use std::{fs, io::Write as _, os::unix::fs::PermissionsExt as _, path::Path, time::Duration};
 
 use rustix::process::{Resource, getrlimit};
+use spore_storage::DiskSpace;
 
 use super::{Finding, text};
 use crate::data_dir::DataDir;
 
-/// Free space below which a node takes its own objects only: 2 GB, and 5 % of the disk.
+/// Free space below which the disk is worth a look, however small it is.
 const LEAST_FREE: u64 = 2_000_000_000;
-const LEAST_SHARE: u64 = 20;
 /// Descriptors that a node may need at once.
 const DESCRIPTORS: u64 = 2048;
 /// Memory with which a relay works: the caches of the store, and some hundred connections.
@@ -58,16 +58,16 @@ pub fn directory(data: &DataDir) -> Vec<Finding> {
 /// The disk of the data directory has room.
 pub fn space(data: &DataDir) -> Finding {
     // The directory may not be there yet: its parents are on the same disk.
-    let found = data.root().ancestors().find_map(|path| rustix::fs::statvfs(path).ok());
+    let found = data.root().ancestors().find_map(|path| DiskSpace::of(path).ok());
     let Some(disk) = found else { return Finding::note("disk space", "the system does not tell how much is free") };
-    let (free, size) = (disk.f_bavail.saturating_mul(disk.f_frsize), disk.f_blocks.saturating_mul(disk.f_frsize));
-    let said = format!("{} of {} are free", text::size(free), text::size(size));
-    if free < LEAST_FREE.min(size / LEAST_SHARE) || free == 0 {
+    let said = format!("{} of {} are free", text::size(disk.free), text::size(disk.total));
+    if disk.is_low() || disk.free == 0 {
         let next = "free some space, or drop what is not needed: `spore gc --max-size SIZE`";
         return Finding::broken("disk space", format!("{said}: a node takes its own objects only"), next);
     }
-    if free < LEAST_FREE {
-        return Finding::weak("disk space", said, "free some space: below 2 GB a node takes its own objects only");
+    if !disk.is_ample() || disk.free < LEAST_FREE {
+        let next = format!("free some space: below {} a node takes its own objects only", text::size(disk.floor()));
+        return Finding::weak("disk space", said, next);
     }
     Finding::ok("disk space", said)
 }
@@ -77,7 +77,9 @@ pub fn descriptors() -> Finding {
     match getrlimit(Resource::Nofile).maximum {
         Some(most) if most < DESCRIPTORS => Finding::weak(
             "open files",
-            format!("the hard limit is {most}, but a node may need {DESCRIPTORS}: it refuses peers before"),
+            format!(
+                "the hard limit is {most}, but a node may need {DESCRIPTORS}: it refuses peers when it has no more"
+            ),
             "raise it: `ulimit -Hn`, /etc/security/limits.conf, or LimitNOFILE= in the unit of a service",
         ),
         Some(most) => Finding::ok("open files", format!("the hard limit is {most}")),
