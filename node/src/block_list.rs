@@ -109,7 +109,7 @@ pub async fn watch(file: BlockFile, blocks: Blocks, mut shutdown: Shutdown) {
                 tracing::info!(signers = list.signers.len(), tasks = list.tasks.len(), "the block list changed");
                 blocks.set(list);
             }
-            Err(error) => tracing::warn!(%error, "cannot read the block list: the list of before holds"),
+            Err(error) => tracing::warn!(%error, "cannot read the block list: the previous list stays in force"),
         }
     }
 }

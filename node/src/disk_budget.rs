@@ -52,7 +52,7 @@ fn default_budget(disk: DiskSpace) -> u64 {
 
 /// Runs until the node shuts down.
 pub async fn run(budget: DiskBudget, mut shutdown: Shutdown) {
-    let mut keeper = Keeper { budget, max: None, low: false, short: false, failed: false, last: None, running: None };
+    let mut keeper = Keeper::new(budget);
     let mut ticks = interval(INTERVAL);
     ticks.set_missed_tick_behavior(MissedTickBehavior::Delay);
     loop {
@@ -85,6 +85,10 @@ struct Keeper {
 }
 
 impl Keeper {
+    fn new(budget: DiskBudget) -> Self {
+        Self { budget, max: None, low: false, short: false, failed: false, last: None, running: None }
+    }
+
     async fn look(&mut self, shutdown: &Shutdown) {
         let store = self.budget.store.clone();
         if let Ok(Ok(disk)) = tokio::task::spawn_blocking(move || store.disk_space()).await {
@@ -196,7 +200,7 @@ mod tests {
             warnings: Warnings::default(),
             clock: Arc::new(|| 1),
         };
-        let keeper = Keeper { budget, max: None, low: false, short: false, failed: false, last: None, running: None };
+        let keeper = Keeper::new(budget);
         World { _folder: folder, _stop: stop, keeper }
     }
 

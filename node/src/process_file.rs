@@ -101,7 +101,7 @@ impl Handle {
     fn open(pid: Pid) -> rustix::io::Result<Self> {
         match rustix::process::pidfd_open(pid, rustix::process::PidfdFlags::empty()) {
             Ok(handle) => Ok(Self(Some(handle), pid)),
-            // A sandbox may lack the call. The comparison that follows leaves microseconds to a stranger.
+            // A sandbox may lack the call. The comparison that follows leaves microseconds to another process.
             Err(rustix::io::Errno::NOSYS | rustix::io::Errno::PERM) => Ok(Self(None, pid)),
             Err(error) => Err(error),
         }

@@ -193,12 +193,17 @@ impl Siege {
     }
 }
 
-/// A child of this record by this key, signed now.
-pub fn child(parent: &Verified<Record>, by: &Identity, change: impl FnOnce(&mut Record)) -> SignedObject {
+/// A child of a record by this key, signed now.
+pub fn signed_child(parent: &Verified<Record>, by: &Identity, change: impl FnOnce(&mut Record)) -> Verified<Record> {
     let mut record = fixtures::record(by, parent.task_id, Some(parent));
     record.timestamp = now();
     change(&mut record);
-    VerifiedObject::from(fixtures::sign(by, &record)).into_signed()
+    fixtures::sign(by, &record)
+}
+
+/// The same, as it goes over the wire.
+pub fn child(parent: &Verified<Record>, by: &Identity, change: impl FnOnce(&mut Record)) -> SignedObject {
+    VerifiedObject::from(signed_child(parent, by, change)).into_signed()
 }
 
 /// A manifest by this key.

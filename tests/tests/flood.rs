@@ -7,12 +7,12 @@
 
 use std::{collections::BTreeSet, fs, path::Path, time::Duration};
 
-use spore_protocol::{Identity, Record, Verified, VerifiedObject, fixtures};
+use spore_protocol::{VerifiedObject, fixtures};
 use spore_tests::{
     TestNet,
     flood::{
         Flood, Siege, attackers_key, child, crowd, disk_bytes, duration, event, hold, key, manifest, noise, now,
-        raise_files,
+        raise_files, signed_child,
     },
     http,
     legacy::LegacyPeer,
@@ -302,12 +302,4 @@ async fn node_over_its_disk_budget_drops_unknown_signers_records_and_they_do_not
     assert!(stored_bytes(&small_dir) <= BUDGET + SLACK);
     let status = net.node(small).api("/status").await.unwrap();
     assert!(!status["warnings"].to_string().contains("budget"), "{status}");
-}
-
-/// A child of a record by this key, signed now.
-fn signed_child(parent: &Verified<Record>, by: &Identity, change: impl FnOnce(&mut Record)) -> Verified<Record> {
-    let mut record = fixtures::record(by, parent.task_id, Some(parent));
-    record.timestamp = now();
-    change(&mut record);
-    fixtures::sign(by, &record)
 }

@@ -131,7 +131,7 @@ pub async fn run(args: &Args, context: &mut Context) -> Result<(), CliError> {
 /// A number of runs.
 fn runs(text: &str) -> Result<u32, String> {
     let found = text.parse().ok().filter(|runs| (1..=MAX_RUNS).contains(runs) && *runs != 2);
-    found.ok_or_else(|| format!("must be 1, or 3 to {MAX_RUNS}: two runs tell no noise"))
+    found.ok_or_else(|| format!("must be 1, or 3 to {MAX_RUNS}: two runs do not show the noise"))
 }
 
 /// Asks the experiment to stop at Ctrl-C. Never resolves: the experiment ends by itself once its worker has.
@@ -298,17 +298,16 @@ fn print(out: &mut dyn Write, done: &Done) -> std::io::Result<()> {
         let word = if done.status == Status::Keep { "beats" } else { "does not beat" };
         writeln!(out, "             {word} {} ({:+.6})", text::metric(other), metric - other)?;
     }
-    match (&done.noise, done.compared_with) {
-        (Some(runs), Some(other)) => {
-            let (low, high) = runs.difference(other);
-            let within = if runs.differs(other) { "more than noise" } else { "within noise" };
+    match &done.noise {
+        Some(runs) => {
             writeln!(out, "Noise        {} runs: mean {:.6}, deviation {:.6}", runs.count, runs.mean, runs.deviation)?;
-            writeln!(out, "             difference {low:+.6} to {high:+.6} with 99 %: {within}")?;
+            if let Some(other) = done.compared_with {
+                let (low, high) = runs.difference(other);
+                let within = if runs.differs(other) { "more than noise" } else { "within noise" };
+                writeln!(out, "             difference {low:+.6} to {high:+.6} with 99 %: {within}")?;
+            }
         }
-        (Some(runs), None) => {
-            writeln!(out, "Noise        {} runs: mean {:.6}, deviation {:.6}", runs.count, runs.mean, runs.deviation)?;
-        }
-        (None, _) => writeln!(out, "Noise        not measured: one result may be luck; `--seeds 3` measures it")?,
+        None => writeln!(out, "Noise        not measured: one result may be luck; `--seeds 3` measures it")?,
     }
     writeln!(out, "Verdict      unverified: nodes of this hardware class re-run it for {} steps", done.steps)?;
     writeln!(

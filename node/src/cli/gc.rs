@@ -4,7 +4,7 @@ use std::{collections::BTreeSet, io::Write};
 
 use clap::{Args as ClapArgs, Subcommand};
 use spore_api::{
-    dto,
+    dto::{self, ExperimentDetail},
     query::{MAX_LIST, Query},
     route::Route,
     upkeep::{
@@ -192,8 +192,8 @@ async fn known_cid(given: &str, context: &Context) -> Result<Cid, CliError> {
 /// The script of an experiment. None where no experiment, or more than one, has the id or prefix: the digits may be
 /// those of an artifact.
 async fn script_of(source: Option<&NodeAccess>, given: &str) -> Option<Cid> {
-    let experiment: serde_json::Value = source?.get(&Route::Experiment(given.to_owned())).await.ok()?;
-    experiment.get("experiment")?.get("code_cid")?.as_str()?.parse().ok()
+    let found: ExperimentDetail = source?.get(&Route::Experiment(given.to_owned())).await.ok()?;
+    found.experiment.code_cid.parse().ok()
 }
 
 /// The artifacts that the most active tasks name: base script, evaluator and dataset.

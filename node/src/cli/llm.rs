@@ -128,10 +128,7 @@ async fn test(args: &Test, context: &mut Context) -> Result<(), CliError> {
     let began = Instant::now();
     let answer = asked(&client, &question).await;
     let taken = began.elapsed();
-    let answer = answer.map_err(|error| {
-        let hint = hint_for_llm(error.fault().name()).unwrap_or_default();
-        CliError::failed(format!("the language model gave no answer: {error}")).hint(hint)
-    })?;
+    let answer = answer.map_err(|error| unanswered(&error))?;
     if let Some(context) = suspected_cut(&answer, question.chars()) {
         warn(&format!(
             "the server may have cut the question to a context of {context} tokens, without a word: raise its context length (in \
@@ -156,6 +153,12 @@ async fn test(args: &Test, context: &mut Context) -> Result<(), CliError> {
         }));
     }
     print(&answer, &script, taken, context)
+}
+
+/// The error of a question that got no answer.
+pub fn unanswered(error: &LlmError) -> CliError {
+    let hint = hint_for_llm(error.fault().name()).unwrap_or_default();
+    CliError::failed(format!("the language model gave no answer: {error}")).hint(hint)
 }
 
 /// Asks, and says meanwhile that there is no answer yet.

@@ -76,7 +76,7 @@ pub struct Args {
     #[arg(long, value_name = "PORT")]
     admin_port: Option<u16>,
     /// Address of /metrics, /livez and /readyz; they need no token [default: 127.0.0.1]
-    #[arg(long, value_name = "ADDRESS")]
+    #[arg(long, value_name = "ADDRESS", value_parser = ip_address)]
     admin_host: Option<IpAddr>,
     /// Percentage of the machine that training may use [default: 100]
     #[arg(long, short, value_name = "PERCENT", value_parser = clap::value_parser!(u8).range(1..=100))]

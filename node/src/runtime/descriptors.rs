@@ -21,7 +21,7 @@ pub fn raise(warnings: &Warnings) -> usize {
     let now = if raised.is_ok() { wanted } else { limit.current.unwrap_or(NEEDED) };
     if now < NEEDED {
         let text = format!(
-            "this process may open {now} files and connections at once, but may need {NEEDED}: it refuses peers before"
+            "this process may open {now} files and connections at once, but may need {NEEDED}: it refuses peers when it has no more"
         );
         warnings.set(WarningTopic::Descriptors, text);
     }

@@ -101,32 +101,13 @@ pub async fn start(options: NodeOptions, data: DataDir) -> Result<Node, StartErr
     keep_disk_budget(options.store_max, &live, &store, shutdown.clone(), &mut services);
     admin::serve(admin, &live, &view, &shutdown, &mut services);
 
-    let page = options.web.is_some();
-    let api = ApiParts { view: &view, live: &live, pinned: task, token, page, names: options.web_names, connections };
-    services.watch("API", tokio::spawn(spore_api::serve(api.with(shutdown), listener)));
+    let (page, names, node) = (options.web.is_some(), options.web_names, Some(live.clone()));
+    let api = Api { view: view.clone(), node, pinned: task, token: Some(token), page, names, connections, shutdown };
+    services.watch("API", tokio::spawn(spore_api::serve(api, listener)));
     let directory = announce(data, store, address, page, warnings)?;
     let public_peer = tried(options.bridge.public);
     let identity_was_loose = found.was_loose;
     Ok(Node { live, view, node_id, address, identity_was_loose, lost_changes, public_peer, stop, services, directory })
-}
-
-/// What the API of a running node is made of.
-struct ApiParts<'a> {
-    view: &'a StoreView,
-    live: &'a LiveNode,
-    pinned: Option<TaskId>,
-    token: String,
-    page: bool,
-    names: Vec<String>,
-    connections: usize,
-}
-
-impl ApiParts<'_> {
-    fn with(self, shutdown: Shutdown) -> Api {
-        let Self { view, live, pinned, token, page, names, connections } = self;
-        let (view, node) = (view.clone(), Some(live.clone()));
-        Api { view, node, pinned, token: Some(token), page, names, connections, shutdown }
-    }
 }
 
 /// Starts what keeps the store within its disk budget. The node's own key is one of the store's seeds, whose objects are

@@ -14,7 +14,7 @@ use crate::cli::{output, text};
 
 /// Time between two lines, without a terminal.
 const LINE_EVERY: Duration = Duration::from_secs(10);
-/// Points of the curve that are kept: four a second for ten minutes. Of more every second one stays.
+/// Points of the curve that are kept: four a second for ten minutes. With more, every second point is dropped.
 const POINTS: usize = 2400;
 
 /// Shows the progress until the experiment's engine goes away.

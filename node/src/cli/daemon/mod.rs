@@ -45,7 +45,7 @@ pub struct Start {
 
 /// Stop the node and start it again in the background
 ///
-/// Without flags, it gets the flags of before.
+/// Without flags, the node keeps the flags of its last run.
 #[derive(Debug, ClapArgs)]
 pub struct Restart {
     #[command(flatten)]

@@ -4,6 +4,7 @@ use std::io::Write;
 
 use clap::Args as ClapArgs;
 use spore_api::{
+    dto::ExperimentDetail,
     route::Route,
     upkeep::shapes::{DropReport, UnwantedKind, UpkeepJob, UpkeepReport},
 };
@@ -85,10 +86,9 @@ async fn resolve(args: &Args, context: &Context) -> Result<(UnwantedKind, Object
     let id = match given.to_ascii_lowercase().parse() {
         Ok(id) => id,
         Err(_) => {
-            let found: serde_json::Value =
+            let found: ExperimentDetail =
                 NodeAccess::open(context).await?.get(&Route::Experiment(given.to_owned())).await?;
-            let id = found.get("experiment").and_then(|experiment| experiment.get("id")).and_then(|id| id.as_str());
-            parsed(id.unwrap_or_default())?
+            parsed(&found.experiment.id)?
         }
     };
     Ok((UnwantedKind::Object, id))

@@ -166,11 +166,7 @@ pub async fn model(ask: bool, config: Option<&Config>) -> Finding {
 async fn answer(provider: spore_lab::research::llm::ProviderConfig) -> Result<(), CliError> {
     let question = llm::question(provider.context)?;
     let client = Client::new(provider).map_err(|e| CliError::failed(e.to_string()))?;
-    let answer = client.ask(&question).await;
-    answer.map(drop).map_err(|error| {
-        let hint = hint_for_llm(error.fault().name()).unwrap_or_default();
-        CliError::failed(format!("the language model gave no answer: {error}")).hint(hint)
-    })
+    client.ask(&question).await.map(drop).map_err(|error| llm::unanswered(&error))
 }
 
 #[cfg(test)]
