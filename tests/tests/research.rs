@@ -345,5 +345,8 @@ async fn experiment_that_was_slow_only_while_its_speed_was_measured_is_not_publi
     let used = seen.iter().filter(|one| one["steps"].as_u64() == Some(planned));
     let used = used.filter_map(|one| one["elapsed_seconds"].as_f64()).fold(0.0, f64::max);
     let of_root = *steps.first().expect("the first experiment");
-    assert!(of_root > planned || used > BUDGET as f64 / 2.0, "{of_root} steps, {planned} planned, {used} s of {BUDGET}");
+    assert!(
+        of_root > planned || used > BUDGET as f64 / 2.0,
+        "{of_root} steps, {planned} planned, {used} s of {BUDGET}"
+    );
 }
