@@ -66,6 +66,11 @@ impl DataDir {
         self.root.join("known_peer")
     }
 
+    /// The libp2p peers that earlier runs reached.
+    pub fn reached_peers(&self) -> PathBuf {
+        self.root.join("reached_peers")
+    }
+
     /// The signers and tasks that the operator blocks, in JSON.
     pub fn blocked(&self) -> PathBuf {
         self.root.join("blocked.json")

@@ -95,8 +95,12 @@ impl fmt::Display for Subnet {
     }
 }
 
-/// The IP address in a libp2p address. None for an address without one, such as a name.
+/// The IP address in a libp2p address. None for an address without one, such as a name, and for a peer behind a relay:
+/// the address is the relay's there.
 pub fn ip_in(address: &Multiaddr) -> Option<IpAddr> {
+    if address.iter().any(|part| part == Protocol::P2pCircuit) {
+        return None;
+    }
     address.iter().find_map(|part| match part {
         Protocol::Ip4(ip) => Some(ip.into()),
         Protocol::Ip6(ip) => Some(ip.into()),
@@ -129,6 +133,7 @@ mod tests {
         assert_eq!(of("/ip4/192.0.2.1/udp/1/quic-v1"), Some(subnet("192.0.2.1")));
         assert_eq!(of("/ip6/2001:db8::1/tcp/1"), Some(subnet("2001:db8::1")));
         assert_eq!((of("/dns/example.org/tcp/1"), of("/memory/1")), (None, None));
+        assert_eq!(of("/ip4/192.0.2.1/tcp/1/p2p-circuit"), None, "the address of a relay");
     }
 
     #[test]

@@ -1,37 +1,46 @@
 //! The libp2p behaviours of a node, their settings, and the swarm around them.
 
-use std::{iter, time::Duration};
+use std::{
+    iter,
+    sync::{Arc, Mutex, PoisonError},
+    time::{Duration, Instant},
+};
 
 use libp2p::{
-    PeerId, Swarm, SwarmBuilder, allow_block_list,
+    Multiaddr, PeerId, Swarm, SwarmBuilder, allow_block_list,
     allow_block_list::BlockedPeers,
+    autonat,
     connection_limits::{self, ConnectionLimits},
-    dns::{ResolverConfig, ResolverOpts},
+    dcutr,
     gossipsub::{self, MaxCountSubscriptionFilter, MessageAuthenticity, MessageId, ValidationMode},
     identify,
     identity::Keypair,
-    kad, mdns, noise, ping,
+    kad, mdns, ping, relay,
     request_response::{self, ProtocolSupport},
     swarm::{NetworkBehaviour, behaviour::toggle::Toggle},
-    tcp, yamux,
+    upnp,
 };
 use sha2::{Digest, Sha256};
-use spore_base::{standing::PENALTY_LIMIT, warnings::WarningTopic};
+use spore_base::standing::PENALTY_LIMIT;
 use spore_protocol::{
     cbor::{self, Bytes, CborError},
     wire::MAX_MESSAGE_BYTES,
 };
 
 use super::{
+    addresses::counted,
     config::{NetworkConfig, NetworkError},
+    guard::AddressGuard,
     limits,
     messages::{
         ARTIFACT_PROTOCOL, ArtifactCodec, IDENTIFY_PROTOCOL, KAD_PROTOCOL, OBJECTS_PROTOCOL, ObjectsCodec,
         SYNC_PROTOCOL, SyncCodec,
     },
-    slots::{self, ConnectionSlots},
+    slots::{self, ConnectionSlots, RelayUse},
     state::peer_of,
     topics::CanonicalTopics,
+    transport::{Transport, transport},
+    watch::{DialBacks, Mapped, Observers, Watched},
 };
 
 /// A peer may subscribe to topics with canonical names, and to a bounded number of them.
@@ -49,7 +58,18 @@ pub struct Behaviour {
     pub objects: request_response::Behaviour<ObjectsCodec>,
     pub artifact: request_response::Behaviour<ArtifactCodec>,
     pub kad: kad::Behaviour<kad::store::MemoryStore>,
-    identify: identify::Behaviour,
+    identify: Watched<identify::Behaviour, Observers>,
+    /// Has other nodes test whether they reach this one.
+    reach_test: autonat::v2::client::Behaviour,
+    /// Tests that for other nodes.
+    dial_back: Watched<autonat::v2::server::Behaviour, DialBacks>,
+    /// Serves as a relay, while that is enabled.
+    pub relay: relay::Behaviour,
+    /// Circuits through other relays.
+    circuits: relay::client::Behaviour,
+    /// Direct connections between peers that are connected through a relay.
+    punch: dcutr::Behaviour,
+    upnp: Watched<Toggle<upnp::tokio::Behaviour>, Mapped>,
     ping: ping::Behaviour,
     mdns: Toggle<mdns::tokio::Behaviour>,
 }
@@ -64,78 +84,37 @@ impl Behaviour {
 
 type BoxError = Box<dyn std::error::Error + Send + Sync>;
 
-/// What connections run over.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Transport {
-    /// TCP (noise, yamux) and QUIC, with DNS.
-    Sockets,
-    /// Channels between the swarms of one process (noise, yamux). Addresses look like `/memory/1234`.
-    #[cfg(test)]
-    Memory,
-}
-
 /// Builds the swarm. Must be called within a tokio runtime.
 ///
 /// # Errors
 /// When the seed is no key, or a constant here contradicts another. Without a usable DNS configuration the swarm looks no
 /// names up, with a warning; peers with IP addresses work.
-pub fn swarm(config: &NetworkConfig, transport: Transport) -> Result<Swarm<Behaviour>, NetworkError> {
+pub fn swarm(
+    config: &NetworkConfig,
+    kind: Transport,
+    guard: &AddressGuard,
+    relay_use: &SharedRelayUse,
+) -> Result<Swarm<Behaviour>, NetworkError> {
     let setup = |error: &dyn std::fmt::Display| NetworkError::Setup(error.to_string());
     let mut seed = config.seed;
     let key = Keypair::ed25519_from_bytes(&mut seed).map_err(|e| setup(&e))?;
-    let builder = |key: &Keypair| SwarmBuilder::with_existing_identity(key.clone()).with_tokio();
-    let tcp = || tcp::Config::default().nodelay(true);
-    Ok(match transport {
-        Transport::Sockets => {
-            let sockets = builder(&key).with_tcp(tcp(), noise::Config::new, yamux::Config::default);
-            match sockets.map_err(|e| setup(&e))?.with_quic().with_dns() {
-                Ok(named) => named
-                    .with_behaviour(|key| behaviour(key, config))
-                    .map_err(|e| setup(&e))?
-                    .with_swarm_config(|swarm| swarm.with_idle_connection_timeout(limits::IDLE_TIMEOUT))
-                    .build(),
-                Err(error) => {
-                    let text = format!(
-                        "the system's DNS configuration cannot be used ({error}): peers with host names cannot be \
-                         reached, peers with IP addresses can"
-                    );
-                    config.warnings.set(WarningTopic::Dns, text);
-                    builder(&key)
-                        .with_tcp(tcp(), noise::Config::new, yamux::Config::default)
-                        .map_err(|e| setup(&e))?
-                        .with_quic()
-                        // Without a name server. The hosts file is still read.
-                        .with_dns_config(ResolverConfig::from_parts(None, vec![], vec![]), ResolverOpts::default())
-                        .with_behaviour(|key| behaviour(key, config))
-                        .map_err(|e| setup(&e))?
-                        .with_swarm_config(|swarm| swarm.with_idle_connection_timeout(limits::IDLE_TIMEOUT))
-                        .build()
-                }
-            }
-        }
-        #[cfg(test)]
-        Transport::Memory => builder(&key)
-            .with_other_transport(memory_transport)
-            .map_err(|e| setup(&e))?
-            .with_behaviour(|key| behaviour(key, config))
-            .map_err(|e| setup(&e))?
-            .with_swarm_config(|swarm| swarm.with_idle_connection_timeout(limits::IDLE_TIMEOUT))
-            .build(),
-    })
+    let (connections, circuits) = transport(kind, &key, guard.clone(), &config.warnings)?;
+    let built = SwarmBuilder::with_existing_identity(key)
+        .with_tokio()
+        .with_other_transport(|_| connections)
+        .map_err(|e| setup(&e))?
+        .with_behaviour(|key| behaviour(key, config, circuits, guard, relay_use))
+        .map_err(|e| setup(&e))?;
+    Ok(built.with_swarm_config(|swarm| swarm.with_idle_connection_timeout(limits::IDLE_TIMEOUT)).build())
 }
 
-#[cfg(test)]
-type MemoryConnections = libp2p::core::transport::Boxed<(PeerId, libp2p::core::muxing::StreamMuxerBox)>;
-
-#[cfg(test)]
-fn memory_transport(key: &Keypair) -> Result<MemoryConnections, BoxError> {
-    use libp2p::core::{Transport as _, transport::MemoryTransport, upgrade::Version};
-
-    let plain = MemoryTransport::default().upgrade(Version::V1);
-    Ok(plain.authenticate(noise::Config::new(key)?).multiplex(yamux::Config::default()).boxed())
-}
-
-fn behaviour(key: &Keypair, config: &NetworkConfig) -> Result<Behaviour, BoxError> {
+fn behaviour(
+    key: &Keypair,
+    config: &NetworkConfig,
+    circuits: relay::client::Behaviour,
+    guard: &AddressGuard,
+    relay_use: &SharedRelayUse,
+) -> Result<Behaviour, BoxError> {
     let peer = key.public().to_peer_id();
     let request = request_response::Config::default()
         .with_request_timeout(limits::REQUEST_TIMEOUT)
@@ -165,10 +144,48 @@ fn behaviour(key: &Keypair, config: &NetworkConfig) -> Result<Behaviour, BoxErro
             request,
         ),
         kad: kademlia(peer, config),
-        identify: identify::Behaviour::new(identify),
+        identify: Watched::new(identify::Behaviour::new(identify), Observers::new(guard.clone())),
+        reach_test: autonat::v2::client::Behaviour::new(
+            rand::make_rng(),
+            autonat::v2::client::Config::default().with_probe_interval(limits::PROBE_INTERVAL),
+        ),
+        dial_back: Watched::new(autonat::v2::server::Behaviour::default(), DialBacks::default()),
+        relay: relay_server(peer, relay_use),
+        circuits,
+        punch: dcutr::Behaviour::new(peer),
+        upnp: Watched::new(config.upnp.then(upnp::tokio::Behaviour::default).into(), Mapped(guard.clone())),
         ping: ping::Behaviour::new(ping()),
         mdns: local_discovery(peer, config),
     })
+}
+
+/// What a relay grants by address. The relay's behaviour asks, and the network task says who left.
+pub type SharedRelayUse = Arc<Mutex<RelayUse>>;
+
+/// The relay for other nodes, which is off until [`relay::Behaviour::set_status`] says otherwise.
+fn relay_server(peer: PeerId, relay_use: &SharedRelayUse) -> relay::Behaviour {
+    let locked = |relay_use: &SharedRelayUse| relay_use.clone();
+    let (reservations, circuits) = (locked(relay_use), locked(relay_use));
+    let reserve = move |peer: PeerId, address: &Multiaddr, now: Instant| {
+        reservations.lock().unwrap_or_else(PoisonError::into_inner).reserve(peer, counted(address), now)
+    };
+    let begin = move |_: PeerId, address: &Multiaddr, now: Instant| {
+        circuits.lock().unwrap_or_else(PoisonError::into_inner).begin_circuit(counted(address), now)
+    };
+    let config = relay::Config {
+        max_reservations: limits::RESERVATIONS,
+        max_reservations_per_peer: 1,
+        reservation_duration: limits::RESERVATION_TIME,
+        reservation_rate_limiters: vec![Box::new(reserve)],
+        max_circuits: limits::CIRCUITS,
+        max_circuits_per_peer: limits::CIRCUITS_PER_PEER,
+        max_circuit_duration: limits::CIRCUIT_TIME,
+        max_circuit_bytes: limits::CIRCUIT_BYTES,
+        circuit_src_rate_limiters: vec![Box::new(begin)],
+    };
+    let mut relay = relay::Behaviour::new(peer, config);
+    relay.set_status(Some(relay::Status::Disable));
+    relay
 }
 
 /// The bounds of outgoing connections, and of all with one peer. [`slots`] bounds the incoming ones.
@@ -275,11 +292,14 @@ pub fn topic_score() -> gossipsub::TopicScoreParams {
 fn kademlia(peer: PeerId, config: &NetworkConfig) -> kad::Behaviour<kad::store::MemoryStore> {
     let mut settings = kad::Config::new(KAD_PROTOCOL);
     settings.set_periodic_bootstrap_interval(Some(limits::KAD_BOOTSTRAP_INTERVAL));
-    // Kademlia only finds peers here. Records that others want to store are refused.
+    // Values that others want to store are refused. The network task decides about provider records.
     settings.set_record_filtering(kad::StoreInserts::FilterBoth);
-    let mut kad = kad::Behaviour::with_config(peer, kad::store::MemoryStore::new(peer), settings);
-    // Nodes behind a router, and nodes of one machine, never have a confirmed external address. Without one libp2p
-    // would leave all of them clients, which no node reports to others.
+    let bounds = kad::store::MemoryStoreConfig { max_provided_keys: limits::PROVIDED_KEYS, ..Default::default() };
+    let store = kad::store::MemoryStore::with_config(peer, bounds);
+    let mut kad = kad::Behaviour::with_config(peer, store, settings);
+    // Nodes of one machine or one private network never have a confirmed external address. Without one libp2p would leave
+    // all of them clients, which no node reports to others. `reachability` makes a client of a node that others cannot
+    // reach.
     kad.set_mode(Some(if config.listen.is_empty() { kad::Mode::Client } else { kad::Mode::Server }));
     kad
 }

@@ -1,9 +1,14 @@
 //! The settings of the network, and the errors of its start.
 
-use std::net::{IpAddr, SocketAddr, TcpListener, UdpSocket};
+use std::{
+    net::{IpAddr, SocketAddr, TcpListener, UdpSocket},
+    path::PathBuf,
+};
 
 use libp2p::{Multiaddr, multiaddr::Protocol};
 use spore_base::{clock::Clock, warnings::Warnings};
+
+use crate::state::Reachability;
 
 /// The settings of the network. The command line reads them; the network reads no environment. Not `Debug`: it holds
 /// the secret seed.
@@ -20,6 +25,14 @@ pub struct NetworkConfig {
     pub external: Vec<Multiaddr>,
     /// Whether to find peers on the local network.
     pub mdns: bool,
+    /// Whether to ask the router for a forwarded port (UPnP).
+    pub upnp: bool,
+    /// Whether others can dial this node, if the operator knows. None: tests of other nodes tell.
+    pub reachability: Option<Reachability>,
+    /// Whether to serve as a relay for nodes behind NAT while this one is public.
+    pub relay: bool,
+    /// The file of peers that earlier runs reached. None: they are not remembered.
+    pub remembered: Option<PathBuf>,
     /// This program's name for other nodes, such as `spore/0.1.0`.
     pub agent: String,
     /// This machine's clock, which is compared with the clocks of peers.

@@ -7,6 +7,8 @@ use spore_base::fetch::{ARTIFACT_LIMIT, FetchError};
 use spore_protocol::{Cid, NodeId, TaskId};
 use tokio::sync::{mpsc, oneshot};
 
+use crate::state::{NatKind, Reachability};
+
 /// Commands that wait for the network task. A caller waits while the queue is full.
 pub const COMMANDS: usize = 256;
 
@@ -16,8 +18,12 @@ pub struct PeerInfo {
     pub peer_id: PeerId,
     /// The node id of the same key.
     pub node_id: Option<NodeId>,
-    /// Of the first connection.
+    /// Of the connection that counts: a direct one, if there is one.
     pub address: Multiaddr,
+    /// Whether the peer is reached through a relay.
+    pub relayed: bool,
+    /// Why there is no direct connection with a peer that is reached through a relay, as far as it is known.
+    pub not_direct: Option<String>,
     /// The peer's name for its program, such as `spore/0.1.0`. None before identify has reported it.
     pub agent: Option<String>,
     /// Time since the first connection.
@@ -26,12 +32,43 @@ pub struct PeerInfo {
     pub score: f64,
 }
 
+/// A relay through which others reach this node.
+#[derive(Clone, Debug)]
+pub struct RelayInfo {
+    pub peer_id: PeerId,
+    pub address: Multiaddr,
+    /// Time since the reservation was granted. None while it is asked for.
+    pub held: Option<Duration>,
+}
+
+/// Whether and how others reach this node.
+#[derive(Clone, Debug, Default)]
+pub struct ReachInfo {
+    pub reachability: Reachability,
+    /// The operator decided it.
+    pub fixed: bool,
+    /// Public addresses that a test or a connection confirmed.
+    pub confirmed: Vec<Multiaddr>,
+    /// How the router maps ports. None when it is not known, or without one.
+    pub nat: Option<NatKind>,
+    /// What became of the request for a forwarded port.
+    pub port_mapping: Option<String>,
+    pub relays: Vec<RelayInfo>,
+    /// Whether this node serves as a relay.
+    pub serves: bool,
+    /// Reservations of other nodes here.
+    pub reservations: usize,
+    /// Circuits between other nodes through this one.
+    pub circuits: usize,
+}
+
 /// The network at one moment.
 #[derive(Clone, Debug, Default)]
 pub struct Snapshot {
     pub peers: Vec<PeerInfo>,
     pub listen_addresses: Vec<Multiaddr>,
     pub external_addresses: Vec<Multiaddr>,
+    pub reach: ReachInfo,
     /// Messages refused since the start, by [`spore_protocol::Reject::code`].
     pub rejected: BTreeMap<&'static str, u64>,
     pub tasks_followed: usize,

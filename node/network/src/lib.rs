@@ -20,7 +20,10 @@
 //! | `state` | the machines: standing, discovery, gossip, catch-up, fetches |
 //! | `jobs` | judging messages, sessions, fetches, answers to other peers |
 //! | `reconcile` | range-based set reconciliation |
-//! | `slots` | which incoming connections there is room for |
+//! | `slots` | which incoming connections, reservations and circuits there is room for |
+//! | `addresses`, `interfaces`, `guard` | which addresses are dialled: the policy, this machine's networks, the check |
+//! | `transport` | TCP, QUIC, DNS and circuits |
+//! | `watch` | what other peers may have this node dial or believe of its addresses |
 //! | `topics` | which topics peers may subscribe to |
 //! | `upload` | how fast each host is answered |
 //! | `behaviour`, `messages`, `exchange` | libp2p protocols, their settings, messages and open requests |
@@ -29,10 +32,13 @@
 //! Never here: deciding what is valid (`ingest`, `spore-protocol`), writing objects to the store.
 #![cfg_attr(test, allow(clippy::unwrap_used, clippy::expect_used, clippy::panic, clippy::indexing_slicing))]
 
+mod addresses;
 mod behaviour;
 mod config;
 mod exchange;
+mod guard;
 mod handle;
+mod interfaces;
 mod jobs;
 mod limits;
 mod messages;
@@ -41,11 +47,14 @@ mod service;
 mod slots;
 mod state;
 mod topics;
+mod transport;
 mod upload;
+mod watch;
 
 #[cfg(test)]
 mod tests;
 
 pub use config::{NetworkConfig, NetworkError};
-pub use handle::{COMMANDS, NetworkClosed, NetworkCommand, NetworkHandle, PeerInfo, Snapshot};
+pub use handle::{COMMANDS, NetworkClosed, NetworkCommand, NetworkHandle, PeerInfo, ReachInfo, RelayInfo, Snapshot};
 pub use service::start;
+pub use state::{NatKind, Reachability};

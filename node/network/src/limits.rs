@@ -65,6 +65,106 @@ pub const BACKOFF_MOST: Duration = Duration::from_secs(60);
 /// Interval of [`crate::state::NetworkEvent::Tick`]. Short, because wants and sessions wait for it.
 pub const TICK: Duration = Duration::from_millis(250);
 
+// --- addresses ---------------------------------------------------------------------------
+
+/// Networks of own interfaces that are remembered. A machine with containers has some dozens.
+pub const OWN_NETWORKS: usize = 256;
+/// Time between two looks at the own interfaces, so that a laptop in another network is noticed.
+pub const OWN_NETWORKS_INTERVAL: Duration = Duration::from_secs(15);
+/// Failed dials in a row after which a peer is taken out of Kademlia's table. It is back with its next connection.
+pub const DIAL_FAILURES: u8 = 3;
+/// Peers whose failed dials are counted.
+pub const FAILED_PEERS: usize = 1024;
+/// Own addresses, as other peers see them, that are tested or used for hole punching, in all and by the subnet of those
+/// who report them. Behind a symmetric router every peer sees another one. A lying peer costs a few tests.
+pub const OBSERVED: usize = 32;
+pub const OBSERVED_PER_SUBNET: usize = 4;
+/// How long an observed address is remembered after it was last reported.
+pub const OBSERVED_TIME: Duration = Duration::from_secs(60 * 60);
+/// Time between two rounds of reachability tests of observed addresses.
+pub const PROBE_INTERVAL: Duration = Duration::from_secs(5);
+/// Dials a minute that other nodes may cause here by asking whether they are reachable, in all and by the subnet that is
+/// dialled: a node needs two or three at its start. Each asker has also sent 30 kB or more for an address that is not
+/// the one it is seen at.
+pub const DIAL_BACKS: usize = 32;
+pub const DIAL_BACKS_PER_SUBNET: usize = 6;
+pub const DIAL_BACKS_TIME: Duration = Duration::from_secs(60);
+
+// --- reachability ------------------------------------------------------------------------
+
+/// Time with a public peer after which a node without a public address of its own counts as private. Only a forwarded port
+/// would make it public, and a test says so a few seconds later.
+pub const PRIVATE_AFTER: Duration = Duration::from_secs(3);
+/// The same for a node with a public address, which a firewall may protect.
+pub const FIREWALLED_AFTER: Duration = Duration::from_secs(45);
+/// Relays at which a private node has reservations.
+pub const RESERVATIONS_WANTED: usize = 2;
+/// Relays known and not used.
+pub const KNOWN_RELAYS: usize = 64;
+/// Time in which a relay answers a request for a reservation.
+pub const RESERVATION_TIMEOUT: Duration = Duration::from_secs(20);
+/// Wait before a relay that refused or died is asked again: the first one, and the longest. A private node is reachable
+/// again within a minute after its only relay is back.
+pub const RELAY_BACKOFF_FIRST: Duration = Duration::from_secs(2);
+pub const RELAY_BACKOFF_MOST: Duration = Duration::from_secs(20);
+/// Time between two searches for relays in Kademlia while there are too few.
+pub const RELAY_SEARCH_INTERVAL: Duration = Duration::from_secs(30);
+/// Relays dialled after one search.
+pub const RELAY_DIALS: usize = 4;
+/// How long a direct connection lasts before the one through a relay is closed: the other side has it too by then.
+pub const DIRECT_AFTER: Duration = Duration::from_secs(3);
+
+// --- relay -------------------------------------------------------------------------------
+
+/// Reservations of a relay. A reservation is an open connection, of which there are [`MAX_INCOMING`], and a timer.
+pub const RESERVATIONS: usize = 128;
+/// The same by address. A household has two or three machines; four sites take half of the places.
+pub const RESERVATION_BOUNDS: PrefixBounds = PrefixBounds { host: 4, subnet: 8, site: 16 };
+/// How long a reservation lasts without renewal. libp2p renews it after three quarters of it.
+pub const RESERVATION_TIME: Duration = Duration::from_secs(60 * 60);
+/// Circuits of a relay at once, and of one peer.
+pub const CIRCUITS: usize = 64;
+pub const CIRCUITS_PER_PEER: usize = 8;
+/// Longest time of a circuit. Peers that cannot connect directly make a new one.
+pub const CIRCUIT_TIME: Duration = Duration::from_secs(60 * 60);
+/// Bytes of a circuit in both directions: a dataset of some tens of megabytes passes in one.
+pub const CIRCUIT_BYTES: u64 = 64 * 1024 * 1024;
+/// Circuits that one subnet may begin at once, and the time after which one more is allowed. With [`CIRCUIT_BYTES`] a
+/// subnet moves at most 1.3 GiB at once and 200 kB/s after that, so that a relay is a poor proxy.
+pub const CIRCUIT_BURST: usize = 20;
+pub const CIRCUIT_INTERVAL: Duration = Duration::from_secs(5 * 60);
+/// Subnets whose circuits are counted.
+pub const CIRCUIT_SUBNETS: usize = 4096;
+
+// --- providers ---------------------------------------------------------------------------
+
+/// Keys for which Kademlia keeps providers of other nodes, twenty for each, of some 200 bytes: 4 MiB.
+pub const PROVIDED_KEYS: usize = 1024;
+
+// --- peers of other peers ----------------------------------------------------------------
+
+/// Peers that one answer about other peers names. With [`PEER_ADDRESSES`] of some 80 bytes each it has 10 kB.
+pub const PEERS_NAMED: usize = 16;
+/// Addresses of each of them.
+pub const PEER_ADDRESSES: usize = 8;
+/// Peers asked for other peers in one search.
+pub const PEERS_ASKED: usize = 2;
+/// Time after a new connection in which peers are searched for, while there are too few; and the first time between two
+/// searches, which grows to [`DISCOVERY_INTERVAL`].
+pub const FIRST_SEARCH: Duration = Duration::from_secs(2);
+
+// --- peers of earlier runs ---------------------------------------------------------------
+
+/// Peers remembered over restarts, of about 150 bytes each.
+pub const REMEMBERED: usize = 256;
+/// Of these, in one subnet and in one site, so that nobody fills the memory with the addresses of one hoster.
+pub const REMEMBERED_PER_SUBNET: usize = 4;
+pub const REMEMBERED_PER_SITE: usize = 16;
+/// Days after which a peer that did not answer since is forgotten.
+pub const REMEMBERED_DAYS: u64 = 30;
+/// Time between two saves of the remembered peers.
+pub const REMEMBER_INTERVAL: Duration = Duration::from_secs(60);
+
 // --- silent peers ------------------------------------------------------------------------
 
 /// Time between two pings. A peer that is gone without a word is noticed after two of them have failed in a row: within

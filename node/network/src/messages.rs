@@ -4,7 +4,7 @@
 use std::{io, marker::PhantomData};
 
 use futures::{AsyncRead, AsyncReadExt, AsyncWrite, AsyncWriteExt};
-use libp2p::{StreamProtocol, request_response::Codec};
+use libp2p::{Multiaddr, PeerId, StreamProtocol, request_response::Codec};
 use serde::{Deserialize, Serialize, de::DeserializeOwned};
 use spore_protocol::{
     Kind, ObjectId, TaskId,
@@ -67,6 +67,8 @@ pub enum SyncRequest {
     News,
     /// Asks for the time of the peer's clock.
     Time,
+    /// Asks for other peers.
+    Peers,
 }
 
 /// The answer to a [`SyncRequest`].
@@ -86,6 +88,29 @@ pub enum SyncAnswer {
     Heard,
     /// The answer to [`SyncRequest::Time`], in Unix seconds.
     Time(u64),
+    /// The answer to [`SyncRequest::Peers`]: at most [`limits::PEERS_NAMED`].
+    Peers(Vec<NamedPeer>),
+}
+
+/// A peer that another peer names: its id and at most [`limits::PEER_ADDRESSES`] addresses, all in libp2p's bytes.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+pub struct NamedPeer {
+    pub peer: ByteBuf,
+    pub addresses: Vec<ByteBuf>,
+}
+
+impl NamedPeer {
+    pub fn new(peer: PeerId, addresses: &[Multiaddr]) -> Self {
+        let addresses = addresses.iter().map(|address| ByteBuf::from(address.to_vec()));
+        Self { peer: ByteBuf::from(peer.to_bytes()), addresses: addresses.collect() }
+    }
+
+    /// The peer and its addresses, without those that are none. None for a peer id that is none.
+    pub fn read(&self) -> Option<(PeerId, Vec<Multiaddr>)> {
+        let addresses = self.addresses.iter().take(limits::PEER_ADDRESSES);
+        let addresses = addresses.filter_map(|bytes| Multiaddr::try_from(bytes.to_vec()).ok());
+        Some((PeerId::from_bytes(&self.peer).ok()?, addresses.collect()))
+    }
 }
 
 /// The digests of shards as [`SyncAnswer::Shards`] holds them.
@@ -279,6 +304,16 @@ mod tests {
     }
 
     #[test]
+    fn named_peer_round_trips_and_bytes_that_are_no_address_are_left_out() {
+        let (peer, address): (_, Multiaddr) = (PeerId::random(), "/ip4/1.1.1.1/tcp/1".parse().unwrap());
+        let mut named = NamedPeer::new(peer, std::slice::from_ref(&address));
+        named.addresses.push(ByteBuf::from(vec![255; 9]));
+        assert_eq!(named.read(), Some((peer, vec![address])));
+        named.peer = ByteBuf::from(vec![1, 2, 3]);
+        assert_eq!(named.read(), None);
+    }
+
+    #[test]
     fn messages_round_trip_and_oversize_is_refused() {
         let request = SyncRequest::Reconcile {
             scope: ReconcileScope::Records(TaskId([3; 32])),
@@ -318,7 +353,14 @@ mod tests {
         let digests = vec![(TaskId([255; 32]), [255; TASK_DIGEST_BYTES]); limits::MAX_TASKS];
         let shards = vec![Some([255; TASK_DIGEST_BYTES]); 256];
         let tasks = SyncAnswer::Tasks(vec![TaskId([255; 32]); limits::ACTIVE_TASKS]);
-        for answer in [tasks, SyncAnswer::Shards(encode_shards(&shards)), SyncAnswer::TasksOf(encode_tasks(&digests))] {
+        let long: Multiaddr =
+            format!("/ip6/2001:db8::1/udp/65535/quic-v1/p2p/{0}/p2p-circuit/p2p/{0}", PeerId::random())
+                .parse()
+                .unwrap();
+        let peer = NamedPeer::new(PeerId::random(), &vec![long; limits::PEER_ADDRESSES]);
+        let peers = SyncAnswer::Peers(vec![peer; limits::PEERS_NAMED]);
+        let tasks_of = SyncAnswer::TasksOf(encode_tasks(&digests));
+        for answer in [tasks, SyncAnswer::Shards(encode_shards(&shards)), tasks_of, peers] {
             assert!(cbor::encode(&answer).unwrap().len() <= limits::SYNC_BYTES);
         }
         let ids = vec![ObjectId([255; 32]); limits::OBJECTS_PER_REQUEST];

@@ -15,7 +15,7 @@ use super::{CliError, Context, ErrorKind, text};
 use crate::process_file;
 
 /// What a node gathers: it comes again from other nodes, except results that no other node has.
-const GATHERED: [&str; 16] = [
+const GATHERED: [&str; 17] = [
     "store",
     "store.replaced",
     "store.building",
@@ -27,6 +27,7 @@ const GATHERED: [&str; 16] = [
     "datasets.json",
     "device.json",
     "known_peer",
+    "reached_peers",
     "node.json",
     "node.log",
     "node.log.1",

@@ -16,6 +16,7 @@ use spore_base::{
     private_file::make_private,
 };
 use spore_bridge::{BridgeConfig, PublicPeer};
+use spore_network::Reachability;
 
 use super::{
     CliError, Context, background, display, display::Display, llm, log_file, log_format::LogFormat, peer, reference,
@@ -94,6 +95,21 @@ pub struct Args {
     /// Do not look for peers in the local network
     #[arg(long)]
     no_mdns: bool,
+    /// Others can dial this node: answer their searches and serve as a relay, without waiting for a test
+    #[arg(long, conflicts_with = "private")]
+    public: bool,
+    /// Others cannot dial this node: be reached through relays, without waiting for a test
+    #[arg(long)]
+    private: bool,
+    /// An address at which others reach this node, such as that of a forwarded port; can be repeated
+    #[arg(long, value_name = "MULTIADDR", action = ArgAction::Append)]
+    external: Vec<Multiaddr>,
+    /// Do not serve as a relay for nodes behind NAT
+    #[arg(long)]
+    no_relay: bool,
+    /// Do not ask the router for a forwarded port (UPnP)
+    #[arg(long)]
+    no_upnp: bool,
     /// Share of other nodes' records to re-run, 0.0 to 1.0 [default: 0.1, or 1.0 with --verify-only]
     #[arg(long, value_name = "SHARE", value_parser = share)]
     verify_rate: Option<f64>,
@@ -258,6 +274,14 @@ fn options(args: &Args, config: &Config) -> Result<NodeOptions, CliError> {
             .filter_map(|peer| if let Peer::Libp2p(peer) = peer { Some(peer) } else { None })
             .collect(),
         mdns: !args.no_mdns && !args.genesis,
+        upnp: !args.no_upnp && !args.genesis,
+        reachability: match (args.public, args.private) {
+            (true, _) => Some(Reachability::Public),
+            (_, true) => Some(Reachability::Private),
+            _ => None,
+        },
+        external: args.external.clone(),
+        relay: !args.no_relay,
         genesis: args.genesis,
         web: (!args.no_web).then_some(web),
         admin: admin(args, config),
@@ -411,6 +435,18 @@ mod tests {
         assert_eq!(chosen.bridge.public, PublicPeer::Avoided(PeerAddress::public()));
         assert!(chosen.genesis && !chosen.mdns && chosen.bridge.listen.is_some() && !chosen.listen.is_empty());
         assert!(!options(&parsed(""), &config).unwrap().genesis);
+    }
+
+    #[test]
+    fn reachability_is_tested_unless_a_flag_decides_it() {
+        let chosen = |line: &str| options(&parsed(line), &Config::default()).unwrap();
+        let unset = chosen("");
+        assert!(unset.reachability.is_none() && unset.relay && unset.upnp && unset.external.is_empty());
+        assert_eq!(chosen("--private").reachability, Some(Reachability::Private));
+        let set = chosen("--public --no-relay --no-upnp --external /ip4/1.1.1.1/tcp/7471");
+        assert_eq!((set.reachability, set.relay, set.upnp), (Some(Reachability::Public), false, false));
+        assert_eq!(set.external, ["/ip4/1.1.1.1/tcp/7471".parse().unwrap()]);
+        assert!(Line::try_parse_from(["run", "--public", "--private"]).is_err());
     }
 
     #[test]

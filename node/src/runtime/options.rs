@@ -6,6 +6,7 @@ use libp2p::Multiaddr;
 use spore_base::mode::Mode;
 use spore_bridge::BridgeConfig;
 use spore_lab::research::llm::ProviderConfig;
+use spore_network::Reachability;
 use spore_protocol::NodeId;
 
 use crate::housekeeping::CacheBounds;
@@ -26,6 +27,14 @@ pub struct NodeOptions {
     pub genesis: bool,
     /// Whether to look for peers in the local network.
     pub mdns: bool,
+    /// Whether to ask the router for a forwarded port.
+    pub upnp: bool,
+    /// Whether others can dial this node, if the user knows.
+    pub reachability: Option<Reachability>,
+    /// Addresses at which others reach this node, if the user knows.
+    pub external: Vec<Multiaddr>,
+    /// Whether to serve as a relay for nodes behind NAT while others can dial this node.
+    pub relay: bool,
     /// Address of the API and the explorer. None: the API alone, on this machine at any free port, for commands.
     pub web: Option<SocketAddr>,
     /// Address of the operator's endpoints, such as /metrics. None: there are none.

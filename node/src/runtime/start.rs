@@ -198,7 +198,7 @@ async fn start_core(
     let watched = twin::watch(identity.node_id(), started, warnings.clone(), events.subscribe(), shutdown.clone());
     services.spawn("watch over the node's key", watched);
     genesis::install(&ingest, store).await?;
-    let config = network_config(options, identity, warnings);
+    let config = network_config(options, data, identity, warnings);
     let (network, task) =
         spore_network::start(config, store.clone(), ingest.clone(), events.subscribe(), wants, shutdown.clone())?;
     services.watch("network", task);
@@ -269,13 +269,17 @@ fn announce(
     Ok(DirectoryWatch { store, data, node, warnings })
 }
 
-fn network_config(options: &NodeOptions, identity: &Identity, warnings: &Warnings) -> NetworkConfig {
+fn network_config(options: &NodeOptions, data: &DataDir, identity: &Identity, warnings: &Warnings) -> NetworkConfig {
     NetworkConfig {
         seed: identity.seed(),
         listen: options.listen.clone(),
         bootstrap: options.peers.clone(),
-        external: Vec::new(),
+        external: options.external.clone(),
         mdns: options.mdns,
+        upnp: options.upnp,
+        reachability: options.reachability,
+        relay: options.relay,
+        remembered: (!options.genesis).then(|| data.reached_peers()),
         agent: concat!("spore/", env!("CARGO_PKG_VERSION")).to_owned(),
         clock: system_clock(),
         warnings: warnings.clone(),

@@ -34,8 +34,9 @@ use tokio::sync::{mpsc, oneshot};
 pub use self::shards::TaskShards;
 use crate::{
     exchange::{AnswerSender, NoAnswer},
-    messages::{ArtifactAnswer, ArtifactRequest, ObjectsAnswer, ObjectsRequest, SyncAnswer, SyncRequest},
-    state::{ClockEvent, FetchEvent, NetworkEvent, PeerEvent},
+    limits::PEERS_NAMED,
+    messages::{ArtifactAnswer, ArtifactRequest, NamedPeer, ObjectsAnswer, ObjectsRequest, SyncAnswer, SyncRequest},
+    state::{ClockEvent, DiscoveryEvent, FetchEvent, NetworkEvent, PeerEvent},
 };
 
 /// From a job to the network task.
@@ -74,6 +75,15 @@ impl JobContext {
         };
         let at = asked + asked.elapsed() / 2;
         NetworkEvent::Clock(ClockEvent::Told { peer, seconds, at })
+    }
+
+    /// Asks a peer for other peers.
+    pub async fn ask_peers(&self, peer: PeerId) -> NetworkEvent {
+        let peers = match self.ask_sync(peer, SyncRequest::Peers).await {
+            Ok(SyncAnswer::Peers(peers)) => peers.iter().take(PEERS_NAMED).filter_map(NamedPeer::read).collect(),
+            Ok(_) | Err(NoAnswer) => Vec::new(),
+        };
+        NetworkEvent::Discovery(DiscoveryEvent::Told { by: peer, peers })
     }
 
     /// Asks a peer for objects by id.

@@ -37,6 +37,8 @@ pub fn sync(
         }
         SyncRequest::News => SyncAnswer::Heard,
         SyncRequest::Time => SyncAnswer::Time(clock()),
+        // Whom this node knows is not in the store: the network task answers that.
+        SyncRequest::Peers => SyncAnswer::Peers(Vec::new()),
     })
 }
 
@@ -45,6 +47,7 @@ pub fn sync_bytes(answer: &SyncAnswer) -> usize {
     match answer {
         SyncAnswer::Tasks(tasks) => 32 * tasks.len(),
         SyncAnswer::Shards(bytes) | SyncAnswer::TasksOf(bytes) | SyncAnswer::Reconcile(bytes) => bytes.len(),
+        SyncAnswer::Peers(peers) => peers.iter().flat_map(|peer| &peer.addresses).map(|address| address.len()).sum(),
         SyncAnswer::Heard | SyncAnswer::Time(_) => 0,
     }
 }

@@ -45,6 +45,23 @@ impl NetworkService {
             NetworkEffect::AddAddress(peer, address) => {
                 self.swarm.behaviour_mut().kad.add_address(&peer, address);
             }
+            NetworkEffect::ForgetPeer(peer) => {
+                self.swarm.behaviour_mut().kad.remove_peer(&peer);
+            }
+            NetworkEffect::AskForPeers(peer) => {
+                let context = self.context.clone();
+                let failed = NetworkEvent::Discovery(DiscoveryEvent::Told { by: peer, peers: Vec::new() });
+                self.spawn(failed, async move { context.ask_peers(peer).await });
+            }
+            NetworkEffect::CloseLink(connection) => {
+                // False means that the connection is closed already, as is wanted.
+                let _ = self.swarm.close_connection(connection);
+            }
+            NetworkEffect::Policy(policy) => self.guard.set(policy),
+            NetworkEffect::Became { reachability, relay } => self.became(reachability, relay),
+            NetworkEffect::Reserve { relay, address } => self.reserve(relay, &address),
+            NetworkEffect::ReleaseRelay(relay) => self.release_relay(relay),
+            NetworkEffect::FindRelays => self.find_relays(),
             NetworkEffect::Search => self.search(),
             NetworkEffect::Subscribe(topic) => self.subscribe(topic),
             NetworkEffect::Unsubscribe(topic) => {

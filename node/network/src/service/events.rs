@@ -11,19 +11,23 @@ use libp2p::{
     swarm::{ConnectionId, DialError, SwarmEvent},
 };
 use spore_base::{
-    subnet::{Reach, Subnet, ip_in},
+    subnet::{Reach, ip_in},
     warnings::WarningTopic,
 };
 use spore_ingest::Source;
 use spore_protocol::Reject;
 use spore_storage::Store;
 
-use super::{DialPurpose, NetworkService, dial_error::in_words};
+use super::{DialPurpose, NetworkService, dial_error::in_words, reach::place};
 use crate::{
+    addresses::{counted, first_hop},
     behaviour::{BehaviourEvent, is_gone},
     exchange::IncomingRequest,
     jobs::{JobContext, JobMessage, serve},
-    messages::{ArtifactAnswer, ArtifactRequest, KAD_PROTOCOL, ObjectsAnswer, ObjectsRequest, SyncAnswer, SyncRequest},
+    messages::{
+        ArtifactAnswer, ArtifactRequest, KAD_PROTOCOL, NamedPeer, ObjectsAnswer, ObjectsRequest, SyncAnswer,
+        SyncRequest,
+    },
     reconcile::CompareError,
     state::{
         CatchupEvent, ConnectedPeer, DiscoveryEvent, GossipEvent, GossipMessage, NetworkEvent, NetworkState, PeerEvent,
@@ -40,16 +44,32 @@ impl NetworkService {
                 }
                 self.on_connected(peer_id, connection_id, &endpoint);
             }
-            SwarmEvent::ConnectionClosed { peer_id, num_established: 0, cause, .. } => {
+            SwarmEvent::ConnectionClosed { peer_id, connection_id, num_established, cause, .. } => {
+                self.handle(NetworkEvent::LinkClosed { peer: peer_id, connection: connection_id });
+                if num_established > 0 {
+                    return;
+                }
+                self.reach.disconnected(&peer_id);
+                self.release_reservation(&peer_id);
                 let cause = cause.map(|cause| cause.to_string());
                 tracing::info!(peer = %peer_id, cause, "disconnected");
                 self.context.ingest.disconnected(Source::Peer(peer_id));
                 self.handle(NetworkEvent::Disconnected(peer_id));
             }
-            SwarmEvent::OutgoingConnectionError { connection_id, error, .. } => {
+            SwarmEvent::OutgoingConnectionError { connection_id, peer_id, error } => {
                 self.on_dial_failed(connection_id, &error);
+                let no_answer = matches!(error, DialError::Transport(_) | DialError::WrongPeerId { .. });
+                if let Some(peer) = peer_id.filter(|peer| no_answer && !self.swarm.is_connected(peer)) {
+                    self.handle(NetworkEvent::Discovery(DiscoveryEvent::Unreachable(peer)));
+                }
             }
-            SwarmEvent::NewListenAddr { address, .. } => tracing::info!(%address, "listening"),
+            SwarmEvent::NewListenAddr { address, .. } => {
+                tracing::info!(%address, "listening");
+                self.look_at_interfaces();
+            }
+            SwarmEvent::ExternalAddrConfirmed { address } => self.external_address(&address, true),
+            SwarmEvent::ExternalAddrExpired { address } => self.external_address(&address, false),
+            SwarmEvent::ListenerClosed { listener_id, .. } if self.reservation_ended(listener_id) => {}
             SwarmEvent::ListenerClosed { addresses, reason: Err(error), .. } => {
                 tracing::error!(?addresses, %error, "a listener closed");
             }
@@ -59,7 +79,7 @@ impl NetworkService {
     }
 
     fn on_connected(&mut self, peer: PeerId, connection: ConnectionId, endpoint: &ConnectedPoint) {
-        let address = endpoint.get_remote_address().clone();
+        let address = place(peer, endpoint);
         tracing::debug!(%peer, %address, "new connection");
         let dialled = match self.dials.remove(&connection) {
             Some(DialPurpose::Named(address)) => {
@@ -74,8 +94,13 @@ impl NetworkService {
             }
             None => None,
         };
-        self.context.ingest.connected(Source::Peer(peer), ip_in(&address), dialled.is_some());
-        self.handle(NetworkEvent::Connected { peer, address, dialled });
+        // Nobody here knows where a peer behind a relay is. All of them count as the relay's.
+        let ip = ip_in(&first_hop(&address));
+        self.context.ingest.connected(Source::Peer(peer), ip, dialled.is_some());
+        self.handle(NetworkEvent::Connected { peer, address: address.clone(), dialled });
+        self.dialled_here(&peer, endpoint);
+        let outgoing = endpoint.is_dialer();
+        self.handle(NetworkEvent::LinkOpened { peer, connection, address, outgoing });
     }
 
     fn on_dial_failed(&mut self, connection: ConnectionId, error: &DialError) {
@@ -136,7 +161,9 @@ impl NetworkService {
                     self.serve_artifact(incoming);
                 }
             }
-            BehaviourEvent::Identify(identify::Event::Received { peer_id, info, .. }) => {
+            BehaviourEvent::Identify(identify::Event::Received { peer_id, connection_id, info }) => {
+                let outgoing = self.state.is_outgoing(&peer_id, connection_id);
+                self.identified(peer_id, &info, outgoing);
                 self.handle(NetworkEvent::Identified {
                     peer: peer_id,
                     agent: info.agent_version,
@@ -149,6 +176,12 @@ impl NetworkService {
                 // False means that the connection is closed already, as is wanted.
                 let _ = self.swarm.close_connection(connection);
             }
+            BehaviourEvent::ReachTest(event) => self.tested(event),
+            BehaviourEvent::Circuits(event) => self.on_circuit_event(&event),
+            BehaviourEvent::Relay(event) => self.on_relay_event(&event),
+            BehaviourEvent::Punch(event) => self.on_punched(event),
+            BehaviourEvent::Upnp(event) => self.on_mapped(&event),
+            BehaviourEvent::Kad(event) => self.on_kad_event(event),
             BehaviourEvent::Mdns(mdns::Event::Discovered(found)) => {
                 self.handle(NetworkEvent::Discovery(DiscoveryEvent::FoundLocally(found)));
             }
@@ -164,6 +197,17 @@ impl NetworkService {
             self.handle(NetworkEvent::Catchup(CatchupEvent::PeerHasNews(peer)));
         }
         let (context, upload, host) = (self.context.clone(), self.upload.clone(), host_of(&self.state, &peer));
+        if matches!(request, SyncRequest::Peers) {
+            let named = self.state.peers_for(&peer);
+            let named = named.iter().map(|(peer, addresses)| NamedPeer::new(*peer, addresses)).collect();
+            self.jobs.spawn(async move {
+                let answer = SyncAnswer::Peers(named);
+                upload.wait(host, serve::sync_bytes(&answer)).await?;
+                context.send(JobMessage::AnswerSync(channel, answer)).await;
+                None
+            });
+            return;
+        }
         self.jobs.spawn(async move {
             let (clock, shards) = (context.clock.clone(), context.shards.clone());
             let answer = answer(&context, peer, move |store| serve::sync(store, &shards, &clock, &request)).await?;
@@ -218,7 +262,7 @@ fn host_of(state: &NetworkState, peer: &PeerId) -> Option<IpNet> {
 /// The host of a peer with a public address. Others share theirs with everybody behind a router or a container, or are
 /// this machine.
 fn limited_host(peer: &ConnectedPeer) -> Option<IpNet> {
-    let subnet = Subnet::in_address(&peer.address)?;
+    let subnet = counted(&peer.address)?;
     (subnet.reach() == Reach::Public).then(|| subnet.host())
 }
 

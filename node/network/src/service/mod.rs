@@ -9,19 +9,26 @@
 //! |---|---|
 //! | `events` | events of the swarm, and requests of other peers |
 //! | `effects` | carrying out the effects of the machines |
+//! | `reach` | the same for reachability: tests, relays, hole punching |
 
 mod dial_error;
 mod effects;
 mod events;
+mod reach;
 
-use std::{collections::HashMap, panic::AssertUnwindSafe, time::Instant};
+use std::{
+    collections::HashMap,
+    panic::AssertUnwindSafe,
+    path::{Path, PathBuf},
+    time::Instant,
+};
 
 use futures::{FutureExt, StreamExt};
 use libp2p::{
     Multiaddr, Swarm,
     swarm::{ConnectionId, DialError, dial_opts::DialOpts},
 };
-use spore_base::{fetch::FetchError, peer_id::node_of, random, warnings::Warnings};
+use spore_base::{fetch::FetchError, peer_id::node_of, private_file, random, warnings::Warnings};
 use spore_ingest::{IngestHandle, StoreEvent, Want, missing_parents::MissingParents};
 use spore_storage::Store;
 use tokio::{
@@ -29,15 +36,23 @@ use tokio::{
     task::{JoinHandle, JoinSet},
 };
 
+use self::reach::Reach;
 use super::{
-    behaviour::{self, Behaviour, Transport},
+    addresses::{AddressPolicy, is_circuit},
+    behaviour::{self, Behaviour, SharedRelayUse},
     config::{NetworkConfig, NetworkError, check_free},
     exchange::{Exchange, NoAnswer},
+    guard::AddressGuard,
     handle::{NetworkCommand, NetworkHandle, PeerInfo, Snapshot},
+    interfaces,
     jobs::{JobContext, JobMessage, TaskShards, serve},
     limits,
     messages::{ArtifactAnswer, ObjectsAnswer, SyncAnswer},
-    state::{CallerId, ClockEvent, FetchEvent, GossipEvent, NetworkEffect, NetworkEvent, NetworkState},
+    state::{
+        CallerId, ClockEvent, FetchEvent, GossipEvent, NetworkEffect, NetworkEvent, NetworkState, RememberedPeers,
+        StateConfig,
+    },
+    transport::Transport,
     upload::Upload,
 };
 
@@ -71,7 +86,9 @@ pub fn start_over(
         check_free(address)?;
     }
     let tasks = serve::tasks_to_follow(&store)?;
-    let mut swarm = behaviour::swarm(&config, transport)?;
+    let guard = AddressGuard::new(AddressPolicy::new(&config.bootstrap));
+    let relay_use = SharedRelayUse::default();
+    let mut swarm = behaviour::swarm(&config, transport, &guard, &relay_use)?;
     for address in &config.listen {
         let failed = |error: &dyn std::fmt::Display| NetworkError::Listen {
             address: address.clone(),
@@ -85,7 +102,16 @@ pub fn start_over(
     let (handle, commands) = NetworkHandle::channel();
     let (messages, from_jobs) = mpsc::channel(limits::JOB_MESSAGES);
     let random = random::seeded(random::number());
-    let (state, first) = NetworkState::start(&config.bootstrap, tasks, random, Instant::now());
+    let clock = (config.clock)();
+    let state = StateConfig {
+        named: config.bootstrap.clone(),
+        tasks,
+        remembered: remembered(config.remembered.as_deref(), clock),
+        reachability: config.reachability,
+        relay: config.relay && !config.listen.is_empty(),
+        clock,
+    };
+    let (state, first) = NetworkState::start(state, random, Instant::now());
     let mut service = NetworkService {
         swarm,
         upload: Upload::default(),
@@ -99,8 +125,15 @@ pub fn start_over(
         jobs: JoinSet::new(),
         missed: MissingParents::default(),
         warnings: config.warnings,
+        guard,
+        relay_use,
+        reach: Reach::default(),
+        remembered: config.remembered,
+        looked: Instant::now(),
+        saved: Instant::now(),
     };
     service.carry_out(first);
+    service.handle(NetworkEvent::OwnNetworks(interfaces::networks(&config.listen)));
     let inputs = ServiceInputs { commands, events, wants, from_jobs, shutdown };
     tracing::info!(peer = %service.swarm.local_peer_id(), "network started");
     Ok((handle, tokio::spawn(service.run(inputs))))
@@ -130,6 +163,30 @@ struct NetworkService {
     jobs: JoinSet<Option<NetworkEvent>>,
     missed: MissingParents,
     warnings: Warnings,
+    guard: AddressGuard,
+    relay_use: SharedRelayUse,
+    reach: Reach,
+    /// The file of remembered peers.
+    remembered: Option<PathBuf>,
+    /// When the own interfaces were last looked at, and the remembered peers last saved.
+    looked: Instant,
+    saved: Instant,
+}
+
+/// The peers of earlier runs. A file that cannot be read is none, with a warning.
+fn remembered(file: Option<&Path>, now: u64) -> RememberedPeers {
+    let text = file.map(private_file::read_text).transpose().unwrap_or_else(|error| {
+        tracing::warn!(%error, "cannot read the peers of earlier runs");
+        None
+    });
+    RememberedPeers::from_text(&text.flatten().unwrap_or_default(), now)
+}
+
+/// Saves the remembered peers. A failure is logged: they are saved again with the next change.
+fn save_remembered(file: &Path, text: &str) {
+    if let Err(error) = private_file::write_private(file, text.as_bytes()) {
+        tracing::warn!(%error, "cannot save the peers for later runs");
+    }
 }
 
 /// What a dial is for.
@@ -188,6 +245,7 @@ impl NetworkService {
                     self.handle(NetworkEvent::Tick);
                     let own = (self.context.clock)();
                     self.handle(NetworkEvent::Clock(ClockEvent::Tick { own }));
+                    self.look_after();
                 }
                 Some(command) = inputs.commands.recv() => self.on_command(command),
                 event = inputs.events.recv() => match event {
@@ -205,7 +263,34 @@ impl NetworkService {
             }
         }
         self.jobs.shutdown().await;
+        if let (Some(file), Some(text)) = (&self.remembered, self.state.unsaved_peers()) {
+            save_remembered(file, &text);
+        }
         tracing::info!("network stopped");
+    }
+
+    /// What is done from time to time.
+    fn look_after(&mut self) {
+        self.provide();
+        if self.looked.elapsed() >= limits::OWN_NETWORKS_INTERVAL {
+            self.looked = Instant::now();
+            self.look_at_interfaces();
+            let listening: Vec<_> = self.swarm.listeners().cloned().collect();
+            self.jobs.spawn(async move {
+                let networks = tokio::task::spawn_blocking(move || interfaces::networks(&listening)).await.ok()?;
+                Some(NetworkEvent::OwnNetworks(networks))
+            });
+        }
+        if self.saved.elapsed() >= limits::REMEMBER_INTERVAL {
+            self.saved = Instant::now();
+            if let (Some(file), Some(text)) = (self.remembered.clone(), self.state.unsaved_peers()) {
+                self.jobs.spawn(async move {
+                    // An error means that the node stops, which saves them too.
+                    let _ = tokio::task::spawn_blocking(move || save_remembered(&file, &text)).await;
+                    None
+                });
+            }
+        }
     }
 
     /// Hands an event to the machines and carries out what follows.
@@ -240,6 +325,7 @@ impl NetworkService {
             NetworkCommand::Disconnect(peer) => {
                 // Otherwise discovery would soon dial it again.
                 self.swarm.behaviour_mut().kad.remove_peer(&peer);
+                self.handle(NetworkEvent::Dismissed(peer));
                 // An error means that the peer is not connected, as the caller wants it.
                 let _ = self.swarm.disconnect_peer_id(peer);
             }
@@ -255,6 +341,7 @@ impl NetworkService {
     }
 
     fn dial(&mut self, address: Multiaddr, reply: oneshot::Sender<Result<(), String>>) {
+        self.handle(NetworkEvent::Named(address.clone()));
         let options = DialOpts::from(address);
         let connection = options.connection_id();
         match self.swarm.dial(options) {
@@ -273,6 +360,8 @@ impl NetworkService {
             peer_id: *id,
             node_id: node_of(id),
             address: peer.address.clone(),
+            relayed: is_circuit(&peer.address),
+            not_direct: self.reach.not_direct(id).cloned(),
             agent: peer.agent.clone(),
             connected: peer.since.elapsed(),
             score: gossip.peer_score(id).unwrap_or_default(),
@@ -281,6 +370,7 @@ impl NetworkService {
             peers: peers.collect(),
             listen_addresses: self.swarm.listeners().cloned().collect(),
             external_addresses: self.swarm.external_addresses().cloned().collect(),
+            reach: self.reach_info(),
             rejected: self.state.rejected().clone(),
             tasks_followed: self.state.tasks_followed(),
         }

@@ -10,7 +10,7 @@ use std::{
 use ipnet::IpNet;
 use libp2p::{
     Multiaddr, PeerId,
-    core::{Endpoint, transport::PortUse},
+    core::{ConnectedPoint, Endpoint, transport::PortUse},
     swarm::{
         CloseConnection, ConnectionClosed, ConnectionDenied, ConnectionId, FromSwarm, ListenFailure, NetworkBehaviour,
         THandler, THandlerInEvent, THandlerOutEvent, ToSwarm, dummy,
@@ -19,6 +19,7 @@ use libp2p::{
 use spore_base::subnet::Subnet;
 
 use super::ConnectionSlots;
+use crate::addresses::{counted, is_circuit};
 
 /// Refuses connections without a slot, and closes those that make room.
 #[derive(Debug)]
@@ -62,6 +63,11 @@ impl Behaviour {
     }
 }
 
+/// The prefixes that an incoming connection counts for: the peer's, or those of the relay that it came through.
+fn from(local: &Multiaddr, remote: &Multiaddr) -> Option<Subnet> {
+    counted(if is_circuit(local) { local } else { remote })
+}
+
 impl NetworkBehaviour for Behaviour {
     type ConnectionHandler = dummy::ConnectionHandler;
     type ToSwarm = Infallible;
@@ -69,22 +75,21 @@ impl NetworkBehaviour for Behaviour {
     fn handle_pending_inbound_connection(
         &mut self,
         connection: ConnectionId,
-        _: &Multiaddr,
+        local: &Multiaddr,
         remote: &Multiaddr,
     ) -> Result<(), ConnectionDenied> {
-        self.slots.begin(connection, Subnet::in_address(remote)).map_err(ConnectionDenied::new)
+        self.slots.begin(connection, from(local, remote)).map_err(ConnectionDenied::new)
     }
 
     fn handle_established_inbound_connection(
         &mut self,
         connection: ConnectionId,
         peer: PeerId,
-        _: &Multiaddr,
+        local: &Multiaddr,
         remote: &Multiaddr,
     ) -> Result<THandler<Self>, ConnectionDenied> {
         self.slots.end(connection);
-        let made =
-            self.slots.make_room(peer, Subnet::in_address(remote), Instant::now()).map_err(ConnectionDenied::new)?;
+        let made = self.slots.make_room(peer, from(local, remote), Instant::now()).map_err(ConnectionDenied::new)?;
         if let Some((peer, _)) = &made {
             tracing::debug!(%peer, "closing a connection that is of no use for a new one");
         }
@@ -100,14 +105,17 @@ impl NetworkBehaviour for Behaviour {
         _: Endpoint,
         _: PortUse,
     ) -> Result<THandler<Self>, ConnectionDenied> {
-        self.slots.may_dial(peer, Subnet::in_address(remote)).map_err(ConnectionDenied::new)?;
+        self.slots.may_dial(peer, counted(remote)).map_err(ConnectionDenied::new)?;
         Ok(dummy::ConnectionHandler)
     }
 
     fn on_swarm_event(&mut self, event: FromSwarm<'_>) {
         match event {
             FromSwarm::ConnectionEstablished(opened) if opened.endpoint.is_listener() => {
-                let subnet = Subnet::in_address(opened.endpoint.get_remote_address());
+                let subnet = match opened.endpoint {
+                    ConnectedPoint::Listener { local_addr, send_back_addr } => from(local_addr, send_back_addr),
+                    ConnectedPoint::Dialer { address, .. } => counted(address),
+                };
                 self.slots.opened(opened.connection_id, opened.peer_id, subnet, Instant::now());
             }
             FromSwarm::ConnectionClosed(ConnectionClosed { connection_id, .. }) => self.slots.closed(connection_id),

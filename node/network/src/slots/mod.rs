@@ -14,6 +14,7 @@
 //! Pure. Never here: the swarm (`behaviour`), who is of use ([`crate::state`]).
 
 mod behaviour;
+mod reservations;
 
 use std::{
     collections::{HashMap, HashSet},
@@ -25,8 +26,10 @@ use libp2p::{Multiaddr, PeerId, swarm::ConnectionId};
 use spore_base::subnet::{Reach, Subnet};
 
 pub use behaviour::Behaviour;
+pub use reservations::RelayUse;
 
 use crate::{
+    addresses::counted,
     limits::{
         GRACE, MAX_INCOMING, MAX_PENDING_INCOMING, PENDING_BOUNDS, PRIVATE_BOUNDS, PUBLIC_BOUNDS, PrefixBounds,
         USEFUL_TIME,
@@ -77,7 +80,7 @@ pub struct ConnectionSlots {
 impl ConnectionSlots {
     /// `named`: the addresses of peers that the operator named.
     pub fn new(named: &[Multiaddr]) -> Self {
-        let named_hosts = named.iter().filter_map(Subnet::in_address).map(|subnet| subnet.host()).collect();
+        let named_hosts = named.iter().filter_map(counted).map(|subnet| subnet.host()).collect();
         Self {
             most: MAX_INCOMING,
             grace: GRACE,

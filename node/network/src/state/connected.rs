@@ -11,9 +11,11 @@ use crate::limits::AGENT_LENGTH;
 /// One connected peer.
 #[derive(Clone, Debug)]
 pub struct ConnectedPeer {
-    /// Of its first connection.
+    /// Of the connection that counts: a direct one, if there is one.
     pub address: Multiaddr,
     pub agent: Option<String>,
+    /// The addresses that the peer reported and that are worth naming to others.
+    pub told: Vec<Multiaddr>,
     pub since: Instant,
 }
 
@@ -25,7 +27,7 @@ impl ConnectedPeers {
     /// Notes a connection. True for the first one to that peer.
     pub fn connected(&mut self, peer: PeerId, address: Multiaddr, now: Instant) -> bool {
         let first = !self.contains(&peer);
-        self.0.entry(peer).or_insert(ConnectedPeer { address, agent: None, since: now });
+        self.0.entry(peer).or_insert(ConnectedPeer { address, agent: None, told: Vec::new(), since: now });
         first
     }
 
@@ -38,6 +40,20 @@ impl ConnectedPeers {
     pub fn identified(&mut self, peer: &PeerId, agent: &str) {
         if let Some(peer) = self.0.get_mut(peer) {
             peer.agent = Some(agent.chars().filter(|c| !c.is_control()).take(AGENT_LENGTH).collect());
+        }
+    }
+
+    /// Notes which of the addresses that a peer reported are of use.
+    pub fn told(&mut self, peer: &PeerId, addresses: Vec<Multiaddr>) {
+        if let Some(peer) = self.0.get_mut(peer) {
+            peer.told = addresses;
+        }
+    }
+
+    /// Another connection of the peer counts now.
+    pub fn moved(&mut self, peer: &PeerId, address: Multiaddr) {
+        if let Some(peer) = self.0.get_mut(peer) {
+            peer.address = address;
         }
     }
 

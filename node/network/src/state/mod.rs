@@ -17,14 +17,16 @@
 //! |---|---|
 //! | `peers` (`connected`) | who is connected or banned |
 //! | `deliveries` | which peers are of use |
-//! | `discovery` (`named`) | whom to dial |
+//! | `discovery` (`named`, `remembered`) | whom to dial |
+//! | `links` | which connection with a peer counts |
+//! | `reachability` | whether others can dial this node, and at which relays it has reservations |
 //! | `gossip` (`followed`) | which topics to follow, what to publish, what gossipsub is told about a message |
 //! | `catchup` | with whom to reconcile, when, and about what |
 //! | `fetches` | whom to ask for wanted objects and artifacts |
 //! | `clocks` | whether this machine's clock agrees with the clocks of peers |
 //!
-//! A new concern, such as reachability behind NAT, is one more machine here, one more behaviour in
-//! [`crate::behaviour`], and the translation between them in [`crate::service`].
+//! A new concern is one more machine here, one more behaviour in [`crate::behaviour`], and the translation between them in
+//! [`crate::service`].
 //!
 //! Never here: sockets, channels, the store, the clock.
 
@@ -33,22 +35,22 @@ mod clocks;
 mod connected;
 mod deliveries;
 mod discovery;
+mod event;
 mod fetches;
 mod followed;
 mod gossip;
+mod links;
 mod named;
 mod peers;
+mod reachability;
+mod remembered;
 
 use std::{collections::BTreeMap, time::Instant};
 
-use ipnet::IpNet;
-use libp2p::{
-    Multiaddr, PeerId,
-    gossipsub::{MessageAcceptance, MessageId},
-};
+use libp2p::{Multiaddr, PeerId, swarm::ConnectionId};
 use rand_chacha::ChaCha8Rng;
-use spore_base::{clock::ClockOffset, fetch::FetchError};
-use spore_protocol::{Cid, Kind, NodeId, ObjectId, Reject, topic::Topic};
+use spore_base::subnet::ip_in;
+use spore_protocol::Reject;
 
 use catchup::{Catchup, CatchupEffect};
 pub use catchup::{CatchupEvent, SessionPlan};
@@ -57,119 +59,25 @@ use clocks::{ClockEffect, PeerClocks};
 pub use connected::{ConnectedPeer, ConnectedPeers};
 use deliveries::Deliveries;
 pub use discovery::DiscoveryEvent;
-use discovery::{Discovery, DiscoveryEffect};
+use discovery::{Discovery, DiscoveryEffect, Surroundings};
+pub use event::{NetworkEffect, NetworkEvent};
 pub use fetches::{CallerId, FetchEvent};
 use fetches::{FetchEffect, Fetches};
 pub use followed::{KnownTask, TopicChange};
 pub use gossip::{Acceptance, GossipEvent, GossipMessage};
 use gossip::{Gossip, GossipEffect};
+use links::Links;
 pub use named::peer_of;
 pub use peers::PeerEvent;
 use peers::{PeerEffect, Peers};
+pub use reachability::{NatKind, Reachability, ReachabilityEvent};
+use reachability::{ReachabilityEffect, ReachabilityMachine};
+pub use remembered::RememberedPeers;
 
-/// What happened: an event that concerns several machines, or one of a single machine.
-#[derive(Clone, Debug)]
-pub enum NetworkEvent {
-    /// One more connection to a peer. `dialled`: the address of a named peer, if its dial led to the connection.
-    Connected {
-        peer: PeerId,
-        address: Multiaddr,
-        dialled: Option<Multiaddr>,
-    },
-    /// The last connection to a peer closed.
-    Disconnected(PeerId),
-    /// Identify data of a peer: its program, its addresses, and whether it supports Kademlia.
-    Identified {
-        peer: PeerId,
-        agent: String,
-        addresses: Vec<Multiaddr>,
-        speaks_kademlia: bool,
-    },
-    /// [`crate::limits::TICK`] has passed.
-    Tick,
-    /// These peers brought objects of signers with confirmed work.
-    Useful(Vec<PeerId>),
-    Peer(PeerEvent),
-    Discovery(DiscoveryEvent),
-    Gossip(GossipEvent),
-    Catchup(CatchupEvent),
-    Fetch(FetchEvent),
-    Clock(ClockEvent),
-}
-
-/// What the network task must do. Each variant names the event that reports its result, if any.
-#[derive(Clone, Debug)]
-pub enum NetworkEffect {
-    // --- peers
-    /// Dial a named peer: [`NetworkEvent::Connected`] or [`DiscoveryEvent::DialFailed`].
-    DialNamed(Multiaddr),
-    /// Dial a peer, unless it is connected or being dialled.
-    Dial {
-        peer: PeerId,
-        addresses: Vec<Multiaddr>,
-    },
-    /// Close all connections to a peer and accept no others.
-    Ban(PeerId),
-    Unban(PeerId),
-    /// Close all incoming connections with a host or a subnet, and accept and open no others.
-    BanNet(IpNet),
-    UnbanNet(IpNet),
-    /// Tell gossipsub how many penalty points a peer has.
-    Points(PeerId, u32),
-    /// Read which of these signers have confirmed work, and report the peers that brought objects of theirs:
-    /// [`NetworkEvent::Useful`].
-    LookForUseful(Vec<(PeerId, NodeId)>),
-    /// Keep the connections of a peer for some time.
-    Useful(PeerId),
-    /// Add an address of a peer to Kademlia.
-    AddAddress(PeerId, Multiaddr),
-    /// Have Kademlia search for peers: [`DiscoveryEvent::Known`].
-    Search,
-    // --- gossip
-    Subscribe(Topic),
-    Unsubscribe(Topic),
-    /// Judge a message: [`GossipEvent::Judged`].
-    Judge(GossipMessage),
-    /// Report the acceptance of a message to gossipsub: [`GossipEvent::AcceptedTooLate`].
-    Report {
-        message: MessageId,
-        from: PeerId,
-        acceptance: MessageAcceptance,
-    },
-    /// Publish a message on each topic: [`GossipEvent::NotPublished`].
-    Publish {
-        topics: Vec<Topic>,
-        bytes: Vec<u8>,
-    },
-    /// Read the tasks from the store: [`GossipEvent::TasksKnown`].
-    ListTasks,
-    // --- catch-up
-    /// Run a session: [`CatchupEvent::SessionEnded`].
-    StartSession(PeerId, SessionPlan),
-    AnnounceNews(Vec<PeerId>),
-    // --- fetches
-    /// Ask peers for wanted objects: [`FetchEvent::ObjectsEnded`].
-    FetchObjects {
-        kind: Kind,
-        ids: Vec<ObjectId>,
-        peers: Vec<PeerId>,
-    },
-    /// Read from the store which parents are missing: [`FetchEvent::Want`].
-    LookForMissing,
-    /// Fetch an artifact of at most `limit` bytes: [`FetchEvent::ArtifactEnded`].
-    FetchArtifact {
-        cid: Cid,
-        limit: u64,
-        peers: Vec<PeerId>,
-    },
-    /// The caller's artifact is in the store, or does not come.
-    Answer(CallerId, Result<(), FetchError>),
-    // --- clocks
-    /// Read a peer's clock: [`ClockEvent::Told`].
-    AskTime(PeerId),
-    /// What the clocks of peers say about this machine's clock. None while no clock was read.
-    ClockCompared(Option<ClockOffset>),
-}
+use crate::{
+    addresses::AddressPolicy,
+    limits::{PEER_ADDRESSES, PEERS_NAMED},
+};
 
 /// All machines of the network, and the randomness that they draw from.
 #[derive(Debug)]
@@ -181,24 +89,48 @@ pub struct NetworkState {
     fetches: Fetches,
     clocks: PeerClocks,
     deliveries: Deliveries,
+    links: Links,
+    reachability: ReachabilityMachine,
+    policy: AddressPolicy,
+    remembered: RememberedPeers,
+    /// Whether there are remembered peers that were not saved.
+    unsaved: bool,
+    /// The time of the last [`ClockEvent::Tick`], in Unix seconds.
+    clock: u64,
     random: ChaCha8Rng,
     /// Effects of the event being handled. Empty between two events.
     effects: Vec<NetworkEffect>,
 }
 
+/// What the machines start with.
+#[derive(Debug, Default)]
+pub struct StateConfig {
+    /// The addresses of peers to stay connected with.
+    pub named: Vec<Multiaddr>,
+    /// The tasks of the store that gossip may follow.
+    pub tasks: Vec<KnownTask>,
+    /// The peers of earlier runs.
+    pub remembered: RememberedPeers,
+    /// What the operator says about the reachability.
+    pub reachability: Option<Reachability>,
+    /// Whether to serve as a relay when public.
+    pub relay: bool,
+    /// Unix seconds.
+    pub clock: u64,
+}
+
 impl NetworkState {
-    /// `named`: the addresses of peers to stay connected with. `tasks`: those of the store that gossip may
-    /// follow.
-    pub fn start(
-        named: &[Multiaddr],
-        tasks: Vec<KnownTask>,
-        random: ChaCha8Rng,
-        now: Instant,
-    ) -> (Self, Vec<NetworkEffect>) {
-        let (gossip, first) = Gossip::start(tasks);
+    pub fn start(config: StateConfig, random: ChaCha8Rng, now: Instant) -> (Self, Vec<NetworkEffect>) {
+        let (gossip, first) = Gossip::start(config.tasks);
         let mut state = Self {
             peers: Peers::new(),
-            discovery: Discovery::new(named, now),
+            discovery: Discovery::new(&config.named, now),
+            links: Links::default(),
+            reachability: ReachabilityMachine::new(config.reachability, config.relay),
+            policy: AddressPolicy::new(&config.named),
+            remembered: config.remembered,
+            unsaved: false,
+            clock: config.clock,
             gossip,
             catchup: Catchup::new(now),
             fetches: Fetches::default(),
@@ -219,6 +151,27 @@ impl NetworkState {
                 self.discovery(DiscoveryEvent::Connected { peer, dialled }, now);
                 self.peers(PeerEvent::Connected { peer, address }, now);
             }
+            NetworkEvent::LinkOpened { peer, connection, address, outgoing } => {
+                self.link_opened(peer, connection, address, outgoing, now);
+            }
+            NetworkEvent::LinkClosed { peer, connection } => {
+                self.links.closed(&peer, connection);
+                self.link_counts(&peer);
+            }
+            NetworkEvent::OwnNetworks(networks) => {
+                if self.policy.set_own(networks) {
+                    self.effects.push(NetworkEffect::Policy(self.policy.clone()));
+                }
+            }
+            NetworkEvent::Named(address) => {
+                if self.policy.name(&address) {
+                    self.effects.push(NetworkEffect::Policy(self.policy.clone()));
+                }
+            }
+            NetworkEvent::Dismissed(peer) => {
+                self.remembered.forget(&peer);
+                self.unsaved = true;
+            }
             NetworkEvent::Disconnected(peer) => {
                 self.peers(PeerEvent::Disconnected(peer), now);
                 self.catchup(CatchupEvent::Left(peer), now);
@@ -227,6 +180,10 @@ impl NetworkState {
             }
             NetworkEvent::Identified { peer, agent, addresses, speaks_kademlia } => {
                 self.peers(PeerEvent::Identified { peer, agent }, now);
+                if let Some(at) = self.connected().get(&peer).map(|known| known.address.clone()) {
+                    let told = self.policy.kept(&at, addresses.iter().cloned());
+                    self.peers.connected_mut().told(&peer, told);
+                }
                 self.discovery(DiscoveryEvent::Identified { peer, addresses, speaks_kademlia }, now);
             }
             NetworkEvent::Tick => {
@@ -236,6 +193,8 @@ impl NetworkState {
                 self.fetches(FetchEvent::Tick);
                 self.catchup(CatchupEvent::Tick, now);
                 self.effects.extend(self.deliveries.look(now).map(NetworkEffect::LookForUseful));
+                self.reachability(ReachabilityEvent::Tick, now);
+                self.effects.extend(self.links.surplus(now).into_iter().map(NetworkEffect::CloseLink));
             }
             NetworkEvent::Useful(peers) => self.effects.extend(peers.into_iter().map(NetworkEffect::Useful)),
             NetworkEvent::Peer(event) => self.peers(event, now),
@@ -248,7 +207,13 @@ impl NetworkState {
             }
             NetworkEvent::Catchup(event) => self.catchup(event, now),
             NetworkEvent::Fetch(event) => self.fetches(event),
-            NetworkEvent::Clock(event) => self.clocks(event, now),
+            NetworkEvent::Clock(event) => {
+                if let ClockEvent::Tick { own } = &event {
+                    self.clock = *own;
+                }
+                self.clocks(event, now);
+            }
+            NetworkEvent::Reachability(event) => self.reachability(event, now),
         }
         std::mem::take(&mut self.effects)
     }
@@ -266,6 +231,79 @@ impl NetworkState {
     /// Number of followed tasks.
     pub fn tasks_followed(&self) -> usize {
         self.gossip.followed()
+    }
+
+    /// What this node knows of its reachability.
+    pub const fn reach(&self) -> &ReachabilityMachine {
+        &self.reachability
+    }
+
+    /// Whether this node dialled a connection.
+    pub fn is_outgoing(&self, peer: &PeerId, connection: ConnectionId) -> bool {
+        self.links.is_outgoing(peer, connection)
+    }
+
+    pub const fn policy(&self) -> &AddressPolicy {
+        &self.policy
+    }
+
+    /// The remembered peers as text, if they changed since the last call.
+    pub fn unsaved_peers(&mut self) -> Option<String> {
+        std::mem::take(&mut self.unsaved).then(|| self.remembered.to_text())
+    }
+
+    /// Some connected peers for a peer that asks, each with the addresses that are of use there.
+    pub fn peers_for(&mut self, asker: &PeerId) -> Vec<(PeerId, Vec<Multiaddr>)> {
+        let connected = self.peers.connected();
+        let Some(at) = connected.get(asker).map(|asker| asker.address.clone()) else { return Vec::new() };
+        let others = connected.shuffled(&mut self.random).into_iter().filter(|peer| peer != asker);
+        let named = others.filter_map(|peer| {
+            let told = connected.get(&peer)?.told.iter().cloned();
+            let mut kept = self.policy.kept(&at, told);
+            kept.truncate(PEER_ADDRESSES);
+            (!kept.is_empty()).then_some((peer, kept))
+        });
+        named.take(PEERS_NAMED).collect()
+    }
+
+    fn link_opened(
+        &mut self,
+        peer: PeerId,
+        connection: ConnectionId,
+        address: Multiaddr,
+        outgoing: bool,
+        now: Instant,
+    ) {
+        let on_this_machine = ip_in(&address).is_some_and(|ip| ip.is_loopback());
+        if on_this_machine && self.policy.allow_this_machine() {
+            self.effects.push(NetworkEffect::Policy(self.policy.clone()));
+        }
+        if outgoing {
+            self.unsaved |= self.remembered.reached(peer, &address, self.clock, self.clock);
+        }
+        let public = self.policy.is_public(&address);
+        self.links.opened(peer, connection, address, outgoing, now);
+        self.link_counts(&peer);
+        if public {
+            self.reachability(ReachabilityEvent::PublicPeer, now);
+        }
+    }
+
+    /// Another connection of a peer may count now.
+    fn link_counts(&mut self, peer: &PeerId) {
+        if let Some(address) = self.links.address(peer) {
+            self.peers.connected_mut().moved(peer, address.clone());
+        }
+    }
+
+    fn reachability(&mut self, event: ReachabilityEvent, now: Instant) {
+        let effects = self.reachability.handle(event, &mut self.random, now);
+        self.effects.extend(effects.into_iter().map(|effect| match effect {
+            ReachabilityEffect::Became { reachability, relay } => NetworkEffect::Became { reachability, relay },
+            ReachabilityEffect::Reserve { relay, address } => NetworkEffect::Reserve { relay, address },
+            ReachabilityEffect::Release(relay) => NetworkEffect::ReleaseRelay(relay),
+            ReachabilityEffect::FindRelays => NetworkEffect::FindRelays,
+        }));
     }
 
     fn peers(&mut self, event: PeerEvent, now: Instant) {
@@ -292,11 +330,14 @@ impl NetworkState {
     }
 
     fn discovery(&mut self, event: DiscoveryEvent, now: Instant) {
-        let effects = self.discovery.handle(event, self.peers.connected(), &mut self.random, now);
+        let around = Surroundings { peers: self.peers.connected(), policy: &self.policy, remembered: &self.remembered };
+        let effects = self.discovery.handle(event, around, &mut self.random, now);
         self.effects.extend(effects.into_iter().map(|effect| match effect {
             DiscoveryEffect::DialNamed(address) => NetworkEffect::DialNamed(address),
             DiscoveryEffect::Dial { peer, addresses } => NetworkEffect::Dial { peer, addresses },
             DiscoveryEffect::AddAddress(peer, address) => NetworkEffect::AddAddress(peer, address),
+            DiscoveryEffect::Forget(peer) => NetworkEffect::ForgetPeer(peer),
+            DiscoveryEffect::AskForPeers(peer) => NetworkEffect::AskForPeers(peer),
             DiscoveryEffect::Search => NetworkEffect::Search,
         }));
     }

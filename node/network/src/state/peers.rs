@@ -104,6 +104,11 @@ impl Peers {
         &self.connected
     }
 
+    /// For what other machines learn of a connected peer.
+    pub fn connected_mut(&mut self) -> &mut ConnectedPeers {
+        &mut self.connected
+    }
+
     pub fn rejected(&self) -> &BTreeMap<&'static str, u64> {
         &self.rejected
     }

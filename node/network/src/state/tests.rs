@@ -1,5 +1,6 @@
 //! All machines together: the arrows between them.
 
+use libp2p::gossipsub::MessageId;
 use spore_base::{
     clock::ENOUGH_CLOCKS,
     random,
@@ -12,7 +13,7 @@ use crate::limits::{NEWS_INTERVAL, TICK};
 
 fn state() -> (NetworkState, Instant) {
     let now = Instant::now();
-    (NetworkState::start(&[], Vec::new(), random::seeded(1), now).0, now)
+    (NetworkState::start(StateConfig::default(), random::seeded(1), now).0, now)
 }
 
 fn connect(state: &mut NetworkState, peer: PeerId, now: Instant) -> Vec<NetworkEffect> {

@@ -14,8 +14,11 @@ use tokio::{sync::watch, task::JoinHandle};
 
 use crate::{
     NetworkConfig, NetworkHandle, Snapshot,
-    behaviour::{self, Behaviour, BehaviourEvent, Transport},
+    addresses::AddressPolicy,
+    behaviour::{self, Behaviour, BehaviourEvent, SharedRelayUse},
+    guard::AddressGuard,
     service::start_over,
+    transport::Transport,
 };
 
 /// The tests' time, so that no object is from the future.
@@ -42,6 +45,10 @@ pub fn config(seed: u8, bootstrap: Vec<Multiaddr>) -> NetworkConfig {
         bootstrap,
         external: Vec::new(),
         mdns: false,
+        upnp: false,
+        reachability: None,
+        relay: true,
+        remembered: None,
         agent: "spore/test".into(),
         clock: Arc::new(|| NOW),
         warnings: Warnings::default(),
@@ -174,7 +181,8 @@ pub struct Hostile {
 impl Hostile {
     pub async fn connect(seed: u8, victim: &SwarmNode, topics: &[Topic]) -> Self {
         let config = NetworkConfig { listen: Vec::new(), ..config(seed, Vec::new()) };
-        let mut swarm = behaviour::swarm(&config, Transport::Memory).unwrap();
+        let guard = AddressGuard::new(AddressPolicy::default());
+        let mut swarm = behaviour::swarm(&config, Transport::Memory, &guard, &SharedRelayUse::default()).unwrap();
         for topic in topics {
             swarm.behaviour_mut().gossip.subscribe(&IdentTopic::new(topic.to_string())).unwrap();
         }

@@ -1,0 +1,194 @@
+//! The peers of earlier runs: where this node last reached whom. Kept over restarts, so that a node whose one named peer
+//! is down still finds the network.
+//!
+//! Only peers that this node dialled itself are remembered, since nobody can claim those. Of one subnet and one site few
+//! are, so that whoever has many addresses of one hoster cannot take all places.
+
+use std::{
+    collections::{BTreeMap, BTreeSet},
+    fmt::Write as _,
+};
+
+use ipnet::IpNet;
+use libp2p::{Multiaddr, PeerId};
+use rand_chacha::ChaCha8Rng;
+use spore_base::random;
+
+use super::named::peer_of;
+use crate::{
+    addresses::{counted, is_circuit, with_peer, without_peer},
+    limits::{REMEMBERED, REMEMBERED_DAYS, REMEMBERED_PER_SITE, REMEMBERED_PER_SUBNET},
+};
+
+const DAY: u64 = 24 * 60 * 60;
+
+#[derive(Clone, Debug, PartialEq, Eq)]
+struct Remembered {
+    /// Without the peer's id.
+    address: Multiaddr,
+    /// When it was last connected, in Unix seconds.
+    seen: u64,
+}
+
+/// Peers, each with the address at which it was last reached.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct RememberedPeers(BTreeMap<PeerId, Remembered>);
+
+impl RememberedPeers {
+    /// Reads what [`RememberedPeers::to_text`] wrote. Lines that are none are left out, and peers that were last seen too
+    /// long ago. `now` in Unix seconds.
+    pub fn from_text(text: &str, now: u64) -> Self {
+        let mut peers = Self::default();
+        for line in text.lines() {
+            let Some((seen, address)) = line.split_once(' ') else { continue };
+            let (Ok(seen), Ok(address)) = (seen.parse::<u64>(), address.trim().parse::<Multiaddr>()) else { continue };
+            if let Some(peer) = peer_of(&address) {
+                peers.reached(peer, &address, seen.min(now), now);
+            }
+        }
+        peers
+    }
+
+    /// A line for each peer: when it was last connected (Unix seconds), and its address with its id.
+    pub fn to_text(&self) -> String {
+        let mut text = String::new();
+        for (peer, known) in &self.0 {
+            // Writing to a string does not fail.
+            let _ = writeln!(text, "{} {}", known.seen, with_peer(&known.address, *peer));
+        }
+        text
+    }
+
+    /// This node reached a peer by dialling it. True when that is worth saving: the peer is new or at a new address.
+    pub fn reached(&mut self, peer: PeerId, address: &Multiaddr, seen: u64, now: u64) -> bool {
+        // A relay that leads to the peer may be gone tomorrow, and is remembered itself.
+        if is_circuit(address) || counted(address).is_none() {
+            return false;
+        }
+        let old = now.saturating_sub(REMEMBERED_DAYS * DAY);
+        self.0.retain(|_, known| known.seen >= old);
+        if seen < old {
+            return false;
+        }
+        let known = Remembered { address: without_peer(address), seen };
+        if let Some(before) = self.0.get_mut(&peer) {
+            let moved = before.address != known.address;
+            *before = known;
+            return moved;
+        }
+        let nets = |address: &Multiaddr| counted(address).map(|subnet| (subnet.subnet(), subnet.site()));
+        let Some((subnet, site)) = nets(address) else { return false };
+        let among = |is: &dyn Fn(IpNet, IpNet) -> bool| -> Vec<PeerId> {
+            let within = self.0.iter().filter(|(_, known)| nets(&known.address).is_some_and(|(a, b)| is(a, b)));
+            within.map(|(peer, _)| *peer).collect()
+        };
+        let (in_subnet, in_site) = (among(&|a, _| a == subnet), among(&|_, b| b == site));
+        let crowd = if in_subnet.len() >= REMEMBERED_PER_SUBNET {
+            in_subnet
+        } else if in_site.len() >= REMEMBERED_PER_SITE {
+            in_site
+        } else if self.0.len() >= REMEMBERED {
+            self.0.keys().copied().collect()
+        } else {
+            Vec::new()
+        };
+        if let Some(oldest) = crowd.into_iter().min_by_key(|peer| self.0.get(peer).map(|known| known.seen)) {
+            self.0.remove(&oldest);
+        }
+        self.0.insert(peer, known);
+        true
+    }
+
+    /// The operator disconnected a peer.
+    pub fn forget(&mut self, peer: &PeerId) {
+        self.0.remove(peer);
+    }
+
+    /// Some peers at random, of as many sites as there are, without these.
+    pub fn some(
+        &self,
+        count: usize,
+        without: impl Fn(&PeerId) -> bool,
+        random: &mut ChaCha8Rng,
+    ) -> Vec<(PeerId, Multiaddr)> {
+        let others = self.0.iter().filter(|(peer, _)| !without(peer));
+        let others = random::shuffled(others.map(|(peer, known)| (*peer, known.address.clone())), random);
+        diverse(others, count, |(_, address)| counted(address).map(|subnet| subnet.site()))
+    }
+
+    #[cfg(test)]
+    pub fn len(&self) -> usize {
+        self.0.len()
+    }
+}
+
+/// The first `count` items, each site once before any site a second time.
+pub fn diverse<T>(items: Vec<T>, count: usize, site: impl Fn(&T) -> Option<IpNet>) -> Vec<T> {
+    let mut seen = BTreeSet::new();
+    let (first, second): (Vec<T>, Vec<T>) = items.into_iter().partition(|item| seen.insert(site(item)));
+    first.into_iter().chain(second).take(count).collect()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    const NOW: u64 = 2_000_000_000;
+
+    fn address(ip: &str) -> Multiaddr {
+        format!("/ip4/{ip}/tcp/7471").parse().unwrap()
+    }
+
+    #[test]
+    fn remembered_peers_survive_a_round_trip_and_old_ones_do_not() {
+        let mut peers = RememberedPeers::default();
+        let (peer, old) = (PeerId::random(), PeerId::random());
+        assert!(peers.reached(peer, &with_peer(&address("1.1.1.1"), peer), NOW, NOW));
+        assert!(!peers.reached(peer, &address("1.1.1.1"), NOW + 1, NOW + 1), "nothing new");
+        assert!(peers.reached(peer, &address("1.1.1.2"), NOW + 1, NOW + 1), "it moved");
+        peers.reached(old, &address("2.2.2.2"), NOW - 10 * DAY, NOW);
+        assert_eq!(RememberedPeers::from_text(&peers.to_text(), NOW + 1), peers);
+        let later = RememberedPeers::from_text(&peers.to_text(), NOW + 21 * DAY);
+        assert_eq!(later.len(), 1);
+        let garbage = "nonsense\n5\n5 /ip4/1.1.1.1/tcp/1\n99999999999999999999 /ip4/1.1.1.1\n";
+        assert_eq!(RememberedPeers::from_text(garbage, NOW), RememberedPeers::default());
+    }
+
+    #[test]
+    fn memory_is_bounded_in_all_and_by_network() {
+        let mut peers = RememberedPeers::default();
+        let mut fill = |ip: String| peers.reached(PeerId::random(), &address(&ip), NOW, NOW);
+        for n in 1..100 {
+            fill(format!("1.1.1.{n}"));
+            fill(format!("2.2.{n}.1"));
+        }
+        assert_eq!(peers.len(), REMEMBERED_PER_SUBNET + REMEMBERED_PER_SITE);
+        (0..1000).for_each(|n: u32| {
+            peers.reached(PeerId::random(), &address(&format!("{}.{}.1.1", 3 + n / 200, n % 200)), NOW, NOW);
+        });
+        assert_eq!(peers.len(), REMEMBERED);
+    }
+
+    #[test]
+    fn circuits_and_names_are_not_remembered() {
+        let (mut peers, peer) = (RememberedPeers::default(), PeerId::random());
+        let circuit = format!("/ip4/1.1.1.1/tcp/1/p2p/{peer}/p2p-circuit/p2p/{peer}").parse().unwrap();
+        assert!(!peers.reached(peer, &circuit, NOW, NOW));
+        assert!(!peers.reached(peer, &"/dns4/example.org/tcp/1".parse().unwrap(), NOW, NOW));
+    }
+
+    #[test]
+    fn peers_of_different_sites_are_tried_first() {
+        let mut peers = RememberedPeers::default();
+        for n in 1..=4 {
+            peers.reached(PeerId::random(), &address(&format!("1.1.1.{n}")), NOW, NOW);
+        }
+        let alone = PeerId::random();
+        peers.reached(alone, &address("2.2.2.2"), NOW, NOW);
+        for seed in 0..20 {
+            let some = peers.some(2, |_| false, &mut random::seeded(seed));
+            assert!(some.iter().any(|(peer, _)| *peer == alone));
+        }
+        assert!(peers.some(9, |peer| *peer == alone, &mut random::seeded(1)).iter().all(|(peer, _)| *peer != alone));
+    }
+}
