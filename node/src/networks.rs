@@ -13,7 +13,7 @@ use spore_api::{
 };
 use spore_base::{peer::Peer, peer_address::PeerAddress};
 use spore_bridge::{BridgeHandle, BridgePeer, ConnectError, LinkDirection};
-use spore_network::{NetworkHandle, PeerInfo};
+use spore_network::{NetworkHandle, PeerInfo, ReachInfo};
 use spore_protocol::TaskId;
 
 /// Time for which a user waits for a connection. Two lost packets of its first step are sent again within it. A name
@@ -35,6 +35,7 @@ impl Networks for NodeNetworks {
             let legacy = self.bridge.snapshot();
             NetworksSnapshot {
                 peers: libp2p.peers.iter().map(libp2p_peer).chain(legacy.iter().map(legacy_peer)).collect(),
+                network: network_status(&libp2p.reach),
                 listen_addresses: libp2p.listen_addresses.iter().map(ToString::to_string).collect(),
                 legacy_listen_addresses: self.bridge.listening().iter().map(ToString::to_string).collect(),
                 rejected: libp2p.rejected,
@@ -131,6 +132,8 @@ fn libp2p_peer(peer: &PeerInfo) -> dto::ConnectedPeer {
         peer_id: Some(peer.peer_id.to_string()),
         node_id: peer.node_id.map(|id| id.to_string()),
         address: peer.address.to_string(),
+        relayed: Some(peer.relayed),
+        not_direct: peer.not_direct.clone(),
         direction: None,
         agent: peer.agent.clone(),
         connected_seconds: peer.connected.as_secs(),
@@ -138,6 +141,25 @@ fn libp2p_peer(peer: &PeerInfo) -> dto::ConnectedPeer {
         received: None,
         sent: None,
         state: None,
+    }
+}
+
+fn network_status(reach: &ReachInfo) -> dto::NetworkStatus {
+    let relays = reach.relays.iter().map(|relay| dto::RelayReservation {
+        peer_id: relay.peer_id.to_string(),
+        address: relay.address.to_string(),
+        held_seconds: relay.held.map(|held| held.as_secs()),
+    });
+    dto::NetworkStatus {
+        reachability: reach.reachability.name().into(),
+        fixed: reach.fixed,
+        confirmed_addresses: reach.confirmed.iter().map(ToString::to_string).collect(),
+        nat: reach.nat.map(|kind| kind.name().into()),
+        port_mapping: reach.port_mapping.clone(),
+        relays: relays.collect(),
+        serves_as_relay: reach.serves,
+        reservations: reach.reservations as u64,
+        circuits: reach.circuits as u64,
     }
 }
 
@@ -152,6 +174,8 @@ fn legacy_peer(peer: &BridgePeer) -> dto::ConnectedPeer {
         peer_id: None,
         node_id: None,
         address,
+        relayed: None,
+        not_direct: None,
         direction: Some(direction.into()),
         agent: None,
         connected_seconds: peer.connected.as_secs(),

@@ -5,6 +5,7 @@
 //! in the task's own unit.
 
 mod judgement;
+mod network;
 mod proposer;
 mod research;
 
@@ -12,6 +13,7 @@ use serde::{Deserialize, Serialize};
 use utoipa::{IntoParams, ToSchema};
 
 pub use judgement::{Assessment, Judgement, Measurement, Reason, Standing, Support};
+pub use network::{ConnectedPeer, NetworkStatus, RelayReservation};
 pub use proposer::ProposerStatus;
 pub use research::ResearchStatus;
 
@@ -48,6 +50,8 @@ pub struct NodeStatus {
     pub device: Option<String>,
     /// Multiaddrs on which the node listens for libp2p peers.
     pub listen_addresses: Vec<String>,
+    /// Whether and how libp2p peers reach this node. Absent without a running node.
+    pub network: Option<NetworkStatus>,
     /// Addresses (`host:port`) on which the node listens for legacy peers.
     pub legacy_listen_addresses: Vec<String>,
     /// Connected legacy peers. `peer_count` contains them.
@@ -406,33 +410,6 @@ pub struct ExperimentProgress {
     pub elapsed_seconds: f64,
     /// What the experiment changes.
     pub description: String,
-}
-
-/// A connected peer.
-#[derive(Clone, Debug, Serialize, Deserialize, ToSchema)]
-pub struct ConnectedPeer {
-    /// `libp2p`, or `legacy` for a peer of the existing network.
-    pub transport: String,
-    /// The libp2p peer id. Absent for legacy peers, which do not name themselves.
-    pub peer_id: Option<String>,
-    /// Id of the node. Absent for legacy peers, and when the peer id holds no Ed25519 key.
-    pub node_id: Option<String>,
-    /// A multiaddr, or `host:port` of a legacy peer.
-    pub address: String,
-    /// `outbound` when this node dialled, `inbound` when the peer did. Legacy peers only.
-    pub direction: Option<String>,
-    /// Program and version that the peer reports. Absent for legacy peers.
-    pub agent: Option<String>,
-    /// Seconds since the connection was made.
-    pub connected_seconds: u64,
-    /// Standing of the peer. Below 0 the peer has sent bad messages.
-    pub score: f64,
-    /// Signed objects received from the peer. Legacy peers only.
-    pub received: Option<u64>,
-    /// Signed objects sent to the peer. Legacy peers only.
-    pub sent: Option<u64>,
-    /// `syncing` while one side sends its history, then `live`. Legacy peers only.
-    pub state: Option<String>,
 }
 
 /// A task to create.

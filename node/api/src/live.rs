@@ -34,6 +34,8 @@ pub struct Live {
     pub device: Option<String>,
     pub listen_addresses: Vec<String>,
     pub legacy_listen_addresses: Vec<String>,
+    /// None without a node.
+    pub network: Option<dto::NetworkStatus>,
     pub peers: Vec<dto::ConnectedPeer>,
     pub rejected: BTreeMap<String, u64>,
     pub uptime: Duration,
@@ -97,6 +99,7 @@ impl LiveNode {
             device: self.device.clone(),
             listen_addresses: networks.listen_addresses,
             legacy_listen_addresses: networks.legacy_listen_addresses,
+            network: Some(networks.network),
             activity: self.activity(trouble.as_ref(), progress.as_ref(), research.as_ref(), networks.peers.len()),
             problem: trouble.as_ref().map(problem_of),
             peers: networks.peers,

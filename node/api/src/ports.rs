@@ -17,6 +17,8 @@ pub struct NetworksSnapshot {
     pub peers: Vec<dto::ConnectedPeer>,
     /// Multiaddrs on which libp2p listens.
     pub listen_addresses: Vec<String>,
+    /// Whether and how libp2p peers reach this node.
+    pub network: dto::NetworkStatus,
     /// Addresses on which the bridge listens. Empty when it does not listen.
     pub legacy_listen_addresses: Vec<String>,
     /// Messages that could not be decoded since the start, counted by the code of the reason.

@@ -105,7 +105,8 @@ pub fn swarm(
         .map_err(|e| setup(&e))?
         .with_behaviour(|key| behaviour(key, config, circuits, guard, relay_use))
         .map_err(|e| setup(&e))?;
-    Ok(built.with_swarm_config(|swarm| swarm.with_idle_connection_timeout(limits::IDLE_TIMEOUT)).build())
+    let built = built.with_swarm_config(|swarm| swarm.with_idle_connection_timeout(limits::IDLE_TIMEOUT));
+    Ok(built.with_connection_timeout(limits::CONNECTION_TIMEOUT).build())
 }
 
 fn behaviour(

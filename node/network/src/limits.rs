@@ -160,6 +160,8 @@ pub const REMEMBERED: usize = 256;
 /// Of these, in one subnet and in one site, so that nobody fills the memory with the addresses of one hoster.
 pub const REMEMBERED_PER_SUBNET: usize = 4;
 pub const REMEMBERED_PER_SITE: usize = 16;
+/// Of these, peers that only reported their address: anybody may report any.
+pub const REMEMBERED_TOLD: usize = 64;
 /// Days after which a peer that did not answer since is forgotten.
 pub const REMEMBERED_DAYS: u64 = 30;
 /// Time between two saves of the remembered peers.
@@ -172,6 +174,10 @@ pub const REMEMBER_INTERVAL: Duration = Duration::from_secs(60);
 pub const PING_INTERVAL: Duration = Duration::from_secs(5);
 /// Time in which a ping is answered. A line that is busy with a large chunk delays the answer by some seconds.
 pub const PING_TIMEOUT: Duration = Duration::from_secs(10);
+
+/// Time in which a connection is set up. Shorter than the ten seconds in which libp2p answers a node that asks whether it is
+/// reachable: a silent router would leave that question without an answer.
+pub const CONNECTION_TIMEOUT: Duration = Duration::from_secs(8);
 
 // --- bans --------------------------------------------------------------------------------
 

@@ -36,6 +36,7 @@ mod llm;
 mod log_file;
 mod log_format;
 mod man;
+mod net;
 mod output;
 mod overview;
 mod peer;
@@ -126,6 +127,7 @@ enum Command {
     Try(Box<attempt::Args>),
     Compare(compare::Args),
     Data(data::Args),
+    Net(net::Args),
     Peer(peer::Args),
     /// Connect to a peer now, and whenever the node starts (the same as `spore peer add`)
     Connect(peer::Address),
@@ -286,6 +288,7 @@ async fn short_command(command: Command, context: &mut Context) -> Result<(), Cl
         Command::Show(args) => experiment::run(&args, context).await,
         Command::Task(args) => task::run(args, context).await,
         Command::Tasks(args) => task::list(&args, context).await,
+        Command::Net(args) => net::run(&args, context).await,
         Command::Peer(args) => peer::run(args, context).await,
         Command::Connect(args) => peer::add(&args, context).await,
         Command::Disconnect(args) => peer::remove(&args, context).await,

@@ -128,7 +128,7 @@ fn row(peer: &dto::ConnectedPeer) -> [String; 9] {
 }
 
 /// The end of a peer id. All ids of Ed25519 keys begin alike.
-fn short_peer(id: &str) -> String {
+pub fn short_peer(id: &str) -> String {
     let skipped = id.chars().count().saturating_sub(PEER_DIGITS);
     if skipped == 0 { id.to_owned() } else { format!("\u{2026}{}", id.chars().skip(skipped).collect::<String>()) }
 }

@@ -80,6 +80,7 @@ impl StoreView {
             peer_count: live.peers.len() as u64,
             legacy_peer_count: live.peers.iter().filter(|peer| peer.transport == "legacy").count() as u64,
             legacy_listen_addresses: live.legacy_listen_addresses.clone(),
+            network: live.network.clone(),
             frontier_size: counts.frontier,
             trusted: self.store.seeds()?.iter().map(ToString::to_string).collect(),
             node_id: self.node_id.map(|node| node.to_string()).unwrap_or_default(),

@@ -65,7 +65,7 @@ impl NetworkService {
             }
             SwarmEvent::NewListenAddr { address, .. } => {
                 tracing::info!(%address, "listening");
-                self.look_at_interfaces();
+                self.listens_at(&address);
             }
             SwarmEvent::ExternalAddrConfirmed { address } => self.external_address(&address, true),
             SwarmEvent::ExternalAddrExpired { address } => self.external_address(&address, false),

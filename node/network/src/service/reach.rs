@@ -91,6 +91,9 @@ impl NetworkService {
         if !serves {
             behaviour.kad.stop_providing(&relay_key());
         }
+        for address in self.swarm.listeners().cloned().collect::<Vec<_>>() {
+            self.listens_at(&address);
+        }
     }
 
     pub(super) fn reserve(&mut self, relay: PeerId, address: &Multiaddr) {
@@ -131,6 +134,17 @@ impl NetworkService {
     }
 
     // --- events ----------------------------------------------------------------------------
+
+    /// This node listens at one more address.
+    pub(super) fn listens_at(&mut self, address: &Multiaddr) {
+        let machine = self.state.reach();
+        // The operator says so: nobody has to confirm it.
+        let public = machine.is_fixed() && machine.reachability() == Reachability::Public;
+        if public && self.state.policy().is_public(address) {
+            self.swarm.add_external_address(address.clone());
+        }
+        self.look_at_interfaces();
+    }
 
     /// Whether an own interface has a public address.
     pub(super) fn look_at_interfaces(&mut self) {

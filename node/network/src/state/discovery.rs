@@ -271,8 +271,8 @@ mod tests {
         let connected: Vec<_> = (0..3).map(|_| PeerId::random()).collect();
         let mut world = World::new(&connected);
         let known = PeerId::random();
-        world.remembered.reached(known, &address("/ip4/1.1.1.1/tcp/1"), 1, 1);
-        world.remembered.reached(connected[0], &address("/ip4/2.2.2.2/tcp/1"), 1, 1);
+        world.remembered.reached(known, &address("/ip4/1.1.1.1/tcp/1"), 1);
+        world.remembered.reached(connected[0], &address("/ip4/2.2.2.2/tcp/1"), 1);
         let effects = world.tick(FIRST_SEARCH);
         let asked = effects.iter().filter(|effect| matches!(effect, DiscoveryEffect::AskForPeers(_))).count();
         assert_eq!((asked, dialled(&effects)), (PEERS_ASKED, BTreeSet::from([known])));

@@ -75,7 +75,7 @@ use reachability::{ReachabilityEffect, ReachabilityMachine};
 pub use remembered::RememberedPeers;
 
 use crate::{
-    addresses::AddressPolicy,
+    addresses::{AddressPolicy, is_circuit},
     limits::{PEER_ADDRESSES, PEERS_NAMED},
 };
 
@@ -182,6 +182,9 @@ impl NetworkState {
                 self.peers(PeerEvent::Identified { peer, agent }, now);
                 if let Some(at) = self.connected().get(&peer).map(|known| known.address.clone()) {
                     let told = self.policy.kept(&at, addresses.iter().cloned());
+                    if let Some(direct) = told.iter().find(|address| !is_circuit(address)) {
+                        self.unsaved |= self.remembered.told(peer, direct, self.clock);
+                    }
                     self.peers.connected_mut().told(&peer, told);
                 }
                 self.discovery(DiscoveryEvent::Identified { peer, addresses, speaks_kademlia }, now);
@@ -279,7 +282,7 @@ impl NetworkState {
             self.effects.push(NetworkEffect::Policy(self.policy.clone()));
         }
         if outgoing {
-            self.unsaved |= self.remembered.reached(peer, &address, self.clock, self.clock);
+            self.unsaved |= self.remembered.reached(peer, &address, self.clock);
         }
         let public = self.policy.is_public(&address);
         self.links.opened(peer, connection, address, outgoing, now);

@@ -3,7 +3,7 @@
 //! A test by another node (AutoNAT v2), or a peer that dialled a public address of this node, confirms an address. A node
 //! with a confirmed public address is public: it answers Kademlia's queries and serves as a relay. A node that knows
 //! public peers and has no confirmed address after a while is private: it keeps [`RESERVATIONS_WANTED`] reservations at
-//! relays in different networks. A node in a network without public addresses stays unknown, and its neighbours reach it.
+//! relays in different networks; so does one that is public over IPv6 alone, for those without IPv6. A node in a network without public addresses stays unknown, and its neighbours reach it.
 
 use std::{
     collections::{BTreeMap, BTreeSet},
@@ -255,10 +255,20 @@ impl ReachabilityMachine {
             ReachabilityEvent::Tick => {}
         }
         let mut effects: Vec<_> = self.decide(now).into_iter().collect();
-        if self.now_is == Reachability::Private {
+        if self.wants_relays() {
             effects.extend(self.reserve(random, now));
         }
         effects
+    }
+
+    /// Whether some others reach this node only through a relay: all of them, or those without IPv6.
+    fn wants_relays(&self) -> bool {
+        let is_v6 = |address: &Multiaddr| matches!(address.iter().next(), Some(Protocol::Ip6(_)));
+        match self.now_is {
+            Reachability::Unknown => false,
+            Reachability::Private => true,
+            Reachability::Public => !self.confirmed.is_empty() && self.confirmed.iter().all(is_v6),
+        }
     }
 
     /// The reachability, if it changed.
@@ -303,7 +313,7 @@ impl ReachabilityMachine {
             known.state = RelayState::Held { since: now };
         }
         // Only now: libp2p's client must not lose a reservation while the relay's answer is under way.
-        if self.now_is == Reachability::Private { Vec::new() } else { vec![ReachabilityEffect::Release(relay)] }
+        if self.wants_relays() { Vec::new() } else { vec![ReachabilityEffect::Release(relay)] }
     }
 
     fn lost(&mut self, relay: &PeerId, random: &mut ChaCha8Rng, now: Instant) {
@@ -522,6 +532,18 @@ mod tests {
         world.handle(ReachabilityEvent::PublicPeer);
         world.tick(PRIVATE_AFTER);
         world.found(relay, "/ip4/1.1.1.1/tcp/1");
+        world.handle(ReachabilityEvent::Confirmed(public_address()));
+        assert_eq!(world.handle(ReachabilityEvent::Reserved(relay)), [ReachabilityEffect::Release(relay)]);
+    }
+
+    #[test]
+    fn node_that_only_ipv6_reaches_has_relays_for_the_others() {
+        let relay = PeerId::random();
+        let mut world = World::new(None, true);
+        let v6: Multiaddr = "/ip6/2606:4700::1/tcp/7471".parse().unwrap();
+        let effects = world.handle(ReachabilityEvent::Confirmed(v6));
+        assert_eq!(effects, [became(Reachability::Public, true), ReachabilityEffect::FindRelays]);
+        assert_eq!(world.found(relay, "/ip6/2606:4700::2/tcp/1").len(), 1);
         world.handle(ReachabilityEvent::Confirmed(public_address()));
         assert_eq!(world.handle(ReachabilityEvent::Reserved(relay)), [ReachabilityEffect::Release(relay)]);
     }

@@ -1,8 +1,9 @@
 //! The peers of earlier runs: where this node last reached whom. Kept over restarts, so that a node whose one named peer
 //! is down still finds the network.
 //!
-//! Only peers that this node dialled itself are remembered, since nobody can claim those. Of one subnet and one site few
-//! are, so that whoever has many addresses of one hoster cannot take all places.
+//! Nobody can claim an address at which this node reached a peer by dialling it. Peers that dialled this node are known by
+//! the addresses that they report alone: they take few places, and none of a peer that was dialled. Of one subnet and one
+//! site few are remembered, so that whoever has many addresses of one hoster cannot take all places.
 
 use std::{
     collections::{BTreeMap, BTreeSet},
@@ -12,12 +13,12 @@ use std::{
 use ipnet::IpNet;
 use libp2p::{Multiaddr, PeerId};
 use rand_chacha::ChaCha8Rng;
-use spore_base::random;
+use spore_base::{random, subnet::Subnet};
 
 use super::named::peer_of;
 use crate::{
     addresses::{counted, is_circuit, with_peer, without_peer},
-    limits::{REMEMBERED, REMEMBERED_DAYS, REMEMBERED_PER_SITE, REMEMBERED_PER_SUBNET},
+    limits::{REMEMBERED, REMEMBERED_DAYS, REMEMBERED_PER_SITE, REMEMBERED_PER_SUBNET, REMEMBERED_TOLD},
 };
 
 const DAY: u64 = 24 * 60 * 60;
@@ -28,7 +29,14 @@ struct Remembered {
     address: Multiaddr,
     /// When it was last connected, in Unix seconds.
     seen: u64,
+    /// This node reached it there. Otherwise the peer said so.
+    dialled: bool,
 }
+
+/// The word for an address that the peer reported, in the file.
+const TOLD: &str = "told";
+/// The word for an address at which this node reached the peer.
+const DIALLED: &str = "dialled";
 
 /// Peers, each with the address at which it was last reached.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
@@ -40,10 +48,11 @@ impl RememberedPeers {
     pub fn from_text(text: &str, now: u64) -> Self {
         let mut peers = Self::default();
         for line in text.lines() {
-            let Some((seen, address)) = line.split_once(' ') else { continue };
-            let (Ok(seen), Ok(address)) = (seen.parse::<u64>(), address.trim().parse::<Multiaddr>()) else { continue };
+            let mut words = line.split_whitespace();
+            let (Some(seen), Some(how), Some(address)) = (words.next(), words.next(), words.next()) else { continue };
+            let (Ok(seen), Ok(address)) = (seen.parse::<u64>(), address.parse::<Multiaddr>()) else { continue };
             if let Some(peer) = peer_of(&address) {
-                peers.reached(peer, &address, seen.min(now), now);
+                peers.add(peer, &address, seen.min(now), now, how == DIALLED);
             }
         }
         peers
@@ -54,49 +63,72 @@ impl RememberedPeers {
         let mut text = String::new();
         for (peer, known) in &self.0 {
             // Writing to a string does not fail.
-            let _ = writeln!(text, "{} {}", known.seen, with_peer(&known.address, *peer));
+            let how = if known.dialled { DIALLED } else { TOLD };
+            let _ = writeln!(text, "{} {how} {}", known.seen, with_peer(&known.address, *peer));
         }
         text
     }
 
     /// This node reached a peer by dialling it. True when that is worth saving: the peer is new or at a new address.
-    pub fn reached(&mut self, peer: PeerId, address: &Multiaddr, seen: u64, now: u64) -> bool {
+    pub fn reached(&mut self, peer: PeerId, address: &Multiaddr, now: u64) -> bool {
+        self.add(peer, address, now, now, true)
+    }
+
+    /// A connected peer reported where it is. True when that is worth saving.
+    pub fn told(&mut self, peer: PeerId, address: &Multiaddr, now: u64) -> bool {
+        self.add(peer, address, now, now, false)
+    }
+
+    fn add(&mut self, peer: PeerId, address: &Multiaddr, seen: u64, now: u64, dialled: bool) -> bool {
         // A relay that leads to the peer may be gone tomorrow, and is remembered itself.
-        if is_circuit(address) || counted(address).is_none() {
-            return false;
-        }
+        let Some(subnet) = counted(address).filter(|_| !is_circuit(address)) else { return false };
         let old = now.saturating_sub(REMEMBERED_DAYS * DAY);
         self.0.retain(|_, known| known.seen >= old);
         if seen < old {
             return false;
         }
-        let known = Remembered { address: without_peer(address), seen };
-        if let Some(before) = self.0.get_mut(&peer) {
-            let moved = before.address != known.address;
-            *before = known;
-            return moved;
+        let known = Remembered { address: without_peer(address), seen, dialled };
+        match self.0.get_mut(&peer) {
+            Some(before) if before.dialled && !dialled => return false,
+            Some(before) => {
+                let moved = before.address != known.address || before.dialled != dialled;
+                *before = known;
+                return moved;
+            }
+            None => {}
         }
-        let nets = |address: &Multiaddr| counted(address).map(|subnet| (subnet.subnet(), subnet.site()));
-        let Some((subnet, site)) = nets(address) else { return false };
-        let among = |is: &dyn Fn(IpNet, IpNet) -> bool| -> Vec<PeerId> {
-            let within = self.0.iter().filter(|(_, known)| nets(&known.address).is_some_and(|(a, b)| is(a, b)));
-            within.map(|(peer, _)| *peer).collect()
-        };
-        let (in_subnet, in_site) = (among(&|a, _| a == subnet), among(&|_, b| b == site));
-        let crowd = if in_subnet.len() >= REMEMBERED_PER_SUBNET {
-            in_subnet
-        } else if in_site.len() >= REMEMBERED_PER_SITE {
-            in_site
-        } else if self.0.len() >= REMEMBERED {
-            self.0.keys().copied().collect()
-        } else {
-            Vec::new()
-        };
-        if let Some(oldest) = crowd.into_iter().min_by_key(|peer| self.0.get(peer).map(|known| known.seen)) {
-            self.0.remove(&oldest);
+        if let Some(crowd) = self.crowd(subnet, dialled) {
+            // One that was only reported makes room first, and never takes the room of one that was dialled.
+            let last = crowd.into_iter().filter_map(|peer| self.0.get(&peer).map(|known| (known, peer)));
+            let last = last.filter(|(known, _)| dialled || !known.dialled);
+            let Some(last) = last.min_by_key(|(known, _)| (known.dialled, known.seen)).map(|(_, peer)| peer) else {
+                return false;
+            };
+            self.0.remove(&last);
         }
         self.0.insert(peer, known);
         true
+    }
+
+    /// The peers among which one must make room for a newcomer at this place. None while there is room.
+    fn crowd(&self, newcomer: Subnet, dialled: bool) -> Option<Vec<PeerId>> {
+        let among = |is: &dyn Fn(&Remembered, Subnet) -> bool| -> Vec<PeerId> {
+            let known = self.0.iter().filter_map(|(peer, known)| Some((peer, known, counted(&known.address)?)));
+            known.filter(|(_, known, subnet)| is(known, *subnet)).map(|(peer, ..)| *peer).collect()
+        };
+        let told = among(&|known, _| !known.dialled);
+        if !dialled && told.len() >= REMEMBERED_TOLD {
+            return Some(told);
+        }
+        let in_subnet = among(&|_, subnet| subnet.subnet() == newcomer.subnet());
+        if in_subnet.len() >= REMEMBERED_PER_SUBNET {
+            return Some(in_subnet);
+        }
+        let in_site = among(&|_, subnet| subnet.site() == newcomer.site());
+        if in_site.len() >= REMEMBERED_PER_SITE {
+            return Some(in_site);
+        }
+        (self.0.len() >= REMEMBERED).then(|| self.0.keys().copied().collect())
     }
 
     /// The operator disconnected a peer.
@@ -143,48 +175,65 @@ mod tests {
     fn remembered_peers_survive_a_round_trip_and_old_ones_do_not() {
         let mut peers = RememberedPeers::default();
         let (peer, old) = (PeerId::random(), PeerId::random());
-        assert!(peers.reached(peer, &with_peer(&address("1.1.1.1"), peer), NOW, NOW));
-        assert!(!peers.reached(peer, &address("1.1.1.1"), NOW + 1, NOW + 1), "nothing new");
-        assert!(peers.reached(peer, &address("1.1.1.2"), NOW + 1, NOW + 1), "it moved");
-        peers.reached(old, &address("2.2.2.2"), NOW - 10 * DAY, NOW);
+        assert!(peers.reached(peer, &with_peer(&address("1.1.1.1"), peer), NOW));
+        assert!(!peers.reached(peer, &address("1.1.1.1"), NOW + 1), "nothing new");
+        assert!(peers.reached(peer, &address("1.1.1.2"), NOW + 1), "it moved");
+        peers.reached(old, &address("2.2.2.2"), NOW - 10 * DAY);
         assert_eq!(RememberedPeers::from_text(&peers.to_text(), NOW + 1), peers);
         let later = RememberedPeers::from_text(&peers.to_text(), NOW + 21 * DAY);
         assert_eq!(later.len(), 1);
-        let garbage = "nonsense\n5\n5 /ip4/1.1.1.1/tcp/1\n99999999999999999999 /ip4/1.1.1.1\n";
+        let garbage = "nonsense\n5\n5 told /ip4/1.1.1.1/tcp/1\n99999999999999999999 told /ip4/1.1.1.1\n";
         assert_eq!(RememberedPeers::from_text(garbage, NOW), RememberedPeers::default());
     }
 
     #[test]
     fn memory_is_bounded_in_all_and_by_network() {
         let mut peers = RememberedPeers::default();
-        let mut fill = |ip: String| peers.reached(PeerId::random(), &address(&ip), NOW, NOW);
+        let mut fill = |ip: String| peers.reached(PeerId::random(), &address(&ip), NOW);
         for n in 1..100 {
             fill(format!("1.1.1.{n}"));
             fill(format!("2.2.{n}.1"));
         }
         assert_eq!(peers.len(), REMEMBERED_PER_SUBNET + REMEMBERED_PER_SITE);
         (0..1000).for_each(|n: u32| {
-            peers.reached(PeerId::random(), &address(&format!("{}.{}.1.1", 3 + n / 200, n % 200)), NOW, NOW);
+            peers.reached(PeerId::random(), &address(&format!("{}.{}.1.1", 3 + n / 200, n % 200)), NOW);
         });
         assert_eq!(peers.len(), REMEMBERED);
+    }
+
+    #[test]
+    fn peers_that_report_their_addresses_take_no_place_of_dialled_ones() {
+        let mut peers = RememberedPeers::default();
+        let dialled = PeerId::random();
+        assert!(peers.told(dialled, &address("1.1.1.1"), NOW) && peers.reached(dialled, &address("1.1.1.1"), NOW));
+        assert!(!peers.told(dialled, &address("9.9.9.9"), NOW), "what was dialled is known better");
+        for n in 0..1000u32 {
+            peers.told(PeerId::random(), &address(&format!("{}.{}.1.1", 3 + n / 200, n % 200)), NOW);
+        }
+        assert_eq!(peers.len(), 1 + REMEMBERED_TOLD);
+        for n in 0..REMEMBERED as u32 {
+            peers.reached(PeerId::random(), &address(&format!("{}.{}.9.1", 3 + n / 200, n % 200)), NOW);
+        }
+        assert!(!peers.told(PeerId::random(), &address("99.1.1.1"), NOW), "no room");
+        assert!(peers.0.values().all(|known| known.dialled));
     }
 
     #[test]
     fn circuits_and_names_are_not_remembered() {
         let (mut peers, peer) = (RememberedPeers::default(), PeerId::random());
         let circuit = format!("/ip4/1.1.1.1/tcp/1/p2p/{peer}/p2p-circuit/p2p/{peer}").parse().unwrap();
-        assert!(!peers.reached(peer, &circuit, NOW, NOW));
-        assert!(!peers.reached(peer, &"/dns4/example.org/tcp/1".parse().unwrap(), NOW, NOW));
+        assert!(!peers.reached(peer, &circuit, NOW));
+        assert!(!peers.reached(peer, &"/dns4/example.org/tcp/1".parse().unwrap(), NOW));
     }
 
     #[test]
     fn peers_of_different_sites_are_tried_first() {
         let mut peers = RememberedPeers::default();
         for n in 1..=4 {
-            peers.reached(PeerId::random(), &address(&format!("1.1.1.{n}")), NOW, NOW);
+            peers.reached(PeerId::random(), &address(&format!("1.1.1.{n}")), NOW);
         }
         let alone = PeerId::random();
-        peers.reached(alone, &address("2.2.2.2"), NOW, NOW);
+        peers.reached(alone, &address("2.2.2.2"), NOW);
         for seed in 0..20 {
             let some = peers.some(2, |_| false, &mut random::seeded(seed));
             assert!(some.iter().any(|(peer, _)| *peer == alone));

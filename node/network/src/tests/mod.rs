@@ -2,6 +2,7 @@
 
 mod hostile;
 pub mod objects;
+mod reach;
 mod support;
 
 use std::time::Instant;

@@ -140,7 +140,21 @@ fn reachability(status: &NodeStatus) -> Finding {
         return Finding::note("reachability", "the node listens on this machine only");
     }
     let said = format!("listens on {}", text::count(all.len() as u64, "address", "addresses"));
-    Finding::note("reachability", format!("{said}; whether a router lets others in cannot be seen from here"))
+    let network = status.network.clone().unwrap_or_default();
+    let held = network.relays.iter().filter(|relay| relay.held_seconds.is_some()).count() as u64;
+    match network.reachability.as_str() {
+        "public" => Finding::ok("reachability", format!("{said}; other nodes can dial this one")),
+        "private" if held > 0 => {
+            let relays = text::count(held, "relay", "relays");
+            Finding::ok("reachability", format!("{said}; other nodes reach this one through {relays}"))
+        }
+        "private" => Finding::weak(
+            "reachability",
+            format!("{said}; other nodes can neither dial this one nor reach it through a relay"),
+            "forward the port of libp2p (TCP and UDP 7471) to this machine, or connect to a node that serves as a relay",
+        ),
+        _ => Finding::note("reachability", format!("{said}; no public peer has told yet whether it reaches this node")),
+    }
 }
 
 /// The language model answers, if there is one and it is to be asked.
@@ -171,6 +185,8 @@ async fn answer(provider: spore_lab::research::llm::ProviderConfig) -> Result<()
 
 #[cfg(test)]
 mod tests {
+    use spore_api::dto;
+
     use super::*;
     use crate::cli::doctor::Level;
 
@@ -204,6 +220,14 @@ mod tests {
         };
         assert!(of(&["/ip4/127.0.0.1/tcp/1"]).contains("this machine only"));
         assert!(of(&["/ip4/127.0.0.1/tcp/1", "/ip4/192.0.2.1/tcp/1"]).contains("2 addresses"));
+        let told = |network| {
+            let listen_addresses = vec!["/ip4/192.168.1.2/tcp/1".to_owned()];
+            reachability(&NodeStatus { listen_addresses, network: Some(network), ..status() }).level
+        };
+        let private = dto::NetworkStatus { reachability: "private".into(), ..Default::default() };
+        let relay = dto::RelayReservation { peer_id: "r".into(), address: "a".into(), held_seconds: Some(1) };
+        assert_eq!(told(dto::NetworkStatus { relays: vec![relay], ..private.clone() }), Level::Ok);
+        assert_eq!(told(private), Level::Weak);
         assert!(of(&[]).contains("nowhere"));
     }
 }
