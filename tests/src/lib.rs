@@ -6,7 +6,7 @@
 //! was seen instead; [`worker`] talks to a training process as the node does; [`seed`] makes data
 //! directories with a past; [`reference`] drives the existing network's own program and
 //! [`legacy`] is a bare peer on its wire; [`picture`] compares what nodes of both programs know;
-//! [`abuse`] attacks a node, [`flood`] drowns it in valid objects, [`probe`] measures what its honest peers notice, [`ordeal`] does both, and
+//! [`lab`] puts nodes behind routers; [`abuse`] attacks a node, [`flood`] drowns it in valid objects, [`probe`] measures what its honest peers notice, [`ordeal`] does both, and
 //! [`tree`] and [`process`] serve such measurements; [`source`] and [`code`] read this repository's own files, for
 //! the tidy rules; [`world`] is what the page is tested in.
 //!
@@ -25,6 +25,7 @@ pub mod code;
 pub mod command;
 pub mod flood;
 pub mod http;
+pub mod lab;
 pub mod legacy;
 pub mod net;
 pub mod ordeal;
