@@ -9,7 +9,7 @@ use libp2p::{
 };
 use spore_base::fetch::FetchError;
 use spore_ingest::{Want, confirmed_signers};
-use spore_protocol::{Kind, NodeId, topic::Topic};
+use spore_protocol::{Cid, Kind, NodeId, topic::Topic};
 use tokio::sync::oneshot;
 
 use super::{DialPurpose, NetworkService};
@@ -48,20 +48,13 @@ impl NetworkService {
             NetworkEffect::ForgetPeer(peer) => {
                 self.swarm.behaviour_mut().kad.remove_peer(&peer);
             }
-            NetworkEffect::AskForPeers(peer) => {
-                let context = self.context.clone();
-                let failed = NetworkEvent::Discovery(DiscoveryEvent::Told { by: peer, peers: Vec::new() });
-                self.spawn(failed, async move { context.ask_peers(peer).await });
-            }
+            NetworkEffect::AskForPeers(peer) => self.ask_for_peers(peer),
             NetworkEffect::CloseLink(connection) => {
                 // False means that the connection is closed already, as is wanted.
                 let _ = self.swarm.close_connection(connection);
             }
             NetworkEffect::Policy(policy) => self.guard.set(policy),
-            NetworkEffect::Became { reachability, relay } => self.became(reachability, relay),
-            NetworkEffect::Reserve { relay, address } => self.reserve(relay, &address),
-            NetworkEffect::ReleaseRelay(relay) => self.release_relay(relay),
-            NetworkEffect::FindRelays => self.find_relays(),
+            NetworkEffect::Reachability(effect) => self.reach(effect),
             NetworkEffect::Search => self.search(),
             NetworkEffect::Subscribe(topic) => self.subscribe(topic),
             NetworkEffect::Unsubscribe(topic) => {
@@ -85,18 +78,9 @@ impl NetworkService {
                 self.spawn_ending(ended, async move { wanted::fetch(&context, kind, ids, peers).await });
             }
             NetworkEffect::LookForMissing => self.look_for_missing(),
-            NetworkEffect::FetchArtifact { cid, limit, peers } => {
-                let context = self.context.clone();
-                let ended = move |result| NetworkEvent::Fetch(FetchEvent::ArtifactEnded(cid, result));
-                let failed = ended(Err(FetchError::NotFound(cid)));
-                self.spawn(failed, async move { ended(artifact::fetch(&context, cid, limit, peers).await) });
-            }
+            NetworkEffect::FetchArtifact { cid, limit, peers } => self.fetch_artifact(cid, limit, peers),
             NetworkEffect::Answer(caller, result) => self.callers.answer(caller, result),
-            NetworkEffect::AskTime(peer) => {
-                let context = self.context.clone();
-                let failed = NetworkEvent::Clock(ClockEvent::Told { peer, seconds: None, at: Instant::now() });
-                self.spawn(failed, async move { context.ask_time(peer).await });
-            }
+            NetworkEffect::AskTime(peer) => self.ask_time(peer),
             NetworkEffect::ClockCompared(offset) => self.context.ingest.compare_clock(offset),
         }
     }
@@ -111,6 +95,18 @@ impl NetworkService {
     }
 
     // --- peers -----------------------------------------------------------------------------
+
+    fn ask_time(&mut self, peer: PeerId) {
+        let context = self.context.clone();
+        let failed = NetworkEvent::Clock(ClockEvent::Told { peer, seconds: None, at: Instant::now() });
+        self.spawn(failed, async move { context.ask_time(peer).await });
+    }
+
+    fn ask_for_peers(&mut self, peer: PeerId) {
+        let context = self.context.clone();
+        let failed = NetworkEvent::Discovery(DiscoveryEvent::Told { by: peer, peers: Vec::new() });
+        self.spawn(failed, async move { context.ask_peers(peer).await });
+    }
 
     fn dial_named(&mut self, address: Multiaddr) {
         let options = DialOpts::from(address.clone());
@@ -218,6 +214,13 @@ impl NetworkService {
             let request = self.swarm.behaviour_mut().sync.send_request(&peer, Ok(SyncRequest::News));
             self.sync.asked(request, sender);
         }
+    }
+
+    fn fetch_artifact(&mut self, cid: Cid, limit: u64, peers: Vec<PeerId>) {
+        let context = self.context.clone();
+        let ended = move |result| NetworkEvent::Fetch(FetchEvent::ArtifactEnded(cid, result));
+        let failed = ended(Err(FetchError::NotFound(cid)));
+        self.spawn(failed, async move { ended(artifact::fetch(&context, cid, limit, peers).await) });
     }
 
     fn look_for_missing(&mut self) {

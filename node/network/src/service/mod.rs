@@ -49,8 +49,8 @@ use super::{
     limits,
     messages::{ArtifactAnswer, ObjectsAnswer, SyncAnswer},
     state::{
-        CallerId, ClockEvent, FetchEvent, GossipEvent, NetworkEffect, NetworkEvent, NetworkState, RememberedPeers,
-        StateConfig,
+        CallerId, ClockEvent, FetchEvent, GossipEvent, KnownTask, NetworkEffect, NetworkEvent, NetworkState,
+        RememberedPeers, StateConfig,
     },
     transport::Transport,
     upload::Upload,
@@ -102,16 +102,7 @@ pub fn start_over(
     let (handle, commands) = NetworkHandle::channel();
     let (messages, from_jobs) = mpsc::channel(limits::JOB_MESSAGES);
     let random = random::seeded(random::number());
-    let clock = (config.clock)();
-    let state = StateConfig {
-        named: config.bootstrap.clone(),
-        tasks,
-        remembered: remembered(config.remembered.as_deref(), clock),
-        reachability: config.reachability,
-        relay: config.relay && !config.listen.is_empty(),
-        clock,
-    };
-    let (state, first) = NetworkState::start(state, random, Instant::now());
+    let (state, first) = NetworkState::start(state_config(&config, tasks), random, Instant::now());
     let mut service = NetworkService {
         swarm,
         upload: Upload::default(),
@@ -171,6 +162,18 @@ struct NetworkService {
     /// When the own interfaces were last looked at, and the remembered peers last saved.
     looked: Instant,
     saved: Instant,
+}
+
+fn state_config(config: &NetworkConfig, tasks: Vec<KnownTask>) -> StateConfig {
+    let clock = (config.clock)();
+    StateConfig {
+        named: config.bootstrap.clone(),
+        tasks,
+        remembered: remembered(config.remembered.as_deref(), clock),
+        reachability: config.reachability,
+        relay: config.relay && !config.listen.is_empty(),
+        clock,
+    }
 }
 
 /// The peers of earlier runs. A file that cannot be read is none, with a warning.

@@ -24,7 +24,7 @@ use crate::{
     addresses::{counted, is_circuit, with_peer, without_peer},
     handle::{ReachInfo, RelayInfo},
     limits,
-    state::{NetworkEvent, Reachability, ReachabilityEvent},
+    state::{NetworkEvent, Reachability, ReachabilityEffect, ReachabilityEvent},
 };
 
 /// Time between two announcements in Kademlia that this node is a relay, and the time before the first one.
@@ -79,7 +79,16 @@ impl NetworkService {
 
     // --- effects ---------------------------------------------------------------------------
 
-    pub(super) fn became(&mut self, reachability: Reachability, serves: bool) {
+    pub(super) fn reach(&mut self, effect: ReachabilityEffect) {
+        match effect {
+            ReachabilityEffect::Became { reachability, relay } => self.became(reachability, relay),
+            ReachabilityEffect::Reserve { relay, address } => self.reserve(relay, &address),
+            ReachabilityEffect::Release(relay) => self.release_relay(relay),
+            ReachabilityEffect::FindRelays => self.find_relays(),
+        }
+    }
+
+    fn became(&mut self, reachability: Reachability, serves: bool) {
         tracing::info!(reachability = reachability.name(), relay = serves, "reachability");
         let listens = self.swarm.listeners().next().is_some();
         let behaviour = self.swarm.behaviour_mut();
@@ -96,7 +105,7 @@ impl NetworkService {
         }
     }
 
-    pub(super) fn reserve(&mut self, relay: PeerId, address: &Multiaddr) {
+    fn reserve(&mut self, relay: PeerId, address: &Multiaddr) {
         let circuit = with_peer(address, relay).with(Protocol::P2pCircuit);
         match self.swarm.listen_on(circuit) {
             Ok(listener) => {
@@ -110,14 +119,14 @@ impl NetworkService {
         }
     }
 
-    pub(super) fn release_relay(&mut self, relay: PeerId) {
+    fn release_relay(&mut self, relay: PeerId) {
         let of_relay = self.reach.reservations.iter().filter(|(_, of)| **of == relay);
         for listener in of_relay.map(|(listener, _)| *listener).collect::<Vec<_>>() {
             self.swarm.remove_listener(listener);
         }
     }
 
-    pub(super) fn find_relays(&mut self) {
+    fn find_relays(&mut self) {
         let search = self.swarm.behaviour_mut().kad.get_providers(relay_key());
         self.reach.searches.insert(search);
     }

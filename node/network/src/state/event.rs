@@ -16,7 +16,7 @@ use super::{
     fetches::{CallerId, FetchEvent},
     gossip::{GossipEvent, GossipMessage},
     peers::PeerEvent,
-    reachability::{Reachability, ReachabilityEvent},
+    reachability::{ReachabilityEffect, ReachabilityEvent},
 };
 use crate::addresses::AddressPolicy;
 
@@ -104,19 +104,8 @@ pub enum NetworkEffect {
     /// Dial nothing else from now on.
     Policy(AddressPolicy),
     // --- reachability
-    /// Act as a server or a client of Kademlia, and serve as a relay or not.
-    Became {
-        reachability: Reachability,
-        relay: bool,
-    },
-    /// Ask a relay for a reservation: [`ReachabilityEvent::Reserved`] or [`ReachabilityEvent::ReservationLost`].
-    Reserve {
-        relay: PeerId,
-        address: Multiaddr,
-    },
-    ReleaseRelay(PeerId),
-    /// Search Kademlia for relays and dial some.
-    FindRelays,
+    Reachability(ReachabilityEffect),
+    // --- discovery
     /// Have Kademlia search for peers: [`DiscoveryEvent::Known`].
     Search,
     // --- gossip

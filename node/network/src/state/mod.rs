@@ -70,8 +70,8 @@ use links::Links;
 pub use named::peer_of;
 pub use peers::PeerEvent;
 use peers::{PeerEffect, Peers};
-pub use reachability::{NatKind, Reachability, ReachabilityEvent};
-use reachability::{ReachabilityEffect, ReachabilityMachine};
+use reachability::ReachabilityMachine;
+pub use reachability::{NatKind, Reachability, ReachabilityEffect, ReachabilityEvent};
 pub use remembered::RememberedPeers;
 
 use crate::{
@@ -158,20 +158,9 @@ impl NetworkState {
                 self.links.closed(&peer, connection);
                 self.link_counts(&peer);
             }
-            NetworkEvent::OwnNetworks(networks) => {
-                if self.policy.set_own(networks) {
-                    self.effects.push(NetworkEffect::Policy(self.policy.clone()));
-                }
-            }
-            NetworkEvent::Named(address) => {
-                if self.policy.name(&address) {
-                    self.effects.push(NetworkEffect::Policy(self.policy.clone()));
-                }
-            }
-            NetworkEvent::Dismissed(peer) => {
-                self.remembered.forget(&peer);
-                self.unsaved = true;
-            }
+            NetworkEvent::OwnNetworks(networks) => self.change_policy(|policy| policy.set_own(networks)),
+            NetworkEvent::Named(address) => self.change_policy(|policy| policy.name(&address)),
+            NetworkEvent::Dismissed(peer) => self.unsaved |= self.remembered.forget(&peer),
             NetworkEvent::Disconnected(peer) => {
                 self.peers(PeerEvent::Disconnected(peer), now);
                 self.catchup(CatchupEvent::Left(peer), now);
@@ -180,13 +169,7 @@ impl NetworkState {
             }
             NetworkEvent::Identified { peer, agent, addresses, speaks_kademlia } => {
                 self.peers(PeerEvent::Identified { peer, agent }, now);
-                if let Some(at) = self.connected().get(&peer).map(|known| known.address.clone()) {
-                    let told = self.policy.kept(&at, addresses.iter().cloned());
-                    if let Some(direct) = told.iter().find(|address| !is_circuit(address)) {
-                        self.unsaved |= self.remembered.told(peer, direct, self.clock);
-                    }
-                    self.peers.connected_mut().told(&peer, told);
-                }
+                self.told(peer, &addresses);
                 self.discovery(DiscoveryEvent::Identified { peer, addresses, speaks_kademlia }, now);
             }
             NetworkEvent::Tick => {
@@ -210,12 +193,7 @@ impl NetworkState {
             }
             NetworkEvent::Catchup(event) => self.catchup(event, now),
             NetworkEvent::Fetch(event) => self.fetches(event),
-            NetworkEvent::Clock(event) => {
-                if let ClockEvent::Tick { own } = &event {
-                    self.clock = *own;
-                }
-                self.clocks(event, now);
-            }
+            NetworkEvent::Clock(event) => self.clocks(event, now),
             NetworkEvent::Reachability(event) => self.reachability(event, now),
         }
         std::mem::take(&mut self.effects)
@@ -269,6 +247,23 @@ impl NetworkState {
         named.take(PEERS_NAMED).collect()
     }
 
+    /// Changes what may be dialled. The change returns false when nothing changed.
+    fn change_policy(&mut self, change: impl FnOnce(&mut AddressPolicy) -> bool) {
+        if change(&mut self.policy) {
+            self.effects.push(NetworkEffect::Policy(self.policy.clone()));
+        }
+    }
+
+    /// A connected peer reported where it is.
+    fn told(&mut self, peer: PeerId, addresses: &[Multiaddr]) {
+        let Some(at) = self.connected().get(&peer).map(|known| known.address.clone()) else { return };
+        let kept = self.policy.kept(&at, addresses.iter().cloned());
+        if let Some(direct) = kept.iter().find(|address| !is_circuit(address)) {
+            self.unsaved |= self.remembered.told(peer, direct, self.clock);
+        }
+        self.peers.connected_mut().told(&peer, kept);
+    }
+
     fn link_opened(
         &mut self,
         peer: PeerId,
@@ -277,9 +272,8 @@ impl NetworkState {
         outgoing: bool,
         now: Instant,
     ) {
-        let on_this_machine = ip_in(&address).is_some_and(|ip| ip.is_loopback());
-        if on_this_machine && self.policy.allow_this_machine() {
-            self.effects.push(NetworkEffect::Policy(self.policy.clone()));
+        if ip_in(&address).is_some_and(|ip| ip.is_loopback()) {
+            self.change_policy(AddressPolicy::allow_this_machine);
         }
         if outgoing {
             self.unsaved |= self.remembered.reached(peer, &address, self.clock);
@@ -301,12 +295,7 @@ impl NetworkState {
 
     fn reachability(&mut self, event: ReachabilityEvent, now: Instant) {
         let effects = self.reachability.handle(event, &mut self.random, now);
-        self.effects.extend(effects.into_iter().map(|effect| match effect {
-            ReachabilityEffect::Became { reachability, relay } => NetworkEffect::Became { reachability, relay },
-            ReachabilityEffect::Reserve { relay, address } => NetworkEffect::Reserve { relay, address },
-            ReachabilityEffect::Release(relay) => NetworkEffect::ReleaseRelay(relay),
-            ReachabilityEffect::FindRelays => NetworkEffect::FindRelays,
-        }));
+        self.effects.extend(effects.into_iter().map(NetworkEffect::Reachability));
     }
 
     fn peers(&mut self, event: PeerEvent, now: Instant) {
@@ -383,6 +372,9 @@ impl NetworkState {
     }
 
     fn clocks(&mut self, event: ClockEvent, now: Instant) {
+        if let ClockEvent::Tick { own } = &event {
+            self.clock = *own;
+        }
         let effects = self.clocks.handle(event, now);
         self.effects.extend(effects.into_iter().map(|effect| match effect {
             ClockEffect::Ask(peer) => NetworkEffect::AskTime(peer),

@@ -131,9 +131,9 @@ impl RememberedPeers {
         (self.0.len() >= REMEMBERED).then(|| self.0.keys().copied().collect())
     }
 
-    /// The operator disconnected a peer.
-    pub fn forget(&mut self, peer: &PeerId) {
-        self.0.remove(peer);
+    /// The operator disconnected a peer. True when it was remembered.
+    pub fn forget(&mut self, peer: &PeerId) -> bool {
+        self.0.remove(peer).is_some()
     }
 
     /// Some peers at random, of as many sites as there are, without these.
