@@ -180,15 +180,25 @@ impl Lab {
     /// Makes a router of a namespace: it translates what goes out, and drops what nobody inside asked for.
     fn translate(&self, router: &str, site: Site) -> Result<(), String> {
         let random = if site == Site::Symmetric { " random,fully-random" } else { "" };
+        // nft ends a statement at the end of a line.
         let rules = format!(
-            "table ip nat {{ chain post {{ type nat hook postrouting priority srcnat; oifname out masquerade{random}
-             }} }}
-             table ip filter {{
-               chain input {{ type filter hook input priority 0; policy drop; ct state established,related accept
+            "table ip nat {{
+               chain post {{
+                 type nat hook postrouting priority srcnat
+                 oifname out masquerade{random}
                }}
-               chain forward {{ type filter hook forward priority 0; policy drop; ct state established,related accept
+             }}
+             table ip filter {{
+               chain input {{
+                 type filter hook input priority 0; policy drop
+                 ct state established,related accept
+               }}
+               chain forward {{
+                 type filter hook forward priority 0; policy drop
+                 ct state established,related accept
                  iifname lan accept
-               }} }}"
+               }}
+             }}"
         );
         let namespace = self.namespace(router);
         run("ip", &["netns", "exec", &namespace, "sysctl", "-qw", "net.ipv4.ip_forward=1"])?;
