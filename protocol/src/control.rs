@@ -9,6 +9,7 @@ use crate::{
     Kind, NodeId, Object, RecordId, Reject, TaskId,
     finding::Reason,
     json::{Map, Value},
+    repeats::Repeats,
     signed::FieldReader,
 };
 
@@ -24,6 +25,8 @@ pub enum ControlKind {
     Dispute,
     /// The reference does not know this type.
     Refutation,
+    /// Nor this one.
+    Repeats,
     /// A type that this version does not know, by its signed name. `From` never returns the name of
     /// another variant here.
     Other(String),
@@ -33,8 +36,8 @@ impl ControlKind {
     /// The types that the reference knows too.
     pub const LEGACY: [Self; 4] = [Self::Verification, Self::Challenge, Self::ChallengeResponse, Self::Dispute];
     /// The types that this version knows.
-    pub const KNOWN: [Self; 5] =
-        [Self::Verification, Self::Challenge, Self::ChallengeResponse, Self::Dispute, Self::Refutation];
+    pub const KNOWN: [Self; 6] =
+        [Self::Verification, Self::Challenge, Self::ChallengeResponse, Self::Dispute, Self::Refutation, Self::Repeats];
 
     /// The text that events sign.
     pub fn name(&self) -> &str {
@@ -44,6 +47,7 @@ impl ControlKind {
             Self::ChallengeResponse => "challenge_response",
             Self::Dispute => "dispute",
             Self::Refutation => "refutation",
+            Self::Repeats => "repeats",
             Self::Other(name) => name,
         }
     }
@@ -136,6 +140,8 @@ pub enum ControlBody {
     Dispute { experiment_id: RecordId, task_id: Option<TaskId>, challenger_id: NodeId },
     /// The signer's re-run showed a reason why the record's result cannot hold.
     Refutation(Refutation),
+    /// The signer ran the record's script with other seeds.
+    Repeats(Repeats),
     /// An event of a type, or with a reason, that this version does not know. It is stored and forwarded
     /// without effect.
     Other { experiment_id: Option<RecordId>, task_id: Option<TaskId> },
@@ -200,6 +206,13 @@ impl ControlEvent {
         Self::assemble(kind, payload, node, ControlBody::Refutation(refutation), timestamp)
     }
 
+    /// Makes a `repeats`: results of the record's script with other seeds.
+    pub fn repeats(repeats: Repeats, timestamp: u64) -> Self {
+        let (kind, node, mut payload) = (ControlKind::Repeats, repeats.node_id, repeats.payload());
+        name_event(&mut payload, &kind, &[&repeats.experiment_id.to_string(), &node.to_string()]);
+        Self::assemble(kind, payload, node, ControlBody::Repeats(repeats), timestamp)
+    }
+
     /// Makes a `dispute`: the challenger closes its challenge. The facts are those of the verdict that
     /// the challenger computed. Receivers compute their own.
     pub fn dispute(closed: &ClosedDispute, timestamp: u64) -> Self {
@@ -237,6 +250,7 @@ impl ControlEvent {
             | ControlBody::Challenge(rerun)
             | ControlBody::ChallengeResponse { rerun, .. } => Some(rerun.experiment_id),
             ControlBody::Refutation(refutation) => Some(refutation.experiment_id),
+            ControlBody::Repeats(repeats) => Some(repeats.experiment_id),
             ControlBody::Dispute { experiment_id, .. } => Some(*experiment_id),
             ControlBody::Other { experiment_id, .. } => *experiment_id,
         }
@@ -249,6 +263,7 @@ impl ControlEvent {
             | ControlBody::Challenge(rerun)
             | ControlBody::ChallengeResponse { rerun, .. } => rerun.task_id,
             ControlBody::Refutation(refutation) => refutation.task_id,
+            ControlBody::Repeats(repeats) => repeats.task_id,
             ControlBody::Dispute { task_id, .. } | ControlBody::Other { task_id, .. } => *task_id,
         }
     }
@@ -319,6 +334,11 @@ fn read_body(kind: &ControlKind, payload: &Map) -> Result<(ControlBody, Option<A
             return Ok((body, Some((challenger_id, "challenger_id"))));
         }
         ControlKind::Refutation => return read_refutation(f, task_id),
+        ControlKind::Repeats => {
+            let (experiment_id, node_id, repeats) = Repeats::read(f, task_id)?;
+            let unusable = ControlBody::Other { experiment_id: Some(experiment_id), task_id };
+            return Ok((repeats.map_or(unusable, ControlBody::Repeats), Some((node_id, "verifier_id"))));
+        }
         ControlKind::Other(_) => {
             let experiment_id = if f.has("experiment_id") { f.optional_id("experiment_id")? } else { None };
             return Ok((ControlBody::Other { experiment_id, task_id }, None));

@@ -44,6 +44,18 @@ impl FieldReader {
         }
     }
 
+    /// A list of numbers, each in either spelling.
+    #[allow(clippy::cast_precision_loss, reason = "Python's own conversion rounds the same way")]
+    pub(crate) fn numbers(&mut self, name: &str) -> Result<Vec<f64>, Reject> {
+        let Value::Array(items) = self.take(name)? else { return Err(wrong(name, "a list of numbers")) };
+        let number = |item: &Value| match item {
+            Value::Int(i) => Ok(*i as f64),
+            Value::Float(x) => Ok(*x),
+            _ => Err(wrong(name, "a list of numbers")),
+        };
+        items.iter().map(number).collect()
+    }
+
     pub(crate) fn object(&mut self, name: &str) -> Result<Map, Reject> {
         match self.take(name)? {
             Value::Object(map) => Ok(map),

@@ -106,7 +106,7 @@ impl Measurement {
                     ignored: None,
                 });
             }
-            ControlBody::Dispute { .. } | ControlBody::Other { .. } => return None,
+            ControlBody::Dispute { .. } | ControlBody::Repeats(_) | ControlBody::Other { .. } => return None,
         };
         let (class, finding, timestamp) = (HardwareClass::of(gpu), Finding::Value(finding), event.timestamp);
         Some(Self { event_id, node, class, finding, kind, timestamp, weight: 0, ignored: None })

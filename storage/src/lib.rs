@@ -42,7 +42,10 @@ pub use backup::{Backup, BackupReport, RestorePlan, RestoreReport};
 pub use error::{Damage, PinsFault, StoreError};
 pub use gc::{DropReason, Dropped, GcPlan, GcReport};
 pub use progress::{Stage, StageProgress, Watch, unwatched};
-pub use read::{GraphChanges, ObjectText, ParentColumn, Position, SyncSet, TASK_DIGEST_BYTES, TaskDigest, TaskGraph};
+pub use read::{
+    ClassNoise, GraphChanges, ObjectText, ParentColumn, Position, RecordGain, SyncSet, TASK_DIGEST_BYTES, TaskDigest,
+    TaskGraph, same_length,
+};
 pub use repair::{CheckReport, Fault, FilesReport, RepairReport, StoreFinding};
 pub use room::{DiskSpace, RoomPlan, RoomReport, Unwanted};
 pub use store::Store;

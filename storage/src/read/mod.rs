@@ -5,6 +5,7 @@ mod graph;
 mod graph_changes;
 mod listing;
 mod nodes;
+mod noise;
 mod pending;
 mod records;
 mod search;
@@ -15,5 +16,6 @@ mod whole;
 
 pub use digests::{TASK_DIGEST_BYTES, TaskDigest};
 pub use graph::{GraphChanges, ParentColumn, TaskGraph};
+pub use noise::{ClassNoise, RecordGain, same_length};
 pub use stream::{ObjectText, Position};
 pub use sync::SyncSet;

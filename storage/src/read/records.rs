@@ -2,7 +2,9 @@
 
 use std::ops::ControlFlow;
 
-use spore_protocol::{ControlEvent, HardwareClass, Kind, NodeId, RecordId, Signed, TaskId, frontier::FrontierKind};
+use spore_protocol::{
+    ControlBody, ControlEvent, HardwareClass, Kind, NodeId, RecordId, Repeats, Signed, TaskId, frontier::FrontierKind,
+};
 
 use super::listing::IndexListing;
 use crate::{
@@ -18,6 +20,9 @@ use crate::{
 
 /// Most children that are looked at to count those of a class: some milliseconds.
 const CHILDREN: usize = 10_000;
+/// Events of one trusted signer about one record that are read for its repeats. A signer that goes on repeating puts up
+/// to 64 results into one event.
+const REPEATS_OF_ONE: usize = 64;
 
 impl Store {
     /// A whole record. Its summary has the whole texts, too, which other summaries shorten.
@@ -239,6 +244,23 @@ impl Store {
         let prefix = keys::events(id, node);
         let list = IndexListing { column: Column::About, prefix: &prefix, order: KeyOrder::Ascending };
         list.head(&view, limit, |_, value| event(&view, keys::number_at(value, 0)?))
+    }
+
+    /// Results of a record's script with other seeds, as this node's own key and the keys that its operator trusts
+    /// report them: the first [`REPEATS_OF_ONE`] events of each about the record that report some.
+    ///
+    /// # Errors
+    /// When the store cannot be read.
+    pub fn repeats(&self, id: &RecordId) -> Result<Vec<Repeats>> {
+        let mut repeats = Vec::new();
+        for node in self.seeds()? {
+            for event in self.events_of(id, &node, REPEATS_OF_ONE)? {
+                if let ControlBody::Repeats(found) = &event.body {
+                    repeats.push(found.clone());
+                }
+            }
+        }
+        Ok(repeats)
     }
 
     /// Whether a node signed a measurement of a record, whether it counts or not.

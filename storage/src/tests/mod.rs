@@ -11,6 +11,7 @@ mod halves;
 mod hostile;
 mod kill;
 mod model;
+mod noise;
 pub mod objects;
 mod pending;
 mod stream;

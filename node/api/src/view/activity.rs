@@ -118,6 +118,10 @@ fn control_text(who: &str, event: &ControlEvent) -> String {
         ControlBody::Refutation(refutation) => {
             format!("{who} re-ran {} and refutes it: {}", refutation.experiment_id.short(), refutation.reason)
         }
+        ControlBody::Repeats(repeats) => {
+            let (runs, id) = (repeats.results.len(), repeats.experiment_id.short());
+            format!("{who} ran the script of {id} with other seeds, {runs} times")
+        }
         ControlBody::Dispute { experiment_id, .. } => {
             format!("{who} closed the dispute over {}", experiment_id.short())
         }

@@ -8,15 +8,15 @@ pub mod choice;
 #[cfg(feature = "trainer")]
 pub mod create;
 pub mod llm;
-pub mod noise;
 pub mod record;
+pub mod rule;
 #[cfg(feature = "trainer")]
 mod service;
 #[cfg(feature = "trainer")]
 pub mod tuner;
 
 #[cfg(feature = "trainer")]
-pub use service::{attempt, run};
+pub use service::{attempt, base_noise, run};
 
 /// A script to try, with its reasons.
 #[derive(Clone, Debug, PartialEq, Eq)]

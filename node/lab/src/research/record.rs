@@ -5,7 +5,7 @@
 use similar::TextDiff;
 use spore_base::script_text::normal;
 use spore_protocol::{
-    Cid, Goal, NodeId, Record, RecordId, Signed, Status, TaskManifest,
+    Cid, NodeId, Record, RecordId, Signed, Status, TaskManifest,
     record::RECORD_VERSION,
     terms::{Terms, flaw},
 };
@@ -46,28 +46,22 @@ pub struct Runner {
     pub backend: &'static str,
 }
 
-/// The status of a result. It is kept when it is strictly better than the number that it is compared with, or when there
-/// is no such number: for the root, and for the first record in a class.
-pub fn judge(goal: Goal, compared_with: Option<f64>, result: Result<f64, &str>) -> Status {
-    match (result, compared_with) {
-        (Err(_), _) => Status::Crash,
-        (Ok(metric), Some(other)) if !goal.better(metric, other) => Status::Discard,
-        (Ok(_), _) => Status::Keep,
-    }
-}
-
-/// The record of an experiment. `result` holds its numbers, or the cause of its crash. `compared_with`: as for [`judge`].
-/// A result that breaks the task's own terms makes a crash.
+/// The record of an experiment. `result` holds its numbers, or the cause of its crash. `keep`: whether the result is
+/// progress, by [`super::rule`]. A result that breaks the task's own terms makes a crash.
 pub fn record(
     manifest: &Signed<TaskManifest>,
     parent: Option<&Parent>,
-    compared_with: Option<f64>,
+    keep: bool,
     proposal: &Proposal,
     runner: &Runner,
     result: Result<Measured, &str>,
     timestamp: u64,
 ) -> Record {
-    let status = judge(manifest.goal, compared_with, result.map(|m| m.metric));
+    let status = match (result, keep) {
+        (Err(_), _) => Status::Crash,
+        (Ok(_), true) => Status::Keep,
+        (Ok(_), false) => Status::Discard,
+    };
     let measured = result.unwrap_or(Measured { metric: 0.0, peak_memory: 0.0, steps: 0, params: 0 });
     let file_name = manifest.artifact_type.format().map_or("script", |format| format.file_name);
     let description = match result {
@@ -101,7 +95,7 @@ pub fn record(
     match flaw(&record, &Terms::of(manifest)) {
         Some(flaw) if status != Status::Crash => {
             let cause = format!("the result breaks the task's terms: {flaw}");
-            self::record(manifest, parent, compared_with, proposal, runner, Err(&cause), timestamp)
+            self::record(manifest, parent, false, proposal, runner, Err(&cause), timestamp)
         }
         _ => record,
     }
@@ -151,19 +145,18 @@ mod tests {
     }
 
     #[test]
-    fn result_is_kept_only_if_strictly_better_than_what_it_is_compared_with() {
-        let judged = |other, metric| judge(Goal::Minimize, other, Ok(metric));
-        assert_eq!(judged(Some(2.0), 1.999), Status::Keep);
-        assert_eq!(judged(Some(2.0), 2.0), Status::Discard);
-        assert_eq!(judged(None, 9.0), Status::Keep, "the root, and the first in its class");
-        assert_eq!(judge(Goal::Maximize, Some(2.0), Ok(1.0)), Status::Discard);
-        assert_eq!(judge(Goal::Minimize, Some(2.0), Err("boom")), Status::Crash);
+    fn status_follows_the_rule_and_a_crash_is_never_kept() {
+        let status =
+            |keep, result| record(&manifest(), Some(&parent()), keep, &proposal(), &runner(), result, 77).status;
+        assert_eq!(status(true, Ok(measured(1.5))), Status::Keep);
+        assert_eq!(status(false, Ok(measured(1.5))), Status::Discard);
+        assert_eq!(status(true, Err("boom")), Status::Crash);
     }
 
     #[test]
     fn result_that_breaks_the_terms_is_signed_as_a_crash() {
         for bad in [Measured { steps: 0, ..measured(1.5) }, measured(0.0), measured(-1.0), measured(f64::NAN)] {
-            let made = record(&manifest(), Some(&parent()), Some(2.0), &proposal(), &runner(), Ok(bad), 77);
+            let made = record(&manifest(), Some(&parent()), true, &proposal(), &runner(), Ok(bad), 77);
             assert_eq!((made.status, made.val_bpb, made.num_steps), (Status::Crash, 0.0, 0), "{bad:?}");
             assert!(made.description.contains("breaks the task's terms"), "{}", made.description);
             assert_eq!(flaw(&made, &Terms::of(&manifest())), None);
@@ -173,7 +166,7 @@ mod tests {
     #[test]
     fn child_carries_the_diff_and_the_tasks_terms() {
         let manifest = manifest();
-        let record = record(&manifest, Some(&parent()), Some(2.0), &proposal(), &runner(), Ok(measured(1.5)), 77);
+        let record = record(&manifest, Some(&parent()), true, &proposal(), &runner(), Ok(measured(1.5)), 77);
         assert_eq!(record.diff, "--- a/train.star\n+++ b/train.star\n@@ -1,3 +1,3 @@\n a\n-b\n+B\n c\n");
         assert_eq!((record.parent, record.depth, record.status), (Some(RecordId([7; 32])), 5, Status::Keep));
         assert_eq!((record.prepare_cid.as_str(), record.dataset_cid.as_str(), record.time_budget), ("p", "d", 20));
@@ -194,7 +187,7 @@ mod tests {
     #[test]
     fn crash_carries_its_cause_and_no_numbers() {
         let cause = format!("line 3: matmul\n{}", "x".repeat(1000));
-        let record = record(&manifest(), Some(&parent()), Some(2.0), &proposal(), &runner(), Err(&cause), 77);
+        let record = record(&manifest(), Some(&parent()), true, &proposal(), &runner(), Err(&cause), 77);
         assert_eq!((record.status, record.val_bpb, record.num_steps), (Status::Crash, 0.0, 0));
         assert!(record.description.starts_with("b to B | line 3: matmul xxx"));
         assert_eq!(record.description.chars().count(), "b to B | ".len() + MAX_CAUSE);

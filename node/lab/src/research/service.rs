@@ -1,8 +1,11 @@
 //! Research: chooses a task and a parent, has a change proposed, runs it and publishes the record.
 
 pub mod attempt;
+pub mod base_noise;
 mod cooldowns;
 mod graphs;
+mod judging;
+mod keep;
 mod propose;
 mod snapshot;
 mod trouble;
@@ -77,6 +80,7 @@ pub async fn run(engine: Arc<Engine>, asker: Option<Asker>, shutdown: Shutdown) 
         barren: Cooldown::new(COOLDOWNS),
         hopeless: HashMap::new(),
         spoiled: Spoiled::default(),
+        noiseless: HashSet::new(),
     };
     let backoff = researcher.first_backoff().await;
     work_loop::run(researcher, backoff, shutdown).await;
@@ -101,6 +105,8 @@ struct Researcher {
     /// restarts, because a task's script never changes. Bounded by what a person makes: each costs a run.
     hopeless: HashMap<TaskId, String>,
     spoiled: Spoiled,
+    /// Tasks whose noise could not be measured. Bounded as `hopeless` is: this node works on them.
+    noiseless: HashSet<TaskId>,
 }
 
 impl Rounds for Researcher {
@@ -175,6 +181,9 @@ impl Researcher {
         let candidates = candidates(snapshot.goal, &snapshot.believed, &snapshot.unmeasured);
         if candidates.is_empty() {
             return self.first(&snapshot, root, shutdown).await;
+        }
+        if let Some(round) = self.measure_noise(&snapshot, shutdown).await? {
+            return Ok(round);
         }
         let barren = self.barren.cooling(Instant::now());
         let fertile: Vec<_> = candidates.iter().filter(|candidate| !barren.contains(&candidate.id)).cloned().collect();
@@ -364,15 +373,12 @@ impl Researcher {
         };
         info!(task = %terms.task_id.short(), change = %proposal.description, "experiment begins");
         let result = self.train_surely(order, shutdown).await?;
-        // Read now: the verdict on the parent may have changed while the experiment ran.
-        let compared_with = match parent.as_ref().map(|parent| parent.id) {
-            Some(id) => {
-                let (us, class) = (self.engine.node_id(), snapshot.class.clone());
-                self.engine.read(move |store| snapshot::reference(store, us, &class, id)).await?
-            }
-            None => None,
+        let judged = match (&result, &parent) {
+            (Ok(first), Some(parent)) => self.judge(snapshot, &proposal, first, parent.id, shutdown).await?,
+            _ => None,
         };
-        let made = attempt::made(&self.engine, terms, parent.as_ref(), compared_with, &proposal, &result);
+        let keep = judged.as_ref().is_none_or(|(decision, _)| decision.ruling.is_keep());
+        let made = attempt::made(&self.engine, terms, parent.as_ref(), keep, &proposal, &result);
         // A crash of the base script that this machine may have caused would end the task here for ever.
         let is_base = Some(terms.base_code) == made.code_cid;
         let may_pass = is_base && result.as_ref().is_err_and(|failure| !repeats(failure.kind));
@@ -386,6 +392,9 @@ impl Researcher {
         let published = self.engine.publish(&made, shutdown).await?;
         if let (Ok(result), Status::Keep | Status::Discard) = (&result, published.status) {
             self.remember(published.id().into(), &result.graph_hash).await?;
+        }
+        if let Some((decision, reference)) = &judged {
+            keep::publish(&self.engine, terms, decision, published.id().into(), reference, shutdown).await?;
         }
         let metric = published.val_bpb;
         info!(id = %published.id().short(), status = %published.status, metric, steps = published.num_steps, "experiment published");

@@ -4,21 +4,24 @@
 //! here: proposing a script, or choosing what to do next.
 
 use spore_base::{progress::Purpose, script_text, shutdown::Shutdown};
-use spore_protocol::{Cid, Goal, Record, RecordId, Status, TaskId};
+use spore_protocol::{Cid, Goal, Record, RecordId, Status, TaskId, noise::Runs};
 use spore_storage::{RecordSummary, Scope, Span, Store, StoreError};
 use spore_trainer::{
     device::Backend,
     worker::{Failure, RunResult},
 };
 
-use super::snapshot;
+use super::{
+    keep::{self, Candidate, Decision},
+    snapshot::{self, Reference},
+};
 use crate::{
     engine::{Engine, EngineError, Order, Terms},
     research::{
         Proposal,
         choice::is_believed,
-        noise::Runs,
         record::{Measured, Parent, Runner, record},
+        rule::{Ruling, is_among_best},
     },
 };
 
@@ -47,7 +50,8 @@ pub struct Attempt {
     pub agent_model: String,
     /// Exactly this many steps. None for as many as fit into the time budget.
     pub steps: Option<u64>,
-    /// Runs, at least 1. The first is published; the others have other seeds and measure its noise.
+    /// Runs, at least 1. The first is published, the others have other seeds. With 1 the result is repeated by the rule for
+    /// keeps, if it may be one; with more exactly so often, and so is what it is compared with.
     pub runs: u32,
 }
 
@@ -77,6 +81,8 @@ pub struct Done {
     pub compared_with: Option<f64>,
     /// The noise of the script, if it ran often enough.
     pub noise: Option<Runs>,
+    /// Why it is a keep or none, and the gain that decided. None for a crash and for the first result of a class.
+    pub ruling: Option<Ruling>,
 }
 
 /// Checks an attempt without training: the script traces and looks back only, the task runs here, the parent is of the
@@ -104,7 +110,8 @@ pub async fn prepare(engine: &Engine, attempt: Attempt, shutdown: &mut Shutdown)
     let script = engine.script(code, Some(record.node_id)).await?;
     let parent = Parent { id: record.id, depth: record.depth, script: script_text::normal(&script).text.into_owned() };
     let (class, id) = (engine.class(), record.id);
-    let compared_with = engine.read(move |store| snapshot::reference(store, us, &class, id)).await?;
+    let reference = engine.read(move |store| snapshot::reference(store, us, &class, id)).await?;
+    let compared_with = reference.map(|reference| reference.metric);
     let known = known(engine, &attempt, &inspection.graph_hash, &record, &best, shutdown).await?;
     Ok(Prepared { terms, parent, compared_with, graph_hash: inspection.graph_hash, known, attempt })
 }
@@ -171,21 +178,17 @@ async fn known(
     Ok(None)
 }
 
-/// Trains, and publishes the record. The runs with other seeds follow the first, for as many steps.
+/// Trains, and publishes the record. Runs with other seeds follow the first, for as many steps.
 ///
 /// # Errors
 /// As [`Engine::train`] where this machine fails, and [`EngineError::Publish`] for a result that every verifier would
 /// refute or that cannot be stored. A script that fails is published as a crash.
 pub async fn run(engine: &Engine, prepared: &Prepared, shutdown: &mut Shutdown) -> Result<Done, EngineError> {
     let Prepared { terms, parent, attempt, .. } = prepared;
-    let result = match engine.train(order(prepared, attempt.steps, 0), shutdown).await {
+    let result = match engine.train(order(prepared, attempt.steps), shutdown).await {
         Ok(result) => Ok(result),
         Err(EngineError::Script(failure)) => Err(failure),
         Err(error) => return Err(error),
-    };
-    let noise = match &result {
-        Ok(first) => noise(engine, prepared, first, shutdown).await?,
-        Err(_) => None,
     };
     if let (Ok(first), Some(steps)) = (&result, attempt.steps)
         && first.train_seconds > terms.manifest.time_budget as f64
@@ -196,74 +199,79 @@ pub async fn run(engine: &Engine, prepared: &Prepared, shutdown: &mut Shutdown) 
     }
     let (us, class, id) = (engine.node_id(), engine.class(), parent.id);
     // Read now: the verdict on the parent may have changed meanwhile.
-    let compared_with = engine.read(move |store| snapshot::reference(store, us, &class, id)).await?;
+    let reference = engine.read(move |store| snapshot::reference(store, us, &class, id)).await?;
+    let decision = match (&result, &reference) {
+        // One run of another length is compared with nothing.
+        (Ok(_), _) if attempt.steps.is_some() && attempt.runs <= 1 => None,
+        (Ok(first), Some(reference)) => Some(judge(engine, prepared, first, reference, shutdown).await?),
+        _ => None,
+    };
     let proposal = Proposal {
         script: attempt.script.clone(),
         description: attempt.description.clone(),
         hypothesis: attempt.hypothesis.clone(),
         agent_model: attempt.agent_model.clone(),
     };
-    let mut made = made(engine, terms, Some(parent), compared_with, &proposal, &result);
     // A run of another length than the task's budget says nothing about what the budget brings.
-    if attempt.steps.is_some() && made.status == Status::Keep {
-        made.status = Status::Discard;
-    }
-    made.status = unlucky(made.status, compared_with, noise.as_ref(), terms.manifest.goal);
+    let keep = attempt.steps.is_none() && decision.as_ref().is_none_or(|decision| decision.ruling.is_keep());
+    let made = made(engine, terms, Some(parent), keep, &proposal, &result);
     let script = attempt.script.clone();
     // Before the record: a peer that reads the record may ask for the script at once.
     engine.read(move |store| store.put_artifact(script.as_bytes())).await?;
     let published = engine.publish(&made, shutdown).await?;
+    let record = published.id().into();
+    if let (Some(decision), Some(reference)) = (&decision, &reference) {
+        keep::publish(engine, terms, decision, record, reference, shutdown).await?;
+    }
+    let decided = decision.as_ref();
     Ok(Done {
-        record: published.id().into(),
+        record,
         status: published.status,
         metric: (published.status != Status::Crash).then_some(published.val_bpb),
         steps: published.num_steps,
         train_seconds: result.as_ref().map_or(0.0, |result| result.train_seconds),
         description: published.description.clone(),
-        compared_with,
-        noise,
+        compared_with: decided.map(|decision| decision.compared_with),
+        noise: decided.zip(result.ok()).and_then(|(decision, first)| decision.noise(first.val_bpb)),
+        ruling: decided.map(|decision| decision.ruling),
     })
 }
 
-fn order(prepared: &Prepared, steps: Option<u64>, seed_offset: u64) -> Order<'_> {
+fn order(prepared: &Prepared, steps: Option<u64>) -> Order<'_> {
     Order {
         terms: &prepared.terms,
         purpose: Purpose::Research,
         record: Some(prepared.parent.id),
         script: prepared.attempt.script.clone(),
         steps,
-        seed_offset,
+        seed_offset: 0,
         description: prepared.attempt.description.clone(),
     }
 }
 
-/// Runs the script again with other seeds.
-async fn noise(
+/// Whether the first result is a keep, after runs with other seeds where they are asked for or needed.
+async fn judge(
     engine: &Engine,
     prepared: &Prepared,
     first: &RunResult,
+    reference: &Reference,
     shutdown: &mut Shutdown,
-) -> Result<Option<Runs>, EngineError> {
-    let mut results = vec![first.val_bpb];
-    for seed in 1..u64::from(prepared.attempt.runs.min(MAX_RUNS)) {
-        match engine.train(order(prepared, Some(first.num_steps), seed), shutdown).await {
-            Ok(result) => results.push(result.val_bpb),
-            // A script that diverges with another seed has no mean.
-            Err(EngineError::Script(_)) => return Ok(None),
-            Err(error) => return Err(error),
-        }
-    }
-    Ok(Runs::of(&results))
-}
-
-/// A keep stays one only if the mean of the runs is better by more than their noise, where the noise is known.
-fn unlucky(status: Status, compared_with: Option<f64>, noise: Option<&Runs>, goal: Goal) -> Status {
-    match (status, compared_with, noise) {
-        (Status::Keep, Some(other), Some(runs)) if !(goal.better(runs.mean, other) && runs.differs(other)) => {
-            Status::Discard
-        }
-        _ => status,
-    }
+) -> Result<Decision, EngineError> {
+    let (task, us, class) = (prepared.terms.task_id, engine.node_id(), engine.class());
+    let best = engine.read(move |store| best(store, task, us, &class)).await?;
+    let keeps = best.iter().map(|record| record.metric);
+    let candidate = Candidate {
+        terms: &prepared.terms,
+        script: &prepared.attempt.script,
+        description: &prepared.attempt.description,
+        metric: first.val_bpb,
+        steps: first.num_steps,
+        among_best: is_among_best(prepared.terms.manifest.goal, first.val_bpb, keeps),
+        equal_steps: prepared.attempt.steps.is_some(),
+    };
+    let runs = prepared.attempt.runs.min(MAX_RUNS);
+    let runs = (runs > 1).then(|| u64::from(runs));
+    keep::decide(engine, &candidate, reference, runs, shutdown).await
 }
 
 /// The record of a result on this engine's device.
@@ -271,7 +279,7 @@ pub(super) fn made(
     engine: &Engine,
     terms: &Terms,
     parent: Option<&Parent>,
-    compared_with: Option<f64>,
+    keep: bool,
     proposal: &Proposal,
     result: &Result<RunResult, Failure>,
 ) -> Record {
@@ -287,25 +295,5 @@ pub(super) fn made(
         }
         Err(failure) => Err(failure.reason.as_str()),
     };
-    record(&terms.manifest, parent, compared_with, proposal, &runner, measured, engine.now())
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn keep_within_the_noise_of_its_own_runs_becomes_a_discard() {
-        let noisy = Runs::of(&[2.40, 2.50, 2.60]);
-        let sure = Runs::of(&[2.400, 2.401, 2.399]);
-        let judged = |noise: Option<Runs>| unlucky(Status::Keep, Some(2.55), noise.as_ref(), Goal::Minimize);
-        assert_eq!((judged(noisy), judged(sure), judged(None)), (Status::Discard, Status::Keep, Status::Keep));
-        assert_eq!(unlucky(Status::Keep, None, noisy.as_ref(), Goal::Minimize), Status::Keep, "first of its class");
-        assert_eq!(unlucky(Status::Crash, Some(2.55), sure.as_ref(), Goal::Minimize), Status::Crash);
-        assert_eq!(
-            unlucky(Status::Keep, Some(2.35), sure.as_ref(), Goal::Minimize),
-            Status::Discard,
-            "a lucky first run"
-        );
-    }
+    record(&terms.manifest, parent, keep, proposal, &runner, measured, engine.now())
 }

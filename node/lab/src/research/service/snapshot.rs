@@ -134,7 +134,18 @@ fn open_claims(
     Ok((open, weighty.into_iter().collect()))
 }
 
-/// The number that a child of `parent` in this class is compared with: this node's own number for the nearest of parent
+/// The record that a result is compared with.
+#[derive(Clone, Debug, PartialEq)]
+pub struct Reference {
+    pub record: RecordId,
+    pub publisher: NodeId,
+    pub code: Cid,
+    /// This node's own number.
+    pub metric: f64,
+    pub steps: u64,
+}
+
+/// The record that a child of `parent` in this class is compared with, by this node's own number: the nearest of parent
 /// and ancestors that this node believes. Records of others that it did not measure are skipped: a false claim that
 /// holds for a while would make every honest child a discard. None if there is none, as for the first record of a class.
 ///
@@ -145,14 +156,20 @@ pub fn reference(
     us: NodeId,
     class: &HardwareClass,
     parent: RecordId,
-) -> Result<Option<f64>, StoreError> {
+) -> Result<Option<Reference>, StoreError> {
     let ancestors = store.ancestors(&parent, ANCESTORS)?;
     for id in std::iter::once(parent).chain(ancestors) {
         let fit = |r: &RecordSummary| r.class == *class && r.status == Status::Keep && is_believed(r, us);
         let Some(record) = store.summary(&id)?.filter(fit) else { continue };
         let own = if record.node_id == us { Some(record.metric) } else { measured(store, us, &id)? };
-        if own.is_some() {
-            return Ok(own);
+        if let (Some(metric), Some(code)) = (own, record.code_cid) {
+            return Ok(Some(Reference {
+                record: id,
+                publisher: record.node_id,
+                code,
+                metric,
+                steps: record.num_steps,
+            }));
         }
     }
     Ok(None)

@@ -28,7 +28,7 @@ impl World {
     }
 
     fn compared_with(&self, parent: &Verified<Record>) -> Option<f64> {
-        reference(&self.store, self.us.node_id(), &Self::class(), parent.id().into()).unwrap()
+        reference(&self.store, self.us.node_id(), &Self::class(), parent.id().into()).unwrap().map(|found| found.metric)
     }
 }
 
