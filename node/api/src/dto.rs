@@ -6,6 +6,7 @@
 
 mod judgement;
 mod network;
+mod noise;
 mod proposer;
 mod research;
 
@@ -14,6 +15,7 @@ use utoipa::{IntoParams, ToSchema};
 
 pub use judgement::{Assessment, Judgement, Measurement, Reason, Standing, Support};
 pub use network::{ConnectedPeer, NetworkStatus, RelayReservation};
+pub use noise::{Gain, Noise};
 pub use proposer::ProposerStatus;
 pub use research::ResearchStatus;
 
@@ -175,8 +177,11 @@ pub struct ClassSummary {
     pub best_global: Option<f64>,
     /// Id of the experiment with that metric.
     pub best_global_id: Option<String>,
-    /// Largest difference of the metric at which two results count as equal.
+    /// Largest difference of the metric at which two runs of one script with one seed count as equal.
     pub tolerance: f64,
+    /// How much results of the class differ by the seed. Absent while it is not measured, and in lists of tasks.
+    #[serde(default)]
+    pub noise: Option<Noise>,
 }
 
 /// An experiment as lists show it.
@@ -190,7 +195,7 @@ pub struct Experiment {
     pub parent: Option<String>,
     /// Number of ancestors.
     pub depth: u64,
-    /// `keep` when the result is better than the parent's, `discard` when it is not, `crash` when there is no result.
+    /// `keep` when its publisher found the result better than the parent's, `discard` when not, `crash` when there is no result.
     pub status: String,
     /// The task's metric, whatever its name; bits per byte for `ml_train` tasks. 0 for a crash.
     pub val_bpb: f64,
@@ -239,6 +244,9 @@ pub struct Experiment {
     pub on_reference_frontier: bool,
     /// Whether the experiment descends from another root than the task's. Stray experiments never reach the frontier.
     pub stray: bool,
+    /// What the experiment gained over its parent. Absent without a comparable parent, and in other lists than frontiers.
+    #[serde(default)]
+    pub gain: Option<Gain>,
 }
 
 /// An experiment in full.

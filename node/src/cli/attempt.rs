@@ -5,42 +5,36 @@
 
 mod line;
 
-use std::{io::Write, path::PathBuf, sync::Arc};
+use std::{io::Write, path::PathBuf};
 
 use clap::Args as ClapArgs;
-use futures::future::{BoxFuture, FutureExt as _};
 use spore_api::{
     dto::{Experiment, ExperimentDetail},
     route::Route,
 };
-use spore_base::{
-    clock::unix_now,
-    fetch::{ArtifactSource, FetchError},
-};
 use spore_lab::{
-    engine::{self, Engine, EngineError, EngineSettings, Works},
+    engine::EngineError,
     research::attempt::{self, Attempt, Done, MAX_RUNS, MAX_TEXT, Prepared},
 };
-use spore_protocol::{Cid, Identity, NodeId, RecordId, Status, TaskId};
-use tokio::sync::{Semaphore, broadcast, watch};
+use spore_protocol::{RecordId, TaskId};
+use tokio::sync::watch;
 
 use super::{
     CliError, Context, ErrorKind,
     access::NodeAccess,
+    local_engine::{Local, engine_error},
     script::report::{self, Report},
     task_script, text,
 };
 use crate::{genesis, runtime};
 
-/// Events of the store that nobody here listens to.
-const EVENTS: usize = 1;
-
 /// Run a script as an experiment: check it, train it, publish its record
 #[derive(Debug, ClapArgs)]
 #[command(
     after_help = "The script is checked first: that it traces, keeps the limits, looks back only, and is no experiment of \
-        this hardware class that was tried. `--dry-run` ends there. A result of one run may be luck: with `--seeds 3` or \
-        more, the record is a keep only if its mean is better than the parent by more than the noise."
+        this hardware class that was tried. `--dry-run` ends there. The record is a keep only if it is better than its parent by more \
+        than noise. A gain that one run does not show is repeated with other seeds, at most eight times, if the result is \
+        among the best; so is its parent."
 )]
 pub struct Args {
     /// The file of the script
@@ -61,9 +55,9 @@ pub struct Args {
     /// Who had the idea, for the record: a person or a model
     #[arg(long, value_name = "NAME", default_value = "by hand")]
     by: String,
-    /// Run N times with other seeds, to measure the noise of the script; the first run is published
-    #[arg(long, value_name = "N", default_value_t = 1, value_parser = runs)]
-    seeds: u32,
+    /// Run the script and its parent N times each, with other seeds; the first run is published [default: as often as it takes to decide]
+    #[arg(long, value_name = "N", value_parser = runs)]
+    seeds: Option<u32>,
     /// Train exactly N steps, for a quick look: the record is never a keep [default: as many as fit into the task's time]
     #[arg(long, value_name = "N", value_parser = clap::value_parser!(u64).range(1..))]
     steps: Option<u64>,
@@ -97,7 +91,7 @@ pub async fn run(args: &Args, context: &mut Context) -> Result<(), CliError> {
     genesis::install(&ingest, &store).await?;
     let attempt = wish(args, &source, script).await?;
     let local = Local { store, ingest, identity, task: attempt.task };
-    let engine = local.engine(args, context).await?;
+    let engine = local.engine(args.device.as_deref(), context).await?;
     let (stop, mut shutdown) = watch::channel(false);
     let prepared = attempt::prepare(&engine, attempt, &mut shutdown).await.map_err(engine_error)?;
     if let Some(known) = prepared.known {
@@ -130,8 +124,8 @@ pub async fn run(args: &Args, context: &mut Context) -> Result<(), CliError> {
 
 /// A number of runs.
 fn runs(text: &str) -> Result<u32, String> {
-    let found = text.parse().ok().filter(|runs| (1..=MAX_RUNS).contains(runs) && *runs != 2);
-    found.ok_or_else(|| format!("must be 1, or 3 to {MAX_RUNS}: two runs do not show the noise"))
+    let found = text.parse().ok().filter(|runs| (3..=MAX_RUNS).contains(runs));
+    found.ok_or_else(|| format!("must be 3 to {MAX_RUNS}: fewer runs do not show the noise"))
 }
 
 /// Asks the experiment to stop at Ctrl-C. Never resolves: the experiment ends by itself once its worker has.
@@ -167,79 +161,8 @@ async fn wish(args: &Args, source: &NodeAccess, script: String) -> Result<Attemp
         hypothesis,
         agent_model: args.by.clone(),
         steps: args.steps,
-        runs: args.seeds,
+        runs: args.seeds.unwrap_or(1),
     })
-}
-
-/// What this process holds of the node while none runs.
-struct Local {
-    store: spore_storage::Store,
-    ingest: spore_ingest::IngestHandle,
-    identity: Identity,
-    task: TaskId,
-}
-
-impl Local {
-    /// Opens the device, and makes the engine that a node would have.
-    async fn engine(self, args: &Args, context: &Context) -> Result<Engine, CliError> {
-        let config = context.config()?;
-        let program = std::env::current_exe().map_err(|e| CliError::io("cannot find the file of this program", &e))?;
-        let device = args.device.clone().unwrap_or_else(|| config.device.clone());
-        let environment = std::env::vars_os().collect();
-        let ready = runtime::open_device(&device, config.resource, program, environment, &context.data).await?;
-        let settings = EngineSettings {
-            // Whoever names a task may run it, whoever made it.
-            pinned: watch::channel(Some(self.task)).1,
-            built_in: genesis::tasks().map_err(genesis::GenesisError::from)?,
-            verify_rate: 0.0,
-            resource: config.resource.into(),
-            device: ready.profile.backend.into(),
-            memory_limit: engine::memory_limit(config.resource.into()),
-        };
-        Ok(Engine {
-            store: self.store,
-            ingest: self.ingest,
-            artifacts: Arc::new(NoPeers),
-            identity: self.identity,
-            device: ready.profile,
-            supervisor: ready.supervisor,
-            clock: Arc::new(unix_now),
-            settings,
-            events: broadcast::channel(EVENTS).0,
-            progress: watch::channel(None).0,
-            research: watch::Sender::default(),
-            permit: Arc::new(Semaphore::new(1)),
-            works: Works::default(),
-        })
-    }
-}
-
-/// The network of a process that has none.
-struct NoPeers;
-
-impl ArtifactSource for NoPeers {
-    fn fetch_within(&self, cid: Cid, _hint: Option<NodeId>, _limit: u64) -> BoxFuture<'_, Result<(), FetchError>> {
-        std::future::ready(Err(FetchError::NotFound(cid))).boxed()
-    }
-}
-
-/// The error of an attempt, with what to do about it.
-fn engine_error(error: EngineError) -> CliError {
-    let hint = match &error {
-        EngineError::Stopped => return CliError::failed("the experiment was stopped; nothing was published"),
-        EngineError::Script(_) => "`spore script check SCRIPT` shows what is wrong",
-        EngineError::Missing(_) | EngineError::Artifact { .. } => {
-            "a running node fetches scripts and datasets from its peers: `spore run`, or build on another experiment with \
-             `--parent ID`"
-        }
-        EngineError::Task { .. } => "`spore tasks` lists the tasks; `--parent ID` names the experiment to build on",
-        EngineError::Publish(_) => "train for the task's time, without `--steps`",
-        EngineError::Machine(_) | EngineError::Killed(_) => {
-            "end other work on this machine, or choose another device with `--device`"
-        }
-        EngineError::Store(_) => "`spore db check` looks at the store",
-    };
-    CliError::failed(error.to_string()).hint(hint)
 }
 
 fn planned(
@@ -272,18 +195,19 @@ fn told(out: &mut dyn Write, prepared: &Prepared, parent: &Experiment) -> std::i
 }
 
 fn outcome(done: &Done, prepared: &Prepared) -> serde_json::Value {
-    let noise = done.noise.map(|runs| {
+    let noise = done
+        .noise
+        .map(|runs| serde_json::json!({ "runs": runs.count, "mean": runs.mean, "deviation": runs.deviation }));
+    let gain = done.ruling.and_then(|ruling| ruling.gain).map(|gain| {
         serde_json::json!({
-            "runs": runs.count, "mean": runs.mean, "deviation": runs.deviation,
-            "believable_difference": runs.believable(),
-            "interval": done.compared_with.map(|other| runs.difference(other)),
+            "gain": gain.gain, "low": gain.low, "high": gain.high, "p": gain.p, "runs": gain.runs, "words": gain.words(),
         })
     });
     serde_json::json!({
         "id": done.record.to_string(), "status": done.status.to_string(), "metric": done.metric,
         "compared_with": done.compared_with, "parent": prepared.parent.id.to_string(), "steps": done.steps,
-        "train_seconds": done.train_seconds, "description": done.description, "noise": noise,
-        "verdict": "unverified",
+        "train_seconds": done.train_seconds, "description": done.description, "noise": noise, "gain": gain,
+        "why": done.ruling.map(|ruling| ruling.why.to_string()), "verdict": "unverified",
     })
 }
 
@@ -295,19 +219,15 @@ fn print(out: &mut dyn Write, done: &Done) -> std::io::Result<()> {
     };
     writeln!(out, "Result       {} after {} steps in {:.1} s", text::metric(metric), done.steps, done.train_seconds)?;
     if let Some(other) = done.compared_with {
-        let word = if done.status == Status::Keep { "beats" } else { "does not beat" };
-        writeln!(out, "             {word} {} ({:+.6})", text::metric(other), metric - other)?;
+        writeln!(out, "Compared     with {} ({:+.6})", text::metric(other), metric - other)?;
     }
-    match &done.noise {
-        Some(runs) => {
-            writeln!(out, "Noise        {} runs: mean {:.6}, deviation {:.6}", runs.count, runs.mean, runs.deviation)?;
-            if let Some(other) = done.compared_with {
-                let (low, high) = runs.difference(other);
-                let within = if runs.differs(other) { "more than noise" } else { "within noise" };
-                writeln!(out, "             difference {low:+.6} to {high:+.6} with 99 %: {within}")?;
-            }
-        }
-        None => writeln!(out, "Noise        not measured: one result may be luck; `--seeds 3` measures it")?,
+    if let Some(ruling) = done.ruling {
+        let gain = ruling.gain.map_or_else(|| text::UNMEASURED.to_owned(), |gain| text::certainty(&gain));
+        writeln!(out, "Gain         {gain}")?;
+        writeln!(out, "             {}: {}", done.status, ruling.why)?;
+    }
+    if let Some(runs) = &done.noise {
+        writeln!(out, "Noise        {} runs: mean {:.6}, deviation {:.6}", runs.count, runs.mean, runs.deviation)?;
     }
     writeln!(out, "Verdict      unverified: nodes of this hardware class re-run it for {} steps", done.steps)?;
     writeln!(

@@ -64,6 +64,15 @@ fn print(context: &mut Context, detail: &ExperimentDetail) -> Result<(), CliErro
     if e.status != "crash" {
         writeln!(out, "{:<12} {}", text::line(&detail.metric), text::metric(e.val_bpb))?;
     }
+    if let Some(gain) = &e.gain {
+        writeln!(out, "Gain         {}", text::gain(gain))?;
+        if !gain.same_steps {
+            writeln!(
+                out,
+                "             its parent ran for another number of steps: the machine's load may be part of it"
+            )?;
+        }
+    }
     writeln!(out, "Verdict      {} here, {} when every signer counts alike", e.verdict, e.global_verdict)?;
     writeln!(out, "Confirmed    {}", text::confirmed(e))?;
     writeln!(

@@ -115,6 +115,7 @@ fn print_rows(out: &mut dyn Write, metric: &str, items: &[Experiment]) -> io::Re
     let mut table = Table::new([
         Column::id("ID"),
         Column::id(metric),
+        Column::text("GAIN", 7).leaves(5),
         Column::text("CLASS", 8).leaves(3),
         Column::text("CONFIRMED", 8).leaves(4),
         Column::text("BY", 8).leaves(1),
@@ -126,6 +127,7 @@ fn print_rows(out: &mut dyn Write, metric: &str, items: &[Experiment]) -> io::Re
         table.add_row([
             text::short(&e.id),
             text::metric(e.val_bpb),
+            e.gain.as_ref().map(text::short_gain).unwrap_or_default(),
             e.hardware_class.clone(),
             text::confirmed(e),
             text::line(&by),

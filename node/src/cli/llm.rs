@@ -1,6 +1,7 @@
 //! `spore llm`: tries the language model that proposes experiments. Here the configuration becomes a provider, too.
 
 use std::{
+    collections::HashMap,
     io::Write,
     time::{Duration, Instant},
 };
@@ -136,7 +137,7 @@ async fn test(args: &Test, context: &mut Context) -> Result<(), CliError> {
              to `spore set`, which shortens the question"
         ));
     }
-    let mut script = answer::of(&answer);
+    let mut script = answer::of(&answer, genesis::SCRIPT);
     if let Ok(reply) = &script
         && let Err(problem) = traced(reply.script.clone()).await?
     {
@@ -253,7 +254,12 @@ pub fn question(context: Option<u64>) -> Result<Conversation, CliError> {
         gpu_model: &root.gpu_model,
         reached: Reached { metric: root.val_bpb, steps: root.num_steps, params: root.num_params },
         parent_script: genesis::SCRIPT,
+        peak_memory: root.peak_vram_mb,
         records: &[],
+        parent: root.id().into(),
+        lineage: &[],
+        gains: &HashMap::new(),
+        noise: None,
         explore: false,
     };
     Ok(prompt::conversation(&situation, context, None))

@@ -33,10 +33,14 @@ mod init;
 mod inspect;
 mod listing;
 mod llm;
+#[cfg(feature = "trainer")]
+mod local_engine;
 mod log_file;
 mod log_format;
 mod man;
 mod net;
+#[cfg(feature = "trainer")]
+mod noise;
 mod output;
 mod overview;
 mod peer;
@@ -125,6 +129,8 @@ enum Command {
     Script(script::Args),
     #[cfg(feature = "trainer")]
     Try(Box<attempt::Args>),
+    #[cfg(feature = "trainer")]
+    Noise(noise::Args),
     Compare(compare::Args),
     Data(data::Args),
     Net(net::Args),
@@ -285,6 +291,8 @@ async fn short_command(command: Command, context: &mut Context) -> Result<(), Cl
         Command::Script(args) => script::run(args, context).await,
         #[cfg(feature = "trainer")]
         Command::Try(args) => attempt::run(&args, context).await,
+        #[cfg(feature = "trainer")]
+        Command::Noise(args) => noise::run(&args, context).await,
         Command::Show(args) => experiment::run(&args, context).await,
         Command::Task(args) => task::run(args, context).await,
         Command::Tasks(args) => task::list(&args, context).await,

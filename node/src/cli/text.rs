@@ -3,8 +3,9 @@
 use std::time::Duration;
 
 use indicatif::{HumanBytes, HumanDuration};
-use spore_api::dto::{Experiment, Support};
+use spore_api::dto::{self, Experiment, Support};
 use spore_base::clock::unix_now;
+use spore_protocol::noise::{BELIEVABLE_P, Gain};
 
 /// Digits of an id in tables: enough to be unique among millions, and accepted as a prefix.
 const SHORT_ID: usize = 12;
@@ -84,6 +85,42 @@ pub fn confirmed(e: &Experiment) -> String {
     }
 }
 
+/// A gain whose certainty is not known.
+pub const UNMEASURED: &str = "not known to be more than noise: `spore noise` measures it";
+
+/// A gain with its interval and the probability of chance.
+pub fn certainty(gain: &Gain) -> String {
+    let runs = count(gain.runs as u64, "run", "runs");
+    let Gain { gain: middle, low, high, p, .. } = gain;
+    format!("{middle:+.4}, with 99 % {low:+.4} to {high:+.4}, p {} ({runs} each): {}", chance(*p), gain.words())
+}
+
+/// What an experiment gained over its parent, as the API tells it.
+pub fn gain(gain: &dto::Gain) -> String {
+    match (gain.gain, gain.low, gain.high, gain.p) {
+        (Some(middle), Some(low), Some(high), Some(p)) => {
+            let runs = count(gain.runs, "run", "runs");
+            let words = line(&gain.words);
+            format!("{middle:+.4}, with 99 % {low:+.4} to {high:+.4}, p {} ({runs} each): {words}", chance(p))
+        }
+        _ => format!("{:+.4}, {UNMEASURED}", gain.difference),
+    }
+}
+
+/// The same in the cell of a table.
+pub fn short_gain(gain: &dto::Gain) -> String {
+    match (gain.gain, gain.p) {
+        (Some(middle), Some(p)) if p < BELIEVABLE_P => format!("{middle:+.4} p {}", chance(p)),
+        (Some(middle), Some(_)) => format!("{middle:+.4} within noise"),
+        _ => format!("{:+.4} ?", gain.difference),
+    }
+}
+
+/// A probability of chance.
+fn chance(p: f64) -> String {
+    if p < 0.0001 { "< 0.0001".into() } else { format!("{p:.4}") }
+}
+
 /// A number of things, such as `1 record` or `2 records`.
 pub fn count(n: u64, one: &str, many: &str) -> String {
     if n == 1 { format!("1 {one}") } else { format!("{n} {many}") }
@@ -121,6 +158,7 @@ pub fn experiment(id: &str, parent: Option<&str>, status: &str, metric: f64, tim
         on_global_frontier: false,
         on_reference_frontier: false,
         stray: false,
+        gain: None,
     }
 }
 

@@ -8,6 +8,7 @@
 mod age;
 mod chunks;
 mod dropped;
+mod graphs;
 mod list_file;
 mod pins;
 mod reader;
@@ -31,6 +32,7 @@ pub use self::writer::ArtifactWriter;
 use self::{
     chunks::{CHUNK, Chunks, Hasher},
     dropped::DroppedList,
+    graphs::Graphs,
     pins::Pins,
     reader::ArtifactReader,
 };
@@ -62,6 +64,7 @@ pub struct Artifacts {
     uses: Mutex<HashSet<Cid>>,
     pub pins: Pins,
     pub dropped: DroppedList,
+    pub graphs: Graphs,
 }
 
 /// An artifact's file.
@@ -77,7 +80,8 @@ pub struct ArtifactFileStat {
 impl Artifacts {
     pub fn new(root: PathBuf, read_only: bool) -> Self {
         let (pins, dropped) = (Pins::new(&root), DroppedList::new(&root));
-        Self { root, read_only, lists: Mutex::default(), uses: Mutex::default(), pins, dropped }
+        let graphs = Graphs::new(&root, read_only);
+        Self { root, read_only, lists: Mutex::default(), uses: Mutex::default(), pins, dropped, graphs }
     }
 
     /// Removes incomplete files that a crash left. Only the holder of the directory's lock may call this.

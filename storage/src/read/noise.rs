@@ -6,7 +6,7 @@
 use std::collections::BTreeSet;
 
 use spore_protocol::{
-    Goal, HardwareClass, RecordId, Status, TaskId,
+    Cid, Goal, HardwareClass, RecordId, Repeats, Status, TaskId,
     noise::{Gain, LEAST_RUNS, Noise, Runs, improvement},
     repeats::{Sample, by_seed, samples},
 };
@@ -55,14 +55,22 @@ impl Store {
     pub fn noise(&self, task: &TaskId, class: &HardwareClass, steps: Option<u64>) -> Result<Option<ClassNoise>> {
         let Some(root) = self.task(task)?.and_then(|view| view.root) else { return Ok(None) };
         let repeats = self.repeats(&root)?;
-        let lengths = repeats.iter().filter(|r| r.class() == *class).map(|r| r.steps);
-        let mut best: Option<ClassNoise> = None;
-        for steps in steps.map_or_else(|| lengths.collect::<Vec<_>>(), |steps| vec![steps]) {
-            let found = class_noise(&samples(&repeats, class, steps));
-            let more = |found: &ClassNoise| best.is_none_or(|best| found.runs > best.runs);
-            best = found.filter(more).or(best);
-        }
-        Ok(best)
+        Ok(match steps {
+            Some(steps) => class_noise(&samples(&repeats, class, steps)),
+            None => longest(&repeats, class),
+        })
+    }
+
+    /// The noise of a task in each class of which runs are known.
+    ///
+    /// # Errors
+    /// When the store cannot be read.
+    pub fn noises(&self, task: &TaskId) -> Result<Vec<(HardwareClass, ClassNoise)>> {
+        let Some(root) = self.task(task)?.and_then(|view| view.root) else { return Ok(Vec::new()) };
+        let repeats = self.repeats(&root)?;
+        let classes: BTreeSet<_> = repeats.iter().map(Repeats::class).collect();
+        let of = |class| longest(&repeats, &class).map(|noise| (class, noise));
+        Ok(classes.into_iter().filter_map(of).collect())
     }
 
     /// How much better a record is than its parent. None without a parent of the same class, and where one of both is a
@@ -88,6 +96,42 @@ impl Store {
         }))
     }
 
+    /// The graph hash of a script that was traced here.
+    ///
+    /// # Errors
+    /// When the index cannot be read.
+    pub fn graph_of(&self, script: &Cid) -> Result<Option<Cid>> {
+        self.artifacts().graphs.of(script)
+    }
+
+    /// Notes the graph hash of a script, and the record that ran it.
+    ///
+    /// # Errors
+    /// When the index cannot be written.
+    pub fn note_graph(&self, script: Cid, graph: Cid, record: Option<RecordId>) -> Result<()> {
+        self.artifacts().graphs.note(script, graph, record)
+    }
+
+    /// A record of the task and class whose script has this graph, as far as such scripts were traced here and `fit`.
+    ///
+    /// # Errors
+    /// When the index or the store cannot be read.
+    pub fn tried(
+        &self,
+        task: &TaskId,
+        class: &HardwareClass,
+        graph: &Cid,
+        fit: impl Fn(&RecordSummary) -> bool,
+    ) -> Result<Option<RecordId>> {
+        for id in self.artifacts().graphs.records(graph)? {
+            let same = |record: &RecordSummary| record.task_id == *task && record.class == *class && fit(record);
+            if self.summary(&id)?.is_some_and(|record| same(&record)) {
+                return Ok(Some(id));
+            }
+        }
+        Ok(None)
+    }
+
     /// The gain by runs of both with the same other seeds. Each side's runs have its record's number of steps.
     fn paired(&self, record: &RecordSummary, parent: &RecordSummary, goal: Goal) -> Result<Option<Gain>> {
         let results = by_seed(&self.repeats(&record.id)?, &record.class, record.num_steps);
@@ -100,6 +144,13 @@ impl Store {
         let pairs: Vec<_> = fresh.filter_map(|(seed, result)| Some((*result, *others.get(seed)?))).collect();
         Ok(Gain::paired(goal, &pairs))
     }
+}
+
+/// The noise for the length of which most runs are known.
+fn longest(repeats: &[Repeats], class: &HardwareClass) -> Option<ClassNoise> {
+    let lengths: BTreeSet<u64> = repeats.iter().filter(|r| r.class() == *class).map(|r| r.steps).collect();
+    let found = lengths.into_iter().filter_map(|steps| class_noise(&samples(repeats, class, steps)));
+    found.max_by_key(|noise| noise.runs)
 }
 
 /// The noise of all samples together.

@@ -1,6 +1,6 @@
 //! Experiments: as lists show them, and in full.
 
-use spore_protocol::{Cid, Kind, RecordId};
+use spore_protocol::{Cid, Goal, Kind, RecordId};
 use spore_storage::RecordSummary;
 
 use super::{
@@ -41,11 +41,13 @@ impl StoreView {
         ancestors.reverse();
         let children = self.store.children(&record, MAX_CHILDREN)?;
         let mut names = DisplayNames::default();
+        let goal = task.as_ref().map_or(Goal::Minimize, |task| task.goal);
+        let experiment = self.experiment_of(summary, Extent::Whole, &mut names)?;
         let detail = dto::ExperimentDetail {
-            experiment: self.experiment_of(summary, Extent::Whole, &mut names)?,
+            experiment: dto::Experiment { gain: self.gain_of(summary, goal)?, ..experiment },
             task_name: task.as_ref().map(|task| truncated(&task.name, MAX_NAME)).unwrap_or_default(),
             metric: task.as_ref().map_or_else(|| "val_bpb".to_owned(), |task| truncated(&task.metric, MAX_NAME)),
-            goal: task.as_ref().map_or("minimize", |task| task.goal.name()).to_owned(),
+            goal: goal.name().to_owned(),
             lineage: self.experiments_by_id(&ancestors, &mut names)?,
             children: self.experiments_by_id(&children, &mut names)?,
             diff: found.signed.diff.clone(),
@@ -97,6 +99,7 @@ impl StoreView {
             on_global_frontier: record.on_global_frontier,
             on_reference_frontier: record.on_reference_frontier,
             stray: record.stray,
+            gain: None,
         })
     }
 

@@ -3,8 +3,8 @@
 //! Results are comparable within a hardware class, so a frontier belongs to a class. Without a class, the lists of all
 //! classes follow each other in the order of the classes' names.
 
-use spore_protocol::{HardwareClass, frontier::FrontierKind};
-use spore_storage::{PageDirection, Span, TaskView};
+use spore_protocol::{Goal, HardwareClass, frontier::FrontierKind};
+use spore_storage::{PageDirection, RecordSummary, Span, TaskView};
 
 use super::{
     StoreView,
@@ -12,7 +12,7 @@ use super::{
 };
 use crate::{
     dto,
-    paging::{ClassCursor, ListingKind, Wanted},
+    paging::{ClassCursor, ListingKind, Wanted, page},
     problem::ApiError,
     query::Query,
 };
@@ -94,7 +94,19 @@ impl StoreView {
             (view, Some(class)) => view.of(HardwareClass::of(class)),
             (view, None) => return self.of_all_classes(&task, view, query),
         };
-        self.records(LISTING, &self.store().listing(&task.task_id, &kind, &query.span(LISTING)?)?)
+        let found = self.store().listing(&task.task_id, &kind, &query.span(LISTING)?)?;
+        let mut names = DisplayNames::default();
+        page(LISTING, &found, |summary| self.with_gain(summary, task.goal, &mut names))
+    }
+
+    fn with_gain(
+        &self,
+        record: &RecordSummary,
+        goal: Goal,
+        names: &mut DisplayNames,
+    ) -> Result<dto::Experiment, ApiError> {
+        let experiment = self.experiment_of(record, Extent::Listed, names)?;
+        Ok(dto::Experiment { gain: self.gain_of(record, goal)?, ..experiment })
     }
 
     /// The lists of all classes, one after the other.
@@ -136,7 +148,7 @@ impl StoreView {
                 continue;
             }
             for summary in &page.items {
-                found.items.push(self.experiment_of(summary, Extent::Listed, &mut names)?);
+                found.items.push(self.with_gain(summary, task.goal, &mut names)?);
             }
             found.first = found.first.or_else(|| page.first.map(|cursor| at(Some(cursor))));
             if let Some(cursor) = page.next {

@@ -12,6 +12,7 @@ mod heads;
 mod judgements;
 mod listings;
 mod nodes;
+mod noise;
 mod resolve;
 mod tasks;
 mod text;

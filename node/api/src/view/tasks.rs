@@ -22,7 +22,10 @@ impl StoreView {
     /// # Errors
     /// 404 for an unknown task, 409 for an ambiguous prefix or name.
     pub fn task(&self, given: &str) -> Result<dto::TaskSummary, ApiError> {
-        self.task_view(given).map(|task| task_summary(&task, Extent::Whole))
+        let task = self.task_view(given)?;
+        let mut summary = task_summary(&task, Extent::Whole);
+        self.add_noise(&task.task_id, &mut summary)?;
+        Ok(summary)
     }
 
     /// A task as the store holds it.
@@ -115,6 +118,7 @@ fn class_summary(class: &ClassView) -> dto::ClassSummary {
         best_global: class.best_global.map(|(_, metric)| metric),
         best_global_id: class.best_global.map(|(id, _)| id.to_string()),
         tolerance: class.class.tolerance(),
+        noise: None,
     }
 }
 

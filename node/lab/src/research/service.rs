@@ -391,7 +391,10 @@ impl Researcher {
         }
         let published = self.engine.publish(&made, shutdown).await?;
         if let (Ok(result), Status::Keep | Status::Discard) = (&result, published.status) {
-            self.remember(published.id().into(), &result.graph_hash).await?;
+            let id = published.id().into();
+            self.remember(id, &result.graph_hash).await?;
+            let script = Cid::of(proposal.script.as_bytes());
+            self.note_graph(script, result.graph_hash.clone(), Some(id)).await?;
         }
         if let Some((decision, reference)) = &judged {
             keep::publish(&self.engine, terms, decision, published.id().into(), reference, shutdown).await?;

@@ -87,6 +87,9 @@ impl Measurer {
         if let (Some(graph), Outcome::Holds(_)) = (graph, outcome) {
             let (meaning, ran) = run_of(record, &graph);
             engine.works.ran(meaning, ran);
+            if let Ok(graph) = graph.parse() {
+                engine.read(move |store| store.note_graph(code, graph, Some(id))).await?;
+            }
         }
         Ok(outcome)
     }

@@ -1,4 +1,4 @@
-//! Reads the reply of a language model: a script in a fenced block, and two lines of reasoning.
+//! Reads the reply of a language model: a script in a fenced block or edits of the parent's, and two lines of reasoning.
 //!
 //! Pure. Never here: running the script.
 
@@ -18,6 +18,12 @@ const MAX_DESCRIPTION: usize = 300;
 const MAX_HYPOTHESIS: usize = 1000;
 /// Signs of the shortest fence.
 const FENCE: usize = 3;
+/// The lines around the two parts of an edit.
+const SEARCH: &str = "<<<<<<< SEARCH";
+const DIVIDER: &str = "=======";
+const REPLACE: &str = ">>>>>>> REPLACE";
+/// Most edits of one answer: more are a new script.
+const MAX_EDITS: usize = 32;
 
 /// The content of a reply.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -30,11 +36,13 @@ pub struct ScriptReply {
 /// Reads an answer. One that was cut off holds no script, even where what is left of it could be run: its description
 /// is of another script.
 ///
+/// `parent` is the script that edits change.
+///
 /// # Errors
 /// What is missing, in words for the language model.
-pub fn of(answer: &Answer) -> Result<ScriptReply, String> {
+pub fn of(answer: &Answer, parent: &str) -> Result<ScriptReply, String> {
     match answer.finish {
-        Finish::Whole => read(&answer.text),
+        Finish::Whole => read(&answer.text, parent),
         Finish::Cut => Err(cut_off(answer.usage.answer)),
         Finish::Withheld => Err("your answer was withheld: answer with the script alone".into()),
     }
@@ -45,24 +53,28 @@ fn cut_off(tokens: Option<u64>) -> String {
     format!("your answer was cut off{after}: reason less, and give the whole script in one ``` block")
 }
 
-/// Reads a reply: of the fenced blocks after the reasoning, the last one that calls `train` is the script.
+/// Reads a reply: edits of the parent's script, or, of the fenced blocks after the reasoning, the last one that calls
+/// `train`.
 ///
 /// # Errors
 /// What is missing, in words for the language model.
-pub fn read(reply: &str) -> Result<ScriptReply, String> {
+pub fn read(reply: &str, parent: &str) -> Result<ScriptReply, String> {
     let visible = reasoning::without(reply);
     if reasoning::is_unfinished(reply) {
         return Err("your answer holds nothing but reasoning: give the whole script in one ``` block after it".into());
     }
     let visible = script_text::normal(&visible).text;
-    let (blocks, prose) = blocks(&visible);
-    if blocks.is_empty() {
-        return Err("your answer holds no script: give the whole script in one ``` block".into());
-    }
-    let script = blocks
-        .into_iter()
-        .rfind(|block| declares(block))
-        .ok_or("no block of your answer calls train(...): give the whole script in one ``` block")?;
+    let (edits, rest) = edits(&visible)?;
+    let (blocks, prose) = blocks(&rest);
+    let script = if edits.is_empty() {
+        if blocks.is_empty() {
+            return Err("your answer holds no script: give the whole script in one ``` block".into());
+        }
+        let called = blocks.into_iter().rfind(|block| declares(block));
+        called.ok_or("no block of your answer calls train(...): give the whole script in one ``` block")?
+    } else {
+        edited(parent, &edits)?
+    };
     if script.len() > MAX_SCRIPT_BYTES {
         return Err(format!("the script is {} bytes long; at most {MAX_SCRIPT_BYTES} are allowed", script.len()));
     }
@@ -79,6 +91,60 @@ pub fn read(reply: &str) -> Result<ScriptReply, String> {
         );
     }
     Ok(ScriptReply { script, description, hypothesis })
+}
+
+/// The edits of a reply, old lines and new ones, and the reply without them.
+fn edits(text: &str) -> Result<(Vec<(String, String)>, String), String> {
+    let (mut edits, mut rest) = (Vec::new(), String::new());
+    // The parts of the edit that is open.
+    let mut open: Option<(String, Option<String>)> = None;
+    for line in text.lines() {
+        open = match (open, line.trim_end()) {
+            (None, SEARCH) => Some((String::new(), None)),
+            (None, _) => {
+                rest.push_str(line);
+                rest.push('\n');
+                None
+            }
+            (Some((old, None)), DIVIDER) => Some((old, Some(String::new()))),
+            (Some((old, Some(new))), REPLACE) => {
+                edits.push((old, new));
+                None
+            }
+            (Some((mut old, mut new)), _) => {
+                let part = new.as_mut().unwrap_or(&mut old);
+                part.push_str(line);
+                part.push('\n');
+                Some((old, new))
+            }
+        };
+    }
+    if open.is_some() {
+        return Err(format!("an edit of your answer is not closed: end it with a line {REPLACE}"));
+    }
+    if edits.len() > MAX_EDITS {
+        return Err(format!("your answer has more than {MAX_EDITS} edits: give the whole script in one ``` block"));
+    }
+    Ok((edits, rest))
+}
+
+/// The parent's script after the edits, one after the other.
+fn edited(parent: &str, edits: &[(String, String)]) -> Result<String, String> {
+    let mut script = script_text::normal(parent).text.into_owned();
+    for (old, new) in edits {
+        let shown = one_line(old, 80);
+        match script.matches(old.as_str()).count() {
+            _ if old.trim().is_empty() => return Err("an edit searches for nothing: give the old lines".into()),
+            1 => script = script.replacen(old.as_str(), new, 1),
+            0 => return Err(format!("the lines \"{shown}\" are not in the script: copy them exactly")),
+            times => {
+                return Err(format!(
+                    "the lines \"{shown}\" are in the script {times} times: give more lines around them"
+                ));
+            }
+        }
+    }
+    Ok(script_text::normal(&script).text.into_owned())
 }
 
 /// The text as one line of at most `most` characters, without control characters.
@@ -169,6 +235,10 @@ fn after_label<'a>(line: &'a str, label: &str) -> Option<&'a str> {
 mod tests {
     use super::*;
 
+    fn read(reply: &str) -> Result<ScriptReply, String> {
+        super::read(reply, "")
+    }
+
     fn script(reply: &str) -> String {
         read(reply).unwrap().script
     }
@@ -210,6 +280,27 @@ mod tests {
         let open_fence = format!("<think>\n```\nan open fence\n</think>\n{right}");
         assert_eq!(script(&open_fence), "train(right)\n");
         assert!(read(&format!("<think>\n{wrong}")).unwrap_err().contains("nothing but reasoning"));
+    }
+
+    #[test]
+    fn edits_change_the_lines_that_stand_once_in_the_parent() {
+        let parent = "a = 1\nb = 2\nb = 2\ntrain(a)\n";
+        let edit = |old: &str, new: &str| {
+            super::read(&format!("DESCRIPTION: d\n```\n{SEARCH}\n{old}\n{DIVIDER}\n{new}\n{REPLACE}\n```\n"), parent)
+        };
+        let reply = edit("a = 1", "a = 3\nc = 4").unwrap();
+        assert_eq!(
+            (reply.script.as_str(), reply.description.as_str()),
+            ("a = 3\nc = 4\nb = 2\nb = 2\ntrain(a)\n", "d")
+        );
+        for (old, told) in [("b = 2", "2 times"), ("x = 1", "not in the script"), (" ", "searches for nothing")] {
+            let error = edit(old, "z").unwrap_err();
+            assert!(error.contains(told), "{error}");
+        }
+        let open = format!("{SEARCH}\na = 1\n{DIVIDER}\n");
+        assert!(super::read(&open, parent).unwrap_err().contains("not closed"));
+        let many = format!("{SEARCH}\na = 1\n{DIVIDER}\na = 2\n{REPLACE}\n").repeat(MAX_EDITS + 1);
+        assert!(super::read(&many, parent).unwrap_err().contains("edits"));
     }
 
     #[test]

@@ -17,7 +17,7 @@ struct Landscape<R> {
     seeds: BTreeMap<u64, f64>,
 }
 
-fn landscape(seed: u64, shared: f64) -> Landscape<impl Rng> {
+fn made_up(seed: u64, shared: f64) -> Landscape<impl Rng> {
     Landscape { rng: seeded(seed), shared, seeds: BTreeMap::new() }
 }
 
@@ -60,7 +60,7 @@ fn twelve_changes_that_change_nothing_never_become_progress() {
     // Changes such as a learning rate times 1.000001: results of one seed differ by 0.0009, as measured.
     let meaningless = 1.0 - (0.0009_f64 / DEVIATION).powi(2);
     for seed in 0..50 {
-        let mut landscape = landscape(seed, meaningless);
+        let mut landscape = made_up(seed, meaningless);
         for change in 0..12 {
             landscape.seeds.clear();
             let (ruling, _) = decide(&mut landscape, 1.5, known());
@@ -68,7 +68,7 @@ fn twelve_changes_that_change_nothing_never_become_progress() {
         }
     }
     // Changes after which no run is like the parent's with the same seed.
-    let mut landscape = landscape(1, 0.0);
+    let mut landscape = made_up(1, 0.0);
     for change in 0..12 {
         landscape.seeds.clear();
         let (ruling, _) = decide(&mut landscape, 1.5, known());
@@ -79,7 +79,7 @@ fn twelve_changes_that_change_nothing_never_become_progress() {
 #[test]
 fn neutral_changes_are_kept_in_about_one_case_in_a_hundred_at_most() {
     for (shared, noise) in [(0.0, known()), (0.5, known()), (0.0, None)] {
-        let mut landscape = landscape(11, shared);
+        let mut landscape = made_up(11, shared);
         let cases = 3000;
         let (mut kept, mut runs) = (0, 0);
         for _ in 0..cases {
@@ -106,11 +106,11 @@ fn identical_results_are_no_progress_and_need_no_repeats() {
 
 #[test]
 fn large_gain_is_a_keep_after_one_run_and_a_small_one_after_repeats() {
-    let mut landscape = landscape(5, 0.0);
+    let mut landscape = made_up(5, 0.0);
     let (ruling, runs) = decide(&mut landscape, 1.2, known());
     assert!(ruling.is_keep() && runs == 0, "{ruling:?} {runs}");
     // Half of all children and parents are lucky with the first seed, and only these are looked at again.
-    let mut landscape = landscape(5, 0.9);
+    let mut landscape = made_up(5, 0.9);
     let (mut kept, mut repeated) = (0, 0);
     for _ in 0..100 {
         landscape.seeds.clear();

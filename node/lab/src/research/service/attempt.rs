@@ -165,6 +165,14 @@ async fn known(
     if same.is_some() {
         return Ok(same);
     }
+    if let Ok(graph) = graph_hash.parse() {
+        let class = class.clone();
+        let fit = move |record: &RecordSummary| is_believed(record, us);
+        let tried = engine.read(move |store| store.tried(&task, &class, &graph, fit)).await?;
+        if tried.is_some() {
+            return Ok(tried);
+        }
+    }
     for record in std::iter::once(parent).chain(best).take(GRAPHS).filter(|record| record.class == class) {
         let Some(code) = record.code_cid else { continue };
         let Some(bytes) = engine.read(move |store| store.artifact(&code)).await? else { continue };
@@ -220,6 +228,9 @@ pub async fn run(engine: &Engine, prepared: &Prepared, shutdown: &mut Shutdown) 
     engine.read(move |store| store.put_artifact(script.as_bytes())).await?;
     let published = engine.publish(&made, shutdown).await?;
     let record = published.id().into();
+    if let (Some(script), Ok(graph)) = (published.code_cid, prepared.graph_hash.parse()) {
+        engine.read(move |store| store.note_graph(script, graph, Some(record))).await?;
+    }
     if let (Some(decision), Some(reference)) = (&decision, &reference) {
         keep::publish(engine, terms, decision, record, reference, shutdown).await?;
     }

@@ -2,13 +2,14 @@
 //!
 //! Never here: running a script in this process, or training.
 
-use std::time::Instant;
+use std::{collections::HashMap, time::Instant};
 
 use spore_base::{
     llm_health::LlmFault,
     shutdown::{Shutdown, stopped},
 };
-use spore_protocol::{Cid, NodeId, Status};
+use spore_protocol::{Cid, NodeId, RecordId, Status, noise::Gain};
+use spore_storage::{ClassNoise, RecordSummary};
 use spore_trainer::lang::Tunable;
 use tracing::{debug, info};
 
@@ -17,6 +18,7 @@ use crate::{
     engine::EngineError,
     research::{
         Proposal,
+        choice::is_believed,
         llm::{
             Asker,
             answer::{self, ScriptReply},
@@ -34,8 +36,12 @@ const TRIALS: usize = 512;
 const FETCHES: usize = 4;
 /// Proposals of the tuner that a worker may refuse before the round ends.
 const PROPOSALS: usize = 8;
-/// Questions to a language model for one experiment: the first, and one after an answer that cannot be used.
-const ANSWERS: usize = 2;
+/// Questions to a language model for one experiment: the first, and two after answers that cannot be used.
+const ANSWERS: usize = 3;
+/// Ancestors of the parent that the question tells.
+const LINEAGE: usize = 12;
+/// Records whose gains are read for one question: those that it may tell.
+const GAINS: usize = 64;
 /// Scripts that are inspected in one round to know their graphs. Each costs a process of some 100 ms.
 const GRAPHS_A_ROUND: usize = 8;
 /// Most characters of a problem that is shown.
@@ -43,6 +49,13 @@ const MAX_PROBLEM: usize = 300;
 
 /// The script is the same experiment as another one, in words for the language model.
 const SAME_EXPERIMENT: &str = "it is the same experiment as one that has been tried: it differs only in comments, layout or names. Change what is computed";
+
+/// What a question to a language model tells beside the records.
+struct Told {
+    lineage: Vec<RecordSummary>,
+    gains: HashMap<RecordId, Gain>,
+    noise: Option<ClassNoise>,
+}
 
 impl Researcher {
     /// A change of the parent's script. None when there is no new one.
@@ -62,7 +75,7 @@ impl Researcher {
             }
             Err(error) => return Err(error),
         };
-        self.graphs.insert(Cid::of(parent.script.as_bytes()), inspection.graph_hash);
+        self.note_graph(Cid::of(parent.script.as_bytes()), inspection.graph_hash, None).await?;
         self.learn_graphs(snapshot, parent, shutdown).await?;
         if let Some(mut asker) = self.asker.take_if(|asker| asker.is_ready(Instant::now())) {
             // Out of `self` meanwhile, because both are changed.
@@ -90,13 +103,17 @@ impl Researcher {
                 return Ok(None);
             };
             match self.engine.inspect(&proposal.script, shutdown).await {
-                Ok(inspection) if !self.is_same_experiment(snapshot, parent, &inspection.graph_hash) => {
-                    return Ok(Some(proposal));
-                }
-                // A tunable on which nothing depends.
-                Ok(_) => {
-                    debug!(change = %proposal.description, "a proposal is the same experiment as one that was tried")
-                }
+                Ok(inspection) => match self.same_experiment(snapshot, parent, &inspection.graph_hash).await? {
+                    None => {
+                        let cid = Cid::of(proposal.script.as_bytes());
+                        self.note_graph(cid, inspection.graph_hash, None).await?;
+                        return Ok(Some(proposal));
+                    }
+                    // Such as a tunable on which nothing depends.
+                    Some(record) => {
+                        info!(change = %proposal.description, record = %record.short(), "not run: this experiment was tried");
+                    }
+                },
                 Err(EngineError::Script(failure)) => {
                     debug!(%failure, change = %proposal.description, "the language refuses a proposal");
                 }
@@ -154,15 +171,25 @@ impl Researcher {
     ) -> Result<(), EngineError> {
         let (children, others): (Vec<_>, Vec<_>) =
             snapshot.believed.iter().rev().partition(|record| record.parent == Some(parent.id));
-        let cids = children.into_iter().chain(others).filter_map(|record| record.code_cid);
+        let records = children.into_iter().chain(others).filter_map(|record| Some((record.code_cid?, record.id)));
         // A script that is not here is not fetched for this alone.
         let unknown = |cid: &Cid| !self.graphs.knows(cid) && self.engine.store.artifact_path(cid).is_some();
-        let unknown: Vec<Cid> = cids.filter(unknown).take(GRAPHS_A_ROUND).collect();
-        for cid in unknown {
+        let unknown: Vec<(Cid, RecordId)> = records.filter(|(cid, _)| unknown(cid)).collect();
+        let mut left = GRAPHS_A_ROUND;
+        for (cid, record) in unknown {
+            // Traced before a restart.
+            if let Some(graph) = self.engine.read(move |store| store.graph_of(&cid)).await? {
+                self.note_graph(cid, graph.to_string(), Some(record)).await?;
+                continue;
+            }
+            left = match left.checked_sub(1) {
+                Some(left) => left,
+                None => break,
+            };
             let bytes = self.engine.read(move |store| store.artifact(&cid)).await?;
             let script = bytes.and_then(|bytes| String::from_utf8(bytes).ok()).unwrap_or_default();
             match self.engine.inspect(&script, shutdown).await {
-                Ok(inspection) => self.graphs.insert(cid, inspection.graph_hash),
+                Ok(inspection) => self.note_graph(cid, inspection.graph_hash, Some(record)).await?,
                 Err(EngineError::Stopped) => return Err(EngineError::Stopped),
                 // The round needs no graph of this script.
                 Err(_) => self.graphs.insert(cid, String::new()),
@@ -171,10 +198,64 @@ impl Researcher {
         Ok(())
     }
 
-    /// Whether an experiment with this graph was tried: it is the parent's, or that of a result in the class.
-    fn is_same_experiment(&self, snapshot: &TaskSnapshot, parent: &Parent, graph: &str) -> bool {
-        let parent = Cid::of(parent.script.as_bytes());
-        snapshot.tried.iter().chain([&parent]).any(|cid| self.graphs.of(cid) == Some(graph))
+    /// The record that tried an experiment with this graph in the class: the parent, or another that this node believes.
+    async fn same_experiment(
+        &self,
+        snapshot: &TaskSnapshot,
+        parent: &Parent,
+        graph: &str,
+    ) -> Result<Option<RecordId>, EngineError> {
+        if self.graphs.of(&Cid::of(parent.script.as_bytes())) == Some(graph) {
+            return Ok(Some(parent.id));
+        }
+        let same = |record: &&RecordSummary| record.code_cid.is_some_and(|cid| self.graphs.of(&cid) == Some(graph));
+        if let Some(record) = snapshot.believed.iter().find(same) {
+            return Ok(Some(record.id));
+        }
+        let Ok(graph) = graph.parse() else { return Ok(None) };
+        let (task, class, us) = (snapshot.terms.task_id, snapshot.class.clone(), self.engine.node_id());
+        self.engine.read(move |store| store.tried(&task, &class, &graph, |record| is_believed(record, us))).await
+    }
+
+    /// Notes what a script computes, and the record that ran it.
+    pub(super) async fn note_graph(
+        &mut self,
+        script: Cid,
+        graph: String,
+        record: Option<RecordId>,
+    ) -> Result<(), EngineError> {
+        if let Ok(hash) = graph.parse() {
+            self.engine.read(move |store| store.note_graph(script, hash, record)).await?;
+        }
+        self.graphs.insert(script, graph);
+        Ok(())
+    }
+
+    /// What the question tells beside the records themselves.
+    async fn told(&self, snapshot: &TaskSnapshot, parent: &RecordSummary) -> Result<Told, EngineError> {
+        let (task, class, goal) = (snapshot.terms.task_id, snapshot.class.clone(), snapshot.goal);
+        let parent = parent.clone();
+        // Children of the parent and the newest ones are told first.
+        let (own, others): (Vec<_>, Vec<_>) =
+            snapshot.believed.iter().rev().cloned().partition(|record| record.parent == Some(parent.id));
+        let records: Vec<_> = own.into_iter().chain(others).take(GAINS).collect();
+        self.engine
+            .read(move |store| {
+                let mut lineage = Vec::new();
+                for id in store.ancestors(&parent.id, LINEAGE)?.into_iter().rev() {
+                    lineage.extend(store.summary(&id)?);
+                }
+                lineage.push(parent.clone());
+                let mut gains = HashMap::new();
+                for record in lineage.iter().chain(&records) {
+                    if let Some(gain) = store.gain(record, goal)?.and_then(|found| found.gain) {
+                        gains.insert(record.id, gain);
+                    }
+                }
+                let noise = store.noise(&task, &class, Some(parent.num_steps))?;
+                Ok(Told { lineage, gains, noise })
+            })
+            .await
     }
 
     /// Asks the language model. None when the model gives no usable answer.
@@ -188,6 +269,7 @@ impl Researcher {
     ) -> Result<Option<Proposal>, EngineError> {
         let Some(record) = snapshot.record(parent.id) else { return Ok(None) };
         let gpu_model = self.engine.device.gpu_model.clone();
+        let told = self.told(snapshot, record).await?;
         let manifest = &snapshot.terms.manifest;
         let situation = Situation {
             task_name: &manifest.name,
@@ -199,7 +281,12 @@ impl Researcher {
             gpu_model: &gpu_model,
             reached: Reached { metric: record.metric, steps: record.num_steps, params: record.num_params },
             parent_script: &parent.script,
+            peak_memory: record.peak_vram_mb,
             records: &snapshot.believed,
+            parent: parent.id,
+            lineage: &told.lineage,
+            gains: &told.gains,
+            noise: told.noise.as_ref(),
             explore,
         };
         let mut flawed: Option<Flawed> = None;
@@ -238,7 +325,7 @@ impl Researcher {
         parent: &Parent,
         shutdown: &mut Shutdown,
     ) -> Result<Result<ScriptReply, String>, EngineError> {
-        let script_reply = match answer::of(answer) {
+        let script_reply = match answer::of(answer, &parent.script) {
             Ok(script_reply) => script_reply,
             Err(problem) => return Ok(Err(problem)),
         };
@@ -247,14 +334,16 @@ impl Researcher {
             return Ok(Err("exactly this script has been tried already".into()));
         }
         match self.engine.inspect(&script_reply.script, shutdown).await {
-            Ok(inspection) if self.is_same_experiment(snapshot, parent, &inspection.graph_hash) => {
-                self.refused.insert(cid);
-                Ok(Err(SAME_EXPERIMENT.into()))
-            }
-            Ok(inspection) => {
-                self.graphs.insert(cid, inspection.graph_hash);
-                Ok(Ok(script_reply))
-            }
+            Ok(inspection) => match self.same_experiment(snapshot, parent, &inspection.graph_hash).await? {
+                Some(record) => {
+                    self.refused.insert(cid);
+                    Ok(Err(format!("{SAME_EXPERIMENT} ({})", record.short())))
+                }
+                None => {
+                    self.note_graph(cid, inspection.graph_hash, None).await?;
+                    Ok(Ok(script_reply))
+                }
+            },
             Err(EngineError::Script(failure)) => Ok(Err(failure.reason)),
             Err(error) => Err(error),
         }

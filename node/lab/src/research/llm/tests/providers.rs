@@ -11,7 +11,7 @@ async fn openai_is_asked_and_its_failures_are_read() {
     let (read, seen) = answer_to(Provider::OpenAi, Scene::json(200, &answer)).await;
     let read = read.unwrap();
     assert_eq!((read.finish, read.usage.prompt, read.usage.answer), (Finish::Whole, Some(6100), Some(800)));
-    assert_eq!(answer::of(&read).unwrap().script, "train(1)\n");
+    assert_eq!(answer::of(&read, "").unwrap().script, "train(1)\n");
     assert_eq!((seen.path.as_str(), &seen.body["model"]), ("/v1/chat/completions", &json!("m1")));
     assert_eq!(seen.headers["authorization"], "Bearer sk-secret");
     let roles: Vec<_> = seen.body["messages"].as_array().unwrap().iter().map(|m| m["role"].as_str().unwrap()).collect();
@@ -42,10 +42,13 @@ async fn anthropic_is_asked_and_its_failures_are_read() {
     let (read, _) = answer_to(Provider::Anthropic, Scene::json(200, &cut)).await;
     let read = read.unwrap();
     assert_eq!(read.finish, Finish::Cut);
-    assert!(answer::of(&read).unwrap_err().contains("cut off"), "a whole script in a cut answer is not trained either");
+    assert!(
+        answer::of(&read, "").unwrap_err().contains("cut off"),
+        "a whole script in a cut answer is not trained either"
+    );
     let refusal = json!({"content": [], "stop_reason": "refusal"});
     let (read, _) = answer_to(Provider::Anthropic, Scene::json(200, &refusal)).await;
-    assert!(answer::of(&read.unwrap()).unwrap_err().contains("withheld"));
+    assert!(answer::of(&read.unwrap(), "").unwrap_err().contains("withheld"));
 }
 
 #[tokio::test]
@@ -76,7 +79,7 @@ async fn parts_of_mistral_are_joined_without_its_thinking() {
         {"type": "text", "text": "Description: d\n```\n"}, {"type": "text", "text": "train(right)\n```"}]);
     let body = json!({"choices": [{"message": {"content": content}, "finish_reason": "stop"}]});
     let (read, _) = answer_to(Provider::Custom, Scene::json(200, &body)).await;
-    assert_eq!(answer::of(&read.unwrap()).unwrap().script, "train(right)\n");
+    assert_eq!(answer::of(&read.unwrap(), "").unwrap().script, "train(right)\n");
     let cut = json!({"choices": [{"message": {"content": content}, "finish_reason": "model_length"}]});
     let (read, _) = answer_to(Provider::Custom, Scene::json(200, &cut)).await;
     assert_eq!(read.unwrap().finish, Finish::Cut);
@@ -96,7 +99,7 @@ async fn question_that_ollama_cut_is_noticed_and_fitted_from_then_on() {
     let (mut asker, shown) = server.asker(Provider::Local);
     let question = |context: Option<u64>| Conversation { shortened: context.is_some(), ..long(24_000) };
     let answer = asker.ask(question).await.unwrap();
-    assert!(answer::of(&answer).unwrap_err().contains("cut off after 12 tokens"));
+    assert!(answer::of(&answer, "").unwrap_err().contains("cut off after 12 tokens"));
     assert_eq!((health(&shown).context, health(&shown).shortened), (Some(4096), false));
     asker.ask(question).await.unwrap();
     assert!(health(&shown).shortened, "the second question knows the context");
@@ -131,7 +134,7 @@ async fn question_that_vllm_refuses_is_fitted_to_its_context_at_once() {
     // Reasoning without its opening tag, as a chat template leaves it.
     let thought = format!("I could write\n```\ntrain(wrong)\n</think>\n{SCRIPT}");
     let (read, _) = answer_to(Provider::Custom, Scene::says(&thought)).await;
-    assert_eq!(answer::of(&read.unwrap()).unwrap().script, "train(1)\n");
+    assert_eq!(answer::of(&read.unwrap(), "").unwrap().script, "train(1)\n");
     let error =
         json!({"object": "error", "message": "The model `m2` does not exist.", "type": "NotFoundError", "code": 404});
     let (read, _) = answer_to(Provider::Custom, Scene::json(404, &error)).await;
