@@ -184,6 +184,13 @@ pub struct LlmConfig {
     pub temperature: Option<f64>,
     /// Tokens that question and answer may have together. None: not known.
     pub context: Option<u64>,
+    /// Most tokens of a day (UTC). None: no cap.
+    pub tokens_by_day: Option<u64>,
+    /// Most cost of a day, in the currency of the prices. None: no cap.
+    pub cost_by_day: Option<f64>,
+    /// Price of a million tokens of questions, and of answers. None: not known, so it counts as 0.
+    pub price_prompt: Option<f64>,
+    pub price_answer: Option<f64>,
 }
 
 /// Fewest tokens of an answer: a small script.
@@ -202,7 +209,20 @@ impl LlmConfig {
         let tokens = tokens.map(|n| ("llm.max_tokens", outside("llm.max_tokens", n)));
         let context = context.map(|n| ("llm.context", outside("llm.context", n)));
         let temperature = temperature.map(|t| ("llm.temperature", outside("llm.temperature", t)));
-        tokens.or(context).or(temperature)
+        let money = [
+            ("llm.cost_by_day", self.cost_by_day),
+            ("llm.price_prompt", self.price_prompt),
+            ("llm.price_answer", self.price_answer),
+        ];
+        let negative = money.into_iter().find_map(|(key, amount)| {
+            let amount = amount.filter(|amount| !(amount.is_finite() && *amount >= 0.0))?;
+            Some((key, outside(key, amount)))
+        });
+        let unpriced = self.cost_by_day.is_some() && self.price_prompt.is_none() && self.price_answer.is_none();
+        let unpriced = unpriced.then(|| {
+            ("llm.cost_by_day", "needs llm.price_prompt and llm.price_answer, of a million tokens".to_owned())
+        });
+        tokens.or(context).or(temperature).or(negative).or(unpriced)
     }
 }
 

@@ -38,6 +38,8 @@ pub enum LlmFault {
     NotFound,
     /// The server's limit of requests or of money is reached.
     Limit,
+    /// The operator's own cap of the day is reached.
+    Cap,
     /// The server is overloaded or broken.
     Server,
     /// No answer came in time.
@@ -60,6 +62,7 @@ impl LlmFault {
             Self::Key => "key",
             Self::NotFound => "not_found",
             Self::Limit => "limit",
+            Self::Cap => "cap",
             Self::Server => "server",
             Self::Timeout => "timeout",
             Self::Unreachable => "unreachable",
@@ -93,6 +96,13 @@ pub struct LlmHealth {
     pub prompt_tokens: u64,
     /// Tokens of all answers, as the server counts them.
     pub answer_tokens: u64,
+    /// Tokens of the day (UTC), also those before a restart.
+    pub tokens_today: u64,
+    /// Their cost by the configured prices.
+    pub cost_today: f64,
+    /// The operator's caps of a day.
+    pub tokens_by_day: Option<u64>,
+    pub cost_by_day: Option<f64>,
     /// Tokens of the model's context, when it is configured or the server told it.
     pub context: Option<u64>,
     /// The context is so small that parts of the question are left out.

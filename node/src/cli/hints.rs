@@ -131,6 +131,7 @@ pub fn hint_for_llm(fault: &str) -> Option<&'static str> {
         "limit" => Some(
             "the provider's limit or the money there is used up: raise it, or choose another model with `spore set`",
         ),
+        "cap" => Some("the node asks again on the next day (UTC); llm.tokens_by_day and llm.cost_by_day are the caps"),
         "server" => Some("the provider has a problem of its own; the node asks again by itself"),
         "timeout" => Some(
             "choose a faster model with `spore set PROVIDER KEY --model NAME`, or bound answers with `--max-tokens`",

@@ -9,7 +9,7 @@ use std::{
 use clap::{Args as ClapArgs, Subcommand};
 use serde_json::json;
 use spore_lab::research::llm::{
-    Client, LlmError, Provider, ProviderConfig,
+    Caps, Client, LlmError, Provider, ProviderConfig,
     answer::{self, ScriptReply},
     clean_key,
     client::{ANSWER_WITHIN, Conversation},
@@ -94,6 +94,12 @@ fn provider_with(llm: &LlmConfig, environment: Option<String>) -> Result<Provide
     provider.max_tokens = llm.max_tokens;
     provider.temperature = llm.temperature;
     provider.context = llm.context;
+    provider.caps = Caps {
+        tokens_by_day: llm.tokens_by_day,
+        cost_by_day: llm.cost_by_day,
+        price_prompt: llm.price_prompt.unwrap_or_default(),
+        price_answer: llm.price_answer.unwrap_or_default(),
+    };
     Ok(provider)
 }
 

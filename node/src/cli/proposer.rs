@@ -22,6 +22,7 @@ pub fn lines(proposer: &ProposerStatus) -> Vec<String> {
         }
     };
     let mut lines = vec![format!("{name}: {state}")];
+    lines.extend(spent(proposer));
     if let Some(failure) = &proposer.failure {
         lines.push(text::line(failure));
     }
@@ -36,8 +37,33 @@ pub fn lines(proposer: &ProposerStatus) -> Vec<String> {
     lines
 }
 
+/// What the model cost today, with the caps. None while it cost nothing and has no cap.
+fn spent(proposer: &ProposerStatus) -> Option<String> {
+    let ProposerStatus { tokens_today, cost_today, tokens_by_day, cost_by_day, .. } = proposer;
+    if *tokens_today == 0 && tokens_by_day.is_none() && cost_by_day.is_none() {
+        return None;
+    }
+    let cap = tokens_by_day.map(|cap| format!(" of {cap}")).unwrap_or_default();
+    let tokens = format!("today {tokens_today}{cap} tokens");
+    Some(match (cost_by_day, *cost_today > 0.0) {
+        (Some(cap), _) => format!("{tokens}, cost {cost_today:.4} of {cap}"),
+        (None, true) => format!("{tokens}, cost {cost_today:.4}"),
+        (None, false) => tokens,
+    })
+}
+
 #[cfg(test)]
 mod tests {
+    #[test]
+    fn cost_of_the_day_is_shown_with_its_caps() {
+        let mut proposer = proposer("ok");
+        assert_eq!(spent(&proposer), None);
+        (proposer.tokens_today, proposer.tokens_by_day) = (1200, Some(50_000));
+        assert_eq!(spent(&proposer).unwrap(), "today 1200 of 50000 tokens");
+        (proposer.cost_today, proposer.cost_by_day) = (0.25, Some(2.0));
+        assert_eq!(spent(&proposer).unwrap(), "today 1200 of 50000 tokens, cost 0.2500 of 2");
+    }
+
     use super::*;
 
     fn proposer(state: &str) -> ProposerStatus {
@@ -50,6 +76,10 @@ mod tests {
             failures_in_a_row: 0,
             asked: 9,
             answered: 4,
+            tokens_today: 0,
+            cost_today: 0.0,
+            tokens_by_day: None,
+            cost_by_day: None,
             prompt_tokens: 0,
             answer_tokens: 0,
             context_tokens: None,

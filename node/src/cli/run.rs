@@ -156,7 +156,10 @@ pub fn run(args: Args, context: &Context) -> Result<(), CliError> {
     if let Some(note) = args.updates.note() {
         warn(note);
     }
-    let options = options(&args, &config)?;
+    let mut options = options(&args, &config)?;
+    if let Some(llm) = &mut options.llm {
+        llm.ledger = Some(context.data.root().join(LEDGER));
+    }
     if args.in_background {
         background::detach(&context.data);
     }
@@ -308,6 +311,8 @@ fn admin(args: &Args, config: &Config) -> Option<SocketAddr> {
     Some(SocketAddr::new(args.admin_host.unwrap_or(config.admin.host), port))
 }
 
+/// Where the cost of a language model is kept, in the data directory.
+const LEDGER: &str = "llm_spent.json";
 /// The form of an address to listen on, for hints.
 const LISTEN_ADDRESSES: &str =
     "write an address to listen on like /ip4/0.0.0.0/tcp/7471 or /ip4/0.0.0.0/udp/7471/quic-v1";

@@ -6,7 +6,7 @@ use super::{LLM_CONTEXT_LEAST, LLM_TEMPERATURE_MOST, LLM_TOKENS_LEAST};
 use toml_edit::{Document, Item, TableLike};
 
 /// All keys, as a user writes them with the name of their table.
-const KEYS: [&str; 32] = [
+const KEYS: [&str; 36] = [
     "host",
     "port",
     "p2p_port",
@@ -33,6 +33,10 @@ const KEYS: [&str; 32] = [
     "llm.max_token",
     "llm.temperature",
     "llm.context",
+    "llm.tokens_by_day",
+    "llm.cost_by_day",
+    "llm.price_prompt",
+    "llm.price_answer",
     "web",
     "web.names",
     "admin",
@@ -130,6 +134,7 @@ pub(super) fn takes(key: &str) -> Option<String> {
         "cache.max_age_days" => "a number of days of at least 1".into(),
         "llm.max_tokens" | "llm.max_token" => format!("a number of tokens of at least {LLM_TOKENS_LEAST}"),
         "llm.context" => format!("a number of tokens of at least {LLM_CONTEXT_LEAST}"),
+        "llm.cost_by_day" | "llm.price_prompt" | "llm.price_answer" => "a number of at least 0".into(),
         "llm.temperature" => format!("a number from 0.0 to {LLM_TEMPERATURE_MOST:.1}"),
         _ => return None,
     };

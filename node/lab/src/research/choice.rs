@@ -15,6 +15,10 @@ const EXPLORE: f64 = 0.3;
 const EXPLORE_MOST: f64 = 0.7;
 /// Experiments without a new best after which the share is half-way between the two.
 const STALL_HALF: f64 = 20.0;
+/// Experiments without a new best after which another task is worked on, and after which research rests. With the widest
+/// search, as many experiments have tried most of what the built-in proposer can change.
+const SWITCH_AFTER: usize = 100;
+const REST_AFTER: usize = 200;
 /// The probability of each frontier record, relative to the next better one.
 const RANK_DECAY: f64 = 0.5;
 /// Share of picks that are claims. Each costs a re-run, which a false claim wastes.
@@ -121,6 +125,25 @@ pub fn stalled(best: Option<&RecordSummary>, believed: &[RecordSummary]) -> usiz
 pub fn explore_share(stalled: usize) -> f64 {
     let stalled = stalled as f64;
     EXPLORE + (EXPLORE_MOST - EXPLORE) * stalled / (stalled + STALL_HALF)
+}
+
+/// Whether there is progress.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Plateau {
+    Progress,
+    /// Another task is better, where there is one.
+    Switch,
+    /// The device is better left idle most of the time, if there is no other task.
+    Rest,
+}
+
+/// What follows from `stalled` experiments without a new best.
+pub const fn plateau(stalled: usize) -> Plateau {
+    match stalled {
+        0..SWITCH_AFTER => Plateau::Progress,
+        SWITCH_AFTER..REST_AFTER => Plateau::Switch,
+        _ => Plateau::Rest,
+    }
 }
 
 /// Chooses a parent. None when there is no candidate.

@@ -8,6 +8,7 @@ pub mod choice;
 #[cfg(feature = "trainer")]
 pub mod create;
 pub mod llm;
+pub mod mixing;
 pub mod record;
 pub mod rule;
 #[cfg(feature = "trainer")]

@@ -6,6 +6,8 @@ mod cooldowns;
 mod graphs;
 mod judging;
 mod keep;
+mod mixed;
+mod plateau;
 mod propose;
 mod snapshot;
 mod trouble;
@@ -81,6 +83,7 @@ pub async fn run(engine: Arc<Engine>, asker: Option<Asker>, shutdown: Shutdown) 
         hopeless: HashMap::new(),
         spoiled: Spoiled::default(),
         noiseless: HashSet::new(),
+        resting: Cooldown::new(COOLDOWNS),
     };
     let backoff = researcher.first_backoff().await;
     work_loop::run(researcher, backoff, shutdown).await;
@@ -107,6 +110,8 @@ struct Researcher {
     spoiled: Spoiled,
     /// Tasks whose noise could not be measured. Bounded as `hopeless` is: this node works on them.
     noiseless: HashSet<TaskId>,
+    /// Tasks on which nothing gets better, and which were tried within the hour.
+    resting: Cooldown<TaskId>,
 }
 
 impl Rounds for Researcher {
@@ -190,6 +195,9 @@ impl Researcher {
         let claims: Vec<_> = snapshot.claims.iter().filter(|claim| !barren.contains(&claim.id)).cloned().collect();
         let choices = if fertile.is_empty() { &candidates } else { &fertile };
         let stalled = stalled(snapshot.best.as_ref(), &snapshot.believed);
+        if let Some(round) = self.at_plateau(task, stalled).await? {
+            return Ok(round);
+        }
         let Some(pick) = choose(snapshot.goal, choices, &claims, stalled, self.seed()) else {
             return Ok(Round::Idle("no record can be built on".into()));
         };

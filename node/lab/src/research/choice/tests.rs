@@ -173,3 +173,11 @@ fn publisher_has_one_candidate_that_this_node_has_not_measured() {
     assert_eq!(chosen(Goal::Minimize), [1, 2, 4, 5], "3 is worse than 4");
     assert_eq!(chosen(Goal::Maximize), [1, 2, 3, 5], "4 is worse than 3");
 }
+
+#[test]
+fn plateau_widens_the_search_then_switches_the_task_then_rests() {
+    assert!(explore_share(0) < explore_share(20) && explore_share(20) < explore_share(99));
+    let stages: Vec<_> = [0, 99, 100, 199, 200, 5000].into_iter().map(plateau).collect();
+    let (go, switch, rest) = (Plateau::Progress, Plateau::Switch, Plateau::Rest);
+    assert_eq!(stages, [go, go, switch, switch, rest, rest]);
+}

@@ -7,6 +7,7 @@ use std::time::{Duration, Instant};
 
 use spore_base::{
     backoff::Backoff,
+    clock::unix_now,
     llm_health::{LlmFault, LlmHealth, LlmState},
     random,
 };
@@ -18,6 +19,7 @@ use super::{
     error::{Consequence, LlmError},
     provider::ProviderConfig,
     reply::{Answer, Finish, Usage},
+    spending::{Capped, Ledger},
 };
 
 /// Requests for one answer, when the server asks for patience.
@@ -60,6 +62,8 @@ pub struct Asker {
     cut_is_told: bool,
     /// The last question that was answered.
     before: Option<Question>,
+    /// What the model may cost, and has cost.
+    ledger: Ledger,
 }
 
 /// The size of a question, as this node and the server count it.
@@ -84,10 +88,15 @@ impl Asker {
             provider: config.name.name().to_owned(),
             model: config.model.clone(),
             context: config.context,
+            tokens_by_day: config.caps.tokens_by_day,
+            cost_by_day: config.caps.cost_by_day,
             ..LlmHealth::default()
         };
+        let ledger = Ledger::open(config.caps, config.ledger.clone());
         let backoff = Backoff::new(pauses.first, pauses.most);
-        let asker = Self { client, pauses, backoff, health, known, cut_is_told: false, before: None };
+        let asker = Self { client, pauses, backoff, health, known, cut_is_told: false, before: None, ledger };
+        let mut asker = asker;
+        asker.note_spent();
         asker.show();
         asker
     }
@@ -108,6 +117,11 @@ impl Asker {
         for request in 1..=REQUESTS {
             let conversation = question(self.known.context);
             self.known.shortened = conversation.shortened;
+            let most = self.client.config().max_tokens;
+            if let Err(capped) = self.ledger.allows(unix_now(), conversation.chars(), most) {
+                self.capped(&capped);
+                return None;
+            }
             self.known.asked += 1;
             let error = match self.client.ask(&conversation).await {
                 Ok(answer) => {
@@ -117,6 +131,11 @@ impl Asker {
                 Err(error) => error,
             };
             debug!(%error, request, "the language model gave no answer");
+            if error.fault() == LlmFault::Timeout {
+                // The server may go on, and charge for it.
+                self.ledger.add(unix_now(), None, None, (conversation.chars(), 0));
+                self.note_spent();
+            }
             if self.learned(&error) && request < REQUESTS {
                 // The question fits itself to the context that the server named.
                 continue;
@@ -152,6 +171,9 @@ impl Asker {
         self.known.prompt_tokens = self.known.prompt_tokens.saturating_add(answer.usage.prompt.unwrap_or_default());
         self.known.answer_tokens = self.known.answer_tokens.saturating_add(answer.usage.answer.unwrap_or_default());
         let (chars, before) = (conversation.chars(), self.before);
+        let answer_chars = answer.text.chars().count() as u64;
+        self.ledger.add(unix_now(), answer.usage.prompt, answer.usage.answer, (chars, answer_chars));
+        self.note_spent();
         self.before = answer.usage.prompt.map(|tokens| Question { tokens, chars });
         if let Some(context) = context_of_cut(answer, chars, before) {
             let smaller = self.known.context.is_none_or(|known| context < known);
@@ -182,6 +204,18 @@ impl Asker {
         info!(context, "the question is fitted to the model's context");
         self.known.context = Some(context);
         true
+    }
+
+    /// Notes that the next question could pass a cap: the model is asked again on the next day.
+    fn capped(&mut self, capped: &Capped) {
+        self.note_spent();
+        self.known.retry_at = Some(Instant::now() + Duration::from_secs(Ledger::until_tomorrow(unix_now())));
+        self.count(LlmState::Failing, LlmFault::Cap, capped.to_string());
+    }
+
+    fn note_spent(&mut self) {
+        let spent = self.ledger.today(unix_now());
+        (self.known.tokens_today, self.known.cost_today) = (spent.tokens, spent.cost);
     }
 
     /// Notes a failure. Returns how long to wait before the same question is asked again, or None to give it up.

@@ -14,6 +14,7 @@ pub mod prompt;
 pub mod provider;
 mod reasoning;
 pub mod reply;
+pub mod spending;
 #[cfg(test)]
 mod tests;
 
@@ -21,3 +22,4 @@ pub use asker::{Asker, suspected_cut};
 pub use client::Client;
 pub use error::LlmError;
 pub use provider::{Provider, ProviderConfig, clean_key};
+pub use spending::Caps;

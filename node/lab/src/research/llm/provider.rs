@@ -5,10 +5,13 @@
 use std::{
     fmt,
     net::{IpAddr, Ipv4Addr},
+    path::PathBuf,
     str::FromStr,
 };
 
 use serde::{Deserialize, Serialize};
+
+use super::spending::Caps;
 
 /// A provider of language models.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
@@ -177,6 +180,10 @@ pub struct ProviderConfig {
     pub temperature: Option<f64>,
     /// Tokens that question and answer may have together. None: not known.
     pub context: Option<u64>,
+    /// What a day may cost.
+    pub caps: Caps,
+    /// Where the cost of the day is kept. None: it is forgotten with the process.
+    pub ledger: Option<PathBuf>,
 }
 
 impl ProviderConfig {
@@ -190,6 +197,8 @@ impl ProviderConfig {
             max_tokens: None,
             temperature: None,
             context: None,
+            caps: Caps::default(),
+            ledger: None,
         }
     }
 }

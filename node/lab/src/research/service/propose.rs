@@ -85,7 +85,15 @@ impl Researcher {
                 return Ok(Some(proposal));
             }
         }
-        self.tune(snapshot, parent, &inspection.tunables, shutdown).await
+        let seed = self.seed();
+        if let Some(proposal) = self.mix_sometimes(snapshot, parent, seed, shutdown).await? {
+            return Ok(Some(proposal));
+        }
+        match self.tune(snapshot, parent, &inspection.tunables, shutdown).await? {
+            Some(proposal) => Ok(Some(proposal)),
+            // What can be tuned is exhausted.
+            None => self.mix(snapshot, parent, seed, shutdown).await,
+        }
     }
 
     async fn tune(
@@ -102,26 +110,10 @@ impl Researcher {
             else {
                 return Ok(None);
             };
-            match self.engine.inspect(&proposal.script, shutdown).await {
-                Ok(inspection) => match self.same_experiment(snapshot, parent, &inspection.graph_hash).await? {
-                    None => {
-                        let cid = Cid::of(proposal.script.as_bytes());
-                        self.note_graph(cid, inspection.graph_hash, None).await?;
-                        return Ok(Some(proposal));
-                    }
-                    // Such as a tunable on which nothing depends.
-                    Some(record) => {
-                        info!(change = %proposal.description, record = %record.short(), "not run: this experiment was tried");
-                    }
-                },
-                Err(EngineError::Script(failure)) => {
-                    debug!(%failure, change = %proposal.description, "the language refuses a proposal");
-                }
-                Err(error) => return Err(error),
+            tried.insert(Cid::of(proposal.script.as_bytes()));
+            if let Some(proposal) = self.new_one(snapshot, parent, proposal, shutdown).await? {
+                return Ok(Some(proposal));
             }
-            let cid = Cid::of(proposal.script.as_bytes());
-            tried.insert(cid);
-            self.refused.insert(cid);
         }
         Ok(None)
     }
@@ -199,7 +191,7 @@ impl Researcher {
     }
 
     /// The record that tried an experiment with this graph in the class: the parent, or another that this node believes.
-    async fn same_experiment(
+    pub(super) async fn same_experiment(
         &self,
         snapshot: &TaskSnapshot,
         parent: &Parent,
