@@ -3,6 +3,7 @@
 mod bounds;
 mod judgements;
 mod listings;
+mod noise;
 mod objects;
 mod routes;
 

@@ -5,36 +5,43 @@
 
 mod line;
 
-use std::{io::Write, path::PathBuf};
+use std::{io::Write, path::PathBuf, sync::Arc};
 
 use clap::Args as ClapArgs;
+use futures::future::{BoxFuture, FutureExt as _};
 use spore_api::{
     dto::{Experiment, ExperimentDetail},
     route::Route,
 };
+use spore_base::{
+    clock::unix_now,
+    fetch::{ArtifactSource, FetchError},
+};
 use spore_lab::{
-    engine::EngineError,
+    engine::{self, Engine, EngineError, EngineSettings, Works},
     research::attempt::{self, Attempt, Done, MAX_RUNS, MAX_TEXT, Prepared},
 };
-use spore_protocol::{RecordId, TaskId};
-use tokio::sync::watch;
+use spore_protocol::{Cid, Identity, NodeId, RecordId, TaskId};
+use tokio::sync::{Semaphore, broadcast, watch};
 
 use super::{
     CliError, Context, ErrorKind,
     access::NodeAccess,
-    local_engine::{Local, engine_error},
     script::report::{self, Report},
     task_script, text,
 };
 use crate::{genesis, runtime};
 
+/// Events of the store that nobody here listens to.
+const EVENTS: usize = 1;
+
 /// Run a script as an experiment: check it, train it, publish its record
 #[derive(Debug, ClapArgs)]
 #[command(
     after_help = "The script is checked first: that it traces, keeps the limits, looks back only, and is no experiment of \
-        this hardware class that was tried. `--dry-run` ends there. The record is a keep only if it is better than its parent by more \
-        than noise. A gain that one run does not show is repeated with other seeds, at most eight times, if the result is \
-        among the best; so is its parent."
+        this hardware class that was tried. `--dry-run` ends there. The record is a keep only if it is better than its \
+        parent by more than noise: a gain that one run does not show is repeated with other seeds, at most eight times, if \
+        the result is among the best, and so is its parent."
 )]
 pub struct Args {
     /// The file of the script
@@ -55,9 +62,9 @@ pub struct Args {
     /// Who had the idea, for the record: a person or a model
     #[arg(long, value_name = "NAME", default_value = "by hand")]
     by: String,
-    /// Run the script and its parent N times each, with other seeds; the first run is published [default: as often as it takes to decide]
-    #[arg(long, value_name = "N", value_parser = runs)]
-    seeds: Option<u32>,
+    /// Run the script and its parent exactly N times, with other seeds; the first run is published [1: as often as it takes]
+    #[arg(long, value_name = "N", default_value_t = 1, value_parser = runs)]
+    seeds: u32,
     /// Train exactly N steps, for a quick look: the record is never a keep [default: as many as fit into the task's time]
     #[arg(long, value_name = "N", value_parser = clap::value_parser!(u64).range(1..))]
     steps: Option<u64>,
@@ -124,8 +131,8 @@ pub async fn run(args: &Args, context: &mut Context) -> Result<(), CliError> {
 
 /// A number of runs.
 fn runs(text: &str) -> Result<u32, String> {
-    let found = text.parse().ok().filter(|runs| (3..=MAX_RUNS).contains(runs));
-    found.ok_or_else(|| format!("must be 3 to {MAX_RUNS}: fewer runs do not show the noise"))
+    let found = text.parse().ok().filter(|runs| (1..=MAX_RUNS).contains(runs) && *runs != 2);
+    found.ok_or_else(|| format!("must be 1, or 3 to {MAX_RUNS}: two runs do not show the noise"))
 }
 
 /// Asks the experiment to stop at Ctrl-C. Never resolves: the experiment ends by itself once its worker has.
@@ -161,8 +168,79 @@ async fn wish(args: &Args, source: &NodeAccess, script: String) -> Result<Attemp
         hypothesis,
         agent_model: args.by.clone(),
         steps: args.steps,
-        runs: args.seeds.unwrap_or(1),
+        runs: args.seeds,
     })
+}
+
+/// What this process holds of the node while none runs.
+pub struct Local {
+    pub store: spore_storage::Store,
+    pub ingest: spore_ingest::IngestHandle,
+    pub identity: Identity,
+    pub task: TaskId,
+}
+
+impl Local {
+    /// Opens the device, and makes the engine that a node would have.
+    pub async fn engine(self, device: Option<&str>, context: &Context) -> Result<Engine, CliError> {
+        let config = context.config()?;
+        let program = std::env::current_exe().map_err(|e| CliError::io("cannot find the file of this program", &e))?;
+        let device = device.map_or_else(|| config.device.clone(), str::to_owned);
+        let environment = std::env::vars_os().collect();
+        let ready = runtime::open_device(&device, config.resource, program, environment, &context.data).await?;
+        let settings = EngineSettings {
+            // Whoever names a task may run it, whoever made it.
+            pinned: watch::channel(Some(self.task)).1,
+            built_in: genesis::tasks().map_err(genesis::GenesisError::from)?,
+            verify_rate: 0.0,
+            resource: config.resource.into(),
+            device: ready.profile.backend.into(),
+            memory_limit: engine::memory_limit(config.resource.into()),
+        };
+        Ok(Engine {
+            store: self.store,
+            ingest: self.ingest,
+            artifacts: Arc::new(NoPeers),
+            identity: self.identity,
+            device: ready.profile,
+            supervisor: ready.supervisor,
+            clock: Arc::new(unix_now),
+            settings,
+            events: broadcast::channel(EVENTS).0,
+            progress: watch::channel(None).0,
+            research: watch::Sender::default(),
+            permit: Arc::new(Semaphore::new(1)),
+            works: Works::default(),
+        })
+    }
+}
+
+/// The network of a process that has none.
+struct NoPeers;
+
+impl ArtifactSource for NoPeers {
+    fn fetch_within(&self, cid: Cid, _hint: Option<NodeId>, _limit: u64) -> BoxFuture<'_, Result<(), FetchError>> {
+        std::future::ready(Err(FetchError::NotFound(cid))).boxed()
+    }
+}
+
+/// The error of an attempt, with what to do about it.
+pub fn engine_error(error: EngineError) -> CliError {
+    let hint = match &error {
+        EngineError::Stopped => return CliError::failed("the experiment was stopped; nothing was published"),
+        EngineError::Script(_) => "`spore script check SCRIPT` shows what is wrong",
+        EngineError::Missing(_) | EngineError::Artifact { .. } => {
+            "a running node fetches scripts and datasets from its peers: `spore run`, or build on another experiment with \
+             `--parent ID`"
+        }
+        EngineError::Task { .. } => "`spore tasks` lists the tasks; `--parent ID` names the experiment to build on",
+        EngineError::Publish(_) => "train for the task's time, without `--steps`",
+        EngineError::Machine(_) | EngineError::Killed(_) => {
+            "end other work on this machine, or choose another device with `--device`"
+        }
+        EngineError::Store(_) => "`spore db check` looks at the store",
+    };
+    CliError::failed(error.to_string()).hint(hint)
 }
 
 fn planned(
@@ -195,9 +273,13 @@ fn told(out: &mut dyn Write, prepared: &Prepared, parent: &Experiment) -> std::i
 }
 
 fn outcome(done: &Done, prepared: &Prepared) -> serde_json::Value {
-    let noise = done
-        .noise
-        .map(|runs| serde_json::json!({ "runs": runs.count, "mean": runs.mean, "deviation": runs.deviation }));
+    let noise = done.noise.map(|runs| {
+        serde_json::json!({
+            "runs": runs.count, "mean": runs.mean, "deviation": runs.deviation,
+            "believable_difference": runs.believable(),
+            "interval": done.compared_with.map(|other| runs.difference(other)),
+        })
+    });
     let gain = done.ruling.and_then(|ruling| ruling.gain).map(|gain| {
         serde_json::json!({
             "gain": gain.gain, "low": gain.low, "high": gain.high, "p": gain.p, "runs": gain.runs, "words": gain.words(),
@@ -206,8 +288,8 @@ fn outcome(done: &Done, prepared: &Prepared) -> serde_json::Value {
     serde_json::json!({
         "id": done.record.to_string(), "status": done.status.to_string(), "metric": done.metric,
         "compared_with": done.compared_with, "parent": prepared.parent.id.to_string(), "steps": done.steps,
-        "train_seconds": done.train_seconds, "description": done.description, "noise": noise, "gain": gain,
-        "why": done.ruling.map(|ruling| ruling.why.to_string()), "verdict": "unverified",
+        "train_seconds": done.train_seconds, "description": done.description, "noise": noise,
+        "gain": gain, "why": done.ruling.map(|ruling| ruling.why.to_string()), "verdict": "unverified",
     })
 }
 

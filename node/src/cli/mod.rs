@@ -33,8 +33,6 @@ mod init;
 mod inspect;
 mod listing;
 mod llm;
-#[cfg(feature = "trainer")]
-mod local_engine;
 mod log_file;
 mod log_format;
 mod man;

@@ -17,7 +17,7 @@ use tokio::sync::watch;
 use super::{
     CliError, Context, ErrorKind,
     access::NodeAccess,
-    local_engine::{Local, engine_error},
+    attempt::{Local, engine_error},
     output, text,
 };
 use crate::{genesis, runtime};
