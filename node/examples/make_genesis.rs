@@ -85,7 +85,7 @@ mod made {
             steps: outcome.num_steps,
             params: outcome.num_params,
         };
-        let root = record(&manifest, None, None, &proposal, &runner, Ok(measured), now()?);
+        let root = record(&manifest, None, true, &proposal, &runner, Ok(measured), now()?);
         let root = identity.sign(&root)?;
 
         write(Path::new(&out), &manifest, &root, &script, &eval)?;
