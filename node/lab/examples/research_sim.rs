@@ -73,15 +73,15 @@ mod sim {
     }
 
     fn tunables(script: &str) -> Vec<Tunable> {
-        let found = SPACE.iter().enumerate().map(|(line, (name, ..))| {
+        let found = (1_u32..).zip(SPACE).map(|(line, (name, ..))| {
             let head = format!("tune(\"{name}\", ");
             let start = script.find(&head).unwrap() + head.len();
             let end = start + script[start..].find(',').unwrap();
             Tunable {
-                name: (*name).into(),
+                name: name.into(),
                 value: TuneValue::Float(script[start..end].parse().unwrap()),
                 kind: TuneKind::Range { min: 0.0, max: 1.0, log: false, integer: false },
-                line: line + 1,
+                line,
                 span: start..end,
             }
         });
