@@ -15,6 +15,7 @@ pub use values::{ip_address, node_id};
 use std::{collections::BTreeSet, fmt, fs, io, net::IpAddr, path::Path};
 
 use serde::Deserialize;
+use spore_api::proxies::Proxies;
 use spore_base::private_file::{FileError, make_private, write_private};
 use spore_protocol::{NodeId, trust::MAX_SEEDS};
 use toml::{Table, Value};
@@ -93,6 +94,7 @@ pub struct Config {
     pub store: StoreConfig,
     pub web: WebConfig,
     pub admin: AdminConfig,
+    pub webhook: Option<WebhookConfig>,
     pub llm: Option<LlmConfig>,
 }
 
@@ -115,6 +117,7 @@ impl Default for Config {
             store: StoreConfig::default(),
             web: WebConfig::default(),
             admin: AdminConfig::default(),
+            webhook: None,
             llm: None,
         }
     }
@@ -149,6 +152,9 @@ pub struct StoreConfig {
 pub struct WebConfig {
     /// Host names, besides this machine's own, by which the explorer may be asked, without a port.
     pub names: Vec<String>,
+    /// Addresses and networks of the proxies that are believed where a request comes from.
+    #[serde(deserialize_with = "values::proxies")]
+    pub proxies: Proxies,
 }
 
 /// The endpoints for the operator: /metrics, /livez and /readyz.
@@ -164,6 +170,24 @@ pub struct AdminConfig {
 impl Default for AdminConfig {
     fn default() -> Self {
         Self { port: None, host: IpAddr::from([127, 0, 0, 1]) }
+    }
+}
+
+/// Where the node tells its news.
+#[derive(Clone, Debug, PartialEq, Eq, Deserialize)]
+pub struct WebhookConfig {
+    /// `http` or `https`. May hold a secret of the service behind it.
+    pub url: Secret,
+    /// The hardware class whose best is told, such as `RTX_4090`. None: that of the node's own device.
+    pub class: Option<String>,
+}
+
+impl WebhookConfig {
+    /// What is out of its range.
+    fn fault(&self) -> Option<(&'static str, String)> {
+        let url = reqwest::Url::parse(&self.url.0);
+        let is_good = url.is_ok_and(|url| matches!(url.scheme(), "http" | "https") && url.has_host());
+        (!is_good).then(|| ("webhook.url", "webhook.url must be an address that begins with http:// or https://".to_owned()))
     }
 }
 
@@ -356,6 +380,9 @@ impl Config {
         }
         if let Some(name) = self.web.names.iter().find(|name| !is_host_name(name)) {
             return refuse("web.names", format!("{name:.80?} is not a host name, such as \"explorer.example.org\""));
+        }
+        if let Some((key, text)) = self.webhook.as_ref().and_then(WebhookConfig::fault) {
+            return refuse(key, text);
         }
         if self.cache.as_ref().is_some_and(|cache| cache.max_age_days == Some(0) || cache.max_size == Some(0)) {
             let text = "0 is not a bound; without max_age_days or max_size nothing is dropped";

@@ -43,8 +43,8 @@ pub use error::{Damage, PinsFault, StoreError};
 pub use gc::{DropReason, Dropped, GcPlan, GcReport};
 pub use progress::{Stage, StageProgress, Watch, unwatched};
 pub use read::{
-    ClassNoise, GraphChanges, ObjectText, ParentColumn, Position, RecordGain, SyncSet, TASK_DIGEST_BYTES, TaskDigest,
-    TaskGraph, same_length,
+    ClassNoise, GraphChanges, ObjectText, ParentColumn, Position, RecordGain, SHORT_ID, SyncSet, TASK_DIGEST_BYTES,
+    TaskDigest, TaskGraph, WHOLE_ID, same_length,
 };
 pub use repair::{CheckReport, Fault, FilesReport, RepairReport, StoreFinding};
 pub use room::{DiskSpace, RoomPlan, RoomReport, Unwanted};

@@ -11,7 +11,7 @@ use std::{
 use rustix::process::{Pid, Signal, kill_process_group};
 use serde_json::{Value, json};
 use spore_protocol::{HardwareClass, Record, RecordId, Status, TaskId, VerifiedObject, fixtures};
-use spore_storage::{GraphChanges, ParentColumn, Store, TaskGraph};
+use spore_storage::{GraphChanges, ParentColumn, SHORT_ID, Store, TaskGraph};
 use spore_tests::{TestNet, command::spore_with_input, seed::SeededTask, skip::skip};
 
 /// The browser that scripts/setup installs, or `CHROMIUM`.
@@ -147,19 +147,24 @@ fn golden_graphs() -> Value {
         "outside": golden_graph(&outside, place),
         "empty": golden_graph(&empty, place),
         "older": golden_graph(&older, place),
-        "changes": golden_graph(&changes, |parent| json!(parent.map(|id| id.to_string()))),
+        "changes": golden_graph(&changes, |parent| json!(parent.map(|id| short(&id)))),
         "newer": golden_graph(&newer, place),
     })
+}
+
+/// The first bytes of an id in hex, as a graph has them.
+fn short(id: &RecordId) -> String {
+    id.to_string().chars().take(2 * usize::from(SHORT_ID)).collect()
 }
 
 fn golden_graph<P: ParentColumn + Copy>(graph: &TaskGraph<P>, parent: impl Fn(Option<P>) -> Value) -> Value {
     let cursor = format!("cursor-{}", graph.sequence);
     let number = |status: &Status| Status::ALL.iter().position(|one| one == status);
     json!({
-        "bytes": graph.to_bytes(&cursor).iter().map(|byte| format!("{byte:02x}")).collect::<String>(),
+        "bytes": graph.to_bytes(&cursor, SHORT_ID).iter().map(|byte| format!("{byte:02x}")).collect::<String>(),
         "cursor": cursor,
         "columns": {
-            "ids": graph.ids.iter().map(ToString::to_string).collect::<Vec<_>>(),
+            "ids": graph.ids.iter().map(short).collect::<Vec<_>>(),
             "parents": graph.parents.iter().copied().map(parent).collect::<Vec<_>>(),
             "timestamps": graph.timestamps,
             "metrics": graph.metrics,

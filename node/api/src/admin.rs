@@ -27,6 +27,7 @@ use crate::{
     LINGER, connections, guard,
     live::{Live, LiveNode},
     metrics,
+    proxies::Proxies,
     view::StoreView,
 };
 
@@ -60,6 +61,7 @@ impl Admin {
 /// When the listener has no address.
 pub async fn serve(admin: Admin, listener: TcpListener) -> std::io::Result<()> {
     let bound = listener.local_addr()?.ip();
+    let proxies = Proxies::default();
     let (mut stopping, mut ending) = (admin.shutdown.clone(), admin.shutdown.clone());
     let admin = Arc::new(admin);
     let stop = async move {
@@ -70,7 +72,7 @@ pub async fn serve(admin: Admin, listener: TcpListener) -> std::io::Result<()> {
         tokio::time::sleep(LINGER).await;
     };
     tokio::select! {
-        () = connections::serve(listener, MAX_CONNECTIONS, stop, |_| requests(admin.clone(), bound)) => {}
+        () = connections::serve(listener, MAX_CONNECTIONS, &proxies, stop, |_, _| requests(admin.clone(), bound)) => {}
         () = overdue => {}
     }
     Ok(())

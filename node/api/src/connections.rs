@@ -13,6 +13,7 @@ use std::{
     cmp::Reverse,
     collections::HashMap,
     io,
+    net::IpAddr,
     sync::{
         Arc, Mutex, MutexGuard, PoisonError,
         atomic::{AtomicU64, AtomicUsize, Ordering::Relaxed},
@@ -29,7 +30,7 @@ use tokio::{net::TcpListener, sync::Notify};
 use warp::{Filter, Rejection, reply::Response};
 
 use self::watched::Watched;
-use crate::shares::Client;
+use crate::{proxies::Proxies, shares::Client};
 
 /// Most connections. A browser keeps six, a command one; the event streams, which are bounded too, are among them.
 pub const MAX_CONNECTIONS: usize = 256;
@@ -45,12 +46,13 @@ pub const IDLE: Duration = Duration::from_secs(20);
 const REFUSED_PAUSE: Duration = Duration::from_millis(200);
 
 /// Serves connections, `most` of them at once, until `stop` resolves and the open ones have ended. `requests` makes the filter that answers the
-/// requests of one connection.
+/// requests of one connection of a peer.
 pub async fn serve<R>(
     listener: TcpListener,
     most: usize,
+    proxies: &Proxies,
     stop: impl Future<Output = ()>,
-    requests: impl Fn(Activity) -> R,
+    requests: impl Fn(Activity, IpAddr) -> R,
 ) where
     R: Filter<Extract = (Response,), Error = Rejection> + Clone + Send + Sync + 'static,
 {
@@ -64,12 +66,13 @@ pub async fn serve<R>(
         };
         match accepted {
             Ok((stream, peer)) => {
-                let Some((activity, place)) = open.admit(Client::at(peer.ip())) else { continue };
-                let service = TowerToHyperService::new(warp::service(requests(activity.clone())));
+                let client = if proxies.has(peer.ip()) { Client::proxy(peer.ip()) } else { Client::at(peer.ip()) };
+                let Some((activity, place)) = open.admit(client) else { continue };
+                let service = TowerToHyperService::new(warp::service(requests(activity.clone(), peer.ip())));
                 let mut http = auto::Builder::new(TokioExecutor::new()).http1_only();
                 http.http1().timer(TokioTimer::new()).header_read_timeout(IDLE);
                 let io = TokioIo::new(Watched::new(stream, activity.clone()));
-                let connection = graceful.watch(http.serve_connection(io, service).into_owned());
+                let connection = graceful.watch(http.serve_connection_with_upgrades(io, service).into_owned());
                 tokio::spawn(async move {
                     let _place = place;
                     tokio::select! {

@@ -354,6 +354,10 @@ pub struct NodeSummary {
     pub bio: Option<String>,
     /// Web address in the node's profile.
     pub website: Option<String>,
+    /// Address of a picture in the node's profile. Untrusted: whoever loads it tells its host so.
+    pub avatar_url: Option<String>,
+    /// Where the node's profile says that donations go.
+    pub donation_address: Option<String>,
     /// Experiments that the node published.
     pub experiment_count: u64,
     /// Measurements of other nodes' experiments that count for a verdict.

@@ -10,7 +10,7 @@ use super::{
     dto,
     problem::{ApiError, ProblemKind},
     route::Route,
-    view::StoreView,
+    view::{Form, StoreView},
 };
 
 /// Records of the largest graph that is served as JSON, which is held in memory: about 6 MB.
@@ -26,12 +26,13 @@ impl StoreView {
         let (task, records) = (known.task_id, known.experiment_count + known.stray_count);
         check_size(&task, records)?;
         let state = (self.store().drops()?, self.store().task_sequence(&task)?);
-        self.graphs.get_or_make(task, state, || {
+        let kept = self.graphs.get_or_make(task, Form::Json, state, || {
             let graph = self.store().graph(&task)?;
             let sequence = graph.sequence;
             let json = serde_json::to_vec(&columns(graph)).map_err(|e| ApiError::internal(e.to_string()))?;
             Ok((sequence, json))
-        })
+        })?;
+        Ok(kept.body)
     }
 }
 

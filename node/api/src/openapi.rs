@@ -36,7 +36,7 @@ pub fn document() -> String {
     ),
     paths(
         status, stat, openapi, peers, tasks, task, graph, graph_bin, frontier, task_experiments, improvements,
-        task_activity, task_nodes, activity, experiments, experiment, judgement, children, search, nodes, node, profile, artifact,
+        task_activity, task_nodes, activity, experiments, experiment, judgement, children, search, nodes, leaders, node, profile, artifact,
         events, create_task, submit, store_artifact, use_task, add_peer, remove_peer, upkeep, upkeep_stats,
         upkeep_pending, upkeep_pins, add_pin, remove_pin, objects
     ),
@@ -163,6 +163,11 @@ reading! {
     search Route::Search, (("q" = String, Query, description = "Words that must all occur, or the first digits of an id (4 at least)."), ("task" = Option<String>, Query, description = ONE_TASK), dto::PageQuery) -> dto::Page<dto::Experiment>;
     /// Lists the nodes that published experiments or measurements, by id.
     nodes Route::Nodes, (dto::PageQuery) -> dto::Page<dto::NodeSummary>;
+    /// Lists the nodes with confirmed work here, those with the most first.
+    ///
+    /// Confirmed are the results of a node that a trusted node measured and agrees with, in all hardware classes together.
+    /// Nodes without confirmed work are in no such list: anybody can make any number of them.
+    leaders Route::Leaders, (("task" = Option<String>, Query, description = "Only the hardware classes of this task: its id, a unique prefix of the id, or its exact name. Those of all tasks when not given."), ("limit" = Option<usize>, Query, description = LIMIT)) -> Vec<dto::NodeSummary>;
     /// One node.
     node Route::Node(ID), (("id" = String, Path, description = NODE)) -> dto::NodeSummary;
     /// The newest profile of a node, as the node signed it.

@@ -11,7 +11,7 @@ use spore_storage::{MAX_PAGE, Scope};
 
 use super::{
     compact::BINARY,
-    dto,
+    compat,
     live::Live,
     openapi,
     paging::ListingKind,
@@ -46,7 +46,7 @@ pub fn needs_live(route: &Route) -> bool {
 pub fn answer(view: &StoreView, live: &Live, route: &Route, query: &Query) -> Result<Content, ApiError> {
     match route {
         Route::Status => json(&view.status(live)?),
-        Route::Stat => json(&stat(&view.status(live)?)),
+        Route::Stat => compat::answer(view, live, &compat::Route::Stat, query),
         Route::Peers => json(&live.peers),
         Route::OpenApi => Ok(text(openapi::document())),
         Route::Tasks => json(&view.tasks(&query.span(ListingKind::Tasks)?)?),
@@ -76,6 +76,7 @@ pub fn answer(view: &StoreView, live: &Live, route: &Route, query: &Query) -> Re
             json(&view.search(words, query.get("task"), first, &query.span(ListingKind::Search)?)?)
         }
         Route::Nodes => json(&view.nodes(None, &query.span(ListingKind::Nodes)?)?),
+        Route::Leaders => json(&view.leaders(query.get("task"), query.limit(MAX_LIST)?)?),
         Route::Node(id) => json(&view.node(id)?),
         Route::Profile(id) => Ok(text(view.profile(id)?)),
         Route::Artifact(cid) => artifact(view, cid),
@@ -119,18 +120,6 @@ fn json<T: Serialize>(value: &T) -> Result<Content, ApiError> {
 /// JSON that is text already.
 fn text(json: String) -> Content {
     Content { content_type: JSON, body: Arc::new(json.into_bytes()) }
-}
-
-/// The counts that the Python implementation serves, under its names.
-fn stat(status: &dto::NodeStatus) -> serde_json::Value {
-    serde_json::json!({
-        "experiment_count": status.experiment_count,
-        "verified_experiment_count": status.verified_experiment_count,
-        "task_count": status.task_count,
-        "peer_count": status.peer_count,
-        "frontier_size": status.frontier_size,
-        "node_id": status.node_id,
-    })
 }
 
 fn artifact(view: &StoreView, given: &str) -> Result<Content, ApiError> {

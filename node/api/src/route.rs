@@ -87,6 +87,8 @@ routes! {
     Children(id) = GET "/api/v1/experiments/{id}/children";
     Search = GET "/api/v1/search";
     Nodes = GET "/api/v1/nodes";
+    /// Nodes with weight here, by what was confirmed of them.
+    Leaders = GET "/api/v1/leaders";
     Node(id) = GET "/api/v1/nodes/{id}";
     Profile(id) = GET "/api/v1/nodes/{id}/profile";
     Artifact(cid) = GET "/api/v1/artifacts/{cid}";

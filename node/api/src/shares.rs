@@ -1,8 +1,8 @@
 //! Shares of what the server has little of: event streams, whole graphs, bytes of answers on their way.
 //!
 //! Addresses cost an attacker something, connections do not. So a share is counted by the client's host and by its subnet
-//! beside the total: one host, or one rented subnet, never takes all, and a newcomer still gets one. Programs and proxies
-//! on this machine are bounded by the total alone.
+//! beside the total: one host, or one rented subnet, never takes all, and a newcomer still gets one. Programs on this
+//! machine and listed proxies are bounded by the total alone.
 //!
 //! Never here: what a share is used for.
 
@@ -21,18 +21,26 @@ pub struct Client {
     /// An IPv4 address, or an IPv6 network of one machine.
     host: IpNet,
     subnet: IpNet,
+    /// A program on this machine, or a listed proxy, which brings many readers.
+    near: bool,
 }
 
 impl Client {
     /// The client at an address.
     pub fn at(address: IpAddr) -> Self {
         let subnet = Subnet::of(address);
-        Self { host: subnet.host(), subnet: subnet.subnet() }
+        let near = subnet.host().addr().is_loopback();
+        Self { host: subnet.host(), subnet: subnet.subnet(), near }
     }
 
-    /// Whether the client is a program, or a proxy, on this machine.
-    pub fn is_here(&self) -> bool {
-        self.host.addr().is_loopback()
+    /// The connection of a proxy that the operator listed.
+    pub fn proxy(address: IpAddr) -> Self {
+        Self { near: true, ..Self::at(address) }
+    }
+
+    /// Whether the client is a program on this machine, or a listed proxy.
+    pub const fn is_here(&self) -> bool {
+        self.near
     }
 
     /// Whether the other client has the same host.

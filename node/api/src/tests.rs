@@ -1,11 +1,13 @@
 //! The API against a real store with signed objects, over real HTTP.
 
 mod bounds;
+mod compat;
 mod judgements;
 mod listings;
 mod noise;
 mod objects;
 mod routes;
+mod sharing;
 
 use std::{net::SocketAddr, sync::Arc, time::Duration};
 
@@ -25,6 +27,7 @@ use super::{
     live::LiveNode,
     ports::{KnownPeer, Networks, NetworksSnapshot, TaskMaker},
     problem::ApiError,
+    proxies::Proxies,
     serve,
     view::StoreView,
 };
@@ -151,6 +154,7 @@ impl Server {
             token: Some(TOKEN.into()),
             page: true,
             names: vec!["explorer.example.org".into()],
+            proxies: Proxies::parse(&[]).unwrap(),
             connections: CONNECTIONS,
             shutdown,
         };

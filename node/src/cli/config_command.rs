@@ -19,9 +19,9 @@ use crate::config::{self, ConfigError, environment::variable_of};
 
 /// The defaults of the keys that have one, as they stand in the file.
 const DEFAULTS: &str = "host = \"0.0.0.0\"\nport = 7470\np2p_port = 7471\nweb_port = 8470\nweb_host = \"127.0.0.1\"\n\
-    listen = []\npeer = []\nresource = 100\ndevice = \"auto\"\ntrust = []\n[web]\nnames = []\n[admin]\nhost = \"127.0.0.1\"\n";
-/// The key whose value no command shows.
-const SECRET: &str = "llm.api_key";
+    listen = []\npeer = []\nresource = 100\ndevice = \"auto\"\ntrust = []\n[web]\nnames = []\nproxies = []\n[admin]\nhost = \"127.0.0.1\"\n";
+/// The keys whose values no command shows.
+const SECRETS: [&str; 2] = ["llm.api_key", "webhook.url"];
 /// The editor where the environment names none.
 const EDITOR: &str = "vi";
 
@@ -97,7 +97,7 @@ impl Setting {
     fn text(&self) -> String {
         match &self.value {
             None => String::new(),
-            Some(_) if self.key == SECRET => "(secret)".into(),
+            Some(_) if SECRETS.contains(&self.key) => "(secret)".into(),
             Some(Value::String(text)) => text::line(text),
             Some(value) => text::line(&value.to_string()),
         }
@@ -148,7 +148,7 @@ fn show(origin: bool, as_json: bool, context: &mut Context) -> Result<(), CliErr
         let all: Vec<_> = settings
             .iter()
             .map(|one| {
-                let value = if one.key == SECRET { one.value.as_ref().map(|_| json!("(secret)")) } else { None };
+                let value = if SECRETS.contains(&one.key) { one.value.as_ref().map(|_| json!("(secret)")) } else { None };
                 json!({ "key": one.key, "value": value.unwrap_or_else(|| json!(one.value)), "origin": one.origin })
             })
             .collect();

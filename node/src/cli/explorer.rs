@@ -10,7 +10,7 @@ use super::{
     CliError, Context,
     access::{NodeAccess, OfflineStore},
 };
-use crate::runtime;
+use crate::{config::WebConfig, runtime};
 
 /// Show the address of the explorer, or serve the explorer while no node is running
 #[derive(Debug, ClapArgs)]
@@ -74,11 +74,11 @@ pub async fn run(args: &Args, context: &mut Context) -> Result<(), CliError> {
         )?;
     }
     context.out.flush()?;
-    serve(&offline, config.web.names, listener).await
+    serve(&offline, config.web, listener).await
 }
 
 /// Serves what the store holds until the user asks to stop.
-async fn serve(offline: &OfflineStore, names: Vec<String>, listener: TcpListener) -> Result<(), CliError> {
+async fn serve(offline: &OfflineStore, web: WebConfig, listener: TcpListener) -> Result<(), CliError> {
     let (stop, shutdown) = watch::channel(false);
     let api = Api {
         view: offline.view().clone(),
@@ -86,7 +86,8 @@ async fn serve(offline: &OfflineStore, names: Vec<String>, listener: TcpListener
         pinned: offline.pinned(),
         token: None,
         page: true,
-        names,
+        names: web.names,
+        proxies: web.proxies,
         connections: spore_api::MAX_CONNECTIONS,
         shutdown,
     };

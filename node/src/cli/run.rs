@@ -289,6 +289,8 @@ fn options(args: &Args, config: &Config) -> Result<NodeOptions, CliError> {
         web: (!args.no_web).then_some(web),
         admin: admin(args, config),
         web_names: config.web.names.clone(),
+        web_proxies: config.web.proxies.clone(),
+        webhook: config.webhook.clone(),
         device: args.device.clone().unwrap_or_else(|| config.device.clone()),
         resource: args.resource.unwrap_or(config.resource),
         verify_rate: args.verify_rate.or(config.verify_rate),

@@ -251,6 +251,18 @@ fn secrets_are_not_shown() {
 }
 
 #[test]
+fn proxies_are_addresses_and_networks() {
+    let (_dir, path) = file("[web]\nproxies = [\"127.0.0.1\", \"10.0.0.0/8\", \"::1\"]\n");
+    let loaded = load(&path).unwrap();
+    assert!(loaded.config.web.proxies.has("10.1.2.3".parse().unwrap()) && loaded.unknown.is_empty());
+    for wrong in ["proxy", "10.0.0.0/33", ""] {
+        let (_dir, path) = file(&format!("[web]\nproxies = [{wrong:?}]\n"));
+        let error = load(&path).unwrap_err().to_string();
+        assert!(error.contains("web.proxies"), "{error}");
+    }
+}
+
+#[test]
 fn names_of_reverse_proxies_are_host_names() {
     let (_dir, path) = file("[web]\nnames = [\"explorer.example.org\", \"box\"]\n");
     let loaded = load(&path).unwrap();

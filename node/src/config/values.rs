@@ -3,6 +3,7 @@
 use std::net::{IpAddr, Ipv4Addr};
 
 use serde::Deserialize as _;
+use spore_api::proxies::Proxies;
 use spore_base::peer_id::peer_id;
 use spore_protocol::NodeId;
 
@@ -48,6 +49,16 @@ pub(super) fn trust<'de, D: serde::Deserializer<'de>>(value: D) -> Result<Vec<No
         }
     }
     Ok(nodes)
+}
+
+/// Reads the addresses of reverse proxies. Text that is no network is refused: the proxy would not be believed, and nobody
+/// would notice.
+pub(super) fn proxies<'de, D: serde::Deserializer<'de>>(value: D) -> Result<Proxies, D::Error> {
+    Proxies::parse(&Vec::<String>::deserialize(value)?).map_err(|text| {
+        serde::de::Error::custom(format!(
+            "web.proxies: {text:.80?} is not an address or a network, such as \"10.0.0.0/8\""
+        ))
+    })
 }
 
 /// The node of an id in hex. None for text that is not the public key of any node.

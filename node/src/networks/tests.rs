@@ -73,6 +73,7 @@ async fn start(dir: &tempfile::TempDir, shutdown: watch::Receiver<bool>) -> Stri
         token: Some(TOKEN.into()),
         page: false,
         names: Vec::new(),
+        proxies: Default::default(),
         connections: spore_api::MAX_CONNECTIONS,
         shutdown,
     };

@@ -14,6 +14,7 @@ mod signals;
 mod start;
 mod trainer;
 mod twin;
+mod webhook;
 
 use std::{net::SocketAddr, ops::RangeInclusive, time::Duration};
 

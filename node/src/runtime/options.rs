@@ -3,13 +3,14 @@
 use std::{ffi::OsString, net::SocketAddr, path::PathBuf};
 
 use libp2p::Multiaddr;
+use spore_api::proxies::Proxies;
 use spore_base::mode::Mode;
 use spore_bridge::BridgeConfig;
 use spore_lab::research::llm::ProviderConfig;
 use spore_network::Reachability;
 use spore_protocol::NodeId;
 
-use crate::housekeeping::CacheBounds;
+use crate::{config::WebhookConfig, housekeeping::CacheBounds};
 
 /// Everything that the environment and the user decide about a run.
 #[derive(Clone)]
@@ -41,6 +42,10 @@ pub struct NodeOptions {
     pub admin: Option<SocketAddr>,
     /// Host names of reverse proxies, by which the explorer may be asked too.
     pub web_names: Vec<String>,
+    /// Reverse proxies that are believed where a request comes from.
+    pub web_proxies: Proxies,
+    /// Where the node tells its news.
+    pub webhook: Option<WebhookConfig>,
     /// `auto`, `wgpu` or `flex`.
     pub device: String,
     /// Percent of the machine that training may use, 1..=100.

@@ -18,7 +18,7 @@ use spore_base::{
 use spore_bridge::{BridgeConfig, BridgeHandle, Listeners, PublicPeer};
 use spore_ingest::{Ingest, IngestHandle, StoreEvent};
 use spore_network::{NetworkConfig, NetworkHandle};
-use spore_protocol::{Identity, NodeId, TaskId};
+use spore_protocol::{HardwareClass, Identity, NodeId, TaskId};
 use spore_storage::{Store, StoreError};
 use tokio::{
     net::TcpListener,
@@ -33,10 +33,12 @@ use super::{
     services::Services,
     trainer::{LabParts, Shown, Trainer},
     twin,
+    webhook::{self, Webhook},
 };
 use crate::{
     artifacts::ArtifactSources,
     block_list::{self, BlockFile},
+    config::WebhookConfig,
     data_dir::{DataDir, RunningNode},
     disk_budget::{self, DiskBudget},
     genesis::{self, GenesisError},
@@ -98,16 +100,40 @@ pub async fn start(options: NodeOptions, data: DataDir) -> Result<Node, StartErr
         shutdown: shutdown.clone(),
     };
     trainer.start(parts, &mut services);
+    tell_news(options.webhook.as_ref(), node_id, &live, &store, &shutdown, &mut services);
     keep_disk_budget(options.store_max, &live, &store, shutdown.clone(), &mut services);
     admin::serve(admin, &live, &view, &shutdown, &mut services);
 
-    let (page, names, node) = (options.web.is_some(), options.web_names, Some(live.clone()));
-    let api = Api { view: view.clone(), node, pinned: task, token: Some(token), page, names, connections, shutdown };
+    let (page, node) = (options.web.is_some(), Some(live.clone()));
+    let (names, proxies) = (options.web_names, options.web_proxies);
+    let api =
+        Api { view: view.clone(), node, pinned: task, token: Some(token), page, names, proxies, connections, shutdown };
     services.watch("API", tokio::spawn(spore_api::serve(api, listener)));
     let directory = announce(data, store, address, page, warnings)?;
     let public_peer = tried(options.bridge.public);
     let identity_was_loose = found.was_loose;
     Ok(Node { live, view, node_id, address, identity_was_loose, lost_changes, public_peer, stop, services, directory })
+}
+
+/// Starts what tells the owner's webhook of news.
+fn tell_news(
+    config: Option<&WebhookConfig>,
+    own: NodeId,
+    live: &LiveNode,
+    store: &Store,
+    shutdown: &Shutdown,
+    services: &mut Services,
+) {
+    let Some(config) = config else { return };
+    let class = config.class.as_deref().or(live.hardware_class.as_deref());
+    let webhook = Webhook {
+        url: config.url.0.clone(),
+        class: class.map(HardwareClass::of),
+        own,
+        store: store.clone(),
+        changes: live.events.subscribe(),
+    };
+    services.spawn("webhook", webhook::run(webhook, shutdown.clone()));
 }
 
 /// Starts what keeps the store within its disk budget. The node's own key is one of the store's seeds, whose objects are

@@ -204,7 +204,7 @@ fn graph(store: &Store, task: &TaskId) -> Result<(), Box<dyn Error>> {
     for _ in 0..GRAPHS {
         let begun = Instant::now();
         let graph = store.graph(task)?;
-        bytes = graph.to_bytes("").len();
+        bytes = graph.to_bytes("", graph.id_length()).len();
         times.push(begun.elapsed());
         records = graph.ids.len();
     }

@@ -15,7 +15,7 @@ mod tasks;
 mod whole;
 
 pub use digests::{TASK_DIGEST_BYTES, TaskDigest};
-pub use graph::{GraphChanges, ParentColumn, TaskGraph};
+pub use graph::{GraphChanges, ParentColumn, SHORT_ID, TaskGraph, WHOLE_ID};
 pub use noise::{ClassNoise, RecordGain, same_length};
 pub use stream::{ObjectText, Position};
 pub use sync::SyncSet;

@@ -86,6 +86,7 @@ async function graph(id: string, earlier: TaskGraph | null, signal?: AbortSignal
     const answer = parseGraph(bytes);
     if (answer.content === 'whole') return { cursor: answer.cursor, series: answer.series };
     if (earlier === null) throw new UnreadableGraph('it has only changes');
+    if (answer.changes.length > 0 && answer.changes.ids.width !== earlier.series.ids.width) throw new UnreadableGraph('its ids have another length');
     return { cursor: answer.cursor, series: merged(earlier.series, answer.changes) };
   } catch (error) {
     if (!(error instanceof UnreadableGraph)) throw error;
@@ -122,6 +123,8 @@ export const api = {
   taskNodes: (id: string, cursor: Cursor, limit: number, signal?: AbortSignal) =>
     dataOf(client.GET('/api/v1/tasks/{id}/nodes', { params: { path: { id }, query: { ...cursor, limit } }, signal }), signal),
   nodes: (cursor: Cursor, limit: number, signal?: AbortSignal) => dataOf(client.GET('/api/v1/nodes', { params: { query: { ...cursor, limit } }, signal }), signal),
+  /** The nodes with confirmed work, on the classes of a task or of all, those with the most first. */
+  leaders: (task: string | null, signal?: AbortSignal) => dataOf(client.GET('/api/v1/leaders', { params: { query: { task: task ?? undefined, limit: 500 } }, signal }), signal),
   node: (id: string, signal?: AbortSignal) => dataOf(client.GET('/api/v1/nodes/{id}', { params: { path: { id } }, signal }), signal),
   peers: (signal?: AbortSignal) => dataOf(client.GET('/api/v1/peers', { signal }), signal),
   async experiment(id: string, signal?: AbortSignal): Promise<ExperimentWithSignedText> {

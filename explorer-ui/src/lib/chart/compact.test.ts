@@ -39,13 +39,13 @@ describe('parseGraph', () => {
     expect(parseGraph(bytesOf('whole')).cursor).toBe(golden.whole.cursor);
     const { ids } = whole('whole');
     expect(golden.whole.columns.ids.map((wanted) => ids.indexOf(wanted))).toEqual([0, 1, 2]);
-    expect([ids.indexOf('c'.repeat(64)), ids.indexOf('a')]).toEqual([-1, -1]);
+    expect([ids.indexOf('c'.repeat(64)), ids.indexOf('a'), ids.indexOf('a'.repeat(64))]).toEqual([-1, -1, 0]);
   });
 
   it('reads every column of changes that the node wrote', () => {
     expectRows(changes('changes'), 'changes');
     expect(golden.changes.columns.parents.map((_, index) => changes('changes').parents.at(index))).toEqual(
-      golden.changes.columns.parents.map((parent) => parent ?? '0'.repeat(64)),
+      golden.changes.columns.parents.map((parent) => parent ?? '0'.repeat(16)),
     );
   });
 
@@ -68,8 +68,9 @@ describe('parseGraph', () => {
     }
     expect(() => parseGraph(binary('{"error"'))).toThrow('no graph');
     expect(() => parseGraph(binary('SPGR', [1, 0, 0]))).toThrow('version 1');
-    expect(() => parseGraph(binary('SPGR', [3, 7, 0, 0, 0]))).toThrow('content 7');
-    expect(() => parseGraph(binary('SPGR', [3, 0, 0, 0xff, 0xff, 0xff, 0xff, 0x0f, 0]))).toThrow('cut off');
-    expect(() => parseGraph(binary('SPGR', [3, 0], Array<number>(20).fill(0xff)))).toThrow('too long');
+    expect(() => parseGraph(binary('SPGR', [4, 0, 9, 0, 0, 0]))).toThrow('9 bytes');
+    expect(() => parseGraph(binary('SPGR', [4, 7, 0, 0, 0]))).toThrow('content 7');
+    expect(() => parseGraph(binary('SPGR', [4, 0, 8, 0, 0xff, 0xff, 0xff, 0xff, 0x0f, 0]))).toThrow('cut off');
+    expect(() => parseGraph(binary('SPGR', [4, 0, 8], Array<number>(20).fill(0xff)))).toThrow('too long');
   });
 });

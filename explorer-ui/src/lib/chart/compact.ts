@@ -1,12 +1,12 @@
 /**
- * Reads the compact form of a task's graph (`GET /api/v1/tasks/{id}/graph.bin`), version 3: the whole graph, or the
+ * Reads the compact form of a task's graph (`GET /api/v1/tasks/{id}/graph.bin`), version 4: the whole graph, or the
  * records that changed since an earlier answer. `storage/src/read/graph.rs` describes the format.
  */
-import { ID_BYTES, Ids } from './ids';
+import { ID_WIDTHS, Ids } from './ids';
 import type { Rows, Series } from './series';
 
 const MAGIC = [0x53, 0x50, 0x47, 0x52]; // SPGR
-const VERSION = 3;
+const VERSION = 4;
 const WHOLE = 0;
 const CHANGES = 1;
 /** Bits of a record's state. */
@@ -69,8 +69,8 @@ class Reader {
     return this.buffer.slice(this.#at - length, this.#at);
   }
 
-  ids(count: number): Ids {
-    return new Ids(new Uint8Array(this.take(count * ID_BYTES)));
+  ids(count: number, width: number): Ids {
+    return new Ids(new Uint8Array(this.take(count * width)), width);
   }
 
   get rest(): number {
@@ -86,12 +86,14 @@ export function parseGraph(buffer: ArrayBuffer): GraphAnswer {
   if (version !== VERSION) throw new UnreadableGraph(`the graph has version ${version}, which this page does not know`);
   const content = reader.byte();
   if (content !== WHOLE && content !== CHANGES) throw new UnreadableGraph(`the graph has content ${content}, which this page does not know`);
+  const width = reader.byte();
+  if (!ID_WIDTHS.includes(width)) throw new UnreadableGraph(`the graph has ids of ${width} bytes, which this page does not know`);
   const cursor = reader.text();
   const [length, classCount] = [reader.number(), reader.number()];
   // Each record and each class takes at least this many bytes, so a wrong count cannot make the page allocate memory.
-  if (length * ID_BYTES > reader.rest || classCount > reader.rest) throw new UnreadableGraph('the graph was cut off');
+  if (length * width > reader.rest || classCount > reader.rest) throw new UnreadableGraph('the graph was cut off');
   const classNames = Array.from({ length: classCount }, () => reader.text());
-  const ids = reader.ids(length);
+  const ids = reader.ids(length, width);
   const answer: GraphAnswer =
     content === WHOLE
       ? { content: 'whole', cursor, series: readWhole(reader, ids, classNames) }
@@ -110,7 +112,7 @@ function readWhole(reader: Reader, ids: Ids, classNames: string[]): Series {
 }
 
 function readChanges(reader: Reader, ids: Ids, classNames: string[]): Changes {
-  const parents = reader.ids(ids.length);
+  const parents = reader.ids(ids.length, ids.width);
   return { ...readRows(reader, ids, classNames), parents };
 }
 

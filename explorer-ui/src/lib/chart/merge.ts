@@ -1,6 +1,6 @@
 /** Brings a graph up to date with the changes since it was read. */
 import type { Changes } from './compact';
-import { ID_BYTES, Ids } from './ids';
+import { Ids } from './ids';
 import { upperBound } from './scale';
 import type { Series } from './series';
 
@@ -10,6 +10,7 @@ import type { Series } from './series';
  */
 export function merged(series: Series, changes: Changes): Series {
   if (changes.length === 0) return series;
+  const { width } = series.length === 0 ? changes.ids : series.ids;
   const indices = series.ids.indicesOf(changes.ids);
   const added: number[] = [];
   for (let k = 0; k < changes.length; k++) if (indices[k] < 0) added.push(k);
@@ -21,9 +22,9 @@ export function merged(series: Series, changes: Changes): Series {
   const targets = Int32Array.from(indices, (index) => (index < 0 ? 0 : moved(index)));
   added.forEach((k, before) => (targets[k] = inserts[before] + before));
 
-  const bytes = widened(series.ids.bytes, new Uint8Array(length * ID_BYTES), inserts, ID_BYTES);
-  added.forEach((k) => bytes.set(changes.ids.bytes.subarray(k * ID_BYTES, (k + 1) * ID_BYTES), targets[k] * ID_BYTES));
-  const ids = new Ids(bytes);
+  const bytes = widened(series.ids.bytes, new Uint8Array(length * width), inserts, width);
+  added.forEach((k) => bytes.set(changes.ids.bytes.subarray(k * width, (k + 1) * width), targets[k] * width));
+  const ids = new Ids(bytes, width);
 
   const classNames = [...series.classNames];
   const classes = changes.classNames.map((name) => {

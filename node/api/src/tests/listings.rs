@@ -2,6 +2,7 @@
 
 use serde_json::Value;
 use spore_protocol::{Identity, Record, RecordId, VerifiedObject, fixtures};
+use spore_storage::SHORT_ID;
 
 use super::{Server, manifest, profile, record, send};
 
@@ -240,8 +241,8 @@ fn etag(answer: &reqwest::Response) -> String {
 
 /// The cursor of an answer: a text after the magic bytes, the version and the content.
 fn cursor(bytes: &[u8]) -> String {
-    let length = usize::from(bytes[6]);
-    String::from_utf8(bytes[7..7 + length].to_vec()).unwrap()
+    let length = usize::from(bytes[7]);
+    String::from_utf8(bytes[8..8 + length].to_vec()).unwrap()
 }
 
 #[tokio::test]
@@ -262,8 +263,8 @@ async fn compact_graph_is_the_stores_own_and_is_sent_again_only_when_changed() {
         assert_eq!(answer.headers()["content-type"], BINARY);
         let (length, of_answer) = (answer.content_length(), etag(&answer));
         let bytes = answer.bytes().await.unwrap();
-        assert_eq!(of_answer, format!("\"graph-{}\"", cursor(&bytes)));
-        assert_eq!(bytes, server.store.graph(&server.task).unwrap().to_bytes(&cursor(&bytes)));
+        assert_eq!(format!("{}-8", of_answer.trim_matches('"')), format!("graph-{}", cursor(&bytes)));
+        assert_eq!(bytes, server.store.graph(&server.task).unwrap().to_bytes(&cursor(&bytes), SHORT_ID));
         assert_eq!(length, Some(bytes.len() as u64));
         tag = Some((of_answer, bytes.len()));
     }
@@ -318,7 +319,7 @@ async fn graph_since_a_cursor_has_the_changed_records_alone() {
     let changes = answer.bytes().await.unwrap();
     let expected = server.store.graph_changes(&server.task, sequence).unwrap().unwrap();
     assert!((1..=2).contains(&expected.ids.len()));
-    assert_eq!(changes, expected.to_bytes(&cursor(&changes)));
+    assert_eq!(changes, expected.to_bytes(&cursor(&changes), SHORT_ID));
     let after = format!("?since={}", cursor(&changes));
     assert_eq!(graph(&server, &after).send().await.unwrap().bytes().await.unwrap()[5], 1);
 }
@@ -328,8 +329,8 @@ async fn graph_since_an_unknown_cursor_is_whole_and_says_so() {
     let server = server().await;
     let whole = graph(&server, "").send().await.unwrap().bytes().await.unwrap();
     let ours = cursor(&whole);
-    let (of_run, sequence) = ours.rsplit_once('-').unwrap();
-    let later = format!("{of_run}-{}", sequence.parse::<u64>().unwrap() + 1);
+    let (of_run, sequence) = ours.strip_suffix("-8").unwrap().rsplit_once('-').unwrap();
+    let later = format!("{of_run}-{}-8", sequence.parse::<u64>().unwrap() + 1);
     for unknown in ["7", "3-abc-1", &later, "%00", &"9".repeat(200)] {
         let answer = graph(&server, &format!("?since={unknown}")).send().await.unwrap();
         assert_eq!(answer.status(), 200);

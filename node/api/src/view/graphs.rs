@@ -1,4 +1,4 @@
-//! A cache of serialised graphs.
+//! A cache of what is made of whole graphs, which many readers ask for: each is made once for a state of its task.
 
 use std::{
     collections::HashMap,
@@ -7,48 +7,71 @@ use std::{
 
 use spore_protocol::TaskId;
 
-use crate::problem::ApiError;
+use crate::{encoding, problem::ApiError};
 
-/// Most bytes of all kept graphs: a few of the largest that are served as JSON.
-const KEPT_BYTES: usize = 16 << 20;
+/// Most bytes of all kept answers: a few of the largest that are kept.
+const KEPT_BYTES: usize = 32 << 20;
 
-/// Serialised graphs by task.
-#[derive(Debug, Default)]
-pub(crate) struct Graphs(Mutex<HashMap<TaskId, KeptGraph>>);
-
-#[derive(Debug)]
-struct KeptGraph {
-    /// What was dropped when the graph was asked for, and the sequence number that it shows.
-    drops: u64,
-    sequence: u64,
-    json: Arc<Vec<u8>>,
+/// What is made of a graph.
+#[derive(Clone, Debug, PartialEq, Eq, Hash)]
+pub(crate) enum Form {
+    /// Columns of JSON.
+    Json,
+    /// The compact form.
+    Compact,
+    /// The picture of the chart, of one hardware class or of all, as PNG or as SVG.
+    Picture { class: Option<String>, png: bool },
 }
 
+/// An answer and the task's sequence number that it shows.
+#[derive(Clone, Debug)]
+pub(crate) struct Kept {
+    /// What was dropped when the graph was asked for, and the sequence number that it shows.
+    pub drops: u64,
+    pub sequence: u64,
+    pub body: Arc<Vec<u8>>,
+    /// The same in gzip, where that saves bytes.
+    pub gzip: Option<Arc<Vec<u8>>>,
+}
+
+impl Kept {
+    fn bytes(&self) -> usize {
+        self.body.len() + self.gzip.as_ref().map_or(0, |gzip| gzip.len())
+    }
+}
+
+/// Answers by task and form.
+#[derive(Debug, Default)]
+pub(crate) struct Graphs(Mutex<HashMap<(TaskId, Form), Kept>>);
+
 impl Graphs {
-    /// The kept graph of a task if it is not older than this state (`drops`, sequence number), or else the graph that `make` returns with its
-    /// sequence number. Readers of a graph that is being made wait for it, so that it is made once.
+    /// The kept answer if it is not older than this state (`drops`, sequence number), or else the one that `make` returns
+    /// with its sequence number. Readers of one that is being made wait for it, so that it is made once.
     ///
     /// # Errors
     /// Those of `make`.
     pub(crate) fn get_or_make(
         &self,
         task: TaskId,
+        form: Form,
         (drops, sequence): (u64, u64),
         make: impl FnOnce() -> Result<(u64, Vec<u8>), ApiError>,
-    ) -> Result<Arc<Vec<u8>>, ApiError> {
+    ) -> Result<Kept, ApiError> {
         let mut graphs = self.0.lock().map_err(|_| ApiError::internal("the graph cache is broken"))?;
-        if let Some(kept) = graphs.get(&task).filter(|kept| kept.drops == drops && kept.sequence >= sequence) {
-            return Ok(kept.json.clone());
+        let key = (task, form);
+        if let Some(kept) = graphs.get(&key).filter(|kept| kept.drops == drops && kept.sequence >= sequence) {
+            return Ok(kept.clone());
         }
-        let (sequence, json) = make()?;
-        let json = Arc::new(json);
-        graphs.remove(&task);
-        if graphs.values().map(|kept| kept.json.len()).sum::<usize>() + json.len() > KEPT_BYTES {
+        let (sequence, body) = make()?;
+        let gzip = encoding::gzip(&body);
+        let kept = Kept { drops, sequence, body: Arc::new(body), gzip };
+        graphs.remove(&key);
+        if graphs.values().map(Kept::bytes).sum::<usize>() + kept.bytes() > KEPT_BYTES {
             graphs.clear();
         }
-        if json.len() <= KEPT_BYTES {
-            graphs.insert(task, KeptGraph { drops, sequence, json: json.clone() });
+        if kept.bytes() <= KEPT_BYTES {
+            graphs.insert(key, kept.clone());
         }
-        Ok(json)
+        Ok(kept)
     }
 }

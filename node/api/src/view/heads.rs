@@ -2,7 +2,7 @@
 
 use super::{
     StoreView,
-    text::{DisplayNames, Extent},
+    text::{DisplayNames, Extent, plain_line},
 };
 use crate::problem::ApiError;
 
@@ -18,6 +18,10 @@ pub struct Head {
     pub description: String,
     /// The path by which the same page is found for good: with the whole id.
     pub path: String,
+    /// The path of a picture.
+    pub picture: Option<String>,
+    /// The path of a feed.
+    pub feed: Option<String>,
 }
 
 impl StoreView {
@@ -41,7 +45,10 @@ impl StoreView {
             _ => "Nothing is confirmed yet. ".to_owned(),
         };
         let counts = format!("{} experiments by {} nodes. ", task.experiment_count, task.node_count);
-        Ok(head(&task.name, &format!("{best}{counts}{}", task.description), format!("/t/{}", task.task_id)))
+        let path = format!("/t/{}", task.task_id);
+        let feed = Some(format!("{path}/feed.atom"));
+        let made = head(&task.name, &format!("{best}{counts}{}", task.description), path);
+        Ok(Head { picture: Some(picture_of(&task.task_id)), feed, ..made })
     }
 
     fn experiment_head(&self, id: &str) -> Result<Head, ApiError> {
@@ -54,34 +61,28 @@ impl StoreView {
             status => format!("{} {:.4}, {status}", task.metric, experiment.val_bpb),
         };
         let text = format!("{}: {result}, {} on {}", task.name, experiment.verdict, experiment.hardware_class);
-        Ok(head(&experiment.description, &text, format!("/e/{}", experiment.id)))
+        let made = head(&experiment.description, &text, format!("/e/{}", experiment.id));
+        Ok(Head { picture: Some(picture_of(&task.task_id)), ..made })
     }
 
     fn node_head(&self, id: &str) -> Result<Head, ApiError> {
         let node = self.node(id)?;
         let name = node.display_name.clone().unwrap_or_else(|| node.node_id.chars().take(8).collect());
         let text = format!("{} experiments, {} verifications", node.experiment_count, node.verification_count);
-        Ok(head(&name, &text, format!("/n/{}", node.node_id)))
+        let path = format!("/n/{}", node.node_id);
+        Ok(Head { feed: Some(format!("{path}/feed.atom")), ..head(&name, &text, path) })
     }
 }
 
-fn head(title: &str, description: &str, path: String) -> Head {
-    let title = plain(title, MAX_TITLE);
-    let title = if title.is_empty() { "unnamed".to_owned() } else { title };
-    Head { title, description: plain(description, super::text::MAX_LISTED), path }
+/// The path of a task's chart.
+fn picture_of(task: &str) -> String {
+    format!("/t/{task}/chart.png")
 }
 
-/// A text on one line without controls and characters that reorder or hide others, at most `most` characters.
-fn plain(text: &str, most: usize) -> String {
-    let shown = |c: &char| {
-        !c.is_control()
-            && !matches!(*c, '\u{ad}' | '\u{34f}' | '\u{61c}' | '\u{115f}' | '\u{1160}' | '\u{17b4}' | '\u{17b5}'
-                | '\u{180b}'..='\u{180f}' | '\u{200b}'..='\u{200f}' | '\u{2028}'..='\u{202e}' | '\u{2060}'..='\u{206f}'
-                | '\u{2800}' | '\u{3164}' | '\u{fe00}'..='\u{fe0f}' | '\u{feff}' | '\u{ffa0}' | '\u{fff0}'..='\u{fffb}'
-                | '\u{e0000}'..='\u{e0fff}')
-    };
-    let line = text.replace(char::is_whitespace, " ");
-    line.chars().filter(shown).take(most).collect::<String>().trim().to_owned()
+fn head(title: &str, description: &str, path: String) -> Head {
+    let title = plain_line(title, MAX_TITLE);
+    let title = if title.is_empty() { "unnamed".to_owned() } else { title };
+    Head { title, description: plain_line(description, super::text::MAX_LISTED), path, ..Head::default() }
 }
 
 #[cfg(test)]

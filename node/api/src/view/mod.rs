@@ -19,9 +19,10 @@ mod text;
 
 pub use experiments::ExperimentText;
 pub use frontiers::FrontierView;
-pub(crate) use graphs::Graphs;
+pub(crate) use graphs::{Form, Graphs, Kept};
 pub use heads::Head;
 pub use listings::Filter;
+pub(crate) use text::plain_line;
 
 use std::{sync::Arc, time::Instant};
 

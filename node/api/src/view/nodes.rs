@@ -1,10 +1,15 @@
 //! Nodes and their profiles.
 
+use std::{
+    cmp::Reverse,
+    collections::{BTreeMap, BTreeSet},
+};
+
 use spore_protocol::{
     HardwareClass, NodeId,
     trust::{Level, Standing},
 };
-use spore_storage::NodeStats;
+use spore_storage::{NodeStats, Span};
 
 use super::{
     StoreView,
@@ -13,8 +18,13 @@ use super::{
 use crate::{
     dto,
     problem::{ApiError, ProblemKind},
+    query::MAX_LIST,
 };
 
+/// Classes that leaders are looked for in, those with the most confirmed results.
+const LED_CLASSES: usize = 32;
+/// Leaders of one class that are looked at: weight is earned, so that nobody makes many of them.
+const MAX_LEADERS: usize = 500;
 /// Most hardware classes shown of a node. A node has few devices, but anybody can name any number.
 const MAX_CLASSES: usize = 32;
 
@@ -41,6 +51,41 @@ impl StoreView {
             }
         };
         self.node_summary(&stats, Extent::Whole)
+    }
+
+    /// The nodes with confirmed work in the hardware classes of a task, or of the most active tasks: those with the most
+    /// first.
+    ///
+    /// # Errors
+    /// As [`StoreView::task`].
+    pub fn leaders(&self, task: Option<&str>, limit: usize) -> Result<Vec<dto::NodeSummary>, ApiError> {
+        let tasks = match task {
+            Some(task) => vec![self.task_view(task)?],
+            None => self.store.active_tasks(&Span::first(MAX_LIST))?.items,
+        };
+        let mut classes: BTreeMap<&HardwareClass, u64> = BTreeMap::new();
+        for class in tasks.iter().flat_map(|task| &task.classes).filter(|class| class.verified_count > 0) {
+            *classes.entry(&class.class).or_default() += class.verified_count;
+        }
+        let mut classes: Vec<_> = classes.into_iter().collect();
+        classes.sort_by_key(|(_, confirmed)| Reverse(*confirmed));
+        let mut nodes = BTreeSet::new();
+        for (class, _) in classes.into_iter().take(LED_CLASSES) {
+            nodes.extend(self.store.weighty(class, MAX_LEADERS)?);
+        }
+        let mut leaders = Vec::new();
+        for node in nodes {
+            let Some(stats) = self.store.node(None, &node)? else { continue };
+            let summary = self.node_summary(&stats, Extent::Listed)?;
+            let confirmed: u64 = summary.standings.iter().map(|standing| standing.confirmed).sum();
+            if confirmed > 0 {
+                leaders.push((confirmed, summary));
+            }
+        }
+        leaders.sort_by(|(a, one), (b, other)| {
+            b.cmp(a).then(other.experiment_count.cmp(&one.experiment_count)).then(one.node_id.cmp(&other.node_id))
+        });
+        Ok(leaders.into_iter().take(limit).map(|(_, node)| node).collect())
     }
 
     /// The newest profile of a node as the node signed it, in JSON.
@@ -78,6 +123,8 @@ impl StoreView {
             display_name: name.filter(|name| !name.is_empty()),
             bio: profile.as_ref().and_then(|p| text(&p.bio)),
             website: profile.as_ref().and_then(|p| text(&p.website)),
+            avatar_url: profile.as_ref().and_then(|p| text(&p.avatar_url)),
+            donation_address: profile.as_ref().and_then(|p| text(&p.donation_address)),
             experiment_count: stats.experiment_count,
             verification_count: stats.verification_count,
             trusted: self.store.seeds()?.contains(&stats.node_id),

@@ -30,6 +30,19 @@ pub(super) fn listed(text: &str) -> String {
     }
 }
 
+/// A text on one line without controls and characters that reorder or hide others, at most `most` characters.
+pub fn plain_line(text: &str, most: usize) -> String {
+    let shown = |c: &char| {
+        !c.is_control()
+            && !matches!(*c, '\u{ad}' | '\u{34f}' | '\u{61c}' | '\u{115f}' | '\u{1160}' | '\u{17b4}' | '\u{17b5}'
+                | '\u{180b}'..='\u{180f}' | '\u{200b}'..='\u{200f}' | '\u{2028}'..='\u{202e}' | '\u{2060}'..='\u{206f}'
+                | '\u{2800}' | '\u{3164}' | '\u{fe00}'..='\u{fe0f}' | '\u{feff}' | '\u{ffa0}' | '\u{fff0}'..='\u{fffb}'
+                | '\u{e0000}'..='\u{e0fff}')
+    };
+    let line = text.replace(char::is_whitespace, " ");
+    line.chars().filter(shown).take(most).collect::<String>().trim().to_owned()
+}
+
 /// How much of an object an answer shows.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum Extent {
