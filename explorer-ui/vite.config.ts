@@ -10,7 +10,10 @@ export default defineConfig(({ mode }) => ({
   build: { outDir: 'dist', assetsInlineLimit: 0, modulePreload: { polyfill: false } },
   server: {
     host: '127.0.0.1',
-    proxy: { '/api': { target: loadEnv(mode, '.', 'SPORE_').SPORE_API ?? 'http://127.0.0.1:8470', changeOrigin: true } },
+    // The API, and what the node draws and writes for others.
+    proxy: Object.fromEntries(
+      ['/api', '^/([tn]/[^/]+|search)/(chart|badge|feed)[.]'].map((path) => [path, { target: loadEnv(mode, '.', 'SPORE_').SPORE_API ?? 'http://127.0.0.1:8470', changeOrigin: true }]),
+    ),
   },
   test: { include: ['src/**/*.test.ts'], environment: 'node' },
 }));

@@ -9,6 +9,7 @@ import { chromium } from 'playwright-core';
 import { preview } from 'vite';
 import pages from './browser/pages.mjs';
 import readers from './browser/readers.mjs';
+import shared from './browser/shared.mjs';
 import { startWorld } from './world.mjs';
 
 // Without any of these, the browser that playwright has installed for itself.
@@ -16,6 +17,9 @@ const EXECUTABLE = [process.env.CHROMIUM, process.env.SPORE_CHROMIUM, '/usr/bin/
 const FLAGS = ['--headless', '--no-sandbox', '--disable-gpu', '--disable-background-networking'];
 /** Bounds a hang on a busy machine, in milliseconds. */
 const PATIENCE = 60_000;
+
+/** Addresses outside /api that the node answers itself. */
+const SHARED = '^/([tn]/[^/]+|search)/(chart|badge|feed)[.]';
 
 /** The program that looks for barriers. It is run in the page by the browser, past the page's content policy. */
 const AXE = readFileSync(createRequire(import.meta.url).resolve('axe-core/axe.min.js'), 'utf8');
@@ -31,7 +35,7 @@ const [small, large, hostile, empty] = [task('bytes-20s'), task('tiny-stories-5m
 /** The address of the page on a node. */
 async function pageOn(node) {
   if (!process.argv.includes('--dist')) return { url: node, close: async () => {} };
-  const server = await preview({ preview: { host: '127.0.0.1', port: 0, proxy: { '/api': { target: node, changeOrigin: true } } }, logLevel: 'silent' });
+  const server = await preview({ preview: { host: '127.0.0.1', port: 0, proxy: Object.fromEntries(['/api', SHARED].map((path) => [path, { target: node, changeOrigin: true }])) }, logLevel: 'silent' });
   return { url: `http://127.0.0.1:${server.httpServer.address().port}`, close: () => server.close() };
 }
 
@@ -66,7 +70,7 @@ const painted = (page) =>
 
 /** What the tests use. */
 const harness = { world, main, small, large, hostile, empty, open, at, points, painted, publish, task, AXE, pageOn };
-const tests = { ...pages(harness), ...readers(harness) };
+const tests = { ...pages(harness), ...readers(harness), ...shared(harness) };
 
 /** Publishes a record of the first task. */
 async function publish() {

@@ -39,10 +39,10 @@ export default ({ world, main, small, large, hostile, empty, open, at, points, p
     await at(page, 'chart').focus();
     await page.keyboard.press('End');
     const last = small.records.at(-1);
-    await page.locator(`[data-testid="chart"][data-chosen="${last.id}"]`).waitFor();
+    await page.locator(`[data-testid="chart"][data-chosen="${last.id.slice(0, 16)}"]`).waitFor();
     await page.keyboard.press('ArrowDown');
     const parent = small.records.find((record) => record.id === last.parent);
-    await page.locator(`[data-testid="chart"][data-chosen="${parent.id}"]`).waitFor();
+    await page.locator(`[data-testid="chart"][data-chosen="${parent.id.slice(0, 16)}"]`).waitFor();
     await at(page, 'hover-card').getByText(parent.description).waitFor();
     await page.keyboard.press('Enter');
     await page.locator(`[data-testid="experiment-page"][data-id="${parent.id}"]`).waitFor();
@@ -61,7 +61,7 @@ export default ({ world, main, small, large, hostile, empty, open, at, points, p
     await page.mouse.move(box.x + place.x, box.y + place.y);
     const chosen = await page.locator('[data-testid="chart"][data-chosen]').getAttribute('data-chosen');
     await page.mouse.click(box.x + place.x, box.y + place.y);
-    await page.locator(`[data-testid="experiment-page"][data-id="${chosen}"]`).waitFor();
+    await page.locator(`[data-testid="experiment-page"][data-id^="${chosen}"]`).waitFor();
     return page;
   },
 

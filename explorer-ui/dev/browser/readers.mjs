@@ -207,7 +207,7 @@ export default ({ world, main, small, large, hostile, empty, open, at, points, p
   async 'records are saved as a table'() {
     const page = await open(`t/${small.id}?class=CPU`);
     await points(page, small.records.filter((record) => record.class === 'CPU').length);
-    const [download] = await Promise.all([page.waitForEvent('download'), page.getByRole('button', { name: 'CSV' }).click()]);
+    const [download] = await Promise.all([page.waitForEvent('download'), page.getByRole('group', { name: 'Save', exact: true }).getByRole('button', { name: 'CSV' }).click()]);
     const lines = readFileSync(await download.path(), 'utf8').trim().split('\r\n');
     assert.equal(lines.length, 1 + small.records.filter((record) => record.class === 'CPU').length);
     return page;
@@ -249,7 +249,7 @@ export default ({ world, main, small, large, hostile, empty, open, at, points, p
   },
 
   async 'axe finds nothing on any page, in light and dark, on wide and narrow screens'() {
-    const paths = ['', `t/${small.id}`, `t/${small.id}?view=experiments`, `t/${small.id}?view=nodes`, `t/${hostile.id}`, `e/${small.records[30].id}`, `n/${world.nodes[0]}`, 'search?q=weight', 'network', 'nowhere'];
+    const paths = ['', `t/${small.id}`, `t/${small.id}?view=experiments`, `t/${small.id}?view=nodes`, `t/${hostile.id}`, `e/${small.records[30].id}`, `n/${world.nodes[0]}`, 'search?q=weight', 'network', 'nodes', `compare?e=${small.records.slice(28, 31).map(({ id }) => id).join(',')}`, 'nowhere'];
     let page;
     for (const [width, colorScheme] of [[1280, 'light'], [390, 'dark']]) {
       await page?.context().close();

@@ -56,6 +56,11 @@ class Navigation {
     this.#read();
   }
 
+  /** Names the shown page by another address, which leads to the same page. */
+  settle(path: string): void {
+    history.replaceState(history.state, '', `${path}${location.search}`);
+  }
+
   #adoptHash(): void {
     const address = fromHash(location.hash);
     if (address === null) return;
@@ -79,7 +84,7 @@ class Navigation {
     if (event.defaultPrevented || event.button !== 0 || event.metaKey || event.ctrlKey || event.shiftKey || event.altKey) return;
     const link = event.target instanceof Element ? event.target.closest('a') : null;
     const href = link?.getAttribute('href');
-    if (!link || !href?.startsWith('/') || href.startsWith('//') || href.startsWith('/api/') || link.target !== '' || link.hasAttribute('download')) return;
+    if (!link || !href?.startsWith('/') || href.startsWith('//') || href.startsWith('/api/') || /\.(atom|svg|png)(\?|$)/.test(href) || link.target !== '' || link.hasAttribute('download')) return;
     event.preventDefault();
     this.go(href);
   };

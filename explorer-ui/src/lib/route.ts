@@ -2,6 +2,7 @@
 import type { Order, Cursor } from './api/client';
 import type { XAxis } from './chart/frame';
 import type { Window } from './chart/scale';
+import { MOST_COMPARED } from './compare';
 import { STATUS_NAMES } from './chart/series';
 
 /** What a task's page shows of its records, apart from the tables. All of it is in the address. */
@@ -16,7 +17,7 @@ export type View = {
   window: Window | null;
 };
 
-export type TaskRoute = { page: 'task'; id: string; view: TaskView; list: FrontierList; show: View; order: Order; cursor: Cursor };
+export type TaskRoute = { page: 'task'; id: string; view: TaskView; list: FrontierList; show: View; order: Order; sort: NodeOrder; cursor: Cursor };
 
 export type Route =
   | { page: 'tasks' }
@@ -24,8 +25,17 @@ export type Route =
   | { page: 'experiment'; id: string }
   | { page: 'node'; id: string; cursor: Cursor }
   | { page: 'search'; words: string; task: string | null; cursor: Cursor }
+  | { page: 'compare'; ids: string[]; compared: Compared }
+  | { page: 'nodes'; task: string | null; sort: NodeOrder }
   | { page: 'network' }
   | { page: 'unknown'; path: string };
+
+/** What a comparison shows: which two scripts, by their places, and whether also what is the same. */
+export type Compared = { from: number; to: number; whole: boolean };
+
+/** The orders of the leaders: by the column of this name. */
+export const NODE_ORDERS = ['confirmed', 'refuted', 'experiments', 'verifications', 'reputation', 'seen'] as const;
+export type NodeOrder = (typeof NODE_ORDERS)[number];
 
 export const TASK_VIEWS = ['frontier', 'experiments', 'nodes'] as const;
 export type TaskView = (typeof TASK_VIEWS)[number];
@@ -46,9 +56,10 @@ export function parseAddress(path: string, search = ''): Route {
   const query = new URLSearchParams(search);
   if (page === undefined) return { page: 'tasks' };
   if (page === 'network' && raw === undefined) return { page: 'network' };
+  if (page === 'compare' && raw === undefined) return compareRoute(query);
+  if (page === 'nodes' && raw === undefined) return { page, task: taskOf(query), sort: orderOf(query, 'confirmed') };
   if (page === 'search' && raw === undefined) {
-    const task = query.get('task')?.toLowerCase() ?? null;
-    return { page, words: query.get('q') ?? '', task: task !== null && ID.test(task) ? task : null, cursor: cursorOf(query) };
+    return { page, words: query.get('q') ?? '', task: taskOf(query), cursor: cursorOf(query) };
   }
   const given = decoded(raw);
   const id = given.toLowerCase();
@@ -58,6 +69,23 @@ export function parseAddress(path: string, search = ''): Route {
   if (page === 'e') return { page: 'experiment', id };
   if (page === 'n') return { page: 'node', id, cursor: cursorOf(query) };
   return { page: 'unknown', path };
+}
+
+const orderOf = (query: URLSearchParams, otherwise: NodeOrder): NodeOrder => NODE_ORDERS.find((name) => name === query.get('sort')) ?? otherwise;
+
+/** The task in a query; null without an id. */
+function taskOf(query: URLSearchParams): string | null {
+  const task = query.get('task')?.toLowerCase() ?? '';
+  return ID.test(task) ? task : null;
+}
+
+function compareRoute(query: URLSearchParams): Route {
+  const ids = [...new Set((query.get('e') ?? '').toLowerCase().split(','))].filter((id) => ID.test(id)).slice(0, MOST_COMPARED);
+  const place = (name: string, otherwise: number) => {
+    const at = Number(query.get(name) ?? otherwise + 1) - 1;
+    return Number.isInteger(at) && at >= 0 && at < ids.length ? at : otherwise;
+  };
+  return { page: 'compare', ids, compared: { from: place('from', 0), to: place('to', 1), whole: query.get('show') === 'all' } };
 }
 
 function decoded(part: string | undefined): string {
@@ -72,6 +100,7 @@ function taskRoute(id: string, query: URLSearchParams): Route {
   const view = TASK_VIEWS.find((name) => name === query.get('view')) ?? 'frontier';
   const list = FRONTIER_LISTS.find((name) => name === query.get('list')) ?? 'frontier';
   const order = query.get('order') === 'metric' ? 'metric' : 'time';
+  const sort = orderOf(query, 'seen');
   const hidden = query.get('hide')?.split(',') ?? [];
   const show: View = {
     hardwareClass: query.get('class'),
@@ -80,7 +109,7 @@ function taskRoute(id: string, query: URLSearchParams): Route {
     robust: query.get('range') !== 'all',
     window: windowOf(query.get('window')),
   };
-  return { page: 'task', id, view, list, show, order, cursor: cursorOf(query) };
+  return { page: 'task', id, view, list, show, order, sort, cursor: cursorOf(query) };
 }
 
 /** A window in an address: its left, right, lower and upper edge. */
@@ -121,7 +150,7 @@ function pathOf(path: string, given: Record<string, string | null | undefined>):
 /** The address of a task's page. Default values are left out. */
 export function taskPath(
   id: string,
-  { view = 'frontier', show = ALL_SHOWN, order = 'time', list = 'frontier', ...cursor }: Cursor & { view?: TaskView; show?: View; order?: Order; list?: FrontierList } = {},
+  { view = 'frontier', show = ALL_SHOWN, order = 'time', list = 'frontier', sort = 'seen', ...cursor }: Cursor & { view?: TaskView; show?: View; order?: Order; list?: FrontierList; sort?: NodeOrder } = {},
 ): string {
   const hidden = STATUS_NAMES.filter((_, status) => !show.statuses[status]);
   return pathOf(`t/${encodeURIComponent(id)}`, {
@@ -133,6 +162,7 @@ export function taskPath(
     range: show.robust ? null : 'all',
     window: show.window && [show.window.x.min, show.window.x.max, show.window.y.min, show.window.y.max].map(edge).join(','),
     order: order === 'time' ? null : order,
+    sort: sort === 'seen' ? null : sort,
     ...cursor,
   });
 }
@@ -140,3 +170,8 @@ export function taskPath(
 export const experimentPath = (id: string) => `/e/${id}`;
 export const nodePath = (id: string, cursor: Cursor = {}) => pathOf(`n/${id}`, cursor);
 export const searchPath = (words: string, task: string | null = null, cursor: Cursor = {}) => pathOf('search', { q: words, task, ...cursor });
+
+/** The address of a comparison. The first id is the baseline. */
+export const comparePath = (ids: readonly string[], { from, to, whole }: Compared = { from: 0, to: 1, whole: false }) =>
+  pathOf('compare', { e: ids.join(','), from: from === 0 ? null : String(from + 1), to: to === 1 ? null : String(to + 1), show: whole ? 'all' : null });
+export const leadersPath = (task: string | null = null, sort: NodeOrder = 'confirmed') => pathOf('nodes', { task, sort: sort === 'confirmed' ? null : sort });
