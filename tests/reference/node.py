@@ -17,6 +17,7 @@ import sys
 import spore.node
 from objects import key, node_id, record
 from spore.control import SignedControlEvent
+from spore.explorer.server import create_app
 from spore.node import NodeConfig, SporeNode
 from spore.profile import NodeProfile
 from spore.record import ExperimentRecord
@@ -49,6 +50,7 @@ class Driver:
         self.heard: list[tuple[str, str, str]] = []
         self.read = self.node.gossip._handle_message
         self.node.gossip._handle_message = self.listen
+        self.explorer = create_app(self.node)
         self.starting = asyncio.create_task(self.node.start())
 
     async def listen(self, addr: str, message: dict) -> None:
@@ -138,6 +140,35 @@ class Driver:
         profile = self.node.update_local_profile(**fields)
         await self.node.publish_profile(profile)
         return profile.id
+
+    async def explore(self, path: str) -> dict:
+        """The status and the parsed body of the explorer's answer to a GET, without a connection between."""
+        path, _, query = path.partition("?")
+        scope = {
+            "type": "http",
+            "asgi": {"version": "3.0"},
+            "http_version": "1.1",
+            "method": "GET",
+            "scheme": "http",
+            "path": path,
+            "raw_path": path.encode(),
+            "query_string": query.encode(),
+            "root_path": "",
+            "headers": [],
+            "client": None,
+            "server": None,
+        }
+        sent: list[dict] = []
+
+        async def receive() -> dict:
+            return {"type": "http.request", "body": b"", "more_body": False}
+
+        async def send(message: dict) -> None:
+            sent.append(message)
+
+        await self.explorer(scope, receive, send)
+        body = b"".join(message.get("body", b"") for message in sent)
+        return {"status": sent[0]["status"], "body": json.loads(body)}
 
     async def records(self) -> list[dict]:
         return [brief(one) for one in self.node.graph.all_records()]
