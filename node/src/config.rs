@@ -187,7 +187,8 @@ impl WebhookConfig {
     fn fault(&self) -> Option<(&'static str, String)> {
         let url = reqwest::Url::parse(&self.url.0);
         let is_good = url.is_ok_and(|url| matches!(url.scheme(), "http" | "https") && url.has_host());
-        (!is_good).then(|| ("webhook.url", "webhook.url must be an address that begins with http:// or https://".to_owned()))
+        (!is_good)
+            .then(|| ("webhook.url", "webhook.url must be an address that begins with http:// or https://".to_owned()))
     }
 }
 

@@ -38,8 +38,22 @@ async fn answers_to_made_up_requests_are_as_the_document_says() {
     let node = net.start("ours", None, &["--no-train"]).await;
     let mut run = Command::new(program);
     run.current_dir(net.dir()).arg("run").arg(net.node(node).url("/api/v1/openapi.json"));
-    run.args(["--no-color", "--max-time", BUDGET, "--max-examples", "20", "--seed", "1", "--no-shrink", "--workers", "1"]);
-    run.args(["--checks", "not_a_server_error,status_code_conformance,content_type_conformance,response_schema_conformance"]);
+    run.args([
+        "--no-color",
+        "--max-time",
+        BUDGET,
+        "--max-examples",
+        "20",
+        "--seed",
+        "1",
+        "--no-shrink",
+        "--workers",
+        "1",
+    ]);
+    run.args([
+        "--checks",
+        "not_a_server_error,status_code_conformance,content_type_conformance,response_schema_conformance",
+    ]);
     run.args(["--phases", "coverage,fuzzing", "--suppress-health-check", "all", "--warnings", "off"]);
     // The stream of events does not end, and requests that write need the token.
     run.args(["--include-method", "GET", "--exclude-path", "/api/v1/events", "--request-timeout", "20"]);

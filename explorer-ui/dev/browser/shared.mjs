@@ -24,7 +24,7 @@ export default ({ world, main, small, hostile, open, at, points }) => ({
     // Somebody else, without the pins.
     const other = await open(`compare?e=${ids.join(',')}&from=2&to=3`);
     await at(other, 'compare-change').waitFor();
-    assert.deepEqual(await other.locator('select').evaluateAll((chosen) => chosen.map((one) => one.value)), ['1', '2']);
+    assert.deepEqual(await other.locator('main select').evaluateAll((chosen) => chosen.map((one) => one.value)), ['1', '2']);
     await other.context().close();
     return page;
   },

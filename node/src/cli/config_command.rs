@@ -148,7 +148,8 @@ fn show(origin: bool, as_json: bool, context: &mut Context) -> Result<(), CliErr
         let all: Vec<_> = settings
             .iter()
             .map(|one| {
-                let value = if SECRETS.contains(&one.key) { one.value.as_ref().map(|_| json!("(secret)")) } else { None };
+                let value =
+                    if SECRETS.contains(&one.key) { one.value.as_ref().map(|_| json!("(secret)")) } else { None };
                 json!({ "key": one.key, "value": value.unwrap_or_else(|| json!(one.value)), "origin": one.origin })
             })
             .collect();

@@ -159,7 +159,8 @@ impl Seen {
             return Ok(None);
         }
         let (name, metric) = (plain(&view.name), plain(&view.metric));
-        let text = format!("New best on {} in {name}: {metric} {value:.4}, experiment {}", plain(class.as_str()), id.short());
+        let text =
+            format!("New best on {} in {name}: {metric} {value:.4}, experiment {}", plain(class.as_str()), id.short());
         Ok(Some(json!({
             "event": "best", "text": text, "content": text, "task_id": task.to_string(), "task_name": view.name,
             "hardware_class": class.to_string(), "experiment_id": id.to_string(), "metric": view.metric, "value": value,
@@ -183,7 +184,8 @@ impl Seen {
             return Ok(None);
         }
         let verdict = record.verdict.name();
-        let text = format!("Experiment {} of this node is {verdict}: others measured something else", record.id.short());
+        let text =
+            format!("Experiment {} of this node is {verdict}: others measured something else", record.id.short());
         Ok(Some(json!({
             "event": "refuted", "text": text, "content": text, "task_id": record.task_id.to_string(),
             "experiment_id": record.id.to_string(), "value": record.metric, "verdict": verdict,
@@ -221,7 +223,9 @@ async fn send_all(url: String, mut queue: mpsc::Receiver<Value>, mut shutdown: S
                     }
                 }
                 // Without the address, which may hold a secret.
-                Err(error) => tracing::warn!(error = %error.without_url(), attempt, "the webhook's address cannot be reached"),
+                Err(error) => {
+                    tracing::warn!(error = %error.without_url(), attempt, "the webhook's address cannot be reached")
+                }
             }
             let wait = backoff(FIRST_WAIT, LONGEST_WAIT, attempt, random::number());
             tokio::select! {

@@ -33,7 +33,7 @@ const LARGEST: f64 = 1e15;
 /// Most bits that a byte can cost in a measured model: one that knows nothing needs 8.
 const MOST_BITS: f64 = 1_000.0;
 /// Characters of the task's name and of other names.
-const MAX_TITLE: usize = 60;
+const MAX_TITLE: usize = 50;
 const MAX_NAME: usize = 32;
 
 const GROUND: Colour = [0xff, 0xff, 0xff];
@@ -90,7 +90,8 @@ pub struct Chart {
     title: String,
     about: String,
     marks: Vec<(MarkKind, f64, f64)>,
-    lines: Vec<Vec<(f64, f64)>>,
+    /// With the names of their classes.
+    lines: Vec<(String, Vec<(f64, f64)>)>,
     /// Values of the vertical axis and where they stand.
     ticks: Vec<(f64, f64)>,
 }
@@ -131,7 +132,11 @@ impl Chart {
         let mut marks: Vec<_> = sampled(&points).into_iter().filter_map(|i| Some(place(i, points.get(i)?))).collect();
         marks.sort_by_key(|(kind, ..)| *kind);
         let lines = best_lines(task, &points).into_iter();
-        let lines = lines.map(|line| stepped(line.into_iter().map(|(i, value)| (x(i), y(value))), x(last)));
+        let lines = lines.map(|(class, line)| {
+            let name = usize::try_from(class).ok().and_then(|class| graph.class_names.get(class));
+            let name = name.map(|name| plain_line(name.as_str(), MAX_NAME)).unwrap_or_default();
+            (name, stepped(line.into_iter().map(|(i, value)| (x(i), y(value))), x(last)))
+        });
         let ticks = (0..TICKS).map(|tick| low + (high - low) * f64::from(tick) / f64::from(TICKS - 1));
         Self {
             title: plain_line(&task.name, MAX_TITLE),
@@ -166,13 +171,21 @@ impl Chart {
         for kind in MarkKind::ALL {
             out.push_str(&self.svg_marks(kind));
         }
-        for line in &self.lines {
+        for (name, line) in &self.lines {
             let points: Vec<_> = line.iter().map(|(x, y)| format!("{x:.1},{y:.1}")).collect();
             out.push_str(&format!(
                 "<polyline points=\"{}\" fill=\"none\" stroke=\"{}\" stroke-width=\"3\" stroke-linejoin=\"round\"/>\n",
                 points.join(" "),
                 hex(BEST)
             ));
+            if let Some((x, y)) = line.last() {
+                out.push_str(&format!(
+                    "<text x=\"{x:.0}\" y=\"{:.1}\" font-size=\"15\" text-anchor=\"end\" fill=\"{}\" stroke=\"#fff\" stroke-width=\"4\" paint-order=\"stroke\">{}</text>\n",
+                    y - 7.0,
+                    hex(BEST),
+                    escaped(name)
+                ));
+            }
         }
         out.push_str(&self.svg_legend());
         out.push_str("</svg>\n");
@@ -243,7 +256,7 @@ impl Chart {
                 if *kind == MarkKind::Discard { 0.6 } else { 1.0 },
             );
         }
-        for line in &self.lines {
+        for (_, line) in &self.lines {
             for (from, to) in line.iter().zip(line.iter().skip(1)) {
                 canvas.line((across(from.0), lift(from.1)), (across(to.0), lift(to.1)), 4.0, BEST);
             }
@@ -301,8 +314,8 @@ fn range(mut values: Vec<f64>) -> Option<(f64, f64)> {
     Some((low - pad, high + pad))
 }
 
-/// The best confirmed so far of the busiest classes, as indices and values.
-fn best_lines(task: &TaskSummary, points: &[Point]) -> Vec<Vec<(usize, f64)>> {
+/// The best confirmed so far of the classes with the most steps, as indices and values.
+fn best_lines(task: &TaskSummary, points: &[Point]) -> Vec<(u32, Vec<(usize, f64)>)> {
     let higher = task.goal == "maximize";
     let mut lines: BTreeMap<u32, Vec<(usize, f64)>> = BTreeMap::new();
     for (i, point) in points.iter().enumerate() {
@@ -314,8 +327,8 @@ fn best_lines(task: &TaskSummary, points: &[Point]) -> Vec<Vec<(usize, f64)>> {
             line.push((i, point.value));
         }
     }
-    let mut lines: Vec<_> = lines.into_values().collect();
-    lines.sort_by_key(|line| std::cmp::Reverse(line.len()));
+    let mut lines: Vec<_> = lines.into_iter().collect();
+    lines.sort_by_key(|(_, line)| std::cmp::Reverse(line.len()));
     lines.truncate(MAX_LINES);
     lines
 }
