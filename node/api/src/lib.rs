@@ -13,6 +13,7 @@ pub mod admin;
 mod compact;
 mod compat;
 mod connections;
+mod content;
 pub mod dto;
 mod encoding;
 mod etag;
@@ -64,12 +65,12 @@ pub use connections::MAX_CONNECTIONS;
 
 use self::{
     connections::Activity,
+    content::Content,
     events::Subscription,
     live::{Live, LiveNode},
     problem::ApiError,
     proxies::Proxies,
     query::Query,
-    read::Content,
     route::Route,
     sent::BodyBudget,
     shares::{Client, Shares},

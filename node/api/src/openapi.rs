@@ -187,16 +187,18 @@ operations! {
             (status = "4XX", body = Problem), (status = "5XX", body = Problem)))]
     graph;
 
-    /// Graph of a task in a compact form: all its experiments, in columns of about 46 bytes an experiment, or those that
+    /// Graph of a task in a compact form: all its experiments, in columns of about 22 bytes an experiment, or those that
     /// changed since an earlier answer.
     ///
     /// Whole numbers are LEB128, floats are little-endian, a text is its length in bytes and UTF-8. The form begins with
-    /// `SPGR`, a version byte (3), a content byte (0 all experiments, 1 changes), the cursor to pass as `since` (a text),
-    /// the number of experiments and the number of hardware classes, then each class's name (a text). The columns follow
-    /// in (timestamp, id) order: ids (32 bytes each); parents (of all experiments: the index minus the parent's index,
-    /// zigzag, 0 without a parent; of changes: the parent's id, 32 zero bytes without a parent); timestamps (each as the
-    /// difference to the one before); metrics (8 bytes each); states (1 byte each: status in bits 0 and 1, 4 result
-    /// holds here, 8 on the frontier, 16 stray, 32 rejected here or not comparable, 64 disputed here); classes (each as an index into the names).
+    /// `SPGR`, a version byte (4), a content byte (0 all experiments, 1 changes), the length of an id (1 byte: 8, or 32
+    /// where 8 do not tell the experiments apart), the cursor to pass as `since` (a text), the number of experiments and
+    /// the number of hardware classes, then each class's name (a text). The columns follow in (timestamp, id) order: ids
+    /// (their first bytes); parents (of all experiments: the index minus the parent's index, zigzag, 0 without a parent; of
+    /// changes: the parent's id in the same length, zero bytes without a parent); timestamps (each as the difference to the
+    /// one before); metrics (8 bytes each: the lowest byte of all, then the next byte of all, and so on); states (1 byte
+    /// each: status in bits 0 and 1, 4 result holds here, 8 on the frontier, 16 stray, 32 rejected here or not comparable,
+    /// 64 disputed here); classes (each as an index into the names).
     #[utoipa::path(get, path = Route::CompactGraph(ID).template(),
         params(("id" = String, Path, description = TASK), ("since" = Option<String>, Query, description = SINCE)),
         responses((status = 200, content_type = BINARY, body = Vec<u8>),

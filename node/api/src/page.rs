@@ -133,7 +133,7 @@ pub fn embedded() -> bool {
 /// The files of the page in gzip, by name: made once, when the first of them is asked for.
 static PACKED: LazyLock<HashMap<String, Bytes>> = LazyLock::new(|| {
     let packed = |name: Cow<'static, str>| {
-        let bytes = encoding::gzip_best(&Files::get(&name)?.data)?;
+        let bytes = encoding::gzip_shared(&Files::get(&name)?.data)?;
         Some((name.into_owned(), Bytes::from(Arc::unwrap_or_clone(bytes))))
     };
     Files::iter().filter_map(packed).collect()

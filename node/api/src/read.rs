@@ -9,6 +9,7 @@ use serde::Serialize;
 use spore_protocol::Cid;
 use spore_storage::{MAX_PAGE, Scope};
 
+pub use super::content::Content;
 use super::{
     compact::BINARY,
     compat,
@@ -26,13 +27,6 @@ use super::{
 const MAX_ARTIFACT_BYTES: u64 = 16 << 20;
 
 const JSON: &str = "application/json";
-
-/// The body of an answer and its media type.
-#[derive(Clone, Debug)]
-pub struct Content {
-    pub content_type: &'static str,
-    pub body: Arc<Vec<u8>>,
-}
 
 /// Whether the answer needs the state of the running process.
 pub fn needs_live(route: &Route) -> bool {

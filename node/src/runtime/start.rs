@@ -58,8 +58,7 @@ pub async fn start(options: NodeOptions, data: DataDir) -> Result<Node, StartErr
     data.create()?;
     let found = identity_file::load_or_create(&data.identity())?;
     let node_id = found.identity.node_id();
-    let store = open_store(&options, &data, node_id)?;
-    let token = data.token_or_new()?;
+    let (store, token) = (open_store(&options, &data, node_id)?, data.token_or_new()?);
     // Busy ports and devices are found before the first service starts.
     let Bound { api: (listener, address), admin, legacy } = bind(&options).await?;
     let trainer = Trainer::prepare(&options, &data).await?;
@@ -104,14 +103,12 @@ pub async fn start(options: NodeOptions, data: DataDir) -> Result<Node, StartErr
     keep_disk_budget(options.store_max, &live, &store, shutdown.clone(), &mut services);
     admin::serve(admin, &live, &view, &shutdown, &mut services);
 
-    let (page, node) = (options.web.is_some(), Some(live.clone()));
-    let (names, proxies) = (options.web_names, options.web_proxies);
-    let api =
-        Api { view: view.clone(), node, pinned: task, token: Some(token), page, names, proxies, connections, shutdown };
+    let (page, node, token) = (options.web.is_some(), Some(live.clone()), Some(token));
+    let (view_of_api, names, proxies) = (view.clone(), options.web_names, options.web_proxies);
+    let api = Api { view: view_of_api, node, pinned: task, token, page, names, proxies, connections, shutdown };
     services.watch("API", tokio::spawn(spore_api::serve(api, listener)));
     let directory = announce(data, store, address, page, warnings)?;
-    let public_peer = tried(options.bridge.public);
-    let identity_was_loose = found.was_loose;
+    let (public_peer, identity_was_loose) = (tried(options.bridge.public), found.was_loose);
     Ok(Node { live, view, node_id, address, identity_was_loose, lost_changes, public_peer, stop, services, directory })
 }
 

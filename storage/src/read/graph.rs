@@ -12,7 +12,8 @@
 //! - parents. In a whole graph: the record's index minus its parent's index, signed, 0 without a parent. In changes:
 //!   the parent's id in the same length, zero bytes without a parent;
 //! - timestamps, each as its difference to the one before;
-//! - metrics, 8 bytes each;
+//! - metrics, 8 bytes each: the lowest byte of every metric, then the next byte of every metric, and so on, which
+//!   compresses better than one metric after the other;
 //! - states, 1 byte each: status in bits 0 and 1 (0 keep, 1 discard, 2 crash), 4 the result holds locally, 8 on its
 //!   class's local frontier, 16 stray, 32 rejected locally or not comparable, 64 disputed locally;
 //! - classes, each as an index into the names.
@@ -212,8 +213,10 @@ impl<Parent: ParentColumn> TaskGraph<Parent> {
             number(out, timestamp.wrapping_sub(before))?;
             before = *timestamp;
         }
-        for metric in &self.metrics {
-            out.write_all(&metric.to_le_bytes())?;
+        for place in 0..size_of::<f64>() {
+            let bytes: Vec<u8> =
+                self.metrics.iter().filter_map(|metric| metric.to_le_bytes().get(place).copied()).collect();
+            out.write_all(&bytes)?;
         }
         let verdicts = self.verified.iter().zip(&self.refused).zip(&self.disputed);
         let marks = self.on_frontier.iter().zip(&self.stray).zip(verdicts);
@@ -299,7 +302,8 @@ mod tests {
 
     /// What both contents write after the parents: 300 and one more second, metrics, states, classes.
     fn rest() -> Vec<u8> {
-        let metrics = [1.5f64.to_le_bytes(), 2.0f64.to_le_bytes()].concat();
+        let metrics: Vec<u8> =
+            1.5f64.to_le_bytes().into_iter().zip(2.0f64.to_le_bytes()).flat_map(<[u8; 2]>::from).collect();
         [&[0xac, 0x02, 1], metrics.as_slice(), &[1 | 16 | 32, 4 | 8 | 64, 0, 0]].concat()
     }
 

@@ -122,7 +122,11 @@ function readRows(reader: Reader, ids: Ids, classNames: string[]): Rows {
   const time = new Float64Array(length);
   for (let i = 0, now = 0; i < length; i++) time[i] = now += reader.number();
   // Typed arrays have the machine's order of bytes, which is little-endian wherever a browser runs.
-  const metric = new Float64Array(reader.take(8 * length));
+  // The lowest byte of every metric comes first, then the next one of every metric.
+  const planes = new Uint8Array(reader.take(8 * length));
+  const bytes = new Uint8Array(8 * length);
+  for (let place = 0, at = 0; place < 8; place++) for (let i = 0; i < length; i++) bytes[8 * i + place] = planes[at++];
+  const metric = new Float64Array(bytes.buffer);
   const states = new Uint8Array(reader.take(length));
   const bits = (mask: number) => states.map((state) => ((state & mask) === 0 ? 0 : 1));
   const hardwareClass = new Uint32Array(length);

@@ -22,7 +22,7 @@ use serde_json::{Value, json};
 use spore_protocol::{Cid, RecordId};
 
 use self::{shapes::RecordJson, state::State};
-use super::{live::Live, problem::ApiError, query::Query, read::Content, view::StoreView};
+use super::{content::Content, live::Live, problem::ApiError, query::Query, view::StoreView};
 
 /// The path of the socket.
 pub const SOCKET: &str = "/ws";
@@ -181,25 +181,27 @@ impl Asked<'_> {
         State::new(self.view, task)
     }
 
+    /// Counts, from indexes: a page asks for them every few seconds, however large a task is.
     fn stat(&self) -> Result<Value, ApiError> {
-        let (state, status) = (self.state()?, self.view.status(self.live)?);
-        let best = state.frontier.first().and_then(|index| state.records.get(*index)).map(|record| record.metric);
-        let summaries = nodes::summaries(self, &state)?;
-        let on_frontier = summaries.iter().filter(|node| node.frontier_count > 0).count();
+        let status = self.view.status(self.live)?;
+        let active = status.active_task.clone().unwrap_or_default();
+        let task = self.query.get("task_id").unwrap_or(&active);
+        let counts = tasks::counts(self, task)?;
+        let (nodes, profiles) = nodes::counts(self)?;
         Ok(json!({
-            "task_id": state.task,
+            "task_id": task,
             "task_count": status.task_count,
-            "active_task_id": status.active_task.clone().unwrap_or_default(),
-            "experiment_count": state.records.len(),
-            "frontier_size": state.frontier.len(),
-            "best_val_bpb": best,
+            "active_task_id": active,
+            "experiment_count": counts.experiments,
+            "frontier_size": counts.frontier,
+            "best_val_bpb": counts.best,
             "peer_count": status.peer_count,
             "node_id": status.node_id,
             "ws_client": socket::open_count(),
-            "node_count": summaries.len(),
-            "profile_count": summaries.iter().filter(|node| node.has_profile).count(),
+            "node_count": nodes,
+            "profile_count": profiles,
             "verified_experiment_count": status.verified_experiment_count,
-            "frontier_node_count": on_frontier,
+            "frontier_node_count": counts.frontier_nodes,
         }))
     }
 

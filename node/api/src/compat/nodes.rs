@@ -38,7 +38,7 @@ pub struct NodeJson {
     bio: String,
     website: String,
     donation_address: String,
-    pub has_profile: bool,
+    has_profile: bool,
     profile: Option<ProfileJson>,
     reputation: Reputation,
     activity: &'static str,
@@ -46,7 +46,7 @@ pub struct NodeJson {
     keep_count: usize,
     discard_count: usize,
     crash_count: usize,
-    pub frontier_count: usize,
+    frontier_count: usize,
     verified_count: usize,
     task_count: usize,
     first_seen: Option<u64>,
@@ -62,7 +62,7 @@ pub struct NodeJson {
 }
 
 /// The nodes with a record, a measurement or a profile, without their best and latest record.
-pub fn summaries(asked: &Asked<'_>, state: &State) -> Result<Vec<NodeJson>, ApiError> {
+fn summaries(asked: &Asked<'_>, state: &State) -> Result<Vec<NodeJson>, ApiError> {
     let mut records: BTreeMap<NodeId, Vec<usize>> = BTreeMap::new();
     for (index, record) in state.records.iter().enumerate() {
         records.entry(record.node_id).or_default().push(index);
@@ -78,6 +78,15 @@ pub fn summaries(asked: &Asked<'_>, state: &State) -> Result<Vec<NodeJson>, ApiE
         .into_iter()
         .map(|(node, stats)| summary(asked, state, node, records.get(&node).map_or(&[], Vec::as_slice), stats))
         .collect()
+}
+
+/// How many nodes have a record, a measurement or a profile, and how many have a profile. More than [`MOST_NODES`] are not
+/// counted.
+pub fn counts(asked: &Asked<'_>) -> Result<(usize, usize), ApiError> {
+    let profiled: BTreeSet<NodeId> = profiled(asked)?.into_iter().collect();
+    let mut nodes: BTreeSet<NodeId> = all_stats(asked)?.into_keys().collect();
+    nodes.extend(&profiled);
+    Ok((nodes.len(), profiled.len()))
 }
 
 fn all_stats(asked: &Asked<'_>) -> Result<BTreeMap<NodeId, Option<NodeStats>>, ApiError> {

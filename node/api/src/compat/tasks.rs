@@ -1,5 +1,7 @@
 //! Tasks as the reference lists them.
 
+use std::collections::BTreeSet;
+
 use serde::Serialize;
 use spore_protocol::{Status, TaskId, frontier::FrontierKind};
 use spore_storage::{PageDirection, Scope, Span, TaskView};
@@ -62,6 +64,38 @@ pub struct HotTask {
     recent_keep_count: usize,
     latest_activity: u64,
     best_val_bpb: Option<f64>,
+}
+
+/// Counts of a task, or of all tasks.
+#[derive(Default)]
+pub struct Counts {
+    pub experiments: u64,
+    pub frontier: u64,
+    pub best: Option<f64>,
+    /// Nodes with a record on the frontier.
+    pub frontier_nodes: usize,
+}
+
+/// The counts of the task with this id; of all tasks when the text is empty. An unknown task has none.
+pub fn counts(asked: &Asked<'_>, task: &str) -> Result<Counts, ApiError> {
+    let store = asked.view.store();
+    let tasks: Vec<TaskView> = match (task.is_empty(), task.parse::<TaskId>()) {
+        (true, _) => store.active_tasks(&Span::first(STEP))?.items,
+        (false, Ok(id)) => store.task(&id)?.into_iter().collect(),
+        (false, Err(_)) => Vec::new(),
+    };
+    let (mut counts, mut nodes) = (Counts::default(), BTreeSet::new());
+    for task in tasks {
+        counts.experiments += task.experiment_count.saturating_add(task.stray_count);
+        counts.frontier += task.reference_frontier_size;
+        let page = store.listing(&task.task_id, &FrontierKind::Reference, &Span::first(STEP))?;
+        for record in page.items {
+            counts.best = Some(counts.best.map_or(record.metric, |best| best.min(record.metric)));
+            nodes.insert(record.node_id);
+        }
+    }
+    counts.frontier_nodes = nodes.len();
+    Ok(counts)
 }
 
 /// The task with this id. None when the reference would not know it: without a manifest and without a root.

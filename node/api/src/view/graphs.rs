@@ -63,7 +63,7 @@ impl Graphs {
             return Ok(kept.clone());
         }
         let (sequence, body) = make()?;
-        let gzip = encoding::gzip(&body);
+        let gzip = encoding::gzip_shared(&body);
         let kept = Kept { drops, sequence, body: Arc::new(body), gzip };
         graphs.remove(&key);
         if graphs.values().map(Kept::bytes).sum::<usize>() + kept.bytes() > KEPT_BYTES {
