@@ -1,9 +1,14 @@
+//! News out of a real store, and their delivery to a server on this machine.
+
 use std::sync::{Arc, Mutex};
 
-use spore_protocol::{Identity, Record, VerifiedObject, control::Rerun, fixtures};
+use spore_protocol::{Identity, Record, VerifiedObject, fixtures};
 use warp::Filter as _;
 
 use super::*;
+
+/// When objects arrive.
+const RECEIVED: u64 = fixtures::EPOCH + 1000;
 
 struct World {
     store: Store,
@@ -22,7 +27,7 @@ fn world() -> World {
     let task = TaskId::from(manifest.id());
     let root = fixtures::sign(&own, &record(&own, task, 2.0, None));
     let id = root.id().into();
-    store.insert(&[manifest.into(), root.into()], 1000).unwrap();
+    store.insert(&[manifest.into(), root.into()], RECEIVED).unwrap();
     World { store, own, task, root: id, _dir: dir }
 }
 
@@ -37,16 +42,15 @@ fn record(by: &Identity, task: TaskId, metric: f64, parent: Option<(RecordId, u6
     }
 }
 
-fn measured(id: RecordId, task: TaskId, value: f64, agrees: bool) -> VerifiedObject {
-    let trusted = fixtures::identity(2);
-    let rerun = Rerun { experiment_id: id, task_id: Some(task), node_id: trusted.node_id(), gpu: "CPU".into(), value };
-    let publisher = fixtures::identity(1).node_id();
-    let event = if agrees {
-        spore_protocol::ControlEvent::verification(rerun, publisher, true, 5000)
+/// A measurement of a stored record by the trusted key.
+fn measured(store: &Store, id: RecordId, value: f64, agrees: bool) -> VerifiedObject {
+    let (trusted, record) = (fixtures::identity(2), store.record(&id).unwrap().unwrap().signed);
+    let at = record.timestamp + 100;
+    if agrees {
+        fixtures::verification(&trusted, &record, value, at).into()
     } else {
-        spore_protocol::ControlEvent::challenge(rerun, 5000)
-    };
-    trusted.sign(&event).unwrap().into()
+        fixtures::challenge(&trusted, &record, value, at).into()
+    }
 }
 
 #[test]
@@ -57,10 +61,10 @@ fn new_best_of_the_class_is_told_once_and_a_claim_never() {
     let at = store.sequence();
     let claim = fixtures::sign(&own, &record(&own, task, 1.5, Some((root, 0))));
     let id = RecordId::from(claim.id());
-    store.insert(&[claim.into()], 2000).unwrap();
+    store.insert(&[claim.into()], RECEIVED).unwrap();
     let (at, news) = seen.news(&store, at).unwrap();
     assert_eq!(news.len(), 0, "a claim is no best");
-    store.insert(&[measured(id, task, 1.5, true)], 3000).unwrap();
+    store.insert(&[measured(&store, id, 1.5, true)], RECEIVED).unwrap();
     let (at, news) = seen.news(&store, at).unwrap();
     assert_eq!((news.len(), &news[0]["event"], &news[0]["experiment_id"]), (1, &json!("best"), &json!(id.to_string())));
     assert_eq!(news[0]["previous_experiment_id"], Value::Null);
@@ -77,8 +81,9 @@ fn refuted_record_of_this_node_is_told_once_and_others_records_are_not() {
     let at = store.sequence();
     let foreign = fixtures::sign(&other, &record(&other, task, 1.0, Some((root, 0))));
     let foreign_id = RecordId::from(foreign.id());
-    let objects = [foreign.into(), measured(root, task, 9.0, false), measured(foreign_id, task, 9.0, false)];
-    store.insert(&objects, 3000).unwrap();
+    store.insert(&[foreign.into()], RECEIVED).unwrap();
+    let objects = [measured(&store, root, 9.0, false), measured(&store, foreign_id, 9.0, false)];
+    store.insert(&objects, RECEIVED).unwrap();
     let verdict = store.summary(&root).unwrap().unwrap().verdict;
     assert!(matches!(verdict, Verdict::Disputed | Verdict::Rejected), "{verdict:?}");
     let (at, news) = seen.news(&store, at).unwrap();
@@ -114,5 +119,5 @@ async fn message_is_sent_again_until_it_is_taken_and_redirects_are_not_followed(
     tokio::time::timeout(Duration::from_secs(60), send_all(url, queue, shutdown)).await.unwrap();
     let numbers: Vec<_> = bodies.lock().unwrap().iter().map(|body| body["n"].clone()).collect();
     assert_eq!(numbers, [1, 1, 2], "503 is tried again, a redirect ends it");
-    assert_eq!(*answers.lock().unwrap(), [200]);
+    assert!(answers.lock().unwrap().is_empty());
 }
