@@ -6,7 +6,7 @@ use super::{LLM_CONTEXT_LEAST, LLM_TEMPERATURE_MOST, LLM_TOKENS_LEAST};
 use toml_edit::{Document, Item, TableLike};
 
 /// All keys, as a user writes them with the name of their table.
-const KEYS: [&str; 36] = [
+const KEYS: [&str; 40] = [
     "host",
     "port",
     "p2p_port",

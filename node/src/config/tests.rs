@@ -28,7 +28,7 @@ fn template_names_only_keys_that_have_a_meaning() {
     let (_dir, path) = file(&settings.join("\n"));
     let loaded = load(&path).unwrap();
     assert_eq!(loaded.unknown, Vec::<String>::new());
-    assert_eq!((settings.len(), loaded.config.llm.is_some(), loaded.config.cache.is_some()), (32, true, true));
+    assert_eq!((settings.len(), loaded.config.llm.is_some(), loaded.config.cache.is_some()), (36, true, true));
     assert_eq!(loaded.config.web.names, ["explorer.example.org"]);
 }
 
