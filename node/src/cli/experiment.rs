@@ -4,7 +4,7 @@ use std::io::{self, Write};
 
 use clap::Args as ClapArgs;
 use spore_api::{
-    dto::{ExperimentDetail, Measurement},
+    dto::{Experiment, ExperimentDetail, Measurement},
     query::Query,
     route::Route,
 };
@@ -64,15 +64,7 @@ fn print(context: &mut Context, detail: &ExperimentDetail) -> Result<(), CliErro
     if e.status != "crash" {
         writeln!(out, "{:<12} {}", text::line(&detail.metric), text::metric(e.val_bpb))?;
     }
-    if let Some(gain) = &e.gain {
-        writeln!(out, "Gain         {}", text::gain(gain))?;
-        if !gain.same_steps {
-            writeln!(
-                out,
-                "             its parent ran for another number of steps: the machine's load may be part of it"
-            )?;
-        }
-    }
+    gained(out, e)?;
     writeln!(out, "Verdict      {} here, {} when every signer counts alike", e.verdict, e.global_verdict)?;
     writeln!(out, "Confirmed    {}", text::confirmed(e))?;
     writeln!(
@@ -105,6 +97,16 @@ fn print(context: &mut Context, detail: &ExperimentDetail) -> Result<(), CliErro
     relatives_and_evidence(out, detail)?;
     if !detail.diff.is_empty() {
         writeln!(out, "\nDiff\n{}", text::lines(&detail.diff))?;
+    }
+    Ok(())
+}
+
+/// What the experiment gained over its parent, and how sure that is.
+fn gained(out: &mut dyn Write, e: &Experiment) -> io::Result<()> {
+    let Some(gain) = &e.gain else { return Ok(()) };
+    writeln!(out, "Gain         {}", text::gain(gain))?;
+    if !gain.same_steps {
+        writeln!(out, "             its parent ran for another number of steps: the load may be part of it")?;
     }
     Ok(())
 }
