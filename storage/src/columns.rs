@@ -3,7 +3,7 @@
 //! A change of any key or value is a new [`SCHEMA`], and then existing stores need an upgrade.
 
 /// Number of the format on disk, stored in [`Column::Meta`].
-pub const SCHEMA: u32 = 4;
+pub const SCHEMA: u32 = 5;
 
 /// The columns. In their descriptions, `A ++ B` is concatenation, integers are big-endian and ids have 32 bytes.
 ///

@@ -6,7 +6,7 @@ use spore_protocol::{EventId, Goal, HardwareClass, Kind, NodeId, ObjectId, Recor
 
 use crate::{
     error::{Damage, Result},
-    types::{Scope, SyncScope},
+    types::{Scope, SyncScope, WhyDropped},
 };
 
 pub const SCHEMA: &[u8] = b"schema";
@@ -415,9 +415,18 @@ pub fn dropped_item(item: &[u8]) -> Vec<u8> {
     join(&[&[1], item])
 }
 
-/// The order in which dropped objects are forgotten.
-pub fn dropped_order(order: u64) -> Vec<u8> {
-    join(&[&[2], &order.to_be_bytes()])
+/// Under this lie the orders of all dropped objects.
+pub const DROPPED_ORDERS: [u8; 1] = [2];
+
+/// Under this lie the orders of the objects that were dropped for one reason.
+pub fn dropped_orders(why: WhyDropped) -> [u8; 2] {
+    [2, why.code()]
+}
+
+/// The order in which objects that were dropped for one reason are forgotten: a flood that is dropped for room does not
+/// displace what an operator dropped.
+pub fn dropped_order(why: WhyDropped, order: u64) -> Vec<u8> {
+    join(&[&dropped_orders(why), &order.to_be_bytes()])
 }
 
 /// The list, and the place in it, of an item's key.

@@ -18,10 +18,9 @@ use crate::{
     db::{KeyOrder, KeyReader},
     error::{Damage, Result},
     keys::{self, ClassKey},
-    types::{Change, Judgement, RecordSummary},
+    types::{Change, Judgement, RecordSummary, WhyDropped},
     values::{
-        self, DroppedEntry, LineageFault, LogEntry, Placing, RecordRow, StandingState, TaskState, Totals, UNKNOWN,
-        WhyDropped, Work,
+        self, DroppedEntry, LineageFault, LogEntry, Placing, RecordRow, StandingState, TaskState, Totals, UNKNOWN, Work,
     },
 };
 

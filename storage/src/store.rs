@@ -28,7 +28,7 @@ use crate::{
     mark::{self, Mark},
     tuning::Access,
     types::{InsertOutcome, InsertReport},
-    write::{InsertBatch, WriteCache},
+    write::{InsertBatch, Rivals, WriteCache},
 };
 
 /// The record graph of one data directory. Clones share it.
@@ -41,6 +41,8 @@ pub struct Store {
 #[derive(Default)]
 struct WriterState {
     cache: WriteCache,
+    /// What removals remember of the children of a parent.
+    rivals: Rivals,
     /// Records whose parents are decided but that are not yet released. Empty between two insertions, except after a
     /// failed write or an unreadable record.
     unreleased: lookup::Unreleased,

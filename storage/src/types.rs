@@ -419,6 +419,24 @@ fn file_in(message: &str) -> Option<String> {
     paths.filter_map(|path| Path::new(path).file_name()?.to_str()).map(str::to_owned).next()
 }
 
+/// Why an object was dropped.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
+pub enum WhyDropped {
+    /// The store was larger than its budget.
+    Room,
+    /// The operator asked for it.
+    Operator,
+}
+
+impl WhyDropped {
+    pub const fn code(self) -> u8 {
+        match self {
+            Self::Room => 0,
+            Self::Operator => 1,
+        }
+    }
+}
+
 #[cfg(test)]
 mod tests {
     #[test]

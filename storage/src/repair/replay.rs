@@ -401,7 +401,7 @@ impl<'a> Replay<'a> {
     /// Remembers what the other store dropped.
     pub fn dropped(&mut self, from: &dyn KeyScanner, watch: &mut Watch<'_>) -> Result<()> {
         self.flush()?;
-        for step in SalvageScan::from(from, Column::Dropped, &keys::dropped_order(0)) {
+        for step in SalvageScan::from(from, Column::Dropped, &keys::DROPPED_ORDERS) {
             let Some((_, name)) = self.entry(Column::Dropped, step?, watch)? else { continue };
             let Some(kind) = name.first().copied().and_then(Kind::from_code) else { continue };
             let id = ObjectId(keys::last_id(&name)?);

@@ -16,7 +16,7 @@ use crate::{
     gc::GcPlan,
     keys, lookup,
     store::Store,
-    values::WhyDropped,
+    types::WhyDropped,
     write::DropRules,
 };
 
@@ -56,11 +56,11 @@ const ROUNDS: usize = 4;
 /// Share of removed entries in the tables, in percent, from which a compaction alone may give the disk its room back.
 const GARBAGE: u64 = 5;
 
-/// Bytes of the budget for each dropped object that is remembered: what is remembered, of 250 bytes each, takes an eighth
-/// of it at most.
+/// Bytes of the budget for each object, dropped for one of two reasons, that is remembered: what is remembered, of 250
+/// bytes each, takes a quarter of it at most.
 const BUDGET_A_DROPPED: u64 = 2048;
 
-/// Dropped objects that are remembered under any budget.
+/// Objects dropped for one reason that are remembered under any budget.
 const LEAST_DROPPED: u64 = 1000;
 
 /// What room to make.
@@ -94,6 +94,12 @@ pub struct RoomReport {
 }
 
 impl RoomReport {
+    /// Counts dropped objects by their bytes.
+    fn count_dropped(&mut self, bytes: &[u64]) {
+        self.dropped += bytes.len() as u64;
+        self.freed += bytes.iter().map(|bytes| bytes + INDEXES).sum::<u64>();
+    }
+
     fn count(&self) -> u64 {
         self.dropped + self.dropped_pending + self.dropped_artifacts
     }
@@ -165,6 +171,10 @@ impl Store {
         if now.all() <= plan.budget {
             return Ok(report);
         }
+        // The budget may be smaller than it was.
+        while self.forget_dropped(most_dropped(plan), AT_ONCE)? {
+            go_on(stop)?;
+        }
         self.reclaim(stop)?;
         now = self.measure()?;
         for _ in 0..ROUNDS {
@@ -204,7 +214,7 @@ impl Store {
         let need = now.all().saturating_sub(target);
         let (before, objects) = (report.freed, report.dropped + report.dropped_pending);
         let pending = lookup::tally(self.database())?.pending_bytes;
-        report.dropped_pending += self.drop_pending(pending.saturating_sub(need))?;
+        self.drop_pending_down(pending.saturating_sub(need), stop, report)?;
         report.freed += pending.saturating_sub(lookup::tally(self.database())?.pending_bytes);
         let grace = plan.now.saturating_sub(GRACE);
         self.drop_down(&rules(plan, grace, true, 0), before + need, stop, report)?;
@@ -257,14 +267,26 @@ impl Store {
         while report.freed < enough
             && let Some(last) = from
         {
-            if stop() {
-                return Err(StoreError::Cancelled);
-            }
-            let numbers = self.numbers_down_from(last)?;
+            let mut numbers = self.numbers_down_from(last)?;
             from = numbers.last().and_then(|number| number.checked_sub(1));
-            let freed = self.drop_numbers(&numbers, rules)?;
-            report.dropped += freed.len() as u64;
-            report.freed += freed.iter().map(|bytes| bytes + INDEXES).sum::<u64>();
+            while !numbers.is_empty() {
+                go_on(stop)?;
+                let done = self.drop_numbers(&numbers, rules)?;
+                report.count_dropped(&done.freed);
+                numbers.drain(..done.looked_at);
+            }
+        }
+        Ok(())
+    }
+
+    /// Drops the oldest pending records until the others take no more than these bytes, in steps.
+    fn drop_pending_down(&self, max_bytes: u64, stop: Stop<'_>, report: &mut RoomReport) -> Result<()> {
+        let mut more = true;
+        while more {
+            go_on(stop)?;
+            let dropped;
+            (dropped, more) = self.drop_pending(max_bytes, AT_ONCE)?;
+            report.dropped_pending += dropped;
         }
         Ok(())
     }
@@ -312,6 +334,15 @@ fn flow(stop: Stop<'_>) -> ControlFlow<()> {
     if stop() { ControlFlow::Break(()) } else { ControlFlow::Continue(()) }
 }
 
+fn go_on(stop: Stop<'_>) -> Result<()> {
+    if stop() { Err(StoreError::Cancelled) } else { Ok(()) }
+}
+
+/// Dropped objects of one reason that are remembered.
+fn most_dropped(plan: &RoomPlan) -> u64 {
+    (plan.budget / BUDGET_A_DROPPED).max(LEAST_DROPPED)
+}
+
 fn rules(plan: &RoomPlan, before: u64, only_worthless: bool, min_bytes: usize) -> DropRules {
     DropRules {
         why: WhyDropped::Room,
@@ -321,6 +352,6 @@ fn rules(plan: &RoomPlan, before: u64, only_worthless: bool, min_bytes: usize) -
         only_worthless,
         min_bytes,
         keeps_known: true,
-        most_dropped: (plan.budget / BUDGET_A_DROPPED).max(LEAST_DROPPED),
+        most_dropped: most_dropped(plan),
     }
 }

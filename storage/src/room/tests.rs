@@ -1,6 +1,6 @@
 //! What is dropped, and that a store is afterwards as if it had never arrived.
 
-use std::collections::BTreeSet;
+use std::{cell::Cell, collections::BTreeSet};
 
 use proptest::prelude::*;
 
@@ -10,6 +10,7 @@ use crate::{
     InsertOutcome, RoomPlan, Store, SyncScope, Unwanted,
     tests::objects::{identity, manifest, profile, record, sign, task_of, verification},
     unwatched,
+    write::LOOKED_AT,
 };
 
 const LATER: u64 = 1_000_000;
@@ -237,6 +238,80 @@ fn only_so_many_dropped_objects_are_remembered() {
     store.make_room(&plan(&[1]), &|| false).unwrap();
     assert_eq!(store.dropped_count().unwrap(), 64);
     sound(&store);
+}
+
+#[test]
+fn operators_drops_are_remembered_through_a_flood_that_is_dropped_for_room() {
+    let (root, _, objects) = world(90);
+    let dir = tempfile::tempdir().unwrap();
+    let store = Store::open(dir.path()).unwrap();
+    let unwanted = sign(7, &record(7, root.task_id, Some(&root), 2.0, 29));
+    insert(&store, &objects);
+    insert(&store, &[unwanted.clone().into()]);
+    store.drop_unwanted(Unwanted::Object(Kind::Experiment, unwanted.id()), &mut unwatched).unwrap();
+    store.make_room(&plan(&[1]), &|| false).unwrap();
+    assert_eq!(store.dropped_count().unwrap(), 64 + 1, "as many for room as are remembered, and the operator's");
+    assert!(store.is_turned_away(Kind::Experiment, &unwanted.id()).unwrap());
+    sound(&store);
+}
+
+#[test]
+fn pending_records_are_dropped_in_steps_between_which_others_write() {
+    let (root, _, objects) = world(0);
+    let dir = tempfile::tempdir().unwrap();
+    let store = Store::open(dir.path()).unwrap();
+    let absent = sign(2, &record(2, root.task_id, Some(&root), 2.0, 30));
+    let waiting = (0..12).map(|i| sign(3, &record(3, root.task_id, Some(&absent), 2.0, 40 + i)).into());
+    insert(&store, &objects);
+    insert(&store, &waiting.collect::<Vec<_>>());
+    let (asked, left) = (Cell::new(0), || store.counts().unwrap().pending);
+    assert_eq!(left(), 12);
+    let stop = || {
+        asked.set(asked.get() + 1);
+        left() < 12
+    };
+    assert_eq!(store.make_room(&plan(&[1]), &stop), Err(crate::StoreError::Cancelled));
+    assert!((1..12).contains(&left()) && asked.get() > 1, "{} left", left());
+    store.make_room(&plan(&[1]), &|| false).unwrap();
+    assert_eq!(left(), 0);
+    sound(&store);
+}
+
+/// Drops all objects that may be dropped, and returns how many rows of other records that took.
+fn looked_at_while_dropping(objects: &[VerifiedObject]) -> usize {
+    let dir = tempfile::tempdir().unwrap();
+    let store = Store::open(dir.path()).unwrap();
+    insert(&store, objects);
+    LOOKED_AT.set(0);
+    let report = store.make_room(&plan(&[1]), &|| false).unwrap();
+    assert_eq!(report.dropped, objects.len() as u64 - 2, "all but the task and its root");
+    sound(&store);
+    LOOKED_AT.get()
+}
+
+#[test]
+fn children_of_a_parent_are_not_looked_through_for_each_that_is_dropped() {
+    let (root, _, mut objects) = world(0);
+    let child = |metric: f64, time: u64| sign(2, &record(2, root.task_id, Some(&root), metric, time)).into();
+    // The worse ones come first in the order of the children, and the last to arrive first of the better ones.
+    objects.extend((0..40).map(|i| child(4.0, 30 + i)));
+    objects.extend((0..40).map(|i| child(1.0, 200 - i)));
+    let looked_at = looked_at_while_dropping(&objects);
+    assert!(looked_at < 500, "{looked_at}");
+}
+
+#[test]
+fn records_of_a_signer_are_not_looked_through_for_each_that_is_dropped() {
+    let (root, _, mut objects) = world(0);
+    let made = |gpu: &str, time: u64| {
+        let mut made = record(2, root.task_id, Some(&root), 4.0, time);
+        (made.gpu_model, made.status) = (gpu.into(), Status::Discard);
+        sign(2, &made).into()
+    };
+    objects.extend((0..40).map(|i| made("CPU", 200 + i)));
+    objects.extend((0..40).map(|i| made("NVIDIA H100", 30 + i)));
+    let looked_at = looked_at_while_dropping(&objects);
+    assert!(looked_at < 500, "{looked_at}");
 }
 
 /// What a record is made of: its parent, signer, metric, time, status, and whether somebody measured it.

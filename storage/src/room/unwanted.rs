@@ -4,7 +4,7 @@ use std::collections::BTreeSet;
 
 use spore_protocol::{Kind, NodeId, ObjectId, TaskId};
 
-use super::{INDEXES, RoomReport};
+use super::RoomReport;
 use crate::{
     columns::Column,
     db::KeyReader,
@@ -12,7 +12,8 @@ use crate::{
     keys, lookup,
     progress::{Stage, Watch, notify},
     store::Store,
-    values::{self, WhyDropped},
+    types::WhyDropped,
+    values,
     write::{DropRules, MAX_DROPPED},
 };
 
@@ -63,11 +64,13 @@ impl Store {
         Ok(report)
     }
 
-    fn drop_these(&self, chosen: &[u64], rules: &DropRules, report: &mut RoomReport) -> Result<()> {
-        let freed = self.drop_numbers(chosen, rules)?;
-        report.dropped += freed.len() as u64;
-        report.kept += (chosen.len() - freed.len()) as u64;
-        report.freed += freed.iter().map(|bytes| bytes + INDEXES).sum::<u64>();
+    fn drop_these(&self, mut chosen: &[u64], rules: &DropRules, report: &mut RoomReport) -> Result<()> {
+        while !chosen.is_empty() {
+            let done = self.drop_numbers(chosen, rules)?;
+            report.count_dropped(&done.freed);
+            report.kept += done.looked_at.saturating_sub(done.freed.len()) as u64;
+            chosen = chosen.get(done.looked_at..).unwrap_or_default();
+        }
         Ok(())
     }
 

@@ -350,7 +350,7 @@ fn store_of_another_schema_is_refused() {
 /// As a store of schema 1 was: it has columns that this program does not know.
 #[test]
 fn store_with_unknown_columns_is_refused_by_its_schema() {
-    for (schema, older) in [(1u32, true), (5, false)] {
+    for (schema, older) in [(1u32, true), (6, false)] {
         let dir = tempfile::tempdir().unwrap();
         let mut options = rocksdb::Options::default();
         options.create_if_missing(true);
@@ -360,8 +360,8 @@ fn store_with_unknown_columns_is_refused_by_its_schema() {
         drop(db);
         let refused = Store::open(dir.path());
         let fits = match refused {
-            Err(StoreError::OlderSchema { found, supported: 4 }) => older && found == schema,
-            Err(StoreError::NewerSchema { found, supported: 4 }) => !older && found == schema,
+            Err(StoreError::OlderSchema { found, supported: 5 }) => older && found == schema,
+            Err(StoreError::NewerSchema { found, supported: 5 }) => !older && found == schema,
             _ => false,
         };
         assert!(fits, "{refused:?}");

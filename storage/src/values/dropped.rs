@@ -1,21 +1,15 @@
 //! What the store remembers of an object that it dropped.
 
 use super::bytes::{ValueReader, ValueWriter};
-use crate::error::{Damage, Result};
-
-/// Why an object was dropped.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum WhyDropped {
-    /// The store was larger than its budget.
-    Room,
-    /// The operator asked for it.
-    Operator,
-}
+use crate::{
+    error::{Damage, Result},
+    types::WhyDropped,
+};
 
 /// The entry of a dropped object. On disk: order (8), reason (1), then the item's key.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct DroppedEntry {
-    /// Those of the lowest order are forgotten first.
+    /// Of one reason, those of the lowest order are forgotten first.
     pub order: u64,
     pub why: WhyDropped,
     /// The key in the timeline that nodes compare. None for an object that belongs to no such list.
@@ -26,10 +20,7 @@ impl DroppedEntry {
     pub fn encode(&self) -> Vec<u8> {
         let mut w = ValueWriter::default();
         w.fixed(&self.order.to_be_bytes());
-        w.byte(match self.why {
-            WhyDropped::Room => 0,
-            WhyDropped::Operator => 1,
-        });
+        w.byte(self.why.code());
         [w.0.as_slice(), self.item.as_deref().unwrap_or_default()].concat()
     }
 

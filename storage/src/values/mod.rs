@@ -17,7 +17,7 @@ use spore_protocol::{
 };
 
 pub use awards::{Award, Awards, deed_of_rank};
-pub use dropped::{DroppedEntry, WhyDropped};
+pub use dropped::DroppedEntry;
 pub use object::{
     decode_object, decode_stored, encode_object, encode_record, encode_stored, stored_kind, stored_record, stored_text,
 };
@@ -27,7 +27,7 @@ pub use work::{SEEDS, StandingState, UNKNOWN, Work, WorkMark, decode_seeds, enco
 use crate::{
     error::{Damage, Result},
     keys::ActivityRank,
-    types::Counts,
+    types::{Counts, WhyDropped},
 };
 
 /// Most bytes of a value: more than an object of the protocol's largest size.
@@ -240,11 +240,22 @@ pub struct Totals {
     /// Objects that were dropped and are remembered.
     #[serde(default)]
     pub dropped: u64,
+    /// Of these, those that an operator dropped.
+    #[serde(default)]
+    pub dropped_by_operator: u64,
     #[serde(default)]
     pub next_dropped: u64,
 }
 
 impl Totals {
+    /// Objects that were dropped for this reason and are remembered.
+    pub const fn dropped_for(&self, why: WhyDropped) -> u64 {
+        match why {
+            WhyDropped::Room => self.dropped.saturating_sub(self.dropped_by_operator),
+            WhyDropped::Operator => self.dropped_by_operator,
+        }
+    }
+
     pub fn counts(&self) -> Counts {
         Counts {
             experiments: self.counted.experiments,

@@ -24,7 +24,9 @@ mod verdict;
 use std::collections::{BTreeMap, BTreeSet, HashMap};
 
 pub use cache::WriteCache;
-pub use removal::DropRules;
+#[cfg(test)]
+pub use removal::LOOKED_AT;
+pub use removal::{DropRules, Rivals};
 pub use tombstones::MAX_DROPPED;
 
 use spore_protocol::{HardwareClass, Kind, NodeId, ObjectId, Reject, SignedObject, TaskId};
@@ -35,7 +37,7 @@ use crate::{
     error::{Damage, Result},
     keys, lookup,
     overlay::Overlay,
-    types::{Change, InsertOutcome},
+    types::{Change, InsertOutcome, WhyDropped},
     values::{self, ClassState, LogEntry, NodeState, RecordRow, TaskState, Totals, encode},
 };
 
@@ -75,6 +77,12 @@ pub struct InsertBatch<'a> {
     resolved: HashMap<ObjectId, Option<Reject>>,
     late_rejects: Vec<(ObjectId, Reject)>,
     dropped_pending: u64,
+    /// The oldest pending record that this batch has not removed has this order or a later one.
+    pending_from: u64,
+    /// The same of the orders of dropped objects that are remembered.
+    forgotten: BTreeMap<WhyDropped, u64>,
+    /// Children that keep their parents off the reference's frontier: see [`removal`].
+    pub(crate) rivals: removal::Rivals,
     budget: pending::ReleaseBudget,
     unreleased: lookup::Unreleased,
     /// Whether expired records are kept: see [`InsertBatch::keeping_expired`].
@@ -137,6 +145,9 @@ impl<'a> InsertBatch<'a> {
             resolved: HashMap::new(),
             late_rejects: Vec::new(),
             dropped_pending: 0,
+            pending_from: 0,
+            forgotten: BTreeMap::new(),
+            rivals: removal::Rivals::default(),
             budget: pending::ALL_AT_ONCE,
             unreleased: lookup::Unreleased::new(),
             keeps_expired: false,

@@ -72,12 +72,34 @@ impl InsertBatch<'_> {
     /// Drops the oldest pending records until the others are within these bounds.
     pub(crate) fn drop_oldest(&mut self, max_count: u64, max_bytes: u64) -> Result<()> {
         while self.tally.pending > max_count || self.tally.pending_bytes > max_bytes {
-            let oldest = self.oldest_pending()?;
-            let oldest = oldest.ok_or(Damage::PendingCount)?;
-            self.remove_pending(&oldest)?;
-            self.dropped_pending += 1;
+            self.drop_oldest_one()?;
         }
         Ok(())
+    }
+
+    /// As [`InsertBatch::drop_oldest`], but no more than `limit` records or some MiB. Returns whether there are too many
+    /// left.
+    ///
+    /// # Errors
+    /// When the store cannot be read.
+    pub fn drop_some_oldest(&mut self, max_bytes: u64, limit: usize) -> Result<bool> {
+        let mut bytes = 0;
+        for _ in 0..limit {
+            if self.tally.pending_bytes <= max_bytes || bytes >= MAX_RELEASED_BYTES {
+                break;
+            }
+            bytes += self.drop_oldest_one()?;
+        }
+        Ok(self.tally.pending_bytes > max_bytes)
+    }
+
+    /// Drops the oldest pending record. Returns the bytes of its object.
+    fn drop_oldest_one(&mut self) -> Result<usize> {
+        let (order, oldest) = self.oldest_pending()?.ok_or(Damage::PendingCount)?;
+        let held = self.remove_pending(&oldest)?;
+        self.pending_from = order.saturating_add(1);
+        self.dropped_pending += 1;
+        Ok(held.object.len())
     }
 
     /// Drops pending records that have waited too long for the newest arrival known. An unreadable record stops this,
@@ -98,22 +120,23 @@ impl InsertBatch<'_> {
             && self.unreleased.is_empty()
             && !self.keeps_expired
             && !self.keeps_all
-            && let Some(oldest) = self.oldest_pending()?
+            && let Some((_, oldest)) = self.oldest_pending()?
         {
             let bytes = self.view.get(Column::Pending, &oldest.0)?;
             let held: PendingEntry = values::decode(&bytes.ok_or(Damage::NoPending(oldest))?)?;
             if held.received_at.saturating_add(MAX_PENDING_AGE) >= self.now {
                 break;
             }
-            self.remove_pending(&oldest)?;
-            self.dropped_pending += 1;
+            self.drop_oldest_one()?;
         }
         Ok(())
     }
 
-    fn oldest_pending(&self) -> Result<Option<RecordId>> {
-        let oldest = self.view.first(Column::PendingByAge, &[], None, KeyOrder::Ascending)?;
-        oldest.map(|(_, value)| keys::last_id(&value).map(RecordId)).transpose()
+    /// The oldest pending record and its order. Does not step over what this batch dropped before: it dropped the oldest.
+    fn oldest_pending(&self) -> Result<Option<(u64, RecordId)>> {
+        let from = keys::number(self.pending_from);
+        let oldest = self.view.first(Column::PendingByAge, &[], Some(&from), KeyOrder::Ascending)?;
+        oldest.map(|(key, value)| Ok((keys::number_at(&key, 0)?, RecordId(keys::last_id(&value)?)))).transpose()
     }
 
     /// Remembers a record that breaks the lineage rules, and always will.

@@ -4,7 +4,10 @@
 //! waiting for it, and an event about such a record by a signer without weight. Nothing else depends on them except
 //! counters, the reference's frontier and the task's root.
 
-use std::{collections::BTreeSet, ops::ControlFlow};
+use std::{
+    collections::{BTreeSet, HashMap},
+    ops::ControlFlow,
+};
 
 use spore_protocol::{
     ControlEvent, Kind, NodeId, NodeProfile, Record, Signed, SignedObject, Status, TaskId, TaskManifest, Verdict,
@@ -15,10 +18,11 @@ use super::{InsertBatch, control::measurement, frontier::Places};
 use crate::{
     columns::Column,
     db::{KeyOrder, KeyReader},
-    error::{Damage, Result},
+    error::{Damage, Result, StoreError},
     keys::{self, ClassKey, Moment, TimeList},
     lookup,
-    values::{self, NodeState, RecordRow, UNKNOWN, WhyDropped, Work, WorkMark},
+    types::WhyDropped,
+    values::{self, NodeState, RecordRow, UNKNOWN, Work, WorkMark},
     words,
 };
 
@@ -41,6 +45,17 @@ pub struct DropRules {
     /// Most dropped objects that are remembered.
     pub most_dropped: u64,
 }
+
+/// By the number of a parent, a child that is better by the reference's rules: it keeps the parent off that frontier. So
+/// the children of a parent are not looked through for each of them that is dropped. A hint, which is checked.
+pub type Rivals = HashMap<u64, u64>;
+
+/// Most parents whose better child is remembered, of 32 bytes each.
+const RIVALS: usize = 16_384;
+
+/// Children looked at beyond the first better one, for the one that arrived first: the last to arrive are dropped first,
+/// so this one stays the longest.
+const RIVALS_LOOKED_AT: usize = 4096;
 
 impl InsertBatch<'_> {
     /// Drops the object of this sequence number if the rules allow it. Returns the bytes that it took, about.
@@ -187,14 +202,34 @@ impl InsertBatch<'_> {
         if !beats(&FrontierKind::Reference, goal, &row.candidate(), &candidate) {
             return Ok(());
         }
-        let mut beaten = false;
+        let is_better = |number: u64| {
+            looked_at_a_row();
+            let child = lookup::row(&self.view, number)?;
+            let better = beats(&FrontierKind::Reference, goal, &child.candidate(), &candidate);
+            Ok::<_, StoreError>(child.summary.status == Status::Keep && better)
+        };
+        if let Some(known) = self.rivals.get(&row.parent_number)
+            && *known != row.number()
+            && self.view.has(Column::Records, &keys::number(*known))?
+            && is_better(*known)?
+        {
+            return Ok(());
+        }
+        let (mut better, mut looked_at) = (None, 0);
         self.view.each(Column::Children, &row.parent_number.to_be_bytes(), &mut |key, _| {
-            let child = lookup::row(&self.view, keys::last_number(key)?)?;
-            beaten = child.summary.status == Status::Keep
-                && beats(&FrontierKind::Reference, goal, &child.candidate(), &candidate);
-            Ok(if beaten { ControlFlow::Break(()) } else { ControlFlow::Continue(()) })
+            let number = keys::last_number(key)?;
+            if better.is_none_or(|better| number < better) && is_better(number)? {
+                better = Some(number);
+            }
+            looked_at += usize::from(better.is_some());
+            Ok(if looked_at > RIVALS_LOOKED_AT { ControlFlow::Break(()) } else { ControlFlow::Continue(()) })
         })?;
-        if beaten { Ok(()) } else { self.set_reference(&parent, true) }
+        let Some(better) = better else { return self.set_reference(&parent, true) };
+        if self.rivals.len() >= RIVALS {
+            self.rivals.clear();
+        }
+        self.rivals.insert(row.parent_number, better);
+        Ok(())
     }
 
     /// Removes a record from the uses of its words.
@@ -247,11 +282,18 @@ impl InsertBatch<'_> {
         Ok(())
     }
 
-    /// The timestamp of the publisher's first or last record of a class, in a task or in all.
+    /// The timestamp of the publisher's first or last record of a class, in a task or in all, once `row`, which was the
+    /// first or last, is in no list any more. So it begins at that time: there is none of the class before or after it.
     fn end_of(&self, row: &RecordRow, class: &ClassKey, task: Option<TaskId>, way: KeyOrder) -> Result<Option<u64>> {
         let mut found = None;
         let prefix = TimeList::NodeRecords(row.summary.node_id).prefix();
-        self.view.walk(Column::Timeline, &prefix, None, way, &mut |key, _| {
+        let mut from = [prefix.as_slice(), &row.summary.timestamp.to_be_bytes()].concat();
+        if way == KeyOrder::Descending {
+            // The rest of a key has 16 bytes.
+            from.extend([u8::MAX; 17]);
+        }
+        self.view.walk(Column::Timeline, &prefix, Some(&from), way, &mut |key, _| {
+            looked_at_a_row();
             let other = lookup::row(&self.view, keys::last_number(key)?)?.summary;
             if keys::class(&other.class) == *class && task.is_none_or(|task| task == other.task_id) {
                 found = Some(other.timestamp);
@@ -389,4 +431,16 @@ impl InsertBatch<'_> {
             self.view.delete(Column::LogByTask, keys::task_sequence(&task, number));
         }
     }
+}
+
+#[cfg(test)]
+thread_local! {
+    /// Rows of other records that removals of this thread looked at.
+    pub static LOOKED_AT: std::cell::Cell<usize> = const { std::cell::Cell::new(0) };
+}
+
+/// Counts a row, for tests.
+fn looked_at_a_row() {
+    #[cfg(test)]
+    LOOKED_AT.with(|count| count.set(count.get() + 1));
 }
