@@ -23,10 +23,9 @@ use crate::{config::STORE_LEAST, genesis};
 
 /// Time between two looks. A flood brings some megabytes meanwhile, because admission bounds it.
 const INTERVAL: Duration = Duration::from_secs(20);
-/// Time between two measurements of a store that did not change: artifacts may have arrived.
+/// Time between two measurements of a store that did not change: artifacts may have arrived. The same between two attempts
+/// to make room where nothing more could be dropped, each of which looks at every object: records grow old.
 const QUIET: Duration = Duration::from_secs(600);
-/// Time between two attempts to make room where nothing more could be dropped: records grow old, but slowly.
-const AGAIN: Duration = Duration::from_secs(3600);
 /// Share of the disk that the store may take by default.
 const SHARE: u64 = 10;
 /// Most bytes that the store may take by default: some fifteen million records.
@@ -89,7 +88,18 @@ impl Keeper {
         Self { budget, max: None, low: false, short: false, failed: false, last: None, running: None }
     }
 
+    /// Whether the store may grow again that exceeded its budget: the operator dropped, unpinned or moved something.
+    async fn has_room_again(&self) -> bool {
+        let (store, max) = (self.budget.store.clone(), self.max.unwrap_or_default());
+        self.short
+            && matches!(tokio::task::spawn_blocking(move || store.bytes_on_disk()).await, Ok(Ok(bytes)) if bytes <= max)
+    }
+
     async fn look(&mut self, shutdown: &Shutdown) {
+        if self.running.is_none() && self.has_room_again().await {
+            self.short = false;
+            self.warn(WarningTopic::Budget, false, String::new());
+        }
         let store = self.budget.store.clone();
         if let Ok(Ok(disk)) = tokio::task::spawn_blocking(move || store.disk_space()).await {
             self.saw(disk);
@@ -123,7 +133,7 @@ impl Keeper {
     fn is_due(&self) -> bool {
         let Some((at, sequence)) = self.last else { return true };
         let changed = self.budget.store.sequence() != sequence;
-        at.elapsed() >= if self.short { AGAIN } else { QUIET } || changed && !self.short && !self.failed
+        at.elapsed() >= QUIET || changed && !self.short && !self.failed
     }
 
     fn begin(&mut self, shutdown: Shutdown) {
@@ -235,5 +245,22 @@ mod tests {
         assert!(made.as_ref().unwrap().short, "an empty database has more than one byte: {made:?}");
         keeper.made(made);
         assert_eq!(keeper.budget.warnings.all().len(), 1);
+    }
+
+    #[tokio::test]
+    async fn store_that_fits_its_budget_again_takes_objects_at_the_next_look() {
+        let mut world = world(Some(1));
+        let keeper = &mut world.keeper;
+        let (_stop, shutdown) = watch::channel(false);
+        keeper.saw(DiskSpace { total: 1 << 40, free: 1 << 40 });
+        keeper.begin(shutdown.clone());
+        let made = keeper.running.take().unwrap().await.unwrap();
+        keeper.made(made);
+        assert!(keeper.short);
+        keeper.look(&shutdown).await;
+        assert!(keeper.short, "nothing changed");
+        keeper.max = Some(64 * MIB);
+        keeper.look(&shutdown).await;
+        assert!(!keeper.short && keeper.budget.warnings.all().is_empty());
     }
 }

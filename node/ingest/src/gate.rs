@@ -1,13 +1,13 @@
 //! The gate of the first stage: what the operator blocks and what there is no room for is refused, before and after
-//! signatures are checked.
+//! signatures are checked. Objects of this node and of trusted keys are taken also without disk space.
 
 use std::{collections::HashMap, time::Instant};
 
 use spore_protocol::{Kind, NodeId, ObjectId};
 
 use super::{
-    Deferral, Disposition,
-    admission::{Admission, Confirmed, Ticket, introducers::Source, refused::Refused},
+    Deferral, Disposition, Origin,
+    admission::{Admission, SignerRanks, Ticket, introducers::Source, refused::Refused},
     batch::{CheckedObject, Decision, QueuedObject},
     blocks::Blocks,
     space::Space,
@@ -34,8 +34,8 @@ impl Gate {
         self.admission.unasked(queued.iter().map(|queued| (queued.origin, &queued.object)), now)
     }
 
-    pub fn remember(&mut self, confirmed: Confirmed, now: u64) {
-        self.admission.remember(confirmed, now);
+    pub fn remember(&mut self, ranks: SignerRanks, now: u64) {
+        self.admission.remember(ranks, now);
     }
 
     /// Removes the objects that are blocked, and those whose introduction nobody can pay for.
@@ -51,7 +51,7 @@ impl Gate {
             let from_others = Source::of(*origin).is_some();
             let ticket = if from_others && blocks.blocks(object) {
                 Err(Deferral::Blocked)
-            } else if from_others && self.space.is_short() {
+            } else if from_others && self.space.is_short() && !self.admission.is_trusted(&object.signer()) {
                 Err(Deferral::NoSpace)
             } else {
                 self.admission.introduce(*origin, object)
@@ -61,7 +61,7 @@ impl Gate {
                     tickets.insert(*index, ticket);
                     rest.push(queued);
                 }
-                Err(deferral) => self.refuse(*index, (object.kind(), object.id()), deferral, decisions),
+                Err(deferral) => self.refuse((*index, *origin), (object.kind(), object.id()), deferral, decisions),
             }
         }
         (rest, tickets)
@@ -81,7 +81,7 @@ impl Gate {
                 Ok(()) => rest.push(checked),
                 Err(deferral) => {
                     let key = (checked.object.kind(), checked.object.id());
-                    self.refuse(checked.index, key, deferral, decisions);
+                    self.refuse((checked.index, checked.origin), key, deferral, decisions);
                 }
             }
         }
@@ -91,12 +91,12 @@ impl Gate {
     /// Refuses an object for now, and remembers that, so that catch-up does not fetch it again at once.
     pub fn refuse(
         &self,
-        index: usize,
+        (index, origin): (usize, Origin),
         (kind, id): (Kind, ObjectId),
         deferral: Deferral,
         decisions: &mut Vec<Decision>,
     ) {
-        self.refused.add(kind, id, deferral, Instant::now());
+        self.refused.add(kind, id, self.admission.introducer(origin), deferral, Instant::now());
         decisions.push((index, Disposition::Later(deferral)));
     }
 }

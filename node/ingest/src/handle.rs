@@ -187,9 +187,9 @@ impl IngestHandle {
         self.introducers.disconnected(source);
     }
 
-    /// Whether an object was refused a moment ago, so that fetching it now is of no use.
-    pub fn was_refused(&self, kind: Kind, id: ObjectId) -> bool {
-        self.refused.contains(kind, id, Instant::now())
+    /// Whether an object was refused a moment ago, so that fetching it from `source` now is of no use.
+    pub fn was_refused(&self, kind: Kind, id: ObjectId, source: Source) -> bool {
+        self.refused.contains(kind, id, self.introducers.facts(source).introducer, Instant::now())
     }
 
     /// What the operator blocks.

@@ -35,6 +35,10 @@ fn start() -> Service {
 
 fn start_in(folder: TempDir) -> Service {
     let store = Store::open(folder.path()).unwrap();
+    start_on(folder, store)
+}
+
+fn start_on(folder: TempDir, store: Store) -> Service {
     let (shutdown, stop) = watch::channel(false);
     let clock = std::sync::Arc::new(AtomicU64::new(NOW));
     let ticking = clock.clone();
@@ -254,7 +258,7 @@ async fn objects_a_little_ahead_are_held_without_an_offence_until_they_are_due()
     assert_eq!(answer, Disposition::Later(Deferral::Early { seconds: 5 }));
     assert!(!service.store.contains(early.kind(), &early.id()).unwrap(), "nobody is served it");
     assert!(service.events.try_recv().is_err(), "nobody is told of it");
-    assert!(service.handle.was_refused(early.kind(), early.id()), "nobody is asked for it");
+    assert!(service.handle.was_refused(early.kind(), early.id(), Source::Peer(some_peer())), "nobody is asked for it");
     let answer = service.handle.submit(origin, far).await.unwrap();
     assert!(matches!(answer, Disposition::Rejected(reject) if reject.code() == "from_the_future"));
     service.clock.fetch_add(5, Ordering::Relaxed);
@@ -270,7 +274,7 @@ async fn blocked_objects_of_others_are_refused_without_an_offence() {
     service.handle.blocks().set(list);
     let answers = submit_all(&service, Origin::Sync(some_peer()), [task.clone(), object.clone()]).await;
     assert_eq!(answers, [Disposition::Later(Deferral::Blocked), Disposition::Later(Deferral::Blocked)]);
-    assert!(service.handle.was_refused(task.kind(), task.id()));
+    assert!(service.handle.was_refused(task.kind(), task.id(), Source::Peer(some_peer())));
     service.handle.blocks().set(BlockList { signers: [identity(1).node_id()].into(), ..BlockList::default() });
     let answers = submit_all(&service, Origin::Sync(some_peer()), [task.clone()]).await;
     assert_eq!(answers, [Disposition::Later(Deferral::Blocked)]);
@@ -287,10 +291,22 @@ async fn objects_of_others_are_refused_without_disk_space_and_own_ones_are_taken
     service.handle.set_space_short(true);
     let answers = submit_all(&service, Origin::Gossip(some_peer()), [task.clone(), object.clone()]).await;
     assert_eq!(answers, [Disposition::Later(Deferral::NoSpace), Disposition::Later(Deferral::NoSpace)]);
-    assert!(service.handle.was_refused(task.kind(), task.id()));
+    assert!(service.handle.was_refused(task.kind(), task.id(), Source::Peer(some_peer())));
     assert_eq!(submit_all(&service, Origin::Local, [task]).await, [Disposition::Accepted]);
     service.handle.set_space_short(false);
     assert_eq!(submit_all(&service, Origin::Gossip(some_peer()), [object]).await, [Disposition::Accepted]);
+}
+
+#[tokio::test]
+async fn objects_of_trusted_keys_are_taken_without_disk_space() {
+    let folder = tempfile::tempdir().unwrap();
+    let store = Store::open_with_trust(folder.path(), [identity(1).node_id()].into()).unwrap();
+    let service = start_on(folder, store);
+    service.handle.set_space_short(true);
+    let profile = fixtures::sign(&identity(2), &fixtures::profile(&identity(2), "anybody")).into_signed();
+    let objects = [SignedObject::Task(manifest()), SignedObject::Profile(profile)];
+    let answers = submit_all(&service, Origin::Gossip(some_peer()), objects).await;
+    assert_eq!(answers, [Disposition::Accepted, Disposition::Later(Deferral::NoSpace)]);
 }
 
 #[tokio::test]

@@ -113,7 +113,8 @@ impl Verification {
         for CheckedObject { index, origin, object } in checked.extract_if(.., |c| is_early(c, now)) {
             let object = object.into_signed();
             let seconds = object.timestamp().saturating_sub(now.saturating_add(HELD_AHEAD_SECONDS));
-            self.gate.refuse(index, (object.kind(), object.id()), Deferral::Early { seconds }, &mut decisions);
+            let key = (object.kind(), object.id());
+            self.gate.refuse((index, origin), key, Deferral::Early { seconds }, &mut decisions);
             self.early.hold(origin, object);
         }
         Ok((decisions, checked))

@@ -3,19 +3,20 @@
 
 use std::{collections::HashMap, io};
 
-use ipnet::IpNet;
 use libp2p::{
     PeerId,
     request_response::{
         Event, InboundFailure, InboundRequestId, Message, OutboundFailure, OutboundRequestId, ResponseChannel,
     },
 };
+use spore_base::subnet::Subnet;
 use spore_protocol::Reject;
 use tokio::sync::oneshot;
 
 use super::{
-    limits::{ANSWERING, ANSWERING_PER_HOST, ANSWERING_PER_PEER},
+    limits::{ANSWERING, ANSWERING_BOUNDS, ANSWERING_PER_PEER},
     messages::Malformed,
+    prefixes::full,
 };
 
 /// A request got no answer: the peer is gone, busy or silent, or does not speak the protocol.
@@ -39,8 +40,8 @@ pub enum IncomingRequest<Request, Answer> {
 #[derive(Debug)]
 pub struct Exchange<Answer> {
     asked: HashMap<OutboundRequestId, AnswerSender<Answer>>,
-    /// Each with the peer and, where it counts, its host.
-    answering: HashMap<InboundRequestId, (PeerId, Option<IpNet>)>,
+    /// Each with the peer and, where they count, the prefixes of its address.
+    answering: HashMap<InboundRequestId, (PeerId, Option<Subnet>)>,
 }
 
 impl<Answer> Default for Exchange<Answer> {
@@ -55,12 +56,12 @@ impl<Answer> Exchange<Answer> {
         self.asked.insert(id, sender);
     }
 
-    /// Takes in an event of the protocol. Returns a request that must be served or held against its sender. `host`: the
-    /// host that a peer's requests count as, if any.
+    /// Takes in an event of the protocol. Returns a request that must be served or held against its sender. `subnet`: the
+    /// prefixes that a peer's requests count for, if any.
     pub fn on_event<Request>(
         &mut self,
         event: Event<Result<Request, Malformed>, Answer>,
-        host: impl FnOnce(&PeerId) -> Option<IpNet>,
+        subnet: impl FnOnce(&PeerId) -> Option<Subnet>,
     ) -> Option<IncomingRequest<Request, Answer>> {
         match event {
             Event::Message { peer, message: Message::Request { request_id, request, channel }, .. } => {
@@ -69,12 +70,12 @@ impl<Answer> Exchange<Answer> {
                     // Dropping the channel ends the stream.
                     Err(Malformed(reason)) => return Some(IncomingRequest::Bad(peer, Reject::Malformed(reason))),
                 };
-                let host = host(&peer);
-                if !self.has_room(&peer, host) {
+                let subnet = subnet(&peer);
+                if !self.has_room(&peer, subnet) {
                     // The peer asks again, or asks another.
                     return None;
                 }
-                self.answering.insert(request_id, (peer, host));
+                self.answering.insert(request_id, (peer, subnet));
                 Some(IncomingRequest::Serve { peer, request, channel })
             }
             Event::Message { message: Message::Response { request_id, response }, .. } => {
@@ -102,10 +103,8 @@ impl<Answer> Exchange<Answer> {
         }
     }
 
-    fn has_room(&self, peer: &PeerId, host: Option<IpNet>) -> bool {
-        let of_peer = self.answering.values().filter(|(other, _)| other == peer).count();
-        let of_host = self.answering.values().filter(|(_, other)| host.is_some() && *other == host).count();
-        self.answering.len() < ANSWERING && of_peer < ANSWERING_PER_PEER && of_host < ANSWERING_PER_HOST
+    fn has_room(&self, peer: &PeerId, subnet: Option<Subnet>) -> bool {
+        has_room(self.answering.values(), peer, subnet)
     }
 
     fn finish(&mut self, id: OutboundRequestId, result: Result<Answer, NoAnswer>) {
@@ -116,7 +115,56 @@ impl<Answer> Exchange<Answer> {
     }
 }
 
+/// Whether one more request of a peer is answered beside these.
+fn has_room<'a>(
+    answering: impl ExactSizeIterator<Item = &'a (PeerId, Option<Subnet>)> + Clone,
+    peer: &PeerId,
+    subnet: Option<Subnet>,
+) -> bool {
+    let of_peer = answering.clone().filter(|(other, _)| other == peer).count();
+    answering.len() < ANSWERING
+        && of_peer < ANSWERING_PER_PEER
+        && full(answering.filter_map(|(_, subnet)| subnet.as_ref()), subnet, |_| Some(ANSWERING_BOUNDS)).is_none()
+}
+
 fn malformed<Request, Answer>(peer: PeerId, error: &io::Error) -> Option<IncomingRequest<Request, Answer>> {
     let malformed = error.kind() == io::ErrorKind::InvalidData;
     malformed.then(|| IncomingRequest::Bad(peer, Reject::Malformed(error.to_string())))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn subnet(address: &str) -> Option<Subnet> {
+        Some(Subnet::of(address.parse().unwrap()))
+    }
+
+    /// How many requests are answered at once that come from these addresses in turn, each by a key of its own.
+    fn answered(addresses: &[String]) -> Vec<(PeerId, Option<Subnet>)> {
+        let mut answering = Vec::new();
+        for address in addresses.iter().cycle().take(4 * ANSWERING) {
+            let peer = PeerId::random();
+            if has_room(answering.iter(), &peer, subnet(address)) {
+                answering.push((peer, subnet(address)));
+            }
+        }
+        answering
+    }
+
+    #[test]
+    fn subnet_and_site_of_many_hosts_leave_answers_to_others() {
+        let hosts: Vec<_> = (0..8).map(|host| format!("2001:db8:0:{host:x}::1")).collect();
+        let subnets: Vec<_> = (0..8).map(|subnet| format!("2001:db8:0:{subnet:x}00::1")).collect();
+        for (addresses, most) in [
+            (&hosts[..1], ANSWERING_BOUNDS.host),
+            (&hosts[..], ANSWERING_BOUNDS.subnet),
+            (&subnets[..], ANSWERING_BOUNDS.site),
+        ] {
+            let answering = answered(addresses);
+            assert_eq!(answering.len(), most, "{addresses:?}");
+            assert!(has_room(answering.iter(), &PeerId::random(), subnet("2001:db8:1::1")));
+            assert!(has_room(answering.iter(), &PeerId::random(), None), "a peer without a public address");
+        }
+    }
 }

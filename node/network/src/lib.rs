@@ -42,6 +42,7 @@ mod interfaces;
 mod jobs;
 mod limits;
 mod messages;
+mod prefixes;
 mod reconcile;
 mod service;
 mod slots;

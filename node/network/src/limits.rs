@@ -29,6 +29,8 @@ pub const GRACE: Duration = Duration::from_secs(2 * 60);
 /// How long a peer counts as one of use after it brought an object of a signer with confirmed work. Such objects come
 /// every few minutes in a task with some nodes.
 pub const USEFUL_TIME: Duration = Duration::from_secs(60 * 60);
+/// Signers whose peers of use are remembered, one for each: more than there are slots.
+pub const USEFUL_SIGNERS: usize = 4 * MAX_INCOMING;
 /// Time between two looks at which peers were of use. Each look reads a key or two for each signer.
 pub const USEFUL_INTERVAL: Duration = Duration::from_secs(5);
 /// Pairs of a peer and a signer that one look is about. Further ones are left out: a peer of use brings more.
@@ -241,18 +243,20 @@ pub const ANSWERING: usize = 64;
 /// Requests of one peer being answered, for each protocol, so that one peer cannot take up [`ANSWERING`]. A peer needs
 /// a session and a few wanted objects or artifacts at a time.
 pub const ANSWERING_PER_PEER: usize = 8;
-/// The same for the peers of one public host: a quarter, whatever number of keys they have.
-pub const ANSWERING_PER_HOST: usize = ANSWERING / 4;
-/// Bytes that one public host is answered at once: a history of 50,000 records.
+/// The same for the peers of one public host, subnet and site, whatever number of keys they have: a quarter, a little more
+/// for some machines in a row, and half, so that others are answered beside whoever has a whole site.
+pub const ANSWERING_BOUNDS: PrefixBounds =
+    PrefixBounds { host: ANSWERING / 4, subnet: ANSWERING * 3 / 8, site: ANSWERING / 2 };
+/// Bytes that one public subnet is answered at once: a history of 50,000 records. Whoever has one IPv6 host has 256.
 pub const UPLOAD_BURST: u32 = 64 * 1024 * 1024;
-/// Bytes a second that one public host is answered after that: a good line at home.
+/// Bytes a second that one public subnet is answered after that: a good line at home.
 pub const UPLOAD_RATE: u32 = 4 * 1024 * 1024;
 /// Least bytes that an answer counts for: what reading and comparing cost, which small answers need too.
 pub const LEAST_ANSWER: u32 = 16 * 1024;
 /// How long an answer waits for its turn. Then it is dropped, before the peer gives up, which asks again.
 pub const UPLOAD_WAIT: Duration = Duration::from_secs(20);
-/// Hosts whose uploads are remembered, of about 150 bytes each. Full buckets are forgotten beyond.
-pub const UPLOAD_HOSTS: usize = 4096;
+/// Subnets whose uploads are remembered, of about 150 bytes each. Full buckets are forgotten beyond.
+pub const UPLOAD_SUBNETS: usize = 4096;
 /// Messages from jobs that wait for the network task. A job waits while the queue is full.
 pub const JOB_MESSAGES: usize = 1024;
 
@@ -292,6 +296,10 @@ pub const SHARDS_SHARE: u32 = 32;
 /// at another shard. A peer that holds much of what this node refuses would otherwise have all of it compared
 /// each time.
 pub const FRUITLESS_TASKS: usize = 512;
+/// Comparisons and absent objects that are remembered because they brought nothing, of about 150 bytes each.
+pub const FRUITLESS: usize = 16_384;
+/// How long they are remembered. What a peer lacks it may get, and what changed is compared at once.
+pub const FRUITLESS_TIME: Duration = Duration::from_secs(60 * 60);
 /// Bytes of a catch-up request or answer: a frame, or the digests of [`MAX_TASKS`] tasks of 48 bytes.
 pub const SYNC_BYTES: usize = 64 * 1024;
 /// Rounds of one reconciliation: two million objects at a frame each. A peer that needs more invents ids.
@@ -332,9 +340,16 @@ pub const FETCHING: usize = 4;
 /// Peers asked for one artifact, one after the other.
 pub const FETCH_PEERS: usize = 16;
 /// Bytes a second that a peer must give of an artifact, after [`RATE_GRACE`], or the next peer is asked: so slow a peer
-/// would hold one of [`FETCHING`], and research that waits for its dataset, for hours.
+/// would hold one of [`FETCHING`], and research that waits for its dataset, for hours. When all peers are slower, this
+/// node's line may be the reason, and the fastest of them is asked again.
 pub const LEAST_RATE: u64 = 256 * 1024;
+/// The same for the fastest of the slow peers: a line of 128 kbit/s.
+pub const SLOWEST_RATE: u64 = 16 * 1024;
+/// Longest time for an artifact that comes so slowly: 115 MiB over a line of 256 kbit/s.
+pub const SLOW_TIME: Duration = Duration::from_secs(60 * 60);
 /// Time in which an artifact may come at any rate. A script is here by then over the slowest line.
 pub const RATE_GRACE: Duration = Duration::from_secs(30);
-/// Time for an artifact from all peers, besides the time that its size takes at [`LEAST_RATE`].
+/// Time for an artifact from one peer, besides the time that its size takes at the least rate.
 pub const FETCH_TIME: Duration = Duration::from_secs(60);
+/// As many times as long all peers have together: as many liars hold back an honest peer that is asked after them.
+pub const FETCH_LIARS: u32 = 3;

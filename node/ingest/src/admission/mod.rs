@@ -21,7 +21,7 @@ use spore_protocol::{NodeId, SignedObject};
 use spore_storage::{Store, StoreError};
 
 use self::{
-    introducers::{Introducers, Source},
+    introducers::{Introducer, Introducers, Source},
     quotas::{Payer, Quotas},
 };
 use super::{Deferral, Origin};
@@ -44,13 +44,21 @@ pub struct Admission {
 
 #[derive(Clone, Copy, Debug)]
 struct Remembered {
-    confirmed: bool,
+    rank: SignerRank,
     /// Unix seconds.
     since: u64,
 }
 
-/// Which signers have confirmed work, as far as the store was asked.
-pub type Confirmed = HashMap<NodeId, bool>;
+/// What the store knows of a signer.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct SignerRank {
+    /// Has a level in any class, or is trusted.
+    pub confirmed: bool,
+    pub trusted: bool,
+}
+
+/// The ranks of signers, as far as the store was asked.
+pub type SignerRanks = HashMap<NodeId, SignerRank>;
 
 impl Admission {
     pub fn new(store: &Store, introducers: Introducers) -> Self {
@@ -69,12 +77,25 @@ impl Admission {
     }
 
     /// Remembers what the store said.
-    pub fn remember(&mut self, confirmed: Confirmed, now: u64) {
-        if self.signers.len() + confirmed.len() > KNOWN_SIGNERS {
+    pub fn remember(&mut self, ranks: SignerRanks, now: u64) {
+        if self.signers.len() + ranks.len() > KNOWN_SIGNERS {
             self.signers.clear();
         }
-        self.signers
-            .extend(confirmed.into_iter().map(|(signer, confirmed)| (signer, Remembered { confirmed, since: now })));
+        self.signers.extend(ranks.into_iter().map(|(signer, rank)| (signer, Remembered { rank, since: now })));
+    }
+
+    fn rank(&self, signer: &NodeId) -> SignerRank {
+        self.signers.get(signer).map(|known| known.rank).unwrap_or_default()
+    }
+
+    /// Whether the signer is a trusted key, as far as the store was asked.
+    pub fn is_trusted(&self, signer: &NodeId) -> bool {
+        self.rank(signer).trusted
+    }
+
+    /// What the introductions from an origin are counted by. None for this node itself and for files.
+    pub fn introducer(&self, origin: Origin) -> Option<Introducer> {
+        Source::of(origin).map(|source| self.introducers.facts(source).introducer)
     }
 
     /// Charges whoever brings an object. Returns the ticket for [`Admission::admit`].
@@ -84,7 +105,7 @@ impl Admission {
     pub fn introduce(&mut self, origin: Origin, object: &SignedObject) -> Result<Ticket, Deferral> {
         let cost = sizes::cost(object);
         let Some(source) = Source::of(origin) else { return Ok(Ticket { payer: Payer::Apart, cost }) };
-        let confirmed = self.signers.get(&object.signer()).is_some_and(|known| known.confirmed);
+        let confirmed = self.rank(&object.signer()).confirmed;
         let facts = self.introducers.facts(source);
         let payer = self.quotas.introduce(&facts, confirmed, sizes::is_large(object), cost);
         payer.map(|payer| Ticket { payer, cost }).map_err(Deferral::Quota)
@@ -110,15 +131,19 @@ pub struct Ticket {
 ///
 /// # Errors
 /// When the store cannot be read. A damaged entry counts as no work.
-pub fn confirmed_signers(store: &Store, signers: Vec<NodeId>) -> Result<Confirmed, StoreError> {
+pub fn confirmed_signers(store: &Store, signers: Vec<NodeId>) -> Result<SignerRanks, StoreError> {
     if signers.is_empty() {
-        return Ok(Confirmed::new());
+        return Ok(SignerRanks::new());
     }
     let seeds = store.seeds()?;
-    let confirmed = |signer: &NodeId| match store.standings(signer) {
-        Ok(standings) => Ok(seeds.contains(signer) || standings.iter().any(|(_, standing)| standing.level.is_some())),
-        Err(StoreError::Corrupt(_)) => Ok(seeds.contains(signer)),
-        Err(error) => Err(error),
+    let rank = |signer: &NodeId| {
+        let trusted = seeds.contains(signer);
+        let has_level = match store.standings(signer) {
+            Ok(standings) => standings.iter().any(|(_, standing)| standing.level.is_some()),
+            Err(StoreError::Corrupt(_)) => false,
+            Err(error) => return Err(error),
+        };
+        Ok(SignerRank { confirmed: trusted || has_level, trusted })
     };
-    signers.into_iter().map(|signer| confirmed(&signer).map(|is| (signer, is))).collect()
+    signers.into_iter().map(|signer| rank(&signer).map(|rank| (signer, rank))).collect()
 }

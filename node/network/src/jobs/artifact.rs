@@ -1,7 +1,10 @@
 //! Fetching an artifact by its hash: in chunks, from one peer after the other, into the store, which checks the hash
 //! before it keeps the file.
 
-use std::time::{Duration, Instant};
+use std::{
+    collections::VecDeque,
+    time::{Duration, Instant},
+};
 
 use libp2p::PeerId;
 use spore_base::fetch::FetchError;
@@ -10,7 +13,7 @@ use spore_storage::{ArtifactWriter, StoreError};
 
 use super::{JobContext, read};
 use crate::{
-    limits::{CHUNK_BYTES, FETCH_TIME, LEAST_RATE, RATE_GRACE},
+    limits::{CHUNK_BYTES, FETCH_LIARS, FETCH_TIME, LEAST_RATE, RATE_GRACE, SLOW_TIME, SLOWEST_RATE},
     messages::{ArtifactAnswer, ArtifactRequest},
 };
 
@@ -20,9 +23,9 @@ enum ArtifactFailure {
     Absent,
     /// The peer sent something else than it was asked for.
     Bad(Reject),
-    /// The peer gives less than [`LEAST_RATE`].
-    Slow,
-    /// The time for the artifact from all peers is over.
+    /// The peer gives less than the least rate: so many bytes a second.
+    Slow(u64),
+    /// The time for the artifact from this peer is over.
     Late,
     /// The artifact has this many bytes.
     TooLarge(u64),
@@ -30,25 +33,34 @@ enum ArtifactFailure {
     Store(String),
 }
 
-/// The time that an artifact has, from all peers together: [`FETCH_TIME`], and what the largest size that a peer named
-/// takes at [`LEAST_RATE`].
-#[derive(Debug)]
+/// What a peer is asked for: an artifact of so many bytes at most, at this many bytes a second at least.
+#[derive(Clone, Copy, Debug)]
+struct Demand {
+    cid: Cid,
+    limit: u64,
+    rate: u64,
+}
+
+/// The time that a peer has for an artifact: [`FETCH_TIME`], and what the size that it names takes at the least rate. The
+/// time of another peer is another one, so that a liar does not use it up.
+#[derive(Clone, Copy, Debug)]
 struct FetchTime {
     began: Instant,
     size: u64,
+    rate: u64,
+    /// The time for all peers ends.
+    over: Option<Instant>,
 }
 
 impl FetchTime {
-    const fn new(began: Instant) -> Self {
-        Self { began, size: 0 }
-    }
-
-    fn learn_size(&mut self, size: u64) {
-        self.size = self.size.max(size);
+    const fn new(began: Instant, rate: u64, over: Option<Instant>) -> Self {
+        Self { began, size: 0, rate, over }
     }
 
     fn ends(&self) -> Instant {
-        self.began + FETCH_TIME + Duration::from_secs(self.size / LEAST_RATE)
+        let allowed = FETCH_TIME + Duration::from_secs(self.size / self.rate.max(1));
+        let ends = self.began + if self.rate < LEAST_RATE { allowed.min(SLOW_TIME) } else { allowed };
+        self.over.map_or(ends, |over| ends.min(over))
     }
 
     async fn within<T>(&self, work: impl Future<Output = Result<T, ArtifactFailure>>) -> Result<T, ArtifactFailure> {
@@ -56,9 +68,50 @@ impl FetchTime {
     }
 }
 
+/// The peers that have to be asked, and when the time of all is over.
+#[derive(Debug)]
+struct FetchPlan {
+    peers: VecDeque<PeerId>,
+    began: Instant,
+    /// The largest size that a peer named.
+    size: u64,
+    /// The fastest of the peers that were too slow, with its bytes a second.
+    fastest: Option<(u64, PeerId)>,
+    limit: u64,
+}
+
+impl FetchPlan {
+    fn new(peers: Vec<PeerId>, limit: u64, began: Instant) -> Self {
+        Self { peers: peers.into(), began, size: 0, fastest: None, limit }
+    }
+
+    /// The next peer and the least rate that is demanded of it. After all of them comes the fastest of those that were
+    /// too slow, at half of the rate that it had: the line of this node may be as slow.
+    fn next(&mut self) -> Option<(PeerId, u64)> {
+        let next = self.peers.pop_front().map(|peer| (peer, LEAST_RATE));
+        next.or_else(|| self.fastest.take().map(|(rate, peer)| (peer, (rate / 2).max(SLOWEST_RATE))))
+    }
+
+    fn was_slow(&mut self, peer: PeerId, demanded: u64, rate: u64) {
+        if demanded == LEAST_RATE && rate >= SLOWEST_RATE && self.fastest.is_none_or(|(other, _)| rate > other) {
+            self.fastest = Some((rate, peer));
+        }
+    }
+
+    fn learn_size(&mut self, size: u64) {
+        self.size = self.size.max(size.min(self.limit));
+    }
+
+    /// The time of the next peer.
+    fn time(&self, now: Instant, rate: u64) -> FetchTime {
+        let all = (FETCH_TIME + Duration::from_secs(self.size / LEAST_RATE)) * (FETCH_LIARS + 1);
+        FetchTime::new(now, rate, (rate >= LEAST_RATE).then(|| self.began + all))
+    }
+}
+
 /// Whether a peer that gave so many bytes in this time is asked for no more.
-const fn is_slow(received: u64, time: Duration) -> bool {
-    time.as_secs() > RATE_GRACE.as_secs() && received < LEAST_RATE.saturating_mul(time.as_secs())
+const fn is_slow(received: u64, time: Duration, rate: u64) -> bool {
+    time.as_secs() > RATE_GRACE.as_secs() && received < rate.saturating_mul(time.as_secs())
 }
 
 /// Brings an artifact of at most `limit` bytes into the store, from the first of these peers that has it.
@@ -71,19 +124,19 @@ pub async fn fetch(context: &JobContext, cid: Cid, limit: u64, peers: Vec<PeerId
         return Ok(());
     }
     let mut error = FetchError::NotFound(cid);
-    let mut time = FetchTime::new(Instant::now());
-    for peer in peers {
-        match from(context, peer, cid, limit, &mut time).await {
+    let mut plan = FetchPlan::new(peers, limit, Instant::now());
+    while let Some((peer, rate)) = plan.next() {
+        match from(context, peer, Demand { cid, limit, rate }, &mut plan).await {
             Ok(bytes) => {
                 tracing::info!(%cid, %peer, bytes, "fetched an artifact");
                 return Ok(());
             }
             Err(ArtifactFailure::Absent) => {}
-            Err(ArtifactFailure::Slow) => tracing::info!(%cid, %peer, "a peer gives an artifact too slowly"),
-            Err(ArtifactFailure::Late) => {
-                tracing::info!(%cid, "an artifact does not come in time");
-                break;
+            Err(ArtifactFailure::Slow(found)) => {
+                tracing::info!(%cid, %peer, bytes_per_second = found, "a peer gives an artifact too slowly");
+                plan.was_slow(peer, rate, found);
             }
+            Err(ArtifactFailure::Late) => tracing::info!(%cid, %peer, "an artifact does not come in time"),
             Err(ArtifactFailure::TooLarge(size)) => error = FetchError::TooLarge { cid, size, limit },
             Err(ArtifactFailure::Bad(reject)) => {
                 tracing::warn!(%cid, %peer, %reject, "a peer sent a bad artifact");
@@ -99,16 +152,17 @@ pub async fn fetch(context: &JobContext, cid: Cid, limit: u64, peers: Vec<PeerId
 async fn from(
     context: &JobContext,
     peer: PeerId,
-    cid: Cid,
-    limit: u64,
-    time: &mut FetchTime,
+    demand: Demand,
+    plan: &mut FetchPlan,
 ) -> Result<u64, ArtifactFailure> {
+    let Demand { cid, limit, rate } = demand;
     let began = Instant::now();
-    let (total, first) = time.within(chunk(context, peer, cid, 0)).await?;
+    let (total, first) = plan.time(began, rate).within(chunk(context, peer, cid, 0)).await?;
     if total > limit {
         return Err(ArtifactFailure::TooLarge(total));
     }
-    time.learn_size(total);
+    plan.learn_size(total);
+    let time = FetchTime { size: total, ..plan.time(began, rate) };
     let store = context.store.clone();
     let mut writer = blocking(move || store.begin_artifact(cid, limit)).await?;
     let (mut received, mut bytes) = (0, first);
@@ -121,8 +175,8 @@ async fn from(
         if received == total {
             break;
         }
-        if is_slow(received, began.elapsed()) {
-            return Err(ArtifactFailure::Slow);
+        if is_slow(received, began.elapsed(), rate) {
+            return Err(ArtifactFailure::Slow(received / began.elapsed().as_secs().max(1)));
         }
         let (again, next) = time.within(chunk(context, peer, cid, received)).await?;
         if again != total {
@@ -178,25 +232,51 @@ async fn blocking<T: Send + 'static>(
 mod tests {
     use super::*;
 
+    const MIB: u64 = 1024 * 1024;
+
     #[test]
     fn slow_peer_is_left_after_its_grace() {
-        let mib = 1024 * 1024;
-        assert!(!is_slow(mib, RATE_GRACE), "one chunk over the slowest line");
+        assert!(!is_slow(MIB, RATE_GRACE, LEAST_RATE), "one chunk over the slowest line");
         // A MiB in 25 s, as long as each chunk comes before its request has failed.
-        let chunks = (1..1024).take_while(|n| !is_slow(n * mib, Duration::from_secs(25 * n))).count();
+        let chunks = (1..1024).take_while(|n| !is_slow(n * MIB, Duration::from_secs(25 * n), LEAST_RATE)).count();
         assert_eq!(chunks, 1);
-        assert!((1..1024).all(|n| !is_slow(n * mib, Duration::from_secs(4 * n))), "the least rate");
+        assert!((1..1024).all(|n| !is_slow(n * MIB, Duration::from_secs(4 * n), LEAST_RATE)), "the least rate");
+    }
+
+    #[test]
+    fn fastest_peer_gives_an_artifact_over_a_slow_line() {
+        let peers: Vec<_> = (0..3).map(|_| PeerId::random()).collect();
+        let mut plan = FetchPlan::new(peers.clone(), 100 * MIB, Instant::now());
+        // A line of 1 Mbit/s, and one peer that gives less than the line could take.
+        let rates = [40 * 1024, 120 * 1024, SLOWEST_RATE - 1];
+        for (peer, found) in peers.iter().zip(rates) {
+            assert_eq!(plan.next(), Some((*peer, LEAST_RATE)));
+            plan.was_slow(*peer, LEAST_RATE, found);
+        }
+        let (peer, rate) = plan.next().unwrap();
+        assert_eq!((peer, rate), (peers[1], 60 * 1024));
+        let second = |n: u64| Duration::from_secs(n);
+        assert!((1..900).all(|n| !is_slow(n * rates[1], second(n), rate)), "100 MiB come");
+        let now = Instant::now();
+        let time = FetchTime { size: 100 * MIB, ..plan.time(now, rate) };
+        assert!(time.ends() > now + second(100 * MIB / rates[1]) && time.ends() <= now + SLOW_TIME);
+        plan.was_slow(peer, rate, 30 * 1024);
+        assert_eq!(plan.next(), None, "it is asked once more, not for ever");
     }
 
     #[tokio::test]
-    async fn whole_fetch_has_a_deadline_by_the_size_that_peers_name() {
-        let now = Instant::now();
-        let mut time = FetchTime::new(now);
-        assert_eq!(time.ends(), now + FETCH_TIME);
-        time.learn_size(100 * LEAST_RATE);
-        time.learn_size(LEAST_RATE);
-        assert_eq!(time.ends(), now + FETCH_TIME + Duration::from_secs(100));
-        let over = FetchTime::new(now.checked_sub(FETCH_TIME).unwrap());
+    async fn liar_does_not_use_up_the_time_of_the_next_peer() {
+        let began = Instant::now();
+        let mut plan = FetchPlan::new(Vec::new(), 100 * MIB, began);
+        plan.learn_size(100 * MIB);
+        let of_one = FETCH_TIME + Duration::from_secs(100 * MIB / LEAST_RATE);
+        for liars in 0..=FETCH_LIARS {
+            let now = began + of_one * liars;
+            assert_eq!(FetchTime { size: 100 * MIB, ..plan.time(now, LEAST_RATE) }.ends(), now + of_one);
+        }
+        plan.learn_size(u64::MAX);
+        assert_eq!(plan.time(began, LEAST_RATE).ends(), began + FETCH_TIME, "no more than the limit is believed");
+        let over = FetchTime::new(Instant::now().checked_sub(FETCH_TIME).unwrap(), LEAST_RATE, None);
         let waiting = over.within(std::future::pending::<Result<(), _>>()).await;
         assert!(matches!(waiting, Err(ArtifactFailure::Late)));
     }

@@ -74,7 +74,7 @@ async fn judge_announcement(
         let size = usize::try_from(size).unwrap_or(usize::MAX);
         return refuse(context, kind, id, Reject::TooLarge { size, limit: MAX_OBJECT_BYTES }).await;
     }
-    if objects::missing(context, kind, vec![id]).await.is_empty() {
+    if objects::missing(context, from, kind, vec![id]).await.is_empty() {
         return Acceptance::Ignore;
     }
     let fetched = objects::fetch(context, from, kind, vec![id], Origin::Gossip(from)).await;
@@ -116,8 +116,7 @@ mod tests {
         let (_stop, stopped) = tokio::sync::watch::channel(false);
         let (ingest, _events, _wants, _ingesting) = Ingest::spawn(store.clone(), Arc::new(|| 2), stopped);
         let (messages, mut sent) = tokio::sync::mpsc::channel(4);
-        let context =
-            JobContext { store, shards: crate::jobs::TaskShards::default(), ingest, clock: Arc::new(|| 2), messages };
+        let context = crate::tests::support::context(store, ingest, messages);
         let object = manifest("t");
         let id = object.id();
         let announcement = Message::Announce { kind: Kind::Task, id, size: 1 };
@@ -143,13 +142,15 @@ mod tests {
         let (kind, id) = (object.kind(), object.id());
         let list = BlockList { signers: [object.signer()].into(), ..BlockList::default() };
         ingest.blocks().set(list);
-        let context =
-            JobContext { store, shards: crate::jobs::TaskShards::default(), ingest, clock: Arc::new(|| 2), messages };
+        let context = crate::tests::support::context(store, ingest, messages);
         let (topic, data) = (Topic::Tasks.to_string(), Message::of(object).encode().unwrap());
         let message = GossipMessage { id: MessageId::new(&[1]), from: PeerId::random(), topic, data };
         assert_eq!(judge(&context, &message).await, Acceptance::Ignore);
         assert!(sent.try_recv().is_err(), "no points, no question");
-        assert!(objects::missing(&context, kind, vec![id]).await.is_empty(), "catch-up leaves it alone for a while");
+        assert!(
+            objects::missing(&context, message.from, kind, vec![id]).await.is_empty(),
+            "catch-up leaves it alone for a while"
+        );
     }
 
     #[test]

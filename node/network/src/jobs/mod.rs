@@ -11,10 +11,12 @@
 //! | `artifact` | fetching an artifact |
 //! | `serve` | answers to other peers |
 //! | `shards` | digests of all tasks |
+//! | `fruitless` | what comparisons with peers brought nothing |
 //!
 //! Never here: which job runs when, and with which peer.
 
 pub mod artifact;
+mod fruitless;
 pub mod judge;
 mod objects;
 pub mod serve;
@@ -31,7 +33,7 @@ use spore_protocol::Reject;
 use spore_storage::Store;
 use tokio::sync::{mpsc, oneshot};
 
-pub use self::shards::TaskShards;
+pub use self::{fruitless::Fruitless, shards::TaskShards};
 use crate::{
     exchange::{AnswerSender, NoAnswer},
     limits::PEERS_NAMED,
@@ -55,6 +57,7 @@ pub enum JobMessage {
 pub struct JobContext {
     pub store: Store,
     pub shards: TaskShards,
+    pub fruitless: Fruitless,
     pub ingest: IngestHandle,
     pub clock: Clock,
     pub messages: mpsc::Sender<JobMessage>,

@@ -4,7 +4,7 @@ use std::collections::HashSet;
 
 use futures::future::join_all;
 use libp2p::PeerId;
-use spore_ingest::{Disposition, Origin};
+use spore_ingest::{Disposition, Origin, Source};
 use spore_protocol::{Kind, ObjectId, Reject, SignedObject, wire};
 
 use super::{JobContext, read};
@@ -102,13 +102,17 @@ fn decode(answer: &ObjectsAnswer, kind: Kind, asked: &HashSet<ObjectId>) -> Deco
     DecodedAnswer { objects, absent, fault }
 }
 
-/// The objects of a list that the store neither has nor holds as pending, and that were not refused a moment ago.
-pub async fn missing(context: &JobContext, kind: Kind, ids: Vec<ObjectId>) -> Vec<ObjectId> {
+/// The objects of a list that the store neither has nor holds as pending, and that were not refused from this peer a moment
+/// ago.
+pub async fn missing(context: &JobContext, peer: PeerId, kind: Kind, ids: Vec<ObjectId>) -> Vec<ObjectId> {
     let (store, ingest) = (context.store.clone(), context.ingest.clone());
     let missing = read(move || {
         let mut missing = Vec::new();
         for id in ids {
-            if !ingest.was_refused(kind, id) && !store.contains(kind, &id)? && !store.is_pending(&id.into())? {
+            if !ingest.was_refused(kind, id, Source::Peer(peer))
+                && !store.contains(kind, &id)?
+                && !store.is_pending(&id.into())?
+            {
                 missing.push(id);
             }
         }

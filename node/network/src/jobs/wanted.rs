@@ -10,7 +10,7 @@ use super::{JobContext, objects};
 /// wanted again by the next look for missing parents.
 pub async fn fetch(context: &JobContext, kind: Kind, mut ids: Vec<ObjectId>, peers: Vec<PeerId>) {
     for peer in peers {
-        ids = objects::missing(context, kind, ids).await;
+        ids = objects::missing(context, peer, kind, ids).await;
         if ids.is_empty() {
             return;
         }

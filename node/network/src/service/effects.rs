@@ -41,7 +41,7 @@ impl NetworkService {
                 self.swarm.behaviour_mut().gossip.set_application_score(&peer, -f64::from(points));
             }
             NetworkEffect::LookForUseful(brought) => self.look_for_useful(brought),
-            NetworkEffect::Useful(peer) => self.swarm.behaviour_mut().slots.was_useful(peer),
+            NetworkEffect::Useful(peer, signer) => self.swarm.behaviour_mut().slots.was_useful(peer, signer),
             NetworkEffect::AddAddress(peer, address) => {
                 self.swarm.behaviour_mut().kad.add_address(&peer, address);
             }
@@ -135,9 +135,8 @@ impl NetworkService {
         self.jobs.spawn(async move {
             let signers: BTreeSet<_> = brought.iter().map(|(_, signer)| *signer).collect();
             let confirmed = read(move || confirmed_signers(&store, signers.into_iter().collect())).await?;
-            let of_use = |(_, signer): &(PeerId, NodeId)| confirmed.get(signer).copied().unwrap_or_default();
-            let peers: BTreeSet<_> = brought.into_iter().filter(of_use).map(|(peer, _)| peer).collect();
-            Some(NetworkEvent::Useful(peers.into_iter().collect()))
+            let of_use = |(_, signer): &(PeerId, NodeId)| confirmed.get(signer).is_some_and(|rank| rank.confirmed);
+            Some(NetworkEvent::Useful(brought.into_iter().filter(of_use).collect()))
         });
     }
 

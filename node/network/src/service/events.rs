@@ -1,6 +1,5 @@
 //! Events of the swarm, turned into events of the machines; and requests of other peers, each answered by a job.
 
-use ipnet::IpNet;
 use libp2p::{
     Multiaddr, PeerId,
     core::ConnectedPoint,
@@ -11,7 +10,7 @@ use libp2p::{
     swarm::{ConnectionId, DialError, SwarmEvent},
 };
 use spore_base::{
-    subnet::{Reach, ip_in},
+    subnet::{Reach, Subnet, ip_in},
     warnings::WarningTopic,
 };
 use spore_ingest::Source;
@@ -29,9 +28,7 @@ use crate::{
         SyncRequest,
     },
     reconcile::CompareError,
-    state::{
-        CatchupEvent, ConnectedPeer, DiscoveryEvent, GossipEvent, GossipMessage, NetworkEvent, NetworkState, PeerEvent,
-    },
+    state::{CatchupEvent, DiscoveryEvent, GossipEvent, GossipMessage, NetworkEvent, NetworkState, PeerEvent},
 };
 
 impl NetworkService {
@@ -147,17 +144,17 @@ impl NetworkService {
                 self.handle(NetworkEvent::Gossip(GossipEvent::Received(message)));
             }
             BehaviourEvent::Sync(event) => {
-                if let Some(incoming) = self.sync.on_event(event, |peer| host_of(&self.state, peer)) {
+                if let Some(incoming) = self.sync.on_event(event, |peer| subnet_of(&self.state, peer)) {
                     self.serve_sync(incoming);
                 }
             }
             BehaviourEvent::Objects(event) => {
-                if let Some(incoming) = self.objects.on_event(event, |peer| host_of(&self.state, peer)) {
+                if let Some(incoming) = self.objects.on_event(event, |peer| subnet_of(&self.state, peer)) {
                     self.serve_objects(incoming);
                 }
             }
             BehaviourEvent::Artifact(event) => {
-                if let Some(incoming) = self.artifact.on_event(event, |peer| host_of(&self.state, peer)) {
+                if let Some(incoming) = self.artifact.on_event(event, |peer| subnet_of(&self.state, peer)) {
                     self.serve_artifact(incoming);
                 }
             }
@@ -196,13 +193,13 @@ impl NetworkService {
         if matches!(request, SyncRequest::News) {
             self.handle(NetworkEvent::Catchup(CatchupEvent::PeerHasNews(peer)));
         }
-        let (context, upload, host) = (self.context.clone(), self.upload.clone(), host_of(&self.state, &peer));
+        let (context, upload, subnet) = (self.context.clone(), self.upload.clone(), subnet_of(&self.state, &peer));
         if matches!(request, SyncRequest::Peers) {
             let named = self.state.peers_for(&peer);
             let named = named.iter().map(|(peer, addresses)| NamedPeer::new(*peer, addresses)).collect();
             self.jobs.spawn(async move {
                 let answer = SyncAnswer::Peers(named);
-                upload.wait(host, serve::sync_bytes(&answer)).await?;
+                upload.wait(subnet, serve::sync_bytes(&answer)).await?;
                 context.send(JobMessage::AnswerSync(channel, answer)).await;
                 None
             });
@@ -211,7 +208,7 @@ impl NetworkService {
         self.jobs.spawn(async move {
             let (clock, shards) = (context.clock.clone(), context.shards.clone());
             let answer = answer(&context, peer, move |store| serve::sync(store, &shards, &clock, &request)).await?;
-            upload.wait(host, serve::sync_bytes(&answer)).await?;
+            upload.wait(subnet, serve::sync_bytes(&answer)).await?;
             context.send(JobMessage::AnswerSync(channel, answer)).await;
             None
         });
@@ -219,10 +216,10 @@ impl NetworkService {
 
     fn serve_objects(&mut self, incoming: IncomingRequest<ObjectsRequest, ObjectsAnswer>) {
         let Some((peer, request, channel)) = self.well_formed(incoming) else { return };
-        let (context, upload, host) = (self.context.clone(), self.upload.clone(), host_of(&self.state, &peer));
+        let (context, upload, subnet) = (self.context.clone(), self.upload.clone(), subnet_of(&self.state, &peer));
         self.jobs.spawn(async move {
             let answer = answer(&context, peer, move |store| serve::objects(store, &request)).await?;
-            upload.wait(host, answer.objects.iter().map(|object| object.len()).sum()).await?;
+            upload.wait(subnet, answer.objects.iter().map(|object| object.len()).sum()).await?;
             context.send(JobMessage::AnswerObjects(channel, answer)).await;
             None
         });
@@ -230,10 +227,10 @@ impl NetworkService {
 
     fn serve_artifact(&mut self, incoming: IncomingRequest<ArtifactRequest, ArtifactAnswer>) {
         let Some((peer, request, channel)) = self.well_formed(incoming) else { return };
-        let (context, upload, host) = (self.context.clone(), self.upload.clone(), host_of(&self.state, &peer));
+        let (context, upload, subnet) = (self.context.clone(), self.upload.clone(), subnet_of(&self.state, &peer));
         self.jobs.spawn(async move {
             let answer = answer(&context, peer, move |store| serve::artifact(store, &request)).await?;
-            upload.wait(host, serve::artifact_bytes(&answer)).await?;
+            upload.wait(subnet, serve::artifact_bytes(&answer)).await?;
             context.send(JobMessage::AnswerArtifact(channel, answer)).await;
             None
         });
@@ -254,16 +251,11 @@ impl NetworkService {
     }
 }
 
-/// The host whose uploads and requests a peer's count as.
-fn host_of(state: &NetworkState, peer: &PeerId) -> Option<IpNet> {
-    limited_host(state.connected().get(peer)?)
-}
-
-/// The host of a peer with a public address. Others share theirs with everybody behind a router or a container, or are
-/// this machine.
-fn limited_host(peer: &ConnectedPeer) -> Option<IpNet> {
-    let subnet = counted(&peer.address)?;
-    (subnet.reach() == Reach::Public).then(|| subnet.host())
+/// The prefixes for which a peer's uploads and requests count: those of a public address. Others share theirs with
+/// everybody behind a router or a container, or are this machine.
+fn subnet_of(state: &NetworkState, peer: &PeerId) -> Option<Subnet> {
+    let subnet = counted(&state.connected().get(peer)?.address)?;
+    (subnet.reach() == Reach::Public).then_some(subnet)
 }
 
 /// Runs a read for a peer's request. None drops the request: the peer asks again, or asks another.

@@ -17,6 +17,7 @@ use libp2p::{
     },
 };
 use spore_base::subnet::Subnet;
+use spore_protocol::NodeId;
 
 use super::ConnectionSlots;
 use crate::addresses::{counted, is_circuit};
@@ -40,9 +41,9 @@ impl Behaviour {
         self.slots.name(peer);
     }
 
-    /// A peer was of use.
-    pub fn was_useful(&mut self, peer: PeerId) {
-        self.slots.was_useful(peer, Instant::now());
+    /// A peer was of use by an object of this signer.
+    pub fn was_useful(&mut self, peer: PeerId, signer: NodeId) {
+        self.slots.was_useful(peer, signer, Instant::now());
     }
 
     /// Closes all incoming connections with a host or a subnet, and accepts no others.

@@ -8,8 +8,8 @@
 //! - in all, one of the site that has the most connections, if that is more than the newcomer's site has;
 //! - else any, once the grace period of [`GRACE`] has passed.
 //!
-//! A connection is of use while its peer is the first to bring objects of signers with confirmed work. Outgoing
-//! connections have bounds of their own, and named peers have none: no flood reaches them.
+//! A connection is of use while its peer is the first to bring objects of a signer with confirmed work, one peer for each
+//! signer: whoever has one such signer and many keys protects one connection. Outgoing connections have bounds of their own, and named peers have none: no flood reaches them.
 //!
 //! Pure. Never here: the swarm (`behaviour`), who is of use ([`crate::state`]).
 
@@ -17,13 +17,14 @@ mod behaviour;
 mod reservations;
 
 use std::{
-    collections::{HashMap, HashSet},
+    collections::{HashMap, HashSet, hash_map::Entry},
     time::{Duration, Instant},
 };
 
 use ipnet::IpNet;
 use libp2p::{Multiaddr, PeerId, swarm::ConnectionId};
 use spore_base::subnet::{Reach, Subnet};
+use spore_protocol::NodeId;
 
 pub use behaviour::Behaviour;
 pub use reservations::RelayUse;
@@ -32,8 +33,9 @@ use crate::{
     addresses::counted,
     limits::{
         GRACE, MAX_INCOMING, MAX_PENDING_INCOMING, PENDING_BOUNDS, PRIVATE_BOUNDS, PUBLIC_BOUNDS, PrefixBounds,
-        USEFUL_TIME,
+        USEFUL_SIGNERS, USEFUL_TIME,
     },
+    prefixes::{full, holds},
     state::peer_of,
 };
 
@@ -68,8 +70,8 @@ pub struct ConnectionSlots {
     grace: Duration,
     open: HashMap<ConnectionId, Slot>,
     pending: HashMap<ConnectionId, Option<Subnet>>,
-    /// When each peer was last of use. Only peers with an open connection.
-    useful: HashMap<PeerId, Instant>,
+    /// The peer that was of use by a signer's objects, and when it was last. Only peers with an open connection.
+    useful: HashMap<NodeId, (PeerId, Instant)>,
     /// Peers that the operator named, as far as their ids are known, and the hosts at which they were named.
     named: HashSet<PeerId>,
     named_hosts: HashSet<IpNet>,
@@ -98,10 +100,18 @@ impl ConnectionSlots {
         self.named.insert(peer);
     }
 
-    /// A peer was of use: it brought a new object of a signer with confirmed work.
-    pub fn was_useful(&mut self, peer: PeerId, now: Instant) {
-        if self.open.values().any(|slot| slot.peer == peer) {
-            self.useful.insert(peer, now);
+    /// A peer was of use: it brought a new object of a signer with confirmed work. Another peer of use by this signer stays
+    /// the one, for [`USEFUL_TIME`] after its last object.
+    pub fn was_useful(&mut self, peer: PeerId, signer: NodeId, now: Instant) {
+        if !self.open.values().any(|slot| slot.peer == peer) {
+            return;
+        }
+        self.useful.retain(|_, (_, last)| now.saturating_duration_since(*last) < USEFUL_TIME);
+        let full = self.useful.len() >= USEFUL_SIGNERS;
+        match self.useful.entry(signer) {
+            Entry::Occupied(mut known) if known.get().0 == peer => drop(known.insert((peer, now))),
+            Entry::Vacant(place) if !full => drop(place.insert((peer, now))),
+            _ => {}
         }
     }
 
@@ -197,7 +207,7 @@ impl ConnectionSlots {
     pub fn closed(&mut self, connection: ConnectionId) {
         let Some(slot) = self.open.remove(&connection) else { return };
         if !self.open.values().any(|other| other.peer == slot.peer) {
-            self.useful.remove(&slot.peer);
+            self.useful.retain(|_, (peer, _)| *peer != slot.peer);
         }
     }
 
@@ -240,18 +250,11 @@ impl ConnectionSlots {
 
     /// The connections that may be closed for another one.
     fn candidates(&self, now: Instant) -> impl Iterator<Item = (&ConnectionId, &Slot)> {
-        let is_useful = move |peer: &PeerId| {
-            let last: Option<&Instant> = self.useful.get(peer);
-            last.is_some_and(|last| now.saturating_duration_since(*last) < USEFUL_TIME)
-        };
-        let may = move |slot: &Slot| !slot.closing && !self.named.contains(&slot.peer) && !is_useful(&slot.peer);
+        let recent = self.useful.values().filter(|(_, last)| now.saturating_duration_since(*last) < USEFUL_TIME);
+        let useful: HashSet<PeerId> = recent.map(|(peer, _)| *peer).collect();
+        let may = move |slot: &Slot| !slot.closing && !self.named.contains(&slot.peer) && !useful.contains(&slot.peer);
         self.open.iter().filter(move |(_, slot)| may(slot))
     }
-}
-
-/// Whether an address with these prefixes lies in a host, subnet or site.
-fn holds(net: IpNet, subnet: Subnet) -> bool {
-    [subnet.host(), subnet.subnet(), subnet.site()].contains(&net)
 }
 
 /// The bounds for open connections. None where they are bounded by the total alone.
@@ -261,20 +264,6 @@ fn bounds(subnet: Subnet) -> Option<PrefixBounds> {
         Reach::Private => Some(PRIVATE_BOUNDS),
         Reach::Public => Some(PUBLIC_BOUNDS),
     }
-}
-
-/// The narrowest prefix of a newcomer in which there are enough connections. One closed there makes room in the wider
-/// ones, too.
-fn full<'a>(
-    taken: impl Iterator<Item = &'a Subnet> + Clone,
-    newcomer: Option<Subnet>,
-    bounds: impl Fn(Subnet) -> Option<PrefixBounds>,
-) -> Option<IpNet> {
-    let newcomer = newcomer?;
-    let bounds = bounds(newcomer)?;
-    let is_full = |net: &IpNet, bound: usize| taken.clone().filter(|one| holds(*net, **one)).count() >= bound;
-    let prefixes = [(newcomer.host(), bounds.host), (newcomer.subnet(), bounds.subnet), (newcomer.site(), bounds.site)];
-    prefixes.into_iter().find(|(net, bound)| is_full(net, *bound)).map(|(net, _)| net)
 }
 
 #[cfg(test)]

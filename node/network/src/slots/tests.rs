@@ -12,6 +12,7 @@ use libp2p::{
     yamux,
 };
 use proptest::prelude::*;
+use spore_protocol::Identity;
 
 use super::*;
 
@@ -87,24 +88,43 @@ fn full_host_makes_room_among_its_own_once_their_grace_has_passed() {
 fn peers_of_use_and_named_peers_keep_their_connections() {
     let mut world = World::new();
     let (useful, named) = (PeerId::random(), PeerId::random());
+    let [signer, other] = [1, 2].map(|seed| Identity::from_seed(&[seed; 32]).node_id());
     world.slots.name(named);
     let mut kept = Vec::new();
     for peer in [useful, named].into_iter().chain((2..PUBLIC_BOUNDS.host).map(|_| PeerId::random())) {
         kept.push(world.connect("192.0.2.1", peer).unwrap().0);
     }
-    world.slots.was_useful(useful, world.now);
-    world.slots.was_useful(PeerId::random(), world.now);
+    world.slots.was_useful(useful, signer, world.now);
+    world.slots.was_useful(PeerId::random(), other, world.now);
     assert_eq!(world.slots.useful.len(), 1, "only of connected peers");
     for _ in 0..100 {
         world.wait(GRACE);
         let (_, closed) = world.connect("192.0.2.1", PeerId::random()).unwrap();
         assert!(closed.is_some_and(|closed| closed != kept[0] && closed != kept[1]));
-        world.slots.was_useful(useful, world.now);
+        world.slots.was_useful(useful, signer, world.now);
     }
     for _ in 0..20 {
         let named = world.connect("192.0.2.1", named).unwrap();
         assert_eq!(named.1, None, "nobody makes room for a named peer, which has no bound");
     }
+}
+
+#[test]
+fn signer_with_confirmed_work_protects_one_connection() {
+    let mut world = World::new();
+    let signer = Identity::from_seed(&[1; 32]).node_id();
+    let peers: Vec<_> = (0..PUBLIC_BOUNDS.host).map(|_| PeerId::random()).collect();
+    let kept: Vec<_> = peers.iter().map(|peer| world.connect("192.0.2.1", *peer).unwrap().0).collect();
+    for peer in &peers {
+        world.slots.was_useful(*peer, signer, world.now);
+    }
+    world.wait(GRACE);
+    let closed = peers[1..].iter().map(|_| world.connect("192.0.2.1", PeerId::random()).unwrap().1.unwrap());
+    let closed: Vec<_> = closed.collect();
+    assert!(!closed.contains(&kept[0]) && closed.iter().all(|one| kept.contains(one)), "{closed:?} of {kept:?}");
+    world.wait(USEFUL_TIME);
+    world.slots.was_useful(peers[0], signer, world.now);
+    assert_eq!(world.slots.useful[&signer].0, peers[0]);
 }
 
 #[test]
@@ -269,7 +289,7 @@ async fn swarm_closes_a_connection_of_no_use_for_a_new_one() {
         let ids: Vec<_> = peers.iter().map(|peer| *peer.local_peer_id()).collect();
         let mut lost = Vec::new();
         assert!(dial(&mut relay, &mut peers, 0, &address, &mut lost).await);
-        relay.behaviour_mut().was_useful(ids[0]);
+        relay.behaviour_mut().was_useful(ids[0], Identity::from_seed(&[1; 32]).node_id());
         assert!(dial(&mut relay, &mut peers, 1, &address, &mut lost).await);
         assert_eq!(dial(&mut relay, &mut peers, 2, &address, &mut lost).await, enters);
         relay.behaviour_mut().name(ids[3]);

@@ -58,8 +58,8 @@ pub enum NetworkEvent {
     },
     /// [`crate::limits::TICK`] has passed.
     Tick,
-    /// These peers brought objects of signers with confirmed work.
-    Useful(Vec<PeerId>),
+    /// These peers brought objects of these signers with confirmed work.
+    Useful(Vec<(PeerId, NodeId)>),
     Peer(PeerEvent),
     Discovery(DiscoveryEvent),
     Gossip(GossipEvent),
@@ -91,8 +91,8 @@ pub enum NetworkEffect {
     /// Read which of these signers have confirmed work, and report the peers that brought objects of theirs:
     /// [`NetworkEvent::Useful`].
     LookForUseful(Vec<(PeerId, NodeId)>),
-    /// Keep the connections of a peer for some time.
-    Useful(PeerId),
+    /// Keep the connections of a peer for some time, unless another one is kept because of this signer.
+    Useful(PeerId, NodeId),
     /// Add an address of a peer to Kademlia.
     AddAddress(PeerId, Multiaddr),
     /// Remove a peer from Kademlia.

@@ -56,7 +56,7 @@ use catchup::{Catchup, CatchupEffect};
 pub use catchup::{CatchupEvent, SessionPlan};
 pub use clocks::ClockEvent;
 use clocks::{ClockEffect, PeerClocks};
-pub use connected::{ConnectedPeer, ConnectedPeers};
+pub use connected::ConnectedPeers;
 use deliveries::Deliveries;
 pub use discovery::DiscoveryEvent;
 use discovery::{Discovery, DiscoveryEffect, Surroundings};
@@ -182,7 +182,9 @@ impl NetworkState {
                 self.reachability(ReachabilityEvent::Tick, now);
                 self.effects.extend(self.links.surplus(now).into_iter().map(NetworkEffect::CloseLink));
             }
-            NetworkEvent::Useful(peers) => self.effects.extend(peers.into_iter().map(NetworkEffect::Useful)),
+            NetworkEvent::Useful(brought) => {
+                self.effects.extend(brought.into_iter().map(|(peer, signer)| NetworkEffect::Useful(peer, signer)));
+            }
             NetworkEvent::Peer(event) => self.peers(event, now),
             NetworkEvent::Discovery(event) => self.discovery(event, now),
             NetworkEvent::Gossip(event) => {

@@ -3,7 +3,7 @@
 mod hostile;
 pub mod objects;
 mod reach;
-mod support;
+pub mod support;
 
 use std::time::Instant;
 

@@ -10,13 +10,17 @@ use spore_ingest::{Disposition, Ingest, IngestHandle, Origin};
 use spore_protocol::{Identity, SignedObject, topic::Topic};
 use spore_storage::Store;
 use tempfile::TempDir;
-use tokio::{sync::watch, task::JoinHandle};
+use tokio::{
+    sync::{mpsc, watch},
+    task::JoinHandle,
+};
 
 use crate::{
     NetworkConfig, NetworkHandle, Snapshot,
     addresses::AddressPolicy,
     behaviour::{self, Behaviour, BehaviourEvent, SharedRelayUse},
     guard::AddressGuard,
+    jobs::{Fruitless, JobContext, JobMessage, TaskShards},
     service::start_over,
     transport::Transport,
 };
@@ -53,6 +57,12 @@ pub fn config(seed: u8, bootstrap: Vec<Multiaddr>) -> NetworkConfig {
         clock: Arc::new(|| NOW),
         warnings: Warnings::default(),
     }
+}
+
+/// What jobs hold, with a channel instead of a network task.
+pub fn context(store: Store, ingest: IngestHandle, messages: mpsc::Sender<JobMessage>) -> JobContext {
+    let (shards, fruitless) = (TaskShards::default(), Fruitless::default());
+    JobContext { store, shards, fruitless, ingest, clock: Arc::new(|| NOW), messages }
 }
 
 /// The settings of a node that listens on a socket of this machine instead.
