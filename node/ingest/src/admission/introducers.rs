@@ -48,12 +48,22 @@ impl Introducer {
             _ => Self::Near(source),
         }
     }
+
+    fn newcomer(self) -> Self {
+        match self {
+            Self::Subnet(net) if net.addr().is_ipv6() => Self::Subnet(Subnet::of(net.addr()).site()),
+            other => other,
+        }
+    }
 }
 
 /// What is known of a source.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct SourceFacts {
     pub introducer: Introducer,
+    /// What counts as one newcomer: as the introducer, but a site of IPv6, of which one customer gets 256 subnets for
+    /// nothing.
+    pub newcomer: Introducer,
     /// The operator named the peer, and this node dialled it.
     pub named: bool,
 }
@@ -73,7 +83,8 @@ impl Introducers {
         let mut sources = self.lock();
         let named = named || sources.get(&source).is_some_and(|facts| facts.named);
         if sources.len() < SOURCES || sources.contains_key(&source) {
-            sources.insert(source, SourceFacts { introducer: Introducer::of(source, address), named });
+            let introducer = Introducer::of(source, address);
+            sources.insert(source, SourceFacts { introducer, newcomer: introducer.newcomer(), named });
         }
     }
 
@@ -82,7 +93,8 @@ impl Introducers {
     }
 
     pub fn facts(&self, source: Source) -> SourceFacts {
-        let unknown = SourceFacts { introducer: Introducer::Near(source), named: false };
+        let near = Introducer::Near(source);
+        let unknown = SourceFacts { introducer: near, newcomer: near, named: false };
         self.lock().get(&source).copied().unwrap_or(unknown)
     }
 }
@@ -101,6 +113,14 @@ mod tests {
         assert_eq!(introducer(1, "203.0.113.7"), introducer(2, "::ffff:203.0.113.9"));
         assert_eq!(introducer(1, "2001:db8:0:1ff::1"), introducer(2, "2001:db8:0:100::2"));
         assert_ne!(introducer(1, "2001:db8:0:100::1"), introducer(2, "2001:db8:0:200::1"));
+    }
+
+    #[test]
+    fn subnets_of_one_ipv6_site_are_one_newcomer() {
+        let newcomer = |session, address| introducer(session, address).newcomer();
+        assert_eq!(newcomer(1, "2001:db8:0:100::1"), newcomer(2, "2001:db8:0:200::1"));
+        assert_ne!(newcomer(1, "2001:db8:0:100::1"), newcomer(2, "2001:db8:1:100::1"));
+        assert_ne!(newcomer(1, "203.0.113.7"), newcomer(2, "203.0.112.7"));
     }
 
     #[test]

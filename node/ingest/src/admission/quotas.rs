@@ -1,13 +1,14 @@
 //! The quotas, as token buckets of bytes. Pure but for the clock, which the tests turn.
 //!
 //! What an untrusted laptop can have written here in an hour is the sum of the bursts and of the refills: 24 + 56 MiB of
-//! the pool, 4 + 7 of the reserve and 32 + 14 of large objects, 137 MiB, with any number of keys.
+//! the pool, 6 + 10 of the reserves and 32 + 14 of large objects, 142 MiB, with any number of keys.
 
 use std::{hash::Hash, num::NonZeroU32, time::Duration};
 
 use governor::{
     Quota, RateLimiter,
     clock::Clock,
+    middleware::StateInformationMiddleware,
     state::{InMemoryState, NotKeyed, keyed::DashMapStateStore},
 };
 use spore_protocol::NodeId;
@@ -36,12 +37,15 @@ struct Size {
 const POOL: Size = Size { holds: 24 * MIB, refill: 16 * KIB };
 /// One introducer: at most half of the pool's refill, so that no subnet alone dries it up for the others.
 const INTRODUCER: Size = Size { holds: 16 * MIB, refill: POOL.refill / 2 };
-/// What an introducer may have brought lately to count as a light one: some records in ten minutes, which is what a
-/// newcomer brings. The reserve is for these.
+/// What a newcomer may have brought lately to count as a light one: some records in ten minutes, or one with a diff of any
+/// length. The reserves are for these.
 const LIGHT: Size = Size { holds: 16 * KIB, refill: 32 };
-/// Light introducers when the pool is dry. A flood from one subnet cannot use it, and it takes 64 subnets that
-/// each stay light to empty it.
+/// Small objects of light newcomers when the pool is dry. A flood from one subnet cannot use it, and it takes 256 subnets
+/// that each stay light to empty it.
 const RESERVE: Size = Size { holds: 4 * MIB, refill: 2 * KIB };
+/// The same for objects that are larger than [`LIGHT`] holds, such as records with the diff of a whole script. Apart, so that a
+/// dozen of the longest ones do not keep out the small ones.
+const RESERVE_LONG: Size = Size { holds: 2 * MIB, refill: KIB };
 /// Objects larger than their kind needs, of everybody.
 const LARGE: Size = Size { holds: 32 * MIB, refill: 4 * KIB };
 /// One signer without confirmed work: a third of the pool's burst, so that a signer of many records leaves room.
@@ -59,8 +63,10 @@ const FIRST_FILL: u64 = 96 << 20;
 const NAMED_FILL: u64 = 4 << 30;
 
 type Shared<C> = RateLimiter<NotKeyed, InMemoryState, C, governor::middleware::NoOpMiddleware<<C as Clock>::Instant>>;
-type Buckets<K, C> =
-    RateLimiter<K, DashMapStateStore<K>, C, governor::middleware::NoOpMiddleware<<C as Clock>::Instant>>;
+type Buckets<K, C> = RateLimiter<K, DashMapStateStore<K>, C, StateInformationMiddleware>;
+
+/// [`LIGHT`] as a cost.
+const WHOLE_LIGHT: NonZeroU32 = NonZeroU32::MIN.saturating_add(LIGHT.holds - 1);
 
 /// One bucket for each key, within [`BUCKETS`].
 struct Table<K: Hash + Eq + Clone, C: Clock> {
@@ -73,20 +79,39 @@ impl<K: Hash + Eq + Clone, C: Clock + Clone> Table<K, C> {
         Self { buckets: RateLimiter::new(quota(size), DashMapStateStore::default(), clock), since_forgot: FORGET_EVERY }
     }
 
-    /// None when there are too many buckets to say.
-    fn charge(&mut self, key: &K, cost: NonZeroU32) -> Option<bool> {
+    /// Whether there is room for one more bucket.
+    fn has_bucket(&mut self) -> bool {
         self.since_forgot = self.since_forgot.saturating_add(1);
-        if self.buckets.len() >= BUCKETS {
-            if self.since_forgot < FORGET_EVERY {
-                return None;
-            }
+        if self.buckets.len() >= BUCKETS && self.since_forgot >= FORGET_EVERY {
             self.since_forgot = 0;
             self.buckets.retain_recent();
-            if self.buckets.len() >= BUCKETS {
-                return None;
-            }
         }
-        Some(matches!(self.buckets.check_key_n(key, cost), Ok(Ok(()))))
+        self.buckets.len() < BUCKETS
+    }
+
+    /// None when there are too many buckets to say.
+    fn charge(&mut self, key: &K, cost: NonZeroU32) -> Option<bool> {
+        if !self.has_bucket() {
+            return None;
+        }
+        Some(matches!(self.buckets.check_key_n(key, cost), Ok(Ok(_))))
+    }
+
+    /// Takes what a bucket has left, if that is less.
+    fn take_up_to(&mut self, key: &K, cost: NonZeroU32) {
+        if self.charge(key, cost) == Some(false)
+            && let Some(rest) = self.room(key).and_then(|room| NonZeroU32::new(room.saturating_sub(1)))
+        {
+            self.charge(key, rest);
+        }
+    }
+
+    /// Bytes that a bucket has left, at the cost of one of them. None when there are too many buckets to say.
+    fn room(&mut self, key: &K) -> Option<u32> {
+        self.has_bucket().then(|| match self.buckets.check_key_n(key, NonZeroU32::MIN) {
+            Ok(Ok(left)) => left.remaining_burst_capacity().saturating_add(1),
+            _ => 0,
+        })
     }
 }
 
@@ -112,6 +137,7 @@ pub enum Payer {
 pub struct Quotas<C: Clock> {
     pool: Shared<C>,
     reserve: Shared<C>,
+    reserve_long: Shared<C>,
     large: Shared<C>,
     introducers: Table<Introducer, C>,
     light: Table<Introducer, C>,
@@ -135,6 +161,7 @@ impl<C: Clock + Clone> Quotas<C> {
         Self {
             pool: shared(POOL),
             reserve: shared(RESERVE),
+            reserve_long: shared(RESERVE_LONG),
             large: shared(LARGE),
             introducers: Table::new(INTRODUCER, clock.clone()),
             light: Table::new(LIGHT, clock.clone()),
@@ -173,15 +200,28 @@ impl<C: Clock + Clone> Quotas<C> {
         if take(&mut self.first_fill, cost) {
             return Ok(Payer::Apart);
         }
-        // Charged for every object, so that only an introducer of few objects is a light one.
-        let light = self.light.charge(&source.introducer, cost) == Some(true);
         if self.introducers.charge(&source.introducer, cost) == Some(false) {
             return Err(QuotaName::Introducer);
         }
-        if passes(&self.pool, cost) || light && passes(&self.reserve, cost) {
+        if passes(&self.pool, cost) {
+            // So that only who brings little is light.
+            self.light.take_up_to(&source.newcomer, cost.min(WHOLE_LIGHT));
             return Ok(Payer::Pool);
         }
-        Err(QuotaName::Unknown)
+        if self.passes_reserve(&source.newcomer, cost) { Ok(Payer::Pool) } else { Err(QuotaName::Unknown) }
+    }
+
+    /// Whether a reserve takes an object of a newcomer. An object that it refuses leaves the newcomer as light as before,
+    /// so that it gets in when it comes again.
+    fn passes_reserve(&mut self, newcomer: &Introducer, cost: NonZeroU32) -> bool {
+        let share = cost.min(WHOLE_LIGHT);
+        if self.light.room(newcomer).is_none_or(|room| room < share.get()) {
+            return false;
+        }
+        let reserve = if cost > WHOLE_LIGHT { &self.reserve_long } else { &self.reserve };
+        // Looking at the room took a byte.
+        passes(reserve, cost)
+            && NonZeroU32::new(share.get() - 1).is_none_or(|rest| self.light.charge(newcomer, rest) == Some(true))
     }
 
     /// Charges the signer of an object whose signature is right.
@@ -281,6 +321,58 @@ mod tests {
             world.quotas.sign(&identity(minute).node_id(), payer, COST).unwrap();
             world.clock.advance(Duration::from_secs(60));
         }
+    }
+
+    fn dry() -> World {
+        let mut world = World::new(false);
+        for subnet in 0..20 {
+            world.flood(&at([45, subnet, 0, 1], false), 1500);
+        }
+        world
+    }
+
+    #[test]
+    fn newcomer_with_a_long_diff_gets_in_during_a_flood() {
+        let mut world = dry();
+        let newcomer = at([80, 1, 7, 1], false);
+        assert_eq!(world.quotas.introduce(&newcomer, false, false, 120 * KIB), Ok(Payer::Pool));
+        assert_eq!(world.quotas.introduce(&newcomer, false, false, COST), Err(QuotaName::Unknown), "light no more");
+        world.clock.advance(Duration::from_secs(600));
+        let other = at([80, 2, 7, 1], false);
+        assert_eq!(world.quotas.introduce(&other, false, false, COST), Ok(Payer::Pool));
+    }
+
+    #[test]
+    fn newcomer_that_was_refused_is_as_light_as_before() {
+        let mut world = dry();
+        // Many subnets, each of few objects, empty the reserve.
+        for subnet in 0..=255 {
+            world.flood(&at([90, subnet, 0, 1], false), 16);
+        }
+        let newcomer = at([80, 1, 7, 1], false);
+        let refused = (0..100).filter(|_| world.quotas.introduce(&newcomer, false, false, COST).is_err()).count();
+        assert!(refused >= 90, "{refused}");
+        // Two records in the reserve by now, and none in the pool's share of one subnet.
+        for subnet in 0..20 {
+            world.flood(&at([45, subnet, 0, 1], false), 1500);
+        }
+        world.clock.advance(Duration::from_secs(1));
+        world.flood(&at([45, 0, 0, 1], false), 1500);
+        assert_eq!(world.quotas.introduce(&newcomer, false, false, COST), Ok(Payer::Pool));
+    }
+
+    #[test]
+    fn site_of_many_subnets_is_one_newcomer() {
+        let mut world = dry();
+        let taken: u64 = (0..=255)
+            .map(|subnet: u16| {
+                let (introducers, source) = (Introducers::default(), Source::Session(SessionId(1)));
+                let address = std::net::Ipv6Addr::new(0x2a01, 1, 1, subnet << 8, 0, 0, 0, 1);
+                introducers.connected(source, Some(address.into()), false);
+                world.flood(&introducers.facts(source), 16)
+            })
+            .sum();
+        assert!(taken <= u64::from(LIGHT.holds), "{taken}");
     }
 
     #[test]
