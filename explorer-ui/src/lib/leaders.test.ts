@@ -32,7 +32,7 @@ describe('intervalOf', () => {
   });
 
   it('is the measured noise where the API gives it', () => {
-    const known = { ...summary, noise: { believable_one: 0.125, runs: 8 } };
+    const known = { ...summary, noise: { believable_one: 0.125, runs: 8 } } as typeof summary;
     expect(intervalOf(1, known)).toMatchObject({ noise: 0.125, low: 0.875, high: 1.125, measured: true });
     expect(intervalOf(1, { ...summary, noise: { believable_one: NaN } } as typeof summary)).toMatchObject({ measured: false });
   });

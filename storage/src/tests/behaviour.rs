@@ -334,14 +334,14 @@ fn store_of_another_schema_is_refused() {
     };
     claim(&store, 99);
     drop(store);
-    assert!(matches!(Store::open(dir.path()), Err(StoreError::NewerSchema { found: 99, supported: 4 })));
+    assert!(matches!(Store::open(dir.path()), Err(StoreError::NewerSchema { found: 99, supported: 5 })));
     let repaired = Store::repair(dir.path(), None, 1, &mut crate::unwatched);
     assert!(matches!(repaired, Err(StoreError::NewerSchema { found: 99, .. })), "{repaired:?}");
 
     let (dir, store) = open();
     claim(&store, 1);
     drop(store);
-    assert!(matches!(Store::open(dir.path()), Err(StoreError::OlderSchema { found: 1, supported: 4 })));
+    assert!(matches!(Store::open(dir.path()), Err(StoreError::OlderSchema { found: 1, supported: 5 })));
     assert!(matches!(Store::open_read_only(dir.path()), Err(StoreError::OlderSchema { found: 1, .. })));
     let repaired = Store::repair(dir.path(), None, 1, &mut crate::unwatched);
     assert!(matches!(repaired, Err(StoreError::OlderSchema { found: 1, .. })), "{repaired:?}");

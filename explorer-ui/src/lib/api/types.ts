@@ -164,6 +164,27 @@ export interface paths {
         patch?: never;
         trace?: never;
     };
+    "/api/v1/leaders": {
+        parameters: {
+            query?: never;
+            header?: never;
+            path?: never;
+            cookie?: never;
+        };
+        /**
+         * Lists the nodes with confirmed work here, those with the most first.
+         * @description Confirmed are the results of a node that a trusted node measured and agrees with, in all hardware classes together.
+         *     Nodes without confirmed work are in no such list: anybody can make any number of them.
+         */
+        get: operations["leaders"];
+        put?: never;
+        post?: never;
+        delete?: never;
+        options?: never;
+        head?: never;
+        patch?: never;
+        trace?: never;
+    };
     "/api/v1/nodes": {
         parameters: {
             query?: never;
@@ -467,15 +488,17 @@ export interface paths {
             cookie?: never;
         };
         /**
-         * Graph of a task in a compact form: all its experiments, in columns of about 46 bytes an experiment, or those that
+         * Graph of a task in a compact form: all its experiments, in columns of about 22 bytes an experiment, or those that
          *     changed since an earlier answer.
          * @description Whole numbers are LEB128, floats are little-endian, a text is its length in bytes and UTF-8. The form begins with
-         *     `SPGR`, a version byte (3), a content byte (0 all experiments, 1 changes), the cursor to pass as `since` (a text),
-         *     the number of experiments and the number of hardware classes, then each class's name (a text). The columns follow
-         *     in (timestamp, id) order: ids (32 bytes each); parents (of all experiments: the index minus the parent's index,
-         *     zigzag, 0 without a parent; of changes: the parent's id, 32 zero bytes without a parent); timestamps (each as the
-         *     difference to the one before); metrics (8 bytes each); states (1 byte each: status in bits 0 and 1, 4 result
-         *     holds here, 8 on the frontier, 16 stray, 32 rejected here or not comparable, 64 disputed here); classes (each as an index into the names).
+         *     `SPGR`, a version byte (4), a content byte (0 all experiments, 1 changes), the length of an id (1 byte: 8, or 32
+         *     where 8 do not tell the experiments apart), the cursor to pass as `since` (a text), the number of experiments and
+         *     the number of hardware classes, then each class's name (a text). The columns follow in (timestamp, id) order: ids
+         *     (their first bytes); parents (of all experiments: the index minus the parent's index, zigzag, 0 without a parent; of
+         *     changes: the parent's id in the same length, zero bytes without a parent); timestamps (each as the difference to the
+         *     one before); metrics (8 bytes each: the lowest byte of all, then the next byte of all, and so on); states (1 byte
+         *     each: status in bits 0 and 1, 4 result holds here, 8 on the frontier, 16 stray, 32 rejected here or not comparable,
+         *     64 disputed here); classes (each as an index into the names).
          */
         get: operations["graph_bin"];
         put?: never;
@@ -770,9 +793,10 @@ export interface components {
              * @description Experiments on the frontier of the class where every signer counts alike.
              */
             global_frontier_size: number;
+            noise?: components["schemas"]["Noise"] | null;
             /**
              * Format: double
-             * @description Largest difference of the metric at which two results count as equal.
+             * @description Largest difference of the metric at which two runs of one script with one seed count as equal.
              */
             tolerance: number;
             /**
@@ -834,6 +858,8 @@ export interface components {
             direction?: string | null;
             /** @description Id of the node. Absent for legacy peers, and when the peer id holds no Ed25519 key. */
             node_id?: string | null;
+            /** @description Why there is no direct connection with a relayed peer, as far as it is known. */
+            not_direct?: string | null;
             /** @description The libp2p peer id. Absent for legacy peers, which do not name themselves. */
             peer_id?: string | null;
             /**
@@ -841,6 +867,8 @@ export interface components {
              * @description Signed objects received from the peer. Legacy peers only.
              */
             received?: number | null;
+            /** @description Whether the peer is reached through a relay. Absent for legacy peers. */
+            relayed?: boolean | null;
             /**
              * Format: double
              * @description Standing of the peer. Below 0 the peer has sent bad messages.
@@ -938,6 +966,7 @@ export interface components {
             /** @description Display name of that node, from its newest profile. Absent without a profile or a name. */
             display_name?: string | null;
             flaw?: components["schemas"]["Reason"] | null;
+            gain?: components["schemas"]["Gain"] | null;
             /** @description What the measurements say when every signer counts alike. Anybody can make as many signers as they want. */
             global_verdict: string;
             /** @description Name of the device. */
@@ -973,7 +1002,7 @@ export interface components {
              * @description Peak memory of the device, or of the process on a CPU, in MB.
              */
             peak_vram_mb: number;
-            /** @description `keep` when the result is better than the parent's, `discard` when it is not, `crash` when there is no result. */
+            /** @description `keep` when its publisher found the result better than the parent's, `discard` when not, `crash` when there is no result. */
             status: string;
             /** @description Whether the experiment descends from another root than the task's. Stray experiments never reach the frontier. */
             stray: boolean;
@@ -1061,6 +1090,48 @@ export interface components {
             steps: number;
             /** @description Id of the task. */
             task_id: string;
+        };
+        /** @description What an experiment gained over its parent, and how sure that is. */
+        Gain: {
+            /** @description Whether the gain is more than noise: positive, and `p` below 0.01. */
+            believable: boolean;
+            /**
+             * Format: double
+             * @description Difference of the two published metrics. Positive when the experiment is better, whatever the task's goal.
+             */
+            difference: number;
+            /**
+             * Format: double
+             * @description The gain as estimated. Differs from `difference` where repeats with other seeds are known. Absent with the fields
+             *     below while the noise is not known.
+             */
+            gain?: number | null;
+            /**
+             * Format: double
+             * @description Upper end of that interval.
+             */
+            high?: number | null;
+            /**
+             * Format: double
+             * @description Lower end of the interval in which the gain lies with a probability of 99 %.
+             */
+            low?: number | null;
+            /**
+             * Format: double
+             * @description Probability that chance alone brings a difference as large.
+             */
+            p?: number | null;
+            /** @description Id of the parent. */
+            parent: string;
+            /**
+             * Format: int64
+             * @description Runs of each script that were compared: 1 for the published results, more for repeats with the same seeds.
+             */
+            runs: number;
+            /** @description Whether both ran for as many steps, within 2 %. Where not, the machine's load may be part of the difference. */
+            same_steps: boolean;
+            /** @description `better by more than noise`, `worse by more than noise`, `within noise`, or `noise not measured`. */
+            words: string;
         };
         /** @description Result of a collection of artifacts. */
         GcReport: {
@@ -1209,6 +1280,39 @@ export interface components {
              */
             weight: number;
         };
+        /** @description Whether and how libp2p peers reach a node. */
+        NetworkStatus: {
+            /**
+             * Format: int64
+             * @description Connections between other nodes through this relay.
+             */
+            circuits: number;
+            /** @description Public multiaddrs at which other nodes reached this one. */
+            confirmed_addresses: string[];
+            /** @description Whether the node's owner decided the reachability. */
+            fixed: boolean;
+            /**
+             * @description `cone` when the router keeps one port for all peers, which allows hole punching; `symmetric` when it takes another
+             *     for each. Absent while fewer than two public peers have seen the node, and without a router.
+             */
+            nat?: string | null;
+            /** @description What became of the request for a forwarded port, in words for people. */
+            port_mapping?: string | null;
+            /**
+             * @description `public` when others can dial the node, `private` when they reach it through relays, `unknown` while no public peer
+             *     is connected or no test has ended.
+             */
+            reachability: string;
+            /** @description The relays through which others reach this node. */
+            relays: components["schemas"]["RelayReservation"][];
+            /**
+             * Format: int64
+             * @description Nodes that have a reservation at this relay.
+             */
+            reservations: number;
+            /** @description Whether the node serves as a relay. */
+            serves_as_relay: boolean;
+        };
         /** @description A peer to connect to. */
         NewPeer: {
             /** @description A multiaddr of a libp2p peer, or `host:port` of a legacy peer. */
@@ -1280,6 +1384,7 @@ export interface components {
             listen_addresses: string[];
             /** @description `research`, `verify` or `relay`. `offline` when the answer is read from a store without a running node. */
             mode: string;
+            network?: components["schemas"]["NetworkStatus"] | null;
             /** @description Id of this node: its Ed25519 public key. Empty for a store without a node's key. */
             node_id: string;
             /**
@@ -1330,10 +1435,14 @@ export interface components {
         };
         /** @description A node as other nodes know it. */
         NodeSummary: {
+            /** @description Address of a picture in the node's profile. Untrusted: whoever loads it tells its host so. */
+            avatar_url?: string | null;
             /** @description What the node's profile says about it. */
             bio?: string | null;
             /** @description Display name, from the node's newest profile. Absent without a profile or a name. */
             display_name?: string | null;
+            /** @description Where the node's profile says that donations go. */
+            donation_address?: string | null;
             /**
              * Format: int64
              * @description Experiments that the node published.
@@ -1364,6 +1473,52 @@ export interface components {
             verification_count: number;
             /** @description Web address in the node's profile. */
             website?: string | null;
+        };
+        /**
+         * @description How much the results of a task's base script differ by the seed in a hardware class, out of runs that this node and the
+         *     nodes that it trusts signed.
+         */
+        Noise: {
+            /**
+             * Format: double
+             * @description The same between the means of four runs each.
+             */
+            believable_four: number;
+            /**
+             * Format: double
+             * @description Smallest difference between two single runs that chance brings in fewer than one case in a hundred.
+             */
+            believable_one: number;
+            /**
+             * Format: double
+             * @description Standard deviation of a single run.
+             */
+            deviation: number;
+            /**
+             * Format: int32
+             * @description Degrees of freedom of the deviation.
+             */
+            freedom: number;
+            /**
+             * Format: double
+             * @description Mean metric of the runs.
+             */
+            mean: number;
+            /**
+             * Format: int64
+             * @description Runs out of which the noise was estimated.
+             */
+            runs: number;
+            /**
+             * Format: int64
+             * @description Nodes that made these runs.
+             */
+            signers: number;
+            /**
+             * Format: int64
+             * @description Steps of each run.
+             */
+            steps: number;
         };
         /** @description A page of signed objects of one kind. */
         ObjectLines: {
@@ -1516,6 +1671,16 @@ export interface components {
              * @description Tokens of the model's context. Absent when it is neither configured nor told by the server.
              */
             context_tokens?: number | null;
+            /**
+             * Format: double
+             * @description Most cost of a day. Absent without a cap.
+             */
+            cost_by_day?: number | null;
+            /**
+             * Format: double
+             * @description Their cost by the configured prices. 0 without prices.
+             */
+            cost_today?: number;
             /** @description The last failure in words. Absent while the model is of use. */
             failure?: string | null;
             /**
@@ -1524,7 +1689,7 @@ export interface components {
              */
             failures_in_a_row: number;
             /**
-             * @description Kind of the last failure: `key`, `not_found`, `limit`, `server`, `timeout`, `unreachable`, `context`, `cut`,
+             * @description Kind of the last failure: `key`, `not_found`, `limit`, `cap`, `server`, `timeout`, `unreachable`, `context`, `cut`,
              *     `request` or `unusable`. Absent while the model is of use.
              */
             fault?: string | null;
@@ -1549,6 +1714,16 @@ export interface components {
              *     model is of no use, the built-in proposer stands in.
              */
             state: string;
+            /**
+             * Format: int64
+             * @description Most tokens of a day. Absent without a cap.
+             */
+            tokens_by_day?: number | null;
+            /**
+             * Format: int64
+             * @description Tokens of questions and answers of this day (UTC), also those before a restart.
+             */
+            tokens_today?: number;
         };
         /** @description A stable name for programs, with a sentence for people. */
         Reason: {
@@ -1556,6 +1731,18 @@ export interface components {
             name: string;
             /** @description The reason in words. */
             text: string;
+        };
+        /** @description A reservation at a relay. */
+        RelayReservation: {
+            /** @description Multiaddr of the relay. */
+            address: string;
+            /**
+             * Format: int64
+             * @description Seconds since the relay granted the reservation. Absent while it is asked for.
+             */
+            held_seconds?: number | null;
+            /** @description The libp2p peer id of the relay. */
+            peer_id: string;
         };
         /** @description What the research of a node does now. */
         ResearchStatus: {
@@ -1956,16 +2143,19 @@ export type DroppedArtifact = components['schemas']['DroppedArtifact'];
 export type Experiment = components['schemas']['Experiment'];
 export type ExperimentDetail = components['schemas']['ExperimentDetail'];
 export type ExperimentProgress = components['schemas']['ExperimentProgress'];
+export type Gain = components['schemas']['Gain'];
 export type GcReport = components['schemas']['GcReport'];
 export type GraphColumns = components['schemas']['GraphColumns'];
 export type Improvement = components['schemas']['Improvement'];
 export type Judgement = components['schemas']['Judgement'];
 export type LostChanges = components['schemas']['LostChanges'];
 export type Measurement = components['schemas']['Measurement'];
+export type NetworkStatus = components['schemas']['NetworkStatus'];
 export type NewPeer = components['schemas']['NewPeer'];
 export type NewTask = components['schemas']['NewTask'];
 export type NodeStatus = components['schemas']['NodeStatus'];
 export type NodeSummary = components['schemas']['NodeSummary'];
+export type Noise = components['schemas']['Noise'];
 export type ObjectLines = components['schemas']['ObjectLines'];
 export type Page_Experiment = components['schemas']['Page_Experiment'];
 export type Page_Improvement = components['schemas']['Page_Improvement'];
@@ -1978,6 +2168,7 @@ export type Problem = components['schemas']['Problem'];
 export type ProblemKind = components['schemas']['ProblemKind'];
 export type ProposerStatus = components['schemas']['ProposerStatus'];
 export type Reason = components['schemas']['Reason'];
+export type RelayReservation = components['schemas']['RelayReservation'];
 export type ResearchStatus = components['schemas']['ResearchStatus'];
 export type Standing = components['schemas']['Standing'];
 export type StoreStats = components['schemas']['StoreStats'];
@@ -2341,6 +2532,46 @@ export interface operations {
                 };
                 content: {
                     "application/json": components["schemas"]["Judgement"];
+                };
+            };
+            "4XX": {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["Problem"];
+                };
+            };
+            "5XX": {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["Problem"];
+                };
+            };
+        };
+    };
+    leaders: {
+        parameters: {
+            query?: {
+                /** @description Only the hardware classes of this task: its id, a unique prefix of the id, or its exact name. Those of all tasks when not given. */
+                task?: string;
+                /** @description Most items in the answer, from 1 to 500. 50 when not given. */
+                limit?: number;
+            };
+            header?: never;
+            path?: never;
+            cookie?: never;
+        };
+        requestBody?: never;
+        responses: {
+            200: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["NodeSummary"][];
                 };
             };
             "4XX": {

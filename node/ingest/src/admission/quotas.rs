@@ -351,7 +351,7 @@ mod tests {
         }
         let newcomer = at([80, 1, 7, 1], false);
         let refused = (0..100).filter(|_| world.quotas.introduce(&newcomer, false, false, COST).is_err()).count();
-        assert!(refused >= 90, "{refused}");
+        assert!(refused > 50, "most tries come too late: {refused}");
         // Two records in the reserve by now, and none in the pool's share of one subnet.
         for subnet in 0..20 {
             world.flood(&at([45, subnet, 0, 1], false), 1500);

@@ -89,16 +89,7 @@ pub fn start_over(
     let guard = AddressGuard::new(AddressPolicy::new(&config.bootstrap));
     let relay_use = SharedRelayUse::default();
     let mut swarm = behaviour::swarm(&config, transport, &guard, &relay_use)?;
-    for address in &config.listen {
-        let failed = |error: &dyn std::fmt::Display| NetworkError::Listen {
-            address: address.clone(),
-            reason: error.to_string(),
-        };
-        swarm.listen_on(address.clone()).map_err(|e| failed(&e))?;
-    }
-    for address in &config.external {
-        swarm.add_external_address(address.clone());
-    }
+    listen(&mut swarm, &config)?;
     let (handle, commands) = NetworkHandle::channel();
     let (messages, from_jobs) = mpsc::channel(limits::JOB_MESSAGES);
     let random = random::seeded(random::number());
@@ -135,6 +126,21 @@ pub fn start_over(
     let inputs = ServiceInputs { commands, events, wants, from_jobs, shutdown };
     tracing::info!(peer = %service.swarm.local_peer_id(), "network started");
     Ok((handle, tokio::spawn(service.run(inputs))))
+}
+
+/// Listens where the configuration says, and tells others the addresses that the operator named.
+fn listen(swarm: &mut Swarm<Behaviour>, config: &NetworkConfig) -> Result<(), NetworkError> {
+    for address in &config.listen {
+        let failed = |error: &dyn std::fmt::Display| NetworkError::Listen {
+            address: address.clone(),
+            reason: error.to_string(),
+        };
+        swarm.listen_on(address.clone()).map_err(|e| failed(&e))?;
+    }
+    for address in &config.external {
+        swarm.add_external_address(address.clone());
+    }
+    Ok(())
 }
 
 /// What the task waits for, besides the swarm.

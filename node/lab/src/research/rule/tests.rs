@@ -1,3 +1,5 @@
+//! The rule of keeps: what one run decides, what is repeated, and how often neutral changes pass.
+
 use rand::RngExt as _;
 use spore_base::random::{Rng, seeded};
 

@@ -3,6 +3,8 @@
 //! [`prepare`] checks everything that can be known without training, [`run`] trains, and publishes the record. Never
 //! here: proposing a script, or choosing what to do next.
 
+use std::{collections::BTreeMap, iter};
+
 use spore_base::{progress::Purpose, script_text, shutdown::Shutdown};
 use spore_protocol::{Cid, Goal, Record, RecordId, Status, TaskId, noise::Runs};
 use spore_storage::{RecordSummary, Scope, Span, Store, StoreError};
@@ -198,12 +200,8 @@ pub async fn run(engine: &Engine, prepared: &Prepared, shutdown: &mut Shutdown) 
         Err(EngineError::Script(failure)) => Err(failure),
         Err(error) => return Err(error),
     };
-    if let (Ok(first), Some(steps)) = (&result, attempt.steps)
-        && first.train_seconds > terms.manifest.time_budget as f64
-    {
-        let (took, budget) = (first.train_seconds, terms.manifest.time_budget);
-        let reason = format!("{steps} steps took {took:.1} s, the task's budget is {budget} s");
-        return Err(EngineError::Publish(reason));
+    if let Ok(first) = &result {
+        check_time(prepared, first)?;
     }
     let (us, class, id) = (engine.node_id(), engine.class(), parent.id);
     // Read now: the verdict on the parent may have changed meanwhile.
@@ -213,6 +211,10 @@ pub async fn run(engine: &Engine, prepared: &Prepared, shutdown: &mut Shutdown) 
         (Ok(_), _) if attempt.steps.is_some() && attempt.runs <= 1 => None,
         (Ok(first), Some(reference)) => Some(judge(engine, prepared, first, reference, shutdown).await?),
         _ => None,
+    };
+    let alone = match (&result, &reference) {
+        (Ok(first), None) => repeated(engine, prepared, first, shutdown).await?,
+        _ => BTreeMap::new(),
     };
     let proposal = Proposal {
         script: attempt.script.clone(),
@@ -234,6 +236,7 @@ pub async fn run(engine: &Engine, prepared: &Prepared, shutdown: &mut Shutdown) 
     if let (Some(decision), Some(reference)) = (&decision, &reference) {
         keep::publish(engine, terms, decision, record, reference, shutdown).await?;
     }
+    keep::publish_results(engine, terms, record, published.num_steps, &alone, shutdown).await?;
     let decided = decision.as_ref();
     Ok(Done {
         record,
@@ -243,9 +246,46 @@ pub async fn run(engine: &Engine, prepared: &Prepared, shutdown: &mut Shutdown) 
         train_seconds: result.as_ref().map_or(0.0, |result| result.train_seconds),
         description: published.description.clone(),
         compared_with: decided.map(|decision| decision.compared_with),
-        noise: decided.zip(result.ok()).and_then(|(decision, first)| decision.noise(first.val_bpb)),
+        noise: result.ok().and_then(|first| match decided {
+            Some(decision) => decision.noise(first.val_bpb),
+            None => Runs::of(&iter::once(first.val_bpb).chain(alone.into_values()).collect::<Vec<_>>()),
+        }),
         ruling: decided.map(|decision| decision.ruling),
     })
+}
+
+/// Refuses a result of so many steps as were asked for that took longer than the task's budget: no verifier would repeat it.
+fn check_time(prepared: &Prepared, first: &RunResult) -> Result<(), EngineError> {
+    let (took, budget) = (first.train_seconds, prepared.terms.manifest.time_budget);
+    match prepared.attempt.steps {
+        Some(steps) if took > budget as f64 => {
+            Err(EngineError::Publish(format!("{steps} steps took {took:.1} s, the task's budget is {budget} s")))
+        }
+        _ => Ok(()),
+    }
+}
+
+/// Results of the script with the other seeds that were asked for, where no result of the class can be compared with it. A
+/// run that fails ends them.
+async fn repeated(
+    engine: &Engine,
+    prepared: &Prepared,
+    first: &RunResult,
+    shutdown: &mut Shutdown,
+) -> Result<BTreeMap<u64, f64>, EngineError> {
+    let mut results = BTreeMap::new();
+    for seed in 1..u64::from(prepared.attempt.runs.min(MAX_RUNS)) {
+        let again = Order { seed_offset: seed, ..order(prepared, Some(first.num_steps)) };
+        match engine.train(again, shutdown).await {
+            Ok(result) => results.insert(seed, result.val_bpb),
+            Err(EngineError::Stopped) => return Err(EngineError::Stopped),
+            Err(error) => {
+                tracing::warn!(%error, seed, "a run with another seed failed");
+                break;
+            }
+        };
+    }
+    Ok(results)
 }
 
 fn order(prepared: &Prepared, steps: Option<u64>) -> Order<'_> {

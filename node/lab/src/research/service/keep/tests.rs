@@ -1,3 +1,5 @@
+//! Decisions about results, with a bench that answers from tables instead of training.
+
 use spore_protocol::{HardwareClass, NodeId, TaskId, noise::Noise};
 use spore_trainer::worker::{Failure, FailureKind};
 
