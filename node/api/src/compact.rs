@@ -273,8 +273,10 @@ fn are_told_apart(view: &StoreView, changes: &GraphChanges) -> Result<bool, ApiE
     Ok(true)
 }
 
-/// A task's graph with what was dropped before it was read, its cursor, and its length in bytes.
-fn read(view: &StoreView, task: &str) -> Result<((TaskGraph, u64), (String, u8), u64), ApiError> {
+/// A task's graph with what was dropped before it was read, its cursor with the length of its ids, and its length in bytes.
+type ReadGraph = ((TaskGraph, u64), (String, u8), u64);
+
+fn read(view: &StoreView, task: &str) -> Result<ReadGraph, ApiError> {
     let drops = view.store().drops()?;
     let graph = view.store().graph(&view.known_task(task)?)?;
     let ids = graph.id_length();

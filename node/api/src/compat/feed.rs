@@ -1,5 +1,7 @@
 //! The reference's feed: new records, each with a sentence.
 
+use std::cmp::Reverse;
+
 use serde::Serialize;
 use spore_protocol::Status;
 
@@ -37,7 +39,7 @@ pub fn recent(asked: &Asked<'_>, state: &State, node: Option<&str>, keeps: bool)
         .filter(|record| node.is_none_or(|node| node.is_empty() || record.node_id.to_string() == node))
         .filter(|record| !keeps || record.status == Status::Keep)
         .collect();
-    records.sort_by(|a, b| (b.timestamp, b.depth, b.id).cmp(&(a.timestamp, a.depth, a.id)));
+    records.sort_by_key(|record| Reverse((record.timestamp, record.depth, record.id)));
     records.truncate(asked.limit(if keeps { 25 } else { 50 }, 200)?);
     let (mut events, mut bytes) = (Vec::new(), 0);
     for record in records {

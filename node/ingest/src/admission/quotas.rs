@@ -346,8 +346,9 @@ mod tests {
     fn newcomer_that_was_refused_is_as_light_as_before() {
         let mut world = dry();
         // Many subnets, each of few objects, empty the reserve.
-        for subnet in 0..=255 {
-            world.flood(&at([90, subnet, 0, 1], false), 16);
+        for subnet in 0..=511_u16 {
+            let [block, subnet] = subnet.to_be_bytes();
+            world.flood(&at([90 + block, subnet, 0, 1], false), 16);
         }
         let newcomer = at([80, 1, 7, 1], false);
         let refused = (0..100).filter(|_| world.quotas.introduce(&newcomer, false, false, COST).is_err()).count();

@@ -303,7 +303,9 @@ impl NetworkService {
                 }
             }
             kad::Event::OutboundQueryProgressed { id, result, step, .. } => {
-                if step.last && self.reach.searches.remove(&id) || self.reach.searches.contains(&id) {
+                let searches = &mut self.reach.searches;
+                let is_ours = if step.last { searches.remove(&id) } else { searches.contains(&id) };
+                if is_ours {
                     self.on_relays_found(result);
                 }
             }
