@@ -76,6 +76,7 @@ impl NodeAccess {
     }
 
     /// The store that this process holds and its ingest service. None beside a running node, or for reading.
+    #[cfg(feature = "trainer")]
     pub fn local(&self) -> Option<(Store, spore_ingest::IngestHandle)> {
         match self {
             Self::Node(_) => None,
