@@ -21,7 +21,7 @@ const TINY: &str = include_str!("../scripts/tiny.star");
 const LOOK_AHEAD: &str = include_str!("../scripts/look_ahead.star");
 const BUDGET: u64 = 5;
 /// The root and two proposals on a slow machine.
-const RESEARCH_LIMIT: Duration = Duration::from_secs(400);
+const RESEARCH_LIMIT: Duration = Duration::from_secs(900);
 
 /// The answer of the model to request number `turn`: first it cheats, then it changes a number.
 fn reply(turn: usize) -> String {
