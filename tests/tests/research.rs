@@ -234,7 +234,7 @@ impl Drop for MemoryGroup {
 async fn experiment_that_the_out_of_memory_killer_ended_is_no_crash() {
     // The node starts outside of the group, so it plans with the memory of the whole machine, as beside other programs
     // that take the memory later. Then the kernel lets it have less than a worker takes.
-    let Some(group) = MemoryGroup::new(700 << 20) else {
+    let Some(group) = MemoryGroup::new(400 << 20) else {
         return spore_tests::skip::skip("no memory group can be made here");
     };
     let mut net = TestNet::new();
